@@ -1,0 +1,50 @@
+// swift-tools-version: 6.2
+// Apus: an ONNX engine for Linux. The targets stand in the order of their dependencies; see docs/architecture.md.
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+]
+
+let package = Package(
+  name: "Apus",
+  products: [
+    .library(name: "Apus", targets: ["Apus"]),
+    .executable(name: "apus", targets: ["ApusCLI"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+  ],
+  targets: [
+    .target(name: "CApusKernels"),
+    .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+    .target(name: "COnnxProto", dependencies: ["CProtobufC"]),
+    .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .target(name: "ApusTensor", dependencies: ["CApusKernels"], swiftSettings: strict),
+    .target(name: "ApusGraph", dependencies: ["ApusTensor"], swiftSettings: strict),
+    .target(name: "ApusOperators", dependencies: ["ApusGraph", "CApusKernels", "COpenBLAS"], swiftSettings: strict),
+    .target(name: "ApusOptimizer", dependencies: ["ApusGraph", "ApusOperators"], swiftSettings: strict),
+    .target(name: "ApusRuntime", dependencies: ["ApusGraph"], swiftSettings: strict),
+    .target(name: "ApusFormats", dependencies: ["ApusGraph", "COnnxProto"], swiftSettings: strict),
+    .target(
+      name: "Apus",
+      dependencies: ["ApusFormats", "ApusOperators", "ApusOptimizer", "ApusRuntime"],
+      swiftSettings: strict),
+    .target(name: "ApusConformance", dependencies: ["Apus"], swiftSettings: strict),
+    .executableTarget(
+      name: "ApusCLI",
+      dependencies: ["Apus", "ApusConformance", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: strict),
+    .target(
+      name: "ApusTestSupport", dependencies: ["Apus"], path: "Tests/ApusTestSupport", swiftSettings: strict),
+    .testTarget(name: "CApusKernelsTests", dependencies: ["CApusKernels"], swiftSettings: strict),
+    .testTarget(name: "ApusTensorTests", dependencies: ["ApusTensor"], swiftSettings: strict),
+    .testTarget(name: "ApusGraphTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
+    .testTarget(name: "ApusOperatorsTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
+    .testTarget(name: "ApusOptimizerTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
+    .testTarget(name: "ApusRuntimeTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
+    .testTarget(name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
+    .testTarget(name: "ApusTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
+  ]
+)

@@ -1,0 +1,134 @@
+// A dense tensor: element type, shape, and a contiguous row-major range of some storage.
+
+/// A dense, immutable tensor in row-major order. Copies share their storage.
+public struct Tensor: Sendable {
+  public let dataType: DataType
+  public let shape: Shape
+  package let storage: TensorStorage
+  /// Bytes from the start of the storage to the first element.
+  package let byteOffset: Int
+
+  /// The number of elements.
+  public var count: Int { shape.elementCount }
+  public var rank: Int { shape.rank }
+
+  /// The bytes that the elements take; 0 for strings.
+  public var byteCount: Int { dataType.byteCount(elements: count) ?? 0 }
+
+  /// The first byte, of any alignment. Valid while the tensor lives.
+  package var base: UnsafeRawPointer { UnsafeRawPointer(storage.base + byteOffset) }
+
+  /// The storage must hold the elements from `byteOffset` on.
+  package init(dataType: DataType, shape: Shape, storage: TensorStorage, byteOffset: Int = 0) {
+    self.dataType = dataType
+    self.shape = shape
+    self.storage = storage
+    self.byteOffset = byteOffset
+    assert(dataType == .string ? storage.strings.count == count : byteOffset + byteCount <= storage.byteCount)
+  }
+
+  /// An uninitialised tensor for somebody who fills it before anyone else sees it.
+  package init(uninitialized dataType: DataType, shape: Shape) {
+    let bytes = dataType.byteCount(elements: shape.elementCount) ?? 0
+    self.init(dataType: dataType, shape: shape, storage: TensorStorage(byteCount: bytes))
+  }
+
+  /// A tensor of zero bytes (0, false); of empty strings for the string type.
+  public init(zeros dataType: DataType, shape: Shape) {
+    if dataType == .string {
+      self.init(strings: [String](repeating: "", count: shape.elementCount), shape: shape)
+    } else {
+      self.init(uninitialized: dataType, shape: shape)
+      storage.base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+    }
+  }
+
+  /// A string tensor. `strings` must hold as many elements as `shape`.
+  public init(strings: [String], shape: Shape) {
+    precondition(strings.count == shape.elementCount, "\(strings.count) strings for a shape of \(shape)")
+    self.init(dataType: .string, shape: shape, storage: TensorStorage(strings: strings))
+  }
+
+  /// A tensor of `elements` in row-major order. `elements` must hold as many elements as `shape`.
+  public init<Element: TensorElement>(_ elements: [Element], shape: Shape) {
+    precondition(elements.count == shape.elementCount, "\(elements.count) elements for a shape of \(shape)")
+    self.init(uninitialized: Element.dataType, shape: shape)
+    elements.withUnsafeBytes { bytes in
+      if let source = bytes.baseAddress { storage.base.copyMemory(from: source, byteCount: bytes.count) }
+    }
+  }
+
+  /// A tensor of rank 1.
+  public init<Element: TensorElement>(_ elements: [Element]) { self.init(elements, shape: [elements.count]) }
+
+  /// A tensor of rank 0.
+  public init<Element: TensorElement>(scalar: Element) { self.init([scalar], shape: []) }
+
+  /// The same elements under another shape of as many elements.
+  public func reshaped(to shape: Shape) -> Tensor {
+    precondition(shape.elementCount == count, "\(self.shape) cannot become \(shape)")
+    return Tensor(dataType: dataType, shape: shape, storage: storage, byteOffset: byteOffset)
+  }
+
+  /// The elements in row-major order, or nil if the element type is another.
+  public func elements<Element: TensorElement>(as type: Element.Type = Element.self) -> [Element]? {
+    guard dataType == Element.dataType else { return nil }
+    return withUnsafeBytes { bytes in
+      [Element](unsafeUninitializedCapacity: count) { buffer, initialized in
+        initialized = count
+        if let target = buffer.baseAddress, count > 0 {
+          UnsafeMutableRawPointer(target).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
+        }
+      }
+    }
+  }
+
+  /// The strings in row-major order, or nil if this is no string tensor.
+  public var strings: [String]? { dataType == .string ? storage.strings : nil }
+
+  /// Calls `body` with the bytes of the elements, which may have any alignment. Empty for strings.
+  public func withUnsafeBytes<Result, Failure: Error>(
+    _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    let result = try body(UnsafeRawBufferPointer(start: base, count: byteCount))
+    withExtendedLifetime(storage) {}
+    return result
+  }
+
+  /// The elements of an integer or bool tensor as `Int`, or nil for other types. uint64 wraps.
+  package var integers: [Int]? {
+    switch dataType {
+    case .int64: elements(as: Int.self)
+    case .int32: elements(as: Int32.self)?.map { Int($0) }
+    case .int16: elements(as: Int16.self)?.map { Int($0) }
+    case .int8: elements(as: Int8.self)?.map { Int($0) }
+    case .uint8: elements(as: UInt8.self)?.map { Int($0) }
+    case .uint16: elements(as: UInt16.self)?.map { Int($0) }
+    case .uint32: elements(as: UInt32.self)?.map { Int($0) }
+    case .uint64: elements(as: UInt64.self)?.map { Int(truncatingIfNeeded: $0) }
+    case .bool: elements(as: UInt8.self, reinterpreting: true).map { $0 == 0 ? 0 : 1 }
+    default: nil
+    }
+  }
+
+  /// The bytes of the elements read as another type of the same width.
+  package func elements<Element: BitwiseCopyable>(as type: Element.Type, reinterpreting: Bool) -> [Element] {
+    let base = self.base
+    let count = byteCount / MemoryLayout<Element>.stride
+    return withExtendedLifetime(storage) {
+      (0..<count).map { base.loadUnaligned(fromByteOffset: $0 * MemoryLayout<Element>.stride, as: Element.self) }
+    }
+  }
+
+  /// The same elements in a block of their own, 64-byte aligned.
+  package func copied() -> Tensor {
+    if dataType == .string { return self }
+    let copy = Tensor(uninitialized: dataType, shape: shape)
+    copy.storage.base.copyMemory(from: base, byteCount: byteCount)
+    withExtendedLifetime(storage) {}
+    return copy
+  }
+
+  /// True if the first element lies at a multiple of `alignment`.
+  package func isAligned(to alignment: Int) -> Bool { UInt(bitPattern: base) % UInt(alignment) == 0 }
+}

@@ -1,0 +1,63 @@
+// What flows along an edge of a graph: a tensor, or one of the containers of ONNX.
+
+/// A value of a graph.
+public indirect enum Value: Sendable {
+  case tensor(Tensor)
+  /// All elements have the type that `elementType` states.
+  case sequence([Value], elementType: ValueType)
+  /// An optional; nil if empty. `elementType` is the type of what it holds or would hold.
+  case optional(Value?, elementType: ValueType)
+  case map(MapValue)
+
+  public var tensor: Tensor? {
+    if case .tensor(let tensor) = self { tensor } else { nil }
+  }
+
+  public var sequence: [Value]? {
+    if case .sequence(let elements, _) = self { elements } else { nil }
+  }
+
+  /// The type with the shapes of this very value.
+  public var type: ValueType {
+    switch self {
+    case .tensor(let tensor): .tensor(tensor.dataType, tensor.shape)
+    case .sequence(_, let elementType): .sequence(elementType)
+    case .optional(_, let elementType): .optional(elementType)
+    case .map(let map): .map(key: map.keys.dataType, value: map.valueType)
+    }
+  }
+}
+
+/// A map of ONNX in the order of its making.
+public struct MapValue: Sendable {
+  /// A tensor of rank 1, of strings or integers, without duplicates.
+  public let keys: Tensor
+  /// One value a key.
+  public let values: [Value]
+  public let valueType: ValueType
+
+  public init(keys: Tensor, values: [Value], valueType: ValueType) {
+    precondition(keys.count == values.count, "\(keys.count) keys for \(values.count) values")
+    (self.keys, self.values, self.valueType) = (keys, values, valueType)
+  }
+}
+
+/// The type of a value whose shapes are all known or do not matter (nil).
+public indirect enum ValueType: Sendable, Hashable {
+  case tensor(DataType, Shape?)
+  case sequence(ValueType)
+  case optional(ValueType)
+  case map(key: DataType, value: ValueType)
+}
+
+extension ValueType: CustomStringConvertible {
+  /// `float32[1, 3]`, `sequence(float32)`, `map(int64, float32)`.
+  public var description: String {
+    switch self {
+    case .tensor(let type, let shape): "\(type)\(shape.map(\.description) ?? "")"
+    case .sequence(let element): "sequence(\(element))"
+    case .optional(let element): "optional(\(element))"
+    case .map(let key, let value): "map(\(key), \(value))"
+    }
+  }
+}

@@ -1,0 +1,155 @@
+// The typed graph: values and nodes as integers into arrays. Nothing is keyed by name after loading.
+
+import ApusTensor
+
+/// A value of one graph: an index into `Graph.values`.
+package struct ValueID: Sendable, Hashable {
+  package let index: Int
+  package init(_ index: Int) { self.index = index }
+}
+
+/// An operator by domain and name. The default domain `ai.onnx` is the empty string.
+package struct OperatorID: Sendable, Hashable, CustomStringConvertible {
+  package var domain: String
+  package var name: String
+
+  package init(_ name: String, domain: String = "") {
+    self.name = name
+    self.domain = domain == "ai.onnx" ? "" : domain
+  }
+
+  package var description: String { domain.isEmpty ? name : "\(domain).\(name)" }
+}
+
+/// What the graph knows about one value.
+package struct ValueRecord: Sendable {
+  /// Unique within its graph; empty for values that passes have made.
+  package var name: String
+  package var fact: ValueFact
+  /// The tensor of an initializer or of a folded constant.
+  package var constant: Tensor?
+
+  package init(name: String, fact: ValueFact = .unknown, constant: Tensor? = nil) {
+    self.name = name
+    self.fact = fact
+    self.constant = constant
+  }
+}
+
+/// One application of an operator, in the form of the newest opset.
+package struct Node: Sendable {
+  package var op: OperatorID
+  /// The name in the file, or one made from the operator and the first output. Used in messages and profiles only.
+  package var name: String
+  /// nil: an optional input that is not given.
+  package var inputs: [ValueID?]
+  /// nil: an optional output that nobody wants.
+  package var outputs: [ValueID?]
+  package var attributes: Attributes
+
+  package init(
+    _ op: OperatorID, name: String = "", inputs: [ValueID?], outputs: [ValueID?], attributes: Attributes = Attributes()
+  ) {
+    self.op = op
+    self.name = name
+    self.inputs = inputs
+    self.outputs = outputs
+    self.attributes = attributes
+  }
+
+  /// The subgraphs among the attributes, with their attribute names.
+  package var subgraphs: [(name: String, subgraph: Subgraph)] {
+    attributes.entries.flatMap { entry -> [(name: String, subgraph: Subgraph)] in
+      switch entry.value {
+      case .graph(let subgraph): [(entry.name, subgraph)]
+      case .graphs(let subgraphs): subgraphs.enumerated().map { ("\(entry.name)[\($0.offset)]", $0.element) }
+      default: []
+      }
+    }
+  }
+
+  /// Every value that must exist before the node can run: its inputs and what its subgraphs capture.
+  package var dependencies: [ValueID] {
+    inputs.compactMap { $0 } + subgraphs.flatMap(\.subgraph.captured)
+  }
+}
+
+/// A graph inside a node (If, Loop, Scan, …). What it uses from outside is explicit: `captured[k]` is the value of the
+/// enclosing graph that the inner value `graph.captures[k]` stands for.
+package struct Subgraph: Sendable {
+  package var graph: Graph
+  package var captured: [ValueID]
+
+  package init(graph: Graph, captured: [ValueID]) {
+    self.graph = graph
+    self.captured = captured
+  }
+}
+
+/// A graph whose nodes are in an order in which they can run.
+package struct Graph: Sendable {
+  package var name: String
+  package var values: [ValueRecord] = []
+  package var nodes: [Node] = []
+  /// The formal inputs, in order. Initializers that are also inputs are constants, not inputs, unless made overridable.
+  package var inputs: [ValueID] = []
+  /// The outputs, in order. The same value may stand there twice, and an input or constant may be an output.
+  package var outputs: [ValueID] = []
+  /// In a subgraph: the inner values that stand for values of the enclosing graph.
+  package var captures: [ValueID] = []
+
+  package init(name: String = "") { self.name = name }
+
+  package subscript(id: ValueID) -> ValueRecord {
+    get { values[id.index] }
+    set { values[id.index] = newValue }
+  }
+
+  package func fact(_ id: ValueID) -> ValueFact { values[id.index].fact }
+  package func constant(_ id: ValueID?) -> Tensor? { id.flatMap { values[$0.index].constant } }
+
+  @discardableResult
+  package mutating func addValue(name: String = "", fact: ValueFact = .unknown) -> ValueID {
+    values.append(ValueRecord(name: name, fact: fact))
+    return ValueID(values.count - 1)
+  }
+
+  package mutating func addConstant(_ tensor: Tensor, name: String = "") -> ValueID {
+    values.append(ValueRecord(name: name, fact: .tensor(TensorFact(tensor)), constant: tensor))
+    return ValueID(values.count - 1)
+  }
+
+  /// Appends a node with new, unnamed outputs and returns them.
+  package mutating func addNode(
+    _ op: OperatorID, name: String, inputs: [ValueID?], attributes: Attributes = Attributes(), outputCount: Int = 1
+  ) -> [ValueID] {
+    let outputs = (0..<outputCount).map { _ in addValue() }
+    nodes.append(Node(op, name: name, inputs: inputs, outputs: outputs, attributes: attributes))
+    return outputs
+  }
+}
+
+/// A model: its graph and what the file says about it.
+package struct ModelGraph: Sendable {
+  package var graph: Graph
+  package var irVersion: Int
+  package var opsets: [String: Int]
+  package var producer: String
+  package var producerVersion: String
+  package var domain: String
+  package var modelVersion: Int
+  package var documentation: String
+  package var metadata: [(key: String, value: String)]
+
+  package init(graph: Graph) {
+    self.graph = graph
+    irVersion = 0
+    opsets = [:]
+    producer = ""
+    producerVersion = ""
+    domain = ""
+    modelVersion = 0
+    documentation = ""
+    metadata = []
+  }
+}

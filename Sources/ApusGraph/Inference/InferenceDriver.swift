@@ -1,0 +1,98 @@
+// Types and shapes of a whole graph, node by node.
+
+import ApusTensor
+
+/// Runs the inference of operators over graphs.
+package struct InferenceDriver: Sendable {
+  package let registry: OperatorRegistry
+
+  package init(registry: OperatorRegistry) { self.registry = registry }
+
+  /// Infers every node in order, collecting one error a node at most. Facts that are declared already (graph inputs) stay.
+  package func infer(_ graph: inout Graph) -> [OperatorError] {
+    var errors: [OperatorError] = []
+    for index in graph.nodes.indices {
+      do throws(OperatorError) {
+        try infer(nodeAt: index, in: &graph)
+      } catch {
+        errors.append(error)
+      }
+    }
+    return errors
+  }
+
+  /// Infers one node from the facts of its inputs and merges the result into the facts of its outputs.
+  package func infer(nodeAt index: Int, in graph: inout Graph) throws(OperatorError) {
+    let node = graph.nodes[index]
+    let inputs = node.inputs.map { $0.map { graph.fact($0) } }
+    let constants = node.inputs.map { graph.constant($0) }
+    do throws(OperatorError) {
+      let outer = graph
+      let facts = try infer(node, inputs: inputs, constants: constants) { outer.fact($0) }
+      for (output, fact) in zip(node.outputs, facts) {
+        guard let output else { continue }
+        graph[output].fact = try merge(declared: graph.fact(output), inferred: fact, name: graph[output].name)
+      }
+    } catch {
+      throw error.inside(node, inputs: inputs)
+    }
+  }
+
+  /// The facts of the outputs of a node. `outerFact` gives the facts of captured values.
+  package func infer(
+    _ node: Node, inputs: [ValueFact?], constants: [Tensor?], outerFact: @escaping (ValueID) -> ValueFact
+  ) throws(OperatorError) -> [ValueFact] {
+    let definition = try registry.require(node.op)
+    try node.validateTypes(inputs, against: definition.schema)
+    var context = InferenceContext(
+      node: node, schema: definition.schema, inputs: inputs, constants: constants,
+      inferSubgraph: { (subgraph, facts) throws(OperatorError) in
+        try self.infer(subgraph, inputs: facts, outerFact: outerFact)
+      })
+    try definition.infer(&context)
+    return context.outputs
+  }
+
+  /// The facts of the outputs of a subgraph under facts for its formal inputs.
+  private func infer(
+    _ subgraph: Subgraph, inputs: [ValueFact], outerFact: (ValueID) -> ValueFact
+  ) throws(OperatorError) -> [ValueFact] {
+    var graph = subgraph.graph
+    for (id, fact) in zip(graph.inputs, inputs) { graph[id].fact = fact }
+    for (id, outer) in zip(graph.captures, subgraph.captured) { graph[id].fact = outerFact(outer) }
+    // Declared shapes of inner values may be narrower than what these inputs give, so they are inferred anew.
+    let fixed = Set(graph.inputs + graph.captures)
+    for index in graph.values.indices where graph.values[index].constant == nil && !fixed.contains(ValueID(index)) {
+      graph.values[index].fact = .unknown
+    }
+    for index in graph.nodes.indices { try infer(nodeAt: index, in: &graph) }
+    return graph.outputs.map { graph.fact($0) }
+  }
+
+  /// What is known from both; throws where they contradict each other.
+  private func merge(declared: ValueFact, inferred: ValueFact, name: String) throws(OperatorError) -> ValueFact {
+    switch (declared, inferred) {
+    case (.unknown, _): return inferred
+    case (_, .unknown): return declared
+    case (.tensor(let a), .tensor(let b)):
+      guard a.dataType == b.dataType else {
+        throw .mismatch("output '\(name)' is declared as \(declared) and computed as \(inferred)")
+      }
+      guard let x = a.shape, let y = b.shape else { return .tensor(b.dataType, b.shape ?? a.shape, values: b.values) }
+      guard x.count == y.count, !zip(x, y).contains(where: { $0.isSurelyDifferent(from: $1) }) else {
+        throw .mismatch(
+          "output '\(name)' is declared as \(declared) and computed as \(inferred)",
+          remedy: "Correct the declared shape of the value in the model")
+      }
+      // The computed extent says more than a declared name, except where it says nothing.
+      let shape = zip(x, y).map { $1.isUnknown || ($0.known != nil && $1.known == nil) ? $0 : $1 }
+      return .tensor(b.dataType, shape, values: b.values)
+    case (.sequence(let a), .sequence(let b)):
+      return .sequence((try? merge(declared: a, inferred: b, name: name)) ?? b)
+    case (.optional(let a), .optional(let b)):
+      return .optional((try? merge(declared: a, inferred: b, name: name)) ?? b)
+    case (.map, .map): return inferred
+    default: throw .mismatch("output '\(name)' is declared as \(declared) and computed as \(inferred)")
+    }
+  }
+}

@@ -1,0 +1,82 @@
+// Kernels that work on whole values: data-dependent shapes, strings, containers, control flow.
+
+import ApusTensor
+
+/// A kernel that gets its inputs as values and returns its outputs as values, which it allocates itself.
+package protocol EagerKernel: Sendable {
+  /// One element for each input of the node (nil: absent) and, in the result, one for each output (nil: not wanted).
+  func execute(_ inputs: [Value?], _ context: any EagerContext) throws(OperatorError) -> [Value?]
+}
+
+struct ClosureEagerKernel: EagerKernel {
+  let body: @Sendable ([Value?], any EagerContext) throws(OperatorError) -> [Value?]
+  func execute(_ inputs: [Value?], _ context: any EagerContext) throws(OperatorError) -> [Value?] {
+    try body(inputs, context)
+  }
+}
+
+/// What the executor offers to an eager kernel.
+package protocol EagerContext {
+  /// The number of outputs of the node, and which of them are wanted.
+  var wantedOutputs: [Bool] { get }
+  /// Runs the subgraph that the attribute `name` holds. The captured values are supplied by the executor.
+  func run(subgraph name: String, inputs: [Value]) throws(OperatorError) -> [Value]
+  /// Calls `body` for every part, on the worker threads where there are some.
+  func parallel(parts: Int, _ body: (Int) -> Void)
+  /// Throws if the run was cancelled, its time is over, or a tensor of `bytes` would break the memory limit.
+  func check(allocating bytes: Int) throws(OperatorError)
+}
+
+extension EagerContext {
+  package func isWanted(_ output: Int) -> Bool { output < wantedOutputs.count && wantedOutputs[output] }
+
+  /// A new tensor within the limits of the run.
+  package func allocate(_ dataType: DataType, _ shape: Shape) throws(OperatorError) -> Tensor {
+    guard let count = shape.checkedElementCount, let bytes = dataType.byteCount(elements: count) else {
+      throw .mismatch("the shape \(shape) is not possible")
+    }
+    try check(allocating: bytes)
+    return Tensor(uninitialized: dataType, shape: shape)
+  }
+}
+
+/// A context without threads, subgraphs or limits: constant folding and tests.
+package struct SerialEagerContext: EagerContext {
+  package let wantedOutputs: [Bool]
+  private let maximumBytes: Int
+
+  package init(wantedOutputs: [Bool], maximumBytes: Int = Int.max) {
+    self.wantedOutputs = wantedOutputs
+    self.maximumBytes = maximumBytes
+  }
+
+  package func run(subgraph name: String, inputs: [Value]) throws(OperatorError) -> [Value] {
+    throw .unsupported("subgraph \(name) cannot run here")
+  }
+  package func parallel(parts: Int, _ body: (Int) -> Void) {
+    for part in 0..<max(parts, 0) { body(part) }
+  }
+  package func check(allocating bytes: Int) throws(OperatorError) {
+    if bytes > maximumBytes {
+      throw OperatorError(.limit, "a tensor of \(bytes) bytes is beyond the limit of \(maximumBytes)")
+    }
+  }
+}
+
+extension [Value?] {
+  /// The tensor at a position, or an error that says what is there.
+  package func tensor(_ index: Int) throws(OperatorError) -> Tensor {
+    guard index < count, let value = self[index] else { throw .mismatch("input \(index) is missing") }
+    guard let tensor = value.tensor else { throw .mismatch("input \(index) is \(value.type); expected a tensor") }
+    return tensor
+  }
+
+  package func optionalTensor(_ index: Int) -> Tensor? { index < count ? self[index]?.tensor : nil }
+
+  package func sequence(_ index: Int) throws(OperatorError) -> (elements: [Value], elementType: ValueType) {
+    guard index < count, case .sequence(let elements, let type)? = self[index] else {
+      throw .mismatch("input \(index) is \(index < count ? self[index]?.type.description ?? "absent" : "absent"); expected a sequence")
+    }
+    return (elements, type)
+  }
+}

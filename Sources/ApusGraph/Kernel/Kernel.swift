@@ -1,0 +1,197 @@
+// The three phases of a kernel: prepared once per node, planned once per shape, run part by part.
+
+import ApusTensor
+
+/// The element type and shape of a tensor that may not exist yet.
+package struct TensorType: Sendable, Hashable {
+  package var dataType: DataType
+  package var shape: Shape
+
+  package init(_ dataType: DataType, _ shape: Shape) {
+    self.dataType = dataType
+    self.shape = shape
+  }
+
+  package var count: Int { shape.elementCount }
+  package var byteCount: Int { dataType.byteCount(elements: count) ?? Int.max }
+}
+
+/// What `prepare` returns.
+package enum PreparedKernel: Sendable {
+  /// All shapes are known before it runs: planned into the arena, run by parts.
+  case planned(any Kernel)
+  /// Data-dependent shapes, strings, sequences, optionals, maps and control flow: called with values, returns values.
+  case eager(any EagerKernel)
+
+  /// A planned kernel from a closure.
+  package static func planned(
+    _ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step
+  ) -> PreparedKernel { .planned(ClosureKernel(body: plan)) }
+
+  /// An eager kernel from a closure.
+  package static func eager(
+    _ execute: @escaping @Sendable ([Value?], any EagerContext) throws(OperatorError) -> [Value?]
+  ) -> PreparedKernel { .eager(ClosureEagerKernel(body: execute)) }
+}
+
+/// A kernel of a node whose shapes are known before it runs. Immutable; shared by all runs.
+package protocol Kernel: Sendable {
+  /// Called once per set of shapes. Output types and shapes are already in `context`, from the operator's inference.
+  func plan(_ context: PlanContext) throws(OperatorError) -> Step
+}
+
+private struct ClosureKernel: Kernel {
+  let body: @Sendable (PlanContext) throws(OperatorError) -> Step
+  func plan(_ context: PlanContext) throws(OperatorError) -> Step { try body(context) }
+}
+
+/// What a kernel knows while planning.
+package struct PlanContext: Sendable {
+  /// nil: the optional input is absent.
+  package let inputs: [TensorType?]
+  /// nil: nobody wants the optional output.
+  package let outputs: [TensorType?]
+  /// The inputs that are constant or whose elements are known at this point.
+  package let known: [Tensor?]
+
+  package init(inputs: [TensorType?], outputs: [TensorType?], known: [Tensor?]) {
+    (self.inputs, self.outputs, self.known) = (inputs, outputs, known)
+  }
+
+  package func isPresent(_ input: Int) -> Bool { input < inputs.count && inputs[input] != nil }
+  package func isWanted(_ output: Int) -> Bool { output < outputs.count && outputs[output] != nil }
+
+  /// The shape of an input; the empty shape if it is absent.
+  package func shape(_ input: Int) -> Shape { input < inputs.count ? inputs[input]?.shape ?? [] : [] }
+  package func outputShape(_ output: Int) -> Shape { output < outputs.count ? outputs[output]?.shape ?? [] : [] }
+
+  /// The elements of an input that the schema marks as read when planning; nil if the input is absent.
+  package func integers(_ input: Int) -> [Int]? { input < known.count ? known[input]?.integers : nil }
+  package func tensor(_ input: Int) -> Tensor? { input < known.count ? known[input] : nil }
+}
+
+/// One planned node: how its work divides, the memory it wants, and the code that does it.
+package struct Step: Sendable {
+  /// The number of parts of each phase. A phase starts when all parts of the phase before have ended. The numbers, and
+  /// the order of every sum, depend on shapes alone, never on the number of threads.
+  package var phases: [Int]
+  /// Bytes of scratch memory, 64-byte aligned, shared by all parts of this step.
+  package var scratchBytes: Int
+  /// Outputs that may take the memory of an input of the same byte count, if nobody else needs that input any more.
+  package var inPlace: [(input: Int, output: Int)] = []
+  /// Outputs that are byte ranges of an input. An output listed here is not written by `body`.
+  package var views: [View] = []
+  /// Floating-point or integer operations, a multiply-add as two; 0 where counting says nothing.
+  package var operations = 0
+  /// What a profile shows: the algorithm or micro-kernel.
+  package var kernelName = ""
+  /// Computes one part. Never allocates, blocks, throws or switches on an element type.
+  package var body: @Sendable (RunContext, _ phase: Int, _ part: Int) -> Void
+
+  package struct View: Sendable {
+    package var output: Int
+    package var input: Int
+    package var byteOffset: Int
+    package init(output: Int = 0, input: Int = 0, byteOffset: Int = 0) {
+      (self.output, self.input, self.byteOffset) = (output, input, byteOffset)
+    }
+  }
+
+  package init(
+    phases: [Int], scratchBytes: Int = 0, _ body: @escaping @Sendable (RunContext, _ phase: Int, _ part: Int) -> Void
+  ) {
+    self.phases = phases
+    self.scratchBytes = scratchBytes
+    self.body = body
+  }
+
+  /// One phase of `parts` independent parts.
+  package static func parallel(
+    parts: Int, scratchBytes: Int = 0, _ body: @escaping @Sendable (RunContext, _ part: Int) -> Void
+  ) -> Step { Step(phases: [parts], scratchBytes: scratchBytes) { run, _, part in body(run, part) } }
+
+  /// One part.
+  package static func serial(scratchBytes: Int = 0, _ body: @escaping @Sendable (RunContext) -> Void) -> Step {
+    Step(phases: [1], scratchBytes: scratchBytes) { run, _, _ in body(run) }
+  }
+
+  /// No work: outputs are byte ranges of inputs.
+  package static func views(_ views: [View]) -> Step {
+    var step = Step(phases: []) { _, _, _ in }
+    step.views = views
+    step.kernelName = "view"
+    return step
+  }
+
+  /// The same step, allowed to write output 0 over the given inputs.
+  package func overwriting(_ inputs: Int...) -> Step {
+    var step = self
+    step.inPlace = inputs.map { (input: $0, output: 0) }
+    return step
+  }
+
+  package func named(_ name: String, operations: Int = 0) -> Step {
+    var step = self
+    step.kernelName = name
+    step.operations = operations
+    return step
+  }
+}
+
+/// Splits `count` equal items into parts of at least `minimum` items each; depends on nothing else.
+package struct Partition: Sendable {
+  package let count: Int
+  package let parts: Int
+  package let itemsPerPart: Int
+
+  package init(_ count: Int, minimum: Int, maximumParts: Int = 64) {
+    self.count = count
+    let wanted = Swift.max(1, Swift.min(maximumParts, count / Swift.max(minimum, 1)))
+    itemsPerPart = Swift.max(1, (count + wanted - 1) / wanted)
+    parts = Swift.max(1, (count + itemsPerPart - 1) / itemsPerPart)
+  }
+
+  /// The items of one part; empty if there are none.
+  package func range(_ part: Int) -> Range<Int> {
+    let start = Swift.min(part &* itemsPerPart, count)
+    return start..<Swift.min(start &+ itemsPerPart, count)
+  }
+}
+
+/// The addresses that one step works on, during one run.
+///
+/// `@unchecked Sendable`: the parts of a step get the same addresses and write disjoint ranges; the executor keeps the
+/// memory alive until all have ended.
+package struct RunContext: @unchecked Sendable {
+  /// Inputs, then outputs, then scratch. Absent inputs and unwanted outputs point nowhere useful.
+  package let operands: UnsafePointer<UnsafeMutableRawPointer>
+  package let inputCount: Int
+  package let outputCount: Int
+  package let failure: RunFailure
+
+  package init(
+    operands: UnsafePointer<UnsafeMutableRawPointer>, inputCount: Int, outputCount: Int, failure: RunFailure
+  ) {
+    self.operands = operands
+    self.inputCount = inputCount
+    self.outputCount = outputCount
+    self.failure = failure
+  }
+
+  /// The elements of an input. Aligned to the element; constants and arena values to 64 bytes.
+  @inline(__always) package func input<T>(_ index: Int, as type: T.Type = T.self) -> UnsafePointer<T> {
+    UnsafePointer(UnsafeRawPointer(operands[index]).assumingMemoryBound(to: T.self))
+  }
+
+  @inline(__always) package func output<T>(_ index: Int = 0, as type: T.Type = T.self) -> UnsafeMutablePointer<T> {
+    operands[inputCount &+ index].assumingMemoryBound(to: T.self)
+  }
+
+  @inline(__always) package func inputBytes(_ index: Int) -> UnsafeRawPointer { UnsafeRawPointer(operands[index]) }
+  @inline(__always) package func outputBytes(_ index: Int = 0) -> UnsafeMutableRawPointer { operands[inputCount &+ index] }
+  @inline(__always) package var scratch: UnsafeMutableRawPointer { operands[inputCount &+ outputCount] }
+
+  /// Reports data that the operator cannot work on (an index out of range, a division by zero). The part should fill its
+  /// output with anything and return; the run ends with this error after the step.
+  package func fail(_ message: @autoclosure () -> String) { failure.report(message()) }
+}

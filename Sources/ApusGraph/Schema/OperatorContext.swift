@@ -1,0 +1,141 @@
+// What inference and preparation have in common: a node, its schema, and reading attributes with their defaults.
+
+import ApusTensor
+
+/// Access to the attributes of a node through its schema.
+package protocol OperatorContext {
+  var node: Node { get }
+  var schema: OperatorSchema { get }
+}
+
+extension OperatorContext {
+  /// The attribute's value or its default in the schema; nil if it has neither.
+  package func attribute(_ name: String) -> AttributeValue? {
+    node.attributes[name] ?? schema.attributes.first { $0.name == name }?.defaultValue
+  }
+
+  package func has(_ name: String) -> Bool { node.attributes[name] != nil }
+
+  package func int(_ name: String) throws(OperatorError) -> Int {
+    guard let value = optionalInt(name) else { throw missing(name, .int) }
+    return value
+  }
+  package func bool(_ name: String) throws(OperatorError) -> Bool { try int(name) != 0 }
+  package func float(_ name: String) throws(OperatorError) -> Float {
+    guard let value = optionalFloat(name) else { throw missing(name, .float) }
+    return value
+  }
+  package func string(_ name: String) throws(OperatorError) -> String {
+    guard let value = optionalString(name) else { throw missing(name, .string) }
+    return value
+  }
+  package func ints(_ name: String) throws(OperatorError) -> [Int] {
+    guard let value = optionalInts(name) else { throw missing(name, .ints) }
+    return value
+  }
+
+  package func optionalInt(_ name: String) -> Int? {
+    if case .int(let value)? = attribute(name) { value } else { nil }
+  }
+  package func optionalFloat(_ name: String) -> Float? {
+    if case .float(let value)? = attribute(name) { value } else { nil }
+  }
+  package func optionalString(_ name: String) -> String? {
+    if case .string(let value)? = attribute(name) { value } else { nil }
+  }
+  package func optionalInts(_ name: String) -> [Int]? {
+    if case .ints(let value)? = attribute(name) { value } else { nil }
+  }
+  package func optionalFloats(_ name: String) -> [Float]? {
+    if case .floats(let value)? = attribute(name) { value } else { nil }
+  }
+  package func optionalStrings(_ name: String) -> [String]? {
+    if case .strings(let value)? = attribute(name) { value } else { nil }
+  }
+  package func optionalTensor(_ name: String) -> Tensor? {
+    if case .tensor(let value)? = attribute(name) { value } else { nil }
+  }
+
+  /// The string if it is one of `allowed`.
+  package func string(_ name: String, oneOf allowed: [String]) throws(OperatorError) -> String {
+    let value = try string(name)
+    guard allowed.contains(value) else {
+      throw .invalid("attribute \(name) is '\(value)'; expected one of \(allowed.joined(separator: ", "))")
+    }
+    return value
+  }
+
+  private func missing(_ name: String, _ kind: AttributeKind) -> OperatorError {
+    .invalid("attribute \(name) (\(kind.rawValue)) is missing")
+  }
+}
+
+/// The axis as 0 ..< rank, or an error that states the range. For a value given in a model.
+package func resolveAxis(_ axis: Int, rank: Int, name: String = "axis") throws(OperatorError) -> Int {
+  guard axis >= -rank, axis < rank else {
+    throw .mismatch("\(name) is \(axis); expected -\(rank) to \(rank - 1) for rank \(rank)")
+  }
+  return axis < 0 ? axis + rank : axis
+}
+
+/// Axes as sorted positions without duplicates.
+package func resolveAxes(_ axes: [Int], rank: Int, name: String = "axes") throws(OperatorError) -> [Int] {
+  var resolved: [Int] = []
+  for axis in axes {
+    let position = try resolveAxis(axis, rank: rank, name: name)
+    guard !resolved.contains(position) else { throw .mismatch("\(name) names axis \(position) twice") }
+    resolved.append(position)
+  }
+  return resolved.sorted()
+}
+
+extension Node {
+  /// Rejects attributes that the schema does not know or whose kind is another, wrong counts of inputs and outputs.
+  package func validate(against schema: OperatorSchema) throws(OperatorError) {
+    for entry in attributes.entries {
+      guard let known = schema.attributes.first(where: { $0.name == entry.name }) else {
+        throw .invalid(
+          "attribute \(entry.name) is not known to \(schema.id)",
+          remedy: "Known are: " + schema.attributes.map(\.name).joined(separator: ", "))
+      }
+      guard known.kind == entry.value.kind else {
+        throw .invalid("attribute \(entry.name) is of kind \(entry.value.kind.rawValue); expected \(known.kind.rawValue)")
+      }
+    }
+    for known in schema.attributes where known.isRequired && attributes[known.name] == nil {
+      throw .invalid("attribute \(known.name) (\(known.kind.rawValue)) is missing")
+    }
+    try Node.validate(count: inputs.map { $0 != nil }, against: schema.inputs, what: "input")
+    try Node.validate(count: outputs.map { $0 != nil }, against: schema.outputs, what: "output")
+  }
+
+  private static func validate(count given: [Bool], against parameters: [Parameter], what: String) throws(OperatorError) {
+    let isVariadic = parameters.last?.presence == .variadic
+    if given.count > parameters.count && !isVariadic {
+      throw .invalid("\(given.count) \(what)s; expected at most \(parameters.count)")
+    }
+    for (index, parameter) in parameters.enumerated() where parameter.presence == .required {
+      if what == "output" ? index >= given.count : index >= given.count || !given[index] {
+        throw .invalid("\(what) \(index) (\(parameter.name)) is missing")
+      }
+    }
+  }
+
+  /// Checks the types that are known against the type variables of the schema.
+  package func validateTypes(_ facts: [ValueFact?], against schema: OperatorSchema) throws(OperatorError) {
+    var bound: [String: (type: DataType, input: String)] = [:]
+    for (index, fact) in facts.enumerated() {
+      guard let fact, let parameter = schema.input(at: index) else { continue }
+      if let allowed = schema.types[parameter.type], !allowed.allows(fact) {
+        let names = allowed.tensors.map(\.description).joined(separator: ", ")
+        throw .mismatch("input \(index) (\(parameter.name)) is \(fact); expected \(names.isEmpty ? "no tensor" : names)")
+      }
+      guard parameter.presence != .variadic, let type = fact.tensor?.dataType else { continue }
+      if let first = bound[parameter.type], first.type != type {
+        throw .mismatch(
+          "inputs \(first.input) and \(parameter.name) must have the same type; found \(first.type) and \(type)")
+      }
+      bound[parameter.type] = (type, parameter.name)
+    }
+  }
+}

@@ -1,0 +1,184 @@
+// The signature of an operator: what the specification allows, in the words of the specification.
+
+import ApusTensor
+
+/// The signature of an operator in its newest version.
+package struct OperatorSchema: Sendable {
+  package var id: OperatorID
+  /// Every version of the schema, oldest first, back to opset 1.
+  package var versions: [Int]
+  package var inputs: [Parameter]
+  package var outputs: [Parameter]
+  package var attributes: [AttributeSchema]
+  /// The element types that each type variable (`T`, `Tind`, …) may stand for, in any version.
+  package var types: [String: TypeSet]
+  package var traits: Traits
+
+  package init(
+    _ name: String, domain: String = "", versions: [Int],
+    inputs: [Parameter] = [], outputs: [Parameter], attributes: [AttributeSchema] = [],
+    types: [String: TypeSet] = [:], traits: Traits = []
+  ) {
+    id = OperatorID(name, domain: domain)
+    self.versions = versions
+    self.inputs = inputs
+    self.outputs = outputs
+    self.attributes = attributes
+    self.types = types
+    self.traits = traits
+  }
+
+  /// The version that a model with this opset means; nil if the operator is younger.
+  package func version(atOpset opset: Int) -> Int? { versions.last { $0 <= opset } }
+
+  /// The parameter at a position; a variadic last one stands for all that follow.
+  package func input(at index: Int) -> Parameter? {
+    index < inputs.count ? inputs[index] : inputs.last.flatMap { $0.presence == .variadic ? $0 : nil }
+  }
+
+  package struct Traits: OptionSet, Sendable {
+    package let rawValue: Int
+    package init(rawValue: Int) { self.rawValue = rawValue }
+
+    /// Moves elements without looking at them: works by element width, and on strings through their indices.
+    /// Every input and output bound to the type variable `T` takes part.
+    package static let movesData = Traits(rawValue: 1)
+    /// The output does not depend on the elements of the first input, only on its shape (Shape, Size).
+    package static let readsShapeOnly = Traits(rawValue: 2)
+    /// Two runs on the same inputs may differ.
+    package static let random = Traits(rawValue: 4)
+    /// The inputs may change places.
+    package static let commutative = Traits(rawValue: 8)
+  }
+}
+
+/// An input or output of an operator.
+package struct Parameter: Sendable {
+  package enum Presence: Sendable { case required, optional, variadic }
+
+  package var name: String
+  /// A type variable of `OperatorSchema.types`.
+  package var type: String
+  package var presence: Presence
+  /// True if the shapes of the outputs, or the plan, depend on the elements of this input (the shape of a Reshape).
+  package var isReadWhenPlanning = false
+
+  package static func required(_ name: String, _ type: String, readWhenPlanning: Bool = false) -> Parameter {
+    Parameter(name: name, type: type, presence: .required, isReadWhenPlanning: readWhenPlanning)
+  }
+  package static func optional(_ name: String, _ type: String, readWhenPlanning: Bool = false) -> Parameter {
+    Parameter(name: name, type: type, presence: .optional, isReadWhenPlanning: readWhenPlanning)
+  }
+  /// Any number of values, at least one unless the specification's text says otherwise. Only as the last parameter.
+  package static func variadic(_ name: String, _ type: String) -> Parameter {
+    Parameter(name: name, type: type, presence: .variadic)
+  }
+}
+
+/// An attribute of an operator: its kind, and the value it has when absent.
+package struct AttributeSchema: Sendable {
+  package var name: String
+  package var kind: AttributeKind
+  package var isRequired: Bool
+  package var defaultValue: AttributeValue?
+
+  package static func int(_ name: String, default value: Int) -> Self {
+    Self(name: name, kind: .int, isRequired: false, defaultValue: .int(value))
+  }
+  package static func float(_ name: String, default value: Float) -> Self {
+    Self(name: name, kind: .float, isRequired: false, defaultValue: .float(value))
+  }
+  package static func string(_ name: String, default value: String) -> Self {
+    Self(name: name, kind: .string, isRequired: false, defaultValue: .string(value))
+  }
+  package static func ints(_ name: String, default value: [Int]) -> Self {
+    Self(name: name, kind: .ints, isRequired: false, defaultValue: .ints(value))
+  }
+  package static func floats(_ name: String, default value: [Float]) -> Self {
+    Self(name: name, kind: .floats, isRequired: false, defaultValue: .floats(value))
+  }
+  package static func strings(_ name: String, default value: [String]) -> Self {
+    Self(name: name, kind: .strings, isRequired: false, defaultValue: .strings(value))
+  }
+  /// Without a default: its absence means something of its own.
+  package static func optional(_ name: String, _ kind: AttributeKind) -> Self {
+    Self(name: name, kind: kind, isRequired: false, defaultValue: nil)
+  }
+  package static func required(_ name: String, _ kind: AttributeKind) -> Self {
+    Self(name: name, kind: kind, isRequired: true, defaultValue: nil)
+  }
+}
+
+/// What a type variable may stand for.
+package struct TypeSet: Sendable, ExpressibleByArrayLiteral {
+  /// The element types of plain tensors.
+  package var tensors: [DataType]
+  /// The element types of sequences of tensors.
+  package var sequences: [DataType] = []
+  /// The element types of optional tensors, and of optional sequences of tensors.
+  package var optionals: [DataType] = []
+  package var optionalSequences: [DataType] = []
+  /// True if maps are allowed.
+  package var maps = false
+
+  package init(_ tensors: [DataType]) { self.tensors = tensors }
+  package init(arrayLiteral elements: DataType...) { tensors = elements }
+
+  package init(
+    tensors: [DataType] = [], sequences: [DataType] = [], optionals: [DataType] = [], optionalSequences: [DataType] = [],
+    maps: Bool = false
+  ) {
+    self.tensors = tensors
+    self.sequences = sequences
+    self.optionals = optionals
+    self.optionalSequences = optionalSequences
+    self.maps = maps
+  }
+
+  /// True if a value of that type is allowed. An unknown type always is.
+  package func allows(_ fact: ValueFact) -> Bool {
+    switch fact {
+    case .unknown: true
+    case .tensor(let tensor): tensors.contains(tensor.dataType)
+    case .sequence(.tensor(let tensor)): sequences.contains(tensor.dataType)
+    case .sequence(.map): maps
+    case .sequence(.unknown): !sequences.isEmpty
+    case .sequence: false
+    case .optional(.tensor(let tensor)): optionals.contains(tensor.dataType)
+    case .optional(.sequence(.tensor(let tensor))): optionalSequences.contains(tensor.dataType)
+    case .optional(.unknown): !optionals.isEmpty
+    case .optional: false
+    case .map: maps
+    }
+  }
+
+  package static func + (a: TypeSet, b: TypeSet) -> TypeSet {
+    func union(_ x: [DataType], _ y: [DataType]) -> [DataType] { x + y.filter { !x.contains($0) } }
+    return TypeSet(
+      tensors: union(a.tensors, b.tensors), sequences: union(a.sequences, b.sequences),
+      optionals: union(a.optionals, b.optionals), optionalSequences: union(a.optionalSequences, b.optionalSequences),
+      maps: a.maps || b.maps)
+  }
+
+  package static let bool: TypeSet = [.bool]
+  package static let int64: TypeSet = [.int64]
+  package static let string: TypeSet = [.string]
+  package static let signed: TypeSet = [.int8, .int16, .int32, .int64]
+  package static let unsigned: TypeSet = [.uint8, .uint16, .uint32, .uint64]
+  package static let integers = signed + unsigned
+  package static let indices: TypeSet = [.int32, .int64]
+  /// float16, float32, float64.
+  package static let ieeeFloats: TypeSet = [.float16, .float32, .float64]
+  /// `ieeeFloats` and bfloat16.
+  package static let floats = ieeeFloats + [.bfloat16]
+  /// Integers of 8 to 64 bits and `floats`: all_numeric_types_ir4 of the specification.
+  package static let numeric = integers + floats
+  package static let complex: TypeSet = [.complex64, .complex128]
+  package static let float8: TypeSet = [.float8e4m3fn, .float8e4m3fnuz, .float8e5m2, .float8e5m2fnuz]
+  package static let float6: TypeSet = [.float6e2m3, .float6e3m2]
+  package static let packedIntegers: TypeSet = [.uint4, .int4, .uint2, .int2]
+  /// Every tensor type of the first operator sets: numeric without bfloat16, bool, string, complex.
+  package static let allBeforeBFloat16 = integers + ieeeFloats + bool + string + complex
+  /// Every tensor type of IR 14.
+  package static let all = allBeforeBFloat16 + [.bfloat16] + float8 + packedIntegers + [.float4e2m1, .float8e8m0] + float6
+}

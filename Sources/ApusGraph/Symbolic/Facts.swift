@@ -1,0 +1,119 @@
+// What is known about a value before it exists: its type, its shape of symbolic extents, perhaps its numbers.
+
+import ApusTensor
+
+/// What is known about a tensor.
+package struct TensorFact: Sendable, Hashable {
+  package var dataType: DataType
+  /// The extents; nil if not even the rank is known.
+  package var shape: [Dim]?
+  /// The elements in row-major order, for small integer tensors whose elements are known or symbolic.
+  package var values: [Dim]?
+
+  package init(_ dataType: DataType, _ shape: [Dim]?, values: [Dim]? = nil) {
+    self.dataType = dataType
+    self.shape = shape
+    self.values = values
+  }
+
+  package init(_ tensor: Tensor) {
+    dataType = tensor.dataType
+    shape = tensor.shape.map { Dim($0) }
+    values = tensor.count <= TensorFact.maximumValues && tensor.dataType.isInteger ? tensor.integers?.map { Dim($0) } : nil
+  }
+
+  /// Tensors with more elements do not carry their values.
+  package static let maximumValues = 1024
+
+  /// The shape if every extent is a number.
+  package var concreteShape: Shape? { shape.flatMap { $0.concrete } }
+}
+
+extension [Dim] {
+  /// The numbers, if all are.
+  package var concrete: Shape? {
+    var dims: [Int] = []
+    dims.reserveCapacity(count)
+    for dim in self {
+      guard let value = dim.known else { return nil }
+      dims.append(value)
+    }
+    return Shape(dims)
+  }
+
+  package init(_ shape: Shape) { self = shape.map { Dim($0) } }
+}
+
+/// What is known about a value of any kind.
+package indirect enum ValueFact: Sendable, Hashable {
+  case unknown
+  case tensor(TensorFact)
+  case sequence(ValueFact)
+  case optional(ValueFact)
+  case map(key: DataType, value: ValueFact)
+
+  package static func tensor(_ dataType: DataType, _ shape: [Dim]?, values: [Dim]? = nil) -> ValueFact {
+    .tensor(TensorFact(dataType, shape, values: values))
+  }
+
+  package var tensor: TensorFact? {
+    if case .tensor(let fact) = self { fact } else { nil }
+  }
+
+  /// The fact of a value that exists.
+  package init(_ value: Value) {
+    switch value {
+    case .tensor(let tensor): self = .tensor(TensorFact(tensor))
+    case .sequence(_, let elementType): self = .sequence(ValueFact(elementType))
+    case .optional(_, let elementType): self = .optional(ValueFact(elementType))
+    case .map(let map): self = .map(key: map.keys.dataType, value: ValueFact(map.valueType))
+    }
+  }
+
+  package init(_ type: ValueType) {
+    switch type {
+    case .tensor(let dataType, let shape): self = .tensor(dataType, shape.map { [Dim]($0) })
+    case .sequence(let element): self = .sequence(ValueFact(element))
+    case .optional(let element): self = .optional(ValueFact(element))
+    case .map(let key, let value): self = .map(key: key, value: ValueFact(value))
+    }
+  }
+
+  /// The type, with those shapes that are wholly known; nil if nothing is known.
+  package var type: ValueType? {
+    switch self {
+    case .unknown: nil
+    case .tensor(let fact): .tensor(fact.dataType, fact.concreteShape)
+    case .sequence(let element): element.type.map { .sequence($0) }
+    case .optional(let element): element.type.map { .optional($0) }
+    case .map(let key, let value): value.type.map { .map(key: key, value: $0) }
+    }
+  }
+
+  /// The same fact with every bound symbol replaced.
+  package func substituting(_ bindings: [String: Dim]) -> ValueFact {
+    switch self {
+    case .unknown: self
+    case .tensor(let fact):
+      .tensor(
+        fact.dataType, fact.shape?.map { $0.substituting(bindings) }, values: fact.values?.map { $0.substituting(bindings) })
+    case .sequence(let element): .sequence(element.substituting(bindings))
+    case .optional(let element): .optional(element.substituting(bindings))
+    case .map(let key, let value): .map(key: key, value: value.substituting(bindings))
+    }
+  }
+}
+
+extension ValueFact: CustomStringConvertible {
+  /// `float32[batch, 3, 224, 224]`, `sequence(int64[?])`, `?`.
+  package var description: String {
+    switch self {
+    case .unknown: "?"
+    case .tensor(let fact):
+      "\(fact.dataType)" + (fact.shape.map { "[" + $0.map(\.description).joined(separator: ", ") + "]" } ?? "[…]")
+    case .sequence(let element): "sequence(\(element))"
+    case .optional(let element): "optional(\(element))"
+    case .map(let key, let value): "map(\(key), \(value))"
+    }
+  }
+}

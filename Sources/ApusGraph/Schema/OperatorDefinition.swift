@@ -4,38 +4,39 @@ import ApusTensor
 
 /// An operator: its signature, how old versions become the newest, its inference, its kernels.
 ///
-/// One file an operator (or a table for a trivial family), one line in the list of its family. The four duties:
+/// A struct without state in one file (or, for a trivial family, one struct and a table of its values), and one line in
+/// the list of its family. The four duties:
 /// - `schema`: the newest signature; attributes and defaults live there and nowhere else.
 /// - `upgrade`: turns a node of an older version into the newest form while the file is read.
 /// - `infer`: types and symbolic shapes of the outputs. The planner calls the same function with concrete shapes, so
 ///   there is no second place that computes shapes. Leave an output shape nil, or a dimension unknown, only where it
 ///   depends on data; then `prepare` must return an eager kernel, or the schema must mark the input as read when planning.
 /// - `prepare`: reads attributes and element types, once, and returns a kernel or says what is not supported.
-package protocol OperatorDefinition {
-  static var schema: OperatorSchema { get }
+package protocol OperatorDefinition: Sendable {
+  var schema: OperatorSchema { get }
 
   /// Brings `node`, written against `version` (an element of `schema.versions`), to the newest version. May change
   /// operator, inputs and attributes, and may add constants and helper nodes to `graph`, which run before this node.
   /// The facts of the node's inputs are known as far as inference can tell.
-  static func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError)
+  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError)
 
   /// Sets the facts of all outputs.
-  static func infer(_ context: inout InferenceContext) throws(OperatorError)
+  func infer(_ context: inout InferenceContext) throws(OperatorError)
 
   /// Chooses the kernel.
-  static func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel
 }
 
 extension OperatorDefinition {
-  package static func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {}
+  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {}
 }
 
 /// Every operator that the engine knows.
 package struct OperatorRegistry: Sendable {
-  private let definitions: [OperatorID: any OperatorDefinition.Type]
+  private let definitions: [OperatorID: any OperatorDefinition]
 
-  package init(_ families: [[any OperatorDefinition.Type]]) {
-    var definitions: [OperatorID: any OperatorDefinition.Type] = [:]
+  package init(_ families: [[any OperatorDefinition]]) {
+    var definitions: [OperatorID: any OperatorDefinition] = [:]
     for definition in families.joined() {
       assert(definitions[definition.schema.id] == nil, "\(definition.schema.id) is registered twice")
       definitions[definition.schema.id] = definition
@@ -43,15 +44,15 @@ package struct OperatorRegistry: Sendable {
     self.definitions = definitions
   }
 
-  package func definition(of id: OperatorID) -> (any OperatorDefinition.Type)? { definitions[id] }
+  package func definition(of id: OperatorID) -> (any OperatorDefinition)? { definitions[id] }
 
   /// All definitions by domain and name.
-  package var all: [any OperatorDefinition.Type] {
+  package var all: [any OperatorDefinition] {
     definitions.sorted { ($0.key.domain, $0.key.name) < ($1.key.domain, $1.key.name) }.map(\.value)
   }
 
   /// The definition of an operator, or an error that names the nearest spelling.
-  package func require(_ id: OperatorID) throws(OperatorError) -> any OperatorDefinition.Type {
+  package func require(_ id: OperatorID) throws(OperatorError) -> any OperatorDefinition {
     if let definition = definitions[id] { return definition }
     let sameName = definitions.keys.filter { $0.name.lowercased() == id.name.lowercased() }.map(\.description).sorted()
     throw .unsupported(

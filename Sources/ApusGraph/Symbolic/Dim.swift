@@ -15,13 +15,23 @@ package struct Dim: Sendable, Hashable {
     var factors: [Atom]
   }
 
-  private indirect enum Atom: Sendable, Hashable {
+  private indirect enum Atom: Sendable, Hashable, CustomStringConvertible {
     case symbol(String)
     case floorDivide(Dim, Dim)
     case maximum(Dim, Dim)
     case minimum(Dim, Dim)
     /// The extent that two extents broadcast to.
     case broadcast(Dim, Dim)
+
+    var description: String {
+      switch self {
+      case .symbol(let name): name
+      case .floorDivide(let a, let b): "floor((\(a))/(\(b)))"
+      case .maximum(let a, let b): "max(\(a), \(b))"
+      case .minimum(let a, let b): "min(\(a), \(b))"
+      case .broadcast(let a, let b): "broadcast(\(a), \(b))"
+      }
+    }
   }
 
   private var storage: Storage
@@ -235,18 +245,6 @@ extension Dim: ExpressibleByIntegerLiteral, CustomStringConvertible {
         text += product.isEmpty ? "\(magnitude)" : magnitude == 1 ? product : "\(magnitude)*\(product)"
       }
       return text
-    }
-  }
-}
-
-extension Dim.Atom: CustomStringConvertible {
-  var description: String {
-    switch self {
-    case .symbol(let name): name
-    case .floorDivide(let a, let b): "floor((\(a))/(\(b)))"
-    case .maximum(let a, let b): "max(\(a), \(b))"
-    case .minimum(let a, let b): "min(\(a), \(b))"
-    case .broadcast(let a, let b): "broadcast(\(a), \(b))"
     }
   }
 }

@@ -1,0 +1,6 @@
+// The list of the Attention family: one line an operator.
+
+import ApusGraph
+
+let attentionOperators: [any OperatorDefinition] = [
+]

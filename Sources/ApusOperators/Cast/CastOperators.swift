@@ -1,0 +1,6 @@
+// The list of the Cast family: one line an operator.
+
+import ApusGraph
+
+let castOperators: [any OperatorDefinition] = [
+]

@@ -1,0 +1,6 @@
+// The list of the ControlFlow family: one line an operator.
+
+import ApusGraph
+
+let controlFlowOperators: [any OperatorDefinition] = [
+]

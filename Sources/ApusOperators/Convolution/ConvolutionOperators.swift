@@ -1,0 +1,6 @@
+// The list of the Convolution family: one line an operator.
+
+import ApusGraph
+
+let convolutionOperators: [any OperatorDefinition] = [
+]

@@ -1,0 +1,6 @@
+// The list of the Fused family: one line an operator.
+
+import ApusGraph
+
+let fusedOperators: [any OperatorDefinition] = [
+]

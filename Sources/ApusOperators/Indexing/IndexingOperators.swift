@@ -1,0 +1,6 @@
+// The list of the Indexing family: one line an operator.
+
+import ApusGraph
+
+let indexingOperators: [any OperatorDefinition] = [
+]

@@ -1,0 +1,6 @@
+// The list of the Logic family: one line an operator.
+
+import ApusGraph
+
+let logicOperators: [any OperatorDefinition] = [
+]

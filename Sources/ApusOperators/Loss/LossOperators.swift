@@ -1,0 +1,6 @@
+// The list of the Loss family: one line an operator.
+
+import ApusGraph
+
+let lossOperators: [any OperatorDefinition] = [
+]

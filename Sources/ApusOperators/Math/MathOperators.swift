@@ -1,0 +1,6 @@
+// The list of the Math family: one line an operator.
+
+import ApusGraph
+
+let mathOperators: [any OperatorDefinition] = [
+]

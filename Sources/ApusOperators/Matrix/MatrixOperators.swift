@@ -1,0 +1,6 @@
+// The list of the Matrix family: one line an operator.
+
+import ApusGraph
+
+let matrixOperators: [any OperatorDefinition] = [
+]

@@ -1,0 +1,6 @@
+// The list of the Random family: one line an operator.
+
+import ApusGraph
+
+let randomOperators: [any OperatorDefinition] = [
+]

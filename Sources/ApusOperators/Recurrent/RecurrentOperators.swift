@@ -1,0 +1,6 @@
+// The list of the Recurrent family: one line an operator.
+
+import ApusGraph
+
+let recurrentOperators: [any OperatorDefinition] = [
+]

@@ -1,0 +1,6 @@
+// The list of the Reduction family: one line an operator.
+
+import ApusGraph
+
+let reductionOperators: [any OperatorDefinition] = [
+]

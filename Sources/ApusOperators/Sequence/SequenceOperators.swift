@@ -1,0 +1,6 @@
+// The list of the Sequence family: one line an operator.
+
+import ApusGraph
+
+let sequenceOperators: [any OperatorDefinition] = [
+]

@@ -1,0 +1,6 @@
+// The list of the Signal family: one line an operator.
+
+import ApusGraph
+
+let signalOperators: [any OperatorDefinition] = [
+]

@@ -1,0 +1,6 @@
+// The list of the Text family: one line an operator.
+
+import ApusGraph
+
+let textOperators: [any OperatorDefinition] = [
+]

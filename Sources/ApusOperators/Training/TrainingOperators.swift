@@ -1,0 +1,6 @@
+// The list of the Training family: one line an operator.
+
+import ApusGraph
+
+let trainingOperators: [any OperatorDefinition] = [
+]

@@ -19,7 +19,7 @@ let package = Package(
   targets: [
     .target(name: "CApusKernels"),
     .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
-    .target(name: "COnnxProto", dependencies: ["CProtobufC"]),
+    .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .target(name: "ApusTensor", dependencies: ["CApusKernels"], swiftSettings: strict),
     .target(name: "ApusGraph", dependencies: ["ApusTensor"], swiftSettings: strict),

@@ -1,0 +1,102 @@
+// Weights in side files. A model names them; this file decides whether it may have them.
+
+import ApusTensor
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Musl
+#endif
+
+/// The folder that a model may take side files from. Each side file is mapped once.
+package final class ExternalDataFolder {
+  private let folder: String?
+  private let limits: LoadLimits
+  private var files: [String: MappedFile] = [:]
+
+  /// `folder` is the folder of the model, or nil if the model came from memory and nobody named one.
+  package init(_ folder: String?, limits: LoadLimits) {
+    self.folder = folder
+    self.limits = limits
+  }
+
+  /// The folder of the file at `path`.
+  package static func folder(of path: String) -> String {
+    guard let slash = path.lastIndex(of: "/") else { return "." }
+    return slash == path.startIndex ? "/" : String(path[..<slash])
+  }
+
+  /// The tensor of the given type and shape that the `external_data` entries of a TensorProto point at.
+  func tensor(_ entries: [StringEntry], _ dataType: DataType, _ shape: Shape, byteCount: Int) throws(LoadError) -> Tensor {
+    guard let location = entries.last(where: { $0.key == "location" })?.value else {
+      throw LoadError(.externalData, "external data without a location")
+    }
+    let offset = try number("offset", entries) ?? 0
+    let length = try number("length", entries)
+    if let length, length != byteCount {
+      throw LoadError(
+        .externalData, "\(dataType)\(shape) takes \(byteCount) bytes, but the length of its external data is \(length)")
+    }
+    let file = try self.file(location)
+    guard offset <= file.count, byteCount <= file.count - offset else {
+      throw LoadError(
+        .externalData, "bytes \(offset) to \(offset)+\(byteCount) are needed of '\(location)', which has \(file.count) bytes",
+        remedy: "The side file may be cut off or belong to another model")
+    }
+    return file.tensor(dataType, shape, in: offset..<(offset + byteCount))
+  }
+
+  private func number(_ key: String, _ entries: [StringEntry]) throws(LoadError) -> Int? {
+    guard let text = entries.last(where: { $0.key == key })?.value, !text.isEmpty else { return nil }
+    guard text.utf8.allSatisfy({ $0 >= UInt8(ascii: "0") && $0 <= UInt8(ascii: "9") }), let value = Int(text) else {
+      throw LoadError(.externalData, "the \(key) of external data should be a number of bytes; it is '\(text)'")
+    }
+    return value
+  }
+
+  private func file(_ location: String) throws(LoadError) -> MappedFile {
+    if let file = files[location] { return file }
+    guard let folder else {
+      throw LoadError(
+        .externalData, "the model has weights in the side file '\(location)', but it was not read from a folder",
+        remedy: "Load the model by its path, or name the folder of its side files")
+    }
+    guard !location.hasPrefix("/") else {
+      throw LoadError(.externalData, "side files are named relative to the model; '\(location)' is an absolute path")
+    }
+    guard !location.isEmpty, !location.split(separator: "/").contains("..") else {
+      throw LoadError(.externalData, "the side file '\(location)' lies outside the folder of the model")
+    }
+    let file = try open(location, in: folder)
+    files[location] = file
+    return file
+  }
+
+  /// Opens first and asks the kernel afterwards where the open file really lies, so that nobody can swap a link between
+  /// the check and the use.
+  private func open(_ location: String, in folder: String) throws(LoadError) -> MappedFile {
+    let path = folder + "/" + location
+    guard let resolved = realpath(folder, nil) else {
+      throw Descriptor.error("cannot open the folder of side files '\(folder)'", errno)
+    }
+    let root = String(cString: resolved)
+    free(resolved)
+    let descriptor = Descriptor(opening: path, waiting: false)
+    guard descriptor.isOpen else {
+      var error = Descriptor.error("cannot open the side file '\(location)' in '\(folder)'", errno)
+      error.code = .externalData
+      error.remedy = "The weights of this model lie in that file; put it beside the model"
+      throw error
+    }
+    guard let real = descriptor.realPath, real.hasPrefix(root == "/" ? "/" : root + "/") else {
+      throw LoadError(
+        .externalData, "the side file '\(location)' is a link that leads out of the folder of the model",
+        remedy: "Copy the file it leads to into '\(folder)'")
+    }
+    let status = try descriptor.status()
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw LoadError(.externalData, "the side file '\(location)' is no regular file")
+    }
+    return try MappedFile(descriptor, name: path, anyStream: false, limits: limits)
+  }
+}

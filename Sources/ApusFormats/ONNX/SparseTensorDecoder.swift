@@ -1,0 +1,104 @@
+// From SparseTensorProto to a dense tensor. The elements that the file does not name are zero, or empty strings.
+
+import ApusTensor
+
+extension TensorDecoder {
+  /// The dense form of `proto`, bounded by `maximumTensorElements` and `maximumDecodedBytes`. The indices are int64, either
+  /// linear, of the shape [count], or by axis, of the shape [count, rank], in strictly ascending order.
+  package func tensor(_ proto: SparseTensorProto) throws(LoadError) -> Tensor {
+    let name = proto.values?.name ?? ""
+    do throws(LoadError) {
+      return try densify(proto)
+    } catch {
+      throw name.isEmpty ? error.under("sparse tensor") : error.under("sparse tensor '\(name)'")
+    }
+  }
+
+  private func densify(_ proto: SparseTensorProto) throws(LoadError) -> Tensor {
+    guard let valuesProto = proto.values else { throw LoadError(.malformed, "a sparse tensor without values") }
+    let values = try tensor(valuesProto)
+    guard values.rank == 1 else {
+      throw LoadError(.malformed, "the values of a sparse tensor have one axis; these have the shape \(values.shape)")
+    }
+    let (shape, byteCount) = try size(proto.dims, values.dataType)
+    if shape.rank == 0 { throw LoadError(.malformed, "a sparse tensor needs extents") }
+    var positions: [Int] = []
+    if values.count > 0 || proto.indices != nil {
+      guard let indicesProto = proto.indices else { throw LoadError(.malformed, "a sparse tensor without indices") }
+      positions = try linearPositions(try tensor(indicesProto), count: values.count, in: shape)
+    }
+    if values.dataType == .string {
+      let elementCount = shape.elementCount
+      let (bytes, overflow) = elementCount.multipliedReportingOverflow(by: MemoryLayout<String>.stride)
+      try charge(overflow ? .max : bytes)
+      var strings = [String](repeating: "", count: elementCount)
+      for (position, string) in zip(positions, values.strings ?? []) { strings[position] = string }
+      return Tensor(strings: strings, shape: shape)
+    }
+    try charge(byteCount)
+    return values.withByteSpan { bytes in
+      Tensor.building(values.dataType, shape) { output in
+        output.append(repeating: 0, count: byteCount)
+        var dense = output.mutableSpan
+        for (index, position) in positions.enumerated() {
+          copyElement(bytes, index, to: &dense, position, bits: values.dataType.bits)
+        }
+      }
+    }
+  }
+
+  /// The positions in row-major order that `indices` names.
+  private func linearPositions(_ indices: Tensor, count: Int, in shape: Shape) throws(LoadError) -> [Int] {
+    guard indices.dataType == .int64, let numbers = indices.elements(as: Int.self) else {
+      throw LoadError(.malformed, "the indices of a sparse tensor are int64; these are \(indices.dataType)")
+    }
+    let byAxis = indices.shape == [count, shape.rank]
+    guard byAxis || indices.shape == [count] else {
+      throw LoadError(
+        .malformed,
+        "indices of the shape [\(count)] or [\(count), \(shape.rank)] were expected; these have \(indices.shape)")
+    }
+    let elementCount = shape.elementCount
+    let strides = shape.strides
+    var positions: [Int] = []
+    positions.reserveCapacity(count)
+    for index in 0..<count {
+      var position = 0
+      if byAxis {
+        for axis in 0..<shape.rank {
+          let coordinate = numbers[index * shape.rank + axis]
+          guard coordinate >= 0, coordinate < shape[axis] else {
+            throw LoadError(.malformed, "the index \(coordinate) on axis \(axis) lies outside of \(shape)")
+          }
+          position += coordinate * strides[axis]
+        }
+      } else {
+        position = numbers[index]
+        guard position >= 0, position < elementCount else {
+          throw LoadError(.malformed, "the index \(position) lies outside of \(elementCount) elements")
+        }
+      }
+      if let last = positions.last, position <= last {
+        throw LoadError(.malformed, "the indices of a sparse tensor should ascend; index \(index) does not")
+      }
+      positions.append(position)
+    }
+    return positions
+  }
+
+  /// Copies one element; elements of less than a byte bit by bit.
+  private func copyElement(
+    _ source: Span<UInt8>, _ from: Int, to target: inout MutableSpan<UInt8>, _ position: Int, bits: Int
+  ) {
+    if bits >= 8 {
+      let width = bits / 8
+      for byte in 0..<width { target[position * width + byte] = source[from * width + byte] }
+      return
+    }
+    for bit in 0..<bits {
+      let (sourceBit, targetBit) = (from * bits + bit, position * bits + bit)
+      let value = source[sourceBit / 8] >> UInt8(sourceBit % 8) & 1
+      target[targetBit / 8] |= value << UInt8(targetBit % 8)
+    }
+  }
+}

@@ -33,6 +33,14 @@ public struct Tensor: Sendable {
     self.init(dataType: dataType, shape: shape, storage: TensorStorage(byteCount: bytes))
   }
 
+  /// A stand-in for somebody who looks at type and shape only: it has no bytes to read.
+  package init(placeholder dataType: DataType, shape: Shape) {
+    self.dataType = dataType
+    self.shape = shape
+    storage = TensorStorage(strings: [])
+    byteOffset = 0
+  }
+
   /// A tensor of zero bytes (0, false); of empty strings for the string type.
   public init(zeros dataType: DataType, shape: Shape) {
     if dataType == .string {

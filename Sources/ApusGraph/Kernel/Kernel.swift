@@ -81,6 +81,8 @@ package struct Step: Sendable {
   package var inPlace: [(input: Int, output: Int)] = []
   /// Outputs that are byte ranges of an input. An output listed here is not written by `body`.
   package var views: [View] = []
+  /// Inputs whose bytes `body` never reads: packed by `prepare`, read by `plan`, or of interest for their shape only.
+  package var unreadInputs: [Int] = []
   /// Floating-point or integer operations, a multiply-add as two; 0 where counting says nothing.
   package var operations = 0
   /// What a profile shows: the algorithm or micro-kernel.
@@ -127,6 +129,13 @@ package struct Step: Sendable {
   package func overwriting(_ inputs: Int...) -> Step {
     var step = self
     step.inPlace = inputs.map { (input: $0, output: 0) }
+    return step
+  }
+
+  /// The same step, which never reads the bytes of the given inputs.
+  package func notReading(_ inputs: Int...) -> Step {
+    var step = self
+    step.unreadInputs = inputs
     return step
   }
 

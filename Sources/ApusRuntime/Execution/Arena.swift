@@ -1,0 +1,119 @@
+// The memory of one run: an arena straight from the system, and the addresses that plans have in it.
+
+import ApusGraph
+import ApusTensor
+import Synchronization
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Musl
+#endif
+
+/// One arena with the operand tables of the plans that were run in it. Used by one run at a time.
+///
+/// `@unchecked Sendable`: whoever holds the lease is its only user; `LeasePool` hands it on under a lock.
+final class Lease: @unchecked Sendable {
+  private(set) var base: UnsafeMutableRawPointer?
+  private(set) var byteCount = 0
+  let failure = RunFailure()
+  private var tables: [ObjectIdentifier: OperandTable] = [:]
+  /// Tables kept for one arena; more means more plans than the cache holds.
+  private static let tableCapacity = 128
+  /// What the runs since the last look have needed.
+  private var recentPeak = 0
+  private var runsSinceLook = 0
+
+  init() {}
+
+  deinit { release() }
+
+  /// Makes the arena at least `needed` bytes large. Gives most of it back after many runs that needed far less.
+  func reserve(_ needed: Int) throws(OperatorError) {
+    recentPeak = max(recentPeak, needed)
+    runsSinceLook += 1
+    let isMuchTooLarge = runsSinceLook >= 256 && byteCount > 4 << 20 && recentPeak < byteCount / 2
+    if needed > byteCount || isMuchTooLarge {
+      let target = needed > byteCount ? needed : recentPeak
+      release()
+      let size = (max(target, 64) + 0xFFFF) & ~0xFFFF
+      let pointer = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+      guard let pointer, pointer != MAP_FAILED else {
+        throw OperatorError(.limit, "no memory for an arena of \(size) bytes")
+      }
+      if size >= 2 << 20 { madvise(pointer, size, MADV_HUGEPAGE) }
+      base = pointer
+      byteCount = size
+    }
+    if runsSinceLook >= 256 {
+      runsSinceLook = 0
+      recentPeak = needed
+    }
+  }
+
+  /// Gives the memory back to the system.
+  func release() {
+    tables.removeAll()
+    if let base { munmap(base, byteCount) }
+    base = nil
+    byteCount = 0
+  }
+
+  /// The operand table of a plan, with the arena's addresses in place.
+  func table(for plan: RegionPlan) -> OperandTable {
+    let key = ObjectIdentifier(plan)
+    if let table = tables[key], table.plan === plan { return table }
+    if tables.count >= Lease.tableCapacity { tables.removeAll() }
+    let table = OperandTable(plan: plan, arena: base)
+    tables[key] = table
+    return table
+  }
+}
+
+/// The addresses of all operands of a plan in one arena. Those of inputs and outputs are set anew by each run.
+final class OperandTable {
+  let plan: RegionPlan
+  let pointers: UnsafeMutablePointer<UnsafeMutableRawPointer>
+  /// Positions in `pointers` to set by slot of an input.
+  let inputPatches: [(position: Int, slot: Int, byteOffset: Int)]
+  let outputPatches: [(position: Int, block: Int, byteOffset: Int)]
+
+  init(plan: RegionPlan, arena: UnsafeMutableRawPointer?) {
+    self.plan = plan
+    pointers = .allocate(capacity: max(plan.operands.count, 1))
+    var inputPatches: [(position: Int, slot: Int, byteOffset: Int)] = []
+    var outputPatches: [(position: Int, block: Int, byteOffset: Int)] = []
+    for (position, source) in plan.operands.enumerated() {
+      var pointer = OperandTable.nowhere
+      switch source {
+      case .arena(let offset): if let arena { pointer = arena + offset }
+      case .constant(let tensor): pointer = tensor.storage.base + tensor.byteOffset
+      case .input(let slot, let byteOffset): inputPatches.append((position, slot, byteOffset))
+      case .output(let block, let byteOffset): outputPatches.append((position, block, byteOffset))
+      case .none: break
+      }
+      (pointers + position).initialize(to: pointer)
+    }
+    self.inputPatches = inputPatches
+    self.outputPatches = outputPatches
+  }
+
+  deinit { pointers.deallocate() }
+
+  /// Where absent operands point. `nonisolated(unsafe)`: never read or written through.
+  private nonisolated(unsafe) static let nowhere = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 64)
+}
+
+/// The leases of a program that no run holds at the moment.
+final class LeasePool: Sendable {
+  private let idle = Mutex<[Lease]>([])
+
+  func take() -> Lease { idle.withLock { $0.popLast() } ?? Lease() }
+  func give(_ lease: Lease) { idle.withLock { $0.append(lease) } }
+
+  /// Frees the arenas of all idle leases.
+  func releaseMemory() { idle.withLock { $0.removeAll() } }
+
+  /// Bytes of the idle arenas.
+  var byteCount: Int { idle.withLock { $0.reduce(0) { $0 + $1.byteCount } } }
+}

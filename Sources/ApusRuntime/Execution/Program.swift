@@ -1,0 +1,119 @@
+// A graph prepared for running: one kernel a node, constants bound, subgraphs prepared likewise.
+
+import ApusGraph
+import ApusTensor
+import Synchronization
+
+/// One node with its kernel.
+struct PreparedNode: Sendable {
+  let node: Node
+  let schema: OperatorSchema
+  let kernel: PreparedKernel
+  /// The programs of the node's subgraphs by attribute name.
+  let subprograms: [(name: String, program: Program, captured: [ValueID])]
+}
+
+/// An immutable prepared graph with its cache of plans and its pool of arenas. Safe to run from several threads at once.
+package final class Program: Sendable {
+  let graph: Graph
+  let nodes: [PreparedNode]
+  let registry: OperatorRegistry
+  /// By value: the last node that uses it; `nodes.count` for outputs of the graph; -1 if nobody does.
+  let lastUse: [Int]
+  let plans: PlanCache
+  let leases: LeasePool
+  private let aligned: Mutex<[ValueID: Tensor]>
+
+  /// Prepares every node, in parallel on `pool`. Throws all problems together.
+  package init(
+    graph: Graph, registry: OperatorRegistry, pool: WorkerPool, packedWeights: PackedWeights = PackedWeights()
+  ) throws(PreparationError) {
+    self.graph = graph
+    self.registry = registry
+    let results = Mutex<[Int: Result<PreparedNode, PreparationError>]>([:])
+    pool.run(parts: graph.nodes.count) { index in
+      let result = Result { () throws(PreparationError) in
+        try Program.prepare(graph.nodes[index], in: graph, registry: registry, pool: pool, packedWeights: packedWeights)
+      }
+      results.withLock { $0[index] = result }
+    }
+    var nodes: [PreparedNode] = []
+    var errors: [OperatorError] = []
+    let prepared = results.withLock { $0 }
+    for index in graph.nodes.indices {
+      switch prepared[index] {
+      case .success(let node)?: nodes.append(node)
+      case .failure(let failure)?: errors += failure.errors
+      case nil: errors.append(.unsupported("node \(index) was not prepared"))
+      }
+    }
+    if !errors.isEmpty { throw PreparationError(errors: errors) }
+    self.nodes = nodes
+    lastUse = Program.lastUses(of: graph)
+    plans = PlanCache()
+    leases = LeasePool()
+    aligned = Mutex([:])
+  }
+
+  /// The constant at an address that is a multiple of its element's width: itself, or a copy made once.
+  func alignedConstant(_ value: ValueID, _ tensor: Tensor) -> Tensor {
+    if tensor.isAligned(to: max(tensor.dataType.byteWidth, 1)) { return tensor }
+    return aligned.withLock { copies in
+      if let copy = copies[value] { return copy }
+      let copy = tensor.copied()
+      copies[value] = copy
+      return copy
+    }
+  }
+
+  /// Frees the working memory of runs that are over, and all plans.
+  package func releaseMemory() {
+    plans.removeAll()
+    leases.releaseMemory()
+    for node in nodes {
+      for subprogram in node.subprograms { subprogram.program.releaseMemory() }
+    }
+  }
+
+  private static func prepare(
+    _ node: Node, in graph: Graph, registry: OperatorRegistry, pool: WorkerPool, packedWeights: PackedWeights
+  ) throws(PreparationError) -> PreparedNode {
+    var subprograms: [(name: String, program: Program, captured: [ValueID])] = []
+    for (name, subgraph) in node.subgraphs {
+      do throws(PreparationError) {
+        let program = try Program(graph: subgraph.graph, registry: registry, pool: pool, packedWeights: packedWeights)
+        subprograms.append((name, program, subgraph.captured))
+      } catch {
+        throw PreparationError(errors: error.errors.map { $0.inside(node) })
+      }
+    }
+    let inputs = node.inputs.map { $0.map { graph.fact($0) } }
+    do throws(OperatorError) {
+      let definition = try registry.require(node.op)
+      let context = PrepareContext(
+        node: node, schema: definition.schema, inputs: inputs, outputs: node.outputs.map { $0.map { graph.fact($0) } },
+        constants: node.inputs.map { graph.constant($0) }, packedWeights: packedWeights)
+      var kernel = try definition.prepare(context)
+      if case .planned(let planned) = kernel, StringIndirection.isNeeded(for: node, schema: definition.schema, graph: graph) {
+        kernel = .eager(StringIndirection(kernel: planned, node: node, registry: registry))
+      }
+      return PreparedNode(node: node, schema: definition.schema, kernel: kernel, subprograms: subprograms)
+    } catch {
+      throw PreparationError(errors: [error.inside(node, inputs: inputs)])
+    }
+  }
+
+  private static func lastUses(of graph: Graph) -> [Int] {
+    var last = [Int](repeating: -1, count: graph.values.count)
+    for (index, node) in graph.nodes.enumerated() {
+      for value in node.dependencies { last[value.index] = index }
+    }
+    for value in graph.outputs { last[value.index] = graph.nodes.count }
+    return last
+  }
+}
+
+/// Every node of a graph that cannot be prepared.
+package struct PreparationError: Error, Sendable {
+  package let errors: [OperatorError]
+}

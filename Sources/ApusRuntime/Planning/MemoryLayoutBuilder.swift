@@ -1,0 +1,207 @@
+// Gives every value of a region its place: shared blocks for views and in-place results, lifetimes, one arena.
+
+import ApusGraph
+import ApusTensor
+
+/// Turns the drafts of a region into steps with operands.
+///
+/// A block is memory with one lifetime. A value lies in a block at a byte offset; views share the block of what they view,
+/// and an in-place result takes over the block of the input that it overwrites. Blocks that outlive the region are
+/// allocated by each run, all others lie in the arena.
+struct MemoryLayoutBuilder: ~Copyable {
+  struct Result {
+    var steps: [PlannedStep] = []
+    var operands: [OperandSource] = []
+    var outputBlocks: [Int] = []
+    var arenaBytes = 0
+  }
+
+  private enum Place {
+    case block(Int, byteOffset: Int)
+    case input(slot: Int, byteOffset: Int)
+    case constant(Tensor)
+  }
+
+  private struct Block {
+    var bytes: Int
+    var firstStep: Int
+    var lastStep: Int
+    /// True if a value in it is needed after the region.
+    var outlives = false
+    /// Set by `assignAddresses`: the offset in the arena, or the number of the block among those that outlive.
+    var address = 0
+  }
+
+  private let program: Program
+  private let nodes: Range<Int>
+  private let drafts: [RegionPlanner.StepDraft]
+  private let known: [Tensor?]
+  private let inputSlot: [ValueID: Int]
+  private var places: [Int: Place] = [:]
+  private var blocks: [Block] = []
+  private var scratch: [Int?] = []
+  /// By block: the block that it was merged into, or itself.
+  private var mergedInto: [Int] = []
+
+  init(
+    program: Program, nodes: Range<Int>, drafts: [RegionPlanner.StepDraft], known: [Tensor?], inputSlot: [ValueID: Int]
+  ) {
+    self.program = program
+    self.nodes = nodes
+    self.drafts = drafts
+    self.known = known
+    self.inputSlot = inputSlot
+  }
+
+  mutating func build() throws(OperatorError) -> Result {
+    placeOutputs()
+    mergedInto = Array(blocks.indices)
+    findLifetimes()
+    mergeInPlace()
+    var result = Result()
+    result.arenaBytes = try assignAddresses(&result.outputBlocks)
+    for (index, draft) in drafts.enumerated() where !draft.step.phases.isEmpty {
+      let node = program.nodes[draft.node].node
+      let first = result.operands.count
+      for (position, input) in node.inputs.enumerated() {
+        let isUnread = draft.step.unreadInputs.contains(position)
+        guard let input, !isUnread else {
+          result.operands.append(.none)
+          continue
+        }
+        var source = source(of: input)
+        // Kernels that move bytes take any alignment; others get the alignment of the element type.
+        if case .constant(let tensor) = source, !program.nodes[draft.node].schema.traits.contains(.movesData) {
+          source = .constant(program.alignedConstant(input, tensor))
+        }
+        result.operands.append(source)
+      }
+      for output in node.outputs { result.operands.append(output.map { source(of: $0) } ?? .none) }
+      result.operands.append(scratch[index].map { .arena(blocks[$0].address) } ?? .none)
+      result.steps.append(
+        PlannedStep(
+          node: draft.node, step: draft.step, operands: first, inputCount: node.inputs.count, outputCount: node.outputs.count,
+          bytes: (draft.inputTypes + draft.outputTypes).reduce(0) { $0 + ($1?.byteCount ?? 0) }))
+    }
+    return result
+  }
+
+  /// Where a value lies, after `build`.
+  func source(of value: ValueID) -> OperandSource {
+    switch place(of: value) {
+    case .constant(let tensor)?: .constant(tensor)
+    case .input(let slot, let offset)?: .input(slot: slot, byteOffset: offset)
+    case .block(let index, let offset)?:
+      blocks[root(of: index)].outlives
+        ? .output(block: blocks[root(of: index)].address, byteOffset: offset)
+        : .arena(blocks[root(of: index)].address + offset)
+    case nil: .none
+    }
+  }
+
+  private func root(of block: Int) -> Int {
+    var block = block
+    while mergedInto[block] != block { block = mergedInto[block] }
+    return block
+  }
+
+  private func place(of value: ValueID) -> Place? {
+    if let place = places[value.index] { return place }
+    if let slot = inputSlot[value] { return .input(slot: slot, byteOffset: 0) }
+    return known[value.index].map { .constant($0) }
+  }
+
+  /// One block for every output that is no view, and for every scratch.
+  private mutating func placeOutputs() {
+    for (index, draft) in drafts.enumerated() {
+      let node = program.nodes[draft.node].node
+      for (position, output) in node.outputs.enumerated() {
+        guard let output, let type = draft.outputTypes[position] else { continue }
+        if let view = draft.step.views.first(where: { $0.output == position }),
+          let input = node.inputs[view.input], let base = place(of: input)
+        {
+          switch base {
+          case .block(let block, let offset): places[output.index] = .block(block, byteOffset: offset + view.byteOffset)
+          case .input(let slot, let offset): places[output.index] = .input(slot: slot, byteOffset: offset + view.byteOffset)
+          case .constant(let tensor):
+            places[output.index] = .constant(
+              Tensor(
+                dataType: type.dataType, shape: type.shape, storage: tensor.storage,
+                byteOffset: tensor.byteOffset + view.byteOffset))
+          }
+        } else {
+          places[output.index] = .block(blocks.count, byteOffset: 0)
+          blocks.append(Block(bytes: type.byteCount, firstStep: index, lastStep: index))
+        }
+      }
+      if draft.step.scratchBytes > 0 {
+        scratch.append(blocks.count)
+        blocks.append(Block(bytes: draft.step.scratchBytes, firstStep: index, lastStep: index))
+      } else {
+        scratch.append(nil)
+      }
+    }
+  }
+
+  /// The last step that needs each block.
+  private mutating func findLifetimes() {
+    for (index, draft) in drafts.enumerated() {
+      let node = program.nodes[draft.node].node
+      for value in (node.inputs + node.outputs).compactMap({ $0 }) {
+        guard case .block(let block, _)? = places[value.index] else { continue }
+        blocks[block].lastStep = max(blocks[block].lastStep, index)
+        if program.lastUse[value.index] >= nodes.upperBound { blocks[block].outlives = true }
+      }
+    }
+  }
+
+  /// Lets results take over the memory of inputs that die there.
+  private mutating func mergeInPlace() {
+    for (index, draft) in drafts.enumerated() where !draft.step.inPlace.isEmpty {
+      let node = program.nodes[draft.node].node
+      for pair in draft.step.inPlace {
+        guard pair.input < node.inputs.count, let input = node.inputs[pair.input], let output = node.outputs[pair.output],
+          case .block(let sourceBlock, 0)? = places[input.index], case .block(let target, 0)? = places[output.index],
+          case let source = root(of: sourceBlock), mergedInto[target] == target, source != target,
+          blocks[target].firstStep == index, blocks[source].lastStep == index, !blocks[source].outlives,
+          blocks[source].bytes == blocks[target].bytes,
+          !isReadTwice(input, otherThan: pair.input, by: node)
+        else { continue }
+        blocks[source].lastStep = blocks[target].lastStep
+        blocks[source].outlives = blocks[target].outlives
+        mergedInto[target] = source
+        break
+      }
+    }
+  }
+
+  /// True if another input of the node lies in the same block.
+  private func isReadTwice(_ input: ValueID, otherThan position: Int, by node: Node) -> Bool {
+    guard case .block(let own, _)? = places[input.index] else { return true }
+    let block = root(of: own)
+    return node.inputs.enumerated().contains { other, value in
+      guard other != position, let value, case .block(let otherBlock, _)? = places[value.index] else { return false }
+      return root(of: otherBlock) == block
+    }
+  }
+
+  private mutating func assignAddresses(_ outputBlocks: inout [Int]) throws(OperatorError) -> Int {
+    var arenaIndices: [Int] = []
+    for index in blocks.indices where mergedInto[index] == index {
+      if blocks[index].outlives {
+        blocks[index].address = outputBlocks.count
+        outputBlocks.append(blocks[index].bytes)
+      } else {
+        arenaIndices.append(index)
+      }
+    }
+    let requests = arenaIndices.map {
+      ArenaPlanner.Block(size: blocks[$0].bytes, firstUse: blocks[$0].firstStep, lastUse: blocks[$0].lastStep)
+    }
+    guard let arena = ArenaPlanner.plan(requests) else {
+      throw OperatorError(.limit, "the intermediate values are larger than memory can be")
+    }
+    for (position, index) in arenaIndices.enumerated() { blocks[index].address = arena.offsets[position] }
+    return arena.size
+  }
+}

@@ -1,0 +1,110 @@
+// A plan of consecutive nodes for one set of shapes: steps with all addresses as offsets.
+
+import ApusGraph
+import ApusTensor
+
+/// Where an operand of a step lies.
+enum OperandSource: Sendable {
+  case arena(Int)
+  /// A constant, or a value found while planning. The plan keeps the tensor alive.
+  case constant(Tensor)
+  /// A tensor that exists before the region runs.
+  case input(slot: Int, byteOffset: Int)
+  /// A block that outlives the region.
+  case output(block: Int, byteOffset: Int)
+  /// Absent, unwanted or never read.
+  case none
+}
+
+/// One step of a plan.
+struct PlannedStep: Sendable {
+  let node: Int
+  let step: Step
+  /// The first of its operands in the table of the plan: inputs, outputs, scratch.
+  let operands: Int
+  let inputCount: Int
+  let outputCount: Int
+  /// Bytes of its inputs and outputs, for profiles.
+  let bytes: Int
+}
+
+/// A value that a region leaves behind.
+struct RegionOutput: Sendable {
+  let value: ValueID
+  let type: TensorType
+  let source: OperandSource
+}
+
+/// The nodes `nodes` planned for given types of the values that enter.
+final class RegionPlan: Sendable {
+  let nodes: Range<Int>
+  let steps: [PlannedStep]
+  let operands: [OperandSource]
+  /// The values that enter, with the types the plan holds for.
+  let inputs: [(value: ValueID, type: TensorType)]
+  /// The values whose very elements the plan holds for.
+  let valuesRead: [(value: ValueID, tensor: Tensor)]
+  let outputs: [RegionOutput]
+  /// The bytes of each block that outlives the region.
+  let outputBlocks: [Int]
+  let arenaBytes: Int
+
+  init(
+    nodes: Range<Int>, steps: [PlannedStep], operands: [OperandSource], inputs: [(value: ValueID, type: TensorType)],
+    valuesRead: [(value: ValueID, tensor: Tensor)], outputs: [RegionOutput], outputBlocks: [Int], arenaBytes: Int
+  ) {
+    self.nodes = nodes
+    self.steps = steps
+    self.operands = operands
+    self.inputs = inputs
+    self.valuesRead = valuesRead
+    self.outputs = outputs
+    self.outputBlocks = outputBlocks
+    self.arenaBytes = arenaBytes
+  }
+
+  /// True if the plan holds for these values.
+  func matches(_ values: borrowing ValueTable) -> Bool {
+    for input in inputs {
+      guard let tensor = values.tensor(input.value), tensor.shape == input.type.shape,
+        tensor.dataType == input.type.dataType
+      else { return false }
+    }
+    for read in valuesRead {
+      guard let tensor = values.tensor(read.value), tensor.hasSameBytes(as: read.tensor) else { return false }
+    }
+    return true
+  }
+}
+
+extension Tensor {
+  /// True for equal types, shapes and bytes.
+  func hasSameBytes(as other: Tensor) -> Bool {
+    guard dataType == other.dataType, shape == other.shape else { return false }
+    if dataType == .string { return strings == other.strings }
+    return withUnsafeBytes { a in
+      other.withUnsafeBytes { b in a.count == b.count && a.elementsEqual(b) }
+    }
+  }
+}
+
+/// The values that exist at some point of a run, by value of the graph.
+struct ValueTable: ~Copyable {
+  private var values: [Value?]
+  private let constants: [ValueRecord]
+
+  init(graph: Graph) {
+    values = [Value?](repeating: nil, count: graph.values.count)
+    constants = graph.values
+  }
+
+  subscript(id: ValueID) -> Value? {
+    get { values[id.index] ?? constants[id.index].constant.map { .tensor($0) } }
+    set { values[id.index] = newValue }
+  }
+
+  func tensor(_ id: ValueID) -> Tensor? {
+    if case .tensor(let tensor)? = values[id.index] { return tensor }
+    return constants[id.index].constant
+  }
+}

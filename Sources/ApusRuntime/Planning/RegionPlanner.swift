@@ -1,0 +1,168 @@
+// Plans consecutive nodes as far as shapes can be known before anything runs.
+
+import ApusGraph
+import ApusTensor
+
+/// Builds one `RegionPlan`, starting at a node, from the values that exist.
+///
+/// A region ends before an eager node, and before a node whose plan needs the elements of a tensor that this very region
+/// computes. Nodes whose inputs are all known while planning, and whose outputs are small, are computed right here.
+struct RegionPlanner: ~Copyable {
+  private let program: Program
+  private let start: Int
+  private var end: Int
+  private var facts: [ValueFact?]
+  private var known: [Tensor?]
+  /// Values that this region computes, by value.
+  private var producedHere: [Bool]
+  private var inputs: [(value: ValueID, type: TensorType)] = []
+  private var inputSlot: [ValueID: Int] = [:]
+  private var valuesRead: [(value: ValueID, tensor: Tensor)] = []
+  private var drafts: [StepDraft] = []
+
+  struct StepDraft {
+    let node: Int
+    let step: Step
+    let inputTypes: [TensorType?]
+    let outputTypes: [TensorType?]
+  }
+
+  /// Tensors of at most this many bytes are computed while planning when their inputs are known.
+  private static let foldingLimit = 16 << 10
+
+  private init(program: Program, start: Int) {
+    self.program = program
+    self.start = start
+    end = start
+    facts = [ValueFact?](repeating: nil, count: program.graph.values.count)
+    known = program.graph.values.map(\.constant)
+    producedHere = [Bool](repeating: false, count: program.graph.values.count)
+  }
+
+  /// Plans from `start`, as far as it goes. The node at `start` must not be eager.
+  static func plan(
+    _ program: Program, startingAt start: Int, values: borrowing ValueTable
+  ) throws(OperatorError) -> RegionPlan {
+    var planner = RegionPlanner(program: program, start: start)
+    while planner.end < program.nodes.count, try planner.append(planner.end, values: values) { planner.end += 1 }
+    return try planner.layOut(values: values)
+  }
+
+  /// Takes one more node into the region; false if the region must end before it.
+  private mutating func append(_ index: Int, values: borrowing ValueTable) throws(OperatorError) -> Bool {
+    let prepared = program.nodes[index]
+    guard case .planned(let kernel) = prepared.kernel else { return false }
+    let node = prepared.node
+    var inputFacts: [ValueFact?] = []
+    var tensors: [Tensor?] = []
+    for (position, input) in node.inputs.enumerated() {
+      guard let input else {
+        inputFacts.append(nil)
+        tensors.append(nil)
+        continue
+      }
+      let isRead = prepared.schema.input(at: position)?.isReadWhenPlanning ?? false
+      if isRead, known[input.index] == nil, producedHere[input.index] { return false }
+      try enter(input, isRead: isRead, values: values)
+      inputFacts.append(facts[input.index])
+      tensors.append(known[input.index])
+    }
+    do throws(OperatorError) {
+      try plan(node, at: index, kernel: kernel, schema: prepared.schema, facts: inputFacts, known: tensors)
+    } catch {
+      throw error.inside(node, inputs: inputFacts)
+    }
+    return true
+  }
+
+  /// Makes the fact of a value known; a value from outside becomes an input of the region.
+  private mutating func enter(_ value: ValueID, isRead: Bool, values: borrowing ValueTable) throws(OperatorError) {
+    if let constant = known[value.index] {
+      if facts[value.index] == nil { facts[value.index] = .tensor(TensorFact(constant)) }
+      return
+    }
+    if producedHere[value.index] { return }
+    guard let tensor = values.tensor(value) else {
+      let name = program.graph[value].name
+      throw .mismatch("value '\(name)' is \(values[value]?.type.description ?? "absent"); expected a tensor")
+    }
+    if inputSlot[value] == nil {
+      inputSlot[value] = inputs.count
+      inputs.append((value, TensorType(tensor.dataType, tensor.shape)))
+      facts[value.index] = .tensor(tensor.dataType, [Dim](tensor.shape))
+    }
+    if isRead {
+      valuesRead.append((value, tensor))
+      known[value.index] = tensor
+      facts[value.index] = .tensor(TensorFact(tensor))
+    }
+  }
+
+  private mutating func plan(
+    _ node: Node, at index: Int, kernel: any Kernel, schema: OperatorSchema, facts inputFacts: [ValueFact?],
+    known tensors: [Tensor?]
+  ) throws(OperatorError) {
+    let outer: (ValueID) -> ValueFact = { _ in .unknown }
+    let inferred = try InferenceDriver(registry: program.registry).infer(
+      node, inputs: inputFacts, constants: tensors, outerFact: outer)
+    var outputTypes: [TensorType?] = []
+    var outputBytes = 0
+    for (position, output) in node.outputs.enumerated() {
+      guard let output else {
+        outputTypes.append(nil)
+        continue
+      }
+      guard let fact = inferred[position].tensor, let shape = fact.concreteShape,
+        let count = shape.checkedElementCount, let bytes = fact.dataType.byteCount(elements: count)
+      else {
+        throw .unsupported("the shape of output \(position), \(inferred[position]), cannot be found before running")
+      }
+      outputTypes.append(TensorType(fact.dataType, shape))
+      outputBytes += bytes
+      facts[output.index] = .tensor(fact)
+      producedHere[output.index] = true
+    }
+    let inputTypes = inputFacts.map { fact -> TensorType? in
+      guard let tensor = fact?.tensor, let shape = tensor.concreteShape else { return nil }
+      return TensorType(tensor.dataType, shape)
+    }
+    let step = try kernel.plan(PlanContext(inputs: inputTypes, outputs: outputTypes, known: tensors))
+    if isFoldable(node, schema: schema, known: tensors, outputBytes: outputBytes) {
+      let placeholders = zip(tensors, inputTypes).map { tensor, type in
+        tensor ?? type.map { Tensor(placeholder: $0.dataType, shape: $0.shape) }
+      }
+      let results = try KernelRunner.run(step, inputs: placeholders, outputTypes: outputTypes)
+      for (output, tensor) in zip(node.outputs, results) {
+        guard let output, let tensor else { continue }
+        known[output.index] = tensor
+        facts[output.index] = .tensor(TensorFact(tensor))
+      }
+      return
+    }
+    drafts.append(StepDraft(node: index, step: step, inputTypes: inputTypes, outputTypes: outputTypes))
+  }
+
+  /// True if the node can be computed while planning.
+  private func isFoldable(_ node: Node, schema: OperatorSchema, known tensors: [Tensor?], outputBytes: Int) -> Bool {
+    if schema.traits.contains(.random) || outputBytes > RegionPlanner.foldingLimit { return false }
+    if schema.traits.contains(.readsShapeOnly) { return true }
+    return zip(node.inputs, tensors).allSatisfy { $0 == nil || ($1 != nil && $1!.dataType != .string) }
+  }
+
+  /// Gives every value its place and finishes the plan.
+  private consuming func layOut(values: borrowing ValueTable) throws(OperatorError) -> RegionPlan {
+    var layout = MemoryLayoutBuilder(program: program, nodes: start..<end, drafts: drafts, known: known, inputSlot: inputSlot)
+    let result = try layout.build()
+    var outputs: [RegionOutput] = []
+    for index in start..<end {
+      for output in program.nodes[index].node.outputs.compactMap({ $0 }) where program.lastUse[output.index] >= end {
+        guard let fact = facts[output.index]?.tensor, let shape = fact.concreteShape else { continue }
+        let source: OperandSource = known[output.index].map { .constant($0) } ?? layout.source(of: output)
+        outputs.append(RegionOutput(value: output, type: TensorType(fact.dataType, shape), source: source))
+      }
+    }
+    return RegionPlan(
+      nodes: start..<end, steps: result.steps, operands: result.operands, inputs: inputs, valuesRead: valuesRead,
+      outputs: outputs, outputBlocks: result.outputBlocks, arenaBytes: result.arenaBytes)
+  }
+}

@@ -36,6 +36,7 @@ let package = Package(
       name: "ApusCLI",
       dependencies: ["Apus", "ApusConformance", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       swiftSettings: strict),
+    .executableTarget(name: "ApusFuzz", dependencies: ["Apus"], path: "tools/fuzz", swiftSettings: strict),
     .target(
       name: "ApusTestSupport", dependencies: ["Apus"], path: "Tests/ApusTestSupport", swiftSettings: strict),
     .testTarget(name: "CApusKernelsTests", dependencies: ["CApusKernels"], swiftSettings: strict),

@@ -1,0 +1,211 @@
+// Reads mutated models in this process, thousands a second. tools/fuzz_models.py builds it with AddressSanitizer, makes the
+// seeds and starts it. Usage: see `usage`.
+
+import Apus
+import ApusFormats
+import ApusGraph
+import ApusOperators
+import ApusTensor
+import Glibc
+
+let usage = """
+  ApusFuzz load FILE…                              read each model, print what became of it
+  ApusFuzz values FILE…                            read each .pb as a tensor, sequence, optional and map
+  ApusFuzz roundtrip IN.onnx OUT.onnx              read the messages and write them again
+  ApusFuzz mutate CASE SEED COUNT FILE…            read COUNT mutations of the files; CASE is where each is kept before
+                                                   it is read, so that the last one remains after a crash
+  """
+
+@main
+struct FuzzDriver {
+  static func main() {
+    let arguments = Array(CommandLine.arguments.dropFirst())
+    guard let command = arguments.first else { return fail(usage) }
+    let rest = Array(arguments.dropFirst())
+    switch command {
+    case "load": rest.forEach { print("\($0): \(Outcome.ofLoading(bytes(of: $0), folder: nil).text)") }
+    case "values": rest.forEach { print("\($0): \(Outcome.ofValue(bytes(of: $0)).text)") }
+    case "roundtrip" where rest.count == 2: roundTrip(rest[0], rest[1])
+    case "mutate" where rest.count >= 4:
+      guard let seed = UInt64(rest[1]), let count = Int(rest[2]) else { return fail(usage) }
+      mutate(casePath: rest[0], seed: seed, count: count, seeds: rest.dropFirst(3).map { bytes(of: $0) })
+    default: fail(usage)
+    }
+  }
+
+  static func fail(_ text: String) {
+    let line = Array((text + "\n").utf8)
+    _ = Glibc.write(2, line, line.count)
+    exit(2)
+  }
+
+  static func bytes(of path: String) -> [UInt8] {
+    do {
+      return try MappedFile.open(path: path).withBytes { span in span.indices.map { span[$0] } }
+    } catch {
+      fail("\(error)")
+      return []
+    }
+  }
+
+  static func write(_ bytes: [UInt8], to path: String) {
+    guard let file = fopen(path, "wb") else { return fail("cannot write \(path)") }
+    fwrite(bytes, 1, bytes.count, file)
+    fclose(file)
+  }
+
+  static func roundTrip(_ input: String, _ output: String) {
+    do {
+      let file = try MappedFile.open(path: input)
+      let scanned = try file.withBytes { (span) throws(LoadError) in
+        try WireScanner.scan(span, as: .model, limits: LoadLimits())
+      }
+      let folder = ExternalDataFolder(ExternalDataFolder.folder(of: input), limits: LoadLimits())
+      let decoder = TensorDecoder(file: file, external: folder, limits: LoadLimits())
+      var model = try ProtobufUnpack.model(scanned)
+      try model.decodeTensors(decoder)
+      write(model.encoded, to: output)
+    } catch {
+      fail("\(input): \(error)")
+    }
+  }
+
+  /// Reads `count` mutations. Prints one line of JSON with what became of them.
+  static func mutate(casePath: String, seed: UInt64, count: Int, seeds: [[UInt8]]) {
+    var random = FuzzRandom(state: seed)
+    var outcomes: [String: Int] = [:]
+    var slowest = 0.0
+    for index in 0..<count {
+      let model = Mutator.mutated(seeds[index % seeds.count], all: seeds, &random)
+      write(model, to: casePath)
+      let start = now()
+      let outcome = Outcome.ofLoading(model, folder: nil)
+      _ = index % 8 == 0 ? Outcome.ofValue(model) : outcome
+      slowest = max(slowest, now() - start)
+      outcomes[outcome.kind, default: 0] += 1
+    }
+    let kinds = outcomes.sorted { $0.key < $1.key }.map { "\"\($0.key)\": \($0.value)" }.joined(separator: ", ")
+    print("{\"count\": \(count), \"slowest_ms\": \(Int(slowest * 1000)), \"peak_rss_mb\": \(peakMemory()), \"outcomes\": {\(kinds)}}")
+  }
+
+  static func now() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+  }
+
+  /// The most memory that the process has held, in MB.
+  static func peakMemory() -> Int {
+    var usage = rusage()
+    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+    return usage.ru_maxrss / 1024
+  }
+}
+
+/// What became of one input.
+struct Outcome {
+  let kind: String
+  let text: String
+
+  /// Limits small enough that no mutation can take long or much memory.
+  static var limits: LoadLimits {
+    var limits = LoadLimits()
+    limits.maximumNodes = 20_000
+    limits.maximumStructureBytes = 64 << 20
+    limits.maximumDecodedBytes = 64 << 20
+    return limits
+  }
+
+  static func ofLoading(_ bytes: [UInt8], folder: String?) -> Outcome {
+    var options = ImportOptions()
+    options.limits = limits
+    options.externalFolder = folder
+    do {
+      let loaded = try ONNXReader.load(MappedFile(copying: bytes), registry: .standard, options: options)
+      return Outcome(kind: "loaded", text: "\(loaded.model.graph.nodes.count) nodes")
+    } catch {
+      return Outcome(kind: error.code.rawValue, text: "\(error)")
+    }
+  }
+
+  static func ofValue(_ bytes: [UInt8]) -> Outcome {
+    let types: [ValueType?] = [
+      nil, .sequence(.tensor(.float32, nil)), .optional(.tensor(.float32, nil)),
+      .map(key: .int64, value: .tensor(.float32, nil)),
+    ]
+    var outcomes: [Outcome] = []
+    for type in types {
+      do {
+        let value = try ValueFile.decode(MappedFile(copying: bytes), as: type, limits: limits)
+        outcomes.append(Outcome(kind: "loaded", text: "\(value.type)"))
+      } catch {
+        outcomes.append(Outcome(kind: error.code.rawValue, text: "\(error)"))
+      }
+    }
+    return outcomes.first { $0.kind == "loaded" } ?? outcomes[0]
+  }
+}
+
+extension ModelProto {
+  /// Puts the tensors themselves in the place of where they lie.
+  mutating func decodeTensors(_ decoder: TensorDecoder) throws(LoadError) {
+    try graph?.decodeTensors(decoder)
+    for index in functions.indices {
+      for node in functions[index].nodes.indices { try functions[index].nodes[node].decodeTensors(decoder) }
+      for attribute in functions[index].attributeDefaults.indices {
+        try functions[index].attributeDefaults[attribute].decodeTensors(decoder)
+      }
+    }
+  }
+}
+
+extension GraphProto {
+  mutating func decodeTensors(_ decoder: TensorDecoder) throws(LoadError) {
+    for index in initializers.indices { try initializers[index].decode(decoder) }
+    for index in sparseInitializers.indices { try sparseInitializers[index].decode(decoder) }
+    for index in nodes.indices { try nodes[index].decodeTensors(decoder) }
+  }
+}
+
+extension NodeProto {
+  mutating func decodeTensors(_ decoder: TensorDecoder) throws(LoadError) {
+    for index in attributes.indices { try attributes[index].decodeTensors(decoder) }
+  }
+}
+
+extension AttributeProto {
+  mutating func decodeTensors(_ decoder: TensorDecoder) throws(LoadError) {
+    switch content {
+    case .tensor(var tensor):
+      try tensor.decode(decoder)
+      content = .tensor(tensor)
+    case .sparseTensor(var tensor):
+      try tensor.decode(decoder)
+      content = .sparseTensor(tensor)
+    case .tensors(var tensors):
+      for index in tensors.indices { try tensors[index].decode(decoder) }
+      content = .tensors(tensors)
+    case .sparseTensors(var tensors):
+      for index in tensors.indices { try tensors[index].decode(decoder) }
+      content = .sparseTensors(tensors)
+    case .graph(var graph):
+      try graph.decodeTensors(decoder)
+      content = .graph(graph)
+    case .graphs(var graphs):
+      for index in graphs.indices { try graphs[index].decodeTensors(decoder) }
+      content = .graphs(graphs)
+    default: break
+    }
+  }
+}
+
+extension TensorProto {
+  mutating func decode(_ decoder: TensorDecoder) throws(LoadError) { content = .tensor(try decoder.tensor(self)) }
+}
+
+extension SparseTensorProto {
+  mutating func decode(_ decoder: TensorDecoder) throws(LoadError) {
+    try values?.decode(decoder)
+    try indices?.decode(decoder)
+  }
+}

@@ -37,6 +37,7 @@ class TestModel:
 
     cases: the inputs of each data set, by name. A string input is an array of objects.
     reference: "onnxruntime" or "onnx" (the reference evaluator), whichever computes the stored outputs.
+    alone: why the other implementation is not asked to agree.
     tolerance: rtol and atol, where the suite's 1e-3 and 1e-7 do not fit.
     external: the file name for weights kept beside the model.
     """
@@ -45,6 +46,7 @@ class TestModel:
     proto: onnx.ModelProto
     cases: list[Feeds]
     reference: str = "onnxruntime"
+    alone: str = ""
     tolerance: tuple[float, float] | None = None
     external: str | None = None
     files: dict[str, bytes] = field(default_factory=dict)

@@ -1,0 +1,2 @@
+2C"setosa"
+versicolor"	virginica* J•ð%9JMÁ=JŒ©w?

@@ -1,0 +1,1 @@
+2straße2xBclean

@@ -1,0 +1,1 @@
+2	<straße>2<x>Bmarked

@@ -1,0 +1,1 @@
+2the2cat2sea2dog2ship2the2sail2seaBwords

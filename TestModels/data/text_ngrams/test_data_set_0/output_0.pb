@@ -1,0 +1,1 @@
+2pets2petsBtopic

@@ -1,0 +1,1 @@
+2the2seaBwords

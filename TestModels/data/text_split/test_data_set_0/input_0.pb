@@ -1,0 +1,1 @@
+2one two  three2 lead2;2a;b;c;dBlines

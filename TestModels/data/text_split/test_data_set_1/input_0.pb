@@ -1,0 +1,1 @@
+2blåbær og;jordbærBlines

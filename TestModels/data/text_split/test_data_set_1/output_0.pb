@@ -1,0 +1,1 @@
+2blåbær2og;jordbærBwords

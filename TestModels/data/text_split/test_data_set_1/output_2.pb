@@ -1,0 +1,1 @@
+2blåbær og2jordbærBfields

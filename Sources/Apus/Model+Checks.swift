@@ -1,0 +1,121 @@
+// Binding symbols before a model is prepared, and checking inputs before it runs.
+
+import ApusGraph
+import ApusTensor
+
+extension Model {
+  /// Puts the caller's dimensions and shapes into the facts of the graph.
+  static func bind(_ options: ModelOptions, in graph: inout Graph) throws {
+    var bindings = options.dimensions.mapValues { Dim($0) }
+    let symbols = Set(graph.inputs.flatMap { graph.fact($0).tensor?.shape?.flatMap(\.symbols) ?? [] })
+    for (name, value) in options.dimensions {
+      guard symbols.contains(name) else {
+        throw RunError(
+          .invalidInput, "no input has a dimension '\(name)'",
+          remedy: symbols.isEmpty ? "The model has no symbolic dimensions" : "Known are: \(symbols.sorted().joined(separator: ", "))")
+      }
+      guard value >= 0 else { throw RunError(.invalidInput, "dimension '\(name)' is \(value); expected 0 or more") }
+    }
+    for (name, shape) in options.shapes {
+      guard let input = graph.inputs.first(where: { graph[$0].name == name }), let fact = graph.fact(input).tensor else {
+        throw RunError(.invalidInput, "there is no tensor input '\(name)'")
+      }
+      if let declared = fact.shape {
+        guard declared.count == shape.rank else {
+          throw RunError(.invalidInput, "shape \(shape) for input '\(name)'; the model declares \(graph.fact(input))")
+        }
+        for (axis, dim) in declared.enumerated() {
+          if let known = dim.known, known != shape[axis] {
+            throw RunError(.invalidInput, "shape \(shape) for input '\(name)'; the model declares \(graph.fact(input))")
+          }
+          if dim.symbols.count == 1, let symbol = dim.symbols.first, dim == .symbol(symbol) {
+            if let other = bindings[symbol], other != Dim(shape[axis]) {
+              throw RunError(.invalidInput, "dimension '\(symbol)' cannot be both \(other) and \(shape[axis])")
+            }
+            bindings[symbol] = Dim(shape[axis])
+          }
+        }
+      }
+      graph[input].fact = .tensor(fact.dataType, [Dim](shape))
+    }
+    if bindings.isEmpty && options.shapes.isEmpty { return }
+    for index in graph.values.indices { graph.values[index].fact = graph.values[index].fact.substituting(bindings) }
+  }
+
+  /// Makes the wanted intermediate values outputs.
+  static func addOutputs(_ options: ModelOptions, to graph: inout Graph) throws {
+    if options.returnsAllValues {
+      let produced = graph.nodes.flatMap(\.outputs).compactMap { $0 }
+      graph.outputs += produced.filter { !graph[$0].name.isEmpty && !graph.outputs.contains($0) }
+    }
+    for name in options.extraOutputs {
+      guard let index = graph.values.firstIndex(where: { $0.name == name }) else {
+        throw RunError(
+          .invalidInput, "there is no value '\(name)' in the main graph", remedy: "`apus info --json` lists the names")
+      }
+      if !graph.outputs.contains(ValueID(index)) { graph.outputs.append(ValueID(index)) }
+    }
+  }
+
+  /// The inputs in the order of the graph, if all are there and fit.
+  func check(_ inputs: [String: Value]) throws(RunError) -> [Value] {
+    var ordered: [Value] = []
+    ordered.reserveCapacity(self.inputs.count)
+    var bound: [String: (size: Int, input: String, axis: Int)] = [:]
+    for (index, id) in graph.inputs.enumerated() {
+      let expected = self.inputs[index]
+      guard let value = inputs[expected.name] else {
+        throw RunError(.invalidInput, "input '\(expected.name)' (\(expected.type)) is missing", remedy: names)
+      }
+      try check(value, expected, graph.fact(id), &bound)
+      ordered.append(value)
+    }
+    if inputs.count > ordered.count {
+      for name in inputs.keys.sorted() where !self.inputs.contains(where: { $0.name == name }) {
+        throw RunError(.invalidInput, "there is no input '\(name)'", remedy: names)
+      }
+    }
+    return ordered
+  }
+
+  private var names: String { "Inputs are: " + inputs.map { "\($0.name) (\($0.type))" }.joined(separator: ", ") }
+
+  private func check(
+    _ value: Value, _ expected: ValueDescription, _ fact: ValueFact,
+    _ bound: inout [String: (size: Int, input: String, axis: Int)]
+  ) throws(RunError) {
+    switch (value, fact) {
+    case (.tensor(let tensor), .tensor(let wanted)):
+      guard tensor.dataType == wanted.dataType else {
+        throw RunError(
+          .invalidInput, "input '\(expected.name)' has type \(tensor.dataType); expected \(wanted.dataType)",
+          remedy: "Convert the values before the call")
+      }
+      guard let shape = wanted.shape else { return }
+      guard shape.count == tensor.rank else {
+        throw RunError(.invalidInput, "input '\(expected.name)' has shape \(tensor.shape); expected \(expected.type)")
+      }
+      for (axis, dim) in shape.enumerated() {
+        let size = tensor.shape[axis]
+        if let known = dim.known {
+          if known == size { continue }
+          throw RunError(
+            .invalidInput, "input '\(expected.name)' has shape \(tensor.shape); expected \(expected.type): axis \(axis) is "
+              + "\(size), not \(known)")
+        }
+        let symbol = dim.description
+        if let first = bound[symbol], first.size != size {
+          throw RunError(
+            .invalidInput, "dimension '\(symbol)' is \(first.size) by input '\(first.input)' axis \(first.axis) and "
+              + "\(size) by input '\(expected.name)' axis \(axis)")
+        }
+        if !dim.isUnknown { bound[symbol] = (size, expected.name, axis) }
+      }
+    case (_, .unknown): return
+    case (.sequence, .sequence), (.optional, .optional), (.map, .map): return
+    case (.tensor, .optional(.tensor)), (.sequence, .optional(.sequence)): return
+    default:
+      throw RunError(.invalidInput, "input '\(expected.name)' is \(value.type); expected \(expected.type)")
+    }
+  }
+}

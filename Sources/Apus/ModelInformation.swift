@@ -1,0 +1,50 @@
+// What a model says about itself, its inputs and outputs.
+
+import ApusGraph
+
+/// An input or output of a model.
+public struct ValueDescription: Sendable, Hashable {
+  public let name: String
+  /// The type in words: `float32[batch, 3, 224, 224]`, `sequence(int64[?])`.
+  public let type: String
+  /// The element type, if it is a tensor.
+  public let dataType: DataType?
+  /// The extents as numbers, symbols or expressions; nil if it is no tensor or its rank is unknown.
+  public let dimensions: [String]?
+  /// The shape if it is a tensor and every extent is a number.
+  public let shape: Shape?
+
+  package init(name: String, fact: ValueFact) {
+    self.name = name
+    type = fact.description
+    dataType = fact.tensor?.dataType
+    dimensions = fact.tensor?.shape?.map(\.description)
+    shape = fact.tensor?.concreteShape
+  }
+}
+
+/// The header of a model file.
+public struct ModelInformation: Sendable {
+  public let graphName: String
+  public let irVersion: Int
+  /// The operator sets by domain; the default domain is `ai.onnx`.
+  public let opsets: [String: Int]
+  public let producer: String
+  public let producerVersion: String
+  public let domain: String
+  public let modelVersion: Int
+  public let documentation: String
+  public let metadata: [(key: String, value: String)]
+
+  init(_ source: ModelGraph) {
+    graphName = source.graph.name
+    irVersion = source.irVersion
+    opsets = source.opsets
+    producer = source.producer
+    producerVersion = source.producerVersion
+    domain = source.domain
+    modelVersion = source.modelVersion
+    documentation = source.documentation
+    metadata = source.metadata
+  }
+}

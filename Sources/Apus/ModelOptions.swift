@@ -1,0 +1,56 @@
+// What a user can choose when loading and running a model.
+
+@_exported public import struct ApusFormats.LoadLimits
+@_exported public import struct ApusFormats.LoadError
+@_exported public import struct ApusFormats.ModelProblem
+@_exported public import ApusTensor
+
+/// How a model is loaded and prepared.
+public struct ModelOptions: Sendable {
+  /// Threads that one run may use, the caller's included. nil: the processors that this process may use.
+  public var threads: Int?
+  /// Whether, and how, the graph is rewritten to run faster.
+  public var optimization = OptimizationOptions()
+  /// Values for symbolic dimensions by name, as in `["batch": 4]`.
+  public var dimensions: [String: Int] = [:]
+  /// Shapes of inputs by name; every extent a number.
+  public var shapes: [String: Shape] = [:]
+  /// Intermediate values to return as further outputs, by name.
+  public var extraOutputs: [String] = []
+  /// Returns every value of the main graph as an output. Switches optimizations off.
+  public var returnsAllValues = false
+  /// Initializers that are also inputs of the graph and that the caller wants to supply instead.
+  public var overridableInitializers: Set<String> = []
+  /// Bounds on untrusted files and on runs.
+  public var limits = LoadLimits()
+
+  public init(threads: Int? = nil) { self.threads = threads }
+}
+
+/// Which passes of the optimizer run.
+public struct OptimizationOptions: Sendable, Hashable {
+  /// False: nodes run as the file has them.
+  public var isEnabled = true
+  /// Passes to leave out, by name; `apus optimize --list` names them.
+  public var disabledPasses: Set<String> = []
+  /// Stops after that many passes; nil runs all.
+  public var stopAfter: Int?
+
+  public init() {}
+  /// No optimization at all.
+  public static let none: OptimizationOptions = {
+    var options = OptimizationOptions()
+    options.isEnabled = false
+    return options
+  }()
+}
+
+/// What one run is allowed.
+public struct RunOptions: Sendable {
+  /// Seconds after which the run ends with an error. nil: the limit of the model's options.
+  public var timeout: Double?
+  /// Names of the outputs to compute. nil: all.
+  public var outputs: [String]?
+
+  public init() {}
+}

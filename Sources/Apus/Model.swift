@@ -124,7 +124,7 @@ public final class Model: Sendable {
 
   /// Runs the model on a thread of its own; cancelling the task ends the run within one part of one node.
   public func run(_ inputs: [String: Tensor], options: RunOptions = RunOptions()) async throws(RunError) -> [String: Tensor] {
-    let flag = CancellationFlag(secondsFromNow: options.timeout ?? limits.maximumRunSeconds)
+    let flag = CancellationFlag(timeout: Model.duration(options.timeout ?? limits.maximumRunSeconds))
     let result: Result<[String: Tensor], RunError> = await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         DispatchQueue.global(qos: .userInitiated).async {
@@ -166,10 +166,15 @@ public final class Model: Sendable {
     return outputs
   }
 
+  /// The time limit as a duration; nil for none, or beyond what a clock counts.
+  private static func duration(_ seconds: Double) -> Duration? {
+    seconds < 1e9 ? .seconds(max(seconds, 0)) : nil
+  }
+
   private func settings(for options: RunOptions) -> RunSettings {
     var settings = RunSettings(maximumBytes: limits.maximumRunMemory)
     let seconds = options.timeout ?? limits.maximumRunSeconds
-    if seconds.isFinite { settings.cancellation = CancellationFlag(secondsFromNow: seconds) }
+    if seconds.isFinite { settings.cancellation = CancellationFlag(timeout: Model.duration(seconds)) }
     return settings
   }
 }

@@ -1,0 +1,11 @@
+// The program `apus`: its commands.
+
+import ArgumentParser
+
+@main
+struct ApusCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "apus",
+    abstract: "Runs, checks, measures and draws ONNX models.",
+    subcommands: [ConformanceCommand.self])
+}

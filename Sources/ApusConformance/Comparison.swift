@@ -1,0 +1,87 @@
+// Compares a found value with the expected one, element by element.
+
+import Apus
+import ApusTensor
+
+/// Where and how a found value differs from the expected one.
+public struct Difference: Sendable, CustomStringConvertible {
+  public let description: String
+}
+
+/// Compares values the way the runner of the ONNX backend suite does.
+public enum Comparison {
+  /// nil if `found` is as near to `expected` as it must be.
+  public static func difference(found: Value, expected: Value, tolerance: Tolerance) -> Difference? {
+    switch (found, expected) {
+    case (.tensor(let found), .tensor(let expected)):
+      return difference(found: found, expected: expected, tolerance: tolerance)
+    case (.sequence(let found, _), .sequence(let expected, _)):
+      guard found.count == expected.count else {
+        return Difference(description: "\(found.count) elements in the sequence; expected \(expected.count)")
+      }
+      for (index, pair) in zip(found, expected).enumerated() {
+        if let inner = difference(found: pair.0, expected: pair.1, tolerance: tolerance) {
+          return Difference(description: "element \(index) of the sequence: \(inner)")
+        }
+      }
+      return nil
+    case (.optional(let found, _), .optional(let expected, _)):
+      switch (found, expected) {
+      case (nil, nil): return nil
+      case (let found?, let expected?): return difference(found: found, expected: expected, tolerance: tolerance)
+      default: return Difference(description: "the optional is \(found == nil ? "empty" : "not empty")")
+      }
+    case (.optional(let found?, _), _): return difference(found: found, expected: expected, tolerance: tolerance)
+    case (_, .optional(let expected?, _)): return difference(found: found, expected: expected, tolerance: tolerance)
+    case (.map(let found), .map(let expected)):
+      if let keys = difference(found: found.keys, expected: expected.keys, tolerance: tolerance) {
+        return Difference(description: "keys of the map: \(keys)")
+      }
+      return difference(
+        found: .sequence(found.values, elementType: found.valueType),
+        expected: .sequence(expected.values, elementType: expected.valueType), tolerance: tolerance)
+    default: return Difference(description: "found \(found.type); expected \(expected.type)")
+    }
+  }
+
+  private static func difference(found: Tensor, expected: Tensor, tolerance: Tolerance) -> Difference? {
+    guard found.dataType == expected.dataType, found.shape == expected.shape else {
+      return Difference(
+        description: "found \(found.dataType)\(found.shape); expected \(expected.dataType)\(expected.shape)")
+    }
+    if let a = found.strings, let b = expected.strings {
+      guard let index = a.indices.first(where: { a[$0] != b[$0] }) else { return nil }
+      return Difference(description: "element \(index) is \"\(a[index])\"; expected \"\(b[index])\"")
+    }
+    var tolerance = tolerance
+    // The suite's runner compares bfloat16 with at least this.
+    if found.dataType == .bfloat16 { tolerance.relative = max(tolerance.relative, 0x1p-6) }
+    let a = NumericElements.doubles(of: found)
+    let b = NumericElements.doubles(of: expected)
+    var worst: (index: Int, error: Double)?
+    var count = 0
+    for index in a.indices {
+      let (x, y) = (a[index], b[index])
+      if x == y || (x.isNaN && y.isNaN) { continue }
+      let error = abs(x - y)
+      if error <= tolerance.absolute + tolerance.relative * abs(y), x.isFinite, y.isFinite { continue }
+      count += 1
+      let size = error.isNaN ? Double.infinity : error
+      if worst == nil || size > worst!.error { worst = (index, size) }
+    }
+    guard let worst else { return nil }
+    let isComplex = found.dataType.isComplex
+    let position = position(isComplex ? worst.index / 2 : worst.index, in: found.shape)
+    return Difference(
+      description: "\(count) of \(a.count) elements differ; the worst at \(position): found \(a[worst.index]), expected "
+        + "\(b[worst.index])")
+  }
+
+  private static func position(_ index: Int, in shape: Shape) -> String {
+    var rest = index
+    return "[" + shape.strides.map { stride in
+      defer { rest %= max(stride, 1) }
+      return "\(rest / max(stride, 1))"
+    }.joined(separator: ", ") + "]"
+  }
+}

@@ -1,0 +1,89 @@
+// One folder of the ONNX test layout: a model, and numbered sets of inputs with their expected outputs.
+
+import Apus
+import ApusFormats
+import ApusGraph
+import Foundation
+
+/// How near a result must come to the expected one: |found − expected| ≤ absolute + relative · |expected|.
+public struct Tolerance: Sendable, Hashable {
+  public var relative: Double
+  public var absolute: Double
+
+  /// That of the ONNX backend suite.
+  public static let suite = Tolerance(relative: 1e-3, absolute: 1e-7)
+
+  public init(relative: Double, absolute: Double) { (self.relative, self.absolute) = (relative, absolute) }
+}
+
+/// A folder with `model.onnx` and `test_data_set_N/{input,output}_K.pb`.
+public struct ConformanceCase: Sendable {
+  /// The name of the folder, `test_…`.
+  public let name: String
+  /// The name of the folder above: `node`, `simple`, …
+  public let kind: String
+  public let folder: URL
+  public let tolerance: Tolerance
+
+  /// The cases below a folder, sorted by kind and name. The folder may itself be a case.
+  public static func find(in folder: URL) throws -> [ConformanceCase] {
+    let manager = FileManager.default
+    var cases: [ConformanceCase] = []
+    func visit(_ url: URL, depth: Int) throws {
+      if manager.fileExists(atPath: url.appending(path: "model.onnx").path(percentEncoded: false)) {
+        cases.append(try ConformanceCase(folder: url))
+      } else if depth < 4 {
+        for child in try manager.contentsOfDirectory(at: url, includingPropertiesForKeys: [.isDirectoryKey])
+        where try child.resourceValues(forKeys: [.isDirectoryKey]).isDirectory ?? false {
+          try visit(child, depth: depth + 1)
+        }
+      }
+    }
+    try visit(folder.standardizedFileURL, depth: 0)
+    return cases.sorted { ($0.kind, $0.name) < ($1.kind, $1.name) }
+  }
+
+  private struct ToleranceFile: Decodable {
+    var rtol: Double?
+    var atol: Double?
+  }
+
+  init(folder: URL) throws {
+    self.folder = folder
+    name = folder.lastPathComponent
+    kind = folder.deletingLastPathComponent().lastPathComponent
+    let file = folder.appending(path: "tolerance.json")
+    if let data = try? Data(contentsOf: file) {
+      let stated = try JSONDecoder().decode(ToleranceFile.self, from: data)
+      tolerance = Tolerance(
+        relative: stated.rtol ?? Tolerance.suite.relative, absolute: stated.atol ?? Tolerance.suite.absolute)
+    } else {
+      tolerance = .suite
+    }
+  }
+
+  var modelURL: URL { folder.appending(path: "model.onnx") }
+
+  /// The folders of data, in the order of their numbers.
+  var dataSets: [URL] {
+    var sets: [URL] = []
+    while case let url = folder.appending(path: "test_data_set_\(sets.count)"),
+      FileManager.default.fileExists(atPath: url.path(percentEncoded: false))
+    {
+      sets.append(url)
+    }
+    return sets
+  }
+
+  /// The values `prefix_0.pb`, `prefix_1.pb`, … of a data set, typed by the model's inputs or outputs.
+  func values(_ prefix: String, in set: URL, facts: [ValueFact]) throws -> [Value] {
+    var values: [Value] = []
+    while case let file = set.appending(path: "\(prefix)_\(values.count).pb"),
+      FileManager.default.fileExists(atPath: file.path(percentEncoded: false))
+    {
+      let type = values.count < facts.count ? facts[values.count].type : nil
+      values.append(try ValueFile.decode(MappedFile.open(path: file.path(percentEncoded: false)), as: type))
+    }
+    return values
+  }
+}

@@ -1,0 +1,34 @@
+// Detection of the instruction-set level by CPUID and XCR0. No code here is compiled for more than the base machine.
+#include "cpu.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+static uint64_t enabled_register_state(void) {
+  uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (uint64_t)high << 32 | low;
+}
+
+apus_level apus_cpu_level(uint32_t *features) {
+  enum { YMM_STATE = 0x6, ZMM_STATE = 0xe6 };
+  uint32_t a, b, c, d;
+  *features = 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return APUS_LEVEL_PORTABLE;
+  const uint32_t wanted = bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C;
+  if ((c & wanted) != wanted) return APUS_LEVEL_PORTABLE;
+  const uint64_t state = enabled_register_state();
+  if ((state & YMM_STATE) != YMM_STATE) return APUS_LEVEL_PORTABLE;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2)) return APUS_LEVEL_PORTABLE;
+  const uint32_t wide = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
+  if ((b & wide) != wide || (state & ZMM_STATE) != ZMM_STATE) return APUS_LEVEL_AVX2;
+  if (c & bit_AVX512VNNI) *features |= APUS_FEATURE_AVX512_VNNI;
+  if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16)) *features |= APUS_FEATURE_AVX512_BF16;
+  return APUS_LEVEL_AVX512;
+}
+#else
+apus_level apus_cpu_level(uint32_t *features) {
+  *features = 0;
+  return APUS_LEVEL_PORTABLE;
+}
+#endif

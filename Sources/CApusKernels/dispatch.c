@@ -1,0 +1,81 @@
+// The tables of function pointers, one per level, and the choice among them.
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu.h"
+#include "isa.h"
+#include "kernel_declarations.h"
+
+static const apus_kernel_table portable = {
+    .level = APUS_LEVEL_PORTABLE, .name = "portable", .gemm_f32_nr = 16, .gemm_f32_mr = 4,
+#define APUS_KERNEL(type, field) .field = apus_##field##_portable,
+#include "kernels.inc"
+};
+
+#if APUS_X86
+static const apus_kernel_table avx2 = {
+    .level = APUS_LEVEL_AVX2, .name = "avx2", .gemm_f32_nr = 16, .gemm_f32_mr = 6,
+#define APUS_KERNEL(type, field) .field = apus_##field##_avx2,
+#include "kernels.inc"
+};
+
+static const apus_kernel_table avx512 = {
+    .level = APUS_LEVEL_AVX512, .name = "avx512", .gemm_f32_nr = 32, .gemm_f32_mr = 14,
+#define APUS_KERNEL(type, field) .field = apus_##field##_avx512,
+#include "kernels.inc"
+};
+#endif
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static apus_kernel_table tables[3];
+static const apus_kernel_table *supported[3], *chosen;
+
+static void fill(void) {
+  uint32_t features;
+  apus_level best = apus_cpu_level(&features);
+  tables[APUS_LEVEL_PORTABLE] = portable;
+#if APUS_X86
+  tables[APUS_LEVEL_AVX2] = avx2;
+  tables[APUS_LEVEL_AVX512] = avx512;
+  tables[APUS_LEVEL_AVX512].features = features;
+#endif
+  for (int level = 0; level <= (int)best; level++) supported[level] = &tables[level];
+  const char *forced = getenv("APUS_ISA");
+  for (int level = 0; forced && level < (int)best; level++)
+    if (strcmp(forced, tables[level].name) == 0) best = (apus_level)level;
+  chosen = supported[best];
+}
+
+const apus_kernel_table *apus_kernels(void) {
+  pthread_once(&once, fill);
+  return chosen;
+}
+
+const apus_kernel_table *apus_kernels_for(apus_level level) {
+  pthread_once(&once, fill);
+  return (unsigned)level < 3 ? supported[level] : NULL;
+}
+
+static const char *const names[] = {
+#define APUS_KERNEL(type, field) #field,
+#include "kernels.inc"
+};
+size_t apus_kernel_count(void) { return sizeof names / sizeof *names; }
+const char *apus_kernel_name(size_t index) { return names[index]; }
+
+static const struct {
+  const char *name;
+  size_t offset;
+  double max_ulp;
+} unary[] = {
+#define APUS_KERNEL(type, field)
+#define APUS_UNARY_F32(operation, max_ulp) {#operation, offsetof(apus_kernel_table, operation##_f32), max_ulp},
+#include "kernels.inc"
+};
+size_t apus_unary_f32_count(void) { return sizeof unary / sizeof *unary; }
+apus_unary_f32_entry apus_unary_f32_at(const apus_kernel_table *table, size_t index) {
+  apus_unary_f32_entry entry = {unary[index].name, NULL, unary[index].max_ulp};
+  memcpy(&entry.function, (const char *)table + unary[index].offset, sizeof entry.function);
+  return entry;
+}

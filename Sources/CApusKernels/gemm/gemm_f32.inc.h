@@ -1,0 +1,158 @@
+// The float32 indirect GEMM, written once over the vector vocabulary. An instruction set includes this after its simd
+// header and after defining GEMM_NV (vectors of a panel), GEMM_MR (rows of a full tile) and APUS_GEMM_TILES, the list of
+// register tiles TILE(rows, vectors). A tile of more than GEMM_NV vectors spans several panels, for few rows.
+//
+// Each accumulator lives in one register from the first tap to the epilogue, so the order of a sum is the order of
+// (tap, k), whichever tile computes it.
+
+enum { NR = GEMM_NV * VL, PANEL_GROUP_BYTES = 512 * 1024 };
+
+typedef void tile_fn(const apus_gemm_f32_args *g, size_t row, size_t panel);
+
+INLINE const float *row_of(const float *a, const float *zeros, int32_t offset) {
+  const float *row = (const float *)((uintptr_t)a + (uintptr_t)((ptrdiff_t)offset * (ptrdiff_t)sizeof(float)));
+  return __builtin_unpredictable(offset == APUS_OFFSET_ZERO) ? zeros : row;
+}
+
+static void apply_activation(const apus_epilogue_f32 *e, float *c, ptrdiff_t ldc, size_t rows, size_t columns) {
+  apus_unary_f32_fn *const function = APUS_(apus_activation_function)(e->activation);
+  const float params[2] = {e->alpha, e->beta};
+  for (size_t i = 0; i < rows; i++) function(columns, c + (ptrdiff_t)i * ldc, c + (ptrdiff_t)i * ldc, params);
+}
+
+// Adds bias and residual, applies an activation that is a clamp, and stores; `whole` says that no column is cut off.
+INLINE void finish(const apus_gemm_f32_args *g, size_t row, size_t column, const int rows, const int vectors,
+                   vf (*acc)[GEMM_NV * 4], const int whole) {
+  const apus_epilogue_f32 *e = &g->epilogue;
+  const size_t left = g->n - column;
+#define COUNT(v) (whole ? (size_t)VL : left > (size_t)(v) * VL ? left - (size_t)(v) * VL : 0)
+  if (e->bias) {
+#pragma clang loop unroll(full)
+    for (int v = 0; v < vectors; v++) {
+      vf bias = v_load_upto(e->bias + column + v * VL, COUNT(v));
+#pragma clang loop unroll(full)
+      for (int i = 0; i < rows; i++) acc[i][v] += bias;
+    }
+  }
+  if (e->add) {
+    const float *add = e->add + (ptrdiff_t)row * e->add_ld + (ptrdiff_t)column;
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++, add += e->add_ld) {
+#pragma clang loop unroll(full)
+      for (int v = 0; v < vectors; v++) acc[i][v] += v_load_upto(add + v * VL, COUNT(v));
+    }
+  }
+  if (e->activation == APUS_ACTIVATION_RELU || e->activation == APUS_ACTIVATION_CLIP) {
+    const int relu = e->activation == APUS_ACTIVATION_RELU;
+    const vf lo = v_set1(relu ? 0 : e->alpha), hi = v_set1(relu ? __builtin_inff() : e->beta);
+#pragma clang loop unroll(full)
+    for (int v = 0; v < vectors; v++) {
+#pragma clang loop unroll(full)
+      for (int i = 0; i < rows; i++) acc[i][v] = v_clamp(acc[i][v], lo, hi);
+    }
+  }
+  float *c = g->c + (ptrdiff_t)row * g->ldc + (ptrdiff_t)column;
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++, c += g->ldc) {
+#pragma clang loop unroll(full)
+    for (int v = 0; v < vectors; v++) v_store_upto(c + v * VL, acc[i][v], COUNT(v));
+  }
+#undef COUNT
+}
+
+INLINE void tile(const apus_gemm_f32_args *g, size_t row, size_t panel, const int rows, const int vectors) {
+  const size_t panel_floats = g->taps * g->kc * NR, kc = g->kc;
+  const float *b = g->b + panel * panel_floats;
+  vf acc[GEMM_MR][GEMM_NV * 4];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++) {
+#pragma clang loop unroll(full)
+    for (int v = 0; v < vectors; v++) acc[i][v] = v_zero();
+  }
+  for (size_t t = 0; t < g->taps; t++) {
+    const float *a[GEMM_MR];
+    if (g->offsets) {
+      const int32_t *offset = g->offsets + row * g->taps + t;
+#pragma clang loop unroll(full)
+      for (int i = 0; i < rows; i++) a[i] = row_of(g->a, g->zeros, offset[(size_t)i * g->taps]);
+    } else {
+#pragma clang loop unroll(full)
+      for (int i = 0; i < rows; i++) a[i] = g->a + (ptrdiff_t)(row + (size_t)i) * g->lda;
+    }
+#pragma clang loop unroll_count(4)
+    for (size_t k = 0; k < kc; k++, b += NR) {
+      vf column[GEMM_NV * 4];
+#pragma clang loop unroll(full)
+      for (int v = 0; v < vectors; v++)
+        column[v] = v_load(b + (size_t)(v / GEMM_NV) * panel_floats + (v % GEMM_NV) * VL);
+#pragma clang loop unroll(full)
+      for (int i = 0; i < rows; i++) {
+        const vf x = v_set1(a[i][k]);
+#pragma clang loop unroll(full)
+        for (int v = 0; v < vectors; v++) acc[i][v] = v_fma(x, column[v], acc[i][v]);
+      }
+    }
+  }
+  const size_t first = panel * NR;
+  if (first + (size_t)vectors * VL <= g->n) finish(g, row, first, rows, vectors, acc, 1);
+  else finish(g, row, first, rows, vectors, acc, 0);
+}
+
+#define TILE(rows, vectors) \
+  static void tile_##rows##x##vectors(const apus_gemm_f32_args *g, size_t row, size_t panel) { \
+    tile(g, row, panel, rows, vectors); \
+  }
+APUS_GEMM_TILES
+#undef TILE
+
+// tiles[rows][vectors]; where a multi-panel tile is missing, rows of that height are done panel by panel.
+static tile_fn *const tiles[GEMM_MR + 1][GEMM_NV * 4 + 1] = {
+#define TILE(rows, vectors) [rows][vectors] = tile_##rows##x##vectors,
+    APUS_GEMM_TILES
+#undef TILE
+};
+
+// All panels [p0, p1) of one tile of rows.
+static void tile_row(const apus_gemm_f32_args *g, size_t row, size_t rows, size_t p0, size_t p1) {
+  size_t p = p0;
+  for (size_t span = 4; span > 1; span /= 2) {
+    tile_fn *const wide = tiles[rows][span * GEMM_NV];
+    if (wide)
+      for (; p + span <= p1; p += span) wide(g, row, p);
+  }
+  for (; p < p1; p++) {
+    const size_t left = g->n - p * NR, vectors = left >= NR ? GEMM_NV : (left + VL - 1) / VL;
+    tiles[rows][vectors](g, row, p);
+  }
+  const apus_activation kind = g->epilogue.activation;
+  if (kind > APUS_ACTIVATION_CLIP) {
+    const size_t first = p0 * NR, end = p1 * NR < g->n ? p1 * NR : g->n;
+    float *c = g->c + (ptrdiff_t)row * g->ldc + (ptrdiff_t)first;
+    apply_activation(&g->epilogue, c, g->ldc, rows, end - first);
+  }
+}
+
+void APUS_(apus_gemm_f32)(const apus_gemm_f32_args *g, size_t m0, size_t m1, size_t p0, size_t p1) {
+  const size_t last = apus_gemm_panels(g->n, NR);
+  if (p1 > last) p1 = last;
+  if (m0 >= m1 || p0 >= p1) return;
+  const size_t rows = m1 - m0;
+  if (rows <= GEMM_MR) {
+    tile_row(g, m0, rows, p0, p1);
+    return;
+  }
+  // Tiles of nearly equal height, and panels in groups that stay in the second-level cache while the rows go by.
+  const size_t count = (rows + GEMM_MR - 1) / GEMM_MR, height = rows / count, taller = rows % count;
+  const size_t panel_bytes = g->taps * g->kc * NR * sizeof(float);
+  size_t group = panel_bytes ? PANEL_GROUP_BYTES / panel_bytes : p1 - p0;
+  if (group == 0) group = 1;
+  for (size_t p = p0; p < p1; p += group) {
+    const size_t end = p1 - p < group ? p1 : p + group;
+    size_t row = m0;
+    for (size_t i = 0; i < count; i++) {
+      const size_t tall = height + (i < taller);
+      tile_row(g, row, tall, p, end);
+      row += tall;
+    }
+  }
+}

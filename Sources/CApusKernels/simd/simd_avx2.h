@@ -1,0 +1,48 @@
+// The vector vocabulary for AVX2 with FMA: eight float32 lanes. See simd_avx512.h for what each name means.
+#pragma once
+#include "simd_common.h"
+
+#define APUS_(name) name##_avx2
+#define APUS_HAS_FMA 1
+enum { VL = 8 };
+
+typedef float vf __attribute__((vector_size(32)));
+typedef int32_t vi __attribute__((vector_size(32)));
+typedef vi vm;  // all ones or all zeros in each lane
+
+static const int32_t mask_source[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+INLINE vm v_mask_first(size_t n) { return (vm)_mm256_loadu_si256((const __m256i *)(mask_source + 8 - n)); }
+INLINE vf v_set1(float x) { return (vf)_mm256_set1_ps(x); }
+INLINE vi v_set1_i(int32_t x) { return (vi)_mm256_set1_epi32(x); }
+INLINE vf v_load(const float *p) { return (vf)_mm256_loadu_ps(p); }
+INLINE void v_store(float *p, vf x) { _mm256_storeu_ps(p, (__m256)x); }
+INLINE vf v_load_n(const float *p, size_t n) { return (vf)_mm256_maskload_ps(p, (__m256i)v_mask_first(n)); }
+INLINE void v_store_n(float *p, vf x, size_t n) { _mm256_maskstore_ps(p, (__m256i)v_mask_first(n), (__m256)x); }
+
+INLINE vf v_fma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+INLINE vf v_fnma(vf a, vf b, vf c) { return (vf)_mm256_fnmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+INLINE vf v_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+INLINE vf v_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE vf v_sqrt(vf x) { return (vf)_mm256_sqrt_ps((__m256)x); }
+INLINE vf v_round(vf x) { return (vf)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+INLINE vf v_floor(vf x) { return (vf)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+INLINE vf v_ceil(vf x) { return (vf)_mm256_round_ps((__m256)x, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
+INLINE vi v_to_int(vf x) { return (vi)_mm256_cvtps_epi32((__m256)x); }
+INLINE vf v_to_float(vi x) { return (vf)_mm256_cvtepi32_ps((__m256i)x); }
+
+INLINE vm v_lt(vf a, vf b) { return (vm)_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_LT_OQ); }
+INLINE vm v_le(vf a, vf b) { return (vm)_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_LE_OQ); }
+INLINE vm v_eq(vf a, vf b) { return (vm)_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_EQ_OQ); }
+INLINE vm v_is_nan(vf a) { return (vm)_mm256_cmp_ps((__m256)a, (__m256)a, _CMP_UNORD_Q); }
+INLINE vf v_select(vm m, vf yes, vf no) { return (vf)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)m); }
+INLINE vi v_select_i(vm m, vi yes, vi no) { return (vi)_mm256_blendv_epi8((__m256i)no, (__m256i)yes, (__m256i)m); }
+INLINE int v_any(vm m) { return _mm256_movemask_ps((__m256)m) != 0; }
+
+// In two steps, so that each factor is a normal number and only the second product can round.
+INLINE vf v_ldexp(vf x, vf n) {
+  vi k = v_to_int(n), half = k >> 1;
+  return x * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
+}
+
+#include "simd_shared.h"

@@ -1,0 +1,47 @@
+// The vector vocabulary for AVX-512 (F, BW, DQ, VL): sixteen float32 lanes, masks in k registers.
+// Included inside an attribute push for that target, by one C file per kernel family. The same names, with the same
+// meaning in every lane, are in simd_avx2.h and simd_portable.h.
+#pragma once
+#include "simd_common.h"
+
+#define APUS_(name) name##_avx512
+#define APUS_HAS_FMA 1
+enum { VL = 16 };
+
+typedef float vf __attribute__((vector_size(64)));
+typedef int32_t vi __attribute__((vector_size(64)));
+typedef __mmask16 vm;
+
+INLINE vm v_mask_first(size_t n) { return (vm)((1u << n) - 1u); }  // n < VL
+INLINE vf v_set1(float x) { return (vf)_mm512_set1_ps(x); }
+INLINE vi v_set1_i(int32_t x) { return (vi)_mm512_set1_epi32(x); }
+INLINE vf v_load(const float *p) { return (vf)_mm512_loadu_ps(p); }
+INLINE void v_store(float *p, vf x) { _mm512_storeu_ps(p, (__m512)x); }
+// Partial access touches only the first n < VL elements; the other lanes load as zero.
+INLINE vf v_load_n(const float *p, size_t n) { return (vf)_mm512_maskz_loadu_ps(v_mask_first(n), p); }
+INLINE void v_store_n(float *p, vf x, size_t n) { _mm512_mask_storeu_ps(p, v_mask_first(n), (__m512)x); }
+
+INLINE vf v_fma(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+INLINE vf v_fnma(vf a, vf b, vf c) { return (vf)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+// a < b ? a : b, and so b when either is NaN; likewise max.
+INLINE vf v_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+INLINE vf v_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE vf v_sqrt(vf x) { return (vf)_mm512_sqrt_ps((__m512)x); }
+INLINE vf v_round(vf x) { return (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+INLINE vf v_floor(vf x) { return (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+INLINE vf v_ceil(vf x) { return (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
+INLINE vi v_to_int(vf x) { return (vi)_mm512_cvtps_epi32((__m512)x); }  // rounds half to even
+INLINE vf v_to_float(vi x) { return (vf)_mm512_cvtepi32_ps((__m512i)x); }
+
+INLINE vm v_lt(vf a, vf b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
+INLINE vm v_le(vf a, vf b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ); }
+INLINE vm v_eq(vf a, vf b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ); }
+INLINE vm v_is_nan(vf a) { return _mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_UNORD_Q); }
+INLINE vf v_select(vm m, vf yes, vf no) { return (vf)_mm512_mask_blend_ps(m, (__m512)no, (__m512)yes); }
+INLINE vi v_select_i(vm m, vi yes, vi no) { return (vi)_mm512_mask_blend_epi32(m, (__m512i)no, (__m512i)yes); }
+INLINE int v_any(vm m) { return m != 0; }
+
+// x * 2^n for integral n in [-300, 300], rounded once.
+INLINE vf v_ldexp(vf x, vf n) { return (vf)_mm512_scalef_ps((__m512)x, (__m512)n); }
+
+#include "simd_shared.h"

@@ -1,0 +1,12 @@
+// What every kernel file needs before its vector vocabulary: integer types, the public contracts, inlining, and exact
+// rounding (a product and a sum are fused only where v_fma says so).
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "CApusKernels.h"
+
+#pragma STDC FP_CONTRACT OFF
+
+#define INLINE static inline __attribute__((always_inline, unused))

@@ -1,0 +1,83 @@
+// The vector vocabulary without any instruction set of its own: four float32 lanes in the compiler's vector types, which
+// become SSE2 on x86-64 and NEON on AArch64. See simd_avx512.h for what each name means.
+#pragma once
+#include "simd_common.h"
+
+#define APUS_(name) name##_portable
+#if defined(__ARM_FEATURE_FMA) || defined(__FMA__)
+#define APUS_HAS_FMA 1
+#else
+#define APUS_HAS_FMA 0
+#endif
+enum { VL = 4 };
+
+typedef float vf __attribute__((vector_size(16)));
+typedef int32_t vi __attribute__((vector_size(16)));
+typedef vi vm;
+
+INLINE vm v_mask_first(size_t n) { return (vi){n > 0 ? -1 : 0, n > 1 ? -1 : 0, n > 2 ? -1 : 0, n > 3 ? -1 : 0}; }
+INLINE vf v_set1(float x) { return (vf){x, x, x, x}; }
+INLINE vi v_set1_i(int32_t x) { return (vi){x, x, x, x}; }
+INLINE vf v_load(const float *p) {
+  vf x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return x;
+}
+INLINE void v_store(float *p, vf x) { __builtin_memcpy(p, &x, sizeof x); }
+INLINE vf v_load_n(const float *p, size_t n) {
+  return (vf){n > 0 ? p[0] : 0, n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, n > 3 ? p[3] : 0};
+}
+INLINE void v_store_n(float *p, vf x, size_t n) {
+  for (size_t i = 0; i < n; i++) p[i] = x[i];
+}
+
+INLINE vf v_select(vm m, vf yes, vf no) { return (vf)((m & (vi)yes) | (~m & (vi)no)); }
+INLINE vi v_select_i(vm m, vi yes, vi no) { return (m & yes) | (~m & no); }
+INLINE vm v_lt(vf a, vf b) { return a < b; }
+INLINE vm v_le(vf a, vf b) { return a <= b; }
+INLINE vm v_eq(vf a, vf b) { return a == b; }
+INLINE vm v_is_nan(vf a) { return a != a; }
+INLINE int v_any(vm m) { return (m[0] | m[1] | m[2] | m[3]) != 0; }
+
+#if APUS_HAS_FMA
+INLINE vf v_fma(vf a, vf b, vf c) { return __builtin_elementwise_fma(a, b, c); }
+INLINE vf v_fnma(vf a, vf b, vf c) { return __builtin_elementwise_fma(-a, b, c); }
+#else
+// Without the instruction a fused product would be a library call per lane: product and sum round apart.
+INLINE vf v_fma(vf a, vf b, vf c) { return a * b + c; }
+INLINE vf v_fnma(vf a, vf b, vf c) { return c - a * b; }
+#endif
+INLINE vf v_min(vf a, vf b) { return v_select(a < b, a, b); }
+INLINE vf v_max(vf a, vf b) { return v_select(a > b, a, b); }
+INLINE vf v_sqrt(vf x) { return __builtin_elementwise_sqrt(x); }
+
+// Adding and taking away 2^23 leaves the nearest integer; larger magnitudes are integers already, and NaN stays.
+INLINE vf v_round(vf x) {
+  vi sign = (vi)x & v_set1_i(INT32_MIN);
+  vf magnitude = (vf)((vi)x & v_set1_i(INT32_MAX)), big = v_set1(0x1p23f);
+  vf rounded = (vf)((vi)((magnitude + big) - big) | sign);
+  return v_select(magnitude < big, rounded, x);
+}
+INLINE vf v_floor(vf x) {
+  vf r = v_round(x);
+  return v_select(r > x, r - v_set1(1), r);
+}
+INLINE vf v_ceil(vf x) {
+  vf r = v_round(x), up = v_select(r < x, r + v_set1(1), r);
+  return (vf)((vi)up | ((vi)x & v_set1_i(INT32_MIN)));
+}
+// Saturating, so that no lane is outside int32_t; NaN becomes INT32_MIN.
+INLINE vi v_to_int(vf x) {
+  vf r = v_round(x);
+  vm fits = (r >= v_set1(-0x1p31f)) & (r < v_set1(0x1p31f));
+  vi k = __builtin_convertvector(v_select(fits, r, v_set1(0)), vi);
+  return v_select_i(fits, k, v_set1_i(INT32_MIN));
+}
+INLINE vf v_to_float(vi x) { return __builtin_convertvector(x, vf); }
+
+INLINE vf v_ldexp(vf x, vf n) {
+  vi k = v_to_int(n), half = k >> 1;
+  return x * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
+}
+
+#include "simd_shared.h"

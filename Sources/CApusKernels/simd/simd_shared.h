@@ -1,0 +1,19 @@
+// Vector helpers that follow from the vocabulary of the instruction set, in the same words for all of them.
+#pragma once
+
+INLINE vf v_abs(vf x) { return (vf)((vi)x & v_set1_i(INT32_MAX)); }
+INLINE vf v_neg(vf x) { return (vf)((vi)x ^ v_set1_i(INT32_MIN)); }
+INLINE vf v_copysign(vf magnitude, vf sign) {
+  return (vf)(((vi)magnitude & v_set1_i(INT32_MAX)) | ((vi)sign & v_set1_i(INT32_MIN)));
+}
+INLINE vf v_zero(void) { return v_set1(0); }
+
+// The value between lo and hi nearest to x; NaN stays NaN. As ONNX has it, hi wins when lo > hi.
+INLINE vf v_clamp(vf x, vf lo, vf hi) { return v_min(hi, v_max(lo, x)); }
+
+// Element access for a full vector (n >= VL) or a part of one.
+INLINE vf v_load_upto(const float *p, size_t n) { return n >= VL ? v_load(p) : v_load_n(p, n); }
+INLINE void v_store_upto(float *p, vf x, size_t n) {
+  if (n >= VL) v_store(p, x);
+  else v_store_n(p, x, n);
+}

@@ -1,0 +1,199 @@
+// What the callers and the workers of a pool share: the open jobs, who is idle, and where idle workers sleep.
+
+import Synchronization
+
+/// The state of a pool. Every worker holds a reference, so it outlives the last of them.
+///
+/// A caller publishes a job in a slot and raises the slot's bit in `openJobs`; idle workers look at nothing else. The
+/// caller computes parts like everybody, so a job ends even if no worker ever comes: neither nested runs, nor more
+/// callers than slots, nor a pool that was shut down can block.
+///
+/// `@unchecked Sendable`: the slots are made of atomics, and their jobs are guarded by `enter` and `leave`;
+/// `wakeTokens` and `stopping` are touched only under the lock of `dormitory`.
+final class PoolCore: @unchecked Sendable {
+  /// Runs that can be shared at once; one more is computed by its caller alone. At most the bits of `openJobs`.
+  static let slotCount = 32
+  /// Sleepers that one thread wakes by itself; those wake the others.
+  private static let wakesPerThread = 4
+
+  let workerCount: Int
+  /// Nanoseconds that an idle worker, or a caller whose last helper is still busy, stays awake.
+  private let spin: UInt64
+  private let slots: UnsafeMutablePointer<JobSlot>
+  private let dormitory = Monitor()
+  /// Wake-ups that were promised to a sleeper, and not taken yet.
+  private var wakeTokens = 0
+  private var stopping = false
+
+  private let padding0 = CacheLinePadding()
+  /// One bit for each slot whose job wants helpers.
+  private let openJobs = Atomic<UInt64>(0)
+  private let padding1 = CacheLinePadding()
+  /// One bit for each slot that a caller has.
+  private let takenSlots = Atomic<UInt64>(0)
+  private let padding2 = CacheLinePadding()
+  private let idle: Atomic<IdleCount.Bits>
+  private let padding3 = CacheLinePadding()
+
+  init(workerCount: Int, spinNanoseconds: UInt64) {
+    self.workerCount = workerCount
+    spin = spinNanoseconds
+    slots = .allocate(capacity: Self.slotCount)
+    for index in 0..<Self.slotCount { (slots + index).initialize(to: JobSlot()) }
+    idle = Atomic(IdleCount.awake(workerCount))
+  }
+
+  deinit {
+    slots.deinitialize(count: Self.slotCount)
+    slots.deallocate()
+    dormitory.destroy()
+  }
+
+  // MARK: The caller
+
+  /// Computes all parts of `job` together with whoever is idle. False: cancelled before the last part had begun.
+  func run(_ job: Job) -> Bool {
+    guard let index = takeSlot() else { return job.runSerially() }
+    let bit = UInt64(1) << UInt64(index)
+    let slot = slots + index
+    let helpers = min(job.parts - 1, workerCount)
+    slot.pointee.open(job, helpers: helpers)
+    // Before the look at `idle`, in one order for all: a worker that falls asleep counts itself out first and then
+    // looks at `openJobs`, so either it sees this job or it is seen asleep.
+    openJobs.bitwiseOr(bit, ordering: .sequentiallyConsistent)
+    summon(helpers)
+    slot.pointee.work()
+    close(index)
+    slot.pointee.waitUntilEmpty(spin: spin)
+    let complete = slot.pointee.finish()
+    takenSlots.bitwiseAnd(~bit, ordering: .releasing)
+    return complete
+  }
+
+  private func takeSlot() -> Int? {
+    var taken = takenSlots.load(ordering: .relaxed)
+    while true {
+      let index = (~taken).trailingZeroBitCount
+      if index >= Self.slotCount { return nil }
+      let (exchanged, original) = takenSlots.weakCompareExchange(
+        expected: taken, desired: taken | (UInt64(1) << UInt64(index)), ordering: .acquiring)
+      if exchanged { return index }
+      taken = original
+    }
+  }
+
+  /// Ends the admission to a job. Only for its caller and for helpers inside, who keep the slot from being reused.
+  private func close(_ index: Int) {
+    let slot = slots + index
+    if slot.pointee.admits { slot.pointee.close() }
+    withdraw(index)
+  }
+
+  private func withdraw(_ index: Int) {
+    let bit = UInt64(1) << UInt64(index)
+    if openJobs.load(ordering: .relaxed) & bit != 0 { openJobs.bitwiseAnd(~bit, ordering: .relaxed) }
+  }
+
+  // MARK: Waking
+
+  /// Sees to it that `wanted` workers are awake and idle, as far as there are sleepers. Those woken wake more.
+  private func summon(_ wanted: Int) {
+    let count = IdleCount(idle.load(ordering: .sequentiallyConsistent))
+    if count.asleep > 0 && wanted > count.awake { wake(wanted) }
+  }
+
+  @inline(never)
+  private func wake(_ wanted: Int) {
+    dormitory.lock()
+    let count = IdleCount(idle.load(ordering: .relaxed))
+    let woken = max(0, min(wanted - count.awake, count.asleep, Self.wakesPerThread))
+    idle.wrappingAdd(IdleCount.awake(woken) &- IdleCount.asleep(woken), ordering: .relaxed)
+    wakeTokens += woken
+    dormitory.unlock()
+    for _ in 0..<woken { dormitory.signal() }
+  }
+
+  /// Sends the workers home. Jobs in progress are ended by those inside and by their callers.
+  func stop() {
+    dormitory.lock()
+    stopping = true
+    dormitory.unlock()
+    dormitory.broadcast()
+  }
+
+  /// Corrects the count of idle workers by those that could not be started.
+  func workersMissing(_ count: Int) { idle.wrappingSubtract(IdleCount.awake(count), ordering: .relaxed) }
+
+  // MARK: The worker
+
+  /// The life of worker `index`: help, stay awake for a while, sleep.
+  func work(as index: Int) {
+    while true {
+      if help(startingAt: index) { continue }
+      if SpinWait.wait(atMost: spin, until: { openJobs.load(ordering: .relaxed) != 0 }) { continue }
+      if !sleep() { return }
+    }
+  }
+
+  /// Joins one open job until it has no parts left. False: no job admitted this worker. Workers begin their search at
+  /// different slots, so that several jobs all find helpers.
+  private func help(startingAt worker: Int) -> Bool {
+    let jobs = openJobs.load(ordering: .acquiring)
+    if jobs == 0 { return false }
+    for offset in 0..<Self.slotCount {
+      let index = (worker + offset) % Self.slotCount
+      if jobs & (UInt64(1) << UInt64(index)) != 0, help(with: index) { return true }
+    }
+    return false
+  }
+
+  private func help(with index: Int) -> Bool {
+    let slot = slots + index
+    guard let ticketsLeft = slot.pointee.enter() else { return false }
+    idle.wrappingSubtract(IdleCount.awake(1), ordering: .relaxed)
+    if ticketsLeft == 0 {
+      withdraw(index)
+    } else if slot.pointee.hasUnclaimedParts {
+      summon(ticketsLeft)
+    }
+    slot.pointee.work()
+    close(index)
+    // Idle again before the caller can return, so that its next run counts on this worker.
+    idle.wrappingAdd(IdleCount.awake(1), ordering: .relaxed)
+    slot.pointee.leave()
+    return true
+  }
+
+  /// Sleeps until a caller wants this worker. False: the pool stops.
+  private func sleep() -> Bool {
+    dormitory.lock()
+    defer { dormitory.unlock() }
+    if stopping { return false }
+    idle.wrappingAdd(IdleCount.asleep(1) &- IdleCount.awake(1), ordering: .sequentiallyConsistent)
+    if openJobs.load(ordering: .sequentiallyConsistent) != 0 {
+      idle.wrappingAdd(IdleCount.awake(1) &- IdleCount.asleep(1), ordering: .relaxed)
+      return true
+    }
+    while wakeTokens == 0 && !stopping { dormitory.wait() }
+    if wakeTokens == 0 { return false }
+    wakeTokens -= 1
+    return true
+  }
+}
+
+/// Two counts in one word: workers that look for work, and workers that sleep and were not called yet. Wrapping sums of
+/// words are exact as long as neither count leaves its 32 bits, which the number of workers sees to.
+private struct IdleCount {
+  typealias Bits = UInt64
+
+  let awake: Int
+  let asleep: Int
+
+  init(_ bits: Bits) {
+    awake = Int(bits & 0xFFFF_FFFF)
+    asleep = Int(bits >> 32)
+  }
+
+  static func awake(_ count: Int) -> Bits { Bits(count) }
+  static func asleep(_ count: Int) -> Bits { Bits(count) << 32 }
+}

@@ -1,0 +1,104 @@
+// The threads of the engine: parts of a job are handed to whoever is free, the caller included.
+
+import Glibc
+import Synchronization
+
+/// A fixed set of threads that compute the parts of a job together with the thread that asks.
+///
+/// Any number of threads may run jobs on one pool at once, and a part may run a job on its own pool: whoever is idle
+/// helps, and a caller that finds no help computes its parts alone. Parts are claimed in ascending order, each by the
+/// next free thread: a result must depend on the part's number alone. Idle workers stay awake for a bounded time and
+/// then sleep. Once the threads are up, a run from a function pointer allocates nothing.
+package final class WorkerPool: Sendable {
+  /// How long an idle worker stays awake unless `APUS_SPIN_US` (microseconds) says otherwise.
+  package static let defaultSpinMicroseconds = 30
+  /// More threads are not started, whatever was asked for.
+  package static let maximumThreads = 1024
+
+  /// The threads that can compute at once for one caller, which is one of them.
+  package let threadCount: Int
+  private let core: PoolCore
+  private let workers: Mutex<[pthread_t]>
+
+  /// - Parameters:
+  ///   - threads: all threads, the caller included; clamped to 1...`maximumThreads`. Where the system refuses a thread,
+  ///     the pool has fewer: see `threadCount`.
+  ///   - spinMicroseconds: how long an idle worker stays awake; nil for the default. With more threads than processors
+  ///     nobody stays awake, unless it is asked for here.
+  package init(threads: Int = Topology.availableProcessorCount(), spinMicroseconds: Int? = nil) {
+    let wanted = min(max(threads, 1), Self.maximumThreads) - 1
+    let spin = wanted == 0 ? 0 : spinMicroseconds ?? Self.usualSpin(threads: wanted + 1)
+    core = PoolCore(workerCount: wanted, spinNanoseconds: UInt64(min(max(spin, 0), 1_000_000)) * 1000)
+    let started = WorkerThread.start(wanted, on: core)
+    core.workersMissing(wanted - started.count)
+    threadCount = started.count + 1
+    workers = Mutex(started)
+  }
+
+  deinit { shutdown() }
+
+  /// Ends the worker threads and waits for them; runs in progress go on without them, and so do later ones. May be
+  /// called twice. Not from a part.
+  package func shutdown() {
+    let threads = workers.withLock { list in
+      defer { list = [] }
+      return list
+    }
+    if threads.isEmpty { return }
+    core.stop()
+    for thread in threads { pthread_join(thread, nil) }
+  }
+
+  // MARK: Running
+
+  /// Calls `function(context, part)` once for each part in `0..<parts`, on the caller's thread and on idle workers, and
+  /// returns when all have ended. What the parts wrote is visible to the caller. One part, or one thread: a plain loop.
+  ///
+  /// - Parameters:
+  ///   - cancellation: asked before each part; once it is set no further part begins.
+  ///   - context: must stay valid, and fit for use by several threads, until the call returns.
+  /// - Returns: true if every part was computed; false if the run was cancelled before the last part had begun.
+  @discardableResult
+  package func run(
+    parts: Int, cancellation: CancellationFlag? = nil, context: UnsafeRawPointer, _ function: PartFunction
+  ) -> Bool {
+    let flag = cancellation.map { Unmanaged.passUnretained($0) }
+    let job = Job(function: function, context: context, parts: parts, cancellation: flag)
+    let complete = parts <= 1 || threadCount == 1 ? job.runSerially() : core.run(job)
+    // The job holds the flag unretained.
+    withExtendedLifetime(cancellation) {}
+    return complete
+  }
+
+  /// The same with a closure, which several threads may call at once. Where the work is shared, the closure costs a small
+  /// allocation; the hot path passes a function pointer.
+  @discardableResult
+  package func run(parts: Int, cancellation: CancellationFlag? = nil, _ body: (_ part: Int) -> Void) -> Bool {
+    if parts <= 1 || threadCount == 1 {
+      for part in 0..<max(parts, 0) {
+        if cancellation?.isCancelled == true { return false }
+        body(part)
+      }
+      return true
+    }
+    return withoutActuallyEscaping(body) { escaping in
+      withUnsafePointer(to: ClosureContext(body: escaping)) { context in
+        run(parts: parts, cancellation: cancellation, context: context) { context, part in
+          context.assumingMemoryBound(to: ClosureContext.self).pointee.body(part)
+        }
+      }
+    }
+  }
+
+  private struct ClosureContext {
+    let body: (Int) -> Void
+  }
+
+  private static func usualSpin(threads: Int) -> Int {
+    if threads > Topology.availableProcessorCount() { return 0 }
+    guard let text = getenv("APUS_SPIN_US"), let value = Int(String(cString: text)), value >= 0 else {
+      return defaultSpinMicroseconds
+    }
+    return value
+  }
+}

@@ -1,0 +1,52 @@
+// The start of a worker thread.
+
+import Glibc
+
+/// What a new thread is given: whom it works for.
+final class WorkerThread: Sendable {
+  private let core: PoolCore
+  private let index: Int
+
+  private init(_ core: PoolCore, _ index: Int) { (self.core, self.index) = (core, index) }
+
+  /// Starts `count` workers, or as many as the system allows. They take no signals: those are the host program's.
+  static func start(_ count: Int, on core: PoolCore) -> [pthread_t] {
+    var all = sigset_t()
+    var before = sigset_t()
+    sigfillset(&all)
+    pthread_sigmask(SIG_SETMASK, &all, &before)
+    var threads: [pthread_t] = []
+    threads.reserveCapacity(count)
+    while threads.count < count, let thread = start(threads.count, on: core) { threads.append(thread) }
+    pthread_sigmask(SIG_SETMASK, &before, nil)
+    return threads
+  }
+
+  private static func start(_ index: Int, on core: PoolCore) -> pthread_t? {
+    let worker = WorkerThread(core, index)
+    var thread = pthread_t()
+    let status = pthread_create(&thread, nil, workerMain, Unmanaged.passRetained(worker).toOpaque())
+    if status == 0 { return thread }
+    Unmanaged.passUnretained(worker).release()
+    return nil
+  }
+
+  fileprivate func main() {
+    nameThread()
+    core.work(as: index)
+  }
+
+  /// Gives the calling thread a name that `top -H` shows.
+  private func nameThread() {
+    let file = open("/proc/thread-self/comm", O_WRONLY | O_CLOEXEC)
+    if file < 0 { return }
+    _ = "apus-worker".withCString { write(file, $0, 11) }
+    close(file)
+  }
+}
+
+/// Takes over the reference that `start` handed to the thread.
+private func workerMain(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+  Unmanaged<WorkerThread>.fromOpaque(argument!).takeRetainedValue().main()
+  return nil
+}

@@ -1,19 +1,11 @@
 // Places blocks of known size and lifetime in one arena, so that blocks alive at the same time never overlap.
 
-/// A set of blocks that cannot be placed.
-package enum ArenaPlanningError: Error, Hashable {
-  /// A negative size, or a last use before the first.
-  case invalidBlock(index: Int)
-  /// The arena would have more than the allowed bytes, or the sizes do not add up in an `Int`.
-  case tooLarge
-}
-
 /// Offline allocation by best fit over lifetimes: blocks are placed one after the other, each in the smallest gap that
 /// the blocks already placed and alive with it leave, or behind them. Several orders are tried (largest first, longest
 /// lived first, by pressure), and the smallest arena wins. The result depends on the blocks and their order alone.
 ///
 /// Time is proportional to n log n and to the pairs of blocks whose lifetimes overlap.
-package struct ArenaPlanner: Sendable {
+package enum ArenaPlanner {
   package struct Block: Sendable, Hashable {
     /// Bytes; 0 is allowed and takes no room.
     package var size: Int
@@ -35,20 +27,17 @@ package struct ArenaPlanner: Sendable {
     package var lowerBound: Int
   }
 
-  /// A power of two.
-  package let alignment: Int
-  /// Larger arenas are refused.
-  package let limit: Int
-
-  package init(alignment: Int = 64, limit: Int = Int.max) {
-    precondition(alignment > 0 && alignment & (alignment - 1) == 0, "the alignment must be a power of two")
-    (self.alignment, self.limit) = (alignment, limit)
-  }
-
-  package func plan(_ blocks: [Block]) throws(ArenaPlanningError) -> Plan {
-    let lifetimes = try aligned(blocks)
-    let lowerBound = Self.peak(lifetimes)
-    if lowerBound > limit { throw .tooLarge }
+  /// Places all blocks.
+  ///
+  /// - Parameters:
+  ///   - alignment: of every offset, in bytes; a power of two.
+  ///   - limit: the largest arena wanted, in bytes.
+  /// - Returns: nil for a negative size, for a last use before the first, for an arena beyond the limit, and for sizes that
+  ///   do not add up in an `Int`.
+  package static func plan(_ blocks: [Block], alignment: Int = 64, limit: Int = Int.max) -> Plan? {
+    guard let lifetimes = aligned(blocks, alignment) else { return nil }
+    let lowerBound = peak(lifetimes)
+    if lowerBound > limit { return nil }
     var offsets = [Int](repeating: 0, count: blocks.count)
     if lifetimes.isEmpty { return Plan(offsets: offsets, size: 0, lowerBound: 0) }
 
@@ -61,24 +50,25 @@ package struct ArenaPlanner: Sendable {
       // Where nearly everything overlaps, the order hardly matters, and each attempt is expensive.
       if best.size == lowerBound || neighbours == nil { break }
     }
-    if best.size > limit { throw .tooLarge }
+    if best.size > limit { return nil }
     for (index, lifetime) in lifetimes.enumerated() { offsets[lifetime.block] = best.offsets[index] }
     return Plan(offsets: offsets, size: best.size, lowerBound: lowerBound)
   }
 
   /// The blocks that take room, sizes rounded up, ordered by first use. Their sizes add up without overflow, and no
   /// offset can exceed the sum, so the arithmetic after this needs no checks.
-  private func aligned(_ blocks: [Block]) throws(ArenaPlanningError) -> [Lifetime] {
+  private static func aligned(_ blocks: [Block], _ alignment: Int) -> [Lifetime]? {
+    precondition(alignment > 0 && alignment & (alignment - 1) == 0, "the alignment must be a power of two")
     var result: [Lifetime] = []
     result.reserveCapacity(blocks.count)
     var sum = 0
     for (index, block) in blocks.enumerated() {
-      guard block.size >= 0, block.firstUse <= block.lastUse else { throw .invalidBlock(index: index) }
+      guard block.size >= 0, block.firstUse <= block.lastUse else { return nil }
       if block.size == 0 { continue }
       let (padded, overflow) = block.size.addingReportingOverflow(alignment - 1)
       let size = padded & ~(alignment - 1)
       let (total, totalOverflow) = sum.addingReportingOverflow(size)
-      if overflow || totalOverflow { throw .tooLarge }
+      if overflow || totalOverflow { return nil }
       sum = total
       result.append(Lifetime(size: size, first: block.firstUse, last: block.lastUse, block: index))
     }

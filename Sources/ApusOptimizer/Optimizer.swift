@@ -38,7 +38,10 @@ package struct Optimizer: Sendable {
   ]
 
   /// Passes that end in the operators of this engine's own domain.
-  package static let enginePasses: [any GraphPass] = [ConstantFolding(), DeadNodeElimination()]
+  package static let enginePasses: [any GraphPass] = [
+    FusionPass(matrixFusions), ChannelsLast(), TransposeCancellation(), FusionPass(engineFusions),
+    ConstantFolding(), DeadNodeElimination(),
+  ]
 
   package static let allPasses = portablePasses + enginePasses
 

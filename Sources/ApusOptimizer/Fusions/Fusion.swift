@@ -97,9 +97,10 @@ struct FusionGroup: Sendable {
   let fusions: [any Fusion]
 }
 
-let portableFusions = FusionGroup(name: "fuse-patterns", fusions: [])
-let matrixFusions = FusionGroup(name: "fuse-matrix-products", fusions: [])
-let engineFusions = FusionGroup(name: "fuse-convolutions", fusions: [])
+let portableFusions = FusionGroup(
+  name: "fuse-patterns", fusions: [ErfGeluFusion(), TanhGeluFusion(), SwishFusion(), ConvAffineFusion()])
+let matrixFusions = FusionGroup(name: "fuse-matrix-products", fusions: [GemmFusion(), GemmEpilogueFusion()])
+let engineFusions = FusionGroup(name: "fuse-convolutions", fusions: [ConvEpilogueFusion()])
 
 // MARK: - Help for matching
 

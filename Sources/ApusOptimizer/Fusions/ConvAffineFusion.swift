@@ -1,0 +1,81 @@
+// A convolution followed by a scale or shift per channel (BatchNormalization, Mul, Add, Sub) → a convolution with other weights.
+
+import ApusGraph
+import ApusTensor
+
+/// Conv with constant float32 weights, then y·a + b with one a and b a channel → one Conv.
+struct ConvAffineFusion: Fusion {
+  let name = "conv-affine"
+  let roots: Set<OperatorID> = [
+    OperatorID("BatchNormalization"), OperatorID("Mul"), OperatorID("Add"), OperatorID("Sub"), OperatorID("Div"),
+  ]
+
+  func match(root: Int, in graph: Graph, index: GraphIndex) -> Rewrite? {
+    let node = graph.nodes[root]
+    guard let output = node.outputs[0], !node.outputs.dropFirst().contains(where: { $0 != nil }) else { return nil }
+    let left = node.inputs.count > 0 ? graph.producer(of: node.inputs[0], index, is: "Conv") : nil
+    let isLeft = left != nil
+    let right = node.inputs.count == 2 && (node.op.name == "Mul" || node.op.name == "Add")
+      ? graph.producer(of: node.inputs[1], index, is: "Conv") : nil
+    guard let conv = left ?? right, let weight = graph.constant(conv.node.inputs[1]), weight.dataType == .float32,
+      var weights = weight.elements(as: Float.self), weight.rank >= 3
+    else { return nil }
+    let channels = weight.shape[0]
+    let biasInput = conv.node.inputs.count > 2 ? conv.node.inputs[2] : nil
+    var bias = [Float](repeating: 0, count: channels)
+    if let biasInput {
+      guard let values = graph.constant(biasInput)?.elements(as: Float.self), values.count == channels else { return nil }
+      bias = values
+    }
+    guard let (scale, shift) = affine(node, isLeft: isLeft, channels: channels, rank: weight.rank, in: graph) else { return nil }
+    let block = weights.count / max(channels, 1)
+    for channel in 0..<channels {
+      for position in channel * block..<(channel + 1) * block { weights[position] *= scale[channel] }
+      bias[channel] = bias[channel] * scale[channel] + shift[channel]
+    }
+    let fused = Node(
+      conv.node.op, name: conv.node.name,
+      inputs: [conv.node.inputs[0], Rewrite.constant(0), Rewrite.constant(1)], outputs: [output],
+      attributes: conv.node.attributes)
+    return Rewrite(
+      removed: [conv.position, root], added: [fused],
+      constants: [Tensor(weights, shape: weight.shape), Tensor(bias, shape: [channels])])
+  }
+
+  /// The factor and summand of each channel; nil if the node is no such operation.
+  private func affine(
+    _ node: Node, isLeft: Bool, channels: Int, rank: Int, in graph: Graph
+  ) -> (scale: [Float], shift: [Float])? {
+    let ones = [Float](repeating: 1, count: channels)
+    let zeros = [Float](repeating: 0, count: channels)
+    if node.op.name == "BatchNormalization" {
+      guard isLeft, node.attributes.int("training_mode") ?? 0 == 0, node.inputs.count == 5 else { return nil }
+      let parameters = node.inputs.dropFirst().map { graph.constant($0)?.elements(as: Float.self) }
+      guard let gamma = parameters[0], let beta = parameters[1], let mean = parameters[2], let variance = parameters[3],
+        [gamma, beta, mean, variance].allSatisfy({ $0.count == channels })
+      else { return nil }
+      let epsilon = node.attributes.float("epsilon") ?? 1e-5
+      let scale = (0..<channels).map { gamma[$0] / (variance[$0] + epsilon).squareRoot() }
+      return (scale, (0..<channels).map { beta[$0] - mean[$0] * scale[$0] })
+    }
+    guard node.inputs.count == 2, let operand = graph.constant(node.inputs[isLeft ? 1 : 0]),
+      let values = perChannel(operand, channels: channels, rank: rank)
+    else { return nil }
+    switch node.op.name {
+    case "Mul": return (values, zeros)
+    case "Div": return values.contains(0) ? nil : (values.map { 1 / $0 }, zeros)
+    case "Add": return (ones, values)
+    case "Sub": return (ones, values.map { -$0 })
+    default: return nil
+    }
+  }
+
+  /// One number a channel from a constant that broadcasts along all axes but the second.
+  private func perChannel(_ tensor: Tensor, channels: Int, rank: Int) -> [Float]? {
+    guard let values = tensor.elements(as: Float.self), tensor.rank <= rank else { return nil }
+    if values.count == 1 { return [Float](repeating: values[0], count: channels) }
+    let shape = [Int](repeating: 1, count: rank - tensor.rank) + tensor.shape.dims
+    guard values.count == channels, shape[1] == channels else { return nil }
+    return values
+  }
+}

@@ -1,0 +1,97 @@
+// Matrix products with constant weights → apus.Gemm, which takes bias, residual and activation into its epilogue.
+
+import ApusGraph
+import ApusTensor
+
+/// MatMul(A, constant B) and Gemm(A, constant B, C) of float32 → apus.Gemm.
+struct GemmFusion: Fusion {
+  let name = "gemm"
+  let roots: Set<OperatorID> = [OperatorID("MatMul"), OperatorID("Gemm")]
+
+  func match(root: Int, in graph: Graph, index: GraphIndex) -> Rewrite? {
+    let node = graph.nodes[root]
+    guard let output = node.outputs[0], node.inputs.count >= 2, let a = node.inputs[0], let b = node.inputs[1],
+      let weight = graph.constant(b), weight.dataType == .float32, weight.rank == 2, weight.count > 0,
+      let shape = graph.fact(a).tensor?.shape, shape.count >= 1
+    else { return nil }
+    var attributes = Attributes()
+    var inputs: [ValueID?] = [a, b]
+    if node.op.name == "Gemm" {
+      guard node.attributes.int("transA") ?? 0 == 0, node.attributes.float("beta") ?? 1 == 1 else { return nil }
+      let transposed = node.attributes.int("transB") ?? 0
+      attributes["transB"] = .int(transposed)
+      attributes["alpha"] = .float(node.attributes.float("alpha") ?? 1)
+      if node.inputs.count > 2, let c = node.inputs[2] {
+        let width = weight.shape[transposed != 0 ? 0 : 1]
+        guard let bias = biasVector(graph.constant(c), width: width) else { return nil }
+        if bias.isAsGiven { inputs.append(c) } else {
+          inputs.append(Rewrite.constant(0))
+          let gemm = Node(OperatorID("Gemm", domain: "apus"), name: node.name, inputs: inputs, outputs: [output], attributes: attributes)
+          return Rewrite(removed: [root], added: [gemm], constants: [bias.tensor])
+        }
+      }
+    }
+    let gemm = Node(OperatorID("Gemm", domain: "apus"), name: node.name, inputs: inputs, outputs: [output], attributes: attributes)
+    return Rewrite(removed: [root], added: [gemm])
+  }
+}
+
+/// A constant that adds one number to each column, as a vector of that width; nil if it is something else.
+func biasVector(_ tensor: Tensor?, width: Int) -> (tensor: Tensor, isAsGiven: Bool)? {
+  guard let tensor, tensor.dataType == .float32 else { return nil }
+  if tensor.rank == 1, tensor.count == width { return (tensor, true) }
+  if tensor.count == width, tensor.rank >= 1, tensor.shape[tensor.rank - 1] == width {
+    return (tensor.reshaped(to: [width]), false)
+  }
+  if tensor.count == 1, let value = tensor.elements(as: Float.self)?.first {
+    return (Tensor([Float](repeating: value, count: width)), false)
+  }
+  return nil
+}
+
+/// apus.Gemm followed by a bias, a residual or an activation → one apus.Gemm.
+struct GemmEpilogueFusion: Fusion {
+  let name = "gemm-epilogue"
+  let roots: Set<OperatorID> = Set(Activation.operators.map { OperatorID($0) } + [OperatorID("Add")])
+  private static let gemm = OperatorID("Gemm", domain: "apus")
+
+  func match(root: Int, in graph: Graph, index: GraphIndex) -> Rewrite? {
+    let node = graph.nodes[root]
+    guard let output = node.outputs[0] else { return nil }
+    if node.op.name == "Add" { return matchAdd(root, output: output, in: graph, index: index) }
+    guard let gemm = graph.producer(of: node.inputs[0], index, is: "Gemm", domain: "apus"),
+      gemm.node.attributes["activation"] == nil, let activation = Activation(node, in: graph)
+    else { return nil }
+    var fused = gemm.node
+    fused.outputs = [output]
+    activation.write(to: &fused.attributes)
+    return Rewrite(removed: [gemm.position, root], added: [fused])
+  }
+
+  private func matchAdd(_ root: Int, output: ValueID, in graph: Graph, index: GraphIndex) -> Rewrite? {
+    let node = graph.nodes[root]
+    for (value, other) in [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])] {
+      guard let value, let other, let gemm = graph.producer(of: value, index, is: "Gemm", domain: "apus"),
+        gemm.node.attributes["activation"] == nil, let weight = graph.constant(gemm.node.inputs[1])
+      else { continue }
+      let width = weight.shape[gemm.node.attributes.int("transB") ?? 0 != 0 ? 0 : 1]
+      var fused = gemm.node
+      fused.outputs = [output]
+      let hasBias = fused.inputs.count > 2 && fused.inputs[2] != nil
+      let hasResidual = fused.inputs.count > 3 && fused.inputs[3] != nil
+      let rank = graph.fact(value).tensor?.shape?.count ?? 0
+      if let constant = graph.constant(other) {
+        guard !hasBias, !hasResidual, constant.rank <= rank, let bias = biasVector(constant, width: width) else { continue }
+        fused.inputs = [fused.inputs[0], fused.inputs[1], bias.isAsGiven ? other : Rewrite.constant(0)]
+        return Rewrite(
+          removed: [gemm.position, root], added: [fused], constants: bias.isAsGiven ? [] : [bias.tensor])
+      }
+      guard !hasResidual, let own = graph.fact(value).tensor?.shape, let theirs = graph.fact(other).tensor?.shape,
+        own.count == theirs.count, zip(own, theirs).allSatisfy({ $0.isSame(as: $1) })
+      else { continue }
+      fused.inputs = [fused.inputs[0], fused.inputs[1], hasBias ? fused.inputs[2] : nil, other]
+      return Rewrite(removed: [gemm.position, root], added: [fused])
+    }
+    return nil
+  }
+}

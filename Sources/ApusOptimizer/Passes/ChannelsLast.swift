@@ -1,0 +1,279 @@
+// Moves convolutions, and what lies between them, to the channels-last layout that the kernels work in.
+
+import ApusGraph
+import ApusTensor
+
+/// Gives every value that a float32 convolution or pooling touches a twin in channels-last order, and lets whatever can
+/// read the twin do so. Transposes stand only where a value enters or leaves that part of the graph.
+struct ChannelsLast: GraphPass {
+  let name = "channels-last"
+
+  func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
+    let isWorthwhile = graph.nodes.contains { LayoutRewriter.isAnchor($0, in: graph) }
+    if !isWorthwhile { return 0 }
+    var rewriter = LayoutRewriter(graph)
+    for node in graph.nodes { rewriter.take(node) }
+    let changes = rewriter.converted
+    if changes > 0 { graph = rewriter.finish() }
+    return changes
+  }
+}
+
+/// Rewrites one graph, node by node in order.
+struct LayoutRewriter {
+  private var graph: Graph
+  private var nodes: [Node] = []
+  /// The channels-last twin of a value.
+  private var twins: [ValueID: ValueID] = [:]
+  /// Values that exist as a twin only, until somebody needs them as they were.
+  private var pending: Set<ValueID> = []
+  private(set) var converted = 0
+
+  init(_ graph: Graph) { self.graph = graph }
+
+  /// True for nodes that are faster in channels-last order by themselves.
+  static func isAnchor(_ node: Node, in graph: Graph) -> Bool {
+    guard node.op.domain.isEmpty, let input = node.inputs.first ?? nil, let fact = graph.fact(input).tensor,
+      fact.dataType == .float32, let rank = fact.shape?.count, rank >= 3
+    else { return false }
+    switch node.op.name {
+    case "Conv": return graph.constant(node.inputs[1]) != nil
+    default: return false
+    }
+  }
+
+  mutating func take(_ node: Node) {
+    if convert(node) {
+      converted += 1
+      return
+    }
+    for value in node.dependencies { restore(value) }
+    nodes.append(node)
+  }
+
+  consuming func finish() -> Graph {
+    for value in graph.outputs { restore(value) }
+    graph.nodes = nodes
+    return graph
+  }
+
+  // MARK: - Twins
+
+  /// Makes sure that a value exists in its own layout.
+  private mutating func restore(_ value: ValueID) {
+    guard pending.remove(value) != nil, let twin = twins[value], let rank = rank(value) else { return }
+    let perm = [0, rank - 1] + Array(1..<(rank - 1))
+    nodes.append(
+      Node(
+        OperatorID("Transpose"), name: "\(graph[value].name)/channels-first", inputs: [twin], outputs: [value],
+        attributes: Attributes([("perm", .ints(perm))])))
+  }
+
+  /// The twin of a value; made by a Transpose, or from a constant, if there is none.
+  private mutating func twin(of value: ValueID) -> ValueID? {
+    if let twin = twins[value] { return twin }
+    guard let rank = rank(value), rank >= 3, graph.fact(value).tensor?.dataType == .float32 else { return nil }
+    let perm = [0] + Array(2..<rank) + [1]
+    let twin = graph.addValue()
+    nodes.append(
+      Node(
+        OperatorID("Transpose"), name: "\(graph[value].name)/channels-last", inputs: [value], outputs: [twin],
+        attributes: Attributes([("perm", .ints(perm))])))
+    setFact(of: twin, like: value)
+    twins[value] = twin
+    return twin
+  }
+
+  private func rank(_ value: ValueID) -> Int? { graph.fact(value).tensor?.shape?.count }
+
+  /// A new value that will be the twin of an output.
+  private mutating func newTwin(of output: ValueID) -> ValueID {
+    let twin = graph.addValue()
+    setFact(of: twin, like: output)
+    twins[output] = twin
+    pending.insert(output)
+    return twin
+  }
+
+  private mutating func setFact(of twin: ValueID, like value: ValueID) {
+    guard let fact = graph.fact(value).tensor, let shape = fact.shape, shape.count >= 2 else { return }
+    graph[twin].fact = .tensor(fact.dataType, [shape[0]] + shape[2...] + [shape[1]])
+  }
+
+  // MARK: - Nodes
+
+  private mutating func convert(_ node: Node) -> Bool {
+    guard node.op.domain.isEmpty, let output = node.outputs.first ?? nil,
+      !node.outputs.dropFirst().contains(where: { $0 != nil }), let first = node.inputs.first, let input = first
+    else { return false }
+    switch node.op.name {
+    case "Conv": return convertWindow(node, input: input, output: output)
+    case "MaxPool", "AveragePool", "GlobalAveragePool":
+      return twins[input] != nil && isFloat32(input) && convertWindow(node, input: input, output: output)
+    case "Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Elu", "Selu", "Celu",
+      "Mish", "Softplus", "Softsign", "Abs", "Neg", "Exp", "Log", "Sqrt", "Erf", "Identity", "Reciprocal":
+      return convertUnary(node, input: input, output: output)
+    case "Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu": return convertBroadcast(node, output: output)
+    case "Concat": return convertConcat(node, output: output)
+    case "ReduceMean", "ReduceSum", "ReduceMax": return convertReduce(node, input: input, output: output)
+    case "Transpose": return composeTranspose(node, input: input, output: output)
+    case "Reshape", "Flatten", "Squeeze": return readPixelless(node, input: input)
+    default: return false
+    }
+  }
+
+  private func isFloat32(_ value: ValueID) -> Bool { graph.fact(value).tensor?.dataType == .float32 }
+
+  private mutating func append(_ node: Node, _ op: OperatorID, inputs: [ValueID?], output: ValueID) {
+    var copy = node
+    copy.op = op
+    copy.inputs = inputs
+    copy.outputs = [output]
+    nodes.append(copy)
+  }
+
+  /// Conv and poolings: the operators of the engine's own domain.
+  private mutating func convertWindow(_ node: Node, input: ValueID, output: ValueID) -> Bool {
+    if node.op.name == "Conv", !LayoutRewriter.isAnchor(node, in: graph) { return false }
+    if node.op.name == "MaxPool", node.attributes.int("storage_order") ?? 0 != 0 { return false }
+    guard let x = twin(of: input) else { return false }
+    append(
+      node, OperatorID(node.op.name, domain: "apus"), inputs: [x] + node.inputs.dropFirst(), output: newTwin(of: output))
+    return true
+  }
+
+  private mutating func convertUnary(_ node: Node, input: ValueID, output: ValueID) -> Bool {
+    guard let x = twins[input] else { return false }
+    append(node, node.op, inputs: [x] + node.inputs.dropFirst(), output: newTwin(of: output))
+    return true
+  }
+
+  /// Element-wise with broadcasting: every operand as a twin, or so small that its layout does not matter.
+  private mutating func convertBroadcast(_ node: Node, output: ValueID) -> Bool {
+    let operands = node.inputs.compactMap { $0 }
+    guard operands.contains(where: { twins[$0] != nil }), isFloat32(output), let rank = rank(output), rank >= 3 else { return false }
+    var inputs: [ValueID?] = []
+    for operand in operands where twins[operand] == nil {
+      guard let shape = graph.fact(operand).tensor?.shape else { return false }
+      let isScalar = shape.allSatisfy { $0.known == 1 } && shape.count <= rank
+      if !isScalar, graph.constant(operand) == nil, shape.count != rank { return false }
+    }
+    for operand in operands {
+      if let twin = twins[operand], self.rank(operand) == rank {
+        inputs.append(twin)
+      } else if let constant = graph.constant(operand) {
+        guard constant.rank <= rank, constant.dataType == .float32 else { return false }
+        inputs.append(constant.count == 1 ? operand : channelsLastConstant(constant, rank: rank))
+      } else if graph.fact(operand).tensor?.shape?.allSatisfy({ $0.known == 1 }) ?? false {
+        inputs.append(operand)
+      } else {
+        guard self.rank(operand) == rank, let twin = twin(of: operand) else { return false }
+        inputs.append(twin)
+      }
+    }
+    append(node, node.op, inputs: inputs, output: newTwin(of: output))
+    return true
+  }
+
+  /// A constant with its axes in channels-last order, after filling up its rank.
+  private mutating func channelsLastConstant(_ tensor: Tensor, rank: Int) -> ValueID {
+    let dims = [Int](repeating: 1, count: rank - tensor.rank) + tensor.shape.dims
+    let source = tensor.elements(as: Float.self) ?? []
+    let strides = Shape(dims).strides
+    let perm = [0] + Array(2..<rank) + [1]
+    let target = Shape(perm.map { dims[$0] })
+    let targetStrides = target.strides
+    let elements = (0..<target.elementCount).map { position -> Float in
+      var rest = position
+      var offset = 0
+      for axis in 0..<rank {
+        offset += rest / targetStrides[axis] * strides[perm[axis]]
+        rest %= targetStrides[axis]
+      }
+      return source[offset]
+    }
+    return graph.addConstant(Tensor(elements, shape: target))
+  }
+
+  private mutating func convertConcat(_ node: Node, output: ValueID) -> Bool {
+    let operands = node.inputs.compactMap { $0 }
+    guard isFloat32(output), let rank = rank(output), rank >= 3, let axis = node.attributes.int("axis"),
+      operands.count { twins[$0] != nil } * 2 > operands.count
+    else { return false }
+    var inputs: [ValueID?] = []
+    for operand in operands {
+      guard let twin = twin(of: operand) else { return false }
+      inputs.append(twin)
+    }
+    var copy = node
+    let position = axis < 0 ? axis + rank : axis
+    copy.attributes["axis"] = .int(channelsLastAxis(position, rank: rank))
+    append(copy, node.op, inputs: inputs, output: newTwin(of: output))
+    return true
+  }
+
+  /// Where an axis of the original order lies in the twin.
+  private func channelsLastAxis(_ axis: Int, rank: Int) -> Int { axis == 0 ? 0 : axis == 1 ? rank - 1 : axis - 1 }
+
+  /// Reductions over constant axes. Without the reduced axes nothing of a layout is left if no more than one other axis
+  /// follows the batch.
+  private mutating func convertReduce(_ node: Node, input: ValueID, output: ValueID) -> Bool {
+    guard let x = twins[input], let rank = rank(input), node.inputs.count == 2,
+      let axes = graph.constant(node.inputs[1])?.integers, !axes.isEmpty
+    else { return false }
+    let positions = axes.map { $0 < 0 ? $0 + rank : $0 }
+    guard positions.allSatisfy({ $0 >= 0 && $0 < rank }) else { return false }
+    let keeps = node.attributes.int("keepdims") ?? 1 != 0
+    let remaining = (1..<rank).filter { !positions.contains($0) }
+    if !keeps, remaining.count > 1 { return false }
+    let mapped = graph.addConstant(Tensor(positions.map { channelsLastAxis($0, rank: rank) }.sorted()))
+    append(node, node.op, inputs: [x, mapped], output: keeps ? newTwin(of: output) : output)
+    return true
+  }
+
+  /// A Transpose of a value that exists as a twin: one Transpose from the twin, or none at all.
+  private mutating func composeTranspose(_ node: Node, input: ValueID, output: ValueID) -> Bool {
+    guard pending.contains(input), let x = twins[input], let rank = rank(input),
+      let perm = node.attributes.ints("perm") ?? Optional(Array((0..<rank).reversed())), perm.count == rank
+    else { return false }
+    var copy = node
+    copy.attributes["perm"] = .ints(perm.map { channelsLastAxis($0, rank: rank) })
+    append(copy, node.op, inputs: [x], output: output)
+    return true
+  }
+
+  /// A change of shape of a value whose pixels are one: the order of its elements is the same in both layouts.
+  private mutating func readPixelless(_ node: Node, input: ValueID) -> Bool {
+    guard pending.contains(input), let x = twins[input], let shape = graph.fact(input).tensor?.shape, shape.count >= 3,
+      shape[2...].allSatisfy({ $0.known == 1 })
+    else { return false }
+    if node.op.name == "Reshape" {
+      // A 0 in the shape would copy an extent of the wrong axis.
+      guard let target = graph.constant(node.inputs[1])?.integers, !target.dropFirst(2).contains(0) else { return false }
+      if target.count > 1, target[1] == 0 { return false }
+      nodes.append(node.replacingFirstInput(with: x))
+    } else if let output = node.outputs[0], let target = graph.fact(output).tensor?.shape,
+      let dims = reshapeTarget(target)
+    {
+      let shape = graph.addConstant(Tensor(dims))
+      nodes.append(Node(OperatorID("Reshape"), name: node.name, inputs: [x, shape], outputs: [output]))
+    } else {
+      return false
+    }
+    return true
+  }
+
+  /// The shape as the input of a Reshape, with -1 for one symbolic extent; nil if there are more.
+  private func reshapeTarget(_ shape: [Dim]) -> [Int]? {
+    let dims = shape.map { $0.known ?? -1 }
+    return dims.count { $0 == -1 } <= 1 && !dims.contains(0) ? dims : nil
+  }
+}
+
+extension Node {
+  fileprivate func replacingFirstInput(with value: ValueID) -> Node {
+    var copy = self
+    copy.inputs[0] = value
+    return copy
+  }
+}

@@ -40,7 +40,7 @@ struct FusionPass: GraphPass {
     var total = 0
     // Each sweep shortens the graph, so it ends; the bound is against a fusion that does not.
     for _ in 0..<64 {
-      let changes = sweep(&graph)
+      let changes = sweep(&graph, registry: registry)
       if changes == 0 { break }
       total += changes
       _ = InferenceDriver(registry: registry).infer(&graph)
@@ -48,7 +48,7 @@ struct FusionPass: GraphPass {
     return total
   }
 
-  private func sweep(_ graph: inout Graph) -> Int {
+  private func sweep(_ graph: inout Graph, registry: OperatorRegistry) -> Int {
     let index = GraphIndex(graph)
     var gone = [Bool](repeating: false, count: graph.nodes.count)
     var replaced: [Int: [Node]] = [:]
@@ -56,7 +56,8 @@ struct FusionPass: GraphPass {
     for root in graph.nodes.indices where !gone[root] {
       for fusion in fusions where fusion.roots.contains(graph.nodes[root].op) {
         guard var rewrite = fusion.match(root: root, in: graph, index: index),
-          rewrite.removed.allSatisfy({ !gone[$0] && replaced[$0] == nil }), isSafe(rewrite, in: graph, index: index)
+          rewrite.removed.allSatisfy({ !gone[$0] && replaced[$0] == nil }), isSafe(rewrite, in: graph, index: index),
+          rewrite.added.allSatisfy({ registry.definition(of: $0.op) != nil })
         else { continue }
         let constants = rewrite.constants.map { graph.addConstant($0) }
         for position in rewrite.added.indices {

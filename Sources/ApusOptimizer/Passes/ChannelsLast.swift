@@ -10,7 +10,7 @@ struct ChannelsLast: GraphPass {
 
   func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
     let isWorthwhile = graph.nodes.contains { LayoutRewriter.isAnchor($0, in: graph) }
-    if !isWorthwhile { return 0 }
+    if !isWorthwhile || registry.definition(of: OperatorID("Conv", domain: "apus")) == nil { return 0 }
     var rewriter = LayoutRewriter(graph)
     for node in graph.nodes { rewriter.take(node) }
     let changes = rewriter.converted

@@ -3,4 +3,10 @@
 import ApusGraph
 
 let convolutionOperators: [any OperatorDefinition] = [
+  Conv(),
+  ConvTranspose(),
+  ConvInteger(),
+  QLinearConv(),
+  DeformConv(),
+  CausalConvWithState(),
 ]

@@ -3,4 +3,12 @@
 import ApusGraph
 
 let poolingOperators: [any OperatorDefinition] = [
+  MaxPool(),
+  AveragePool(),
+  LpPool(),
+  GlobalPool("GlobalMaxPool", .maximum),
+  GlobalPool("GlobalAveragePool", .mean),
+  GlobalPool("GlobalLpPool", .norm),
+  MaxRoiPool(),
+  MaxUnpool(),
 ]

@@ -1,0 +1,143 @@
+// ConvTranspose: the transpose of a convolution. https://onnx.ai/onnx/operators/onnx__ConvTranspose.html
+// Versions: 1, 11 (defaults of strides and dilations stated), 22 (bfloat16).
+
+import ApusGraph
+import ApusTensor
+
+package struct ConvTranspose: OperatorDefinition {
+  package let schema = OperatorSchema(
+    "ConvTranspose", versions: [1, 11, 22],
+    inputs: [.required("X", "T"), .required("W", "T"), .optional("B", "T")],
+    outputs: [.required("Y", "T")],
+    attributes: convolutionAttributes + [.optional("output_padding", .ints), .optional("output_shape", .ints)],
+    types: ["T": .floats])
+
+  /// True: never the fast form, for tests that hold the two against each other.
+  private let isDirect: Bool
+
+  package init(direct: Bool = false) { isDirect = direct }
+
+  package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let (input, weights) = (context.shape(0), context.shape(1))
+    let group = try context.int("group")
+    guard group >= 1, group <= WindowAttributes.limit else {
+      throw .invalid("attribute group is \(group); expected a positive number")
+    }
+    guard let rank = input?.count ?? weights?.count else { return context.set(0, context.type(0), nil) }
+    let attributes = try TransposeAttributes(context, rank: rank - 2)
+    var kernel = attributes.window.kernel?.map { Dim($0) } ?? [Dim](repeating: .unknown, count: rank - 2)
+    if let weights {
+      guard weights.count == rank else {
+        throw .mismatch("the input has rank \(rank) and the weights have rank \(weights.count); expected the same")
+      }
+      for (axis, extent) in weights[2...].enumerated() {
+        if extent.isSurelyDifferent(from: kernel[axis]) {
+          throw .mismatch("kernel_shape is \(kernel), but the weights have the extents \(Array(weights[2...]))")
+        }
+        kernel[axis] = extent
+      }
+      if let input, input[1].isSurelyDifferent(from: weights[0]) {
+        throw .mismatch("the input has \(input[1]) channels and the weights are for \(weights[0])")
+      }
+      if let channels = weights[0].known, channels % group != 0 {
+        throw .mismatch("\(channels) input channels do not divide into \(group) groups")
+      }
+    }
+    let outputChannels = weights.map { $0[1] * Dim(group) } ?? .unknown
+    if let bias = context.shape(2), bias.count != 1 || bias[0].isSurelyDifferent(from: outputChannels) {
+      throw .mismatch("the bias has the shape \(bias); expected [\(outputChannels)]")
+    }
+    let spatial = input.map { Array($0[2...]) } ?? [Dim](repeating: .unknown, count: rank - 2)
+    let extents = try attributes.outputExtents(input: spatial, kernel: kernel)
+    context.set(0, context.type(0), [input?[0] ?? .unknown, outputChannels] + extents)
+  }
+
+  package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    switch try context.type(0) {
+    case .float32: prepareFloat(context)
+    case .float64: ConvTranspose.direct(Double.self, context)
+    case .float16, .bfloat16:
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in prepareFloat(context) }
+    case let type: throw context.unsupportedType(type)
+    }
+  }
+
+  private func prepareFloat(_ context: PrepareContext) -> PreparedKernel {
+    ConvTranspose.direct(Float.self, context)
+  }
+
+  private static func direct<Element: ConvolutionElement>(_ type: Element.Type, _ context: PrepareContext) -> PreparedKernel {
+    let attributes = NodeAttributes(context)
+    return .planned { (plan) throws(OperatorError) in
+      try directStep(type, TransposedConvolution(attributes, plan), hasBias: plan.isPresent(2))
+    }
+  }
+
+  /// First the bias everywhere, then, for every plane of the output, each input element's window added.
+  private static func directStep<Element: ConvolutionElement>(
+    _ type: Element.Type, _ shape: TransposedConvolution, hasBias: Bool
+  ) -> Step {
+    let planes = shape.batch &* shape.outputChannels
+    let windows = PlaneWindows(shape.geometry, planes: planes, cost: shape.channelsPerGroup, wholePlanes: true)
+    let (outputArea, inputArea) = (shape.geometry.inputCount, shape.geometry.outputCount)
+    let taps = shape.geometry.tapCount
+    let outputsPerGroup = shape.outputChannelsPerGroup
+    let fill = Partition(planes, minimum: max(1, 65_536 / max(outputArea, 1)))
+    return Step(phases: [fill.parts, windows.partition.parts], scratchBytes: windows.scratchBytes) { run, phase, part in
+      let y: UnsafeMutablePointer<Element> = run.output()
+      if phase == 0 {
+        let bias: UnsafePointer<Element>? = hasBias ? run.input(2) : nil
+        for plane in fill.range(part) {
+          let value = bias?[plane % shape.outputChannels] ?? Element.zero
+          (y + plane &* outputArea).update(repeating: value, count: outputArea)
+        }
+        return
+      }
+      let x: UnsafePointer<Element> = run.input(0)
+      let w: UnsafePointer<Element> = run.input(1)
+      windows.forEach(part: part, scratch: run.scratch) { plane, index, window in
+        let (image, output) = plane.quotientAndRemainder(dividingBy: shape.outputChannels)
+        let (group, outputInGroup) = output.quotientAndRemainder(dividingBy: outputsPerGroup)
+        let firstChannel = group &* shape.channelsPerGroup
+        let source = x + ((image &* shape.channels &+ firstChannel) &* inputArea &+ index)
+        let weights = w + ((firstChannel &* outputsPerGroup &+ outputInGroup) &* taps &+ window.tap)
+        let target = y + (plane &* outputArea &+ window.first)
+        for runIndex in 0..<window.rowCount {
+          for tap in 0..<window.count {
+            let factors = weights + (window.taps[runIndex] &+ tap)
+            var sum = Element.zero
+            for channel in 0..<shape.channelsPerGroup {
+              sum = Element.multiplyAdd(sum, source[channel &* inputArea], factors[channel &* outputsPerGroup &* taps])
+            }
+            let position = window.rows[runIndex] &+ tap &* window.step
+            target[position] = Element.sum(target[position], sum)
+          }
+        }
+      }
+    }.named("direct", operations: 2 &* shape.batch &* shape.outputChannels &* inputArea &* taps &* shape.channelsPerGroup)
+  }
+}
+
+/// A transposed convolution with all extents known. `geometry` slides over the output.
+struct TransposedConvolution: Sendable {
+  let batch: Int
+  let channels: Int
+  let outputChannels: Int
+  let groups: Int
+  let geometry: WindowGeometry
+
+  var channelsPerGroup: Int { channels / groups }
+  var outputChannelsPerGroup: Int { outputChannels / groups }
+
+  init(_ attributes: NodeAttributes, _ context: PlanContext) throws(OperatorError) {
+    let (input, weights, output) = (context.shape(0), context.shape(1), context.outputShape(0))
+    guard input.rank >= 3, weights.rank == input.rank, output.rank == input.rank else {
+      throw .mismatch("the input has rank \(input.rank) and the weights \(weights.rank); expected the same, 3 or more")
+    }
+    let window = try TransposeAttributes(attributes, rank: input.rank - 2)
+    groups = try attributes.int("group")
+    (batch, channels, outputChannels) = (input[0], input[1], output[1])
+    geometry = window.geometry(
+      input: Array(input.dims[2...]), kernel: Array(weights.dims[2...]), output: Array(output.dims[2...]))
+  }
+}

@@ -1,0 +1,65 @@
+// AveragePool: the mean of every window. https://onnx.ai/onnx/operators/onnx__AveragePool.html
+// Versions: 1, 7 (count_include_pad), 10 (ceil_mode), 11, 19 (dilations), 22 (bfloat16).
+
+import ApusGraph
+import ApusTensor
+
+package struct AveragePool: OperatorDefinition {
+  package let schema = OperatorSchema(
+    "AveragePool", versions: [1, 7, 10, 11, 19, 22],
+    inputs: [.required("X", "T")],
+    outputs: [.required("Y", "T")],
+    attributes: poolAttributes + [.int("count_include_pad", default: 0)],
+    types: ["T": .floats])
+
+  package init() {}
+
+  package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    context.set(0, context.type(0), try PoolLayout().outputShape(context))
+  }
+
+  package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    switch try context.type(0) {
+    case .float32: try plan(Float.self, context)
+    case .float64: try plan(Double.self, context)
+    case .float16, .bfloat16:
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try plan(Float.self, context) }
+    case let type: throw context.unsupportedType(type)
+    }
+  }
+
+  private func plan<Element: PoolElement>(_ type: Element.Type, _ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let attributes = NodeAttributes(context)
+    let countsPads = try context.bool("count_include_pad")
+    return .planned { (plan) throws(OperatorError) in
+      let geometry = try PoolLayout().geometry(attributes, plan)
+      let windows = PlaneWindows(geometry, planes: plan.shape(0).count(of: 0..<2))
+      let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
+      return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
+        let y: UnsafeMutablePointer<Element> = run.output()
+        windows.forEach(part: part, scratch: run.scratch) { plane, index, window in
+          let source: UnsafePointer<Element> = run.input(0) + (plane &* area &+ window.first)
+          var sum = Element.zero
+          for row in 0..<window.rowCount {
+            for tap in 0..<window.count { sum += source[window.rows[row] &+ tap &* window.step] }
+          }
+          let count = countsPads ? geometry.countInPads(position: index) : window.rowCount &* window.count
+          y[plane &* outputArea &+ index] = sum / Element(count)
+        }
+      }.named("direct")
+    }
+  }
+}
+
+extension WindowGeometry {
+  /// How many elements of the window at a row-major output position lie in the input or its pads.
+  func countInPads(position: Int) -> Int {
+    var rest = position
+    var count = 1
+    for axis in stride(from: rank - 1, through: 0, by: -1) {
+      count &*= countInPads(axis, window: rest % output[axis])
+      rest /= output[axis]
+    }
+    return count
+  }
+}

@@ -1,0 +1,95 @@
+// MaxPool: the largest element of every window, and where it lies. https://onnx.ai/onnx/operators/onnx__MaxPool.html
+// Versions: 1, 8 (Indices, storage_order), 10 (ceil_mode, dilations), 11, 12 (int8, uint8), 22 (bfloat16).
+
+import ApusGraph
+import ApusTensor
+
+package struct MaxPool: OperatorDefinition {
+  package let schema = OperatorSchema(
+    "MaxPool", versions: [1, 8, 10, 11, 12, 22],
+    inputs: [.required("X", "T")],
+    outputs: [.required("Y", "T"), .optional("Indices", "I")],
+    attributes: poolAttributes + [.int("storage_order", default: 0)],
+    types: ["T": .floats + [.int8, .uint8], "I": .int64])
+
+  package init() {}
+
+  package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let shape = try PoolLayout().outputShape(context)
+    context.set(0, context.type(0), shape)
+    context.set(1, .int64, shape)
+  }
+
+  package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    switch try context.type(0) {
+    case .float32: try plan(Float.self, -.infinity, context)
+    case .float64: try plan(Double.self, -.infinity, context)
+    case .int8: try plan(Int8.self, .min, context)
+    case .uint8: try plan(UInt8.self, .min, context)
+    case .float16, .bfloat16:
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try plan(Float.self, -.infinity, context) }
+    case let type: throw context.unsupportedType(type)
+    }
+  }
+
+  /// `lowest` is the maximum of a window without elements, whose index is -1.
+  private func plan<Element: Comparable & BitwiseCopyable & Sendable & SendableMetatype>(
+    _ type: Element.Type, _ lowest: Element, _ context: PrepareContext
+  ) throws(OperatorError) -> PreparedKernel {
+    let attributes = NodeAttributes(context)
+    let isColumnMajor = try context.bool("storage_order")
+    return .planned { (plan) throws(OperatorError) in
+      let geometry = try PoolLayout().geometry(attributes, plan)
+      let windows = PlaneWindows(geometry, planes: plan.shape(0).count(of: 0..<2))
+      let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
+      let wantsIndices = plan.isWanted(1)
+      return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
+        let y: UnsafeMutablePointer<Element> = run.output()
+        windows.forEach(part: part, scratch: run.scratch) { plane, index, window in
+          let source: UnsafePointer<Element> = run.input(0) + plane &* area
+          let (best, position) = MaxPool.largest(source, window, lowest)
+          y[plane &* outputArea &+ index] = best
+          if wantsIndices {
+            let inPlane = isColumnMajor && position >= 0 ? geometry.columnMajor(position) : position
+            run.output(1, as: Int.self)[plane &* outputArea &+ index] = position < 0 ? -1 : plane &* area &+ inPlane
+          }
+        }
+      }.named("direct")
+    }
+  }
+
+  /// The largest element and its position in the plane; the first of equals. A NaN is largest only where it comes first.
+  @inline(__always)
+  private static func largest<Element: Comparable>(
+    _ source: UnsafePointer<Element>, _ window: PlaneWindow, _ lowest: Element
+  ) -> (Element, position: Int) {
+    var best = lowest
+    var position = -1
+    for run in 0..<window.rowCount {
+      let start = window.rows[run] &+ window.first
+      for tap in 0..<window.count {
+        let candidate = start &+ tap &* window.step
+        if position < 0 || source[candidate] > best {
+          best = source[candidate]
+          position = candidate
+        }
+      }
+    }
+    return (best, position)
+  }
+}
+
+extension WindowGeometry {
+  /// The row-major position `position` of the input counted with the first axis fastest.
+  func columnMajor(_ position: Int) -> Int {
+    var rest = position
+    var result = 0
+    for axis in stride(from: rank - 1, through: 0, by: -1) {
+      result = result &* input[axis]
+      // Horner from the last axis: each earlier axis is a faster one.
+      result &+= rest % input[axis]
+      rest /= input[axis]
+    }
+    return result
+  }
+}

@@ -1,0 +1,348 @@
+// NumPy's .npy files. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+// Versions 1 to 3; all types that ONNX has, in either byte order and either order of axes. Pickled objects are not read.
+
+import ApusTensor
+
+/// Reads and writes .npy files.
+package enum Npy {
+  /// The array in `file`. `declared` settles what NumPy's untyped bytes (`V1`, `V2`: how ml_dtypes are stored) mean.
+  package static func decode(
+    _ file: MappedFile, as declared: DataType? = nil, limits: LoadLimits = LoadLimits()
+  ) throws(LoadError) -> Tensor {
+    do throws(LoadError) {
+      return try decode(file, in: 0..<file.count, as: declared, limits: limits)
+    } catch {
+      throw error.inFile(file.name)
+    }
+  }
+
+  /// The array in a part of `file`.
+  static func decode(
+    _ file: MappedFile, in range: Range<Int>, as declared: DataType?, limits: LoadLimits
+  ) throws(LoadError) -> Tensor {
+    let header = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in try NpyHeader(bytes, range) }
+    let element = try NpyElement(header.descriptor, declared: declared)
+    let shape = Shape(header.shape)
+    guard let count = shape.checkedElementCount else {
+      throw LoadError(.malformed, "the extents \(shape) are no size of an array")
+    }
+    if count > limits.maximumTensorElements {
+      throw .limit("maximumTensorElements", limits.maximumTensorElements, found: "an array of the shape \(shape)")
+    }
+    let (byteCount, overflow) = count.multipliedReportingOverflow(by: element.width)
+    guard !overflow, byteCount <= header.data.count else {
+      throw LoadError(
+        .malformed, "an array of the shape \(shape) with \(element.width) bytes an element was expected; there are "
+          + "\(header.data.count) bytes")
+    }
+    let data = header.data.lowerBound..<(header.data.lowerBound + byteCount)
+    let isFortran = header.isFortranOrder && shape.rank > 1
+    if element.isPlain && !isFortran { return file.tensor(element.dataType, shape, in: data) }
+    let working =
+      (element.dataType == .string ? count * MemoryLayout<String>.stride + byteCount : byteCount)
+      + (isFortran ? count * MemoryLayout<Int>.stride : 0)
+    if working > limits.maximumDecodedBytes {
+      throw .limit("maximumDecodedBytes", limits.maximumDecodedBytes, found: "the array takes \(working) bytes")
+    }
+    return try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
+      let source = isFortran ? positionsInFortranOrder(shape) : nil
+      func start(_ index: Int) -> Int { data.lowerBound + (source.map { $0[index] } ?? index) * element.width }
+      switch element.kind {
+      case .number(let part):
+        return Tensor.building(element.dataType, shape) { output in
+          for index in 0..<count {
+            let start = start(index)
+            for byte in 0..<element.width {
+              let place = element.isBigEndian ? byte / part * part + part - 1 - byte % part : byte
+              let value = bytes[start + place]
+              output.append(element.dataType == .bool && value > 1 ? 1 : value)
+            }
+          }
+        }
+      case .code:
+        return Tensor.packing((0..<count).map { bytes[start($0)] }, element.dataType, shape)
+      case .unicode, .byteString:
+        var strings: [String] = []
+        strings.reserveCapacity(count)
+        for index in 0..<count { strings.append(try element.string(bytes, at: start(index))) }
+        return Tensor(strings: strings, shape: shape)
+      }
+    }
+  }
+
+  /// For each element in row-major order its place in column-major order.
+  private static func positionsInFortranOrder(_ shape: Shape) -> [Int] {
+    var strides = [Int](repeating: 1, count: shape.rank)
+    for axis in 1..<shape.rank { strides[axis] = strides[axis - 1] * shape[axis - 1] }
+    var positions: [Int] = []
+    positions.reserveCapacity(shape.elementCount)
+    var coordinates = [Int](repeating: 0, count: shape.rank)
+    for _ in 0..<shape.elementCount {
+      positions.append(zip(coordinates, strides).reduce(0) { $0 + $1.0 * $1.1 })
+      for axis in (0..<shape.rank).reversed() {
+        coordinates[axis] += 1
+        if coordinates[axis] < shape[axis] { break }
+        coordinates[axis] = 0
+      }
+    }
+    return positions
+  }
+
+  /// The bytes of a .npy file. Types that NumPy lacks are written as types that hold the same numbers: bfloat16 and the
+  /// smaller floats as float32, integers of 4 and 2 bits as int8 and uint8.
+  package static func encode(_ tensor: Tensor) -> [UInt8] {
+    let tensor = DataType.widened(tensor) ?? tensor
+    let scalars = (tensor.strings ?? []).map { Array($0.unicodeScalars) }
+    let width = max(scalars.map(\.count).max() ?? 0, 1)
+    var bytes = header(descriptor: descriptor(tensor.dataType, width: width), shape: tensor.shape)
+    if tensor.dataType == .string {
+      for string in scalars {
+        for index in 0..<width {
+          let value = index < string.count ? string[index].value : 0
+          for shift in stride(from: UInt32(0), to: 32, by: 8) { bytes.append(UInt8(truncatingIfNeeded: value >> shift)) }
+        }
+      }
+    } else {
+      tensor.withByteSpan { span in
+        bytes.reserveCapacity(bytes.count + span.count)
+        for index in span.indices { bytes.append(span[index]) }
+      }
+    }
+    return bytes
+  }
+
+  private static func header(descriptor: String, shape: Shape) -> [UInt8] {
+    let extents = shape.map(String.init).joined(separator: ", ") + (shape.rank == 1 ? "," : "")
+    var text = "{'descr': '\(descriptor)', 'fortran_order': False, 'shape': (\(extents)), }"
+    // The data begin at a multiple of 64 bytes.
+    text += String(repeating: " ", count: (64 - (10 + text.utf8.count + 1) % 64) % 64) + "\n"
+    let length = text.utf8.count
+    return [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(length & 0xFF), UInt8(length >> 8)] + Array(text.utf8)
+  }
+
+  private static func descriptor(_ type: DataType, width: Int) -> String {
+    switch type {
+    case .bool: "|b1"
+    case .int8: "|i1"
+    case .uint8: "|u1"
+    case .int16: "<i2"
+    case .uint16: "<u2"
+    case .int32: "<i4"
+    case .uint32: "<u4"
+    case .int64: "<i8"
+    case .uint64: "<u8"
+    case .float16: "<f2"
+    case .float64: "<f8"
+    case .complex64: "<c8"
+    case .complex128: "<c16"
+    case .string: "<U\(width)"
+    default: "<f4"
+    }
+  }
+}
+
+/// How NumPy stores one element.
+private struct NpyElement {
+  enum Kind {
+    /// Numbers of as many bytes, one or two an element.
+    case number(part: Int)
+    /// A byte of which the low bits are the element.
+    case code
+    case unicode
+    case byteString
+  }
+  let dataType: DataType
+  let kind: Kind
+  /// Bytes of an element.
+  let width: Int
+  let isBigEndian: Bool
+
+  /// True if the elements lie in the file as they lie in memory.
+  var isPlain: Bool {
+    if case .number = kind { !isBigEndian && dataType != .bool } else { false }
+  }
+
+  init(_ descriptor: String, declared: DataType?) throws(LoadError) {
+    let unsupported = LoadError(
+      .unsupported, "arrays of the NumPy type '\(descriptor)' are not read",
+      remedy: descriptor.hasSuffix("O") ? "Save the array with a type other than object" : "")
+    var text = descriptor[...]
+    var order: Character = "|"
+    if let first = text.first, "<>|=".contains(first) {
+      order = first
+      text.removeFirst()
+    }
+    guard let letter = text.first, let size = Int(text.dropFirst()), size >= 0, size < 1 << 32 else { throw unsupported }
+    switch (letter, size) {
+    case ("b", 1): (dataType, kind) = (.bool, .number(part: 1))
+    case ("i", 1): (dataType, kind) = (.int8, .number(part: 1))
+    case ("i", 2): (dataType, kind) = (.int16, .number(part: 2))
+    case ("i", 4): (dataType, kind) = (.int32, .number(part: 4))
+    case ("i", 8): (dataType, kind) = (.int64, .number(part: 8))
+    case ("u", 1): (dataType, kind) = (.uint8, .number(part: 1))
+    case ("u", 2): (dataType, kind) = (.uint16, .number(part: 2))
+    case ("u", 4): (dataType, kind) = (.uint32, .number(part: 4))
+    case ("u", 8): (dataType, kind) = (.uint64, .number(part: 8))
+    case ("f", 2): (dataType, kind) = (.float16, .number(part: 2))
+    case ("f", 4): (dataType, kind) = (.float32, .number(part: 4))
+    case ("f", 8): (dataType, kind) = (.float64, .number(part: 8))
+    case ("c", 8): (dataType, kind) = (.complex64, .number(part: 4))
+    case ("c", 16): (dataType, kind) = (.complex128, .number(part: 8))
+    case ("U", _): (dataType, kind) = (.string, .unicode)
+    case ("S", _): (dataType, kind) = (.string, .byteString)
+    case ("V", 2) where declared == .bfloat16: (dataType, kind) = (.bfloat16, .number(part: 2))
+    case ("V", 1):
+      guard let declared, declared.bits > 0, declared.bits <= 8 else { throw unsupported }
+      (dataType, kind) = (declared, declared.isPacked ? .code : .number(part: 1))
+    default: throw unsupported
+    }
+    width = letter == "U" ? size * 4 : size
+    isBigEndian = order == ">"
+  }
+
+  /// A string of fixed width, filled up with zeros.
+  func string(_ bytes: Span<UInt8>, at start: Int) throws(LoadError) -> String {
+    if case .byteString = kind {
+      var text = (0..<width).map { bytes[start + $0] }
+      while text.last == 0 { text.removeLast() }
+      guard let string = String(validating: text, as: UTF8.self) else {
+        throw LoadError(.malformed, "a string of the array is no valid UTF-8", byteOffset: start)
+      }
+      return string
+    }
+    var scalars: [UInt32] = []
+    for place in stride(from: start, to: start + width, by: 4) {
+      let part = (0..<4).map { UInt32(bytes[place + (isBigEndian ? 3 - $0 : $0)]) }
+      scalars.append(part[0] | part[1] << 8 | part[2] << 16 | part[3] << 24)
+    }
+    while scalars.last == 0 { scalars.removeLast() }
+    var string = String.UnicodeScalarView()
+    for value in scalars {
+      guard let scalar = Unicode.Scalar(value) else {
+        throw LoadError(.malformed, "a string of the array has the code \(value), which is no character", byteOffset: start)
+      }
+      string.append(scalar)
+    }
+    return String(string)
+  }
+}
+
+/// What stands before the elements: a Python literal such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }`.
+private struct NpyHeader {
+  var descriptor = ""
+  var isFortranOrder = false
+  var shape: [Int] = []
+  var data: Range<Int>
+
+  /// Longer headers are refused, as NumPy does.
+  static let maximumLength = 10_000
+
+  init(_ bytes: Span<UInt8>, _ range: Range<Int>) throws(LoadError) {
+    let magic: [UInt8] = [0x93] + Array("NUMPY".utf8)
+    guard range.count >= 10, magic.indices.allSatisfy({ bytes[range.lowerBound + $0] == magic[$0] }) else {
+      throw LoadError(.wrongFormat, "a .npy array was expected", byteOffset: range.lowerBound)
+    }
+    let version = bytes[range.lowerBound + 6]
+    guard (1...3).contains(version) else {
+      throw LoadError(.unsupported, "version \(version) of the .npy format is not known")
+    }
+    let lengthBytes = version == 1 ? 2 : 4
+    guard range.count >= 8 + lengthBytes else { throw LoadError(.malformed, "the header of the array is cut off") }
+    var length = 0
+    for index in (0..<lengthBytes).reversed() { length = length << 8 | Int(bytes[range.lowerBound + 8 + index]) }
+    let start = range.lowerBound + 8 + lengthBytes
+    guard length <= Self.maximumLength, length <= range.upperBound - start else {
+      throw LoadError(.malformed, "the header of the array is said to have \(length) bytes", byteOffset: range.lowerBound)
+    }
+    data = (start + length)..<range.upperBound
+    var literal = PythonLiteral((start..<(start + length)).map { bytes[$0] })
+    try literal.expect("{")
+    while try !literal.skip("}") {
+      let key = try literal.string()
+      try literal.expect(":")
+      switch key {
+      case "descr":
+        if literal.peek == UInt8(ascii: "[") { throw LoadError(.unsupported, "arrays of records are not read") }
+        descriptor = try literal.string()
+      case "fortran_order": isFortranOrder = try literal.bool()
+      case "shape": shape = try literal.tuple()
+      default: throw LoadError(.malformed, "the header of the array has the unknown key '\(key)'")
+      }
+      if try !literal.skip(",") { try literal.expect("}"); break }
+    }
+    if descriptor.isEmpty { throw LoadError(.malformed, "the header of the array names no type") }
+  }
+}
+
+/// The few Python literals of a header.
+private struct PythonLiteral {
+  let bytes: [UInt8]
+  var position = 0
+
+  init(_ bytes: [UInt8]) { self.bytes = bytes }
+
+  var peek: UInt8? {
+    mutating get {
+      while position < bytes.count, bytes[position] == 0x20 || bytes[position] == 0x0A { position += 1 }
+      return position < bytes.count ? bytes[position] : nil
+    }
+  }
+
+  mutating func skip(_ character: Unicode.Scalar) throws(LoadError) -> Bool {
+    guard let next = peek else { throw LoadError(.malformed, "the header of the array is cut off") }
+    if next != UInt8(ascii: character) { return false }
+    position += 1
+    return true
+  }
+
+  mutating func expect(_ character: Unicode.Scalar) throws(LoadError) {
+    guard try skip(character) else {
+      throw LoadError(.malformed, "'\(character)' was expected at character \(position) of the header of the array")
+    }
+  }
+
+  mutating func string() throws(LoadError) -> String {
+    let quote: UInt8 = peek == UInt8(ascii: "\"") ? UInt8(ascii: "\"") : UInt8(ascii: "'")
+    try expect(Unicode.Scalar(quote))
+    let start = position
+    while position < bytes.count, bytes[position] != quote { position += 1 }
+    let text = String(decoding: bytes[start..<position], as: UTF8.self)
+    try expect(Unicode.Scalar(quote))
+    return text
+  }
+
+  private mutating func word() -> String {
+    _ = peek
+    let start = position
+    while position < bytes.count, Unicode.Scalar(bytes[position]).properties.isAlphabetic || (0x30...0x39).contains(bytes[position]) {
+      position += 1
+    }
+    return String(decoding: bytes[start..<position], as: UTF8.self)
+  }
+
+  mutating func bool() throws(LoadError) -> Bool {
+    switch word() {
+    case "True": return true
+    case "False": return false
+    default: throw LoadError(.malformed, "True or False was expected in the header of the array")
+    }
+  }
+
+  mutating func tuple() throws(LoadError) -> [Int] {
+    try expect("(")
+    var values: [Int] = []
+    while try !skip(")") {
+      var text = word()
+      if text.last == "L" { text.removeLast() }  // Python 2
+      guard let value = Int(text) else {
+        throw LoadError(.malformed, "an extent was expected in the header of the array; found '\(text)'")
+      }
+      values.append(value)
+      if try !skip(",") {
+        try expect(")")
+        break
+      }
+    }
+    return values
+  }
+}

@@ -1,0 +1,268 @@
+// NumPy's .npz files: zip archives of .npy files. https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
+// Reads stored and deflated members, also of archives beyond 4 GB; writes stored ones.
+
+import ApusTensor
+
+/// Reads and writes .npz files.
+package enum Npz {
+  /// One member of an archive.
+  private struct Member {
+    var name: String
+    var method: Int
+    var checksum: UInt32
+    var compressedSize: Int
+    var size: Int
+    var headerOffset: Int
+  }
+
+  /// The names of the arrays in `file`, without `.npy`.
+  package static func names(_ file: MappedFile) throws(LoadError) -> [String] {
+    do throws(LoadError) {
+      return try members(file).map { arrayName($0.name) }
+    } catch {
+      throw error.inFile(file.name)
+    }
+  }
+
+  /// The arrays in `file` by name, in the order of the archive. `declared` gives types for what NumPy stores as bytes.
+  package static func decode(
+    _ file: MappedFile, as declared: [String: DataType] = [:], limits: LoadLimits = LoadLimits()
+  ) throws(LoadError) -> [(name: String, tensor: Tensor)] {
+    do throws(LoadError) {
+      var arrays: [(name: String, tensor: Tensor)] = []
+      var decodedBytes = 0
+      for member in try members(file) {
+        let name = arrayName(member.name)
+        do throws(LoadError) {
+          arrays.append((name, try decode(member, file, as: declared[name], &decodedBytes, limits)))
+        } catch {
+          throw error.under("array '\(name)'")
+        }
+      }
+      return arrays
+    } catch {
+      throw error.inFile(file.name)
+    }
+  }
+
+  private static func arrayName(_ member: String) -> String {
+    member.hasSuffix(".npy") ? String(member.dropLast(4)) : member
+  }
+
+  private static func decode(
+    _ member: Member, _ file: MappedFile, as declared: DataType?, _ decodedBytes: inout Int, _ limits: LoadLimits
+  ) throws(LoadError) -> Tensor {
+    let range = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in try contents(member, bytes) }
+    switch member.method {
+    case 0:
+      guard member.size == member.compressedSize else {
+        throw LoadError(.malformed, "a stored member with two sizes", byteOffset: member.headerOffset)
+      }
+      let checksum = file.withBytes { bytes in
+        var checksum = CRC32()
+        checksum.update(bytes, range)
+        return checksum.value
+      }
+      try check(checksum, member)
+      return try Npy.decode(file, in: range, as: declared, limits: limits)
+    case 8:
+      let (total, overflow) = decodedBytes.addingReportingOverflow(member.size)
+      if overflow || total > limits.maximumDecodedBytes / 2 {
+        throw .limit(
+          "maximumDecodedBytes", limits.maximumDecodedBytes, found: "the archive holds more than half as many bytes when decompressed")
+      }
+      decodedBytes = total
+      let content = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
+        try Inflate.decompress(bytes, range, size: member.size)
+      }
+      var checksum = CRC32()
+      checksum.update(content.span, 0..<content.count)
+      try check(checksum.value, member)
+      return try Npy.decode(MappedFile(copying: content, name: file.name), as: declared, limits: limits)
+    default:
+      throw LoadError(.unsupported, "compression method \(member.method) of zip is not supported; deflate and none are")
+    }
+  }
+
+  private static func check(_ checksum: UInt32, _ member: Member) throws(LoadError) {
+    if checksum != member.checksum {
+      throw LoadError(.malformed, "the checksum is wrong", remedy: "The file is damaged", byteOffset: member.headerOffset)
+    }
+  }
+
+  // MARK: The archive
+
+  /// Reads numbers of an archive, lowest byte first, within its bounds.
+  private struct Record {
+    let range: Range<Int>
+
+    /// `count` bytes at `start`.
+    init(_ bytes: Span<UInt8>, _ start: Int, _ count: Int) throws(LoadError) {
+      guard start >= 0, count >= 0, start <= bytes.count, count <= bytes.count - start else {
+        throw LoadError(.malformed, "the archive is cut off", byteOffset: max(0, start))
+      }
+      range = start..<(start + count)
+    }
+
+    func number(_ bytes: Span<UInt8>, _ offset: Int, _ width: Int) -> Int {
+      var value: UInt64 = 0
+      for index in (0..<width).reversed() { value = value << 8 | UInt64(bytes[range.lowerBound + offset + index]) }
+      return Int(clamping: value)
+    }
+  }
+
+  private static func members(_ file: MappedFile) throws(LoadError) -> [Member] {
+    try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
+      let (start, count) = try directory(bytes)
+      var members: [Member] = []
+      var position = start
+      var storedBytes = 0
+      for _ in 0..<count {
+        let (member, next) = try self.member(bytes, position)
+        members.append(member)
+        position = next
+        // Members that share bytes would make a small archive cost much time.
+        let (total, overflow) = storedBytes.addingReportingOverflow(member.compressedSize)
+        if overflow || total > bytes.count { throw LoadError(.malformed, "the members of the archive overlap") }
+        storedBytes = total
+      }
+      return members
+    }
+  }
+
+  /// Where the central directory begins and how many members it lists.
+  private static func directory(_ bytes: Span<UInt8>) throws(LoadError) -> (start: Int, count: Int) {
+    // The end record has 22 bytes and a comment of at most 65535.
+    var end = bytes.count - 22
+    while end >= max(0, bytes.count - 22 - 65535) {
+      let record = try Record(bytes, end, 22)
+      if record.number(bytes, 0, 4) == 0x0605_4B50 {
+        let (count, start) = (record.number(bytes, 10, 2), record.number(bytes, 16, 4))
+        guard count == 0xFFFF || start == 0xFFFF_FFFF else { return (start, count) }
+        let locator = try Record(bytes, end - 20, 20)
+        guard locator.number(bytes, 0, 4) == 0x0706_4B50 else { return (start, count) }
+        let large = try Record(bytes, locator.number(bytes, 8, 8), 56)
+        guard large.number(bytes, 0, 4) == 0x0606_4B50 else { break }
+        return (large.number(bytes, 48, 8), large.number(bytes, 32, 8))
+      }
+      end -= 1
+    }
+    throw LoadError(.wrongFormat, "a .npz archive was expected; there is no zip directory")
+  }
+
+  /// The member at `position` of the directory, and where the next one begins.
+  private static func member(_ bytes: Span<UInt8>, _ position: Int) throws(LoadError) -> (Member, next: Int) {
+    let fixed = try Record(bytes, position, 46)
+    guard fixed.number(bytes, 0, 4) == 0x0201_4B50 else {
+      throw LoadError(.malformed, "the directory of the archive is damaged", byteOffset: position)
+    }
+    if fixed.number(bytes, 8, 2) & 1 == 1 { throw LoadError(.unsupported, "encrypted archives are not read") }
+    let lengths = (28, 30, 32)
+    let nameLength = fixed.number(bytes, lengths.0, 2)
+    let extraLength = fixed.number(bytes, lengths.1, 2)
+    let commentLength = fixed.number(bytes, lengths.2, 2)
+    let name = try Record(bytes, position + 46, nameLength)
+    guard let text = String(validating: name.range.map { bytes[$0] }, as: UTF8.self) else {
+      throw LoadError(.malformed, "the name of a member is no valid UTF-8", byteOffset: position)
+    }
+    var member = Member(
+      name: text, method: fixed.number(bytes, 10, 2), checksum: UInt32(fixed.number(bytes, 16, 4)),
+      compressedSize: fixed.number(bytes, 20, 4), size: fixed.number(bytes, 24, 4), headerOffset: fixed.number(bytes, 42, 4))
+    try readLargeSizes(bytes, position + 46 + nameLength, extraLength, &member)
+    return (member, position + 46 + nameLength + extraLength + commentLength)
+  }
+
+  /// Sizes of 4 GB and more stand in an extra field, in this order, as far as they did not fit.
+  private static func readLargeSizes(
+    _ bytes: Span<UInt8>, _ start: Int, _ length: Int, _ member: inout Member
+  ) throws(LoadError) {
+    var position = start
+    let end = try Record(bytes, start, length).range.upperBound
+    while position + 4 <= end {
+      let head = try Record(bytes, position, 4)
+      let size = head.number(bytes, 2, 2)
+      let body = try Record(bytes, position + 4, min(size, end - position - 4))
+      if head.number(bytes, 0, 2) == 1 {
+        var offset = 0
+        func next(_ current: Int) -> Int {
+          guard current == 0xFFFF_FFFF, offset + 8 <= body.range.count else { return current }
+          offset += 8
+          return body.number(bytes, offset - 8, 8)
+        }
+        member.size = next(member.size)
+        member.compressedSize = next(member.compressedSize)
+        member.headerOffset = next(member.headerOffset)
+      }
+      position += 4 + size
+    }
+  }
+
+  /// The bytes of a member, as they lie in the archive.
+  private static func contents(_ member: Member, _ bytes: Span<UInt8>) throws(LoadError) -> Range<Int> {
+    let header = try Record(bytes, member.headerOffset, 30)
+    guard header.number(bytes, 0, 4) == 0x0403_4B50 else {
+      throw LoadError(.malformed, "a member of the archive is not where the directory says", byteOffset: member.headerOffset)
+    }
+    let start = member.headerOffset + 30 + header.number(bytes, 26, 2) + header.number(bytes, 28, 2)
+    return try Record(bytes, start, member.compressedSize).range
+  }
+
+  // MARK: Writing
+
+  /// Writes an archive of stored members to the file at `path`.
+  package static func write(_ arrays: [(name: String, tensor: Tensor)], to path: String) throws(LoadError) {
+    var output = try OutputFile(path: path)
+    var directory: [UInt8] = []
+    for (name, tensor) in arrays {
+      let content = Npy.encode(tensor)
+      var checksum = CRC32()
+      checksum.update(content.span, 0..<content.count)
+      let offset = output.count
+      let nameBytes = Array((name + ".npy").utf8)
+      try output.write(localHeader(nameBytes, checksum.value, size: content.count))
+      try output.write(content)
+      directory += directoryEntry(nameBytes, checksum.value, size: content.count, offset: offset)
+    }
+    let start = output.count
+    try output.write(directory)
+    try output.write(endRecords(count: arrays.count, start: start, size: directory.count))
+  }
+
+  private static func little(_ value: Int, _ width: Int) -> [UInt8] {
+    (0..<width).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
+  }
+
+  /// Version, flags (names are UTF-8), method, time and date (1980-01-01) as they stand in both headers.
+  private static func common(_ checksum: UInt32, size: Int) -> [UInt8] {
+    let shown = min(size, 0xFFFF_FFFF)
+    return little(45, 2) + little(0x0800, 2) + little(0, 2) + little(0, 2) + little(0x21, 2) + little(Int(checksum), 4)
+      + little(shown, 4) + little(shown, 4)
+  }
+
+  private static func localHeader(_ name: [UInt8], _ checksum: UInt32, size: Int) -> [UInt8] {
+    let extra = size >= 0xFFFF_FFFF ? little(1, 2) + little(16, 2) + little(size, 8) + little(size, 8) : []
+    return little(0x0403_4B50, 4) + common(checksum, size: size) + little(name.count, 2) + little(extra.count, 2) + name + extra
+  }
+
+  private static func directoryEntry(_ name: [UInt8], _ checksum: UInt32, size: Int, offset: Int) -> [UInt8] {
+    var large: [UInt8] = []
+    if size >= 0xFFFF_FFFF { large += little(size, 8) + little(size, 8) }
+    if offset >= 0xFFFF_FFFF { large += little(offset, 8) }
+    let extra = large.isEmpty ? [] : little(1, 2) + little(large.count, 2) + large
+    return little(0x0201_4B50, 4) + little(45, 2) + common(checksum, size: size) + little(name.count, 2)
+      + little(extra.count, 2) + little(0, 2) + little(0, 2) + little(0, 2) + little(0, 4)
+      + little(min(offset, 0xFFFF_FFFF), 4) + name + extra
+  }
+
+  private static func endRecords(count: Int, start: Int, size: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    if start >= 0xFFFF_FFFF || size >= 0xFFFF_FFFF || count >= 0xFFFF {
+      bytes += little(0x0606_4B50, 4) + little(44, 8) + little(45, 2) + little(45, 2) + little(0, 4) + little(0, 4)
+      bytes += little(count, 8) + little(count, 8) + little(size, 8) + little(start, 8)
+      bytes += little(0x0706_4B50, 4) + little(0, 4) + little(start + size, 8) + little(1, 4)
+    }
+    let shown = min(count, 0xFFFF)
+    return bytes + little(0x0605_4B50, 4) + little(0, 2) + little(0, 2) + little(shown, 2) + little(shown, 2)
+      + little(min(size, 0xFFFF_FFFF), 4) + little(min(start, 0xFFFF_FFFF), 4) + little(0, 2)
+  }
+}

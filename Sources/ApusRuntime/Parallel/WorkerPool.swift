@@ -49,6 +49,18 @@ package final class WorkerPool: Sendable {
     for thread in threads { pthread_join(thread, nil) }
   }
 
+  /// Processor time that the worker threads have used so far, without the callers' share; 0 after `shutdown`.
+  package var workerNanoseconds: UInt64 {
+    workers.withLock { threads in
+      threads.reduce(0) { sum, thread in
+        var clock = clockid_t()
+        var time = timespec()
+        guard pthread_getcpuclockid(thread, &clock) == 0, clock_gettime(clock, &time) == 0 else { return sum }
+        return sum + UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+      }
+    }
+  }
+
   // MARK: Running
 
   /// Calls `function(context, part)` once for each part in `0..<parts`, on the caller's thread and on idle workers, and

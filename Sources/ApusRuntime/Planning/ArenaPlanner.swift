@@ -1,10 +1,10 @@
 // Places blocks of known size and lifetime in one arena, so that blocks alive at the same time never overlap.
 
 /// Offline allocation by best fit over lifetimes: blocks are placed one after the other, each in the smallest gap that
-/// the blocks already placed and alive with it leave, or behind them. Several orders are tried (largest first, longest
-/// lived first, by pressure), and the smallest arena wins. The result depends on the blocks and their order alone.
+/// the blocks already placed and alive with it leave, or behind them. Several orders of placing are tried within a fixed
+/// budget of work, largest first before all, and the smallest arena wins. The result depends on the blocks alone.
 ///
-/// Time is proportional to n log n and to the pairs of blocks whose lifetimes overlap.
+/// Time grows with n log n and with the pairs of blocks whose lifetimes overlap.
 package enum ArenaPlanner {
   package struct Block: Sendable, Hashable {
     /// Bytes; 0 is allowed and takes no room.
@@ -41,18 +41,45 @@ package enum ArenaPlanner {
     var offsets = [Int](repeating: 0, count: blocks.count)
     if lifetimes.isEmpty { return Plan(offsets: offsets, size: 0, lowerBound: 0) }
 
-    let neighbours = Neighbours(lifetimes)
-    var best = Placement(offsets: [], size: .max)
-    for order in PlacementOrder.allCases {
-      let sequence = order.sequence(lifetimes)
-      let placement = neighbours.map { $0.place(lifetimes, sequence) } ?? Placement.dense(lifetimes, sequence)
-      if placement.size < best.size { best = placement }
-      // Where nearly everything overlaps, the order hardly matters, and each attempt is expensive.
-      if best.size == lowerBound || neighbours == nil { break }
-    }
+    let best = search(lifetimes, lowerBound: lowerBound)
     if best.size > limit { return nil }
     for (index, lifetime) in lifetimes.enumerated() { offsets[lifetime.block] = best.offsets[index] }
     return Plan(offsets: offsets, size: best.size, lowerBound: lowerBound)
+  }
+
+  /// Pairs of blocks to look at before the best placement so far has to do; the first placement is always finished.
+  private static let searchBudget = 250_000
+
+  /// Places in each order; then, starting from the best, moves the blocks that end the arena to the front of the order
+  /// and places again. Stops at the lower bound or when the budget is spent.
+  private static func search(_ lifetimes: [Lifetime], lowerBound: Int) -> Placement {
+    let neighbours = Neighbours(lifetimes)
+    let cost = lifetimes.count + (neighbours?.pairVisits ?? lifetimes.count * lifetimes.count / 2)
+    var spent = 0
+    var best = Placement(offsets: [], size: .max)
+    var bestSequence: [Int32] = []
+    func place(_ sequence: [Int32]) -> Placement {
+      spent += cost
+      let placement = neighbours.map { $0.place(lifetimes, sequence) } ?? Placement.dense(lifetimes, sequence)
+      if placement.size < best.size { (best, bestSequence) = (placement, sequence) }
+      return placement
+    }
+    var mayGoOn: Bool { best.size > lowerBound && spent + cost <= searchBudget }
+
+    _ = place(PlacementOrder.largestFirst.sequence(lifetimes))
+    for order in PlacementOrder.allCases.dropFirst() where mayGoOn { _ = place(order.sequence(lifetimes)) }
+    var sequence = bestSequence
+    var current = best
+    while mayGoOn {
+      let atTheEnd = { (index: Int32) in
+        current.offsets[Int(index)] + lifetimes[Int(index)].size == current.size
+      }
+      let moved = sequence.filter(atTheEnd) + sequence.filter { !atTheEnd($0) }
+      if moved == sequence { break }
+      sequence = moved
+      current = place(sequence)
+    }
+    return best
   }
 
   /// The blocks that take room, sizes rounded up, ordered by first use. Their sizes add up without overflow, and no
@@ -195,6 +222,9 @@ private struct Neighbours {
   /// The neighbours of block `i` are `list[begin[i]..<begin[i + 1]]`.
   private var begin: [Int]
   private var list: [Int32]
+
+  /// Neighbours that one placement of all blocks looks at.
+  var pairVisits: Int { list.count }
 
   /// nil if so many overlap that comparing all with all is quicker.
   init?(_ lifetimes: [Lifetime]) {

@@ -45,22 +45,15 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
   for thread in threads { pthread_join(thread, nil) }
 }
 
-/// Processor time of the whole process, in seconds.
-private func processorTime() -> Double {
-  var usage = rusage()
-  getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-  let user = Double(usage.ru_utime.tv_sec) + Double(usage.ru_utime.tv_usec) / 1e6
-  return user + Double(usage.ru_stime.tv_sec) + Double(usage.ru_stime.tv_usec) / 1e6
-}
-
 @Suite(.serialized) struct WorkerPoolTests {
   @Test(arguments: [1, 2, 3, 8]) func everyPartRunsOnce(threads: Int) {
     let pool = WorkerPool(threads: threads)
     #expect(pool.threadCount == threads)
     for parts in [-1, 0, 1, 2, 3, 7, 64, 1000] {
-      let seen = Mutex([Int](repeating: 0, count: max(parts, 0)))
-      #expect(pool.run(parts: parts) { part in seen.withLock { $0[part] += 1 } })
-      #expect(seen.withLock { $0.allSatisfy { $0 == 1 } })
+      let seen = (0..<max(parts, 0)).map { _ in Counters() }
+      let complete = pool.run(parts: parts) { part in _ = seen[part].calls.wrappingAdd(1, ordering: .relaxed) }
+      #expect(complete)
+      #expect(seen.allSatisfy { $0.calls.load(ordering: .relaxed) == 1 })
     }
   }
 
@@ -258,14 +251,20 @@ private func processorTime() -> Double {
     let pool = WorkerPool(threads: 4, spinMicroseconds: 50)
     pool.run(parts: 64) { _ in sched_yield() }
     usleep(20_000)
-    // Other suites may run meanwhile in this process: one quiet half second out of several is enough.
-    var least = Double.infinity
-    for _ in 0..<10 where least >= 0.005 {
-      let before = processorTime()
-      usleep(500_000)
-      least = min(least, processorTime() - before)
+    let before = pool.workerNanoseconds
+    usleep(500_000)
+    #expect(pool.workerNanoseconds - before < 5_000_000)
+  }
+
+  @Test func workersCountTheirTime() {
+    let pool = WorkerPool(threads: 2)
+    let gate = Atomic<Int>(0)
+    pool.run(parts: 2) { _ in
+      gate.wrappingAdd(1, ordering: .relaxed)
+      while gate.load(ordering: .relaxed) < 2 { sched_yield() }
     }
-    #expect(least < 0.005)
-    withExtendedLifetime(pool) {}
+    #expect(pool.workerNanoseconds > 0)
+    pool.shutdown()
+    #expect(pool.workerNanoseconds == 0)
   }
 }

@@ -45,7 +45,7 @@ let package = Package(
     .testTarget(name: "ApusOperatorsTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusOptimizerTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusRuntimeTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
-    .testTarget(name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
+    .testTarget(name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], exclude: ["Samples"], swiftSettings: strict),
     .testTarget(name: "ApusTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
   ]
 )

@@ -27,10 +27,14 @@ package enum ONNXReader {
   package static let newestOpset = 28
   package static let newestIRVersion = 14
 
-  /// Reads the model at `path`, which may be a pipe.
+  /// Reads the model at `path`, which may be a pipe; `-` is standard input, which has no folder of its own.
   package static func load(
     path: String, registry: OperatorRegistry, options: ImportOptions = ImportOptions()
   ) throws(LoadError) -> ImportedModel {
+    if path == "-" {
+      let file = try MappedFile.read(descriptor: 0, name: "standard input", limits: options.limits)
+      return try load(file, registry: registry, options: options)
+    }
     var options = options
     if options.externalFolder == nil { options.externalFolder = ExternalDataFolder.folder(of: path) }
     return try load(MappedFile.open(path: path, limits: options.limits), registry: registry, options: options)

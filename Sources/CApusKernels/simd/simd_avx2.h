@@ -4,7 +4,8 @@
 
 #define APUS_(name) name##_avx2
 #define APUS_HAS_FMA 1
-enum { VL = 8 };
+#define APUS_LANES 8
+enum { VL = APUS_LANES };
 
 typedef float vf __attribute__((vector_size(32)));
 typedef int32_t vi __attribute__((vector_size(32)));
@@ -43,6 +44,11 @@ INLINE int v_any(vm m) { return _mm256_movemask_ps((__m256)m) != 0; }
 INLINE vf v_ldexp(vf x, vf n) {
   vi k = v_to_int(n), half = k >> 1;
   return x * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
+}
+
+INLINE vf v_from_f16(const uint16_t *p) { return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+INLINE void v_store_f16(uint16_t *p, vf x) {
+  _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
 }
 
 #include "simd_shared.h"

@@ -6,7 +6,8 @@
 
 #define APUS_(name) name##_avx512
 #define APUS_HAS_FMA 1
-enum { VL = 16 };
+#define APUS_LANES 16
+enum { VL = APUS_LANES };
 
 typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
@@ -43,5 +44,11 @@ INLINE int v_any(vm m) { return m != 0; }
 
 // x * 2^n for integral n in [-300, 300], rounded once.
 INLINE vf v_ldexp(vf x, vf n) { return (vf)_mm512_scalef_ps((__m512)x, (__m512)n); }
+
+// VL float16 values at p.
+INLINE vf v_from_f16(const uint16_t *p) { return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+INLINE void v_store_f16(uint16_t *p, vf x) {
+  _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 
 #include "simd_shared.h"

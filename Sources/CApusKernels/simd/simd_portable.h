@@ -9,7 +9,8 @@
 #else
 #define APUS_HAS_FMA 0
 #endif
-enum { VL = 4 };
+#define APUS_LANES 4
+enum { VL = APUS_LANES };
 
 typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
@@ -78,6 +79,48 @@ INLINE vf v_to_float(vi x) { return __builtin_convertvector(x, vf); }
 INLINE vf v_ldexp(vf x, vf n) {
   vi k = v_to_int(n), half = k >> 1;
   return x * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
+}
+
+// One float16 to float32 and back: subnormals by way of exact products with powers of two.
+INLINE float f16_to_f32(uint16_t h) {
+  const uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
+  uint32_t bits;
+  if (rest >= 0x7c00u << 13) {
+    bits = rest + ((255u - 31u) << 23);
+    if (rest > 0x7c00u << 13) bits |= 0x400000;
+  } else {
+    float x;
+    memcpy(&x, &rest, sizeof x);
+    x *= 0x1p112f;
+    memcpy(&bits, &x, sizeof bits);
+  }
+  bits |= sign;
+  float y;
+  memcpy(&y, &bits, sizeof y);
+  return y;
+}
+INLINE uint16_t f32_to_f16(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x1ff));
+  if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00);  // 65520 and above
+  if (magnitude < 0x38800000) {  // below 2^-14: the unit is 2^-24, and adding 1/2 makes it the last place
+    float y;
+    memcpy(&y, &magnitude, sizeof y);
+    y += 0.5f;
+    uint32_t sum;
+    memcpy(&sum, &y, sizeof sum);
+    return (uint16_t)(sign | (sum - 0x3f000000));
+  }
+  const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
+  return (uint16_t)(sign | ((rounded - (112u << 23)) >> 13));
+}
+INLINE vf v_from_f16(const uint16_t *p) {
+  return (vf){f16_to_f32(p[0]), f16_to_f32(p[1]), f16_to_f32(p[2]), f16_to_f32(p[3])};
+}
+INLINE void v_store_f16(uint16_t *p, vf x) {
+  for (int i = 0; i < VL; i++) p[i] = f32_to_f16(x[i]);
 }
 
 #include "simd_shared.h"

@@ -17,3 +17,9 @@ INLINE void v_store_upto(float *p, vf x, size_t n) {
   if (n >= VL) v_store(p, x);
   else v_store_n(p, x, n);
 }
+
+// Minimum and maximum in which NaN of either side wins.
+INLINE vf v_min_nan(vf a, vf b) { return v_select(v_is_nan(a), a, v_min(a, b)); }
+INLINE vf v_max_nan(vf a, vf b) { return v_select(v_is_nan(a), a, v_max(a, b)); }
+
+typedef uint32_t vu __attribute__((vector_size(4 * VL)));

@@ -1,0 +1,141 @@
+// Transposes of two dimensions by element width. Square blocks of 16 bytes a side are turned in registers by rounds of
+// interleaving; a strip of source rows fills whole cache lines of the destination. Edges are done element by element.
+
+#define TRANSPOSE(bytes, TILE_ROWS) \
+  INLINE void transpose_edge_##bytes(size_t rows, size_t columns, const char *src, ptrdiff_t src_step, char *dst, \
+                                     ptrdiff_t dst_step) { \
+    for (size_t r = 0; r < rows; r++) \
+      for (size_t c = 0; c < columns; c++) \
+        memcpy(dst + (ptrdiff_t)c * dst_step + (ptrdiff_t)(r * bytes), \
+               src + (ptrdiff_t)r * src_step + (ptrdiff_t)(c * bytes), bytes); \
+  } \
+  void APUS_(apus_transpose_##bytes)(size_t rows, size_t columns, const void *src_, ptrdiff_t src_ld, void *dst_, \
+                                     ptrdiff_t dst_ld) { \
+    enum { STRIP = 64 / bytes, SIDE = TILE_ROWS }; \
+    const ptrdiff_t src_step = src_ld * bytes, dst_step = dst_ld * bytes; \
+    const char *src = src_; \
+    char *dst = dst_; \
+    const size_t whole_columns = columns / SIDE * SIDE, whole_rows = rows / SIDE * SIDE; \
+    for (size_t r0 = 0; r0 < whole_rows; r0 += STRIP) { \
+      const size_t r1 = whole_rows - r0 < STRIP ? whole_rows : r0 + STRIP; \
+      for (size_t c = 0; c < whole_columns; c += SIDE) \
+        for (size_t r = r0; r < r1; r += SIDE) \
+          block_##bytes(src + (ptrdiff_t)r * src_step + (ptrdiff_t)(c * bytes), src_step, \
+                        dst + (ptrdiff_t)c * dst_step + (ptrdiff_t)(r * bytes), dst_step); \
+    } \
+    transpose_edge_##bytes(whole_rows, columns - whole_columns, src + whole_columns * bytes, src_step, \
+                           dst + (ptrdiff_t)whole_columns * dst_step, dst_step); \
+    transpose_edge_##bytes(rows - whole_rows, columns, src + (ptrdiff_t)whole_rows * src_step, src_step, \
+                           dst + whole_rows * bytes, dst_step); \
+  }
+
+// One round for `count` rows: rows i and i + count/2 interleave into rows 2i and 2i + 1.
+typedef uint8_t q8 __attribute__((vector_size(16)));
+typedef uint16_t q16 __attribute__((vector_size(16)));
+typedef uint32_t q32 __attribute__((vector_size(16)));
+typedef uint64_t q64 __attribute__((vector_size(16)));
+
+INLINE void interleave_8(const q8 *in, q8 *out) {
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 8; i++) {
+    out[2 * i] = __builtin_shufflevector(in[i], in[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    out[2 * i + 1] =
+        __builtin_shufflevector(in[i], in[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  }
+}
+INLINE void interleave_16(const q16 *in, q16 *out) {
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 4; i++) {
+    out[2 * i] = __builtin_shufflevector(in[i], in[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+    out[2 * i + 1] = __builtin_shufflevector(in[i], in[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+  }
+}
+INLINE void interleave_32(const q32 *in, q32 *out) {
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 2; i++) {
+    out[2 * i] = __builtin_shufflevector(in[i], in[i + 2], 0, 4, 1, 5);
+    out[2 * i + 1] = __builtin_shufflevector(in[i], in[i + 2], 2, 6, 3, 7);
+  }
+}
+INLINE void interleave_64(const q64 *in, q64 *out) {
+  out[0] = __builtin_shufflevector(in[0], in[1], 0, 2);
+  out[1] = __builtin_shufflevector(in[0], in[1], 1, 3);
+}
+
+#define LOAD_ROWS(x, count) \
+  _Pragma("clang loop unroll(full)") for (int i = 0; i < count; i++) memcpy(&x[i], src + i * src_step, 16)
+#define STORE_ROWS(x, count) \
+  _Pragma("clang loop unroll(full)") for (int i = 0; i < count; i++) memcpy(dst + i * dst_step, &x[i], 16)
+
+INLINE void block_1(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t dst_step) {
+  q8 a[16], b[16];
+  LOAD_ROWS(a, 16);
+  interleave_8(a, b);
+  interleave_8(b, a);
+  interleave_8(a, b);
+  interleave_8(b, a);
+  STORE_ROWS(a, 16);
+}
+INLINE void block_2(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t dst_step) {
+  q16 a[8], b[8];
+  LOAD_ROWS(a, 8);
+  interleave_16(a, b);
+  interleave_16(b, a);
+  interleave_16(a, b);
+  STORE_ROWS(b, 8);
+}
+INLINE void block_8(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t dst_step) {
+  q64 a[2], b[2];
+  LOAD_ROWS(a, 2);
+  interleave_64(a, b);
+  STORE_ROWS(b, 2);
+}
+
+#if APUS_LANES >= 8
+// Eight by eight: each vector holds four columns of rows i and i + 4, the halves turn apart, and a vector ends up as one
+// column of eight rows.
+typedef uint32_t o32 __attribute__((vector_size(32)));
+enum { SIDE_4 = 8 };
+INLINE void block_4(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t dst_step) {
+#pragma clang loop unroll(full)
+  for (int half = 0; half < 2; half++, src += 16, dst += 4 * dst_step) {
+    o32 a[4], b[4];
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 4; i++) {
+      q32 low, high;
+      memcpy(&low, src + i * src_step, 16);
+      memcpy(&high, src + (i + 4) * src_step, 16);
+      a[i] = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+    }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 2; i++) {
+      b[2 * i] = __builtin_shufflevector(a[i], a[i + 2], 0, 8, 1, 9, 4, 12, 5, 13);
+      b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + 2], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 2; i++) {
+      a[2 * i] = __builtin_shufflevector(b[i], b[i + 2], 0, 8, 1, 9, 4, 12, 5, 13);
+      a[2 * i + 1] = __builtin_shufflevector(b[i], b[i + 2], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 4; i++) memcpy(dst + i * dst_step, &a[i], 32);
+  }
+}
+#else
+enum { SIDE_4 = 4 };
+INLINE void block_4(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t dst_step) {
+  q32 a[4], b[4];
+  LOAD_ROWS(a, 4);
+  interleave_32(a, b);
+  interleave_32(b, a);
+  STORE_ROWS(a, 4);
+}
+#endif
+
+TRANSPOSE(1, 16)
+TRANSPOSE(2, 8)
+TRANSPOSE(4, SIDE_4)
+TRANSPOSE(8, 2)
+#undef TRANSPOSE
+#undef LOAD_ROWS
+#undef STORE_ROWS

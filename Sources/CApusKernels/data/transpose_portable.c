@@ -1,0 +1,5 @@
+// Transposes for any machine.
+#include "../isa.h"
+#include "../simd/simd_portable.h"
+#include "../kernel_declarations.h"
+#include "transpose.inc.h"

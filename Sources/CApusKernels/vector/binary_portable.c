@@ -1,0 +1,5 @@
+// Binary element-wise kernels for any machine.
+#include "../isa.h"
+#include "../simd/simd_portable.h"
+#include "../kernel_declarations.h"
+#include "binary.inc.h"

@@ -1,0 +1,5 @@
+// Conversions and quantization for any machine.
+#include "../isa.h"
+#include "../simd/simd_portable.h"
+#include "../kernel_declarations.h"
+#include "convert.inc.h"

@@ -1,0 +1,6 @@
+// Row-wise kernels for any machine.
+#include "../isa.h"
+#include "../simd/simd_portable.h"
+#include "../kernel_declarations.h"
+#include "../math/math.inc.h"
+#include "rows.inc.h"

@@ -14,7 +14,11 @@ public struct ValueDescription: Sendable, Hashable {
   /// The shape if it is a tensor and every extent is a number.
   public let shape: Shape?
 
+  /// The type with those shapes that are wholly known; nil if nothing is known.
+  package let valueType: ValueType?
+
   package init(name: String, fact: ValueFact) {
+    valueType = fact.type
     self.name = name
     type = fact.description
     dataType = fact.tensor?.dataType

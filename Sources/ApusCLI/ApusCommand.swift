@@ -7,5 +7,7 @@ struct ApusCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "apus",
     abstract: "Runs, checks, measures and draws ONNX models.",
-    subcommands: [ConformanceCommand.self])
+    subcommands: [
+      RunCommand.self, BenchCommand.self, ProfileCommand.self, ConformanceCommand.self,
+    ])
 }

@@ -1,0 +1,134 @@
+// apus profile: where the time of a run goes.
+
+import Apus
+import ApusRuntime
+import ArgumentParser
+import Foundation
+
+struct ProfileCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "profile", abstract: "Measures each node of a model: time, share, GFLOP/s, GB/s, kernel.")
+
+  @OptionGroup var model: ModelArguments
+  @OptionGroup var inputs: InputArguments
+
+  @Option(help: "Runs to average over, after two that do not count.")
+  var runs = 10
+
+  @Option(help: "Nodes to list.")
+  var limit = 30
+
+  @Option(help: "Write the last run as a Chrome trace (chrome://tracing, Perfetto).")
+  var trace: String?
+
+  @Flag(help: "Print JSON.")
+  var json = false
+
+  struct Row: Encodable {
+    var name, op, kernel: String
+    var calls: Int
+    var microseconds, share, gflops, gigabytesPerSecond: Double
+    var bytes: Int
+  }
+
+  struct Report: Encodable {
+    var model: String
+    var runs: Int
+    var milliseconds, nodeMilliseconds: Double
+    var operators, nodes: [Row]
+  }
+
+  func run() throws {
+    do {
+      try execute()
+    } catch let error as ValidationError {
+      throw error
+    } catch {
+      throw fail(error)
+    }
+  }
+
+  private func execute() throws {
+    guard runs > 0 else { throw ValidationError("--runs is \(runs); expected 1 or more") }
+    let loaded = try model.load()
+    var arguments = inputs
+    arguments.random = true
+    let values = try arguments.values(for: loaded)
+    for _ in 0..<2 { _ = try loaded.run(values: values) }
+    let profiler = Profiler()
+    let last = Profiler()
+    let start = ContinuousClock.now
+    for index in 0..<runs {
+      _ = try loaded.run(values: values, settings: RunSettings(profiler: index == runs - 1 ? last : profiler))
+    }
+    let total = (ContinuousClock.now - start) / .milliseconds(1) / Double(runs)
+    let events = profiler.events + last.events
+    let nodes = ProfileCommand.rows(events, runs: runs) { $0.node.isEmpty ? "\($0.op)" : $0.node }
+    let operators = ProfileCommand.rows(events, runs: runs) { "\($0.op)" }
+    if let trace { try ChromeTrace.write(last.events, to: trace) }
+    let report = Report(
+      model: model.name, runs: runs, milliseconds: total,
+      nodeMilliseconds: operators.reduce(0) { $0 + $1.microseconds } / 1000, operators: operators, nodes: nodes)
+    if json { return try printJSON(report) }
+    print("\(model.name): \(ValueText.format(total)) ms a run, \(ValueText.format(report.nodeMilliseconds)) ms in nodes\n")
+    print(ProfileCommand.text(operators, first: "operator"))
+    print("\n" + ProfileCommand.text(Array(nodes.prefix(limit)), first: "node"))
+    if nodes.count > limit { print("… \(nodes.count - limit) more; --limit shows them") }
+  }
+
+  /// Events by key, averaged over the runs, the most expensive first.
+  private static func rows(_ events: [ProfileEvent], runs: Int, key: (ProfileEvent) -> String) -> [Row] {
+    let total = Double(max(1, events.reduce(0) { $0 + $1.duration }))
+    return Dictionary(grouping: events, by: key).map { name, group in
+      let nanoseconds = Double(group.reduce(0) { $0 + $1.duration })
+      let kernels = Set(group.map(\.kernel)).sorted().joined(separator: ", ")
+      let operations = Double(group.reduce(0) { $0 + $1.operations })
+      let bytes = group.reduce(0) { $0 + $1.bytes }
+      return Row(
+        name: name, op: "\(group[0].op)", kernel: kernels, calls: group.count / runs,
+        microseconds: nanoseconds / 1000 / Double(runs), share: nanoseconds / total,
+        gflops: nanoseconds > 0 ? operations / nanoseconds : 0,
+        gigabytesPerSecond: nanoseconds > 0 ? Double(bytes) / nanoseconds : 0, bytes: bytes / runs)
+    }.sorted { ($0.microseconds, $1.name) > ($1.microseconds, $0.name) }
+  }
+
+  private static func text(_ rows: [Row], first: String) -> String {
+    let header = [first, "calls", "µs", "share", "GFLOP/s", "GB/s", "kernel"]
+    return table(
+      [header]
+        + rows.map {
+          [
+            String($0.name.suffix(60)), "\($0.calls)", ValueText.format(($0.microseconds * 10).rounded() / 10),
+            "\(ValueText.format(($0.share * 1000).rounded() / 10)) %", $0.gflops > 0 ? ValueText.format(($0.gflops * 10).rounded() / 10) : "–",
+            $0.bytes > 0 ? ValueText.format(($0.gigabytesPerSecond * 10).rounded() / 10) : "–", String($0.kernel.prefix(40)),
+          ]
+        })
+  }
+}
+
+/// The trace event format of Chrome. https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+enum ChromeTrace {
+  private struct Event: Encodable {
+    struct Arguments: Encodable {
+      var kernel: String
+      var bytes, operations, parts: Int
+    }
+    var name, cat: String
+    var ph = "X"
+    var ts, dur: Double
+    var pid = 1
+    var tid = 1
+    var args: Arguments
+  }
+
+  static func write(_ events: [ProfileEvent], to path: String) throws {
+    let origin = events.map(\.start).min() ?? 0
+    let list = events.map {
+      Event(
+        name: $0.node.isEmpty ? "\($0.op)" : $0.node, cat: "\($0.op)", ts: Double($0.start - origin) / 1000,
+        dur: Double($0.duration) / 1000,
+        args: .init(kernel: $0.kernel, bytes: $0.bytes, operations: $0.operations, parts: $0.parts))
+    }
+    try JSONEncoder().encode(["traceEvents": list]).write(to: URL(filePath: path))
+  }
+}

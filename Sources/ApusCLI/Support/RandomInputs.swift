@@ -1,0 +1,59 @@
+// Random inputs that a model can digest: floats around 0, small whole numbers, ones for masks.
+
+import Apus
+import ApusTensor
+import ArgumentParser
+
+/// A seeded source of inputs: SplitMix64, whose numbers are the same on every machine.
+struct RandomInputs {
+  private var state: UInt64
+
+  init(seed: UInt64) { state = seed }
+
+  private mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+
+  /// Uniform in [0, 1).
+  private mutating func unit() -> Double { Double(next() >> 11) * 0x1p-53 }
+
+  /// A value of the declared type; symbolic extents are 1.
+  mutating func value(for input: ValueDescription) throws -> Value {
+    guard let type = input.dataType, let dims = input.dimensions else {
+      throw ValidationError("input '\(input.name)' is \(input.type): random values need a tensor of known rank; give --input")
+    }
+    let shape = Shape(dims.map { Int($0) ?? 1 })
+    guard let count = shape.checkedElementCount, count < 1 << 33 else {
+      throw ValidationError("input '\(input.name)' is too large: \(input.type)")
+    }
+    return .tensor(try tensor(type, shape, count: count, name: input.name.lowercased()))
+  }
+
+  private mutating func tensor(_ type: DataType, _ shape: Shape, count: Int, name: String) throws -> Tensor {
+    // Masks and lengths of ones keep attention and sequences in their usual range; other integers stay small indices.
+    let isMask = name.contains("mask")
+    let isLength = name == "sr" || name.contains("len")
+    func small(_ random: Double) -> Int { isMask || isLength ? 1 : Int(random * 10) }
+    switch type {
+    case .float32: return Tensor((0..<count).map { _ in Float(unit() * 2 - 1) }, shape: shape)
+    case .float64: return Tensor((0..<count).map { _ in unit() * 2 - 1 }, shape: shape)
+    case .float16: return Tensor((0..<count).map { _ in Float16(unit() * 2 - 1) }, shape: shape)
+    case .bfloat16: return Tensor((0..<count).map { _ in BFloat16(Float(unit() * 2 - 1)) }, shape: shape)
+    case .int64: return Tensor((0..<count).map { _ in Int64(small(unit())) }, shape: shape)
+    case .int32: return Tensor((0..<count).map { _ in Int32(small(unit())) }, shape: shape)
+    case .int16: return Tensor((0..<count).map { _ in Int16(small(unit())) }, shape: shape)
+    case .int8: return Tensor((0..<count).map { _ in Int8(Int(unit() * 256) - 128) }, shape: shape)
+    case .uint8: return Tensor((0..<count).map { _ in UInt8(unit() * 256) }, shape: shape)
+    case .uint16: return Tensor((0..<count).map { _ in UInt16(small(unit())) }, shape: shape)
+    case .uint32: return Tensor((0..<count).map { _ in UInt32(small(unit())) }, shape: shape)
+    case .uint64: return Tensor((0..<count).map { _ in UInt64(small(unit())) }, shape: shape)
+    case .bool: return Tensor((0..<count).map { _ in isMask || unit() < 0.5 }, shape: shape)
+    case .string: return Tensor(strings: (0..<count).map { _ in "s\(small(unit()))" }, shape: shape)
+    default: throw ValidationError("input '\(name)' is of type \(type), for which there are no random values; give --input")
+    }
+  }
+}

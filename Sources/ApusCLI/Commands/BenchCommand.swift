@@ -47,10 +47,9 @@ struct BenchCommand: ParsableCommand {
 
   private func measure() throws -> Report {
     let clock = ContinuousClock()
+    let bound = try batch.map { try batchDimension($0) } ?? [:]
     let loadStart = clock.now
-    let loaded = try model.load { options in
-      if let batch { options.dimensions.merge(self.batchDimension(batch)) { given, _ in given } }
-    }
+    let loaded = try model.load { $0.dimensions.merge(bound) { given, _ in given } }
     let load = clock.now - loadStart
     var arguments = inputs
     arguments.random = true

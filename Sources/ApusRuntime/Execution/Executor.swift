@@ -153,8 +153,14 @@ extension Program {
         if parts == 1 {
           body(context, phase, 0)
         } else if parts > 1 {
-          let current = phase
-          pool.run(parts: parts, cancellation: cancellation) { part in body(context, current, part) }
+          var work = PhaseWork(body: body, context: context, phase: phase)
+          // `work` lives until the call returns, which is after all parts have ended.
+          withUnsafePointer(to: &work) { pointer in
+            _ = pool.run(parts: parts, cancellation: cancellation, context: pointer) { context, part in
+              let work = context.assumingMemoryBound(to: PhaseWork.self)
+              work.pointee.body(work.pointee.context, work.pointee.phase, part)
+            }
+          }
         }
         phase += 1
       }
@@ -193,6 +199,13 @@ extension Program {
     }
     settings.profiler?.record(eager: prepared.node, from: started)
   }
+}
+
+/// One phase of a step, as the parts on other threads find it.
+private struct PhaseWork {
+  let body: @Sendable (RunContext, Int, Int) -> Void
+  let context: RunContext
+  let phase: Int
 }
 
 /// What an eager kernel sees of the executor.

@@ -2,5 +2,5 @@
 
 import ApusGraph
 
-let mathOperators: [any OperatorDefinition] = [
+let mathOperators: [any OperatorDefinition] = unaryMathOperators + [
 ]

@@ -1,0 +1,214 @@
+// Runs of elements of any numeric type to one of four wide types and back: the way of Cast and of mixed-type operators.
+
+import ApusTensor
+
+/// The type that numbers are held in on their way between two element types.
+enum Lane: Sendable {
+  case float32, float64, int64, uint64
+
+  /// The lane that holds every value of `type` exactly; nil for strings and complex numbers.
+  init?(_ type: DataType) {
+    switch type {
+    case .float64: self = .float64
+    case .uint64: self = .uint64
+    case .string, .complex64, .complex128: return nil
+    default: self = type.isFloat ? .float32 : .int64
+    }
+  }
+
+  /// The element type with the memory layout of the lane.
+  var dataType: DataType {
+    switch self {
+    case .float32: .float32
+    case .float64: .float64
+    case .int64: .int64
+    case .uint64: .uint64
+    }
+  }
+
+  /// Elements of a block on the stack.
+  static let blockLength = 128
+}
+
+/// Reads the elements `start ..< start + count` of a tensor into lanes.
+typealias LaneLoad = @Sendable (
+  _ base: UnsafeRawPointer, _ start: Int, _ lanes: UnsafeMutableRawPointer, _ count: Int
+) -> Void
+
+/// Writes lanes to the elements `start ..< start + count`. Packed types: `start` must begin a byte; see `FloatCodec.Store`.
+typealias LaneStore = @Sendable (
+  _ lanes: UnsafeRawPointer, _ base: UnsafeMutableRawPointer, _ start: Int, _ count: Int
+) -> Void
+
+/// How float types of 8 bits are rounded, as the attributes of Cast say.
+struct CastRounding: Sendable {
+  var saturate = true
+  var powersOfTwo = PowerOfTwoFloat.Rounding.up
+}
+
+extension Lane {
+  /// Reads `type` into its own lane. nil where there is none.
+  static func load(_ type: DataType) -> LaneLoad? {
+    switch type {
+    case .bool: return loadBool
+    case .int8: return widen(Int8.self)
+    case .int16: return widen(Int16.self)
+    case .int32: return widen(Int32.self)
+    case .uint8: return widen(UInt8.self)
+    case .uint16: return widen(UInt16.self)
+    case .uint32: return widen(UInt32.self)
+    case .int64, .uint64, .float64: return copy
+    case .int4, .uint4, .int2, .uint2: return loadPacked(bits: type.bits, isSigned: type.isSignedInteger)
+    default:
+      guard let load = FloatCodec(type)?.load else { return nil }
+      return { base, start, lanes, count in load(base, start, lanes.assumingMemoryBound(to: Float.self), count) }
+    }
+  }
+
+  /// Writes this lane to `type`, with the meaning of Cast: floats round to nearest even, floats to integers truncate,
+  /// integers wrap, bool is "not zero". A float outside an integer's range gives what x86 instructions give. Numbers go
+  /// to the floats of 16 bits and less through float32, but from float64 to float16 directly.
+  func store(_ type: DataType, _ rounding: CastRounding = CastRounding()) -> LaneStore? {
+    switch self {
+    case .float32: Lane.storeFloats(Float.self, type, rounding)
+    case .float64: Lane.storeFloats(Double.self, type, rounding)
+    case .int64: Lane.storeIntegers(Int64.self, type, rounding)
+    case .uint64: Lane.storeIntegers(UInt64.self, type, rounding)
+    }
+  }
+
+  private static let copy: LaneLoad = { base, start, lanes, count in
+    lanes.copyMemory(from: base + start &* 8, byteCount: count &* 8)
+  }
+
+  private static let loadBool: LaneLoad = { base, start, lanes, count in
+    let source = (base + start).assumingMemoryBound(to: UInt8.self)
+    let target = lanes.assumingMemoryBound(to: Int64.self)
+    for i in 0..<count { target[i] = source[i] == 0 ? 0 : 1 }
+  }
+
+  @inline(__always)
+  private static func widen<T: FixedWidthInteger & BitwiseCopyable & Sendable>(_ type: T.Type) -> LaneLoad {
+    { base, start, lanes, count in
+      let source = base.assumingMemoryBound(to: T.self) + start
+      let target = lanes.assumingMemoryBound(to: Int64.self)
+      for i in 0..<count { target[i] = Int64(truncatingIfNeeded: source[i]) }
+    }
+  }
+
+  private static func loadPacked(bits: Int, isSigned: Bool) -> LaneLoad {
+    { base, start, lanes, count in
+      let target = lanes.assumingMemoryBound(to: Int64.self)
+      for i in 0..<count {
+        let code = PackedElements.load(base, bits: bits, at: start &+ i)
+        target[i] = Int64(PackedElements.integer(code, bits: bits, isSigned: isSigned))
+      }
+    }
+  }
+}
+
+// MARK: - Writing
+
+extension Lane {
+  /// Writes `convert(lane)` to elements of type `T`.
+  @inline(__always)
+  private static func each<L: BitwiseCopyable & Sendable, T: BitwiseCopyable & Sendable>(_ convert: @escaping @Sendable (L) -> T) -> LaneStore {
+    { lanes, base, start, count in
+      let source = lanes.assumingMemoryBound(to: L.self)
+      let target = base.assumingMemoryBound(to: T.self) + start
+      for i in 0..<count { target[i] = convert(source[i]) }
+    }
+  }
+
+  /// Writes the low bits of `convert(lane)` to packed elements.
+  @inline(__always)
+  private static func eachPacked<L: BitwiseCopyable & Sendable>(
+    bits: Int, _ convert: @escaping @Sendable (L) -> UInt8
+  ) -> LaneStore {
+    { lanes, base, start, count in
+      withUnsafeTemporaryAllocation(of: UInt8.self, capacity: blockLength) { codes in
+        guard let codes = codes.baseAddress else { return }
+        let source = lanes.assumingMemoryBound(to: L.self)
+        var done = 0
+        while done < count {
+          let n = min(blockLength, count &- done)
+          for i in 0..<n { codes[i] = convert(source[done &+ i]) }
+          PackedElements.pack(codes, n, bits: bits, base, at: start &+ done)
+          done &+= n
+        }
+      }
+    }
+  }
+
+  /// Writes through float32 with the codec of `type`.
+  @inline(__always)
+  private static func throughFloat<L: BitwiseCopyable & Sendable>(
+    _ type: DataType, _ rounding: CastRounding, _ convert: @escaping @Sendable (L) -> Float
+  ) -> LaneStore? {
+    let codec = FloatCodec(type, saturate: rounding.saturate, powerOfTwoRounding: rounding.powersOfTwo)
+    guard let store = codec?.store else { return nil }
+    return { lanes, base, start, count in
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: blockLength) { floats in
+        guard let floats = floats.baseAddress else { return }
+        let source = lanes.assumingMemoryBound(to: L.self)
+        var done = 0
+        while done < count {
+          let n = min(blockLength, count &- done)
+          for i in 0..<n { floats[i] = convert(source[done &+ i]) }
+          store(floats, base, start &+ done, n)
+          done &+= n
+        }
+      }
+    }
+  }
+
+  private static func storeIntegers<L: FixedWidthInteger & BitwiseCopyable & Sendable>(
+    _ lane: L.Type, _ type: DataType, _ rounding: CastRounding
+  ) -> LaneStore? {
+    switch type {
+    case .bool: each { (x: L) in UInt8(x == 0 ? 0 : 1) }
+    case .int8, .uint8: each { (x: L) in UInt8(truncatingIfNeeded: x) }
+    case .int16, .uint16: each { (x: L) in UInt16(truncatingIfNeeded: x) }
+    case .int32, .uint32: each { (x: L) in UInt32(truncatingIfNeeded: x) }
+    case .int64, .uint64: each { (x: L) in UInt64(truncatingIfNeeded: x) }
+    case .int4, .uint4, .int2, .uint2: eachPacked(bits: type.bits) { (x: L) in UInt8(truncatingIfNeeded: x) }
+    case .float32: each { (x: L) in Float(x) }
+    case .float64: each { (x: L) in Double(x) }
+    default: throughFloat(type, rounding) { (x: L) in Float(x) }
+    }
+  }
+
+  private static func storeFloats<L: BinaryFloatingPoint & BitwiseCopyable & Sendable>(
+    _ lane: L.Type, _ type: DataType, _ rounding: CastRounding
+  ) -> LaneStore? {
+    switch type {
+    case .bool: each { (x: L) in UInt8(x == 0 ? 0 : 1) }
+    case .int8, .uint8: each { (x: L) in UInt8(truncatingIfNeeded: truncated32(x)) }
+    case .int16, .uint16: each { (x: L) in UInt16(truncatingIfNeeded: truncated32(x)) }
+    case .int32: each { (x: L) in truncated32(x) }
+    case .uint32: each { (x: L) in UInt32(truncatingIfNeeded: truncated64(x)) }
+    case .int64: each { (x: L) in truncated64(x) }
+    case .uint64: each { (x: L) in truncatedUnsigned64(x) }
+    case .int4, .uint4, .int2, .uint2: eachPacked(bits: type.bits) { (x: L) in UInt8(truncatingIfNeeded: truncated32(x)) }
+    case .float32: each { (x: L) in Float(x) }
+    case .float64: each { (x: L) in Double(x) }
+    case .float16 where L.self == Double.self: each { (x: L) in Float16(x) }
+    default: throughFloat(type, rounding) { (x: L) in Float(x) }
+    }
+  }
+}
+
+/// The integer part, or the smallest integer if it does not fit (NaN included).
+@inline(__always) func truncated32<L: BinaryFloatingPoint>(_ x: L) -> Int32 {
+  x > -2_147_483_649 && x < 2_147_483_648 ? Int32(x) : Int32.min
+}
+
+/// The integer part, or the smallest integer if it does not fit (NaN included).
+@inline(__always) func truncated64<L: BinaryFloatingPoint>(_ x: L) -> Int64 {
+  x >= -9_223_372_036_854_775_808 && x < 9_223_372_036_854_775_808 ? Int64(x) : Int64.min
+}
+
+/// The integer part; negative numbers wrap; 2^63 for NaN and what does not fit.
+@inline(__always) func truncatedUnsigned64<L: BinaryFloatingPoint>(_ x: L) -> UInt64 {
+  x >= 9_223_372_036_854_775_808 && x < 18_446_744_073_709_551_616 ? UInt64(x) : UInt64(bitPattern: truncated64(x))
+}

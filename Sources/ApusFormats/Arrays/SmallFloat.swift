@@ -117,7 +117,7 @@ extension Tensor {
       var pending: UInt32 = 0
       var pendingBits = 0
       for code in codes {
-        pending |= UInt32(code) & ((1 << UInt32(dataType.bits)) - 1) << UInt32(pendingBits)
+        pending |= (UInt32(code) & ((1 << UInt32(dataType.bits)) - 1)) << UInt32(pendingBits)
         pendingBits += dataType.bits
         while pendingBits >= 8 {
           output.append(UInt8(truncatingIfNeeded: pending))

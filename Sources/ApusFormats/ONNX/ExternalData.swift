@@ -88,14 +88,14 @@ package final class ExternalDataFolder {
       error.remedy = "The weights of this model lie in that file; put it beside the model"
       throw error
     }
+    let status = try descriptor.status()
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw LoadError(.externalData, "the side file '\(location)' is no regular file")
+    }
     guard let real = descriptor.realPath, real.hasPrefix(root == "/" ? "/" : root + "/") else {
       throw LoadError(
         .externalData, "the side file '\(location)' is a link that leads out of the folder of the model",
         remedy: "Copy the file it leads to into '\(folder)'")
-    }
-    let status = try descriptor.status()
-    guard status.st_mode & S_IFMT == S_IFREG else {
-      throw LoadError(.externalData, "the side file '\(location)' is no regular file")
     }
     return try MappedFile(descriptor, name: path, anyStream: false, limits: limits)
   }

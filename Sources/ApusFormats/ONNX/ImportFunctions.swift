@@ -38,7 +38,8 @@ extension ONNXImporter {
         body.bind(name, to: .absent)
       }
     }
-    for (formal, actual) in zip(function.outputs, call.outputs) where !actual.isEmpty {
+    for (formal, actual) in zip(function.outputs, call.outputs)
+    where !actual.isEmpty && body.outputNames[formal] == nil {
       body.outputNames[formal] = scope.identity(of: actual)
     }
     try importNodes(function.nodes, body)

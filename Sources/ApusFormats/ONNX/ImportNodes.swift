@@ -9,7 +9,7 @@ extension ONNXImporter {
   func importNodes(_ nodes: [NodeProto], _ scope: NameScope) throws(LoadError) {
     let order: [Int]
     do throws([NodeProto].Cycle) {
-      order = try nodes.runnableOrder()
+      order = try nodes.runnableOrder(scope.isDefinedHere)
     } catch {
       try report(
         scope.path, "these nodes wait for each other: " + error.names.joined(separator: " → "),

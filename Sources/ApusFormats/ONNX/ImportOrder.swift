@@ -9,10 +9,13 @@ extension Array where Element == NodeProto {
   }
 
   /// Positions of the nodes so that each comes after those whose outputs it needs: the order of the file if that will do.
-  func runnableOrder() throws(Cycle) -> [Int] {
+  /// `isDefined` says which names have a value before any node runs.
+  func runnableOrder(_ isDefined: (String) -> Bool) throws(Cycle) -> [Int] {
     var definers: [String: Int] = [:]
     for (index, node) in enumerated() {
-      for output in node.outputs where !output.isEmpty && definers[output] == nil { definers[output] = index }
+      for output in node.outputs where !output.isEmpty && definers[output] == nil && !isDefined(output) {
+        definers[output] = index
+      }
     }
     var isOrdered = true
     var needs: [[Int]] = []

@@ -1,0 +1,138 @@
+// Mapped files, streams, and side files of weights.
+
+import ApusFormats
+import ApusTensor
+import Glibc
+import Testing
+
+@Suite struct FileTests {
+  private let folder = TemporaryFolder.shared
+
+  private func message(_ body: () throws -> Void) -> String {
+    do {
+      try body()
+      return "no error"
+    } catch {
+      return "\(error)"
+    }
+  }
+
+  @Test func mapsFiles() throws {
+    let path = folder.write([1, 2, 3, 4, 5], "mapped")
+    let file = try MappedFile.open(path: path)
+    #expect(file.count == 5)
+    let tensor = file.tensor(.uint8, [2, 2], in: 1..<5)
+    #expect(tensor.elements(as: UInt8.self) == [2, 3, 4, 5])
+    file.storage.discard?(1..<5)
+    #expect(tensor.elements(as: UInt8.self) == [2, 3, 4, 5], "pages come back from the file")
+    #expect(try MappedFile.open(path: folder.write([], "nothing")).count == 0)
+  }
+
+  @Test func saysWhatIsNoFile() {
+    #expect(message { _ = try MappedFile.open(path: "/no/such/file") }.contains("/no/such/file: cannot open the file: No such file"))
+    #expect(message { _ = try MappedFile.open(path: "/tmp") }.contains("this is a folder"))
+    #expect(message { _ = try MappedFile.open(path: "/dev/zero") }.contains("this is a device"))
+    var limits = LoadLimits()
+    limits.maximumFileBytes = 4
+    let path = folder.write([1, 2, 3, 4, 5], "large")
+    #expect(message { _ = try MappedFile.open(path: path, limits: limits) }.contains("maximumFileBytes is 4"))
+  }
+
+  @Test func readsStreams() throws {
+    var ends: [Int32] = [0, 0]
+    #expect(pipe(&ends) == 0)
+    let bytes = (0..<60_000).map { UInt8(truncatingIfNeeded: $0) }
+    #expect(Glibc.write(ends[1], bytes, bytes.count) == bytes.count)
+    close(ends[1])
+    let file = try MappedFile.read(descriptor: ends[0], name: "pipe")
+    close(ends[0])
+    #expect(file.withBytes { span in span.indices.map { span[$0] } } == bytes)
+
+    #expect(pipe(&ends) == 0)
+    #expect(Glibc.write(ends[1], bytes, 1000) == 1000)
+    close(ends[1])
+    var limits = LoadLimits()
+    limits.maximumStreamBytes = 999
+    #expect(message { _ = try MappedFile.read(descriptor: ends[0], name: "pipe", limits: limits) }.contains("maximumStreamBytes"))
+    close(ends[0])
+  }
+
+  @Test func releasesBorrowedBytes() {
+    final class Flag: @unchecked Sendable { var isReleased = false }
+    let flag = Flag()
+    let bytes = UnsafeMutableRawPointer.allocate(byteCount: 4, alignment: 1)
+    bytes.storeBytes(of: 0x0403_0201, as: UInt32.self)
+    do {
+      let file = MappedFile(borrowing: bytes, byteCount: 4) { flag.isReleased = true }
+      let tensor = file.tensor(.uint8, [4], in: 0..<4)
+      #expect(tensor.elements(as: UInt8.self) == [1, 2, 3, 4])
+      #expect(!flag.isReleased)
+    }
+    #expect(flag.isReleased)
+    bytes.deallocate()
+  }
+
+  // MARK: Side files
+
+  /// A model with one initializer of two floats in a side file.
+  private func model(_ entries: [(String, String)], name: String) -> String {
+    var tensor = TensorProto(content: .external(entries.map { StringEntry(key: $0.0, value: $0.1) }))
+    tensor.name = "w"
+    tensor.dims = [2]
+    tensor.dataType = 1
+    return folder.write(ModelProto(GraphProto(outputs: ["w"], nodes: [], initializers: [tensor])).encoded, name + ".onnx")
+  }
+
+  private func load(_ path: String, in folder: String? = nil) throws(LoadError) -> [Float]? {
+    var options = ImportOptions()
+    options.externalFolder = folder
+    let model = try ONNXReader.load(path: path, registry: StandIn.registry, options: options).model
+    return model.graph.constant(model.graph.outputs[0])?.elements(as: Float.self)
+  }
+
+  private func floats(_ values: [Float]) -> [UInt8] { values.flatMap { value in withUnsafeBytes(of: value.bitPattern) { Array($0) } } }
+
+  @Test func readsSideFiles() throws {
+    _ = folder.write([9] + floats([1, 2]), "w.bin")
+    #expect(try load(model([("location", "w.bin"), ("offset", "1"), ("length", "8")], name: "side")) == [1, 2])
+    #expect(try load(model([("location", "./w.bin"), ("offset", "1")], name: "side2")) == [1, 2])
+    let inner = folder.makeFolder("weights")
+    _ = folder.write(floats([3, 4]), "weights/w.bin")
+    #expect(try load(model([("location", "weights/w.bin")], name: "side3")) == [3, 4])
+    #expect(try load(model([("location", "w.bin")], name: "side4"), in: inner) == [3, 4])
+    symlink("weights/w.bin", folder.path("inside-link"))
+    #expect(try load(model([("location", "inside-link")], name: "side5")) == [3, 4])
+  }
+
+  @Test func staysInTheFolder() {
+    let outside = "/tmp/apus-outside-\(getpid())"
+    let file = fopen(outside, "wb")
+    fwrite(floats([5, 6]), 1, 8, file)
+    fclose(file)
+    symlink(outside, folder.path("link-out"))
+    symlink("/tmp", folder.path("folder-out"))
+    defer { unlink(outside) }
+    let cases: [(String, String)] = [
+      (outside, "absolute path"), ("../apus-outside-\(getpid())", "outside the folder"), ("a/../../x", "outside the folder"),
+      ("link-out", "leads out"), ("folder-out/apus-outside-\(getpid())", "leads out"), ("missing", "No such file"),
+      ("", "outside the folder"), (".", "no regular file"),
+    ]
+    for (index, (location, expected)) in cases.enumerated() {
+      let message = message { _ = try load(model([("location", location)], name: "out\(index)")) }
+      #expect(message.contains(expected), "\(location): \(message)")
+    }
+  }
+
+  @Test func checksOffsetsAndLengths() {
+    _ = folder.write(floats([1, 2]), "short.bin")
+    let cases: [([(String, String)], String)] = [
+      ([("offset", "1")], "which has 8 bytes"), ([("length", "4")], "takes 8 bytes"), ([("offset", "-1")], "number of bytes"),
+      ([("offset", "99999999999999999999")], "number of bytes"), ([("offset", "9223372036854775807")], "which has 8 bytes"),
+    ]
+    for (index, (entries, expected)) in cases.enumerated() {
+      let message = message { _ = try load(model([("location", "short.bin")] + entries, name: "check\(index)")) }
+      #expect(message.contains(expected), "\(entries): \(message)")
+    }
+    #expect(message { _ = try load(model([("offset", "0")], name: "check-none")) }.contains("without a location"))
+  }
+}

@@ -3,4 +3,12 @@
 import ApusGraph
 
 let imageOperators: [any OperatorDefinition] = [
+  Resize(),
+  Upsample(),
+  GridSample(),
+  AffineGrid(),
+  RoiAlign(),
+  NonMaxSuppression(),
+  Col2Im(),
+  CenterCropPad(),
 ]

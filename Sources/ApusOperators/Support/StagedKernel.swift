@@ -28,13 +28,15 @@ struct StagedKernel: Kernel {
 
   /// The kernel that `prepare` gives for the same node with every element type in `types` replaced. Constants are
   /// converted now, so that it may pack them; `packed` names the inputs that it then does not read while running.
+  /// `operands` limits the conversion to some inputs; `outputs` false leaves the outputs alone.
   static func prepare(
-    _ context: PrepareContext, _ types: [DataType: DataType] = halves, packed: [Int] = [],
+    _ context: PrepareContext, _ types: [DataType: DataType] = halves, packed: [Int] = [], operands: [Int]? = nil,
+    outputs convertsOutputs: Bool = true,
     _ prepare: (PrepareContext) throws(OperatorError) -> PreparedKernel
   ) throws(OperatorError) -> PreparedKernel {
     var inputs: [Stage?] = []
     for (index, fact) in context.inputs.enumerated() {
-      guard let from = fact?.tensor?.dataType, let to = types[from] else {
+      guard let from = fact?.tensor?.dataType, let to = types[from], operands?.contains(index) ?? true else {
         inputs.append(nil)
         continue
       }
@@ -43,7 +45,7 @@ struct StagedKernel: Kernel {
     }
     var outputs: [Stage?] = []
     for fact in context.outputs {
-      guard let from = fact?.tensor?.dataType, let to = types[from] else {
+      guard convertsOutputs, let from = fact?.tensor?.dataType, let to = types[from] else {
         outputs.append(nil)
         continue
       }
@@ -93,7 +95,8 @@ struct StagedKernel: Kernel {
     for (operand, type) in (inputTypes + outputTypes).enumerated() {
       let isInput = operand < inputTypes.count
       let stage = isInput ? inputs[operand] : outputs[operand - inputTypes.count]
-      guard let type, let stage, stage.constant == nil else { continue }
+      let isUnread = isInput && step.unreadInputs.contains(operand)
+      guard let type, let stage, stage.constant == nil, !isUnread else { continue }
       offsets[operand] = end
       end += aligned(type.byteCount)
       let partition = Partition(type.count, minimum: 32_768)
@@ -138,6 +141,7 @@ struct StagedKernel: Kernel {
       let wide = run.scratch + offset + piece.start * wideWidths[piece.operand]
       if phase == 0 { convert(narrow, wide, piece.count) } else { convert(wide, narrow, piece.count) }
     }
+    result.unreadInputs = step.unreadInputs
     result.operations = step.operations
     result.kernelName = step.kernelName
     return result

@@ -1,0 +1,82 @@
+// AffineGrid: the points of a regular grid under an affine map, for GridSample.
+// https://onnx.ai/onnx/operators/onnx__AffineGrid.html
+// Versions: 20.
+
+import ApusGraph
+import ApusTensor
+
+struct AffineGrid: OperatorDefinition {
+  let schema = OperatorSchema(
+    "AffineGrid", versions: [20],
+    inputs: [.required("theta", "T1"), .required("size", "T2", readWhenPlanning: true)],
+    outputs: [.required("grid", "T1")],
+    attributes: [.int("align_corners", default: 0)],
+    types: ["T1": .floats, "T2": .int64])
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let theta = context.shape(0)
+    if let theta, theta.count != 3 { throw .mismatch("theta has the shape \(theta); expected [batch, 2, 3] or [batch, 3, 4]") }
+    guard let size = context.values(1) else {
+      let rank = context.shape(1)?.first?.known ?? theta?[1].known.map { $0 + 2 }
+      return context.set(0, context.type(0), rank.map { [Dim](repeating: .unknown, count: max($0, 0)) })
+    }
+    guard size.count == 4 || size.count == 5 else {
+      throw .mismatch("size has \(size.count) elements; expected 4 (batch, channels, height, width) or 5 (with depth)")
+    }
+    let rank = size.count - 2
+    let expected = [size[0], Dim(rank), Dim(rank + 1)]
+    if let theta, zip(theta, expected).contains(where: { $0.isSurelyDifferent(from: $1) }) {
+      throw .mismatch("theta has the shape \(theta); expected \(expected)")
+    }
+    for extent in size { if let known = extent.known, known < 0 { throw .mismatch("size is \(size); expected 0 or more") } }
+    context.set(0, context.type(0), [size[0]] + size[2...] + [Dim(rank)])
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    switch try context.type(0) {
+    case .float32: try plan(Float.self, context)
+    case .float64: try plan(Double.self, context)
+    case .float16, .bfloat16:
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try plan(Float.self, context) }
+    case let type: throw context.unsupportedType(type)
+    }
+  }
+
+  private func plan<Element: SampledElement & SendableMetatype>(
+    _ type: Element.Type, _ context: PrepareContext
+  ) throws(OperatorError) -> PreparedKernel {
+    let alignsCorners = try context.bool("align_corners")
+    return .planned { plan in
+      let output = plan.outputShape(0)
+      let rank = output.rank - 2
+      let points = output.count(of: 1..<rank + 1)
+      let extents = Array(output.dims[1...rank])
+      let partition = Partition(output[0] * points, minimum: 4_096)
+      return .parallel(parts: partition.parts) { run, part in
+        let y: UnsafeMutablePointer<Element> = run.output()
+        for unit in partition.range(part) {
+          let (image, point) = unit.quotientAndRemainder(dividingBy: points)
+          let theta: UnsafePointer<Element> = run.input(0) + image &* rank &* (rank &+ 1)
+          for row in 0..<rank {
+            // The map takes x first, which runs along the last axis.
+            var sum = Double(theta[row &* (rank &+ 1) &+ rank])
+            var rest = point
+            for column in 0..<rank {
+              let extent = extents[rank &- 1 &- column]
+              sum += Double(theta[row &* (rank &+ 1) &+ column]) * position(rest % extent, extent, alignsCorners)
+              rest /= extent
+            }
+            y[unit &* rank &+ row] = Element(sum)
+          }
+        }
+      }.named("direct")
+    }
+  }
+}
+
+/// Where element `index` of `count` lies between -1 and 1: their ends are centres of elements, or edges of them. One
+/// element alone lies at -1 where the ends are centres, as the function body of the specification has it.
+private func position(_ index: Int, _ count: Int, _ alignsCorners: Bool) -> Double {
+  if alignsCorners { return count > 1 ? 2 * Double(index) / Double(count - 1) - 1 : -1 }
+  return (2 * Double(index) + 1) / Double(count) - 1
+}

@@ -1,0 +1,160 @@
+// Resize: an image in another size, by nearest element, linear or cubic interpolation.
+// https://onnx.ai/onnx/operators/onnx__Resize.html
+// Versions: 10 (scales only), 11 (roi, sizes, coordinate modes), 13, 18 (antialias, axes, aspect policy), 19 (half_pixel_symmetric).
+
+import ApusGraph
+import ApusTensor
+
+package struct Resize: OperatorDefinition {
+  package let schema = OperatorSchema(
+    "Resize", versions: [10, 11, 13, 18, 19],
+    inputs: [
+      .required("X", "T"), .optional("roi", "T2", readWhenPlanning: true),
+      .optional("scales", "tensor(float)", readWhenPlanning: true),
+      .optional("sizes", "tensor(int64)", readWhenPlanning: true),
+    ],
+    outputs: [.required("Y", "T")],
+    attributes: [
+      .int("antialias", default: 0), .optional("axes", .ints),
+      .string("coordinate_transformation_mode", default: "half_pixel"), .float("cubic_coeff_a", default: -0.75),
+      .int("exclude_outside", default: 0), .float("extrapolation_value", default: 0),
+      .string("keep_aspect_ratio_policy", default: "stretch"), .string("mode", default: "nearest"),
+      .string("nearest_mode", default: "round_prefer_floor"),
+    ],
+    types: [
+      "T": .allBeforeBFloat16 + [.bfloat16], "T2": .ieeeFloats, "tensor(float)": [.float32], "tensor(int64)": .int64,
+    ],
+    // True of nearest, the only mode for strings.
+    traits: .movesData)
+
+  package init() {}
+
+  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+    guard version == 10 else { return }
+    node.inputs = [node.inputs[0], nil] + node.inputs.dropFirst()
+    node.attributes["coordinate_transformation_mode"] = .string("asymmetric")
+    node.attributes["nearest_mode"] = .string("floor")
+  }
+
+  package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let attributes = try ResizeAttributes(context)
+    if context.type(0) == .string, attributes.mode != .nearest {
+      throw .mismatch("strings can be resized with the mode nearest only")
+    }
+    guard let input = context.shape(0) else { return context.set(0, context.type(0), nil) }
+    let axes = try attributes.resolvedAxes(rank: input.count)
+    var shape = input
+    let (scales, sizes) = (isGiven(context, 2), isGiven(context, 3))
+    if scales == false, sizes == false { throw .invalid("neither scales nor sizes are given") }
+    if scales == true, sizes == true { throw .invalid("both scales and sizes are given; expected one of them") }
+    for axis in axes { shape[axis] = .unknown }
+    if sizes != false, let values = context.values(3) {
+      try expect(count: values.count, axes, "sizes")
+      if let known = values.concrete?.dims, known.contains(where: { $0 < 0 }) { throw .mismatch("sizes are \(known); expected 0 or more") }
+      try inferSizes(&shape, input, axes, values, attributes)
+    } else if scales != false, let values = context.constant(2)?.elements(as: Float.self) {
+      try expect(count: values.count, axes, "scales")
+      for (axis, scale) in zip(axes, values) { shape[axis] = try scaled(input[axis], by: scale) }
+    }
+    context.set(0, context.type(0), shape)
+  }
+
+  /// True if the input has elements, false if it is absent or empty, nil if that is not known.
+  private func isGiven(_ context: InferenceContext, _ input: Int) -> Bool? {
+    guard context.isPresent(input) else { return false }
+    guard let shape = context.shape(input) else { return nil }
+    guard shape.count == 1, let count = shape[0].known else { return shape.count == 1 ? nil : true }
+    return count > 0
+  }
+
+  private func expect(count: Int, _ axes: [Int], _ name: String) throws(OperatorError) {
+    guard count == axes.count else { throw .mismatch("\(name) has \(count) elements; expected \(axes.count), one for each axis") }
+  }
+
+  private func inferSizes(
+    _ shape: inout [Dim], _ input: [Dim], _ axes: [Int], _ sizes: [Dim], _ attributes: ResizeAttributes
+  ) throws(OperatorError) {
+    if attributes.keepsAspect == nil {
+      for (axis, size) in zip(axes, sizes) { shape[axis] = size }
+    } else if let extents = axes.map({ input[$0] }).concrete?.dims, let known = sizes.concrete?.dims {
+      let result = attributes.aspectScale(input: extents, sizes: known)?.extents ?? known
+      for (axis, size) in zip(axes, result) { shape[axis] = Dim(size) }
+    }
+  }
+
+  private func scaled(_ extent: Dim, by scale: Float) throws(OperatorError) -> Dim {
+    guard scale > 0, scale.isFinite else { throw .mismatch("a scale is \(scale); expected a number above 0") }
+    if let extent = extent.known { return ResizeAttributes.scaledExtent(extent, scale).map { Dim($0) } ?? .unknown }
+    if scale == scale.rounded(), scale < 65_536 { return extent * Dim(Int(scale)) }
+    let inverse = 1 / scale
+    // Exact only for halves, quarters and so on.
+    if inverse == inverse.rounded(), inverse < 65_536, inverse.significandBitPattern == 0 {
+      return extent.dividedRoundingDown(by: Dim(Int(inverse)))
+    }
+    return .unknown
+  }
+
+  package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let attributes = try ResizeAttributes(context)
+    if attributes.mode == .nearest { return .planned(NearestResize(attributes: attributes)) }
+    switch try context.type(0) {
+    case .float32, .complex64: return .planned(FilterResize<Float>(attributes: attributes))
+    case .float64, .complex128: return .planned(FilterResize<Double>(attributes: attributes))
+    case .string: throw .mismatch("strings can be resized with the mode nearest only")
+    case let type:
+      // The other inputs are read while planning, in the types they have.
+      let wide: DataType = type.bits < 32 ? .float32 : .float64
+      return try StagedKernel.prepare(context, [type: wide], operands: [0]) { _ in
+        wide == .float32
+          ? .planned(FilterResize<Float>(attributes: attributes)) : .planned(FilterResize<Double>(attributes: attributes))
+      }
+    }
+  }
+}
+
+extension ResizeAttributes {
+  /// How every axis is resized, from the values of the inputs.
+  func scales(_ plan: PlanContext) throws(OperatorError) -> [ResizeScale] {
+    let (input, output) = (plan.shape(0), plan.outputShape(0))
+    let axes = try resolvedAxes(rank: input.rank)
+    var scales = zip(input, output).map {
+      ResizeScale(input: $0, output: $1, scale: 1, exactOutput: Double($1), region: (0, 1))
+    }
+    let roi = plan.tensor(1).flatMap { $0.floats }
+    let given = plan.tensor(2)?.elements(as: Float.self).flatMap { $0.isEmpty ? nil : $0 }
+    let sizes = plan.integers(3)
+    let aspect = given == nil ? sizes.flatMap { aspectScale(input: axes.map { input[$0] }, sizes: $0) } : nil
+    for (position, axis) in axes.enumerated() {
+      let extent = Double(input[axis])
+      if let given, position < given.count {
+        scales[axis].scale = Double(given[position])
+        scales[axis].exactOutput = scales[axis].scale * extent
+      } else if let aspect {
+        scales[axis].scale = aspect.scale
+        scales[axis].exactOutput = aspect.scale * extent
+      } else {
+        scales[axis].scale = Double(output[axis]) / extent
+      }
+      scales[axis].region = region(roi, position, of: axes.count)
+    }
+    if output.elementCount > 0, input.elementCount == 0 {
+      throw .mismatch("an input of shape \(input) has no elements to make the shape \(output) of")
+    }
+    return scales
+  }
+
+  /// The filters of the axes that change.
+  func filters(_ plan: PlanContext) throws(OperatorError) -> [ResizeFilter] {
+    if plan.outputShape(0).elementCount == 0 { return [] }
+    return try scales(plan).enumerated().filter { !$0.element.isIdentity(coordinates) }.map {
+      ResizeFilter(axis: $0.offset, $0.element, self)
+    }
+  }
+}
+
+extension Tensor {
+  /// The elements of a float tensor in double precision; nil for other types.
+  fileprivate var floats: [Double]? {
+    elementConverter(from: dataType, to: .float64).map { converted(to: .float64, $0).elements(as: Double.self) ?? [] }
+  }
+}

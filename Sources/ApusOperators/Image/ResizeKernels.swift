@@ -1,0 +1,211 @@
+// The kernels of Resize: one gather for the nearest element, one pass an axis for filters.
+
+import ApusGraph
+import ApusTensor
+
+/// Moves elements of any width.
+struct NearestResize: Kernel {
+  let attributes: ResizeAttributes
+
+  func plan(_ context: PlanContext) throws(OperatorError) -> Step {
+    let (input, output) = (context.shape(0), context.outputShape(0))
+    guard let type = context.inputs.first??.dataType else { throw .mismatch("the input is missing") }
+    let filters = try attributes.filters(context)
+    // Axes behind the last one that changes move together, as one block of bytes.
+    let lastAxis = filters.last?.axis ?? -1
+    let block = input.count(of: lastAxis + 1..<input.rank) * type.byteWidth
+    let gather = NearestGather(
+      rows: output.count(of: 0..<max(lastAxis, 0)), width: lastAxis < 0 ? 1 : output[lastAxis], block: block,
+      outerExtents: Array(output.dims[..<max(lastAxis, 0)]),
+      strides: Array(input.strides[..<max(lastAxis + 1, 0)]).map { $0 * type.byteWidth },
+      positions: (0...max(lastAxis, 0)).map { axis in filters.first { $0.axis == axis }?.positions },
+      isOutside: (0...max(lastAxis, 0)).map { axis in filters.first { $0.axis == axis }?.isOutside ?? [] },
+      fill: filters.contains { !$0.isOutside.isEmpty } ? attributes.extrapolationBytes(type) : [])
+    let partition = Partition(gather.rows, minimum: max(1, 65_536 / max(1, gather.width * block)))
+    return .parallel(parts: partition.parts) { run, part in
+      gather.run(partition.range(part), run.inputBytes(0), run.outputBytes(0))
+    }.named("nearest")
+  }
+}
+
+/// Rows of blocks of bytes, each block from a position of its own.
+private struct NearestGather: Sendable {
+  let rows: Int
+  let width: Int
+  let block: Int
+  let outerExtents: [Int]
+  /// Bytes from one element of an axis to the next, in the input.
+  let strides: [Int]
+  /// The input position of every output position of an axis; nil where they are the same.
+  let positions: [[Int]?]
+  let isOutside: [[Bool]]
+  /// The bytes of one element outside, if there are any.
+  let fill: [UInt8]
+
+  func run(_ range: Range<Int>, _ x: UnsafeRawPointer, _ y: UnsafeMutableRawPointer) {
+    if strides.isEmpty {
+      if !range.isEmpty { y.copyMemory(from: x, byteCount: block) }
+      return
+    }
+    let lastAxis = strides.count - 1
+    let stride = strides[lastAxis]
+    for row in range {
+      var offset = 0
+      var rest = row
+      var isRowOutside = false
+      for axis in Swift.stride(from: lastAxis - 1, through: 0, by: -1) {
+        let position = rest % outerExtents[axis]
+        rest /= outerExtents[axis]
+        offset &+= (positions[axis]?[position] ?? position) &* strides[axis]
+        if !isOutside[axis].isEmpty, isOutside[axis][position] { isRowOutside = true }
+      }
+      let target = y + row &* width &* block
+      if let columns = positions[lastAxis] {
+        columns.withUnsafeBufferPointer { moveBlocks(x + offset, target, $0, stride: stride) }
+      } else {
+        target.copyMemory(from: x + offset, byteCount: width &* block)
+      }
+      if fill.isEmpty { continue }
+      for column in 0..<width where isRowOutside || (!isOutside[lastAxis].isEmpty && isOutside[lastAxis][column]) {
+        for start in Swift.stride(from: 0, to: block, by: fill.count) {
+          for index in 0..<fill.count { target.storeBytes(of: fill[index], toByteOffset: column &* block &+ start &+ index, as: UInt8.self) }
+        }
+      }
+    }
+  }
+
+  @inline(__always)
+  private func moveBlocks(
+    _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ columns: UnsafeBufferPointer<Int>, stride: Int
+  ) {
+    switch block {
+    case 1: move(UInt8.self, source, target, columns)
+    case 2: move(UInt16.self, source, target, columns)
+    case 4: move(UInt32.self, source, target, columns)
+    case 8: move(UInt64.self, source, target, columns)
+    default:
+      for column in columns.indices {
+        (target + column &* block).copyMemory(from: source + columns[column] &* stride, byteCount: block)
+      }
+    }
+  }
+
+  /// Blocks of one element.
+  @inline(__always)
+  private func move<Word>(
+    _ type: Word.Type, _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ columns: UnsafeBufferPointer<Int>
+  ) {
+    let (from, to) = (source.assumingMemoryBound(to: Word.self), target.assumingMemoryBound(to: Word.self))
+    for column in columns.indices { to[column] = from[columns[column]] }
+  }
+}
+
+extension ResizeAttributes {
+  /// The extrapolation value as one element of a type; zero bytes for types that are no numbers.
+  fileprivate func extrapolationBytes(_ type: DataType) -> [UInt8] {
+    let real: DataType = type == .complex64 ? .float32 : type == .complex128 ? .float64 : type
+    var bytes = [UInt8](repeating: 0, count: type.byteWidth)
+    guard let convert = elementConverter(from: .float32, to: real) else { return bytes }
+    withUnsafeBytes(of: extrapolation) { source in
+      bytes.withUnsafeMutableBytes { target in
+        if let source = source.baseAddress, let target = target.baseAddress { convert(source, target, 1) }
+      }
+    }
+    return bytes
+  }
+}
+
+/// Interpolates in float32 or float64, one axis after the other. Complex numbers are pairs along one more axis.
+struct FilterResize<Element: SampledElement & SendableMetatype>: Kernel {
+  let attributes: ResizeAttributes
+
+  /// One axis: rows of `inner` elements, `input` of them in each of `outer` blocks, become `output` rows a block.
+  fileprivate struct Pass: Sendable {
+    let outer: Int
+    let inner: Int
+    let input: Int
+    let output: Int
+    let taps: Int
+    let positions: [Int]
+    let weights: [Element]
+    let isOutside: [Bool]
+    let partition: Partition
+  }
+
+  func plan(_ context: PlanContext) throws(OperatorError) -> Step {
+    guard let type = context.inputs.first??.dataType else { throw .mismatch("the input is missing") }
+    var shape = context.shape(0)
+    let filters = try attributes.filters(context)
+    var passes: [Pass] = []
+    // Two buffers in turn hold what lies between the passes.
+    var bufferBytes = [0, 0]
+    for (index, filter) in filters.enumerated() {
+      let outer = shape.count(of: 0..<filter.axis)
+      let inner = shape.count(of: filter.axis + 1..<shape.rank) * (type.isComplex ? 2 : 1)
+      shape[filter.axis] = filter.output
+      let cost = max(1, inner * filter.taps)
+      passes.append(
+        Pass(
+          outer: outer, inner: inner, input: filter.input, output: filter.output, taps: filter.taps,
+          positions: filter.positions, weights: filter.weights.map { Element($0) }, isOutside: filter.isOutside,
+          partition: Partition(outer * filter.output, minimum: max(1, 32_768 / cost))))
+      if index < filters.count - 1 {
+        bufferBytes[index % 2] = max(bufferBytes[index % 2], aligned(outer * filter.output * inner * MemoryLayout<Element>.stride))
+      }
+    }
+    let secondBuffer = bufferBytes[0]
+    let copied = Partition(context.inputs[0]?.byteCount ?? 0, minimum: 262_144)
+    let extrapolation = Element(attributes.extrapolation)
+    if passes.isEmpty {
+      return .parallel(parts: copied.parts) { run, part in
+        let range = copied.range(part)
+        (run.outputBytes(0) + range.lowerBound).copyMemory(from: run.inputBytes(0) + range.lowerBound, byteCount: range.count)
+      }.named("copy")
+    }
+    return Step(phases: passes.map(\.partition.parts), scratchBytes: bufferBytes[0] + bufferBytes[1]) { [passes] run, phase, part in
+      func buffer(_ index: Int) -> UnsafeMutablePointer<Element> {
+        (run.scratch + (index % 2 == 0 ? 0 : secondBuffer)).assumingMemoryBound(to: Element.self)
+      }
+      let source = phase == 0 ? run.input(0) : UnsafePointer(buffer(phase - 1))
+      let target = phase == passes.count - 1 ? run.output(0) : buffer(phase)
+      passes[phase].run(part, source, target, extrapolation)
+    }.named("separable")
+  }
+}
+
+extension FilterResize.Pass {
+  fileprivate func run(
+    _ part: Int, _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ extrapolation: Element
+  ) {
+    positions.withUnsafeBufferPointer { positions in
+      weights.withUnsafeBufferPointer { weights in
+        for row in partition.range(part) {
+          let (block, element) = row.quotientAndRemainder(dividingBy: output)
+          let target = y + row &* inner
+          if !isOutside.isEmpty, isOutside[element] {
+            target.update(repeating: extrapolation, count: inner)
+            continue
+          }
+          let source = x + block &* input &* inner
+          let first = element &* taps
+          if inner == 1 {
+            var sum: Element = 0
+            for tap in first..<first &+ taps { sum += weights[tap] * source[positions[tap]] }
+            target[0] = sum
+          } else if taps == 2 {
+            let (a, b) = (source + positions[first] &* inner, source + positions[first &+ 1] &* inner)
+            let (p, q) = (weights[first], weights[first &+ 1])
+            for index in 0..<inner { target[index] = p * a[index] + q * b[index] }
+          } else {
+            let (start, weight) = (source + positions[first] &* inner, weights[first])
+            for index in 0..<inner { target[index] = weight * start[index] }
+            for tap in first &+ 1..<first &+ taps {
+              let (values, weight) = (source + positions[tap] &* inner, weights[tap])
+              for index in 0..<inner { target[index] += weight * values[index] }
+            }
+          }
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,173 @@
+// RoiAlign: a grid of interpolated samples over each region of interest, averaged or their maximum taken, a bin each.
+// https://onnx.ai/onnx/operators/onnx__RoiAlign.html
+// Versions: 10, 16 (coordinate_transformation_mode), 22 (bfloat16).
+
+import ApusGraph
+import ApusTensor
+
+struct RoiAlign: OperatorDefinition {
+  let schema = OperatorSchema(
+    "RoiAlign", versions: [10, 16, 22],
+    inputs: [.required("X", "T1"), .required("rois", "T1"), .required("batch_indices", "T2")],
+    outputs: [.required("Y", "T1")],
+    attributes: [
+      .string("coordinate_transformation_mode", default: "half_pixel"), .string("mode", default: "avg"),
+      .int("output_height", default: 1), .int("output_width", default: 1), .int("sampling_ratio", default: 0),
+      .float("spatial_scale", default: 1),
+    ],
+    types: ["T1": .floats, "T2": .int64])
+
+  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+    // Version 10 had no shift by half a pixel.
+    if version == 10 { node.attributes["coordinate_transformation_mode"] = .string("output_half_pixel") }
+  }
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let (input, rois, indices) = (context.shape(0), context.shape(1), context.shape(2))
+    let (height, width) = (try context.int("output_height"), try context.int("output_width"))
+    guard height >= 0, width >= 0, height <= WindowAttributes.limit, width <= WindowAttributes.limit else {
+      throw .invalid("the output is to be \(height) by \(width); expected 0 or more")
+    }
+    let ratio = try context.int("sampling_ratio")
+    guard ratio <= 4_096 else { throw .unsupported("attribute sampling_ratio is \(ratio); no more than 4096 samples an axis") }
+    _ = try context.string("mode", oneOf: ["avg", "max"])
+    _ = try context.string("coordinate_transformation_mode", oneOf: ["half_pixel", "output_half_pixel"])
+    if let input, input.count != 4 { throw .mismatch("the input has the shape \(input); expected [batch, channels, height, width]") }
+    if let rois, rois.count != 2 || (rois[1].known ?? 4) != 4 {
+      throw .mismatch("rois has the shape \(rois); expected [regions, 4]")
+    }
+    if let indices, indices.count != 1 || indices[0].isSurelyDifferent(from: rois?[0] ?? .unknown) {
+      throw .mismatch("batch_indices has the shape \(indices); expected [\(rois?[0] ?? .unknown)]")
+    }
+    let count = rois?[0] ?? indices?[0] ?? .unknown
+    context.set(0, context.type(0), [count, input?[1] ?? .unknown, Dim(height), Dim(width)])
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    switch try context.type(0) {
+    case .float32: try plan(Float.self, context)
+    case .float64: try plan(Double.self, context)
+    case .float16, .bfloat16:
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try plan(Float.self, context) }
+    case let type: throw context.unsupportedType(type)
+    }
+  }
+
+  private func plan<Element: SampledElement & SendableMetatype>(
+    _ type: Element.Type, _ context: PrepareContext
+  ) throws(OperatorError) -> PreparedKernel {
+    let offset: Element = try context.string("coordinate_transformation_mode") == "half_pixel" ? 0.5 : 0
+    let takesMaximum = try context.string("mode") == "max"
+    let ratio = try context.int("sampling_ratio")
+    let scale = Element(try context.float("spatial_scale"))
+    return .planned { plan in
+      let (input, output) = (plan.shape(0), plan.outputShape(0))
+      let align = RegionAlign(
+        batch: input[0], channels: input[1], height: input[2], width: input[3], binRows: output[2], binColumns: output[3],
+        scale: scale, offset: offset, samplingRatio: ratio, takesMaximum: takesMaximum)
+      let partition = Partition(output[0] &* output[1], minimum: max(1, 8_192 / max(1, output[2] &* output[3])))
+      return .parallel(parts: partition.parts) { run, part in
+        for unit in partition.range(part) { align.run(run, region: unit / output[1], channel: unit % output[1]) }
+      }.named("direct")
+    }
+  }
+}
+
+private struct RegionAlign<Element: SampledElement>: Sendable {
+  let batch: Int
+  let channels: Int
+  let height: Int
+  let width: Int
+  let binRows: Int
+  let binColumns: Int
+  let scale: Element
+  let offset: Element
+  let samplingRatio: Int
+  let takesMaximum: Bool
+
+  /// The samples along one axis of one region.
+  private struct Axis {
+    let start: Element
+    let bin: Element
+    /// Samples of a bin.
+    let count: Element
+    let extent: Int
+
+    init(_ low: Element, _ high: Element, bins: Int, extent: Int, isAtLeastOne: Bool, samplingRatio: Int) {
+      start = low
+      let length = isAtLeastOne ? Element.maximum(high - low, 1) : high - low
+      bin = length / Element(bins)
+      count = samplingRatio > 0 ? Element(samplingRatio) : Element.maximum(bin.rounded(.up), 0)
+      self.extent = extent
+    }
+
+    func coordinate(_ index: Int, bin number: Int) -> Element {
+      start + Element(number) * bin + (Element(index) + 0.5) * bin / count
+    }
+
+    /// The samples of a bin that can lie in the image; a region may be far larger than the image.
+    func samples(bin number: Int) -> Range<Int> {
+      let step = bin / count
+      let origin = start + Element(number) * bin
+      // Where the samples enter and leave the image; backwards where the region is turned around.
+      let (enter, leave) = ((-1 - origin) / step, (Element(extent) - origin) / step)
+      let low = Element.maximum(0, Element.minimum(count, Element.minimum(enter, leave).rounded(.down) - 1))
+      let high = Element.maximum(low, Element.minimum(count, Element.maximum(enter, leave).rounded(.up) + 1))
+      guard high - low < 0x1p24, high < 0x1p30 else { return 0..<0 }
+      return low.integer..<high.integer
+    }
+
+    /// The two elements around a coordinate, with the weight of the second; nil outside.
+    func place(_ coordinate: Element) -> (low: Int, high: Int, weight: Element)? {
+      guard coordinate >= -1, coordinate <= Element(extent), extent > 0 else { return nil }
+      let inside = Element.maximum(coordinate, 0)
+      let low = inside.integer
+      if low >= extent - 1 { return (extent - 1, extent - 1, 0) }
+      return (low, low + 1, inside - Element(low))
+    }
+  }
+
+  func run(_ run: RunContext, region: Int, channel: Int) {
+    let image = run.input(2, as: Int.self)[region]
+    guard image >= 0, image < batch else {
+      return run.fail("batch_indices[\(region)] is \(image); expected 0 to \(batch - 1)")
+    }
+    let roi: UnsafePointer<Element> = run.input(1) + region &* 4
+    let columns = Axis(
+      roi[0] * scale - offset, roi[2] * scale - offset, bins: binColumns, extent: width, isAtLeastOne: offset == 0,
+      samplingRatio: samplingRatio)
+    let rows = Axis(
+      roi[1] * scale - offset, roi[3] * scale - offset, bins: binRows, extent: height, isAtLeastOne: offset == 0,
+      samplingRatio: samplingRatio)
+    let x: UnsafePointer<Element> = run.input(0) + (image &* channels &+ channel) &* height &* width
+    let y: UnsafeMutablePointer<Element> = run.output() + (region &* channels &+ channel) &* binRows &* binColumns
+    for row in 0..<binRows {
+      for column in 0..<binColumns { y[row &* binColumns &+ column] = bin(x, rows, row, columns, column) }
+    }
+  }
+
+  /// Samples outside the image count as 0.
+  private func bin(_ x: UnsafePointer<Element>, _ rows: Axis, _ row: Int, _ columns: Axis, _ column: Int) -> Element {
+    let (rowSamples, columnSamples) = (rows.samples(bin: row), columns.samples(bin: column))
+    var sum: Element = 0
+    var best: Element = -.infinity
+    var inside: Element = 0
+    for i in rowSamples {
+      guard let v = rows.place(rows.coordinate(i, bin: row)) else { continue }
+      for j in columnSamples {
+        guard let h = columns.place(columns.coordinate(j, bin: column)) else { continue }
+        inside += 1
+        let a = (1 - v.weight) * (1 - h.weight) * x[v.low &* width &+ h.low]
+        let b = (1 - v.weight) * h.weight * x[v.low &* width &+ h.high]
+        let c = v.weight * (1 - h.weight) * x[v.high &* width &+ h.low]
+        let d = v.weight * h.weight * x[v.high &* width &+ h.high]
+        sum += a + b + c + d
+        // The maximum is over the weighted elements, not over their sums, as in the reference.
+        best = Element.maximum(best, Element.maximum(Element.maximum(a, b), Element.maximum(c, d)))
+      }
+    }
+    let total = rows.count * columns.count
+    if takesMaximum { return inside < total || inside == 0 ? Element.maximum(best, 0) : best }
+    return sum / Element.maximum(total, 1)
+  }
+}

@@ -60,6 +60,26 @@ package struct Dim: Sendable, Hashable {
     return a != b
   }
 
+  /// True if no values of the symbols, which are extents and so at least 0, can make it negative.
+  package var isSurelyNonNegative: Bool {
+    switch storage {
+    case .unknown: false
+    case .known(let value): value >= 0
+    case .sum(let terms):
+      terms.allSatisfy { term in
+        term.coefficient >= 0
+          && term.factors.allSatisfy { factor in
+            switch factor {
+            case .symbol: true
+            case .maximum(let a, let b): a.isSurelyNonNegative || b.isSurelyNonNegative
+            case .floorDivide(let a, let b), .minimum(let a, let b), .broadcast(let a, let b):
+              a.isSurelyNonNegative && b.isSurelyNonNegative
+            }
+          }
+      }
+    }
+  }
+
   /// The names of the symbols in the expression.
   package var symbols: Set<String> {
     guard case .sum(let terms) = storage else { return [] }

@@ -3,4 +3,10 @@
 import ApusGraph
 
 let indexingOperators: [any OperatorDefinition] = [
+  Gather(),
+  GatherElements(),
+  GatherND(),
+  Scatter(),
+  ScatterElements(),
+  ScatterND(),
 ]

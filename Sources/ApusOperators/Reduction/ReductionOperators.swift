@@ -2,5 +2,4 @@
 
 import ApusGraph
 
-let reductionOperators: [any OperatorDefinition] = [
-]
+let reductionOperators: [any OperatorDefinition] = ArgReduction.all

@@ -10,7 +10,7 @@ struct Reshape: OperatorDefinition {
     inputs: [.required("data", "T"), .required("shape", "tensor(int64)", readWhenPlanning: true)],
     outputs: [.required("reshaped", "T")],
     attributes: [.int("allowzero", default: 0)],
-    types: ["T": .all, "tensor(int64)": .int64],
+    types: ["T": .stored, "tensor(int64)": .int64],
     traits: .movesData)
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
@@ -63,7 +63,8 @@ struct Reshape: OperatorDefinition {
     } else if let inferred {
       shape[inferred] = .unknown
     }
-    context.set(0, context.type(0), shape, values: context.values(0))
+    context.set(0, context.type(0), shape)
+    context.keepValues()
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {

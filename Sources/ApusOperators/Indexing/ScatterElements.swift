@@ -1,0 +1,133 @@
+// ScatterElements: a copy of the data with updates at the places that indices name along an axis.
+// https://onnx.ai/onnx/operators/onnx__ScatterElements.html
+// Versions: Scatter 9, 11 (deprecated); ScatterElements 11, 13 (bfloat16), 16 (add, mul), 18 (min, max).
+
+import ApusGraph
+import ApusTensor
+
+/// Updates of one place are applied in the order of the indices.
+struct ScatterElements: OperatorDefinition {
+  let schema = OperatorSchema(
+    "ScatterElements", versions: [11, 13, 16, 18],
+    inputs: [.required("data", "T"), .required("indices", "Tind"), .required("updates", "T")],
+    outputs: [.required("output", "T")],
+    attributes: [.int("axis", default: 0), .string("reduction", default: "none")],
+    types: ["T": .basic, "Tind": .indices], traits: .movesData)
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    _ = try ScatterReduction.of(context)
+    if let data = context.shape(0), let indices = context.shape(1) {
+      let axis = try resolveAxis(try context.int("axis"), rank: data.count)
+      try checkIndexShape(indices, data: data, axis: axis)
+      if let updates = context.shape(2) {
+        guard updates.count == indices.count, !zip(updates, indices).contains(where: { $0.isSurelyDifferent(from: $1) })
+        else { throw .mismatch("updates has the shape \(updates.text), indices \(indices.text); expected the same") }
+      }
+    }
+    context.copy()
+    if try ScatterReduction.of(context) == .none { context.moveValues(of: self) }
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let givenAxis = try context.int("axis")
+    let reduction = try ScatterReduction.of(context)
+    let elementType = try context.type(0)
+    if elementType == .string, reduction != .none {
+      throw .unsupported("strings have no reduction \(reduction.rawValue)")
+    }
+    return .moving { plan throws(OperatorError) in
+      guard let data = plan.inputs[0], let indices = plan.inputs[1], let reader = IndexReader(indices.dataType),
+        let scatter = ScatterRun(reduction, data.dataType)
+      else { throw .unsupported("ScatterElements has no kernel for \(elementType) with \(reduction.rawValue)") }
+      let axis = try resolveAxis(givenAxis, rank: data.shape.rank)
+      return ScatterPlan(data: data, indices: indices.shape, axis: axis, reader: reader, scatter: scatter).step
+    }
+  }
+}
+
+/// Scatter, the name of ScatterElements before version 11.
+struct Scatter: OperatorDefinition {
+  let schema = OperatorSchema(
+    "Scatter", versions: [9, 11],
+    inputs: [.required("data", "T"), .required("indices", "Tind"), .required("updates", "T")],
+    outputs: [.required("output", "T")], attributes: [.int("axis", default: 0)],
+    types: ["T": .allBeforeBFloat16, "Tind": .indices], traits: .movesData)
+
+  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+    node.op = OperatorID("ScatterElements")
+  }
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) { try ScatterElements().infer(&context) }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    try ScatterElements().prepare(context)
+  }
+}
+
+/// The work of a ScatterElements: a copy of the data, then one task for each stretch of places that no other task touches.
+///
+/// Indices along the last axis: a task is a line of them. Along another axis: a task is a block of columns of the last
+/// axis with all their indices along the axis.
+private struct ScatterPlan {
+  let step: Step
+
+  init(data: TensorType, indices: Shape, axis: Int, reader: IndexReader, scatter: ScatterRun) {
+    let width = data.dataType.byteWidth
+    let extent = data.shape[axis]
+    let rank = indices.rank
+    let columns = indices[rank - 1]
+    let isLast = axis == rank - 1
+    let dataStrides = data.shape.strides.map { $0 * width }
+    let indexStrides = indices.strides
+    // The axes that tell tasks apart, beside the block of columns.
+    let outer = (0..<rank - 1).filter { $0 != axis }
+      .map { (extent: indices[$0], data: dataStrides[$0], index: indexStrides[$0]) }
+    let blocks = isLast ? 1 : (columns + IndexReader.block - 1) / IndexReader.block
+    let lines = isLast ? 1 : indices[axis]
+    let tasks = outer.reduce(blocks) { $0 * $1.extent }
+    let copy = MovementCopy(
+      from: .input(0), width: width, extents: [data.count], sourceStrides: [1], targetStrides: [1])
+    let copying = Partition(copy.count, minimum: max(256, (128 << 10) / copy.width))
+    let scattering = Partition(tasks, minimum: max(1, 16_384 / max(1, min(columns, isLast ? columns : IndexReader.block) * lines)))
+    let parts = indices.elementCount == 0 ? 0 : scattering.parts
+    let shape = data.shape
+    step = Step(
+      phases: [data.count == 0 ? 0 : copying.parts, parts], scratchBytes: parts * IndexReader.block * 8
+    ) { run, phase, part in
+      if phase == 0 {
+        if run.inputBytes(0) != UnsafeRawPointer(run.outputBytes()) { copy.run(run, copying.range(part)) }
+        return
+      }
+      let places = run.scratch.assumingMemoryBound(to: Int.self) + part &* IndexReader.block
+      for task in scattering.range(part) {
+        let firstColumn = task % blocks &* IndexReader.block
+        let lastColumn = isLast ? columns : min(columns, firstColumn &+ IndexReader.block)
+        var rest = task / blocks
+        var (dataOffset, indexOffset) = (0, 0)
+        for position in outer.indices.reversed() {
+          let coordinate = rest % outer[position].extent
+          rest /= outer[position].extent
+          dataOffset &+= coordinate &* outer[position].data
+          indexOffset &+= coordinate &* outer[position].index
+        }
+        for line in 0..<lines {
+          var column = firstColumn
+          while column < lastColumn {
+            let count = min(IndexReader.block, lastColumn &- column)
+            let first = indexOffset &+ (isLast ? 0 : line &* indexStrides[axis]) &+ column
+            reader.read(run.inputBytes(1), from: first, count, into: places)
+            for offset in 0..<count {
+              let index = places[offset] < 0 ? places[offset] &+ extent : places[offset]
+              guard index >= 0, index < extent else {
+                return run.fail(indexMessage(places[offset], extent: extent, axis: axis, shape: shape))
+              }
+              places[offset] = index &* dataStrides[axis] &+ (isLast ? 0 : (column &+ offset) &* width)
+            }
+            scatter(run.outputBytes() + dataOffset, places, run.inputBytes(2) + first &* width, count)
+            column &+= count
+          }
+        }
+      }
+    }.overwriting(0).named("scatter elements")
+  }
+}

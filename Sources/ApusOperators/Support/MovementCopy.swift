@@ -1,0 +1,279 @@
+// A copy of a box of elements between two strided layouts: what Transpose, Slice, Concat, Expand, Tile … come down to.
+
+import ApusGraph
+import ApusTensor
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Musl
+#endif
+
+/// Nested loops that copy elements of one width from a source to a target. Immutable; made while planning.
+///
+/// The loops cover `count` elements in an order of their own; any range of that order can be copied alone, so that parts
+/// can divide them. Reads and writes need no alignment.
+struct MovementCopy: Sendable {
+  /// Where the elements come from.
+  enum Source: Sendable {
+    case input(Int)
+    /// A tensor that was known when the kernel was prepared.
+    case constant(Tensor)
+    /// Zero bytes; every stride must be 0.
+    case zeros
+  }
+
+  /// One loop, with strides in bytes.
+  struct Axis: Sendable {
+    var count: Int
+    var source: Int
+    var target: Int
+  }
+
+  let source: Source
+  let output: Int
+  /// The number of elements of `width` bytes that are copied.
+  let count: Int
+  /// Bytes of one element; may be wider than the element type where neighbours stay neighbours.
+  let width: Int
+  private let sourceOffset: Int
+  private let targetOffset: Int
+  /// All loops but the two innermost, outermost first.
+  private let outer: [Axis]
+  private let row: Axis
+  private let column: Axis
+  private let copyPlane: PlaneCopy
+
+  /// Copies `extents` elements of `width` bytes. Strides and offsets count elements.
+  init(
+    from source: Source, to output: Int = 0, width: Int, extents: [Int], sourceStrides: [Int], targetStrides: [Int],
+    sourceOffset: Int = 0, targetOffset: Int = 0
+  ) {
+    self.source = source
+    self.output = output
+    self.sourceOffset = sourceOffset * width
+    self.targetOffset = targetOffset * width
+    var axes: [Axis] = []
+    for index in extents.indices where extents[index] != 1 {
+      axes.append(
+        Axis(count: extents[index], source: sourceStrides[index] * width, target: targetStrides[index] * width))
+    }
+    axes = MovementCopy.merged(axes)
+    var width = width
+    // A short run of neighbours is one wider element.
+    if let run = axes.last, run.source == width, run.target == width, [2, 4, 8, 16].contains(run.count * width) {
+      width *= run.count
+      axes.removeLast()
+    }
+    self.width = width
+    count = extents.contains(0) ? 0 : axes.reduce(1) { $0 * $1.count }
+    column = axes.popLast() ?? Axis(count: 1, source: width, target: width)
+    // The axis along which the source is contiguous becomes the other side of a tile.
+    if column.source != width, let index = axes.lastIndex(where: { $0.source == width }) {
+      axes.append(axes.remove(at: index))
+    }
+    row = axes.popLast() ?? Axis(count: 1, source: 0, target: 0)
+    outer = axes
+    copyPlane = PlaneCopy.function(width: width, row: row, column: column)
+  }
+
+  /// Joins neighbouring loops that step through memory as one.
+  private static func merged(_ axes: [Axis]) -> [Axis] {
+    var result: [Axis] = []
+    for axis in axes {
+      if let last = result.last, last.source == axis.source * axis.count, last.target == axis.target * axis.count {
+        result[result.count - 1] = Axis(count: last.count * axis.count, source: axis.source, target: axis.target)
+      } else {
+        result.append(axis)
+      }
+    }
+    return result
+  }
+
+  /// True if the copy moves one run of bytes to the start of a target of just as many: a view could stand for it.
+  var isContiguous: Bool {
+    outer.isEmpty && row.count == 1 && (column.count == 1 || (column.source == width && column.target == width))
+  }
+
+  /// The first byte that is read.
+  var firstSourceByte: Int { sourceOffset }
+
+  /// Copies the elements of `range` in the order of the loops.
+  func run(_ context: RunContext, _ range: Range<Int>) {
+    let target = context.outputBytes(output)
+    switch source {
+    case .input(let index): run(from: context.inputBytes(index), to: target, range)
+    case .constant(let tensor): tensor.withUnsafeBytes { if let base = $0.baseAddress { run(from: base, to: target, range) } }
+    case .zeros: run(from: UnsafeRawPointer(MovementCopy.zeros), to: target, range)
+    }
+  }
+
+  /// Copies the elements of `range` between the given memory.
+  func run(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, _ range: Range<Int>) {
+    var index = range.lowerBound
+    while index < range.upperBound {
+      let line = index / column.count
+      let start = index - line * column.count
+      let left = range.upperBound - index
+      var plane = line / row.count
+      let rowIndex = line - plane * row.count
+      var from = sourceOffset + rowIndex * row.source + start * column.source
+      var to = targetOffset + rowIndex * row.target + start * column.target
+      var axis = outer.count - 1
+      while axis >= 0 {
+        let next = plane / outer[axis].count
+        let position = plane - next * outer[axis].count
+        from += position * outer[axis].source
+        to += position * outer[axis].target
+        plane = next
+        axis -= 1
+      }
+      if start > 0 || left < column.count {
+        let columns = min(column.count - start, left)
+        copyPlane(source + from, target + to, 1, columns)
+        index += columns
+      } else {
+        let rows = min(left / column.count, row.count - rowIndex)
+        copyPlane(source + from, target + to, rows, column.count)
+        index += rows * column.count
+      }
+    }
+  }
+
+  /// Zero bytes to read from. Never written: `nonisolated(unsafe)` because pointers are not Sendable.
+  private nonisolated(unsafe) static let zeros: UnsafeMutableRawPointer = {
+    let block = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 64)
+    block.initializeMemory(as: UInt8.self, repeating: 0, count: 64)
+    return block
+  }()
+}
+
+/// The two innermost loops of a copy: `rows` × `columns` elements with fixed strides in bytes.
+private struct PlaneCopy: Sendable {
+  typealias Function = @Sendable (
+    _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ rows: Int, _ columns: Int, _ strides: PlaneCopy
+  ) -> Void
+
+  let row: MovementCopy.Axis
+  let column: MovementCopy.Axis
+  let width: Int
+  private let function: Function
+
+  static func function(width: Int, row: MovementCopy.Axis, column: MovementCopy.Axis) -> PlaneCopy {
+    let function: Function
+    if column.source == width && column.target == width {
+      function = copyRuns
+    } else {
+      switch width {
+      case 1: function = { copyElements(UInt8.self, $0, $1, $2, $3, $4) }
+      case 2: function = { copyElements(UInt16.self, $0, $1, $2, $3, $4) }
+      case 4: function = { copyElements(UInt32.self, $0, $1, $2, $3, $4) }
+      case 8: function = { copyElements(UInt64.self, $0, $1, $2, $3, $4) }
+      case 16: function = { copyElements(SIMD2<UInt64>.self, $0, $1, $2, $3, $4) }
+      default: function = copyBlocks
+      }
+    }
+    return PlaneCopy(row: row, column: column, width: width, function: function)
+  }
+
+  @inline(__always)
+  func callAsFunction(_ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ rows: Int, _ columns: Int) {
+    function(source, target, rows, columns, self)
+  }
+}
+
+/// Rows whose elements are neighbours on both sides.
+private func copyRuns(
+  _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ rows: Int, _ columns: Int, _ strides: PlaneCopy
+) {
+  let bytes = columns &* strides.width
+  for row in 0..<rows {
+    memcpy(target + row &* strides.row.target, source + row &* strides.row.source, bytes)
+  }
+}
+
+/// Elements of any width.
+private func copyBlocks(
+  _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ rows: Int, _ columns: Int, _ strides: PlaneCopy
+) {
+  for row in 0..<rows {
+    for column in 0..<columns {
+      memcpy(
+        target + (row &* strides.row.target &+ column &* strides.column.target),
+        source + (row &* strides.row.source &+ column &* strides.column.source), strides.width)
+    }
+  }
+}
+
+/// Elements of one machine width under any strides. Offsets stay within the operands, so they cannot overflow.
+@inline(__always)
+private func copyElements<Element: BitwiseCopyable>(
+  _ type: Element.Type, _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ rows: Int, _ columns: Int,
+  _ strides: PlaneCopy
+) {
+  let (rowSource, rowTarget) = (strides.row.source, strides.row.target)
+  let (columnSource, columnTarget) = (strides.column.source, strides.column.target)
+  if columnSource == 0 {
+    for row in 0..<rows {
+      let element = (source + row &* rowSource).loadUnaligned(as: Element.self)
+      let line = target + row &* rowTarget
+      for column in 0..<columns { line.storeBytes(of: element, toByteOffset: column &* columnTarget, as: Element.self) }
+    }
+    return
+  }
+  if rows > 1 && rowSource == MemoryLayout<Element>.size {
+    copyTiles(type, source, target, rows, columns, strides)
+    return
+  }
+  // The longer loop goes inside.
+  if columns < rows && columns < 8 {
+    for column in 0..<columns {
+      let from = source + column &* columnSource
+      let to = target + column &* columnTarget
+      for row in 0..<rows {
+        to.storeBytes(
+          of: (from + row &* rowSource).loadUnaligned(as: Element.self), toByteOffset: row &* rowTarget, as: Element.self)
+      }
+    }
+    return
+  }
+  for row in 0..<rows {
+    let from = source + row &* rowSource
+    let to = target + row &* rowTarget
+    for column in 0..<columns {
+      to.storeBytes(
+        of: (from + column &* columnSource).loadUnaligned(as: Element.self), toByteOffset: column &* columnTarget,
+        as: Element.self)
+    }
+  }
+}
+
+/// The same for a source that is contiguous along the rows: in square tiles, so that both sides stay in the cache.
+@inline(__always)
+private func copyTiles<Element: BitwiseCopyable>(
+  _ type: Element.Type, _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ rows: Int, _ columns: Int,
+  _ strides: PlaneCopy
+) {
+  let side = 16
+  let (rowSource, rowTarget) = (strides.row.source, strides.row.target)
+  let (columnSource, columnTarget) = (strides.column.source, strides.column.target)
+  var top = 0
+  while top < rows {
+    let bottom = min(top &+ side, rows)
+    var left = 0
+    while left < columns {
+      let right = min(left &+ side, columns)
+      for row in top..<bottom {
+        let from = source + row &* rowSource
+        let to = target + row &* rowTarget
+        for column in left..<right {
+          to.storeBytes(
+            of: (from + column &* columnSource).loadUnaligned(as: Element.self), toByteOffset: column &* columnTarget,
+            as: Element.self)
+        }
+      }
+      left = right
+    }
+    top = bottom
+  }
+}

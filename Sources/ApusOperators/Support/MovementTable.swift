@@ -1,0 +1,67 @@
+// A copy by tables: along each axis a list says which element of the source each element of the target is.
+
+import ApusGraph
+import ApusTensor
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Musl
+#endif
+
+/// Fills a contiguous target whose element [i, j, …] is the element [table₀[i], table₁[j], …] of the source.
+struct MovementTable: Sendable {
+  /// By axis, by position in the target: the offset in the source in bytes.
+  private let offsets: [[Int]]
+  private let width: Int
+  /// The longest stretch of the last axis that is contiguous in the source: positions in the target.
+  private let run: Range<Int>
+
+  /// `tables[axis]` has the extent of the target's axis, and its values lie within the source's. Rank must be above 0.
+  init(tables: [[Int]], sourceShape: Shape, width: Int) {
+    let strides = sourceShape.strides
+    offsets = tables.enumerated().map { axis, table in table.map { $0 * strides[axis] * width } }
+    self.width = width
+    run = MovementTable.longestRun(tables.last ?? [])
+  }
+
+  private static func longestRun(_ table: [Int]) -> Range<Int> {
+    var best = 0..<0
+    var start = 0
+    for index in table.indices where index + 1 == table.count || table[index + 1] != table[index] + 1 {
+      if index + 1 - start > best.count { best = start..<index + 1 }
+      start = index + 1
+    }
+    return best
+  }
+
+  /// A step that fills output 0 from an input.
+  func step(input: Int, output shape: Shape, name: String) -> Step {
+    let columns = shape[shape.rank - 1]
+    let rows = shape.elementCount / max(columns, 1)
+    let partition = Partition(rows, minimum: max(1, (128 << 10) / max(columns * width, 1)))
+    return Step.parallel(parts: rows * columns == 0 ? 0 : partition.parts) { run, part in
+      for row in partition.range(part) {
+        fill(row: row, columns: columns, run.inputBytes(input), run.outputBytes() + row &* columns &* width)
+      }
+    }.named(name)
+  }
+
+  private func fill(row: Int, columns: Int, _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer) {
+    var rest = row
+    var from = source
+    var axis = offsets.count - 2
+    while axis >= 0 {
+      let extent = offsets[axis].count
+      from += offsets[axis][rest % extent]
+      rest /= extent
+      axis -= 1
+    }
+    let table = offsets[offsets.count - 1]
+    if !run.isEmpty { memcpy(target + run.lowerBound &* width, from + table[run.lowerBound], run.count &* width) }
+    table.withUnsafeBufferPointer { table in
+      for column in 0..<run.lowerBound { memcpy(target + column &* width, from + table[column], width) }
+      for column in run.upperBound..<columns { memcpy(target + column &* width, from + table[column], width) }
+    }
+  }
+}

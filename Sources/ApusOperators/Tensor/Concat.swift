@@ -1,0 +1,84 @@
+// Concat: tensors one after the other along an axis. https://onnx.ai/onnx/operators/onnx__Concat.html
+// Versions: 1 (axis 1 by default), 4 (axis required), 11 (negative axis), 13 (bfloat16).
+
+import ApusGraph
+import ApusTensor
+
+struct Concat: OperatorDefinition {
+  let schema = OperatorSchema(
+    "Concat", versions: [1, 4, 11, 13],
+    inputs: [.variadic("inputs", "T")], outputs: [.required("concat_result", "T")],
+    attributes: [.required("axis", .int)], types: ["T": .basic], traits: .movesData)
+
+  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+    if version == 1, node.attributes["axis"] == nil { node.attributes["axis"] = .int(1) }
+  }
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let type = try commonType(context)
+    var result: [Dim]?
+    var axis = 0
+    var isComplete = true
+    for index in context.inputs.indices {
+      guard let shape = context.shape(index) else {
+        isComplete = false
+        continue
+      }
+      guard var joined = result else {
+        axis = try resolveAxis(try context.int("axis"), rank: shape.count)
+        result = shape
+        continue
+      }
+      guard shape.count == joined.count else {
+        throw .mismatch("input \(index) has the shape \(shape.text), an input before it \(joined.text): the ranks differ")
+      }
+      for position in shape.indices where position != axis {
+        if shape[position].isSurelyDifferent(from: joined[position]) {
+          throw .mismatch(
+            "input \(index) has the shape \(shape.text), an input before it \(joined.text): "
+              + "they differ on axis \(position), which is not the axis \(axis) of the concatenation")
+        }
+        if joined[position].isUnknown || shape[position].known != nil { joined[position] = shape[position] }
+      }
+      joined[axis] = joined[axis] + shape[axis]
+      result = joined
+    }
+    if !isComplete { result?[axis] = .unknown }
+    context.set(0, type, result)
+    context.moveValues(of: self)
+  }
+
+  private func commonType(_ context: InferenceContext) throws(OperatorError) -> DataType? {
+    var common: DataType?
+    for index in context.inputs.indices {
+      guard let type = context.type(index) else { continue }
+      if let common, common != type { throw .mismatch("input \(index) is \(type), an input before it \(common)") }
+      common = type
+    }
+    return common
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let givenAxis = try context.int("axis")
+    return .moving { plan throws(OperatorError) in
+      let output = plan.outputShape(0)
+      let axis = try resolveAxis(givenAxis, rank: output.rank)
+      let filled = plan.inputs.indices.filter { plan.shape($0).elementCount > 0 }
+      if filled.count == 1 { return .views([.init(input: filled[0])]) }
+      let inner = output.count(of: axis + 1..<output.rank)
+      let outer = output.count(of: 0..<axis)
+      var copies: [MovementCopy] = []
+      var offset = 0
+      for index in filled {
+        guard let type = plan.inputs[index] else { continue }
+        let run = type.shape[axis] * inner
+        copies.append(
+          MovementCopy(
+            from: .input(index), width: type.dataType.byteWidth, extents: [outer, run], sourceStrides: [run, 1],
+            targetStrides: [output[axis] * inner, 1], targetOffset: offset))
+        offset += run
+      }
+      return .copying(copies, name: "concat")
+    }
+  }
+}

@@ -1,0 +1,126 @@
+// Range: numbers from a start in equal steps up to a limit. https://onnx.ai/onnx/operators/onnx__Range.html
+// Versions: 11, 27 (float16, bfloat16, stash_type).
+
+import ApusGraph
+import ApusTensor
+
+struct RangeOperator: OperatorDefinition {
+  let schema = OperatorSchema(
+    "Range", versions: [11, 27],
+    inputs: [
+      .required("start", "T", readWhenPlanning: true), .required("limit", "T", readWhenPlanning: true),
+      .required("delta", "T", readWhenPlanning: true),
+    ],
+    outputs: [.required("output", "T")],
+    attributes: [.int("stash_type", default: 1)],
+    types: ["T": [.float64, .float32, .int16, .int32, .int64, .float16, .bfloat16]])
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let stash = try context.int("stash_type")
+    guard stash == Int(DataType.float32.rawValue) || stash == Int(DataType.float64.rawValue) else {
+      throw .invalid("stash_type is \(stash); expected 1 (float) or 11 (double)")
+    }
+    for index in 0..<3 {
+      if let count = context.shape(index)?.product.known, count != 1 {
+        throw .mismatch("input \(index) has \(count) elements; expected one")
+      }
+    }
+    let type = context.type(0)
+    if let floats = try RangeOperator.floats(context.constants) {
+      return context.set(0, type, [Dim(try RangeOperator.count(floats))])
+    }
+    guard let start = context.values(0)?.first, let limit = context.values(1)?.first, let delta = context.values(2)?.first,
+      type?.isInteger ?? true
+    else { return context.set(0, type, [.unknown]) }
+    let count = try RangeOperator.count(start: start, limit: limit, delta: delta)
+    let length = count.known ?? Int.max
+    let values = length > TensorFact.maximumValues ? nil : (0..<length).map { start + delta * Dim($0) }
+    context.set(0, type, [count], values: values)
+  }
+
+  private typealias Floats = (start: Double, limit: Double, delta: Double)
+
+  /// The three inputs, if they are floats and known.
+  private static func floats(_ tensors: [Tensor?]) throws(OperatorError) -> Floats? {
+    var numbers: [Double] = []
+    for tensor in tensors {
+      guard let tensor, let number = tensor.floatScalar else { return nil }
+      numbers.append(number)
+    }
+    guard numbers.count == 3 else { return nil }
+    return (numbers[0], numbers[1], numbers[2])
+  }
+
+  private static func count(_ floats: Floats) throws(OperatorError) -> Int {
+    if floats.delta == 0 { throw .mismatch("delta is 0") }
+    let count = ((floats.limit - floats.start) / floats.delta).rounded(.up)
+    guard count < 0x1p62 else {
+      throw .mismatch("a range from \(floats.start) to \(floats.limit) by \(floats.delta) has no length")
+    }
+    return max(0, Int(count))
+  }
+
+  private static func count(start: Dim, limit: Dim, delta: Dim) throws(OperatorError) -> Dim {
+    if delta.known == 0 { throw .mismatch("delta is 0") }
+    guard let step = delta.known else { return .unknown }
+    if let start = start.known, let limit = limit.known {
+      let isForward = step > 0
+      if isForward ? limit <= start : limit >= start { return 0 }
+      // The distance fits an unsigned integer even where the difference overflows.
+      let distance = UInt(bitPattern: isForward ? limit &- start : start &- limit)
+      guard let count = Int(exactly: (distance - 1) / step.magnitude + 1) else {
+        throw .mismatch("a range from \(start) to \(limit) by \(step) is too long")
+      }
+      return Dim(count)
+    }
+    let span = step > 0 ? limit - start : start - limit
+    let length = span.isSurelyNonNegative ? span : Dim.max(span, 0)
+    return length.dividedRoundingUp(by: Dim(Int(clamping: step.magnitude)))
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    .planned { plan throws(OperatorError) in
+      guard let output = plan.outputs[0] else { return .views([]) }
+      let partition = Partition(output.count, minimum: 32_768)
+      let write: @Sendable (UnsafeMutableRawPointer, Int) -> Void
+      if let (start, _, delta) = try RangeOperator.floats(plan.known) {
+        switch output.dataType {
+        case .float64: write = { $0.storeBytes(of: start + Double($1) * delta, as: Double.self) }
+        case .float32: write = { $0.storeBytes(of: Float(start + Double($1) * delta), as: Float.self) }
+        case .float16: write = { $0.storeBytes(of: Float16(Float(start + Double($1) * delta)), as: Float16.self) }
+        case .bfloat16: write = { $0.storeBytes(of: BFloat16(Float(start + Double($1) * delta)), as: BFloat16.self) }
+        default: throw .mismatch("the inputs are floats, the output \(output.dataType)")
+        }
+      } else {
+        guard let start = plan.integers(0)?.first, let delta = plan.integers(2)?.first else {
+          throw .mismatch("start or delta is empty")
+        }
+        // The elements lie between start and limit, so only the unused product beyond the last can wrap.
+        switch output.dataType {
+        case .int64: write = { $0.storeBytes(of: start &+ $1 &* delta, as: Int.self) }
+        case .int32: write = { $0.storeBytes(of: Int32(truncatingIfNeeded: start &+ $1 &* delta), as: Int32.self) }
+        case .int16: write = { $0.storeBytes(of: Int16(truncatingIfNeeded: start &+ $1 &* delta), as: Int16.self) }
+        default: throw .unsupported("Range has no kernel for \(output.dataType)")
+        }
+      }
+      let width = output.dataType.byteWidth
+      return Step.parallel(parts: output.count == 0 ? 0 : partition.parts) { run, part in
+        for index in partition.range(part) { write(run.outputBytes() + index &* width, index) }
+      }.notReading(0, 1, 2).named("range")
+    }
+  }
+}
+
+extension Tensor {
+  /// The first element of a float tensor of at least 16 bits; nil for other types and empty tensors.
+  var floatScalar: Double? {
+    guard count > 0 else { return nil }
+    return switch dataType {
+    case .float64: elements(as: Double.self)?.first
+    case .float32: elements(as: Float.self)?.first.map { Double($0) }
+    case .float16: elements(as: Float16.self)?.first.map { Double($0) }
+    case .bfloat16: elements(as: BFloat16.self)?.first.map { Double($0.float) }
+    default: nil
+    }
+  }
+}

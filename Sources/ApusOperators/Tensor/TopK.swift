@@ -1,0 +1,153 @@
+// TopK: the largest or smallest elements along an axis, with their positions. https://onnx.ai/onnx/operators/onnx__TopK.html
+// Versions: 1 (k as attribute), 10 (K as input), 11 (largest, sorted), 24 (bfloat16).
+
+import ApusGraph
+import ApusTensor
+
+/// Equal elements come in the order of their positions; NaN counts as larger than everything. The results are sorted
+/// whether asked for or not.
+struct TopK: OperatorDefinition {
+  let schema = OperatorSchema(
+    "TopK", versions: [1, 10, 11, 24],
+    inputs: [.required("X", "T"), .required("K", "tensor(int64)", readWhenPlanning: true)],
+    outputs: [.required("Values", "T"), .required("Indices", "I")],
+    attributes: [.int("axis", default: -1), .int("largest", default: 1), .int("sorted", default: 1)],
+    types: ["T": .numeric, "I": .int64, "tensor(int64)": .int64])
+
+  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+    guard version == 1 else { return }
+    guard case .int(let k)? = node.attributes.remove("k") else { throw .invalid("attribute k (int) is missing") }
+    node.setInput(1, graph.addConstant(Tensor([k])))
+  }
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    guard var shape = context.shape(0) else {
+      context.set(0, context.type(0), nil)
+      return context.set(1, .int64, nil)
+    }
+    let axis = try resolveAxis(try context.int("axis"), rank: shape.count)
+    if let values = context.values(1), values.count != 1 { throw .mismatch("K has \(values.count) elements; expected one") }
+    let k = context.values(1)?.first ?? .unknown
+    if let k = k.known, k < 0 || k > shape[axis].known ?? Int.max {
+      throw .mismatch("K is \(k); expected 0 to \(shape[axis]), the extent of axis \(axis)")
+    }
+    shape[axis] = k
+    context.set(0, context.type(0), shape)
+    context.set(1, .int64, shape)
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let type = try context.type(0)
+    guard let keys = SortKeys(type) else { throw context.unsupportedType(type) }
+    let givenAxis = try context.int("axis")
+    let isLargest = try context.bool("largest")
+    return .planned { plan throws(OperatorError) in
+      let shape = plan.shape(0)
+      let axis = try resolveAxis(givenAxis, rank: shape.rank)
+      let k = (plan.isWanted(0) ? plan.outputShape(0) : plan.outputShape(1)).dims[axis]
+      let (extent, inner) = (shape[axis], shape.count(of: axis + 1..<shape.rank))
+      let lines = shape.count(of: 0..<axis) * inner
+      let partition = Partition(lines, minimum: max(1, 16_384 / max(extent, 1)))
+      let parts = lines * k == 0 ? 0 : partition.parts
+      let bytes = TopKHeap.bytes(capacity: k)
+      let (hasValues, hasIndices) = (plan.isWanted(0), plan.isWanted(1))
+      let width = keys.width
+      return Step.parallel(parts: parts, scratchBytes: parts * bytes) { run, part in
+        var heap = TopKHeap(memory: run.scratch + part &* bytes, capacity: k)
+        for line in partition.range(part) {
+          let source = run.inputBytes(0) + (line / inner &* extent &* inner &+ line % inner) &* width
+          heap.select(from: source, stride: inner &* width, count: extent, keys: keys, isLargest: isLargest)
+          let first = line / inner &* k &* inner &+ line % inner
+          for rank in 0..<k {
+            let position = heap.positions[rank]
+            let target = first &+ rank &* inner
+            if hasIndices { run.output(1, as: Int.self)[target] = position }
+            if hasValues {
+              (run.outputBytes(0) + target &* width)
+                .copyMemory(from: source + position &* inner &* width, byteCount: width)
+            }
+          }
+        }
+      }.named("top k")
+    }
+  }
+}
+
+/// The k best elements of a line in memory of the caller: a heap whose root is the worst of them, sorted at the end.
+struct TopKHeap {
+  private let block: UnsafeMutablePointer<UInt64>
+  private let keys: UnsafeMutablePointer<UInt64>
+  /// After `select`: the positions of the best elements, best first.
+  let positions: UnsafeMutablePointer<Int>
+  private let capacity: Int
+  private static let blockLength = 128
+
+  static func bytes(capacity: Int) -> Int { ((blockLength + 2 * capacity) * 8 + 63) & ~63 }
+
+  /// `memory` has `bytes(capacity:)` bytes, aligned to 8.
+  init(memory: UnsafeMutableRawPointer, capacity: Int) {
+    block = memory.assumingMemoryBound(to: UInt64.self)
+    keys = block + TopKHeap.blockLength
+    positions = UnsafeMutableRawPointer(keys + capacity).assumingMemoryBound(to: Int.self)
+    self.capacity = capacity
+  }
+
+  /// Finds the best of `count` elements, `stride` bytes apart. `count` is at least the capacity.
+  mutating func select(from source: UnsafeRawPointer, stride: Int, count: Int, keys sortKeys: SortKeys, isLargest: Bool) {
+    var start = 0
+    while start < count {
+      let length = min(TopKHeap.blockLength, count &- start)
+      sortKeys.load(source + start &* stride, stride, length, block)
+      for offset in 0..<length {
+        let key = isLargest ? ~block[offset] : block[offset]
+        let position = start &+ offset
+        if position < capacity {
+          siftUp(key, position)
+        } else if key < keys[0] {
+          // Equal keys keep the earlier position.
+          siftDown(key, position, size: capacity)
+        }
+      }
+      start &+= length
+    }
+    var size = capacity
+    while size > 1 {
+      size &-= 1
+      let (key, position) = (keys[size], positions[size])
+      (keys[size], positions[size]) = (keys[0], positions[0])
+      siftDown(key, position, size: size)
+    }
+  }
+
+  /// True if the element in slot `a` is worse than the given one.
+  @inline(__always)
+  private func isWorse(_ a: Int, than key: UInt64, _ position: Int) -> Bool {
+    keys[a] > key || (keys[a] == key && positions[a] > position)
+  }
+
+  /// Adds an element in the slot `position`, the next free one.
+  private func siftUp(_ key: UInt64, _ position: Int) {
+    var slot = position
+    while slot > 0 {
+      let parent = (slot &- 1) / 2
+      if isWorse(parent, than: key, position) { break }
+      (keys[slot], positions[slot]) = (keys[parent], positions[parent])
+      slot = parent
+    }
+    (keys[slot], positions[slot]) = (key, position)
+  }
+
+  /// Puts an element in place of the root of the first `size` slots.
+  private func siftDown(_ key: UInt64, _ position: Int, size: Int) {
+    var slot = 0
+    while true {
+      var child = 2 &* slot &+ 1
+      if child >= size { break }
+      if child &+ 1 < size, isWorse(child &+ 1, than: keys[child], positions[child]) { child &+= 1 }
+      if !isWorse(child, than: key, position) { break }
+      (keys[slot], positions[slot]) = (keys[child], positions[child])
+      slot = child
+    }
+    (keys[slot], positions[slot]) = (key, position)
+  }
+}

@@ -74,7 +74,7 @@ private struct PackedMovement {
   /// One range of elements of one packed operand, done by one part.
   private struct Piece: Sendable {
     let operand: Int
-    let layout: PackedLayout
+    let bits: Int
     let elements: Range<Int>
     /// The unpacked elements in scratch memory.
     let offset: Int
@@ -119,12 +119,12 @@ private struct PackedMovement {
       guard let type, let offset = aliased[operand] ?? offsets[operand], !(isInput && isUnread.contains(operand)) else {
         continue
       }
-      let partition = Partition((type.count + 7) / PackedLayout.group, minimum: 4096)
+      // Eight elements fill whole bytes.
+      let partition = Partition((type.count + 7) / 8, minimum: 4096)
       for part in 0..<partition.parts {
         let groups = partition.range(part)
         let elements = groups.lowerBound * 8..<min(groups.upperBound * 8, type.count)
-        let piece = Piece(
-          operand: operand, layout: PackedLayout(bits: type.dataType.bits), elements: elements, offset: offset)
+        let piece = Piece(operand: operand, bits: type.dataType.bits, elements: elements, offset: offset)
         if isInput { before.append(piece) } else { after.append(piece) }
       }
     }
@@ -154,11 +154,17 @@ private struct PackedMovement {
           (operands + offsets.count).initialize(to: run.scratch)
         } else {
           let piece = before[part]
-          piece.layout.unpack(run.operands[piece.operand], run.scratch + piece.offset, piece.elements)
+          let bytes = (run.scratch + piece.offset).assumingMemoryBound(to: UInt8.self)
+          PackedElements.unpack(
+            run.operands[piece.operand], bits: piece.bits, from: piece.elements.lowerBound,
+            bytes + piece.elements.lowerBound, piece.elements.count)
         }
       } else if phase == lastPhase {
         let piece = after[part]
-        piece.layout.pack(run.scratch + piece.offset, run.operands[piece.operand], piece.elements)
+        let bytes = (run.scratch + piece.offset).assumingMemoryBound(to: UInt8.self)
+        PackedElements.pack(
+          bytes + piece.elements.lowerBound, piece.elements.count, bits: piece.bits, run.operands[piece.operand],
+          at: piece.elements.lowerBound)
       } else {
         let wide = RunContext(
           operands: UnsafePointer(operands), inputCount: run.inputCount, outputCount: run.outputCount, failure: run.failure)

@@ -9,6 +9,7 @@
 
 static const apus_kernel_table portable = {
     .level = APUS_LEVEL_PORTABLE, .name = "portable", .gemm_f32_nr = 16, .gemm_f32_mr = 4,
+    .gemm_i8_nr = 16, .gemm_i8_mr = 4,
 #define APUS_KERNEL(type, field) .field = apus_##field##_portable,
 #include "kernels.inc"
 };
@@ -16,12 +17,14 @@ static const apus_kernel_table portable = {
 #if APUS_X86
 static const apus_kernel_table avx2 = {
     .level = APUS_LEVEL_AVX2, .name = "avx2", .gemm_f32_nr = 16, .gemm_f32_mr = 6,
+    .gemm_i8_nr = 16, .gemm_i8_mr = 3,
 #define APUS_KERNEL(type, field) .field = apus_##field##_avx2,
 #include "kernels.inc"
 };
 
 static const apus_kernel_table avx512 = {
     .level = APUS_LEVEL_AVX512, .name = "avx512", .gemm_f32_nr = 32, .gemm_f32_mr = 14,
+    .gemm_i8_nr = 32, .gemm_i8_mr = 12,
 #define APUS_KERNEL(type, field) .field = apus_##field##_avx512,
 #include "kernels.inc"
 };
@@ -39,6 +42,12 @@ static void fill(void) {
   tables[APUS_LEVEL_AVX2] = avx2;
   tables[APUS_LEVEL_AVX512] = avx512;
   tables[APUS_LEVEL_AVX512].features = features;
+  if (!(features & APUS_FEATURE_AVX512_VNNI)) {
+    tables[APUS_LEVEL_AVX512].gemm_i8_nr = avx2.gemm_i8_nr;
+    tables[APUS_LEVEL_AVX512].gemm_i8_mr = avx2.gemm_i8_mr;
+    tables[APUS_LEVEL_AVX512].gemm_i8 = avx2.gemm_i8;
+    tables[APUS_LEVEL_AVX512].gemm_i8_pack = avx2.gemm_i8_pack;
+  }
 #endif
   for (int level = 0; level <= (int)best; level++) supported[level] = &tables[level];
   const char *forced = getenv("APUS_ISA");

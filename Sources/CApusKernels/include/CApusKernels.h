@@ -13,6 +13,7 @@
 
 #include "apus_activation.h"
 #include "apus_gemm.h"
+#include "apus_gemm_i8.h"
 #include "apus_vector.h"
 #include "apus_window.h"
 
@@ -37,6 +38,8 @@ typedef struct {
   const char *_Nonnull name;  // "portable", "avx2", "avx512"
   size_t gemm_f32_nr;    // columns of a packed panel
   size_t gemm_f32_mr;    // rows of a full register tile: cutting work at multiples of it is best
+  size_t gemm_i8_nr;
+  size_t gemm_i8_mr;
 #define APUS_KERNEL(type, name) type *_Nonnull name;
 #include "kernels.inc"
 } apus_kernel_table;

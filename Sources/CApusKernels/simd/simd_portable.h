@@ -26,11 +26,11 @@ INLINE vf v_load(const float *p) {
 }
 INLINE void v_store(float *p, vf x) { __builtin_memcpy(p, &x, sizeof x); }
 INLINE vf v_load_n(const float *p, size_t n) {
-  return (vf){n > 0 ? p[0] : 0, n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, n > 3 ? p[3] : 0};
+  vf x = {0, 0, 0, 0};
+  __builtin_memcpy(&x, p, n * sizeof(float));
+  return x;
 }
-INLINE void v_store_n(float *p, vf x, size_t n) {
-  for (size_t i = 0; i < n; i++) p[i] = x[i];
-}
+INLINE void v_store_n(float *p, vf x, size_t n) { __builtin_memcpy(p, &x, n * sizeof(float)); }
 
 INLINE vf v_select(vm m, vf yes, vf no) { return (vf)((m & (vi)yes) | (~m & (vi)no)); }
 INLINE vi v_select_i(vm m, vi yes, vi no) { return (m & yes) | (~m & no); }

@@ -1,0 +1,178 @@
+// The 8-bit GEMM around an inner product of each instruction set. Before it, the including file defines
+//   I8_NR, I8_MR             columns of a panel, rows of a full tile
+//   I8_TILES                 the list TILE(rows, columns); columns beyond I8_NR span panels
+//   i8_products(...)         see the prototype in the comment below
+//
+// One form inside: A' is u8 (an s8 value has its top bit turned, which adds 128, to the zero point as well) and B' is s8
+// (from u8, less 128). Then sum (A - za)(B - zb) = sum A'B' - zb' (sum A' - K za') - za' sum B'.
+
+enum { I8_GROUP_BYTES = 512 * 1024 };
+
+// INLINE void i8_products(const apus_gemm_i8_args *g, size_t row, size_t panel, int rows, int columns, uint32_t *sums)
+// sums[i * columns + j] = sum over taps and k of A'(row + i) B'(panel * I8_NR + j). It reads whole groups of B, and of A no
+// more than kc bytes a tap.
+
+INLINE const uint8_t *i8_row(const apus_gemm_i8_args *g, size_t row, size_t tap) {
+  if (!g->offsets) return (const uint8_t *)g->a + (ptrdiff_t)row * g->lda;
+  const int32_t offset = g->offsets[row * g->taps + tap];
+  const uintptr_t at = (uintptr_t)g->a + (uintptr_t)(ptrdiff_t)offset;
+  return __builtin_unpredictable(offset == APUS_OFFSET_ZERO) ? g->pad : (const uint8_t *)at;
+}
+INLINE const int8_t *i8_panel(const apus_gemm_i8_args *g, size_t panel) {
+  return (const int8_t *)g->b + panel * apus_gemm_i8_panel_bytes(g->taps, g->kc, I8_NR);
+}
+// Four bytes of a row, fewer at its end; turned to A'.
+INLINE uint32_t i8_quad(const uint8_t *a, size_t left, uint32_t turn) {
+  uint32_t x = 0;
+  memcpy(&x, a, left < 4 ? left : 4);
+  return x ^ turn;
+}
+
+#include I8_PRODUCTS
+
+// Sum of A' over a row.
+static uint32_t i8_row_sum(const apus_gemm_i8_args *g, size_t row) {
+  uint32_t sum = 0;
+  const uint8_t turn = g->a_signed ? 0x80 : 0;
+  for (size_t t = 0; t < g->taps; t++) {
+    const uint8_t *a = i8_row(g, row, t);
+    for (size_t k = 0; k < g->kc; k++) sum += (uint8_t)(a[k] ^ turn);
+  }
+  return sum;
+}
+
+INLINE vu i8_load_upto(const int32_t *p, size_t n) { return (vu)v_load_upto((const float *)(const void *)p, n); }
+
+typedef int8_t vbytes __attribute__((vector_size(VL)));
+INLINE void i8_store_bytes(int8_t *c, vi q, size_t n) {
+  const vbytes bytes = __builtin_convertvector(q, vbytes);
+  memcpy(c, &bytes, n < VL ? n : VL);
+}
+
+// Zero points, bias and scale for one row of sums, then the store. row_term is sum A' - K za'.
+INLINE void i8_finish_row(const apus_gemm_i8_args *g, size_t row, size_t column, size_t columns, const uint32_t *sums,
+                          const int32_t *column_sums, uint32_t row_term, uint32_t a_zero) {
+  const ptrdiff_t at = (ptrdiff_t)row * g->ldc + (ptrdiff_t)column;
+  const uint32_t turn = g->b_signed ? 0 : 128;
+  for (size_t j = 0; j < columns; j += VL) {
+    const size_t left = columns - j;
+    vu sum;
+    memcpy(&sum, sums + j, sizeof sum);
+    const vu b_zero = (g->b_zeros ? i8_load_upto(g->b_zeros + column + j, left) : (vu)v_set1_i(g->b_zero)) - turn;
+    sum -= b_zero * row_term + (vu)v_load((const float *)(const void *)(column_sums + j)) * a_zero;
+    if (g->bias) sum += i8_load_upto(g->bias + column + j, left);
+    if (g->output == APUS_GEMM_I8_TO_I32) {
+      v_store_upto((float *)g->c + at + j, (vf)sum, left);
+      continue;
+    }
+    vf x = v_to_float((vi)sum) * (g->scales ? v_load_upto(g->scales + column + j, left) : v_set1(g->scale));
+    if (g->output == APUS_GEMM_I8_TO_F32) {
+      const apus_epilogue_f32 *e = &g->epilogue;
+      if (e->bias) x += v_load_upto(e->bias + column + j, left);
+      if (e->add) x += v_load_upto(e->add + (ptrdiff_t)row * e->add_ld + (ptrdiff_t)(column + j), left);
+      v_store_upto((float *)g->c + at + j, x, left);
+      continue;
+    }
+    x = v_clamp(v_round(x) + v_set1((float)g->zero), v_set1((float)g->low), v_set1((float)g->high));
+    i8_store_bytes((int8_t *)g->c + at + j, v_to_int(x), left);
+  }
+}
+
+typedef void i8_tile_fn(const apus_gemm_i8_args *g, size_t row, size_t panel, uint32_t *sums);
+#define TILE(rows, columns) \
+  static void i8_tile_##rows##x##columns(const apus_gemm_i8_args *g, size_t row, size_t panel, uint32_t *sums) { \
+    i8_products(g, row, panel, rows, columns, sums); \
+  }
+I8_TILES
+#undef TILE
+
+static i8_tile_fn *i8_tile_for(size_t rows, size_t columns) {
+  static i8_tile_fn *const table[I8_MR + 1][I8_NR * 4 / 16 + 1] = {
+#define TILE(rows, columns) [rows][columns / 16] = i8_tile_##rows##x##columns,
+      I8_TILES
+#undef TILE
+  };
+  return table[rows][columns / 16];
+}
+
+// All panels [p0, p1) of one tile of rows.
+static void i8_tile_row(const apus_gemm_i8_args *g, size_t row, size_t rows, size_t p0, size_t p1) {
+  uint32_t sums[I8_MR * I8_NR * 4] __attribute__((aligned(64)));
+  uint32_t a_zero[I8_MR], row_term[I8_MR];
+  const uint32_t depth = (uint32_t)(g->taps * g->kc);
+  const int has_b_zero = g->b_zeros || !g->b_signed || g->b_zero != 0;
+  for (size_t i = 0; i < rows; i++) {
+    a_zero[i] = (uint32_t)(g->a_zeros ? g->a_zeros[row + i] : g->a_zero) + (g->a_signed ? 128 : 0);
+    row_term[i] = has_b_zero ? i8_row_sum(g, row + i) - depth * a_zero[i] : 0;
+  }
+  const size_t sums_at = g->taps * ((g->kc + 3) / 4) * 4 * I8_NR;
+  for (size_t p = p0; p < p1;) {
+    size_t span = 4;
+    while (span > 1 && (p + span > p1 || !i8_tile_for(rows, span * I8_NR))) span /= 2;
+    size_t columns = span * I8_NR;
+    if (span == 1 && g->n - p * I8_NR <= 16) columns = 16;
+    i8_tile_for(rows, columns)(g, row, p, sums);
+    for (size_t s = 0; s < span; s++) {
+      const size_t column = (p + s) * I8_NR, left = g->n - column;
+      const int32_t *column_sums = (const int32_t *)(const void *)(i8_panel(g, p + s) + sums_at);
+      for (size_t i = 0; i < rows; i++)
+        i8_finish_row(g, row + i, column, left < I8_NR ? left : I8_NR, sums + i * columns + s * I8_NR, column_sums,
+                      row_term[i], a_zero[i]);
+    }
+    p += span;
+  }
+  if (g->output != APUS_GEMM_I8_TO_F32 || g->epilogue.activation == APUS_ACTIVATION_NONE) return;
+  const size_t first = p0 * I8_NR, end = p1 * I8_NR < g->n ? p1 * I8_NR : g->n;
+  const float params[2] = {g->epilogue.alpha, g->epilogue.beta};
+  for (size_t i = 0; i < rows; i++) {
+    float *c = (float *)g->c + (ptrdiff_t)(row + i) * g->ldc + (ptrdiff_t)first;
+    APUS_(apus_activation_function)(g->epilogue.activation)(end - first, c, c, params);
+  }
+}
+
+void APUS_(apus_gemm_i8)(const apus_gemm_i8_args *g, size_t m0, size_t m1, size_t p0, size_t p1) {
+  const size_t last = apus_gemm_panels(g->n, I8_NR);
+  if (p1 > last) p1 = last;
+  if (m0 >= m1 || p0 >= p1) return;
+  const size_t rows = m1 - m0, count = (rows + I8_MR - 1) / I8_MR, height = rows / count, taller = rows % count;
+  size_t group = count == 1 ? p1 - p0 : I8_GROUP_BYTES / apus_gemm_i8_panel_bytes(g->taps, g->kc, I8_NR);
+  if (group == 0) group = 1;
+  for (size_t p = p0; p < p1; p += group) {
+    const size_t end = p1 - p < group ? p1 : p + group;
+    size_t row = m0;
+    for (size_t i = 0; i < count; i++) {
+      const size_t tall = height + (i < taller);
+      i8_tile_row(g, row, tall, p, end);
+      row += tall;
+    }
+  }
+}
+
+void APUS_(apus_gemm_i8_pack)(const apus_gemm_source *s, bool b_signed, void *packed, size_t p0, size_t p1) {
+  const size_t last = apus_gemm_panels(s->n, I8_NR), groups = (s->kc + 3) / 4;
+  const size_t panel_bytes = apus_gemm_i8_panel_bytes(s->taps, s->kc, I8_NR);
+  const uint8_t turn = b_signed ? 0 : 0x80;
+  if (p1 > last) p1 = last;
+  for (size_t p = p0; p < p1; p++) {
+    const size_t columns = s->n - p * I8_NR < I8_NR ? s->n - p * I8_NR : I8_NR;
+    uint8_t *out = (uint8_t *)packed + p * panel_bytes;
+    int32_t *sums = (int32_t *)(void *)(out + panel_bytes - 4 * I8_NR);
+    memset(out, 0, panel_bytes);
+    for (size_t t = 0; t < s->taps; t++, out += groups * 4 * I8_NR) {
+      const uint8_t *tap = (const uint8_t *)s->b + (ptrdiff_t)t * s->stride_tap + (ptrdiff_t)(p * I8_NR) * s->stride_n;
+      for (size_t k0 = 0; k0 < s->kc; k0 += 32) {
+        const size_t k1 = s->kc - k0 < 32 ? s->kc : k0 + 32;
+        for (size_t j = 0; j < columns; j++) {
+          const uint8_t *from = tap + (ptrdiff_t)j * s->stride_n;
+          int32_t sum = 0;
+          for (size_t k = k0; k < k1; k++) {
+            const uint8_t byte = (uint8_t)(from[(ptrdiff_t)k * s->stride_k] ^ turn);
+            out[(k / 4 * I8_NR + j) * 4 + k % 4] = byte;
+            sum += (int8_t)byte;
+          }
+          sums[j] += sum;
+        }
+      }
+    }
+  }
+}

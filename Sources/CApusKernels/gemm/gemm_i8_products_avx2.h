@@ -1,0 +1,45 @@
+// Inner products by widening to 16 bits and VPMADDWD, which cannot overflow: a vector holds two partial sums for each of
+// four columns, added at the end.
+
+INLINE void i8_products(const apus_gemm_i8_args *g, size_t row, size_t panel, const int rows, const int columns,
+                        uint32_t *sums) {
+  const int vectors = columns / 4;
+  const size_t kc = g->kc;
+  const uint32_t turn = g->a_signed ? 0x80808080u : 0;
+  const int8_t *b = i8_panel(g, panel);
+  __m256i acc[I8_MR][4];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++) {
+#pragma clang loop unroll(full)
+    for (int v = 0; v < vectors; v++) acc[i][v] = _mm256_setzero_si256();
+  }
+  for (size_t t = 0; t < g->taps; t++) {
+    const uint8_t *a[I8_MR];
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++) a[i] = i8_row(g, row + (size_t)i, t);
+    for (size_t k = 0; k < kc; k += 4, b += 4 * I8_NR) {
+      __m256i x[I8_MR];
+#pragma clang loop unroll(full)
+      for (int i = 0; i < rows; i++) {
+        const uint32_t quad = kc - k >= 4 ? i8_quad(a[i] + k, 4, turn) : i8_quad(a[i] + k, kc - k, turn);
+        x[i] = _mm256_cvtepu8_epi16(_mm_set1_epi32((int32_t)quad));
+      }
+#pragma clang loop unroll(full)
+      for (int v = 0; v < vectors; v++) {
+        const __m256i column = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(b + v * 16)));
+#pragma clang loop unroll(full)
+        for (int i = 0; i < rows; i++) acc[i][v] = _mm256_add_epi32(acc[i][v], _mm256_madd_epi16(x[i], column));
+      }
+    }
+  }
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++) {
+#pragma clang loop unroll(full)
+    for (int v = 0; v < vectors; v += 2) {
+      // Within each 128-bit half: columns (0, 1 | 2, 3) of both, so the middle pairs change places.
+      const __m256i pairs = _mm256_hadd_epi32(acc[i][v], acc[i][v + 1]);
+      _mm256_storeu_si256((__m256i *)(void *)(sums + i * columns + v * 4),
+                          _mm256_permute4x64_epi64(pairs, _MM_SHUFFLE(3, 1, 2, 0)));
+    }
+  }
+}

@@ -1,5 +1,6 @@
 // The tables of function pointers, one per level, and the choice among them.
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,14 +78,18 @@ static const struct {
   const char *name;
   size_t offset;
   double max_ulp;
+  bool of_input;
 } unary[] = {
+#define OF_RESULT false
+#define OF_INPUT true
 #define APUS_KERNEL(type, field)
-#define APUS_UNARY_F32(operation, max_ulp) {#operation, offsetof(apus_kernel_table, operation##_f32), max_ulp},
+#define APUS_UNARY_F32(operation, max_ulp, of) \
+  {#operation, offsetof(apus_kernel_table, operation##_f32), max_ulp, OF_##of},
 #include "kernels.inc"
 };
 size_t apus_unary_f32_count(void) { return sizeof unary / sizeof *unary; }
 apus_unary_f32_entry apus_unary_f32_at(const apus_kernel_table *table, size_t index) {
-  apus_unary_f32_entry entry = {unary[index].name, NULL, unary[index].max_ulp};
+  apus_unary_f32_entry entry = {unary[index].name, NULL, unary[index].max_ulp, unary[index].of_input};
   memcpy(&entry.function, (const char *)table + unary[index].offset, sizeof entry.function);
   return entry;
 }

@@ -8,6 +8,7 @@
 //  - determinism: the bits of an output element depend on the inputs, the shapes and the level, not on how the work
 //    was split into calls.
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,7 +33,8 @@ typedef enum {
   APUS_FEATURE_AVX512_BF16 = 2,
 } apus_features;
 
-typedef struct {
+// Immutable once filled, hence Sendable.
+typedef struct __attribute__((swift_attr("@Sendable"))) {
   apus_level level;
   uint32_t features;     // apus_features that the kernels of this table use
   const char *_Nonnull name;  // "portable", "avx2", "avx512"
@@ -57,11 +59,13 @@ const apus_kernel_table *_Nullable apus_kernels_for(apus_level level);
 size_t apus_kernel_count(void);
 const char *apus_kernel_name(size_t index);
 
-// The float32 unary kernels among them, with their stated error in units of the last place of the exact result.
+// The float32 unary kernels among them, with their stated error in units of the last place of the exact result, or with
+// error_of_input of the larger of |x| and 1.
 typedef struct {
   const char *name;
   apus_unary_f32_fn *function;
   double max_ulp;
+  bool error_of_input;
 } apus_unary_f32_entry;
 size_t apus_unary_f32_count(void);
 apus_unary_f32_entry apus_unary_f32_at(const apus_kernel_table *table, size_t index);

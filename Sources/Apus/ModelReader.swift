@@ -17,6 +17,16 @@ package enum ModelReader {
     return try ONNXReader.load(MappedFile(copying: bytes), registry: .standard, options: settings).model
   }
 
+  /// Reads a file and infers all types under the caller's dimensions and shapes, without preparing anything.
+  package static func readTyped(path: String, options: ModelOptions) throws -> (graph: Graph, information: ModelInformation) {
+    let source = try read(path: path, options: options)
+    var graph = source.graph
+    try Model.bind(options, in: &graph)
+    let errors = InferenceDriver(registry: .standard).infer(&graph)
+    if !errors.isEmpty { throw PrepareError(errors) }
+    return (graph, ModelInformation(source))
+  }
+
   private static func importOptions(_ options: ModelOptions) -> ImportOptions {
     var settings = ImportOptions()
     settings.limits = options.limits

@@ -1,0 +1,52 @@
+// apus check: every problem of a model at once.
+
+import Apus
+import ArgumentParser
+
+struct CheckCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "check",
+    abstract: "Lists every problem of a model, each with node, reason and remedy. Exit status 1 if there is one.")
+
+  @OptionGroup var model: ModelArguments
+
+  @Flag(help: "Print JSON.")
+  var json = false
+
+  private struct Report: Encodable {
+    struct Problem: Encodable {
+      var node, reason, remedy: String
+    }
+    var model: String
+    var valid: Bool
+    var problems: [Problem]
+  }
+
+  func run() throws {
+    var problems: [Report.Problem] = []
+    do {
+      _ = try model.load()
+    } catch let error as ValidationError {
+      throw error
+    } catch let error as LoadError {
+      problems = error.problems.map { Report.Problem(node: $0.nodePath, reason: $0.reason, remedy: $0.remedy) }
+      if problems.isEmpty { problems = [.init(node: error.path ?? "", reason: "\(error)", remedy: error.remedy)] }
+    } catch let error as PrepareError {
+      problems = error.problems.map { Report.Problem(node: $0.nodePath, reason: $0.reason, remedy: $0.remedy) }
+    } catch {
+      problems = [.init(node: "", reason: "\(error)", remedy: "")]
+    }
+    if json {
+      try printJSON(Report(model: model.name, valid: problems.isEmpty, problems: problems))
+    } else if problems.isEmpty {
+      print("\(model.name): no problems")
+    } else {
+      print("\(model.name): \(problems.count) problem\(problems.count == 1 ? "" : "s")")
+      for problem in problems {
+        print("  " + (problem.node.isEmpty ? "" : problem.node + ": ") + problem.reason)
+        if !problem.remedy.isEmpty { print("    \(problem.remedy)") }
+      }
+    }
+    if !problems.isEmpty { throw ExitCode.failure }
+  }
+}

@@ -1,0 +1,110 @@
+// apus info: what a model is and what it costs.
+
+import Apus
+import ApusGraph
+import ApusTensor
+import ArgumentParser
+
+struct InfoCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "info",
+    abstract: "Shows inputs, outputs, operators, parameters, multiply-adds and memory of a model.")
+
+  @OptionGroup var model: ModelArguments
+
+  @Flag(help: "List every value of the main graph with its type.")
+  var values = false
+
+  @Flag(help: "Print JSON.")
+  var json = false
+
+  private struct Report: Encodable {
+    struct Value: Encodable {
+      var name, type: String
+    }
+    var model, graph, producer, documentation, domain: String
+    var irVersion, modelVersion: Int
+    var opsets: [String: Int]
+    var metadata: [String: String]
+    var inputs, outputs: [Value]
+    var values: [Value]?
+    var operators: [String: Int]
+    var nodes, parameters: Int
+    var constantBytes: [String: Int]
+    var multiplyAdds, peakBytes: String
+    var uncounted: [String]
+  }
+
+  func run() throws {
+    do {
+      let report = try describe()
+      if json { try printJSON(report) } else { show(report) }
+    } catch let error as ValidationError {
+      throw error
+    } catch {
+      throw fail(error)
+    }
+  }
+
+  private func describe() throws -> Report {
+    let (source, information) = try ModelReader.readTyped(path: model.model, options: try model.options())
+    let graph = source
+    let statistics = ModelStatistics(graph)
+    func list(_ ids: [ValueID]) -> [Report.Value] {
+      ids.map { Report.Value(name: graph[$0].name, type: graph.fact($0).description) }
+    }
+    let produced = graph.nodes.flatMap(\.outputs).compactMap { $0 }
+    return Report(
+      model: model.name, graph: information.graphName,
+      producer: [information.producer, information.producerVersion].filter { !$0.isEmpty }.joined(separator: " "),
+      documentation: information.documentation, domain: information.domain, irVersion: information.irVersion,
+      modelVersion: information.modelVersion,
+      opsets: Dictionary(information.opsets.map { ($0.key.isEmpty ? "ai.onnx" : $0.key, $0.value) }) { first, _ in first },
+      metadata: Dictionary(information.metadata.map { ($0.key, $0.value) }) { first, _ in first },
+      inputs: list(graph.inputs), outputs: list(graph.outputs), values: values || json ? list(produced) : nil,
+      operators: statistics.operators, nodes: statistics.nodes, parameters: statistics.parameters,
+      constantBytes: Dictionary(statistics.constantBytes.map { ($0.key.description, $0.value) }) { first, _ in first },
+      multiplyAdds: statistics.multiplyAdds.description, peakBytes: statistics.peakBytes.description,
+      uncounted: statistics.uncounted)
+  }
+
+  private func show(_ report: Report) {
+    print("\(report.model): graph '\(report.graph)', IR \(report.irVersion), opsets "
+      + report.opsets.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", "))
+    if !report.producer.isEmpty { print("made by \(report.producer)") }
+    if !report.documentation.isEmpty { print(report.documentation) }
+    for (key, value) in report.metadata.sorted(by: { $0.key < $1.key }) { print("  \(key): \(value.prefix(120))") }
+    print("\ninputs")
+    for value in report.inputs { print("  \(value.name): \(value.type)") }
+    print("outputs")
+    for value in report.outputs { print("  \(value.name): \(value.type)") }
+    if let values = report.values {
+      print("values")
+      for value in values { print("  \(value.name): \(value.type)") }
+    }
+    print("\n\(report.nodes) nodes")
+    for (name, count) in report.operators.sorted(by: { ($1.value, $0.key) < ($0.value, $1.key) }) {
+      print("  \(name) \(count)")
+    }
+    let bytes = report.constantBytes.sorted { $0.key < $1.key }.map { "\($0.key) \(InfoCommand.size($0.value))" }
+    print("\nparameters      \(InfoCommand.grouped("\(report.parameters)"))" + (bytes.isEmpty ? "" : " (\(bytes.joined(separator: ", ")))"))
+    print("multiply-adds   \(InfoCommand.grouped(report.multiplyAdds))")
+    if !report.uncounted.isEmpty { print("  without \(report.uncounted.count) nodes whose shapes depend on data") }
+    print("working memory  at most \(InfoCommand.grouped(report.peakBytes)) bytes beside the weights")
+  }
+
+  private static func size(_ bytes: Int) -> String {
+    bytes >= 1_000_000 ? "\(ValueText.format(Double(bytes / 10_000) / 100)) MB" : "\(bytes) bytes"
+  }
+
+  /// A number with commas between thousands; anything else as it is.
+  private static func grouped(_ text: String) -> String {
+    guard text.allSatisfy(\.isNumber) else { return text }
+    var result = ""
+    for (index, digit) in text.reversed().enumerated() {
+      if index > 0, index % 3 == 0 { result.append(",") }
+      result.append(digit)
+    }
+    return String(result.reversed())
+  }
+}

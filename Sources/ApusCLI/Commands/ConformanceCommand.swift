@@ -8,7 +8,8 @@ import Foundation
 struct ConformanceCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "conformance",
-    abstract: "Runs test cases in the ONNX layout (model.onnx, test_data_set_N/input_K.pb and output_K.pb).")
+    abstract: "Runs test cases in the ONNX layout (model.onnx, test_data_set_N/input_K.pb and output_K.pb).",
+    discussion: "Exit status 0 only if every case passes, or fails as --expected says. tools/onnx_backend_tests.py writes the suite.")
 
   @Argument(help: "Folders with cases, at any depth.")
   var folders: [String]
@@ -22,50 +23,65 @@ struct ConformanceCommand: ParsableCommand {
   @Option(help: "Threads of each run.")
   var threads: Int?
 
+  @Option(help: "A list of known failures, `kind/name reason` a line. One that passes counts as a failure.")
+  var expected: String?
+
   @Flag(help: "Print JSON: one object with the counts and every case.")
   var json = false
 
-  private struct Report: Encodable {
-    struct Case: Encodable {
-      var name, kind, outcome, message: String
-      var operators: [String]
-      var seconds: Double
-    }
-    var passed, failed: Int
-    var cases: [Case]
-  }
+  @Option(help: "Write JUnit XML.")
+  var junit: String?
+
+  @Option(help: "Write a page to look at.")
+  var html: String?
 
   func run() throws {
+    do {
+      try execute()
+    } catch let code as ExitCode {
+      throw code
+    } catch let error as ValidationError {
+      throw error
+    } catch {
+      throw fail(error)
+    }
+  }
+
+  private func execute() throws {
     var cases: [ConformanceCase] = []
     for folder in folders { cases += try ConformanceCase.find(in: URL(filePath: folder)) }
     if let filter {
       let pattern = try Regex(filter)
       cases = cases.filter { $0.name.contains(pattern) }
     }
+    guard !cases.isEmpty else { throw ValidationError("there are no cases in \(folders.joined(separator: ", "))") }
+    let known = try expected.map { ConformanceReport.expectations(in: try String(contentsOfFile: $0, encoding: .utf8)) } ?? [:]
     var options = ModelOptions(threads: threads)
     if unoptimized { options.optimization = .none }
     let runner = ConformanceRunner(options: options)
+    let isTerminal = isatty(STDERR_FILENO) == 1
     var results: [ConformanceResult] = []
-    for test in cases {
-      let result = runner.run(test)
-      if !json, result.outcome == .failed { print("FAILED \(result.kind)/\(result.name): \(result.message)") }
-      results.append(result)
+    for (index, test) in cases.enumerated() {
+      if isTerminal { progress("\(index + 1)/\(cases.count) \(test.kind)/\(test.name)") }
+      results.append(runner.run(test))
     }
-    let failed = results.count { $0.outcome == .failed }
+    if isTerminal { progress("") }
+    let report = ConformanceReport(results: results, expected: known)
+    if let junit { try report.junit().write(toFile: junit, atomically: true, encoding: .utf8) }
+    if let html { try report.html().write(toFile: html, atomically: true, encoding: .utf8) }
     if json {
-      let report = Report(
-        passed: results.count - failed, failed: failed,
-        cases: results.map {
-          .init(
-            name: $0.name, kind: $0.kind, outcome: $0.outcome.rawValue, message: $0.message, operators: $0.operators,
-            seconds: $0.seconds)
-        })
-      let encoder = JSONEncoder()
-      encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-      print(String(decoding: try encoder.encode(report), as: UTF8.self))
+      print(try report.json())
     } else {
-      print("\(results.count - failed) passed, \(failed) failed, 0 skipped")
+      for result in results where report.verdict(of: result) == .failed {
+        print("FAILED \(result.kind)/\(result.name): \(report.message(of: result))")
+      }
+      print(report.text)
+      print("\(report.count(.passed)) passed, \(report.count(.failed)) failed, \(report.count(.skipped)) skipped")
     }
-    if failed > 0 || results.isEmpty { throw ExitCode.failure }
+    if report.count(.failed) > 0 { throw ExitCode.failure }
+  }
+
+  private func progress(_ text: String) {
+    FileHandle.standardError.write(Data("\r\u{1B}[K\(text)".utf8))
   }
 }

@@ -91,7 +91,7 @@ package enum Npy {
   /// The bytes of a .npy file. Types that NumPy lacks are written as types that hold the same numbers: bfloat16 and the
   /// smaller floats as float32, integers of 4 and 2 bits as int8 and uint8.
   package static func encode(_ tensor: Tensor) -> [UInt8] {
-    let tensor = DataType.widened(tensor) ?? tensor
+    let tensor = tensor.widened ?? tensor
     let scalars = (tensor.strings ?? []).map { Array($0.unicodeScalars) }
     let width = max(scalars.map(\.count).max() ?? 0, 1)
     var bytes = header(descriptor: descriptor(tensor.dataType, width: width), shape: tensor.shape)

@@ -142,7 +142,7 @@ package enum TextTensors {
       }
       return Tensor(strings: strings, shape: shape)
     }
-    if type.isPacked || SmallFloat(type) != nil {
+    if type.isPacked || type.bits == 8 && type.isFloat {
       var codes: [UInt8] = []
       for leaf in leaves { codes.append(try code(leaf, type)) }
       return Tensor.packing(codes, type, shape)
@@ -191,7 +191,9 @@ package enum TextTensors {
   private static func code(_ leaf: JSONValue, _ type: DataType) throws(LoadError) -> UInt8 {
     guard case .number(let text) = leaf else { throw mismatch(leaf, type) }
     if let format = SmallFloat(type) {
-      if let value = Float(text), let code = format.code(value) { return code }
+      if let value = Float(text) { return format.encode(value) }
+    } else if type == .float8e8m0 {
+      if let value = Float(text) { return PowerOfTwoFloat.encode(value, rounding: .nearest) }
     } else if let value = integer(text), fits(value, type) {
       return UInt8(truncatingIfNeeded: value)
     }

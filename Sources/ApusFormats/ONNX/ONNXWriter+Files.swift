@@ -1,0 +1,51 @@
+// Models on disk: in one file, or with the weights in a side file where one would pass the 2 GB that protobuf can hold.
+
+import ApusTensor
+
+extension ModelProto {
+  /// Above so many bytes of tensors they go to a side file.
+  package static let maximumInlineBytes = 1_500_000_000
+
+  /// Writes the model to the file at `path`; if its initializers take more than `maximumInlineBytes`, those of more than
+  /// 1 KiB go to `path` + ".data". Nothing may be read from either file meanwhile: the tensors of the model may not lie in
+  /// a mapping of them.
+  package func write(to path: String, maximumInlineBytes: Int = ModelProto.maximumInlineBytes) throws(LoadError) {
+    var model = self
+    let bytes = graph?.initializers.reduce(0) { total, proto in
+      if case .tensor(let tensor) = proto.content { total + tensor.byteCount } else { total }
+    }
+    if bytes ?? 0 > maximumInlineBytes { try model.moveInitializers(to: path + ".data") }
+    var output = try OutputFile(path: path)
+    try output.write(model.encoded)
+  }
+
+  private mutating func moveInitializers(to path: String) throws(LoadError) {
+    guard var graph else { return }
+    var output = try OutputFile(path: path)
+    let location = path.split(separator: "/").last.map(String.init) ?? path
+    for index in graph.initializers.indices {
+      guard case .tensor(let tensor) = graph.initializers[index].content, tensor.byteCount > 1024 else { continue }
+      // Tensors begin at pages, as the specification advises.
+      try output.write([UInt8](repeating: 0, count: (4096 - output.count % 4096) % 4096))
+      let offset = output.count
+      try output.write(tensor)
+      graph.initializers[index].content = .external([
+        StringEntry(key: "location", value: location), StringEntry(key: "offset", value: "\(offset)"),
+        StringEntry(key: "length", value: "\(tensor.byteCount)"),
+      ])
+    }
+    self.graph = graph
+  }
+}
+
+extension OutputFile {
+  /// Writes the elements of `tensor`, a part at a time.
+  mutating func write(_ tensor: Tensor) throws(LoadError) {
+    var start = 0
+    while start < tensor.byteCount {
+      let end = min(start + 1 << 20, tensor.byteCount)
+      try write(tensor.withByteSpan { bytes in (start..<end).map { bytes[$0] } })
+      start = end
+    }
+  }
+}

@@ -1,0 +1,76 @@
+// Graphs become files that say the same.
+
+import ApusFormats
+import ApusGraph
+import ApusTensor
+import Testing
+
+@Suite struct WriterTests {
+  private func tensor(_ name: String, _ values: [Float]) -> TensorProto { TensorProto(name: name, Tensor(values)) }
+
+  private func written(_ model: ModelGraph) throws -> ModelProto {
+    try ONNXWriter.message(model, registry: StandIn.registry) { (node, graph) throws(OperatorError) in
+      guard node.op.name == "Fused" else { return false }
+      let middle = graph.addValue(name: graph[node.outputs[0] ?? ValueID(0)].name)
+      graph.nodes.append(Node(OperatorID("Neg"), inputs: node.inputs, outputs: [middle]))
+      graph.nodes.append(Node(OperatorID("Neg"), inputs: [middle], outputs: node.outputs))
+      return true
+    }
+  }
+
+  @Test func keepsGraphs() throws {
+    let branch = GraphProto(outputs: ["t"], nodes: [NodeProto("Add", ["h", "w"], ["t"])])
+    let choice = NodeProto(
+      "If", ["h"], ["y"], name: "choice", [("then_branch", .graph(branch)), ("else_branch", .graph(branch))])
+    var proto = ModelProto(
+      GraphProto(
+        inputs: ["x"], outputs: ["y", "x", "w"],
+        nodes: [NodeProto("Scale", ["x"], ["h"], name: "s", [("factor", .float(2)), ("counts", .ints([1, -2]))]), choice],
+        initializers: [tensor("w", [1, 2, 3])]))
+    proto.metadata = [StringEntry(key: "k", value: "v")]
+    proto.docString = "words"
+    let first = try proto.loaded()
+    let message = try written(first)
+    #expect(message.graph?.initializers.map(\.name) == ["w"], "the subgraphs share the weights of the graph around them")
+    let second = try message.loaded()
+    #expect(second.graph.lines == first.graph.lines)
+    #expect(second.graph.names(second.graph.inputs) == ["x"])
+    #expect(second.graph.names(second.graph.outputs) == ["y", "x", "w"])
+    #expect(second.metadata.map(\.value) == ["v"] && second.documentation == "words")
+    #expect(second.graph.fact(second.graph.inputs[0]).description == "float32[n, 3]")
+    #expect(second.graph.nodes[0].attributes.ints("counts") == [1, -2])
+    let subgraph = try #require(second.graph.nodes[1].attributes.graph("else_branch"))
+    #expect(second.graph.names(subgraph.captured) == ["h"])
+    #expect(try written(second).encoded == message.encoded)
+  }
+
+  @Test func lowersInternalNodes() throws {
+    var model = try ModelProto(GraphProto(inputs: ["x"], outputs: ["y"], nodes: [NodeProto("Neg", ["x"], ["y"])])).loaded()
+    model.graph.nodes[0].op = OperatorID("Fused", domain: "apus")
+    let again = try written(model).loaded()
+    #expect(again.graph.lines == ["y_1: Neg(x) -> y_1", "y: Neg(y_1) -> y"])
+    model.graph.nodes[0].op = OperatorID("Secret", domain: "apus")
+    #expect(throws: OperatorError.self) { try written(model) }
+  }
+
+  @Test func namesWhatHasNoName() throws {
+    var model = try ModelProto(GraphProto(inputs: ["x"], outputs: ["y"], nodes: [NodeProto("Neg", ["x"], ["y"])])).loaded()
+    let output = model.graph.addNode(OperatorID("Neg"), name: "", inputs: [model.graph.outputs[0]])[0]
+    let constant = model.graph.addConstant(Tensor([Float(1)]))
+    model.graph.nodes.append(Node(OperatorID("Add"), inputs: [output, constant], outputs: [model.graph.addValue(name: "z")]))
+    let again = try written(model).loaded()
+    #expect(again.graph.nodes.count == 3)
+    #expect(!again.graph.values.contains { $0.name.isEmpty })
+  }
+
+  @Test func putsLargeWeightsBeside() throws {
+    let values = (0..<1000).map { Float($0) }
+    let model = ModelProto(GraphProto(outputs: ["w", "v"], nodes: [], initializers: [tensor("w", values), tensor("v", [7])]))
+    let path = TemporaryFolder.shared.path("large.onnx")
+    try model.write(to: path, maximumInlineBytes: 1000)
+    let graph = try ONNXReader.load(path: path, registry: StandIn.registry).model.graph
+    #expect(graph.constant(graph.outputs[0])?.elements(as: Float.self) == values)
+    #expect(graph.constant(graph.outputs[1])?.elements(as: Float.self) == [7])
+    #expect(try MappedFile.open(path: path).count < 500)
+  }
+}

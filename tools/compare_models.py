@@ -2,10 +2,10 @@
 """Runs models in apus and in onnxruntime on the same inputs and prints how far the outputs lie apart.
 
 Models: the exported ones (--models; see tools/export_models.py), TestModels/ with their stored inputs, and --extra.
-Each is tried at every size of its NAME.inputs.json (three for a dynamic model) and at each number of threads; the bits must
-not depend on the threads. Where onnxruntime cannot run a test model, its stored outputs stand in. The exit status is 0
-only if every trial is within rtol 1e-3 and atol 1e-4 (or the tolerance stored with a test model, where it is wider) and
-the bits agree. Run it with the python that `tools/python-env test` prints.
+Each is tried at every size of its NAME.inputs.json (three for a dynamic model) and at each number of threads; the bits
+must not depend on the threads. Where onnxruntime cannot run a test model, its stored outputs stand in. The exit status
+is 0 only if every trial is within rtol 1e-3 and atol 1e-4 (or the tolerance stored with a test model, where it is
+wider) and the bits agree. Run it with the python that `tools/python-env test` prints.
 """
 
 from __future__ import annotations
@@ -110,7 +110,10 @@ def trials(path: Path, seed: int) -> list[Trial]:
         return [Trial(label, feeds) for label, feeds in REAL_INPUTS[path.name](path.parent)]
     spec = read_spec(path)
     return [
-        Trial(" ".join(f"{key}={size}" for key, size in binding.items()) or "static", make_feeds(path, spec, binding, seed))
+        Trial(
+            " ".join(f"{key}={size}" for key, size in binding.items()) or "static",
+            make_feeds(path, spec, binding, seed),
+        )
         for binding in spec.shapes
     ]
 
@@ -170,7 +173,9 @@ def tolerance(path: Path) -> tuple[float, float]:
     return max(RTOL, stored.get("rtol", 0)), max(ATOL, stored.get("atol", 0))
 
 
-def compare_trial(apus: Path, path: Path, trial: Trial, result: list[Any] | Exception, threads: list[int]) -> Iterator[Row]:
+def compare_trial(
+    apus: Path, path: Path, trial: Trial, result: list[Any] | Exception, threads: list[int]
+) -> Iterator[Row]:
     """One row for each number of threads."""
     first: Outputs | None = None
     for count in threads:
@@ -184,7 +189,14 @@ def compare_trial(apus: Path, path: Path, trial: Trial, result: list[Any] | Exce
         except Exception as error:
             difference.fail(str(error).splitlines()[0][:160])
         yield Row(
-            path.stem, trial.label, count, source, difference.absolute, difference.relative, difference.within, bits,
+            path.stem,
+            trial.label,
+            count,
+            source,
+            difference.absolute,
+            difference.relative,
+            difference.within,
+            bits,
             difference.reason,
         )
 
@@ -203,13 +215,23 @@ def line(row: Row) -> str:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--apus", type=Path, default=ROOT / ".build/release/apus", help="the program (default: %(default)s)")
     parser.add_argument(
-        "--models", type=Path, nargs="*", default=[ROOT / ".cache/models", ROOT / "TestModels"], metavar="PLACE",
+        "--apus", type=Path, default=ROOT / ".build/release/apus", help="the program (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        nargs="*",
+        default=[ROOT / ".cache/models", ROOT / "TestModels"],
+        metavar="PLACE",
         help="model files or folders of them (default: .cache/models and TestModels)",
     )
     parser.add_argument(
-        "--extra", type=Path, nargs="*", default=[ROOT.parent / "shared/models"], metavar="PLACE",
+        "--extra",
+        type=Path,
+        nargs="*",
+        default=[ROOT.parent / "shared/models"],
+        metavar="PLACE",
         help="further ones (default: ../shared/models, skipped where absent)",
     )
     parser.add_argument("--filter", default="", metavar="REGEX", help="only models whose name matches")
@@ -235,7 +257,9 @@ def main() -> int:
                 rows.append(row)
                 print(line(row), flush=True)
     failed = sorted({row.model for row in rows if not row.passed})
-    print(f"{len(models)} models, {len(rows)} runs, {sum(row.passed for row in rows)} within tolerance with the same bits")
+    print(
+        f"{len(models)} models, {len(rows)} runs, {sum(row.passed for row in rows)} within tolerance with the same bits"
+    )
     if failed:
         print(f"failed: {', '.join(failed)}")
     if arguments.json:

@@ -18,20 +18,20 @@ from pathlib import Path
 from model_inputs import sidecar
 from model_zoo import builder, model_names
 
+ROOT = Path(__file__).resolve().parent.parent
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="folder to write to; made when absent")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / ".cache/models", help="folder to write to (default: %(default)s)"
+    )
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=model_names(), default=model_names())
     parser.add_argument("--list", action="store_true", help="print the names and write nothing")
     parser.add_argument("--force", action="store_true", help="make models again that are already there")
     parser.add_argument("--in-process", action="store_true", help="make them in this process (for debugging)")
-    arguments = parser.parse_args()
-    if not arguments.list and arguments.output is None:
-        parser.error("--output is required")
-    return arguments
+    return parser.parse_args()
 
 
 def export(name: str, output: Path) -> None:

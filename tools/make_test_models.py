@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes the models of TestModels/ again, with their stored inputs and outputs.
 
-Every model is checked by onnx's checker and, where both can run it, by onnxruntime and by onnx's reference evaluator, which
-must agree. TestModels/README.md describes the layout. Run it with the python that `tools/python-env export` prints;
+Every model is checked by onnx's checker and, where both can run it, by onnxruntime and by onnx's reference
+evaluator, which must agree. TestModels/README.md describes the layout. Run it with the python that `tools/python-env export` prints;
 without torch and scikit-learn, name families that need neither.
 """
 
@@ -47,7 +47,7 @@ def run_reference(path: Path, feeds: Feeds) -> list[Any]:
 def same(one: Any, other: Any, rtol: float, atol: float) -> bool:
     """Whether two output values agree: type, shape and elements, through sequences, maps and optionals."""
     if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(same(a, b, rtol, atol) for a, b in zip(one, other))
+        return len(one) == len(other) and all(same(a, b, rtol, atol) for a, b in zip(one, other, strict=True))
     if isinstance(one, dict):
         return list(one) == list(other) and all(same(one[key], other[key], rtol, atol) for key in one)
     if one is None or other is None:
@@ -135,7 +135,8 @@ def write_model(model: TestModel, folder: Path) -> str:
     if model.tolerance:
         rtol, atol = model.tolerance
         (data / "tolerance.json").write_text(json.dumps({"rtol": rtol, "atol": atol}) + "\n")
-    return f"{model.name}: {path.stat().st_size} bytes, {len(model.cases)} data sets from {model.reference}; {'; '.join(dict.fromkeys(remarks))}"
+    said = "; ".join(dict.fromkeys(remarks))
+    return f"{model.name}: {path.stat().st_size} bytes, {len(model.cases)} data sets from {model.reference}; {said}"
 
 
 def main() -> int:

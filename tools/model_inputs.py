@@ -111,7 +111,7 @@ def default_spec(model: Path) -> ModelSpec:
         dimension_text(dim, axis) for info in infos for axis, dim in enumerate(info.type.tensor_type.shape.dim)
     ]
     symbols = sorted({text for text in dimensions if text.isidentifier()})
-    shapes = [{symbol: size for symbol in symbols} for size in (1, 2, 3)] if symbols else [{}]
+    shapes = [dict.fromkeys(symbols, size) for size in (1, 2, 3)] if symbols else [{}]
     return ModelSpec({info.name: guess_input(info) for info in infos}, shapes, shapes[0])
 
 
@@ -158,7 +158,7 @@ def draw(spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype, random: np.ra
             kept = length - random.integers(0, length // 4 + 1, (*shape[:-1], 1))
             return (np.arange(length) < kept).astype(dtype)
         case "choice":
-            values = np.asarray(spec.values, dtype=object if dtype == object else dtype)
+            values = np.asarray(spec.values, dtype=dtype)
             return values[random.integers(0, len(values), shape)]
     raise ValueError(f"unknown kind of input {spec.kind!r}")
 

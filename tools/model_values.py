@@ -85,7 +85,9 @@ class Difference:
         self.reason = self.reason or reason
 
 
-def compare_tensor(result: Difference, key: str, found: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> None:
+def compare_tensor(
+    result: Difference, key: str, found: np.ndarray, expected: np.ndarray, rtol: float, atol: float
+) -> None:
     """Adds what one tensor differs by; floats within the tolerance, everything else exactly."""
     found = decode(found, expected)
     if found.shape != expected.shape:

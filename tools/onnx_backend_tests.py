@@ -60,9 +60,7 @@ def value_to_bytes(value: Any, info: onnx.ValueInfoProto) -> bytes:
     return proto.SerializeToString()
 
 
-def write_data_set(
-    folder: Path, model: onnx.ModelProto, inputs: Sequence[Any], outputs: Sequence[Any]
-) -> None:
+def write_data_set(folder: Path, model: onnx.ModelProto, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
     """Writes one data set: inputs and outputs stand in the order of the graph's own."""
     folder.mkdir()
     for role, values, infos in (

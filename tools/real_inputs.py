@@ -19,12 +19,12 @@ TEST_MODELS = Path(__file__).resolve().parent.parent / "TestModels"
 
 
 def mnist(folder: Path) -> list[tuple[str, Feeds]]:
-    """Digits of TestModels, drawn 20 pixels high on 28×28 paper, ink 255."""
+    """Digits of TestModels, drawn 20 pixels high on 28×28 paper, ink 1."""
     trials = []
     for digit in (7, 3, 0):
         page = Image.new("L", (28, 28))
         page.paste(Image.open(TEST_MODELS / f"digit-{digit}.png").resize((20, 20)), (4, 4))
-        trials.append((f"digit {digit}", {"Input3": np.asarray(page, np.float32)[None, None]}))
+        trials.append((f"digit {digit}", {"Input3": np.asarray(page, np.float32)[None, None] / 255}))
     return trials
 
 

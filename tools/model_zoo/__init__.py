@@ -1,7 +1,7 @@
 """The models that tools/export_models.py makes, one file a family.
 
-Each family lists its models in `MODELS`: name to a function that writes the model to a path and returns its `ModelSpec`.
-Weights are random but seeded; each function checks what it wrote against the framework it came from.
+Each family lists its models in `MODELS`: name to a function that writes the model to a path and returns its
+`ModelSpec`. Weights are random but seeded; each function checks what it wrote against the framework it came from.
 """
 
 from __future__ import annotations

@@ -84,7 +84,12 @@ class SSD(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
-            weights=None, weights_backbone=None, num_classes=4, score_thresh=0.5, topk_candidates=40, detections_per_img=12
+            weights=None,
+            weights_backbone=None,
+            num_classes=4,
+            score_thresh=0.5,
+            topk_candidates=40,
+            detections_per_img=12,
         )
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -115,7 +120,11 @@ def export_ssdlite(path: Path) -> ModelSpec:
     model = SSD()
     calibrate_ssd(model)
     export_legacy(
-        model.eval(), (torch.rand(3, 320, 320),), path, ["image"], ["boxes", "scores", "labels"],
+        model.eval(),
+        (torch.rand(3, 320, 320),),
+        path,
+        ["image"],
+        ["boxes", "scores", "labels"],
         {"boxes": {0: "found"}, "scores": {0: "found"}, "labels": {0: "found"}},
     )
     spec = ModelSpec({"image": InputSpec("uniform", 0, 1)})

@@ -59,7 +59,8 @@ def export_lstm(path: Path) -> ModelSpec:
     x = keras.layers.Embedding(500, 32, embeddings_initializer="random_normal")(words)
     x = keras.layers.Bidirectional(keras.layers.LSTM(32, return_sequences=True))(x)
     x = keras.layers.GlobalMaxPooling1D()(x)
-    model = keras.Model(words, keras.layers.Dense(3, "softmax", kernel_initializer=keras.initializers.RandomNormal(0, 3))(x))
+    head = keras.layers.Dense(3, "softmax", kernel_initializer=keras.initializers.RandomNormal(0, 3))
+    model = keras.Model(words, head(x))
     spec = ModelSpec(
         {"words": InputSpec("integers", 0, 500)},
         [{"batch": 1, "sequence": 20}, {"batch": 4, "sequence": 7}, {"batch": 2, "sequence": 33}],

@@ -22,7 +22,7 @@ GPT2_VOCABULARY = GPT2Config().vocab_size
 
 def liven(model: nn.Module) -> nn.Module:
     """Moves biases and layer norms off the zeros and ones that transformers starts them at."""
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if parameter.dim() == 1:
             with torch.no_grad():
                 parameter.add_(0.05 * torch.randn_like(parameter))
@@ -92,7 +92,7 @@ class CachedGPT2(nn.Module):
 
     def forward(self, input_ids, attention_mask, *past):
         cache = DynamicCache(config=self.model.config)
-        for layer, (key, value) in enumerate(zip(past[::2], past[1::2])):
+        for layer, (key, value) in enumerate(zip(past[::2], past[1::2], strict=True)):
             cache.update(key, value, layer)
         result = self.model(input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=True)
         present = [part for layer in result.past_key_values.layers for part in (layer.keys, layer.values)]

@@ -14,11 +14,11 @@ from model_zoo.torch_export import check, export, export_legacy, seed
 
 
 class Recurrent(nn.Module):
-    """A bidirectional two-layer LSTM over 64 features, 128 units each way."""
+    """A bidirectional two-layer LSTM over 128 features, 256 units each way."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(64, 128, num_layers=2, bidirectional=True, batch_first=True)
+        self.lstm = nn.LSTM(128, 256, num_layers=2, bidirectional=True, batch_first=True)
 
     def forward(self, x):
         y, (hidden, cell) = self.lstm(x)
@@ -29,7 +29,7 @@ def export_lstm(path: Path) -> ModelSpec:
     seed()
     model = Recurrent().eval()
     axes = ({0: Dim("batch"), 1: Dim("steps")},)
-    export(model, (torch.randn(2, 10, 64),), path, ["x"], ["y", "hidden", "cell"], axes)
+    export(model, (torch.randn(2, 10, 128),), path, ["x"], ["y", "hidden", "cell"], axes)
     spec = ModelSpec(
         {"x": InputSpec("normal")},
         [{"batch": 1, "steps": 100}, {"batch": 3, "steps": 7}, {"batch": 2, "steps": 1}],

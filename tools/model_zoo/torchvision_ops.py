@@ -37,7 +37,6 @@ if torch.version.cuda is None:
 import torchvision  # noqa: E402
 
 
-
 def operators_present() -> bool:
     return True
 

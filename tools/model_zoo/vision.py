@@ -21,6 +21,8 @@ def classifier(name: str, size: int) -> nn.Module:
     model = getattr(torchvision.models, name)(weights=None, **options)
     if name == "vit_b_16":
         nn.init.normal_(model.heads.head.weight, std=0.05)  # torchvision starts the head at zero
+    if name == "inception_v3":
+        model.fc.reset_parameters()  # torchvision's start makes logits of hundreds
     for layer in model.modules():
         if isinstance(layer, nn.LayerNorm):
             nn.init.uniform_(layer.weight, 0.8, 1.2)
@@ -64,7 +66,7 @@ def double_convolution(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class UNet(nn.Module):
-    """Ronneberger's U-Net with same-size convolutions: `width` channels at full size, doubled at each of four halvings."""
+    """Ronneberger's U-Net with same-size convolutions: `width` channels at full size, doubled at each halving."""
 
     def __init__(self, width: int = 16, depth: int = 4, classes: int = 2) -> None:
         super().__init__()
@@ -80,7 +82,7 @@ class UNet(nn.Module):
             skips.append(block(x))
             x = nn.functional.max_pool2d(skips[-1], 2)
         x = self.down[-1](x)
-        for rise, block, skip in zip(reversed(self.rise), reversed(self.up), reversed(skips)):
+        for rise, block, skip in zip(reversed(self.rise), reversed(self.up), reversed(skips), strict=True):
             x = block(torch.cat([skip, rise(x)], dim=1))
         return self.head(x)
 

@@ -93,7 +93,8 @@ def models() -> Iterator[TestModel]:
         threshold=np.array([0.45], np.float32),
     )
     cases: list[Feeds] = [
-        {"image": discs(height, width, count, random)} for height, width, count in ((48, 64, 3), (33, 57, 2), (80, 80, 6))
+        {"image": discs(height, width, count, random)}
+        for height, width, count in ((48, 64, 3), (33, 57, 2), (80, 80, 6))
     ]
     cases.append({"image": np.zeros((1, 1, 30, 30), np.float32)})  # nothing to find
     yield TestModel("blob_detector", proto, cases)

@@ -42,7 +42,8 @@ defaults (float[1, 3] x, float[3, 2] W, float[1, 2] b) => (float[1, 2] y)
 
 FIELDS = """
 <ir_version: 10, opset_import: ["": 20]>
-tensor_fields (float[n] x) => (float[n, 6] y, double[2] d, int8[3] i8, uint16[2] u16, bool[2] flags, string[2] words, float16[2] h)
+tensor_fields (float[n] x) => (
+  float[n, 6] y, double[2] d, int8[3] i8, uint16[2] u16, bool[2] flags, string[2] words, float16[2] h)
 {
   column = Unsqueeze (x, last)
   plain = Add (column, typed)

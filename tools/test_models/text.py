@@ -13,7 +13,9 @@ CLEAN = """
 text_clean (string[n] words) => (string[kept] clean, bool[kept] numeric, string[kept] marked)
 <string prefix = {"<"}, string suffix = {">"}>
 {
-  clean = StringNormalizer <locale = "C.UTF-8", case_change_action = "LOWER", is_case_sensitive = 0, stopwords = ["the", "a"]> (words)
+  clean = StringNormalizer <
+    locale = "C.UTF-8", case_change_action = "LOWER", is_case_sensitive = 0, stopwords = ["the", "a"]
+  > (words)
   numeric = RegexFullMatch <pattern = "[0-9]+([.][0-9]+)?"> (clean)
   opened = StringConcat (prefix, clean)
   marked = StringConcat (opened, suffix)
@@ -22,7 +24,8 @@ text_clean (string[n] words) => (string[kept] clean, bool[kept] numeric, string[
 
 SPLIT = """
 <ir_version: 10, opset_import: ["": 20]>
-text_split (string[n] lines) => (string[n, most] words, int64[n] counts, string[n, most_fields] fields, int64[n] field_counts)
+text_split (string[n] lines) => (
+  string[n, most] words, int64[n] counts, string[n, most_fields] fields, int64[n] field_counts)
 {
   words, counts = StringSplit (lines)
   fields, field_counts = StringSplit <delimiter = ";", maxsplit = 2> (lines)

@@ -3,4 +3,5 @@
 import ApusGraph
 
 let fusedOperators: [any OperatorDefinition] = [
+  FusedGemm(),
 ]

@@ -3,4 +3,10 @@
 import ApusGraph
 
 let matrixOperators: [any OperatorDefinition] = [
+  MatMul(),
+  Gemm(),
+  MatMulInteger(),
+  QLinearMatMul(),
+  Einsum(),
+  Det(),
 ]

@@ -1,0 +1,92 @@
+// apus.Gemm: Y = activation(alpha * A·B + bias + residual), with a constant B. Made by passes, never read from a file.
+// Versions: 1.
+
+import ApusGraph
+import ApusTensor
+
+/// A [..., k]; B [k, n], or [n, k] with transB; bias [n]; residual as the result [..., n].
+package struct FusedGemm: OperatorDefinition {
+  package static let id = OperatorID("Gemm", domain: "apus")
+
+  package let schema = OperatorSchema(
+    "Gemm", domain: "apus", versions: [1],
+    inputs: [.required("A", "T"), .required("B", "T"), .optional("bias", "T"), .optional("residual", "T")],
+    outputs: [.required("Y", "T")],
+    attributes: [.int("transB", default: 0), .float("alpha", default: 1)] + FusedActivation.attributes,
+    types: ["T": .floats])
+
+  /// True: never the packed form, for tests that hold the two against each other.
+  private let isPlain: Bool
+
+  package init(plain: Bool = false) { isPlain = plain }
+
+  package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    guard var b = context.shape(1) else { return context.set(0, context.type(0), nil) }
+    guard b.count == 2 else { throw .mismatch("B has \(b.count) axes; expected 2") }
+    if try context.bool("transB") { b.reverse() }
+    let shape = try matMulShape(context.shape(0), b)
+    if let bias = context.shape(2), bias.count != 1 || bias[0].isSurelyDifferent(from: b[1]) {
+      throw .mismatch("bias is \(bias); expected [\(b[1])]")
+    }
+    if let residual = context.shape(3), let shape,
+      residual.count != shape.count || zip(residual, shape).contains(where: { $0.isSurelyDifferent(from: $1) })
+    {
+      throw .mismatch("residual is \(residual); expected \(shape)")
+    }
+    context.set(0, context.type(0), shape)
+  }
+
+  package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    switch try context.type(0) {
+    case .float32 where !isPlain: try FusedGemm.packed(context)
+    case .float16, .bfloat16:
+      try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
+        isPlain ? try FusedGemm.plain(context, Float.self) : try FusedGemm.packed(context)
+      }
+    case .float32: try FusedGemm.plain(context, Float.self)
+    default: try FusedGemm.plain(context, Double.self)
+    }
+  }
+
+  private static func packed(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    MatMulKernel.prepare(
+      context,
+      MatMulKernel.Options(
+        transposesB: try context.bool("transB"), scale: try context.float("alpha"),
+        epilogue: try FusedActivation(context).epilogue, bias: context.isPresent(2) ? 2 : nil,
+        add: context.isPresent(3) ? 3 : nil))
+  }
+
+  private static func plain<Element: Real>(
+    _ context: PrepareContext, _ element: Element.Type
+  ) throws(OperatorError) -> PreparedKernel {
+    let activation = try FusedActivation(context)
+    let alpha = Element(try context.float("alpha"))
+    let transposesB = try context.bool("transB")
+    let (hasBias, hasResidual) = (context.isPresent(2), context.isPresent(3))
+    return .planned { (plan) throws(OperatorError) in
+      let extents = MatMulExtents(plan.shape(0), plan.shape(1), transposesB: transposesB)
+      guard let type = plan.outputs[0], let product = extents.plain.step(type.dataType) else {
+        throw .unsupported("apus.Gemm has no kernel for this type")
+      }
+      let columns = extents.n
+      let rows = Partition(type.count / max(columns, 1), minimum: max(1, 8192 / max(columns, 1)))
+      let finish = Step.parallel(parts: columns == 0 ? 0 : rows.parts) { run, part in
+        let y = run.output(0, as: Element.self)
+        for row in rows.range(part) {
+          for column in 0..<columns {
+            let index = row &* columns &+ column
+            var sum = alpha * y[index]
+            if hasBias { sum += run.input(0, as: Element.self)[column] }
+            if hasResidual { sum += run.input(1, as: Element.self)[index] }
+            y[index] = Element(activation(Double(sum)))
+          }
+        }
+      }
+      var sequence = StepSequence()
+      sequence.append(product, inputs: [.input(0), .input(1)], outputs: [.output(0)])
+      sequence.append(finish, inputs: [hasBias ? .input(2) : .none, hasResidual ? .input(3) : .none], outputs: [.output(0)])
+      return sequence.step.named(product.kernelName, operations: product.operations)
+    }
+  }
+}

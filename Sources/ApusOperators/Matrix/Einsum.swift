@@ -1,0 +1,56 @@
+// Einsum: sums of products by the summation convention of Einstein. https://onnx.ai/onnx/operators/onnx__Einsum.html
+// Versions: 12, 28 (bfloat16). Letters, repeated letters (diagonals), ellipses and an implicit result.
+
+import ApusGraph
+import ApusTensor
+
+package struct Einsum: OperatorDefinition {
+  package let schema = OperatorSchema(
+    "Einsum", versions: [12, 28],
+    inputs: [.variadic("Inputs", "T")],
+    outputs: [.required("Output", "T")],
+    attributes: [.required("equation", .string)],
+    types: ["T": .numeric])
+
+  /// True: never the packed form, for tests that hold the two against each other.
+  private let isPlain: Bool
+
+  package init(plain: Bool = false) { isPlain = plain }
+
+  package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let text = try context.string("equation")
+    let ranks = context.inputs.indices.map { context.rank($0) }
+    if text.contains(".") && ranks.contains(nil) { return context.set(0, context.type(0), nil) }
+    let equation = try EinsumEquation(text, ranks: ranks)
+    var extents: [EinsumEquation.Label: Dim] = [:]
+    for (index, term) in equation.terms.enumerated() {
+      for (axis, label) in term.enumerated() {
+        let dim = context.shape(index)?[axis] ?? .unknown
+        let known = extents[label] ?? 1
+        if let a = known.known, let b = dim.known, a != b, a != 1, b != 1 {
+          throw .mismatch("axis \(axis) of input \(index) has the extent \(b); the equation '\(text)' needs \(a)")
+        }
+        extents[label] = Dim.broadcast(known, dim)
+      }
+    }
+    context.set(0, context.type(0), equation.output.map { extents[$0] ?? .unknown })
+  }
+
+  package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let text = try context.string("equation")
+    switch try context.type(0) {
+    case .float16, .bfloat16:
+      return try StagedKernel.prepare(context) { (_) throws(OperatorError) in kernel(text) }
+    default: return kernel(text)
+    }
+  }
+
+  private func kernel(_ text: String) -> PreparedKernel {
+    .planned { [isPlain] (plan) throws(OperatorError) in
+      let shapes = plan.inputs.map { $0?.shape ?? [] }
+      return try EinsumPlan.step(
+        EinsumEquation(text, ranks: shapes.map(\.rank)), shapes: shapes, type: plan.inputs[0]?.dataType ?? .float32,
+        usesPanels: !isPlain)
+    }
+  }
+}

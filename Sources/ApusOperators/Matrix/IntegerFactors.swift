@@ -1,0 +1,122 @@
+// Factors of integer products: 8-bit matrices less their zero points, as 32-bit matrices in scratch memory.
+
+import ApusGraph
+import ApusTensor
+
+/// Which element of a scale or zero point belongs to a line of a matrix: a row of A, or a column of B.
+struct LineIndex: Sendable {
+  private enum Form: Sendable {
+    case one
+    /// The same for every matrix of the batch.
+    case byLine
+    /// Position by matrix and line.
+    case table([Int])
+  }
+
+  private let form: Form
+  private let lines: Int
+
+  /// `axis` is the axis of the lines from the end: 2 for rows, 1 for columns. The parameter has one element, one for each
+  /// line, or a shape that broadcasts to that of the matrices with an extent of 1 on the other of the last two axes.
+  init(_ parameter: Shape?, of matrices: Shape, axis: Int, name: String) throws(OperatorError) {
+    lines = matrices.rank >= axis ? matrices[matrices.rank - axis] : 1
+    guard let parameter, parameter.elementCount != 1 else {
+      form = .one
+      return
+    }
+    if parameter.rank == 1 && parameter[0] == lines {
+      form = .byLine
+      return
+    }
+    var target = matrices
+    if target.rank > 1 { target[target.rank - (3 - axis)] = 1 }
+    let fits = parameter.rank == target.rank && zip(parameter, target).allSatisfy { $0 == 1 || $0 == $1 }
+    guard fits else {
+      throw .mismatch("\(name) has the shape \(parameter); expected one element, [\(lines)], or \(target)")
+    }
+    let strides = parameter.strides
+    var table: [Int] = []
+    for index in 0..<target.elementCount {
+      var (rest, position) = (index, 0)
+      for dim in target.indices.reversed() {
+        if parameter[dim] != 1 { position += rest % target[dim] * strides[dim] }
+        rest /= target[dim]
+      }
+      table.append(position)
+    }
+    form = .table(table)
+  }
+
+  @inline(__always) func callAsFunction(matrix: Int, line: Int) -> Int {
+    switch form {
+    case .one: 0
+    case .byLine: line
+    case .table(let table): table[matrix &* lines &+ line]
+    }
+  }
+}
+
+/// Writes an 8-bit factor less its zero points as int32. Inputs: the factor, its zero point; output: int32 of its shape.
+struct IntegerFactor: Sendable {
+  let shape: Shape
+  let zeroPoints: LineIndex
+  /// True for A, whose rows have zero points; false for B, whose columns have.
+  let isLeft: Bool
+
+  func step(_ type: DataType, hasZeroPoint: Bool) -> Step? {
+    switch type {
+    case .int8: step(Int8.self, hasZeroPoint)
+    case .uint8: step(UInt8.self, hasZeroPoint)
+    default: nil
+    }
+  }
+
+  private func step<Element: FixedWidthInteger & BitwiseCopyable & Sendable>(_ element: Element.Type, _ hasZeroPoint: Bool) -> Step {
+    let columns = shape.last ?? 1
+    // A vector on the right is a column.
+    let isColumn = shape.rank == 1 && !isLeft
+    let rowsPerMatrix = shape.rank > 1 ? shape[shape.rank - 2] : 1
+    let rows = Partition(columns == 0 ? 0 : shape.elementCount / columns, minimum: max(1, 32_768 / max(columns, 1)))
+    return .parallel(parts: rows.parts) { run, part in
+      let (source, zero) = (run.input(0, as: Element.self), run.input(1, as: Element.self))
+      let target = run.output(0, as: Int32.self)
+      for row in rows.range(part) {
+        let (matrix, line) = row.quotientAndRemainder(dividingBy: rowsPerMatrix)
+        let (from, to) = (source + row &* columns, target + row &* columns)
+        if isLeft || isColumn || !hasZeroPoint {
+          let point = hasZeroPoint ? Int32(zero[zeroPoints(matrix: matrix, line: isLeft ? line : 0)]) : 0
+          for column in 0..<columns { to[column] = Int32(from[column]) &- point }
+        } else {
+          for column in 0..<columns {
+            to[column] = Int32(from[column]) &- Int32(zero[zeroPoints(matrix: matrix, line: column)])
+          }
+        }
+      }
+    }
+  }
+}
+
+/// The int32 product of two 8-bit factors less their zero points.
+///
+/// `a`, `b` and their zero points are positions of inputs of the node.
+func integerProduct(
+  _ context: PlanContext, a: Int, aZeroPoint: Int, b: Int, bZeroPoint: Int, to target: StepSequence.Operand,
+  in sequence: inout StepSequence
+) throws(OperatorError) {
+  guard let aType = context.inputs[a], let bType = context.inputs[b] else { throw .invalid("a factor is missing") }
+  let aZero = context.isPresent(aZeroPoint) ? context.shape(aZeroPoint) : nil
+  let bZero = context.isPresent(bZeroPoint) ? context.shape(bZeroPoint) : nil
+  let left = IntegerFactor(
+    shape: aType.shape, zeroPoints: try LineIndex(aZero, of: aType.shape, axis: 2, name: "the zero point of A"), isLeft: true)
+  let right = IntegerFactor(
+    shape: bType.shape, zeroPoints: try LineIndex(bZero, of: bType.shape, axis: 1, name: "the zero point of B"), isLeft: false)
+  guard let leftStep = left.step(aType.dataType, hasZeroPoint: aZero != nil),
+    let rightStep = right.step(bType.dataType, hasZeroPoint: bZero != nil),
+    let product = MatMulExtents(aType.shape, bType.shape).plain.step(.int32)
+  else { throw .unsupported("there is no integer product of \(aType.dataType) and \(bType.dataType)") }
+  let leftPlace = sequence.reserve(bytes: aType.count * 4)
+  let rightPlace = sequence.reserve(bytes: bType.count * 4)
+  sequence.append(leftStep, inputs: [.input(a), aZero == nil ? .none : .input(aZeroPoint)], outputs: [leftPlace])
+  sequence.append(rightStep, inputs: [.input(b), bZero == nil ? .none : .input(bZeroPoint)], outputs: [rightPlace])
+  sequence.append(product, inputs: [leftPlace, rightPlace], outputs: [target])
+}

@@ -1,0 +1,95 @@
+// MatMul: matrix product as of numpy.matmul. https://onnx.ai/onnx/operators/onnx__MatMul.html
+// Versions: 1, 9 (int32, uint32, int64, uint64), 13 (bfloat16).
+
+import ApusGraph
+import ApusTensor
+
+package struct MatMul: OperatorDefinition {
+  package let schema = OperatorSchema(
+    "MatMul", versions: [1, 9, 13],
+    inputs: [.required("A", "T"), .required("B", "T")],
+    outputs: [.required("Y", "T")],
+    types: ["T": .floats + [.uint32, .uint64, .int32, .int64]])
+
+  /// True: never the packed form, for tests that hold the two against each other.
+  private let isPlain: Bool
+
+  package init(plain: Bool = false) { isPlain = plain }
+
+  package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    context.set(0, context.type(0), try matMulShape(context.shape(0), context.shape(1)))
+  }
+
+  package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    switch try context.type(0) {
+    case .float32 where !isPlain: MatMulKernel.prepare(context)
+    case .float16, .bfloat16:
+      try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
+        isPlain ? MatMul.plain(context) : MatMulKernel.prepare(context)
+      }
+    default: MatMul.plain(context)
+    }
+  }
+
+  private static func plain(_ context: PrepareContext) -> PreparedKernel {
+    .planned { (plan) throws(OperatorError) in
+      let extents = MatMulExtents(plan.shape(0), plan.shape(1))
+      guard let type = plan.inputs[0]?.dataType, let step = extents.plain.step(type) else {
+        throw .unsupported("there is no matrix product of \(plan.inputs[0]?.dataType.description ?? "absent") elements")
+      }
+      return step
+    }
+  }
+}
+
+/// The float32 product on packed panels; B is packed here if it is constant.
+struct MatMulKernel: Kernel {
+  /// What a fused operator adds to the product.
+  struct Options: Sendable {
+    var transposesA = false
+    var transposesB = false
+    /// Every product times this.
+    var scale: Float = 1
+    var epilogue = GemmEpilogue()
+    /// The positions of a bias [n] and of a tensor as the result, both added.
+    var bias: Int?
+    var add: Int?
+  }
+
+  private let options: Options
+  private let packed: PackedMatrix?
+
+  static func prepare(_ context: PrepareContext, _ options: Options = Options()) -> PreparedKernel {
+    .planned(MatMulKernel(context, options))
+  }
+
+  init(_ context: PrepareContext, _ options: Options) {
+    self.options = options
+    packed = context.constant(1).flatMap { tensor in
+      guard tensor.dataType == .float32, tensor.rank > 0 else { return nil }
+      let depthAxis = options.transposesB && tensor.rank > 1 ? tensor.rank - 1 : max(tensor.rank - 2, 0)
+      // The rows of A do not matter for the packing of B.
+      let extents = MatMulExtents(
+        [1, tensor.shape[depthAxis]], tensor.shape, transposesB: options.transposesB)
+      return PackedMatrix(
+        tensor, count: extents.rightCount, k: extents.k, n: extents.n, layout: extents.right, scale: options.scale,
+        in: context.packedWeights)
+    }
+  }
+
+  func plan(_ context: PlanContext) throws(OperatorError) -> Step {
+    step(context, GemmPlan.Operands(bias: options.bias, add: options.add))
+  }
+
+  /// The step with operands that only the plan knows.
+  func step(_ context: PlanContext, _ operands: GemmPlan.Operands) -> Step {
+    let extents = MatMulExtents(
+      context.shape(0), context.shape(1), transposesA: options.transposesA, transposesB: options.transposesB)
+    let batch = packed == nil ? extents.batch : extents.batch.countingB(matrix: extents.k * extents.n)
+    let plan = GemmPlan(
+      m: extents.m, n: extents.n, k: extents.k, left: extents.left,
+      right: packed.map { .packed($0) } ?? .unpacked(extents.right, scale: options.scale), batch: batch,
+      epilogue: options.epilogue)
+    return plan.step(operands)
+  }
+}

@@ -1,0 +1,194 @@
+// QLinearMatMul: product of quantized matrices, quantized. https://onnx.ai/onnx/operators/onnx__QLinearMatMul.html
+// Versions: 10 (8-bit integers), 21 (float8, and scales of float16 and bfloat16).
+
+import ApusGraph
+import ApusTensor
+
+package struct QLinearMatMul: OperatorDefinition {
+  package let schema = OperatorSchema(
+    "QLinearMatMul", versions: [10, 21],
+    inputs: [
+      .required("a", "T1"), .required("a_scale", "TS"), .required("a_zero_point", "T1"), .required("b", "T2"),
+      .required("b_scale", "TS"), .required("b_zero_point", "T2"), .required("y_scale", "TS"), .required("y_zero_point", "T3"),
+    ],
+    outputs: [.required("y", "T3")],
+    types: [
+      "TS": [.float32, .float16, .bfloat16], "T1": [.int8, .uint8] + .float8, "T2": [.int8, .uint8] + .float8,
+      "T3": [.int8, .uint8] + .float8,
+    ])
+
+  package init() {}
+
+  package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    context.set(0, context.type(7), try matMulShape(context.shape(0), context.shape(3)))
+  }
+
+  package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    .planned { (plan) throws(OperatorError) in try QuantizedProduct(plan).step }
+  }
+}
+
+/// The product in int32, or in float32 where a factor is of float8, and its quantization.
+private struct QuantizedProduct {
+  let step: Step
+
+  init(_ context: PlanContext) throws(OperatorError) {
+    guard let a = context.inputs[0], let b = context.inputs[3], let y = context.outputs[0] else {
+      throw .invalid("an input is missing")
+    }
+    var sequence = StepSequence()
+    let product = sequence.reserve(bytes: y.count * 4)
+    let isInteger = a.dataType.isInteger && b.dataType.isInteger
+    if isInteger {
+      try integerProduct(context, a: 0, aZeroPoint: 2, b: 3, bZeroPoint: 5, to: product, in: &sequence)
+    } else {
+      try QuantizedProduct.floatProduct(context, a, b, to: product, in: &sequence)
+    }
+    var scales: [StepSequence.Operand] = []
+    for input in [1, 4, 6, 7] {
+      let place = sequence.reserve(bytes: context.shape(input).elementCount * 4)
+      sequence.append(try QuantizedProduct.widening(context, input), inputs: [.input(input)], outputs: [place])
+      scales.append(place)
+    }
+    // Rows and columns of the result are those of the factors; a vector's missing axis is one of extent 1.
+    let rowShape = Shape(a.shape.rank > 1 ? a.shape.dims : [1] + a.shape.dims)
+    let columnShape = Shape(b.shape.rank > 1 ? b.shape.dims : b.shape.dims + [1])
+    let extents = MatMulExtents(a.shape, b.shape)
+    let batchShape = y.shape.dims.dropLast((a.shape.rank > 1 ? 1 : 0) + (b.shape.rank > 1 ? 1 : 0))
+    let resultShape = Shape(batchShape + [rowShape[rowShape.rank - 2], extents.n])
+    let rows = try LineIndex(context.shape(1), of: rowShape, axis: 2, name: "a_scale")
+    let columns = try LineIndex(context.shape(4), of: columnShape, axis: 1, name: "b_scale")
+    let results = try LineIndex(context.shape(6), of: resultShape, axis: 2, name: "y_scale")
+    let resultPoints = try LineIndex(context.shape(7), of: resultShape, axis: 2, name: "y_zero_point")
+    let batchDims = Array(batchShape)
+    let quantizer = Quantizer(
+      lines: resultShape[resultShape.rank - 2], columns: extents.n, count: y.count, rows: rows, columnScales: columns,
+      results: results, resultPoints: resultPoints,
+      leftMatrix: QuantizedProduct.matrices(of: rowShape, in: batchDims),
+      rightMatrix: QuantizedProduct.matrices(of: columnShape, in: batchDims))
+    let last =
+      isInteger
+      ? try quantizer.step(Int32.self, y.dataType) : try quantizer.step(Float.self, y.dataType)
+    sequence.append(last, inputs: [product] + scales, outputs: [.output(0)])
+    step = sequence.step.named(isInteger ? "plain" : "gemm_f32")
+  }
+
+  /// The number of the factor's matrix for each matrix of the result; empty if they are the same.
+  private static func matrices(of shape: Shape, in batch: [Int]) -> [Int] {
+    let own = [Int](repeating: 1, count: batch.count - (shape.rank - 2)) + shape.dims.dropLast(2)
+    if own == batch { return [] }
+    return (0..<batch.reduce(1, *)).map { index in
+      var (rest, stride, position) = (index, 1, 0)
+      for axis in batch.indices.reversed() {
+        if own[axis] != 1 { position += rest % batch[axis] * stride }
+        stride *= own[axis]
+        rest /= batch[axis]
+      }
+      return position
+    }
+  }
+
+  private static func widening(_ context: PlanContext, _ input: Int) throws(OperatorError) -> Step {
+    guard let type = context.inputs[input] else { throw .invalid("input \(input) is missing") }
+    let count = type.count
+    if let codec = FloatCodec(type.dataType) {
+      return .serial { run in codec.load(run.inputBytes(0), 0, run.output(), count) }
+    }
+    guard let convert = elementConverter(from: type.dataType, to: .float32) else {
+      throw .unsupported("QLinearMatMul has no kernel for \(type.dataType) at input \(input)")
+    }
+    return .serial { run in convert(run.inputBytes(0), run.outputBytes(), count) }
+  }
+
+  /// Factors as float32 less their zero points, then their product.
+  private static func floatProduct(
+    _ context: PlanContext, _ a: TensorType, _ b: TensorType, to target: StepSequence.Operand,
+    in sequence: inout StepSequence
+  ) throws(OperatorError) {
+    var places: [StepSequence.Operand] = []
+    for (input, type) in [(0, a), (3, b)] {
+      let place = sequence.reserve(bytes: type.count * 4)
+      sequence.append(try widening(context, input), inputs: [.input(input)], outputs: [place])
+      let points = sequence.reserve(bytes: context.shape(input + 2).elementCount * 4)
+      sequence.append(try widening(context, input + 2), inputs: [.input(input + 2)], outputs: [points])
+      let isLeft = input == 0
+      let shape = type.shape
+      let lines = try LineIndex(context.shape(input + 2), of: shape, axis: isLeft ? 2 : 1, name: "a zero point")
+      let columns = shape.last ?? 1
+      let rowsPerMatrix = shape.rank > 1 ? shape[shape.rank - 2] : 1
+      let isColumn = shape.rank == 1 && !isLeft
+      let subtract = Step.serial { run in
+        let (points, values) = (run.input(0, as: Float.self), run.output(0, as: Float.self))
+        for row in 0..<(columns == 0 ? 0 : type.count / columns) {
+          let (matrix, line) = row.quotientAndRemainder(dividingBy: max(rowsPerMatrix, 1))
+          for column in 0..<columns {
+            let index = isColumn ? 0 : lines(matrix: matrix, line: isLeft ? line : column)
+            values[row &* columns &+ column] -= points[index]
+          }
+        }
+      }
+      sequence.append(subtract, inputs: [points], outputs: [place])
+      places.append(place)
+    }
+    let extents = MatMulExtents(a.shape, b.shape)
+    let product = GemmPlan(
+      m: extents.m, n: extents.n, k: extents.k, left: extents.left, right: .unpacked(extents.right, scale: 1),
+      batch: extents.batch)
+    sequence.append(product.step(), inputs: places, outputs: [target])
+  }
+}
+
+/// y = saturate(round(product * (a_scale * b_scale / y_scale)) + y_zero_point).
+private struct Quantizer: Sendable {
+  let lines: Int
+  let columns: Int
+  let count: Int
+  let rows: LineIndex
+  let columnScales: LineIndex
+  let results: LineIndex
+  let resultPoints: LineIndex
+  let leftMatrix: [Int]
+  let rightMatrix: [Int]
+
+  /// Inputs: the product, the scales of a, b and y and the zero point of y, all but the first as float32.
+  func step<Sum: BitwiseCopyable & Sendable>(_ sum: Sum.Type, _ type: DataType) throws(OperatorError) -> Step where Sum: SumOfProducts {
+    let partition = Partition(columns == 0 ? 0 : count / columns, minimum: max(1, 8192 / max(columns, 1)))
+    let range: (Double, Double)? =
+      switch type {
+      case .int8: (-128, 127)
+      case .uint8: (0, 255)
+      default: nil
+      }
+    let format = SmallFloat(type)
+    guard range != nil || format != nil else { throw .unsupported("QLinearMatMul has no kernel for \(type) at the output") }
+    return .parallel(parts: partition.parts) { run, part in
+      let product = run.input(0, as: Sum.self)
+      let (a, b) = (run.input(1, as: Float.self), run.input(2, as: Float.self))
+      let (y, points) = (run.input(3, as: Float.self), run.input(4, as: Float.self))
+      let output = run.output(0, as: UInt8.self)
+      for row in partition.range(part) {
+        let (matrix, line) = row.quotientAndRemainder(dividingBy: max(lines, 1))
+        let left = a[rows(matrix: leftMatrix.isEmpty ? matrix : leftMatrix[matrix], line: line)]
+        let rightIndex = rightMatrix.isEmpty ? matrix : rightMatrix[matrix]
+        let result = y[results(matrix: matrix, line: line)]
+        let point = Double(points[resultPoints(matrix: matrix, line: line)])
+        for column in 0..<columns {
+          let index = row &* columns &+ column
+          let scale = left * b[columnScales(matrix: rightIndex, line: column)] / result
+          let value = product[index].inDouble * Double(scale)
+          if let range {
+            let rounded = (value + point).rounded(.toNearestOrEven)
+            let clamped = rounded.isNaN ? 0 : Swift.min(Swift.max(rounded, range.0), range.1)
+            output[index] = UInt8(truncatingIfNeeded: Int(clamped))
+          } else if let format {
+            output[index] = format.encode(Float(value + point))
+          }
+        }
+      }
+    }
+  }
+}
+
+private protocol SumOfProducts { var inDouble: Double { get } }
+extension Int32: SumOfProducts { fileprivate var inDouble: Double { Double(self) } }
+extension Float: SumOfProducts { fileprivate var inDouble: Double { Double(self) } }

@@ -1,0 +1,279 @@
+// A planned float32 matrix product, or a batch of them, on the packed micro-kernels: the heart of MatMul, Gemm and kin.
+
+import ApusGraph
+import ApusTensor
+import CApusKernels
+
+/// What happens to a product before it is stored: y = activation((sum + bias[column]) + add[row, column]).
+struct GemmEpilogue: Sendable {
+  var activation = APUS_ACTIVATION_NONE
+  var alpha: Float = 0
+  var beta: Float = 0
+}
+
+/// Where the matrices of each product of a batch start. C is dense: product i starts at `i * m * n`.
+struct GemmBatch: Sendable {
+  /// In elements; B in matrices if it is packed beforehand.
+  struct Offsets: Sendable {
+    var a: Int
+    var b: Int
+  }
+
+  let count: Int
+  private let strides: Offsets
+  /// Where the distances are not equal.
+  private let table: [Offsets]
+
+  static let single = GemmBatch(count: 1, a: 0, b: 0)
+
+  /// Matrices at equal distances; 0 repeats one.
+  init(count: Int, a: Int, b: Int) {
+    self.init(count: count, strides: Offsets(a: a, b: b), table: [])
+  }
+
+  /// The products of `extents`, in row-major order, of matrices at distances by axis.
+  init(extents: [Int], a: [Int], b: [Int]) {
+    let total = extents.reduce(1, *)
+    var table: [Offsets] = []
+    table.reserveCapacity(total)
+    var position = [Int](repeating: 0, count: extents.count)
+    var current = Offsets(a: 0, b: 0)
+    while table.count < total {
+      table.append(current)
+      var axis = extents.count - 1
+      while axis >= 0 {
+        position[axis] += 1
+        current.a += a[axis]
+        current.b += b[axis]
+        if position[axis] < extents[axis] { break }
+        current.a -= extents[axis] * a[axis]
+        current.b -= extents[axis] * b[axis]
+        position[axis] = 0
+        axis -= 1
+      }
+    }
+    let step = total > 1 ? table[1] : Offsets(a: 0, b: 0)
+    let isEven = table.enumerated().allSatisfy { $0.element.a == $0.offset * step.a && $0.element.b == $0.offset * step.b }
+    self.init(count: total, strides: step, table: isEven ? [] : table)
+  }
+
+  /// The same with the places of B in matrices of `matrix` elements.
+  func countingB(matrix: Int) -> GemmBatch {
+    func counted(_ offsets: Offsets) -> Offsets { Offsets(a: offsets.a, b: matrix == 0 ? 0 : offsets.b / matrix) }
+    return GemmBatch(count: count, strides: counted(strides), table: table.map(counted))
+  }
+
+  private init(count: Int, strides: Offsets, table: [Offsets]) {
+    (self.count, self.strides, self.table) = (count, strides, table)
+  }
+
+  @inline(__always) subscript(index: Int) -> Offsets {
+    table.isEmpty ? Offsets(a: index &* strides.a, b: index &* strides.b) : table[index]
+  }
+}
+
+/// C = epilogue(A·B) for `batch.count` products of equal extents, A [m, k], B [k, n], C [m, n] in rows.
+///
+/// Every element of C is one sum in ascending k, whatever the extents and parts are, so that a row has the same bits
+/// alone and among others.
+struct GemmPlan: Sendable {
+  enum RightOperand: Sendable {
+    case packed(PackedMatrix)
+    /// Packed anew by every run; each element times `scale`.
+    case unpacked(MatrixLayout, scale: Float)
+  }
+
+  let m: Int
+  let n: Int
+  let k: Int
+  let left: MatrixLayout
+  let right: RightOperand
+  let batch: GemmBatch
+  let epilogue: GemmEpilogue
+  let tiling: GemmTiling
+  private let kernels = GemmKernels.current
+
+  init(
+    m: Int, n: Int, k: Int, left: MatrixLayout, right: RightOperand, batch: GemmBatch = .single,
+    epilogue: GemmEpilogue = GemmEpilogue()
+  ) {
+    (self.m, self.n, self.k) = (m, n, k)
+    (self.left, self.right, self.batch, self.epilogue) = (left, right, batch, epilogue)
+    tiling = GemmTiling(
+      batch: batch.count, m: m, n: n, k: k, tileRows: kernels.tileRows, panelColumns: kernels.panelColumns)
+  }
+
+  var operations: Int { batch.count &* 2 &* m &* n &* k }
+
+  /// Positions of the operands among the inputs of a node. The result is output 0.
+  struct Operands: Sendable {
+    var a = 0
+    var b = 1
+    /// [n].
+    var bias: Int?
+    /// As C.
+    var add: Int?
+    /// Add what output 0 holds already.
+    var addsOutput = false
+  }
+
+  // MARK: - The step
+
+  /// Scratch memory: A in rows where it is not, then packed B.
+  func step(_ operands: Operands = Operands()) -> Step {
+    let copiesLeft = left.columnStride != 1 && k > 1 && m > 0
+    let leftBytes = copiesLeft ? aligned(batch.count * m * k * 4) : 0
+    let form = rightForm
+    var phases: [Int] = []
+    let leftRows = Partition(m, minimum: max(1, (32 << 10) / max(k, 1)))
+    if copiesLeft { phases.append(batch.count * leftRows.parts) }
+    let panelGroup = Partition(tiling.panels, minimum: max(1, (32 << 10) / max(k * kernels.panelColumns, 1)))
+    if form == .packedFirst { phases.append(batch.count * panelGroup.parts) }
+    phases.append(tiling.parts)
+    let last = phases.count - 1
+    var step = Step(phases: phases, scratchBytes: leftBytes + rightBytes(form)) { run, phase, part in
+      let a = copiesLeft ? UnsafePointer(run.scratch.assumingMemoryBound(to: Float.self)) : run.input(operands.a)
+      let packed = (run.scratch + leftBytes).assumingMemoryBound(to: Float.self)
+      if phase == last {
+        let c: UnsafeMutablePointer<Float> = run.output()
+        let bias: UnsafePointer<Float>? = operands.bias.map { run.input($0) }
+        let add: UnsafePointer<Float>? = operands.addsOutput ? UnsafePointer(c) : operands.add.map { run.input($0) }
+        let lda = copiesLeft ? k : left.rowStride
+        var args = arguments(a: a, lda: lda, b: UnsafePointer(packed), c: c, bias: bias, add: add)
+        multiply(part, form, &args, b: form == .constant ? nil : run.input(operands.b), packed: packed, leftIsCopied: copiesLeft)
+      } else if phase == 0 && copiesLeft {
+        let (index, rows) = part.quotientAndRemainder(dividingBy: leftRows.parts)
+        let source: UnsafePointer<Float> = run.input(operands.a) + batch[index].a
+        copyLeft(leftRows.range(rows), from: source, to: run.scratch.assumingMemoryBound(to: Float.self) + index * m * k)
+      } else {
+        let (index, group) = part.quotientAndRemainder(dividingBy: panelGroup.parts)
+        let source: UnsafePointer<Float> = run.input(operands.b) + batch[index].b
+        pack(panelGroup.range(group), from: source, to: packed + index * kernels.packedCount(k: k, n: n))
+      }
+    }
+    if form == .constant { step.unreadInputs = [operands.b] }
+    return step.named("gemm_f32", operations: operations)
+  }
+
+  /// How B comes into packed form.
+  private enum RightForm {
+    case constant
+    /// All of B, in a phase of its own.
+    case packedFirst
+    /// Some panels at a time, by the part that multiplies with them.
+    case packedOnTheWay
+  }
+
+  private var rightForm: RightForm {
+    switch right {
+    case .packed: .constant
+    case .unpacked: tiling.rowBlocks > 1 ? .packedFirst : .packedOnTheWay
+    }
+  }
+
+  /// Panels that are packed at once on the way: what fits the second-level cache beside the rows.
+  private var panelsOnTheWay: Int {
+    min(max(1, (64 << 10) / max(k * kernels.panelColumns, 1)), tiling.panelsPerBlock)
+  }
+
+  private func rightBytes(_ form: RightForm) -> Int {
+    switch form {
+    case .constant: 0
+    case .packedFirst: batch.count * kernels.packedCount(k: k, n: n) * 4
+    case .packedOnTheWay: tiling.parts * panelsOnTheWay * k * kernels.panelColumns * 4
+    }
+  }
+
+  // MARK: - One part
+
+  private func arguments(
+    a: UnsafePointer<Float>, lda: Int, b: UnsafePointer<Float>, c: UnsafeMutablePointer<Float>, bias: UnsafePointer<Float>?,
+    add: UnsafePointer<Float>?
+  ) -> apus_gemm_f32_args {
+    apus_gemm_f32_args(
+      a: a, lda: lda, offsets: nil, zeros: nil, taps: 1, kc: k, n: n, b: b, c: c, ldc: n,
+      epilogue: apus_epilogue_f32(
+        bias: bias, add: add, add_ld: n, activation: epilogue.activation, alpha: epilogue.alpha, beta: epilogue.beta))
+  }
+
+  private func multiply(
+    _ part: Int, _ form: RightForm, _ args: inout apus_gemm_f32_args, b: UnsafePointer<Float>?,
+    packed: UnsafeMutablePointer<Float>, leftIsCopied: Bool
+  ) {
+    let tile = tiling.tile(part)
+    let (a, c, add) = (args.a, args.c, args.epilogue.add)
+    for index in tile.batches {
+      let offset = batch[index]
+      args.a = a + (leftIsCopied ? index &* m &* k : offset.a)
+      args.c = c + index &* m &* n
+      args.epilogue.add = add.map { $0 + index &* m &* n }
+      switch right {
+      case .packed(let matrix):
+        args.b = matrix.base(offset.b)
+        kernels.multiply(&args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
+      case .unpacked where form == .packedFirst:
+        args.b = UnsafePointer(packed) + index &* kernels.packedCount(k: k, n: n)
+        kernels.multiply(&args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
+      case .unpacked:
+        guard let b else { return }
+        packAndMultiply(
+          tile, args, b: b + offset.b, packed: packed + part &* panelsOnTheWay &* k &* kernels.panelColumns)
+      }
+    }
+  }
+
+  private func packAndMultiply(
+    _ tile: GemmTiling.Tile, _ whole: apus_gemm_f32_args, b: UnsafePointer<Float>, packed: UnsafeMutablePointer<Float>
+  ) {
+    guard case .unpacked(let layout, let scale) = right else { return }
+    let group = panelsOnTheWay
+    var panel = tile.panels.lowerBound
+    while panel < tile.panels.upperBound {
+      let count = min(group, tile.panels.upperBound &- panel)
+      let column = panel &* kernels.panelColumns
+      var source = apus_gemm_source(
+        b: b + column &* layout.columnStride, stride_tap: 0, stride_k: layout.rowStride, stride_n: layout.columnStride,
+        taps: 1, kc: k, n: n &- column)
+      kernels.pack(&source, packed, 0, count)
+      if scale != 1 { multiplyAll(packed, count &* k &* kernels.panelColumns, by: scale) }
+      // The same product, seen from this column on.
+      var args = whole
+      args.b = UnsafePointer(packed)
+      args.n = n &- column
+      args.c = whole.c + column
+      args.epilogue.bias = whole.epilogue.bias.map { $0 + column }
+      args.epilogue.add = whole.epilogue.add.map { $0 + column }
+      kernels.multiply(&args, tile.rows.lowerBound, tile.rows.upperBound, 0, count)
+      panel &+= count
+    }
+  }
+
+  /// Packs some panels of a whole B.
+  private func pack(_ panels: Range<Int>, from b: UnsafePointer<Float>, to packed: UnsafeMutablePointer<Float>) {
+    guard case .unpacked(let layout, let scale) = right else { return }
+    var source = apus_gemm_source(
+      b: b, stride_tap: 0, stride_k: layout.rowStride, stride_n: layout.columnStride, taps: 1, kc: k, n: n)
+    kernels.pack(&source, packed, panels.lowerBound, panels.upperBound)
+    if scale != 1 {
+      let panelFloats = k &* kernels.panelColumns
+      multiplyAll(packed + panels.lowerBound &* panelFloats, panels.count &* panelFloats, by: scale)
+    }
+  }
+
+  private func copyLeft(_ rows: Range<Int>, from a: UnsafePointer<Float>, to target: UnsafeMutablePointer<Float>) {
+    // Blocks of a few rows, so that both sides stay in the first-level cache.
+    var first = rows.lowerBound
+    while first < rows.upperBound {
+      let end = min(first &+ 16, rows.upperBound)
+      for column in 0..<k {
+        let source = a + column &* left.columnStride
+        for row in first..<end { target[row &* k &+ column] = source[row &* left.rowStride] }
+      }
+      first = end
+    }
+  }
+}
+
+private func multiplyAll(_ values: UnsafeMutablePointer<Float>, _ count: Int, by factor: Float) {
+  for index in 0..<count { values[index] *= factor }
+}

@@ -1,0 +1,75 @@
+// How matrix products divide into parts: from their extents and the register tile alone.
+
+/// The division of `batch` products of an [m, k] and a [k, n] matrix into parts.
+///
+/// A part is either a block of rows times a block of panels of one product, or several whole products. The bits of the
+/// result do not depend on the division.
+struct GemmTiling: Sendable {
+  let batch: Int
+  let m: Int
+  let panels: Int
+  let rowsPerBlock: Int
+  let panelsPerBlock: Int
+  let rowBlocks: Int
+  let panelBlocks: Int
+  /// More than 1 only if each product is one block.
+  let batchesPerPart: Int
+  let parts: Int
+
+  /// Multiply-adds below which a part is not worth its start; products of few rows count more, as they wait for memory.
+  private static let minimumWork = 256 << 10
+  private static let maximumParts = 64
+
+  /// One part of the work.
+  struct Tile {
+    let batches: Range<Int>
+    let rows: Range<Int>
+    let panels: Range<Int>
+  }
+
+  init(batch: Int, m: Int, n: Int, k: Int, tileRows: Int, panelColumns: Int) {
+    self.batch = batch
+    self.m = m
+    panels = (n + panelColumns - 1) / panelColumns
+    let work = Double(m < 4 ? 4 : m) * Double(n) * Double(max(k, 1))
+    let wanted = Int(min(max(work * Double(batch) / Double(GemmTiling.minimumWork), 1), Double(GemmTiling.maximumParts)))
+    if batch >= wanted || batch == 0 || m == 0 || panels == 0 {
+      (rowsPerBlock, panelsPerBlock, rowBlocks, panelBlocks) = (max(m, 1), max(panels, 1), 1, 1)
+      batchesPerPart = max(1, (batch + wanted - 1) / wanted)
+      parts = m == 0 || panels == 0 ? 0 : (batch + batchesPerPart - 1) / batchesPerPart
+      return
+    }
+    let rowTiles = (m + tileRows - 1) / tileRows
+    let limit = (wanted + batch - 1) / batch
+    var best = (cost: Int.max, rows: 1, panels: 1)
+    for blocks in 1...min(rowTiles, limit) {
+      let rows = (rowTiles + blocks - 1) / blocks
+      let columns = (panels + min(panels, limit / blocks) - 1) / min(panels, limit / blocks)
+      // The largest block, and what it must read.
+      let (height, width) = (min(rows * tileRows, m), columns * panelColumns)
+      let cost = height * width + 8 * (height + width)
+      if cost < best.cost { best = (cost, rows, columns) }
+    }
+    rowsPerBlock = best.rows * tileRows
+    panelsPerBlock = best.panels
+    rowBlocks = (m + rowsPerBlock - 1) / rowsPerBlock
+    panelBlocks = (panels + panelsPerBlock - 1) / panelsPerBlock
+    batchesPerPart = 1
+    parts = batch * rowBlocks * panelBlocks
+  }
+
+  func tile(_ part: Int) -> Tile {
+    if rowBlocks == 1 && panelBlocks == 1 {
+      let first = part &* batchesPerPart
+      return Tile(batches: first..<min(first &+ batchesPerPart, batch), rows: 0..<m, panels: 0..<panels)
+    }
+    let blocks = rowBlocks &* panelBlocks
+    let index = part / blocks
+    let block = part &- index &* blocks
+    let panelBlock = block / rowBlocks
+    let row = (block &- panelBlock &* rowBlocks) &* rowsPerBlock
+    let panel = panelBlock &* panelsPerBlock
+    return Tile(
+      batches: index..<index &+ 1, rows: row..<min(row &+ rowsPerBlock, m), panels: panel..<min(panel &+ panelsPerBlock, panels))
+  }
+}

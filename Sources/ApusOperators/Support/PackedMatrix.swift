@@ -1,0 +1,78 @@
+// The right-hand matrix of float32 products in the layout of the micro-kernels, packed once for all runs.
+
+import ApusGraph
+import ApusTensor
+import CApusKernels
+
+/// The float32 matrix micro-kernels of this machine.
+///
+/// `@unchecked Sendable`: function pointers to C code without state.
+struct GemmKernels: @unchecked Sendable {
+  let multiply: @convention(c) (UnsafePointer<apus_gemm_f32_args>, Int, Int, Int, Int) -> Void
+  let pack: @convention(c) (UnsafePointer<apus_gemm_source>, UnsafeMutablePointer<Float>, Int, Int) -> Void
+  /// Rows of a register tile, and columns of a packed panel.
+  let tileRows: Int
+  let panelColumns: Int
+
+  static let current = GemmKernels(apus_kernels().pointee)
+
+  init(_ table: apus_kernel_table) {
+    multiply = table.gemm_f32
+    pack = table.gemm_f32_pack
+    tileRows = table.gemm_f32_mr
+    panelColumns = table.gemm_f32_nr
+  }
+
+  /// Floats of a packed [k, n] matrix.
+  func packedCount(k: Int, n: Int) -> Int { panelCount(n) * k * panelColumns }
+  func panelCount(_ n: Int) -> Int { (n + panelColumns - 1) / panelColumns }
+}
+
+/// The layout of a matrix in memory: element (i, j) lies at `i * rowStride + j * columnStride`.
+struct MatrixLayout: Sendable, Hashable {
+  var rowStride: Int
+  var columnStride: Int
+
+  /// Rows of `columns` elements one after the other.
+  static func rowMajor(columns: Int) -> MatrixLayout { MatrixLayout(rowStride: columns, columnStride: 1) }
+  /// Columns of `rows` elements one after the other.
+  static func columnMajor(rows: Int) -> MatrixLayout { MatrixLayout(rowStride: 1, columnStride: rows) }
+}
+
+/// Constant [k, n] matrices, packed.
+struct PackedMatrix: Sendable {
+  let storage: TensorStorage
+  /// Floats from one matrix to the next.
+  let stride: Int
+
+  /// Packs `count` matrices that lie one after the other in a float32 tensor, each element times `scale`; once for all
+  /// nodes that ask for the same.
+  init(
+    _ tensor: Tensor, count: Int = 1, k: Int, n: Int, layout: MatrixLayout, scale: Float = 1, in weights: PackedWeights
+  ) {
+    let kernels = GemmKernels.current
+    let stride = (kernels.packedCount(k: k, n: n) + 15) & ~15
+    let format = "gemm_f32/\(kernels.panelColumns) \(count)x\(k)x\(n) \(layout.rowStride),\(layout.columnStride) *\(scale)"
+    self.stride = stride
+    storage = weights.storage(for: tensor, format: format) {
+      let storage = TensorStorage(byteCount: count * stride * 4)
+      let packed = storage.base.assumingMemoryBound(to: Float.self)
+      for index in 0..<count {
+        var source = apus_gemm_source(
+          b: tensor.base + index * k * n * 4, stride_tap: 0, stride_k: layout.rowStride, stride_n: layout.columnStride,
+          taps: 1, kc: k, n: n)
+        kernels.pack(&source, packed + index * stride, 0, kernels.panelCount(n))
+      }
+      if scale != 1 {
+        for index in 0..<count * stride { packed[index] *= scale }
+      }
+      withExtendedLifetime(tensor) {}
+      return storage
+    }
+  }
+
+  /// The first float of one matrix. Valid while the matrix lives.
+  @inline(__always) func base(_ index: Int) -> UnsafePointer<Float> {
+    UnsafePointer(storage.base.assumingMemoryBound(to: Float.self)) + index &* stride
+  }
+}

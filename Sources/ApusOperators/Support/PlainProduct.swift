@@ -1,0 +1,129 @@
+// Matrix products of every element type without packing: the general path, and the oracle of the fast one.
+
+import ApusGraph
+import ApusTensor
+import COpenBLAS
+
+/// Elements of which sums of products are made. Integers wrap around, so that the unsigned types stand for the signed.
+protocol ProductElement: BitwiseCopyable, Sendable, SendableMetatype {
+  static var zero: Self { get }
+  static func addingProduct(_ sum: Self, _ a: Self, _ b: Self) -> Self
+}
+
+extension Float: ProductElement {
+  @inline(__always) static func addingProduct(_ sum: Float, _ a: Float, _ b: Float) -> Float { sum + a * b }
+}
+extension Double: ProductElement {
+  @inline(__always) static func addingProduct(_ sum: Double, _ a: Double, _ b: Double) -> Double { sum + a * b }
+}
+extension UInt8: ProductElement {
+  @inline(__always) static func addingProduct(_ sum: UInt8, _ a: UInt8, _ b: UInt8) -> UInt8 { sum &+ a &* b }
+}
+extension UInt16: ProductElement {
+  @inline(__always) static func addingProduct(_ sum: UInt16, _ a: UInt16, _ b: UInt16) -> UInt16 { sum &+ a &* b }
+}
+extension UInt32: ProductElement {
+  @inline(__always) static func addingProduct(_ sum: UInt32, _ a: UInt32, _ b: UInt32) -> UInt32 { sum &+ a &* b }
+}
+extension UInt64: ProductElement {
+  @inline(__always) static func addingProduct(_ sum: UInt64, _ a: UInt64, _ b: UInt64) -> UInt64 { sum &+ a &* b }
+}
+
+/// C = A·B for several products of equal extents, C [m, n] in rows.
+struct PlainProduct: Sendable {
+  let m: Int
+  let n: Int
+  let k: Int
+  let left: MatrixLayout
+  let right: MatrixLayout
+  let batch: GemmBatch
+
+  var operations: Int { batch.count &* 2 &* m &* n &* k }
+
+  /// The step for an element type; nil for types that no product is made of. Inputs A and B, output C.
+  func step(_ type: DataType, a: Int = 0, b: Int = 1) -> Step? {
+    switch type {
+    case .float64: doubleStep(a: a, b: b)
+    case .float32: step(Float.self, a: a, b: b)
+    case .int8, .uint8: step(UInt8.self, a: a, b: b)
+    case .int16, .uint16: step(UInt16.self, a: a, b: b)
+    case .int32, .uint32: step(UInt32.self, a: a, b: b)
+    case .int64, .uint64: step(UInt64.self, a: a, b: b)
+    default: nil
+    }
+  }
+
+  /// The rows of C that one part computes.
+  private func partition(work: Int) -> Partition {
+    Partition(m, minimum: max(1, work / max(n &* k, 1)), maximumParts: max(1, 64 / max(batch.count, 1)))
+  }
+
+  private func step<Element: ProductElement>(_ type: Element.Type, a: Int, b: Int) -> Step {
+    let rows = partition(work: 32 << 10)
+    return Step.parallel(parts: n == 0 ? 0 : batch.count * rows.parts) { run, part in
+      let (index, block) = part.quotientAndRemainder(dividingBy: rows.parts)
+      let offset = batch[index]
+      multiply(
+        rows.range(block), run.input(a, as: Element.self) + offset.a, run.input(b, as: Element.self) + offset.b,
+        run.output(0, as: Element.self) + index &* m &* n)
+    }.named("plain", operations: operations)
+  }
+
+  func multiply<Element: ProductElement>(
+    _ rows: Range<Int>, _ a: UnsafePointer<Element>, _ b: UnsafePointer<Element>, _ c: UnsafeMutablePointer<Element>
+  ) {
+    for row in rows {
+      let target = c + row &* n
+      let source = a + row &* left.rowStride
+      for column in 0..<n { target[column] = .zero }
+      for depth in 0..<k {
+        let factor = source[depth &* left.columnStride]
+        let line = b + depth &* right.rowStride
+        if right.columnStride == 1 {
+          for column in 0..<n { target[column] = Element.addingProduct(target[column], factor, line[column]) }
+        } else {
+          for column in 0..<n {
+            target[column] = Element.addingProduct(target[column], factor, line[column &* right.columnStride])
+          }
+        }
+      }
+    }
+  }
+
+  // MARK: - float64
+
+  /// OpenBLAS runs on the calling thread alone; the parts are the executor's.
+  private static let isSingleThreaded: Bool = {
+    openblas_set_num_threads(1)
+    return true
+  }()
+
+  private func doubleStep(a: Int, b: Int) -> Step {
+    // BLAS knows rows or columns that are contiguous, and extents of 32 bits.
+    let fits = [m, n, k, left.rowStride, left.columnStride, right.rowStride, right.columnStride].allSatisfy {
+      $0 <= Int(Int32.max)
+    }
+    guard PlainProduct.isSingleThreaded, fits, left.isBLAS, right.isBLAS, m > 0, n > 0, k > 0, m * n * k > 512 else {
+      return step(Double.self, a: a, b: b)
+    }
+    let rows = partition(work: 256 << 10)
+    return Step.parallel(parts: batch.count * rows.parts) { run, part in
+      let (index, block) = part.quotientAndRemainder(dividingBy: rows.parts)
+      let (offset, range) = (batch[index], rows.range(block))
+      let first = range.lowerBound
+      cblas_dgemm(
+        CblasRowMajor, left.transposition, right.transposition, Int32(range.count), Int32(n), Int32(k), 1,
+        run.input(a, as: Double.self) + offset.a + first * left.rowStride, left.leading(rows: range.count, columns: k),
+        run.input(b, as: Double.self) + offset.b, right.leading(rows: k, columns: n), 0,
+        run.output(0, as: Double.self) + index &* m &* n + first * n, Int32(n))
+    }.named("dgemm", operations: operations)
+  }
+}
+
+extension MatrixLayout {
+  fileprivate var isBLAS: Bool { columnStride == 1 || rowStride == 1 }
+  fileprivate var transposition: CBLAS_TRANSPOSE { columnStride == 1 ? CblasNoTrans : CblasTrans }
+  fileprivate func leading(rows: Int, columns: Int) -> Int32 {
+    Int32(columnStride == 1 ? max(rowStride, columns, 1) : max(columnStride, rows, 1))
+  }
+}

@@ -2,4 +2,4 @@
 
 import ApusGraph
 
-let reductionOperators: [any OperatorDefinition] = ArgReduction.all
+let reductionOperators: [any OperatorDefinition] = ArgReduction.all + Reduction.all

@@ -1,0 +1,80 @@
+// A reduction as loops: kept and reduced axes joined where they are neighbours, and what the innermost loop does.
+
+import ApusTensor
+
+/// The loops of a reduction over a contiguous tensor.
+///
+/// Line form (the last axis is reduced): each output folds `reduceCount` elements in lines of `lineLength` neighbours.
+/// Tile form (the last axis is kept): a tile of neighbouring outputs folds rows, `lineLength` of them `lineStride` apart.
+/// The outputs are in row-major order of the kept axes in both.
+struct ReductionGeometry: Sendable {
+  /// One loop, with a stride in elements.
+  struct Axis: Sendable {
+    var extent: Int
+    var stride: Int
+  }
+
+  let isLine: Bool
+  /// Outputs that are neighbours in the input; 1 in line form.
+  let columns: Int
+  let lineLength: Int
+  let lineStride: Int
+  /// The kept axes but the columns, the reduced axes but the lines, outermost first.
+  let outerKept: [Axis]
+  let outerReduced: [Axis]
+  /// The product of the extents of `outerKept`.
+  let outerCount: Int
+  /// Elements that one output folds.
+  let reduceCount: Int
+
+  /// `axes` are sorted positions.
+  init(shape: Shape, axes: [Int]) {
+    let strides = shape.strides
+    var loops: [(axis: Axis, isReduced: Bool)] = []
+    for position in shape.indices where shape[position] != 1 {
+      let isReduced = axes.contains(position)
+      let axis = Axis(extent: shape[position], stride: strides[position])
+      if let last = loops.last, last.isReduced == isReduced {
+        loops[loops.count - 1].axis = Axis(extent: last.axis.extent * axis.extent, stride: axis.stride)
+      } else {
+        loops.append((axis, isReduced))
+      }
+    }
+    var line = Axis(extent: 1, stride: 1)
+    var columns = 1
+    if let last = loops.last, last.isReduced {
+      isLine = true
+      line = loops.removeLast().axis
+    } else {
+      isLine = loops.isEmpty
+      if !loops.isEmpty { columns = loops.removeLast().axis.extent }
+      if let last = loops.last, last.isReduced { line = loops.removeLast().axis }
+    }
+    self.columns = columns
+    (lineLength, lineStride) = (line.extent, line.stride)
+    outerKept = loops.filter { !$0.isReduced }.map(\.axis)
+    outerReduced = loops.filter(\.isReduced).map(\.axis)
+    outerCount = outerKept.reduce(1) { $0 * $1.extent }
+    reduceCount = outerReduced.reduce(lineLength) { $0 * $1.extent }
+  }
+
+  /// The first element of the outputs with the outer index `index`.
+  func keptOffset(_ index: Int) -> Int { ReductionGeometry.offset(index, outerKept) }
+
+  /// What the line with that number adds to it.
+  func lineOffset(_ line: Int) -> Int { ReductionGeometry.offset(line, outerReduced) }
+
+  private static func offset(_ index: Int, _ axes: [Axis]) -> Int {
+    var rest = index
+    var offset = 0
+    var position = axes.count - 1
+    while position >= 0 {
+      let axis = axes[position]
+      let next = rest / axis.extent
+      offset &+= (rest &- next &* axis.extent) &* axis.stride
+      rest = next
+      position -= 1
+    }
+    return offset
+  }
+}

@@ -1,0 +1,7 @@
+// A switch for tests: general paths in place of fast ones, so that both can be held against each other.
+
+/// Read while kernels are prepared and planned.
+package enum KernelChoice {
+  /// True: no micro-kernels and no special cases, the plain loops only.
+  @TaskLocal package static var generalOnly = false
+}

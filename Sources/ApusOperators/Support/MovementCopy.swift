@@ -2,6 +2,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 #if canImport(Glibc)
 import Glibc
@@ -163,6 +164,8 @@ private struct PlaneCopy: Sendable {
     let function: Function
     if column.source == width && column.target == width {
       function = copyRuns
+    } else if let transpose = transposition(width: width, row: row, column: column) {
+      function = transpose
     } else {
       switch width {
       case 1: function = { copyElements(UInt8.self, $0, $1, $2, $3, $4) }
@@ -174,6 +177,24 @@ private struct PlaneCopy: Sendable {
       }
     }
     return PlaneCopy(row: row, column: column, width: width, function: function)
+  }
+
+  /// The micro-kernel for a source that is contiguous along the rows and a target that is along the columns.
+  private static func transposition(width: Int, row: MovementCopy.Axis, column: MovementCopy.Axis) -> Function? {
+    guard !KernelChoice.generalOnly, row.count > 1, row.source == width, column.target == width,
+      column.source % width == 0, row.target % width == 0
+    else { return nil }
+    let kernels = apus_kernels().pointee
+    let kernel: @convention(c) (Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer, Int) -> Void
+    switch width {
+    case 1: kernel = kernels.transpose_1
+    case 2: kernel = kernels.transpose_2
+    case 4: kernel = kernels.transpose_4
+    case 8: kernel = kernels.transpose_8
+    default: return nil
+    }
+    let (sourceLine, targetLine) = (column.source / width, row.target / width)
+    return { source, target, rows, columns, _ in kernel(columns, rows, source, sourceLine, target, targetLine) }
   }
 
   @inline(__always)

@@ -25,22 +25,18 @@ package struct Conv: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: prepareFloat(context)
-    case .float64: Conv.direct(Double.self, context)
+    case .float32: try prepareFloat(context)
+    case .float64:
+      .planned(PreparedConvolution<Double>(context, Conv.operands, weights: nil, ConvolutionEpilogue()))
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in prepareFloat(context) }
+      try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in try prepareFloat(context) }
     case let type: throw context.unsupportedType(type)
     }
   }
 
-  private func prepareFloat(_ context: PrepareContext) -> PreparedKernel {
-    Conv.direct(Float.self, context)
-  }
-
-  private static func direct<Element: ConvolutionElement>(_ type: Element.Type, _ context: PrepareContext) -> PreparedKernel {
-    let attributes = NodeAttributes(context)
-    return .planned { (plan) throws(OperatorError) in
-      DirectConvolution<Element>.step(try operands.resolve(attributes, plan), hasBias: plan.isPresent(2))
-    }
+  private func prepareFloat(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let weights = isDirect ? nil : try ConvolutionWeights(context, input: 1)
+    return .planned(
+      PreparedConvolution<Float>(context, Conv.operands, weights: weights, ConvolutionEpilogue(), isDirect: isDirect))
   }
 }

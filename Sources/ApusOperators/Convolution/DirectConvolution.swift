@@ -65,13 +65,12 @@ struct DirectConvolution<Element: ConvolutionElement>: Sendable {
     }
   }
 
-  /// The step of a node whose inputs are X, W and perhaps B.
-  static func step(_ convolution: Convolution, hasBias: Bool) -> Step {
+  /// The step of a node whose inputs are X, W and, at the position `bias`, B.
+  static func step(_ convolution: Convolution, bias: Int?) -> Step {
     let direct = DirectConvolution<Element>(convolution)
     return .parallel(parts: direct.windows.partition.parts, scratchBytes: direct.windows.scratchBytes) { run, part in
       direct.run(
-        part: part, x: run.input(0), w: run.input(1), bias: hasBias ? run.input(2) : nil, y: run.output(),
-        scratch: run.scratch)
+        part: part, x: run.input(0), w: run.input(1), bias: bias.map { run.input($0) }, y: run.output(), scratch: run.scratch)
     }.named("direct", operations: convolution.operations)
   }
 }

@@ -4,4 +4,8 @@ import ApusGraph
 
 let fusedOperators: [any OperatorDefinition] = [
   FusedGemm(),
+  ChannelsLastConv(),
+  ChannelsLastPool(.maximum),
+  ChannelsLastPool(.mean),
+  ChannelsLastGlobalAveragePool(),
 ]

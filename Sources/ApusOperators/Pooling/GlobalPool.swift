@@ -4,6 +4,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 struct GlobalPool: OperatorDefinition {
   enum Reduction: Sendable { case maximum, mean, norm }
@@ -34,11 +35,29 @@ struct GlobalPool: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: try plan(Float.self, context)
+    case .float32: reduction == .norm ? try plan(Float.self, context) : planFloat()
     case .float64: try plan(Double.self, context)
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try plan(Float.self, context) }
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in
+        reduction == .norm ? try plan(Float.self, context) : planFloat()
+      }
     case let type: throw context.unsupportedType(type)
+    }
+  }
+
+  private func planFloat() -> PreparedKernel {
+    .planned { [reduction] plan in
+      let planes = plan.shape(0).count(of: 0..<2)
+      let area = plan.shape(0).count(of: 2..<plan.shape(0).rank)
+      let partition = Partition(planes, minimum: max(1, 32_768 / max(1, area)))
+      return .parallel(parts: partition.parts) { run, part in
+        let y: UnsafeMutablePointer<Float> = run.output(0)
+        for plane in partition.range(part) {
+          let x: UnsafePointer<Float> = run.input(0) + plane &* area
+          y[plane] =
+            reduction == .mean ? apus_kernels().pointee.mean_f32(area, x) : apus_kernels().pointee.max_f32(area, x)
+        }
+      }.named("rows \(String(cString: apus_kernels().pointee.name))")
     }
   }
 

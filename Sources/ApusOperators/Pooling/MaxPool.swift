@@ -58,7 +58,7 @@ package struct MaxPool: OperatorDefinition {
     }
   }
 
-  /// The largest element and its position in the plane; the first of equals. A NaN is largest only where it comes first.
+  /// The largest element and its position in the plane; the first of equals. The first NaN is larger than all.
   @inline(__always)
   private static func largest<Element: Comparable>(
     _ source: UnsafePointer<Element>, _ window: PlaneWindow, _ lowest: Element
@@ -69,7 +69,8 @@ package struct MaxPool: OperatorDefinition {
       let start = window.rows[run] &+ window.first
       for tap in 0..<window.count {
         let candidate = start &+ tap &* window.step
-        if position < 0 || source[candidate] > best {
+        // Not (a <= b) is true of a NaN on either side; a best that differs from itself is one.
+        if position < 0 || (!(source[candidate] <= best) && best == best) {
           best = source[candidate]
           position = candidate
         }

@@ -3,6 +3,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 /// Converts `count` elements from one element type to another. Neither side needs more than its element's alignment.
 typealias ElementConverter = @Sendable (_ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ count: Int) -> Void
@@ -166,6 +167,10 @@ extension Tensor {
 /// integers it rounds half to even and saturates; NaN becomes 0. Bool is 0 or 1, and true for everything but 0.
 func elementConverter(from source: DataType, to target: DataType) -> ElementConverter? {
   switch (source, target) {
+  case (.float16, .float32): { from, to, count in apus_kernels().pointee.f16_to_f32(count, from, to) }
+  case (.float32, .float16): { from, to, count in apus_kernels().pointee.f32_to_f16(count, from, to) }
+  case (.bfloat16, .float32): { from, to, count in apus_kernels().pointee.bf16_to_f32(count, from, to) }
+  case (.float32, .bfloat16): { from, to, count in apus_kernels().pointee.f32_to_bf16(count, from, to) }
   case (let type, .float32): widening(type, as: Float.self)
   case (let type, .float64): widening(type, as: Double.self)
   case (.float32, let type): narrowing(Float.self, type)

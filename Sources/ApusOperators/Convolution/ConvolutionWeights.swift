@@ -1,0 +1,150 @@
+// The weights of a float32 convolution in the form that the kernels read, and the choice between those forms.
+
+import ApusGraph
+import ApusTensor
+import CApusKernels
+
+/// How a float32 convolution comes to the kernels. It follows from the weights' shape, the groups and the dilations.
+enum ConvolutionForm: String, Sendable {
+  /// A matrix multiply a group, whose rows are the taps of a window, found through offsets.
+  case taps
+  /// The same for images of few channels: of a padded copy, a whole row of a window is one tap.
+  case rows
+  /// One channel in and out for each group.
+  case depthwise
+}
+
+/// The weights of one convolution, packed or to be packed while running.
+struct ConvolutionWeights: Sendable {
+  let form: ConvolutionForm
+  let groups: Int
+  let channelsPerGroup: Int
+  let outputsPerGroup: Int
+  let kernel: [Int]
+  /// nil if the weights are not constant.
+  private(set) var storage: TensorStorage?
+
+  /// `shape` is that of the weights in the specification's layout; every extent is above 0. nil if there is no form.
+  init?(shape: [Int], groups: Int, dilations: [Int]) {
+    guard shape.count >= 3, shape.allSatisfy({ $0 > 0 }), shape[0] % groups == 0 else { return nil }
+    self.groups = groups
+    channelsPerGroup = shape[1]
+    outputsPerGroup = shape[0] / groups
+    kernel = Array(shape[2...])
+    if groups > 1, channelsPerGroup == 1, outputsPerGroup == 1 {
+      guard kernel.count <= 2 else { return nil }
+      form = .depthwise
+    } else if groups == 1, channelsPerGroup <= 4, kernel.last ?? 1 > 1, dilations.last == 1 {
+      form = .rows
+    } else {
+      form = .taps
+    }
+  }
+
+  /// Taps of the matrix multiply, and elements of each.
+  var taps: Int { kernel.reduce(1, &*) / (form == .rows ? kernel.last ?? 1 : 1) }
+  var depth: Int { form == .rows ? channelsPerGroup &* (kernel.last ?? 1) : channelsPerGroup }
+
+  var panels: Int { apus_gemm_panels(outputsPerGroup, apus_kernels().pointee.gemm_f32_nr) }
+
+  /// Packed floats of one group; of all channels together for depthwise.
+  var groupCount: Int {
+    form == .depthwise
+      ? taps &* groups : apus_gemm_f32_packed_count(taps, depth, outputsPerGroup, apus_kernels().pointee.gemm_f32_nr)
+  }
+  var packedCount: Int { form == .depthwise ? groupCount : groupCount &* groups }
+
+  /// Parts that `pack` divides into.
+  var packingParts: Int { form == .depthwise ? 1 : groups &* panels }
+
+  /// Packs one part of `source` (the weights as they are, of any alignment).
+  func pack(_ source: UnsafeRawPointer, _ target: UnsafeMutablePointer<Float>, part: Int) {
+    let allTaps = kernel.reduce(1, &*)
+    let float = MemoryLayout<Float>.stride
+    switch form {
+    case .depthwise:
+      apus_kernels().pointee.transpose_4(groups, allTaps, source, allTaps, target, groups)
+    case .taps:
+      let (group, panel) = part.quotientAndRemainder(dividingBy: panels)
+      let depth = channelsPerGroup &* allTaps
+      var block = apus_gemm_source(
+        b: source + group &* outputsPerGroup &* depth &* float, stride_tap: 1, stride_k: allTaps, stride_n: depth, taps: taps,
+        kc: channelsPerGroup, n: outputsPerGroup)
+      apus_kernels().pointee.gemm_f32_pack(&block, target + group &* groupCount, panel, panel + 1)
+    case .rows:
+      // Column by column: element (t, w, c) of output j lies at j, c, t, w of the weights.
+      let width = kernel.last ?? 1
+      let columns = apus_kernels().pointee.gemm_f32_nr
+      let panelStart = target + part &* taps &* depth &* columns
+      for column in 0..<columns {
+        let output = part &* columns &+ column
+        for tap in 0..<taps {
+          for w in 0..<width {
+            for c in 0..<channelsPerGroup {
+              let position = ((output &* channelsPerGroup &+ c) &* taps &+ tap) &* width &+ w
+              let row = tap &* depth &+ w &* channelsPerGroup &+ c
+              panelStart[row &* columns &+ column] =
+                output < outputsPerGroup ? source.loadUnaligned(fromByteOffset: position &* float, as: Float.self) : 0
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// The constant weights at an input of a convolution, packed; nil if they are not constant or have no form.
+  init?(_ context: PrepareContext, input: Int) throws(OperatorError) {
+    guard let tensor = context.constant(input), tensor.dataType == .float32, tensor.rank >= 3 else { return nil }
+    let groups = try context.int("group")
+    let window = try WindowAttributes(context, rank: tensor.rank - 2)
+    guard groups >= 1, let weights = ConvolutionWeights(shape: tensor.shape.dims, groups: groups, dilations: window.dilations)
+    else { return nil }
+    self = weights.packed(tensor, context.packedWeights)
+  }
+
+  /// The same with constant weights, packed once for all nodes that share them.
+  func packed(_ weights: Tensor, _ store: PackedWeights) -> ConvolutionWeights {
+    var result = self
+    let format = "conv \(form.rawValue) \(groups) \(weights.shape) \(String(cString: apus_kernels().pointee.name))"
+    result.storage = store.storage(for: weights, format: format) {
+      let storage = TensorStorage(byteCount: packedCount &* 4)
+      for part in 0..<packingParts { pack(weights.base, storage.base.assumingMemoryBound(to: Float.self), part: part) }
+      withExtendedLifetime(weights) {}
+      return storage
+    }
+    return result
+  }
+}
+
+/// What a convolution does to its sums besides adding the bias.
+struct ConvolutionEpilogue: Sendable {
+  var activation = APUS_ACTIVATION_NONE
+  var alpha: Float = 0
+  var beta: Float = 0
+
+  /// The attributes by which the engine's own operators name an activation.
+  static let attributes: [AttributeSchema] = [
+    .string("activation", default: "none"), .float("activation_alpha", default: 0), .float("activation_beta", default: 0),
+  ]
+
+  static let names: [String: apus_activation] = [
+    "none": APUS_ACTIVATION_NONE, "relu": APUS_ACTIVATION_RELU, "clip": APUS_ACTIVATION_CLIP,
+    "leaky_relu": APUS_ACTIVATION_LEAKY_RELU, "sigmoid": APUS_ACTIVATION_SIGMOID, "tanh": APUS_ACTIVATION_TANH,
+    "hard_sigmoid": APUS_ACTIVATION_HARD_SIGMOID, "hard_swish": APUS_ACTIVATION_HARD_SWISH,
+    "silu": APUS_ACTIVATION_SILU, "gelu": APUS_ACTIVATION_GELU, "gelu_tanh": APUS_ACTIVATION_GELU_TANH,
+  ]
+
+  init() {}
+
+  init(_ context: some OperatorContext) throws(OperatorError) {
+    let name = try context.string("activation", oneOf: ConvolutionEpilogue.names.keys.sorted())
+    activation = ConvolutionEpilogue.names[name] ?? APUS_ACTIVATION_NONE
+    alpha = try context.float("activation_alpha")
+    beta = try context.float("activation_beta")
+  }
+
+  /// The same for the kernels. `add` points at the first element to add to; its rows are `rowLength` apart.
+  func arguments(bias: UnsafePointer<Float>?, add: UnsafePointer<Float>?, rowLength: Int) -> apus_epilogue_f32 {
+    apus_epilogue_f32(bias: bias, add: add, add_ld: rowLength, activation: activation, alpha: alpha, beta: beta)
+  }
+}

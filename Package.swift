@@ -21,9 +21,17 @@ let package = Package(
     .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+    .systemLibrary(name: "CTurboJPEG", pkgConfig: "libturbojpeg", providers: [.apt(["libturbojpeg0-dev"])]),
+    .systemLibrary(name: "CTIFF", pkgConfig: "libtiff-4", providers: [.apt(["libtiff-dev"])]),
+    .systemLibrary(name: "CWebP", pkgConfig: "libwebp", providers: [.apt(["libwebp-dev"])]),
+    .systemLibrary(name: "COpenJPEG", pkgConfig: "libopenjp2", providers: [.apt(["libopenjp2-7-dev"])]),
+    .target(
+      name: "ApusImage", dependencies: ["CPNG", "CTurboJPEG", "CTIFF", "CWebP", "COpenJPEG"], swiftSettings: strict),
     .target(name: "ApusTensor", dependencies: ["CApusKernels"], swiftSettings: strict),
     .target(name: "ApusGraph", dependencies: ["ApusTensor"], swiftSettings: strict),
-    .target(name: "ApusOperators", dependencies: ["ApusGraph", "CApusKernels", "COpenBLAS"], swiftSettings: strict),
+    .target(
+      name: "ApusOperators", dependencies: ["ApusGraph", "ApusImage", "CApusKernels", "COpenBLAS"], swiftSettings: strict),
     .target(name: "ApusOptimizer", dependencies: ["ApusGraph", "ApusOperators"], swiftSettings: strict),
     .target(name: "ApusRuntime", dependencies: ["ApusGraph"], swiftSettings: strict),
     .target(name: "ApusFormats", dependencies: ["ApusGraph", "COnnxProto"], swiftSettings: strict),
@@ -34,12 +42,15 @@ let package = Package(
     .target(name: "ApusConformance", dependencies: ["Apus"], swiftSettings: strict),
     .executableTarget(
       name: "ApusCLI",
-      dependencies: ["Apus", "ApusConformance", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: [
+        "Apus", "ApusConformance", "ApusImage", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
       swiftSettings: strict),
     .executableTarget(name: "ApusFuzz", dependencies: ["Apus"], path: "tools/fuzz", swiftSettings: strict),
     .target(
       name: "ApusTestSupport", dependencies: ["Apus"], path: "Tests/ApusTestSupport", swiftSettings: strict),
     .testTarget(name: "CApusKernelsTests", dependencies: ["CApusKernels"], swiftSettings: strict),
+    .testTarget(name: "ApusImageTests", dependencies: ["ApusImage"], swiftSettings: strict),
     .testTarget(name: "ApusTensorTests", dependencies: ["ApusTensor"], swiftSettings: strict),
     .testTarget(name: "ApusGraphTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusOperatorsTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),

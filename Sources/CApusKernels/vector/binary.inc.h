@@ -1,32 +1,32 @@
-// Binary element-wise kernels: plain loops over element types, which the compiler turns into vectors of the file's
-// instruction set.
+// Binary element-wise kernels for all element types. One expression in operators serves whole vectors and, at the end,
+// single elements; a vector of operands is read before its results are written, so that y may be a or b.
 
-#define LOOP(name, type, ai, bi, expression) \
+#define LOOP(name, type, a_whole, a_one, b_whole, b_one, expression) \
   void APUS_(apus_##name)(size_t n, const void *a_, const void *b_, void *y_) { \
+    typedef type block __attribute__((ext_vector_type(4 * VL / sizeof(type)))); \
+    enum { COUNT = 4 * VL / sizeof(type) }; \
     const type *as = a_, *bs = b_; \
     type *ys = y_; \
-    _Pragma("clang loop vectorize(enable) interleave_count(2)") \
-    for (size_t i = 0; i < n; i++) { \
-      const type a = as[ai], b = bs[bi]; \
-      ys[i] = (type)(expression); \
-    } \
-  }
-// With one side a single element, it is read first: y may be where it lies.
-#define LOOP_S(name, type, scalar, vector, expression) \
-  void APUS_(apus_##name)(size_t n, const void *a_, const void *b_, void *y_) { \
     if (n == 0) return; \
-    const type scalar = *(const type *)scalar##_, *xs = vector##_; \
-    type *ys = y_; \
-    _Pragma("clang loop vectorize(enable) interleave_count(2)") \
-    for (size_t i = 0; i < n; i++) { \
-      const type vector = xs[i]; \
-      ys[i] = (type)(expression); \
+    const type a0 = *as, b0 = *bs; \
+    (void)a0, (void)b0; \
+    size_t i = 0; \
+    for (; i + COUNT <= n; i += COUNT) { \
+      block a, b; \
+      a_whole; \
+      b_whole; \
+      const block y = expression; \
+      memcpy(ys + i, &y, sizeof y); \
+    } \
+    for (; i < n; i++) { \
+      const type a = a_one, b = b_one; \
+      ys[i] = expression; \
     } \
   }
 #define FORMS(op, suffix, type, expression) \
-  LOOP(op##_##suffix##_vv, type, i, i, expression) \
-  LOOP_S(op##_##suffix##_vs, type, b, a, expression) \
-  LOOP_S(op##_##suffix##_sv, type, a, b, expression)
+  LOOP(op##_##suffix##_vv, type, memcpy(&a, as + i, sizeof a), as[i], memcpy(&b, bs + i, sizeof b), bs[i], expression) \
+  LOOP(op##_##suffix##_vs, type, memcpy(&a, as + i, sizeof a), as[i], b = (block)b0, b0, expression) \
+  LOOP(op##_##suffix##_sv, type, a = (block)a0, a0, memcpy(&b, bs + i, sizeof b), bs[i], expression)
 
 FORMS(add, f32, float, a + b)
 FORMS(sub, f32, float, a - b)
@@ -40,20 +40,20 @@ FORMS(mul, f64, double, a * b)
 FORMS(div, f64, double, a / b)
 FORMS(min, f64, double, a != a ? a : (a < b ? a : b))
 FORMS(max, f64, double, a != a ? a : (a > b ? a : b))
-FORMS(add, i32, int32_t, (uint32_t)a + (uint32_t)b)
-FORMS(sub, i32, int32_t, (uint32_t)a - (uint32_t)b)
-FORMS(mul, i32, int32_t, (uint32_t)a * (uint32_t)b)
+// Unsigned, so that wrapping is defined; the bits are those of signed numbers.
+FORMS(add, i32, uint32_t, a + b)
+FORMS(sub, i32, uint32_t, a - b)
+FORMS(mul, i32, uint32_t, a * b)
 FORMS(min, i32, int32_t, a < b ? a : b)
 FORMS(max, i32, int32_t, a > b ? a : b)
-FORMS(add, i64, int64_t, (uint64_t)a + (uint64_t)b)
-FORMS(sub, i64, int64_t, (uint64_t)a - (uint64_t)b)
-FORMS(mul, i64, int64_t, (uint64_t)a * (uint64_t)b)
+FORMS(add, i64, uint64_t, a + b)
+FORMS(sub, i64, uint64_t, a - b)
+FORMS(mul, i64, uint64_t, a * b)
 FORMS(min, i64, int64_t, a < b ? a : b)
 FORMS(max, i64, int64_t, a > b ? a : b)
 #undef FORMS
 #undef LOOP
-#undef LOOP_S
 
 void APUS_(apus_accumulate_f32)(size_t n, const float *x, float *y) {
-  for (size_t i = 0; i < n; i++) y[i] += x[i];
+  for (size_t i = 0; i < n; i += VL) v_store_upto(y + i, v_load_upto(y + i, n - i) + v_load_upto(x + i, n - i), n - i);
 }

@@ -18,7 +18,7 @@ static const apus_kernel_table portable = {
 #if APUS_X86
 static const apus_kernel_table avx2 = {
     .level = APUS_LEVEL_AVX2, .name = "avx2", .gemm_f32_nr = 16, .gemm_f32_mr = 6,
-    .gemm_i8_nr = 16, .gemm_i8_mr = 3,
+    .gemm_i8_nr = 16, .gemm_i8_mr = 2,
 #define APUS_KERNEL(type, field) .field = apus_##field##_avx2,
 #include "kernels.inc"
 };

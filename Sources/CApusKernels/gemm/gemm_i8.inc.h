@@ -1,12 +1,11 @@
 // The 8-bit GEMM around an inner product of each instruction set. Before it, the including file defines
 //   I8_NR, I8_MR             columns of a panel, rows of a full tile
+//   I8_GROUP_BYTES           panels that are kept in a cache while the rows go by
 //   I8_TILES                 the list TILE(rows, columns); columns beyond I8_NR span panels
 //   i8_products(...)         see the prototype in the comment below
 //
 // One form inside: A' is u8 (an s8 value has its top bit turned, which adds 128, to the zero point as well) and B' is s8
 // (from u8, less 128). Then sum (A - za)(B - zb) = sum A'B' - zb' (sum A' - K za') - za' sum B'.
-
-enum { I8_GROUP_BYTES = 512 * 1024 };
 
 // INLINE void i8_products(const apus_gemm_i8_args *g, size_t row, size_t panel, int rows, int columns, uint32_t *sums)
 // sums[i * columns + j] = sum over taps and k of A'(row + i) B'(panel * I8_NR + j). It reads whole groups of B, and of A no
@@ -23,8 +22,9 @@ INLINE const int8_t *i8_panel(const apus_gemm_i8_args *g, size_t panel) {
 }
 // Four bytes of a row, fewer at its end; turned to A'.
 INLINE uint32_t i8_quad(const uint8_t *a, size_t left, uint32_t turn) {
-  uint32_t x = 0;
-  memcpy(&x, a, left < 4 ? left : 4);
+  uint32_t x;
+  if (left >= 4) memcpy(&x, a, 4);
+  else x = a[0] | (left > 1 ? (uint32_t)a[1] << 8 : 0) | (left > 2 ? (uint32_t)a[2] << 16 : 0);
   return x ^ turn;
 }
 
@@ -46,7 +46,8 @@ INLINE vu i8_load_upto(const int32_t *p, size_t n) { return (vu)v_load_upto((con
 typedef int8_t vbytes __attribute__((vector_size(VL)));
 INLINE void i8_store_bytes(int8_t *c, vi q, size_t n) {
   const vbytes bytes = __builtin_convertvector(q, vbytes);
-  memcpy(c, &bytes, n < VL ? n : VL);
+  if (n >= VL) memcpy(c, &bytes, VL);
+  else memcpy(c, &bytes, n);
 }
 
 // Zero points, bias and scale for one row of sums, then the store. row_term is sum A' - K za'.

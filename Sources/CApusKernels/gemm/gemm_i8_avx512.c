@@ -7,6 +7,7 @@
 
 #define I8_NR 32
 #define I8_MR 12
+#define I8_GROUP_BYTES (512 * 1024)
 #define I8_TILES \
   TILE(1, 16) TILE(2, 16) TILE(3, 16) TILE(4, 16) TILE(5, 16) TILE(6, 16) TILE(7, 16) TILE(8, 16) TILE(9, 16) \
   TILE(10, 16) TILE(11, 16) TILE(12, 16) \

@@ -13,25 +13,27 @@ INLINE void i8_products(const apus_gemm_i8_args *g, size_t row, size_t panel, co
 #pragma clang loop unroll(full)
     for (int v = 0; v < vectors; v++) acc[i][v] = _mm256_setzero_si256();
   }
+#define STEP(left) \
+  { \
+    __m256i x[I8_MR]; \
+    _Pragma("clang loop unroll(full)") for (int i = 0; i < rows; i++) \
+        x[i] = _mm256_cvtepu8_epi16(_mm_set1_epi32((int32_t)i8_quad(a[i] + k, left, turn))); \
+    _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) { \
+      const __m256i column = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(b + v * 16))); \
+      _Pragma("clang loop unroll(full)") for (int i = 0; i < rows; i++) \
+          acc[i][v] = _mm256_add_epi32(acc[i][v], _mm256_madd_epi16(x[i], column)); \
+    } \
+    b += 4 * I8_NR; \
+  }
   for (size_t t = 0; t < g->taps; t++) {
     const uint8_t *a[I8_MR];
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++) a[i] = i8_row(g, row + (size_t)i, t);
-    for (size_t k = 0; k < kc; k += 4, b += 4 * I8_NR) {
-      __m256i x[I8_MR];
-#pragma clang loop unroll(full)
-      for (int i = 0; i < rows; i++) {
-        const uint32_t quad = kc - k >= 4 ? i8_quad(a[i] + k, 4, turn) : i8_quad(a[i] + k, kc - k, turn);
-        x[i] = _mm256_cvtepu8_epi16(_mm_set1_epi32((int32_t)quad));
-      }
-#pragma clang loop unroll(full)
-      for (int v = 0; v < vectors; v++) {
-        const __m256i column = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(b + v * 16)));
-#pragma clang loop unroll(full)
-        for (int i = 0; i < rows; i++) acc[i][v] = _mm256_add_epi32(acc[i][v], _mm256_madd_epi16(x[i], column));
-      }
-    }
+    size_t k = 0;
+    for (; k + 4 <= kc; k += 4) STEP(4)
+    if (k < kc) STEP(kc - k)
   }
+#undef STEP
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++) {
 #pragma clang loop unroll(full)

@@ -23,3 +23,29 @@ INLINE vf v_min_nan(vf a, vf b) { return v_select(v_is_nan(a), a, v_min(a, b)); 
 INLINE vf v_max_nan(vf a, vf b) { return v_select(v_is_nan(a), a, v_max(a, b)); }
 
 typedef uint32_t vu __attribute__((vector_size(4 * VL)));
+
+// The lanes of a vector reduced to one: the upper half onto the lower until one is left.
+INLINE float v_sum(vf x) {
+#if APUS_LANES >= 16
+  const vf eight = x + __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+#else
+  const vf eight = x;
+#endif
+#if APUS_LANES >= 8
+  typedef float quad __attribute__((vector_size(16)));
+  const quad four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+#else
+  const vf four = eight;
+#endif
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+INLINE float v_largest(vf x) {
+  float lane[VL];
+  v_store(lane, x);
+#pragma clang loop unroll(full)
+  for (int half = VL / 2; half; half /= 2) {
+#pragma clang loop unroll(full)
+    for (int i = 0; i < half; i++) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
+  }
+  return lane[0];
+}

@@ -3,33 +3,6 @@
 // A reduction over n elements keeps four vectors, the element i in lane i mod VL of vector (i / VL) mod 4; vectors are
 // combined pairwise, then the lanes by halves. The order depends on n and the instruction set only.
 
-INLINE float lanes_sum(vf x) {
-  float lane[VL];
-  v_store(lane, x);
-#pragma clang loop unroll(full)
-  for (int half = VL / 2; half; half /= 2) {
-#pragma clang loop unroll(full)
-    for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-  }
-  return lane[0];
-}
-INLINE float max_nan(float a, float b) { return a != a ? a : a > b ? a : b; }
-INLINE float min_nan(float a, float b) { return a != a ? a : a < b ? a : b; }
-INLINE float lanes_max(vf x) {
-  float lane[VL];
-  v_store(lane, x);
-  for (int half = VL / 2; half; half /= 2)
-    for (int i = 0; i < half; i++) lane[i] = max_nan(lane[i], lane[i + half]);
-  return lane[0];
-}
-INLINE float lanes_min(vf x) {
-  float lane[VL];
-  v_store(lane, x);
-  for (int half = VL / 2; half; half /= 2)
-    for (int i = 0; i < half; i++) lane[i] = min_nan(lane[i], lane[i + half]);
-  return lane[0];
-}
-
 // Lanes at or beyond n of a partial vector take `rest`.
 INLINE vf v_load_rest(const float *p, size_t n, vf rest) {
   return n >= VL ? v_load(p) : v_select(v_mask_first(n), v_load_n(p, n), rest);
@@ -54,15 +27,21 @@ INLINE vf v_load_rest(const float *p, size_t n, vf rest) {
 
 INLINE float row_sum(size_t n, const float *xs) {
   REDUCE(n, xs, v_zero(), v_zero(), acc[v] + x)
-  return lanes_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
+  return v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
 }
 INLINE float row_sum_squares(size_t n, const float *xs, vf center) {
   REDUCE(n, xs, v_zero(), center, v_fma(x - center, x - center, acc[v]))
-  return lanes_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
+  return v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
 }
+// The maximum of numbers; a NaN may or may not show.
 INLINE float row_max(size_t n, const float *xs) {
-  REDUCE(n, xs, v_set1(-__builtin_inff()), v_set1(-__builtin_inff()), v_max_nan(acc[v], x))
-  return lanes_max(v_max_nan(v_max_nan(acc[0], acc[1]), v_max_nan(acc[2], acc[3])));
+  REDUCE(n, xs, v_set1(-__builtin_inff()), v_set1(-__builtin_inff()), v_max(acc[v], x))
+  return v_largest(v_max(v_max(acc[0], acc[1]), v_max(acc[2], acc[3])));
+}
+INLINE int row_has_nan(size_t n, const float *xs) {
+  vm found = v_is_nan(v_zero());
+  for (size_t i = 0; i < n; i += VL) found |= v_is_nan(v_load_upto(xs + i, n - i));
+  return v_any(found);
 }
 
 float APUS_(apus_sum_f32)(size_t n, const float *x) { return row_sum(n, x); }
@@ -70,24 +49,30 @@ float APUS_(apus_mean_f32)(size_t n, const float *x) { return row_sum(n, x) / (f
 float APUS_(apus_sum_squares_f32)(size_t n, const float *x) { return row_sum_squares(n, x, v_zero()); }
 float APUS_(apus_sum_abs_f32)(size_t n, const float *xs) {
   REDUCE(n, xs, v_zero(), v_zero(), acc[v] + v_abs(x))
-  return lanes_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
+  return v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
 }
-float APUS_(apus_max_f32)(size_t n, const float *x) { return row_max(n, x); }
+float APUS_(apus_max_f32)(size_t n, const float *x) { return row_has_nan(n, x) ? __builtin_nanf("") : row_max(n, x); }
 float APUS_(apus_min_f32)(size_t n, const float *xs) {
-  REDUCE(n, xs, v_set1(__builtin_inff()), v_set1(__builtin_inff()), v_min_nan(acc[v], x))
-  return lanes_min(v_min_nan(v_min_nan(acc[0], acc[1]), v_min_nan(acc[2], acc[3])));
+  if (row_has_nan(n, xs)) return __builtin_nanf("");
+  REDUCE(n, xs, v_set1(__builtin_inff()), v_set1(__builtin_inff()), v_min(acc[v], x))
+  return -v_largest(v_neg(v_min(v_min(acc[0], acc[1]), v_min(acc[2], acc[3]))));
 }
 
-// y = x * scale + mask (where given), and the maximum of y.
-static float scaled_max(size_t n, const float *x, float *y, float scale, const float *mask) {
+// y = x * scale + mask (where given), and the maximum of y; a NaN among them need not show in it, since its exponential
+// makes the sum NaN.
+INLINE float scaled_max(size_t n, const float *x, float *y, float scale, const float *mask) {
   if (scale == 1 && !mask) return row_max(n, x);
   const vf s = v_set1(scale);
-  for (size_t i = 0; i < n; i += VL) {
+  vf acc[4];
+  for (int v = 0; v < 4; v++) acc[v] = v_set1(-__builtin_inff());
+  for (size_t i = 0, v = 0; i < n; i += VL, v = (v + 1) % 4) {
     vf t = v_load_upto(x + i, n - i) * s;
     if (mask) t += v_load_upto(mask + i, n - i);
     v_store_upto(y + i, t, n - i);
+    if (n - i < VL) t = v_select(v_mask_first(n - i), t, acc[v]);
+    acc[v] = v_max(acc[v], t);
   }
-  return row_max(n, y);
+  return v_largest(v_max(v_max(acc[0], acc[1]), v_max(acc[2], acc[3])));
 }
 
 void APUS_(apus_softmax_f32)(size_t n, const float *x, float *y, float scale, const float *mask) {
@@ -108,7 +93,7 @@ void APUS_(apus_softmax_f32)(size_t n, const float *x, float *y, float scale, co
     v_store_upto(y + i, e, n - i);
     acc[v] += e;
   }
-  const vf share = v_set1(1.0f / lanes_sum((acc[0] + acc[1]) + (acc[2] + acc[3])));
+  const vf share = v_set1(1.0f / v_sum((acc[0] + acc[1]) + (acc[2] + acc[3])));
   for (i = 0; i < n; i += VL) v_store_upto(y + i, v_load_upto(y + i, n - i) * share, n - i);
 }
 
@@ -117,7 +102,7 @@ void APUS_(apus_log_softmax_f32)(size_t n, const float *x, float *y, float scale
   const vf top = v_set1(top_);
   const float *from = scale == 1 && !mask ? x : y;
   REDUCE(n, from, v_zero(), v_set1(-__builtin_inff()), acc[v] + v_exp(x - top))
-  const vf offset = v_log(v_set1(lanes_sum((acc[0] + acc[1]) + (acc[2] + acc[3]))));
+  const vf offset = v_log(v_set1(v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]))));
   for (size_t i = 0; i < n; i += VL) v_store_upto(y + i, (v_load_upto(from + i, n - i) - top) - offset, n - i);
 }
 

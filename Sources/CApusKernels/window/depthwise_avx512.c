@@ -1,9 +1,9 @@
-// Depthwise convolution and pooling for AVX-512.
+// Depthwise convolution for AVX-512.
 #include "../isa.h"
 #if APUS_X86
 #pragma clang attribute push(__attribute__((target(APUS_TARGET_AVX512))), apply_to = function)
 #include "../simd/simd_avx512.h"
 #include "../math/activation.h"
-#include "window.inc.h"
+#include "depthwise.inc.h"
 #pragma clang attribute pop
 #endif

@@ -1,5 +1,5 @@
-// Depthwise convolution and pooling for any machine.
+// Depthwise convolution for any machine.
 #include "../isa.h"
 #include "../simd/simd_portable.h"
 #include "../math/activation.h"
-#include "window.inc.h"
+#include "depthwise.inc.h"

@@ -1,0 +1,5 @@
+// Pooling for any machine.
+#include "../isa.h"
+#include "../simd/simd_portable.h"
+#include "../kernel_declarations.h"
+#include "pool.inc.h"

@@ -2,8 +2,8 @@
 """Makes the models of TestModels/ again, with their stored inputs and outputs.
 
 Every model is checked by onnx's checker and, where both can run it, by onnxruntime and by onnx's reference
-evaluator, which must agree. TestModels/README.md describes the layout. Run it with the python that `tools/python-env export` prints;
-without torch and scikit-learn, name families that need neither.
+evaluator, which must agree. TestModels/README.md describes the layout. Run it with the python that
+`tools/python-env export` prints; without torch and scikit-learn, name families that need neither.
 """
 
 from __future__ import annotations

@@ -205,10 +205,10 @@ extension Lane {
 
 /// The integer part, or the smallest integer if it does not fit (NaN included).
 @inline(__always) func truncated64<L: BinaryFloatingPoint>(_ x: L) -> Int64 {
-  x >= -9_223_372_036_854_775_808 && x < 9_223_372_036_854_775_808 ? Int64(x) : Int64.min
+  x >= -0x1p63 && x < 0x1p63 ? Int64(x) : Int64.min
 }
 
 /// The integer part; negative numbers wrap; 2^63 for NaN and what does not fit.
 @inline(__always) func truncatedUnsigned64<L: BinaryFloatingPoint>(_ x: L) -> UInt64 {
-  x >= 9_223_372_036_854_775_808 && x < 18_446_744_073_709_551_616 ? UInt64(x) : UInt64(bitPattern: truncated64(x))
+  x >= 0x1p63 && x < 0x1p64 ? UInt64(x) : UInt64(bitPattern: truncated64(x))
 }

@@ -3,4 +3,7 @@
 import ApusGraph
 
 let castOperators: [any OperatorDefinition] = [
+  BitCast(),
+  Cast(),
+  CastLike(),
 ]

@@ -2,5 +2,11 @@
 
 import ApusGraph
 
-let logicOperators: [any OperatorDefinition] = [
+let logicOperators: [any OperatorDefinition] = Comparison.all + BooleanLogic.all + BitwiseLogic.all + [
+  BitShift(),
+  BitwiseNot(),
+  IsInf(),
+  IsNaN(),
+  Not(),
+  Where(),
 ]

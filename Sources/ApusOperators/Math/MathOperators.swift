@@ -2,5 +2,11 @@
 
 import ApusGraph
 
-let mathOperators: [any OperatorDefinition] = unaryMathOperators + [
+let mathOperators: [any OperatorDefinition] = unaryMathOperators + binaryMathOperators + [
+  Clip(),
+  Cumulative.product,
+  Cumulative.sum,
+  Pow(),
+  PRelu(),
+  SwiGLU(),
 ]

@@ -3,4 +3,7 @@
 import ApusGraph
 
 let quantizationOperators: [any OperatorDefinition] = [
+  DequantizeLinear(),
+  DynamicQuantizeLinear(),
+  QuantizeLinear(),
 ]

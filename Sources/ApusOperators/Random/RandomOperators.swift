@@ -2,5 +2,8 @@
 
 import ApusGraph
 
-let randomOperators: [any OperatorDefinition] = [
+let randomOperators: [any OperatorDefinition] = RandomDistribution.all + [
+  Bernoulli(),
+  Dropout(),
+  Multinomial(),
 ]

@@ -13,10 +13,10 @@ package typealias BinaryLoop = @Sendable (
 ) -> Void
 
 /// The loops of a binary operation: both operands move, only a, only b.
-struct BinaryLoops: Sendable {
-  var both: BinaryLoop
-  var scalarB: BinaryLoop
-  var scalarA: BinaryLoop
+package struct BinaryLoops: Sendable {
+  package var both: BinaryLoop
+  package var scalarB: BinaryLoop
+  package var scalarA: BinaryLoop
 }
 
 /// How much one element costs; says how finely work is divided.

@@ -1,6 +1,7 @@
 // Runs of elements of any float type of ONNX to float32 and back: the way of every operator that computes in float32.
 
 import ApusTensor
+import CApusKernels
 
 /// Conversion of runs of elements of one float type to and from float32. Elements are counted from the start of the tensor,
 /// so that packed types (float4e2m1, float6…) work like the others.
@@ -30,19 +31,11 @@ struct FloatCodec: Sendable {
         (base + start &* 4).copyMemory(from: source, byteCount: count &* 4)
       }
     case .float16:
-      load = { base, start, target, count in
-        loadHalf((base + start &* 2).assumingMemoryBound(to: UInt16.self), target, count)
-      }
-      store = { source, base, start, count in
-        storeHalf(source, (base + start &* 2).assumingMemoryBound(to: UInt16.self), count)
-      }
+      load = FloatCodec.load(apus_kernels().pointee.f16_to_f32)
+      store = FloatCodec.store(apus_kernels().pointee.f32_to_f16)
     case .bfloat16:
-      load = { base, start, target, count in
-        loadBFloat16((base + start &* 2).assumingMemoryBound(to: UInt16.self), target, count)
-      }
-      store = { source, base, start, count in
-        storeBFloat16(source, (base + start &* 2).assumingMemoryBound(to: UInt16.self), count)
-      }
+      load = FloatCodec.load(apus_kernels().pointee.bf16_to_f32)
+      store = FloatCodec.store(apus_kernels().pointee.f32_to_bf16)
     case .float8e8m0:
       load = FloatCodec.loadCodes(type)
       store = { source, base, start, count in
@@ -56,6 +49,16 @@ struct FloatCodec: Sendable {
       load = FloatCodec.loadCodes(type)
       store = FloatCodec.storeCodes(format, bits: type.bits, saturate: saturate)
     }
+  }
+
+  private typealias ConversionKernel = @convention(c) (Int, UnsafeRawPointer, UnsafeMutableRawPointer) -> Void
+
+  private static func load(_ kernel: @escaping ConversionKernel) -> Load {
+    { base, start, target, count in kernel(count, base + start &* 2, target) }
+  }
+
+  private static func store(_ kernel: @escaping ConversionKernel) -> Store {
+    { source, base, start, count in kernel(count, source, base + start &* 2) }
   }
 
   private static func loadCodes(_ type: DataType) -> Load {
@@ -95,48 +98,6 @@ struct FloatCodec: Sendable {
 
 /// Elements of a block of float32 on the stack: 1024 bytes, which is what the runtime surely takes from the stack.
 let blockLength = 256
-
-/// float16 to float32, exactly.
-func loadHalf(_ source: UnsafePointer<UInt16>, _ target: UnsafeMutablePointer<Float>, _ count: Int) {
-  for i in 0..<count {
-    let bits = UInt32(source[i])
-    // As the float32 with the same exponent field and fraction, times 2^112, which also makes subnormals right.
-    let shifted = Float(bitPattern: (bits & 0x7FFF) << 13) * Float(bitPattern: 0x7780_0000)
-    let special: UInt32 = bits & 0x7C00 == 0x7C00 ? 0x7F80_0000 : 0
-    target[i] = Float(bitPattern: shifted.bitPattern | special | (bits & 0x8000) << 16)
-  }
-}
-
-/// float32 to float16: to nearest, ties to even.
-func storeHalf(_ source: UnsafePointer<Float>, _ target: UnsafeMutablePointer<UInt16>, _ count: Int) {
-  for i in 0..<count { target[i] = halfBits(source[i]) }
-}
-
-/// The bits of the float16 nearest to `value`.
-@inline(__always) func halfBits(_ value: Float) -> UInt16 {
-  let bits = value.bitPattern
-  let magnitude = bits & 0x7FFF_FFFF
-  let normal = (magnitude &+ 0xFFF &+ (magnitude >> 13) & 1) >> 13 &- 112 << 10
-  // The distance of float32 numbers from 0.5 on is that of the subnormal float16 numbers.
-  let subnormal = (Float(bitPattern: magnitude) + 0.5).bitPattern &- 0x3F00_0000
-  let finite = magnitude < 0x3880_0000 ? subnormal : normal > 0x7C00 ? 0x7C00 : normal
-  let rounded = magnitude > 0x7F80_0000 ? 0x7E00 : finite
-  return UInt16(truncatingIfNeeded: rounded | (bits >> 16) & 0x8000)
-}
-
-/// bfloat16 to float32, exactly.
-func loadBFloat16(_ source: UnsafePointer<UInt16>, _ target: UnsafeMutablePointer<Float>, _ count: Int) {
-  for i in 0..<count { target[i] = Float(bitPattern: UInt32(source[i]) << 16) }
-}
-
-/// float32 to bfloat16: to nearest, ties to even.
-func storeBFloat16(_ source: UnsafePointer<Float>, _ target: UnsafeMutablePointer<UInt16>, _ count: Int) {
-  for i in 0..<count {
-    let bits = source[i].bitPattern
-    let rounded = (bits &+ 0x7FFF &+ (bits >> 16) & 1) >> 16
-    target[i] = UInt16(truncatingIfNeeded: bits & 0x7FFF_FFFF > 0x7F80_0000 ? bits >> 16 | 0x40 : rounded)
-  }
-}
 
 /// `value` rounded to the precision of a float type; as it is for float32, float64 and what is no float.
 func rounded(_ value: Float, to type: DataType) -> Float {

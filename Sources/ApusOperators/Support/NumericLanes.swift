@@ -65,6 +65,26 @@ extension Lane {
     }
   }
 
+  /// Reads `type` into this lane, whatever its own is, as Cast would convert it.
+  func load(_ type: DataType) -> LaneLoad? {
+    guard let own = Lane(type), let load = Lane.load(type) else { return nil }
+    if own == self { return load }
+    guard let convert = own.store(dataType) else { return nil }
+    let width = dataType.byteWidth
+    return { base, start, lanes, count in
+      withUnsafeTemporaryAllocation(of: Int64.self, capacity: Lane.blockLength) { block in
+        guard let source = block.baseAddress else { return }
+        var done = 0
+        while done < count {
+          let n = min(Lane.blockLength, count &- done)
+          load(base, start &+ done, source, n)
+          convert(source, lanes + done &* width, 0, n)
+          done &+= n
+        }
+      }
+    }
+  }
+
   /// Writes this lane to `type`, with the meaning of Cast: floats round to nearest even, floats to integers truncate,
   /// integers wrap, bool is "not zero". A float outside an integer's range gives what x86 instructions give. Numbers go
   /// to the floats of 16 bits and less through float32, but from float64 to float16 directly.

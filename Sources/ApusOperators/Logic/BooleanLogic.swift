@@ -1,0 +1,61 @@
+// And, Or, Xor and Not of bool tensors. https://onnx.ai/onnx/operators/onnx__And.html …
+// Versions: 1 (one-way broadcasting with `broadcast` and `axis`; Not has only this one), 7.
+
+import ApusGraph
+import ApusTensor
+
+/// A function of two truth values with broadcasting.
+struct BooleanLogic: OperatorDefinition {
+  let schema: OperatorSchema
+  private let loop: BinaryLoop
+  private let values: @Sendable (Dim, Dim) -> Dim
+
+  private init(_ name: String, values: @escaping @Sendable (Dim, Dim) -> Dim, _ loop: @escaping BinaryLoop) {
+    schema = OperatorSchema(
+      name, versions: [1, 7], inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("C", "T1")],
+      types: ["T": .bool, "T1": .bool], traits: .commutative)
+    self.values = values
+    self.loop = loop
+  }
+
+  // Any byte but 0 is true; results are 0 or 1.
+  static let all: [any OperatorDefinition] = [
+    BooleanLogic("And", values: { $0.known == 0 || $1.known == 0 ? 0 : $0.known != nil && $1.known != nil ? 1 : .unknown }, 
+      Elementwise.zip { (a: UInt8, b: UInt8) in UInt8(a != 0 ? 1 : 0) & UInt8(b != 0 ? 1 : 0) }),
+    BooleanLogic("Or", values: { ($0.known ?? 0) != 0 || ($1.known ?? 0) != 0 ? 1 : $0.known == 0 && $1.known == 0 ? 0 : .unknown },
+      Elementwise.zip { (a: UInt8, b: UInt8) in UInt8(a | b != 0 ? 1 : 0) }),
+    BooleanLogic("Xor", values: { a, b in
+      guard let x = a.known, let y = b.known else { return .unknown }
+      return (x != 0) == (y != 0) ? 0 : 1
+    }, Elementwise.zip { (a: UInt8, b: UInt8) in UInt8((a == 0) == (b == 0) ? 0 : 1) }),
+  ]
+
+  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+    if version < 7 { try node.upgradeLegacyBroadcast(in: &graph) }
+  }
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    try inferBroadcast(&context, [0, 1], type: .bool) { values($0[0], $0[1]) }
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    Elementwise.binary(
+      Elementwise.spreadingScalars(loop, widths: (1, 1, 1)), cost: .light, name: schema.id.name)
+  }
+}
+
+struct Not: OperatorDefinition {
+  let schema = OperatorSchema(
+    "Not", versions: [1], inputs: [.required("X", "T")], outputs: [.required("Y", "T")], types: ["T": .bool])
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let shape = context.shape(0)
+    let values = context.elementwiseValues([0], output: shape) { $0[0].known.map { $0 == 0 ? 1 : 0 } ?? .unknown }
+    context.set(0, .bool, shape, values: values)
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    Elementwise.unary(
+      Elementwise.map { (x: UInt8) in UInt8(x == 0 ? 1 : 0) }, cost: .light, name: "Not")
+  }
+}

@@ -1,0 +1,130 @@
+// The operators that compare two tensors: Equal, Less, Greater, LessOrEqual, GreaterOrEqual.
+// https://onnx.ai/onnx/operators/. Versions before 7 broadcast one way (`broadcast`, `axis`); later ones added types.
+
+import ApusGraph
+import ApusTensor
+
+/// An operator that compares two inputs of one type, element by element.
+struct Comparison: OperatorDefinition {
+  let schema: OperatorSchema
+  private let function: ComparisonFunction
+  private let isCommutative: Bool
+
+  private init(_ name: String, _ versions: [Int], _ types: TypeSet, _ function: ComparisonFunction) {
+    isCommutative = function == .equal
+    schema = OperatorSchema(
+      name, versions: versions, inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("C", "T1")],
+      types: ["T": types, "T1": .bool], traits: isCommutative ? .commutative : [])
+    self.function = function
+  }
+
+  static let all: [any OperatorDefinition] = [
+    Comparison("Equal", [1, 7, 11, 13, 19], .numeric + .bool + .string, .equal),
+    Comparison("Less", [1, 7, 9, 13], .numeric, .less),
+    Comparison("LessOrEqual", [12, 16], .numeric, .lessOrEqual),
+    Comparison("Greater", [1, 7, 9, 13], .numeric, .greater),
+    Comparison("GreaterOrEqual", [12, 16], .numeric, .greaterOrEqual),
+  ]
+
+  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+    if version < 7 { try node.upgradeLegacyBroadcast(in: &graph) }
+  }
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    try inferBroadcast(&context, [0, 1], type: .bool) { function.compare($0[0], $0[1]) }
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let type = try context.type(0)
+    if type == .string { return Comparison.strings }
+    guard let loops = function.loops(type) else { throw context.unsupportedType(type) }
+    return Elementwise.binary(loops, cost: .light, name: schema.id.name)
+  }
+
+  /// Equality of strings, byte by byte.
+  private static let strings = PreparedKernel.eager { inputs, context throws(OperatorError) in
+    let (a, b) = (try inputs.tensor(0), try inputs.tensor(1))
+    let output = try broadcast([[Dim](a.shape), [Dim](b.shape)])
+    guard let shape = output.concrete else { throw .mismatch("\(a.shape) and \(b.shape) do not broadcast") }
+    let result = try context.allocate(.bool, shape)
+    let target = result.storage.base.assumingMemoryBound(to: UInt8.self)
+    let (x, y) = (a.strings ?? [], b.strings ?? [])
+    let rows = Broadcast(output: shape, inputs: [a.shape, b.shape])
+    rows.forEachRow(in: 0..<rows.count) { offsets, first, count in
+      for i in 0..<count {
+        let (left, right) = (x[offsets[0] + i * rows.rowStrides[0]], y[offsets[1] + i * rows.rowStrides[1]])
+        target[first + i] = left.utf8.elementsEqual(right.utf8) ? 1 : 0
+      }
+    }
+    return [.tensor(result)]
+  }
+}
+
+/// A comparison of two elements. Anything compared with NaN is false.
+package enum ComparisonFunction: Sendable, CaseIterable {
+  case equal, less, lessOrEqual, greater, greaterOrEqual
+
+  /// Known values: 1 or 0, or unknown.
+  func compare(_ a: Dim, _ b: Dim) -> Dim {
+    guard let x = a.known, let y = b.known else {
+      switch self {
+      case .equal, .lessOrEqual, .greaterOrEqual: return a.isSame(as: b) ? 1 : .unknown
+      case .less, .greater: return a.isSame(as: b) ? 0 : .unknown
+      }
+    }
+    return switch self {
+    case .equal: x == y ? 1 : 0
+    case .less: x < y ? 1 : 0
+    case .lessOrEqual: x <= y ? 1 : 0
+    case .greater: x > y ? 1 : 0
+    case .greaterOrEqual: x >= y ? 1 : 0
+    }
+  }
+
+  /// The loops for an element type, which write one byte of 0 or 1 an element; nil if there are none.
+  package func loops(_ type: DataType) -> BinaryLoops? {
+    switch self {
+    case .greater: return ComparisonFunction.less.loops(type).map(ComparisonFunction.swapped)
+    case .greaterOrEqual: return ComparisonFunction.lessOrEqual.loops(type).map(ComparisonFunction.swapped)
+    default: break
+    }
+    switch type {
+    case .float16, .bfloat16:
+      return FloatCodec(type).flatMap { codec in
+        loops(.float32).map { Elementwise.narrow(codec, outputWidth: 1, $0) }
+      }
+    case .float32: return all(Float.self, 4)
+    case .float64: return all(Double.self, 8)
+    case .bool where self == .equal:
+      return Elementwise.spreadingScalars(
+        Elementwise.zip { (a: UInt8, b: UInt8) in UInt8((a == 0) == (b == 0) ? 1 : 0) }, widths: (1, 1, 1))
+    case .int8: return all(Int8.self, 1)
+    case .int16: return all(Int16.self, 2)
+    case .int32: return all(Int32.self, 4)
+    case .int64: return all(Int64.self, 8)
+    case .uint8: return all(UInt8.self, 1)
+    case .uint16: return all(UInt16.self, 2)
+    case .uint32: return all(UInt32.self, 4)
+    case .uint64: return all(UInt64.self, 8)
+    default: return nil
+    }
+  }
+
+  private func all<T: Comparable & BitwiseCopyable & Sendable>(_ type: T.Type, _ width: Int) -> BinaryLoops {
+    let loop: BinaryLoop =
+      switch self {
+      case .equal: Elementwise.zip { (a: T, b: T) in UInt8(a == b ? 1 : 0) }
+      case .less: Elementwise.zip { (a: T, b: T) in UInt8(a < b ? 1 : 0) }
+      default: Elementwise.zip { (a: T, b: T) in UInt8(a <= b ? 1 : 0) }
+      }
+    return Elementwise.spreadingScalars(loop, widths: (width, width, 1))
+  }
+
+  /// The same comparison with its operands in each other's place.
+  private static func swapped(_ loops: BinaryLoops) -> BinaryLoops {
+    BinaryLoops(
+      both: { a, b, y, count in loops.both(b, a, y, count) },
+      scalarB: { a, b, y, count in loops.scalarA(b, a, y, count) },
+      scalarA: { a, b, y, count in loops.scalarB(b, a, y, count) })
+  }
+}

@@ -1,0 +1,82 @@
+// IsNaN (9, 13, 20: float8) and IsInf (10, 20: float16, float64, bfloat16, float8): the class of floats, from their bits.
+// https://onnx.ai/onnx/operators/onnx__IsNaN.html, …/onnx__IsInf.html
+
+import ApusGraph
+import ApusTensor
+
+struct IsNaN: OperatorDefinition {
+  let schema = OperatorSchema(
+    "IsNaN", versions: [9, 13, 20], inputs: [.required("X", "T1")], outputs: [.required("Y", "T2")],
+    types: ["T1": .floats + .float8, "T2": .bool])
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    context.set(0, .bool, context.shape(0))
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let type = try context.type(0)
+    guard let loop = IsNaN.loop(type) else { throw context.unsupportedType(type) }
+    return Elementwise.unary(loop, cost: .light, name: "IsNaN")
+  }
+
+  private static func loop(_ type: DataType) -> UnaryLoop? {
+    switch type {
+    case .float64: above(UInt64(0x7FF0_0000_0000_0000))
+    case .float32: above(UInt32(0x7F80_0000))
+    case .float16: above(UInt16(0x7C00))
+    case .bfloat16: above(UInt16(0x7F80))
+    case .float8e4m3fn: above(UInt8(0x7E))
+    case .float8e5m2: above(UInt8(0x7C))
+    case .float8e4m3fnuz, .float8e5m2fnuz: Elementwise.map { (x: UInt8) in UInt8(x == 0x80 ? 1 : 0) }
+    default: nil
+    }
+  }
+
+  /// True where the bits without the sign are above `last`.
+  @inline(__always)
+  private static func above<T: FixedWidthInteger & BitwiseCopyable & Sendable>(_ last: T) -> UnaryLoop {
+    let mask = T.max >> 1
+    return Elementwise.map { (x: T) in UInt8(x & mask > last ? 1 : 0) }
+  }
+}
+
+struct IsInf: OperatorDefinition {
+  let schema = OperatorSchema(
+    "IsInf", versions: [10, 20], inputs: [.required("X", "T1")], outputs: [.required("Y", "T2")],
+    attributes: [.int("detect_negative", default: 1), .int("detect_positive", default: 1)],
+    types: ["T1": .floats + .float8, "T2": .bool])
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    context.set(0, .bool, context.shape(0))
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let type = try context.type(0)
+    let (negative, positive) = (try context.bool("detect_negative"), try context.bool("detect_positive"))
+    guard let loop = IsInf.loop(type, negative: negative, positive: positive) else { throw context.unsupportedType(type) }
+    return Elementwise.unary(loop, cost: .light, name: "IsInf")
+  }
+
+  private static func loop(_ type: DataType, negative: Bool, positive: Bool) -> UnaryLoop? {
+    switch type {
+    case .float64: equal(UInt64(0x7FF0_0000_0000_0000), negative, positive)
+    case .float32: equal(UInt32(0x7F80_0000), negative, positive)
+    case .float16: equal(UInt16(0x7C00), negative, positive)
+    case .bfloat16: equal(UInt16(0x7F80), negative, positive)
+    case .float8e5m2: equal(UInt8(0x7C), negative, positive)
+    // These have no infinity.
+    case .float8e4m3fn, .float8e4m3fnuz, .float8e5m2fnuz: Elementwise.map { (_: UInt8) in UInt8(0) }
+    default: nil
+    }
+  }
+
+  @inline(__always)
+  private static func equal<T: FixedWidthInteger & BitwiseCopyable & Sendable>(
+    _ infinity: T, _ negative: Bool, _ positive: Bool
+  ) -> UnaryLoop {
+    let sign = ~(T.max >> 1)
+    return Elementwise.map { (x: T) in
+      UInt8((positive && x == infinity) || (negative && x == infinity | sign) ? 1 : 0)
+    }
+  }
+}

@@ -1,0 +1,85 @@
+// Where: X where the condition is true, Y elsewhere. https://onnx.ai/onnx/operators/onnx__Where.html
+// Versions: 9, 16 (bfloat16).
+
+import ApusGraph
+import ApusTensor
+
+struct Where: OperatorDefinition {
+  let schema = OperatorSchema(
+    "Where", versions: [9, 16], inputs: [.required("condition", "B"), .required("X", "T"), .required("Y", "T")],
+    outputs: [.required("output", "T")], types: ["B": .bool, "T": .allBeforeBFloat16 + [.bfloat16]], traits: .movesData)
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let type = context.type(1) ?? context.type(2)
+    let shape = try context.broadcastShape([0, 1, 2])
+    let values = context.elementwiseValues([0, 1, 2], output: shape) { operands in
+      guard let condition = operands[0].known else { return operands[1].isSame(as: operands[2]) ? operands[1] : .unknown }
+      return condition != 0 ? operands[1] : operands[2]
+    }
+    context.set(0, type, shape, values: values)
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    .planned { plan throws(OperatorError) in
+      guard let output = plan.outputs.first ?? nil else { return Step(phases: []) { _, _, _ in } }
+      let width = output.dataType.byteWidth
+      let select = Where.select(width: width)
+      let broadcast = Broadcast(output: output.shape, inputs: [plan.shape(0), plan.shape(1), plan.shape(2)])
+      let strides = (broadcast.rowStrides[0], broadcast.rowStrides[1], broadcast.rowStrides[2])
+      let partition = Partition(output.count, minimum: ElementCost.light.itemsPerPart)
+      var step = Step.parallel(parts: partition.parts) { run, part in
+        let condition = run.inputBytes(0).assumingMemoryBound(to: UInt8.self)
+        let (x, y, target) = (run.inputBytes(1), run.inputBytes(2), run.outputBytes(0))
+        broadcast.forEachRow(in: partition.range(part)) { offsets, first, count in
+          select(
+            condition + offsets[0], x + offsets[1] &* width, y + offsets[2] &* width, target + first &* width, count, strides)
+        }
+      }.named("Where", operations: output.count)
+      for input in [1, 2] where plan.shape(input).elementCount == output.count {
+        step.inPlace.append((input: input, output: 0))
+      }
+      return step
+    }
+  }
+
+  /// target[i] = condition[i * strides.0] ? x[i * strides.1] : y[i * strides.2]
+  typealias Select = @Sendable (
+    _ condition: UnsafePointer<UInt8>, _ x: UnsafeRawPointer, _ y: UnsafeRawPointer, _ target: UnsafeMutableRawPointer,
+    _ count: Int, _ strides: (Int, Int, Int)
+  ) -> Void
+
+  private static func select(width: Int) -> Select {
+    switch width {
+    case 1: select(UInt8.self)
+    case 2: select(UInt16.self)
+    case 4: select(UInt32.self)
+    case 8: select(UInt64.self)
+    default: select(SIMD2<UInt64>.self)
+    }
+  }
+
+  @inline(__always)
+  private static func select<T: BitwiseCopyable & Sendable>(_ type: T.Type) -> Select {
+    { condition, x, y, target, count, strides in
+      let x = x.assumingMemoryBound(to: T.self)
+      let y = y.assumingMemoryBound(to: T.self)
+      let target = target.assumingMemoryBound(to: T.self)
+      switch strides {
+      case (1, 1, 1): for i in 0..<count { target[i] = condition[i] != 0 ? x[i] : y[i] }
+      case (1, 1, 0):
+        let other = y[0]
+        for i in 0..<count { target[i] = condition[i] != 0 ? x[i] : other }
+      case (1, 0, 1):
+        let other = x[0]
+        for i in 0..<count { target[i] = condition[i] != 0 ? other : y[i] }
+      case (1, 0, 0):
+        let (one, other) = (x[0], y[0])
+        for i in 0..<count { target[i] = condition[i] != 0 ? one : other }
+      default:
+        // One condition for the whole row.
+        let (source, stride) = condition[0] != 0 ? (x, strides.1) : (y, strides.2)
+        for i in 0..<count { target[i] = source[i &* stride] }
+      }
+    }
+  }
+}

@@ -1,0 +1,50 @@
+// PRelu: x for x >= 0, slope * x below. https://onnx.ai/onnx/operators/onnx__PRelu.html
+// Versions: 1, 6 (one slope, or one a channel), 7 (slope broadcasts to X), 9 (integers), 16 (bfloat16).
+
+import ApusGraph
+import ApusTensor
+import CApusKernels
+
+struct PRelu: OperatorDefinition {
+  let schema = OperatorSchema(
+    "PRelu", versions: [1, 6, 7, 9, 16], inputs: [.required("X", "T"), .required("slope", "T")],
+    outputs: [.required("Y", "T")], types: ["T": [.int32, .int64, .uint32, .uint64] + .floats])
+
+  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+    node.removeLegacyHints()
+    guard version < 7, node.inputs.count == 2, let x = node.inputs[0], let slope = node.inputs[1] else { return }
+    // A slope for every channel, which is axis 1.
+    let slopeShape = graph.fact(slope).tensor?.shape
+    guard let rank = graph.fact(x).tensor?.shape?.count, let slopeShape else {
+      throw .unsupported("PRelu before version 7 needs inputs of known rank")
+    }
+    if slopeShape.count == 1, slopeShape[0].known != 1, rank > 2 {
+      node.inputs[1] = graph.appendingUnitAxes(rank - 2, to: slope, rank: 1, nodeName: node.name)
+    }
+  }
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let shape = context.shape(0)
+    if let shape, let slope = context.shape(1) {
+      let both = try broadcast([shape, slope])
+      let isWider = both.count > shape.count || zip(both, shape).contains { $0.isSurelyDifferent(from: $1) }
+      if isWider { throw .mismatch("slope of shape \(slope) does not broadcast to X of shape \(shape)") }
+    }
+    context.set(0, context.type(0), shape)
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let type = try context.type(0)
+    guard var loops = BinaryFunction.prelu.loops(type) else { throw context.unsupportedType(type) }
+    if type == .float32 {
+      // Along a row with one slope it is LeakyRelu.
+      let kernel = apus_kernels().pointee.leaky_relu_f32
+      loops.scalarB = { x, slope, y, count in
+        kernel(
+          count, x.assumingMemoryBound(to: Float.self), y.assumingMemoryBound(to: Float.self),
+          slope.assumingMemoryBound(to: Float.self))
+      }
+    }
+    return Elementwise.binary(loops, cost: .light, name: "PRelu")
+  }
+}

@@ -1,0 +1,209 @@
+// QuantizeLinear: saturate(x / scale + zero point). https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
+// Versions: 10, 13 (axis), 19 (float8, saturate), 21 (blocks, 16 and 4 bits, output_dtype), 23 (precision, float4e2m1), 24, 25 (2 bits), 28 (6
+// bits).
+
+import ApusGraph
+import ApusTensor
+import CApusKernels
+
+struct QuantizeLinear: OperatorDefinition {
+  static let quantizedTypes: TypeSet =
+    [.uint8, .int8, .uint16, .int16] + .packedIntegers + .float8 + .float6 + [.float4e2m1]
+  private static let precisions: TypeSet = [.float32, .float16, .bfloat16]
+
+  let schema = OperatorSchema(
+    "QuantizeLinear", versions: [10, 13, 19, 21, 23, 24, 25, 28],
+    inputs: [.required("x", "T1"), .required("y_scale", "T2"), .optional("y_zero_point", "T3")],
+    outputs: [.required("y", "T3")],
+    attributes: [
+      .int("axis", default: 1), .int("block_size", default: 0), .int("output_dtype", default: 0),
+      .int("precision", default: 0), .int("saturate", default: 1),
+    ],
+    types: [
+      "T1": precisions + [.int32], "T2": precisions + [.int32, .float8e8m0], "T3": quantizedTypes,
+    ])
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    context.set(0, try outputType(context, zeroPoint: context.type(2)), context.shape(0))
+  }
+
+  private func outputType(_ context: some OperatorContext, zeroPoint: DataType?) throws(OperatorError) -> DataType {
+    let number = try context.int("output_dtype")
+    if number == 0 { return zeroPoint ?? .uint8 }
+    let type = try elementType(number, name: "output_dtype", allowed: QuantizeLinear.quantizedTypes)
+    if let zeroPoint, zeroPoint != type {
+      throw .invalid("attribute output_dtype is \(type), but y_zero_point is \(zeroPoint)")
+    }
+    return type
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let (axis, blockSize) = (try context.int("axis"), try context.int("block_size"))
+    let loop = try QuantizeLoop(
+      x: try context.type(0), scale: try context.type(1), precision: try precision(context),
+      y: try outputType(context, zeroPoint: context.optionalType(2)), hasZeroPoint: context.isPresent(2),
+      saturate: try context.bool("saturate"))
+    return .planned { plan throws(OperatorError) in
+      let layout = try QuantizationLayout(plan.shape(0), scale: plan.shape(1), axis: axis, blockSize: blockSize)
+      try requireSameShape(plan.isPresent(2) ? plan.shape(2) : nil, plan.shape(1))
+      let count = plan.outputShape(0).elementCount
+      let partition = GroupedPartition(count, minimum: 16_384)
+      return Step.parallel(parts: partition.parts) { run, part in
+        loop.run(
+          run.inputBytes(0), scales: run.inputBytes(1), zeroPoints: run.inputBytes(2), run.outputBytes(0), layout,
+          partition.range(part))
+      }.named("QuantizeLinear", operations: 3 * count)
+    }
+  }
+
+  /// The type in which the division is done; nil: float64.
+  private func precision(_ context: PrepareContext) throws(OperatorError) -> DataType? {
+    let number = try context.int("precision")
+    if number != 0 { return try elementType(number, name: "precision", allowed: QuantizeLinear.precisions) }
+    switch try context.type(1) {
+    case .int32: return nil
+    case .float8e8m0: return .float32
+    case let type: return type
+    }
+  }
+}
+
+/// Quantizes ranges of a tensor.
+struct QuantizeLoop: Sendable {
+  private let loadX: LaneLoad
+  private let loadScale: LaneLoad
+  private let loadZero: LaneLoad?
+  /// True if the division is done in float64, else in float32 or, with `narrow`, in what that converts to.
+  private let isDouble: Bool
+  private let narrow: FloatCodec?
+  /// The least and the greatest integer of the result; nil for floats.
+  private let limits: (low: Double, high: Double)?
+  private let store: LaneStore
+  private let kernel: QuantizeKernel?
+
+  typealias QuantizeKernel =
+    @convention(c) (Int, UnsafePointer<Float>, UnsafeMutableRawPointer, Float, Int32) -> Void
+
+  /// - Parameter precision: the type of the division; nil for float64.
+  init(
+    x: DataType, scale: DataType, precision: DataType?, y: DataType, hasZeroPoint: Bool, saturate: Bool,
+    usesKernels: Bool = true
+  ) throws(OperatorError) {
+    let lane = precision == nil ? Lane.float64 : .float32
+    let resultLane = y.isInteger ? Lane.int64 : .float32
+    guard let loadX = lane.load(x), let loadScale = lane.load(scale),
+      let store = resultLane.store(y, CastRounding(saturate: saturate))
+    else { throw .unsupported("QuantizeLinear has no kernel for \(x) with a scale of \(scale) to \(y)") }
+    (self.loadX, self.loadScale, self.store) = (loadX, loadScale, store)
+    loadZero = hasZeroPoint ? resultLane.load(y) : nil
+    isDouble = precision == nil
+    narrow = precision.flatMap { $0 == .float32 ? nil : FloatCodec($0) }
+    let magnitude = y.isSignedInteger ? 1 << (y.bits - 1) : 1 << y.bits
+    limits = !y.isInteger ? nil : (y.isSignedInteger ? -Double(magnitude) : 0, Double(magnitude - 1))
+    let kernels = apus_kernels().pointee
+    let isSingle = usesKernels && x == .float32 && scale == .float32 && precision == .float32
+    kernel = !isSingle ? nil : y == .uint8 ? kernels.quantize_u8 : y == .int8 ? kernels.quantize_s8 : nil
+  }
+
+  /// Quantizes the elements of `range`, which begins and ends at a byte.
+  func run(
+    _ x: UnsafeRawPointer, scales: UnsafeRawPointer, zeroPoints: UnsafeRawPointer, _ y: UnsafeMutableRawPointer,
+    _ layout: QuantizationLayout, _ range: Range<Int>
+  ) {
+    guard let kernel else { return runBlocks(x, scales, zeroPoints, y, layout, range) }
+    layout.forEachSegment(in: range) { start, count, scale, stride in
+      if stride != 0 { return runBlocks(x, scales, zeroPoints, y, layout, start..<start &+ count) }
+      var zero: Int64 = 0
+      loadZero?(zeroPoints, scale, &zero, 1)
+      kernel(
+        count, (x + start &* 4).assumingMemoryBound(to: Float.self), y + start,
+        (scales + scale &* 4).assumingMemoryBound(to: Float.self).pointee, Int32(truncatingIfNeeded: zero))
+    }
+  }
+
+  private func runBlocks(
+    _ x: UnsafeRawPointer, _ scales: UnsafeRawPointer, _ zeroPoints: UnsafeRawPointer, _ y: UnsafeMutableRawPointer,
+    _ layout: QuantizationLayout, _ range: Range<Int>
+  ) {
+    if isDouble {
+      runBlocks(Double.self, x, scales, zeroPoints, y, layout, range)
+    } else {
+      runBlocks(Float.self, x, scales, zeroPoints, y, layout, range)
+    }
+  }
+
+  /// Block by block: every element gets its scale and zero point, then all are divided, rounded, written.
+  @inline(__always)
+  private func runBlocks<T: Real>(
+    _ type: T.Type, _ x: UnsafeRawPointer, _ scales: UnsafeRawPointer, _ zeroPoints: UnsafeRawPointer,
+    _ y: UnsafeMutableRawPointer, _ layout: QuantizationLayout, _ range: Range<Int>
+  ) {
+    let length = Lane.blockLength
+    withUnsafeTemporaryAllocation(of: T.self, capacity: length) { first in
+      withUnsafeTemporaryAllocation(of: T.self, capacity: length) { second in
+        withUnsafeTemporaryAllocation(of: Int64.self, capacity: length) { third in
+          guard let quotients = first.baseAddress, let divisors = second.baseAddress, let lanes = third.baseAddress
+          else { return }
+          var start = range.lowerBound
+          while start < range.upperBound {
+            let n = min(length, range.upperBound &- start)
+            layout.gather(start..<start &+ n, scales, divisors, loadScale)
+            loadX(x, start, quotients, n)
+            round(quotients, n)
+            round(divisors, n)
+            for i in 0..<n { quotients[i] /= divisors[i] }
+            round(quotients, n)
+            if limits != nil {
+              if let loadZero { layout.gather(start..<start &+ n, zeroPoints, lanes, loadZero) }
+              roundToIntegers(quotients, lanes, n)
+            } else {
+              let floats = UnsafeMutableRawPointer(lanes).assumingMemoryBound(to: Float.self)
+              if let loadZero { layout.gather(start..<start &+ n, zeroPoints, floats, loadZero) }
+              addZeros(quotients, floats, n)
+            }
+            store(lanes, y, start, n)
+            start &+= n
+          }
+        }
+      }
+    }
+  }
+
+  /// Rounds float32 numbers to the precision of the division.
+  @inline(__always)
+  private func round<T>(_ values: UnsafeMutablePointer<T>, _ count: Int) {
+    guard let narrow else { return }
+    let floats = UnsafeMutableRawPointer(values).assumingMemoryBound(to: Float.self)
+    withUnsafeTemporaryAllocation(of: UInt16.self, capacity: Lane.blockLength) { block in
+      guard let bits = block.baseAddress else { return }
+      narrow.store(floats, bits, 0, count)
+      narrow.load(bits, 0, floats, count)
+    }
+  }
+
+  /// Writes saturate(round(quotient) + zero point) over the zero points. NaN gives the least value.
+  @inline(__always)
+  private func roundToIntegers<T: Real>(_ quotients: UnsafePointer<T>, _ lanes: UnsafeMutablePointer<Int64>, _ count: Int) {
+    guard let limits else { return }
+    let hasZero = loadZero != nil
+    for i in 0..<count {
+      let zero = hasZero ? lanes[i] : 0
+      let quotient = Double(quotients[i])
+      let (least, most) = (limits.low - Double(zero), limits.high - Double(zero))
+      let bounded = quotient > least ? (quotient < most ? quotient : most) : least
+      // Adding 1.5 * 2^52 rounds to an integer, ties to even, in the low bits.
+      let rounded = (bounded + 6_755_399_441_055_744).bitPattern &- 0x4338_0000_0000_0000
+      lanes[i] = Int64(bitPattern: rounded) &+ zero
+    }
+  }
+
+  /// Writes quotient + zero point over the zero points. A zero point of 0 leaves the sign of a zero alone.
+  @inline(__always)
+  private func addZeros<T: Real>(_ quotients: UnsafePointer<T>, _ floats: UnsafeMutablePointer<Float>, _ count: Int) {
+    let hasZero = loadZero != nil
+    for i in 0..<count {
+      let zero = hasZero ? floats[i] : 0
+      floats[i] = zero == 0 ? Float(quotients[i]) : Float(quotients[i] + T(zero))
+    }
+  }
+}

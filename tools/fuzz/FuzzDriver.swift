@@ -8,8 +8,13 @@ import ApusOperators
 import ApusTensor
 import Glibc
 
+#if canImport(FoundationEssentials)
+import FoundationEssentials
+#endif
+
 let usage = """
   ApusFuzz load FILE…                              read each model, print what became of it
+  ApusFuzz run FILE…                               read, prepare and run each model on zeros, print what became of it
   ApusFuzz values FILE…                            read each .pb as a tensor, sequence, optional and map
   ApusFuzz roundtrip IN.onnx OUT.onnx              read the messages and write them again
   ApusFuzz mutate CASE SEED COUNT FILE…            read COUNT mutations of the files; CASE is where each is kept before
@@ -24,6 +29,7 @@ struct FuzzDriver {
     let rest = Array(arguments.dropFirst())
     switch command {
     case "load": rest.forEach { print("\($0): \(Outcome.ofLoading(bytes(of: $0), folder: nil).text)") }
+    case "run": rest.forEach { print("\($0): \(Outcome.ofRunning(bytes(of: $0)).text)") }
     case "values": rest.forEach { print("\($0): \(Outcome.ofValue(bytes(of: $0)).text)") }
     case "roundtrip" where rest.count == 2: roundTrip(rest[0], rest[1])
     case "mutate" where rest.count >= 4:
@@ -79,7 +85,7 @@ struct FuzzDriver {
       let model = Mutator.mutated(seeds[index % seeds.count], all: seeds, &random)
       write(model, to: casePath)
       let start = now()
-      let outcome = Outcome.ofLoading(model, folder: nil)
+      let outcome = Outcome.ofRunning(model)
       _ = index % 8 == 0 ? Outcome.ofValue(model) : outcome
       slowest = max(slowest, now() - start)
       outcomes[outcome.kind, default: 0] += 1
@@ -113,6 +119,8 @@ struct Outcome {
     limits.maximumNodes = 20_000
     limits.maximumStructureBytes = 64 << 20
     limits.maximumDecodedBytes = 64 << 20
+    limits.maximumRunMemory = 256 << 20
+    limits.maximumRunSeconds = 1
     return limits
   }
 
@@ -125,6 +133,37 @@ struct Outcome {
       return Outcome(kind: "loaded", text: "\(loaded.model.graph.nodes.count) nodes")
     } catch {
       return Outcome(kind: error.code.rawValue, text: "\(error)")
+    }
+  }
+
+  /// Reads, prepares and runs a model on zeros. Extents that the model leaves open are 2.
+  static func ofRunning(_ bytes: [UInt8]) -> Outcome {
+    var options = ModelOptions(threads: 1)
+    options.limits = limits
+    let model: Model
+    do {
+      model = try Model(bytes: bytes, options: options)
+    } catch let error as LoadError {
+      return Outcome(kind: error.code.rawValue, text: "\(error)")
+    } catch let error as PrepareError {
+      return Outcome(kind: "unprepared", text: "\(error)")
+    } catch {
+      return Outcome(kind: "unknown", text: "\(error)")
+    }
+    var inputs: [String: Value] = [:]
+    for input in model.graph.inputs {
+      guard case .tensor(let fact) = model.graph.fact(input) else { continue }
+      let shape = Shape((fact.shape ?? []).map { $0.known ?? 2 })
+      guard let count = shape.checkedElementCount, count <= 1 << 20 else {
+        return Outcome(kind: "notRun", text: "an input of the shape \(shape)")
+      }
+      inputs[model.graph[input].name] = .tensor(Tensor(zeros: fact.dataType, shape: shape))
+    }
+    do {
+      let outputs = try model.run(values: inputs)
+      return Outcome(kind: "ran", text: outputs.map { "\($0.key): \($0.value.type)" }.sorted().joined(separator: ", "))
+    } catch {
+      return Outcome(kind: "run." + error.code.rawValue, text: "\(error)")
     }
   }
 

@@ -47,20 +47,20 @@ package struct Gemm: OperatorDefinition {
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    let attributes = Attributes(
+    let options = Options(
       transposesA: try context.bool("transA"), transposesB: try context.bool("transB"),
       alpha: try context.float("alpha"), beta: try context.float("beta"))
     switch try context.type(0) {
-    case .float32 where !isPlain: return .planned(PackedGemm(context, attributes))
+    case .float32 where !isPlain: return .planned(PackedGemm(context, options))
     case .float16, .bfloat16:
       return try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
-        .planned(isPlain ? PlainGemm(attributes: attributes) : PackedGemm(context, attributes))
+        .planned(isPlain ? PlainGemm(options: options) : PackedGemm(context, options))
       }
-    default: return .planned(PlainGemm(attributes: attributes))
+    default: return .planned(PlainGemm(options: options))
     }
   }
 
-  struct Attributes: Sendable {
+  struct Options: Sendable {
     let transposesA: Bool
     let transposesB: Bool
     let alpha: Float
@@ -102,12 +102,12 @@ private struct PackedGemm: Kernel {
   private let beta: Float
   private let product: MatMulKernel
 
-  init(_ context: PrepareContext, _ attributes: Gemm.Attributes) {
-    beta = attributes.beta
+  init(_ context: PrepareContext, _ options: Gemm.Options) {
+    beta = options.beta
     product = MatMulKernel(
       context,
       MatMulKernel.Options(
-        transposesA: attributes.transposesA, transposesB: attributes.transposesB, scale: attributes.alpha))
+        transposesA: options.transposesA, transposesB: options.transposesB, scale: options.alpha))
   }
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
@@ -133,17 +133,17 @@ private struct PackedGemm: Kernel {
 
 /// The plain product, then alpha and beta. Integers with factors other than 1 go by way of float64 and are cut towards 0.
 private struct PlainGemm: Kernel {
-  let attributes: Gemm.Attributes
+  let options: Gemm.Options
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     let extents = MatMulExtents(
-      context.shape(0), context.shape(1), transposesA: attributes.transposesA, transposesB: attributes.transposesB)
+      context.shape(0), context.shape(1), transposesA: options.transposesA, transposesB: options.transposesB)
     let type = context.outputs[0]?.dataType ?? .float32
     guard let product = extents.plain.step(type) else { throw .unsupported("Gemm has no kernel for \(type)") }
     var sequence = StepSequence()
     sequence.append(product, inputs: [.input(0), .input(1)], outputs: [.output(0)])
-    let hasC = context.isPresent(2) && attributes.beta != 0
-    if hasC || attributes.alpha != 1 {
+    let hasC = context.isPresent(2) && options.beta != 0
+    if hasC || options.alpha != 1 {
       let c = hasC ? context.shape(2) : Shape([])
       // Without C any element stands in for it, times 0.
       let combine = combination(type, context.outputShape(0), c, hasC: hasC)
@@ -154,7 +154,7 @@ private struct PlainGemm: Kernel {
 
   private func combination(_ type: DataType, _ shape: Shape, _ c: Shape, hasC: Bool) -> Step {
     let addend = BroadcastAddend(c)
-    let (alpha, beta) = (attributes.alpha, attributes.beta)
+    let (alpha, beta) = (options.alpha, options.beta)
     func integer<Element: FixedWidthInteger & Sendable>(_ element: Element.Type) -> Step {
       if alpha == 1 && beta == 1 {
         return addend.step(shape, element, c: 0) { y, c, stride, count in

@@ -3,4 +3,15 @@
 import ApusGraph
 
 let normalizationOperators: [any OperatorDefinition] = [
+  BatchNormalization(),
+  InstanceNormalization(),
+  LayerNormalization(),
+  GroupNormalization(),
+  RMSNormalization(),
+  LpNormalization(),
+  MeanVarianceNormalization(),
+  LRN(),
+  Softmax(),
+  Softmax(logarithm: true),
+  Hardmax(),
 ]

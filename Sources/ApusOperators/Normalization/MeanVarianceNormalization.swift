@@ -1,0 +1,94 @@
+// MeanVarianceNormalization: (X - mean) / (deviation + 1e-9) over some axes.
+// https://onnx.ai/onnx/operators/onnx__MeanVarianceNormalization.html
+// Versions: 9, 13 (bfloat16).
+
+import ApusGraph
+import ApusTensor
+
+package struct MeanVarianceNormalization: OperatorDefinition {
+  package let schema = OperatorSchema(
+    "MeanVarianceNormalization", versions: [9, 13], inputs: [.required("X", "T")], outputs: [.required("Y", "T")],
+    attributes: [.ints("axes", default: [0, 2, 3])], types: ["T": .floats])
+
+  package init() {}
+
+  package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    if let rank = context.rank(0) { _ = try resolveAxes(context.ints("axes"), rank: rank) }
+    context.copy()
+  }
+
+  package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let axes = try context.ints("axes")
+    return try prepareReal(
+      context, float: { (_) throws(OperatorError) in MeanVarianceNormalization.kernel(Float.self, axes) },
+      double: { (_) throws(OperatorError) in MeanVarianceNormalization.kernel(Double.self, axes) })
+  }
+
+  private static func kernel<Element: Real>(_ type: Element.Type, _ axes: [Int]) -> PreparedKernel {
+    .planned { (plan) throws(OperatorError) in
+      let shape = plan.shape(0)
+      let groups = AxisGroups(shape, reduced: try resolveAxes(axes, rank: shape.rank))
+      let partition = Partition(groups.starts.count, minimum: max(1, 8192 / max(groups.count, 1)))
+      return .parallel(parts: groups.count == 0 ? 0 : partition.parts) { run, part in
+        let (x, y) = (run.input(0, as: Element.self), run.output(0, as: Element.self))
+        for index in partition.range(part) {
+          let start = groups.starts[index]
+          var sum = 0.0
+          groups.forEach(from: start) { sum += Double(x[$0]) }
+          let mean = sum / Double(groups.count)
+          var squares = 0.0
+          groups.forEach(from: start) {
+            let difference = Double(x[$0]) - mean
+            squares += difference * difference
+          }
+          let divisor = (squares / Double(groups.count)).squareRoot() + 1e-9
+          groups.forEach(from: start) { y[$0] = Element((Double(x[$0]) - mean) / divisor) }
+        }
+      }.overwriting(0)
+    }
+  }
+}
+
+/// The elements of a tensor in groups: those that differ on `reduced` axes only are one.
+private struct AxisGroups: Sendable {
+  /// The first element of each group.
+  let starts: [Int]
+  /// Elements of one group.
+  let count: Int
+  /// Where the runs of a group start, from its first element.
+  private let runs: [Int]
+  private let runLength: Int
+  private let runStride: Int
+
+  init(_ shape: Shape, reduced: [Int]) {
+    let strides = shape.strides
+    func offsets(_ axes: [Int]) -> [Int] {
+      var result = [0]
+      for axis in axes {
+        result = result.flatMap { start in (0..<shape[axis]).map { start + $0 * strides[axis] } }
+      }
+      return result
+    }
+    starts = offsets(shape.indices.filter { !reduced.contains($0) })
+    count = reduced.reduce(1) { $0 * shape[$1] }
+    // Trailing axes that are neighbours in memory are one run.
+    var (length, stride, first) = (1, 1, reduced.count)
+    while first > 0, first == reduced.count || reduced[first - 1] == reduced[first] - 1 {
+      first -= 1
+      if first == reduced.count - 1 { stride = strides[reduced[first]] }
+      length *= shape[reduced[first]]
+    }
+    (runLength, runStride) = (length, stride)
+    runs = offsets(Array(reduced[..<first]))
+  }
+
+  @inline(__always) func forEach(from start: Int, _ body: (Int) -> Void) {
+    for run in runs {
+      var index = start &+ run
+      for _ in 0..<runLength {
+        body(index)
+        index &+= runStride
+      }
+    }
+  }
+}

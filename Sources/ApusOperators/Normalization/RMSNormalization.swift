@@ -1,0 +1,88 @@
+// RMSNormalization: each row over the root of its mean square. https://onnx.ai/onnx/operators/onnx__RMSNormalization.html
+// Versions: 23. Computed in float32, or in float64 if an operand is of it, whatever stash_type says.
+
+import ApusGraph
+import ApusTensor
+import CApusKernels
+
+package struct RMSNormalization: OperatorDefinition {
+  package let schema = OperatorSchema(
+    "RMSNormalization", versions: [23], inputs: [.required("X", "T"), .required("scale", "V")],
+    outputs: [.required("Y", "V")],
+    attributes: [.int("axis", default: -1), .float("epsilon", default: 1e-5), .int("stash_type", default: 1)],
+    types: ["T": .floats, "V": .floats])
+
+  /// True: never the C kernels, for tests that hold the two against each other.
+  private let isPlain: Bool
+
+  package init(plain: Bool = false) { isPlain = plain }
+
+  package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    if let rank = context.rank(0) { _ = try resolveAxis(context.int("axis"), rank: rank) }
+    try checkBroadcast(context, parameters: [1])
+    try checkStashType(context.int("stash_type"))
+    context.set(0, context.type(1), context.shape(0))
+  }
+
+  package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let axis = try context.int("axis")
+    let epsilon = try context.float("epsilon")
+    return try prepareReal(
+      context,
+      float: { (_) throws(OperatorError) in
+        isPlain ? RMSNormalization.plain(Float.self, axis, epsilon) : RMSNormalization.fast(axis, epsilon)
+      },
+      double: { (_) throws(OperatorError) in RMSNormalization.plain(Double.self, axis, epsilon) })
+  }
+
+  private static func fast(_ axis: Int, _ epsilon: Float) -> PreparedKernel {
+    let kernels = VectorKernels.current
+    return kernel(Float.self, axis, "rms_norm_f32") { x, scale, y, length in
+      kernels.table.pointee.rms_norm_f32(length, x, y, scale, epsilon)
+    }
+  }
+
+  private static func plain<Element: Real>(_ type: Element.Type, _ axis: Int, _ epsilon: Float) -> PreparedKernel {
+    kernel(type, axis, "plain") { x, scale, y, length in
+      var squares = 0.0
+      for index in 0..<length { squares += Double(x[index]) * Double(x[index]) }
+      let factor = 1 / (squares / Double(length) + Double(epsilon)).squareRoot()
+      for index in 0..<length { y[index] = Element(Double(x[index]) * factor * Double(scale[index])) }
+    }
+  }
+
+  private static func kernel<Element: Real>(
+    _ type: Element.Type, _ axis: Int, _ name: String,
+    _ row: @escaping @Sendable (
+      _ x: UnsafePointer<Element>, _ scale: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int
+    ) -> Void
+  ) -> PreparedKernel {
+    .planned { (plan) throws(OperatorError) in
+      let shape = plan.shape(0)
+      let axis = try resolveAxis(axis, rank: shape.rank)
+      var sequence = StepSequence()
+      let parameter = try RowParameter(
+        plan, 1, shape: shape, axis: axis, width: MemoryLayout<Element>.stride, in: &sequence)
+      guard let parameter else { throw .invalid("scale is missing") }
+      let (count, length) = (shape.count(of: 0..<axis), shape.count(of: axis..<shape.rank))
+      let partition = Partition(count, minimum: max(1, 16_384 / max(length, 1)))
+      let step = Step.parallel(parts: partition.parts) { run, part in
+        for index in partition.range(part) {
+          row(
+            run.input(0, as: Element.self) + index &* length, run.input(1, as: Element.self) + index &* parameter.rowStride,
+            run.output(0, as: Element.self) + index &* length, length)
+        }
+      }
+      sequence.append(step, inputs: [.input(0), parameter.place], outputs: [.output(0)])
+      return sequence.step.named(name).overwriting(0)
+    }
+  }
+}
+
+/// Throws unless the attribute stash_type names a float type in which one can compute.
+func checkStashType(_ value: Int) throws(OperatorError) {
+  let type = DataType(rawValue: Int32(truncatingIfNeeded: value))
+  guard let type, [.float16, .bfloat16, .float32, .float64].contains(type) else {
+    throw .invalid("stash_type is \(value); expected the number of a float type")
+  }
+}

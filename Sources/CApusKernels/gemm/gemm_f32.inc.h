@@ -1,6 +1,7 @@
-// The float32 indirect GEMM, written once over the vector vocabulary. An instruction set includes this after its simd
-// header and after defining GEMM_NV (vectors of a panel), GEMM_MR (rows of a full tile) and APUS_GEMM_TILES, the list of
-// register tiles TILE(rows, vectors). A tile of more than GEMM_NV vectors spans several panels, for few rows.
+// The float32 indirect GEMM, written once over the vector vocabulary. A file includes this after its simd header and its
+// tiles header, which defines GEMM_NV (vectors of a panel), GEMM_MR (rows of a full tile) and GEMM_TILES, the list of
+// register tiles TILE(rows, vectors); a tile of more than GEMM_NV vectors spans several panels, for few rows. The file
+// defines GEMM_NAME, the kernel; GEMM_B, the element type of packed B; and GEMM_LOAD(p), a vector of B as float32.
 //
 // Each accumulator lives in one register from the first tap to the epilogue, so the order of a sum is the order of
 // (tap, k), whichever tile computes it.
@@ -61,8 +62,8 @@ INLINE void finish(const apus_gemm_f32_args *g, size_t row, size_t column, const
 }
 
 INLINE void tile(const apus_gemm_f32_args *g, size_t row, size_t panel, const int rows, const int vectors) {
-  const size_t panel_floats = g->taps * g->kc * NR, kc = g->kc;
-  const float *b = g->b + panel * panel_floats;
+  const size_t panel_size = g->taps * g->kc * NR, kc = g->kc;
+  const GEMM_B *b = (const GEMM_B *)(const void *)g->b + panel * panel_size;
   vf acc[GEMM_MR][GEMM_NV * 4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++) {
@@ -84,7 +85,7 @@ INLINE void tile(const apus_gemm_f32_args *g, size_t row, size_t panel, const in
       vf column[GEMM_NV * 4];
 #pragma clang loop unroll(full)
       for (int v = 0; v < vectors; v++)
-        column[v] = v_load(b + (size_t)(v / GEMM_NV) * panel_floats + (v % GEMM_NV) * VL);
+        column[v] = GEMM_LOAD(b + (size_t)(v / GEMM_NV) * panel_size + (v % GEMM_NV) * VL);
 #pragma clang loop unroll(full)
       for (int i = 0; i < rows; i++) {
         const vf x = v_set1(a[i][k]);
@@ -102,13 +103,13 @@ INLINE void tile(const apus_gemm_f32_args *g, size_t row, size_t panel, const in
   static void tile_##rows##x##vectors(const apus_gemm_f32_args *g, size_t row, size_t panel) { \
     tile(g, row, panel, rows, vectors); \
   }
-APUS_GEMM_TILES
+GEMM_TILES
 #undef TILE
 
 // tiles[rows][vectors]; where a multi-panel tile is missing, rows of that height are done panel by panel.
 static tile_fn *const tiles[GEMM_MR + 1][GEMM_NV * 4 + 1] = {
 #define TILE(rows, vectors) [rows][vectors] = tile_##rows##x##vectors,
-    APUS_GEMM_TILES
+    GEMM_TILES
 #undef TILE
 };
 
@@ -132,7 +133,7 @@ static void tile_row(const apus_gemm_f32_args *g, size_t row, size_t rows, size_
   }
 }
 
-void APUS_(apus_gemm_f32)(const apus_gemm_f32_args *g, size_t m0, size_t m1, size_t p0, size_t p1) {
+void APUS_(GEMM_NAME)(const apus_gemm_f32_args *g, size_t m0, size_t m1, size_t p0, size_t p1) {
   const size_t last = apus_gemm_panels(g->n, NR);
   if (p1 > last) p1 = last;
   if (m0 >= m1 || p0 >= p1) return;
@@ -143,7 +144,7 @@ void APUS_(apus_gemm_f32)(const apus_gemm_f32_args *g, size_t m0, size_t m1, siz
   }
   // Tiles of nearly equal height, and panels in groups that stay in the second-level cache while the rows go by.
   const size_t count = (rows + GEMM_MR - 1) / GEMM_MR, height = rows / count, taller = rows % count;
-  const size_t panel_bytes = g->taps * g->kc * NR * sizeof(float);
+  const size_t panel_bytes = g->taps * g->kc * NR * sizeof(GEMM_B);
   size_t group = panel_bytes ? PANEL_GROUP_BYTES / panel_bytes : p1 - p0;
   if (group == 0) group = 1;
   for (size_t p = p0; p < p1; p += group) {

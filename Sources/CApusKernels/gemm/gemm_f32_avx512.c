@@ -4,16 +4,14 @@
 #pragma clang attribute push(__attribute__((target(APUS_TARGET_AVX512))), apply_to = function)
 #include "../simd/simd_avx512.h"
 #include "../math/activation.h"
+#include "gemm_tiles_avx512.h"
 
-#define GEMM_NV 2
-#define GEMM_MR 14
-#define APUS_GEMM_TILES \
-  TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1) TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) \
-  TILE(11, 1) TILE(12, 1) TILE(13, 1) TILE(14, 1) \
-  TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2) TILE(7, 2) TILE(8, 2) TILE(9, 2) TILE(10, 2) \
-  TILE(11, 2) TILE(12, 2) TILE(13, 2) TILE(14, 2) \
-  TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(1, 8) TILE(2, 8) TILE(3, 8)
+#define GEMM_NAME apus_gemm_f32
+#define GEMM_B float
+#define GEMM_LOAD(p) v_load(p)
 #include "gemm_f32.inc.h"
-#include "gemm_f32_pack.inc.h"
+#define PACK_NAME apus_gemm_f32_pack
+#define PACK_TRANSPOSE apus_transpose_4
+#include "gemm_pack.inc.h"
 #pragma clang attribute pop
 #endif

@@ -1,14 +1,14 @@
 // Float32 GEMM and its packing for any machine.
 #include "../isa.h"
-
 #include "../simd/simd_portable.h"
 #include "../math/activation.h"
+#include "gemm_tiles_portable.h"
 
-#define GEMM_NV 4
-#define GEMM_MR 4
-#define APUS_GEMM_TILES \
-  TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) \
-  TILE(1, 3) TILE(2, 3) TILE(3, 3) TILE(4, 3) TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4)
+#define GEMM_NAME apus_gemm_f32
+#define GEMM_B float
+#define GEMM_LOAD(p) v_load(p)
 #include "gemm_f32.inc.h"
-#include "gemm_f32_pack.inc.h"
+#define PACK_NAME apus_gemm_f32_pack
+#define PACK_TRANSPOSE apus_transpose_4
+#include "gemm_pack.inc.h"
 

@@ -19,7 +19,8 @@ typedef void apus_binary_fn(size_t n, const void *a, const void *b, void *y);
 // order. Of nothing: sum 0, max -infinity, min +infinity. NaN wins in max and min.
 typedef float apus_reduce_f32_fn(size_t n, const float *x);
 
-// y = softmax(x * scale + mask) or its logarithm over n floats, with the maximum taken off first. y may be x.
+// y = softmax(x * scale + mask) or its logarithm over n floats, with the maximum taken off first; NaN throughout for a row
+// of -infinity only or with a NaN. y may be x.
 typedef void apus_softmax_f32_fn(size_t n, const float *x, float *y, float scale, const float *_Nullable mask);
 
 // y = (x - mean) / sqrt(variance + epsilon) * scale + bias over n floats; the variance is the mean of squares around the

@@ -21,7 +21,8 @@ typedef struct {
 } apus_window_f32;
 
 // output[y][x][c] = epilogue(sum over taps in the image, ascending, of input * weights[tap * weights_ld + c]), one
-// accumulator, fused; a tap in the padding adds nothing, or zero. Rows [y0, y1) and channels [c0, c1) of the output. Row r of epilogue.add is pixel y * out_w + x.
+// accumulator, fused; a tap in the padding adds nothing, or zero. Computes rows [y0, y1), channels [c0, c1) of the output.
+// Row r of epilogue.add is pixel y * out_w + x.
 typedef struct {
   apus_window_f32 window;
   const float *weights;

@@ -2,7 +2,7 @@
 #pragma once
 #include "simd_common.h"
 
-#define APUS_(name) name##_avx2
+#define APUS_(name) APUS_JOIN(name, _avx2)
 #define APUS_HAS_FMA 1
 #define APUS_LANES 8
 enum { VL = APUS_LANES };

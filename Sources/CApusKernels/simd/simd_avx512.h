@@ -4,7 +4,7 @@
 #pragma once
 #include "simd_common.h"
 
-#define APUS_(name) name##_avx512
+#define APUS_(name) APUS_JOIN(name, _avx512)
 #define APUS_HAS_FMA 1
 #define APUS_LANES 16
 enum { VL = APUS_LANES };

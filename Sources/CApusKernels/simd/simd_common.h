@@ -9,4 +9,6 @@
 
 #pragma STDC FP_CONTRACT OFF
 
+#define APUS_JOIN_(a, b) a##b
+#define APUS_JOIN(a, b) APUS_JOIN_(a, b)
 #define INLINE static inline __attribute__((always_inline, unused))

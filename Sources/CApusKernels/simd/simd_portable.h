@@ -3,7 +3,7 @@
 #pragma once
 #include "simd_common.h"
 
-#define APUS_(name) name##_portable
+#define APUS_(name) APUS_JOIN(name, _portable)
 #if defined(__ARM_FEATURE_FMA) || defined(__FMA__)
 #define APUS_HAS_FMA 1
 #else

@@ -23,6 +23,14 @@ INLINE vf v_min_nan(vf a, vf b) { return v_select(v_is_nan(a), a, v_min(a, b)); 
 INLINE vf v_max_nan(vf a, vf b) { return v_select(v_is_nan(a), a, v_max(a, b)); }
 
 typedef uint32_t vu __attribute__((vector_size(4 * VL)));
+typedef uint16_t vh __attribute__((vector_size(2 * VL)));
+
+// VL bfloat16 values at p.
+INLINE vf v_from_bf16(const uint16_t *p) {
+  vh x;
+  memcpy(&x, p, sizeof x);
+  return (vf)(__builtin_convertvector(x, vu) << 16);
+}
 
 // The lanes of a vector reduced to one: the upper half onto the lower until one is left.
 INLINE float v_sum(vf x) {

@@ -1,6 +1,5 @@
 // Conversions between float32 and the 16-bit floats, and quantization to and from 8-bit integers.
 
-typedef uint16_t vh __attribute__((vector_size(2 * VL)));
 typedef uint8_t vb __attribute__((vector_size(VL)));
 typedef int8_t vsb __attribute__((vector_size(VL)));
 
@@ -24,15 +23,10 @@ typedef int8_t vsb __attribute__((vector_size(VL)));
     } \
   }
 
-INLINE vh load_half(const uint16_t *p) {
-  vh x;
-  memcpy(&x, p, sizeof x);
-  return x;
-}
 INLINE void store_half(uint16_t *p, vh x) { memcpy(p, &x, sizeof x); }
 
 void APUS_(apus_bf16_to_f32)(size_t n, const void *x_, void *y_) {
-  BLOCKS(n, uint16_t, float, { v_store(to, (vf)(__builtin_convertvector(load_half(from), vi) << 16)); })
+  BLOCKS(n, uint16_t, float, { v_store(to, v_from_bf16(from)); })
 }
 
 // Adding just under half of the dropped part, plus its lowest kept bit, rounds half to even; NaN is made quiet instead.

@@ -1,0 +1,17 @@
+// GEMM of float32 by bfloat16, and packing of 16-bit elements, for AVX2 with FMA.
+#include "../isa.h"
+#if APUS_X86
+#pragma clang attribute push(__attribute__((target(APUS_TARGET_AVX2))), apply_to = function)
+#include "../simd/simd_avx2.h"
+#include "../math/activation.h"
+#include "gemm_tiles_avx2.h"
+
+#define GEMM_NAME apus_gemm_f32_bf16
+#define GEMM_B uint16_t
+#define GEMM_LOAD(p) v_from_bf16(p)
+#include "gemm_f32.inc.h"
+#define PACK_NAME apus_gemm_b16_pack
+#define PACK_TRANSPOSE apus_transpose_2
+#include "gemm_pack.inc.h"
+#pragma clang attribute pop
+#endif

@@ -1,0 +1,14 @@
+// GEMM of float32 by float16 for AVX2 with FMA.
+#include "../isa.h"
+#if APUS_X86
+#pragma clang attribute push(__attribute__((target(APUS_TARGET_AVX2))), apply_to = function)
+#include "../simd/simd_avx2.h"
+#include "../math/activation.h"
+#include "gemm_tiles_avx2.h"
+
+#define GEMM_NAME apus_gemm_f32_f16
+#define GEMM_B uint16_t
+#define GEMM_LOAD(p) v_from_f16(p)
+#include "gemm_f32.inc.h"
+#pragma clang attribute pop
+#endif

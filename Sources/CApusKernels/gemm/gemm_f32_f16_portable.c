@@ -1,0 +1,11 @@
+// GEMM of float32 by float16 for any machine.
+#include "../isa.h"
+#include "../simd/simd_portable.h"
+#include "../math/activation.h"
+#include "gemm_tiles_portable.h"
+
+#define GEMM_NAME apus_gemm_f32_f16
+#define GEMM_B uint16_t
+#define GEMM_LOAD(p) v_from_f16(p)
+#include "gemm_f32.inc.h"
+

@@ -15,8 +15,8 @@ import Musl
 /// A family of operators that differ in what they do with the elements of one output.
 ///
 /// Floats are summed in float32 or float64 with totals in float64; integers wrap. The reduction of nothing is 0 for sums,
-/// 1 for products, the least or greatest value for maxima and minima, NaN for float means, 0 for integer means, and minus
-/// infinity for logarithms. NaN wins in maxima and minima.
+/// 1 for products, the least or greatest value for maxima and minima, NaN for means (in integers what a cast of NaN gives),
+/// and minus infinity for logarithms. NaN wins in maxima and minima.
 struct Reduction: OperatorDefinition {
   enum Kind: String {
     case sum = "ReduceSum", mean = "ReduceMean", maximum = "ReduceMax", minimum = "ReduceMin", product = "ReduceProd"
@@ -181,13 +181,14 @@ struct Reduction: OperatorDefinition {
   private func integerFinish(_ type: DataType) -> @Sendable (Int64, Int) -> Int64 {
     let spare = Int64(64 - type.bits)
     let isSigned = type.isSignedInteger
+    let ofNothing = isSigned ? Reduction.bounds(of: type).0 : 0
     switch kind {
     case .mean:
       // The sum wraps as one of the element type would.
       return { total, count in
         let high = total << spare
         let sum = isSigned ? high >> spare : Int64(bitPattern: UInt64(bitPattern: high) >> UInt64(spare))
-        return count == 0 ? 0 : sum / Int64(count)
+        return count == 0 ? ofNothing : sum / Int64(count)
       }
     case .l2: return { total, _ in truncated64(Double(total).squareRoot()) }
     default: return { total, _ in total }
@@ -196,7 +197,7 @@ struct Reduction: OperatorDefinition {
 
   private var unsignedFinish: @Sendable (UInt64, Int) -> UInt64 {
     switch kind {
-    case .mean: { total, count in count == 0 ? 0 : total / UInt64(count) }
+    case .mean: { total, count in count == 0 ? 1 << 63 : total / UInt64(count) }
     case .l2: { total, _ in truncatedUnsigned64(Double(total).squareRoot()) }
     default: { total, _ in total }
     }

@@ -21,10 +21,12 @@ struct Pad: OperatorDefinition {
     guard node.attributes.ints(name) != nil else { throw .invalid("attribute \(name) (ints) is missing") }
     node.makeInput(ofInts: name, at: 1, in: &graph)
     guard case .float(let value)? = node.attributes.remove("value"), value != 0, let data = node.inputs[0] else { return }
-    let constant = graph.addConstant(Tensor(scalar: value))
     switch graph.fact(data).tensor?.dataType {
-    case .float32: node.setInput(2, constant)
+    case .float32: node.setInput(2, graph.addConstant(Tensor(scalar: value)))
+    case .float64: node.setInput(2, graph.addConstant(Tensor(scalar: Double(value))))
+    case .float16: node.setInput(2, graph.addConstant(Tensor(scalar: Float16(value))))
     default:
+      let constant = graph.addConstant(Tensor(scalar: value))
       node.setInput(
         2, graph.addNode(OperatorID("CastLike"), name: node.name + "/value", inputs: [constant, data])[0])
     }

@@ -50,7 +50,8 @@ let package = Package(
     .target(
       name: "ApusTestSupport", dependencies: ["Apus"], path: "Tests/ApusTestSupport", swiftSettings: strict),
     .testTarget(name: "CApusKernelsTests", dependencies: ["CApusKernels"], swiftSettings: strict),
-    .testTarget(name: "ApusImageTests", dependencies: ["ApusImage"], swiftSettings: strict),
+    .testTarget(
+      name: "ApusImageTests", dependencies: ["ApusImage"], exclude: ["Samples", "make_samples.py"], swiftSettings: strict),
     .testTarget(name: "ApusTensorTests", dependencies: ["ApusTensor"], swiftSettings: strict),
     .testTarget(name: "ApusGraphTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusOperatorsTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),

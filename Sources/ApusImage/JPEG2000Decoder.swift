@@ -48,9 +48,9 @@ enum JPEG2000Decoder {
 
   private static func attach(_ memory: UnsafeMutablePointer<Memory>, to stream: UnsafeMutablePointer<opj_stream_t?>) {
     opj_stream_set_read_function(stream) { buffer, size, data in
-      guard let memory = data?.assumingMemoryBound(to: Memory.self), let buffer else { return .max }
+      guard let memory = data?.assumingMemoryBound(to: Memory.self), let buffer else { return -1 }
       let count = min(size, memory.pointee.bytes.count - memory.pointee.position)
-      guard count > 0, let base = memory.pointee.bytes.baseAddress else { return .max }
+      guard count > 0, let base = memory.pointee.bytes.baseAddress else { return -1 }
       buffer.copyMemory(from: base + memory.pointee.position, byteCount: count)
       memory.pointee.position += count
       return count

@@ -3,6 +3,7 @@
 import ApusGraph
 
 let imageOperators: [any OperatorDefinition] = [
+  ImageDecoder(),
   Resize(),
   Upsample(),
   GridSample(),

@@ -1,0 +1,50 @@
+// Symbolic extents: one canonical form, exact arithmetic, honest ignorance.
+
+import ApusGraph
+import Testing
+
+@Suite struct DimTests {
+  let batch = Dim.symbol("batch")
+  let seq = Dim.symbol("seq")
+
+  @Test func canonicalForm() {
+    #expect(batch * seq == seq * batch)
+    #expect(batch + seq - batch == seq)
+    #expect((batch + 1) * (batch - 1) == batch * batch - 1)
+    #expect(seq - seq == 0)
+    #expect((Dim(2) * seq + 1).description == "2*seq + 1")
+  }
+
+  @Test func division() {
+    #expect((Dim(4) * seq).dividedRoundingDown(by: 2) == Dim(2) * seq)
+    #expect((batch * seq * 12).dividedRoundingDown(by: batch * 4) == seq * 3)
+    #expect(seq.dividedRoundingDown(by: 2).substituting(["seq": 7]) == 3)
+    #expect(Dim(-7).dividedRoundingDown(by: 2) == -4)
+    #expect(seq.dividedRoundingDown(by: 0).isUnknown)
+    #expect(Dim(7).dividedRoundingUp(by: 2) == 4)
+  }
+
+  @Test func unknownIsNeverTheSame() {
+    #expect(!Dim.unknown.isSame(as: .unknown))
+    #expect((Dim.unknown + 1).isUnknown)
+    #expect((Dim.unknown * 0) == 0)
+  }
+
+  @Test func overflowIsUnknown() {
+    #expect((Dim(Int.max) + 1).isUnknown)
+    #expect((Dim(Int.max) * seq * 4).isUnknown)
+  }
+
+  @Test func broadcasting() {
+    #expect(Dim.broadcast(1, seq) == seq)
+    #expect(Dim.broadcast(5, seq) == 5)
+    #expect(Dim.broadcast(batch, seq).substituting(["batch": 1, "seq": 9]) == 9)
+    #expect(throws: OperatorError.self) { try broadcast([[2, 3], [4, 3]]) }
+  }
+
+  @Test func substitution() {
+    let formula = batch * (seq + 2) * 4
+    #expect(formula.substituting(["batch": 2, "seq": 3]) == 40)
+    #expect(formula.symbols == ["batch", "seq"])
+  }
+}

@@ -1,0 +1,142 @@
+// Every pass: the graph before, the graph after, the same numbers.
+
+import ApusGraph
+import ApusOperators
+import ApusOptimizer
+import ApusRuntime
+import ApusTensor
+import ApusTestSupport
+import Testing
+
+@Suite struct FusionTests {
+  /// Runs the graph as it is and optimized; returns the operators that are left and the largest difference.
+  private func optimize(_ graph: Graph, _ inputs: [Tensor], disabled: Set<String> = []) throws -> (ops: [String], difference: Float) {
+    let pool = WorkerPool(threads: 1)
+    let values = inputs.map { Value.tensor($0) }
+    let before = try Program(graph: graph, registry: .standard, pool: pool).run(values, on: pool)
+    var optimized = graph
+    _ = try Optimizer(registry: .standard, disabled: disabled).optimize(&optimized)
+    try GraphVerifier.verify(optimized)
+    let after = try Program(graph: optimized, registry: .standard, pool: pool).run(values, on: pool)
+    let difference = zip(before, after).reduce(Float(0)) { max($0, largestDifference($1.0.tensor!, $1.1.tensor!)) }
+    return (optimized.nodes.map(\.op.description), difference)
+  }
+
+  @Test func erfGelu() throws {
+    for order in 0..<3 {
+      var builder = GraphBuilder()
+      let x = builder.input("x", [.symbol("n"), 8])
+      let root = builder.constant([Float(2).squareRoot()], [])
+      let erf = try builder.node("Erf", [try builder.node("Div", [x, root])])
+      let sum = try builder.node("Add", [erf, builder.constant([1 as Float], [])])
+      let half = builder.constant([0.5 as Float], [])
+      let y: ValueID
+      switch order {
+      case 0: y = try builder.node("Mul", [try builder.node("Mul", [x, half]), sum])
+      case 1: y = try builder.node("Mul", [try builder.node("Mul", [x, sum]), half])
+      default: y = try builder.node("Mul", [x, try builder.node("Mul", [sum, half])])
+      }
+      builder.output(y)
+      let result = try optimize(builder.graph, [sampleTensor([5, 8], seed: 3)])
+      #expect(result.ops == ["Gelu"], "order \(order)")
+      #expect(result.difference < 1e-6)
+    }
+  }
+
+  @Test func tanhGelu() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), 8])
+    let cube = try builder.node("Pow", [x, builder.constant([3 as Float], [])])
+    let inner = try builder.node("Add", [x, try builder.node("Mul", [cube, builder.constant([0.044715 as Float], [])])])
+    let tanh = try builder.node("Tanh", [try builder.node("Mul", [inner, builder.constant([0.7978845608 as Float], [])])])
+    let sum = try builder.node("Add", [tanh, builder.constant([1 as Float], [])])
+    builder.output(try builder.node("Mul", [try builder.node("Mul", [x, builder.constant([0.5 as Float], [])]), sum]))
+    let result = try optimize(builder.graph, [sampleTensor([5, 8], seed: 3)])
+    #expect(result.ops == ["Gelu"])
+    #expect(result.difference < 1e-6)
+  }
+
+  @Test func patternsWithOtherNumbersStay() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [8])
+    let erf = try builder.node("Erf", [try builder.node("Div", [x, builder.constant([1.5 as Float], [])])])
+    let sum = try builder.node("Add", [erf, builder.constant([1 as Float], [])])
+    builder.output(try builder.node("Mul", [try builder.node("Mul", [x, builder.constant([0.5 as Float], [])]), sum]))
+    #expect(!(try optimize(builder.graph, [sampleTensor([8], seed: 3)]).ops.contains("Gelu")))
+  }
+
+  @Test func valuesUsedElsewhereAreKept() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), 16])
+    let product = try builder.node("MatMul", [x, builder.weights([16, 24])])
+    builder.output(try builder.node("Relu", [product]), product)
+    let result = try optimize(builder.graph, [sampleTensor([3, 16], seed: 4)])
+    #expect(result.ops.count == 2)
+    #expect(result.difference == 0)
+  }
+
+  @Test func gemmTakesBiasResidualAndActivation() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), .symbol("s"), 16])
+    let product = try builder.node("MatMul", [x, builder.weights([16, 16])])
+    let biased = try builder.node("Add", [builder.weights([16]), product])
+    let residual = try builder.node("Add", [biased, x])
+    builder.output(try builder.node("Relu", [residual]))
+    let result = try optimize(builder.graph, [sampleTensor([2, 3, 16], seed: 4)])
+    #expect(result.ops == ["apus.Gemm"])
+    #expect(result.difference < 1e-5)
+  }
+
+  @Test func convolutionBlock() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), 8, 14, 14])
+    func normalized(_ value: ValueID, _ builder: inout GraphBuilder) throws -> ValueID {
+      let variance = builder.constant((0..<8).map { 0.5 + Float($0) * 0.1 }, [8])
+      return try builder.node(
+        "BatchNormalization", [value, builder.weights([8]), builder.weights([8]), builder.weights([8]), variance])
+    }
+    let pads: [(String, AttributeValue)] = [("pads", .ints([1, 1, 1, 1]))]
+    let first = try builder.node("Conv", [x, builder.weights([8, 8, 3, 3])], pads)
+    let second = try builder.node("Relu", [try normalized(first, &builder)])
+    let third = try normalized(try builder.node("Conv", [second, builder.weights([8, 8, 3, 3])], pads), &builder)
+    let sum = try builder.node("Relu", [try builder.node("Add", [third, x])])
+    builder.output(try builder.node("GlobalAveragePool", [sum]))
+    let result = try optimize(builder.graph, [sampleTensor([2, 8, 14, 14], seed: 5)])
+    #expect(result.ops.filter { $0 == "apus.Conv" }.count == 2)
+    #expect(!result.ops.contains("Relu") && !result.ops.contains("Add") && !result.ops.contains("BatchNormalization"))
+    #expect(result.difference < 1e-4)
+  }
+
+  @Test func channelsLastKeepsOtherConsumersRight() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [1, 4, 6, 5])
+    let y = try builder.node("Conv", [x, builder.weights([6, 4, 1, 1])])
+    let flat = try builder.node("Flatten", [y])
+    let joined = try builder.node("Concat", [y, try builder.node("Neg", [y])], [("axis", .int(1))])
+    let scaled = try builder.node("Mul", [joined, builder.weights([12, 1, 1])])
+    let permuted = try builder.node("Transpose", [scaled], [("perm", .ints([0, 2, 3, 1]))])
+    builder.output(flat, permuted)
+    let result = try optimize(builder.graph, [sampleTensor([1, 4, 6, 5], seed: 6)])
+    #expect(result.difference < 1e-5)
+  }
+
+  @Test func foldingAndSharing() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), 4])
+    let constant = try builder.node("Add", [builder.weights([4]), builder.weights([4])])
+    let a = try builder.node("Add", [x, constant])
+    let b = try builder.node("Add", [x, constant])
+    builder.output(try builder.node("Mul", [a, try builder.node("Identity", [b])]))
+    let result = try optimize(builder.graph, [sampleTensor([3, 4], seed: 7)])
+    #expect(result.ops == ["Add", "Mul"])
+    #expect(result.difference == 0)
+  }
+
+  @Test func passesCanBeSwitchedOff() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), 16])
+    builder.output(try builder.node("MatMul", [x, builder.weights([16, 24])]))
+    let result = try optimize(builder.graph, [sampleTensor([3, 16], seed: 4)], disabled: ["fuse-matrix-products"])
+    #expect(result.ops == ["MatMul"])
+  }
+}

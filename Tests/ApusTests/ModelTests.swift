@@ -1,0 +1,113 @@
+// The public library on the test models: inputs checked, outputs right, async, buffers of the caller.
+
+import Apus
+import Foundation
+import Testing
+
+@Suite struct ModelTests {
+  private static let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent().appending(path: "TestModels")
+
+  private func model(_ name: String, options: ModelOptions = ModelOptions()) throws -> Model {
+    try Model(contentsOf: Self.folder.appending(path: "\(name).onnx"), options: options)
+  }
+
+  private let image = Tensor((0..<64).map { Float($0 % 7) / 7 }, shape: [1, 1, 8, 8])
+
+  @Test func sameBitsByEveryWay() async throws {
+    let model = try model("digits")
+    let name = model.outputs[0].name
+    let expected = try model.run(["input": image])[name]!.elements(as: Float.self)!
+    let other: [String: Tensor] = try await model.run(["input": image])
+    #expect(other[name]?.elements(as: Float.self) == expected)
+    let output = model.outputs.first { $0.name == name }!
+    #expect(output.dataType == .float32)
+    var buffer = [Float](repeating: 0, count: expected.count)
+    try buffer.withUnsafeMutableBytes { bytes in _ = try model.run(["input": image], into: [name: bytes]) }
+    #expect(buffer == expected)
+    let pixels = image.elements(as: Float.self)!
+    let borrowed = try Tensor.withBorrowed(pixels.span, shape: [1, 1, 8, 8]) { tensor in
+      try model.run(["input": tensor])[name]!.elements(as: Float.self)
+    }
+    #expect(borrowed == expected)
+  }
+
+  @Test func bytesAndFilesAreTheSame() throws {
+    let bytes = try Data(contentsOf: Self.folder.appending(path: "digits.onnx"))
+    let model = try Model(bytes: bytes)
+    let name = model.outputs[0].name
+    #expect(
+      try model.run(["input": image])[name]?.elements(as: Float.self)
+        == self.model("digits").run(["input": image])[name]?.elements(as: Float.self))
+  }
+
+  @Test func wrongInputsAreNamed() throws {
+    let model = try model("digits")
+    #expect(throws: RunError.self) { try model.run([:]) }
+    #expect(throws: RunError.self) { try model.run(["input": image, "more": image]) }
+    #expect(throws: RunError.self) { try model.run(["input": Tensor([1, 2] as [Float])]) }
+    do {
+      _ = try model.run(["input": Tensor((0..<64).map { Double($0) }, shape: [1, 1, 8, 8])])
+      Issue.record("a float64 image was taken")
+    } catch let error as RunError {
+      #expect(error.code == .invalidInput)
+      #expect(error.description.contains("'input'") && error.description.contains("float64") && error.description.contains("float32"))
+    }
+  }
+
+  @Test func dimensionsBind() throws {
+    var options = ModelOptions()
+    let symbol = try model("digits").inputs[0].dimensions!.first { Int($0) == nil }
+    if let symbol {
+      options.dimensions = [symbol: 3]
+      let bound = try model("digits", options: options)
+      #expect(bound.inputs[0].shape == [3, 1, 8, 8])
+      #expect(throws: RunError.self) { try bound.run(["input": image]) }
+    }
+    options.dimensions = ["no such": 3]
+    #expect(throws: RunError.self) { try model("digits", options: options) }
+  }
+
+  @Test func intermediateValues() throws {
+    var options = ModelOptions()
+    options.returnsAllValues = true
+    let all = try model("digits", options: options)
+    #expect(all.outputs.count > 1)
+    let results = try all.run(["input": image])
+    #expect(results.count == Set(all.outputs.map(\.name)).count)
+    options.returnsAllValues = false
+    options.extraOutputs = [all.outputs[1].name]
+    let one = try model("digits", options: options)
+    let value = try one.run(["input": image])[all.outputs[1].name]!
+    let difference = zip(value.elements(as: Float.self) ?? [], results[all.outputs[1].name]?.elements(as: Float.self) ?? [])
+      .map { abs($0 - $1) }.max()
+    #expect(difference.map { $0 < 1e-4 } ?? false)
+  }
+
+  @Test func cancelledTaskEnds() async throws {
+    let model = try model("digits")
+    let image = self.image
+    let task = Task { () -> RunError? in
+      while true {
+        do {
+          let _: [String: Tensor] = try await model.run(["input": image])
+        } catch {
+          return error
+        }
+      }
+    }
+    task.cancel()
+    #expect(await task.value?.code == .cancelled)
+  }
+
+  @Test func nestedArraysAndFiles() throws {
+    let tensor = Tensor([[1, 2, 3], [4, 5, 6]] as [[Float]])
+    #expect(tensor?.shape == [2, 3])
+    #expect(tensor?.rows(as: Float.self) == [[1, 2, 3], [4, 5, 6]])
+    #expect(Tensor([[1], [2, 3]] as [[Float]]) == nil)
+    let file = FileManager.default.temporaryDirectory.appending(path: "apus-\(UUID().uuidString).npy")
+    defer { try? FileManager.default.removeItem(at: file) }
+    try tensor?.write(npy: file)
+    #expect(try Tensor(npy: file).rows(as: Float.self) == [[1, 2, 3], [4, 5, 6]])
+  }
+}

@@ -20,6 +20,8 @@ public final class Model: Sendable {
   public let inputs: [ValueDescription]
   /// The outputs in the order of the file, then those asked for by `ModelOptions`.
   public let outputs: [ValueDescription]
+  /// What the file says that cannot be and does not keep it from running, as declared shapes that contradict the operators.
+  public let notes: [String]
   /// What each pass of the optimizer did.
   package let passReport: [PassReport]
   /// The graph that runs, after all passes.
@@ -51,6 +53,7 @@ public final class Model: Sendable {
     let errors = InferenceDriver(registry: registry).infer(&graph)
     if !errors.isEmpty { throw PrepareError(errors) }
     try Model.addOutputs(options, to: &graph)
+    notes = Set(graph.notes).sorted()
     information = ModelInformation(source)
     inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
     outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }

@@ -20,12 +20,15 @@ struct CheckCommand: ParsableCommand {
     var model: String
     var valid: Bool
     var problems: [Problem]
+    /// Oddities that do not keep the model from running.
+    var notes: [String]
   }
 
   func run() throws {
     var problems: [Report.Problem] = []
+    var notes: [String] = []
     do {
-      _ = try model.load()
+      notes = try model.load().notes
     } catch let error as ValidationError {
       throw error
     } catch let error as LoadError {
@@ -37,7 +40,7 @@ struct CheckCommand: ParsableCommand {
       problems = [.init(node: "", reason: "\(error)", remedy: "")]
     }
     if json {
-      try printJSON(Report(model: model.name, valid: problems.isEmpty, problems: problems))
+      try printJSON(Report(model: model.name, valid: problems.isEmpty, problems: problems, notes: notes))
     } else if problems.isEmpty {
       print("\(model.name): no problems")
     } else {
@@ -47,6 +50,7 @@ struct CheckCommand: ParsableCommand {
         if !problem.remedy.isEmpty { print("    \(problem.remedy)") }
       }
     }
+    if !json { for note in notes { print("  note: \(note)") } }
     if !problems.isEmpty { throw ExitCode.failure }
   }
 }

@@ -97,6 +97,8 @@ package struct Graph: Sendable {
   package var outputs: [ValueID] = []
   /// In a subgraph: the inner values that stand for values of the enclosing graph.
   package var captures: [ValueID] = []
+  /// What was found in the file and does not matter for running: declared shapes that cannot be.
+  package var notes: [String] = []
 
   package init(name: String = "") { self.name = name }
 

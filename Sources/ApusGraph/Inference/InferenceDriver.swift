@@ -31,6 +31,9 @@ package struct InferenceDriver: Sendable {
       let facts = try infer(node, inputs: inputs, constants: constants) { outer.fact($0) }
       for (output, fact) in zip(node.outputs, facts) {
         guard let output else { continue }
+        if let note = contradiction(declared: graph.fact(output), inferred: fact) {
+          graph.notes.append("\(node.op) '\(node.name)': output '\(graph[output].name)' \(note)")
+        }
         graph[output].fact = try merge(declared: graph.fact(output), inferred: fact, name: graph[output].name)
       }
     } catch {
@@ -69,7 +72,14 @@ package struct InferenceDriver: Sendable {
     return graph.outputs.map { graph.fact($0) }
   }
 
-  /// What is known from both; throws where they contradict each other.
+  /// What a declared shape says that cannot be, in words; nil if there is no contradiction.
+  private func contradiction(declared: ValueFact, inferred: ValueFact) -> String? {
+    guard let x = declared.tensor?.shape, let y = inferred.tensor?.shape else { return nil }
+    if x.count == y.count, !zip(x, y).contains(where: { $0.isSurelyDifferent(from: $1) }) { return nil }
+    return "is declared as \(declared) and computed as \(inferred); the declared shape is ignored"
+  }
+
+  /// What is known from both; throws where their types contradict each other.
   private func merge(declared: ValueFact, inferred: ValueFact, name: String) throws(OperatorError) -> ValueFact {
     switch (declared, inferred) {
     case (.unknown, _): return inferred
@@ -79,13 +89,9 @@ package struct InferenceDriver: Sendable {
         throw .mismatch("output '\(name)' is declared as \(declared) and computed as \(inferred)")
       }
       guard let x = a.shape, let y = b.shape else { return .tensor(b.dataType, b.shape ?? a.shape, values: b.values) }
-      guard x.count == y.count, !zip(x, y).contains(where: { $0.isSurelyDifferent(from: $1) }) else {
-        throw .mismatch(
-          "output '\(name)' is declared as \(declared) and computed as \(inferred)",
-          remedy: "Correct the declared shape of the value in the model")
-      }
-      // The computed extent says more than a declared name, except where it says nothing.
-      let shape = zip(x, y).map { $1.isUnknown || ($0.known != nil && $1.known == nil) ? $0 : $1 }
+      // Exporters write shapes of the example they traced. What the operators compute counts; a contradiction is noted.
+      guard x.count == y.count else { return inferred }
+      let shape = zip(x, y).map { $1.isUnknown && $0.known == nil ? $0 : $1 }
       return .tensor(b.dataType, shape, values: b.values)
     case (.sequence(let a), .sequence(let b)):
       return .sequence((try? merge(declared: a, inferred: b, name: name)) ?? b)

@@ -32,7 +32,9 @@ def build(sanitizer: bool) -> Path:
     command = ["swift", "build", "--product", "ApusFuzz", "--scratch-path", str(scratch)]
     if sanitizer:
         command += ["--sanitize", "address"]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
+    built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if built.returncode != 0:
+        sys.exit(built.stdout)
     shown = subprocess.run([*command, "--show-bin-path"], cwd=ROOT, check=True, capture_output=True, text=True)
     return Path(shown.stdout.strip()) / "ApusFuzz"
 

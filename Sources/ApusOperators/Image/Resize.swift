@@ -143,9 +143,8 @@ extension ResizeAttributes {
     return scales
   }
 
-  /// The filters of the axes that change.
+  /// The filters of the axes that change, for an output that has elements.
   func filters(_ plan: PlanContext) throws(OperatorError) -> [ResizeFilter] {
-    if plan.outputShape(0).elementCount == 0 { return [] }
     return try scales(plan).enumerated().filter { !$0.element.isIdentity(coordinates) }.map {
       ResizeFilter(axis: $0.offset, $0.element, self)
     }

@@ -10,6 +10,7 @@ struct NearestResize: Kernel {
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     let (input, output) = (context.shape(0), context.outputShape(0))
     guard let type = context.inputs.first??.dataType else { throw .mismatch("the input is missing") }
+    if output.elementCount == 0 { return Step(phases: []) { _, _, _ in } }
     let filters = try attributes.filters(context)
     // Axes behind the last one that changes move together, as one block of bytes.
     let lastAxis = filters.last?.axis ?? -1
@@ -134,6 +135,7 @@ struct FilterResize<Element: SampledElement & SendableMetatype>: Kernel {
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     guard let type = context.inputs.first??.dataType else { throw .mismatch("the input is missing") }
+    if context.outputShape(0).elementCount == 0 { return Step(phases: []) { _, _, _ in } }
     var shape = context.shape(0)
     let filters = try attributes.filters(context)
     var passes: [Pass] = []

@@ -169,6 +169,10 @@ private struct GridSampler<Element: SampledElement>: Sendable {
     if attributes.mode == .nearest { x = x.rounded(.toNearestOrEven) }
     let low: Element = attributes.alignsCorners ? 0 : -0.5
     if attributes.padding == .zeros || (x >= low && x <= extent - 1 - low) { return x }
+    if attributes.padding == .border, attributes.mode == .cubic, !x.isNaN {
+      // As in PyTorch the four taps are brought inside, not the point; three elements outside they all are the border.
+      return Element.minimum(Element.maximum(x, -3), extent + 2)
+    }
     if attributes.padding == .border { return x.isNaN ? 0 : Element.minimum(Element.maximum(x, 0), extent - 1) }
     return reflect(x, low, extent - 1 - low)
   }

@@ -103,7 +103,7 @@ package struct Resize: OperatorDefinition {
     case .string: throw .mismatch("strings can be resized with the mode nearest only")
     case let type:
       // The other inputs are read while planning, in the types they have.
-      let wide: DataType = type.bits < 32 ? .float32 : .float64
+      let wide: DataType = type.isFloat ? .float32 : .float64
       return try StagedKernel.prepare(context, [type: wide], operands: [0]) { _ in
         wide == .float32
           ? .planned(FilterResize<Float>(attributes: attributes)) : .planned(FilterResize<Double>(attributes: attributes))

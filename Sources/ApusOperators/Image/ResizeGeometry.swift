@@ -44,11 +44,12 @@ enum ResizeCoordinates: String, Sendable {
       case .halfPixelSymmetric:
         Double(axis.input) / 2 * (1 - Double(axis.output) / axis.exactOutput) + (x + 0.5) / axis.scale - 0.5
       case .pytorchHalfPixel: axis.output > 1 ? (x + 0.5) / axis.scale - 0.5 : 0
+      // The specification's own cases divide by the extent before rounding.
       case .alignCorners: axis.output > 1 && axis.exactOutput != 1 ? x * last / (axis.exactOutput - 1) : 0
       case .asymmetric: x / axis.scale
       case .cropAndResize:
-        axis.output > 1 && axis.exactOutput != 1
-          ? axis.region.start * last + x * (axis.region.end - axis.region.start) * last / (axis.exactOutput - 1)
+        axis.output > 1
+          ? axis.region.start * last + x * (axis.region.end - axis.region.start) * last / Double(axis.output - 1)
           : 0.5 * (axis.region.start + axis.region.end) * last
       case .halfPixelForNearest: (x + 0.5) / axis.scale
       }

@@ -5,7 +5,7 @@
   INLINE void transpose_edge_##bytes(size_t rows, size_t columns, const char *src, ptrdiff_t src_step, char *dst, \
                                      ptrdiff_t dst_step) { \
     for (size_t r = 0; r < rows; r++) \
-      for (size_t c = 0; c < columns; c++) \
+      _Pragma("clang loop vectorize(disable)") for (size_t c = 0; c < columns; c++) \
         memcpy(dst + (ptrdiff_t)c * dst_step + (ptrdiff_t)(r * bytes), \
                src + (ptrdiff_t)r * src_step + (ptrdiff_t)(c * bytes), bytes); \
   } \
@@ -91,38 +91,6 @@ INLINE void block_8(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t ds
   STORE_ROWS(b, 2);
 }
 
-#if APUS_LANES >= 8
-// Eight by eight: each vector holds four columns of rows i and i + 4, the halves turn apart, and a vector ends up as one
-// column of eight rows.
-typedef uint32_t o32 __attribute__((vector_size(32)));
-enum { SIDE_4 = 8 };
-INLINE void block_4(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t dst_step) {
-#pragma clang loop unroll(full)
-  for (int half = 0; half < 2; half++, src += 16, dst += 4 * dst_step) {
-    o32 a[4], b[4];
-#pragma clang loop unroll(full)
-    for (int i = 0; i < 4; i++) {
-      q32 low, high;
-      memcpy(&low, src + i * src_step, 16);
-      memcpy(&high, src + (i + 4) * src_step, 16);
-      a[i] = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
-    }
-#pragma clang loop unroll(full)
-    for (int i = 0; i < 2; i++) {
-      b[2 * i] = __builtin_shufflevector(a[i], a[i + 2], 0, 8, 1, 9, 4, 12, 5, 13);
-      b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + 2], 2, 10, 3, 11, 6, 14, 7, 15);
-    }
-#pragma clang loop unroll(full)
-    for (int i = 0; i < 2; i++) {
-      a[2 * i] = __builtin_shufflevector(b[i], b[i + 2], 0, 8, 1, 9, 4, 12, 5, 13);
-      a[2 * i + 1] = __builtin_shufflevector(b[i], b[i + 2], 2, 10, 3, 11, 6, 14, 7, 15);
-    }
-#pragma clang loop unroll(full)
-    for (int i = 0; i < 4; i++) memcpy(dst + i * dst_step, &a[i], 32);
-  }
-}
-#else
-enum { SIDE_4 = 4 };
 INLINE void block_4(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t dst_step) {
   q32 a[4], b[4];
   LOAD_ROWS(a, 4);
@@ -130,11 +98,10 @@ INLINE void block_4(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t ds
   interleave_32(b, a);
   STORE_ROWS(a, 4);
 }
-#endif
 
 TRANSPOSE(1, 16)
 TRANSPOSE(2, 8)
-TRANSPOSE(4, SIDE_4)
+TRANSPOSE(4, 4)
 TRANSPOSE(8, 2)
 #undef TRANSPOSE
 #undef LOAD_ROWS

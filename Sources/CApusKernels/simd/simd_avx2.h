@@ -45,6 +45,7 @@ INLINE vf v_ldexp(vf x, vf n) {
   vi k = v_to_int(n), half = k >> 1;
   return x * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
 }
+INLINE vf v_scale(vf x, vf n) { return x * (vf)((v_to_int(n) + 127) << 23); }
 
 INLINE vf v_from_f16(const uint16_t *p) { return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 INLINE void v_store_f16(uint16_t *p, vf x) {

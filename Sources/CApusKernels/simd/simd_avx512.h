@@ -44,6 +44,8 @@ INLINE int v_any(vm m) { return m != 0; }
 
 // x * 2^n for integral n in [-300, 300], rounded once.
 INLINE vf v_ldexp(vf x, vf n) { return (vf)_mm512_scalef_ps((__m512)x, (__m512)n); }
+// The same for integral n in [-126, 127].
+INLINE vf v_scale(vf x, vf n) { return v_ldexp(x, n); }
 
 // VL float16 values at p.
 INLINE vf v_from_f16(const uint16_t *p) { return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }

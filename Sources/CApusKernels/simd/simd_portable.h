@@ -80,6 +80,7 @@ INLINE vf v_ldexp(vf x, vf n) {
   vi k = v_to_int(n), half = k >> 1;
   return x * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
 }
+INLINE vf v_scale(vf x, vf n) { return x * (vf)((v_to_int(n) + 127) << 23); }
 
 // One float16 to float32 and back: subnormals by way of exact products with powers of two.
 INLINE float f16_to_f32(uint16_t h) {

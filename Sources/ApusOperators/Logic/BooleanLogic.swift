@@ -20,14 +20,19 @@ struct BooleanLogic: OperatorDefinition {
 
   // Any byte but 0 is true; results are 0 or 1.
   static let all: [any OperatorDefinition] = [
-    BooleanLogic("And", values: { $0.known == 0 || $1.known == 0 ? 0 : $0.known != nil && $1.known != nil ? 1 : .unknown }, 
-      Elementwise.zip { (a: UInt8, b: UInt8) in UInt8(a != 0 ? 1 : 0) & UInt8(b != 0 ? 1 : 0) }),
-    BooleanLogic("Or", values: { ($0.known ?? 0) != 0 || ($1.known ?? 0) != 0 ? 1 : $0.known == 0 && $1.known == 0 ? 0 : .unknown },
-      Elementwise.zip { (a: UInt8, b: UInt8) in UInt8(a | b != 0 ? 1 : 0) }),
-    BooleanLogic("Xor", values: { a, b in
-      guard let x = a.known, let y = b.known else { return .unknown }
-      return (x != 0) == (y != 0) ? 0 : 1
-    }, Elementwise.zip { (a: UInt8, b: UInt8) in UInt8((a == 0) == (b == 0) ? 0 : 1) }),
+    BooleanLogic(
+      "And", values: { a, b in a.known == 0 || b.known == 0 ? 0 : a.known != nil && b.known != nil ? 1 : .unknown },
+      Elementwise.test { (a: UInt8, b: UInt8) in a != 0 && b != 0 }),
+    BooleanLogic(
+      "Or", values: { a, b in (a.known ?? 0) != 0 || (b.known ?? 0) != 0 ? 1 : a.known == 0 && b.known == 0 ? 0 : .unknown },
+      Elementwise.test { (a: UInt8, b: UInt8) in a | b != 0 }),
+    BooleanLogic(
+      "Xor",
+      values: { a, b in
+        guard let x = a.known, let y = b.known else { return .unknown }
+        return (x != 0) == (y != 0) ? 0 : 1
+      },
+      Elementwise.test { (a: UInt8, b: UInt8) in (a == 0) != (b == 0) }),
   ]
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
@@ -56,6 +61,6 @@ struct Not: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     Elementwise.unary(
-      Elementwise.map { (x: UInt8) in UInt8(x == 0 ? 1 : 0) }, cost: .light, name: "Not")
+      Elementwise.test { (x: UInt8) in x == 0 }, cost: .light, name: "Not")
   }
 }

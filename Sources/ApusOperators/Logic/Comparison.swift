@@ -97,7 +97,7 @@ package enum ComparisonFunction: Sendable, CaseIterable {
     case .float64: return all(Double.self, 8)
     case .bool where self == .equal:
       return Elementwise.spreadingScalars(
-        Elementwise.zip { (a: UInt8, b: UInt8) in UInt8((a == 0) == (b == 0) ? 1 : 0) }, widths: (1, 1, 1))
+        Elementwise.test { (a: UInt8, b: UInt8) in (a == 0) == (b == 0) }, widths: (1, 1, 1))
     case .int8: return all(Int8.self, 1)
     case .int16: return all(Int16.self, 2)
     case .int32: return all(Int32.self, 4)
@@ -113,9 +113,9 @@ package enum ComparisonFunction: Sendable, CaseIterable {
   private func all<T: Comparable & BitwiseCopyable & Sendable>(_ type: T.Type, _ width: Int) -> BinaryLoops {
     let loop: BinaryLoop =
       switch self {
-      case .equal: Elementwise.zip { (a: T, b: T) in UInt8(a == b ? 1 : 0) }
-      case .less: Elementwise.zip { (a: T, b: T) in UInt8(a < b ? 1 : 0) }
-      default: Elementwise.zip { (a: T, b: T) in UInt8(a <= b ? 1 : 0) }
+      case .equal: Elementwise.test { (a: T, b: T) in a == b }
+      case .less: Elementwise.test { (a: T, b: T) in a < b }
+      default: Elementwise.test { (a: T, b: T) in a <= b }
       }
     return Elementwise.spreadingScalars(loop, widths: (width, width, 1))
   }

@@ -27,7 +27,7 @@ struct IsNaN: OperatorDefinition {
     case .bfloat16: above(UInt16(0x7F80))
     case .float8e4m3fn: above(UInt8(0x7E))
     case .float8e5m2: above(UInt8(0x7C))
-    case .float8e4m3fnuz, .float8e5m2fnuz: Elementwise.map { (x: UInt8) in UInt8(x == 0x80 ? 1 : 0) }
+    case .float8e4m3fnuz, .float8e5m2fnuz: Elementwise.test { (x: UInt8) in x == 0x80 }
     default: nil
     }
   }
@@ -36,7 +36,7 @@ struct IsNaN: OperatorDefinition {
   @inline(__always)
   private static func above<T: FixedWidthInteger & BitwiseCopyable & Sendable>(_ last: T) -> UnaryLoop {
     let mask = T.max >> 1
-    return Elementwise.map { (x: T) in UInt8(x & mask > last ? 1 : 0) }
+    return Elementwise.test { (x: T) in x & mask > last }
   }
 }
 
@@ -65,7 +65,7 @@ struct IsInf: OperatorDefinition {
     case .bfloat16: equal(UInt16(0x7F80), negative, positive)
     case .float8e5m2: equal(UInt8(0x7C), negative, positive)
     // These have no infinity.
-    case .float8e4m3fn, .float8e4m3fnuz, .float8e5m2fnuz: Elementwise.map { (_: UInt8) in UInt8(0) }
+    case .float8e4m3fn, .float8e4m3fnuz, .float8e5m2fnuz: Elementwise.test { (_: UInt8) in false }
     default: nil
     }
   }
@@ -75,8 +75,6 @@ struct IsInf: OperatorDefinition {
     _ infinity: T, _ negative: Bool, _ positive: Bool
   ) -> UnaryLoop {
     let sign = ~(T.max >> 1)
-    return Elementwise.map { (x: T) in
-      UInt8((positive && x == infinity) || (negative && x == infinity | sign) ? 1 : 0)
-    }
+    return Elementwise.test { (x: T) in (positive && x == infinity) || (negative && x == infinity | sign) }
   }
 }

@@ -36,7 +36,7 @@ struct SwiGLU: OperatorDefinition {
     case .float32: return single(alpha: alpha)
     default:
       guard let codec = FloatCodec(type) else { return nil }
-      let loop = single(alpha: rounded(alpha, to: type))
+      let loop = single(alpha: alpha)
       return Elementwise.narrow(codec, BinaryLoops(both: loop, scalarB: loop, scalarA: loop)).both
     }
   }

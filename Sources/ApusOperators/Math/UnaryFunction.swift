@@ -40,20 +40,10 @@ package enum UnaryFunction: Sendable {
     }
   }
 
-  /// The same function with parameters of the precision of `type`, as the function bodies of the specification cast them.
+  /// The same function with the parameters that it has for `type`. The slope of LeakyRelu has the precision of the data.
   private func rounding(to type: DataType) -> UnaryFunction {
-    func narrow(_ value: Float) -> Float { rounded(value, to: type) }
-    return switch self {
-    case .leakyRelu(let alpha): .leakyRelu(alpha: narrow(alpha))
-    case .elu(let alpha): .elu(alpha: narrow(alpha))
-    case .selu(let alpha, let gamma): .selu(alpha: narrow(alpha), gamma: narrow(gamma))
-    case .celu(let alpha): .celu(alpha: narrow(alpha))
-    case .hardSigmoid(let alpha, let beta): .hardSigmoid(alpha: narrow(alpha), beta: narrow(beta))
-    case .thresholdedRelu(let alpha): .thresholdedRelu(alpha: narrow(alpha))
-    case .swish(let alpha): .swish(alpha: narrow(alpha))
-    case .shrink(let bias, let lambda): .shrink(bias: narrow(bias), lambda: narrow(lambda))
-    default: self
-    }
+    if case .leakyRelu(let alpha) = self { return .leakyRelu(alpha: rounded(alpha, to: type)) }
+    return self
   }
 
   var cost: ElementCost {

@@ -79,6 +79,7 @@ struct QuantizeLoop: Sendable {
   /// The least and the greatest integer of the result; nil for floats.
   private let limits: (low: Double, high: Double)?
   private let store: LaneStore
+  private let isPacked: Bool
   private let kernel: QuantizeKernel?
 
   typealias QuantizeKernel =
@@ -96,7 +97,7 @@ struct QuantizeLoop: Sendable {
     else { throw .unsupported("QuantizeLinear has no kernel for \(x) with a scale of \(scale) to \(y)") }
     (self.loadX, self.loadScale, self.store) = (loadX, loadScale, store)
     loadZero = hasZeroPoint ? resultLane.load(y) : nil
-    isDouble = precision == nil
+    (isDouble, isPacked) = (precision == nil, y.isPacked)
     narrow = precision.flatMap { $0 == .float32 ? nil : FloatCodec($0) }
     let magnitude = y.isSignedInteger ? 1 << (y.bits - 1) : 1 << y.bits
     limits = !y.isInteger ? nil : (y.isSignedInteger ? -Double(magnitude) : 0, Double(magnitude - 1))
@@ -197,13 +198,15 @@ struct QuantizeLoop: Sendable {
     }
   }
 
-  /// Writes quotient + zero point over the zero points. A zero point of 0 leaves the sign of a zero alone.
+  /// Writes quotient + zero point over the zero points. A zero point of 0 leaves alone what becomes a float of 8 bits, and
+  /// with it the sign of a zero.
   @inline(__always)
   private func addZeros<T: Real>(_ quotients: UnsafePointer<T>, _ floats: UnsafeMutablePointer<Float>, _ count: Int) {
     let hasZero = loadZero != nil
+    let keepsZeroSigns = !hasZero || !isPacked
     for i in 0..<count {
       let zero = hasZero ? floats[i] : 0
-      floats[i] = zero == 0 ? Float(quotients[i]) : Float(quotients[i] + T(zero))
+      floats[i] = zero == 0 && keepsZeroSigns ? Float(quotients[i]) : Float(quotients[i] + T(zero))
     }
   }
 }

@@ -25,17 +25,14 @@ struct Dropout: OperatorDefinition {
       node.inputs = [node.inputs.first ?? nil, graph.addConstant(Tensor(scalar: ratio)), graph.addConstant(Tensor(scalar: true))]
     }
     guard version < 10, node.outputs.count > 1, let mask = node.outputs[1] else { return }
-    guard let type = node.inputs.first.flatMap({ $0 }).flatMap({ graph.fact($0).tensor?.dataType }) else {
-      throw .unsupported("Dropout before version 10 with a mask needs an input of known type")
-    }
     // The mask of today is cast to what it was.
     let truth = graph.addValue()
     graph.nodes.append(
-      Node(node.op, name: node.name + "/dropout", inputs: node.inputs, outputs: [node.outputs[0], truth], attributes: node.attributes))
-    node.op = OperatorID("Cast")
-    node.inputs = [truth]
-    node.outputs = [mask]
-    node.attributes = Attributes([("to", .int(Int(type.rawValue)))])
+      Node(
+        node.op, name: node.name + "/dropout", inputs: node.inputs, outputs: [node.outputs[0], truth],
+        attributes: node.attributes))
+    let data = node.inputs.first ?? nil
+    node = Node(OperatorID("CastLike"), name: node.name, inputs: [truth, data], outputs: [mask])
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

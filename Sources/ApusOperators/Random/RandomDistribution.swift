@@ -20,8 +20,8 @@ private enum Distribution: Sendable {
     switch self {
     case .normal: return (Double(try context.float("scale")), Double(try context.float("mean")))
     case .uniform:
-      let low = Double(try context.float("low"))
-      return (Double(try context.float("high")) - low, low)
+      let low = try context.float("low")
+      return (Double(try context.float("high") - low), Double(low))
     }
   }
 }
@@ -102,7 +102,7 @@ struct RandomDistribution: OperatorDefinition {
   }
 }
 
-/// Turns float64 draws into `draw * factor + offset` of a type, rounding after every operation as NumPy does.
+/// Turns float64 draws into `draw * factor + offset` of a type, rounding to it after every operation as NumPy does.
 private struct RandomScaler: Sendable {
   private let type: DataType
   private let factor: Double
@@ -115,12 +115,7 @@ private struct RandomScaler: Sendable {
     self.type = type
     storeDouble = store
     codec = FloatCodec(type)
-    // NumPy gives the parameters the type of the array, but bfloat16, which is not its own, computes with float32.
-    switch type {
-    case .float64: (self.factor, self.offset) = (factor, offset)
-    case .float16: (self.factor, self.offset) = (Double(Float16(factor)), Double(Float16(offset)))
-    default: (self.factor, self.offset) = (Double(Float(factor)), Double(Float(offset)))
-    }
+    (self.factor, self.offset) = (factor, offset)
   }
 
   func write(_ draws: UnsafePointer<Double>, _ y: UnsafeMutableRawPointer, _ start: Int, _ count: Int) {

@@ -3,28 +3,47 @@
 import ApusTensor
 
 extension Elementwise {
-  /// The loop of a function of one element.
+  // The result type is written out in all four: a literal in `f` must not choose another one.
+
+  /// The loop of a function of one element to its own type.
   @inline(__always)
-  static func map<X: BitwiseCopyable & Sendable, Y: BitwiseCopyable & Sendable>(
-    _ f: @escaping @Sendable (X) -> Y
-  ) -> UnaryLoop {
+  static func map<T: BitwiseCopyable & Sendable>(_ f: @escaping @Sendable (T) -> T) -> UnaryLoop {
     { x, y, count in
-      let x = x.assumingMemoryBound(to: X.self)
-      let y = y.assumingMemoryBound(to: Y.self)
+      let x = x.assumingMemoryBound(to: T.self)
+      let y = y.assumingMemoryBound(to: T.self)
       for i in 0..<count { y[i] = f(x[i]) }
     }
   }
 
-  /// The loop of a function of two elements that both move.
+  /// The loop of a predicate of one element: bytes of 1 and 0.
   @inline(__always)
-  static func zip<X: BitwiseCopyable & Sendable, Y: BitwiseCopyable & Sendable>(
-    _ f: @escaping @Sendable (X, X) -> Y
-  ) -> BinaryLoop {
+  static func test<T: BitwiseCopyable & Sendable>(_ f: @escaping @Sendable (T) -> Bool) -> UnaryLoop {
+    { x, y, count in
+      let x = x.assumingMemoryBound(to: T.self)
+      let y = y.assumingMemoryBound(to: UInt8.self)
+      for i in 0..<count { y[i] = f(x[i]) ? 1 : 0 }
+    }
+  }
+
+  /// The loop of a function of two elements, which both move, to their own type.
+  @inline(__always)
+  static func zip<T: BitwiseCopyable & Sendable>(_ f: @escaping @Sendable (T, T) -> T) -> BinaryLoop {
     { a, b, y, count in
-      let a = a.assumingMemoryBound(to: X.self)
-      let b = b.assumingMemoryBound(to: X.self)
-      let y = y.assumingMemoryBound(to: Y.self)
+      let a = a.assumingMemoryBound(to: T.self)
+      let b = b.assumingMemoryBound(to: T.self)
+      let y = y.assumingMemoryBound(to: T.self)
       for i in 0..<count { y[i] = f(a[i], b[i]) }
+    }
+  }
+
+  /// The loop of a predicate of two elements, which both move: bytes of 1 and 0.
+  @inline(__always)
+  static func test<T: BitwiseCopyable & Sendable>(_ f: @escaping @Sendable (T, T) -> Bool) -> BinaryLoop {
+    { a, b, y, count in
+      let a = a.assumingMemoryBound(to: T.self)
+      let b = b.assumingMemoryBound(to: T.self)
+      let y = y.assumingMemoryBound(to: UInt8.self)
+      for i in 0..<count { y[i] = f(a[i], b[i]) ? 1 : 0 }
     }
   }
 

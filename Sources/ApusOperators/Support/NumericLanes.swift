@@ -220,7 +220,7 @@ extension Lane {
 
 /// The integer part, or the smallest integer if it does not fit (NaN included).
 @inline(__always) func truncated32<L: BinaryFloatingPoint>(_ x: L) -> Int32 {
-  x > -2_147_483_649 && x < 2_147_483_648 ? Int32(x) : Int32.min
+  x > -2_147_483_649 && x < 0x1p31 ? Int32(x) : Int32.min
 }
 
 /// The integer part, or the smallest integer if it does not fit (NaN included).

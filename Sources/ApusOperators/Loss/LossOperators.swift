@@ -3,4 +3,6 @@
 import ApusGraph
 
 let lossOperators: [any OperatorDefinition] = [
+  NegativeLogLikelihoodLoss(),
+  SoftmaxCrossEntropyLoss(),
 ]

@@ -45,7 +45,7 @@ package struct Softmax: OperatorDefinition {
     }
   }
 
-  private func plainStep<Element: Real>(_ rows: AxisRows, _ type: Element.Type) -> Step {
+  func plainStep<Element: Real>(_ rows: AxisRows, _ type: Element.Type) -> Step {
     let isLogarithm = isLogarithm
     @Sendable func line(
       _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int, _ stride: Int
@@ -67,7 +67,7 @@ package struct Softmax: OperatorDefinition {
     }.named("plain")
   }
 
-  private func fastStep(_ rows: AxisRows) -> Step {
+  func fastStep(_ rows: AxisRows) -> Step {
     let kernels = VectorKernels.current
     let isLogarithm = isLogarithm
     return rows.step(Float.self, cost: 8) { x, y, length in

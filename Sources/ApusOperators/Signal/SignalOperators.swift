@@ -3,4 +3,10 @@
 import ApusGraph
 
 let signalOperators: [any OperatorDefinition] = [
+  DFT(),
+  STFT(),
+  MelWeightMatrix(),
+  WindowFunction.hann,
+  WindowFunction.hamming,
+  WindowFunction.blackman,
 ]

@@ -2,8 +2,8 @@
 
 In an .npz that `apus run` writes, a tensor output stands under its exact name. A container takes one key a tensor:
 `y[0]`, `y[1]` … for the elements of a sequence y, `m.keys` and `m.values` for a map m, so `p[2].keys` for a map in a
-sequence; an empty optional has no key. A type that NumPy lacks (bfloat16, float8 …) is stored as raw elements of its
-width.
+sequence; an empty optional has no key. A type that NumPy lacks (bfloat16, float8, int4 …) is stored as a type that holds
+the same numbers.
 """
 
 from __future__ import annotations
@@ -66,9 +66,11 @@ def flatten(name: str, value: Any) -> dict[str, np.ndarray]:
 
 
 def decode(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Raw elements of a type that NumPy lacks, as that type."""
-    raw = found.dtype.kind == "V" or (expected.dtype.isbuiltin != 1 and found.dtype.kind == "u")
-    return found.view(expected.dtype) if raw and found.itemsize == expected.itemsize else found
+    """Numbers of a type that NumPy lacks, as that type, if it holds them."""
+    if expected.dtype.isbuiltin == 1 or found.dtype == expected.dtype or found.dtype.kind not in "fiu":
+        return found
+    narrow = found.astype(expected.dtype)
+    return narrow if np.array_equal(narrow.astype(found.dtype), found, equal_nan=True) else found
 
 
 @dataclass

@@ -12,10 +12,7 @@ package struct Conv: OperatorDefinition {
     attributes: convolutionAttributes,
     types: ["T": .floats])
 
-  /// True: never the fast form, for tests that hold the two against each other.
-  private let isDirect: Bool
-
-  package init(direct: Bool = false) { isDirect = direct }
+  package init() {}
 
   private static let operands = ConvolutionOperands(bias: 2)
 
@@ -25,18 +22,13 @@ package struct Conv: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: try prepareFloat(context)
-    case .float64:
-      .planned(PreparedConvolution<Double>(context, Conv.operands, weights: nil, ConvolutionEpilogue()))
+    case .float32: .planned(try PreparedConvolution<Float>(context, Conv.operands))
+    case .float64: .planned(try PreparedConvolution<Double>(context, Conv.operands))
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in try prepareFloat(context) }
+      try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
+        .planned(try PreparedConvolution<Float>(context, Conv.operands))
+      }
     case let type: throw context.unsupportedType(type)
     }
-  }
-
-  private func prepareFloat(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    let weights = isDirect ? nil : try ConvolutionWeights(context, input: 1)
-    return .planned(
-      PreparedConvolution<Float>(context, Conv.operands, weights: weights, ConvolutionEpilogue(), isDirect: isDirect))
   }
 }

@@ -12,10 +12,7 @@ package struct ConvTranspose: OperatorDefinition {
     attributes: convolutionAttributes + [.optional("output_padding", .ints), .optional("output_shape", .ints)],
     types: ["T": .floats])
 
-  /// True: never the fast form, for tests that hold the two against each other.
-  private let isDirect: Bool
-
-  package init(direct: Bool = false) { isDirect = direct }
+  package init() {}
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let (input, weights) = (context.shape(0), context.shape(1))

@@ -19,41 +19,33 @@ struct ConvolutionAddresses {
 struct ConvolutionCore: Sendable {
   let convolution: Convolution
   let weights: ConvolutionWeights
-  let epilogue: ConvolutionEpilogue
+  let epilogue: GemmEpilogue
   /// The padded copies of the images, in the form of rows.
   let padded: PaddedImages?
-  /// nil if rows of the matrix are pixels, one after the other.
-  private let offsets: WindowOffsets?
-  private let tiles: MatrixTiles
+  /// nil for depthwise.
+  private let tiles: ConvolutionTiles?
   private let rowTiles: Partition
   private let channelTiles: Partition
   /// As many zeros as a tap has elements.
   private let zeros: TensorStorage
-  /// Images that are multiplied one at a time.
-  private let images: Int
-  /// Rows whose offsets are found at a time.
-  private let chunk: Int
 
   /// nil if the kernels do not have the convolution: no elements, or offsets beyond 32 bits.
-  init?(_ convolution: Convolution, _ weights: ConvolutionWeights, _ epilogue: ConvolutionEpilogue) {
+  init?(_ convolution: Convolution, _ weights: ConvolutionWeights, _ epilogue: GemmEpilogue) {
     guard convolution.outputCount > 0, convolution.channels > 0, convolution.geometry.inputCount > 0 else { return nil }
     (self.convolution, self.weights, self.epilogue) = (convolution, weights, epilogue)
     let geometry = convolution.geometry
-    let isDense = weights.form == .taps && geometry.isPointwise
     padded = weights.form == .rows ? PaddedImages(convolution) : nil
-    images = isDense ? 1 : convolution.batch
-    switch weights.form {
-    case .depthwise: offsets = nil
-    case .taps:
-      offsets = isDense ? nil : WindowOffsets(geometry, pixelStride: convolution.channels)
-      if !isDense && offsets == nil { return nil }
-    case .rows:
-      guard let padded, let table = WindowOffsets(padded.geometry, pixelStride: convolution.channels) else { return nil }
-      offsets = table
+    if weights.form == .depthwise {
+      tiles = nil
+    } else {
+      guard
+        let tiles = ConvolutionTiles(
+          padded?.geometry ?? geometry, images: convolution.batch, groups: weights.groups, depth: weights.depth,
+          outputs: weights.outputsPerGroup, pixelStride: convolution.channels, tileRows: GemmKernels.current.tileRows,
+          panelColumns: GemmKernels.current.panelColumns)
+      else { return nil }
+      self.tiles = tiles
     }
-    let rows = geometry.outputCount &* (isDense ? convolution.batch : 1)
-    tiles = MatrixTiles(
-      rows: rows, depth: weights.taps &* weights.depth, columns: weights.outputsPerGroup, copies: images &* weights.groups)
     // Depthwise: rows of pixels first, then blocks of channels.
     let height = geometry.output[0]
     let rowCost = max(1, geometry.outputCount / max(height, 1) &* convolution.channels &* weights.taps)
@@ -62,62 +54,42 @@ struct ConvolutionCore: Sendable {
     channelTiles = Partition(
       (convolution.channels + 63) / 64, minimum: max(1, 131_072 / max(1, channelCost &* 64)),
       maximumParts: max(1, 16 / rowTiles.parts))
-    let tileRows = apus_kernels().pointee.gemm_f32_mr
-    chunk = tileRows &* max(1, 512 / tileRows)
     zeros = TensorStorage(byteCount: max(weights.depth, 1) * 4)
     zeros.base.initializeMemory(as: UInt8.self, repeating: 0, count: zeros.byteCount)
   }
 
-  var parts: Int {
-    weights.form == .depthwise
-      ? convolution.batch &* rowTiles.parts &* channelTiles.parts : images &* weights.groups &* tiles.count
-  }
+  var parts: Int { tiles?.parts ?? convolution.batch &* rowTiles.parts &* channelTiles.parts }
 
-  private var tableBytes: Int { offsets == nil ? 0 : aligned(chunk &* weights.taps &* 4) }
   private var paddedBytes: Int { padded?.byteCount ?? 0 }
-  var scratchBytes: Int { paddedBytes &+ parts &* tableBytes }
+  var scratchBytes: Int { paddedBytes &+ (tiles?.scratchBytes ?? 0) }
 
   var name: String {
     let level = String(cString: apus_kernels().pointee.name)
     return switch weights.form {
     case .depthwise: "depthwise \(level)"
     case .rows: "rows \(level)"
-    case .taps: offsets == nil ? "gemm \(level)" : "indirect \(level)"
+    case .taps: tiles?.isDense ?? false ? "gemm \(level)" : "indirect \(level)"
     }
   }
 
   /// Computes one part. The padded copies must be complete.
   func run(_ part: Int, _ addresses: ConvolutionAddresses) {
-    if weights.form == .depthwise { return runDepthwise(part, addresses) }
-    let (unit, tile) = part.quotientAndRemainder(dividingBy: tiles.count)
-    let (image, group) = unit.quotientAndRemainder(dividingBy: weights.groups)
-    let (rows, panels) = tiles.tile(tile)
+    guard let tiles else { return runDepthwise(part, addresses) }
     let outputs = convolution.outputChannels
-    let firstOutput = group &* weights.outputsPerGroup
-    let firstRow = image &* convolution.geometry.outputCount
-    let imageElements = convolution.geometry.inputCount &* convolution.channels
-    let source =
-      padded.map { UnsafePointer(addresses.scratch.assumingMemoryBound(to: Float.self)) + image &* $0.imageElements }
-      ?? addresses.x + (image &* imageElements &+ group &* weights.channelsPerGroup)
-    let taps = weights.taps
-    func multiply(_ rows: Range<Int>, _ table: UnsafePointer<Int32>?) {
-      let target = (firstRow &+ rows.lowerBound) &* outputs &+ firstOutput
+    let imageElements = padded?.imageElements ?? convolution.geometry.inputCount &* convolution.channels
+    let x = padded == nil ? addresses.x : UnsafePointer(addresses.scratch.assumingMemoryBound(to: Float.self))
+    tiles.forEach(part, scratch: addresses.scratch + paddedBytes) { call in
+      let source = x + (call.image &* imageElements &+ call.group &* weights.channelsPerGroup)
+      let firstOutput = call.group &* weights.outputsPerGroup
+      let target = (call.image &* convolution.geometry.outputCount &+ call.rows.lowerBound) &* outputs &+ firstOutput
       var arguments = apus_gemm_f32_args(
-        a: table == nil ? source + rows.lowerBound &* convolution.channels : source, lda: convolution.channels, offsets: table,
-        zeros: UnsafePointer(zeros.base.assumingMemoryBound(to: Float.self)), taps: taps, kc: weights.depth,
-        n: weights.outputsPerGroup, b: addresses.weights + group &* weights.groupCount, c: addresses.y + target, ldc: outputs,
+        a: call.table == nil ? source + call.rows.lowerBound &* convolution.channels : source, lda: convolution.channels,
+        offsets: call.table, zeros: UnsafePointer(zeros.base.assumingMemoryBound(to: Float.self)), taps: weights.taps,
+        kc: weights.depth, n: weights.outputsPerGroup, b: addresses.weights + call.group &* weights.groupCount,
+        c: addresses.y + target, ldc: outputs,
         epilogue: epilogue.arguments(
           bias: addresses.bias.map { $0 + firstOutput }, add: addresses.residual.map { $0 + target }, rowLength: outputs))
-      apus_kernels().pointee.gemm_f32(&arguments, 0, rows.count, panels.lowerBound, panels.upperBound)
-    }
-    guard let offsets else { return multiply(rows, nil) }
-    let table = (addresses.scratch + paddedBytes + part &* tableBytes).assumingMemoryBound(to: Int32.self)
-    var start = rows.lowerBound
-    while start < rows.upperBound {
-      let range = start..<min(rows.upperBound, start &+ chunk)
-      offsets.fill(range, table)
-      multiply(range, table)
-      start = range.upperBound
+      GemmKernels.current.multiply(&arguments, 0, call.rows.count, call.panels.lowerBound, call.panels.upperBound)
     }
   }
 
@@ -136,6 +108,13 @@ struct ConvolutionCore: Sendable {
         bias: addresses.bias, add: addresses.residual.map { $0 + target }, rowLength: channels))
     apus_kernels().pointee.depthwise_f32(
       &arguments, rows.lowerBound, rows.upperBound, blocks.lowerBound &* 64, min(channels, blocks.upperBound &* 64))
+  }
+}
+
+extension GemmEpilogue {
+  /// The same for the kernels. `add` points at the first element to add to; its rows are `rowLength` apart.
+  func arguments(bias: UnsafePointer<Float>?, add: UnsafePointer<Float>?, rowLength: Int) -> apus_epilogue_f32 {
+    apus_epilogue_f32(bias: bias, add: add, add_ld: rowLength, activation: activation, alpha: alpha, beta: beta)
   }
 }
 

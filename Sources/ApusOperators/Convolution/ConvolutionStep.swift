@@ -2,40 +2,6 @@
 
 import ApusGraph
 import ApusTensor
-import CApusKernels
-
-/// Changes images between planar and channels-last order.
-struct LayoutChange: Sendable {
-  let images: Int
-  let channels: Int
-  let pixels: Int
-  private let blocks: Partition
-
-  init(images: Int, channels: Int, pixels: Int) {
-    (self.images, self.channels, self.pixels) = (images, channels, pixels)
-    blocks = Partition(pixels, minimum: max(16, 32_768 / max(1, channels)), maximumParts: max(1, 64 / max(1, images)))
-  }
-
-  var parts: Int { images &* blocks.parts }
-  /// Both orders are the same.
-  var isNothing: Bool { channels == 1 || pixels == 1 }
-
-  func toChannelsLast(_ part: Int, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>) {
-    let (image, block) = part.quotientAndRemainder(dividingBy: blocks.parts)
-    let range = blocks.range(block)
-    let base = image &* channels &* pixels
-    apus_kernels().pointee.transpose_4(
-      channels, range.count, x + (base &+ range.lowerBound), pixels, y + (base &+ range.lowerBound &* channels), channels)
-  }
-
-  func toPlanar(_ part: Int, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>) {
-    let (image, block) = part.quotientAndRemainder(dividingBy: blocks.parts)
-    let range = blocks.range(block)
-    let base = image &* channels &* pixels
-    apus_kernels().pointee.transpose_4(
-      range.count, channels, x + (base &+ range.lowerBound &* channels), channels, y + (base &+ range.lowerBound), pixels)
-  }
-}
 
 /// A node whose convolution runs on the kernels. Inputs: X, W, and where present B and a residual.
 struct ConvolutionStep: Sendable {
@@ -105,7 +71,7 @@ struct ConvolutionStep: Sendable {
     switch stages[phase] {
     case .pack: core.weights.pack(run.inputBytes(1), block(weightsOffset), part: part)
     case .pad: core.padded?.copy(part, run.input(0), isPlanar: isPlanar, scratch: run.scratch)
-    case .toChannelsLast: input.toChannelsLast(part, run.input(0), block(inputOffset))
+    case .toChannelsLast: input.toChannelsLast(part, run.inputBytes(0), block(inputOffset))
     case .sum:
       let packed = core.weights.storage.map { UnsafePointer($0.base.assumingMemoryBound(to: Float.self)) }
       core.run(
@@ -115,7 +81,7 @@ struct ConvolutionStep: Sendable {
           weights: packed ?? UnsafePointer(block(weightsOffset)), bias: bias.map { run.input($0) },
           residual: residual.map { run.input($0) }, y: changesOutput ? block(outputOffset) : run.output(0),
           scratch: run.scratch))
-    case .toPlanar: output.toPlanar(part, block(outputOffset), run.output(0))
+    case .toPlanar: output.toPlanar(part, block(outputOffset), run.outputBytes(0))
     }
   }
 }

@@ -45,12 +45,11 @@ struct ConvolutionWeights: Sendable {
   var taps: Int { kernel.reduce(1, &*) / (form == .rows ? kernel.last ?? 1 : 1) }
   var depth: Int { form == .rows ? channelsPerGroup &* (kernel.last ?? 1) : channelsPerGroup }
 
-  var panels: Int { apus_gemm_panels(outputsPerGroup, apus_kernels().pointee.gemm_f32_nr) }
+  private var panels: Int { GemmKernels.current.panelCount(outputsPerGroup) }
 
   /// Packed floats of one group; of all channels together for depthwise.
   var groupCount: Int {
-    form == .depthwise
-      ? taps &* groups : apus_gemm_f32_packed_count(taps, depth, outputsPerGroup, apus_kernels().pointee.gemm_f32_nr)
+    form == .depthwise ? taps &* groups : GemmKernels.current.packedCount(k: taps &* depth, n: outputsPerGroup)
   }
   var packedCount: Int { form == .depthwise ? groupCount : groupCount &* groups }
 
@@ -70,11 +69,11 @@ struct ConvolutionWeights: Sendable {
       var block = apus_gemm_source(
         b: source + group &* outputsPerGroup &* depth &* float, stride_tap: 1, stride_k: allTaps, stride_n: depth, taps: taps,
         kc: channelsPerGroup, n: outputsPerGroup)
-      apus_kernels().pointee.gemm_f32_pack(&block, target + group &* groupCount, panel, panel + 1)
+      GemmKernels.current.pack(&block, target + group &* groupCount, panel, panel + 1)
     case .rows:
       // Column by column: element (t, w, c) of output j lies at j, c, t, w of the weights.
       let width = kernel.last ?? 1
-      let columns = apus_kernels().pointee.gemm_f32_nr
+      let columns = GemmKernels.current.panelColumns
       let panelStart = target + part &* taps &* depth &* columns
       for column in 0..<columns {
         let output = part &* columns &+ column
@@ -113,38 +112,5 @@ struct ConvolutionWeights: Sendable {
       return storage
     }
     return result
-  }
-}
-
-/// What a convolution does to its sums besides adding the bias.
-struct ConvolutionEpilogue: Sendable {
-  var activation = APUS_ACTIVATION_NONE
-  var alpha: Float = 0
-  var beta: Float = 0
-
-  /// The attributes by which the engine's own operators name an activation.
-  static let attributes: [AttributeSchema] = [
-    .string("activation", default: "none"), .float("activation_alpha", default: 0), .float("activation_beta", default: 0),
-  ]
-
-  static let names: [String: apus_activation] = [
-    "none": APUS_ACTIVATION_NONE, "relu": APUS_ACTIVATION_RELU, "clip": APUS_ACTIVATION_CLIP,
-    "leaky_relu": APUS_ACTIVATION_LEAKY_RELU, "sigmoid": APUS_ACTIVATION_SIGMOID, "tanh": APUS_ACTIVATION_TANH,
-    "hard_sigmoid": APUS_ACTIVATION_HARD_SIGMOID, "hard_swish": APUS_ACTIVATION_HARD_SWISH,
-    "silu": APUS_ACTIVATION_SILU, "gelu": APUS_ACTIVATION_GELU, "gelu_tanh": APUS_ACTIVATION_GELU_TANH,
-  ]
-
-  init() {}
-
-  init(_ context: some OperatorContext) throws(OperatorError) {
-    let name = try context.string("activation", oneOf: ConvolutionEpilogue.names.keys.sorted())
-    activation = ConvolutionEpilogue.names[name] ?? APUS_ACTIVATION_NONE
-    alpha = try context.float("activation_alpha")
-    beta = try context.float("activation_beta")
-  }
-
-  /// The same for the kernels. `add` points at the first element to add to; its rows are `rowLength` apart.
-  func arguments(bias: UnsafePointer<Float>?, add: UnsafePointer<Float>?, rowLength: Int) -> apus_epilogue_f32 {
-    apus_epilogue_f32(bias: bias, add: add, add_ld: rowLength, activation: activation, alpha: alpha, beta: beta)
   }
 }

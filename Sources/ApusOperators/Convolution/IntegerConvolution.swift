@@ -1,91 +1,189 @@
-// Convolution of 8-bit tensors with zero points into sums of 32 bits, for ConvInteger and QLinearConv.
+// Convolution of 8-bit tensors with zero points, into sums of 32 bits or 8 bits again: what ConvInteger and QLinearConv
+// have in common, and its plain form.
 
 import ApusGraph
 import ApusTensor
 
-/// Which inputs of a node hold the operands of an integer convolution. A zero point that is nil is 0.
-struct IntegerConvolution: Sendable {
-  let operands: ConvolutionOperands
-  let xZero: Int?
-  let wZero: Int?
-
-  /// Throws where the zero points have another shape than a scalar or, for the weights, one number a channel.
-  func inferZeroPoints(_ context: InferenceContext) throws(OperatorError) {
-    try expectScalar(context, xZero, name: "the zero point of the input")
-    try expectScalarOrChannels(context, wZero, name: "the zero point of the weights")
+/// Which inputs of a node hold the operands of an integer convolution.
+struct IntegerOperands: Sendable {
+  /// Where the sums become 8 bits again.
+  struct Requantization: Sendable {
+    var xScale: Int
+    var wScale: Int
+    var yScale: Int
+    var yZero: Int
   }
 
-  func expectScalar(_ context: InferenceContext, _ input: Int?, name: String) throws(OperatorError) {
-    guard let input, let shape = context.shape(input) else { return }
-    if shape.count > 1 || (shape.first?.known ?? 1) != 1 {
-      throw .mismatch("\(name) has the shape \(shape); expected a scalar")
+  var operands: ConvolutionOperands
+  /// nil: 0.
+  var xZero: Int?
+  var wZero: Int?
+  var requantization: Requantization?
+
+  /// Throws where a zero point or scale has another shape than a scalar or, for the weights, one number a channel.
+  func inferParameters(_ context: InferenceContext) throws(OperatorError) {
+    for input in [xZero, requantization?.xScale, requantization?.yScale, requantization?.yZero] {
+      guard let input, let shape = context.shape(input) else { continue }
+      if shape.count > 1 || (shape.first?.known ?? 1) != 1 {
+        throw .mismatch("\(context.schema.inputs[input].name) has the shape \(shape); expected a scalar")
+      }
     }
-  }
-
-  func expectScalarOrChannels(_ context: InferenceContext, _ input: Int?, name: String) throws(OperatorError) {
-    guard let input, let shape = context.shape(input) else { return }
     let channels = context.shape(operands.w)?.first ?? .unknown
-    guard shape.count <= 1, shape.isEmpty || shape[0].known == 1 || !shape[0].isSurelyDifferent(from: channels) else {
-      throw .mismatch("\(name) has the shape \(shape); expected a scalar or [\(channels)]")
+    for input in [wZero, requantization?.wScale] {
+      guard let input, let shape = context.shape(input) else { continue }
+      guard shape.count <= 1, shape.isEmpty || shape[0].known == 1 || !shape[0].isSurelyDifferent(from: channels) else {
+        throw .mismatch("\(context.schema.inputs[input].name) has the shape \(shape); expected a scalar or [\(channels)]")
+      }
     }
-  }
-
-  /// The plan of the sums: two phases and scratch memory, followed by `extraBytes` for the caller.
-  struct Plan: Sendable {
-    let convolution: Convolution
-    fileprivate let direct: DirectConvolution<Int32>
-    fileprivate let xPartition: Partition
-    fileprivate let wPartition: Partition
-    fileprivate let wZeroCount: Int
-    fileprivate let xIsSigned: Bool
-    fileprivate let wIsSigned: Bool
-    fileprivate let source: IntegerConvolution
-    fileprivate let windowsOffset: Int
-    fileprivate let wOffset: Int
-
-    var phases: [Int] { [xPartition.parts + wPartition.parts, direct.windows.partition.parts] }
-    var scratchBytes: Int { aligned(windowsOffset + direct.windows.scratchBytes) }
-  }
-
-  func plan(_ attributes: NodeAttributes, _ context: PlanContext) throws(OperatorError) -> Plan {
-    let convolution = try operands.resolve(attributes, context)
-    let (x, w) = (context.shape(operands.x).elementCount, context.shape(operands.w).elementCount)
-    let wOffset = aligned(x &* 4)
-    return Plan(
-      convolution: convolution, direct: DirectConvolution(convolution), xPartition: Partition(x, minimum: 65_536),
-      wPartition: Partition(convolution.outputChannels, minimum: max(1, 65_536 / max(1, w / max(1, convolution.outputChannels)))),
-      wZeroCount: wZero.map { context.shape($0).elementCount } ?? 0,
-      xIsSigned: context.inputs[operands.x]?.dataType == .int8, wIsSigned: context.inputs[operands.w]?.dataType == .int8,
-      source: self, windowsOffset: aligned(wOffset + w &* 4), wOffset: wOffset)
   }
 }
 
-extension IntegerConvolution.Plan {
-  /// Runs a part of phase 0 (operands less their zero points, as 32 bits) or 1 (the sums, into `target`).
-  func run(_ run: RunContext, phase: Int, part: Int, target: UnsafeMutablePointer<Int32>) {
-    let x = run.scratch.assumingMemoryBound(to: Int32.self)
+/// The plan of an integer convolution.
+struct IntegerConvolution: Kernel {
+  private let inputs: IntegerOperands
+  private let attributes: NodeAttributes
+  private let weights: ByteWeights?
+
+  init(_ context: PrepareContext, _ inputs: IntegerOperands) throws(OperatorError) {
+    var inputs = inputs
+    if let zero = inputs.xZero, !context.isPresent(zero) { inputs.xZero = nil }
+    if let zero = inputs.wZero, !context.isPresent(zero) { inputs.wZero = nil }
+    self.inputs = inputs
+    attributes = NodeAttributes(context)
+    weights = KernelChoice.generalOnly ? nil : try ByteWeights(context, input: inputs.operands.w)
+  }
+
+  func plan(_ context: PlanContext) throws(OperatorError) -> Step {
+    let convolution = try inputs.operands.resolve(attributes, context)
+    guard let xType = context.inputs[inputs.operands.x]?.dataType, let wType = context.inputs[inputs.operands.w]?.dataType,
+      let yType = context.outputs.first??.dataType
+    else { throw .mismatch("an operand is missing") }
+    let node = IntegerNode(
+      convolution: convolution, inputs: inputs, bias: inputs.operands.bias.flatMap { context.isPresent($0) ? $0 : nil },
+      xIsSigned: xType == .int8, wIsSigned: wType == .int8, yIsSigned: yType == .int8,
+      wZeroCount: inputs.wZero.map { context.shape($0).elementCount } ?? 0,
+      wScaleCount: inputs.requantization.map { context.shape($0.wScale).elementCount } ?? 0)
+    if !KernelChoice.generalOnly {
+      let form = weights ?? ByteWeights(shape: context.shape(inputs.operands.w).dims, groups: convolution.groups, isSigned: wType == .int8)
+      if let form, let step = ByteConvolution(node, form)?.step { return step }
+    }
+    return DirectIntegerConvolution(node).step
+  }
+}
+
+/// One integer convolution with all that is known when it is planned.
+struct IntegerNode: Sendable {
+  let convolution: Convolution
+  let inputs: IntegerOperands
+  let bias: Int?
+  let xIsSigned: Bool
+  let wIsSigned: Bool
+  let yIsSigned: Bool
+  let wZeroCount: Int
+  let wScaleCount: Int
+
+  func xZero(_ run: RunContext) -> Int32 { inputs.xZero.map { byte(run.inputBytes($0), 0, isSigned: xIsSigned) } ?? 0 }
+
+  func wZero(_ run: RunContext, output: Int) -> Int32 {
+    inputs.wZero.map { byte(run.inputBytes($0), wZeroCount > 1 ? output : 0, isSigned: wIsSigned) } ?? 0
+  }
+
+  func yZero(_ run: RunContext) -> Int32 {
+    inputs.requantization.map { byte(run.inputBytes($0.yZero), 0, isSigned: yIsSigned) } ?? 0
+  }
+
+  /// What a sum of an output channel is multiplied by.
+  func scale(_ run: RunContext, output: Int) -> Float {
+    guard let requantization = inputs.requantization else { return 1 }
+    let w = run.input(requantization.wScale, as: Float.self)[wScaleCount > 1 ? output : 0]
+    return run.input(requantization.xScale, as: Float.self)[0] * w / run.input(requantization.yScale, as: Float.self)[0]
+  }
+
+  @inline(__always)
+  func byte(_ bytes: UnsafeRawPointer, _ index: Int, isSigned: Bool) -> Int32 {
+    let byte = bytes.load(fromByteOffset: index, as: UInt8.self)
+    return isSigned ? Int32(Int8(bitPattern: byte)) : Int32(byte)
+  }
+}
+
+/// The plain form: operands less their zero points as 32 bits, their sums, and those as 8 bits again.
+struct DirectIntegerConvolution: Sendable {
+  private let node: IntegerNode
+  private let direct: DirectConvolution<Int32>
+  private let xPartition: Partition
+  private let wPartition: Partition
+  private let planes: Partition
+  private let wOffset: Int
+  private let windowsOffset: Int
+  private let sumsOffset: Int
+
+  init(_ node: IntegerNode) {
+    self.node = node
+    let convolution = node.convolution
+    let x = convolution.batch &* convolution.channels &* convolution.geometry.inputCount
+    let w = convolution.outputChannels &* convolution.channelsPerGroup &* convolution.geometry.tapCount
+    direct = DirectConvolution(convolution)
+    xPartition = Partition(x, minimum: 65_536)
+    wPartition = Partition(
+      convolution.outputChannels, minimum: max(1, 65_536 / max(1, w / max(1, convolution.outputChannels))))
+    planes = Partition(
+      convolution.batch &* convolution.outputChannels, minimum: max(1, 32_768 / max(convolution.geometry.outputCount, 1)))
+    wOffset = aligned(x &* 4)
+    windowsOffset = aligned(wOffset + w &* 4)
+    sumsOffset = aligned(windowsOffset + direct.windows.scratchBytes)
+  }
+
+  var step: Step {
+    let requantizes = node.inputs.requantization != nil
+    let sums = requantizes ? aligned(node.convolution.outputCount &* 4) : 0
+    let phases = [xPartition.parts + wPartition.parts, direct.windows.partition.parts] + (requantizes ? [planes.parts] : [])
+    return Step(phases: phases, scratchBytes: sumsOffset + sums) { run, phase, part in
+      switch phase {
+      case 0: self.widen(run, part)
+      case 1:
+        direct.run(
+          part: part, x: run.scratch.assumingMemoryBound(to: Int32.self),
+          w: (run.scratch + wOffset).assumingMemoryBound(to: Int32.self),
+          bias: node.bias.map { run.input($0) },
+          y: requantizes ? (run.scratch + sumsOffset).assumingMemoryBound(to: Int32.self) : run.output(),
+          scratch: run.scratch + windowsOffset)
+      default: self.requantize(run, part)
+      }
+    }.named("direct", operations: node.convolution.operations)
+  }
+
+  private func widen(_ run: RunContext, _ part: Int) {
+    let operands = node.inputs.operands
+    if part < xPartition.parts {
+      let x = run.scratch.assumingMemoryBound(to: Int32.self)
+      let (bytes, zero) = (run.inputBytes(operands.x), node.xZero(run))
+      for index in xPartition.range(part) { x[index] = node.byte(bytes, index, isSigned: node.xIsSigned) &- zero }
+      return
+    }
     let w = (run.scratch + wOffset).assumingMemoryBound(to: Int32.self)
-    if phase == 1 {
-      direct.run(part: part, x: x, w: w, bias: nil, y: target, scratch: run.scratch + windowsOffset)
-    } else if part < xPartition.parts {
-      let zero = source.xZero.map { widened(run.inputBytes($0), 0, isSigned: xIsSigned) } ?? 0
-      let bytes = run.inputBytes(source.operands.x)
-      for index in xPartition.range(part) { x[index] = widened(bytes, index, isSigned: xIsSigned) &- zero }
-    } else {
-      let bytes = run.inputBytes(source.operands.w)
-      let perChannel = convolution.channelsPerGroup &* convolution.geometry.tapCount
-      for channel in wPartition.range(part - xPartition.parts) {
-        let zero = source.wZero.map { widened(run.inputBytes($0), wZeroCount > 1 ? channel : 0, isSigned: wIsSigned) } ?? 0
-        for index in channel &* perChannel..<(channel &+ 1) &* perChannel {
-          w[index] = widened(bytes, index, isSigned: wIsSigned) &- zero
-        }
+    let bytes = run.inputBytes(operands.w)
+    let count = node.convolution.channelsPerGroup &* node.convolution.geometry.tapCount
+    for output in wPartition.range(part - xPartition.parts) {
+      let zero = node.wZero(run, output: output)
+      for index in output &* count..<(output &+ 1) &* count {
+        w[index] = node.byte(bytes, index, isSigned: node.wIsSigned) &- zero
       }
     }
   }
 
-  @inline(__always)
-  private func widened(_ bytes: UnsafeRawPointer, _ index: Int, isSigned: Bool) -> Int32 {
-    let byte = bytes.load(fromByteOffset: index, as: UInt8.self)
-    return isSigned ? Int32(Int8(bitPattern: byte)) : Int32(byte)
+  private func requantize(_ run: RunContext, _ part: Int) {
+    let area = node.convolution.geometry.outputCount
+    let zero = Float(node.yZero(run))
+    let (low, high): (Float, Float) = node.yIsSigned ? (-128, 127) : (0, 255)
+    for plane in planes.range(part) {
+      let sums = (run.scratch + sumsOffset).assumingMemoryBound(to: Int32.self) + plane &* area
+      let y: UnsafeMutablePointer<UInt8> = run.output(0) + plane &* area
+      let scale = node.scale(run, output: plane % node.convolution.outputChannels)
+      for index in 0..<area {
+        let value = (Float(sums[index]) * scale).rounded(.toNearestOrEven) + zero
+        // NaN, from a scale of 0, becomes the lower bound.
+        y[index] = UInt8(truncatingIfNeeded: Int(value >= high ? high : value > low ? value : low))
+      }
+    }
   }
 }

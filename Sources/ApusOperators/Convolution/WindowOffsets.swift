@@ -1,7 +1,5 @@
 // Where the taps of windows lie in a channels-last image, as the table of offsets that the matrix multiply reads.
 
-import CApusKernels
-
 /// Fills tables of offsets. Pixels are `pixelStride` elements apart, and the image has less than 2^31 elements.
 struct WindowOffsets: Sendable {
   let geometry: WindowGeometry
@@ -75,42 +73,5 @@ struct WindowOffsets: Sendable {
       tap /= kernel
     }
     return row
-  }
-}
-
-/// How the rows and panels of a matrix multiply divide into parts, by shapes alone.
-struct MatrixTiles: Sendable {
-  let rows: Int
-  let panels: Int
-  let rowsPerTile: Int
-  let panelsPerTile: Int
-  let rowTiles: Int
-  let panelTiles: Int
-
-  var count: Int { rowTiles &* panelTiles }
-
-  /// One of `copies` equal multiplies of `rows` by `depth` by `columns`. Tiles have about the same number of rows as
-  /// columns, since each reads its rows of one matrix and its columns of the other.
-  init(rows: Int, depth: Int, columns: Int, copies: Int) {
-    self.rows = rows
-    let kernels = apus_kernels().pointee
-    panels = apus_gemm_panels(columns, kernels.gemm_f32_nr)
-    let work = Double(rows) * Double(depth) * Double(columns) * Double(copies)
-    let wanted = max(1, min(64, work / 524_288)) / Double(max(copies, 1))
-    let blocks = (rows + kernels.gemm_f32_mr - 1) / kernels.gemm_f32_mr
-    let byRows = max(1, min(Double(blocks), (wanted * Double(rows) / Double(max(columns, 1))).squareRoot().rounded(.up)))
-    let byPanels = max(1, min(Double(panels), (wanted / byRows).rounded(.up)))
-    rowsPerTile = max(1, (blocks + Int(byRows) - 1) / Int(byRows)) * kernels.gemm_f32_mr
-    panelsPerTile = max(1, (panels + Int(byPanels) - 1) / Int(byPanels))
-    rowTiles = max(1, (rows + rowsPerTile - 1) / rowsPerTile)
-    panelTiles = max(1, (panels + panelsPerTile - 1) / panelsPerTile)
-  }
-
-  func tile(_ index: Int) -> (rows: Range<Int>, panels: Range<Int>) {
-    let (rowTile, panelTile) = index.quotientAndRemainder(dividingBy: panelTiles)
-    return (
-      rowTile &* rowsPerTile..<min(rows, (rowTile &+ 1) &* rowsPerTile),
-      panelTile &* panelsPerTile..<min(panels, (panelTile &+ 1) &* panelsPerTile)
-    )
   }
 }

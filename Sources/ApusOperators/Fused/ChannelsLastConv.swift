@@ -11,13 +11,10 @@ package struct ChannelsLastConv: OperatorDefinition {
     "Conv", domain: "apus", versions: [1],
     inputs: [.required("X", "T"), .required("W", "T"), .optional("B", "T"), .optional("residual", "T")],
     outputs: [.required("Y", "T")],
-    attributes: convolutionAttributes + ConvolutionEpilogue.attributes,
+    attributes: convolutionAttributes + FusedActivation.attributes,
     types: ["T": [.float32]])
 
-  /// True: never the fast form, for tests that hold the two against each other.
-  private let isDirect: Bool
-
-  package init(direct: Bool = false) { isDirect = direct }
+  package init() {}
 
   private static let operands = ConvolutionOperands(bias: 2, channelsLast: true)
 
@@ -30,10 +27,8 @@ package struct ChannelsLastConv: OperatorDefinition {
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    let weights = isDirect ? nil : try ConvolutionWeights(context, input: 1)
-    return .planned(
-      PreparedConvolution<Float>(
-        context, ChannelsLastConv.operands, residual: 3, weights: weights, try ConvolutionEpilogue(context),
-        isDirect: isDirect))
+    .planned(
+      try PreparedConvolution<Float>(
+        context, ChannelsLastConv.operands, residual: 3, activation: try FusedActivation(context)))
   }
 }

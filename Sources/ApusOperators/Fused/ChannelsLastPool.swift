@@ -11,11 +11,9 @@ package struct ChannelsLastPool: OperatorDefinition {
 
   package let schema: OperatorSchema
   private let reduction: Reduction
-  /// True: never the fast form, for tests that hold the two against each other.
-  private let isDirect: Bool
 
-  package init(_ reduction: Reduction, direct: Bool = false) {
-    (self.reduction, isDirect) = (reduction, direct)
+  package init(_ reduction: Reduction) {
+    self.reduction = reduction
     schema = OperatorSchema(
       reduction == .maximum ? "MaxPool" : "AveragePool", domain: "apus", versions: [1],
       inputs: [.required("X", "T")],
@@ -35,10 +33,10 @@ package struct ChannelsLastPool: OperatorDefinition {
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let attributes = NodeAttributes(context)
     let countsPads = context.optionalInt("count_include_pad") ?? 0 != 0
-    return .planned { [reduction, isDirect] (plan) throws(OperatorError) in
+    return .planned { [reduction] (plan) throws(OperatorError) in
       let geometry = try ChannelsLastPool.layout.geometry(attributes, plan)
       let (images, channels) = (plan.shape(0)[0], plan.shape(0)[geometry.rank + 1])
-      if isDirect || geometry.rank > 2 || geometry.inputCount == 0 {
+      if KernelChoice.generalOnly || geometry.rank > 2 || geometry.inputCount == 0 {
         return ChannelsLastPool.direct(geometry, images, channels, reduction, countsPads: countsPads)
       }
       return ChannelsLastPool.fast(geometry, images, channels, reduction, countsPads: countsPads)

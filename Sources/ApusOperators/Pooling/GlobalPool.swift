@@ -35,11 +35,11 @@ struct GlobalPool: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: reduction == .norm ? try plan(Float.self, context) : planFloat()
+    case .float32: reduction == .norm || KernelChoice.generalOnly ? try plan(Float.self, context) : planFloat()
     case .float64: try plan(Double.self, context)
     case .float16, .bfloat16:
       try StagedKernel.prepare(context) { (context) throws(OperatorError) in
-        reduction == .norm ? try plan(Float.self, context) : planFloat()
+        reduction == .norm || KernelChoice.generalOnly ? try plan(Float.self, context) : planFloat()
       }
     case let type: throw context.unsupportedType(type)
     }

@@ -66,7 +66,10 @@ struct StagedKernel: Kernel {
     guard case .planned(let inner) = try prepare(wide) else {
       throw .unsupported("\(context.schema.id) has no kernel for these element types")
     }
-    for index in packed where index < inputs.count && inputs[index]?.constant != nil { inputs[index] = nil }
+    // Read after all, in a form that is not packed, they are converted while running.
+    for index in packed where index < inputs.count {
+      inputs[index] = inputs[index].map { Stage(type: $0.type, convert: $0.convert, constant: nil) }
+    }
     return .planned(StagedKernel(inner: inner, inputs: inputs, outputs: outputs))
   }
 
@@ -84,7 +87,7 @@ struct StagedKernel: Kernel {
     let outputTypes = zip(context.outputs, outputs).map { type, stage in
       type.map { TensorType(stage?.type ?? $0.dataType, $0.shape) }
     }
-    // Converted constants are known to the inner kernel in their new type; a dropped one in none.
+    // Converted constants are known to the inner kernel in their new type; a packed one is not.
     let known = context.known.enumerated().map { inputs[$0.offset] == nil ? $0.element : inputs[$0.offset]?.constant }
     let step = try inner.plan(PlanContext(inputs: inputTypes, outputs: outputTypes, known: known))
     precondition(step.views.isEmpty, "a staged kernel cannot return views")

@@ -25,7 +25,7 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
   /// Lanes of a block, and columns of a tile at most.
   static var block: Int { 512 }
   /// Rows that are folded in lanes before they are joined in totals.
-  static var rowBlock: Int { 1024 }
+  static var rowBlock: Int { 256 }
 
   /// The working memory of one part.
   struct Memory {

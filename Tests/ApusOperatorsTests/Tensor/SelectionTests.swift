@@ -1,0 +1,85 @@
+// Operators that choose elements by their values: TopK, Unique, NonZero, Compress.
+
+import ApusGraph
+import ApusTensor
+import ApusTestSupport
+import Testing
+
+@Suite struct SelectionTests {
+  @Test func topKOrder() throws {
+    let input = Tensor([Float](arrayLiteral: 3, .nan, -0.0, 0, 3, -.infinity, 7), shape: [7])
+    func positions(_ k: Int, largest: Int) throws -> [Int]? {
+      let run = OperatorRun("TopK", attributes: [("largest", .int(largest))])
+      return try run(input, Tensor([k]), outputs: 2)[1].elements(as: Int.self)
+    }
+    #expect(try positions(7, largest: 1) == [1, 6, 0, 4, 2, 3, 5])
+    #expect(try positions(4, largest: 0) == [5, 2, 3, 0])
+    #expect(try positions(0, largest: 0) == [])
+    #expect(throws: (any Error).self) { try positions(8, largest: 1) }
+  }
+
+  @Test(arguments: TypeSet.numeric.tensors) func topKOfEveryType(_ type: DataType) throws {
+    // All bytes are small numbers, so that every type orders them as it should.
+    let small = Tensor(
+      dataType: .uint8, shape: [6 * 41], storage: anyTensor(.uint8, [6 * 41]).storage)
+    let numbers = try OperatorRun("Cast", attributes: [("to", .int(Int(type.rawValue)))])(
+      Tensor((0..<6 * 41).map { UInt8(atoms(small)[$0], radix: 16)! % 100 }, shape: [2, 41, 3]))[0]
+    let run = OperatorRun("TopK", attributes: [("axis", .int(1))])
+    let results = try runEveryWay(run, numbers, Tensor([5]), outputs: 2)
+    #expect(results[0].shape == [2, 5, 3] && results[0].dataType == type)
+    let plain = (0..<6 * 41).map { Int(UInt8(atoms(small)[$0], radix: 16)! % 100) }
+    let positions = results[1].elements(as: Int.self)!
+    for batch in 0..<2 {
+      for column in 0..<3 {
+        let line = (0..<41).map { plain[(batch * 41 + $0) * 3 + column] }
+        let expected = line.indices.sorted { (line[$1], $0) < (line[$0], $1) }.prefix(5)
+        #expect((0..<5).map { positions[(batch * 5 + $0) * 3 + column] } == Array(expected))
+      }
+    }
+  }
+
+  @Test func uniqueValues() throws {
+    func unique(_ input: Tensor, sorted: Int, axis: Int? = nil) throws -> [Tensor] {
+      let axes: [(String, AttributeValue)] = axis.map { [("axis", .int($0))] } ?? []
+      return try OperatorRun("Unique", attributes: [("sorted", .int(sorted))] + axes)(input, outputs: 4)
+    }
+    let numbers = Tensor([Float](arrayLiteral: 2, .nan, -0.0, 2, 0, .nan), shape: [2, 3])
+    let sorted = try unique(numbers, sorted: 1)
+    #expect(sorted[0].elements(as: Float.self)?.prefix(2) == [0, 2])
+    #expect(sorted[1].elements(as: Int.self) == [2, 0, 1])
+    #expect(sorted[2].elements(as: Int.self) == [1, 2, 0, 1, 0, 2])
+    #expect(sorted[3].elements(as: Int.self) == [2, 2, 2])
+    #expect(try unique(numbers, sorted: 0)[1].elements(as: Int.self) == [0, 1, 2])
+    let text = Tensor(strings: ["é", "b", "e\u{301}", "b"], shape: [4])
+    #expect(try unique(text, sorted: 1)[0].strings == ["b", "e\u{301}", "é"])
+    let rows = Tensor([1, 0, 0, 1, 0, 0, 2, 3, 4], shape: [3, 3])
+    #expect(try unique(rows, sorted: 1, axis: 0)[0].elements(as: Int.self) == [1, 0, 0, 2, 3, 4])
+    #expect(try unique(rows, sorted: 1, axis: 1)[0].elements(as: Int.self) == [0, 0, 1, 0, 0, 1, 3, 4, 2])
+    #expect(try unique(Tensor([Int](), shape: [0]), sorted: 1).map(\.shape) == [[0], [0], [0], [0]])
+    let complex = Tensor([Complex64(1, 2), Complex64(1, -1), Complex64(1, 2)])
+    #expect(try unique(complex, sorted: 1)[1].elements(as: Int.self) == [1, 0])
+  }
+
+  @Test(arguments: basicTypes) func nonZero(_ type: DataType) throws {
+    let input = anyTensor(type, [3, 4])
+    let zero = zeroAtom(type)
+    let found = atoms(input).enumerated().filter { $0.element != zero }.map(\.offset)
+    // Negative zeros are rare enough in these bytes not to appear.
+    let result = try OperatorRun("NonZero")(input)[0]
+    #expect(result.elements(as: Int.self) == found.map { $0 / 4 } + found.map { $0 % 4 })
+    #expect(try OperatorRun("NonZero")(Tensor(scalar: Float(-0.0)))[0].shape == [0, 0])
+    #expect(try OperatorRun("NonZero")(Tensor(scalar: Float(2)))[0].shape == [0, 1])
+  }
+
+  @Test(arguments: basicTypes) func compress(_ type: DataType) throws {
+    let input = anyTensor(type, [2, 3, 2])
+    let condition = Tensor([true, false, true])
+    let result = try OperatorRun("Compress", attributes: [("axis", .int(-2))])(input, condition)[0]
+    expectMoved(result, input, shape: [2, 2, 2]) { [$0[0], $0[1] * 2, $0[2]] }
+    let flat = try OperatorRun("Compress")(input, condition)[0]
+    #expect(atoms(flat) == [atoms(input)[0], atoms(input)[2]])
+    #expect(throws: (any Error).self) {
+      try OperatorRun("Compress", attributes: [("axis", .int(0))])(input, condition)
+    }
+  }
+}

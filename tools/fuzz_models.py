@@ -66,7 +66,7 @@ def run_batch(driver: Path, seeds: list[Path], cache: Path, seed: int, count: in
     case.unlink(missing_ok=True)
     report = json.loads(result.stdout)
     if report["slowest_ms"] > SECONDS_PER_CASE * 1000:
-        report["failure"] = f"a case took {report['slowest_ms']} ms (batch seed {seed}, {count} cases)"
+        report["failure"] = f"a case took {report['slowest_ms']} ms: {case}.slow"
     if report["peak_rss_mb"] > MEGABYTES:
         report["failure"] = f"{report['peak_rss_mb']} MB were used (batch seed {seed}, {count} cases)"
     return report

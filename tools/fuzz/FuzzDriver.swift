@@ -18,7 +18,8 @@ let usage = """
   ApusFuzz values FILE…                            read each .pb as a tensor, sequence, optional and map
   ApusFuzz roundtrip IN.onnx OUT.onnx              read the messages and write them again
   ApusFuzz mutate CASE SEED COUNT FILE…            read COUNT mutations of the files; CASE is where each is kept before
-                                                   it is read, so that the last one remains after a crash
+                                                   it is read, so that the last one remains after a crash;
+                                                   CASE.slow is the slowest if that took more than 2 seconds
   """
 
 @main
@@ -98,7 +99,10 @@ struct FuzzDriver {
       let start = now()
       let outcome = Outcome.ofRunning(model)
       _ = index % 8 == 0 ? Outcome.ofValue(model) : outcome
-      slowest = max(slowest, now() - start)
+      if now() - start > slowest {
+        slowest = now() - start
+        if slowest > 2 { write(model, to: casePath + ".slow") }
+      }
       outcomes[outcome.kind, default: 0] += 1
     }
     let kinds = outcomes.sorted { $0.key < $1.key }.map { "\"\($0.key)\": \($0.value)" }.joined(separator: ", ")

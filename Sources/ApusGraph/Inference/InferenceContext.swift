@@ -12,19 +12,37 @@ package struct InferenceContext: OperatorContext {
   package let constants: [Tensor?]
   /// Set by the operator: one fact for every output of the node, wanted or not.
   package var outputs: [ValueFact]
-  /// Infers a subgraph of the node under facts for its formal inputs; the captured values have theirs already.
-  package let inferSubgraph: (Subgraph, [ValueFact]) throws(OperatorError) -> [ValueFact]
+  /// The number of nodes with subgraphs around this one.
+  package let depth: Int
+  /// The subgraphs of the node, by attribute name, with the facts that the last inference found.
+  package private(set) var inferredSubgraphs: [(name: String, graph: Graph)] = []
+  private let inferSubgraph: (Subgraph, [ValueFact]) throws(OperatorError) -> Graph
 
   package init(
-    node: Node, schema: OperatorSchema, inputs: [ValueFact?], constants: [Tensor?],
-    inferSubgraph: @escaping (Subgraph, [ValueFact]) throws(OperatorError) -> [ValueFact]
+    node: Node, schema: OperatorSchema, inputs: [ValueFact?], constants: [Tensor?], depth: Int = 0,
+    inferSubgraph: @escaping (Subgraph, [ValueFact]) throws(OperatorError) -> Graph
   ) {
     self.node = node
     self.schema = schema
     self.inputs = inputs
     self.constants = constants
+    self.depth = depth
     outputs = [ValueFact](repeating: .unknown, count: node.outputs.count)
     self.inferSubgraph = inferSubgraph
+  }
+
+  /// Infers the subgraph that the attribute `name` holds under facts for its formal inputs; the captured values have theirs
+  /// already. Returns the facts of its outputs. What the last call finds stays with the subgraph, so it must hold for
+  /// every run of it.
+  package mutating func infer(subgraph name: String, _ facts: [ValueFact]) throws(OperatorError) -> [ValueFact] {
+    guard case .graph(let subgraph)? = node.attributes[name] else { throw .invalid("attribute \(name) (graph) is missing") }
+    guard facts.count == subgraph.graph.inputs.count else {
+      throw .invalid("\(name) has \(subgraph.graph.inputs.count) inputs; expected \(facts.count)")
+    }
+    let graph = try inferSubgraph(subgraph, facts)
+    inferredSubgraphs.removeAll { $0.name == name }
+    inferredSubgraphs.append((name, graph))
+    return graph.outputs.map { graph.fact($0) }
   }
 
   package func isPresent(_ input: Int) -> Bool { input < inputs.count && inputs[input] != nil }

@@ -5,8 +5,12 @@ import ApusTensor
 /// Runs the inference of operators over graphs.
 package struct InferenceDriver: Sendable {
   package let registry: OperatorRegistry
+  /// The number of nodes with subgraphs around the graph.
+  private let depth: Int
 
-  package init(registry: OperatorRegistry) { self.registry = registry }
+  package init(registry: OperatorRegistry) { self.init(registry: registry, depth: 0) }
+
+  private init(registry: OperatorRegistry, depth: Int) { (self.registry, self.depth) = (registry, depth) }
 
   /// Infers every node in order, collecting one error a node at most. Facts that are declared already (graph inputs) stay.
   package func infer(_ graph: inout Graph) -> [OperatorError] {
@@ -21,15 +25,20 @@ package struct InferenceDriver: Sendable {
     return errors
   }
 
-  /// Infers one node from the facts of its inputs and merges the result into the facts of its outputs.
+  /// Infers one node from the facts of its inputs and merges the result into the facts of its outputs. The values of its
+  /// subgraphs get the facts that hold for this use of them.
   package func infer(nodeAt index: Int, in graph: inout Graph) throws(OperatorError) {
     let node = graph.nodes[index]
     let inputs = node.inputs.map { $0.map { graph.fact($0) } }
     let constants = node.inputs.map { graph.constant($0) }
     do throws(OperatorError) {
       let outer = graph
-      let facts = try infer(node, inputs: inputs, constants: constants) { outer.fact($0) }
-      for (output, fact) in zip(node.outputs, facts) {
+      let inferred = try context(of: node, inputs: inputs, constants: constants) { outer.fact($0) }
+      for (name, subgraph) in inferred.inferredSubgraphs {
+        guard case .graph(let former)? = node.attributes[name] else { continue }
+        graph.nodes[index].attributes[name] = .graph(Subgraph(graph: subgraph, captured: former.captured))
+      }
+      for (output, fact) in zip(node.outputs, inferred.outputs) {
         guard let output else { continue }
         if let note = contradiction(declared: graph.fact(output), inferred: fact) {
           graph.notes.append("\(node.op) '\(node.name)': output '\(graph[output].name)' \(note)")
@@ -45,31 +54,38 @@ package struct InferenceDriver: Sendable {
   package func infer(
     _ node: Node, inputs: [ValueFact?], constants: [Tensor?], outerFact: @escaping (ValueID) -> ValueFact
   ) throws(OperatorError) -> [ValueFact] {
-    let definition = try registry.require(node.op)
-    try node.validateTypes(inputs, against: definition.schema)
-    var context = InferenceContext(
-      node: node, schema: definition.schema, inputs: inputs, constants: constants,
-      inferSubgraph: { (subgraph, facts) throws(OperatorError) in
-        try self.infer(subgraph, inputs: facts, outerFact: outerFact)
-      })
-    try definition.infer(&context)
-    return context.outputs
+    try context(of: node, inputs: inputs, constants: constants, outerFact: outerFact).outputs
   }
 
-  /// The facts of the outputs of a subgraph under facts for its formal inputs.
+  /// The context of a node after its inference.
+  private func context(
+    of node: Node, inputs: [ValueFact?], constants: [Tensor?], outerFact: @escaping (ValueID) -> ValueFact
+  ) throws(OperatorError) -> InferenceContext {
+    let definition = try registry.require(node.op)
+    try node.validateTypes(inputs, against: definition.schema)
+    let inner = InferenceDriver(registry: registry, depth: depth + 1)
+    var context = InferenceContext(
+      node: node, schema: definition.schema, inputs: inputs, constants: constants, depth: depth,
+      inferSubgraph: { (subgraph, facts) throws(OperatorError) in
+        try inner.infer(subgraph, inputs: facts, outerFact: outerFact)
+      })
+    try definition.infer(&context)
+    return context
+  }
+
+  /// The graph of a subgraph with all facts under those of its formal inputs.
   private func infer(
     _ subgraph: Subgraph, inputs: [ValueFact], outerFact: (ValueID) -> ValueFact
-  ) throws(OperatorError) -> [ValueFact] {
+  ) throws(OperatorError) -> Graph {
     var graph = subgraph.graph
-    for (id, fact) in zip(graph.inputs, inputs) { graph[id].fact = fact }
-    for (id, outer) in zip(graph.captures, subgraph.captured) { graph[id].fact = outerFact(outer) }
     // Declared shapes of inner values may be narrower than what these inputs give, so they are inferred anew.
-    let fixed = Set(graph.inputs + graph.captures)
-    for index in graph.values.indices where graph.values[index].constant == nil && !fixed.contains(ValueID(index)) {
-      graph.values[index].fact = .unknown
+    for index in graph.values.indices where graph.values[index].constant == nil {
+      graph.values[index].fact = graph.values[index].fact.withoutShapes
     }
+    for (id, fact) in zip(graph.inputs, inputs) where fact != .unknown { graph[id].fact = fact }
+    for (id, outer) in zip(graph.captures, subgraph.captured) { graph[id].fact = outerFact(outer) }
     for index in graph.nodes.indices { try infer(nodeAt: index, in: &graph) }
-    return graph.outputs.map { graph.fact($0) }
+    return graph
   }
 
   /// What a declared shape says that cannot be, in words; nil if there is no contradiction.

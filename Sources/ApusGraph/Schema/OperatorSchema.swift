@@ -179,6 +179,10 @@ package struct TypeSet: Sendable, ExpressibleByArrayLiteral {
   package static let packedIntegers: TypeSet = [.uint4, .int4, .uint2, .int2]
   /// Every tensor type of the first operator sets: numeric without bfloat16, bool, string, complex.
   package static let allBeforeBFloat16 = integers + ieeeFloats + bool + string + complex
+  /// The same element types in sequences.
+  package var inSequences: TypeSet { TypeSet(sequences: tensors) }
+  /// The same element types as optional tensors, and as optional sequences.
+  package var inOptionals: TypeSet { TypeSet(optionals: tensors, optionalSequences: tensors) }
   /// Every tensor type of IR 14.
   package static let all = allBeforeBFloat16 + [.bfloat16] + float8 + packedIntegers + [.float4e2m1, .float8e8m0] + float6
 }

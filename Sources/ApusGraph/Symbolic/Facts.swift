@@ -104,6 +104,43 @@ package indirect enum ValueFact: Sendable, Hashable {
   }
 }
 
+extension ValueFact {
+  /// The same type, with nothing known about shapes and elements.
+  package var withoutShapes: ValueFact {
+    switch self {
+    case .unknown, .map: self
+    case .tensor(let fact): .tensor(fact.dataType, nil)
+    case .sequence(let element): .sequence(element.withoutShapes)
+    case .optional(let element): .optional(element.withoutShapes)
+    }
+  }
+
+  /// What holds for both: the fact of a value that is sometimes one and sometimes the other. The elements are not kept.
+  package func common(with other: ValueFact) -> ValueFact {
+    switch (self, other) {
+    case (.tensor(let a), .tensor(let b)):
+      guard a.dataType == b.dataType else { return .unknown }
+      guard let x = a.shape, let y = b.shape, x.count == y.count else { return .tensor(a.dataType, nil) }
+      return .tensor(a.dataType, zip(x, y).map { $0.isSame(as: $1) ? $0 : .unknown })
+    case (.sequence(let a), .sequence(let b)): return .sequence(a.common(with: b))
+    case (.optional(let a), .optional(let b)): return .optional(a.common(with: b))
+    case (.map, .map): return self == other ? self : .unknown
+    default: return .unknown
+    }
+  }
+
+  /// False if the types surely differ, whatever the shapes are.
+  package func hasSameType(as other: ValueFact) -> Bool {
+    switch (self, other) {
+    case (.unknown, _), (_, .unknown): true
+    case (.tensor(let a), .tensor(let b)): a.dataType == b.dataType
+    case (.sequence(let a), .sequence(let b)), (.optional(let a), .optional(let b)): a.hasSameType(as: b)
+    case (.map(let keyA, let a), .map(let keyB, let b)): keyA == keyB && a.hasSameType(as: b)
+    default: false
+    }
+  }
+}
+
 extension ValueFact: CustomStringConvertible {
   /// `float32[batch, 3, 224, 224]`, `sequence(int64[?])`, `?`.
   package var description: String {

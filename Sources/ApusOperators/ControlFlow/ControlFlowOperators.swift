@@ -3,4 +3,8 @@
 import ApusGraph
 
 let controlFlowOperators: [any OperatorDefinition] = [
+  If(),
+  Loop(),
+  Scan(),
+  SequenceMap(),
 ]

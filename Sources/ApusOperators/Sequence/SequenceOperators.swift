@@ -3,4 +3,15 @@
 import ApusGraph
 
 let sequenceOperators: [any OperatorDefinition] = [
+  SequenceConstruct(),
+  SequenceEmpty(),
+  SequenceInsert(),
+  SequenceErase(),
+  SequenceAt(),
+  SequenceLength(),
+  SplitToSequence(),
+  ConcatFromSequence(),
+  OptionalOperator(),
+  OptionalHasElement(),
+  OptionalGetElement(),
 ]

@@ -1,0 +1,75 @@
+// What If, Loop, Scan and SequenceMap share: types of values, accumulated outputs, conditions.
+
+import ApusGraph
+import ApusTensor
+
+extension TypeSet {
+  /// Tensors, sequences of tensors and optionals of both, of every element type: the V of If and Loop.
+  static let anyValue = TypeSet.all + TypeSet.all.inSequences + TypeSet.all.inOptionals
+}
+
+extension OperatorContext {
+  /// The graph that an attribute holds.
+  func subgraph(_ name: String) throws(OperatorError) -> Graph {
+    guard case .graph(let subgraph)? = node.attributes[name] else { throw .invalid("attribute \(name) (graph) is missing") }
+    return subgraph.graph
+  }
+}
+
+extension Tensor {
+  /// The only element of a bool or integer tensor.
+  func singleInteger(_ what: String) throws(OperatorError) -> Int {
+    guard count == 1, let value = integers?.first else {
+      throw .mismatch("\(what) is \(dataType)\(shape); expected one element")
+    }
+    return value
+  }
+}
+
+/// Collects the tensors that a body returns, one an iteration, and puts them together along a new axis.
+struct AccumulatedOutput {
+  private var tensors: [Tensor] = []
+  private var bytes = 0
+
+  /// What is known about the output, for the case of no iteration.
+  let fact: ValueFact
+
+  init(fact: ValueFact) { self.fact = fact }
+
+  mutating func append(_ value: Value, _ context: any EagerContext) throws(OperatorError) {
+    guard let tensor = value.tensor else { throw .mismatch("a scan output of the body is \(value.type); expected a tensor") }
+    bytes += tensor.byteCount
+    try context.check(allocating: bytes)
+    tensors.append(tensor)
+  }
+
+  /// The stacked tensors. Without any: an empty tensor of the inferred type, in which extents that are not known are 0.
+  func stacked(axis: Int, isReversed: Bool, symbols: [String: Dim], _ context: any EagerContext) throws(OperatorError) -> Value {
+    guard let first = tensors.first else {
+      guard let fact = fact.tensor else {
+        throw .unsupported("there is no iteration, and the type of a scan output is not known")
+      }
+      var dims = (fact.shape ?? [0]).map { $0.substituting(symbols).known ?? 0 }
+      let position = axis < 0 ? axis + dims.count : axis
+      if position >= 0, position < dims.count { dims[position] = 0 }
+      return .tensor(Tensor(zeros: fact.dataType, shape: Shape(dims)))
+    }
+    let position = axis < 0 ? axis + first.rank + 1 : axis
+    guard position >= 0, position <= first.rank else {
+      throw .mismatch("scan output axis \(axis) is out of range for elements of rank \(first.rank)")
+    }
+    return .tensor(try TensorPieces.stack(isReversed ? tensors.reversed() : tensors, axis: position, context))
+  }
+}
+
+/// The values of the symbols that are extents of inputs on their own.
+func boundSymbols(_ facts: [ValueFact?], _ values: [Value?]) -> [String: Dim] {
+  var symbols: [String: Dim] = [:]
+  for (fact, value) in zip(facts, values) {
+    guard let dims = fact?.tensor?.shape, let shape = value?.tensor?.shape, dims.count == shape.rank else { continue }
+    for (dim, extent) in zip(dims, shape) where dim.known == nil {
+      if let name = dim.symbols.first, dim.isSame(as: .symbol(name)) { symbols[name] = Dim(extent) }
+    }
+  }
+  return symbols
+}

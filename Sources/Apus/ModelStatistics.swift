@@ -99,7 +99,10 @@ package struct ModelStatistics: Sendable {
     for value in graph.outputs { lastUse[value.index] = graph.nodes.count }
     func bytes(_ value: ValueID) -> Dim {
       guard graph.constant(value) == nil, let fact = graph.fact(value).tensor, let shape = fact.shape else { return Dim(0) }
-      return (shape.reduce(Dim(1), *) * Dim(fact.dataType.bits)).dividedRoundingUp(by: Dim(8))
+      let count = shape.reduce(Dim(1), *)
+      let width = fact.dataType.byteWidth
+      return width > 0 && fact.dataType.bits % 8 == 0
+        ? count * Dim(width) : (count * Dim(fact.dataType.bits)).dividedRoundingUp(by: Dim(8))
     }
     func sample(_ dim: Dim) -> Int {
       dim.substituting(Dictionary(dim.symbols.map { ($0, Dim(64)) }) { first, _ in first }).known ?? 0

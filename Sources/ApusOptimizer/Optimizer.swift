@@ -33,7 +33,7 @@ package struct Optimizer: Sendable {
 
   /// Passes that keep to standard operators; what they leave can be saved as ONNX.
   package static let portablePasses: [any GraphPass] = [
-    IdentityElimination(), ConstantFolding(), IdentityElimination(), CommonSubexpressionElimination(),
+    IdentityElimination(), ConstantFolding(keepsTransposes: true), IdentityElimination(), CommonSubexpressionElimination(),
     FusionPass(portableFusions), DeadNodeElimination(),
   ]
 

@@ -39,6 +39,9 @@ import Testing
     #expect(Dim.broadcast(1, seq) == seq)
     #expect(Dim.broadcast(5, seq) == 5)
     #expect(Dim.broadcast(batch, seq).substituting(["batch": 1, "seq": 9]) == 9)
+    #expect(Dim.broadcast(seq, .min(seq, 512)) == seq)
+    let both = Dim.broadcast(batch, seq)
+    #expect(Dim.broadcast(seq, both) == both)
     #expect(throws: OperatorError.self) { try broadcast([[2, 3], [4, 3]]) }
   }
 

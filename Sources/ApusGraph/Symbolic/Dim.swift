@@ -218,7 +218,30 @@ extension Dim {
     if let x = a.known, x != 1 { return a }
     if let y = b.known, y != 1 { return b }
     if a.isUnknown || b.isUnknown { return .unknown }
+    // min(a, c) fits a only where it is a, or 1: the result is a either way.
+    if b.isMinimum(of: a) { return a }
+    if a.isMinimum(of: b) { return b }
+    if b.isBroadcast(of: a) { return b }
+    if a.isBroadcast(of: b) { return a }
     return Dim(storage: .sum([Term(coefficient: 1, factors: [.broadcast(a, b)])]))
+  }
+
+  /// The atom, if the expression is one atom and nothing else.
+  private var atom: Atom? {
+    guard case .sum(let terms) = storage, terms.count == 1, terms[0].coefficient == 1, terms[0].factors.count == 1 else {
+      return nil
+    }
+    return terms[0].factors[0]
+  }
+
+  private func isMinimum(of other: Dim) -> Bool {
+    guard case .minimum(let x, let y)? = atom else { return false }
+    return x == other || y == other
+  }
+
+  private func isBroadcast(of other: Dim) -> Bool {
+    guard case .broadcast(let x, let y)? = atom else { return false }
+    return x == other || y == other || x.isBroadcast(of: other) || y.isBroadcast(of: other)
   }
 
   /// The terms of a number or an expression; nil if unknown.

@@ -10,29 +10,37 @@ struct GemmFusion: Fusion {
 
   func match(root: Int, in graph: Graph, index: GraphIndex) -> Rewrite? {
     let node = graph.nodes[root]
-    guard let output = node.outputs[0], node.inputs.count >= 2, let a = node.inputs[0], let b = node.inputs[1],
-      let weight = graph.constant(b), weight.dataType == .float32, weight.rank == 2, weight.count > 0,
-      let shape = graph.fact(a).tensor?.shape, shape.count >= 1
+    guard let output = node.outputs[0], node.inputs.count >= 2, let a = node.inputs[0],
+      var (b, isTransposed) = weights(node.inputs[1], in: graph, index: index), let weight = graph.constant(b),
+      weight.dataType == .float32, weight.rank == 2, weight.count > 0, let shape = graph.fact(a).tensor?.shape, shape.count >= 1
     else { return nil }
     var attributes = Attributes()
     var inputs: [ValueID?] = [a, b]
+    var constants: [Tensor] = []
     if node.op.name == "Gemm" {
       guard node.attributes.int("transA") ?? 0 == 0, node.attributes.float("beta") ?? 1 == 1 else { return nil }
-      let transposed = node.attributes.int("transB") ?? 0
-      attributes["transB"] = .int(transposed)
+      if node.attributes.int("transB") ?? 0 != 0 { isTransposed.toggle() }
       attributes["alpha"] = .float(node.attributes.float("alpha") ?? 1)
       if node.inputs.count > 2, let c = node.inputs[2] {
-        let width = weight.shape[transposed != 0 ? 0 : 1]
-        guard let bias = biasVector(graph.constant(c), width: width) else { return nil }
-        if bias.isAsGiven { inputs.append(c) } else {
-          inputs.append(Rewrite.constant(0))
-          let gemm = Node(OperatorID("Gemm", domain: "apus"), name: node.name, inputs: inputs, outputs: [output], attributes: attributes)
-          return Rewrite(removed: [root], added: [gemm], constants: [bias.tensor])
-        }
+        guard let bias = biasVector(graph.constant(c), width: weight.shape[isTransposed ? 0 : 1]) else { return nil }
+        inputs.append(bias.isAsGiven ? c : Rewrite.constant(0))
+        if !bias.isAsGiven { constants = [bias.tensor] }
       }
     }
-    let gemm = Node(OperatorID("Gemm", domain: "apus"), name: node.name, inputs: inputs, outputs: [output], attributes: attributes)
-    return Rewrite(removed: [root], added: [gemm])
+    attributes["transB"] = .int(isTransposed ? 1 : 0)
+    let gemm = Node(
+      OperatorID("Gemm", domain: "apus"), name: node.name, inputs: inputs, outputs: [output], attributes: attributes)
+    return Rewrite(removed: [root], added: [gemm], constants: constants)
+  }
+
+  /// The constant behind the second operand, and whether it has to be read transposed.
+  private func weights(_ value: ValueID?, in graph: Graph, index: GraphIndex) -> (value: ValueID, isTransposed: Bool)? {
+    guard let value else { return nil }
+    if graph.constant(value) != nil { return (value, false) }
+    guard let transpose = graph.producer(of: value, index, is: "Transpose"), let source = transpose.node.inputs[0],
+      graph.constant(source)?.rank == 2, transpose.node.attributes.ints("perm") ?? [1, 0] == [1, 0]
+    else { return nil }
+    return (source, true)
   }
 }
 

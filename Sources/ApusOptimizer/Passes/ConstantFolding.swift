@@ -4,7 +4,14 @@ import ApusGraph
 import ApusTensor
 
 struct ConstantFolding: GraphPass {
-  let name = "fold-constants"
+  let name: String
+  /// Leaves transposes of large matrices, which a matrix product reads as they are, for later.
+  let keepsTransposes: Bool
+
+  init(keepsTransposes: Bool = false) {
+    self.keepsTransposes = keepsTransposes
+    name = keepsTransposes ? "fold-constants" : "fold-remaining-constants"
+  }
 
   /// A result larger than this, and larger than all the inputs together, is left to be computed by every run.
   private static let maximumGrowth = 1 << 20
@@ -36,6 +43,11 @@ struct ConstantFolding: GraphPass {
     else { return nil }
     let inputs = node.inputs.map { graph.constant($0) }
     guard zip(node.inputs, inputs).allSatisfy({ $0 == nil || $1 != nil }) else { return nil }
+    if keepsTransposes, node.op == OperatorID("Transpose"), inputs[0]?.rank == 2,
+      inputs[0]?.byteCount ?? 0 > ConstantFolding.maximumGrowth
+    {
+      return nil
+    }
     let facts = node.inputs.map { $0.map { graph.fact($0) } }
     let limit = max(ConstantFolding.maximumGrowth, inputs.reduce(0) { $0 + ($1?.byteCount ?? 0) })
     do throws(OperatorError) {

@@ -45,9 +45,10 @@ struct InputArguments: ParsableArguments {
     }
     if random {
       var generator = RandomInputs(seed: seed)
+      let bounds = RandomInputs.indexBounds(in: model.graph)
       for input in model.inputs {
         // Drawn for every input, so that what an input gets does not depend on which others are given.
-        let value = try generator.value(for: input)
+        let value = try generator.value(for: input, bound: bounds[input.name])
         if values[input.name] == nil { values[input.name] = value }
       }
     }

@@ -1,6 +1,7 @@
 // Random inputs that a model can digest: floats around 0, small whole numbers, ones for masks.
 
 import Apus
+import ApusGraph
 import ApusTensor
 import ArgumentParser
 
@@ -21,8 +22,26 @@ struct RandomInputs {
   /// Uniform in [0, 1).
   private mutating func unit() -> Double { Double(next() >> 11) * 0x1p-53 }
 
-  /// A value of the declared type; symbolic extents are 1.
-  mutating func value(for input: ValueDescription) throws -> Value {
+  /// By input: the number of rows of the smallest table that its elements are positions in.
+  static func indexBounds(in graph: Graph) -> [String: Int] {
+    var bounds: [String: Int] = [:]
+    var sources = Dictionary(graph.inputs.map { ($0, graph[$0].name) }) { first, _ in first }
+    for node in graph.nodes {
+      guard node.inputs.count > 0, let first = node.inputs[0] else { continue }
+      if ["Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Slice"].contains(node.op.name), let output = node.outputs[0] {
+        sources[output] = sources[first]
+      } else if node.op.name == "Gather", node.inputs.count > 1, let indices = node.inputs[1], let name = sources[indices],
+        let shape = graph.fact(first).tensor?.shape, let axis = try? resolveAxis(node.attributes.int("axis") ?? 0, rank: shape.count),
+        let rows = shape[axis].known
+      {
+        bounds[name] = min(bounds[name] ?? Int.max, rows)
+      }
+    }
+    return bounds
+  }
+
+  /// A value of the declared type; symbolic extents are 1. Integers are below `bound` where there is one, else below 10.
+  mutating func value(for input: ValueDescription, bound: Int?) throws -> Value {
     guard let type = input.dataType, let dims = input.dimensions else {
       throw ValidationError("input '\(input.name)' is \(input.type): random values need a tensor of known rank; give --input")
     }
@@ -30,26 +49,26 @@ struct RandomInputs {
     guard let count = shape.checkedElementCount, count < 1 << 33 else {
       throw ValidationError("input '\(input.name)' is too large: \(input.type)")
     }
-    return .tensor(try tensor(type, shape, count: count, name: input.name.lowercased()))
+    return .tensor(try tensor(type, shape, count: count, name: input.name.lowercased(), bound: bound ?? 10))
   }
 
-  private mutating func tensor(_ type: DataType, _ shape: Shape, count: Int, name: String) throws -> Tensor {
+  private mutating func tensor(_ type: DataType, _ shape: Shape, count: Int, name: String, bound: Int) throws -> Tensor {
     // Masks and lengths of ones keep attention and sequences in their usual range; other integers stay small indices.
     let isMask = name.contains("mask")
     let isLength = name == "sr" || name.contains("len")
-    func small(_ random: Double) -> Int { isMask || isLength ? 1 : Int(random * 10) }
+    func small(_ random: Double) -> Int { isMask || isLength ? 1 : Int(random * Double(bound)) }
     switch type {
     case .float32: return Tensor((0..<count).map { _ in Float(unit() * 2 - 1) }, shape: shape)
     case .float64: return Tensor((0..<count).map { _ in unit() * 2 - 1 }, shape: shape)
     case .float16: return Tensor((0..<count).map { _ in Float16(unit() * 2 - 1) }, shape: shape)
     case .bfloat16: return Tensor((0..<count).map { _ in BFloat16(Float(unit() * 2 - 1)) }, shape: shape)
     case .int64: return Tensor((0..<count).map { _ in Int64(small(unit())) }, shape: shape)
-    case .int32: return Tensor((0..<count).map { _ in Int32(small(unit())) }, shape: shape)
-    case .int16: return Tensor((0..<count).map { _ in Int16(small(unit())) }, shape: shape)
+    case .int32: return Tensor((0..<count).map { _ in Int32(clamping: small(unit())) }, shape: shape)
+    case .int16: return Tensor((0..<count).map { _ in Int16(clamping: small(unit())) }, shape: shape)
     case .int8: return Tensor((0..<count).map { _ in Int8(Int(unit() * 256) - 128) }, shape: shape)
     case .uint8: return Tensor((0..<count).map { _ in UInt8(unit() * 256) }, shape: shape)
-    case .uint16: return Tensor((0..<count).map { _ in UInt16(small(unit())) }, shape: shape)
-    case .uint32: return Tensor((0..<count).map { _ in UInt32(small(unit())) }, shape: shape)
+    case .uint16: return Tensor((0..<count).map { _ in UInt16(clamping: small(unit())) }, shape: shape)
+    case .uint32: return Tensor((0..<count).map { _ in UInt32(clamping: small(unit())) }, shape: shape)
     case .uint64: return Tensor((0..<count).map { _ in UInt64(small(unit())) }, shape: shape)
     case .bool: return Tensor((0..<count).map { _ in isMask || unit() < 0.5 }, shape: shape)
     case .string: return Tensor(strings: (0..<count).map { _ in "s\(small(unit()))" }, shape: shape)

@@ -11,9 +11,10 @@ struct GemmFusion: Fusion {
   func match(root: Int, in graph: Graph, index: GraphIndex) -> Rewrite? {
     let node = graph.nodes[root]
     guard let output = node.outputs[0], node.inputs.count >= 2, let a = node.inputs[0],
-      var (b, isTransposed) = weights(node.inputs[1], in: graph, index: index), let weight = graph.constant(b),
+      let (b, isReversed) = weights(node.inputs[1], in: graph, index: index), let weight = graph.constant(b),
       weight.dataType == .float32, weight.rank == 2, weight.count > 0, let shape = graph.fact(a).tensor?.shape, shape.count >= 1
     else { return nil }
+    var isTransposed = isReversed
     var attributes = Attributes()
     var inputs: [ValueID?] = [a, b]
     var constants: [Tensor] = []

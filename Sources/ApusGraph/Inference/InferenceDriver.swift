@@ -32,8 +32,9 @@ package struct InferenceDriver: Sendable {
     let inputs = node.inputs.map { $0.map { graph.fact($0) } }
     let constants = node.inputs.map { graph.constant($0) }
     do throws(OperatorError) {
-      let outer = graph
-      let inferred = try context(of: node, inputs: inputs, constants: constants) { outer.fact($0) }
+      // Only subgraphs look at the graph; holding on to it would make the change below copy all values.
+      let outer = node.subgraphs.isEmpty ? nil : graph
+      let inferred = try context(of: node, inputs: inputs, constants: constants) { outer?.fact($0) ?? .unknown }
       for (name, subgraph) in inferred.inferredSubgraphs {
         guard case .graph(let former)? = node.attributes[name] else { continue }
         graph.nodes[index].attributes[name] = .graph(Subgraph(graph: subgraph, captured: former.captured))

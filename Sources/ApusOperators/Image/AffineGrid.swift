@@ -17,8 +17,8 @@ struct AffineGrid: OperatorDefinition {
     let theta = context.shape(0)
     if let theta, theta.count != 3 { throw .mismatch("theta has the shape \(theta); expected [batch, 2, 3] or [batch, 3, 4]") }
     guard let size = context.values(1) else {
-      let rank = context.shape(1)?.first?.known ?? theta?[1].known.map { $0 + 2 }
-      return context.set(0, context.type(0), rank.map { [Dim](repeating: .unknown, count: max($0, 0)) })
+      let rank = context.shape(1)?.first?.known ?? theta?[1].known.map { $0 &+ 2 }
+      return context.set(0, context.type(0), .unknown(rank: rank))
     }
     guard size.count == 4 || size.count == 5 else {
       throw .mismatch("size has \(size.count) elements; expected 4 (batch, channels, height, width) or 5 (with depth)")

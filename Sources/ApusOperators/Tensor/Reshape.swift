@@ -25,7 +25,7 @@ struct Reshape: OperatorDefinition {
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard let target = context.values(1) else {
       let rank = context.shape(1)?.first?.known
-      return context.set(0, context.type(0), rank.map { [Dim](repeating: .unknown, count: $0) })
+      return context.set(0, context.type(0), .unknown(rank: rank))
     }
     let allowZero = try context.bool("allowzero")
     let source = context.shape(0)

@@ -64,16 +64,16 @@ package struct SmallFloat: Sendable, Hashable {
   /// The largest finite number.
   package var largest: Float { decode(largestCode) }
 
-  /// The value of a code. Bits above the format are ignored.
+  /// The value of a code; NaN keeps its sign. Bits above the format are ignored.
   package func decode(_ code: UInt8) -> Float {
     let magnitude = Int(code & (signCode - 1))
     let isNegative = code & signCode != 0
     switch special {
     case .infinityAndNaN where magnitude > Int(largestCode):
-      if magnitude > Int(largestCode) + 1 { return .nan }
+      if magnitude > Int(largestCode) + 1 { return isNegative ? -Float.nan : .nan }
       return isNegative ? -.infinity : .infinity
-    case .lastCodeIsNaN where magnitude > Int(largestCode): return .nan
-    case .negativeZeroIsNaN where isNegative && magnitude == 0: return .nan
+    case .lastCodeIsNaN where magnitude > Int(largestCode): return isNegative ? -Float.nan : .nan
+    case .negativeZeroIsNaN where isNegative && magnitude == 0: return -Float.nan
     default: break
     }
     let exponent = magnitude >> fractionBits

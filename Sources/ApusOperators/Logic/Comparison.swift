@@ -66,6 +66,9 @@ package enum ComparisonFunction: Sendable, CaseIterable {
 
   /// Known values: 1 or 0, or unknown.
   func compare(_ a: Dim, _ b: Dim) -> Dim {
+    // An extent, even if not known, is no negative number.
+    if let x = a.known, x < 0, b.isSurelyNonNegative { return self == .less || self == .lessOrEqual ? 1 : 0 }
+    if let y = b.known, y < 0, a.isSurelyNonNegative { return self == .greater || self == .greaterOrEqual ? 1 : 0 }
     guard let x = a.known, let y = b.known else {
       switch self {
       case .equal, .lessOrEqual, .greaterOrEqual: return a.isSame(as: b) ? 1 : .unknown

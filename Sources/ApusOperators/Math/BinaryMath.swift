@@ -129,8 +129,8 @@ let binaryMathOperators: [any OperatorDefinition] = [
   BinaryMath("Div", [1, 6, 7, 13, 14], .numeric, .div) { operands in
     guard let b = operands[1].known, b != 0 else { return .unknown }
     if let a = operands[0].known { return Dim(a.dividedReportingOverflow(by: b).partialValue) }
-    // Symbols are extents: their sums of positive terms do not fall below zero, where floor and truncation differ.
-    return b > 0 ? operands[0].dividedRoundingDown(by: operands[1]) : .unknown
+    // Below zero, truncation is not floor.
+    return b > 0 && operands[0].isSurelyNonNegative ? operands[0].dividedRoundingDown(by: operands[1]) : .unknown
   },
   Mod(),
   VariadicMath("Min", [1, 6, 8, 12, 13], .numeric, output: "min", .min) { $0.dropFirst().reduce($0[0], Dim.min) },

@@ -1,0 +1,82 @@
+// Random operators: the numbers of NumPy's RandomState for given seeds, distributions without one, Dropout.
+
+import ApusGraph
+import ApusOperators
+import ApusTensor
+import ApusTestSupport
+import Testing
+
+@Suite struct RandomTests {
+  /// numpy.random.RandomState(42): rand(3), then, from a new one, randn(3).
+  @Test func legacyStream() {
+    withUnsafeTemporaryAllocation(byteCount: MersenneTwister.stateBytes, alignment: 4) { memory in
+      var generator = MersenneTwister(seed: 42, memory: memory.baseAddress!)
+      #expect((0..<3).map { _ in generator.nextDouble() } == [0.3745401188473625, 0.9507143064099162, 0.7319939418114051])
+      generator = MersenneTwister(seed: 42, memory: memory.baseAddress!)
+      #expect((0..<3).map { _ in generator.nextNormal() } == [0.4967141530112327, -0.13826430117118466, 0.6476885381006925])
+    }
+  }
+
+  @Test func seededAndNot() throws {
+    let seeded = OperatorRun("RandomUniform", attributes: [("shape", .ints([2, 3])), ("seed", .float(7))])
+    #expect(try seeded()[0].elements(as: Float.self) == seeded()[0].elements(as: Float.self))
+    let free = OperatorRun("RandomNormal", attributes: [("shape", .ints([10_000])), ("mean", .float(2)), ("dtype", .int(11))])
+    let (a, b) = (try #require(free()[0].elements(as: Double.self)), try #require(free()[0].elements(as: Double.self)))
+    #expect(a != b)
+    let mean = a.reduce(0, +) / 10_000
+    #expect(abs(mean - 2) < 0.06)
+    #expect(abs(a.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / 10_000 - 1) < 0.08)
+  }
+
+  @Test func likeAnotherTensor() throws {
+    let run = OperatorRun("RandomUniformLike", attributes: [("dtype", .int(10)), ("low", .float(3)), ("high", .float(4))])
+    let y = try run(Tensor(strings: ["a", "b"], shape: [1, 2]))[0]
+    #expect(y.dataType == .float16 && y.shape == [1, 2])
+    #expect((y.elements(as: Float16.self) ?? []).allSatisfy { $0 >= 3 && $0 <= 4 })
+    #expect(throws: (any Error).self) { try OperatorRun("RandomUniformLike")(Tensor([Int32(1)])) }
+  }
+
+  @Test func probabilities() throws {
+    let run = OperatorRun("Bernoulli", attributes: [("dtype", .int(9)), ("seed", .float(1))])
+    let y = try #require(run(Tensor([Float](repeating: 0.8, count: 20_000)))[0].elements(as: Bool.self))
+    #expect(abs(Double(y.filter { $0 }.count) / 20_000 - 0.8) < 0.01)
+    #expect(try run(Tensor([Double(0), 1]))[0].elements(as: Bool.self) == [false, true])
+    #expect(throws: (any Error).self) { try run(Tensor([Float(1.5)])) }
+    #expect(throws: (any Error).self) { try run(Tensor([Float.nan])) }
+  }
+
+  @Test func classes() throws {
+    let run = OperatorRun("Multinomial", attributes: [("sample_size", .int(20_000)), ("dtype", .int(7)), ("seed", .float(3))])
+    let y = try run(Tensor([Float(0), 1.0986123, -.infinity, 5, 5, 5], shape: [2, 3]))[0]
+    let draws = try #require(y.elements(as: Int64.self))
+    #expect(y.shape == [2, 20_000])
+    #expect(abs(Double(draws.prefix(20_000).filter { $0 == 1 }.count) / 20_000 - 0.75) < 0.01)
+    #expect(draws.prefix(20_000).allSatisfy { $0 != 2 })
+    #expect(abs(Double(draws.suffix(20_000).filter { $0 == 2 }.count) / 20_000 - 1.0 / 3) < 0.01)
+    #expect(throws: (any Error).self) { try run(Tensor([Float.nan], shape: [1, 1])) }
+  }
+
+  @Test func dropout() throws {
+    let x = Tensor((0..<1000).map { Float($0 + 1) })
+    let (half, on, off) = (Tensor(scalar: Float(0.5)), Tensor(scalar: true), Tensor(scalar: false))
+    let run = OperatorRun("Dropout", attributes: [("seed", .int(5))])
+    let trained = try run(x, half, on, outputs: 2)
+    let (y, mask) = (try #require(trained[0].elements(as: Float.self)), try #require(trained[1].elements(as: Bool.self)))
+    for i in 0..<1000 { #expect(y[i] == (mask[i] ? Float(i + 1) * 2 : 0)) }
+    #expect(mask.contains(true) && mask.contains(false))
+    for inputs in [[x], [x, half], [x, half, off]] {
+      let plain = try run(inputs.map { .tensor($0) }, outputs: 2).compactMap(\.tensor)
+      #expect(plain[0].elements(as: Float.self) == x.elements(as: Float.self))
+      #expect(plain[1].elements(as: Bool.self) == [Bool](repeating: true, count: 1000))
+    }
+    #expect(throws: (any Error).self) { try run(x, Tensor(scalar: Float(1)), on) }
+    // Before version 10 the mask had the type of the data; before 7 training was the default.
+    var old = OperatorRun("Dropout", attributes: [("ratio", .float(0.25))])
+    old.version = 7
+    #expect(try old(x, outputs: 2)[1].elements(as: Float.self) == [Float](repeating: 1, count: 1000))
+    old.version = 6
+    #expect(try old(x)[0].elements(as: Float.self)?.contains(0) == true)
+    old.attributes["is_test"] = .int(1)
+    #expect(try old(x)[0].elements(as: Float.self) == x.elements(as: Float.self))
+  }
+}

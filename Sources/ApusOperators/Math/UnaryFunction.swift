@@ -97,10 +97,11 @@ extension UnaryFunction {
     case .softsign: return Elementwise.map { (x: T) in x / (1 + x.magnitude) }
     case .mish: return Elementwise.map { (x: T) in x * T.tanh(logOnePlusExp(x)) }
     case .hardSwish: return Elementwise.map { (x: T) in x * clamp(x / 6 + 0.5, 0, 1) }
-    case .gelu: return Elementwise.map { (x: T) in 0.5 * x * (1 + T.erf(x * T(0.5).squareRoot())) }
+    // 1 + erf(u) is erfc(-u), and (1 + tanh(u)) / 2 is the logistic function of 2u: both without cancellation.
+    case .gelu: return Elementwise.map { (x: T) in 0.5 * x * T.erfc(-x * T(0.5).squareRoot()) }
     case .geluTanh:
-      let scale = T(0.797884560802865355879892119869)
-      return Elementwise.map { (x: T) in 0.5 * x * (1 + T.tanh(scale * (x + 0.044715 * x * x * x))) }
+      let scale = T(2 * 0.797884560802865355879892119869)
+      return Elementwise.map { (x: T) in x * logistic(scale * (x + 0.044715 * x * x * x)) }
     case .leakyRelu(let alpha):
       let alpha = T(alpha)
       return Elementwise.map { (x: T) in x < 0 ? alpha * x : x }

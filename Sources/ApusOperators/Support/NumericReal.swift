@@ -25,6 +25,7 @@ package protocol Real: BinaryFloatingPoint, BitwiseCopyable, Sendable {
   static func acosh(_ x: Self) -> Self
   static func atanh(_ x: Self) -> Self
   static func erf(_ x: Self) -> Self
+  static func erfc(_ x: Self) -> Self
   static func pow(_ x: Self, _ y: Self) -> Self
   static func fmod(_ x: Self, _ y: Self) -> Self
 }
@@ -47,6 +48,7 @@ extension Float: Real {
   @inline(__always) package static func acosh(_ x: Float) -> Float { acoshf(x) }
   @inline(__always) package static func atanh(_ x: Float) -> Float { atanhf(x) }
   @inline(__always) package static func erf(_ x: Float) -> Float { erff(x) }
+  @inline(__always) package static func erfc(_ x: Float) -> Float { erfcf(x) }
   @inline(__always) package static func pow(_ x: Float, _ y: Float) -> Float { powf(x, y) }
   @inline(__always) package static func fmod(_ x: Float, _ y: Float) -> Float { fmodf(x, y) }
 }
@@ -69,6 +71,7 @@ extension Double: Real {
   @inline(__always) package static func acosh(_ x: Double) -> Double { libmAcosh(x) }
   @inline(__always) package static func atanh(_ x: Double) -> Double { libmAtanh(x) }
   @inline(__always) package static func erf(_ x: Double) -> Double { libmErf(x) }
+  @inline(__always) package static func erfc(_ x: Double) -> Double { libmErfc(x) }
   @inline(__always) package static func pow(_ x: Double, _ y: Double) -> Double { libmPow(x, y) }
   @inline(__always) package static func fmod(_ x: Double, _ y: Double) -> Double { libmFmod(x, y) }
 }
@@ -91,5 +94,6 @@ extension Double: Real {
 @inline(__always) private func libmAcosh(_ x: Double) -> Double { acosh(x) }
 @inline(__always) private func libmAtanh(_ x: Double) -> Double { atanh(x) }
 @inline(__always) private func libmErf(_ x: Double) -> Double { erf(x) }
+@inline(__always) private func libmErfc(_ x: Double) -> Double { erfc(x) }
 @inline(__always) private func libmPow(_ x: Double, _ y: Double) -> Double { pow(x, y) }
 @inline(__always) private func libmFmod(_ x: Double, _ y: Double) -> Double { fmod(x, y) }

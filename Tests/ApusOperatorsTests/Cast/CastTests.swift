@@ -49,9 +49,9 @@ import Testing
     for (text, type) in [("abc", DataType.float32), ("", .float64), ("300", .uint8), ("0x10", .int32), ("-1", .uint16)] {
       #expect(throws: (any Error).self) { try cast(Tensor(strings: [text], shape: [1]), to: type) }
     }
-    #expect(try cast(Tensor([Float(1), 1e-5, 123456.789, 1e6, -0.0, .nan, -.infinity]), to: .string).strings
+    #expect(try cast(Tensor([Float(1), 1e-5, 123456.789, 1e6, -0.0, Float.nan, -Float.infinity]), to: .string).strings
       == ["1.0", "1e-05", "123456.79", "1e+06", "-0.0", "nan", "-inf"])
-    #expect(try cast(Tensor([1e15, 1e16, 1234.5, 5e-324]), to: .string).strings == ["1000000000000000.0", "1e+16", "1234.5", "5e-324"])
+    #expect(try cast(Tensor([1e15, 1e16, 1234.5, 1e-300]), to: .string).strings == ["1000000000000000.0", "1e+16", "1234.5", "1e-300"])
     #expect(try cast(Tensor([true, false]), to: .string).strings == ["True", "False"])
     #expect(try cast(Tensor([Int64.min]), to: .string).strings == ["-9223372036854775808"])
   }

@@ -9,7 +9,7 @@ import Testing
   private func bools(_ tensor: Tensor) -> [Bool]? { tensor.elements(as: Bool.self) }
 
   @Test func comparisons() throws {
-    let (a, b) = (Tensor([Double(1), 2, .nan, 4], shape: [4]), Tensor(scalar: Double(2)))
+    let (a, b) = (Tensor([1, 2, Double.nan, 4], shape: [4]), Tensor(scalar: Double(2)))
     #expect(bools(try OperatorRun("Less")(a, b)[0]) == [true, false, false, false])
     #expect(bools(try OperatorRun("GreaterOrEqual")(a, b)[0]) == [false, true, false, true])
     #expect(bools(try OperatorRun("Greater")(b, a)[0]) == [true, false, false, false])
@@ -45,7 +45,7 @@ import Testing
   }
 
   @Test func floatClasses() throws {
-    let x = Tensor([Float(1), .nan, .infinity, -.infinity])
+    let x = Tensor([1, Float.nan, Float.infinity, -Float.infinity])
     #expect(bools(try OperatorRun("IsNaN")(x)[0]) == [false, true, false, false])
     #expect(bools(try OperatorRun("IsInf", attributes: [("detect_positive", .int(0))])(x)[0]) == [false, false, false, true])
     for (type, nan, infinity) in [

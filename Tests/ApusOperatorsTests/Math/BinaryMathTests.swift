@@ -13,7 +13,10 @@ import Testing
     let b: [Float] = (0..<67).map { Float($0 * 17 % 29) - 14 } + [1, .nan, 2, .nan, 5, 0]
     for (one, other) in [(fast.both, slow.both), (fast.scalarB, slow.scalarB), (fast.scalarA, slow.scalarA)] {
       let (x, y) = (apply(one, a, b), apply(other, a, b))
-      for i in x.indices { #expect(x[i] == y[i] || x[i].isNaN && y[i].isNaN, "\(i): \(x[i]) \(y[i])") }
+      for i in x.indices {
+        let isSame = x[i] == y[i] || (x[i].isNaN && y[i].isNaN)
+        #expect(isSame, "\(i): \(x[i]) \(y[i])")
+      }
     }
   }
 
@@ -62,7 +65,11 @@ import Testing
     var run = OperatorRun("Add")
     run.threads = 2
     let y = try #require(run(a, b)[0].elements(as: Float.self))
-    for i in y.indices { if y[i] != Float(i % 1000) + Float(i % 100_000 % 77) { Issue.record("\(i): \(y[i])"); break } }
+    let isRight = y.indices.allSatisfy { i -> Bool in
+      let expected = i % 1000 + i % 100_000 % 77
+      return y[i] == Float(expected)
+    }
+    #expect(isRight)
   }
 
   @Test func integerCorners() throws {
@@ -77,7 +84,7 @@ import Testing
   }
 
   @Test func floatModulo() throws {
-    let y = try OperatorRun("Mod")(Tensor([Float(-5), 5, -0.0, 3]), Tensor([Float(3), -3, 2, -.infinity]))[0].elements(as: Float.self)
+    let y = try OperatorRun("Mod")(Tensor([Float(-5), 5, -0.0, 3]), Tensor([Float(3), -3, 2, -Float.infinity]))[0].elements(as: Float.self)
     #expect(y == [1, -1, 0, -.infinity])
     #expect(y?[2].sign == .plus)
   }
@@ -87,7 +94,10 @@ import Testing
       let x: [Float] = [0, -0.0, 1, 2.5, 1e-3, 7]
       let general = try OperatorRun("Pow")(Tensor(x), Tensor(x.map { _ in exponent }))[0].elements(as: Float.self)
       let special = try OperatorRun("Pow")(Tensor(x), Tensor(scalar: exponent))[0].elements(as: Float.self)
-      for (a, b) in zip(try #require(general), try #require(special)) { #expect(a == b || abs(a - b) <= abs(a) * 1.2e-7) }
+      for (a, b) in zip(try #require(general), try #require(special)) {
+        let isNear = a == b || abs(a - b) <= abs(a) * 1.2e-7
+        #expect(isNear, "\(a) \(b)")
+      }
     }
   }
 

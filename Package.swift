@@ -12,6 +12,7 @@ let package = Package(
   products: [
     .library(name: "Apus", targets: ["Apus"]),
     .executable(name: "apus", targets: ["ApusCLI"]),
+    .library(name: "apus-c", type: .dynamic, targets: ["ApusC"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -39,6 +40,8 @@ let package = Package(
       name: "Apus",
       dependencies: ["ApusFormats", "ApusOperators", "ApusOptimizer", "ApusRuntime"],
       swiftSettings: strict),
+    .systemLibrary(name: "CApus", path: "Sources/ApusC/include"),
+    .target(name: "ApusC", dependencies: ["Apus", "CApus"], exclude: ["include"], swiftSettings: strict),
     .target(name: "ApusConformance", dependencies: ["Apus"], swiftSettings: strict),
     .executableTarget(
       name: "ApusCLI",
@@ -58,6 +61,10 @@ let package = Package(
     .testTarget(name: "ApusOptimizerTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusRuntimeTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], exclude: ["Samples"], swiftSettings: strict),
+    .target(
+      name: "ApusCProgram", path: "Tests/ApusCProgram",
+      cSettings: [.headerSearchPath("../../Sources/ApusC/include")]),
+    .testTarget(name: "ApusCTests", dependencies: ["ApusC", "ApusCProgram"], swiftSettings: strict),
     .testTarget(name: "ApusTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
   ]
 )

@@ -16,6 +16,8 @@ public final class TensorStorage: @unchecked Sendable {
   package let byteCount: Int
   /// The strings of a string tensor; empty for every other type.
   package let strings: [String]
+  /// True for a block that this storage allocated itself.
+  package let isOwned: Bool
   private let release: (@Sendable (UnsafeMutableRawPointer, Int) -> Void)?
   /// Gives the pages of a byte range of this storage back to the system, where the storage can read them again.
   package let discard: (@Sendable (Range<Int>) -> Void)?
@@ -31,6 +33,7 @@ public final class TensorStorage: @unchecked Sendable {
     base = pointer
     self.byteCount = byteCount
     strings = []
+    isOwned = true
     release = { pointer, _ in free(pointer) }
     discard = nil
   }
@@ -44,6 +47,7 @@ public final class TensorStorage: @unchecked Sendable {
     self.base = base
     self.byteCount = byteCount
     strings = []
+    isOwned = false
     self.release = release
     self.discard = discard
   }
@@ -52,6 +56,7 @@ public final class TensorStorage: @unchecked Sendable {
     base = TensorStorage.nothing
     byteCount = 0
     self.strings = strings
+    isOwned = false
     release = nil
     discard = nil
   }

@@ -1,0 +1,106 @@
+// A value in the hands of C: its elements for reading and writing, its shape and strings in C's form.
+
+import Apus
+import CApus
+import Synchronization
+
+/// A value, with those forms of it that C holds pointers to.
+///
+/// `@unchecked Sendable`: `value` changes in `makeUnique` only, which the interface forbids beside other calls.
+final class ValueHandle: Handle, @unchecked Sendable {
+  private(set) var value: Value
+  /// The extents of a tensor, followed by a 0 so that there is always something to point at.
+  let shape: UnsafeMutableBufferPointer<Int64>
+  private let strings = Mutex<StringBlock?>(nil)
+
+  init(_ value: Value) {
+    self.value = value
+    let dims = value.tensor?.shape.dims ?? []
+    shape = .allocate(capacity: dims.count + 1)
+    _ = shape.initialize(from: dims.map { Int64($0) } + [0])
+  }
+
+  deinit { shape.deallocate() }
+
+  var tensor: Tensor? { value.tensor }
+
+  /// The tensor; an error names what `self` is if it is none.
+  func tensor(_ what: String) throws(ArgumentError) -> Tensor {
+    guard let tensor = value.tensor else { throw ArgumentError("\(what) is \(value.type), no tensor") }
+    return tensor
+  }
+
+  /// The strings of a tensor of strings as C reads them, made at the first call.
+  func stringBlock() throws -> StringBlock {
+    guard let strings = try tensor("the value").strings else { throw ArgumentError("the tensor is \(value.type); it has no strings") }
+    return self.strings.withLock { block in
+      if let block { return block }
+      let made = StringBlock(strings)
+      block = made
+      return made
+    }
+  }
+
+  /// The elements in memory that only this handle refers to and that the library owns: the present one if it is such, else a
+  /// copy.
+  func makeUnique() throws -> UnsafeMutableRawPointer {
+    let tensor = try self.tensor("the value")
+    guard tensor.dataType != .string else { throw ArgumentError("strings cannot be written") }
+    let (type, shape, byteOffset) = (tensor.dataType, tensor.shape, tensor.byteOffset)
+    var storage = takeStorage()
+    if !isKnownUniquelyReferenced(&storage) || !storage.isOwned {
+      let shared = Tensor(dataType: type, shape: shape, storage: storage, byteOffset: byteOffset)
+      // Kept in any case, so that an error leaves the value as it was.
+      value = .tensor(shared)
+      guard shared.byteCount <= LoadLimits().maximumRunMemory else {
+        throw ArgumentError("no memory for a copy of \(shared.byteCount) bytes")
+      }
+      value = .tensor(shared.copied())
+      return value.tensor!.storage.base
+    }
+    value = .tensor(Tensor(dataType: type, shape: shape, storage: storage, byteOffset: byteOffset))
+    return storage.base + byteOffset
+  }
+
+  /// Hands over the reference to the storage of the tensor, which must be one; the value is empty afterwards.
+  @inline(never)
+  private func takeStorage() -> TensorStorage {
+    guard case .tensor(let tensor) = value else { return TensorStorage(byteCount: 0) }
+    value = .tensor(Tensor(placeholder: tensor.dataType, shape: tensor.shape))
+    return tensor.storage
+  }
+}
+
+/// Strings one after the other, each ended by a zero byte.
+///
+/// `@unchecked Sendable`: nobody writes after the initializer.
+final class StringBlock: @unchecked Sendable {
+  let bytes: UnsafeMutablePointer<CChar>
+  /// Where each string begins, and the end of the last.
+  let offsets: UnsafeMutableBufferPointer<Int>
+
+  init(_ strings: [String]) {
+    offsets = .allocate(capacity: strings.count + 1)
+    var end = 0
+    for (index, string) in strings.enumerated() {
+      offsets[index] = end
+      end += string.utf8.count + 1
+    }
+    offsets[strings.count] = end
+    bytes = .allocate(capacity: max(end, 1))
+    var position = 0
+    for string in strings {
+      for byte in string.utf8 {
+        bytes[position] = CChar(bitPattern: byte)
+        position += 1
+      }
+      bytes[position] = 0
+      position += 1
+    }
+  }
+
+  deinit {
+    bytes.deallocate()
+    offsets.deallocate()
+  }
+}

@@ -1,0 +1,314 @@
+/* Apus from C and from every language that can call C: load an ONNX model, inspect it, run it on tensors, sequences, maps and
+ * optionals. This interface is stable: later versions of the library add functions and constants and change none.
+ *
+ *     apus_model *model = NULL;
+ *     apus_error *error = apus_model_load_file("digits.onnx", NULL, &model);
+ *     if (error) { fprintf(stderr, "%s\n", apus_error_message(error)); apus_error_release(error); return 1; }
+ *
+ * Errors. A function that can fail returns an `apus_error *`: NULL means success, anything else belongs to the caller, who
+ * gives it back with `apus_error_release`. A function that fails leaves NULL in its result. A handle or text that must be
+ * there and is NULL is such an error. No exception and no signal crosses this interface; functions that cannot fail answer a
+ * NULL handle with 0, NULL or false.
+ *
+ * Memory. A handle that a function hands out through its last parameter or returns from `…_create` belongs to the caller
+ * until `…_release`, which accepts NULL. Pointers to texts and elements belong to the handle they were asked of and live as
+ * long as it does. All texts are UTF-8 and end with a zero byte.
+ *
+ * Threads. A model may be run, and a value read, by any number of threads at once; runs of one model share its weights. A
+ * cancellation may be set by any thread at any time. Options, `apus_tensor_data_mutable` and every `…_release` need the handle
+ * for themselves. A process that forks must load its models after the fork: threads do not survive it.
+ */
+#ifndef APUS_H
+#define APUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The version of this header. A library serves every program that was compiled with this version or an earlier one. */
+#define APUS_API_VERSION 1
+
+/* The version of the interface that the library has: at least `APUS_API_VERSION` of the header, or the library is too old. */
+int32_t apus_api_version(void);
+
+/* The version of the library, as in "0.1.0". */
+const char *apus_version(void);
+
+/* MARK: - Constants */
+
+/* Codes of errors. More may come. */
+enum {
+    APUS_INVALID_ARGUMENT = 1,  /* An argument of the call is missing or out of range. */
+    APUS_CANNOT_READ = 2,       /* The file cannot be opened or read. */
+    APUS_MALFORMED = 3,         /* The bytes break the format. */
+    APUS_WRONG_FORMAT = 4,      /* The bytes are of another format. */
+    APUS_EXTERNAL_DATA = 5,     /* A side file is missing, too short, or outside the folder of the model. */
+    APUS_INVALID_MODEL = 6,     /* The model was read and cannot run; the message lists every problem. */
+    APUS_INVALID_INPUT = 7,     /* Names, types or shapes of inputs, or names of outputs, do not fit the model. */
+    APUS_FAILED_NODE = 8,       /* A node met data or shapes that it cannot work on. */
+    APUS_LIMIT_EXCEEDED = 9,    /* A limit on sizes or memory was reached. */
+    APUS_UNSUPPORTED = 10,      /* The specification allows it; this library does not do it. */
+    APUS_CANCELLED = 11,        /* The run was cancelled or its time was over. */
+    APUS_OTHER = 12             /* Anything else. */
+};
+
+/* Kinds of values. More may come. */
+enum {
+    APUS_UNKNOWN = 0,
+    APUS_TENSOR = 1,
+    APUS_SEQUENCE = 2,
+    APUS_MAP = 3,
+    APUS_OPTIONAL = 4
+};
+
+/* Element types, with the numbers of ONNX's TensorProto.DataType. Elements of less than 8 bits are packed without gaps, the
+ * first in the lowest bits of the first byte. Complex numbers are two floats, the real part first. */
+enum {
+    APUS_FLOAT32 = 1,
+    APUS_UINT8 = 2,
+    APUS_INT8 = 3,
+    APUS_UINT16 = 4,
+    APUS_INT16 = 5,
+    APUS_INT32 = 6,
+    APUS_INT64 = 7,
+    APUS_STRING = 8,
+    APUS_BOOL = 9, /* One byte, 0 or 1. */
+    APUS_FLOAT16 = 10,
+    APUS_FLOAT64 = 11,
+    APUS_UINT32 = 12,
+    APUS_UINT64 = 13,
+    APUS_COMPLEX64 = 14,
+    APUS_COMPLEX128 = 15,
+    APUS_BFLOAT16 = 16,
+    APUS_FLOAT8E4M3FN = 17,
+    APUS_FLOAT8E4M3FNUZ = 18,
+    APUS_FLOAT8E5M2 = 19,
+    APUS_FLOAT8E5M2FNUZ = 20,
+    APUS_UINT4 = 21,
+    APUS_INT4 = 22,
+    APUS_FLOAT4E2M1 = 23,
+    APUS_FLOAT8E8M0 = 24,
+    APUS_UINT2 = 25,
+    APUS_INT2 = 26,
+    APUS_FLOAT6E2M3 = 27,
+    APUS_FLOAT6E3M2 = 28
+};
+
+typedef struct apus_error apus_error;
+typedef struct apus_options apus_options;
+typedef struct apus_model apus_model;
+typedef struct apus_value_info apus_value_info;
+typedef struct apus_value apus_value;
+typedef struct apus_cancellation apus_cancellation;
+
+/* MARK: - Errors */
+
+/* One of the codes above; 0 for NULL. */
+int32_t apus_error_code(const apus_error *error);
+
+/* What was expected, what was found, and what can be done. */
+const char *apus_error_message(const apus_error *error);
+
+void apus_error_release(apus_error *error);
+
+/* MARK: - Options of a model */
+
+/* The defaults: every processor that the process may use, all optimizations. */
+apus_options *apus_options_create(void);
+
+/* Threads that one run may use, the caller's included; 0 for the processors that the process may use. */
+apus_error *apus_options_set_threads(apus_options *options, int32_t threads);
+
+/* Whether the graph is rewritten to run faster. */
+apus_error *apus_options_set_optimize(apus_options *options, bool optimize);
+
+/* Leaves out the optimization of that name. */
+apus_error *apus_options_disable_pass(apus_options *options, const char *name);
+
+/* Gives the symbolic dimension `name` a size. */
+apus_error *apus_options_set_dimension(apus_options *options, const char *name, int64_t size);
+
+/* Gives the input `name` a shape. */
+apus_error *apus_options_set_shape(apus_options *options, const char *name, const int64_t *shape, size_t rank);
+
+/* Returns the intermediate value `name` as a further output. */
+apus_error *apus_options_add_output(apus_options *options, const char *name);
+
+/* Makes `name`, an initializer that the graph also lists as an input, an input that must be given. */
+apus_error *apus_options_override_initializer(apus_options *options, const char *name);
+
+/* Bytes that one run may hold at a time; by default most of the memory of the machine or control group. */
+apus_error *apus_options_set_maximum_run_memory(apus_options *options, uint64_t byte_count);
+
+void apus_options_release(apus_options *options);
+
+/* MARK: - Models */
+
+/* Loads a model from a file. External data is looked for in the file's folder only. `options` may be NULL, and may be
+ * released afterwards. */
+apus_error *apus_model_load_file(const char *path, const apus_options *options, apus_model **model);
+
+/* Loads a model from the bytes of a file, which are copied. External data is looked for in `folder` only; NULL forbids it. */
+apus_error *apus_model_load_bytes(const void *bytes, size_t byte_count, const char *folder, const apus_options *options,
+                                  apus_model **model);
+
+void apus_model_release(apus_model *model);
+
+/* Inputs and outputs in the order of the file, without initializers. NULL beyond the last. */
+size_t apus_model_input_count(const apus_model *model);
+const apus_value_info *apus_model_input(const apus_model *model, size_t index);
+size_t apus_model_output_count(const apus_model *model);
+const apus_value_info *apus_model_output(const apus_model *model, size_t index);
+
+const char *apus_value_info_name(const apus_value_info *info);
+
+/* The kind of value; `APUS_UNKNOWN` where the model does not tell. */
+int32_t apus_value_info_kind(const apus_value_info *info);
+
+/* The type without shapes: "tensor(float)", "seq(tensor(int64))", "optional(tensor(string))",
+ * "map(string,tensor(float))"; empty where the model does not tell. */
+const char *apus_value_info_type(const apus_value_info *info);
+
+/* The element type of a tensor; 0 for other kinds. */
+int32_t apus_value_info_element_type(const apus_value_info *info);
+
+/* The number of axes of a tensor; -1 if it is unknown, and for other kinds. */
+int32_t apus_value_info_rank(const apus_value_info *info);
+
+/* The extent of an axis; -1 where it is no number. */
+int64_t apus_value_info_dimension(const apus_value_info *info, int32_t axis);
+
+/* The symbol or expression of an axis, as in "batch" and "2*width+1"; NULL where it is a number or unknown. */
+const char *apus_value_info_symbol(const apus_value_info *info, int32_t axis);
+
+/* What the file says of itself; texts may be empty. */
+const char *apus_model_graph_name(const apus_model *model);
+const char *apus_model_producer_name(const apus_model *model);
+const char *apus_model_producer_version(const apus_model *model);
+const char *apus_model_domain(const apus_model *model);
+const char *apus_model_description(const apus_model *model);
+int64_t apus_model_version(const apus_model *model);
+int64_t apus_model_ir_version(const apus_model *model);
+
+/* The entries of the file's metadata. NULL beyond the last. */
+size_t apus_model_metadata_count(const apus_model *model);
+const char *apus_model_metadata_key(const apus_model *model, size_t index);
+const char *apus_model_metadata_value(const apus_model *model, size_t index);
+
+/* The operator sets that the file uses, by the name of the domain. NULL and 0 beyond the last. */
+size_t apus_model_opset_count(const apus_model *model);
+const char *apus_model_opset_domain(const apus_model *model, size_t index);
+int64_t apus_model_opset_version(const apus_model *model, size_t index);
+
+/* The threads that one run may use. */
+int32_t apus_model_thread_count(const apus_model *model);
+
+/* Frees the working memory that runs have left; the next run takes new memory. */
+void apus_model_release_memory(const apus_model *model);
+
+/* MARK: - Running */
+
+/* A wish to end runs early. It is set by `apus_cancellation_cancel`, or by itself `seconds` after its creation if that is a
+ * positive number. */
+apus_cancellation *apus_cancellation_create(double seconds);
+
+/* Ends the runs that were started with it, within one part of one node, and those that will be. */
+void apus_cancellation_cancel(const apus_cancellation *cancellation);
+
+void apus_cancellation_release(apus_cancellation *cancellation);
+
+/* Runs the model on `input_count` values by name. `outputs` receives a handle for each name of `output_names`; with
+ * `output_names` NULL, for each output of the model. `output_count` is the number of places in `outputs`, which must fit.
+ * `cancellation` may be NULL. */
+apus_error *apus_model_run(const apus_model *model, const char *const *input_names, const apus_value *const *inputs,
+                           size_t input_count, const char *const *output_names, size_t output_count,
+                           const apus_cancellation *cancellation, apus_value **outputs);
+
+/* MARK: - Making values */
+
+/* Called once, by any thread, when the library no longer uses memory that it had borrowed. */
+typedef void (*apus_release_function)(void *context);
+
+/* A tensor over memory of the caller, without a copy. `data` holds the elements in row-major order, `byte_count` bytes of
+ * them at least, and must not change until `release` is called with `context`. Without `release`, until the tensor, and every
+ * value that came out of a run with it, is released. If the function fails, `release` is not called. */
+apus_error *apus_tensor_create_borrowed(int32_t element_type, const int64_t *shape, size_t rank, const void *data,
+                                        size_t byte_count, apus_release_function release, void *context,
+                                        apus_value **tensor);
+
+/* A tensor with a copy of the elements. */
+apus_error *apus_tensor_create(int32_t element_type, const int64_t *shape, size_t rank, const void *data,
+                               size_t byte_count, apus_value **tensor);
+
+/* A tensor of strings, copied: as many as the shape has elements. `lengths` are their bytes; with NULL, each ends with a zero
+ * byte. Strings must be valid UTF-8. */
+apus_error *apus_tensor_create_strings(const int64_t *shape, size_t rank, const char *const *strings,
+                                       const size_t *lengths, apus_value **tensor);
+
+/* A sequence of values, which the caller keeps. `element_type` is a type as `apus_value_info_type` has it; NULL takes that of
+ * the first element, which there must be then. */
+apus_error *apus_sequence_create(const apus_value *const *elements, size_t count, const char *element_type,
+                                 apus_value **sequence);
+
+/* A map. `keys` is a tensor of rank 1 of strings or integers, each different; `values` is a sequence of as many values, or a
+ * tensor with as many elements along its first axis. The caller keeps both. */
+apus_error *apus_map_create(const apus_value *keys, const apus_value *values, apus_value **map);
+
+/* An optional that holds `content`, which the caller keeps, or nothing if it is NULL. `content_type` is a type as
+ * `apus_value_info_type` has it; NULL takes that of the content, which there must be then. */
+apus_error *apus_optional_create(const apus_value *content, const char *content_type, apus_value **optional);
+
+void apus_value_release(apus_value *value);
+
+/* MARK: - Reading values */
+
+int32_t apus_value_kind(const apus_value *value);
+
+/* These answer 0 and NULL for what is no tensor. The shape of a tensor of rank 0 is not NULL. */
+int32_t apus_tensor_element_type(const apus_value *tensor);
+size_t apus_tensor_rank(const apus_value *tensor);
+const int64_t *apus_tensor_shape(const apus_value *tensor);
+size_t apus_tensor_element_count(const apus_value *tensor);
+size_t apus_tensor_byte_count(const apus_value *tensor);
+
+/* The elements in row-major order, at any address; they must not be written. NULL for strings. Nobody changes them, but
+ * memory that was borrowed for an input may be part of an output. */
+const void *apus_tensor_data(const apus_value *tensor);
+
+/* The elements for writing. Those that other handles share, weights, and borrowed memory are copied first, so that pointers of
+ * `apus_tensor_data` may be invalid afterwards. Fails for strings. */
+apus_error *apus_tensor_data_mutable(apus_value *tensor, void **data);
+
+/* One string of a tensor of strings. `length`, which may be NULL, receives its bytes without the zero byte at the end. */
+apus_error *apus_tensor_string(const apus_value *tensor, size_t index, const char **text, size_t *length);
+
+/* All strings of a tensor in one block: string i begins at `offsets[i]`, ends with a zero byte, and takes
+ * `offsets[i + 1] - offsets[i]` bytes with that. */
+apus_error *apus_tensor_strings(const apus_value *tensor, const char **block, const size_t **offsets);
+
+/* 0 for what is no sequence. */
+size_t apus_sequence_count(const apus_value *sequence);
+apus_error *apus_sequence_element(const apus_value *sequence, size_t index, apus_value **element);
+
+/* The keys: a tensor of rank 1. */
+apus_error *apus_map_keys(const apus_value *map, apus_value **keys);
+
+/* The values in the order of the keys: one tensor with a further axis in front if all are tensors of one type and shape, else
+ * a sequence. */
+apus_error *apus_map_values(const apus_value *map, apus_value **values);
+
+/* False for what is no optional. */
+bool apus_optional_has_value(const apus_value *optional);
+
+/* The content; NULL, without an error, if there is none. */
+apus_error *apus_optional_content(const apus_value *optional, apus_value **content);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,265 @@
+// A program in C over apus.h: loads, inspects and runs a model, makes and reads values of every kind, provokes errors.
+
+#include "ApusCProgram.h"
+#include "apus.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static int problems;
+
+#define EXPECT(condition)                                                                            \
+    do {                                                                                             \
+        if (!(condition)) {                                                                          \
+            printf("%s:%d: expected %s\n", __FILE__, __LINE__, #condition);                          \
+            problems += 1;                                                                           \
+        }                                                                                            \
+    } while (0)
+
+// Expects success.
+static void ok(apus_error *error, int line) {
+    if (!error) return;
+    printf("%s:%d: %s\n", __FILE__, line, apus_error_message(error));
+    apus_error_release(error);
+    problems += 1;
+}
+#define OK(call) ok(call, __LINE__)
+
+// Expects an error with the code and a message that contains the text.
+static void fails(apus_error *error, int32_t code, const char *text, int line) {
+    if (apus_error_code(error) != code || !strstr(error ? apus_error_message(error) : "", text)) {
+        printf("%s:%d: code %d, expected %d; message '%s', expected '%s'\n", __FILE__, line, apus_error_code(error), code,
+               error ? apus_error_message(error) : "", text);
+        problems += 1;
+    }
+    apus_error_release(error);
+}
+#define FAILS(call, code, text) fails(call, code, text, __LINE__)
+
+static void count_release(void *context) { *(int *)context += 1; }
+
+static void loading(const char *path) {
+    apus_model *model = NULL;
+    FAILS(apus_model_load_file(NULL, NULL, &model), APUS_INVALID_ARGUMENT, "path is NULL");
+    FAILS(apus_model_load_file("/nowhere.onnx", NULL, &model), APUS_CANNOT_READ, "/nowhere.onnx");
+    FAILS(apus_model_load_file(path, NULL, NULL), APUS_INVALID_ARGUMENT, "result is NULL");
+    FAILS(apus_model_load_file("\xff.onnx", NULL, &model), APUS_INVALID_ARGUMENT, "UTF-8");
+    apus_error *error = apus_model_load_bytes("no model", 8, NULL, NULL, &model);
+    EXPECT(error != NULL && model == NULL);
+    apus_error_release(error);
+
+    apus_options *options = apus_options_create();
+    FAILS(apus_options_set_threads(options, -1), APUS_INVALID_ARGUMENT, "threads is -1");
+    FAILS(apus_options_set_threads(NULL, 1), APUS_INVALID_ARGUMENT, "options is NULL");
+    OK(apus_options_set_dimension(options, "no such symbol", 4));
+    FAILS(apus_model_load_file(path, options, &model), APUS_INVALID_INPUT, "no such symbol");
+    apus_options_release(options);
+
+    options = apus_options_create();
+    int64_t shape[] = {3, 1, 8, 8};
+    OK(apus_options_set_threads(options, 1));
+    OK(apus_options_set_optimize(options, false));
+    OK(apus_options_set_shape(options, "input", shape, 4));
+    OK(apus_model_load_file(path, options, &model));
+    apus_options_release(options);
+    EXPECT(apus_model_thread_count(model) == 1);
+    EXPECT(apus_value_info_dimension(apus_model_input(model, 0), 0) == 3);
+    apus_model_release(model);
+
+    apus_model_release(NULL);
+    apus_value_release(NULL);
+    apus_error_release(NULL);
+    EXPECT(apus_error_code(NULL) == 0 && apus_model_input(NULL, 0) == NULL && apus_value_kind(NULL) == APUS_UNKNOWN);
+}
+
+static void inspecting(const apus_model *model) {
+    EXPECT(apus_model_input_count(model) == 1 && apus_model_input(model, 1) == NULL);
+    const apus_value_info *input = apus_model_input(model, 0);
+    EXPECT(strcmp(apus_value_info_name(input), "input") == 0);
+    EXPECT(strcmp(apus_value_info_type(input), "tensor(float)") == 0);
+    EXPECT(apus_value_info_kind(input) == APUS_TENSOR && apus_value_info_element_type(input) == APUS_FLOAT32);
+    EXPECT(apus_value_info_rank(input) == 4);
+    EXPECT(apus_value_info_dimension(input, 0) == -1 && apus_value_info_symbol(input, 0) != NULL);
+    EXPECT(apus_value_info_dimension(input, 3) == 8 && apus_value_info_symbol(input, 3) == NULL);
+    EXPECT(apus_value_info_dimension(input, 4) == -1 && apus_value_info_dimension(input, -1) == -1);
+    EXPECT(apus_model_output_count(model) > 0);
+    EXPECT(apus_model_ir_version(model) > 0 && apus_model_opset_count(model) > 0);
+    EXPECT(apus_model_opset_version(model, 0) > 0 && apus_model_opset_domain(model, 99) == NULL);
+    bool labels = false;
+    for (size_t i = 0; i < apus_model_metadata_count(model); i++)
+        labels = labels || strcmp(apus_model_metadata_key(model, i), "labels") == 0;
+    EXPECT(labels && apus_model_metadata_value(model, 99) == NULL);
+}
+
+static void running(const apus_model *model, const float *pixels, size_t count, const float *expected) {
+    const char *names[] = {"input", "other"};
+    const char *wanted[] = {apus_value_info_name(apus_model_output(model, 0))};
+    int64_t shape[] = {(int64_t)count, 1, 8, 8};
+    int released = 0;
+    apus_value *image = NULL, *output = NULL;
+    OK(apus_tensor_create_borrowed(APUS_FLOAT32, shape, 4, pixels, count * 256, count_release, &released, &image));
+    const apus_value *inputs[] = {image, image};
+    OK(apus_model_run(model, names, inputs, 1, wanted, 1, NULL, &output));
+    EXPECT(apus_tensor_element_type(output) == APUS_FLOAT32 && apus_tensor_rank(output) == 2);
+    EXPECT(apus_tensor_shape(output)[0] == (int64_t)count && apus_tensor_shape(output)[1] == 10);
+    const float *scores = apus_tensor_data(output);
+    for (size_t i = 0; i < count * 10; i++) EXPECT(fabsf(scores[i] - expected[i]) <= 1e-4f + 1e-3f * fabsf(expected[i]));
+    apus_value_release(output);
+
+    FAILS(apus_model_run(model, names, inputs, 0, wanted, 1, NULL, &output), APUS_INVALID_INPUT, "'input'");
+    FAILS(apus_model_run(model, names, inputs, 2, wanted, 1, NULL, &output), APUS_INVALID_INPUT, "'other'");
+    FAILS(apus_model_run(model, names + 1, inputs, 1, wanted, 1, NULL, &output), APUS_INVALID_INPUT, "'input'");
+    FAILS(apus_model_run(model, names, inputs, 1, names, 1, NULL, &output), APUS_INVALID_INPUT, "no output 'input'");
+    FAILS(apus_model_run(model, names, inputs, 1, NULL, 0, NULL, NULL), APUS_INVALID_ARGUMENT, "0 places");
+    FAILS(apus_model_run(NULL, names, inputs, 1, wanted, 1, NULL, &output), APUS_INVALID_ARGUMENT, "model is NULL");
+    EXPECT(output == NULL);
+
+    apus_cancellation *cancellation = apus_cancellation_create(0);
+    OK(apus_model_run(model, names, inputs, 1, wanted, 1, cancellation, &output));
+    apus_value_release(output);
+    apus_cancellation_cancel(cancellation);
+    FAILS(apus_model_run(model, names, inputs, 1, wanted, 1, cancellation, &output), APUS_CANCELLED, "cancelled");
+    apus_cancellation_release(cancellation);
+
+    EXPECT(released == 0);
+    apus_value_release(image);
+    EXPECT(released == 1);
+    apus_model_release_memory(model);
+}
+
+static void tensors(void) {
+    int64_t shape[] = {2, 3};
+    int32_t numbers[] = {1, 2, 3, 4, 5, 6};
+    apus_value *one = NULL, *other = NULL, *sequence = NULL;
+    FAILS(apus_tensor_create(APUS_INT32, shape, 2, numbers, 23, &one), APUS_INVALID_ARGUMENT, "takes 24");
+    FAILS(apus_tensor_create(99, shape, 2, numbers, 24, &one), APUS_INVALID_ARGUMENT, "99");
+    FAILS(apus_tensor_create(APUS_INT32, shape, 2, NULL, 24, &one), APUS_INVALID_ARGUMENT, "data is NULL");
+    int64_t wrong[] = {2, -3}, huge[] = {INT64_MAX, 16};
+    FAILS(apus_tensor_create(APUS_INT32, wrong, 2, numbers, 24, &one), APUS_INVALID_ARGUMENT, "no shape");
+    FAILS(apus_tensor_create(APUS_INT32, huge, 2, numbers, 24, &one), APUS_INVALID_ARGUMENT, "no shape");
+
+    // Writing copies borrowed memory and memory that a sequence shares; memory of one's own stays where it is.
+    OK(apus_tensor_create_borrowed(APUS_INT32, shape, 2, numbers, 24, NULL, NULL, &one));
+    EXPECT(apus_tensor_data(one) == numbers && apus_tensor_byte_count(one) == 24 && apus_tensor_element_count(one) == 6);
+    void *data = NULL;
+    OK(apus_tensor_data_mutable(one, &data));
+    EXPECT(data != numbers && memcmp(data, numbers, 24) == 0);
+    const void *before = data;
+    OK(apus_tensor_data_mutable(one, &data));
+    EXPECT(data == before);
+    const apus_value *elements[] = {one, one};
+    OK(apus_sequence_create(elements, 2, NULL, &sequence));
+    OK(apus_tensor_data_mutable(one, &data));
+    EXPECT(data != before);
+    ((int32_t *)data)[0] = 7;
+    EXPECT(apus_sequence_count(sequence) == 2);
+    OK(apus_sequence_element(sequence, 1, &other));
+    EXPECT(((const int32_t *)apus_tensor_data(other))[0] == 1);
+    apus_value_release(other);
+    FAILS(apus_sequence_element(sequence, 2, &other), APUS_INVALID_ARGUMENT, "there are 2");
+    apus_value_release(one);
+    apus_value_release(sequence);
+
+    // Rank 0, no elements, packed elements.
+    OK(apus_tensor_create(APUS_INT32, NULL, 0, numbers, 4, &one));
+    EXPECT(apus_tensor_rank(one) == 0 && apus_tensor_shape(one) != NULL && apus_tensor_element_count(one) == 1);
+    apus_value_release(one);
+    int64_t empty[] = {0};
+    int released = 0;
+    OK(apus_tensor_create_borrowed(APUS_INT32, empty, 1, NULL, 0, count_release, &released, &one));
+    EXPECT(apus_tensor_element_count(one) == 0 && released == 1);
+    apus_value_release(one);
+    int64_t five[] = {5};
+    OK(apus_tensor_create(APUS_INT4, five, 1, numbers, 3, &one));
+    EXPECT(apus_tensor_byte_count(one) == 3);
+    apus_value_release(one);
+}
+
+static void strings(void) {
+    int64_t shape[] = {3};
+    const char *words[] = {"swift", "", "mauersegler \xc3\xa4"};
+    size_t lengths[] = {5, 0, 11};
+    apus_value *tensor = NULL;
+    OK(apus_tensor_create_strings(shape, 1, words, NULL, &tensor));
+    const char *text = NULL, *block = NULL;
+    const size_t *offsets = NULL;
+    size_t length = 0;
+    OK(apus_tensor_string(tensor, 2, &text, &length));
+    EXPECT(strcmp(text, words[2]) == 0 && length == strlen(words[2]));
+    OK(apus_tensor_strings(tensor, &block, &offsets));
+    EXPECT(strcmp(block + offsets[0], "swift") == 0 && offsets[1] == 6 && offsets[2] == 7 && block + offsets[2] == text);
+    FAILS(apus_tensor_string(tensor, 3, &text, NULL), APUS_INVALID_ARGUMENT, "there are 3");
+    EXPECT(text == NULL && apus_tensor_data(tensor) == NULL);
+    void *data = NULL;
+    FAILS(apus_tensor_data_mutable(tensor, &data), APUS_INVALID_ARGUMENT, "strings");
+    apus_value_release(tensor);
+    OK(apus_tensor_create_strings(shape, 1, words, lengths, &tensor));
+    OK(apus_tensor_string(tensor, 2, &text, &length));
+    EXPECT(strcmp(text, "mauersegler") == 0 && length == 11);
+    apus_value_release(tensor);
+    const char *broken[] = {"a", "\xff", "b"};
+    FAILS(apus_tensor_create_strings(shape, 1, broken, NULL, &tensor), APUS_INVALID_ARGUMENT, "string 1");
+}
+
+static void containers(void) {
+    int64_t shape[] = {2};
+    int64_t keys[] = {7, 3}, twice[] = {7, 7};
+    float numbers[] = {0.5f, 2};
+    apus_value *key = NULL, *same = NULL, *value = NULL, *map = NULL, *part = NULL, *optional = NULL, *sequence = NULL;
+    OK(apus_tensor_create(APUS_INT64, shape, 1, keys, 16, &key));
+    OK(apus_tensor_create(APUS_INT64, shape, 1, twice, 16, &same));
+    OK(apus_tensor_create(APUS_FLOAT32, shape, 1, numbers, 8, &value));
+    FAILS(apus_map_create(same, value, &map), APUS_INVALID_ARGUMENT, "different");
+    FAILS(apus_map_create(value, value, &map), APUS_INVALID_ARGUMENT, "integers");
+    OK(apus_map_create(key, value, &map));
+    EXPECT(apus_value_kind(map) == APUS_MAP);
+    OK(apus_map_keys(map, &part));
+    EXPECT(memcmp(apus_tensor_data(part), keys, 16) == 0);
+    apus_value_release(part);
+    OK(apus_map_values(map, &part));
+    EXPECT(apus_value_kind(part) == APUS_TENSOR && memcmp(apus_tensor_data(part), numbers, 8) == 0);
+    apus_value_release(part);
+
+    const apus_value *elements[] = {value, key};
+    FAILS(apus_sequence_create(elements, 2, NULL, &sequence), APUS_INVALID_ARGUMENT, "element 1");
+    FAILS(apus_sequence_create(NULL, 0, NULL, &sequence), APUS_INVALID_ARGUMENT, "type");
+    FAILS(apus_sequence_create(NULL, 0, "seq(tensor(flot))", &sequence), APUS_INVALID_ARGUMENT, "flot");
+    OK(apus_sequence_create(NULL, 0, "map(int64,tensor(float))", &sequence));
+    EXPECT(apus_value_kind(sequence) == APUS_SEQUENCE && apus_sequence_count(sequence) == 0);
+    apus_value_release(sequence);
+
+    OK(apus_optional_create(NULL, "tensor(float)", &optional));
+    EXPECT(apus_value_kind(optional) == APUS_OPTIONAL && !apus_optional_has_value(optional));
+    OK(apus_optional_content(optional, &part));
+    EXPECT(part == NULL);
+    apus_value_release(optional);
+    OK(apus_optional_create(map, NULL, &optional));
+    EXPECT(apus_optional_has_value(optional));
+    OK(apus_optional_content(optional, &part));
+    EXPECT(apus_value_kind(part) == APUS_MAP);
+    apus_value_release(part);
+    FAILS(apus_map_keys(optional, &part), APUS_INVALID_ARGUMENT, "no map");
+    EXPECT(part == NULL);
+    apus_value_release(optional);
+    apus_value_release(map);
+    apus_value_release(value);
+    apus_value_release(same);
+    apus_value_release(key);
+}
+
+int apus_c_program(const char *path, const float *pixels, size_t count, const float *expected) {
+    problems = 0;
+    EXPECT(apus_api_version() >= APUS_API_VERSION && strlen(apus_version()) > 0);
+    loading(path);
+    apus_model *model = NULL;
+    OK(apus_model_load_file(path, NULL, &model));
+    if (!model) return problems + 1;
+    inspecting(model);
+    running(model, pixels, count, expected);
+    apus_model_release(model);
+    tensors();
+    strings();
+    containers();
+    return problems;
+}

@@ -44,30 +44,44 @@ final class ValueHandle: Handle, @unchecked Sendable {
   /// The elements in memory that only this handle refers to and that the library owns: the present one if it is such, else a
   /// copy.
   func makeUnique() throws -> UnsafeMutableRawPointer {
-    let tensor = try self.tensor("the value")
-    guard tensor.dataType != .string else { throw ArgumentError("strings cannot be written") }
-    let (type, shape, byteOffset) = (tensor.dataType, tensor.shape, tensor.byteOffset)
-    var storage = takeStorage()
-    if !isKnownUniquelyReferenced(&storage) || !storage.isOwned {
-      let shared = Tensor(dataType: type, shape: shape, storage: storage, byteOffset: byteOffset)
-      // Kept in any case, so that an error leaves the value as it was.
-      value = .tensor(shared)
-      guard shared.byteCount <= LoadLimits().maximumRunMemory else {
-        throw ArgumentError("no memory for a copy of \(shared.byteCount) bytes")
-      }
-      value = .tensor(shared.copied())
-      return value.tensor!.storage.base
+    try checkWritable()
+    var parts = takeParts()
+    if isKnownUniquelyReferenced(&parts.storage), parts.storage.isOwned {
+      value = .tensor(parts.tensor)
+      return parts.storage.base + parts.byteOffset
     }
-    value = .tensor(Tensor(dataType: type, shape: shape, storage: storage, byteOffset: byteOffset))
-    return storage.base + byteOffset
+    let shared = parts.tensor
+    // Kept in any case, so that an error leaves the value as it was.
+    value = .tensor(shared)
+    guard shared.byteCount <= LoadLimits().maximumRunMemory else {
+      throw ArgumentError("no memory for a copy of \(shared.byteCount) bytes")
+    }
+    let copy = shared.copied()
+    value = .tensor(copy)
+    return copy.storage.base
   }
 
-  /// Hands over the reference to the storage of the tensor, which must be one; the value is empty afterwards.
+  private func checkWritable() throws(ArgumentError) {
+    if try tensor("the value").dataType == .string { throw ArgumentError("strings cannot be written") }
+  }
+
+  /// A tensor in parts, whose storage can be asked who else refers to it.
+  private struct Parts {
+    let dataType: DataType
+    let shape: Shape
+    let byteOffset: Int
+    var storage: TensorStorage
+
+    var tensor: Tensor { Tensor(dataType: dataType, shape: shape, storage: storage, byteOffset: byteOffset) }
+  }
+
+  /// Hands over the tensor, which there must be, with the reference to its storage: the value is empty afterwards. A function
+  /// of its own, so that no local of the caller refers to the storage too.
   @inline(never)
-  private func takeStorage() -> TensorStorage {
-    guard case .tensor(let tensor) = value else { return TensorStorage(byteCount: 0) }
+  private func takeParts() -> Parts {
+    guard case .tensor(let tensor) = value else { preconditionFailure("checkWritable was not called") }
     value = .tensor(Tensor(placeholder: tensor.dataType, shape: tensor.shape))
-    return tensor.storage
+    return Parts(dataType: tensor.dataType, shape: tensor.shape, byteOffset: tensor.byteOffset, storage: tensor.storage)
   }
 }
 

@@ -3,4 +3,8 @@
 import ApusGraph
 
 let attentionOperators: [any OperatorDefinition] = [
+  Attention(),
+  RotaryEmbedding(),
+  LinearAttention(),
+  FlexAttention(),
 ]

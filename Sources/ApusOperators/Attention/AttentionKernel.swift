@@ -1,0 +1,167 @@
+// Plans an Attention: caches first, then the mask as numbers, then the attention itself, packed or plain.
+
+import ApusGraph
+import ApusTensor
+
+/// The kernel of Attention for float32 or float64 operands (the mask may be of any type).
+struct AttentionKernel: Kernel {
+  enum Core: Sendable {
+    /// float32 on the packed micro-kernels.
+    case packed
+    /// Any form, in float32 or float64; scores and probabilities are rounded to a narrower type if one is given.
+    case plain(DataType, DataType?)
+
+    var type: DataType {
+      switch self {
+      case .packed: .float32
+      case .plain(let type, _): type
+      }
+    }
+  }
+
+  let options: AttentionOptions
+  let core: Core
+
+  func plan(_ context: PlanContext) throws(OperatorError) -> Step {
+    var sequence = StepSequence()
+    var (geometry, pastLength) = AttentionKernel.geometry(context, options)
+    let width = core.type.byteWidth
+    var places: [StepSequence.Operand] = [.input(0)]
+    // Keys and values with their past, [batch, heads, keys, size]; as they are where nobody needs them so.
+    for (input, size) in [(1, geometry.size), (2, geometry.valueSize)] {
+      let isKept = context.isWanted(input)
+      if pastLength == nil && !isKept {
+        places.append(.input(input))
+        continue
+      }
+      let layout = AttentionGeometry.Layout.byHead(heads: geometry.keyHeads, length: geometry.keys, size: size)
+      let count = geometry.batch * geometry.keyHeads * geometry.keys * size
+      let place: StepSequence.Operand = isKept ? .output(input) : sequence.reserve(bytes: count * width)
+      let step = concatenation(geometry, size: size, from: input == 1 ? geometry.key : geometry.value, past: pastLength ?? 0)
+      sequence.append(step, inputs: [.input(input), pastLength == nil ? .none : .input(input + 3)], outputs: [place])
+      places.append(place)
+      if input == 1 { geometry.key = layout } else { geometry.value = layout }
+    }
+    let mask = context.isPresent(3) ? try AttentionMask(context.shape(3), geometry) : nil
+    places.append(mask == nil ? .none : try addMask(context, to: &sequence))
+    places.append(context.isPresent(6) ? .input(6) : .none)
+    let problem = AttentionProblem(
+      geometry: geometry, range: range(context, pastLength), mask: mask,
+      scale: options.scale ?? 1 / Double(geometry.size).squareRoot(), softcap: options.softcap,
+      scoreMode: context.isWanted(3) ? options.scoreMode : nil)
+    let step: Step =
+      switch core {
+      case .packed: PackedAttention(problem).step()
+      case .plain(.float64, let rounding): problem.plainStep(Double.self, rounding: rounding)
+      case .plain(_, let rounding): problem.plainStep(Float.self, rounding: rounding)
+      }
+    sequence.append(step, inputs: places, outputs: [.output(0), context.isWanted(3) ? .output(3) : .none])
+    return sequence.step.named(step.kernelName, operations: step.operations)
+  }
+
+  private func range(_ context: PlanContext, _ past: Int?) -> KeyRange {
+    KeyRange(
+      isCausal: options.isCausal, left: options.left, right: options.right,
+      offset: past ?? (context.isPresent(6) ? nil : 0), hasValidCounts: context.isPresent(6))
+  }
+
+  /// The extents, with the layouts of Q, K and V as they come; and the length of the past, if there is one.
+  private static func geometry(
+    _ context: PlanContext, _ options: AttentionOptions
+  ) -> (AttentionGeometry, past: Int?) {
+    let (q, k, v) = (context.shape(0), context.shape(1), context.shape(2))
+    let past = context.isPresent(4) ? context.shape(4)[2] : nil
+    typealias Layout = AttentionGeometry.Layout
+    if q.rank == 4 {
+      let geometry = AttentionGeometry(
+        batch: q[0], queryHeads: q[1], keyHeads: k[1], queries: q[2], keys: k[2] + (past ?? 0), size: q[3], valueSize: v[3],
+        query: .byHead(heads: q[1], length: q[2], size: q[3]), key: .byHead(heads: k[1], length: k[2], size: k[3]),
+        value: .byHead(heads: v[1], length: v[2], size: v[3]), result: .byHead(heads: q[1], length: q[2], size: v[3]))
+      return (geometry, past)
+    }
+    let (queryHeads, keyHeads) = (options.queryHeads ?? 1, options.keyHeads ?? 1)
+    let (size, valueSize) = (q[2] / queryHeads, v[2] / keyHeads)
+    let geometry = AttentionGeometry(
+      batch: q[0], queryHeads: queryHeads, keyHeads: keyHeads, queries: q[1], keys: k[1] + (past ?? 0), size: size,
+      valueSize: valueSize, query: .byPosition(heads: queryHeads, length: q[1], size: size),
+      key: .byPosition(heads: keyHeads, length: k[1], size: size),
+      value: .byPosition(heads: keyHeads, length: v[1], size: valueSize),
+      result: .byPosition(heads: queryHeads, length: q[1], size: valueSize))
+    return (geometry, past)
+  }
+
+  /// Inputs: the new part in `layout`, the past; output: both, [batch, heads, keys, size].
+  private func concatenation(
+    _ geometry: AttentionGeometry, size: Int, from layout: AttentionGeometry.Layout, past: Int
+  ) -> Step {
+    let target = AttentionGeometry.Layout.byHead(heads: geometry.keyHeads, length: geometry.keys, size: size)
+    func copy(_ input: Int, _ source: AttentionGeometry.Layout, length: Int, offset: Int) -> MovementCopy {
+      MovementCopy(
+        from: .input(input), width: core.type.byteWidth, extents: [geometry.batch, geometry.keyHeads, length, size],
+        sourceStrides: [source.batch, source.head, source.row, 1],
+        targetStrides: [target.batch, target.head, target.row, 1], targetOffset: offset * size)
+    }
+    var copies = [copy(0, layout, length: geometry.keys - past, offset: past)]
+    if past > 0 {
+      copies.append(copy(1, .byHead(heads: geometry.keyHeads, length: past, size: size), length: past, offset: 0))
+    }
+    return .copying(copies)
+  }
+
+  /// The mask as numbers of the core's type to add: true is 0, false -infinity.
+  private func addMask(_ context: PlanContext, to sequence: inout StepSequence) throws(OperatorError) -> StepSequence.Operand {
+    guard let type = context.inputs[3] else { return .none }
+    if type.dataType == core.type { return .input(3) }
+    let place = sequence.reserve(bytes: type.count * core.type.byteWidth)
+    let partition = Partition(type.count, minimum: 32_768)
+    let (width, isDouble) = (core.type.byteWidth, core.type == .float64)
+    let step: Step
+    if type.dataType == .bool {
+      step = .parallel(parts: partition.parts) { run, part in
+        let source = run.input(0, as: UInt8.self)
+        for index in partition.range(part) {
+          if isDouble {
+            run.output(0, as: Double.self)[index] = source[index] == 0 ? -.infinity : 0
+          } else {
+            run.output(0, as: Float.self)[index] = source[index] == 0 ? -.infinity : 0
+          }
+        }
+      }
+    } else {
+      guard let convert = elementConverter(from: type.dataType, to: core.type) else {
+        throw .unsupported("Attention has no kernel for a mask of \(type.dataType)")
+      }
+      step = .parallel(parts: partition.parts) { run, part in
+        let range = partition.range(part)
+        convert(
+          run.inputBytes(0) + range.lowerBound &* type.dataType.byteWidth, run.outputBytes() + range.lowerBound &* width,
+          range.count)
+      }
+    }
+    sequence.append(step, inputs: [.input(3)], outputs: [place])
+    return place
+  }
+}
+
+/// What remains when keys, values and mask are in place. Inputs of a step: queries, keys, values, mask, counts of valid
+/// keys; outputs: the result, and what `scoreMode` asks for.
+struct AttentionProblem: Sendable {
+  let geometry: AttentionGeometry
+  let range: KeyRange
+  let mask: AttentionMask?
+  let scale: Double
+  let softcap: Double
+  let scoreMode: Int?
+
+  var operations: Int {
+    2 &* geometry.batch &* geometry.queryHeads &* geometry.queries &* geometry.keys &* (geometry.size &+ geometry.valueSize)
+  }
+
+  /// The keys that a query sees, apart from the elements of the mask.
+  @inline(__always) func visible(_ run: RunContext, batch: Int, query: Int) -> Range<Int> {
+    let valid = range.hasValidCounts ? max(0, run.input(4, as: Int.self)[batch]) : geometry.keys
+    let keys = range(query: query, queries: geometry.queries, keys: geometry.keys, valid: valid)
+    guard let mask, mask.length < keys.upperBound else { return keys }
+    return min(keys.lowerBound, mask.length)..<mask.length
+  }
+}

@@ -1,0 +1,252 @@
+// Attention in float32 on the packed micro-kernels, block of queries by block of queries.
+
+import ApusGraph
+import ApusTensor
+import CApusKernels
+
+/// How attention divides into blocks of rows that share a head of keys, and the memory of a part.
+///
+/// A block computes the scores of some queries for all keys that any of them sees, the probabilities row by row, and their
+/// product with the values. Keys and values are packed some panels at a time by each block.
+struct PackedAttention: Sendable {
+  let problem: AttentionProblem
+  private let kernels = GemmKernels.current
+  private let vectors = VectorKernels.current
+  /// Heads of queries whose rows lie at equal distances, so that they can be one matrix: a whole group, or one.
+  private let headsPerMatrix: Int
+  private let matrices: Int
+  private let rowsPerMatrix: Int
+  private let rowsPerBlock: Int
+  private let blocksPerMatrix: Int
+  /// Floats from one row of scores to the next.
+  private let scoreStride: Int
+  private let keyPanels: Int
+  private let valueRows: Int
+  private let partition: Partition
+
+  private static let scoreFloats = 256 << 10
+  private static let packedFloats = 32 << 10
+
+  init(_ problem: AttentionProblem) {
+    self.problem = problem
+    let geometry = problem.geometry
+    let isEven = geometry.group == 1 || geometry.queries == 1 || geometry.query.head == geometry.queries * geometry.query.row
+    headsPerMatrix = isEven ? geometry.group : 1
+    matrices = geometry.batch * (geometry.queryHeads / max(headsPerMatrix, 1))
+    rowsPerMatrix = headsPerMatrix * geometry.queries
+    let columns = kernels.panelColumns
+    scoreStride = (geometry.keys + columns - 1) / columns * columns
+    // Blocks high enough to be worth the packing, low enough that many cores have some.
+    let fair = (matrices * rowsPerMatrix + 31) / 32
+    let high = min(max(fair, 32), max(1, PackedAttention.scoreFloats / max(scoreStride, 1)))
+    let blocks = max(1, (rowsPerMatrix + high - 1) / high)
+    rowsPerBlock = max(1, (rowsPerMatrix + blocks - 1) / blocks)
+    blocksPerMatrix = (rowsPerMatrix + rowsPerBlock - 1) / rowsPerBlock
+    keyPanels = max(1, PackedAttention.packedFloats / max(geometry.size * columns, 1))
+    let valueWidth = kernels.panelCount(geometry.valueSize) * columns
+    valueRows = max(64, PackedAttention.packedFloats / max(valueWidth, 1))
+    let cost = rowsPerBlock * geometry.keys * (geometry.size + geometry.valueSize)
+    partition = Partition(matrices * blocksPerMatrix, minimum: max(1, (128 << 10) / max(cost, 1)))
+  }
+
+  /// Scores, one row of mask, then packed keys or values.
+  private var floatsPerPart: Int {
+    let columns = kernels.panelColumns
+    let keys = keyPanels * problem.geometry.size * columns
+    let values = valueRows * kernels.panelCount(problem.geometry.valueSize) * columns
+    return (rowsPerBlock * scoreStride + max(keys, values) + 15) & ~15
+  }
+
+  func step() -> Step {
+    let floats = floatsPerPart
+    let isEmpty = problem.geometry.valueSize == 0 && problem.scoreMode == nil
+    return Step.parallel(parts: rowsPerMatrix == 0 || isEmpty ? 0 : partition.parts, scratchBytes: partition.parts * floats * 4) { run, part in
+      let scores = run.scratch.assumingMemoryBound(to: Float.self) + part &* floats
+      for block in partition.range(part) {
+        let (matrix, index) = block.quotientAndRemainder(dividingBy: blocksPerMatrix)
+        let first = index &* rowsPerBlock
+        compute(run, matrix, first..<min(first &+ rowsPerBlock, rowsPerMatrix), scores)
+      }
+    }.named("attention_f32", operations: problem.operations)
+  }
+
+  /// One block of rows: where it lies, and the keys that its rows see together.
+  private struct Block {
+    var batch: Int
+    var firstHead: Int
+    var keyHead: Int
+    var rows: Range<Int>
+    var keys: Range<Int>
+  }
+
+  private func compute(_ run: RunContext, _ matrix: Int, _ rows: Range<Int>, _ scores: UnsafeMutablePointer<Float>) {
+    let geometry = problem.geometry
+    let perBatch = geometry.queryHeads / headsPerMatrix
+    let batch = matrix / perBatch
+    let firstHead = (matrix &- batch &* perBatch) &* headsPerMatrix
+    var block = Block(
+      batch: batch, firstHead: firstHead, keyHead: firstHead / geometry.group, rows: rows, keys: 0..<0)
+    var (low, high) = (geometry.keys, 0)
+    for row in rows {
+      let seen = problem.visible(run, batch: batch, query: row % geometry.queries)
+      if seen.isEmpty { continue }
+      (low, high) = (min(low, seen.lowerBound), max(high, seen.upperBound))
+    }
+    // Scores that are an output are computed for all keys.
+    let isWhole = problem.scoreMode.map { $0 < 3 } ?? false
+    block.keys = isWhole ? 0..<geometry.keys : low < high ? low..<high : 0..<0
+    let packed = scores + rowsPerBlock &* scoreStride
+    multiplyKeys(run, block, scores, packed)
+    for row in rows { finish(run, block, row, scores + (row &- rows.lowerBound) &* scoreStride) }
+    multiplyValues(run, block, scores, packed)
+  }
+
+  // MARK: - Products
+
+  /// scores[row][key] = q · k for the keys of the block, a column for each key from key 0 on.
+  private func multiplyKeys(
+    _ run: RunContext, _ block: Block, _ scores: UnsafeMutablePointer<Float>, _ packed: UnsafeMutablePointer<Float>
+  ) {
+    let geometry = problem.geometry
+    let k = run.input(1, as: Float.self) + (block.batch &* geometry.key.batch &+ block.keyHead &* geometry.key.head)
+    let columns = kernels.panelColumns
+    // Where heads are one matrix, a row follows the last of the head before.
+    let lda = geometry.queries == 1 ? geometry.query.head : geometry.query.row
+    let q = run.input(0, as: Float.self) + (block.batch &* geometry.query.batch &+ block.firstHead &* geometry.query.head)
+    var panel = block.keys.lowerBound / columns
+    let end = (block.keys.upperBound + columns - 1) / columns
+    while panel < end {
+      let count = min(keyPanels, end &- panel)
+      let first = panel &* columns
+      var source = apus_gemm_source(
+        b: k + first &* geometry.key.row, stride_tap: 0, stride_k: 1, stride_n: geometry.key.row, taps: 1, kc: geometry.size,
+        n: geometry.keys &- first)
+      kernels.pack(&source, packed, 0, count)
+      var args = arguments(
+        a: q + block.rows.lowerBound &* lda, lda: lda, depth: geometry.size, columns: geometry.keys &- first, b: packed,
+        c: scores + first, ldc: scoreStride)
+      kernels.multiply(&args, 0, block.rows.count, 0, count)
+      panel &+= count
+    }
+  }
+
+  /// y[row] = probabilities · values.
+  private func multiplyValues(
+    _ run: RunContext, _ block: Block, _ scores: UnsafeMutablePointer<Float>, _ packed: UnsafeMutablePointer<Float>
+  ) {
+    let geometry = problem.geometry
+    let v = run.input(2, as: Float.self) + (block.batch &* geometry.value.batch &+ block.keyHead &* geometry.value.head)
+    let ldc = geometry.queries == 1 ? geometry.result.head : geometry.result.row
+    let y = run.output(0, as: Float.self)
+      + (block.batch &* geometry.result.batch &+ block.firstHead &* geometry.result.head &+ block.rows.lowerBound &* ldc)
+    let panels = kernels.panelCount(geometry.valueSize)
+    var first = block.keys.lowerBound
+    repeat {
+      let depth = min(valueRows, block.keys.upperBound &- first)
+      var source = apus_gemm_source(
+        b: v + first &* geometry.value.row, stride_tap: 0, stride_k: geometry.value.row, stride_n: 1, taps: 1, kc: depth,
+        n: geometry.valueSize)
+      kernels.pack(&source, packed, 0, panels)
+      var args = arguments(
+        a: scores + first, lda: scoreStride, depth: depth, columns: geometry.valueSize, b: packed, c: y, ldc: ldc)
+      if first > block.keys.lowerBound {
+        args.epilogue.add = UnsafePointer(y)
+        args.epilogue.add_ld = ldc
+      }
+      kernels.multiply(&args, 0, block.rows.count, 0, panels)
+      first &+= depth
+    } while first < block.keys.upperBound
+  }
+
+  private func arguments(
+    a: UnsafePointer<Float>, lda: Int, depth: Int, columns: Int, b: UnsafePointer<Float>, c: UnsafeMutablePointer<Float>,
+    ldc: Int
+  ) -> apus_gemm_f32_args {
+    apus_gemm_f32_args(
+      a: a, lda: lda, offsets: nil, zeros: nil, taps: 1, kc: depth, n: columns, b: b, c: c, ldc: ldc,
+      epilogue: apus_epilogue_f32(bias: nil, add: nil, add_ld: 0, activation: APUS_ACTIVATION_NONE, alpha: 0, beta: 0))
+  }
+
+  // MARK: - One row of scores
+
+  /// Scale, soft cap, mask and softmax; keys of the block that the row does not see get probability 0.
+  private func finish(_ run: RunContext, _ block: Block, _ row: Int, _ scores: UnsafeMutablePointer<Float>) {
+    let geometry = problem.geometry
+    let (group, query) = row.quotientAndRemainder(dividingBy: geometry.queries)
+    let head = block.firstHead &+ group
+    let seen = problem.visible(run, batch: block.batch, query: query)
+    let mask = problem.mask.map { run.input(3, as: Float.self) + $0.row(batch: block.batch, head: head, query: query) }
+    var scale = Float(problem.scale)
+    let table = vectors.table
+    var kept: UnsafeMutablePointer<Float>?
+    if problem.scoreMode != nil {
+      kept = run.output(1, as: Float.self)
+        + ((block.batch &* geometry.queryHeads &+ head) &* geometry.queries &+ query) &* geometry.keys
+    }
+    if problem.softcap > 0 || problem.scoreMode.map({ $0 < 3 }) ?? false {
+      let keys = block.keys
+      let line = scores + keys.lowerBound
+      multiply(line, keys.count, by: scale)
+      scale = 1
+      if problem.scoreMode == 0 { kept?.update(from: scores, count: geometry.keys) }
+      if problem.softcap > 0 {
+        multiply(line, keys.count, by: Float(1 / problem.softcap))
+        table.pointee.tanh_f32(keys.count, line, line, nil)
+        multiply(line, keys.count, by: Float(problem.softcap))
+      }
+      if problem.scoreMode == 1 { kept?.update(from: scores, count: geometry.keys) }
+      if problem.scoreMode == 2, let kept { keepBiased(kept, scores, mask, seen) }
+    }
+    (scores + block.keys.lowerBound).update(repeating: 0, count: max(0, seen.lowerBound &- block.keys.lowerBound))
+    if seen.upperBound < block.keys.upperBound {
+      (scores + seen.upperBound).update(repeating: 0, count: block.keys.upperBound &- seen.upperBound)
+    }
+    softmax(run, block, row, scores, seen, scale, mask.map { $0 + seen.lowerBound })
+    guard problem.scoreMode == 3, let kept else { return }
+    kept.update(repeating: 0, count: geometry.keys)
+    if !seen.isEmpty { (kept + seen.lowerBound).update(from: scores + seen.lowerBound, count: seen.count) }
+  }
+
+  private func multiply(_ values: UnsafeMutablePointer<Float>, _ count: Int, by factor: Float) {
+    var factor = factor
+    vectors.table.pointee.mul_f32_vs(count, values, &factor, values)
+  }
+
+  private func keepBiased(
+    _ kept: UnsafeMutablePointer<Float>, _ scores: UnsafePointer<Float>, _ mask: UnsafePointer<Float>?, _ seen: Range<Int>
+  ) {
+    for key in 0..<problem.geometry.keys {
+      kept[key] = scores[key] + (seen.contains(key) ? mask.map { $0[key] } ?? 0 : -.infinity)
+    }
+  }
+
+  private func softmax(
+    _ run: RunContext, _ block: Block, _ row: Int, _ scores: UnsafeMutablePointer<Float>, _ seen: Range<Int>,
+    _ scale: Float, _ mask: UnsafePointer<Float>?
+  ) {
+    if seen.isEmpty { return }
+    let line = scores + seen.lowerBound
+    let table = vectors.table
+    // A row without a key is 0, whatever its scores are; so is one whose scores are all -infinity.
+    if let mask, table.pointee.max_f32(seen.count, mask) == -.infinity {
+      line.update(repeating: 0, count: seen.count)
+      return
+    }
+    if let mask {
+      multiply(line, seen.count, by: scale)
+      table.pointee.add_f32_vv(seen.count, line, mask, line)
+      if table.pointee.max_f32(seen.count, line) == -.infinity {
+        line.update(repeating: 0, count: seen.count)
+      } else {
+        table.pointee.softmax_f32(seen.count, line, line, 1, nil)
+      }
+      return
+    }
+    let first = line[0]
+    if first == -.infinity && scale * table.pointee.max_f32(seen.count, line) == -.infinity {
+      line.update(repeating: 0, count: seen.count)
+    } else {
+      table.pointee.softmax_f32(seen.count, line, line, scale, nil)
+    }
+  }
+}

@@ -1,0 +1,150 @@
+// RotaryEmbedding: turns pairs of elements by angles of their position. https://onnx.ai/onnx/operators/onnx__RotaryEmbedding.html
+// Versions: 23.
+
+import ApusGraph
+import ApusTensor
+
+package struct RotaryEmbedding: OperatorDefinition {
+  package let schema = OperatorSchema(
+    "RotaryEmbedding", versions: [23],
+    inputs: [.required("X", "T"), .required("cos_cache", "T"), .required("sin_cache", "T"), .optional("position_ids", "M")],
+    outputs: [.required("Y", "T")],
+    attributes: [
+      .int("interleaved", default: 0), .optional("num_heads", .int), .int("rotary_embedding_dim", default: 0),
+    ],
+    types: ["T": [.float32, .float16, .bfloat16], "M": .int64])
+
+  package init() {}
+
+  package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    context.copy()
+    guard let shape = context.shape(0) else { return }
+    guard shape.count == 3 || shape.count == 4 else { throw .mismatch("X is \(shape.text); expected 3 or 4 axes") }
+    if shape.count == 3, context.optionalInt("num_heads") ?? 0 < 1 {
+      throw .invalid("an input of 3 axes needs the attribute num_heads")
+    }
+    let axes = context.isPresent(3) ? 2 : 3
+    for input in 1...2 {
+      guard let cache = context.shape(input), cache.count != axes else { continue }
+      throw .mismatch("\(schema.inputs[input].name) is \(cache.text); expected \(axes) axes")
+    }
+  }
+
+  package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let heads = context.optionalInt("num_heads")
+    let rotated = try context.int("rotary_embedding_dim")
+    let isInterleaved = try context.bool("interleaved")
+    return try prepareReal(
+      context,
+      float: { (_) throws(OperatorError) in
+        .planned { (plan) throws(OperatorError) in
+          try Rotation(plan, heads: heads, rotated: rotated, isInterleaved: isInterleaved).step
+        }
+      },
+      double: { (context) throws(OperatorError) in throw context.unsupportedType(.float64) })
+  }
+}
+
+/// A rotation of [batch, length, heads, size] or [batch, heads, length, size].
+private struct Rotation: Sendable {
+  private let shape: Shape
+  private let heads: Int
+  private let length: Int
+  private let size: Int
+  private let rotated: Int
+  private let isInterleaved: Bool
+  /// Elements of a cache from one image to the next; 0 if all share one.
+  private let cacheStride: Int
+  private let positionStride: Int
+  private let hasPositions: Bool
+  /// Rows of a cache that positions choose from.
+  private let positions: Int
+
+  init(_ context: PlanContext, heads headCount: Int?, rotated: Int, isInterleaved: Bool) throws(OperatorError) {
+    let shape = context.shape(0)
+    self.shape = shape
+    if shape.rank == 4 {
+      (heads, length, size) = (shape[1], shape[2], shape[3])
+    } else {
+      heads = headCount ?? 1
+      length = shape[1]
+      guard shape[2] % heads == 0 else {
+        throw .mismatch("the last extent of X is \(shape[2]), which is no multiple of \(heads) heads")
+      }
+      size = shape[2] / heads
+    }
+    self.rotated = rotated == 0 ? size : rotated
+    self.isInterleaved = isInterleaved
+    guard self.rotated >= 0, self.rotated <= size, self.rotated % 2 == 0 else {
+      throw .mismatch("rotary_embedding_dim is \(self.rotated); expected an even number up to \(size)")
+    }
+    let half = self.rotated / 2
+    let cache = context.shape(1)
+    guard cache == context.shape(2), cache.last == half else {
+      throw .mismatch("the caches are \(cache) and \(context.shape(2)); expected \(half) columns in both")
+    }
+    hasPositions = context.isPresent(3)
+    if hasPositions {
+      let ids = context.shape(3)
+      guard ids.rank == 2, ids[1] == length, ids[0] == shape[0] || ids[0] == 1 else {
+        throw .mismatch("position_ids is \(ids); expected [\(shape[0]), \(length)]")
+      }
+      positions = cache[0]
+      positionStride = ids[0] == 1 ? 0 : length
+      cacheStride = 0
+    } else {
+      guard cache[0] == shape[0] || cache[0] == 1, cache[1] == length else {
+        throw .mismatch("the caches are \(cache); expected [\(shape[0]), \(length), \(half)]")
+      }
+      positions = length
+      positionStride = 0
+      cacheStride = cache[0] == 1 ? 0 : length * half
+    }
+  }
+
+  /// Rows are [batch, heads, length] or [batch, length, heads], as they lie.
+  var step: Step {
+    let rows = size == 0 ? 0 : shape.elementCount / size
+    let partition = Partition(rows, minimum: max(1, 16_384 / max(size, 1)))
+    return .parallel(parts: partition.parts) { run, part in
+      let (cosines, sines) = (run.input(1, as: Float.self), run.input(2, as: Float.self))
+      for row in partition.range(part) {
+        let image = row / (heads &* length)
+        let rest = row &- image &* heads &* length
+        let index = shape.rank == 4 ? rest % length : rest / heads
+        var angles = image &* cacheStride &+ index &* (rotated / 2)
+        if hasPositions {
+          let position = run.input(3, as: Int.self)[image &* positionStride &+ index]
+          guard position >= 0, position < positions else {
+            run.fail("position \(position) is not in the caches; expected 0 to \(positions - 1)")
+            return
+          }
+          angles = position &* (rotated / 2)
+        }
+        turn(
+          run.input(0, as: Float.self) + row &* size, run.output(0, as: Float.self) + row &* size, cosines + angles,
+          sines + angles)
+      }
+    }
+  }
+
+  private func turn(
+    _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ cosines: UnsafePointer<Float>, _ sines: UnsafePointer<Float>
+  ) {
+    let half = rotated / 2
+    if isInterleaved {
+      for index in 0..<half {
+        let (a, b) = (x[2 &* index], x[2 &* index &+ 1])
+        y[2 &* index] = cosines[index] * a - sines[index] * b
+        y[2 &* index &+ 1] = sines[index] * a + cosines[index] * b
+      }
+    } else {
+      for index in 0..<half {
+        let (a, b) = (x[index], x[index &+ half])
+        y[index] = cosines[index] * a - sines[index] * b
+        y[index &+ half] = sines[index] * a + cosines[index] * b
+      }
+    }
+    for index in rotated..<size { y[index] = x[index] }
+  }
+}

@@ -3,4 +3,7 @@
 import ApusGraph
 
 let recurrentOperators: [any OperatorDefinition] = [
+  RNN(),
+  GRU(),
+  LSTM(),
 ]

@@ -109,8 +109,10 @@ struct GemmPlan: Sendable {
   struct Operands: Sendable {
     var a = 0
     var b = 1
-    /// [n].
+    /// [n], or [batch, n] with a stride.
     var bias: Int?
+    /// Elements from the bias of one product to that of the next.
+    var biasStride = 0
     /// As C.
     var add: Int?
     /// Add what output 0 holds already.
@@ -140,7 +142,9 @@ struct GemmPlan: Sendable {
         let add: UnsafePointer<Float>? = operands.addsOutput ? UnsafePointer(c) : operands.add.map { run.input($0) }
         let lda = copiesLeft ? k : left.rowStride
         var args = arguments(a: a, lda: lda, b: UnsafePointer(packed), c: c, bias: bias, add: add)
-        multiply(part, form, &args, b: form == .constant ? nil : run.input(operands.b), packed: packed, leftIsCopied: copiesLeft)
+        multiply(
+          part, form, &args, biasStride: operands.biasStride, b: form == .constant ? nil : run.input(operands.b), packed: packed,
+          leftIsCopied: copiesLeft)
       } else if phase == 0 && copiesLeft {
         let (index, rows) = part.quotientAndRemainder(dividingBy: leftRows.parts)
         let source: UnsafePointer<Float> = run.input(operands.a) + batch[index].a
@@ -197,16 +201,17 @@ struct GemmPlan: Sendable {
   }
 
   private func multiply(
-    _ part: Int, _ form: RightForm, _ args: inout apus_gemm_f32_args, b: UnsafePointer<Float>?,
+    _ part: Int, _ form: RightForm, _ args: inout apus_gemm_f32_args, biasStride: Int, b: UnsafePointer<Float>?,
     packed: UnsafeMutablePointer<Float>, leftIsCopied: Bool
   ) {
     let tile = tiling.tile(part)
-    let (a, c, add) = (args.a, args.c, args.epilogue.add)
+    let (a, c, add, bias) = (args.a, args.c, args.epilogue.add, args.epilogue.bias)
     for index in tile.batches {
       let offset = batch[index]
       args.a = a + (leftIsCopied ? index &* m &* k : offset.a)
       args.c = c + index &* m &* n
       args.epilogue.add = add.map { $0 + index &* m &* n }
+      args.epilogue.bias = bias.map { $0 + index &* biasStride }
       switch right {
       case .packed(let matrix):
         args.b = matrix.base(offset.b)

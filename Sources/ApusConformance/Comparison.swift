@@ -44,6 +44,27 @@ public enum Comparison {
     }
   }
 
+  /// nil if `found` looks like a sample of the distribution that `expected` is a sample of: the same type and shape, no
+  /// element outside the range of the expected ones, and means within four standard errors of each other. For cases whose
+  /// expectation was drawn without a seed.
+  public static func difference(found: Value, sampleLike expected: Value) -> Difference? {
+    guard let found = found.tensor, let expected = expected.tensor, found.dataType == expected.dataType,
+      found.shape == expected.shape
+    else { return Difference(description: "found \(found.type); expected \(expected.type)") }
+    let a = NumericElements.doubles(of: found)
+    let b = NumericElements.doubles(of: expected)
+    guard let low = b.min(), let high = b.max() else { return nil }
+    if let outside = a.first(where: { $0 < low || $0 > high }) {
+      return Difference(description: "\(outside) is outside \(low) to \(high)")
+    }
+    let count = Double(b.count)
+    let (meanA, meanB) = (a.reduce(0, +) / count, b.reduce(0, +) / count)
+    let variance = b.reduce(0) { $0 + ($1 - meanB) * ($1 - meanB) } / max(count - 1, 1)
+    let bound = 4 * (2 * variance / count).squareRoot()
+    if abs(meanA - meanB) > bound { return Difference(description: "mean \(meanA); expected \(meanB) ± \(bound)") }
+    return nil
+  }
+
   private static func difference(found: Tensor, expected: Tensor, tolerance: Tolerance) -> Difference? {
     guard found.dataType == expected.dataType, found.shape == expected.shape else {
       return Difference(

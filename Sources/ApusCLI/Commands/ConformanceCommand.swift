@@ -26,6 +26,9 @@ struct ConformanceCommand: ParsableCommand {
   @Option(help: "A list of known failures, `kind/name reason` a line. One that passes counts as a failure.")
   var expected: String?
 
+  @Option(help: "A list of cases drawn without a seed, `kind/name reason` a line: compared by type, shape, range and mean.")
+  var unseeded: String?
+
   @Flag(help: "Print JSON: one object with the counts and every case.")
   var json = false
 
@@ -55,10 +58,10 @@ struct ConformanceCommand: ParsableCommand {
       cases = cases.filter { $0.name.contains(pattern) }
     }
     guard !cases.isEmpty else { throw ValidationError("there are no cases in \(folders.joined(separator: ", "))") }
-    let known = try expected.map { ConformanceReport.expectations(in: try String(contentsOfFile: $0, encoding: .utf8)) } ?? [:]
+    let known = try list(expected)
     var options = ModelOptions(threads: threads)
     if unoptimized { options.optimization = .none }
-    let runner = ConformanceRunner(options: options)
+    let runner = ConformanceRunner(options: options, unseeded: Set(try list(unseeded).keys))
     let isTerminal = isatty(STDERR_FILENO) == 1
     var results: [ConformanceResult] = []
     for (index, test) in cases.enumerated() {
@@ -79,6 +82,10 @@ struct ConformanceCommand: ParsableCommand {
       print("\(report.count(.passed)) passed, \(report.count(.failed)) failed, \(report.count(.skipped)) skipped")
     }
     if report.count(.failed) > 0 { throw ExitCode.failure }
+  }
+
+  private func list(_ path: String?) throws -> [String: String] {
+    try path.map { ConformanceReport.expectations(in: try String(contentsOfFile: $0, encoding: .utf8)) } ?? [:]
   }
 
   private func progress(_ text: String) {

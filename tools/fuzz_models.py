@@ -6,7 +6,8 @@ The work is done by tools/fuzz (a Swift program that mutates, reads, prepares an
 it, deals the cases out to processes, and says what failed. A case that ends the process is kept in .cache/fuzz.
 
 Usage: tools/fuzz_models.py [--count 20000] [--jobs 2] [--seed 1] [--no-sanitizer] [SEED.onnx …]
-Without seed files, all of TestModels and the samples of ApusFormatsTests that are smaller than 100 KB.
+Without seed files, all of TestModels and the samples of ApusFormatsTests that are smaller than 100 KB; array files among
+them (.npy, .npz) are read as arrays, and so is their text.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def build(sanitizer: bool) -> Path:
 
 def default_seeds() -> list[Path]:
     folders = [ROOT / "TestModels", ROOT / "Tests" / "ApusFormatsTests" / "Samples"]
-    return sorted(path for folder in folders for path in folder.glob("*.onnx") if path.stat().st_size < 100_000)
+    kinds = (".onnx", ".npy", ".npz")
+    return sorted(
+        path for folder in folders for path in folder.iterdir() if path.suffix in kinds and path.stat().st_size < 100_000)
 
 
 def run_batch(driver: Path, seeds: list[Path], cache: Path, seed: int, count: int) -> dict:

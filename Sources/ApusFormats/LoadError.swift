@@ -2,7 +2,7 @@
 
 /// One thing that is wrong with a model.
 public struct ModelProblem: Sendable, Hashable {
-  /// The nodes from the outermost inwards, as `If 'choice' › then_branch › Conv 'layer1/conv'`; empty for the model as a whole.
+  /// The nodes from the outermost inwards, as `If 'choice' › then_branch › Conv 'layer1/conv'`; empty for the whole model.
   public var nodePath: String
   /// What was expected and what was found.
   public var reason: String

@@ -95,7 +95,8 @@ package final class MappedFile: Sendable {
 
   /// The tensor whose elements lie in `range`. The range must lie in the file and have as many bytes as the elements take.
   package func tensor(_ dataType: DataType, _ shape: Shape, in range: Range<Int>) -> Tensor {
-    precondition(range.lowerBound >= 0 && range.upperBound <= count && dataType.byteCount(elements: shape.elementCount) == range.count)
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    precondition(dataType.byteCount(elements: shape.elementCount) == range.count)
     return Tensor(dataType: dataType, shape: shape, storage: storage, byteOffset: range.lowerBound)
   }
 
@@ -259,7 +260,10 @@ package struct OutputFile: ~Copyable {
     var done = 0
     while done < bytes.count {
       // In bounds: done < bytes.count.
-      let written = bytes.withUnsafeBytes { Glibc.write(number, $0.baseAddress! + done, $0.count - done) }
+      let written = bytes.withUnsafeBytes { all in
+        let rest = UnsafeRawBufferPointer(rebasing: all[done...])
+        return Glibc.write(number, rest.baseAddress, rest.count)
+      }
       if written < 0 {
         if errno == EINTR { continue }
         throw Descriptor.error("cannot write the file", errno).inFile(path)

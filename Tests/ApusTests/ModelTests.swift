@@ -17,7 +17,8 @@ import Testing
   @Test func sameBitsByEveryWay() async throws {
     let model = try model("digits")
     let name = model.outputs[0].name
-    let expected = try model.run(["input": image])[name]!.elements(as: Float.self)!
+    let runAndWait = { (inputs: [String: Tensor]) throws -> [String: Tensor] in try model.run(inputs) }
+    let expected = try runAndWait(["input": image])[name]!.elements(as: Float.self)!
     let other: [String: Tensor] = try await model.run(["input": image])
     #expect(other[name]?.elements(as: Float.self) == expected)
     let output = model.outputs.first { $0.name == name }!
@@ -49,7 +50,7 @@ import Testing
     do {
       _ = try model.run(["input": Tensor((0..<64).map { Double($0) }, shape: [1, 1, 8, 8])])
       Issue.record("a float64 image was taken")
-    } catch let error as RunError {
+    } catch {
       #expect(error.code == .invalidInput)
       #expect(error.description.contains("'input'") && error.description.contains("float64") && error.description.contains("float32"))
     }
@@ -89,7 +90,7 @@ import Testing
     let image = self.image
     let task = Task { () -> RunError? in
       while true {
-        do {
+        do throws(RunError) {
           let _: [String: Tensor] = try await model.run(["input": image])
         } catch {
           return error

@@ -94,10 +94,11 @@ struct FuzzDriver {
     var outcomes: [String: Int] = [:]
     var slowest = 0.0
     for index in 0..<count {
-      let model = Mutator.mutated(seeds[index % seeds.count], all: seeds, &random)
+      let seed = seeds[index % seeds.count]
+      let model = Mutator.mutated(seed, all: seeds, &random)
       write(model, to: casePath)
       let start = now()
-      let outcome = Outcome.ofRunning(model)
+      let outcome = Outcome.isArray(seed) ? Outcome.ofArray(model) : Outcome.ofRunning(model)
       _ = index % 8 == 0 ? Outcome.ofValue(model) : outcome
       if now() - start > slowest {
         slowest = now() - start
@@ -106,7 +107,8 @@ struct FuzzDriver {
       outcomes[outcome.kind, default: 0] += 1
     }
     let kinds = outcomes.sorted { $0.key < $1.key }.map { "\"\($0.key)\": \($0.value)" }.joined(separator: ", ")
-    print("{\"count\": \(count), \"slowest_ms\": \(Int(slowest * 1000)), \"peak_rss_mb\": \(peakMemory()), \"outcomes\": {\(kinds)}}")
+    let figures = "\"count\": \(count), \"slowest_ms\": \(Int(slowest * 1000)), \"peak_rss_mb\": \(peakMemory())"
+    print("{\(figures), \"outcomes\": {\(kinds)}}")
   }
 
   static func now() -> Double {
@@ -137,6 +139,29 @@ struct Outcome {
     limits.maximumRunMemory = 256 << 20
     limits.maximumRunSeconds = 1
     return limits
+  }
+
+  /// True for .npy and .npz files.
+  static func isArray(_ bytes: [UInt8]) -> Bool { bytes.starts(with: [0x93]) || bytes.starts(with: Array("PK".utf8)) }
+
+  /// Reads the bytes as every kind of array file.
+  static func ofArray(_ bytes: [UInt8]) -> Outcome {
+    var outcome = Outcome(kind: "array.none", text: "")
+    for reader in 0..<4 {
+      do {
+        let file = MappedFile(copying: bytes)
+        switch reader {
+        case 0: _ = try Npy.decode(file, as: .bfloat16, limits: limits)
+        case 1: _ = try Npz.decode(file, limits: limits)
+        case 2: _ = try TextTensors.json(file, limits: limits)
+        default: _ = try TextTensors.text(file, limits: limits)
+        }
+        return Outcome(kind: "array.loaded", text: "")
+      } catch {
+        if error.code != .wrongFormat { outcome = Outcome(kind: "array." + error.code.rawValue, text: "\(error)") }
+      }
+    }
+    return outcome
   }
 
   /// Reads, prepares and runs a model on zeros. Extents that the model leaves open are 2.

@@ -43,7 +43,9 @@ enum Mutator {
     case 2: bytes[position] = UInt8(truncatingIfNeeded: random.next())
     case 3: bytes.removeLast(bytes.count - position)
     case 4: bytes.removeSubrange(position..<min(bytes.count, position + 1 + random.below(64)))
-    case 5: bytes.insert(contentsOf: (0...random.below(32)).map { _ in UInt8(truncatingIfNeeded: random.next()) }, at: position)
+    case 5:
+      let noise = (0...random.below(32)).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+      bytes.insert(contentsOf: noise, at: position)
     case 6:
       let end = min(bytes.count, position + 1 + random.below(256))
       bytes.insert(contentsOf: bytes[position..<end], at: random.below(bytes.count))

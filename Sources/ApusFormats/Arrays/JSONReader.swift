@@ -187,7 +187,9 @@ struct JSONReader {
     guard position + 4 <= bytes.count else { throw error("a string without an end") }
     let text = String(decoding: (position..<(position + 4)).map { bytes[$0] }, as: UTF8.self)
     position += 4
-    guard text.utf8.first != UInt8(ascii: "+"), text.utf8.first != UInt8(ascii: "-"), let code = UInt32(text, radix: 16) else {
+    guard text.utf8.first != UInt8(ascii: "+"), text.utf8.first != UInt8(ascii: "-"),
+      let code = UInt32(text, radix: 16)
+    else {
       throw error("four hexadecimal digits were expected")
     }
     return code

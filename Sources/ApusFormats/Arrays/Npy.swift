@@ -314,8 +314,11 @@ private struct PythonLiteral {
   private mutating func word() -> String {
     _ = peek
     let start = position
-    while position < bytes.count, Unicode.Scalar(bytes[position]).properties.isAlphabetic || (0x30...0x39).contains(bytes[position]) {
-      position += 1
+    while position < bytes.count {
+      switch Unicode.Scalar(bytes[position]) {
+      case "a"..."z", "A"..."Z", "0"..."9": position += 1
+      default: return String(decoding: bytes[start..<position], as: UTF8.self)
+      }
     }
     return String(decoding: bytes[start..<position], as: UTF8.self)
   }

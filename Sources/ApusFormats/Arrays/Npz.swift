@@ -69,7 +69,8 @@ package enum Npz {
       let (total, overflow) = decodedBytes.addingReportingOverflow(member.size)
       if overflow || total > limits.maximumDecodedBytes / 2 {
         throw .limit(
-          "maximumDecodedBytes", limits.maximumDecodedBytes, found: "the archive holds more than half as many bytes when decompressed")
+          "maximumDecodedBytes", limits.maximumDecodedBytes,
+          found: "the archive holds more than half as many bytes when decompressed")
       }
       decodedBytes = total
       let content = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
@@ -241,7 +242,8 @@ package enum Npz {
 
   private static func localHeader(_ name: [UInt8], _ checksum: UInt32, size: Int) -> [UInt8] {
     let extra = size >= 0xFFFF_FFFF ? little(1, 2) + little(16, 2) + little(size, 8) + little(size, 8) : []
-    return little(0x0403_4B50, 4) + common(checksum, size: size) + little(name.count, 2) + little(extra.count, 2) + name + extra
+    return little(0x0403_4B50, 4) + common(checksum, size: size) + little(name.count, 2) + little(extra.count, 2)
+      + name + extra
   }
 
   private static func directoryEntry(_ name: [UInt8], _ checksum: UInt32, size: Int, offset: Int) -> [UInt8] {

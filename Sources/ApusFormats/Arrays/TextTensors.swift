@@ -65,12 +65,14 @@ package enum TextTensors {
     let text = "[" + declared.map { $0.map(String.init) ?? "?" }.joined(separator: ", ") + "]"
     guard unknown.count <= 1, let product = known.checkedElementCount else {
       throw LoadError(
-        .malformed, "\(count) numbers do not say what the extents \(text) are", remedy: "Bind the unknown extents, or use .npy")
+        .malformed, "\(count) numbers do not say what the extents \(text) are",
+        remedy: "Bind the unknown extents, or use .npy")
     }
     var shape = known
     if let axis = unknown.first, product > 0, count % product == 0 { shape[axis] = count / product }
     guard shape.elementCount == count else {
-      throw LoadError(.malformed, "the shape \(text) takes \(product) elements\(unknown.isEmpty ? "" : " or a multiple"); found \(count)")
+      let multiple = unknown.isEmpty ? "" : " or a multiple"
+      throw LoadError(.malformed, "the shape \(text) takes \(product) elements\(multiple); found \(count)")
     }
     return shape
   }

@@ -40,7 +40,8 @@ package final class ExternalDataFolder {
     let file = try self.file(location)
     guard offset <= file.count, byteCount <= file.count - offset else {
       throw LoadError(
-        .externalData, "bytes \(offset) to \(offset)+\(byteCount) are needed of '\(location)', which has \(file.count) bytes",
+        .externalData,
+        "bytes \(offset) to \(offset)+\(byteCount) are needed of '\(location)', which has \(file.count) bytes",
         remedy: "The side file may be cut off or belong to another model")
     }
     return file.tensor(dataType, shape, in: offset..<(offset + byteCount))

@@ -14,11 +14,9 @@ package struct ImportOptions: Sendable {
   package init() {}
 }
 
-/// A model as it was read.
+/// A model as it was read. The notes of its graph say what was left out of the file and might matter to the user.
 package struct ImportedModel: Sendable {
   package var model: ModelGraph
-  /// What was left out of the file and might matter to the user.
-  package var notes: [String]
 }
 
 /// Reads ONNX models.
@@ -78,7 +76,8 @@ package enum ONNXReader {
     model.modelVersion = proto.modelVersion
     model.documentation = proto.docString.isEmpty ? graph.docString : proto.docString
     model.metadata = proto.metadata.map { ($0.key, $0.value) }
-    return ImportedModel(model: model, notes: notes)
+    model.graph.notes = notes + model.graph.notes
+    return ImportedModel(model: model)
   }
 }
 
@@ -251,7 +250,9 @@ final class ONNXImporter {
   }
 
   /// A new value for `name`; nil, and a problem, if the name has one in this graph.
-  func define(_ name: String, fact: ValueFact, constant: Tensor? = nil, in scope: NameScope) throws(LoadError) -> ValueID? {
+  func define(
+    _ name: String, fact: ValueFact, constant: Tensor? = nil, in scope: NameScope
+  ) throws(LoadError) -> ValueID? {
     if scope.isDefinedHere(name) {
       try report(scope.path, "the value '\(name)' is defined twice", remedy: "Give each value of the graph a name of its own")
       return nil

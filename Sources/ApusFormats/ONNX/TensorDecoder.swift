@@ -32,7 +32,8 @@ package final class TensorDecoder {
 
   private func decode(_ proto: TensorProto) throws(LoadError) -> Tensor {
     guard let dataType = DataType(rawValue: proto.dataType) else {
-      throw LoadError(.unsupported, "an element type from 1 to 28 was expected; this tensor has data_type \(proto.dataType)")
+      throw LoadError(
+        .unsupported, "an element type from 1 to 28 was expected; this tensor has data_type \(proto.dataType)")
     }
     let (shape, byteCount) = try size(proto.dims, dataType)
     switch proto.content {

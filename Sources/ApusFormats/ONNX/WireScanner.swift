@@ -113,7 +113,8 @@ package struct WireScanner {
   ) throws(LoadError) {
     if stack.count > min(limits.maximumNesting, 1000) {
       throw .limit(
-        "maximumNesting", limits.maximumNesting, found: "messages lie more than \(stack.count) deep in each other", at: start)
+        "maximumNesting", limits.maximumNesting, found: "messages lie more than \(stack.count) deep in each other",
+        at: start)
     }
     if type == .node {
       nodeCount += 1

@@ -234,15 +234,20 @@ private func copyElements<Element: BitwiseCopyable>(
 ) {
   let (rowSource, rowTarget) = (strides.row.source, strides.row.target)
   let (columnSource, columnTarget) = (strides.column.source, strides.column.target)
+  let size = MemoryLayout<Element>.size
   if columnSource == 0 {
     for row in 0..<rows {
       let element = (source + row &* rowSource).loadUnaligned(as: Element.self)
       let line = target + row &* rowTarget
-      for column in 0..<columns { line.storeBytes(of: element, toByteOffset: column &* columnTarget, as: Element.self) }
+      if columnTarget == size {
+        for column in 0..<columns { line.storeBytes(of: element, toByteOffset: column &* size, as: Element.self) }
+      } else {
+        for column in 0..<columns { line.storeBytes(of: element, toByteOffset: column &* columnTarget, as: Element.self) }
+      }
     }
     return
   }
-  if rows > 1 && rowSource == MemoryLayout<Element>.size {
+  if rows > 1 && rowSource == size {
     copyTiles(type, source, target, rows, columns, strides)
     return
   }

@@ -11,18 +11,27 @@ import Musl
 
 /// Fills a contiguous target whose element [i, j, …] is the element [table₀[i], table₁[j], …] of the source.
 struct MovementTable: Sendable {
-  /// By axis, by position in the target: the offset in the source in bytes.
-  private let offsets: [[Int]]
+  /// For each axis but the last, by position in the target: the offset in the source in bytes.
+  private let outer: [[Int]]
+  /// The same for the positions of the last axis before and after `run`.
+  private let before: [Int]
+  private let after: [Int]
   private let width: Int
   /// The longest stretch of the last axis that is contiguous in the source: positions in the target.
   private let run: Range<Int>
+  /// Where that stretch starts in the source, in bytes.
+  private let runStart: Int
 
   /// `tables[axis]` has the extent of the target's axis, and its values lie within the source's. Rank must be above 0.
   init(tables: [[Int]], sourceShape: Shape, width: Int) {
     let strides = sourceShape.strides
-    offsets = tables.enumerated().map { axis, table in table.map { $0 * strides[axis] * width } }
+    let last = tables.last ?? []
+    outer = tables.dropLast().enumerated().map { axis, table in table.map { $0 * strides[axis] * width } }
+    run = MovementTable.longestRun(last)
+    runStart = run.isEmpty ? 0 : last[run.lowerBound] * width
+    before = last[..<run.lowerBound].map { $0 * width }
+    after = last[run.upperBound...].map { $0 * width }
     self.width = width
-    run = MovementTable.longestRun(tables.last ?? [])
   }
 
   private static func longestRun(_ table: [Int]) -> Range<Int> {
@@ -50,18 +59,16 @@ struct MovementTable: Sendable {
   private func fill(row: Int, columns: Int, _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer) {
     var rest = row
     var from = source
-    var axis = offsets.count - 2
+    var axis = outer.count - 1
     while axis >= 0 {
-      let extent = offsets[axis].count
-      from += offsets[axis][rest % extent]
+      let extent = outer[axis].count
+      from += outer[axis][rest % extent]
       rest /= extent
       axis -= 1
     }
-    let table = offsets[offsets.count - 1]
-    if !run.isEmpty { memcpy(target + run.lowerBound &* width, from + table[run.lowerBound], run.count &* width) }
-    table.withUnsafeBufferPointer { table in
-      for column in 0..<run.lowerBound { memcpy(target + column &* width, from + table[column], width) }
-      for column in run.upperBound..<columns { memcpy(target + column &* width, from + table[column], width) }
-    }
+    for column in before.indices { memcpy(target + column &* width, from + before[column], width) }
+    memcpy(target + run.lowerBound &* width, from + runStart, run.count &* width)
+    let tail = target + run.upperBound &* width
+    for column in after.indices { memcpy(tail + column &* width, from + after[column], width) }
   }
 }

@@ -59,7 +59,10 @@ struct Pad: OperatorDefinition {
     guard let pads = context.values(1) else { return context.set(0, context.type(0), .unknown(rank: shape.count)) }
     let widths = try Pad.widths(pads, axes: axes, rank: shape.count)
     let padded = zip(shape, widths).map { $0 + $1.begin + $1.end }
-    if padded.contains(where: { $0.known.map { $0 < 0 } ?? false }) {
+    let takesTooMuch = zip(shape, widths).contains { extent, width in
+      [extent + width.begin, extent + width.end, extent + width.begin + width.end].contains { $0.known ?? 0 < 0 }
+    }
+    if takesTooMuch {
       throw .mismatch("pads \(pads.text) take more than there is from the shape \(shape.text)")
     }
     context.set(0, context.type(0), padded)
@@ -79,6 +82,9 @@ struct Pad: OperatorDefinition {
         return Pad.constant(input, output, widths: widths, value: plan.isPresent(2) ? .input(2) : .zeros)
       }
       if output.elementCount == 0 { return .copying([]) }
+      guard output.dims.reduce(0, +) <= 1 << 28 else {
+        throw OperatorError(.limit, "an output of the shape \(output) is too large for the mode \(mode.rawValue)")
+      }
       var tables: [[Int]] = []
       for axis in output.indices {
         let (begin, end) = widths[axis]

@@ -139,4 +139,47 @@ import Testing
     let result = try optimize(builder.graph, [sampleTensor([3, 16], seed: 4)], disabled: ["fuse-matrix-products"])
     #expect(result.ops == ["MatMul"])
   }
+
+  /// Attention as torch exports it: keys transposed between reshapes, safe softmax, heads moved by transposes.
+  private func attentionGraph(masked: Bool, safe: Bool) throws -> Graph {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("b"), .symbol("s"), 24])
+    let mask = masked ? builder.input("mask", [.symbol("b"), 1, .symbol("s"), .symbol("s")]) : nil
+    func heads(_ builder: inout GraphBuilder) throws -> ValueID {
+      let projected = try builder.node("MatMul", [x, builder.weights([24, 24])])
+      let split = try builder.node("Reshape", [projected, builder.constant([0, 0, 3, 8] as [Int], [4])])
+      return try builder.node("Transpose", [split], [("perm", .ints([0, 2, 1, 3]))])
+    }
+    let (q, k, v) = (try heads(&builder), try heads(&builder), try heads(&builder))
+    let factor = builder.constant([Float(8).squareRoot().squareRoot()], [])
+    let transposed = try builder.node("Transpose", [k], [("perm", .ints([0, 1, 3, 2]))])
+    var scores = try builder.node("MatMul", [try builder.node("Div", [q, factor]), try builder.node("Div", [transposed, factor])])
+    if let mask { scores = try builder.node("Add", [scores, mask]) }
+    var probabilities = try builder.node("Softmax", [scores], [("axis", .int(-1))])
+    if safe {
+      let isNaN = try builder.node("IsNaN", [probabilities])
+      probabilities = try builder.node("Where", [isNaN, builder.constant([0 as Float], []), probabilities])
+    }
+    let y = try builder.node("Transpose", [try builder.node("MatMul", [probabilities, v])], [("perm", .ints([0, 2, 1, 3]))])
+    builder.output(try builder.node("Reshape", [y, builder.constant([0, 0, 24] as [Int], [3])]))
+    return builder.graph
+  }
+
+  @Test func attentionOnPositions() throws {
+    let x = sampleTensor([2, 5, 24], seed: 8)
+    let mask = Tensor((0..<50).map { $0 % 7 == 0 || $0 < 5 ? -Float.infinity : 0 }, shape: [2, 1, 5, 5])
+    for (masked, safe) in [(false, false), (false, true), (true, true)] {
+      let result = try optimize(attentionGraph(masked: masked, safe: safe), masked ? [x, mask] : [x])
+      #expect(result.ops == ["apus.Gemm", "apus.Gemm", "apus.Gemm", "Attention"], "masked \(masked), safe \(safe)")
+      #expect(result.difference < 1e-5)
+    }
+  }
+
+  @Test func maskedAttentionWithoutGuardStays() throws {
+    let x = sampleTensor([2, 5, 24], seed: 8)
+    let mask = Tensor((0..<50).map { $0 < 5 ? -Float.infinity : 0 }, shape: [2, 1, 5, 5])
+    let result = try optimize(attentionGraph(masked: true, safe: false), [x, mask])
+    #expect(result.ops.contains("Softmax"))
+    #expect(result.difference < 1e-5)
+  }
 }

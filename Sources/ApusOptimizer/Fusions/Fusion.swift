@@ -99,7 +99,10 @@ struct FusionGroup: Sendable {
 }
 
 let portableFusions = FusionGroup(
-  name: "fuse-patterns", fusions: [ErfGeluFusion(), TanhGeluFusion(), SwishFusion(), ConvAffineFusion()])
+  name: "fuse-patterns",
+  fusions: [
+    ErfGeluFusion(), TanhGeluFusion(), SwishFusion(), ConvAffineFusion(), AttentionFusion(), AttentionLayoutFusion(),
+  ])
 let matrixFusions = FusionGroup(name: "fuse-matrix-products", fusions: [GemmFusion(), GemmEpilogueFusion()])
 let engineFusions = FusionGroup(name: "fuse-convolutions", fusions: [ConvEpilogueFusion()])
 

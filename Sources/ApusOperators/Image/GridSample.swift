@@ -63,9 +63,10 @@ struct GridSample: OperatorDefinition {
     let isWide = gridType == .float64 || type.bits > 32 || ((type.isInteger || type == .float64) && type.bits >= 32)
     let compute: DataType = isWide ? .float64 : .float32
     if type == compute, gridType == compute { return kernel(compute) }
-    return try StagedKernel.prepare(context, [type: compute, gridType: compute].filter { $0.key != compute }) { _ in
-      kernel(compute)
-    }
+    var staged = [type: compute]
+    staged[gridType] = compute
+    staged[compute] = nil
+    return try StagedKernel.prepare(context, staged) { _ in kernel(compute) }
   }
 }
 

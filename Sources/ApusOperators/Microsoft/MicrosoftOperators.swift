@@ -1,6 +1,6 @@
-// The list of the Microsoft family: one line an operator.
+// The list of the Microsoft family: tables of operators that are read as standard ones, and one line a kernel.
 
 import ApusGraph
 
-let microsoftOperators: [any OperatorDefinition] = [
-]
+let microsoftOperators: [any OperatorDefinition] =
+  microsoftActivations + microsoftProducts + microsoftConvolutions + microsoftNormalizations

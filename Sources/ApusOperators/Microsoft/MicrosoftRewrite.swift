@@ -1,0 +1,45 @@
+// Operators of com.microsoft that become standard operators while a file is read.
+// https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+
+import ApusGraph
+import ApusTensor
+
+/// An operator without kernels: its nodes are written as standard operators, so that every pass knows what they are.
+struct MicrosoftRewrite: OperatorDefinition {
+  let schema: OperatorSchema
+  private let body: @Sendable (inout Rewriter) throws(OperatorError) -> Void
+
+  init(
+    _ name: String, domain: String = "com.microsoft", inputs: [Parameter], outputs: [Parameter],
+    attributes: [AttributeSchema] = [], types: [String: TypeSet],
+    _ body: @escaping @Sendable (inout Rewriter) throws(OperatorError) -> Void
+  ) {
+    schema = OperatorSchema(
+      name, domain: domain, versions: [1], inputs: inputs, outputs: outputs, attributes: attributes, types: types)
+    self.body = body
+  }
+
+  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+    try node.validate(against: schema)
+    try node.validateTypes(node.inputs.map { $0.map { graph.fact($0) } }, against: schema)
+    var rewriter = Rewriter(node, schema, taking: &graph)
+    defer { rewriter.returnGraph(to: &graph) }
+    try body(&rewriter)
+    guard let replacement = rewriter.replacement else { throw .unsupported("\(schema.id) cannot be read") }
+    node = replacement
+  }
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) { throw replaced }
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel { throw replaced }
+
+  private var replaced: OperatorError {
+    .invalid("\(schema.id) is read as standard operators and cannot stand in a graph")
+  }
+}
+
+extension TypeSet {
+  static let microsoftFloats: TypeSet = [.float32, .float16, .bfloat16]
+  static let bytes: TypeSet = [.uint8, .int8]
+  static let int32: TypeSet = [.int32]
+  static let float32: TypeSet = [.float32]
+}

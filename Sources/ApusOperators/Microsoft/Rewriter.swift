@@ -1,0 +1,169 @@
+// What a com.microsoft operator sees when it is written as standard operators: its node, and the graph that it adds to.
+
+import ApusGraph
+import ApusTensor
+
+/// A node on its way to become standard operators. Helper nodes run before it; the last operator takes its place.
+struct Rewriter: OperatorContext {
+  let node: Node
+  let schema: OperatorSchema
+  private(set) var graph: Graph
+  /// The node that takes the place of `node`.
+  private(set) var replacement: Node?
+  private let driver = InferenceDriver(registry: .standard)
+
+  init(_ node: Node, _ schema: OperatorSchema, taking graph: inout Graph) {
+    (self.node, self.schema) = (node, schema)
+    self.graph = Graph()
+    // Moved, not copied: a copy of the values for every node would cost the square of their number.
+    swap(&self.graph, &graph)
+  }
+
+  /// Hands the graph back, with the helper nodes.
+  mutating func returnGraph(to graph: inout Graph) { swap(&self.graph, &graph) }
+
+  // MARK: - Operands
+
+  /// nil: the optional input is absent.
+  func input(_ index: Int) -> ValueID? { index < node.inputs.count ? node.inputs[index] : nil }
+
+  func required(_ index: Int) throws(OperatorError) -> ValueID {
+    guard let value = input(index) else {
+      throw .invalid("input \(index) (\(schema.input(at: index)?.name ?? "?")) is missing")
+    }
+    return value
+  }
+
+  func isWanted(_ output: Int) -> Bool { output < node.outputs.count && node.outputs[output] != nil }
+
+  func type(_ value: ValueID?) throws(OperatorError) -> DataType {
+    guard let value, let tensor = graph.fact(value).tensor else {
+      throw .unsupported("\(schema.id) needs inputs whose element types are known before running")
+    }
+    return tensor.dataType
+  }
+
+  func shape(_ value: ValueID?) -> [Dim]? { value.flatMap { graph.fact($0).tensor?.shape } }
+
+  /// The rank, or an error: few exporters leave it open where it matters.
+  func rank(_ value: ValueID?) throws(OperatorError) -> Int {
+    guard let shape = shape(value) else {
+      throw .unsupported("\(schema.id) needs inputs whose ranks are known before running")
+    }
+    return shape.count
+  }
+
+  func constant(_ value: ValueID?) -> Tensor? { graph.constant(value) }
+
+  // MARK: - Helper nodes
+
+  /// Adds a standard operator and returns its output.
+  mutating func apply(
+    _ op: String, domain: String = "", _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = []
+  ) throws(OperatorError) -> ValueID {
+    try apply(op, domain: domain, inputs, attributes, outputs: [graph.addValue()])
+  }
+
+  /// Adds a standard operator that computes the given values; the first of them is returned.
+  @discardableResult
+  mutating func apply(
+    _ op: String, domain: String = "", _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = [],
+    outputs: [ValueID?]
+  ) throws(OperatorError) -> ValueID {
+    graph.nodes.append(
+      Node(
+        OperatorID(op, domain: domain), name: "\(node.name)/\(op)", inputs: inputs, outputs: outputs,
+        attributes: Attributes(attributes)))
+    try driver.infer(nodeAt: graph.nodes.count - 1, in: &graph)
+    guard let first = outputs.compactMap({ $0 }).first else { throw .invalid("\(op) computes nothing") }
+    return first
+  }
+
+  /// The value of an output of the node, for a helper node to compute; a new value if nobody wants it.
+  mutating func output(_ index: Int) -> ValueID {
+    if index < node.outputs.count, let value = node.outputs[index] { return value }
+    return graph.addValue()
+  }
+
+  mutating func newValue() -> ValueID { graph.addValue() }
+
+  /// The operator that takes the place of the node and computes its first output.
+  mutating func finish(
+    _ op: String, domain: String = "", _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = [],
+    outputs: [ValueID?]? = nil
+  ) {
+    replacement = Node(
+      OperatorID(op, domain: domain), name: node.name, inputs: inputs, outputs: outputs ?? [node.outputs.first ?? nil],
+      attributes: Attributes(attributes))
+  }
+
+  /// Another operator of com.microsoft, written as standard operators in turn, takes the place of the node.
+  mutating func continueAs(_ definition: MicrosoftRewrite, _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)], outputs: [ValueID?]? = nil) throws(OperatorError) {
+    var next = Node(
+      definition.schema.id, name: node.name, inputs: inputs, outputs: outputs ?? node.outputs, attributes: Attributes(attributes))
+    try definition.upgrade(&next, from: 1, in: &graph)
+    replacement = next
+  }
+
+  // MARK: - Constants
+
+  mutating func constant(_ tensor: Tensor) -> ValueID { graph.addConstant(tensor) }
+  /// int64, rank 1.
+  mutating func ints(_ values: [Int]) -> ValueID { graph.addConstant(Tensor(values)) }
+  /// int64, rank 0.
+  mutating func int(_ value: Int) -> ValueID { graph.addConstant(Tensor(scalar: value)) }
+
+  /// A scalar of an element type.
+  mutating func scalar(_ value: Float, _ type: DataType) throws(OperatorError) -> ValueID {
+    let tensor = Tensor(scalar: value)
+    if type == .float32 { return graph.addConstant(tensor) }
+    guard let convert = elementConverter(from: .float32, to: type) else {
+      throw .unsupported("\(schema.id) has no kernel for \(type)")
+    }
+    return graph.addConstant(tensor.converted(to: type, convert))
+  }
+
+  // MARK: - Shapes
+
+  /// The extent of one axis as int64 [1].
+  mutating func extent(_ value: ValueID, _ axis: Int) throws(OperatorError) -> ValueID {
+    let end: [(String, AttributeValue)] = axis == -1 ? [] : [("end", .int(axis + 1))]
+    return try apply("Shape", [value], [("start", .int(axis))] + end)
+  }
+
+  mutating func reshape(_ value: ValueID, _ shape: [Int]) throws(OperatorError) -> ValueID {
+    try apply("Reshape", [value, ints(shape)])
+  }
+  mutating func unsqueeze(_ value: ValueID, _ axes: [Int]) throws(OperatorError) -> ValueID {
+    try apply("Unsqueeze", [value, ints(axes)])
+  }
+  mutating func squeeze(_ value: ValueID, _ axes: [Int]) throws(OperatorError) -> ValueID {
+    try apply("Squeeze", [value, ints(axes)])
+  }
+  mutating func transpose(_ value: ValueID, _ perm: [Int]) throws(OperatorError) -> ValueID {
+    try apply("Transpose", [value], [("perm", .ints(perm))])
+  }
+  mutating func cast(_ value: ValueID, _ type: DataType) throws(OperatorError) -> ValueID {
+    try apply("Cast", [value], [("to", .int(Int(type.rawValue)))])
+  }
+  mutating func slice(_ value: ValueID, _ axis: Int, from start: Int, to end: Int) throws(OperatorError) -> ValueID {
+    try apply("Slice", [value, ints([start]), ints([end]), ints([axis])])
+  }
+
+  /// The parts of a value along an axis.
+  mutating func split(_ value: ValueID, _ axis: Int, sizes: [Int]) throws(OperatorError) -> [ValueID] {
+    let parts = sizes.map { _ in graph.addValue() }
+    try apply("Split", [value, ints(sizes)], [("axis", .int(axis))], outputs: parts)
+    return parts
+  }
+
+  /// Channels at the end to channels behind the batch.
+  mutating func toChannelsFirst(_ value: ValueID) throws(OperatorError) -> ValueID {
+    let rank = try rank(value)
+    guard rank > 2 else { return value }
+    return try transpose(value, [0, rank - 1] + Array(1..<rank - 1))
+  }
+
+  /// The permutation that brings channels to the end again.
+  static func channelsLast(rank: Int) -> [Int] { [0] + Array(2..<Swift.max(rank, 2)) + [1] }
+}

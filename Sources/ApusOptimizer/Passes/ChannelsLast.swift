@@ -37,7 +37,7 @@ struct LayoutRewriter {
       fact.dataType == .float32, let rank = fact.shape?.count, rank >= 3
     else { return false }
     switch node.op.name {
-    case "Conv": return graph.constant(node.inputs[1]) != nil
+    case "Conv", "ConvTranspose": return graph.constant(node.inputs[1]) != nil
     default: return false
     }
   }
@@ -107,7 +107,7 @@ struct LayoutRewriter {
       !node.outputs.dropFirst().contains(where: { $0 != nil }), let first = node.inputs.first, let input = first
     else { return false }
     switch node.op.name {
-    case "Conv": return convertWindow(node, input: input, output: output)
+    case "Conv", "ConvTranspose": return convertWindow(node, input: input, output: output)
     case "MaxPool", "AveragePool", "GlobalAveragePool":
       return twins[input] != nil && isFloat32(input) && convertWindow(node, input: input, output: output)
     case "Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Elu", "Selu", "Celu",
@@ -134,7 +134,7 @@ struct LayoutRewriter {
 
   /// Conv and poolings: the operators of the engine's own domain.
   private mutating func convertWindow(_ node: Node, input: ValueID, output: ValueID) -> Bool {
-    if node.op.name == "Conv", !LayoutRewriter.isAnchor(node, in: graph) { return false }
+    if node.op.name.hasPrefix("Conv"), !LayoutRewriter.isAnchor(node, in: graph) { return false }
     if node.op.name == "MaxPool", node.attributes.int("storage_order") ?? 0 != 0 { return false }
     guard let x = twin(of: input) else { return false }
     append(

@@ -3,4 +3,23 @@
 import ApusGraph
 
 let machineLearningOperators: [any OperatorDefinition] = [
+  ArrayFeatureExtractor(),
+  Binarizer(),
+  CastMap(),
+  CategoryMapper(),
+  DictVectorizer(),
+  FeatureVectorizer(),
+  Imputer(),
+  LabelEncoder(),
+  LinearClassifier(),
+  LinearRegressor(),
+  Normalizer(),
+  OneHotEncoder(),
+  Scaler(),
+  SVMClassifier(),
+  SVMRegressor(),
+  TreeEnsemble(),
+  TreeEnsembleClassifier(),
+  TreeEnsembleRegressor(),
+  ZipMap(),
 ]

@@ -1,0 +1,52 @@
+// ArrayFeatureExtractor: chosen positions of the last axis. Versions: 1.
+// https://onnx.ai/onnx/operators/onnx_aionnxml_ArrayFeatureExtractor.html
+
+import ApusGraph
+import ApusTensor
+
+struct ArrayFeatureExtractor: OperatorDefinition {
+  let schema = OperatorSchema(
+    "ArrayFeatureExtractor", domain: "ai.onnx.ml", versions: [1],
+    inputs: [.required("X", "T"), .required("Y", "tensor(int64)")],
+    outputs: [.required("Z", "T")],
+    types: ["T": featureTypes + [.string], "tensor(int64)": .int64],
+    traits: .movesData)
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let count = context.shape(1)?.reduce(Dim(1), *) ?? .unknown
+    guard let shape = context.shape(0) else { return context.set(0, context.type(0), nil) }
+    guard !shape.isEmpty else { throw .mismatch("X is a scalar; expected an axis of features") }
+    context.set(0, context.type(0), shape.count == 1 ? [1, count] : Array(shape.dropLast()) + [count])
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    .planned { (plan) throws(OperatorError) in
+      let width = plan.inputs[0]?.dataType.byteWidth ?? 8
+      let columns = plan.shape(0).last ?? 1
+      let rows = columns == 0 ? 0 : plan.shape(0).elementCount / columns
+      let count = plan.shape(1).elementCount
+      let gather = GatherRun(width: width)
+      let partition = Partition(rows, minimum: max(1, 16384 / max(count, 1)))
+      return .parallel(parts: rows == 0 ? 0 : partition.parts) { run, part in
+        let positions: UnsafePointer<Int> = run.input(1)
+        for index in 0..<count where positions[index] < 0 || positions[index] >= columns {
+          return run.fail("Y holds \(positions[index]); expected 0 to \(columns - 1)")
+        }
+        withUnsafeTemporaryAllocation(of: Int.self, capacity: 128) { block in
+          guard let offsets = block.baseAddress else { return }
+          for row in partition.range(part) {
+            var done = 0
+            while done < count {
+              let length = min(128, count &- done)
+              for index in 0..<length { offsets[index] = positions[done &+ index] &* width }
+              gather(
+                run.inputBytes(0) + row &* columns &* width, offsets, length,
+                run.outputBytes(0) + (row &* count &+ done) &* width)
+              done &+= length
+            }
+          }
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,70 @@
+// Imputer: puts values in the place of missing ones. https://onnx.ai/onnx/operators/onnx_aionnxml_Imputer.html
+// Versions: 1.
+
+import ApusGraph
+import ApusTensor
+
+struct Imputer: OperatorDefinition {
+  let schema = OperatorSchema(
+    "Imputer", domain: "ai.onnx.ml", versions: [1],
+    inputs: [.required("X", "T")],
+    outputs: [.required("Y", "T")],
+    attributes: [
+      .optional("imputed_value_floats", .floats), .optional("imputed_value_int64s", .ints),
+      .float("replaced_value_float", default: 0), .int("replaced_value_int64", default: 0),
+    ],
+    types: ["T": featureTypes])
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) { context.copy() }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    if try context.type(0).isFloat {
+      let imputed = (context.optionalFloats("imputed_value_floats") ?? []).map { Double($0) }
+      guard !imputed.isEmpty else { throw .invalid("attribute imputed_value_floats (floats) is missing") }
+      let replaced = Double(try context.float("replaced_value_float"))
+      return try FeatureKernel.prepare(
+        context,
+        check: { (columns) throws(OperatorError) in
+          try FeatureKernel.check(imputed.count, columns: columns, "imputed_value_floats")
+        },
+        body: { values, count, first, columns in
+          var column = first
+          for index in 0..<count {
+            let isMissing = replaced.isNaN ? values[index].isNaN : values[index] == replaced
+            if isMissing { values[index] = imputed.count == 1 ? imputed[0] : imputed[column] }
+            column = column &+ 1 == columns ? 0 : column &+ 1
+          }
+        })
+    }
+    return try integers(context)
+  }
+
+  private func integers(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let type = try context.type(0)
+    let imputed = context.optionalInts("imputed_value_int64s") ?? []
+    guard !imputed.isEmpty else { throw .invalid("attribute imputed_value_int64s (ints) is missing") }
+    let replaced = try context.int("replaced_value_int64")
+    guard let load = Lane.int64.load(type), let store = Lane.int64.store(type) else { throw context.unsupportedType(type) }
+    return .planned { (plan) throws(OperatorError) in
+      let columns = FeatureKernel.columns(plan.shape(0))
+      try FeatureKernel.check(imputed.count, columns: columns, "imputed_value_int64s")
+      let partition = Partition(plan.shape(0).elementCount, minimum: 16384)
+      return .parallel(parts: partition.parts) { run, part in
+        withUnsafeTemporaryAllocation(of: Int.self, capacity: Lane.blockLength) { block in
+          guard let values = block.baseAddress else { return }
+          let range = partition.range(part)
+          var start = range.lowerBound
+          while start < range.upperBound {
+            let count = min(Lane.blockLength, range.upperBound &- start)
+            load(run.inputBytes(0), start, values, count)
+            for index in 0..<count where values[index] == replaced {
+              values[index] = imputed.count == 1 ? imputed[0] : imputed[(start &+ index) % columns]
+            }
+            store(values, run.outputBytes(0), start, count)
+            start &+= count
+          }
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,90 @@
+// Rows of features times coefficients, plus intercepts: what LinearClassifier and LinearRegressor compute.
+
+import ApusGraph
+import ApusTensor
+
+/// How the scores of a linear model become its result.
+enum LinearResult: Sendable {
+  case regression
+  /// The class with the largest score.
+  case classes
+  /// One score for the second of two classes.
+  case twoClasses
+  /// One score for or against the only class.
+  case oneClass
+}
+
+/// `coefficients` holds one row of weights a target. Computes in float32, for features of float64 in float64.
+struct LinearModel<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: RowModel {
+  let load: LaneLoad
+  let coefficients: [Scalar]
+  let intercepts: [Scalar]
+  let transform: PostTransform
+  let result: LinearResult
+  /// The number of targets; 0: as many as there are coefficients for the features.
+  let targets: Int
+
+  var scoreCount: Int { result == .twoClasses ? 2 : targets }
+
+  func check(columns: Int) throws(OperatorError) {
+    guard columns * targets == coefficients.count else {
+      throw .mismatch("\(coefficients.count) coefficients do not fit \(targets) targets of \(columns) features")
+    }
+  }
+
+  func scratchBytes(columns: Int) -> Int { (columns * MemoryLayout<Scalar>.stride + 63) / 64 * 64 }
+  func work(columns: Int) -> Int { columns * targets + 8 * targets }
+
+  func run(
+    _ rows: UnsafeRawPointer, count: Int, columns: Int, scores: UnsafeMutablePointer<Double>,
+    classes: UnsafeMutablePointer<Int>, scratch: UnsafeMutableRawPointer
+  ) {
+    let row = scratch.assumingMemoryBound(to: Scalar.self)
+    coefficients.withUnsafeBufferPointer { coefficients in
+      guard let weights = coefficients.baseAddress else { return }
+      for index in 0..<count {
+        load(rows, index &* columns, scratch, columns)
+        let target = scores + index &* scoreCount
+        for score in 0..<targets {
+          let sum = dotProduct(UnsafePointer(row), weights + score &* columns, columns)
+          target[score] = Double(intercepts.isEmpty ? sum : sum + intercepts[score])
+        }
+        classes[index] = finish(target)
+      }
+    }
+  }
+
+  private func finish(_ scores: UnsafeMutablePointer<Double>) -> Int {
+    switch result {
+    case .regression:
+      transform.apply(scores, targets)
+      return 0
+    case .classes: return transform.applyAndFindLargest(scores, targets)
+    case .twoClasses:
+      // The scores of the two classes are the negative and the score itself, also for PROBIT.
+      (scores[0], scores[1]) = (-scores[0], scores[0])
+      let isSecond = scores[1] > scores[0]
+      transform.apply(scores, 2)
+      return isSecond ? 1 : 0
+    case .oneClass:
+      let isPositive = scores[0] >= 0
+      transform.apply(scores, 1)
+      return isPositive ? 1 : 0
+    }
+  }
+}
+
+extension LinearModel {
+  init(
+    _ type: DataType, lane: Lane, coefficients: [Float], intercepts: [Float], transform: PostTransform,
+    result: LinearResult, targets: Int
+  ) throws(OperatorError) {
+    guard let load = lane.load(type) else { throw .unsupported("features of \(type)") }
+    guard targets > 0, intercepts.isEmpty || intercepts.count == targets else {
+      throw .invalid("\(intercepts.count) intercepts for \(targets) targets")
+    }
+    self.init(
+      load: load, coefficients: coefficients.map { Scalar($0) }, intercepts: intercepts.map { Scalar($0) },
+      transform: transform, result: result, targets: targets)
+  }
+}

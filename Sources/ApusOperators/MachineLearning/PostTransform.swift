@@ -1,0 +1,85 @@
+// The attribute post_transform of the models of ai.onnx.ml, and how two classes are made of one score.
+// https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsembleClassifier.html
+
+import ApusGraph
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Musl
+#endif
+
+/// A function of the scores of one row.
+enum PostTransform: String, Sendable, CaseIterable {
+  case none = "NONE"
+  case softmax = "SOFTMAX"
+  case logistic = "LOGISTIC"
+  case softmaxZero = "SOFTMAX_ZERO"
+  case probit = "PROBIT"
+
+  init(_ context: some OperatorContext) throws(OperatorError) {
+    let name = try context.string("post_transform", oneOf: PostTransform.allCases.map(\.rawValue))
+    self = PostTransform(rawValue: name) ?? .none
+  }
+
+  /// Replaces the scores of a row.
+  func apply(_ scores: UnsafeMutablePointer<Double>, _ count: Int) {
+    switch self {
+    case .none: break
+    case .logistic: for index in 0..<count { scores[index] = PostTransform.logistic(scores[index]) }
+    case .probit: for index in 0..<count { scores[index] = PostTransform.probit(scores[index]) }
+    case .softmax, .softmaxZero:
+      var largest = -Double.infinity
+      for index in 0..<count { largest = max(largest, scores[index]) }
+      var sum = 0.0
+      for index in 0..<count {
+        // SOFTMAX_ZERO leaves zeros out: a class that nothing speaks for stays at 0.
+        let isZero = self == .softmaxZero && abs(scores[index]) <= 1e-7
+        scores[index] = isZero ? scores[index] * exp(-largest) : exp(scores[index] - largest)
+        sum += scores[index]
+      }
+      for index in 0..<count { scores[index] = sum == 0 ? 0.5 : scores[index] / sum }
+    }
+  }
+
+  /// Makes the scores of two classes of the score of the second one, and returns the class. Without transformation the
+  /// first gets `1 - score` if scores are probabilities, else `-score`.
+  func applyBinary(_ scores: UnsafeMutablePointer<Double>, isProbability: Bool) -> Int {
+    let score = scores[0]
+    switch self {
+    case .none where isProbability, .probit: scores[0] = 1 - score
+    default: scores[0] = -score
+    }
+    scores[1] = score
+    let isCentred = self == .probit || (self == .none && isProbability)
+    apply(scores, 2)
+    return score > (isCentred ? 0.5 : 0) ? 1 : 0
+  }
+
+  /// The position of the largest score, the first if there are several. `scores` are those before the transformation,
+  /// which keeps their order, except that SOFTMAX_ZERO is looked at afterwards.
+  func applyAndFindLargest(_ scores: UnsafeMutablePointer<Double>, _ count: Int) -> Int {
+    if self == .softmaxZero { apply(scores, count) }
+    var best = 0
+    for index in 1..<max(count, 1) where scores[index] > scores[best] { best = index }
+    if self != .softmaxZero { apply(scores, count) }
+    return best
+  }
+
+  private static func logistic(_ value: Double) -> Double {
+    let half = 1 / (1 + exp(-abs(value)))
+    return value < 0 ? 1 - half : half
+  }
+
+  /// The inverse of the normal distribution by S. Winitzki's formula for the inverse error function, as other runtimes
+  /// have it: within 0.2 % of the exact value. NaN outside of 0 to 1.
+  private static func probit(_ value: Double) -> Double {
+    let x = 2 * value - 1
+    let product = (1 - x) * (1 + x)
+    if product == 0 { return 0 }
+    let logarithm = log(product)
+    let a = 2 / (Double.pi * 0.147) + 0.5 * logarithm
+    let root = (-a + (a * a - logarithm / 0.147).squareRoot()).squareRoot()
+    return 1.41421356 * (x < 0 ? -root : root)
+  }
+}

@@ -53,6 +53,22 @@ import Testing
     #expect(throws: OperatorError.self) { try written(model) }
   }
 
+  @Test func asksForNoNewerOperatorSetThanNeeded() throws {
+    func opset(_ type: DataType, _ attributes: [(String, AttributeValue)] = []) throws -> Int? {
+      var model = ModelGraph(graph: Graph())
+      let input = model.graph.addValue(name: "x", fact: .tensor(type, nil))
+      let output = model.graph.addValue(name: "y", fact: .tensor(.float32, nil))
+      model.graph.inputs = [input]
+      model.graph.outputs = [output]
+      model.graph.nodes = [Node(OperatorID("Cast"), inputs: [input], outputs: [output], attributes: Attributes(attributes))]
+      let registry = OperatorRegistry([[StandIn("Cast", versions: [1, 13, 28])]])
+      return try ONNXWriter.message(model, registry: registry).opsetImport.first?.version
+    }
+    #expect(try opset(.int64) == 21)
+    #expect(try opset(.float8e4m3fn) == 28)
+    #expect(try opset(.int64, [("round_mode", .string("up"))]) == 28)
+  }
+
   @Test func namesWhatHasNoName() throws {
     var model = try ModelProto(GraphProto(inputs: ["x"], outputs: ["y"], nodes: [NodeProto("Neg", ["x"], ["y"])])).loaded()
     let output = model.graph.addNode(OperatorID("Neg"), name: "", inputs: [model.graph.outputs[0]])[0]

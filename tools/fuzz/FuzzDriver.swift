@@ -17,6 +17,7 @@ let usage = """
   ApusFuzz run FILE…                               read, prepare and run each model on zeros, print what became of it
   ApusFuzz values FILE…                            read each .pb as a tensor, sequence, optional and map
   ApusFuzz roundtrip IN.onnx OUT.onnx              read the messages and write them again
+  ApusFuzz rewrite IN.onnx OUT.onnx                read the graph and write it again, in the newest operator set it needs
   ApusFuzz mutate CASE SEED COUNT FILE…            read COUNT mutations of the files; CASE is where each is kept before
                                                    it is read, so that the last one remains after a crash;
                                                    CASE.slow is the slowest if that took more than 2 seconds
@@ -33,6 +34,7 @@ struct FuzzDriver {
     case "run": rest.forEach { print("\($0): \(Outcome.ofRunning(bytes(of: $0)).text)") }
     case "values": rest.forEach { print("\($0): \(Outcome.ofValue(bytes(of: $0)).text)") }
     case "roundtrip" where rest.count == 2: roundTrip(rest[0], rest[1])
+    case "rewrite" where rest.count == 2: rewrite(rest[0], rest[1])
     case "mutate" where rest.count >= 4:
       guard let seed = UInt64(rest[1]), let count = Int(rest[2]) else { return fail(usage) }
       mutate(casePath: rest[0], seed: seed, count: count, seeds: rest.dropFirst(3).map { bytes(of: $0) })
@@ -83,6 +85,15 @@ struct FuzzDriver {
       var model = try ProtobufUnpack.model(scanned)
       try model.decodeTensors(decoder)
       write(model.encoded, to: output)
+    } catch {
+      fail("\(input): \(error)")
+    }
+  }
+
+  static func rewrite(_ input: String, _ output: String) {
+    do {
+      let model = try ONNXReader.load(path: input, registry: .standard).model
+      try ONNXWriter.message(model, registry: .standard).write(to: output)
     } catch {
       fail("\(input): \(error)")
     }

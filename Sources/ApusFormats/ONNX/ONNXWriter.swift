@@ -46,7 +46,8 @@ package struct ONNXWriter {
     self.lowering = lowering
   }
 
-  /// The message for `model`. Its opsets are the lowest that have every operator in its newest form.
+  /// The message for `model`. Its operator sets are the oldest, though not older than `PortableOpsets.floor` where newer
+  /// ones exist, in which every node means what it means here.
   package static func message(
     _ model: ModelGraph, registry: OperatorRegistry, internalDomains: Set<String> = ["apus"],
     lowering: @escaping Lowering = { (_, _) throws(OperatorError) in false }
@@ -191,7 +192,8 @@ package struct ONNXWriter {
     result.domain = node.op.domain
     result.name = node.name
     let newest = registry.definition(of: node.op)?.schema.versions.last ?? 1
-    opsets[node.op.domain] = max(opsets[node.op.domain] ?? 1, newest)
+    let needed = PortableOpsets.opset(of: node, newest: newest, in: graph)
+    opsets[node.op.domain] = max(opsets[node.op.domain] ?? 1, needed)
     for id in node.inputs {
       guard let id else {
         result.inputs.append("")

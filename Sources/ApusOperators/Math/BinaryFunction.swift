@@ -101,7 +101,7 @@ extension BinaryFunction {
   /// The loop for one exponent, with those that need no logarithm as products of at most one more rounding.
   private func powerLoop<T: Real>(_ type: T.Type, otherwise general: @escaping BinaryLoop) -> BinaryLoop {
     let square = Elementwise.map { (x: T) in x * x }
-    let cube = Elementwise.map { (x: T) in T(Double(x) * Double(x) * Double(x)) }
+    let cube = Elementwise.map { (x: T) in T.cube(x) }
     // Unlike the square root, the power 1/2 is +0 for -0 and infinite for -infinity.
     let root = Elementwise.map { (x: T) in x == -T.infinity ? T.infinity : (x + 0).squareRoot() }
     let inverse = Elementwise.map { (x: T) in 1 / x }

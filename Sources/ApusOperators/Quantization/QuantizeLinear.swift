@@ -189,7 +189,7 @@ struct QuantizeLoop: Sendable {
     let hasZero = loadZero != nil
     for i in 0..<count {
       let zero = hasZero ? lanes[i] : 0
-      let quotient = Double(quotients[i])
+      let quotient = T.double(quotients[i])
       let (least, most) = (limits.low - Double(zero), limits.high - Double(zero))
       let bounded = quotient > least ? (quotient < most ? quotient : most) : least
       // Adding 1.5 * 2^52 rounds to an integer, ties to even, in the low bits.
@@ -206,7 +206,7 @@ struct QuantizeLoop: Sendable {
     let keepsZeroSigns = !hasZero || !isPacked
     for i in 0..<count {
       let zero = hasZero ? floats[i] : 0
-      floats[i] = zero == 0 && keepsZeroSigns ? Float(quotients[i]) : Float(quotients[i] + T(zero))
+      floats[i] = zero == 0 && keepsZeroSigns ? T.float(quotients[i]) : T.float(quotients[i] + T(zero))
     }
   }
 }

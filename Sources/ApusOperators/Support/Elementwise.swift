@@ -124,6 +124,8 @@ struct RowApplication: Sendable {
   private let loop: BinaryLoop
   private let fill: (@Sendable (UnsafeMutableRawPointer, Int) -> Void)?
   private let widths: (a: Int, b: Int, y: Int)
+  /// The byte strides of the operands if all elements lie in one row, as for equal shapes and scalars.
+  private let singleRow: (a: Int, b: Int)?
 
   init(_ loops: BinaryLoops, widths: (Int, Int, Int), a: Shape, b: Shape, output: Shape) {
     broadcast = Broadcast(output: output, inputs: [a, b])
@@ -134,10 +136,17 @@ struct RowApplication: Sendable {
     case (0, 1): (loop, fill) = (loops.scalarA, nil)
     default: (loop, fill) = (loops.both, Elementwise.repeatFirst(width: widths.2))
     }
+    let isSingle = broadcast.dims.isEmpty && fill == nil
+    singleRow = isSingle ? (broadcast.rowStrides[0] * widths.0, broadcast.rowStrides[1] * widths.1) : nil
   }
 
   func apply(_ a: UnsafeRawPointer, _ b: UnsafeRawPointer, _ y: UnsafeMutableRawPointer, _ range: Range<Int>) {
     let (loop, fill, widths) = (loop, fill, widths)
+    if let strides = singleRow {
+      let (start, count) = (range.lowerBound, range.count)
+      if count > 0 { loop(a + start &* strides.a, b + start &* strides.b, y + start &* widths.y, count) }
+      return
+    }
     broadcast.forEachRow(in: range) { offsets, output, count in
       let target = y + output &* widths.y
       if let fill {

@@ -70,7 +70,9 @@ struct FloatCodec: Sendable {
         let codes = (base + start).assumingMemoryBound(to: UInt8.self)
         for i in 0..<count { target[i] = values[Int(codes[i])] }
       } else {
-        for i in 0..<count { target[i] = values[Int(PackedElements.load(base, bits: bits, at: start &+ i))] }
+        PackedElements.forEachBlock(base, bits: bits, from: start, count) { codes, done, n in
+          for i in 0..<n { target[done &+ i] = values[Int(codes[i])] }
+        }
       }
     }
   }

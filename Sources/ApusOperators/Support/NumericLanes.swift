@@ -119,9 +119,28 @@ extension Lane {
   private static func loadPacked(bits: Int, isSigned: Bool) -> LaneLoad {
     { base, start, lanes, count in
       let target = lanes.assumingMemoryBound(to: Int64.self)
-      for i in 0..<count {
-        let code = PackedElements.load(base, bits: bits, at: start &+ i)
-        target[i] = Int64(PackedElements.integer(code, bits: bits, isSigned: isSigned))
+      PackedElements.forEachBlock(base, bits: bits, from: start, count) { codes, done, n in
+        for i in 0..<n { target[done &+ i] = Int64(PackedElements.integer(codes[i], bits: bits, isSigned: isSigned)) }
+      }
+    }
+  }
+}
+
+extension PackedElements {
+  /// Calls `body` with the codes of runs of elements, one byte each, in a block on the stack.
+  @inline(__always)
+  static func forEachBlock(
+    _ base: UnsafeRawPointer, bits: Int, from start: Int, _ count: Int,
+    _ body: (_ codes: UnsafePointer<UInt8>, _ done: Int, _ count: Int) -> Void
+  ) {
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: blockLength) { block in
+      guard let codes = block.baseAddress else { return }
+      var done = 0
+      while done < count {
+        let n = min(blockLength, count &- done)
+        unpack(base, bits: bits, from: start &+ done, codes, n)
+        body(codes, done, n)
+        done &+= n
       }
     }
   }
@@ -198,7 +217,7 @@ extension Lane {
     }
   }
 
-  private static func storeFloats<L: BinaryFloatingPoint & BitwiseCopyable & Sendable>(
+  private static func storeFloats<L: Real>(
     _ lane: L.Type, _ type: DataType, _ rounding: CastRounding
   ) -> LaneStore? {
     switch type {
@@ -210,25 +229,25 @@ extension Lane {
     case .int64: each { (x: L) in truncated64(x) }
     case .uint64: each { (x: L) in truncatedUnsigned64(x) }
     case .int4, .uint4, .int2, .uint2: eachPacked(bits: type.bits) { (x: L) in UInt8(truncatingIfNeeded: truncated32(x)) }
-    case .float32: each { (x: L) in Float(x) }
-    case .float64: each { (x: L) in Double(x) }
-    case .float16 where L.self == Double.self: each { (x: L) in Float16(x) }
-    default: throughFloat(type, rounding) { (x: L) in Float(x) }
+    case .float32: each { (x: L) in L.float(x) }
+    case .float64: each { (x: L) in L.double(x) }
+    case .float16 where L.self == Double.self: each { (x: L) in Float16(L.double(x)) }
+    default: throughFloat(type, rounding) { (x: L) in L.float(x) }
     }
   }
 }
 
 /// The integer part, or the smallest integer if it does not fit (NaN included).
-@inline(__always) func truncated32<L: BinaryFloatingPoint>(_ x: L) -> Int32 {
-  x > -2_147_483_649 && x < 0x1p31 ? Int32(x) : Int32.min
+@inline(__always) func truncated32<L: Real>(_ x: L) -> Int32 {
+  x > -2_147_483_649 && x < 0x1p31 ? L.int32(x) : Int32.min
 }
 
 /// The integer part, or the smallest integer if it does not fit (NaN included).
-@inline(__always) func truncated64<L: BinaryFloatingPoint>(_ x: L) -> Int64 {
-  x >= -0x1p63 && x < 0x1p63 ? Int64(x) : Int64.min
+@inline(__always) func truncated64<L: Real>(_ x: L) -> Int64 {
+  x >= -0x1p63 && x < 0x1p63 ? L.int64(x) : Int64.min
 }
 
 /// The integer part; negative numbers wrap; 2^63 for NaN and what does not fit.
-@inline(__always) func truncatedUnsigned64<L: BinaryFloatingPoint>(_ x: L) -> UInt64 {
-  x >= 0x1p63 && x < 0x1p64 ? UInt64(x) : UInt64(bitPattern: truncated64(x))
+@inline(__always) func truncatedUnsigned64<L: Real>(_ x: L) -> UInt64 {
+  x >= 0x1p63 && x < 0x1p64 ? L.uint64(x) : UInt64(bitPattern: truncated64(x))
 }

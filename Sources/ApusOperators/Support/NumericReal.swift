@@ -8,6 +8,14 @@ import Musl
 
 /// float32 or float64, with the functions that operators are written in.
 package protocol Real: BinaryFloatingPoint, BitwiseCopyable, Sendable {
+  // Conversions are members because those of the standard library are slow from a generic type. The integer part of a
+  // number that does not fit traps.
+  static func int32(_ x: Self) -> Int32
+  static func int64(_ x: Self) -> Int64
+  static func uint64(_ x: Self) -> UInt64
+  static func float(_ x: Self) -> Float
+  static func double(_ x: Self) -> Double
+
   static func exp(_ x: Self) -> Self
   static func expm1(_ x: Self) -> Self
   static func log(_ x: Self) -> Self
@@ -27,10 +35,18 @@ package protocol Real: BinaryFloatingPoint, BitwiseCopyable, Sendable {
   static func erf(_ x: Self) -> Self
   static func erfc(_ x: Self) -> Self
   static func pow(_ x: Self, _ y: Self) -> Self
+  /// x * x * x in float64.
+  static func cube(_ x: Self) -> Self
   static func fmod(_ x: Self, _ y: Self) -> Self
 }
 
 extension Float: Real {
+  @inline(__always) package static func int32(_ x: Float) -> Int32 { Int32(x) }
+  @inline(__always) package static func int64(_ x: Float) -> Int64 { Int64(x) }
+  @inline(__always) package static func uint64(_ x: Float) -> UInt64 { UInt64(x) }
+  @inline(__always) package static func float(_ x: Float) -> Float { Float(x) }
+  @inline(__always) package static func double(_ x: Float) -> Double { Double(x) }
+
   @inline(__always) package static func exp(_ x: Float) -> Float { expf(x) }
   @inline(__always) package static func expm1(_ x: Float) -> Float { expm1f(x) }
   @inline(__always) package static func log(_ x: Float) -> Float { logf(x) }
@@ -49,11 +65,18 @@ extension Float: Real {
   @inline(__always) package static func atanh(_ x: Float) -> Float { atanhf(x) }
   @inline(__always) package static func erf(_ x: Float) -> Float { erff(x) }
   @inline(__always) package static func erfc(_ x: Float) -> Float { erfcf(x) }
+  @inline(__always) package static func cube(_ x: Float) -> Float { Float(Double(x) * Double(x) * Double(x)) }
   @inline(__always) package static func pow(_ x: Float, _ y: Float) -> Float { powf(x, y) }
   @inline(__always) package static func fmod(_ x: Float, _ y: Float) -> Float { fmodf(x, y) }
 }
 
 extension Double: Real {
+  @inline(__always) package static func int32(_ x: Double) -> Int32 { Int32(x) }
+  @inline(__always) package static func int64(_ x: Double) -> Int64 { Int64(x) }
+  @inline(__always) package static func uint64(_ x: Double) -> UInt64 { UInt64(x) }
+  @inline(__always) package static func float(_ x: Double) -> Float { Float(x) }
+  @inline(__always) package static func double(_ x: Double) -> Double { Double(x) }
+
   @inline(__always) package static func exp(_ x: Double) -> Double { libmExp(x) }
   @inline(__always) package static func expm1(_ x: Double) -> Double { libmExpm1(x) }
   @inline(__always) package static func log(_ x: Double) -> Double { libmLog(x) }
@@ -72,6 +95,7 @@ extension Double: Real {
   @inline(__always) package static func atanh(_ x: Double) -> Double { libmAtanh(x) }
   @inline(__always) package static func erf(_ x: Double) -> Double { libmErf(x) }
   @inline(__always) package static func erfc(_ x: Double) -> Double { libmErfc(x) }
+  @inline(__always) package static func cube(_ x: Double) -> Double { x * x * x }
   @inline(__always) package static func pow(_ x: Double, _ y: Double) -> Double { libmPow(x, y) }
   @inline(__always) package static func fmod(_ x: Double, _ y: Double) -> Double { libmFmod(x, y) }
 }

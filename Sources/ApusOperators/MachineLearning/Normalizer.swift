@@ -45,7 +45,10 @@ struct Normalizer: OperatorDefinition {
     case "L2":
       for index in 0..<count { result += values[index] * values[index] }
       result = result.squareRoot()
-    default: for index in 0..<count { result = max(result, abs(values[index])) }
+    default:
+      // The largest element, not the largest magnitude: so says the formula of the specification.
+      result = -.infinity
+      for index in 0..<count { result = max(result, values[index]) }
     }
     return result
   }

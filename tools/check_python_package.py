@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Runs the tests of the Python package, tools/python/tests, and ends with the line `N passed, N failed, N skipped`; the exit
-status is 0 only if nothing failed. Run it with the python that `tools/python-env test` prints; the library must have been
-built (`swift build -c release --product apus-c`)."""
+"""Runs the tests of the Python package, tools/python/tests, and ends with the line `N passed, N failed, N skipped`;
+the exit status is 0 only if nothing failed. Run it with the python that `tools/python-env test` prints; the library
+must have been built (`swift build -c release --product apus-c`)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Runs every model of TestModels/ on its stored inputs through `apus run` and compares with the stored outputs.
 
-Each data set is one test, once with passes and once without. Floats must be within rtol 1e-3 and atol 1e-4, or within the
-tolerance that is stored with the model; everything else must be equal. A model without data is a failure. Ends with the
-line `N passed, N failed, N skipped`; the exit status is 0 only if nothing failed. Run it with the python that
+Each data set is one test, once with passes and once without. Floats must be within rtol 1e-3 and atol 1e-4, or within
+the tolerance that is stored with the model; everything else must be equal. A model without data is a failure. Ends
+with the line `N passed, N failed, N skipped`; the exit status is 0 only if nothing failed. Run it with the python that
 `tools/python-env test` prints.
 """
 
@@ -35,7 +35,7 @@ def number(path: Path) -> int:
 
 
 def input_files(graph: onnx.GraphProto, folder: Path) -> Iterator[tuple[str, Path]]:
-    """The stored inputs by name: those without an initializer in the order of the graph, then those that name themselves."""
+    """The stored inputs by name: those without an initializer in the graph's order, then those that name themselves."""
     defaults = {tensor.name for tensor in graph.initializer}
     required = [info.name for info in graph.input if info.name not in defaults]
     for index, file in enumerate(sorted(folder.glob("input_*.pb"), key=number)):

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Runs onnx's own backend tests (onnx.backend.test) over the Python package, whose backend is tools/python/apus/backend.py.
+"""Runs onnx's own backend tests (onnx.backend.test) over the Python package, whose backend is
+tools/python/apus/backend.py.
 
-All cases of the installed onnx are run on the CPU; none is left out. Those of UNSEEDED expect random numbers without a seed:
-they are compared by type and shape, and by the numbers that can come out. Prints the failures and ends with the line
-`N passed, N failed, N skipped`; the exit status is 0 only if nothing failed. Run it with the python that
+All cases of the installed onnx are run on the CPU; none is left out. Those of UNSEEDED expect random numbers without a
+seed: they are compared by type and shape, and by the numbers that can come out. Prints the failures and ends with the
+line `N passed, N failed, N skipped`; the exit status is 0 only if nothing failed. Run it with the python that
 `tools/python-env test` prints; the library must have been built (`swift build -c release --product apus-c`).
 """
 

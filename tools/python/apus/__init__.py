@@ -42,7 +42,7 @@ def library_version() -> str:
     """The version of the library in use."""
     from ._library import library
 
-    return library().version().decode()
+    return str(library().version(), "utf-8")
 
 
 def get_available_providers() -> list[str]:

@@ -95,7 +95,7 @@ _QUICK: dict[str, tuple[Any, list[Any]]] = {
 
 
 def candidates() -> list[Path]:
-    """Where the library may be, best first: APUS_LIBRARY alone if it is set, the wheel, the build of a checkout."""
+    """Where the library may be, best first: APUS_LIBRARY alone if set, the wheel, a build."""
     if named := os.environ.get("APUS_LIBRARY"):
         return [Path(named)]
     package = Path(__file__).resolve().parent

@@ -21,8 +21,8 @@ class NodeArg:
     name: str
     #: As in "tensor(float)", "seq(tensor(int64))", "map(string,tensor(float))"; empty where the model does not tell.
     type: str
-    #: One entry an axis: a number, a symbol or expression, or None where nothing is known. None if that holds for the number
-    #: of axes too, or if it is no tensor.
+    #: One entry an axis: a number, a symbol or expression, or None where nothing is known. None if that holds for the
+    #: number of axes too, or if it is no tensor.
     shape: list[int | str | None] | None
 
     @property
@@ -160,7 +160,7 @@ class InferenceSession:
     @property
     def threads(self) -> int:
         """The threads that one run may use."""
-        return library().model_thread_count(self._handle)
+        return int(library().model_thread_count(self._handle))
 
     def release_memory(self) -> None:
         """Frees the working memory that runs have left; the next run takes new memory."""
@@ -177,9 +177,9 @@ class InferenceSession:
     ) -> list[Any]:
         """The outputs named, or all with None, in that order, for inputs by name.
 
-        A tensor is an array (of objects that are str for strings), a sequence a list, a map a dictionary, an empty optional
-        None. What is no array yet is made one of the declared type. `timeout` is in seconds, `cancellation` ends the run when
-        it is set; one of both may be given. `run_options` is there for programs that pass None.
+        A tensor is an array (of objects that are str for strings), a sequence a list, a map a dictionary, an empty
+        optional None. What is no array yet is made one of the declared type. `timeout` is in seconds, `cancellation`
+        ends the run when it is set; one of both may be given. `run_options` is there for programs that pass None.
         """
         if run_options is not None:
             raise InputError("run_options is not supported; see the parameters timeout and cancellation")

@@ -62,7 +62,8 @@ def dtype(element: ElementType) -> np.dtype:
         return np.dtype(element.numpy)
     import ml_dtypes
 
-    return np.dtype(getattr(ml_dtypes, element.numpy))
+    found: np.dtype = np.dtype(getattr(ml_dtypes, element.numpy))
+    return found
 
 
 def element_type(array: np.ndarray) -> ElementType | None:
@@ -88,7 +89,7 @@ def pack(elements: np.ndarray, bits: int) -> np.ndarray:
     padded = np.zeros(-(-elements.size // each) * each, dtype=np.uint8)
     padded[: elements.size] = elements & np.uint8((1 << bits) - 1)
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    return np.bitwise_or.reduce(padded.reshape(-1, each) << shifts, axis=1)
+    return np.asarray(np.bitwise_or.reduce(padded.reshape(-1, each) << shifts, axis=1))
 
 
 class ValueType(NamedTuple):

@@ -1,7 +1,7 @@
 """Values of the library from and to Python: arrays, lists, dictionaries, None.
 
-NumPy arrays go in without a copy and come out without one. What went in must not change until the run has ended; what came out
-belongs to the caller, who may write to it.
+NumPy arrays go in without a copy and come out without one. What went in must not change until the run has ended; what
+came out belongs to the caller, who may write to it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Apus as a backend of onnx, so that onnx's own test runner can drive it:
-
-    onnx.backend.test.BackendTest(apus.backend, __name__)
-"""
+"""Apus as a backend of onnx, for onnx's own tests: `onnx.backend.test.BackendTest(apus.backend, __name__)`."""
 
 from __future__ import annotations
 
@@ -24,13 +21,15 @@ class ApusBackendRep(BackendRep):
         self._outputs = [arg.name for arg in session.get_outputs()]
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """The outputs for inputs in the order of the model's, or by name; one input may stand alone. They are a named tuple."""
+        """A named tuple of the outputs, for inputs in the order of the model's or by name; one may stand alone."""
         if isinstance(inputs, Mapping):
             feeds = dict(inputs)
         else:
             values = inputs if isinstance(inputs, (list, tuple)) else [inputs]
             if len(values) != len(self._inputs):
-                raise ValueError(f"{len(values)} inputs for a model with {len(self._inputs)}: {', '.join(self._inputs)}")
+                raise ValueError(
+                    f"{len(values)} inputs for a model with {len(self._inputs)}: {', '.join(self._inputs)}"
+                )
             feeds = dict(zip(self._inputs, values, strict=True))
         return namedtupledict("Outputs", self._outputs)(*self._session.run(None, feeds, **kwargs))
 
@@ -44,7 +43,7 @@ class ApusBackend(Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        return Device(device).type == DeviceType.CPU
+        return bool(Device(device).type == DeviceType.CPU)
 
     @classmethod
     def prepare(cls, model: Any, device: str = "CPU", **kwargs: Any) -> ApusBackendRep:
@@ -66,7 +65,7 @@ class ApusBackend(Backend):
         outputs_info: Sequence[tuple[np.dtype, tuple[int, ...]]] | None = None,
         **kwargs: Any,
     ) -> tuple[Any, ...]:
-        """Runs one node on the values of its inputs, left out ones not among them. `opset_version` is that of its domain."""
+        """Runs one node on the values of its inputs, omitted ones left out; `opset_version` is that of its domain."""
         opset = kwargs.pop("opset_version", None)
         names = list(dict.fromkeys(name for name in node.input if name))
         values = inputs if isinstance(inputs, (list, tuple)) else [inputs]

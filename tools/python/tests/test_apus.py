@@ -64,7 +64,9 @@ class Models(unittest.TestCase):
 
     def test_options(self) -> None:
         path = str(MODELS / "digits.onnx")
-        session = apus.InferenceSession(path, dimensions={"batch": 3}, optimize=False, providers=["CPUExecutionProvider"])
+        session = apus.InferenceSession(
+            path, dimensions={"batch": 3}, optimize=False, providers=["CPUExecutionProvider"]
+        )
         self.assertEqual(session.get_inputs()[0].shape, [3, 1, 8, 8])
         session = apus.InferenceSession(path, shapes={"input": [2, 1, 8, 8]})
         self.assertEqual(session.get_inputs()[0].shape, [2, 1, 8, 8])
@@ -267,7 +269,9 @@ class Errors(unittest.TestCase):
 
     def test_missing_library(self) -> None:
         environment = os.environ | {"APUS_LIBRARY": "/nowhere/libapus-c.so", "PYTHONPATH": str(ROOT / "tools/python")}
-        program = "import apus\ntry: apus.InferenceSession('x')\nexcept apus.LibraryNotFoundError as error: print(error)"
+        program = (
+            "import apus\ntry: apus.InferenceSession('x')\nexcept apus.LibraryNotFoundError as error: print(error)"
+        )
         done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
         self.assertIn("/nowhere/libapus-c.so", done.stdout, done.stderr)
         self.assertIn("swift build", done.stdout)

@@ -8,7 +8,7 @@ import ApusOperators
 package enum ModelReader {
   /// Reads a file; `-` is standard input.
   package static func read(path: String, options: ModelOptions) throws(LoadError) -> ModelGraph {
-    try ONNXReader.load(path: path == "-" ? "/dev/stdin" : path, registry: .standard, options: importOptions(options)).model
+    try ONNXReader.load(path: path, registry: .standard, options: importOptions(options)).model
   }
 
   package static func read(bytes: [UInt8], folder: String?, options: ModelOptions) throws(LoadError) -> ModelGraph {

@@ -3,4 +3,7 @@
 import ApusGraph
 
 let trainingOperators: [any OperatorDefinition] = [
+  OptimizerOperator(.adagrad),
+  OptimizerOperator(.adam),
+  OptimizerOperator(.momentum),
 ]

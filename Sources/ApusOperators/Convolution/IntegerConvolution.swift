@@ -64,10 +64,34 @@ struct IntegerConvolution: Kernel {
       wZeroCount: inputs.wZero.map { context.shape($0).elementCount } ?? 0,
       wScaleCount: inputs.requantization.map { context.shape($0.wScale).elementCount } ?? 0)
     if !KernelChoice.generalOnly {
+      if let step = DepthwiseBytes(node)?.step { return step }
       let form = weights ?? ByteWeights(shape: context.shape(inputs.operands.w).dims, groups: convolution.groups, isSigned: wType == .int8)
       if let form, let step = ByteConvolution(node, form)?.step { return step }
     }
-    return DirectIntegerConvolution(node).step
+    let step = DirectIntegerConvolution(node).step
+    return inputs.operands.channelsLast ? betweenLayouts(step, node) : step
+  }
+}
+
+extension IntegerConvolution {
+  /// The plain form of a convolution into 8 bits between two changes of layout.
+  private func betweenLayouts(_ step: Step, _ node: IntegerNode) -> Step {
+    let convolution = node.convolution
+    let input = LayoutChange(
+      images: convolution.batch, channels: convolution.channels, pixels: convolution.geometry.inputCount, width: 1)
+    let output = LayoutChange(
+      images: convolution.batch, channels: convolution.outputChannels, pixels: convolution.geometry.outputCount, width: 1)
+    var sequence = StepSequence()
+    let (x, y) = (sequence.reserve(bytes: input.byteCount), sequence.reserve(bytes: output.byteCount))
+    sequence.append(
+      .parallel(parts: input.parts) { run, part in input.toPlanar(part, run.inputBytes(0), run.outputBytes(0)) },
+      inputs: [.input(0)], outputs: [x])
+    let others = (1...8).map { $0 < 8 || node.bias != nil ? StepSequence.Operand.input($0) : .none }
+    sequence.append(step, inputs: [x] + others, outputs: [y])
+    sequence.append(
+      .parallel(parts: output.parts) { run, part in output.toChannelsLast(part, run.inputBytes(0), run.outputBytes(0)) },
+      inputs: [y], outputs: [.output(0)])
+    return sequence.step.named("direct", operations: step.operations)
   }
 }
 
@@ -173,17 +197,12 @@ struct DirectIntegerConvolution: Sendable {
 
   private func requantize(_ run: RunContext, _ part: Int) {
     let area = node.convolution.geometry.outputCount
-    let zero = Float(node.yZero(run))
-    let (low, high): (Float, Float) = node.yIsSigned ? (-128, 127) : (0, 255)
+    let rounding = ByteRounding(zero: node.yZero(run), isSigned: node.yIsSigned)
     for plane in planes.range(part) {
       let sums = (run.scratch + sumsOffset).assumingMemoryBound(to: Int32.self) + plane &* area
       let y: UnsafeMutablePointer<UInt8> = run.output(0) + plane &* area
       let scale = node.scale(run, output: plane % node.convolution.outputChannels)
-      for index in 0..<area {
-        let value = (Float(sums[index]) * scale).rounded(.toNearestOrEven) + zero
-        // NaN, from a scale of 0, becomes the lower bound.
-        y[index] = UInt8(truncatingIfNeeded: Int(value >= high ? high : value > low ? value : low))
-      }
+      for index in 0..<area { y[index] = rounding(Float(sums[index]) * scale) }
     }
   }
 }

@@ -6,6 +6,7 @@ let fusedOperators: [any OperatorDefinition] = [
   FusedGemm(),
   ChannelsLastConv(),
   ConvTranspose(channelsLast: true),
+  QLinearConv(channelsLast: true),
   ChannelsLastPool(.maximum),
   ChannelsLastPool(.mean),
   ChannelsLastGlobalAveragePool(),

@@ -46,5 +46,9 @@ import Testing
     ]
     let (bytesFast, bytesGeneral) = try fastAndGeneral(quantized, inputs)
     #expect(bytesFast[0].dataType == yType && bytes(bytesFast[0]) == bytes(bytesGeneral[0]), "seed \(seed)")
+    quantized.op.domain = "apus"
+    let (last, lastGeneral) = try fastAndGeneral(quantized, [try channelsLast(x)] + inputs.dropFirst())
+    #expect(bytes(try channelsFirst(last[0])) == bytes(bytesFast[0]), "channels-last, seed \(seed)")
+    #expect(bytes(last[0]) == bytes(lastGeneral[0]), "channels-last, seed \(seed)")
   }
 }

@@ -145,9 +145,11 @@ extension ResizeAttributes {
 
   /// The filters of the axes that change, for an output that has elements.
   func filters(_ plan: PlanContext) throws(OperatorError) -> [ResizeFilter] {
-    return try scales(plan).enumerated().filter { !$0.element.isIdentity(coordinates) }.map {
-      ResizeFilter(axis: $0.offset, $0.element, self)
+    var filters: [ResizeFilter] = []
+    for (axis, scale) in try scales(plan).enumerated() where !scale.isIdentity(coordinates) {
+      filters.append(try ResizeFilter(axis: axis, scale, self))
     }
+    return filters
   }
 }
 

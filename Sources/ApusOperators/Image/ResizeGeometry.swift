@@ -172,14 +172,20 @@ struct ResizeFilter: Sendable {
   /// True for output elements that lie outside of the input and take the extrapolation value; empty if there are none.
   let isOutside: [Bool]
 
-  init(axis: Int, _ scale: ResizeScale, _ attributes: ResizeAttributes) {
+  /// Weights of one axis beyond which there is no plan.
+  private static let limit = 1 << 26
+
+  init(axis: Int, _ scale: ResizeScale, _ attributes: ResizeAttributes) throws(OperatorError) {
     self.axis = axis
     (input, output) = (scale.input, scale.output)
     let stretch = attributes.antialias ? min(scale.scale, 1) : 1
     let reach: Double = attributes.mode == .cubic ? 2 : 1
     // Elements from the one at or before the coordinate, outwards as far as the filter reaches.
-    let before = attributes.mode == .nearest ? 0 : -Int((-reach / stretch).rounded(.down)) - 1
+    let before = attributes.mode == .nearest ? 0 : -Int(max((-reach / stretch).rounded(.down), -0x1p30)) - 1
     taps = attributes.mode == .nearest ? 1 : 2 * before + 2
+    guard output <= ResizeFilter.limit / taps else {
+      throw OperatorError(.limit, "axis \(axis) is resized from \(input) to \(output) elements, which is beyond the limit")
+    }
     var positions: [Int] = []
     var weights: [Double] = []
     var isOutside: [Bool] = []

@@ -3,4 +3,5 @@
 import ApusGraph
 
 let microsoftOperators: [any OperatorDefinition] =
-  microsoftActivations + microsoftProducts + microsoftConvolutions + microsoftNormalizations
+  microsoftActivations + microsoftProducts + microsoftConvolutions + microsoftNormalizations + microsoftAttention
+  + microsoftQuantizedProducts + microsoftQuantizedOperators + microsoftMovements

@@ -97,14 +97,6 @@ struct Rewriter: OperatorContext {
       attributes: Attributes(attributes))
   }
 
-  /// Another operator of com.microsoft, written as standard operators in turn, takes the place of the node.
-  mutating func continueAs(_ definition: MicrosoftRewrite, _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)], outputs: [ValueID?]? = nil) throws(OperatorError) {
-    var next = Node(
-      definition.schema.id, name: node.name, inputs: inputs, outputs: outputs ?? node.outputs, attributes: Attributes(attributes))
-    try definition.upgrade(&next, from: 1, in: &graph)
-    replacement = next
-  }
-
   // MARK: - Constants
 
   mutating func constant(_ tensor: Tensor) -> ValueID { graph.addConstant(tensor) }

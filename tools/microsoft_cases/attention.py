@@ -1,0 +1,189 @@
+"""Attention and rotary embeddings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .case import Case, generator
+
+
+@generator("RotaryEmbedding")
+def rotary(case: Case) -> None:
+    dtype = case.float_type()
+    batch, length, heads, half = case.size(1, 3), case.size(1, 5), case.size(1, 4), case.size(1, 6)
+    partial = case.chance(0.3)
+    size = 2 * half + (2 * case.size(1, 3) if partial else 0)
+    limit = length + 8
+    by_head = case.chance()
+    shape = [batch, heads, length, size] if by_head else [batch, length, heads * size]
+    if case.chance(0.4):
+        positions = case.integers([1], 0, limit - length + 1)
+    else:
+        positions = case.integers([batch, length], 0, limit)
+    inputs = [
+        case.input(case.floats(shape)), case.input(positions), case.input(case.floats([limit, half]), True),
+        case.input(case.floats([limit, half]), True),
+    ]
+    case.node(
+        "RotaryEmbedding", inputs, [dtype], interleaved=case.pick(None, 0, 1),
+        num_heads=heads if partial or case.chance() else None, rotary_embedding_dim=2 * half if partial else None)
+
+
+def padding_mask(case: Case, batch: int, queries: int, keys: int) -> np.ndarray | None:
+    kind = case.pick("none", "none", "length", "keys", "full")
+    if kind == "length":
+        return case.integers([batch], 1, keys + 1, np.int32)
+    if kind == "keys":
+        return case.integers([batch, keys], 0, 2, np.int32)
+    if kind == "full":
+        return case.integers([batch, queries, keys], 0, 2, np.int32)
+    return None
+
+
+@generator("MultiHeadAttention")
+def multi_head_attention(case: Case) -> None:
+    dtype = case.float_type(0.1)
+    batch, queries, heads, size = case.size(1, 3), case.size(1, 6), case.size(1, 4), case.size(1, 9)
+    form = case.pick("plain", "plain", "plain", "qkv", "kv", "by_head")
+    unidirectional = case.pick(None, 0, 1)
+    # onnxruntime counts a causal frontier in two ways where keys and queries differ in number.
+    keys = queries if form == "qkv" or unidirectional else case.size(1, 7)
+    value_size = size if form != "plain" or case.chance(0.6) else case.size(1, 9)
+    past = case.size(1, 4) if form == "plain" and case.chance(0.4) else 0
+    hidden = heads * size
+    if form == "qkv":
+        q, k, v = case.floats([batch, queries, heads, 3, size]), None, None
+    else:
+        q = case.floats([batch, queries, hidden])
+        if form == "kv":
+            k, v = case.floats([batch, keys, heads, 2, size]), None
+        elif form == "by_head":
+            k, v = case.floats([batch, heads, keys, size]), case.floats([batch, heads, keys, size])
+        else:
+            k, v = case.floats([batch, keys, hidden]), case.floats([batch, keys, heads * value_size])
+    bias = case.floats([2 * hidden + heads * value_size]) if case.chance(0.4) else None
+    total = keys + past
+    mask = padding_mask(case, batch, queries, total)
+    attention_bias = None
+    if case.chance(0.3):
+        attention_bias = case.floats([case.pick(1, batch), case.pick(1, heads), queries, total])
+    pasts = [None, None]
+    if past:
+        pasts = [case.floats([batch, heads, past, size]), case.floats([batch, heads, past, value_size])]
+    inputs = [case.input(x) for x in (q, k, v)] + [case.input(bias, True)]
+    inputs += [case.input(x) for x in (mask, attention_bias, *pasts)]
+    present = form in ("plain", "qkv") and (past or case.chance(0.3))
+    outputs = [dtype] + ([dtype, dtype] if present else [None, None])
+    case.node(
+        "MultiHeadAttention", inputs, outputs, num_heads=heads, scale=case.pick(None, 0.5),
+        unidirectional=unidirectional, mask_filter_value=case.pick(None, -100.0))
+
+
+@generator("DecoderMaskedMultiHeadAttention")
+def decoder_attention(case: Case) -> None:
+    batch, heads, size = case.size(1, 3), case.size(1, 4), case.size(1, 9)
+    past = case.size(1, 5)
+    longest = past + case.size(1, 4)
+    hidden = heads * size
+    vectors = [case.input(case.floats([batch, 1, hidden])) for _ in range(3)]
+    mask = case.integers([batch, past + 1], 0, 2, np.int32) if case.chance() else None
+    bias = case.floats([3 * hidden]) if case.chance(0.4) else None
+    attention_bias = case.floats([1, heads, 1, past + 1]) if case.chance(0.3) else None
+    caches = np.zeros([2, batch, heads, longest, size], np.float32)
+    caches[:, :, :, :past] = case.floats([2, batch, heads, past, size])
+    inputs = vectors + [case.input(mask), case.input(attention_bias), case.input(caches[0]), case.input(caches[1])]
+    inputs += [case.input(np.array([past], np.int32)), "", "", case.input(bias, True)]
+    case.node(
+        "DecoderMaskedMultiHeadAttention", inputs, [np.float32] * 3, num_heads=heads, past_present_share_buffer=1,
+        scale=case.pick(None, 0.5))
+
+
+def projected_mask(case: Case, batch: int, queries: int, past: int) -> np.ndarray | None:
+    keys = queries + past
+    kind = case.pick("none", "length", "range", "keys", "full", "square")
+    if kind == "range":
+        ends = case.integers([batch], 1, keys + 1, np.int32)
+        return np.concatenate([ends, (ends * case.rng.random(batch)).astype(np.int32)])
+    if kind == "square":
+        longest = keys + case.size(0, 3)
+        return case.integers([batch, 1, longest, longest], 0, 2, np.int32)
+    if kind == "length":
+        return case.integers([batch], 1, keys + 1, np.int32)
+    if kind == "keys":
+        return case.integers([batch, keys], 0, 2, np.int32)
+    if kind == "full":
+        return case.integers([batch, queries, keys], 0, 2, np.int32)
+    return None
+
+
+@generator("Attention")
+def attention(case: Case) -> None:
+    batch, queries, heads, size, width = case.size(1, 3), case.size(1, 6), case.size(1, 4), case.size(1, 9), case.size(1, 12)
+    past = case.size(1, 4) if case.chance(0.4) else 0
+    sizes = None
+    columns = 3 * heads * size
+    if not past and case.chance(0.3):
+        value_size = case.size(1, 9)
+        sizes = [heads * size, heads * size, heads * value_size]
+        columns = sum(sizes)
+    unidirectional = case.pick(None, 0, 1)
+    mask = projected_mask(case, batch, queries, past)
+    attention_bias = case.floats([case.pick(1, batch), case.pick(1, heads), queries, queries + past]) if case.chance(0.3) else None
+    inputs = [
+        case.input(case.floats([batch, queries, width])), case.input(case.floats([width, columns]), True),
+        case.input(case.floats([columns]), True), case.input(mask),
+        case.input(case.floats([2, batch, heads, past, size]) if past else None), case.input(attention_bias),
+    ]
+    outputs = [np.float32] + ([np.float32] if past or (sizes is None and case.chance(0.3)) else [])
+    case.node(
+        "Attention", inputs, outputs, num_heads=heads, unidirectional=unidirectional, qkv_hidden_sizes=sizes,
+        scale=case.pick(None, 0.5), mask_filter_value=case.pick(None, -100.0))
+
+
+@generator("QAttention")
+def quantized_attention(case: Case) -> None:
+    batch, queries, heads, size, width = case.size(1, 3), case.size(1, 6), case.size(1, 4), case.size(1, 9), case.size(1, 12)
+    past = case.size(1, 4) if case.chance(0.4) else 0
+    columns = 3 * heads * size
+    dtype = case.pick(np.uint8, np.int8)
+    per_column = case.chance(0.3)
+    scales = np.abs(case.floats([columns] if per_column else [], 0.01)) + np.float32(0.001)
+    inputs = [
+        case.input(case.quantized([batch, queries, width], np.uint8)), case.input(case.quantized([width, columns], dtype), True),
+        case.input(case.floats([columns]), True), case.input(np.float32(0.02), True), case.input(np.float32(scales), True),
+        case.input(projected_mask(case, batch, queries, past)),
+        case.input(np.uint8(case.size(0, 255)) if case.chance(0.8) else None, True),
+        case.input(case.quantized([columns] if per_column else [], dtype) if case.chance(0.6) else None, True),
+        case.input(case.floats([2, batch, heads, past, size]) if past else None),
+    ]
+    outputs = [np.float32] + ([np.float32] if past else [])
+    case.node("QAttention", inputs, outputs, num_heads=heads, unidirectional=case.pick(None, 0, 1))
+
+
+@generator("LinearAttention")
+def linear_attention(case: Case) -> None:
+    batch, length, kv_heads, size, value_size = case.size(1, 2), case.size(1, 5), case.size(1, 3), case.size(1, 6), case.size(1, 6)
+    heads = kv_heads * case.size(1, 2)
+    rule = case.pick("linear", "gated", "delta", "gated_delta")
+    case.atol = 1e-4
+    inputs = [
+        case.input(case.floats([batch, length, heads * size], 0.5)), case.input(case.floats([batch, length, kv_heads * size], 0.5)),
+        case.input(case.floats([batch, length, kv_heads * value_size], 0.5)),
+        case.input(case.floats([batch, kv_heads, size, value_size], 0.5) if case.chance() else None),
+        case.input(-np.abs(case.floats([batch, length, kv_heads * case.pick(1, size)])) if rule.startswith("gated") else None),
+        case.input(np.abs(case.floats([batch, length, kv_heads], 0.3)) if rule.endswith("delta") else None),
+    ]
+    case.node(
+        "LinearAttention", inputs, [np.float32] * 2, q_num_heads=heads, kv_num_heads=kv_heads, update_rule=rule,
+        scale=case.pick(None, 0.5))
+
+
+@generator("CausalConvWithState")
+def causal_conv(case: Case) -> None:
+    batch, channels, length, taps = case.size(1, 3), case.size(1, 5), case.size(1, 7), case.size(1, 4)
+    inputs = [
+        case.input(case.floats([batch, channels, length])), case.input(case.floats([channels, 1, taps]), 0.8),
+        case.input(case.floats([channels]) if case.chance() else None, 0.8),
+        case.input(case.floats([batch, channels, taps - 1]) if case.chance() else None),
+    ]
+    case.node("CausalConvWithState", inputs, [np.float32] * 2, activation=case.pick(None, "none", "silu", "swish"))

@@ -1,0 +1,122 @@
+"""Operators that move, pick, index and compare."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from .case import Case, generator
+
+NUMBERS = (np.float32, np.float64, np.int64, np.int32)
+
+
+def numbers(case: Case, shape: list[int], dtype: type) -> np.ndarray:
+    return (case.rng.standard_normal(tuple(shape)) * 5).astype(dtype)
+
+
+@generator("Trilu")
+def trilu(case: Case) -> None:
+    dtype = case.pick(*NUMBERS)
+    k = case.integers(case.pick([], [1]), -4, 5) if case.chance() else None
+    case.node(
+        "Trilu", [case.input(numbers(case, case.shape(case.size(2, 4)), dtype)), case.input(k)], [dtype],
+        upper=case.pick(None, 0, 1))
+
+
+@generator("GridSample")
+def grid_sample(case: Case) -> None:
+    batch = case.size(1, 3)
+    grid = case.rng.uniform(-1.3, 1.3, (batch, case.size(1, 5), case.size(1, 5), 2)).astype(np.float32)
+    case.atol = 1e-4
+    case.node(
+        "GridSample", [case.input(case.floats([batch, case.size(1, 3), case.size(2, 6), case.size(2, 6)])), case.input(grid)],
+        [np.float32], mode=case.pick(None, "bilinear", "nearest", "bicubic"),
+        padding_mode=case.pick(None, "zeros", "border", "reflection"), align_corners=case.pick(None, 0, 1))
+
+
+@generator("Pad")
+def pad(case: Case) -> None:
+    rank = case.size(1, 4)
+    pads = case.integers([2 * rank], 0, 3)
+    mode = case.pick(None, "constant", "edge", "reflect")
+    value = case.floats([1]) if mode in (None, "constant") and case.chance() else None
+    case.node(
+        "Pad", [case.input(case.floats(case.shape(rank, 3, 6))), case.input(pads.reshape(case.pick((2 * rank,), (1, 2 * rank))), 0.5), case.input(value)],
+        [np.float32], mode=mode)
+
+
+@generator("Unique")
+def unique(case: Case) -> None:
+    case.node("Unique", [case.input(case.integers([case.size(1, 12)], 0, 5).astype(np.float32))], [np.float32, np.int64, np.int64])
+
+
+@generator("Range")
+def arange(case: Case) -> None:
+    dtype = case.pick(np.float32, np.float64, np.int16, np.int32, np.int64)
+    start, delta = case.size(-5, 5), case.pick(-2, -1, 1, 3)
+    given = delta == 1 and case.chance()
+    shape = case.pick([], [1])
+    values = [start, start + delta * case.size(-1, 6)] + ([] if given else [delta])
+    case.node("Range", [case.input(np.full(shape, value, dtype), 0.3) for value in values], [dtype])
+
+
+@generator("ExpandDims")
+def expand_dims(case: Case) -> None:
+    rank = case.size(1, 3)
+    dtype = case.pick(*NUMBERS)
+    axis = np.array(case.size(-rank - 1, rank), np.int32)
+    case.node("ExpandDims", [case.input(numbers(case, case.shape(rank), dtype)), case.input(axis, 0.5)], [dtype])
+
+
+@generator("UnfoldTensor")
+def unfold(case: Case) -> None:
+    rank = case.size(1, 4)
+    shape = case.shape(rank, 4, 7)
+    dtype = case.pick(*NUMBERS)
+    case.node(
+        "UnfoldTensor", [case.input(numbers(case, shape, dtype))], [dtype], dim=case.size(-rank, rank - 1), size=case.size(1, 4),
+        step=case.pick(None, 1, 2, 3))
+
+
+@generator("CDist")
+def cdist(case: Case) -> None:
+    dtype = case.pick(np.float32, np.float64)
+    case.dtype = dtype
+    width = case.size(1, 9)
+    case.atol = 2e-3
+    case.node(
+        "CDist", [case.input(case.floats([case.size(1, 9), width])), case.input(case.floats([case.size(1, 9), width]))], [dtype],
+        metric=case.pick("sqeuclidean", "euclidean"))
+
+
+@generator("GatherBlockQuantized")
+def gather_quantized(case: Case) -> None:
+    form = case.pick("uint4", "int4", "uint8", "uint8", "uint8")
+    bits = case.pick(2, 4, 8) if form == "uint8" else 4
+    rank = 2 if form == "uint8" else case.size(2, 3)
+    block = case.pick(16, 32)
+    shape = case.shape(rank, 2, 5)
+    axis = rank - 1 if form == "uint8" else case.size(0, rank - 1)
+    others = [index for index in range(rank) if index != axis]
+    gather_axis = 0 if form == "uint8" else case.pick(*others)
+    shape[axis] = block * case.size(1, 3) + (case.pick(0, 8) if form != "uint8" else 0)
+    blocks = -(-shape[axis] // block)
+    per_block = [blocks if index == axis else size for index, size in enumerate(shape)]
+    indices = case.integers(case.shape(case.size(0, 2), 1, 3), -shape[gather_axis], shape[gather_axis], case.pick(np.int32, np.int64))
+    dtype = case.float_type()
+    scales = case.input(np.abs(case.floats(per_block, 0.1)), True)
+    has_zero = case.chance()
+
+    def packed(size: list[int]) -> str:
+        if form != "uint8":
+            low, high = (0, 16) if form == "uint4" else (-8, 8)
+            values = case.integers(size, low, high, np.int64).ravel().tolist()
+            kind = TensorProto.UINT4 if form == "uint4" else TensorProto.INT4
+            return case.initializer(helper.make_tensor("x", kind, size, values))
+        return case.input(case.quantized(size[:-1] + [-(-size[-1] * bits // 8)], np.uint8), True)
+
+    data = packed(shape)
+    zero = packed(per_block) if has_zero else ""
+    case.node(
+        "GatherBlockQuantized", [data, case.input(indices), scales, zero], [dtype], gather_axis=gather_axis,
+        quantize_axis=axis, block_size=block, bits=bits if form == "uint8" else None)

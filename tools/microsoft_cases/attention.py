@@ -87,6 +87,8 @@ def decoder_attention(case: Case) -> None:
     hidden = heads * size
     vectors = [case.input(case.floats([batch, 1, hidden])) for _ in range(3)]
     mask = case.integers([batch, past + 1], 0, 2, np.int32) if case.chance() else None
+    if mask is not None:
+        mask[:, -1] = 1
     bias = case.floats([3 * hidden]) if case.chance(0.4) else None
     attention_bias = case.floats([1, heads, 1, past + 1]) if case.chance(0.3) else None
     caches = np.zeros([2, batch, heads, longest, size], np.float32)

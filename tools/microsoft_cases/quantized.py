@@ -106,14 +106,15 @@ def unary(case: Case, name: str) -> None:
     rank = case.size(1, 4)
     shape = case.shape(rank)
     attributes = {}
-    y_scale, y_zero = scale(case), zero(case, dtype)
+    y_scale, y_zero = scale(case), zero(case, dtype, 1)
     if name == "QLinearLeakyRelu":
         attributes = {"alpha": case.pick(None, 0.2)}
     if name == "QLinearSoftmax":
         attributes = {"opset": case.pick(11, 13), "axis": case.size(-rank, rank - 1)}
-        y_scale, y_zero = np.float32(1 / 256), np.array(np.iinfo(dtype).min, dtype)
+        # With 1 / 256, a probability of 1 wraps to 0 in onnxruntime.
+        y_scale, y_zero = np.float32(1 / 255), np.array(np.iinfo(dtype).min, dtype)
     inputs = [
-        case.input(case.quantized(shape, dtype)), case.input(scale(case), True), case.input(zero(case, dtype), True),
+        case.input(case.quantized(shape, dtype)), case.input(scale(case), True), case.input(zero(case, dtype, 1), True),
         case.input(y_scale, True), case.input(y_zero, True),
     ]
     case.atol = 1.0001

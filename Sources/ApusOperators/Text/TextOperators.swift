@@ -3,4 +3,9 @@
 import ApusGraph
 
 let textOperators: [any OperatorDefinition] = [
+  RegexFullMatch(),
+  StringConcat(),
+  StringNormalizer(),
+  StringSplit(),
+  TfIdfVectorizer(),
 ]

@@ -61,7 +61,10 @@ def flatten(name: str, value: Any) -> dict[str, np.ndarray]:
     if isinstance(value, (list, tuple)):
         return {key: part for i, item in enumerate(value) for key, part in flatten(f"{name}[{i}]", item).items()}
     if isinstance(value, dict):
-        return {f"{name}.keys": np.array(list(value)), f"{name}.values": np.array(list(value.values()))}
+        values = np.array(list(value.values()))
+        if all(type(item) is float for item in value.values()):
+            values = values.astype(np.float32)  # what the maps of ONNX hold; Python has but one kind of float
+        return {f"{name}.keys": np.array(list(value)), f"{name}.values": values}
     return {name: np.asarray(value)}
 
 

@@ -189,3 +189,44 @@ def causal_conv(case: Case) -> None:
         case.input(case.floats([batch, channels, taps - 1]) if case.chance() else None),
     ]
     case.node("CausalConvWithState", inputs, [np.float32] * 2, activation=case.pick(None, "none", "silu", "swish"))
+
+
+@generator("GroupQueryAttention")
+def group_query_attention(case: Case) -> None:
+    dtype = case.float_type(0.15)
+    batch, kv_heads, size = case.size(1, 3), case.size(1, 3), 2 * case.pick(4, 8)
+    heads = kv_heads * case.size(1, 3)
+    prompt = case.chance()
+    length = case.size(1, 6) if prompt else 1
+    if prompt:
+        past, total = 0, length
+        seqlens = np.full([batch], length - 1, np.int32)
+        buffer = length + case.size(0, 3) if case.chance() else 0
+    else:
+        past = case.size(1, 6)
+        total = past + 1
+        # Sequences of different lengths; the longest counts.
+        seqlens = case.integers([batch], 1, past + 1, np.int32)
+        seqlens[0] = past
+        buffer = past + case.size(0, 3)
+    packed = case.chance()
+    query = case.floats([batch, length, (heads + (2 * kv_heads if packed else 0)) * size])
+    key = None if packed else case.floats([batch, length, kv_heads * size])
+    value = None if packed else case.floats([batch, length, kv_heads * size])
+    pasts = [case.floats([batch, kv_heads, buffer, size]) if buffer else None for _ in range(2)]
+    rotary = case.size(0, 1)
+    limit = total + 3
+    angles = case.rng.uniform(-3, 3, (limit, size // 2))
+    cosines, sines = np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
+    bias = case.floats([case.pick(1, batch), case.pick(1, heads), length, total]) if case.chance(0.2) else None
+    sinks = case.floats([heads]) if case.chance(0.2) else None
+    norms = [case.floats([size]) for _ in range(2)] if case.chance(0.2) and dtype == np.float32 else [None, None]
+    inputs = [case.input(value_) for value_ in (query, key, value, *pasts, seqlens)]
+    inputs += [case.input(np.array(case.pick(total, [total]), np.int32), 0.5)]
+    inputs += [case.input(cosines if rotary else None, True), case.input(sines if rotary else None, True), ""]
+    inputs += [case.input(bias), case.input(sinks, True), "", ""] + [case.input(norm, True) for norm in norms]
+    case.node(
+        "GroupQueryAttention", inputs, [dtype] * 3, num_heads=heads, kv_num_heads=kv_heads, do_rotary=rotary,
+        rotary_interleaved=case.pick(None, 0, 1), local_window_size=case.pick(None, None, 2, 3),
+        softcap=case.pick(None, None, 5.0), smooth_softmax=case.pick(None, 1) if sinks is None else None,
+        scale=case.pick(None, 0.3))

@@ -120,3 +120,49 @@ def gather_quantized(case: Case) -> None:
     case.node(
         "GatherBlockQuantized", [data, case.input(indices), scales, zero], [dtype], gather_axis=gather_axis,
         quantize_axis=axis, block_size=block, bits=bits if form == "uint8" else None)
+
+
+@generator("Inverse")
+def inverse(case: Case) -> None:
+    case.dtype = case.pick(np.float32, np.float64)
+    side = case.size(1, 6)
+    matrices = case.floats(case.shape(case.size(0, 2)) + [side, side]) + 3 * np.eye(side, dtype=case.dtype)
+    case.atol = 1e-3
+    case.node("Inverse", [case.input(matrices)], [case.dtype])
+
+
+@generator("NGramRepeatBlock")
+def ngram_repeat_block(case: Case) -> None:
+    batch, vocabulary = case.size(1, 3), case.size(2, 5)
+    size = case.size(1, 3)
+    ids = case.integers([batch, case.size(size, 12)], 0, vocabulary)
+    case.node(
+        "NGramRepeatBlock", [case.input(ids), case.input(case.floats([batch, vocabulary]))], [np.float32], ngram_size=size)
+
+
+@generator("MurmurHash3")
+def murmur_hash(case: Case) -> None:
+    dtype = case.pick(np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64, object)
+    shape = case.shape(case.size(1, 3))
+    if dtype is object:
+        words = ["".join(chr(97 + int(c)) for c in case.integers([case.size(0, 9)], 0, 26)) for _ in range(int(np.prod(shape)))]
+        values = np.array(words, dtype=object).reshape(shape)
+    else:
+        values = numbers(case, shape, dtype)
+    positive = case.pick(None, 0, 1)
+    case.rtol = case.atol = 0
+    case.node("MurmurHash3", [case.input(values)], [np.int32 if positive == 0 else np.uint32], positive=positive, seed=case.pick(None, 42))
+
+
+@generator("CropAndResize")
+def crop_and_resize(case: Case) -> None:
+    batch, regions = case.size(1, 3), case.size(1, 5)
+    inputs = [
+        case.input(case.floats([batch, case.size(1, 3), case.size(2, 7), case.size(2, 7)])),
+        case.input(case.rng.uniform(-0.2, 1.2, (regions, 4)).astype(np.float32)),
+        case.input(case.integers([regions], 0, batch, np.int32)),
+        case.input(np.array(case.shape(2, 1, 5), np.int32), 0.5),
+    ]
+    case.node(
+        "CropAndResize", inputs, [np.float32], mode=case.pick(None, "bilinear", "nearest"),
+        extrapolation_value=case.pick(None, 2.5))

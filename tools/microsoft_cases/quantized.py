@@ -104,15 +104,15 @@ def binary(case: Case, name: str) -> None:
 def unary(case: Case, name: str) -> None:
     dtype = case.pick(np.uint8, np.int8)
     rank = case.size(1, 4)
-    shape = case.shape(rank)
+    # A probability of 1 wraps to 0 in onnxruntime.
+    shape = case.shape(rank, 2)
     attributes = {}
     y_scale, y_zero = scale(case), zero(case, dtype, 1)
     if name == "QLinearLeakyRelu":
         attributes = {"alpha": case.pick(None, 0.2)}
     if name == "QLinearSoftmax":
         attributes = {"opset": case.pick(11, 13), "axis": case.size(-rank, rank - 1)}
-        # With 1 / 256, a probability of 1 wraps to 0 in onnxruntime.
-        y_scale, y_zero = np.float32(1 / 255), np.array(np.iinfo(dtype).min, dtype)
+        y_scale, y_zero = np.float32(1 / 256), np.array(np.iinfo(dtype).min, dtype)
     inputs = [
         case.input(case.quantized(shape, dtype)), case.input(scale(case), True), case.input(zero(case, dtype, 1), True),
         case.input(y_scale, True), case.input(y_zero, True),
@@ -133,6 +133,9 @@ def pool(case: Case, name: str) -> None:
             "kernel_shape": case.shape(axes, 1, 3), "strides": case.shape(axes, 1, 2), "ceil_mode": case.pick(None, 1),
             "count_include_pad": case.size(0, 1),
         }
+        # onnxruntime counts what lies beyond the pads as well.
+        if attributes["count_include_pad"]:
+            attributes.pop("ceil_mode")
         if case.chance():
             attributes["pads"] = [0] * 2 * axes
             if min(attributes["kernel_shape"]) > 1:
@@ -223,3 +226,101 @@ def conv(case: Case) -> None:
     case.node(
         "QLinearConv", inputs, [dtype], channels_last=channels_last, group=group, kernel_shape=kernel,
         pads=case.shape(4, 0, 1) if case.chance() else None, strides=case.shape(2, 1, 2) if case.chance() else None)
+
+
+@generator("MatMulNBits")
+def matmul_nbits(case: Case) -> None:
+    bits = case.pick(4, 4, 4, 8, 2)
+    block = case.pick(16, 32, 64)
+    n, k = case.size(1, 40), case.size(1, 5) * case.pick(8, 16, 32)
+    blocks = -(-k // block)
+    batch = case.shape(case.size(0, 2), 1, 3) + [case.size(1, 6)]
+    dtype = case.float_type() if bits == 4 else np.float32
+    blob = block * bits // 8
+    # Elements behind the last column are zero, as the quantizers write them.
+    weights = case.quantized([n, blocks, blob], np.uint8)
+    form = case.pick("none", "packed", "float") if bits == 4 else case.pick("none", "packed")
+    zeros = None
+    if form == "packed":
+        zeros = case.quantized([n, -(-blocks * bits // 8)], np.uint8)
+    elif form == "float":
+        zeros = case.floats([n, blocks], 4) + 8
+    zeros = None if zeros is None else zeros.astype(np.uint8 if form == "packed" else dtype)
+    bias = case.floats([n]) if case.chance(0.3) else None
+    scales = case.floats([n, blocks], 0.05)
+    if case.chance():
+        scales = scales.ravel()
+        zeros = None if zeros is None else zeros.ravel()
+    constant = case.chance(0.8)
+    groups = None
+    # Beside g_idx, onnxruntime takes packed zero points for 8.
+    if bits == 4 and dtype == np.float32 and form != "packed" and case.chance(0.2):
+        groups = (np.arange(k) // block).astype(np.int32)
+        case.rng.shuffle(groups)
+    case.atol = 5e-2 if dtype == np.float16 else 1e-3
+    inputs = [case.input(case.floats(batch + [k]))]
+    inputs += [case.input(value, constant) for value in (weights, scales, zeros, groups, bias)]
+    case.node("MatMulNBits", inputs, [dtype], K=k, N=n, bits=bits, block_size=block)
+
+
+@generator("MatMulBnb4")
+def matmul_bnb4(case: Case) -> None:
+    n, k, block = case.size(1, 30), case.size(1, 5) * case.pick(2, 16), case.pick(16, 32, 64)
+    batch = case.shape(case.size(0, 2), 1, 3) + [case.size(1, 6)]
+    inputs = [
+        case.input(case.floats(batch + [k])), case.input(case.quantized([(n * k + 1) // 2], np.uint8), True),
+        case.input(np.abs(case.floats([-(-n * k // block)])), True),
+    ]
+    case.atol = 1e-4
+    case.node("MatMulBnb4", inputs, [np.float32], K=k, N=n, block_size=block, quant_type=case.size(0, 1))
+
+
+@generator("MoE", "QMoE")
+def mixture(case: Case, name: str) -> None:
+    experts, hidden, inner = case.size(2, 5), 16 * case.size(1, 3), 16 * case.size(1, 3)
+    tokens = case.size(1, 7)
+    fusion = 0
+    activation = case.pick("relu", "gelu", "silu", "identity", "swiglu")
+    if activation == "swiglu":
+        fusion = case.pick(1, 1, 2)
+    rows = [inner * (2 if fusion else 1), hidden, inner]
+    columns = [hidden, inner, hidden]
+    gated = activation in ("silu", "swiglu") and not fusion and case.chance(0.3)
+    shape = [tokens, hidden] if case.chance() else [1, tokens, hidden]
+    inputs = [case.input(case.floats(shape)), case.input(case.floats([tokens, experts]))]
+    attributes = {
+        "k": case.size(1, 2), "activation_type": activation, "normalize_routing_weights": case.size(0, 1),
+        "swiglu_fusion": fusion,
+    }
+    if activation == "swiglu":
+        attributes |= {"activation_alpha": 1.7, "activation_beta": 1.0, "swiglu_limit": case.pick(None, 7.0)}
+    layers = [0, 1] + ([2] if gated else [])
+    case.atol = 1e-3
+    if name == "MoE":
+        for layer in layers:
+            inputs.append(case.input(case.floats([experts, rows[layer], columns[layer]], 0.2), 0.8))
+            inputs.append(case.input(case.floats([experts, rows[layer]]) if case.chance() else None, 0.8))
+        return case.node("MoE", inputs, [np.float32], **attributes)
+    bits, block = case.pick(4, 8), case.pick(None, None, 16)
+    # Blocks of 8 bits are computed with 8-bit activations by onnxruntime.
+    if bits == 8:
+        block = None
+    zeros = []
+    for layer in range(3):
+        n, k = rows[layer], columns[layer]
+        if layer not in layers:
+            inputs += ["", "", ""]
+            zeros.append("")
+            continue
+        blocks = [k // block] if block else []
+        inputs.append(case.input(case.quantized([experts, n, k * bits // 8], np.uint8), True))
+        inputs.append(case.input(np.abs(case.floats([experts, n] + blocks, 0.02)), True))
+        inputs.append(case.input(case.floats([experts, n]) if case.chance() else None, True))
+        packed = [experts, n, -(-blocks[0] * bits // 8)] if block else [experts, n * bits // 8]
+        zeros.append(packed)
+    if case.chance(0.3):
+        zeros = [case.input(case.quantized(packed, np.uint8), True) if packed else "" for packed in zeros]
+    else:
+        zeros = ["", "", ""]
+    case.rtol = 1e-2
+    case.node("QMoE", inputs + zeros, [np.float32], expert_weight_bits=bits, block_size=block, **attributes)

@@ -143,8 +143,16 @@ struct AttentionKernel: Kernel {
   }
 }
 
+/// A score without a value that takes part in the softmax of every row.
+enum AttentionSink: Sendable {
+  case none
+  case zero
+  /// Input 5 of the step has one number for each head of queries.
+  case byHead
+}
+
 /// What remains when keys, values and mask are in place. Inputs of a step: queries, keys, values, mask, counts of valid
-/// keys; outputs: the result, and what `scoreMode` asks for.
+/// keys, sinks; outputs: the result, and what `scoreMode` asks for.
 struct AttentionProblem: Sendable {
   let geometry: AttentionGeometry
   let range: KeyRange
@@ -152,6 +160,8 @@ struct AttentionProblem: Sendable {
   let scale: Double
   let softcap: Double
   let scoreMode: Int?
+  /// For the packed form only.
+  var sink = AttentionSink.none
 
   var operations: Int {
     2 &* geometry.batch &* geometry.queryHeads &* geometry.queries &* geometry.keys &* (geometry.size &+ geometry.valueSize)

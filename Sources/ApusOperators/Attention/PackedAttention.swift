@@ -201,7 +201,19 @@ struct PackedAttention: Sendable {
     if seen.upperBound < block.keys.upperBound {
       (scores + seen.upperBound).update(repeating: 0, count: block.keys.upperBound &- seen.upperBound)
     }
-    softmax(run, block, row, scores, seen, scale, mask.map { $0 + seen.lowerBound })
+    if problem.sink == .none || seen.isEmpty {
+      softmax(run, block, row, scores, seen, scale, mask.map { $0 + seen.lowerBound })
+    } else {
+      let line = scores + seen.lowerBound
+      multiply(line, seen.count, by: scale)
+      if let mask { table.pointee.add_f32_vv(seen.count, line, mask + seen.lowerBound, line) }
+      let highest = table.pointee.max_f32(seen.count, line)
+      softmax(run, block, row, scores, seen, 1, nil)
+      // The greatest probability is 1 over the sum of the others' shares, which the sink joins.
+      let sink = problem.sink == .byHead ? run.input(5, as: Float.self)[head] : 0
+      let share = highest == -.infinity ? 0 : Float(Double.exp(Double(sink - highest))) * table.pointee.max_f32(seen.count, line)
+      multiply(line, seen.count, by: 1 / (1 + share))
+    }
     guard problem.scoreMode == 3, let kept else { return }
     kept.update(repeating: 0, count: geometry.keys)
     if !seen.isEmpty { (kept + seen.lowerBound).update(from: scores + seen.lowerBound, count: seen.count) }

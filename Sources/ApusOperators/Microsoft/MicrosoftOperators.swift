@@ -5,3 +5,8 @@ import ApusGraph
 let microsoftOperators: [any OperatorDefinition] =
   microsoftActivations + microsoftProducts + microsoftConvolutions + microsoftNormalizations + microsoftAttention
   + microsoftQuantizedProducts + microsoftQuantizedOperators + microsoftMovements
+  + [
+    MatMulNBits(), MatMulBnb4(), GatherBlockQuantized(), GroupQueryAttention(),
+    Inverse(), NGramRepeatBlock(), MurmurHash3(), CropAndResize(),
+    MixtureOfExperts(isQuantized: false), MixtureOfExperts(isQuantized: true),
+  ]

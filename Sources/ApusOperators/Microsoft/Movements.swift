@@ -1,5 +1,5 @@
 // Operators that move, pick and index: Trilu, GridSample, Pad, Unique, Range, ExpandDims, UnfoldTensor, CDist,
-// RelativePositionBias, GatedRelativePositionBias, GatherBlockQuantized.
+// RelativePositionBias, GatedRelativePositionBias.
 // https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 // Versions: 1.
 
@@ -127,21 +127,6 @@ let microsoftMovements: [any OperatorDefinition] = [
     let gate = try r.apply("Add", [r.apply("Mul", [parts[0], inner]), r.scalar(2, type)])
     r.finish("Mul", [gate, try r.required(2)])
   },
-
-  MicrosoftRewrite(
-    "GatherBlockQuantized",
-    inputs: [
-      .required("data", "T1"), .required("indices", "Tind"), .required("scales", "T2"), .optional("zero_points", "T1"),
-    ],
-    outputs: [.required("output", "T2")],
-    attributes: [
-      .int("bits", default: 4), .int("block_size", default: 128), .int("gather_axis", default: 0),
-      .int("quantize_axis", default: 1),
-    ],
-    types: [
-      "T1": [.int4, .uint4, .uint8, .float4e2m1] + .float8, "T2": .microsoftFloats, "Tind": .indices,
-    ]
-  ) { r throws(OperatorError) in try r.finishGatherQuantized() },
 ]
 
 extension Rewriter {
@@ -176,54 +161,5 @@ extension Rewriter {
     // [queries, keys, heads] to [1, heads, queries, keys].
     let bias = try transpose(apply("Gather", [table, distance]), [2, 0, 1])
     finish("Unsqueeze", [bias, ints([0])])
-  }
-
-  /// Rows of data, scales and zero points are gathered, and dequantized by blocks.
-  fileprivate mutating func finishGatherQuantized() throws(OperatorError) {
-    let (data, indices, scales) = (try required(0), try required(1), try required(2))
-    let rank = try rank(data)
-    let gatherAxis = try resolveAxis(int("gather_axis"), rank: rank, name: "gather_axis")
-    let quantizeAxis = try resolveAxis(int("quantize_axis"), rank: rank, name: "quantize_axis")
-    guard gatherAxis != quantizeAxis else { throw .invalid("gather_axis and quantize_axis are the same") }
-    let axis = quantizeAxis > gatherAxis ? try quantizeAxis + self.rank(indices) - 1 : quantizeAxis
-    let type = try type(data)
-    let bits = try int("bits")
-    func gathered(_ value: ValueID, _ r: inout Rewriter) throws(OperatorError) -> ValueID {
-      try r.apply("Gather", [value, indices], [("axis", .int(gatherAxis))])
-    }
-    var x = try gathered(data, &self)
-    let scale = try gathered(scales, &self)
-    var zero = try input(3).map { (zero) throws(OperatorError) in try gathered(zero, &self) }
-    if type == .uint8 {
-      guard bits == 2 || bits == 4 || bits == 8 else { throw .invalid("bits is \(bits); expected 2, 4 or 8") }
-      if bits < 8 {
-        guard quantizeAxis == rank - 1 else { throw .unsupported("packed data is quantized along its last axis only") }
-        x = try unpacked(x, bits: bits)
-        if let packed = zero {
-          // Bits behind the last block are no zero points.
-          zero = try apply("Slice", [unpacked(packed, bits: bits), ints([0]), extent(scale, -1), ints([-1])])
-        }
-      }
-      if zero == nil {
-        let middle = Tensor([UInt8(1 << (bits - 1))])
-        zero = try apply("ConstantOfShape", [apply("Shape", [scale])], [("value", .tensor(middle))])
-      }
-    }
-    finish("DequantizeLinear", [x, scale, zero], [("axis", .int(axis)), ("block_size", .int(try int("block_size")))])
-  }
-
-  /// The elements of `bits` bits along the last axis of bytes, the low bits of a byte first.
-  mutating func unpacked(_ bytes: ValueID, bits: Int) throws(OperatorError) -> ValueID {
-    let mask = constant(Tensor(scalar: UInt8((1 << bits) - 1)))
-    var parts: [ValueID] = []
-    for shift in stride(from: 0, to: 8, by: bits) {
-      let low =
-        shift == 0
-        ? bytes : try apply("BitShift", [bytes, constant(Tensor(scalar: UInt8(shift)))], [("direction", .string("RIGHT"))])
-      parts.append(try unsqueeze(apply("BitwiseAnd", [low, mask]), [-1]))
-    }
-    let rank = try rank(bytes)
-    let elements = try apply("Concat", parts, [("axis", .int(-1))])
-    return try reshape(elements, [Int](repeating: 0, count: rank - 1) + [-1])
   }
 }

@@ -42,6 +42,7 @@ struct Pad: OperatorDefinition {
       throw .mismatch("\(pads.count) pads for \(positions.count) axes; expected \(2 * positions.count)")
     }
     guard Set(positions).count == positions.count else { throw .mismatch("axes \(positions) names an axis twice") }
+    if let huge = pads.first(where: { $0.known?.magnitude ?? 0 > 1 << 48 }) { throw .mismatch("pads has \(huge)") }
     var result = [(begin: Dim, end: Dim)](repeating: (0, 0), count: rank)
     for (index, axis) in positions.enumerated() { result[axis] = (pads[index], pads[index + positions.count]) }
     return result
@@ -59,10 +60,7 @@ struct Pad: OperatorDefinition {
     guard let pads = context.values(1) else { return context.set(0, context.type(0), .unknown(rank: shape.count)) }
     let widths = try Pad.widths(pads, axes: axes, rank: shape.count)
     let padded = zip(shape, widths).map { $0 + $1.begin + $1.end }
-    let takesTooMuch = zip(shape, widths).contains { extent, width in
-      [extent + width.begin, extent + width.end, extent + width.begin + width.end].contains { $0.known ?? 0 < 0 }
-    }
-    if takesTooMuch {
+    if padded.contains(where: { $0.known.map { $0 < 0 } ?? false }) {
       throw .mismatch("pads \(pads.text) take more than there is from the shape \(shape.text)")
     }
     context.set(0, context.type(0), padded)
@@ -106,9 +104,9 @@ struct Pad: OperatorDefinition {
   ) -> Step {
     let width = input.dataType.byteWidth
     let (sourceStrides, targetStrides) = (input.shape.strides, output.strides)
-    // What is copied, in positions of the output.
+    // What is copied, in positions of the output. Removing may reach beyond the input into what the other end adds.
     let box = output.indices.map { axis in
-      let begin = max(0, widths[axis].begin)
+      let begin = min(max(0, widths[axis].begin), output[axis])
       return begin..<max(begin, output[axis] - max(0, widths[axis].end))
     }
     var copies: [MovementCopy] = []

@@ -107,6 +107,10 @@ private func integers(_ values: Int...) -> Tensor { Tensor(values) }
       }
     }
     #expect(throws: (any Error).self) { try OperatorRun("Pad")(empty, integers(-1, 0, 0, 0)) }
+    for (pads, count) in [([-2, 3], 2), ([3, -2], 2), ([-1, 0], 0), ([Int.min, Int.max], nil), ([-3, 1], nil)] as [([Int], Int?)] {
+      let result = try? OperatorRun("Pad")(Tensor([Float(7)]), Tensor(pads))[0].elements(as: Float.self)
+      #expect(result == count.map { [Float](repeating: 0, count: $0) })
+    }
   }
 
   @Test(arguments: basicTypes) func depthAndSpace(_ type: DataType) throws {

@@ -26,12 +26,12 @@ struct CategoryMapper: OperatorDefinition {
       throw .invalid("there are \(numbers.count) cats_int64s and \(names.count) cats_strings")
     }
     let (number, name) = (try context.int("default_int64"), try context.string("default_string"))
-    let toNumber = Dictionary(zip(names, numbers), uniquingKeysWith: { $1 })
+    let toNumber = Dictionary(zip(names.map { ExactString($0) }, numbers), uniquingKeysWith: { $1 })
     let toName = Dictionary(zip(numbers, names), uniquingKeysWith: { $1 })
     return .eager { (inputs, _) throws(OperatorError) in
       let input = try inputs.tensor(0)
       if let strings = input.strings {
-        return [.tensor(Tensor(strings.map { toNumber[$0] ?? number }, shape: input.shape))]
+        return [.tensor(Tensor(strings.map { toNumber[ExactString($0)] ?? number }, shape: input.shape))]
       }
       let integers = input.integers ?? []
       return [.tensor(Tensor(strings: integers.map { toName[$0] ?? name }, shape: input.shape))]

@@ -127,13 +127,14 @@ struct LabelEncoder: OperatorDefinition {
   /// With strings on one side or both.
   private static func strings(_ keys: Tensor, _ values: Tensor, _ fallback: Tensor) throws(OperatorError) -> PreparedKernel {
     let numbers = keys.dataType == .string ? [:] : try positions(keys)
-    let names = Dictionary((keys.strings ?? []).enumerated().map { ($0.element, $0.offset) }, uniquingKeysWith: { $1 })
+    let names = Dictionary(
+      (keys.strings ?? []).enumerated().map { (ExactString($0.element), $0.offset) }, uniquingKeysWith: { $1 })
     let load = bits(keys.dataType)
     return .eager { (inputs, context) throws(OperatorError) in
       let input = try inputs.tensor(0)
       let found: [Int?]
       if let strings = input.strings {
-        found = strings.map { names[$0] }
+        found = strings.map { names[ExactString($0)] }
       } else if let load {
         found = (0..<input.count).map { numbers[load(input.base, $0)] }
         withExtendedLifetime(input) {}

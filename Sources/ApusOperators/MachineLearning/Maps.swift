@@ -151,10 +151,10 @@ struct DictVectorizer: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let vocabulary = try ClassLabels(context, integers: "int64_vocabulary", strings: "string_vocabulary")
     var numbers: [Int: Int] = [:]
-    var names: [String: Int] = [:]
+    var names: [ExactString: Int] = [:]
     switch vocabulary {
     case .integers(let keys): for (index, key) in keys.enumerated() { numbers[key] = index }
-    case .strings(let keys): for (index, key) in keys.enumerated() { names[key] = index }
+    case .strings(let keys): for (index, key) in keys.enumerated() { names[ExactString(key)] = index }
     }
     let type = context.outputType(0)
     return .eager { [numbers, names] (inputs, context) throws(OperatorError) in
@@ -165,7 +165,7 @@ struct DictVectorizer: OperatorDefinition {
       let strings = map.keys.strings
       var found: [(position: Int, value: Tensor)] = []
       for (index, value) in map.values.enumerated() {
-        guard let position = integers.flatMap({ numbers[$0[index]] }) ?? strings.flatMap({ names[$0[index]] }) else {
+        guard let position = integers.flatMap({ numbers[$0[index]] }) ?? strings.flatMap({ names[ExactString($0[index])] }) else {
           throw .mismatch("the vocabulary lacks the key \(strings.map { $0[index] } ?? "\(integers?[index] ?? 0)")")
         }
         guard let tensor = value.tensor, tensor.dataType == type, tensor.count == 1 else {

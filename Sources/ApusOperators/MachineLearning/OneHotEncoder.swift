@@ -31,14 +31,14 @@ struct OneHotEncoder: OperatorDefinition {
       throw .mismatch("the input is \(type); the categories are \(numbers.isEmpty ? "strings" : "integers")")
     }
     if type == .string {
-      let table = Dictionary(names.enumerated().map { ($0.element, $0.offset) }, uniquingKeysWith: { $1 })
+      let table = Dictionary(names.enumerated().map { (ExactString($0.element), $0.offset) }, uniquingKeysWith: { $1 })
       return .eager { (inputs, context) throws(OperatorError) in
         let input = try inputs.tensor(0)
         let result = try context.allocate(.float32, Shape(input.shape.dims + [names.count]))
         let target = result.storage.base.assumingMemoryBound(to: Float.self)
         for index in 0..<result.count { target[index] = 0 }
         for (index, string) in (input.strings ?? []).enumerated() {
-          if let position = table[string] {
+          if let position = table[ExactString(string)] {
             target[index * names.count + position] = 1
           } else if !allowsOthers {
             throw .mismatch("'\(string)' is none of the categories")

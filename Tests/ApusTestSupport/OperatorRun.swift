@@ -14,6 +14,8 @@ package struct OperatorRun {
   package var version: Int?
   /// Inputs that are constants of the graph, not inputs of the run: kernels may pack them.
   package var constantInputs: Set<Int> = []
+  /// Where operators are found: a test may put another form of one in its place.
+  package var registry = OperatorRegistry.standard
 
   package init(_ name: String, domain: String = "", attributes: [(String, AttributeValue)] = []) {
     op = OperatorID(name, domain: domain)
@@ -22,7 +24,6 @@ package struct OperatorRun {
 
   /// The outputs of the operator. nil among `inputs`: an absent optional input.
   package func callAsFunction(_ inputs: [Value?], outputs outputCount: Int = 1) throws -> [Value] {
-    let registry = OperatorRegistry.standard
     var graph = Graph(name: "test")
     var given: [Value] = []
     var ids: [ValueID?] = []

@@ -153,5 +153,6 @@ private func parseInteger(_ text: Substring, _ type: DataType) -> UInt64? {
   }
   guard let number = parseFloat(text), number.magnitude < 9e15 else { return nil }
   let whole = number.rounded(.towardZero)
-  return whole == number && !text.contains(".") && !text.lowercased().contains("e") ? nil : parseInteger("\(Int64(whole))", type)
+  let isPlainInteger = !text.contains(".") && !text.lowercased().contains("e")
+  return isPlainInteger ? nil : parseInteger("\(Int64(whole))", type)
 }

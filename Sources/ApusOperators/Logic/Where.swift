@@ -32,7 +32,8 @@ struct Where: OperatorDefinition {
         let (x, y, target) = (run.inputBytes(1), run.inputBytes(2), run.outputBytes(0))
         broadcast.forEachRow(in: partition.range(part)) { offsets, first, count in
           select(
-            condition + offsets[0], x + offsets[1] &* width, y + offsets[2] &* width, target + first &* width, count, strides)
+            condition + offsets[0], x + offsets[1] &* width, y + offsets[2] &* width, target + first &* width, count,
+            strides)
         }
       }.named("Where", operations: output.count)
       for input in [1, 2] where plan.shape(input).elementCount == output.count {

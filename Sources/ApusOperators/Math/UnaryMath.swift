@@ -1,6 +1,6 @@
 // The operators of one element of Math: a table of names, versions, types and functions.
-// https://onnx.ai/onnx/operators/ (Abs … ThresholdedRelu). Version 1 had consumed_inputs; later ones added types only,
-// except Selu 6 (defaults with more digits), Erf 13 and IsNaN 20.
+// https://onnx.ai/onnx/operators/ (Abs … ThresholdedRelu). Version 1 had consumed_inputs; later ones added types, but for
+// Selu 6 (defaults with more digits) and Erf 13 (no integers any more).
 
 import ApusGraph
 import ApusTensor
@@ -56,7 +56,9 @@ struct UnaryMath: OperatorDefinition {
 }
 
 let unaryMathOperators: [any OperatorDefinition] = [
-  UnaryMath("Abs", [1, 6, 13], .numeric, values: { $0.known.flatMap { Int(exactly: $0.magnitude) }.map { Dim($0) } ?? .unknown }, .abs),
+  UnaryMath(
+    "Abs", [1, 6, 13], .numeric,
+    values: { $0.known.flatMap { Int(exactly: $0.magnitude) }.map { Dim($0) } ?? .unknown }, .abs),
   UnaryMath("Neg", [1, 6, 13], .signed + .floats, values: { Dim(0) - $0 }, .neg),
   UnaryMath("Sign", [9, 13], .numeric, input: "input", output: "output", .sign),
   UnaryMath("Ceil", [1, 6, 13], .floats, .ceil),
@@ -88,9 +90,9 @@ let unaryMathOperators: [any OperatorDefinition] = [
   UnaryMath("Gelu", [20], .floats, attributes: [.string("approximate", default: "none")]) { context throws(OperatorError) in
     try context.string("approximate", oneOf: ["none", "tanh"]) == "tanh" ? .geluTanh : .gelu
   },
-  UnaryMath("LeakyRelu", [1, 6, 16], .floats, attributes: [.float("alpha", default: 0.01)]) { context throws(OperatorError) in
-    .leakyRelu(alpha: try context.float("alpha"))
-  },
+  UnaryMath(
+    "LeakyRelu", [1, 6, 16], .floats, attributes: [.float("alpha", default: 0.01)]
+  ) { context throws(OperatorError) in .leakyRelu(alpha: try context.float("alpha")) },
   UnaryMath("Elu", [1, 6, 22], .floats, attributes: [.float("alpha", default: 1)]) { context throws(OperatorError) in
     .elu(alpha: try context.float("alpha"))
   },
@@ -104,9 +106,9 @@ let unaryMathOperators: [any OperatorDefinition] = [
   UnaryMath(
     "HardSigmoid", [1, 6, 22], .floats, attributes: [.float("alpha", default: 0.2), .float("beta", default: 0.5)]
   ) { context throws(OperatorError) in .hardSigmoid(alpha: try context.float("alpha"), beta: try context.float("beta")) },
-  UnaryMath("ThresholdedRelu", [10, 22], .floats, attributes: [.float("alpha", default: 1)]) { context throws(OperatorError) in
-    .thresholdedRelu(alpha: try context.float("alpha"))
-  },
+  UnaryMath(
+    "ThresholdedRelu", [10, 22], .floats, attributes: [.float("alpha", default: 1)]
+  ) { context throws(OperatorError) in .thresholdedRelu(alpha: try context.float("alpha")) },
   UnaryMath("Swish", [24], .floats, attributes: [.float("alpha", default: 1)]) { context throws(OperatorError) in
     .swish(alpha: try context.float("alpha"))
   },

@@ -1,6 +1,6 @@
 // DequantizeLinear: (x - zero point) * scale. https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html
-// Versions: 10, 13 (axis), 19 (float8, scales of 16 bits), 21 (blocks, 16 and 4 bits), 23 (output_dtype, float4e2m1), 24 (float8e8m0), 25 (2
-// bits), 28 (6 bits).
+// Versions: 10, 13 (axis), 19 (float8, scales of 16 bits), 21 (blocks, 16 and 4 bits), 23 (output_dtype, float4e2m1),
+// 24 (float8e8m0), 25 (2 bits), 28 (6 bits).
 
 import ApusGraph
 import ApusTensor

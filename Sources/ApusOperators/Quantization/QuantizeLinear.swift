@@ -1,6 +1,6 @@
 // QuantizeLinear: saturate(x / scale + zero point). https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
-// Versions: 10, 13 (axis), 19 (float8, saturate), 21 (blocks, 16 and 4 bits, output_dtype), 23 (precision, float4e2m1), 24, 25 (2 bits), 28 (6
-// bits).
+// Versions: 10, 13 (axis), 19 (float8, saturate), 21 (blocks, 16 and 4 bits, output_dtype), 23 (precision, float4e2m1),
+// 24, 25 (2 bits), 28 (6 bits).
 
 import ApusGraph
 import ApusTensor

@@ -1,4 +1,5 @@
-// Dropout: in training, zeroes elements at random and scales the others; else the input. https://onnx.ai/onnx/operators/onnx__Dropout.html
+// Dropout: zeroes elements at random and scales the others, in training.
+// https://onnx.ai/onnx/operators/onnx__Dropout.html
 // Versions: 1, 6 (ratio, is_test), 7 (never in training), 10 (mask is bool), 12 (ratio and training_mode as inputs), 13,
 // 22 (bfloat16, float8). Before 10 the mask had the type of the data.
 
@@ -22,7 +23,8 @@ struct Dropout: OperatorDefinition {
     var isTest = version >= 7
     if case .int(let flag)? = node.attributes.remove("is_test") { isTest = isTest || flag != 0 }
     if !isTest {
-      node.inputs = [node.inputs.first ?? nil, graph.addConstant(Tensor(scalar: ratio)), graph.addConstant(Tensor(scalar: true))]
+      let (share, training) = (graph.addConstant(Tensor(scalar: ratio)), graph.addConstant(Tensor(scalar: true)))
+      node.inputs = [node.inputs.first ?? nil, share, training]
     }
     guard version < 10, node.outputs.count > 1, let mask = node.outputs[1] else { return }
     // The mask of today is cast to what it was.

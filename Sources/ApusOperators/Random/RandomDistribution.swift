@@ -1,4 +1,4 @@
-// RandomNormal, RandomUniform and their forms that take the shape of an input. https://onnx.ai/onnx/operators/onnx__RandomNormal.html …
+// RandomNormal, RandomUniform, RandomNormalLike, RandomUniformLike. https://onnx.ai/onnx/operators/onnx__RandomNormal.html …
 // Versions: 1, 22 (bfloat16).
 
 import ApusGraph
@@ -36,7 +36,8 @@ struct RandomDistribution: OperatorDefinition {
     let own: [AttributeSchema] =
       isLike ? [.optional("dtype", .int)] : [.int("dtype", default: 1), .required("shape", .ints)]
     schema = OperatorSchema(
-      name, versions: [1, 22], inputs: isLike ? [.required("input", "T1")] : [], outputs: [.required("output", isLike ? "T2" : "T")],
+      name, versions: [1, 22], inputs: isLike ? [.required("input", "T1")] : [],
+      outputs: [.required("output", isLike ? "T2" : "T")],
       attributes: distribution.attributes + [.optional("seed", .float)] + own,
       types: isLike ? ["T1": .allBeforeBFloat16 + [.bfloat16], "T2": .floats] : ["T": .floats],
       traits: isLike ? [.random, .readsShapeOnly] : .random)
@@ -63,12 +64,16 @@ struct RandomDistribution: OperatorDefinition {
     if let number = context.optionalInt("dtype"), number != 0 || !isLike {
       return try elementType(number, name: "dtype", allowed: .floats)
     }
-    if let input, !input.isFloat { throw .invalid("attribute dtype is missing and the input is \(input), which is no float") }
+    if let input, !input.isFloat {
+      throw .invalid("attribute dtype is missing and the input is \(input), which is no float")
+    }
     return input
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    guard let type = try outputType(context, input: context.optionalType(0)) else { throw .invalid("attribute dtype is missing") }
+    guard let type = try outputType(context, input: context.optionalType(0)) else {
+      throw .invalid("attribute dtype is missing")
+    }
     let (factor, offset) = try distribution.transform(context)
     guard let scaler = RandomScaler(type, factor: factor, offset: offset) else { throw context.unsupportedType(type) }
     let seed = RandomSeed(context.optionalFloat("seed"))

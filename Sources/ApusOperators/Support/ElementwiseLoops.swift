@@ -135,7 +135,9 @@ extension Elementwise {
       codec.store(block, y, start, n)
     }
     /// Where the float32 loop writes: over its first moving operand, or straight to the output.
-    @Sendable func target(_ block: UnsafeMutablePointer<Float>, _ y: UnsafeMutableRawPointer, _ start: Int) -> UnsafeMutableRawPointer {
+    @Sendable func target(
+      _ block: UnsafeMutablePointer<Float>, _ y: UnsafeMutableRawPointer, _ start: Int
+    ) -> UnsafeMutableRawPointer {
       if let outputWidth { y + start &* outputWidth } else { UnsafeMutableRawPointer(block) }
     }
     let writesNarrow = outputWidth == nil

@@ -151,7 +151,9 @@ extension PackedElements {
 extension Lane {
   /// Writes `convert(lane)` to elements of type `T`.
   @inline(__always)
-  private static func each<L: BitwiseCopyable & Sendable, T: BitwiseCopyable & Sendable>(_ convert: @escaping @Sendable (L) -> T) -> LaneStore {
+  private static func each<L: BitwiseCopyable & Sendable, T: BitwiseCopyable & Sendable>(
+    _ convert: @escaping @Sendable (L) -> T
+  ) -> LaneStore {
     { lanes, base, start, count in
       let source = lanes.assumingMemoryBound(to: L.self)
       let target = base.assumingMemoryBound(to: T.self) + start

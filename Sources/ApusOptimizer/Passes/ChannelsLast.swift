@@ -198,7 +198,7 @@ struct LayoutRewriter {
   private mutating func convertConcat(_ node: Node, output: ValueID) -> Bool {
     let operands = node.inputs.compactMap { $0 }
     guard isFloat32(output), let rank = rank(output), rank >= 3, let axis = node.attributes.int("axis"),
-      operands.count { twins[$0] != nil } * 2 > operands.count
+      operands.count(where: { twins[$0] != nil }) * 2 > operands.count
     else { return false }
     var inputs: [ValueID?] = []
     for operand in operands {

@@ -16,7 +16,8 @@ import Musl
 final class Lease: @unchecked Sendable {
   private(set) var base: UnsafeMutableRawPointer?
   private(set) var byteCount = 0
-  let failure = RunFailure()
+  /// Where the steps of a wave report data that they cannot work on, each its own.
+  let failures = (0..<SideBySide.maximumSteps).map { _ in RunFailure() }
   private var tables: [ObjectIdentifier: OperandTable] = [:]
   /// Tables kept for one arena; more means more plans than the cache holds.
   private static let tableCapacity = 128

@@ -78,7 +78,7 @@ extension Program {
     if let cached = plans.plan(startingAt: start, for: values) {
       plan = cached
     } else {
-      plan = try RegionPlanner.plan(self, startingAt: start, values: values)
+      plan = try RegionPlanner.plan(self, startingAt: start, values: values, threads: pool.threadCount)
       plans.insert(plan)
     }
     let outputBytes = plan.outputBlocks.reduce(0, +)
@@ -100,7 +100,7 @@ extension Program {
     let blocks = outputStorages(of: plan, buffers: settings.outputBuffers)
     for patch in table.outputPatches { table.pointers[patch.position] = blocks[patch.block].base + patch.byteOffset }
     defer { withExtendedLifetime((inputs, blocks)) {} }
-    try run(plan, table: table, failure: lease.failure, pool: pool, settings: settings)
+    try run(plan, table: table, failures: lease.failures, pool: pool, settings: settings)
     for output in plan.outputs {
       values[output.value] = .tensor(tensor(of: output, inputs: inputs, blocks: blocks))
     }
@@ -139,39 +139,71 @@ extension Program {
   }
 
   private func run(
-    _ plan: RegionPlan, table: OperandTable, failure: RunFailure, pool: WorkerPool, settings: RunSettings
+    _ plan: RegionPlan, table: OperandTable, failures: [RunFailure], pool: WorkerPool, settings: RunSettings
   ) throws(OperatorError) {
-    let cancellation = settings.cancellation
-    for planned in plan.steps {
-      let context = RunContext(
-        operands: UnsafePointer(table.pointers + planned.operands), inputCount: planned.inputCount,
-        outputCount: planned.outputCount, failure: failure)
-      let body = planned.step.body
-      let started = settings.profiler?.now() ?? 0
-      var phase = 0
-      for parts in planned.step.phases {
-        if parts == 1 {
-          body(context, phase, 0)
-        } else if parts > 1 {
-          var work = PhaseWork(body: body, context: context, phase: phase)
-          // `work` lives until the call returns, which is after all parts have ended.
-          withUnsafePointer(to: &work) { pointer in
-            _ = pool.run(parts: parts, cancellation: cancellation, context: pointer) { context, part in
-              let work = context.assumingMemoryBound(to: PhaseWork.self)
-              work.pointee.body(work.pointee.context, work.pointee.phase, part)
-            }
-          }
-        }
-        phase += 1
+    for wave in plan.waves {
+      // A profile shows each node by itself.
+      if wave.count == 1 || settings.profiler != nil {
+        for step in wave { try run(plan.steps[step], table: table, failure: failures[0], pool: pool, settings: settings) }
+        continue
       }
-      if let profiler = settings.profiler {
-        profiler.record(node: nodes[planned.node].node, planned: planned, from: started)
-      }
-      if let message = failure.take() {
-        throw OperatorError.mismatch(message).inside(nodes[planned.node].node)
-      }
-      if let cancellation, cancellation.isCancelled { throw Program.cancelled }
+      runSideBySide(plan.steps[wave], table: table, failures: failures, pool: pool, cancellation: settings.cancellation)
+      let messages = zip(plan.steps[wave], failures).map { ($0, $1.take()) }
+      for (planned, message) in messages { try check(message, of: planned) }
+      if settings.cancellation?.isCancelled ?? false { throw Program.cancelled }
     }
+  }
+
+  private func run(
+    _ planned: PlannedStep, table: OperandTable, failure: RunFailure, pool: WorkerPool, settings: RunSettings
+  ) throws(OperatorError) {
+    let started = settings.profiler?.now() ?? 0
+    var work = PhaseWork(planned, table: table, failure: failure)
+    for parts in planned.step.phases {
+      if parts == 1 {
+        work.body(work.context, work.phase, 0)
+      } else if parts > 1 {
+        // `work` lives until the call returns, which is after all parts have ended.
+        withUnsafePointer(to: &work) { pointer in
+          _ = pool.run(parts: parts, cancellation: settings.cancellation, context: pointer, PhaseWork.compute)
+        }
+      }
+      work.phase += 1
+    }
+    if let profiler = settings.profiler {
+      profiler.record(node: nodes[planned.node].node, planned: planned, from: started)
+    }
+    try check(failure.take(), of: planned)
+    if settings.cancellation?.isCancelled ?? false { throw Program.cancelled }
+  }
+
+  /// The first phases of all steps together, then the second ones, and so on.
+  private func runSideBySide(
+    _ steps: ArraySlice<PlannedStep>, table: OperandTable, failures: [RunFailure], pool: WorkerPool,
+    cancellation: CancellationFlag?
+  ) {
+    withUnsafeTemporaryAllocation(of: PhaseWork.self, capacity: steps.count) { works in
+      for (index, planned) in steps.enumerated() {
+        works.initializeElement(at: index, to: PhaseWork(planned, table: table, failure: failures[index]))
+      }
+      withUnsafeTemporaryAllocation(of: ParallelTask.self, capacity: steps.count) { tasks in
+        for phase in 0..<(steps.lazy.map(\.step.phases.count).max() ?? 0) {
+          var end = 0
+          for (index, planned) in steps.enumerated() {
+            works[index].phase = phase
+            end += phase < planned.step.phases.count ? planned.step.phases[phase] : 0
+            let task = ParallelTask(endPart: end, context: works.baseAddress! + index, PhaseWork.compute)
+            tasks.initializeElement(at: index, to: task)
+          }
+          pool.runGroup(UnsafeBufferPointer(tasks), cancellation: cancellation)
+        }
+      }
+      works.deinitialize()
+    }
+  }
+
+  private func check(_ failure: String?, of planned: PlannedStep) throws(OperatorError) {
+    if let failure { throw OperatorError.mismatch(failure).inside(nodes[planned.node].node) }
   }
 
   // MARK: - Eager nodes
@@ -205,7 +237,19 @@ extension Program {
 private struct PhaseWork {
   let body: @Sendable (RunContext, Int, Int) -> Void
   let context: RunContext
-  let phase: Int
+  var phase = 0
+
+  init(_ planned: PlannedStep, table: OperandTable, failure: RunFailure) {
+    body = planned.step.body
+    context = RunContext(
+      operands: UnsafePointer(table.pointers + planned.operands), inputCount: planned.inputCount,
+      outputCount: planned.outputCount, failure: failure)
+  }
+
+  static let compute: PartFunction = { context, part in
+    let work = context.assumingMemoryBound(to: PhaseWork.self)
+    work.pointee.body(work.pointee.context, work.pointee.phase, part)
+  }
 }
 
 /// What an eager kernel sees of the executor.

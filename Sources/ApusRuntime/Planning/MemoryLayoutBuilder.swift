@@ -11,6 +11,8 @@ import ApusTensor
 struct MemoryLayoutBuilder: ~Copyable {
   struct Result {
     var steps: [PlannedStep] = []
+    /// The steps that run side by side, as ranges of `steps`.
+    var waves: [Range<Int>] = []
     var operands: [OperandSource] = []
     var outputBlocks: [Int] = []
     var arenaBytes = 0
@@ -24,8 +26,8 @@ struct MemoryLayoutBuilder: ~Copyable {
 
   private struct Block {
     var bytes: Int
-    var firstStep: Int
-    var lastStep: Int
+    var firstWave: Int
+    var lastWave: Int
     /// True if a value in it is needed after the region.
     var outlives = false
     /// Set by `assignAddresses`: the offset in the arena, or the number of the block among those that outlive.
@@ -34,7 +36,10 @@ struct MemoryLayoutBuilder: ~Copyable {
 
   private let program: Program
   private let nodes: Range<Int>
+  /// In the order in which they run.
   private let drafts: [RegionPlanner.StepDraft]
+  /// By draft: its wave.
+  private let waves: [Int]
   private let known: [Tensor?]
   private let inputSlot: [ValueID: Int]
   private var places: [Int: Place] = [:]
@@ -43,12 +48,15 @@ struct MemoryLayoutBuilder: ~Copyable {
   /// By block: the block that it was merged into, or itself.
   private var mergedInto: [Int] = []
 
+  /// `waves` are the indices of the drafts that run side by side, in the order in which they run.
   init(
-    program: Program, nodes: Range<Int>, drafts: [RegionPlanner.StepDraft], known: [Tensor?], inputSlot: [ValueID: Int]
+    program: Program, nodes: Range<Int>, drafts: [RegionPlanner.StepDraft], waves: [[Int]], known: [Tensor?],
+    inputSlot: [ValueID: Int]
   ) {
     self.program = program
     self.nodes = nodes
-    self.drafts = drafts
+    self.drafts = waves.flatMap { $0.map { drafts[$0] } }
+    self.waves = waves.enumerated().flatMap { wave, members in members.map { _ in wave } }
     self.known = known
     self.inputSlot = inputSlot
   }
@@ -60,6 +68,7 @@ struct MemoryLayoutBuilder: ~Copyable {
     mergeInPlace()
     var result = Result()
     result.arenaBytes = try assignAddresses(&result.outputBlocks)
+    var lastWave = -1
     for (index, draft) in drafts.enumerated() where !draft.step.phases.isEmpty {
       let node = program.nodes[draft.node].node
       let first = result.operands.count
@@ -78,6 +87,9 @@ struct MemoryLayoutBuilder: ~Copyable {
       }
       for output in node.outputs { result.operands.append(output.map { source(of: $0) } ?? .none) }
       result.operands.append(scratch[index].map { .arena(blocks[$0].address) } ?? .none)
+      let start = waves[index] == lastWave ? result.waves.removeLast().lowerBound : result.steps.count
+      lastWave = waves[index]
+      result.waves.append(start..<result.steps.count + 1)
       result.steps.append(
         PlannedStep(
           node: draft.node, step: draft.step, operands: first, inputCount: node.inputs.count, outputCount: node.outputs.count,
@@ -131,25 +143,25 @@ struct MemoryLayoutBuilder: ~Copyable {
           }
         } else {
           places[output.index] = .block(blocks.count, byteOffset: 0)
-          blocks.append(Block(bytes: type.byteCount, firstStep: index, lastStep: index))
+          blocks.append(Block(bytes: type.byteCount, firstWave: waves[index], lastWave: waves[index]))
         }
       }
       if draft.step.scratchBytes > 0 {
         scratch.append(blocks.count)
-        blocks.append(Block(bytes: draft.step.scratchBytes, firstStep: index, lastStep: index))
+        blocks.append(Block(bytes: draft.step.scratchBytes, firstWave: waves[index], lastWave: waves[index]))
       } else {
         scratch.append(nil)
       }
     }
   }
 
-  /// The last step that needs each block.
+  /// The last wave that needs each block.
   private mutating func findLifetimes() {
     for (index, draft) in drafts.enumerated() {
       let node = program.nodes[draft.node].node
       for value in (node.inputs + node.outputs).compactMap({ $0 }) {
         guard case .block(let block, _)? = places[value.index] else { continue }
-        blocks[block].lastStep = max(blocks[block].lastStep, index)
+        blocks[block].lastWave = max(blocks[block].lastWave, waves[index])
         if program.lastUse[value.index] >= nodes.upperBound { blocks[block].outlives = true }
       }
     }
@@ -163,11 +175,11 @@ struct MemoryLayoutBuilder: ~Copyable {
         guard pair.input < node.inputs.count, let input = node.inputs[pair.input], let output = node.outputs[pair.output],
           case .block(let sourceBlock, 0)? = places[input.index], case .block(let target, 0)? = places[output.index],
           case let source = root(of: sourceBlock), mergedInto[target] == target, source != target,
-          blocks[target].firstStep == index, blocks[source].lastStep == index, !blocks[source].outlives,
+          blocks[target].firstWave == waves[index], blocks[source].lastWave == waves[index], !blocks[source].outlives,
           blocks[source].bytes == blocks[target].bytes,
-          !isReadTwice(input, otherThan: pair.input, by: node)
+          !isReadTwice(input, otherThan: pair.input, by: node), !isTouchedBeside(index, block: source)
         else { continue }
-        blocks[source].lastStep = blocks[target].lastStep
+        blocks[source].lastWave = blocks[target].lastWave
         blocks[source].outlives = blocks[target].outlives
         mergedInto[target] = source
         break
@@ -185,6 +197,22 @@ struct MemoryLayoutBuilder: ~Copyable {
     }
   }
 
+  /// True if another step of the same wave reads or writes the block.
+  private func isTouchedBeside(_ index: Int, block: Int) -> Bool {
+    var beside: [Int] = []
+    var other = index
+    while other > 0, waves[other - 1] == waves[index] { other -= 1; beside.append(other) }
+    other = index
+    while other + 1 < waves.count, waves[other + 1] == waves[index] { other += 1; beside.append(other) }
+    return beside.contains { draft in
+      let node = program.nodes[drafts[draft].node].node
+      return (node.inputs + node.outputs).contains { value in
+        guard let value, case .block(let touched, _)? = places[value.index] else { return false }
+        return root(of: touched) == block
+      }
+    }
+  }
+
   private mutating func assignAddresses(_ outputBlocks: inout [Int]) throws(OperatorError) -> Int {
     var arenaIndices: [Int] = []
     for index in blocks.indices where mergedInto[index] == index {
@@ -196,7 +224,7 @@ struct MemoryLayoutBuilder: ~Copyable {
       }
     }
     let requests = arenaIndices.map {
-      ArenaPlanner.Block(size: blocks[$0].bytes, firstUse: blocks[$0].firstStep, lastUse: blocks[$0].lastStep)
+      ArenaPlanner.Block(size: blocks[$0].bytes, firstUse: blocks[$0].firstWave, lastUse: blocks[$0].lastWave)
     }
     guard let arena = ArenaPlanner.plan(requests) else {
       throw OperatorError(.limit, "the intermediate values are larger than memory can be")

@@ -39,6 +39,8 @@ struct RegionOutput: Sendable {
 final class RegionPlan: Sendable {
   let nodes: Range<Int>
   let steps: [PlannedStep]
+  /// Ranges of `steps`, one after the other; the steps of one run side by side.
+  let waves: [Range<Int>]
   let operands: [OperandSource]
   /// The values that enter, with the types the plan holds for.
   let inputs: [(value: ValueID, type: TensorType)]
@@ -50,17 +52,18 @@ final class RegionPlan: Sendable {
   let arenaBytes: Int
 
   init(
-    nodes: Range<Int>, steps: [PlannedStep], operands: [OperandSource], inputs: [(value: ValueID, type: TensorType)],
-    valuesRead: [(value: ValueID, tensor: Tensor)], outputs: [RegionOutput], outputBlocks: [Int], arenaBytes: Int
+    nodes: Range<Int>, layout: MemoryLayoutBuilder.Result, inputs: [(value: ValueID, type: TensorType)],
+    valuesRead: [(value: ValueID, tensor: Tensor)], outputs: [RegionOutput]
   ) {
     self.nodes = nodes
-    self.steps = steps
-    self.operands = operands
+    steps = layout.steps
+    waves = layout.waves
+    operands = layout.operands
+    outputBlocks = layout.outputBlocks
+    arenaBytes = layout.arenaBytes
     self.inputs = inputs
     self.valuesRead = valuesRead
     self.outputs = outputs
-    self.outputBlocks = outputBlocks
-    self.arenaBytes = arenaBytes
   }
 
   /// True if the plan holds for these values.

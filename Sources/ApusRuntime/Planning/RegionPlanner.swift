@@ -39,13 +39,13 @@ struct RegionPlanner: ~Copyable {
     producedHere = [Bool](repeating: false, count: program.graph.values.count)
   }
 
-  /// Plans from `start`, as far as it goes. The node at `start` must not be eager.
+  /// Plans from `start`, as far as it goes, for a number of threads. The node at `start` must not be eager.
   static func plan(
-    _ program: Program, startingAt start: Int, values: borrowing ValueTable
+    _ program: Program, startingAt start: Int, values: borrowing ValueTable, threads: Int
   ) throws(OperatorError) -> RegionPlan {
     var planner = RegionPlanner(program: program, start: start)
     while planner.end < program.nodes.count, try planner.append(planner.end, values: values) { planner.end += 1 }
-    return try planner.layOut(values: values)
+    return try planner.layOut(threads: threads)
   }
 
   /// Takes one more node into the region; false if the region must end before it.
@@ -150,8 +150,10 @@ struct RegionPlanner: ~Copyable {
   }
 
   /// Gives every value its place and finishes the plan.
-  private consuming func layOut(values: borrowing ValueTable) throws(OperatorError) -> RegionPlan {
-    var layout = MemoryLayoutBuilder(program: program, nodes: start..<end, drafts: drafts, known: known, inputSlot: inputSlot)
+  private consuming func layOut(threads: Int) throws(OperatorError) -> RegionPlan {
+    let waves = SideBySide.waves(drafts, program: program, threads: threads)
+    var layout = MemoryLayoutBuilder(
+      program: program, nodes: start..<end, drafts: drafts, waves: waves, known: known, inputSlot: inputSlot)
     let result = try layout.build()
     var outputs: [RegionOutput] = []
     for index in start..<end {
@@ -162,7 +164,6 @@ struct RegionPlanner: ~Copyable {
       }
     }
     return RegionPlan(
-      nodes: start..<end, steps: result.steps, operands: result.operands, inputs: inputs, valuesRead: valuesRead,
-      outputs: outputs, outputBlocks: result.outputBlocks, arenaBytes: result.arenaBytes)
+      nodes: start..<end, layout: result, inputs: inputs, valuesRead: valuesRead, outputs: outputs)
   }
 }

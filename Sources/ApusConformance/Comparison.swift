@@ -10,8 +10,8 @@ public struct Difference: Sendable, CustomStringConvertible {
 
 /// Compares values the way the runner of the ONNX backend suite does.
 public enum Comparison {
-  /// nil if `found` is as near to `expected` as it must be.
-  public static func difference(found: Value, expected: Value, tolerance: Tolerance) -> Difference? {
+  /// nil if `found` is as near to `expected` as it must be; without a tolerance only types and shapes count.
+  public static func difference(found: Value, expected: Value, tolerance: Tolerance?) -> Difference? {
     switch (found, expected) {
     case (.tensor(let found), .tensor(let expected)):
       return difference(found: found, expected: expected, tolerance: tolerance)
@@ -65,16 +65,16 @@ public enum Comparison {
     return nil
   }
 
-  private static func difference(found: Tensor, expected: Tensor, tolerance: Tolerance) -> Difference? {
+  private static func difference(found: Tensor, expected: Tensor, tolerance: Tolerance?) -> Difference? {
     guard found.dataType == expected.dataType, found.shape == expected.shape else {
       return Difference(
         description: "found \(found.dataType)\(found.shape); expected \(expected.dataType)\(expected.shape)")
     }
+    guard var tolerance else { return nil }
     if let a = found.strings, let b = expected.strings {
       guard let index = a.indices.first(where: { a[$0] != b[$0] }) else { return nil }
       return Difference(description: "element \(index) is \"\(a[index])\"; expected \"\(b[index])\"")
     }
-    var tolerance = tolerance
     // The suite's runner compares bfloat16 with at least this.
     if found.dataType == .bfloat16 { tolerance.relative = max(tolerance.relative, 0x1p-6) }
     let a = NumericElements.doubles(of: found)

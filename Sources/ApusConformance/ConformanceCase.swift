@@ -23,7 +23,13 @@ public struct ConformanceCase: Sendable {
   /// The name of the folder above: `node`, `simple`, …
   public let kind: String
   public let folder: URL
-  public let tolerance: Tolerance
+  /// The tolerance of an output, by its index.
+  private let tolerances: [Tolerance]
+  private let tolerance: Tolerance
+  /// Whether the elements of the outputs count; else only their types and shapes.
+  public let comparesElements: Bool
+
+  public func tolerance(ofOutput index: Int) -> Tolerance { index < tolerances.count ? tolerances[index] : tolerance }
 
   /// The cases below a folder, sorted by kind and name. The folder may itself be a case.
   public static func find(in folder: URL) throws -> [ConformanceCase] {
@@ -43,9 +49,20 @@ public struct ConformanceCase: Sendable {
     return cases.sorted { ($0.kind, $0.name) < ($1.kind, $1.name) }
   }
 
+  /// `tolerance.json`: of all outputs, or in `outputs` of each; `values` false leaves the elements out of account.
   private struct ToleranceFile: Decodable {
+    struct Pair: Decodable {
+      var rtol: Double?
+      var atol: Double?
+
+      var tolerance: Tolerance {
+        Tolerance(relative: rtol ?? Tolerance.suite.relative, absolute: atol ?? Tolerance.suite.absolute)
+      }
+    }
     var rtol: Double?
     var atol: Double?
+    var outputs: [Pair]?
+    var values: Bool?
   }
 
   init(folder: URL) throws {
@@ -55,10 +72,13 @@ public struct ConformanceCase: Sendable {
     let file = folder.appending(path: "tolerance.json")
     if let data = try? Data(contentsOf: file) {
       let stated = try JSONDecoder().decode(ToleranceFile.self, from: data)
-      tolerance = Tolerance(
-        relative: stated.rtol ?? Tolerance.suite.relative, absolute: stated.atol ?? Tolerance.suite.absolute)
+      tolerance = ToleranceFile.Pair(rtol: stated.rtol, atol: stated.atol).tolerance
+      tolerances = stated.outputs?.map(\.tolerance) ?? []
+      comparesElements = stated.values ?? true
     } else {
       tolerance = .suite
+      tolerances = []
+      comparesElements = true
     }
   }
 

@@ -63,11 +63,15 @@ public struct ConformanceRunner: Sendable {
       if expected.isEmpty { return "no output files in \(set.lastPathComponent)" }
       let named = Dictionary(zip(model.inputs.map(\.name), inputs)) { first, _ in first }
       let found = try model.run(values: named)
-      for (output, value) in zip(model.outputs, expected) {
+      for (index, (output, value)) in zip(model.outputs, expected).enumerated() {
         guard let result = found[output.name] else { return "output '\(output.name)' is missing" }
-        let difference = unseeded.contains(test.kind + "/" + test.name)
-          ? Comparison.difference(found: result, sampleLike: value)
-          : Comparison.difference(found: result, expected: value, tolerance: test.tolerance)
+        let difference =
+          if unseeded.contains(test.kind + "/" + test.name) {
+            Comparison.difference(found: result, sampleLike: value)
+          } else {
+            Comparison.difference(
+              found: result, expected: value, tolerance: test.comparesElements ? test.tolerance(ofOutput: index) : nil)
+          }
         if let difference {
           return "\(set.lastPathComponent), output '\(output.name)': \(difference)"
         }

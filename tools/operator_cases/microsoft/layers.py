@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from .case import Case, generator
+from ..case import Case, generator
 
 
-@generator("Gelu", "QuickGelu")
-def unary(case: Case, name: str) -> None:
-    dtype = case.float_type(0 if name == "Gelu" else 0.2)
+@generator("Gelu", "QuickGelu", domain="com.microsoft")
+def unary(case: Case) -> None:
+    dtype = case.float_type(0 if case.op == "Gelu" else 0.2)
     x = case.floats(case.shape(case.size(0, 4), 0, 7), 2)
-    alpha = {"alpha": float(case.rng.uniform(0.5, 2))} if name == "QuickGelu" and case.chance() else {}
-    case.node(name, [case.input(x)], [dtype], **alpha)
+    alpha = {"alpha": float(case.rng.uniform(0.5, 2))} if case.op == "QuickGelu" and case.chance() else {}
+    case.node([case.input(x)], [dtype], **alpha)
 
 
-@generator("BiasGelu", "FastGelu")
-def biased(case: Case, name: str) -> None:
+@generator("BiasGelu", "FastGelu", domain="com.microsoft")
+def biased(case: Case) -> None:
     shape = case.shape(case.size(1, 4))
-    if name == "FastGelu":
+    if case.op == "FastGelu":
         case.float_type()
-    bias = case.floats(shape[-1:]) if name == "BiasGelu" or case.chance() else None
-    case.node(name, [case.input(case.floats(shape, 2)), case.input(bias, 0.5)], [case.dtype])
+    bias = case.floats(shape[-1:]) if case.op == "BiasGelu" or case.chance() else None
+    case.node([case.input(case.floats(shape, 2)), case.input(bias, 0.5)], [case.dtype])
 
 
-@generator("BiasSoftmax")
+@generator("BiasSoftmax", domain="com.microsoft")
 def bias_softmax(case: Case) -> None:
     rank = case.size(2, 4)
     shape = case.shape(rank)
@@ -36,13 +36,13 @@ def bias_softmax(case: Case) -> None:
     else:
         bias = case.floats([1 if index < axis and index >= cut else size for index, size in enumerate(shape)])
     case.node(
-        "BiasSoftmax", [case.input(case.floats(shape)), case.input(bias)], [np.float32], axis=axis,
+        [case.input(case.floats(shape)), case.input(bias)], [np.float32], axis=axis,
         is_inner_broadcast=int(inner))
 
 
-@generator("FusedMatMul", "TransposeMatMul")
-def fused_matmul(case: Case, name: str) -> None:
-    dtype = case.pick(np.float32, np.float32, np.float64) if name == "FusedMatMul" else np.float32
+@generator("FusedMatMul", "TransposeMatMul", domain="com.microsoft")
+def fused_matmul(case: Case) -> None:
+    dtype = case.pick(np.float32, np.float32, np.float64) if case.op == "FusedMatMul" else np.float32
     case.dtype = dtype
     batch = case.shape(case.size(0, 2), 1, 4)
     m, n, k = case.shape(3, 1, 9)
@@ -51,14 +51,14 @@ def fused_matmul(case: Case, name: str) -> None:
     b = [n, k] if attributes["transB"] else [k, n]
     left = batch + a
     right = (batch if case.chance() else []) + b
-    if name == "FusedMatMul" and len(batch) > 0 and len(right) == len(left) and case.chance():
+    if case.op == "FusedMatMul" and len(batch) > 0 and len(right) == len(left) and case.chance():
         if case.chance():
             attributes["transBatchA"] = 1
             left = [a[0]] + batch + [a[1]]
         if case.chance():
             attributes["transBatchB"] = 1
             right = [b[0]] + batch + [b[1]]
-    case.node(name, [case.input(case.floats(left)), case.input(case.floats(right), 0.5)], [dtype], **attributes)
+    case.node([case.input(case.floats(left)), case.input(case.floats(right), 0.5)], [dtype], **attributes)
 
 
 ACTIVATIONS = {
@@ -68,14 +68,13 @@ ACTIVATIONS = {
 }
 
 
-@generator("FusedGemm")
+@generator("FusedGemm", domain="com.microsoft")
 def fused_gemm(case: Case) -> None:
     m, n, k = case.shape(3, 1, 9)
     trans_a, trans_b = case.size(0, 1), case.size(0, 1)
     c = case.pick(None, [n], [m, n], [1, n], [m, 1], [1])
     activation = case.pick(*ACTIVATIONS)
     case.node(
-        "FusedGemm",
         [
             case.input(case.floats([k, m] if trans_a else [m, k])), case.input(case.floats([n, k] if trans_b else [k, n]), 0.7),
             case.input(None if c is None else case.floats(c), 0.7),
@@ -105,7 +104,7 @@ def convolution(case: Case, channels_last: bool = False) -> tuple[np.ndarray, np
     return case.floats(x), case.floats([outputs, channels // group] + kernel, 0.4), outputs, attributes
 
 
-@generator("FusedConv")
+@generator("FusedConv", domain="com.microsoft")
 def fused_conv(case: Case) -> None:
     x, w, outputs, attributes = convolution(case)
     activation = case.pick("Relu", "Tanh", "Sigmoid", "LeakyRelu", "Clip", "HardSigmoid")
@@ -113,27 +112,26 @@ def fused_conv(case: Case) -> None:
     bias = case.floats([outputs]) if case.chance() else None
     case.atol = 1e-4
     case.node(
-        "FusedConv", [case.input(x), case.input(w, 0.8), case.input(bias, 0.8)], [np.float32], activation=activation,
+        [case.input(x), case.input(w, 0.8), case.input(bias, 0.8)], [np.float32], activation=activation,
         activation_params=params, **attributes)
 
 
-@generator("NhwcMaxPool")
+@generator("NhwcMaxPool", domain="com.microsoft")
 def nhwc_max_pool(case: Case) -> None:
     dtype = case.pick(np.int8, np.uint8)
     _, _, _, attributes = convolution(case, channels_last=True)
     attributes.pop("group")
     x = case.quantized([case.size(1, 2), case.size(7, 10), case.size(7, 10), case.size(1, 20)], dtype)
-    case.node("NhwcMaxPool", [case.input(x)], [dtype], ceil_mode=case.pick(None, 0, 1), **attributes)
+    case.node([case.input(x)], [dtype], ceil_mode=case.pick(None, 0, 1), **attributes)
 
 
-@generator("ConvTransposeWithDynamicPads")
+@generator("ConvTransposeWithDynamicPads", domain="com.microsoft")
 def conv_transpose(case: Case) -> None:
     axes = 2
     channels, outputs = case.size(1, 4), case.size(1, 4)
     kernel = case.shape(axes, 2, 4)
     case.atol = 1e-4
     case.node(
-        "ConvTransposeWithDynamicPads",
         [
             case.input(case.floats([case.size(1, 2), channels] + case.shape(axes, 3, 6))),
             case.input(case.floats([channels, outputs] + kernel), 0.8),
@@ -143,18 +141,18 @@ def conv_transpose(case: Case) -> None:
         [np.float32], strides=case.shape(axes, 1, 3), kernel_shape=kernel)
 
 
-@generator("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
-def skip_layer_norm(case: Case, name: str) -> None:
+@generator("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain="com.microsoft")
+def skip_layer_norm(case: Case) -> None:
     dtype = case.float_type()
     batch, length, hidden = case.size(1, 3), case.size(1, 5), case.size(1, 33)
     shape = [batch, length, hidden] if case.chance(0.7) else [batch * length, hidden]
     skip = case.pick(shape, shape, [1, length, hidden], [length, hidden]) if len(shape) == 3 else shape
     gamma = case.input(case.floats([hidden]), 0.8)
-    beta = [case.input(case.floats([hidden]) if case.chance(0.7) else None, 0.8)] if "Simplified" not in name else []
+    beta = [case.input(case.floats([hidden]) if case.chance(0.7) else None, 0.8)] if "Simplified" not in case.op else []
     bias = case.input(case.floats([hidden]) if case.chance() else None, 0.8)
     outputs = [dtype] + ([None, None, dtype] if case.chance() else [])
     case.node(
-        name, [case.input(case.floats(shape)), case.input(case.floats(skip)), gamma] + beta + [bias], outputs,
+        [case.input(case.floats(shape)), case.input(case.floats(skip)), gamma] + beta + [bias], outputs,
         epsilon=case.pick(None, 1e-5, 1e-2))
 
 
@@ -168,11 +166,11 @@ def simplified_layer_norm(case: Case) -> None:
     scale = case.floats(shape[axis % rank :])
     outputs = [dtype] + ([dtype] if case.chance(0.4) else [])
     case.node(
-        "SimplifiedLayerNormalization", [case.input(case.floats(shape)), case.input(scale, 0.8)], outputs, domain="",
+        [case.input(case.floats(shape)), case.input(scale, 0.8)], outputs,
         axis=axis, epsilon=case.pick(None, 1e-3), stash_type=1 if dtype != np.float64 else 11)
 
 
-@generator("EmbedLayerNormalization")
+@generator("EmbedLayerNormalization", domain="com.microsoft")
 def embed_layer_norm(case: Case) -> None:
     dtype = case.float_type()
     batch, length, hidden = case.size(1, 3), case.size(1, 6), case.size(2, 20)
@@ -188,4 +186,4 @@ def embed_layer_norm(case: Case) -> None:
         case.input(positions),
     ]
     outputs = [dtype, np.int32] + ([dtype] if case.chance() else [])
-    case.node("EmbedLayerNormalization", inputs, outputs, epsilon=case.pick(None, 1e-3))
+    case.node(inputs, outputs, epsilon=case.pick(None, 1e-3))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .case import Case, generator
+from ..case import Case, generator
 
 
 def scale(case: Case, shape: list[int] | None = None) -> np.ndarray:
@@ -17,8 +17,8 @@ def zero(case: Case, dtype: Any, chance: float = 0.8) -> np.ndarray | None:
     return case.quantized([], dtype) if case.chance(chance) else None
 
 
-@generator("MatMulIntegerToFloat", "DynamicQuantizeMatMul")
-def integer_products(case: Case, name: str) -> None:
+@generator("MatMulIntegerToFloat", "DynamicQuantizeMatMul", domain="com.microsoft")
+def integer_products(case: Case) -> None:
     batch = case.shape(case.size(0, 2), 1, 3)
     m, n, k = case.shape(3, 1, 20)
     dtype = case.pick(np.uint8, np.int8)
@@ -28,7 +28,7 @@ def integer_products(case: Case, name: str) -> None:
     points = case.quantized(columns, dtype) if case.chance(0.7) else None
     bias = case.floats([n]) if case.chance() else None
     b = case.input(case.quantized([k, n], dtype), 0.8)
-    if name == "MatMulIntegerToFloat":
+    if case.op == "MatMulIntegerToFloat":
         left = np.uint8 if dtype == np.uint8 else case.pick(np.uint8, np.int8)
         inputs = [
             case.input(case.quantized(batch + [m, k], left)), b, case.input(scale(case)), case.input(scales, 0.8),
@@ -39,10 +39,10 @@ def integer_products(case: Case, name: str) -> None:
             case.input(case.floats(batch + [m, k])), b, case.input(scales, 0.8), case.input(points, 0.8), case.input(bias, 0.8),
         ]
     case.atol = 1e-4
-    case.node(name, inputs, [np.float32])
+    case.node(inputs, [np.float32])
 
 
-@generator("QGemm")
+@generator("QGemm", domain="com.microsoft")
 def quantized_gemm(case: Case) -> None:
     m, n, k = case.shape(3, 1, 20)
     dtype = case.pick(np.uint8, np.int8)
@@ -59,10 +59,10 @@ def quantized_gemm(case: Case) -> None:
         case.input(case.quantized([], left) if quantizes else None, 0.8),
     ]
     case.atol = 1.0001 if quantizes else 1e-4
-    case.node("QGemm", inputs, [left if quantizes else np.float32], transA=trans_a, transB=trans_b, alpha=case.pick(None, 0.7))
+    case.node(inputs, [left if quantizes else np.float32], transA=trans_a, transB=trans_b, alpha=case.pick(None, 0.7))
 
 
-@generator("QEmbedLayerNormalization")
+@generator("QEmbedLayerNormalization", domain="com.microsoft")
 def quantized_embedding(case: Case) -> None:
     dtype = case.pick(np.uint8, np.int8)
     batch, length, hidden = case.size(1, 3), case.size(1, 6), case.size(2, 20)
@@ -78,7 +78,7 @@ def quantized_embedding(case: Case) -> None:
     inputs += [case.input(case.integers([batch, length], 0, 2, np.int32) if case.chance() else None)]
     inputs += [case.input(scale(case) if has_segments or index != 2 else None, True) for index in range(5)]
     inputs += [case.input(case.quantized([], dtype) if has_segments or index != 2 else None, True) for index in range(5)]
-    case.node("QEmbedLayerNormalization", inputs, [np.float32, np.int32])
+    case.node(inputs, [np.float32, np.int32])
 
 
 def broadcast_pair(case: Case) -> tuple[list[int], list[int]]:
@@ -88,8 +88,8 @@ def broadcast_pair(case: Case) -> tuple[list[int], list[int]]:
     return left, right[case.size(0, len(right)) if case.chance(0.3) else 0 :]
 
 
-@generator("QLinearAdd", "QLinearMul")
-def binary(case: Case, name: str) -> None:
+@generator("QLinearAdd", "QLinearMul", domain="com.microsoft")
+def binary(case: Case) -> None:
     dtype = case.pick(np.uint8, np.int8)
     left, right = broadcast_pair(case)
     inputs = []
@@ -97,20 +97,20 @@ def binary(case: Case, name: str) -> None:
         inputs += [case.input(case.quantized(shape, dtype), 0.2), case.input(scale(case), True), case.input(zero(case, dtype), True)]
     inputs += [case.input(np.float32(case.rng.uniform(0.02, 0.08)), True), case.input(zero(case, dtype), True)]
     case.atol = 1.0001
-    case.node(name, inputs, [dtype])
+    case.node(inputs, [dtype])
 
 
-@generator("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax")
-def unary(case: Case, name: str) -> None:
+@generator("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", domain="com.microsoft")
+def unary(case: Case) -> None:
     dtype = case.pick(np.uint8, np.int8)
     rank = case.size(1, 4)
     # A probability of 1 wraps to 0 in onnxruntime.
     shape = case.shape(rank, 2)
     attributes = {}
     y_scale, y_zero = scale(case), zero(case, dtype, 1)
-    if name == "QLinearLeakyRelu":
+    if case.op == "QLinearLeakyRelu":
         attributes = {"alpha": case.pick(None, 0.2)}
-    if name == "QLinearSoftmax":
+    if case.op == "QLinearSoftmax":
         attributes = {"opset": case.pick(11, 13), "axis": case.size(-rank, rank - 1)}
         y_scale, y_zero = np.float32(1 / 256), np.array(np.iinfo(dtype).min, dtype)
     inputs = [
@@ -118,17 +118,17 @@ def unary(case: Case, name: str) -> None:
         case.input(y_scale, True), case.input(y_zero, True),
     ]
     case.atol = 1.0001
-    case.node(name, inputs, [dtype], **attributes)
+    case.node(inputs, [dtype], **attributes)
 
 
-@generator("QLinearAveragePool", "QLinearGlobalAveragePool")
-def pool(case: Case, name: str) -> None:
+@generator("QLinearAveragePool", "QLinearGlobalAveragePool", domain="com.microsoft")
+def pool(case: Case) -> None:
     dtype = case.pick(np.uint8, np.int8)
-    axes = case.pick(1, 2, 2, 3) if name == "QLinearAveragePool" else 2
+    axes = case.pick(1, 2, 2, 3) if case.op == "QLinearAveragePool" else 2
     channels_last = case.size(0, 1)
     spatial, channels = case.shape(axes, 5, 9), case.size(1, 20)
     attributes: dict = {"channels_last": channels_last}
-    if name == "QLinearAveragePool":
+    if case.op == "QLinearAveragePool":
         attributes |= {
             "kernel_shape": case.shape(axes, 1, 3), "strides": case.shape(axes, 1, 2), "ceil_mode": case.pick(None, 1),
             "count_include_pad": case.size(0, 1),
@@ -147,10 +147,10 @@ def pool(case: Case, name: str) -> None:
         case.input(scale(case), True), case.input(zero(case, dtype, 1), True),
     ]
     case.atol = 1.0001
-    case.node(name, inputs, [dtype], **attributes)
+    case.node(inputs, [dtype], **attributes)
 
 
-@generator("QLinearConcat")
+@generator("QLinearConcat", domain="com.microsoft")
 def concat(case: Case) -> None:
     dtype = case.pick(np.uint8, np.int8)
     rank = case.size(1, 4)
@@ -161,10 +161,10 @@ def concat(case: Case) -> None:
         shape[axis] = case.size(1, 5)
         inputs += [case.input(case.quantized(shape, dtype)), case.input(scale(case), True), case.input(zero(case, dtype, 1), True)]
     case.atol = 1.0001
-    case.node("QLinearConcat", inputs, [dtype], axis=axis)
+    case.node(inputs, [dtype], axis=axis)
 
 
-@generator("QLinearWhere")
+@generator("QLinearWhere", domain="com.microsoft")
 def where(case: Case) -> None:
     dtype = case.pick(np.uint8, np.int8)
     left, right = broadcast_pair(case)
@@ -173,10 +173,10 @@ def where(case: Case) -> None:
         inputs += [case.input(case.quantized(shape, dtype)), case.input(scale(case), True), case.input(zero(case, dtype, 1), True)]
     inputs += [case.input(scale(case), True), case.input(zero(case, dtype, 1), True)]
     case.atol = 1.0001
-    case.node("QLinearWhere", inputs, [dtype])
+    case.node(inputs, [dtype])
 
 
-@generator("QuantizeLinear")
+@generator("QuantizeLinear", domain="com.microsoft")
 def quantize(case: Case) -> None:
     rank = case.size(1, 4)
     shape = case.shape(rank)
@@ -185,12 +185,11 @@ def quantize(case: Case) -> None:
     per_axis = case.chance()
     sizes = [shape[axis]] if per_axis else []
     case.node(
-        "QuantizeLinear",
         [case.input(case.floats(shape)), case.input(scale(case, sizes)), case.input(case.quantized(sizes, dtype))], [dtype],
         axis=axis if per_axis else None)
 
 
-@generator("DequantizeLinear")
+@generator("DequantizeLinear", domain="com.microsoft")
 def dequantize(case: Case) -> None:
     rank = case.size(1, 4)
     shape = case.shape(rank)
@@ -200,11 +199,11 @@ def dequantize(case: Case) -> None:
     sizes = [shape[axis]] if per_axis else []
     points = None if dtype == np.int32 else case.quantized(sizes, dtype)
     case.node(
-        "DequantizeLinear", [case.input(case.quantized(shape, dtype)), case.input(scale(case, sizes)), case.input(points)],
+        [case.input(case.quantized(shape, dtype)), case.input(scale(case, sizes)), case.input(points)],
         [np.float32], axis=axis if per_axis else None)
 
 
-@generator("QLinearConv")
+@generator("QLinearConv", domain="com.microsoft")
 def conv(case: Case) -> None:
     dtype = case.pick(np.uint8, np.int8)
     group = case.pick(1, 1, 2)
@@ -224,11 +223,11 @@ def conv(case: Case) -> None:
     ]
     case.atol = 1.0001
     case.node(
-        "QLinearConv", inputs, [dtype], channels_last=channels_last, group=group, kernel_shape=kernel,
+        inputs, [dtype], channels_last=channels_last, group=group, kernel_shape=kernel,
         pads=case.shape(4, 0, 1) if case.chance() else None, strides=case.shape(2, 1, 2) if case.chance() else None)
 
 
-@generator("MatMulNBits")
+@generator("MatMulNBits", domain="com.microsoft")
 def matmul_nbits(case: Case) -> None:
     bits = case.pick(4, 4, 4, 8, 2)
     block = case.pick(16, 32, 64)
@@ -260,10 +259,10 @@ def matmul_nbits(case: Case) -> None:
     case.atol = 5e-2 if dtype == np.float16 else 1e-3
     inputs = [case.input(case.floats(batch + [k]))]
     inputs += [case.input(value, constant) for value in (weights, scales, zeros, groups, bias)]
-    case.node("MatMulNBits", inputs, [dtype], K=k, N=n, bits=bits, block_size=block)
+    case.node(inputs, [dtype], K=k, N=n, bits=bits, block_size=block)
 
 
-@generator("MatMulBnb4")
+@generator("MatMulBnb4", domain="com.microsoft")
 def matmul_bnb4(case: Case) -> None:
     n, k, block = case.size(1, 30), case.size(1, 5) * case.pick(2, 16), case.pick(16, 32, 64)
     batch = case.shape(case.size(0, 2), 1, 3) + [case.size(1, 6)]
@@ -272,11 +271,11 @@ def matmul_bnb4(case: Case) -> None:
         case.input(np.abs(case.floats([-(-n * k // block)])), True),
     ]
     case.atol = 1e-4
-    case.node("MatMulBnb4", inputs, [np.float32], K=k, N=n, block_size=block, quant_type=case.size(0, 1))
+    case.node(inputs, [np.float32], K=k, N=n, block_size=block, quant_type=case.size(0, 1))
 
 
-@generator("MoE", "QMoE")
-def mixture(case: Case, name: str) -> None:
+@generator("MoE", "QMoE", domain="com.microsoft")
+def mixture(case: Case) -> None:
     experts, hidden, inner = case.size(2, 5), 16 * case.size(1, 3), 16 * case.size(1, 3)
     tokens = case.size(1, 7)
     fusion = 0
@@ -296,11 +295,11 @@ def mixture(case: Case, name: str) -> None:
         attributes |= {"activation_alpha": 1.7, "activation_beta": 1.0, "swiglu_limit": case.pick(None, 7.0)}
     layers = [0, 1] + ([2] if gated else [])
     case.atol = 1e-3
-    if name == "MoE":
+    if case.op == "MoE":
         for layer in layers:
             inputs.append(case.input(case.floats([experts, rows[layer], columns[layer]], 0.2), 0.8))
             inputs.append(case.input(case.floats([experts, rows[layer]]) if case.chance() else None, 0.8))
-        return case.node("MoE", inputs, [np.float32], **attributes)
+        return case.node(inputs, [np.float32], **attributes)
     bits, block = case.pick(4, 8), case.pick(None, None, 16)
     # Blocks of 8 bits are computed with 8-bit activations by onnxruntime.
     if bits == 8:
@@ -323,4 +322,4 @@ def mixture(case: Case, name: str) -> None:
     else:
         zeros = ["", "", ""]
     case.rtol = 1e-2
-    case.node("QMoE", inputs + zeros, [np.float32], expert_weight_bits=bits, block_size=block, **attributes)
+    case.node(inputs + zeros, [np.float32], expert_weight_bits=bits, block_size=block, **attributes)

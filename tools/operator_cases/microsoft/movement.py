@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper
 
-from .case import Case, generator
+from ..case import Case, generator
 
 NUMBERS = (np.float32, np.float64, np.int64, np.int32)
 
@@ -14,82 +14,82 @@ def numbers(case: Case, shape: list[int], dtype: type) -> np.ndarray:
     return (case.rng.standard_normal(tuple(shape)) * 5).astype(dtype)
 
 
-@generator("Trilu")
+@generator("Trilu", domain="com.microsoft")
 def trilu(case: Case) -> None:
     dtype = case.pick(*NUMBERS)
     k = case.integers(case.pick([], [1]), -4, 5) if case.chance() else None
     case.node(
-        "Trilu", [case.input(numbers(case, case.shape(case.size(2, 4)), dtype)), case.input(k)], [dtype],
+        [case.input(numbers(case, case.shape(case.size(2, 4)), dtype)), case.input(k)], [dtype],
         upper=case.pick(None, 0, 1))
 
 
-@generator("GridSample")
+@generator("GridSample", domain="com.microsoft")
 def grid_sample(case: Case) -> None:
     batch = case.size(1, 3)
     grid = case.rng.uniform(-1.3, 1.3, (batch, case.size(1, 5), case.size(1, 5), 2)).astype(np.float32)
     case.atol = 1e-4
     case.node(
-        "GridSample", [case.input(case.floats([batch, case.size(1, 3), case.size(2, 6), case.size(2, 6)])), case.input(grid)],
+        [case.input(case.floats([batch, case.size(1, 3), case.size(2, 6), case.size(2, 6)])), case.input(grid)],
         [np.float32], mode=case.pick(None, "bilinear", "nearest", "bicubic"),
         padding_mode=case.pick(None, "zeros", "border", "reflection"), align_corners=case.pick(None, 0, 1))
 
 
-@generator("Pad")
+@generator("Pad", domain="com.microsoft")
 def pad(case: Case) -> None:
     rank = case.size(1, 4)
     pads = case.integers([2 * rank], 0, 3)
     mode = case.pick(None, "constant", "edge", "reflect")
     value = case.floats([1]) if mode in (None, "constant") and case.chance() else None
     case.node(
-        "Pad", [case.input(case.floats(case.shape(rank, 3, 6))), case.input(pads.reshape(case.pick((2 * rank,), (1, 2 * rank))), 0.5), case.input(value)],
+        [case.input(case.floats(case.shape(rank, 3, 6))), case.input(pads.reshape(case.pick((2 * rank,), (1, 2 * rank))), 0.5), case.input(value)],
         [np.float32], mode=mode)
 
 
-@generator("Unique")
+@generator("Unique", domain="com.microsoft")
 def unique(case: Case) -> None:
-    case.node("Unique", [case.input(case.integers([case.size(1, 12)], 0, 5).astype(np.float32))], [np.float32, np.int64, np.int64])
+    case.node([case.input(case.integers([case.size(1, 12)], 0, 5).astype(np.float32))], [np.float32, np.int64, np.int64])
 
 
-@generator("Range")
+@generator("Range", domain="com.microsoft")
 def arange(case: Case) -> None:
     dtype = case.pick(np.float32, np.float64, np.int16, np.int32, np.int64)
     start, delta = case.size(-5, 5), case.pick(-2, -1, 1, 3)
     given = delta == 1 and case.chance()
     shape = case.pick([], [1])
     values = [start, start + delta * case.size(-1, 6)] + ([] if given else [delta])
-    case.node("Range", [case.input(np.full(shape, value, dtype), 0.3) for value in values], [dtype])
+    case.node([case.input(np.full(shape, value, dtype), 0.3) for value in values], [dtype])
 
 
-@generator("ExpandDims")
+@generator("ExpandDims", domain="com.microsoft")
 def expand_dims(case: Case) -> None:
     rank = case.size(1, 3)
     dtype = case.pick(*NUMBERS)
     axis = np.array(case.size(-rank - 1, rank), np.int32)
-    case.node("ExpandDims", [case.input(numbers(case, case.shape(rank), dtype)), case.input(axis, 0.5)], [dtype])
+    case.node([case.input(numbers(case, case.shape(rank), dtype)), case.input(axis, 0.5)], [dtype])
 
 
-@generator("UnfoldTensor")
+@generator("UnfoldTensor", domain="com.microsoft")
 def unfold(case: Case) -> None:
     rank = case.size(1, 4)
     shape = case.shape(rank, 4, 7)
     dtype = case.pick(*NUMBERS)
     case.node(
-        "UnfoldTensor", [case.input(numbers(case, shape, dtype))], [dtype], dim=case.size(-rank, rank - 1), size=case.size(1, 4),
+        [case.input(numbers(case, shape, dtype))], [dtype], dim=case.size(-rank, rank - 1), size=case.size(1, 4),
         step=case.pick(None, 1, 2, 3))
 
 
-@generator("CDist")
+@generator("CDist", domain="com.microsoft")
 def cdist(case: Case) -> None:
     dtype = case.pick(np.float32, np.float64)
     case.dtype = dtype
     width = case.size(1, 9)
     case.atol = 2e-3
     case.node(
-        "CDist", [case.input(case.floats([case.size(1, 9), width])), case.input(case.floats([case.size(1, 9), width]))], [dtype],
+        [case.input(case.floats([case.size(1, 9), width])), case.input(case.floats([case.size(1, 9), width]))], [dtype],
         metric=case.pick("sqeuclidean", "euclidean"))
 
 
-@generator("GatherBlockQuantized")
+@generator("GatherBlockQuantized", domain="com.microsoft")
 def gather_quantized(case: Case) -> None:
     form = case.pick("uint4", "int4", "uint8", "uint8", "uint8")
     bits = case.pick(2, 4, 8) if form == "uint8" else 4
@@ -118,29 +118,29 @@ def gather_quantized(case: Case) -> None:
     data = packed(shape)
     zero = packed(per_block) if has_zero else ""
     case.node(
-        "GatherBlockQuantized", [data, case.input(indices), scales, zero], [dtype], gather_axis=gather_axis,
+        [data, case.input(indices), scales, zero], [dtype], gather_axis=gather_axis,
         quantize_axis=axis, block_size=block, bits=bits if form == "uint8" else None)
 
 
-@generator("Inverse")
+@generator("Inverse", domain="com.microsoft")
 def inverse(case: Case) -> None:
     case.dtype = case.pick(np.float32, np.float64)
     side = case.size(1, 6)
     matrices = case.floats(case.shape(case.size(0, 2)) + [side, side]) + 3 * np.eye(side, dtype=case.dtype)
     case.atol = 1e-3
-    case.node("Inverse", [case.input(matrices)], [case.dtype])
+    case.node([case.input(matrices)], [case.dtype])
 
 
-@generator("NGramRepeatBlock")
+@generator("NGramRepeatBlock", domain="com.microsoft")
 def ngram_repeat_block(case: Case) -> None:
     batch, vocabulary = case.size(1, 3), case.size(2, 5)
     size = case.size(1, 3)
     ids = case.integers([batch, case.size(size, 12)], 0, vocabulary)
     case.node(
-        "NGramRepeatBlock", [case.input(ids), case.input(case.floats([batch, vocabulary]))], [np.float32], ngram_size=size)
+        [case.input(ids), case.input(case.floats([batch, vocabulary]))], [np.float32], ngram_size=size)
 
 
-@generator("MurmurHash3")
+@generator("MurmurHash3", domain="com.microsoft")
 def murmur_hash(case: Case) -> None:
     dtype = case.pick(np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64, object)
     shape = case.shape(case.size(1, 3))
@@ -151,10 +151,10 @@ def murmur_hash(case: Case) -> None:
         values = numbers(case, shape, dtype)
     positive = case.pick(None, 0, 1)
     case.rtol = case.atol = 0
-    case.node("MurmurHash3", [case.input(values)], [np.int32 if positive == 0 else np.uint32], positive=positive, seed=case.pick(None, 42))
+    case.node([case.input(values)], [np.int32 if positive == 0 else np.uint32], positive=positive, seed=case.pick(None, 42))
 
 
-@generator("CropAndResize")
+@generator("CropAndResize", domain="com.microsoft")
 def crop_and_resize(case: Case) -> None:
     batch, regions = case.size(1, 3), case.size(1, 5)
     inputs = [
@@ -164,5 +164,5 @@ def crop_and_resize(case: Case) -> None:
         case.input(np.array(case.shape(2, 1, 5), np.int32), 0.5),
     ]
     case.node(
-        "CropAndResize", inputs, [np.float32], mode=case.pick(None, "bilinear", "nearest"),
+        inputs, [np.float32], mode=case.pick(None, "bilinear", "nearest"),
         extrapolation_value=case.pick(None, 2.5))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .case import Case, generator
+from ..case import Case, generator
 
 
-@generator("RotaryEmbedding")
+@generator("RotaryEmbedding", domain="com.microsoft")
 def rotary(case: Case) -> None:
     dtype = case.float_type()
     batch, length, heads, half = case.size(1, 3), case.size(1, 5), case.size(1, 4), case.size(1, 6)
@@ -25,7 +25,7 @@ def rotary(case: Case) -> None:
         case.input(case.floats([limit, half]), True),
     ]
     case.node(
-        "RotaryEmbedding", inputs, [dtype], interleaved=case.pick(None, 0, 1),
+        inputs, [dtype], interleaved=case.pick(None, 0, 1),
         num_heads=heads if partial or case.chance() else None, rotary_embedding_dim=2 * half if partial else None)
 
 
@@ -40,7 +40,7 @@ def padding_mask(case: Case, batch: int, queries: int, keys: int) -> np.ndarray 
     return None
 
 
-@generator("MultiHeadAttention")
+@generator("MultiHeadAttention", domain="com.microsoft")
 def multi_head_attention(case: Case) -> None:
     dtype = case.float_type(0.1)
     batch, queries, heads, size = case.size(1, 3), case.size(1, 6), case.size(1, 4), case.size(1, 9)
@@ -75,11 +75,11 @@ def multi_head_attention(case: Case) -> None:
     present = form in ("plain", "qkv") and (past or case.chance(0.3))
     outputs = [dtype] + ([dtype, dtype] if present else [None, None])
     case.node(
-        "MultiHeadAttention", inputs, outputs, num_heads=heads, scale=case.pick(None, 0.5),
+        inputs, outputs, num_heads=heads, scale=case.pick(None, 0.5),
         unidirectional=unidirectional, mask_filter_value=case.pick(None, -100.0))
 
 
-@generator("DecoderMaskedMultiHeadAttention")
+@generator("DecoderMaskedMultiHeadAttention", domain="com.microsoft")
 def decoder_attention(case: Case) -> None:
     batch, heads, size = case.size(1, 3), case.size(1, 4), case.size(1, 9)
     past = case.size(1, 5)
@@ -96,7 +96,7 @@ def decoder_attention(case: Case) -> None:
     inputs = vectors + [case.input(mask), case.input(attention_bias), case.input(caches[0]), case.input(caches[1])]
     inputs += [case.input(np.array([past], np.int32)), "", "", case.input(bias, True)]
     case.node(
-        "DecoderMaskedMultiHeadAttention", inputs, [np.float32] * 3, num_heads=heads, past_present_share_buffer=1,
+        inputs, [np.float32] * 3, num_heads=heads, past_present_share_buffer=1,
         scale=case.pick(None, 0.5))
 
 
@@ -118,7 +118,7 @@ def projected_mask(case: Case, batch: int, queries: int, past: int) -> np.ndarra
     return None
 
 
-@generator("Attention")
+@generator("Attention", domain="com.microsoft")
 def attention(case: Case) -> None:
     batch, queries, heads, size, width = case.size(1, 3), case.size(1, 6), case.size(1, 4), case.size(1, 9), case.size(1, 12)
     past = case.size(1, 4) if case.chance(0.4) else 0
@@ -138,11 +138,11 @@ def attention(case: Case) -> None:
     ]
     outputs = [np.float32] + ([np.float32] if past or (sizes is None and case.chance(0.3)) else [])
     case.node(
-        "Attention", inputs, outputs, num_heads=heads, unidirectional=unidirectional, qkv_hidden_sizes=sizes,
+        inputs, outputs, num_heads=heads, unidirectional=unidirectional, qkv_hidden_sizes=sizes,
         scale=case.pick(None, 0.5), mask_filter_value=case.pick(None, -100.0))
 
 
-@generator("QAttention")
+@generator("QAttention", domain="com.microsoft")
 def quantized_attention(case: Case) -> None:
     batch, queries, heads, size, width = case.size(1, 3), case.size(1, 6), case.size(1, 4), case.size(1, 9), case.size(1, 12)
     past = case.size(1, 4) if case.chance(0.4) else 0
@@ -159,10 +159,10 @@ def quantized_attention(case: Case) -> None:
         case.input(case.floats([2, batch, heads, past, size]) if past else None),
     ]
     outputs = [np.float32] + ([np.float32] if past else [])
-    case.node("QAttention", inputs, outputs, num_heads=heads, unidirectional=case.pick(None, 0, 1))
+    case.node(inputs, outputs, num_heads=heads, unidirectional=case.pick(None, 0, 1))
 
 
-@generator("LinearAttention")
+@generator("LinearAttention", domain="com.microsoft")
 def linear_attention(case: Case) -> None:
     batch, length, kv_heads, size, value_size = case.size(1, 2), case.size(1, 5), case.size(1, 3), case.size(1, 6), case.size(1, 6)
     heads = kv_heads * case.size(1, 2)
@@ -176,11 +176,11 @@ def linear_attention(case: Case) -> None:
         case.input(np.abs(case.floats([batch, length, kv_heads], 0.3)) if rule.endswith("delta") else None),
     ]
     case.node(
-        "LinearAttention", inputs, [np.float32] * 2, q_num_heads=heads, kv_num_heads=kv_heads, update_rule=rule,
+        inputs, [np.float32] * 2, q_num_heads=heads, kv_num_heads=kv_heads, update_rule=rule,
         scale=case.pick(None, 0.5))
 
 
-@generator("CausalConvWithState")
+@generator("CausalConvWithState", domain="com.microsoft")
 def causal_conv(case: Case) -> None:
     batch, channels, length, taps = case.size(1, 3), case.size(1, 5), case.size(1, 7), case.size(1, 4)
     inputs = [
@@ -188,10 +188,10 @@ def causal_conv(case: Case) -> None:
         case.input(case.floats([channels]) if case.chance() else None, 0.8),
         case.input(case.floats([batch, channels, taps - 1]) if case.chance() else None),
     ]
-    case.node("CausalConvWithState", inputs, [np.float32] * 2, activation=case.pick(None, "none", "silu", "swish"))
+    case.node(inputs, [np.float32] * 2, activation=case.pick(None, "none", "silu", "swish"))
 
 
-@generator("GroupQueryAttention")
+@generator("GroupQueryAttention", domain="com.microsoft")
 def group_query_attention(case: Case) -> None:
     dtype = case.float_type(0.15)
     batch, kv_heads, size = case.size(1, 3), case.size(1, 3), 2 * case.pick(4, 8)
@@ -226,7 +226,7 @@ def group_query_attention(case: Case) -> None:
     inputs += [case.input(cosines if rotary else None, True), case.input(sines if rotary else None, True), ""]
     inputs += [case.input(bias), case.input(sinks, True), "", ""] + [case.input(norm, True) for norm in norms]
     case.node(
-        "GroupQueryAttention", inputs, [dtype] * 3, num_heads=heads, kv_num_heads=kv_heads, do_rotary=rotary,
+        inputs, [dtype] * 3, num_heads=heads, kv_num_heads=kv_heads, do_rotary=rotary,
         rotary_interleaved=case.pick(None, 0, 1), local_window_size=case.pick(None, None, 2, 3),
         softcap=case.pick(None, None, 5.0), smooth_softmax=case.pick(None, 1) if sinks is None else None,
         scale=case.pick(None, 0.3))

@@ -1,0 +1,415 @@
+#!/usr/bin/env python3
+"""Compares operators with onnx's reference evaluator and onnxruntime on random shapes, attributes, types and versions.
+
+Every case is a model of one node. Where both oracles agree, or only one computes the case, that is the expectation;
+where they differ, operator_cases/known_differences.py says which is right, and a difference that nothing explains
+fails. `apus conformance` runs the cases, optimized and unoptimized. A failure is shrunk and kept. The exit status is 0
+only if nothing failed. The last line counts operators. Run it with the python that `tools/python-env test` prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import onnx
+
+from operator_cases.case import GENERATORS, NotApplicable, family_of
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = ROOT / ".cache" / "differential"
+ATTEMPTS = 60
+SECONDS = 60  # that the oracles may take for one case
+# What is counted: cases drawn; both oracles agree on, one alone computes, known_differences.py explains; no explanation;
+# Apus fails; draws that no oracle computes.
+COLUMNS = ("cases", "both", "reference", "onnxruntime", "explained", "UNEXPLAINED", "failed", "refused")
+LEVELS = ((1, 1), (1, 2), (2, 2), (2, 3), (3, 3), (4, 5))  # max_rank, max_extent
+
+
+@dataclass
+class Drawn:
+    """A case that a worker has drawn: what it draws the same case from again, and what the oracles say of it."""
+
+    request: dict[str, Any]
+    kind: str  # both, reference, onnxruntime, explained or UNEXPLAINED
+    summary: str
+    choices: dict[str, Any]  # version, opset and types, to force when it is shrunk
+    edits: list[tuple[str, Any]]  # that may be tried to make it simpler
+    size: int
+    detail: str = ""
+
+
+@dataclass
+class Verdict:
+    """What one operator gave."""
+
+    domain: str
+    op: str
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[Drawn, str]] = field(default_factory=list)
+    refusal: str = ""
+    report: list[str] = field(default_factory=list)
+
+    @property
+    def outcome(self) -> str:
+        if self.counts["failed"] or self.counts["UNEXPLAINED"]:
+            return "failed"
+        return "passed" if self.counts["cases"] else "skipped"
+
+
+class Worker:
+    """A process that draws cases and runs the oracles; it is started anew when one of them brings it down."""
+
+    def __init__(self) -> None:
+        self.process: multiprocessing.process.BaseProcess | None = None
+        self.pipe: Connection | None = None
+
+    def run(self, request: dict[str, Any]) -> Drawn | str:
+        """The drawn case, written to the request's folder, or why there is none."""
+        if self.process is None:
+            context = multiprocessing.get_context("spawn")
+            self.pipe, theirs = context.Pipe()
+            self.process = context.Process(target=serve, args=(theirs,), daemon=True)
+            self.process.start()
+            theirs.close()
+        try:
+            self.pipe.send(request)
+            if self.pipe.poll(SECONDS):
+                return self.pipe.recv()
+            reason = f"the oracles took more than {SECONDS} s"
+        except (EOFError, OSError):
+            reason = "an oracle crashed"
+        self.close()
+        return reason
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.join()
+            self.pipe.close()
+            self.process = None
+
+
+def serve(pipe: Connection) -> None:
+    """The worker's loop: a request in, a Drawn or a reason out."""
+    import numpy as np
+
+    np.seterr(all="ignore")
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    while True:
+        try:
+            request = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send(compute(request))
+        except NotApplicable as reason:
+            pipe.send(f"not applicable: {reason}")
+        except Exception as error:  # a generator at fault is a refusal with its place
+            place = error.__traceback__
+            while place.tb_next:
+                place = place.tb_next
+            where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}"
+            pipe.send(f"GENERATOR {where}: {type(error).__name__}: {error}")
+
+
+def compute(request: dict[str, Any]) -> Drawn | str:
+    """Draws a case, asks the oracles, writes the case with what is expected of it."""
+    import numpy as np
+
+    from operator_cases import draw, oracles
+    from operator_cases.edits import apply, possible
+    from operator_cases.known_differences import known_difference
+
+    case = draw(
+        np.random.default_rng(request["key"]), request["op"], request["domain"], version=request.get("version"),
+        opset=request.get("opset"), forced=request.get("forced"), max_rank=request.get("max_rank", 6),
+        max_extent=request.get("max_extent", 64))
+    for edit in request.get("edits", ()):
+        apply(case, edit)
+    results: dict[str, list] = {}
+    reasons = []
+    for name, run in (("reference", oracles.run_reference), ("onnxruntime", oracles.run_onnxruntime)):
+        if name == "reference" and case.domain == "com.microsoft":
+            continue
+        try:
+            results[name] = run(case)
+        except oracles.Refusal as reason:
+            reasons.append(f"{name}: {reason}")
+    if not results:
+        return "refused: " + "; ".join(reasons)
+    kind, detail, expected, values = expectation(case, results, oracles.difference, known_difference(case))
+    case.compares_values = case.compares_values and values
+    folder = Path(request["folder"])
+    for name, outputs in expected.items():
+        case.write(folder if len(expected) == 1 else folder.with_name(f"{folder.name}__{name}"), outputs)
+    size = sum(getattr(value, "size", 1) for value in case.values_by_name.values())
+    choices = {"version": case.version, "opset": case.opset, "forced": dict(case.types)}
+    return Drawn(request, kind, case.summary(), choices, possible(case), size, detail)
+
+
+def expectation(case: Any, results: dict[str, list], difference: Any, entry: Any) -> tuple[str, str, dict[str, list], bool]:
+    """The kind of the case, what is to be said of it, the expected outputs by oracle, and whether their values count."""
+    first = next(iter(results.items()))
+    if entry and entry.right == "specification":
+        if entry.expected:
+            return "explained", entry.reason, {"specification": entry.expected(case)}, True
+        return "explained", entry.reason, dict([first]), False
+    if len(results) == 1:
+        if entry and entry.right != first[0]:
+            return "explained", entry.reason, dict([first]), False
+        return first[0], "", dict([first]), True
+    text = difference(case, results["onnxruntime"], results["reference"])
+    if text is None:
+        return "both", "", {"reference": results["reference"]}, True
+    if entry:
+        return "explained", entry.reason, {entry.right: results[entry.right]}, True
+    return "UNEXPLAINED", f"onnxruntime against reference, {text}", results, True
+
+
+# The engine
+
+def conformance(apus: str, folder: Path) -> dict[str, str]:
+    """Of every case below the folder, by its name: "" if it passed both ways, else what is wrong."""
+    found: dict[str, str] = {}
+    for option in ([], ["--unoptimized"]):
+        for name, message in run_apus(apus, folder, option).items():
+            found[name] = found.get(name) or (message and f"{message}{' (unoptimized)' if option else ''}")
+    return found
+
+
+def run_apus(apus: str, folder: Path, options: Sequence[str]) -> dict[str, str]:
+    command = [apus, "conformance", str(folder), "--json", *options]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+        cases = json.loads(result.stdout)["cases"]
+        return {case["name"]: "" if case["outcome"] == "passed" else case["message"] or "failed" for case in cases}
+    except (ValueError, KeyError):
+        why = f"apus ended with status {result.returncode}: {result.stderr.strip()[-300:]}"
+    except subprocess.TimeoutExpired:
+        why = "apus took more than 600 s"
+    below = sorted(path for path in folder.iterdir() if path.is_dir())
+    if (folder / "model.onnx").exists():
+        return {folder.name: why}
+    found: dict[str, str] = {}
+    for path in below:  # one of the cases brings the process down: each by itself
+        found |= run_apus(apus, path, options)
+    return found
+
+
+# One operator
+
+def draw_case(worker: Worker, verdict: Verdict, request: dict[str, Any], folder: Path) -> Drawn | None:
+    """A case that an oracle computes, of several attempts; counts the refusals."""
+    key = request["key"]
+    for attempt in range(ATTEMPTS):
+        answer = worker.run(request | {"key": [*key, attempt], "folder": str(folder)})
+        if isinstance(answer, Drawn):
+            return answer
+        label = "inapplicable" if answer.startswith("not applicable") else "refused"
+        verdict.counts[label] += 1
+        if "GENERATOR" in answer or "GENERATOR" not in verdict.refusal:
+            verdict.refusal = answer
+    return None
+
+
+def test_operator(worker: Worker, domain: str, op: str, arguments: argparse.Namespace, folder: Path) -> Verdict:
+    verdict = Verdict(domain, op)
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn: dict[str, Drawn] = {}
+    for index in range(arguments.cases):
+        request = {"key": [arguments.seed, zlib.crc32(f"{domain}.{op}".encode()), index], "op": op, "domain": domain}
+        name = f"{op}_{index:03}"
+        if case := draw_case(worker, verdict, request, folder / name):
+            drawn[name] = case
+            verdict.counts["cases"] += 1
+            verdict.counts[case.kind] += 1
+        elif index == 0:
+            break
+    results = conformance(arguments.apus, folder) if drawn else {}
+    for name, case in drawn.items():
+        if case.kind == "UNEXPLAINED":
+            message = unexplained(name, case, results)
+        elif message := results.get(name, "apus did not report the case"):
+            verdict.counts["failed"] += 1
+        if message:
+            verdict.failures.append((case, message))
+    for number, (case, message) in enumerate(verdict.failures[: arguments.failures]):
+        verdict.report += shrunk(worker, case, message, arguments, folder / f"shrink-{number}", number)
+    return verdict
+
+
+def unexplained(name: str, case: Drawn, results: dict[str, str]) -> str:
+    agrees = [oracle for oracle in ("reference", "onnxruntime") if results.get(f"{name}__{oracle}") == ""]
+    texts = "".join(
+        f"\n      apus against {oracle}: {results.get(f'{name}__{oracle}', 'not run')}"
+        for oracle in ("reference", "onnxruntime") if oracle not in agrees)
+    return f"UNEXPLAINED: {case.detail}; apus agrees with {' and '.join(agrees) or 'neither'}{texts}"
+
+
+def shrunk(
+    worker: Worker, case: Drawn, message: str, arguments: argparse.Namespace, folder: Path, number: int) -> list[str]:
+    """The report of a failure, made as small as it goes; its smallest model is kept."""
+    best, text = smaller_draw(worker, case, message, arguments, folder) or (case, message)
+    for round_number in range(8):
+        taken = simpler_edit(worker, best, arguments, folder / f"edit-{round_number}")
+        if taken is None:
+            break
+        best, text = taken
+    place = KEPT / f"{case.request['domain'] or 'onnx'}-{case.request['op']}-{number}"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    worker.run(best.request | {"folder": str(place / "case")})
+    lines = [f"    {best.summary}", f"      {best.kind}: {text}"]
+    return lines + [f"      kept in {place.relative_to(ROOT)}; drawn from {best.request['key']}"]
+
+
+def failing(cases: dict[str, Drawn], kind: str, arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[Drawn, str]]:
+    """Those of the cases that fail in the way of `kind`, the smallest first."""
+    if not cases:
+        return
+    results = conformance(arguments.apus, folder)
+    for name, case in sorted(cases.items(), key=lambda item: item[1].size):
+        if case.kind == "UNEXPLAINED":
+            if kind == "UNEXPLAINED":
+                yield case, unexplained(name, case, results)
+        elif kind != "UNEXPLAINED" and (text := results.get(name, "")):
+            yield case, text
+
+
+def smaller_draw(
+    worker: Worker, case: Drawn, message: str, arguments: argparse.Namespace, folder: Path) -> tuple[Drawn, str] | None:
+    """The same version and types drawn anew with fewer axes and smaller extents, until a draw fails."""
+    for max_rank, max_extent in LEVELS:
+        place = folder / f"draw-{max_rank}-{max_extent}"
+        place.mkdir(parents=True)
+        cases: dict[str, Drawn] = {}
+        for index in range(16):
+            name = f"case_{index:02}"
+            request = case.request | case.choices | {
+                "key": [*case.request["key"], index, max_rank, max_extent], "max_rank": max_rank,
+                "max_extent": max_extent, "folder": str(place / name)}
+            answer = worker.run(request)
+            if isinstance(answer, Drawn):
+                cases[name] = answer
+        for found in failing(cases, case.kind, arguments, place):
+            if found[0].size <= case.size:
+                return found
+            break
+    return None
+
+
+def simpler_edit(worker: Worker, case: Drawn, arguments: argparse.Namespace, folder: Path) -> tuple[Drawn, str] | None:
+    """The case with one attribute, input, output or value made simpler, if it still fails."""
+    folder.mkdir(parents=True)
+    cases: dict[str, Drawn] = {}
+    for index, edit in enumerate(case.edits):
+        name = f"case_{index:02}"
+        edits = [*case.request.get("edits", ()), edit]
+        answer = worker.run(case.request | {"edits": edits, "folder": str(folder / name)})
+        if isinstance(answer, Drawn):
+            cases[name] = answer
+    return next(failing(cases, case.kind, arguments, folder), None)
+
+
+# All operators
+
+def wanted(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    chosen = []
+    for domain, op in sorted(GENERATORS):
+        if arguments.domain is not None and domain != arguments.domain:
+            continue
+        if arguments.family and family_of(domain, op) not in arguments.family.split(","):
+            continue
+        if not arguments.operators or op in arguments.operators:
+            chosen.append((domain, op))
+    if unknown := set(arguments.operators) - {op for _, op in chosen}:
+        sys.exit(f"no generator of {', '.join(sorted(unknown))} in what was asked for")
+    return chosen
+
+
+def print_verdict(verdict: Verdict) -> None:
+    counts = verdict.counts
+    name = f"{verdict.domain}.{verdict.op}" if verdict.domain else verdict.op
+    print(f"{name:46}" + "".join(f"{counts[key]:{len(key) + 2}}" for key in COLUMNS), flush=True)
+    if verdict.refusal and ("GENERATOR" in verdict.refusal or not counts["cases"]):
+        print(f"    {verdict.refusal[:600]}")
+    for line in verdict.report:
+        print(line[:1500], flush=True)
+
+
+def missing() -> list[str]:
+    """Operators of onnx that are not deprecated and have no generator."""
+    names = {(schema.domain, schema.name) for schema in onnx.defs.get_all_schemas() if not schema.deprecated}
+    return [f"{domain}.{op}" if domain else op for domain, op in sorted(names - set(GENERATORS))]
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("operators", nargs="*", help="names of operators (default: all)")
+    parser.add_argument("--domain", help="only operators of this domain; '' is that of ONNX")
+    parser.add_argument("--family", help="only operators of these families (names as below Sources/ApusOperators)")
+    parser.add_argument("--cases", type=int, default=200, help="cases an operator (default: 200)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--apus", default=str(ROOT / ".build/release/apus"), help="the program to test")
+    parser.add_argument("--keep", type=Path, help="write the cases here and leave them")
+    parser.add_argument("--failures", type=int, default=2, help="failures to shrink and print an operator (default: 2)")
+    parser.add_argument("--jobs", type=int, default=2, help="operators at a time (default: 2)")
+    parser.add_argument("--json", type=Path, help="write the counts by operator to this file")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    chosen = wanted(arguments)
+    workers: SimpleQueue[Worker] = SimpleQueue()
+    for _ in range(arguments.jobs):
+        workers.put(Worker())
+    verdicts = []
+    with tempfile.TemporaryDirectory(prefix="apus-differential-") as temporary:
+        folder = arguments.keep or Path(temporary)
+
+        def job(pair: tuple[str, str]) -> Verdict:
+            worker = workers.get()
+            try:
+                place = folder / (pair[0] or "onnx") / pair[1]
+                return test_operator(worker, *pair, arguments, place)
+            finally:
+                workers.put(worker)
+
+        print(f"{'operator':46}" + "".join(f"  {key}" for key in COLUMNS))
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            for verdict in pool.map(job, chosen):
+                print_verdict(verdict)
+                verdicts.append(verdict)
+    while not workers.empty():
+        workers.get().close()
+    if arguments.json:
+        rows = [{"domain": v.domain, "operator": v.op, "outcome": v.outcome, **v.counts} for v in verdicts]
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if not arguments.operators and arguments.domain is None and not arguments.family and (names := missing()):
+        print(f"without a generator: {', '.join(names)}")
+    outcomes = Counter(verdict.outcome for verdict in verdicts)
+    print(f"{outcomes['passed']} passed, {outcomes['failed']} failed, {outcomes['skipped']} skipped")
+    return 1 if outcomes["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

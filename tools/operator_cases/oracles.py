@@ -1,0 +1,80 @@
+"""What is known to compute operators: onnx's reference evaluator, and onnxruntime without graph passes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto as T
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from . import values as forms
+from .case import Case
+
+os.environ.setdefault("ALLOW_RELEASED_ONNX_OPSET_ONLY", "0")
+# Element types that have no NumPy type of their own: they go in as constants and come out through Cast.
+NARROW = (T.BFLOAT16, *forms.NARROW_FLOATS, *forms.NARROW_INTEGERS)
+
+
+class Refusal(Exception):
+    """The oracle does not compute the case."""
+
+
+def run_reference(case: Case) -> list[Any]:
+    try:
+        results = ReferenceEvaluator(case.model()).run(None, dict(case.feeds))
+        return normalized(case, results)
+    except Exception as error:  # anything may come out of NumPy
+        raise Refusal(f"{type(error).__name__}: {error}") from error
+
+
+def run_onnxruntime(case: Case) -> list[Any]:
+    import onnxruntime  # here, so that a process that needs only the reference evaluator does not load it
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    model, feeds = case.model(), dict(case.feeds)
+    try:
+        widen(model, feeds)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        results = session.run(None, feeds)
+        for index, info in enumerate(case.outputs):
+            elem_type = info.type.tensor_type.elem_type
+            if elem_type in NARROW and info.type.HasField("tensor_type"):
+                results[index] = np.asarray(results[index]).astype(forms.dtype_of(elem_type))
+        return normalized(case, results)
+    except Exception as error:  # onnxruntime has a class for every status
+        raise Refusal(f"{type(error).__name__}: {error}") from error
+
+
+def widen(model: onnx.ModelProto, feeds: dict[str, Any]) -> None:
+    """Makes constants of inputs, and casts outputs, of types that onnxruntime's Python interface does not take."""
+    graph = model.graph
+    for info in list(graph.input):
+        if info.type.HasField("tensor_type") and info.type.tensor_type.elem_type in NARROW:
+            graph.initializer.append(numpy_helper.from_array(feeds.pop(info.name), info.name))
+            graph.input.remove(info)
+    for info in graph.output:
+        elem_type = info.type.tensor_type.elem_type
+        if info.type.HasField("tensor_type") and elem_type in NARROW:
+            wide = T.INT32 if elem_type in forms.NARROW_INTEGERS else T.FLOAT
+            graph.node.append(helper.make_node("Cast", [info.name], [info.name + "_wide"], to=wide))
+            info.CopyFrom(helper.make_tensor_value_info(info.name + "_wide", wide, None))
+
+
+def normalized(case: Case, results: list[Any]) -> list[Any]:
+    return [forms.normalized(value, info.type) for value, info in zip(results, case.outputs, strict=True)]
+
+
+def difference(case: Case, found: list[Any], expected: list[Any]) -> str | None:
+    """What differs between the outputs of two oracles by the tolerances of the case; None if nothing."""
+    for index, (one, other) in enumerate(zip(found, expected, strict=True)):
+        rtol, atol = case.tolerance(index)
+        if text := forms.difference(one, other, rtol, atol, case.compares_values):
+            return f"output {index}: {text}"
+    return None

@@ -59,13 +59,8 @@ public final class Model: Sendable {
     outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
     let outputNames = outputs.map(\.name)
     pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
-    if options.optimization.isEnabled, !options.returnsAllValues {
-      let optimizer = Optimizer(
-        registry: registry, disabled: options.optimization.disabledPasses, stopAfter: options.optimization.stopAfter)
-      passReport = try optimizer.optimize(&graph)
-    } else {
-      passReport = []
-    }
+    let optimizer = options.returnsAllValues ? nil : Optimizer(registry: registry, options.optimization)
+    passReport = try optimizer?.optimize(&graph) ?? []
     // Passes may rename what they replace; the names that users know are the file's.
     self.outputNames = outputNames
     do {

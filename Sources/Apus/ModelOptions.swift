@@ -31,10 +31,12 @@ public struct ModelOptions: Sendable {
 public struct OptimizationOptions: Sendable, Hashable {
   /// False: nodes run as the file has them.
   public var isEnabled = true
-  /// Passes to leave out, by name; `apus optimize --list` names them.
+  /// Passes to leave out, by name; `apus optimize MODEL` names them.
   public var disabledPasses: Set<String> = []
   /// Stops after that many passes; nil runs all.
   public var stopAfter: Int?
+  /// True: only passes that keep to standard operators.
+  public var isPortable = false
 
   public init() {}
   /// No optimization at all.

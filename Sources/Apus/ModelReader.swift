@@ -17,14 +17,26 @@ package enum ModelReader {
     return try ONNXReader.load(MappedFile(copying: bytes), registry: .standard, options: settings).model
   }
 
-  /// Reads a file and infers all types under the caller's dimensions and shapes, without preparing anything.
-  package static func readTyped(path: String, options: ModelOptions) throws -> (graph: Graph, information: ModelInformation) {
-    let source = try read(path: path, options: options)
-    var graph = source.graph
+  /// A model to look at. It need not be able to run.
+  package struct Inspection {
+    package var graph: Graph
+    package var information: ModelInformation
+    /// Why it cannot run.
+    package var problems: [ModelProblem]
+  }
+
+  /// Reads a file and infers the types, as far as its problems let that, under the caller's dimensions and shapes. Nothing
+  /// is prepared.
+  package static func inspect(path: String, options: ModelOptions) throws -> Inspection {
+    var settings = importOptions(options)
+    settings.keepsFaultyNodes = true
+    let source = try ONNXReader.load(path: path, registry: .standard, options: settings)
+    var graph = source.model.graph
     try Model.bind(options, in: &graph)
     let errors = InferenceDriver(registry: .standard).infer(&graph)
-    if !errors.isEmpty { throw PrepareError(errors) }
-    return (graph, ModelInformation(source))
+    // What was wrong while reading is wrong here too; it is told once.
+    let problems = source.problems.isEmpty ? PrepareError(errors).problems : source.problems
+    return Inspection(graph: graph, information: ModelInformation(source.model), problems: problems)
   }
 
   private static func importOptions(_ options: ModelOptions) -> ImportOptions {

@@ -98,7 +98,8 @@ package struct ModelStatistics: Sendable {
     }
     for value in graph.outputs { lastUse[value.index] = graph.nodes.count }
     func bytes(_ value: ValueID) -> Dim {
-      guard graph.constant(value) == nil, let fact = graph.fact(value).tensor, let shape = fact.shape else { return Dim(0) }
+      guard graph.constant(value) == nil, let fact = graph.fact(value).tensor else { return Dim(0) }
+      guard let shape = fact.shape else { return .unknown }
       let count = shape.reduce(Dim(1), *)
       let width = fact.dataType.byteWidth
       return width > 0 && fact.dataType.bits % 8 == 0

@@ -8,6 +8,7 @@ struct ApusCommand: ParsableCommand {
     commandName: "apus",
     abstract: "Runs, checks, measures and draws ONNX models.",
     subcommands: [
-      RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, ProfileCommand.self, GraphCommand.self, ConformanceCommand.self,
+      RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, ProfileCommand.self, GraphCommand.self,
+      OptimizeCommand.self, ConformanceCommand.self,
     ])
 }

@@ -23,12 +23,16 @@ package protocol GraphPass: Sendable {
 /// Runs the passes over a graph and its subgraphs.
 package struct Optimizer: Sendable {
   package let registry: OperatorRegistry
+  package let passes: [any GraphPass]
   package let disabled: Set<String>
   /// The number of passes to run; nil runs all. For bisecting.
   package let stopAfter: Int?
 
-  package init(registry: OperatorRegistry, disabled: Set<String> = [], stopAfter: Int? = nil) {
-    (self.registry, self.disabled, self.stopAfter) = (registry, disabled, stopAfter)
+  package init(
+    registry: OperatorRegistry, passes: [any GraphPass] = Optimizer.allPasses, disabled: Set<String> = [],
+    stopAfter: Int? = nil
+  ) {
+    (self.registry, self.passes, self.disabled, self.stopAfter) = (registry, passes, disabled, stopAfter)
   }
 
   /// Passes that keep to standard operators; what they leave can be saved as ONNX.
@@ -45,10 +49,10 @@ package struct Optimizer: Sendable {
 
   package static let allPasses = portablePasses + enginePasses
 
-  /// Runs all passes. The facts of every value are inferred anew after a pass that changed something.
+  /// Runs the passes. The facts of every value are inferred anew after a pass that changed something.
   package func optimize(_ graph: inout Graph) throws(OperatorError) -> [PassReport] {
     var reports: [PassReport] = []
-    for pass in Optimizer.allPasses.prefix(stopAfter ?? Int.max) where !disabled.contains(pass.name) {
+    for pass in passes.prefix(stopAfter ?? Int.max) where !disabled.contains(pass.name) {
       let before = Optimizer.nodeCount(graph)
       let changes = try run(pass, on: &graph)
       reports.append(

@@ -29,8 +29,7 @@ struct GraphCommand: ParsableCommand {
       throw ValidationError("--output \(output): expected a name that ends in .svg or .dot")
     }
     do {
-      let graph = optimized
-        ? try model.load().graph : try ModelReader.readTyped(path: model.model, options: try model.options()).graph
+      let graph = try optimized ? model.load().graph : model.inspect().graph
       let diagram = Diagram(graph)
       let text = output.hasSuffix(".svg")
         ? SVGWriter.text(LayeredLayout(diagram), title: model.name) : DOTWriter.text(diagram, title: model.name)

@@ -33,6 +33,8 @@ struct InfoCommand: ParsableCommand {
     var constantBytes: [String: Int]
     var multiplyAdds, peakBytes: String
     var uncounted: [String]
+    /// Why it cannot run; `apus check` says more.
+    var problems: [String]
   }
 
   func run() throws {
@@ -47,8 +49,8 @@ struct InfoCommand: ParsableCommand {
   }
 
   private func describe() throws -> Report {
-    let (source, information) = try ModelReader.readTyped(path: model.model, options: try model.options())
-    let graph = source
+    let inspection = try model.inspect()
+    let (graph, information) = (inspection.graph, inspection.information)
     let statistics = ModelStatistics(graph)
     func list(_ ids: [ValueID]) -> [Report.Value] {
       ids.map { Report.Value(name: graph[$0].name, type: graph.fact($0).description) }
@@ -65,7 +67,7 @@ struct InfoCommand: ParsableCommand {
       operators: statistics.operators, nodes: statistics.nodes, parameters: statistics.parameters,
       constantBytes: Dictionary(statistics.constantBytes.map { ($0.key.description, $0.value) }) { first, _ in first },
       multiplyAdds: statistics.multiplyAdds.description, peakBytes: statistics.peakBytes.description,
-      uncounted: statistics.uncounted)
+      uncounted: statistics.uncounted, problems: inspection.problems.map { "\($0.nodePath): \($0.reason)" })
   }
 
   private func show(_ report: Report) {
@@ -90,7 +92,11 @@ struct InfoCommand: ParsableCommand {
     print("\nparameters      \(InfoCommand.grouped("\(report.parameters)"))" + (bytes.isEmpty ? "" : " (\(bytes.joined(separator: ", ")))"))
     print("multiply-adds   \(InfoCommand.grouped(report.multiplyAdds))")
     if !report.uncounted.isEmpty { print("  without \(report.uncounted.count) nodes whose shapes depend on data") }
-    print("working memory  at most \(InfoCommand.grouped(report.peakBytes)) bytes beside the weights")
+    // An unknown dimension is written as a question mark.
+    print(
+      report.peakBytes.contains("?")
+        ? "working memory  not known before it runs: shapes depend on data"
+        : "working memory  at most \(InfoCommand.grouped(report.peakBytes)) bytes beside the weights")
   }
 
   private static func size(_ bytes: Int) -> String {

@@ -53,6 +53,17 @@ struct ModelArguments: ParsableArguments {
     return try Model(path: model, options: options)
   }
 
+  /// Reads the model to look at it; what keeps it from running goes to standard error.
+  func inspect() throws -> ModelReader.Inspection {
+    let inspection = try ModelReader.inspect(path: model, options: options())
+    if !inspection.problems.isEmpty {
+      let count = inspection.problems.count
+      let note = "note: \(name) cannot run: \(count) problem\(count == 1 ? "" : "s"); `apus check` lists them\n"
+      FileHandle.standardError.write(Data(note.utf8))
+    }
+    return inspection
+  }
+
   /// The name without folder and ending.
   var name: String { model == "-" ? "stdin" : URL(filePath: model).deletingPathExtension().lastPathComponent }
 }

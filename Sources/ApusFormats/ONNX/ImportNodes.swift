@@ -40,7 +40,7 @@ extension ONNXImporter {
     for output in nodeProto.outputs {
       outputs.append(output.isEmpty ? nil : try define(output, fact: .unknown, in: scope))
     }
-    if problems.count > problemCount { return }
+    if problems.count > problemCount, !options.keepsFaultyNodes { return }
     let name = scope.prefix.isEmpty ? nodeProto.nameOrOutput : scope.prefix + "/" + nodeProto.nameOrOutput
     if !scope.prefix.isEmpty { try chargeName(name, path) }
     var node = Node(
@@ -62,6 +62,7 @@ extension ONNXImporter {
       try node.validate(against: node.op == original.op ? definition.schema : registry.require(node.op).schema)
     } catch {
       builder.graph.nodes.removeSubrange(first...)
+      if options.keepsFaultyNodes { builder.graph.nodes.append(original) }
       return try report(path, error)
     }
     builder.graph.nodes.append(node)

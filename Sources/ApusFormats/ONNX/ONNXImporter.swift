@@ -10,6 +10,9 @@ package struct ImportOptions: Sendable {
   package var externalFolder: String?
   /// Initializers that are also listed as inputs and shall stay inputs. All others become constants.
   package var overridableInputs: Set<String> = []
+  /// For looking at a model that cannot run: nodes with problems stay as they were written, and `ImportedModel.problems`
+  /// tells of them. Malformed bytes and passed limits are errors all the same.
+  package var keepsFaultyNodes = false
 
   package init() {}
 }
@@ -17,6 +20,8 @@ package struct ImportOptions: Sendable {
 /// A model as it was read. The notes of its graph say what was left out of the file and might matter to the user.
 package struct ImportedModel: Sendable {
   package var model: ModelGraph
+  /// Why it cannot run; empty unless `ImportOptions.keepsFaultyNodes` is set.
+  package var problems: [ModelProblem] = []
 }
 
 /// Reads ONNX models.
@@ -67,7 +72,7 @@ package enum ONNXReader {
     }
     let importer = ONNXImporter(proto, decoder: decoder, registry: registry, options: options)
     var model = ModelGraph(graph: try importer.importMain(graph))
-    if !importer.problems.isEmpty { throw LoadError(problems: importer.problems) }
+    if !importer.problems.isEmpty, !options.keepsFaultyNodes { throw LoadError(problems: importer.problems) }
     model.irVersion = proto.irVersion
     model.opsets = importer.modelOpsets
     model.producer = proto.producerName
@@ -77,7 +82,7 @@ package enum ONNXReader {
     model.documentation = proto.docString.isEmpty ? graph.docString : proto.docString
     model.metadata = proto.metadata.map { ($0.key, $0.value) }
     model.graph.notes = notes + model.graph.notes
-    return ImportedModel(model: model)
+    return ImportedModel(model: model, problems: importer.problems)
   }
 }
 

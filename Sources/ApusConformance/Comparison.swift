@@ -81,9 +81,12 @@ public enum Comparison {
     let b = NumericElements.doubles(of: expected)
     var worst: (index: Int, error: Double)?
     var count = 0
+    // Integers that Double does not hold are compared as they are.
+    let exact = [.int64, .uint64].contains(found.dataType) && tolerance.relative == 0 && tolerance.absolute == 0
+    let (words, others) = exact ? (bits(of: found), bits(of: expected)) : ([], [])
     for index in a.indices {
       let (x, y) = (a[index], b[index])
-      if x == y || (x.isNaN && y.isNaN) { continue }
+      if (x == y && (!exact || words[index] == others[index])) || (x.isNaN && y.isNaN) { continue }
       let error = abs(x - y)
       if error <= tolerance.absolute + tolerance.relative * abs(y), x.isFinite, y.isFinite { continue }
       count += 1
@@ -96,6 +99,11 @@ public enum Comparison {
     return Difference(
       description: "\(count) of \(a.count) elements differ; the worst at \(position): found \(a[worst.index]), expected "
         + "\(b[worst.index])")
+  }
+
+  /// The elements of a tensor of int64 or uint64 as they are.
+  private static func bits(of tensor: Tensor) -> [UInt64] {
+    tensor.elements(as: UInt64.self) ?? tensor.elements(as: Int64.self)?.map { UInt64(bitPattern: $0) } ?? []
   }
 
   private static func position(_ index: Int, in shape: Shape) -> String {

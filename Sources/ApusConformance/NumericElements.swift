@@ -3,7 +3,8 @@
 import ApusTensor
 
 enum NumericElements {
-  /// The elements as Double; two numbers for each complex element. Integers beyond 2^53 lose their last digits.
+  /// The elements as Double; two numbers for each complex element. Integers beyond 2^53 lose their last digits. Floats of a
+  /// byte or less are given by their place in the order of their type, so that a difference of 1 is a step.
   static func doubles(of tensor: Tensor) -> [Double] {
     switch tensor.dataType {
     case .float32: tensor.elements(as: Float.self)?.map(Double.init) ?? []
@@ -15,7 +16,19 @@ enum NumericElements {
     case .uint64: tensor.elements(as: UInt64.self)?.map(Double.init) ?? []
     case .string: []
     default:
-      if let integers = tensor.integers { integers.map(Double.init) } else { codes(of: tensor).map(Double.init) }
+      if let integers = tensor.integers { integers.map(Double.init) } else { steps(of: tensor) }
+    }
+  }
+
+  private static func steps(of tensor: Tensor) -> [Double] {
+    let codes = codes(of: tensor)
+    guard let format = SmallFloat(tensor.dataType) else {
+      return codes.map { tensor.dataType == .float8e8m0 && $0 == 0xFF ? .nan : Double($0) }
+    }
+    let sign = Int(format.signCode)
+    return codes.map { code in
+      if format.decode(UInt8(code)).isNaN { return .nan }
+      return Double(code >= sign ? sign - code : code)
     }
   }
 

@@ -42,7 +42,7 @@ let package = Package(
       swiftSettings: strict),
     .systemLibrary(name: "CApus", path: "Sources/ApusC/include"),
     .target(name: "ApusC", dependencies: ["Apus", "CApus"], exclude: ["include"], swiftSettings: strict),
-    .target(name: "ApusConformance", dependencies: ["Apus"], swiftSettings: strict),
+    .target(name: "ApusConformance", dependencies: ["Apus", "CApusKernels"], swiftSettings: strict),
     .executableTarget(
       name: "ApusCLI",
       dependencies: [
@@ -57,7 +57,8 @@ let package = Package(
       name: "ApusImageTests", dependencies: ["ApusImage"], exclude: ["Samples", "make_samples.py"], swiftSettings: strict),
     .testTarget(name: "ApusTensorTests", dependencies: ["ApusTensor"], swiftSettings: strict),
     .testTarget(name: "ApusGraphTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
-    .testTarget(name: "ApusOperatorsTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "ApusOperatorsTests", dependencies: ["ApusTestSupport", "ApusConformance"], swiftSettings: strict),
     .testTarget(name: "ApusOptimizerTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusRuntimeTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], exclude: ["Samples"], swiftSettings: strict),

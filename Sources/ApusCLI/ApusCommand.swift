@@ -9,6 +9,6 @@ struct ApusCommand: ParsableCommand {
     abstract: "Runs, checks, measures and draws ONNX models.",
     subcommands: [
       RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, ProfileCommand.self, GraphCommand.self,
-      OptimizeCommand.self, ConformanceCommand.self,
+      OptimizeCommand.self, OperatorsCommand.self, ConformanceCommand.self,
     ])
 }

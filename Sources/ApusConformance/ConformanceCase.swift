@@ -1,4 +1,4 @@
-// One folder of the ONNX test layout: a model, and numbered sets of inputs with their expected outputs.
+// One case of the ONNX test layout: a model, and numbered sets of inputs with their expected outputs.
 
 import Apus
 import ApusFormats
@@ -16,13 +16,16 @@ public struct Tolerance: Sendable, Hashable {
   public init(relative: Double, absolute: Double) { (self.relative, self.absolute) = (relative, absolute) }
 }
 
-/// A folder with `model.onnx` and `test_data_set_N/{input,output}_K.pb`.
+/// A model and a folder with `test_data_set_N/{input,output}_K.pb`.
+///
+/// The model is `model.onnx` in that folder, or `NAME.onnx` beside a folder `data` that holds the folder `NAME`.
 public struct ConformanceCase: Sendable {
   /// The name of the folder, `test_…`.
   public let name: String
   /// The name of the folder above: `node`, `simple`, …
   public let kind: String
   public let folder: URL
+  let modelURL: URL
   /// The tolerance of an output, by its index.
   private let tolerances: [Tolerance]
   private let tolerance: Tolerance
@@ -35,9 +38,22 @@ public struct ConformanceCase: Sendable {
   public static func find(in folder: URL) throws -> [ConformanceCase] {
     let manager = FileManager.default
     var cases: [ConformanceCase] = []
+    func models(beside data: URL) throws -> [ConformanceCase] {
+      guard manager.fileExists(atPath: data.path(percentEncoded: false)) else { return [] }
+      let folder = data.deletingLastPathComponent()
+      var cases: [ConformanceCase] = []
+      for child in try manager.contentsOfDirectory(at: data, includingPropertiesForKeys: nil) {
+        let model = folder.appending(path: child.lastPathComponent + ".onnx")
+        guard manager.fileExists(atPath: model.path(percentEncoded: false)) else { continue }
+        cases.append(try ConformanceCase(folder: child, model: model, kind: "models"))
+      }
+      return cases
+    }
     func visit(_ url: URL, depth: Int) throws {
       if manager.fileExists(atPath: url.appending(path: "model.onnx").path(percentEncoded: false)) {
-        cases.append(try ConformanceCase(folder: url))
+        cases.append(try ConformanceCase(folder: url, model: url.appending(path: "model.onnx")))
+      } else if case let named = try models(beside: url.appending(path: "data")), !named.isEmpty {
+        cases += named
       } else if depth < 4 {
         for child in try manager.contentsOfDirectory(at: url, includingPropertiesForKeys: [.isDirectoryKey])
         where try child.resourceValues(forKeys: [.isDirectoryKey]).isDirectory ?? false {
@@ -65,10 +81,11 @@ public struct ConformanceCase: Sendable {
     var values: Bool?
   }
 
-  init(folder: URL) throws {
+  init(folder: URL, model: URL, kind: String? = nil) throws {
     self.folder = folder
+    modelURL = model
     name = folder.lastPathComponent
-    kind = folder.deletingLastPathComponent().lastPathComponent
+    self.kind = kind ?? folder.deletingLastPathComponent().lastPathComponent
     let file = folder.appending(path: "tolerance.json")
     if let data = try? Data(contentsOf: file) {
       let stated = try JSONDecoder().decode(ToleranceFile.self, from: data)
@@ -81,8 +98,6 @@ public struct ConformanceCase: Sendable {
       comparesElements = true
     }
   }
-
-  var modelURL: URL { folder.appending(path: "model.onnx") }
 
   /// The folders of data, in the order of their numbers.
   var dataSets: [URL] {

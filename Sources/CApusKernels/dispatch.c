@@ -67,6 +67,12 @@ const apus_kernel_table *apus_kernels_for(apus_level level) {
   return (unsigned)level < 3 ? supported[level] : NULL;
 }
 
+bool apus_force_level(apus_level level) {
+  const apus_kernel_table *table = apus_kernels_for(level);
+  if (table) chosen = table;
+  return table;
+}
+
 static const char *const names[] = {
 #define APUS_KERNEL(type, field) #field,
 #include "kernels.inc"

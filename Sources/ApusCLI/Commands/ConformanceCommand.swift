@@ -29,6 +29,9 @@ struct ConformanceCommand: ParsableCommand {
   @Option(help: "A list of cases drawn without a seed, `kind/name reason` a line: compared by type, shape, range and mean.")
   var unseeded: String?
 
+  @Flag(help: "Check the contract of operators on the models and inputs of the cases, not the results: see docs/adding-an-operator.md.")
+  var contract = false
+
   @Flag(help: "Print JSON: one object with the counts and every case.")
   var json = false
 
@@ -37,6 +40,12 @@ struct ConformanceCommand: ParsableCommand {
 
   @Option(help: "Write a page to look at.")
   var html: String?
+
+  func validate() throws {
+    if contract && (unoptimized || threads != nil) {
+      throw ValidationError("--contract runs with and without passes and on 1 and 3 threads; leave --unoptimized and --threads out")
+    }
+  }
 
   func run() throws {
     do {
@@ -61,12 +70,13 @@ struct ConformanceCommand: ParsableCommand {
     let known = try list(expected)
     var options = ModelOptions(threads: threads)
     if unoptimized { options.optimization = .none }
+    let contracts = contract ? ContractRunner() : nil
     let runner = ConformanceRunner(options: options, unseeded: Set(try list(unseeded).keys))
     let isTerminal = isatty(STDERR_FILENO) == 1
     var results: [ConformanceResult] = []
     for (index, test) in cases.enumerated() {
       if isTerminal { progress("\(index + 1)/\(cases.count) \(test.kind)/\(test.name)") }
-      results.append(runner.run(test))
+      results.append(contracts?.run(test) ?? runner.run(test))
     }
     if isTerminal { progress("") }
     let report = ConformanceReport(results: results, expected: known)
@@ -79,6 +89,7 @@ struct ConformanceCommand: ParsableCommand {
         print("FAILED \(result.kind)/\(result.name): \(report.message(of: result))")
       }
       print(report.text)
+      if let contracts { print(contracts.summary) }
       print("\(report.count(.passed)) passed, \(report.count(.failed)) failed, \(report.count(.skipped)) skipped")
     }
     if report.count(.failed) > 0 { throw ExitCode.failure }

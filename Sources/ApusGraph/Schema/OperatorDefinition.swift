@@ -15,6 +15,9 @@ import ApusTensor
 package protocol OperatorDefinition: Sendable {
   var schema: OperatorSchema { get }
 
+  /// What the operator is written as while a file is read, if it has no kernel of its own; nil for all others.
+  var readAs: String? { get }
+
   /// Brings `node`, written against `version` (an element of `schema.versions`), to the newest version. May change
   /// operator, inputs and attributes, and may add constants and helper nodes to `graph`, which run before this node.
   /// The facts of the node's inputs are known as far as inference can tell.
@@ -28,6 +31,7 @@ package protocol OperatorDefinition: Sendable {
 }
 
 extension OperatorDefinition {
+  package var readAs: String? { nil }
   package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {}
 }
 

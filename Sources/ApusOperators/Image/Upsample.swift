@@ -13,6 +13,8 @@ struct Upsample: OperatorDefinition {
     attributes: [.string("mode", default: "nearest")],
     types: ["T": .allBeforeBFloat16, "tensor(float)": [.float32]])
 
+  var readAs: String? { "Resize" }
+
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     if version == 1 {
       guard case .float(let height)? = node.attributes.remove("height_scale"),

@@ -53,6 +53,8 @@ struct Scatter: OperatorDefinition {
     outputs: [.required("output", "T")], attributes: [.int("axis", default: 0)],
     types: ["T": .allBeforeBFloat16, "Tind": .indices], traits: .movesData)
 
+  var readAs: String? { "ScatterElements" }
+
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     node.op = OperatorID("ScatterElements")
   }

@@ -19,6 +19,8 @@ struct MicrosoftRewrite: OperatorDefinition {
     self.body = body
   }
 
+  var readAs: String? { "standard operators" }
+
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     try node.validate(against: schema)
     try node.validateTypes(node.inputs.map { $0.map { graph.fact($0) } }, against: schema)

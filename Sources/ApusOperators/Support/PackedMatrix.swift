@@ -14,13 +14,13 @@ struct GemmKernels: @unchecked Sendable {
   let tileRows: Int
   let panelColumns: Int
 
-  static let current = GemmKernels(apus_kernels().pointee)
+  static var current: GemmKernels { GemmKernels(apus_kernels()) }
 
-  init(_ table: apus_kernel_table) {
-    multiply = table.gemm_f32
-    pack = table.gemm_f32_pack
-    tileRows = table.gemm_f32_mr
-    panelColumns = table.gemm_f32_nr
+  init(_ table: UnsafePointer<apus_kernel_table>) {
+    multiply = table.pointee.gemm_f32
+    pack = table.pointee.gemm_f32_pack
+    tileRows = table.pointee.gemm_f32_mr
+    panelColumns = table.pointee.gemm_f32_nr
   }
 
   /// Floats of a packed [k, n] matrix.

@@ -8,5 +8,5 @@ import CApusKernels
 struct VectorKernels: @unchecked Sendable {
   let table: UnsafePointer<apus_kernel_table>
 
-  static let current = VectorKernels(table: apus_kernels())
+  static var current: VectorKernels { VectorKernels(table: apus_kernels()) }
 }

@@ -42,6 +42,8 @@ struct Constant: OperatorDefinition {
     }
   }
 
+  var readAs: String? { "a constant" }
+
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     context.set(0, .tensor(TensorFact(try Constant.tensor(of: context.node))))
   }

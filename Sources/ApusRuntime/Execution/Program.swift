@@ -15,7 +15,7 @@ struct PreparedNode: Sendable {
 
 /// An immutable prepared graph with its cache of plans and its pool of arenas. Safe to run from several threads at once.
 package final class Program: Sendable {
-  let graph: Graph
+  package let graph: Graph
   let nodes: [PreparedNode]
   let registry: OperatorRegistry
   /// By value: the last node that uses it; `nodes.count` for outputs of the graph; -1 if nobody does.

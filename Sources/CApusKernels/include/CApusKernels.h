@@ -49,11 +49,15 @@ typedef struct __attribute__((swift_attr("@Sendable"))) {
 #pragma clang assume_nonnull begin
 
 // The table for the best level of this machine, or for the lower level that the environment variable APUS_ISA names
-// ("portable", "avx2", "avx512"). Safe to call from any thread; always the same pointer.
+// ("portable", "avx2", "avx512"). Safe to call from any thread; the same pointer until apus_force_level is called.
 const apus_kernel_table *apus_kernels(void);
 
 // The table of one level, or NULL where the machine or the build does not have it.
 const apus_kernel_table *_Nullable apus_kernels_for(apus_level level);
+
+// Lets apus_kernels() give the table of another level; false, and no change, where there is none. For tests: nothing may be
+// running, and what was prepared under one level must not run under another.
+bool apus_force_level(apus_level level);
 
 // The kernels of kernels.inc as data, for tests and benchmarks. index < apus_kernel_count().
 size_t apus_kernel_count(void);

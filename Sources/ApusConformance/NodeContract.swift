@@ -1,0 +1,236 @@
+// What must hold for one node on given inputs: inference, threads, instruction sets, constants, and its kernel's memory.
+
+import ApusGraph
+import ApusOperators
+import ApusRuntime
+import ApusTensor
+import CApusKernels
+
+/// The threads and instruction sets under which the contract is checked.
+package struct ContractSettings: Sendable {
+  let serial = WorkerPool(threads: 1)
+  let parallel = WorkerPool(threads: 3)
+  /// The levels below the best one of this machine. Forcing one changes the whole process.
+  let lowerLevels: [apus_level]
+  let bestLevel: apus_level
+
+  /// - Parameter levels: whether lower instruction sets are tried; nothing else may run models in this process then.
+  package init(levels: Bool) {
+    bestLevel = apus_kernels().pointee.level
+    let all = [APUS_LEVEL_PORTABLE, APUS_LEVEL_AVX2, APUS_LEVEL_AVX512]
+    let best = bestLevel
+    lowerLevels = levels ? all.filter { $0.rawValue < best.rawValue && apus_kernels_for($0) != nil } : []
+  }
+}
+
+/// One node of a graph with the values that enter it.
+package struct NodeContract {
+  let node: Node
+  let graph: Graph
+  /// By value of the graph.
+  let values: [Value?]
+  let settings: ContractSettings
+  let registry: OperatorRegistry
+  package private(set) var violations: [String] = []
+
+  package init(
+    node: Node, graph: Graph, values: [Value?], settings: ContractSettings, registry: OperatorRegistry = .standard
+  ) {
+    (self.node, self.graph, self.values, self.settings, self.registry) = (node, graph, values, settings, registry)
+  }
+
+  /// The outputs of the node, after everything was checked. Throws if the node does not run at all.
+  package mutating func check() throws -> [Value?] {
+    let program = try program(constants: true)
+    let outputs = try run(program, on: settings.serial)
+    let schema = try registry.require(node.op).schema
+    checkInference(outputs)
+    if schema.traits.contains(.random) { return outputs }
+    let others = try run(program, on: settings.parallel)
+    compare(others, outputs, "on 3 threads", exactly: true)
+    try checkKernel(outputs)
+    checkUnpacked(outputs, schema: schema)
+    for level in settings.lowerLevels {
+      apus_force_level(level)
+      defer { apus_force_level(settings.bestLevel) }
+      let name = String(cString: apus_kernels().pointee.name)
+      do {
+        compare(try run(try self.program(constants: true), on: settings.serial), outputs, "with \(name)", exactly: false)
+      } catch {
+        violations.append("with \(name): \(error)")
+      }
+    }
+    return outputs
+  }
+
+  // MARK: - The node as a program
+
+  /// A program of this node alone. Its constants are those of the graph, or inputs like any other.
+  private func program(constants: Bool) throws -> Program {
+    var single = Graph(name: graph.name)
+    single.values = graph.values
+    if !constants {
+      for value in node.inputs.compactMap({ $0 }) { single.values[value.index].constant = nil }
+    }
+    var seen: Set<ValueID> = []
+    single.inputs = node.dependencies.filter { single.constant($0) == nil && seen.insert($0).inserted }
+    single.nodes = [node]
+    single.outputs = node.outputs.compactMap { $0 }
+    do {
+      return try Program(graph: single, registry: registry, pool: settings.serial)
+    } catch {
+      throw error.errors.first ?? .unsupported("the node cannot be prepared")
+    }
+  }
+
+  private func value(_ id: ValueID) -> Value? { values[id.index] ?? graph.constant(id).map { .tensor($0) } }
+
+  private func run(_ program: Program, on pool: WorkerPool) throws -> [Value?] {
+    var results = try program.run(program.graph.inputs.compactMap { value($0) }, on: pool)[...]
+    return node.outputs.map { $0 == nil ? nil : results.removeFirst() }
+  }
+
+  private mutating func compare(_ found: [Value?], _ expected: [Value?], _ what: String, exactly: Bool) {
+    for (index, pair) in zip(found, expected).enumerated() {
+      guard let a = pair.0, let b = pair.1 else { continue }
+      if exactly {
+        if !a.hasSameBits(as: b) { violations.append("\(what): output \(index) has other bits") }
+      } else if let difference = Comparison.difference(found: a, expected: b, tolerance: b.contractTolerance) {
+        violations.append("\(what): output \(index): \(difference)")
+      }
+    }
+  }
+
+  /// The node with its constants as inputs: nothing is packed beforehand.
+  private mutating func checkUnpacked(_ outputs: [Value?], schema: OperatorSchema) {
+    guard node.inputs.contains(where: { graph.constant($0) != nil }) else { return }
+    do {
+      compare(try run(try program(constants: false), on: settings.serial), outputs, "without constants", exactly: false)
+    } catch {
+      violations.append("without constants: \(error)")
+    }
+  }
+
+  // MARK: - Inference
+
+  /// What inference finds from shapes that are known, symbolic, and of unknown rank must fit what the kernel made.
+  private mutating func checkInference(_ outputs: [Value?]) {
+    let inputs = node.inputs.map { $0.flatMap { value($0) } }
+    let constants = node.inputs.map { graph.constant($0) }
+    var bindings: [String: Dim] = [:]
+    var symbolic: [ValueFact?] = []
+    for (index, input) in inputs.enumerated() {
+      guard case .tensor(let tensor)? = input, constants[index] == nil else {
+        symbolic.append(input.map { ValueFact($0) })
+        continue
+      }
+      let shape = tensor.shape.indices.map { axis in
+        bindings["s\(index)_\(axis)"] = Dim(tensor.shape[axis])
+        return Dim.symbol("s\(index)_\(axis)")
+      }
+      symbolic.append(.tensor(tensor.dataType, shape))
+    }
+    let known = inputs.map { $0?.tensor }
+    let outer = graph
+    let concrete = inputs.map { $0.map { ValueFact($0) } }
+    let rankless = zip(symbolic, constants).map { $1 == nil ? $0?.withoutShapes : $0 }
+    for (what, facts, constants) in [
+      ("known shapes", concrete, known), ("symbolic shapes", symbolic, constants), ("unknown ranks", rankless, constants),
+    ] {
+      do {
+        let inferred = try InferenceDriver(registry: registry).infer(
+          node, inputs: facts, constants: constants, outerFact: { outer.fact($0) })
+        for (index, fact) in inferred.enumerated() {
+          guard index < outputs.count, let output = outputs[index] else { continue }
+          let expected = fact.substituting(bindings)
+          if !expected.admits(output) {
+            violations.append("inference from \(what): output \(index) is \(output.type); inferred \(fact)")
+          }
+        }
+      } catch {
+        violations.append("inference from \(what): \(error)")
+      }
+    }
+  }
+
+  // MARK: - The kernel
+
+  /// The contract of the step, if the node has a planned kernel and no strings.
+  private mutating func checkKernel(_ outputs: [Value?]) throws {
+    let definition = try registry.require(node.op)
+    let schema = definition.schema
+    let inputs = node.inputs.map { $0.flatMap { value($0)?.tensor } }
+    guard !(inputs + outputs.map { $0?.tensor }).contains(where: { $0?.dataType == .string }) else { return }
+    let context = PrepareContext(
+      node: node, schema: schema, inputs: node.inputs.map { $0.map { graph.fact($0) } },
+      outputs: node.outputs.map { $0.map { graph.fact($0) } }, constants: node.inputs.map { graph.constant($0) })
+    guard case .planned(let kernel) = try definition.prepare(context) else { return }
+    let known = zip(node.inputs, inputs).enumerated().map { position, pair -> Tensor? in
+      let isRead = schema.input(at: position)?.isReadWhenPlanning ?? false
+      return isRead || graph.constant(pair.0) != nil ? pair.1 : nil
+    }
+    let outputTypes = outputs.map { $0?.tensor.map { TensorType($0.dataType, $0.shape) } }
+    let step = try kernel.plan(
+      PlanContext(
+        inputs: inputs.map { $0.map { TensorType($0.dataType, $0.shape) } }, outputs: outputTypes, known: known))
+    let contract = StepContract(step: step, inputs: inputs, outputTypes: outputTypes, pool: settings.parallel)
+    violations += contract.violations()
+  }
+}
+
+extension Value {
+  /// True for equal types, shapes and bytes.
+  func hasSameBits(as other: Value) -> Bool {
+    switch (self, other) {
+    case (.tensor(let a), .tensor(let b)):
+      guard a.dataType == b.dataType, a.shape == b.shape, a.strings == b.strings else { return false }
+      return a.withUnsafeBytes { x in b.withUnsafeBytes { y in x.elementsEqual(y) } }
+    case (.sequence(let a, _), .sequence(let b, _)):
+      return a.count == b.count && zip(a, b).allSatisfy { $0.hasSameBits(as: $1) }
+    case (.optional(let a, _), .optional(let b, _)):
+      guard let a, let b else { return a == nil && b == nil }
+      return a.hasSameBits(as: b)
+    case (.map(let a), .map(let b)):
+      return Value.tensor(a.keys).hasSameBits(as: .tensor(b.keys)) && a.values.count == b.values.count
+        && zip(a.values, b.values).allSatisfy { $0.hasSameBits(as: $1) }
+    default: return false
+    }
+  }
+
+  /// How near results of other instruction sets must come: sums in another order differ by roundings of their terms.
+  fileprivate var contractTolerance: Tolerance {
+    guard let tensor, tensor.dataType.isFloat else { return Tolerance(relative: 0, absolute: 0) }
+    let largest = NumericElements.doubles(of: tensor).reduce(0) { $1.isFinite ? max($0, abs($1)) : $0 }
+    let unit: Double = switch tensor.dataType {
+    case .float64: 1e-10
+    case .float32: 1e-5
+    case .float16: 0x1p-10
+    case .bfloat16: 0x1p-7
+    default: 1
+    }
+    return Tolerance(relative: unit, absolute: unit * max(largest, 1))
+  }
+}
+
+extension ValueFact {
+  /// True if a value can be what the fact says.
+  fileprivate func admits(_ value: Value) -> Bool {
+    switch (self, value) {
+    case (.unknown, _): return true
+    case (.tensor(let fact), .tensor(let tensor)):
+      guard fact.dataType == tensor.dataType else { return false }
+      if let values = fact.values, let elements = tensor.integers {
+        let fits = zip(values, elements).allSatisfy { $0.known == nil || $0.known == $1 }
+        if values.count != elements.count || !fits { return false }
+      }
+      guard let shape = fact.shape else { return true }
+      return shape.count == tensor.rank && zip(shape, tensor.shape).allSatisfy { $0.known == nil || $0.known == $1 }
+    case (.sequence(let fact), .sequence(let elements, _)): return elements.allSatisfy { fact.admits($0) }
+    case (.optional(let fact), .optional(let inner, _)): return inner.map { fact.admits($0) } ?? true
+    case (.optional(let fact), _): return fact.admits(value)
+    case (.map(let key, let fact), .map(let map)):
+      return key == map.keys.dataType && map.values.allSatisfy { fact.admits($0) }
+    default: return false
+    }
+  }
+}

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Holds the table of operators against the schemas of the onnx package.
+
+Every version of every schema must be registered, and every type that it allows for an input or output must be allowed
+by the operator. Prints what is missing, a row each: operator, version, operand, types. The last line is
+`N passed, N failed, N skipped`; one check is one type of one operand of one version.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+# Operands of old versions that are converted while a file is read, so that the newest signature does not show them.
+CONVERTED = {
+    ("BatchNormalization", "saved_mean"): "computed beside the node",
+    ("BatchNormalization", "saved_var"): "computed beside the node",
+    ("Dropout", "mask"): "had the type of the data before version 10",
+    ("Split", "split"): "had the type of the data in version 1",
+    ("Tile", "tiles"): "had the type of the data in version 1",
+    ("Tile", "axis"): "had the type of the data in version 1",
+}
+# Operators in a domain of the specification that are not in it.
+FOREIGN = {"SimplifiedLayerNormalization": "ONNX Runtime writes it in the default domain"}
+
+# Operators that are not there yet, counted as skipped; one that is there must leave the list.
+MISSING = {"Gradient": "see TestModels/conformance-expected.txt"}
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def operand(known: list[dict[str, str]], position: int, name: str) -> dict[str, str] | None:
+    """The operand of the newest signature that an operand of some version is: by name, else by position."""
+    for entry in known:
+        if entry["name"].lower() == name.lower():
+            return entry
+    if position < len(known):
+        return known[position]
+    return known[-1] if known and known[-1]["presence"] == "variadic" else None
+
+
+def allows(types: set[str], wanted: str) -> bool:
+    """True if a type string of the specification is among the types of an operator."""
+    return wanted in types or ("map" in types and wanted.startswith("map(")) or (
+        "seq(map)" in types and wanted.startswith("seq(map("))
+
+
+def missing_types(schema: Any, row: dict[str, Any]) -> tuple[int, list[str]]:
+    """The number of types of all operands of a schema, and what the operator does not allow."""
+    count, missing = 0, []
+    for kind, formals in (("inputs", schema.inputs), ("outputs", schema.outputs)):
+        for position, formal in enumerate(formals):
+            wanted = sorted(formal.types)
+            count += len(wanted)
+            if (schema.name, formal.name) in CONVERTED:
+                continue
+            entry = operand(row[kind], position, formal.name)
+            what = f"{row['domain']}.{row['name']} {schema.since_version}: {kind[:-1]} {formal.name}"
+            if entry is None:
+                missing.append(f"{what} is not there")
+                continue
+            # A type that is no variable is the operand's type, spelled out.
+            known = set(row["types"].get(entry["type"], [entry["type"]]))
+            lacking = [name for name in wanted if not allows(known, name)]
+            missing += [f"{what}: {name}" for name in lacking]
+    return count, missing
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--apus", default=str(ROOT / ".build/release/apus"), help="the program")
+    arguments = parser.parse_args()
+    listing = subprocess.run([arguments.apus, "operators", "--json"], check=True, capture_output=True, text=True).stdout
+    rows = {(row["domain"], row["name"]): row for row in json.loads(listing)}
+    checks, skipped, failures = 0, 0, []
+    for schema in onnx.defs.get_all_schemas_with_history():
+        row = rows.get((schema.domain or "ai.onnx", schema.name))
+        checks += 1
+        if schema.name in MISSING:
+            skipped += 1
+            if row is not None:
+                failures.append(f"{schema.name} is in the list MISSING and there")
+        elif row is None:
+            failures.append(f"{schema.domain or 'ai.onnx'}.{schema.name} is missing")
+        elif schema.since_version not in row["versions"]:
+            failures.append(f"{row['domain']}.{row['name']}: version {schema.since_version} is missing")
+        elif not schema.deprecated:
+            count, missing = missing_types(schema, row)
+            checks += count
+            failures += missing
+    unknown = [
+        f"{domain}.{name}: version {version} is unknown to onnx" for (domain, name), row in rows.items()
+        if domain.startswith("ai.onnx") and name not in FOREIGN for version in row["versions"] if not is_version(domain, name, version)]
+    failures += unknown
+    for failure in failures:
+        print(f"FAILED {failure}")
+    print(f"{checks + len(unknown) - len(failures) - skipped} passed, {len(failures)} failed, {skipped} skipped")
+    return 1 if failures else 0
+
+
+def is_version(domain: str, name: str, version: int) -> bool:
+    domain = "" if domain == "ai.onnx" else domain
+    try:
+        return onnx.defs.get_schema(name, version, domain).since_version == version
+    except onnx.defs.SchemaError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -96,7 +96,8 @@ def main() -> int:
             failures += missing
     unknown = [
         f"{domain}.{name}: version {version} is unknown to onnx" for (domain, name), row in rows.items()
-        if domain.startswith("ai.onnx") and name not in FOREIGN for version in row["versions"] if not is_version(domain, name, version)]
+        if domain.startswith("ai.onnx") and name not in FOREIGN
+        for version in row["versions"] if not is_version(domain, name, version)]
     failures += unknown
     for failure in failures:
         print(f"FAILED {failure}")

@@ -4,8 +4,8 @@ import ApusGraph
 import ApusOperators
 import ApusTensor
 
-/// Prepares an operator as a node with nothing but its required attributes and inputs, on the element types and ranks that
-/// its schema allows, and looks at what kernels come of it.
+/// Prepares an operator as a node with nothing but its required attributes and inputs, on the element types and ranks
+/// that its schema allows, and looks at what kernels come of it.
 struct KernelProbe {
   private let definition: any OperatorDefinition
   private let registry: OperatorRegistry
@@ -35,7 +35,7 @@ struct KernelProbe {
       let tensors = first.filter(set.tensors.contains) + set.tensors.filter { !first.contains($0) }
       return tensors.map { .tensor($0, nil) } + set.sequences.prefix(1).map { .sequence(.tensor($0, nil)) }
         + set.optionals.prefix(1).map { .optional(.tensor($0, nil)) }
-        + (set.maps ? [.map(key: .int64, value: .tensor(.float32, [])), .map(key: .string, value: .tensor(.float32, []))] : [])
+        + (set.maps ? [.int64, .string] : []).map { .map(key: $0, value: .tensor(.float32, [])) }
     }
     let choices = schema.types.mapValues(facts)
     var base: [String: ValueFact] = [:]
@@ -63,8 +63,9 @@ struct KernelProbe {
     let node = Node(
       schema.id, name: "probe", inputs: inputs.indices.map { ValueID($0) },
       outputs: (0..<outputCount).map { ValueID(inputs.count + $0) }, attributes: Attributes(attributes))
-    let outputs = (try? InferenceDriver(registry: registry).infer(
-      node, inputs: inputs, constants: inputs.map { _ in nil }, outerFact: { _ in .unknown })) ?? node.outputs.map { _ in .unknown }
+    let inferred = try? InferenceDriver(registry: registry).infer(
+      node, inputs: inputs, constants: inputs.map { _ in nil }, outerFact: { _ in .unknown })
+    let outputs = inferred ?? node.outputs.map { _ in .unknown }
     let context = PrepareContext(
       node: node, schema: schema, inputs: inputs, outputs: outputs, constants: inputs.map { _ in nil })
     switch try? definition.prepare(context) {

@@ -1,4 +1,4 @@
-// What the registry of operators says, as rows: domain, versions, types, kernels. `apus operators` and docs/operators.md.
+// What the registry of operators says, as rows: domain, versions, types, kernels; docs/operators.md is made of it.
 
 import ApusGraph
 import ApusOperators
@@ -60,7 +60,8 @@ package struct OperatorTable: Sendable {
     let width = rows.map { $0.name.count + $0.domain.count + 1 }.max() ?? 0
     return rows.map { row in
       let name = row.domain + "." + row.name
-      return name + String(repeating: " ", count: width - name.count) + "  \(row.versions.map(String.init).joined(separator: ","))"
+      let versions = row.versions.map(String.init).joined(separator: ",")
+      return name + String(repeating: " ", count: width - name.count) + "  \(versions)"
         + "  \(row.typesInShort.isEmpty ? "–" : row.typesInShort)  [\(row.kernel)]"
     }.joined(separator: "\n")
   }
@@ -69,16 +70,19 @@ package struct OperatorTable: Sendable {
   package var markdown: String {
     var lines = [
       "# Operators", "",
-      "Made by `apus operators --markdown > docs/operators.md`; a test fails when it is stale. One line an operator: the",
-      "versions of its schema, all of which are read; the element types that some version allows, by type variable; and",
-      "how it runs. *planned*: shapes first, then parts in one arena. *eager*: values in, values out (shapes that depend on",
-      "data, strings, containers, subgraphs). *read as*: written as other operators while the file is read.", "",
-      "Groups of types: " + OperatorSchema.typeGroups.map { "**\($0.name)** (\($0.types.map(\.description).joined(separator: ", ")))" }
-        .joined(separator: "; ") + ".", "",
+      "Made by `apus operators --markdown > docs/operators.md`; a test fails when it is stale. One line an operator:",
+      "the versions of its schema, all of which are read; the element types that some version allows, by type variable;",
+      "and how it runs. *planned*: shapes first, then parts in one arena. *eager*: values in, values out (shapes that",
+      "depend on data, strings, containers, subgraphs). *read as*: written as other operators while the file is read.",
+      "", "Groups of types:", "",
     ]
+    lines += OperatorSchema.typeGroups.map { group in
+      "- **\(group.name)**: \(group.types.map(\.description).joined(separator: ", "))"
+    } + [""]
     for domain in Set(rows.map(\.domain)).sorted(by: { (order($0), $0) < (order($1), $1) }) {
       let group = rows.filter { $0.domain == domain }
-      lines += ["## \(domain)", "", "\(group.count) operators." + (domain == "apus" ? " Made by passes, never written to a file." : ""), ""]
+      let remark = domain == "apus" ? " Made by passes, never written to a file." : ""
+      lines += ["## \(domain)", "", "\(group.count) operators." + remark, ""]
       lines += ["| Operator | Versions | Types | Kernel |", "|---|---|---|---|"]
       lines += group.map {
         "| \($0.name) | \($0.versions.map(String.init).joined(separator: ", ")) | \($0.typesInShort) | \($0.kernel) |"
@@ -124,10 +128,11 @@ extension TypeSet {
 extension OperatorSchema {
   /// Names for sets of element types that occur often, the largest first.
   fileprivate static let typeGroups: [(name: String, types: [DataType])] = [
-    ("all", TypeSet.all.tensors), ("integers", TypeSet.integers.tensors),
-    ("floats", TypeSet.floats.tensors), ("float8", TypeSet.float8.tensors), ("packed integers", TypeSet.packedIntegers.tensors),
+    ("all", TypeSet.all.tensors), ("integers", TypeSet.integers.tensors), ("floats", TypeSet.floats.tensors),
+    ("float8", TypeSet.float8.tensors), ("packed integers", TypeSet.packedIntegers.tensors),
     ("signed", TypeSet.signed.tensors), ("unsigned", TypeSet.unsigned.tensors),
-    ("IEEE floats", TypeSet.ieeeFloats.tensors), ("float6", TypeSet.float6.tensors), ("complex", TypeSet.complex.tensors),
+    ("IEEE floats", TypeSet.ieeeFloats.tensors), ("float6", TypeSet.float6.tensors),
+    ("complex", TypeSet.complex.tensors),
   ]
 
   /// A list of element types with groups in place of their members, in the order of the groups.

@@ -8,10 +8,11 @@ import Synchronization
 
 /// Checks cases of the ONNX test layout, whose models and inputs serve as examples; expected outputs are not looked at.
 ///
-/// For every node of the main graph, as the file has it and as the passes leave it: inference fits what is produced; the
-/// results are the same bits on several threads, in place, in other memory, with parts in another order (`StepContract`);
-/// lower instruction sets and constants that are not packed give the same numbers (`NodeContract`). For the whole program:
-/// the same bits on several threads, and where every value is kept, so that nothing is computed in place.
+/// For every node of the main graph, as the file has it and as the passes leave it: inference fits what is produced;
+/// the results are the same bits on several threads, in place, in other memory, with parts in another order
+/// (`StepContract`); lower instruction sets and constants that are not packed give the same numbers (`NodeContract`).
+/// For the whole program: the same bits on several threads, and where every value is kept, so that nothing is computed
+/// in place.
 public final class ContractRunner: Sendable {
   private let settings: ContractSettings
   private let counts = Mutex<[OperatorID: Int]>([:])
@@ -74,7 +75,10 @@ public final class ContractRunner: Sendable {
 
   private func checkProgram(_ graph: Graph, _ inputs: [Value]) throws -> [String] {
     let registry = OperatorRegistry.standard
-    if graph.nodes.contains(where: { registry.definition(of: $0.op)?.schema.traits.contains(.random) ?? false }) { return [] }
+    let isRandom = graph.nodes.contains { node in
+      registry.definition(of: node.op)?.schema.traits.contains(.random) ?? false
+    }
+    if isRandom { return [] }
     func run(_ graph: Graph, on pool: WorkerPool) throws -> [Value] {
       do {
         return try Program(graph: graph, registry: registry, pool: settings.serial).run(inputs, on: pool)
@@ -87,7 +91,8 @@ public final class ContractRunner: Sendable {
     keeping.outputs += graph.nodes.flatMap { $0.outputs.compactMap { $0 } }
     var violations: [String] = []
     for (what, found) in [
-      ("on 3 threads", try run(graph, on: settings.parallel)), ("with every value kept", try run(keeping, on: settings.serial)),
+      ("on 3 threads", try run(graph, on: settings.parallel)),
+      ("with every value kept", try run(keeping, on: settings.serial)),
     ] {
       for (id, (a, b)) in zip(graph.outputs, zip(found, expected)) where !a.hasSameBits(as: b) {
         violations.append("\(what): output '\(graph[id].name)' has other bits")

@@ -1,4 +1,4 @@
-// What must hold for one node on given inputs: inference, threads, instruction sets, constants, and its kernel's memory.
+// What must hold for one node on given inputs: inference, threads, instruction sets, constants, its kernel's memory.
 
 import ApusGraph
 import ApusOperators
@@ -55,7 +55,8 @@ package struct NodeContract {
       defer { apus_force_level(settings.bestLevel) }
       let name = String(cString: apus_kernels().pointee.name)
       do {
-        compare(try run(try self.program(constants: true), on: settings.serial), outputs, "with \(name)", exactly: false)
+        let lower = try self.program(constants: true)
+        compare(try run(lower, on: settings.serial), outputs, "with \(name)", exactly: false)
       } catch {
         violations.append("with \(name): \(error)")
       }
@@ -135,7 +136,8 @@ package struct NodeContract {
     let concrete = inputs.map { $0.map { ValueFact($0) } }
     let rankless = zip(symbolic, constants).map { $1 == nil ? $0?.withoutShapes : $0 }
     for (what, facts, constants) in [
-      ("known shapes", concrete, known), ("symbolic shapes", symbolic, constants), ("unknown ranks", rankless, constants),
+      ("known shapes", concrete, known), ("symbolic shapes", symbolic, constants),
+      ("unknown ranks", rankless, constants),
     ] {
       do {
         let inferred = try InferenceDriver(registry: registry).infer(

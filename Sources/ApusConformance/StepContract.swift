@@ -6,10 +6,10 @@ import ApusTensor
 
 /// Runs one step under conditions that must not matter and names those that do.
 ///
-/// Every run gets fresh memory with guards around it. The result must be the same bits when outputs and scratch start with
-/// other contents, when the parts of each phase run last to first or on several threads, when inputs lie at the alignment
-/// of their element type only, when an output overwrites an input that the step says it may, and when inputs that the step
-/// says it does not read are filled with something else.
+/// Every run gets fresh memory with guards around it. The result must be the same bits when outputs and scratch start
+/// with other contents, when the parts of each phase run last to first or on several threads, when inputs lie at the
+/// alignment of their element type only, when an output overwrites an input that the step says it may, and when inputs
+/// that the step says it does not read are filled with something else.
 struct StepContract {
   let step: Step
   let inputs: [Tensor?]
@@ -62,7 +62,8 @@ struct StepContract {
   private func run(_ conditions: Conditions) -> Result? {
     var blocks: [Guarded] = inputs.enumerated().map { index, tensor in
       guard let tensor else { return Guarded(byteCount: 0) }
-      let block = Guarded(byteCount: tensor.byteCount, shift: conditions.shiftsInputs ? max(tensor.dataType.byteWidth, 1) : 0)
+      let shift = conditions.shiftsInputs ? max(tensor.dataType.byteWidth, 1) : 0
+      let block = Guarded(byteCount: tensor.byteCount, shift: shift)
       if conditions.scramblesUnread, step.unreadInputs.contains(index) {
         block.fill(0xC3)
       } else {
@@ -86,7 +87,8 @@ struct StepContract {
     let operands = blocks.map(\.base) + [scratch.base]
     operands.withUnsafeBufferPointer { pointers in
       guard let base = pointers.baseAddress else { return }
-      let context = RunContext(operands: base, inputCount: inputs.count, outputCount: outputTypes.count, failure: failure)
+      let context = RunContext(
+        operands: base, inputCount: inputs.count, outputCount: outputTypes.count, failure: failure)
       for (phase, parts) in step.phases.enumerated() {
         if conditions.isParallel {
           pool.run(parts: parts, cancellation: nil) { step.body(context, phase, $0) }

@@ -81,7 +81,8 @@ import Testing
     #expect(try violations(beyond).contains { $0.contains("writes outside output 0") })
     var scratch = Copying()
     scratch.body = { run, part in
-      for i in 2 * part..<2 * part + 2 { run.output(0, as: Float.self)[i] = run.scratch.assumingMemoryBound(to: Float.self)[i] }
+      let numbers = run.scratch.assumingMemoryBound(to: Float.self)
+      for i in 2 * part..<2 * part + 2 { run.output(0, as: Float.self)[i] = numbers[i] }
     }
     #expect(try violations(scratch).contains { $0.contains("other contents") })
     var writesInput = Copying()

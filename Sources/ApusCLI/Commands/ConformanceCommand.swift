@@ -43,7 +43,7 @@ struct ConformanceCommand: ParsableCommand {
 
   func validate() throws {
     if contract && (unoptimized || threads != nil) {
-      throw ValidationError("--contract runs with and without passes and on 1 and 3 threads; leave --unoptimized and --threads out")
+      throw ValidationError("--contract chooses passes and threads itself; leave --unoptimized and --threads out")
     }
   }
 

@@ -8,8 +8,8 @@ struct OperatorsCommand: ParsableCommand {
     commandName: "operators",
     abstract: "Lists every operator: domain, name, versions, types, kind of kernel.",
     discussion: """
-      The types are those that some version of the operator allows. Kinds of kernels: planned (shapes first, then parts in \
-      one arena), eager (values in, values out), read as (written as other operators while a file is read).
+      The types are those that some version of the operator allows. Kinds of kernels: planned (shapes first, then \
+      parts in one arena), eager (values in, values out), read as (written as other operators while a file is read).
       """)
 
   @Argument(help: "Only operators whose name contains one of these, in any case.")

@@ -55,8 +55,8 @@ const apus_kernel_table *apus_kernels(void);
 // The table of one level, or NULL where the machine or the build does not have it.
 const apus_kernel_table *_Nullable apus_kernels_for(apus_level level);
 
-// Lets apus_kernels() give the table of another level; false, and no change, where there is none. For tests: nothing may be
-// running, and what was prepared under one level must not run under another.
+// Lets apus_kernels() give the table of another level; false, and no change, where there is none. For tests: nothing may
+// be running, and what was prepared under one level must not run under another.
 bool apus_force_level(apus_level level);
 
 // The kernels of kernels.inc as data, for tests and benchmarks. index < apus_kernel_count().

@@ -71,7 +71,7 @@ package struct OperatorTable: Sendable {
     var lines = [
       "# Operators", "",
       "Made by `apus operators --markdown > docs/operators.md`; a test fails when it is stale. One line an operator:",
-      "the versions of its schema, all of which are read; the element types that some version allows, by type variable;",
+      "the versions of its schema, all of which are read; the element types that some version allows, by variable;",
       "and how it runs. *planned*: shapes first, then parts in one arena. *eager*: values in, values out (shapes that",
       "depend on data, strings, containers, subgraphs). *read as*: written as other operators while the file is read.",
       "", "Groups of types:", "",

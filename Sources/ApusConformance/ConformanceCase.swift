@@ -29,7 +29,7 @@ public struct ConformanceCase: Sendable {
   /// The tolerance of an output, by its index.
   private let tolerances: [Tolerance]
   private let tolerance: Tolerance
-  /// Whether the elements of the outputs count; else only their types and shapes.
+  /// Whether the elements of the outputs count; else only their types and shapes, and files of outputs may be missing.
   public let comparesElements: Bool
 
   public func tolerance(ofOutput index: Int) -> Tolerance { index < tolerances.count ? tolerances[index] : tolerance }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -44,22 +45,25 @@ def family_of(domain: str, op: str) -> str:
     return "microsoft" if "microsoft" in parts else parts[-1]
 
 
+@functools.cache
+def history(op: str, domain: str) -> tuple[Any, ...]:
+    """The schemas of an operator, the oldest first."""
+    return tuple(sorted(
+        (schema for schema in onnx.defs.get_all_schemas_with_history() if (schema.name, schema.domain) == (op, domain)),
+        key=lambda schema: schema.since_version))
+
+
 def versions_of(op: str, domain: str = "") -> list[int]:
     """The versions of an operator that are not deprecated, ascending; [1] where onnx has no schema."""
-    found = sorted(
-        schema.since_version for schema in onnx.defs.get_all_schemas_with_history()
-        if schema.name == op and schema.domain == domain and not schema.deprecated)
-    return found or [1]
+    return [schema.since_version for schema in history(op, domain) if not schema.deprecated] or [1]
 
 
 def last_opset(op: str, domain: str, version: int) -> int:
     """The newest opset in which `version` of the operator is the one that counts."""
-    history = [
-        schema.since_version for schema in onnx.defs.get_all_schemas_with_history()
-        if schema.name == op and schema.domain == domain]
-    if not history:
+    versions = [schema.since_version for schema in history(op, domain)]
+    if not versions:
         return 1 if domain else BASE_OPSET
-    following = [other for other in history if other > version]
+    following = [other for other in versions if other > version]
     newest = NEWEST_OPSET if not domain else {"ai.onnx.ml": 5}.get(domain, 1)
     return min(following) - 1 if following else newest
 
@@ -69,7 +73,7 @@ class Case:
 
     def __init__(
         self, rng: np.random.Generator, op: str, domain: str = "", version: int | None = None, opset: int | None = None,
-        forced: dict[str, int] | None = None, max_rank: int = 6, max_extent: int = 64,
+        forced: dict[str, int | str] | None = None, max_rank: int = 6, max_extent: int = 64,
     ) -> None:
         self.rng, self.op, self.domain = rng, op, domain
         self.max_rank, self.max_extent = max_rank, max_extent
@@ -166,6 +170,8 @@ class Case:
 
     def variable_type(self, variable: str, containers: float = 0.3) -> str:
         """A type string of a variable that allows containers; a forced element type is a tensor of it."""
+        if isinstance(self.forced.get(variable), str):
+            return self.forced[variable]
         if variable in self.forced:
             return forms.type_text(helper.make_tensor_type_proto(self.type(variable), None))
         allowed = self.allowed(variable)
@@ -363,8 +369,8 @@ class Case:
         opset = f"opset {self.opset}" + (f" of {self.domain}" if self.domain else "")
         return f"{self.op} ({opset}; {attributes or 'no attributes'}) of " + "; ".join(parts)
 
-    def write(self, folder: Path, results: Sequence[Any]) -> None:
-        """Writes the layout of the ONNX backend suite, with `results` as the expected outputs."""
+    def write(self, folder: Path, results: Sequence[Any] | None) -> None:
+        """Writes the layout of the ONNX backend suite, with `results` as the expected outputs, if there are any."""
         data = folder / "test_data_set_0"
         data.mkdir(parents=True, exist_ok=True)
         (folder / "model.onnx").write_bytes(self.model().SerializeToString())
@@ -375,7 +381,8 @@ class Case:
         }
         (folder / "tolerance.json").write_text(json.dumps(tolerance))
         given = [self.feeds[info.name] for info in self.inputs]
-        for role, infos, items in (("input", self.inputs, given), ("output", self.outputs, results)):
+        wanted = [] if results is None else self.outputs
+        for role, infos, items in (("input", self.inputs, given), ("output", wanted, results or [])):
             for index, (info, value) in enumerate(zip(infos, items, strict=True)):
                 proto = forms.to_proto(value, info.type, info.name)
                 (data / f"{role}_{index}.pb").write_bytes(proto.SerializeToString())

@@ -59,12 +59,19 @@ public final class Model: Sendable {
     outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
     let outputNames = outputs.map(\.name)
     pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
-    let optimizer = options.returnsAllValues ? nil : Optimizer(registry: registry, options.optimization)
-    passReport = try optimizer?.optimize(&graph) ?? []
+    let flag = CancellationFlag(timeout: Model.duration(options.limits.maximumLoadSeconds))
+    do {
+      let optimizer = options.returnsAllValues ? nil : Optimizer(registry: registry, options.optimization)
+      passReport = try optimizer?.optimize(&graph) { () throws(OperatorError) in
+        if flag.isCancelled { throw Program.late }
+      } ?? []
+    } catch {
+      throw PrepareError([error])
+    }
     // Passes may rename what they replace; the names that users know are the file's.
     self.outputNames = outputNames
     do {
-      program = try Program(graph: graph, registry: registry, pool: pool)
+      program = try Program(graph: graph, registry: registry, pool: pool, cancellation: flag)
     } catch {
       throw PrepareError(error.errors)
     }

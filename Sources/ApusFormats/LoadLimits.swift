@@ -27,6 +27,9 @@ public struct LoadLimits: Sendable {
   public var maximumDecodedBytes = 1 << 33
   /// Bytes that one run may hold at a time. By default 80 % of the memory that the machine or the control group has.
   public var maximumRunMemory = LoadLimits.machineMemory / 5 * 4
+  /// Seconds that a model which has been read may take to be typed, optimized and prepared. The clock is looked at
+  /// between passes and between nodes.
+  public var maximumLoadSeconds = Double.infinity
   /// Seconds that one run may take.
   public var maximumRunSeconds = Double.infinity
 

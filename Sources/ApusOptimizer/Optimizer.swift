@@ -49,10 +49,14 @@ package struct Optimizer: Sendable {
 
   package static let allPasses = portablePasses + enginePasses
 
-  /// Runs the passes. The facts of every value are inferred anew after a pass that changed something.
-  package func optimize(_ graph: inout Graph) throws(OperatorError) -> [PassReport] {
+  /// Runs the passes. The facts of every value are inferred anew after a pass that changed something. `beforePass` may
+  /// end the work by an error.
+  package func optimize(
+    _ graph: inout Graph, beforePass: () throws(OperatorError) -> Void = {}
+  ) throws(OperatorError) -> [PassReport] {
     var reports: [PassReport] = []
     for pass in passes.prefix(stopAfter ?? Int.max) where !disabled.contains(pass.name) {
+      try beforePass()
       let before = Optimizer.nodeCount(graph)
       let changes = try run(pass, on: &graph)
       reports.append(

@@ -56,6 +56,13 @@ import Testing
     }
   }
 
+  @Test func preparationHasALimit() throws {
+    var options = ModelOptions(threads: 1)
+    options.limits.maximumLoadSeconds = 0
+    let error = #expect(throws: PrepareError.self) { try model("digits", options: options) }
+    #expect(error?.description.contains("maximumLoadSeconds") == true)
+  }
+
   @Test func dimensionsBind() throws {
     var options = ModelOptions()
     let symbol = try model("digits").inputs[0].dimensions!.first { Int($0) == nil }

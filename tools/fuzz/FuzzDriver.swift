@@ -148,6 +148,7 @@ struct Outcome {
     limits.maximumStructureBytes = 64 << 20
     limits.maximumDecodedBytes = 64 << 20
     limits.maximumRunMemory = 256 << 20
+    limits.maximumLoadSeconds = 5
     limits.maximumRunSeconds = 1
     return limits
   }

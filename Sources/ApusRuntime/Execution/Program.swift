@@ -24,19 +24,21 @@ package final class Program: Sendable {
   let leases: LeasePool
   private let aligned: Mutex<[ValueID: Tensor]>
 
-  /// Prepares every node, in parallel on `pool`. Throws all problems together.
+  /// Prepares every node, in parallel on `pool`. Throws all problems together. `cancellation` ends it between two nodes.
   package init(
-    graph: Graph, registry: OperatorRegistry, pool: WorkerPool, packedWeights: PackedWeights = PackedWeights()
+    graph: Graph, registry: OperatorRegistry, pool: WorkerPool, packedWeights: PackedWeights = PackedWeights(),
+    cancellation: CancellationFlag? = nil
   ) throws(PreparationError) {
     self.graph = graph
     self.registry = registry
     let results = Mutex<[Int: Result<PreparedNode, PreparationError>]>([:])
-    pool.run(parts: graph.nodes.count) { index in
-      let result = Result { () throws(PreparationError) in
-        try Program.prepare(graph.nodes[index], in: graph, registry: registry, pool: pool, packedWeights: packedWeights)
-      }
+    let preparation = Preparation(
+      graph: graph, registry: registry, pool: pool, packedWeights: packedWeights, cancellation: cancellation)
+    let isComplete = pool.run(parts: graph.nodes.count, cancellation: cancellation) { index in
+      let result = Result { () throws(PreparationError) in try preparation.prepare(graph.nodes[index]) }
       results.withLock { $0[index] = result }
     }
+    if !isComplete { throw PreparationError(errors: [Program.late]) }
     var nodes: [PreparedNode] = []
     var errors: [OperatorError] = []
     let prepared = results.withLock { $0 }
@@ -75,13 +77,35 @@ package final class Program: Sendable {
     }
   }
 
-  private static func prepare(
-    _ node: Node, in graph: Graph, registry: OperatorRegistry, pool: WorkerPool, packedWeights: PackedWeights
-  ) throws(PreparationError) -> PreparedNode {
+  /// The time to prepare a model was over.
+  package static let late = OperatorError(
+    .limit, "preparing the model takes longer than the limit maximumLoadSeconds allows",
+    remedy: "Raise the limit, or do without passes")
+
+  private static func lastUses(of graph: Graph) -> [Int] {
+    var last = [Int](repeating: -1, count: graph.values.count)
+    for (index, node) in graph.nodes.enumerated() {
+      for value in node.dependencies { last[value.index] = index }
+    }
+    for value in graph.outputs { last[value.index] = graph.nodes.count }
+    return last
+  }
+}
+
+/// What the preparation of a node needs.
+private struct Preparation {
+  let graph: Graph
+  let registry: OperatorRegistry
+  let pool: WorkerPool
+  let packedWeights: PackedWeights
+  let cancellation: CancellationFlag?
+
+  func prepare(_ node: Node) throws(PreparationError) -> PreparedNode {
     var subprograms: [(name: String, program: Program, captured: [ValueID])] = []
     for (name, subgraph) in node.subgraphs {
       do throws(PreparationError) {
-        let program = try Program(graph: subgraph.graph, registry: registry, pool: pool, packedWeights: packedWeights)
+        let program = try Program(
+          graph: subgraph.graph, registry: registry, pool: pool, packedWeights: packedWeights, cancellation: cancellation)
         subprograms.append((name, program, subgraph.captured))
       } catch {
         throw PreparationError(errors: error.errors.map { $0.inside(node) })
@@ -101,15 +125,6 @@ package final class Program: Sendable {
     } catch {
       throw PreparationError(errors: [error.inside(node, inputs: inputs)])
     }
-  }
-
-  private static func lastUses(of graph: Graph) -> [Int] {
-    var last = [Int](repeating: -1, count: graph.values.count)
-    for (index, node) in graph.nodes.enumerated() {
-      for value in node.dependencies { last[value.index] = index }
-    }
-    for value in graph.outputs { last[value.index] = graph.nodes.count }
-    return last
   }
 }
 

@@ -3,7 +3,7 @@
 
 Each data set is one test, once with passes and once without. Floats must be within rtol 1e-3 and atol 1e-4, or within
 the tolerance that is stored with the model; everything else must be equal. A model without data is a failure. Ends
-with the line `N passed, N failed, N skipped`. Known failures, of TestModels/conformance-expected.txt, count as skipped. The exit status is 0 only if nothing failed. Run it with the python that
+with the line `N passed, N failed, N skipped`. The exit status is 0 only if nothing failed. Run it with the python that
 `tools/python-env test` prints.
 """
 
@@ -82,16 +82,9 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def known_failures() -> set[str]:
-    """The models that TestModels/conformance-expected.txt lists as `models/NAME reason`."""
-    lines = (ROOT / "TestModels" / "conformance-expected.txt").read_text().splitlines()
-    return {line.split()[0].removeprefix("models/") for line in lines if line.startswith("models/")}
-
-
 def main() -> int:
     arguments = parse_arguments()
     passed = failed = skipped = 0
-    known = known_failures()
     for path in sorted((ROOT / "TestModels").glob("*.onnx")):
         if not re.search(arguments.filter, path.stem):
             continue
@@ -103,11 +96,6 @@ def main() -> int:
         for folder in folders:
             for mode, flags in MODES.items():
                 reason = failure(arguments.apus, path, graph, folder, flags)
-                if path.stem in known:
-                    if reason:
-                        skipped += 1
-                        continue
-                    reason = "was expected to fail and passed; remove it from conformance-expected.txt"
                 passed, failed = passed + (not reason), failed + bool(reason)
                 if reason:
                     print(f"{path.stem}, data set {number(folder)}, {mode}: {reason}", flush=True)

@@ -3,8 +3,7 @@
 tools/python/apus/backend.py.
 
 All cases of the installed onnx are run on the CPU; none is left out. Those that TestModels/conformance-unseeded.txt
-lists expect random numbers that were drawn without a seed: they are compared by type, shape, range and mean. Those that
-TestModels/conformance-expected.txt lists are known to fail and count as skipped; one that passes is a failure. Prints the
+lists expect random numbers that were drawn without a seed: they are compared by type, shape, range and mean. Prints the
 failures and ends with the line `N passed, N failed, N skipped`; the exit status is 0 only if nothing failed. Run it
 with the python that `tools/python-env test` prints; the library must have been built (`swift build -c release
 --product apus-c`).
@@ -42,7 +41,6 @@ def listed(name: str) -> set[str]:
 
 
 UNSEEDED = listed("conformance-unseeded.txt")
-KNOWN_FAILURES = {name.split("/")[-1] for name in listed("conformance-expected.txt")}
 
 
 def assert_same_sample(expected: np.ndarray, found: np.ndarray) -> None:
@@ -120,11 +118,6 @@ def main() -> int:
             test.run(result)
             skipped += len(result.skipped)
             problems = result.errors + result.failures
-            if name in KNOWN_FAILURES:
-                skipped += bool(problems)
-                if problems:
-                    continue
-                problems = [(test, "Error: was expected to fail and passed; remove it from conformance-expected.txt")]
             failed += bool(problems)
             passed += not problems and not result.skipped
             for _, trace in problems:

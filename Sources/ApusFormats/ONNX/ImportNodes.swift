@@ -47,6 +47,10 @@ extension ONNXImporter {
       OperatorID(nodeProto.opType, domain: nodeProto.domain), name: name, inputs: inputs, outputs: outputs,
       attributes: attributes)
     while node.inputs.last == .some(nil) { node.inputs.removeLast() }
+    if nodeProto.isGradient {
+      node.inputs += try namedValues(node.attributes, scope, path)
+      if problems.count > problemCount { return }
+    }
     try append(node, scope, path)
   }
 

@@ -72,13 +72,19 @@ extension NodeProto {
     name.isEmpty ? outputs.first { !$0.isEmpty } ?? "" : name
   }
 
-  /// The names that must have a value before the node can run: its inputs and what its subgraphs take from outside.
+  /// True of the only operator whose attributes name values of the graph around it.
+  var isGradient: Bool { opType == "Gradient" && domain == "ai.onnx.preview.training" }
+
+  /// The names that must have a value before the node can run: its inputs, what its subgraphs take from outside, and what
+  /// its attributes name.
   var usedNames: [String] {
     var names = inputs.filter { !$0.isEmpty }
     for attribute in attributes {
       switch attribute.content {
       case .graph(let graph): names += graph.freeNames
       case .graphs(let graphs): for graph in graphs { names += graph.freeNames }
+      case .string(let bytes) where isGradient: names.append(String(decoding: bytes, as: UTF8.self))
+      case .strings(let strings) where isGradient: names += strings.map { String(decoding: $0, as: UTF8.self) }
       default: break
       }
     }

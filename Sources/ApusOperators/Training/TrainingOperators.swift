@@ -3,6 +3,7 @@
 import ApusGraph
 
 let trainingOperators: [any OperatorDefinition] = [
+  Gradient(),
   OptimizerOperator(.adagrad),
   OptimizerOperator(.adam),
   OptimizerOperator(.momentum),

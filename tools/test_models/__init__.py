@@ -6,7 +6,7 @@ and only `classical` needs scikit-learn; the rest are built by hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -26,6 +26,7 @@ FAMILIES = (
     "functions",
     "precision",
     "shapes",
+    "training",
 )
 
 Feeds = dict[str, Any]
@@ -37,6 +38,7 @@ class TestModel:
 
     cases: the inputs of each data set, by name. A string input is an array of objects.
     reference: "onnxruntime" or "onnx" (the reference evaluator), whichever computes the stored outputs.
+    compute: what computes the stored outputs where no implementation has the operators.
     alone: why the other implementation is not asked to agree.
     tolerance: rtol and atol, where the suite's 1e-3 and 1e-7 do not fit.
     external: the file name for weights kept beside the model.
@@ -46,6 +48,7 @@ class TestModel:
     proto: onnx.ModelProto
     cases: list[Feeds]
     reference: str = "onnxruntime"
+    compute: Callable[[Feeds], list[Any]] | None = None
     alone: str = ""
     tolerance: tuple[float, float] | None = None
     external: str | None = None

@@ -48,9 +48,16 @@ def family_of(domain: str, op: str) -> str:
 @functools.cache
 def history(op: str, domain: str) -> tuple[Any, ...]:
     """The schemas of an operator, the oldest first."""
-    return tuple(sorted(
-        (schema for schema in onnx.defs.get_all_schemas_with_history() if (schema.name, schema.domain) == (op, domain)),
-        key=lambda schema: schema.since_version))
+    return tuple(
+        sorted(
+            (
+                schema
+                for schema in onnx.defs.get_all_schemas_with_history()
+                if (schema.name, schema.domain) == (op, domain)
+            ),
+            key=lambda schema: schema.since_version,
+        )
+    )
 
 
 def versions_of(op: str, domain: str = "") -> list[int]:
@@ -72,8 +79,15 @@ class Case:
     """Inputs, one node, outputs, and how near the results must come."""
 
     def __init__(
-        self, rng: np.random.Generator, op: str, domain: str = "", version: int | None = None, opset: int | None = None,
-        forced: dict[str, int | str] | None = None, max_rank: int = 6, max_extent: int = 64,
+        self,
+        rng: np.random.Generator,
+        op: str,
+        domain: str = "",
+        version: int | None = None,
+        opset: int | None = None,
+        forced: dict[str, int | str] | None = None,
+        max_rank: int = 6,
+        max_extent: int = 64,
     ) -> None:
         self.rng, self.op, self.domain = rng, op, domain
         self.max_rank, self.max_extent = max_rank, max_extent
@@ -100,6 +114,7 @@ class Case:
         self.rtol: float | None = None
         self.atol: float | None = None
         self.compares_values = True
+        self.keeps_ranks = domain == "com.microsoft"  # no graph input is of unknown rank
         self.dtype: Any = np.float32
 
     # Choices
@@ -163,7 +178,9 @@ class Case:
             if variable in self.forced:
                 self.types[variable] = self.forced[variable]
             elif allowed:
-                self.types[variable] = T.FLOAT if T.FLOAT in allowed and self.chance(0.4) else self.pick(*sorted(allowed))
+                self.types[variable] = (
+                    T.FLOAT if T.FLOAT in allowed and self.chance(0.4) else self.pick(*sorted(allowed))
+                )
         if self.types.get(variable) not in allowed:
             raise NotApplicable(f"{self.op}-{self.version}: no type for {variable}")
         return self.types[variable]
@@ -188,9 +205,14 @@ class Case:
     # Values
 
     def values(
-        self, elem_type: int, shape: Sequence[int], low: float | None = None, high: float | None = None, special: bool = False,
+        self,
+        elem_type: int,
+        shape: Sequence[int],
+        low: float | None = None,
+        high: float | None = None,
+        special: bool = False,
     ) -> np.ndarray:
-        """Random elements: within [low, high] where given; `special` puts in NaN, infinities, -0 and extremes half the time."""
+        """Random elements, within [low, high] where given; `special` puts in NaN, infinities, -0, extremes half the time."""
         shape = tuple(int(extent) for extent in shape)
         if elem_type == T.STRING:
             words = [self.pick(*WORDS) for _ in range(int(np.prod(shape, dtype=np.int64)))]
@@ -215,7 +237,8 @@ class Case:
         return array
 
     def integer_values(
-        self, elem_type: int, shape: tuple[int, ...], low: float | None, high: float | None, special: bool) -> np.ndarray:
+        self, elem_type: int, shape: tuple[int, ...], low: float | None, high: float | None, special: bool
+    ) -> np.ndarray:
         least, largest = forms.limits(elem_type)
         first = max(least, -10 if low is None else int(low))
         last = min(largest, max(first, 10) if high is None else int(high))
@@ -259,7 +282,7 @@ class Case:
         return f"i{len(self.inputs) + len(self.initializers)}"
 
     def input(self, value: Any, constant: bool | float = False, elem_type: int | str | None = None) -> str:
-        """The name of a graph input, or of an initializer (with a probability, if `constant` is one); "" for None.
+        """The name of a graph input, or of an initializer, which it is with the probability `constant`; "" for None.
 
         A value is an array, a list (sequence), a dict (map); None with a type string is an optional without a value. A type
         string says what cannot be seen: of an empty sequence, of an optional.
@@ -281,8 +304,9 @@ class Case:
             return name
         name = self.name()
         dims: list[int | str] | None = [
-            f"{name}_{axis}" if self.chance(0.3) else size for axis, size in enumerate(array.shape)]
-        if self.domain != "com.microsoft" and self.chance(0.1):
+            f"{name}_{axis}" if self.chance(0.3) else size for axis, size in enumerate(array.shape)
+        ]
+        if not self.keeps_ranks and self.chance(0.1):
             dims = None
         self.inputs.append(helper.make_tensor_value_info(name, forms.elem_type_of(array), dims))
         self.feeds[name] = self.values_by_name[name] = array
@@ -308,7 +332,7 @@ class Case:
         return name
 
     def node(self, inputs: Sequence[str], outputs: Sequence[Any], **attributes: Any) -> onnx.NodeProto:
-        """Adds the node under test; `outputs` are types, None for one that is not wanted. Attributes of None are left out."""
+        """Adds the node under test; `outputs` are types, None if not wanted. Attributes of None are left out."""
         names = [self.output(kind) for kind in outputs]
         kept = {key: value for key, value in attributes.items() if value is not None}
         node = helper.make_node(self.op, trimmed(inputs), trimmed(names), domain=self.domain, **kept)
@@ -359,7 +383,8 @@ class Case:
         """The case in a line or a few: opset, attributes, and types, shapes and small values of the inputs."""
         node = self.under_test
         attributes = ", ".join(
-            f"{attribute.name}={self.attribute(attribute.name)!r}" for attribute in (node.attribute if node else ()))
+            f"{attribute.name}={self.attribute(attribute.name)!r}" for attribute in (node.attribute if node else ())
+        )
         constants = {tensor.name for tensor in self.initializers}
         parts = []
         for name in node.input if node else ():
@@ -376,7 +401,9 @@ class Case:
         (folder / "model.onnx").write_bytes(self.model().SerializeToString())
         pairs = [self.tolerance(index) for index in range(len(self.outputs))]
         tolerance = {
-            "rtol": pairs[0][0] if pairs else 0, "atol": pairs[0][1] if pairs else 0, "values": self.compares_values,
+            "rtol": pairs[0][0] if pairs else 0,
+            "atol": pairs[0][1] if pairs else 0,
+            "values": self.compares_values,
             "outputs": [{"rtol": rtol, "atol": atol} for rtol, atol in pairs],
         }
         (folder / "tolerance.json").write_text(json.dumps(tolerance))

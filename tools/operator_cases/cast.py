@@ -8,7 +8,23 @@ from onnx import TensorProto as T
 from . import values as forms
 from .case import Case, NotApplicable, generator
 
-NUMBERS = ("0", "1", "-1", "2.5", "-0.125", "1e3", "1.5E-2", "100.5", "3.14159", "INF", "-inf", "+INF", "NaN", "nan", "-0")
+NUMBERS = (
+    "0",
+    "1",
+    "-1",
+    "2.5",
+    "-0.125",
+    "1e3",
+    "1.5E-2",
+    "100.5",
+    "3.14159",
+    "INF",
+    "-inf",
+    "+INF",
+    "NaN",
+    "nan",
+    "-0",
+)
 WHOLE = ("0", "1", "-1", "7", "100", "-128", "42")
 
 

@@ -17,7 +17,7 @@ def possible(case: Case) -> list[Edit]:
     node = case.under_test
     if node is None:
         return []
-    edits: list[Edit] = [("attribute", attribute.name) for attribute in node.attribute]
+    edits: list[Edit] = [("attribute", attribute.name) for attribute in node.attribute if attribute.name != "seed"]
     edits += [("input", index) for index, name in reversed(list(enumerate(node.input))) if name]
     if len(case.nodes) == 1 and sum(map(bool, node.output)) > 1:
         edits += [("output", index) for index, name in enumerate(node.output) if name]
@@ -36,7 +36,11 @@ def possible(case: Case) -> list[Edit]:
             edits.append(("zeros", name))
         if np.any(np.round(np.where(finite, numbers, 0)) != numbers) and np.any(finite):
             edits.append(("round", name))
-        edits += [("zero", (name, index)) for index in range(value.size) if value.size <= 8 and numbers.reshape(-1)[index] != 0]
+        edits += [
+            ("zero", (name, index))
+            for index in range(value.size)
+            if value.size <= 8 and numbers.reshape(-1)[index] != 0
+        ]
     return edits
 
 

@@ -6,6 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from onnx import TensorProto as T
+
+from . import oracles
+from . import values as forms
 from .case import Case
 
 
@@ -26,7 +31,145 @@ class KnownDifference:
     expected: Callable[[Case], list[Any]] | None = None
 
 
+def is_empty(case: Case) -> bool:
+    return any(isinstance(value, np.ndarray) and value.size == 0 for value in case.values_by_name.values())
+
+
+def holds(case: Case, *predicates: Callable[[np.ndarray], Any]) -> bool:
+    """Whether an input has an element of which one of the predicates is true."""
+    arrays = [
+        value
+        for value in case.values_by_name.values()
+        if isinstance(value, np.ndarray) and value.dtype.kind not in "OUS"
+    ]
+    wide = [forms.comparable(array) for array in arrays]
+    return any(bool(np.any(predicate(array))) for array in wide if array.dtype.kind == "f" for predicate in predicates)
+
+
+def halves(case: Case) -> bool:
+    return bool({T.FLOAT16, T.BFLOAT16} & {info.type.tensor_type.elem_type for info in (*case.inputs, *case.outputs)})
+
+
+def of_integers(case: Case) -> bool:
+    return case.types.get("T") in forms.INTEGERS
+
+
+LEGACY_LOGIC: dict[str, Callable[..., np.ndarray]] = {
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Xor": np.logical_xor,
+    "Equal": np.equal,
+    "Greater": np.greater,
+    "Less": np.less,
+}
+
+
+def legacy_logic(case: Case) -> list[np.ndarray]:
+    """Input 1 stands at the axes of input 0 from `axis` on."""
+    left, right = case.operand(0), case.operand(1)
+    trailing = left.ndim - case.attribute("axis") - right.ndim
+    return [LEGACY_LOGIC[case.op](left, right.reshape([*right.shape, *[1] * trailing]))]
+
+
+REDUCTIONS = (
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+)
+RANDOM = (
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+    "Dropout",
+)
+
 DIFFERENCES: list[KnownDifference] = [
+    KnownDifference(
+        tuple(LEGACY_LOGIC),
+        "specification",
+        "Before version 7 axis says where the axes of input 1 stand; the reference evaluator does not read it.",
+        lambda case: case.version < 7 and case.attribute("axis") is not None,
+        expected=legacy_logic,
+    ),
+    KnownDifference(
+        ("Dropout",),
+        "specification",
+        "The mask of Dropout 7 and 10, which drops nothing, is true everywhere.",
+        lambda case: 7 <= case.version < 12,
+        expected=lambda case: [
+            case.operand(0),
+            np.ones(case.operand(0).shape, case.operand(0).dtype if case.version < 10 else bool),
+        ][: len(case.outputs)],
+    ),
+    KnownDifference(
+        RANDOM,
+        "reference",
+        "With a seed random operators give the numbers of the reference evaluator.",
+        lambda case: case.version >= 12 or case.op != "Dropout",
+    ),
+    KnownDifference(
+        (*REDUCTIONS, "ArgMax", "ArgMin"),
+        "reference",
+        "ONNX Runtime keeps the reduced axes of tensors without elements as they are.",
+        is_empty,
+    ),
+    KnownDifference(
+        ("ReduceMax", "ReduceMin", "ArgMax", "ArgMin"),
+        "reference",
+        "NaN is the largest and the smallest number, as in NumPy.",
+        lambda case: holds(case, np.isnan),
+    ),
+    KnownDifference(
+        ("ReduceLogSumExp", "ReduceLogSum", "ReduceL2", "ReduceMean"),
+        "specification",
+        "Means, roots and logarithms of integers are computed in floating point and truncated.",
+        of_integers,
+        expected=lambda case: oracles.run_wide(case, (case.types["T"],)),
+    ),
+    KnownDifference(
+        REDUCTIONS,
+        "specification",
+        "Sums of float16 and bfloat16 are computed in float32 and rounded once.",
+        halves,
+        expected=oracles.run_wide,
+    ),
+    KnownDifference(
+        ("Sum", "Mean"), "reference", "Sum and Mean of float16 and bfloat16 round after each input.", halves
+    ),
+    KnownDifference(
+        ("Clip",),
+        "reference",
+        "Clip without a bound leaves infinities alone, from version 11 on.",
+        lambda case: case.version >= 11 and holds(case, np.isinf),
+    ),
+    KnownDifference(
+        ("QuantizeLinear",),
+        "reference",
+        "ONNX Runtime does not read the attribute precision.",
+        lambda case: bool(case.attribute("precision")),
+    ),
+    KnownDifference(
+        ("Cast", "CastLike"),
+        "reference",
+        "A float becomes a string as in NumPy's arrays.",
+        lambda case: case.types.get("T2") == T.STRING,
+    ),
+    KnownDifference(
+        ("Cast", "CastLike"),
+        "reference",
+        "Floats are truncated on the way to integers of 4 and 2 bits, as to all others.",
+        lambda case: case.types.get("T2") in forms.NARROW_INTEGERS,
+    ),
 ]
 
 

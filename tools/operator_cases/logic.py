@@ -47,7 +47,9 @@ def bits(case: Case, elem_type: int, shape: list[int]) -> np.ndarray:
 def bitwise(case: Case) -> None:
     elem_type = case.type("T")
     left, right = broadcast_shapes(case, 2)
-    case.node([case.input(bits(case, elem_type, left), 0.2), case.input(bits(case, elem_type, right), 0.3)], [elem_type])
+    case.node(
+        [case.input(bits(case, elem_type, left), 0.2), case.input(bits(case, elem_type, right), 0.3)], [elem_type]
+    )
 
 
 @generator("BitwiseNot")
@@ -65,7 +67,10 @@ def shift(case: Case) -> None:
     low, high = (0, width - 1) if case.version < 28 else (0 if elem_type in forms.UNSIGNED else -3, width + 3)
     amounts = case.values(elem_type, right, low, high)
     case.node(
-        [case.input(bits(case, elem_type, left), 0.2), case.input(amounts, 0.5)], [elem_type], direction=case.pick("LEFT", "RIGHT"))
+        [case.input(bits(case, elem_type, left), 0.2), case.input(amounts, 0.5)],
+        [elem_type],
+        direction=case.pick("LEFT", "RIGHT"),
+    )
 
 
 @generator("IsInf", "IsNaN")

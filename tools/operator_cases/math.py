@@ -10,14 +10,15 @@ from .broadcasting import broadcast_shapes, legacy_shapes, shape_within
 from .case import Case, generator
 
 
-
 def legacy(case: Case) -> dict:
     """consumed_inputs, which says nothing, where the version has it."""
     has = case.schema is not None and "consumed_inputs" in case.schema.attributes
     return {"consumed_inputs": [0]} if has and case.chance(0.3) else {}
 
 
-def data(case: Case, elem_type: int, shape: list[int], low: float | None = None, high: float | None = None) -> np.ndarray:
+def data(
+    case: Case, elem_type: int, shape: list[int], low: float | None = None, high: float | None = None
+) -> np.ndarray:
     """Elements over a range that goes from small to large."""
     if forms.is_float(elem_type) and low is None and high is None and case.chance(0.3):
         return (case.values(T.DOUBLE, shape) * case.pick(1e-3, 10.0, 60.0)).astype(forms.dtype_of(elem_type))
@@ -25,8 +26,32 @@ def data(case: Case, elem_type: int, shape: list[int], low: float | None = None,
 
 
 @generator(
-    "Abs", "Neg", "Sign", "Ceil", "Floor", "Round", "Sqrt", "Reciprocal", "Exp", "Log", "Sin", "Cos", "Tan", "Sinh", "Cosh",
-    "Tanh", "Asinh", "Erf", "Sigmoid", "Relu", "Softplus", "Softsign", "Mish", "HardSwish", "Atan")
+    "Abs",
+    "Neg",
+    "Sign",
+    "Ceil",
+    "Floor",
+    "Round",
+    "Sqrt",
+    "Reciprocal",
+    "Exp",
+    "Log",
+    "Sin",
+    "Cos",
+    "Tan",
+    "Sinh",
+    "Cosh",
+    "Tanh",
+    "Asinh",
+    "Erf",
+    "Sigmoid",
+    "Relu",
+    "Softplus",
+    "Softsign",
+    "Mish",
+    "HardSwish",
+    "Atan",
+)
 def unary(case: Case) -> None:
     elem_type = case.type("T")
     x = data(case, elem_type, case.shape(high=64))
@@ -44,7 +69,9 @@ def bounded(case: Case) -> None:
     low, high = (1.0, 40.0) if case.op == "Acosh" else (-1.0, 1.0)
     if case.chance(0.1):
         low, high = -3.0, 3.0
-    case.node([case.input(case.values(elem_type, case.shape(high=64), low, high, special=case.chance(0.3)), 0.1)], [elem_type])
+    case.node(
+        [case.input(case.values(elem_type, case.shape(high=64), low, high, special=case.chance(0.3)), 0.1)], [elem_type]
+    )
 
 
 @generator("Elu", "Selu", "Celu", "LeakyRelu", "ThresholdedRelu", "HardSigmoid", "Swish", "Gelu", "Shrink")
@@ -52,9 +79,14 @@ def parametrized(case: Case) -> None:
     elem_type = case.type("T")
     attributes = legacy(case)
     ranges = {
-        "Elu": {"alpha": (0, 3)}, "Selu": {"alpha": (0, 3), "gamma": (0.1, 3)}, "Celu": {"alpha": (0.2, 3)},
-        "LeakyRelu": {"alpha": (-1, 2)}, "ThresholdedRelu": {"alpha": (-1, 2)},
-        "HardSigmoid": {"alpha": (0.05, 1), "beta": (-1, 1)}, "Swish": {"alpha": (-1, 3)}, "Gelu": {},
+        "Elu": {"alpha": (0, 3)},
+        "Selu": {"alpha": (0, 3), "gamma": (0.1, 3)},
+        "Celu": {"alpha": (0.2, 3)},
+        "LeakyRelu": {"alpha": (-1, 2)},
+        "ThresholdedRelu": {"alpha": (-1, 2)},
+        "HardSigmoid": {"alpha": (0.05, 1), "beta": (-1, 1)},
+        "Swish": {"alpha": (-1, 3)},
+        "Gelu": {},
         "Shrink": {"lambd": (0, 3), "bias": (-2, 2)},
     }
     for name, (low, high) in ranges[case.op].items():
@@ -85,7 +117,10 @@ def arithmetic(case: Case) -> None:
 def modulo(case: Case) -> None:
     elem_type = case.type("T")
     left, right = broadcast_shapes(case, 2)
-    a, b = case.values(elem_type, left, -50 if elem_type not in forms.UNSIGNED else 0, 50), case.values(elem_type, right)
+    a, b = (
+        case.values(elem_type, left, -50 if elem_type not in forms.UNSIGNED else 0, 50),
+        case.values(elem_type, right),
+    )
     if elem_type in forms.INTEGERS and case.chance(0.9):
         b = np.where(b == 0, np.asarray(3, b.dtype), b)
     fmod = 1 if forms.is_float(elem_type) and case.version < 28 else case.pick(None, 0, 1)
@@ -144,11 +179,17 @@ def cumulative(case: Case) -> None:
     shape = case.shape(case.rank(1), high=33)
     x = case.values(elem_type, shape, -2 if elem_type not in forms.UNSIGNED else 0, 2)
     # Versions 11 and 14 of CumSum allow an axis of shape [1] as well.
-    axis = np.array(case.axis(len(shape)), forms.dtype_of(index_type)).reshape(case.pick([], [], [1]) if case.op == "CumSum" else [])
+    axis = np.array(case.axis(len(shape)), forms.dtype_of(index_type)).reshape(
+        case.pick([], [], [1]) if case.op == "CumSum" else []
+    )
     if case.op == "CumProd" and elem_type in (T.FLOAT16, T.BFLOAT16):
         x = (np.sign(x.astype(np.float32)) * case.pick(1, 0.5)).astype(x.dtype)
     case.node(
-        [case.input(x, 0.1), case.input(axis, 0.7)], [elem_type], exclusive=case.pick(None, 0, 1), reverse=case.pick(None, 0, 1))
+        [case.input(x, 0.1), case.input(axis, 0.7)],
+        [elem_type],
+        exclusive=case.pick(None, 0, 1),
+        reverse=case.pick(None, 0, 1),
+    )
 
 
 @generator("PRelu")
@@ -158,6 +199,8 @@ def prelu(case: Case) -> None:
     slope = shape_within(case, shape)
     if case.version < 7:
         # One slope, or one a channel.
+        case.keeps_ranks = True
+        shape = shape or [3]
         slope = [1] if len(shape) < 2 or case.chance(0.3) else [shape[1]]
     x = case.values(elem_type, shape)
     case.node([case.input(x), case.input(case.values(elem_type, slope), 0.6)], [elem_type], **legacy(case))

@@ -1,4 +1,4 @@
-"""Random operators. Without a seed only types and shapes can be compared; with one, the reference evaluator's numbers."""
+"""Random operators: with a seed the reference evaluator's numbers, without one only types and shapes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def drawn_like(case: Case) -> None:
         attributes["low"] = None
     dtype = elem_type if elem_type != source or case.chance() else None
     case.node(
-        [case.input(case.values(source, case.shape(high=33)))], [elem_type], dtype=dtype, seed=seed(case), **attributes)
+        [case.input(case.values(source, case.shape(high=33)))], [elem_type], dtype=dtype, seed=seed(case), **attributes
+    )
 
 
 @generator("Bernoulli")

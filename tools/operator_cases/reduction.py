@@ -37,8 +37,17 @@ def axes_of(case: Case, rank: int) -> list[int] | None:
 
 
 @generator(
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
-    "ReduceSumSquare")
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+)
 def reduction(case: Case) -> None:
     elem_type = case.type("T")
     shape = case.shape(low=0 if case.chance(0.2) else 1, high=64)
@@ -71,5 +80,9 @@ def extreme_place(case: Case) -> None:
         x = np.ones(shape, x.dtype)
     last = case.pick(None, 0, 1) if case.version >= 12 else None
     case.node(
-        [case.input(x, 0.1)], [T.INT64], axis=case.optional(axis, 0.8) if shape[0] else axis, keepdims=case.pick(None, 0, 1),
-        select_last_index=last)
+        [case.input(x, 0.1)],
+        [T.INT64],
+        axis=case.optional(axis, 0.8) if shape[0] else axis,
+        keepdims=case.pick(None, 0, 1),
+        select_last_index=last,
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes  # noqa: F401 - registers the narrow types with NumPy
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, TypeProto, helper, numpy_helper
 
 ELEMENT_TYPES: dict[str, int] = {
-    f"tensor({name.lower()})": number for name, number in TensorProto.DataType.items() if number}
+    f"tensor({name.lower()})": number for name, number in TensorProto.DataType.items() if number
+}
 T = TensorProto
 FLOATS = (T.FLOAT, T.DOUBLE, T.FLOAT16, T.BFLOAT16)
 FLOAT8 = (T.FLOAT8E4M3FN, T.FLOAT8E4M3FNUZ, T.FLOAT8E5M2, T.FLOAT8E5M2FNUZ, T.FLOAT8E8M0)
@@ -56,7 +57,8 @@ def type_proto(text: str, shape: list[int | str] | None = None) -> TypeProto:
         key, value = inner.split(",", 1)
         value = value.strip()
         return helper.make_map_type_proto(
-            ELEMENT_TYPES[f"tensor({key.strip()})"], type_proto(value if "(" in value else f"tensor({value})", []))
+            ELEMENT_TYPES[f"tensor({key.strip()})"], type_proto(value if "(" in value else f"tensor({value})", [])
+        )
     raise ValueError(f"no such type: {text}")
 
 
@@ -205,7 +207,8 @@ def tensor_difference(found: np.ndarray, expected: np.ndarray, rtol: float, atol
     if not np.any(unequal):
         return None
     place = tuple(int(index) for index in np.argwhere(unequal)[0])
-    return f"{int(np.sum(unequal))} of {found.size} elements, the first at {list(place)}: {found[place]} against {expected[place]}"
+    pair = f"{found[place]} against {expected[place]}"
+    return f"{int(np.sum(unequal))} of {found.size} elements, the first at {list(place)}: {pair}"
 
 
 def near(a: np.ndarray, b: np.ndarray, rtol: float, atol: float) -> np.ndarray:

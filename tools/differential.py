@@ -162,6 +162,8 @@ def compute(request: dict[str, Any]) -> Drawn | str:
     if not results:
         return "refused: " + "; ".join(reasons)
     entry = known_difference(case)
+    if entry and entry.discards and entry.right not in results:
+        return f"refused: {entry.reason}"
     own = None
     if entry and entry.expected:
         try:

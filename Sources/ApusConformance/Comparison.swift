@@ -34,6 +34,7 @@ public enum Comparison {
     case (.optional(let found?, _), _): return difference(found: found, expected: expected, tolerance: tolerance)
     case (_, .optional(let expected?, _)): return difference(found: found, expected: expected, tolerance: tolerance)
     case (.map(let found), .map(let expected)):
+      let (found, expected) = (sorted(found), sorted(expected))
       if let keys = difference(found: found.keys, expected: expected.keys, tolerance: tolerance) {
         return Difference(description: "keys of the map: \(keys)")
       }
@@ -42,6 +43,18 @@ public enum Comparison {
         expected: .sequence(expected.values, elementType: expected.valueType), tolerance: tolerance)
     default: return Difference(description: "found \(found.type); expected \(expected.type)")
     }
+  }
+
+  /// A map has no order: the same one with ascending keys.
+  private static func sorted(_ map: MapValue) -> MapValue {
+    func ordered<Key: Comparable>(_ keys: [Key], _ make: ([Key]) -> Tensor) -> MapValue {
+      let order = keys.indices.sorted { keys[$0] < keys[$1] }
+      return MapValue(
+        keys: make(order.map { keys[$0] }), values: order.map { map.values[$0] }, valueType: map.valueType)
+    }
+    if let strings = map.keys.strings { return ordered(strings) { Tensor(strings: $0, shape: Shape([$0.count])) } }
+    if let integers = map.keys.elements(as: Int64.self) { return ordered(integers) { Tensor($0) } }
+    return map
   }
 
   /// nil if `found` looks like a sample of the distribution that `expected` is a sample of: the same type and shape, no

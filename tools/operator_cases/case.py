@@ -40,9 +40,8 @@ def generator(*names: str, domain: str = "") -> Callable[[Callable], Callable]:
 
 
 def family_of(domain: str, op: str) -> str:
-    """The file, or for com.microsoft the folder, that holds the generator of an operator."""
-    parts = GENERATORS[domain, op].__module__.split(".")
-    return "microsoft" if "microsoft" in parts else parts[-1]
+    """The file or folder of this package that holds the generator of an operator."""
+    return GENERATORS[domain, op].__module__.split(".")[1]
 
 
 @functools.cache

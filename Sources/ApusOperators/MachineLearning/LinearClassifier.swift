@@ -24,10 +24,11 @@ struct LinearClassifier: OperatorDefinition {
     context.set(1, .float32, [rows, targets.map { Dim($0 == 1 && labels.count == 2 ? 2 : $0) } ?? .unknown])
   }
 
-  /// The number of rows of coefficients: as many as intercepts, or as the features leave.
+  /// The number of rows of coefficients: as many as intercepts, or as the features leave. Where their number is not known
+  /// yet: as many as labels, of which two may have one row.
   private static func targets(_ context: some OperatorContext, columns: Int?, _ labels: ClassLabels) -> Int? {
     if let intercepts = context.optionalFloats("intercepts"), !intercepts.isEmpty { return intercepts.count }
-    guard let columns, columns > 0 else { return labels.count > 2 ? labels.count : nil }
+    guard let columns, columns > 0 else { return labels.count > 0 ? labels.count : nil }
     return (context.optionalFloats("coefficients") ?? []).count / columns
   }
 
@@ -35,9 +36,11 @@ struct LinearClassifier: OperatorDefinition {
     let type = try context.type(0)
     let labels = try ClassLabels(context, integers: "classlabels_ints", isOptional: true)
     guard let targets = LinearClassifier.targets(context, columns: context.shape(0)?.last?.known, labels) else {
-      throw .unsupported("without intercepts the number of features must be known before running")
+      throw .unsupported("without intercepts and labels the number of features must be known before running")
     }
-    let result: LinearResult = targets > 1 ? .classes : labels.count == 2 ? .twoClasses : .oneClass
+    let isOpen = labels.count == 2 && targets == 2 && (context.optionalFloats("intercepts") ?? []).isEmpty
+    let result: LinearResult =
+      isOpen ? .oneOrTwoScores : targets > 1 ? .classes : labels.count == 2 ? .twoClasses : .oneClass
     let names: ClassLabels =
       result != .oneClass
       ? labels.filled(to: max(targets, 2)) : labels.count == 0 ? .integers([0, 1]) : labels.orNothing

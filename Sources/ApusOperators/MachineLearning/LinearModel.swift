@@ -10,6 +10,8 @@ enum LinearResult: Sendable {
   case classes
   /// One score for the second of two classes.
   case twoClasses
+  /// One score for the second of two classes, or one for each: the number of features tells how many there are.
+  case oneOrTwoScores
   /// One score for or against the only class.
   case oneClass
 }
@@ -21,13 +23,19 @@ struct LinearModel<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: RowMode
   let intercepts: [Scalar]
   let transform: PostTransform
   let result: LinearResult
-  /// The number of targets; 0: as many as there are coefficients for the features.
+  /// The number of targets; for `oneOrTwoScores` two.
   let targets: Int
 
   var scoreCount: Int { result == .twoClasses ? 2 : targets }
 
+  /// The rows of coefficients of so many features.
+  private func rowCount(columns: Int) -> Int {
+    result == .oneOrTwoScores && coefficients.count == columns ? 1 : targets
+  }
+
   func check(columns: Int) throws(OperatorError) {
-    guard columns * targets == coefficients.count else {
+    let (product, overflow) = columns.multipliedReportingOverflow(by: rowCount(columns: columns))
+    guard !overflow, product == coefficients.count else {
       throw .mismatch("\(coefficients.count) coefficients do not fit \(targets) targets of \(columns) features")
     }
   }
@@ -40,27 +48,29 @@ struct LinearModel<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: RowMode
     classes: UnsafeMutablePointer<Int>, scratch: UnsafeMutableRawPointer
   ) {
     let row = scratch.assumingMemoryBound(to: Scalar.self)
+    let rowCount = rowCount(columns: columns)
     coefficients.withUnsafeBufferPointer { coefficients in
       guard let weights = coefficients.baseAddress else { return }
       for index in 0..<count {
         load(rows, index &* columns, scratch, columns)
         let target = scores + index &* scoreCount
-        for score in 0..<targets {
+        for score in 0..<rowCount {
           let sum = dotProduct(UnsafePointer(row), weights + score &* columns, columns)
           target[score] = Double(intercepts.isEmpty ? sum : sum + intercepts[score])
         }
-        classes[index] = finish(target)
+        classes[index] = finish(target, given: rowCount)
       }
     }
   }
 
-  private func finish(_ scores: UnsafeMutablePointer<Double>) -> Int {
+  private func finish(_ scores: UnsafeMutablePointer<Double>, given count: Int) -> Int {
     switch result {
     case .regression:
       transform.apply(scores, targets)
       return 0
     case .classes: return transform.applyAndFindLargest(scores, targets)
-    case .twoClasses:
+    case .oneOrTwoScores where count == 2: return transform.applyAndFindLargest(scores, 2)
+    case .twoClasses, .oneOrTwoScores:
       // The scores of the two classes are the negative and the score itself, also for PROBIT.
       (scores[0], scores[1]) = (-scores[0], scores[0])
       let isSecond = scores[1] > scores[0]

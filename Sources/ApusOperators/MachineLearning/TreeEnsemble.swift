@@ -40,7 +40,8 @@ struct TreeEnsemble: OperatorDefinition {
     }
     return try prepareTrees(
       context, forest(context), aggregate: aggregates[aggregate], base: [], transform: transforms[transform],
-      result: .regression, labels: nil, isDouble: context.type(0) == .float64)
+      result: .regression, labels: nil, isDouble: context.type(0) == .float64,
+      outputType: context.type(0))
   }
 
   private func forest(_ context: PrepareContext) throws(OperatorError) -> TreeForest {

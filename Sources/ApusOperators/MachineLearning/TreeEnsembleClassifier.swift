@@ -27,13 +27,11 @@ struct TreeEnsembleClassifier: OperatorDefinition {
     var base = try LegacyTrees.numbers(context, "base_values")
     let isDouble = LegacyTrees.isDouble(context, prefix: "class")
     let transform = try PostTransform(context)
-    let only = Set(classIDs).count == 1 ? classIDs.first : nil
-    // Two classes of which the leaves name one: its score says how much the second class is meant.
-    if labels.count == 2, let only, only == 0 || only == 1 {
+    // Two classes of which the leaves name the first: its score says how much the second class is meant.
+    if labels.count == 2, !classIDs.isEmpty, classIDs.allSatisfy({ $0 == 0 }) {
       let isProbability = try LegacyTrees.numbers(context, "class_weights").allSatisfy { $0 >= 0 }
       guard base.count <= 2 else { throw .invalid("\(base.count) base_values for 2 classes") }
-      if base.count == 1, only == 1 { base = [0, base[0]] }
-      if base.count == 2 { base = [base[only]] }
+      base = Array(base.prefix(1))
       let forest = try LegacyTrees.forest(context, prefix: "class", targetCount: 1, isJoined: true)
       return try prepareTrees(
         context, forest, aggregate: .sum, base: base, transform: transform,

@@ -1,0 +1,1 @@
+"""Random cases of the operators of ai.onnx.ml."""

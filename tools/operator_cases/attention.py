@@ -25,10 +25,13 @@ def attention_mask(case: Case, elem: int, shape: list[int], whole: bool) -> np.n
     if case.chance(0.4):
         return None
     kept = [extent if case.chance(0.7) else 1 for extent in shape[:-1]] + [shape[-1]]
+    # What is missing at the end counts as minus infinity, which integers do not have.
+    whole = whole or case.forced.get("U", elem) not in (TensorProto.BOOL, elem)
     if not whole and shape[-1] > 1 and case.chance(0.2):
         kept[-1] = case.size(1, shape[-1])
     kept = kept[4 - case.pick(2, 3, 4, 4, 2, 1):]
-    mask_type = case.type("U", only={TensorProto.BOOL, elem})
+    # Other types mean nothing much, so they come up only where they are asked for.
+    mask_type = case.type("U", only=None if "U" in case.forced else {TensorProto.BOOL, elem})
     if mask_type == TensorProto.BOOL:
         mask = case.rng.random(kept) < 0.7
         if kept[-1] and case.chance(0.7):

@@ -83,7 +83,7 @@ def layer_normalization(case: Case) -> None:
         axis = None
     tail = shape[axis if axis is not None else -1:]
     stash = case.pick(None, TensorProto.FLOAT)
-    if elem == TensorProto.BFLOAT16 and case.chance(0.1):
+    if elem == TensorProto.BFLOAT16 and (case.chance(0.1) or case.forced.get("U") == elem):
         stash = TensorProto.BFLOAT16
     kept = stash or TensorProto.FLOAT
     inputs = [

@@ -16,7 +16,10 @@ struct PRelu: OperatorDefinition {
     // A slope for every channel, which is axis 1.
     let slopeShape = graph.fact(slope).tensor?.shape
     guard let rank = graph.fact(x).tensor?.shape?.count, let slopeShape else {
-      throw .unsupported("PRelu before version 7 needs inputs of known rank")
+      if slopeShape == nil || slopeShape?.count == 1 {
+        node.inputs[1] = graph.appendingUnitAxes(to: slope, alignedWith: x, from: 1, nodeName: node.name)
+      }
+      return
     }
     if slopeShape.count == 1, slopeShape[0].known != 1, rank > 2 {
       node.inputs[1] = graph.appendingUnitAxes(rank - 2, to: slope, rank: 1, nodeName: node.name)

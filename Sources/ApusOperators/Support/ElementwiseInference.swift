@@ -53,9 +53,11 @@ extension Node {
     guard case .int(1)? = broadcasts, case .int(let first)? = axis, inputs.count > 1, let a = inputs[0], let b = inputs[1]
     else { return }
     guard let rankA = graph.fact(a).tensor?.shape?.count, let rankB = graph.fact(b).tensor?.shape?.count else {
-      throw .unsupported("attribute axis of an operator before version 7 needs inputs of known rank")
+      inputs[1] = graph.appendingUnitAxes(to: b, alignedWith: a, from: first, nodeName: name)
+      return
     }
-    let start = try resolveAxis(first, rank: max(rankA, 1))
+    // A scalar may stand behind the last axis.
+    let start = first == rankA && rankB == 0 ? first : try resolveAxis(first, rank: max(rankA, 1))
     let trailing = rankA - start - rankB
     if trailing <= 0 { return }
     inputs[1] = graph.appendingUnitAxes(trailing, to: b, rank: rankB, nodeName: name)
@@ -70,6 +72,29 @@ extension Graph {
     }
     let axes = addConstant(Tensor((rank..<rank + count).map { Int64($0) }))
     return addNode(OperatorID("Unsqueeze"), name: nodeName + "/unsqueeze", inputs: [value, axes])[0]
+  }
+}
+
+extension Graph {
+  /// The value with as many more axes of extent 1 at its end as bring its first axis under `axis` of `other`, where the
+  /// ranks are known only when the model runs.
+  mutating func appendingUnitAxes(
+    to value: ValueID, alignedWith other: ValueID, from axis: Int, nodeName: String
+  ) -> ValueID {
+    var count = 0
+    func apply(_ op: String, _ inputs: [ValueID], _ attributes: [(String, AttributeValue)] = []) -> ValueID {
+      count += 1
+      return addNode(
+        OperatorID(op), name: "\(nodeName)/axes\(count)", inputs: inputs, attributes: Attributes(attributes))[0]
+    }
+    let shape = apply("Shape", [value])
+    // The number of axes behind the one that the value begins at.
+    var behind = addConstant(Tensor([-axis]))
+    if axis >= 0 { behind = apply("Add", [apply("Shape", [apply("Shape", [other])]), behind]) }
+    let missing = apply("Max", [apply("Sub", [behind, apply("Shape", [shape])]), addConstant(Tensor([0]))])
+    let ones = apply("ConstantOfShape", [missing], [("value", .tensor(Tensor([1])))])
+    let target = apply("Concat", [shape, ones], [("axis", .int(0))])
+    return apply("Reshape", [value, target], [("allowzero", .int(1))])
   }
 }
 

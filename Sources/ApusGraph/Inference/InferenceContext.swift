@@ -62,7 +62,7 @@ package struct InferenceContext: OperatorContext {
   package func values(_ input: Int) -> [Dim]? {
     if let values = tensor(input)?.values { return values }
     guard let constant = constant(input), constant.count <= TensorFact.maximumValues else { return nil }
-    return constant.integers?.map { Dim($0) }
+    return constant.dims
   }
 
   /// The elements of a small integer input if all are numbers.

@@ -19,7 +19,7 @@ package struct TensorFact: Sendable, Hashable {
   package init(_ tensor: Tensor) {
     dataType = tensor.dataType
     shape = tensor.shape.map { Dim($0) }
-    values = tensor.count <= TensorFact.maximumValues && tensor.dataType.isInteger ? tensor.integers?.map { Dim($0) } : nil
+    values = tensor.count <= TensorFact.maximumValues && tensor.dataType.isInteger ? tensor.dims : nil
   }
 
   /// Tensors with more elements do not carry their values.
@@ -27,6 +27,14 @@ package struct TensorFact: Sendable, Hashable {
 
   /// The shape if every extent is a number.
   package var concreteShape: Shape? { shape.flatMap { $0.concrete } }
+}
+
+extension Tensor {
+  /// The elements of an integer or bool tensor; those beyond the range of `Int` are unknown. nil for other types.
+  package var dims: [Dim]? {
+    let isWrapping = dataType == .uint64
+    return integers?.map { isWrapping && $0 < 0 ? .unknown : Dim($0) }
+  }
 }
 
 extension [Dim] {

@@ -32,7 +32,6 @@ ROOT = Path(__file__).resolve().parent.parent
 ATTEMPTS, COMPUTED_ATTEMPTS = 60, 8
 # What is not run, by domain, operator and, if only that, variable and type, with the reason.
 EXCEPTIONS: dict[tuple[str, ...], str] = {
-    ("ai.onnx.preview.training", "Gradient"): "see TestModels/conformance-expected.txt",
     ("", "Col2Im", "T", "tensor(string)"): "strings cannot be added",
 }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from .case import Case, generator
+from .edits import apply
 
 DOMAIN = "ai.onnx.preview.training"
 
@@ -45,3 +46,17 @@ def momentum(case: Case) -> None:
     case.node(
         inputs, outputs=outputs, alpha=case.pick(0.9, 0.5), beta=case.pick(0.8, 1.0),
         mode=case.pick("standard", "nesterov"), norm_coefficient=case.pick(0.0, 0.01))
+
+
+@generator("Gradient", domain=DOMAIN)
+def gradient(case: Case) -> None:
+    """Of x² times the number of elements of z, by x. No oracle computes it."""
+    elem, held = case.type("T2"), case.type("T1")
+    x = case.input(case.values(elem, case.shape(case.rank(0, 3), 1, 5)))
+    apply(case, ("plain", x))  # gradients need ranks
+    z = case.input(case.values(held, case.shape(case.rank(0, 3), 1, 5)))
+    case.nodes += [
+        helper.make_node("Size", [z], ["count"]), helper.make_node("CastLike", ["count", x], ["factor"]),
+        helper.make_node("Mul", [x, x], ["square"]), helper.make_node("Mul", ["square", "factor"], ["y"]),
+    ]
+    case.node([x, z], outputs=[elem], xs=[x], zs=[z], y="y")

@@ -17,6 +17,8 @@ struct Gradient: OperatorDefinition {
     attributes: [.required("xs", .strings), .required("y", .string), .optional("zs", .strings)],
     types: ["T1": .all, "T2": .ieeeFloats])
 
+  var readAs: String? { "the operators of its derivatives" }
+
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     try node.validate(against: schema)
     let problem = try Problem(node, in: graph)

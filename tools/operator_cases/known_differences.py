@@ -173,6 +173,27 @@ DIFFERENCES: list[KnownDifference] = [
         "Floats are truncated on the way to integers of 4 and 2 bits, as to all others.",
         lambda case: case.types.get("T2") in forms.NARROW_INTEGERS,
     ),
+    KnownDifference(
+        ("QMoE",),
+        "reference",
+        "ONNX Runtime quantizes the activations to 8 bits where blocks of weights have 8 bits.",
+        lambda case: case.attribute("expert_weight_bits") == 8 and bool(case.attribute("block_size")),
+        "com.microsoft",
+    ),
+    KnownDifference(
+        ("MoE",),
+        "reference",
+        "Without normalization ONNX Runtime weighs experts of float16 otherwise than those of float32.",
+        lambda case: not case.attribute("normalize_routing_weights"),
+        "com.microsoft",
+    ),
+    KnownDifference(
+        ("Sampling",),
+        "specification",
+        "ONNX Runtime takes every presence penalty from the first token.",
+        lambda case: bool(case.attribute("presence_penalty")) and case.operand(7) is not None,
+        "com.microsoft",
+    ),
 ]
 
 

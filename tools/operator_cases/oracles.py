@@ -24,6 +24,8 @@ class Refusal(Exception):
 
 
 def run_reference(case: Case) -> list[Any]:
+    if case.expected is not None:
+        return normalized(case, case.expected)
     try:
         results = ReferenceEvaluator(case.model()).run(None, dict(case.feeds))
         return normalized(case, results)

@@ -58,6 +58,11 @@ package struct OperatorRegistry: Sendable {
   /// The definition of an operator, or an error that names the nearest spelling.
   package func require(_ id: OperatorID) throws(OperatorError) -> any OperatorDefinition {
     if let definition = definitions[id] { return definition }
+    if ["com.microsoft.nchwc", "com.ms.internal.nhwc"].contains(id.domain) {
+      throw .unsupported(
+        "operator \(id) belongs to the layouts that ONNX Runtime chooses for one machine",
+        remedy: "Use the model from before that optimization, or save it with the optimization level 'extended' at most")
+    }
     let sameName = definitions.keys.filter { $0.name.lowercased() == id.name.lowercased() }.map(\.description).sorted()
     throw .unsupported(
       "operator \(id) is not known",

@@ -42,6 +42,27 @@ let microsoftConvolutions: [any OperatorDefinition] = [
   },
 
   MicrosoftRewrite(
+    "NhwcFusedConv", inputs: [.required("X", "T"), .required("W", "T"), .optional("B", "T"), .optional("Z", "T")],
+    outputs: [.required("Y", "T")],
+    attributes: windowAttributes + [
+      .optional("activation", .string), .optional("activation_params", .floats), .int("group", default: 1),
+    ], types: ["T": [.float16, .float32]]
+  ) { r throws(OperatorError) in
+    // The weights have their channels behind the filters, as those of Conv.
+    let x = try r.toChannelsFirst(r.required(0))
+    let product = try r.apply(
+      "Conv", [x, r.required(1), r.input(2)], r.kept(["auto_pad", "dilations", "kernel_shape", "pads", "strides", "group"]))
+    let perm: [(String, AttributeValue)] = [("perm", .ints(Rewriter.channelsLast(rank: try r.rank(x))))]
+    let activation = r.optionalString("activation") ?? ""
+    if activation.isEmpty && r.input(3) == nil { return r.finish("Transpose", [product], perm) }
+    var sum = try r.apply("Transpose", [product], perm)
+    guard !activation.isEmpty else { return r.finish("Add", [sum, r.input(3)]) }
+    if let z = r.input(3) { sum = try r.apply("Add", [sum, z]) }
+    let parameters = r.optionalFloats("activation_params") ?? []
+    try r.finishActivation(activation, zip(["alpha", "beta"], parameters).map { ($0, .some($1)) }, of: sum)
+  },
+
+  MicrosoftRewrite(
     "NhwcMaxPool", inputs: [.required("x", "T")], outputs: [.required("y", "T")],
     attributes: [
       .string("auto_pad", default: "NOTSET"), .int("ceil_mode", default: 0), .optional("dilations", .ints),

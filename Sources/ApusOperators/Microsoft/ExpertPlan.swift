@@ -113,12 +113,12 @@ struct ExpertPlan: Sendable {
         weights[slot] = given[choice[slot]]
         sum += weights[slot]
       }
-      if options.normalizes && sum > 0 { for slot in 0..<chosen { weights[slot] /= sum } }
+      if options.normalizes { for slot in 0..<chosen { weights[slot] = sum == 0 ? 0 : weights[slot] / sum } }
       return
     }
     let highest = scores[choice[0]]
     for slot in 0..<chosen { weights[slot] = Float.exp(scores[choice[slot]] - highest) }
-    if options.normalizes {
+    if options.ranksChosenOnly {
       for slot in 0..<chosen { sum += weights[slot] }
     } else {
       for expert in 0..<first.experts { sum += Float.exp(scores[expert] - highest) }

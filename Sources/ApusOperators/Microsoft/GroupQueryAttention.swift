@@ -28,7 +28,7 @@ struct GroupQueryAttention: OperatorDefinition {
       .int("smooth_softmax", default: -1), .float("softcap", default: 0), .string("v_quant_type", default: "NONE"),
     ],
     types: [
-      "T": .microsoftFloats, "T_CACHE": .microsoftFloats, "T_KV_SCALE": .float32, "M": .int32, "tensor(int64)": .int64,
+      "T": .microsoftFloats, "T_CACHE": .microsoftFloats + [.uint8, .int8, .float8e4m3fn], "T_KV_SCALE": .float32, "M": .int32, "tensor(int64)": .int64,
     ])
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
@@ -63,6 +63,9 @@ struct GroupQueryAttention: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     for name in ["k_quant_type", "v_quant_type"] where try context.string(name) != "NONE" {
       throw .unsupported("\(name) is \(try context.string(name)); quantized caches are not supported")
+    }
+    if let type = context.optionalType(3), !TypeSet.microsoftFloats.tensors.contains(type) {
+      throw .unsupported("the caches are \(type); quantized caches are not supported")
     }
     if try context.bool("sliding_window_cache") { throw .unsupported("sliding_window_cache is not supported") }
     let options = try Options(context)

@@ -37,6 +37,8 @@ struct MixtureOfExperts: OperatorDefinition {
         .optional("fc2_scales", "T2"), .optional("fc2_experts_bias", "T"), .optional("fc3_experts_weights", "T1"),
         .optional("fc3_scales", "T2"), .optional("fc3_experts_bias", "T"), .optional("fc1_zero_points", "T1"),
         .optional("fc2_zero_points", "T1"), .optional("fc3_zero_points", "T1"), .optional("router_weights", "T"),
+        .optional("fc1_global_scale", "T4"), .optional("fc2_global_scale", "T4"), .optional("fc1_act_scale", "T4"),
+        .optional("fc2_act_scale", "T4"), .optional("fc1_act_block_scale", "T2"), .optional("fc2_act_block_scale", "T2"),
       ],
       outputs: [.required("output", "T")],
       attributes: MixtureOfExperts.attributes + [
@@ -45,20 +47,26 @@ struct MixtureOfExperts: OperatorDefinition {
         .optional("fc3_expert_weight_bits", .int), .string("quant_type", default: "int"),
         .int("weights_prepacked", default: -1),
       ],
-      types: ["T": .microsoftFloats, "T1": [.uint8], "T2": .microsoftFloats])
+      types: [
+        "T": .microsoftFloats, "T1": [.uint8, .float8e4m3fn], "T2": .microsoftFloats + [.float8e8m0, .float8e4m3fn],
+        "T4": .float32,
+      ])
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) { context.copy() }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     if try context.bool("use_sparse_mixer") { throw .unsupported("use_sparse_mixer is not supported") }
-    let options = try ExpertOptions(context)
+    let options = try ExpertOptions(context, isQuantized: isQuantized)
     var bits = [0, 0, 0]
     if isQuantized {
       guard try context.string("quant_type") == "int" else {
         throw .unsupported("quant_type is '\(try context.string("quant_type"))'; only 'int' is supported")
       }
       let common = try context.int("expert_weight_bits")
+      if try context.int("weights_prepacked") > 0 {
+        throw .unsupported("weights_prepacked is set: the weights are in a layout of one device")
+      }
       bits = (1...3).map { context.optionalInt("fc\($0)_expert_weight_bits") ?? common }
       guard bits.allSatisfy({ [2, 4, 8].contains($0) }) else { throw .unsupported("the weights have \(bits) bits; expected 2, 4 or 8") }
     }
@@ -91,15 +99,18 @@ struct ExpertOptions: Sendable {
 
   let chosen: Int
   let normalizes: Bool
+  /// The softmax of the scores runs over the chosen experts alone, whatever `normalizes` says: so does QMoE.
+  let ranksChosenOnly: Bool
   let activation: Activation
   let alpha: Float
   let beta: Float
   let limit: Float
   let fusion: Int
 
-  init(_ context: some OperatorContext) throws(OperatorError) {
+  init(_ context: some OperatorContext, isQuantized: Bool) throws(OperatorError) {
     chosen = try context.int("k")
     normalizes = try context.bool("normalize_routing_weights")
+    ranksChosenOnly = isQuantized || normalizes
     let name = try context.string("activation_type", oneOf: Activation.allCases.map(\.rawValue))
     activation = Activation(rawValue: name) ?? .identity
     (alpha, beta) = (try context.float("activation_alpha"), try context.float("activation_beta"))

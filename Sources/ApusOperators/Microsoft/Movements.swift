@@ -65,6 +65,22 @@ let microsoftMovements: [any OperatorDefinition] = [
   },
 
   MicrosoftRewrite(
+    "GatherND", inputs: [.required("data", "T"), .required("indices", "Tind")], outputs: [.required("output", "T")],
+    types: ["T": .allBeforeBFloat16 + [.bfloat16], "Tind": .indices]
+  ) { r throws(OperatorError) in
+    r.finish("GatherND", [try r.required(0), try r.cast(r.required(1), .int64)])
+  },
+
+  MicrosoftRewrite(
+    "TorchEmbedding",
+    inputs: [
+      .required("weight", "T"), .required("indices", "tensor(int64)"), .optional("padding_idx", "tensor(int64)"),
+      .optional("scale_grad_by_freq", "tensor(bool)"),
+    ],
+    outputs: [.required("Y", "T")], types: ["T": .numeric, "tensor(int64)": .int64, "tensor(bool)": .bool]
+  ) { r throws(OperatorError) in r.finish("Gather", [try r.required(0), try r.required(1)]) },
+
+  MicrosoftRewrite(
     "UnfoldTensor", inputs: [.required("input", "T")], outputs: [.required("output", "T")],
     attributes: [.int("dim", default: -1), .required("size", .int), .int("step", default: 1)],
     types: ["T": .allBeforeBFloat16 + [.bfloat16]]
@@ -133,12 +149,10 @@ extension Rewriter {
   /// The buckets of T5: near distances one by one, far ones by their logarithm.
   fileprivate mutating func finishRelativePositionBias() throws(OperatorError) {
     let table = try required(0)
-    guard let count = shape(table)?.first?.known, count > 1 else {
-      throw .unsupported("the rows of bias_table are not known before running")
-    }
     let isBidirectional = try bool("is_bidirectional")
-    let buckets = isBidirectional ? count / 2 : count
-    let exact = buckets / 2
+    let count = try squeeze(extent(table, 0), [0])
+    let buckets = isBidirectional ? try apply("Div", [count, int(2)]) : count
+    let exact = try apply("Div", [buckets, int(2)])
     let (queries, keys) = (try scalarInput(1), try scalarInput(2))
     let rows = try unsqueeze(apply("Range", [int(0), queries, int(1)]), [1])
     let relative = try apply("Sub", [apply("Range", [int(0), keys, int(1)]), rows])
@@ -147,16 +161,17 @@ extension Rewriter {
     if isBidirectional { distance = try apply("Abs", [relative]) } else {
       distance = try apply("Max", [apply("Neg", [relative]), int(0)])
     }
-    let isNear = try apply("Less", [distance, int(exact)])
+    let isNear = try apply("Less", [distance, exact])
+    let exactNumber = try cast(exact, .float32)
     let number = try cast(apply("Max", [distance, int(1)]), .float32)
-    let ratio = try apply("Log", [apply("Div", [number, scalar(Float(exact), .float32)])])
-    let span = try apply("Log", [apply("Div", [scalar(Float(int("max_distance")), .float32), scalar(Float(exact), .float32)])])
-    let steps = try apply("Mul", [apply("Div", [ratio, span]), scalar(Float(buckets - exact), .float32)])
-    let far = try apply("Min", [apply("Add", [cast(steps, .int64), int(exact)]), int(buckets - 1)])
+    let ratio = try apply("Log", [apply("Div", [number, exactNumber])])
+    let span = try apply("Log", [apply("Div", [scalar(Float(int("max_distance")), .float32), exactNumber])])
+    let steps = try apply("Mul", [apply("Div", [ratio, span]), cast(apply("Sub", [buckets, exact]), .float32)])
+    let far = try apply("Min", [apply("Add", [cast(steps, .int64), exact]), apply("Sub", [buckets, int(1)])])
     distance = try apply("Where", [isNear, distance, far])
     if isBidirectional {
       let isAhead = try apply("Greater", [relative, int(0)])
-      distance = try apply("Add", [distance, apply("Where", [isAhead, int(buckets), int(0)])])
+      distance = try apply("Add", [distance, apply("Where", [isAhead, buckets, int(0)])])
     }
     // [queries, keys, heads] to [1, heads, queries, keys].
     let bias = try transpose(apply("Gather", [table, distance]), [2, 0, 1])

@@ -19,6 +19,36 @@ let microsoftProducts: [any OperatorDefinition] = [
   },
 
   MicrosoftRewrite(
+    "FusedMatMulActivation", inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("Y", "T")],
+    attributes: [
+      .required("activation", .string), .optional("activation_alpha", .float), .optional("activation_axis", .int),
+      .optional("activation_beta", .float), .optional("activation_gamma", .float), .float("alpha", default: 1),
+      .int("transA", default: 0), .int("transB", default: 0), .int("transBatchA", default: 0), .int("transBatchB", default: 0),
+    ], types: ["T": .floats]
+  ) { r throws(OperatorError) in
+    let a = try r.factor(0, transposes: r.bool("transA"), batch: r.bool("transBatchA"))
+    let b = try r.factor(1, transposes: r.bool("transB"), batch: r.bool("transBatchB"))
+    var product = try r.apply("MatMul", [a, b])
+    let alpha = try r.float("alpha")
+    if alpha != 1 { product = try r.apply("Mul", [product, r.scalar(alpha, r.type(product))]) }
+    let activation = try r.string("activation")
+    if activation == "Softmax" || activation == "LogSoftmax" {
+      return r.finish(activation, [product], [("axis", .int(r.optionalInt("activation_axis") ?? -1))])
+    }
+    let parameters = ["alpha", "beta", "gamma"].map { ($0, r.optionalFloat("activation_" + $0)) }
+    try r.finishActivation(activation, parameters, of: product)
+  },
+
+  MicrosoftRewrite(
+    "MatMulInteger16", inputs: [.required("A", "T1"), .required("B", "T2")], outputs: [.required("Y", "T3")],
+    types: ["T1": [.int16, .uint16], "T2": [.int16, .uint16], "T3": [.int32, .uint32]]
+  ) { r throws(OperatorError) in
+    let types = [try r.type(r.input(0)), try r.type(r.input(1))]
+    let type: DataType = types == [.uint16, .uint16] ? .uint32 : .int32
+    r.finish("MatMul", [try r.cast(r.required(0), type), try r.cast(r.required(1), type)])
+  },
+
+  MicrosoftRewrite(
     "TransposeMatMul", inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("Y", "T")],
     attributes: [.float("alpha", default: 1), .int("transA", default: 0), .int("transB", default: 0)],
     types: ["T": .floats]

@@ -54,6 +54,39 @@ final class RegexMatcher: @unchecked Sendable {
     return result == 1
   }
 
+  /// The first match in a text from a position on, and of those the longest; nil if there is none. It may be empty.
+  func firstMatch(in text: [Unicode.Scalar], from position: Int) -> Range<Int>? {
+    for start in position...max(position, text.count) {
+      if let end = longestMatch(in: text, at: start) { return start..<end }
+    }
+    return nil
+  }
+
+  /// The end of the longest match that starts at a position.
+  private func longestMatch(in text: [Unicode.Scalar], at start: Int) -> Int? {
+    var before = Before.start
+    if start > 0, program.hasAssertions {
+      let kind = program.characterClass(text[start - 1].value)
+      before = program.classIsNewline[kind] ? .newline : program.classIsWord[kind] ? .word : .other
+    }
+    var state = index(of: Key(waiting: [program.start], before: before))
+    var end: Int?
+    for position in start...max(start, text.count) {
+      guard position < text.count else {
+        if reachesEnd(state) { end = position }
+        break
+      }
+      let kind = program.characterClass(text[position].value)
+      let behind: Behind = program.classIsNewline[kind] ? .newline : program.classIsWord[kind] ? .word : .other
+      if visit(states[Int(state)], behind, take: { _, _ in }) { end = position }
+      var next = transitions[Int(state) * width + kind]
+      if next == RegexMatcher.unknown { next = transition(from: state, class: kind) }
+      if next == RegexMatcher.dead { break }
+      state = next
+    }
+    return end
+  }
+
   /// The number of a state, which is new if it was not there. All states are forgotten when there are too many.
   private func index(of key: Key) -> Int32 {
     if let index = indices[key] { return index }

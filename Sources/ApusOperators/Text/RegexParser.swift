@@ -27,6 +27,8 @@ struct RegexParser {
   }
 
   private let text: [Unicode.Scalar]
+  /// Where the expression stands, for errors.
+  private let attribute: String
   private var position = 0
   private var flags = Flags()
   private var depth = 0
@@ -36,17 +38,19 @@ struct RegexParser {
   private static let maximumRepeat = 1000
   private static let maximumDepth = 1000
 
-  static func parse(_ pattern: String) throws(OperatorError) -> RegexNode {
-    var parser = RegexParser(pattern)
+  static func parse(_ pattern: String, attribute: String = "pattern") throws(OperatorError) -> RegexNode {
+    var parser = RegexParser(pattern, attribute)
     let node = try parser.alternation()
     guard parser.position == parser.text.count else { throw parser.error("unexpected )") }
     return node
   }
 
-  private init(_ pattern: String) { text = Array(pattern.unicodeScalars) }
+  private init(_ pattern: String, _ attribute: String) {
+    (text, self.attribute) = (Array(pattern.unicodeScalars), attribute)
+  }
 
   private func error(_ message: String) -> OperatorError {
-    .invalid("attribute pattern is no regular expression of RE2: \(message) at character \(position)")
+    .invalid("attribute \(attribute) is no regular expression of RE2: \(message) at character \(position)")
   }
 
   private var next: Unicode.Scalar? { position < text.count ? text[position] : nil }

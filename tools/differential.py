@@ -159,17 +159,17 @@ def compute(request: dict[str, Any]) -> Drawn | str:
             results[name] = run(case)
         except oracles.Refusal as reason:
             reasons.append(f"{name}: {reason}")
-    if not results:
-        return "refused: " + "; ".join(reasons)
     entry = known_difference(case)
-    if entry and entry.discards and entry.right not in results:
-        return f"refused: {entry.reason}"
     own = None
     if entry and entry.expected:
         try:
             own = {"specification": entry.expected(case)}
         except oracles.Refusal:
             entry = None
+    if not results and own is None:
+        return "refused: " + "; ".join(reasons)
+    if entry and entry.discards and entry.right not in results:
+        return f"refused: {entry.reason}"
     kind, detail, expected, values = expectation(case, results, oracles.difference, entry, own)
     case.compares_values = case.compares_values and values
     folder = Path(request["folder"])
@@ -192,9 +192,11 @@ def expectation(
 
     `own` are the outputs that the entry of known_differences computes.
     """
+    if entry and own is not None:
+        return "explained", entry.reason, own, True
     first = next(iter(results.items()))
     if entry and entry.right == "specification":
-        return "explained", entry.reason, own or dict([first]), own is not None
+        return "explained", entry.reason, dict([first]), False
     if len(results) == 1:
         if entry and entry.right != first[0]:
             return "explained", entry.reason, dict([first]), False

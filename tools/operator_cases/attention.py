@@ -43,6 +43,12 @@ def attention_mask(case: Case, elem: int, shape: list[int], whole: bool) -> np.n
     return mask
 
 
+def soften(case: Case, elem: int, precision: int | None) -> None:
+    """The tolerance that goes with the narrower of the types of the inputs and of the softmax."""
+    halves = [kind for kind in (elem, precision) if kind in FLOATS[:2]]
+    loosen(case, max(halves, default=elem))
+
+
 @generator("Attention")
 def attention(case: Case) -> None:
     elem = case.type("T1")
@@ -83,6 +89,7 @@ def attention(case: Case) -> None:
     if case.chance(0.4):
         outputs += [None] * (3 - len(outputs)) + [elem]
         attributes["qk_matmul_output_mode"] = case.pick(None, 0, 1, 2, 3)
+    soften(case, elem, attributes["softmax_precision"])
     case.node(inputs, outputs=outputs, **attributes)
 
 
@@ -123,6 +130,7 @@ def flex_attention(case: Case) -> None:
         case.input(moderate(case, elem, [batch, kv_heads, keys, value_size])),
     ]
     shape = [batch, heads, queries, keys]
+    soften(case, elem, precision)
     case.node(
         inputs, outputs=[elem], scale=case.pick(None, 0.5), softmax_precision=precision,
         score_mod=modifier(case, inner, shape), prob_mod=modifier(case, inner, shape))
@@ -147,6 +155,7 @@ def linear_attention(case: Case) -> None:
         case.input(values([batch, length, kv_heads * case.pick(1, size)], -2, 0) if gated else None),
         case.input(values([batch, length, case.pick(1, kv_heads)], 0, 0.5) if corrected else None),
     ]
+    loosen(case, elem)
     case.node(
         inputs, outputs=[elem, state_type], q_num_heads=heads, kv_num_heads=kv_heads, update_rule=rule,
         scale=case.pick(None, 0.0, 0.5), chunk_size=case.pick(None, 1, 2, 64))

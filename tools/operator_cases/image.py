@@ -244,7 +244,8 @@ def center_crop_pad(case: Case) -> None:
     if case.chance(0.6):
         axes = [int(axis) for axis in case.rng.permutation(len(shape))[: case.size(1, len(shape))]]
         attribute = [axis - len(shape) if case.chance(0.3) else axis for axis in axes]
-    sizes = [case.size(1, 8) for _ in axes]
+    # What a string is padded with is nowhere said.
+    sizes = [case.size(1, shape[axis] if elem == TensorProto.STRING else 8) for axis in axes]
     dtype = helper.tensor_dtype_to_np_dtype(size_type)
     inputs = [case.input(case.values(elem, shape)), case.input(np.array(sizes, dtype), constant=0.7)]
     case.node(inputs, outputs=[elem], axes=attribute)

@@ -6,6 +6,7 @@ import numpy as np
 from onnx import TensorProto
 
 from .case import Case, generator
+from .windows import loosen, moderate
 
 
 def epsilon(case: Case) -> float | None:
@@ -38,11 +39,12 @@ def batch_normalization(case: Case) -> None:
         attributes["is_test"] = case.pick(None, 0) if training else 1
         attributes["consumed_inputs"] = [0, 0, 0, 1, 1] if version == 1 else None
     inputs = [
-        case.input(case.values(elem, shape)), case.input(case.values(scale_type, width), constant=0.6),
+        case.input(moderate(case, elem, shape)), case.input(case.values(scale_type, width), constant=0.6),
         case.input(case.values(scale_type, width), constant=0.6),
         case.input(case.values(mean_type, width), constant=0.6),
         case.input(case.values(mean_type, width, 0.1, 2), constant=0.6),
     ]
+    loosen(case, elem)
     case.node(inputs, outputs=outputs, **attributes)
 
 
@@ -56,9 +58,10 @@ def instance_normalization(case: Case) -> None:
     elem = case.type("T")
     rank = case.rank(3, 5)
     shape = [case.size(1, 3), case.size(1, 5), *(case.size(1, 6) for _ in range(rank - 2))]
-    inputs = [case.input(case.values(elem, shape))]
+    inputs = [case.input(moderate(case, elem, shape))]
     inputs += [case.input(case.values(elem, [shape[1]]), constant=0.6) for _ in range(2)]
     consumed = [0, 0, 0] if case.version == 1 and case.chance() else None
+    loosen(case, elem)
     case.node(inputs, outputs=[elem], epsilon=epsilon(case), consumed_inputs=consumed)
 
 
@@ -68,9 +71,10 @@ def group_normalization(case: Case) -> None:
     groups = case.size(1, 4)
     shape = [case.size(1, 3), groups * case.size(1, 3), *(case.size(1, 5) for _ in range(case.rank(2, 5) - 2))]
     width = [groups if case.version == 18 else shape[1]]
-    inputs = [case.input(case.values(elem, shape))]
+    inputs = [case.input(moderate(case, elem, shape))]
     inputs += [case.input(case.values(elem, width), constant=0.6) for _ in range(2)]
     stash = case.pick(None, TensorProto.FLOAT) if case.version >= 21 else None
+    loosen(case, elem)
     case.node(inputs, outputs=[elem], num_groups=groups, epsilon=epsilon(case), stash_type=stash)
 
 
@@ -87,10 +91,11 @@ def layer_normalization(case: Case) -> None:
         stash = TensorProto.BFLOAT16
     kept = stash or TensorProto.FLOAT
     inputs = [
-        case.input(case.values(elem, shape)), case.input(case.values(elem, part(case, tail)), constant=0.6),
-        case.input(case.values(elem, part(case, tail)) if case.chance() else None, constant=0.6),
+        case.input(moderate(case, elem, shape)), case.input(moderate(case, elem, part(case, tail)), constant=0.6),
+        case.input(moderate(case, elem, part(case, tail)) if case.chance() else None, constant=0.6),
     ]
     wanted = case.pick([elem], [elem], [elem, kept], [elem, kept, kept], [elem, None, kept])
+    loosen(case, elem)
     case.node(inputs, outputs=wanted, axis=axis, epsilon=epsilon(case), stash_type=stash)
 
 
@@ -111,7 +116,8 @@ def rms_normalization(case: Case) -> None:
     if case.chance(0.3):
         axis = None
     tail = shape[axis if axis is not None else -1:]
-    inputs = [case.input(case.values(elem, shape)), case.input(case.values(scale_type, part(case, tail)), constant=0.6)]
+    inputs = [case.input(moderate(case, elem, shape)), case.input(case.values(scale_type, part(case, tail)), constant=0.6)]
+    loosen(case, elem)
     case.node(
         inputs, outputs=[scale_type], axis=axis, epsilon=epsilon(case), stash_type=case.pick(None, TensorProto.FLOAT))
 
@@ -121,8 +127,9 @@ def local_response(case: Case) -> None:
     elem = case.type("T")
     rank = case.pick(4, 4, 4, 3, 5, 2)
     shape = [case.size(1, 2), case.size(1, 9), *(case.size(1, 4) for _ in range(rank - 2))]
+    loosen(case, elem)
     case.node(
-        [case.input(case.values(elem, shape))], outputs=[elem], size=case.pick(1, 2, 3, 4, 5, 7),
+        [case.input(moderate(case, elem, shape))], outputs=[elem], size=case.pick(1, 2, 3, 4, 5, 7),
         alpha=case.pick(None, 0.1, 1.0), beta=case.pick(None, 0.5, 1.0), bias=case.pick(None, 2.0))
 
 
@@ -131,7 +138,7 @@ def lp_normalization(case: Case) -> None:
     elem = case.type("T")
     shape = case.shape(case.rank(1, 5), 1, 7)
     axis = None if case.chance(0.3) else case.axis(len(shape))
-    x = case.values(elem, shape)
+    x = moderate(case, elem, shape)
     if case.chance(0.1):
         x = np.zeros_like(x)
     case.node([case.input(x)], outputs=[elem], axis=axis, p=case.pick(None, 1, 2))
@@ -146,7 +153,8 @@ def mean_variance(case: Case) -> None:
         shape = case.shape(case.rank(1, 5), 1, 6)
         chosen = case.rng.permutation(len(shape))[: case.size(1, len(shape))]
         axes = [int(axis) - (len(shape) if case.chance(0.3) else 0) for axis in chosen]
-    case.node([case.input(case.values(elem, shape))], outputs=[elem], axes=axes)
+    loosen(case, elem)
+    case.node([case.input(moderate(case, elem, shape))], outputs=[elem], axes=axes)
 
 
 @generator("Softmax", "LogSoftmax", "Hardmax")
@@ -158,7 +166,7 @@ def softmax(case: Case) -> None:
         axis %= len(shape)
     if case.chance(0.3) and (case.version >= 13 or len(shape) > 1):
         axis = None
-    x = case.values(elem, shape)
+    x = moderate(case, elem, shape)
     if case.op == "Hardmax" and x.size and case.chance(0.4):
         x = np.rint(x.astype(np.float64)).astype(x.dtype)  # equal numbers: the first is taken
     if case.op != "Hardmax" and x.size and case.chance(0.1):

@@ -9,6 +9,9 @@ from .case import Case, generator
 from .windows import loosen
 
 
+FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE)
+
+
 @generator("DFT")
 def dft(case: Case) -> None:
     elem, length_type = case.type("T1"), case.type("T2")
@@ -65,12 +68,14 @@ def stft(case: Case) -> None:
 def window_function(case: Case) -> None:
     size_type = case.type("T1")
     out = case.type("T2")
-    size = case.pick(1, 2, 3, 4, 5, 8, 10, 13, 16, 31)
+    size, periodic = case.pick(1, 2, 3, 4, 5, 8, 10, 13, 16, 31), case.pick(None, 0, 1)
+    if size == 1 and out not in FLOATS:
+        periodic = 1  # else 0/0
     dtype = helper.tensor_dtype_to_np_dtype(size_type)
     given = out if out != TensorProto.FLOAT or case.chance() else None
     case.node(
         [case.input(np.array(size, dtype), constant=0.6)], outputs=[out], output_datatype=given,
-        periodic=case.pick(None, 0, 1))
+        periodic=periodic)
 
 
 @generator("MelWeightMatrix")

@@ -84,8 +84,10 @@ def moderate(case: Case, elem: int, shape: list[int]) -> np.ndarray:
 
 
 def loosen(case: Case, elem: int) -> None:
-    """The tolerance of sums of many terms that may cancel."""
-    if elem in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
-        case.rtol, case.atol = 3e-2, 6e-2 if elem == TensorProto.BFLOAT16 else 2e-2
+    """The tolerance of sums of many terms that may cancel; in half precision the oracles round at every step."""
+    if elem == TensorProto.FLOAT16:
+        case.rtol, case.atol = 3e-2, 2e-2
+    elif elem == TensorProto.BFLOAT16:
+        case.rtol, case.atol = 6e-2, 1e-1
     elif elem in (TensorProto.FLOAT, TensorProto.DOUBLE):
         case.rtol, case.atol = 1e-3, 1e-4

@@ -33,7 +33,7 @@ package struct Resize: OperatorDefinition {
     guard version == 10 else { return }
     node.inputs = [node.inputs[0], nil] + node.inputs.dropFirst()
     node.attributes["coordinate_transformation_mode"] = .string("asymmetric")
-    node.attributes["nearest_mode"] = .string("floor")
+    node.attributes["nearest_mode"] = .string("ceil_if_shrinking")
   }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {

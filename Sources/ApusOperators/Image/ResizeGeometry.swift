@@ -64,13 +64,16 @@ enum ResizeRounding: String, Sendable {
   case preferCeil = "round_prefer_ceil"
   case floor
   case ceil
+  /// Version 10: up where the axis shrinks, down where it grows.
+  case ceilIfShrinking = "ceil_if_shrinking"
 
-  func callAsFunction(_ x: Double) -> Double {
+  func callAsFunction(_ x: Double, shrinking: Bool) -> Double {
     switch self {
     case .preferFloor: (x - 0.5).rounded(.up)
     case .preferCeil: (x + 0.5).rounded(.down)
     case .floor: x.rounded(.down)
     case .ceil: x.rounded(.up)
+    case .ceilIfShrinking: x.rounded(shrinking ? .up : .down)
     }
   }
 }
@@ -197,7 +200,7 @@ struct ResizeFilter: Sendable {
       // Far outside everything is the edge; the bounds also keep the conversion to an integer safe.
       let bounded = x.isNaN ? 0 : Swift.min(Swift.max(x, -4), Double(scale.input) + 4)
       if attributes.mode == .nearest {
-        positions.append(Swift.min(Swift.max(Int(attributes.rounding(bounded)), 0), scale.input - 1))
+        positions.append(Swift.min(Swift.max(Int(attributes.rounding(bounded, shrinking: scale.scale < 1)), 0), scale.input - 1))
         weights.append(1)
         continue
       }

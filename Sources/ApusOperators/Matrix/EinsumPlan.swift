@@ -17,12 +17,12 @@ struct EinsumView: Sendable {
   func axis(_ label: EinsumEquation.Label) -> Axis? { axes.first { $0.label == label } }
   func has(_ label: EinsumEquation.Label) -> Bool { axis(label) != nil }
 
-  /// Axes of `labels` under row-major strides.
+  /// Axes under row-major strides; 0 for an extent of 1, which may meet a larger one.
   static func dense(_ axes: [Axis], at place: StepSequence.Operand) -> EinsumView {
     var stride = 1
     var result = axes
     for index in axes.indices.reversed() {
-      result[index].stride = stride
+      result[index].stride = axes[index].extent == 1 ? 0 : stride
       stride *= axes[index].extent
     }
     return EinsumView(place: place, axes: result)

@@ -18,7 +18,7 @@ struct GlobalPool: OperatorDefinition {
       name, versions: reduction == .norm ? [1, 2, 22] : [1, 22],
       inputs: [.required("X", "T")],
       outputs: [.required("Y", "T")],
-      attributes: reduction == .norm ? [.int("p", default: 2)] : [],
+      attributes: reduction == .norm ? [.int("p", default: 2), LpNorm.fraction] : [],
       types: ["T": .floats])
   }
 

@@ -9,7 +9,7 @@ struct LpPool: OperatorDefinition {
     "LpPool", versions: [1, 2, 11, 18, 22],
     inputs: [.required("X", "T")],
     outputs: [.required("Y", "T")],
-    attributes: poolAttributes + [.int("p", default: 2)],
+    attributes: poolAttributes + [.int("p", default: 2), LpNorm.fraction],
     types: ["T": .floats])
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
@@ -36,7 +36,7 @@ struct LpPool: OperatorDefinition {
     let norm = try LpNorm(context)
     return .planned { (plan) throws(OperatorError) in
       let geometry = try PoolLayout().geometry(attributes, plan)
-      let windows = PlaneWindows(geometry, planes: plan.shape(0).count(of: 0..<2), cost: norm.p > 2 ? 16 : 1)
+      let windows = PlaneWindows(geometry, planes: plan.shape(0).count(of: 0..<2), cost: norm.p == 1 || norm.p == 2 ? 1 : 16)
       let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
       return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
         let y: UnsafeMutablePointer<Element> = run.output()

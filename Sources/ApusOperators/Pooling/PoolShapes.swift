@@ -55,11 +55,19 @@ extension Double: PoolElement {
 
 /// The norm that LpPool and GlobalLpPool take: the p-th root of the sum of p-th powers of magnitudes.
 struct LpNorm: Sendable {
-  let p: Int
+  let p: Double
+
+  /// Version 1 has p as a float: where that is no whole number, it stands here after the upgrade.
+  static let fraction = AttributeSchema.optional("fractional_p", .float)
 
   init(_ context: some OperatorContext) throws(OperatorError) {
-    p = try context.int("p")
-    guard p >= 1 else { throw .invalid("attribute p is \(p); expected 1 or more") }
+    if let fraction = context.optionalFloat(LpNorm.fraction.name) {
+      p = Double(fraction)
+      guard p > 0, p.isFinite else { throw .invalid("attribute p is \(p); expected a number above 0") }
+    } else {
+      p = Double(try context.int("p"))
+      guard p >= 1 else { throw .invalid("attribute p is \(Int(p)); expected 1 or more") }
+    }
   }
 
   @inline(__always) func add<Element: PoolElement>(_ value: Element, to sum: Element) -> Element {
@@ -78,10 +86,14 @@ struct LpNorm: Sendable {
     }
   }
 
-  /// Version 1 had p as a float.
+  /// Version 1 has p as a float.
   static func upgrade(_ node: inout Node, from version: Int) throws(OperatorError) {
     guard version == 1, case .float(let p)? = node.attributes["p"] else { return }
-    guard p == p.rounded(), p >= 1, p < 16_777_216 else { throw .unsupported("attribute p is \(p); expected a whole number of at least 1") }
-    node.attributes["p"] = .int(Int(p))
+    if p == p.rounded(), p >= 1, p < 16_777_216 {
+      node.attributes["p"] = .int(Int(p))
+    } else {
+      _ = node.attributes.remove("p")
+      node.attributes[fraction.name] = .float(p)
+    }
   }
 }

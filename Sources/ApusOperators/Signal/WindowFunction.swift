@@ -42,7 +42,8 @@ package struct WindowFunction: OperatorDefinition {
       return Step.parallel(parts: partition.parts) { run, part in
         for index in partition.range(part) {
           let angle = 2 * Double.pi * Double(index) / period
-          var value = a0 - a1 * Double.cos(angle) + a2 * Double.cos(2 * angle)
+          // In this order the middle of a window is exactly 1, also where it is cut to an integer.
+          var value = (a2 * Double.cos(2 * angle) - a1 * Double.cos(angle)) + a0
           if !type.isFloat { value.round(.towardZero) }
           convert(&value, run.outputBytes() + index &* type.byteWidth, 1)
         }

@@ -1,0 +1,72 @@
+"""Attention in NumPy and double precision, by the specification."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .case import Case
+from .plain_layers import double, results
+
+
+def heads_first(x: np.ndarray, heads: int | None) -> np.ndarray:
+    """(batch, heads, length, size), also of a packed tensor."""
+    if x.ndim == 4:
+        return x
+    return x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+
+
+def visible(case: Case, batch: int, queries: int, keys: int, past: int) -> np.ndarray:
+    """Which keys each query may see but for the mask: (batch, 1, queries, keys)."""
+    lengths = case.operand(6)
+    if lengths is None:
+        offsets = np.full(batch, past)
+    else:
+        offsets = np.asarray(lengths).reshape(-1) - queries
+    place = np.arange(queries)[None, :, None] + offsets[:, None, None]
+    key = np.arange(keys)[None, None, :]
+    seen = np.ones([batch, queries, keys], bool)
+    if case.attribute("is_causal", 0):
+        seen &= key <= place
+    left, right = case.attribute("left_window_size", -1), case.attribute("right_window_size", -1)
+    if left >= 0:
+        seen &= key >= place - left
+    if right >= 0:
+        seen &= key <= place + right
+    if lengths is not None:
+        seen &= key < np.asarray(lengths).reshape(-1, 1, 1)
+    return seen[:, None]
+
+
+def attention(case: Case) -> list[np.ndarray]:
+    q, k, v, _, past_key, past_value = (double(case, index) for index in range(6))
+    packed = q.ndim == 3
+    q = heads_first(q, case.attribute("q_num_heads"))
+    k, v = (heads_first(x, case.attribute("kv_num_heads")) for x in (k, v))
+    past = 0
+    if past_key is not None:
+        past = past_key.shape[2]
+        k, v = np.concatenate([past_key, k], axis=2), np.concatenate([past_value, v], axis=2)
+    present = (k, v)
+    repeats = q.shape[1] // k.shape[1]
+    k, v = np.repeat(k, repeats, axis=1), np.repeat(v, repeats, axis=1)
+    scores = q @ k.swapaxes(2, 3) * case.attribute("scale", 1 / np.sqrt(q.shape[3]))
+    shown = [scores]
+    cap = case.attribute("softcap", 0.0)
+    scores = cap * np.tanh(scores / cap) if cap > 0 else scores
+    shown.append(scores)
+    mask = case.operand(3)
+    bias = np.where(visible(case, q.shape[0], q.shape[2], k.shape[2], past), 0.0, -np.inf)
+    if mask is not None:
+        added = np.where(mask, 0.0, -np.inf) if mask.dtype == bool else mask.astype(np.float64)
+        short = k.shape[2] - added.shape[-1]
+        bias = bias + np.pad(added, [(0, 0)] * (added.ndim - 1) + [(0, short)], constant_values=-np.inf)
+    scores = scores + bias
+    shown.append(scores)
+    blind = np.isneginf(np.broadcast_to(bias, scores.shape).max(axis=-1, keepdims=True))
+    powers = np.exp(scores - np.where(blind, 0, scores.max(axis=-1, keepdims=True)))
+    weights = np.where(blind, 0, powers / np.where(blind, 1, powers.sum(axis=-1, keepdims=True)))
+    shown.append(weights)
+    y = weights @ v
+    if packed:
+        y = y.swapaxes(1, 2).reshape(y.shape[0], y.shape[2], -1)
+    return results(case, y, *present, shown[case.attribute("qk_matmul_output_mode", 0)])

@@ -1,0 +1,125 @@
+"""RNN, GRU and LSTM in NumPy and double precision, by the specification's equations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .case import Case
+from .plain_layers import double, results
+
+Function = Callable[[np.ndarray], np.ndarray]
+DEFAULTS: dict[str, tuple[float, float]] = {
+    "affine": (1.0, 0.0), "leakyrelu": (0.01, 0.0), "thresholdedrelu": (1.0, 0.0), "scaledtanh": (1.0, 1.0),
+    "hardsigmoid": (0.2, 0.5), "elu": (1.0, 0.0),
+}
+WITH_BETA = ("affine", "scaledtanh", "hardsigmoid")
+STANDARD = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
+
+
+def function(name: str, alpha: float, beta: float) -> Function:
+    table: dict[str, Function] = {
+        "relu": lambda x: np.maximum(x, 0), "tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+        "affine": lambda x: alpha * x + beta, "leakyrelu": lambda x: np.where(x < 0, alpha * x, x),
+        "thresholdedrelu": lambda x: np.where(x > alpha, x, 0), "scaledtanh": lambda x: alpha * np.tanh(beta * x),
+        "hardsigmoid": lambda x: np.clip(alpha * x + beta, 0, 1),
+        "elu": lambda x: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x),
+        "softsign": lambda x: x / (1 + np.abs(x)), "softplus": lambda x: np.logaddexp(0, x),
+    }
+    return table[name]
+
+
+def functions(case: Case, directions: int) -> list[Function]:
+    """The activations of all directions; parameters go to those that have them, in order."""
+    given = case.attribute("activations") or STANDARD[case.op] * directions
+    alphas, betas = list(case.attribute("activation_alpha") or []), list(case.attribute("activation_beta") or [])
+    found = []
+    for item in given:
+        name = (item.decode() if isinstance(item, bytes) else item).lower()
+        alpha, beta = DEFAULTS.get(name, (0.0, 0.0))
+        if name in DEFAULTS and alphas:
+            alpha = alphas.pop(0)
+        if name in WITH_BETA and betas:
+            beta = betas.pop(0)
+        found.append(function(name, alpha, beta))
+    return found
+
+
+class Layer:
+    """One direction of a layer: its weights, and a step of one sample."""
+
+    def __init__(self, case: Case, direction: int, activations: list[Function]) -> None:
+        self.op = case.op
+        self.w, self.r = double(case, 1)[direction], double(case, 2)[direction]
+        self.hidden = self.r.shape[-1]
+        bias = double(case, 3)
+        count = self.w.shape[0]
+        self.w_bias = np.zeros(count) if bias is None else bias[direction, :count]
+        self.r_bias = np.zeros(count) if bias is None else bias[direction, count:]
+        peepholes = double(case, 7) if self.op == "LSTM" else None
+        self.peepholes = np.zeros(3 * self.hidden) if peepholes is None else peepholes[direction]
+        threshold = case.attribute("clip")
+        # Like onnxruntime, the cell state is not clipped on its way to the last activation of an LSTM.
+        bounded = activations[:2]
+        self.activations = [self.clipped(one, threshold) for one in bounded] + activations[2:]
+        self.linear = case.attribute("linear_before_reset", 0)
+        self.coupled = case.attribute("input_forget", 0)
+
+    @staticmethod
+    def clipped(inner: Function, threshold: float | None) -> Function:
+        return inner if threshold is None else lambda x: inner(np.clip(x, -threshold, threshold))
+
+    def step(self, x: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        from_x, from_h = self.w @ x + self.w_bias, self.r @ h + self.r_bias
+        size = self.hidden
+        if self.op == "RNN":
+            return self.activations[0](from_x + from_h), c
+        if self.op == "GRU":
+            f, g = self.activations
+            z, r = np.split(f(from_x[: 2 * size] + from_h[: 2 * size]), 2)
+            last = slice(2 * size, None)
+            inner = r * from_h[last] if self.linear else self.r[last] @ (r * h) + self.r_bias[last]
+            return (1 - z) * g(from_x[last] + inner) + z * h, c
+        f, g, last_function = self.activations
+        i, o, forget, cell = np.split(from_x + from_h, 4)
+        to_i, to_o, to_f = np.split(self.peepholes, 3)
+        i = f(i + to_i * c)
+        forget = 1 - i if self.coupled else f(forget + to_f * c)
+        new = forget * c + i * g(cell)
+        return f(o + to_o * new) * last_function(new), new
+
+
+def recurrent(case: Case) -> list[Any]:
+    x = double(case, 0)
+    layout = case.attribute("layout", 0)
+    if layout:
+        x = x.swapaxes(0, 1)
+    steps, batch = x.shape[:2]
+    kind = case.attribute("direction", "forward")
+    directions = 2 if kind == "bidirectional" else 1
+    hidden = case.operand(2).shape[-1]
+    lengths = case.operand(4)
+    lengths = np.full(batch, steps) if lengths is None else lengths
+    states = []
+    for index in (5, 6):
+        state = double(case, index) if index == 5 or case.op == "LSTM" else None
+        state = np.zeros([directions, batch, hidden]) if state is None else state.swapaxes(0, 1) if layout else state
+        states.append(state.copy())
+    y = np.zeros([steps, directions, batch, hidden])
+    activations = functions(case, directions)
+    count = len(STANDARD[case.op])
+    for direction in range(directions):
+        layer = Layer(case, direction, activations[direction * count : (direction + 1) * count])
+        backwards = kind == "reverse" or direction == 1
+        for sample in range(batch):
+            order = range(int(lengths[sample]))
+            h, c = states[0][direction, sample], states[1][direction, sample]
+            for step in reversed(order) if backwards else order:
+                h, c = layer.step(x[step, sample], h, c)
+                y[step, direction, sample] = h
+            states[0][direction, sample], states[1][direction, sample] = h, c
+    if layout:
+        return results(case, y.transpose(2, 0, 1, 3), *(state.swapaxes(0, 1) for state in states))
+    return results(case, y, *states)

@@ -46,6 +46,31 @@ import Testing
     #expect(graph.nodes.map(\.name) == ["a", "c"])
   }
 
+  private func gradient(_ inputs: [String], _ outputs: [String], xs: [String], zs: [String]? = nil, y: String) -> NodeProto {
+    var attributes: [(String, AttributeProto.Content)] = [
+      ("xs", .strings(xs.map { Array($0.utf8) })), ("y", .string(Array(y.utf8))),
+    ]
+    if let zs { attributes.append(("zs", .strings(zs.map { Array($0.utf8) }))) }
+    return NodeProto("Gradient", inputs, outputs, domain: "ai.onnx.preview.training", attributes)
+  }
+
+  @Test func gradientsNameValues() throws {
+    // Before what they name in the file, and one of another.
+    let nodes = [
+      gradient(["x", "w"], ["h"], xs: ["x"], zs: ["w"], y: "g"), gradient(["x"], ["g"], xs: ["x"], y: "y"),
+      NodeProto("Add", ["x", "w"], ["y"]),
+    ]
+    let graph = try ModelProto(GraphProto(inputs: ["x", "w"], outputs: ["h"], nodes: nodes)).loaded().graph
+    #expect(
+      graph.lines.map { $0.replacing("ai.onnx.preview.training.", with: "") } == [
+        "y: Add(x, w) -> y", "g: Gradient(x, x, y) -> g", "h: Gradient(x, w, x, w, g) -> h",
+      ])
+    let lost = ModelProto(GraphProto(inputs: ["x"], outputs: ["g"], nodes: [gradient(["x"], ["g"], xs: ["x"], y: "z")])).problems()
+    #expect(lost.map(\.reason).contains("attribute y names 'z', which is defined nowhere"))
+    let circle = [NodeProto("Neg", ["g"], ["y"]), gradient(["x"], ["g"], xs: ["x"], y: "y")]
+    #expect(ModelProto(GraphProto(inputs: ["x"], outputs: ["g"], nodes: circle)).problems().count == 1)
+  }
+
   @Test func findsCycles() {
     let nodes = [NodeProto("Neg", ["b"], ["a"]), NodeProto("Neg", ["a"], ["b"]), NodeProto("Neg", ["c"], ["c"])]
     let problems = ModelProto(GraphProto(outputs: ["a"], nodes: nodes)).problems()

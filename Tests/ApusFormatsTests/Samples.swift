@@ -57,6 +57,9 @@ struct StandIn: OperatorDefinition {
     StandIn("Scale", attributes: [.float("factor", default: 1), .optional("label", .string), .optional("counts", .ints)]),
     StandIn("If", attributes: [.required("then_branch", .graph), .required("else_branch", .graph)]),
     StandIn("Loop", attributes: [.required("body", .graph)]),
+    StandIn(
+      "Gradient", domain: "ai.onnx.preview.training",
+      attributes: [.required("xs", .strings), .required("y", .string), .optional("zs", .strings)]),
   ]])
 }
 
@@ -93,6 +96,9 @@ extension ModelProto {
     self.graph = graph
     self.functions = functions
     opsetImport = [OperatorSetID(domain: "", version: opset), OperatorSetID(domain: "local", version: 1)]
+    if graph.nodes.contains(where: \.isGradient) {
+      opsetImport.append(OperatorSetID(domain: "ai.onnx.preview.training", version: 1))
+    }
   }
 
   /// The model after a way through bytes.

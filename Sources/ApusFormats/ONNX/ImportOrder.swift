@@ -73,7 +73,7 @@ extension NodeProto {
   }
 
   /// True of the only operator whose attributes name values of the graph around it.
-  var isGradient: Bool { opType == "Gradient" && domain == "ai.onnx.preview.training" }
+  package var isGradient: Bool { opType == "Gradient" && domain == "ai.onnx.preview.training" }
 
   /// The names that must have a value before the node can run: its inputs, what its subgraphs take from outside, and what
   /// its attributes name.

@@ -9,7 +9,9 @@ import Testing
     GradientCase(op, [.x([2, 3], range)])
   }
   private static func ints(_ values: [Int]) -> GradientCase.Operand { .constant(Tensor(values)) }
-  private static func ints(_ values: [Int], _ shape: Shape) -> GradientCase.Operand { .constant(Tensor(values, shape: shape)) }
+  private static func ints(_ values: [Int], _ shape: Shape) -> GradientCase.Operand {
+    .constant(Tensor(values, shape: shape))
+  }
   private static func scalar(_ value: Int) -> GradientCase.Operand { .constant(Tensor(scalar: value)) }
 
   @Test(arguments: [
@@ -18,8 +20,9 @@ import Testing
     unary("Acos", -0.8...0.8), unary("Atan"), unary("Sinh"), unary("Cosh"), unary("Tanh"), unary("Asinh"),
     unary("Acosh", 1.5...3), unary("Atanh", -0.8...0.8), unary("Erf"), unary("Sigmoid"), unary("Softplus"),
     unary("Softsign"), unary("Relu"), unary("Mish"), unary("HardSwish", -4...4), unary("Swish"), unary("Gelu"),
-    GradientCase("Gelu", [.x([5])], [("approximate", .string("tanh"))]), unary("LeakyRelu"), unary("Elu"), unary("Selu"),
-    GradientCase("Celu", [.x([7])], [("alpha", .float(1.5))]), unary("HardSigmoid", -4...4), unary("ThresholdedRelu"),
+    GradientCase("Gelu", [.x([5])], [("approximate", .string("tanh"))]), unary("LeakyRelu"), unary("Elu"),
+    unary("Selu"), GradientCase("Celu", [.x([7])], [("alpha", .float(1.5))]), unary("HardSigmoid", -4...4),
+    unary("ThresholdedRelu"),
     GradientCase("Swish", [.x([5])], [("alpha", .float(1.5))]),
     GradientCase("Shrink", [.x([2, 4])], [("bias", .float(0.25))]), unary("Floor"), unary("Round"), unary("Sign"),
     GradientCase("Cast", [.x([3])], [("to", .int(Int(DataType.float64.rawValue)))]),

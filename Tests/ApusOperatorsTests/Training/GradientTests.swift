@@ -3,6 +3,7 @@
 import ApusGraph
 import ApusOperators
 import ApusTensor
+import Foundation
 import Testing
 
 @Suite struct GradientTests {
@@ -101,6 +102,48 @@ import Testing
     #expect(found[..<4].map(doubles) == [[0.5, 0.5, 0], [0.5, 0, 1], [0.5, 1, 0], [1, 1, 0]])
     #expect(doubles(found[4]) == [1, 1, 0])
     #expect(abs(doubles(found[5])[2] - 0.01) < 1e-8)
+  }
+
+  /// x·w in one branch, w in the other.
+  private func choice(_ g: inout GradientGraph, _ condition: ValueID, _ x: ValueID, _ w: ValueID) throws -> ValueID {
+    func branch(_ op: String, _ captured: [ValueID]) -> AttributeValue {
+      var graph = Graph(name: op)
+      graph.captures = captured.map { graph.addValue(name: "c\($0.index)", fact: g.graph.fact($0)) }
+      graph.outputs = graph.addNode(OperatorID(op), name: op, inputs: graph.captures)
+      return .graph(Subgraph(graph: graph, captured: captured))
+    }
+    let branches = [("then_branch", branch("Mul", [x, w])), ("else_branch", branch("Sin", [w]))]
+    return try g.node("If", [condition], branches)[0]
+  }
+
+  @Test func branchesHaveBranchesOfGradients() throws {
+    for isFirst in [true, false] {
+      var g = GradientGraph()
+      let (x, w, condition) = (g.input("x", [2]), g.input("w", [2]), g.input("c", [], .bool))
+      let y = try g.node("Mul", [choice(&g, condition, x, w), x])[0]
+      let first = try g.gradients(of: y, [x, w])
+      let second = try g.gradients(of: first[0], [x, w])
+      let found = try g.program(first + second).values([Tensor([2.0, 3]), Tensor([5.0, 0]), Tensor(scalar: isFirst)])
+      let sine = sin(5.0)
+      let cosine = cos(5.0)
+      let expected: [[Double]] =
+        isFirst ? [[20, 0], [4, 9], [10, 0], [4, 6]] : [[sine, 0], [2 * cosine, 3], [0, 0], [cosine, 1]]
+      for (actual, wanted) in zip(found.map(doubles), expected) {
+        #expect(zip(actual, wanted).allSatisfy { abs($0 - $1) < 1e-12 }, "\(actual) instead of \(wanted)")
+      }
+    }
+  }
+
+  @Test func constantsOfSubgraphsAreRefused() throws {
+    var g = GradientGraph()
+    let w = g.constant(Tensor([1.0, 2]))
+    var graph = Graph(name: "branch")
+    let inner = graph.addConstant(try #require(g.graph.constant(w)))
+    graph.outputs = graph.addNode(OperatorID("Sin"), name: "sin", inputs: [inner])
+    let branch = AttributeValue.graph(Subgraph(graph: graph, captured: []))
+    let condition = g.input("c", [], .bool)
+    let y = try g.node("If", [condition], [("then_branch", branch), ("else_branch", branch)])[0]
+    #expect(throws: (any Error).self) { try g.gradients(of: y, [w]) }
   }
 
   @Test func errorsSayWhere() throws {

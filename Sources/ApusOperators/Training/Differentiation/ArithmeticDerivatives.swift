@@ -95,7 +95,8 @@ private func extremeGradients(_ w: inout DerivativeWriter, _ node: Application) 
   return try w.broadcasting(node) { w, index throws(OperatorError) in try w.multiply(share, isBest[index]) }
 }
 
-/// The input gets the gradient from bound to bound, both included; a bound gets it where it takes the place of the input.
+/// The input gets the gradient from bound to bound, both included; a bound gets it where it takes the place of the
+/// input.
 private func clipGradients(_ w: inout DerivativeWriter, _ node: Application) throws(OperatorError) -> [ValueID?] {
   let g = try node.gradient()
   let x = try node.required(0)

@@ -1,5 +1,5 @@
-// Derivatives of convolutions, as convolutions. Pads are made explicit: what the windows span is cut out of the padded image,
-// so that the shapes of the gradients come out right for any stride.
+// Derivatives of convolutions, as convolutions. Pads are made explicit: what the windows span is cut out of the padded
+// image, so that the shapes of the gradients come out right for any stride.
 
 import ApusGraph
 import ApusTensor

@@ -21,6 +21,7 @@ typealias DerivativeTable = [String: DerivativeRule]
 let derivativeRules: DerivativeTable = [
   arithmeticDerivatives, functionDerivatives, reductionDerivatives, movementDerivatives, indexingDerivatives,
   productDerivatives, convolutionDerivatives, poolingDerivatives, normalizationDerivatives, lossDerivatives,
+  imageDerivatives, attentionDerivatives,
 ].reduce(into: [:]) { all, family in all.merge(family) { first, _ in first } }
 
 /// A node on the way from xs to y, and what is known and wanted there.

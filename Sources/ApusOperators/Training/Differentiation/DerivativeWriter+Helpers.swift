@@ -130,8 +130,8 @@ extension DerivativeWriter {
     try cast(divide(apply("Size", [value]), apply("Size", [part])), to: type(part))
   }
 
-  /// The gradient of a value that was broadcast: sums over the axes along which it was repeated. Where symbols leave open
-  /// whether it was, the axis of extent G is read as two of extents X and G / X, of which the second is summed.
+  /// The gradient of a value that was broadcast: sums over the axes along which it was repeated. Where symbols leave
+  /// open whether it was, the axis of extent G is read as two of extents X and G / X, of which the second is summed.
   mutating func unbroadcast(_ gradient: ValueID, to value: ValueID) throws(OperatorError) -> ValueID {
     if let a = shape(gradient), let b = shape(value), a.count == b.count, zip(a, b).allSatisfy({ $0.isSame(as: $1) }) {
       return gradient
@@ -168,7 +168,8 @@ extension DerivativeWriter {
   ) throws(OperatorError) -> [ValueID?] {
     var gradients: [ValueID?] = []
     for index in application.node.inputs.indices {
-      guard application.isWanted(index), let input = application.input(index), let full = try gradient(&self, index) else {
+      guard application.isWanted(index), let input = application.input(index), let full = try gradient(&self, index)
+      else {
         gradients.append(nil)
         continue
       }
@@ -177,9 +178,11 @@ extension DerivativeWriter {
     return gradients
   }
 
-  /// The gradient of a tensor of which elements were picked: `positions` says where in it, counted in row-major order, each
-  /// element of `gradient` comes from. Elements that were picked several times get the sum.
-  mutating func scatter(_ gradient: ValueID, to positions: ValueID, of value: ValueID) throws(OperatorError) -> ValueID {
+  /// The gradient of a tensor of which elements were picked: `positions` says where in it, counted in row-major order,
+  /// each element of `gradient` comes from. Elements that were picked several times get the sum.
+  mutating func scatter(
+    _ gradient: ValueID, to positions: ValueID, of value: ValueID
+  ) throws(OperatorError) -> ValueID {
     let size = try apply("Reshape", [apply("Size", [value]), ints([1])])
     let zeros = try filled(0, size, type(gradient))
     let sums = try apply(

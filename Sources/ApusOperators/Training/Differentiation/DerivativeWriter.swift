@@ -10,6 +10,13 @@ struct DerivativeWriter {
   /// The name of the Gradient node; those of the new nodes begin with it.
   private let prefix: String
   private let driver = InferenceDriver(registry: .standard)
+  /// The names of the new nodes by operator, so that all of one share theirs.
+  private var names: [String: String] = [:]
+  /// The nodes added, with those of their subgraphs.
+  private var nodeCount = 0
+
+  /// Gradients of gradients grow with every order; one that takes more nodes is an error.
+  private static let maximumNodes = 1_000_000
 
   init(name: String, taking graph: inout Graph) {
     prefix = name
@@ -63,14 +70,25 @@ struct DerivativeWriter {
   ) throws(OperatorError) -> [ValueID] {
     let outputs = (0..<outputCount).map { _ in graph.addValue() }
     try append(
-      Node(OperatorID(op), name: "\(prefix)/\(op)", inputs: inputs, outputs: outputs, attributes: Attributes(attributes)))
+      Node(OperatorID(op), name: name(of: op), inputs: inputs, outputs: outputs, attributes: Attributes(attributes)))
     return outputs
   }
 
   /// Adds a node whose outputs exist.
   mutating func append(_ node: Node) throws(OperatorError) {
+    nodeCount += node.nodeCount
+    if nodeCount > DerivativeWriter.maximumNodes {
+      throw OperatorError(.limit, "the gradient takes more than \(DerivativeWriter.maximumNodes) nodes")
+    }
     graph.nodes.append(node)
     try driver.infer(nodeAt: graph.nodes.count - 1, in: &graph)
+  }
+
+  private mutating func name(of op: String) -> String {
+    if let name = names[op] { return name }
+    let name = "\(prefix)/\(op)"
+    names[op] = name
+    return name
   }
 
   mutating func newValue() -> ValueID { graph.addValue() }
@@ -85,5 +103,12 @@ struct DerivativeWriter {
     graph.nodes[index].outputs[position] = value
     try driver.infer(nodeAt: index, in: &graph)
     return value
+  }
+}
+
+extension Node {
+  /// The node and all nodes of its subgraphs.
+  fileprivate var nodeCount: Int {
+    subgraphs.reduce(1) { total, entry in entry.subgraph.graph.nodes.reduce(total) { $0 + $1.nodeCount } }
   }
 }

@@ -3,6 +3,13 @@
 import ApusGraph
 import ApusTensor
 
+extension Node {
+  /// True if an output of the node is among the values.
+  func computes(oneOf values: Set<ValueID>) -> Bool {
+    outputs.contains { $0.map(values.contains) ?? false }
+  }
+}
+
 /// Writes gradients into a graph.
 struct Differentiator {
   var writer: DerivativeWriter
@@ -10,15 +17,15 @@ struct Differentiator {
 
   init(_ writer: DerivativeWriter) { self.writer = writer }
 
-  /// The values that depend on `sources` through `nodes`, and through which a gradient can pass. What a source itself is
-  /// computed from does not count.
+  /// The values that depend on `sources` through `nodes`, and through which a gradient can pass. What a source itself
+  /// is computed from does not count.
   func dependents(of sources: Set<ValueID>, in nodes: Range<Int>) -> Set<ValueID> {
     var dependents = sources
     for index in nodes {
       let node = writer.graph.nodes[index]
       guard node.dependencies.contains(where: dependents.contains) else { continue }
       if node.op.domain.isEmpty, case .zero? = derivativeRules[node.op.name] { continue }
-      for output in node.outputs.compactMap({ $0 }) where canPass(writer.graph.fact(output)) { dependents.insert(output) }
+      dependents.formUnion(node.outputs.compactMap { $0 }.filter { canPass(writer.graph.fact($0)) })
     }
     return dependents
   }
@@ -28,7 +35,7 @@ struct Differentiator {
     var ancestors: Set<ValueID> = [target]
     for index in nodes.reversed() {
       let node = writer.graph.nodes[index]
-      if node.outputs.contains(where: { $0.map(ancestors.contains) ?? false }) { ancestors.formUnion(node.dependencies) }
+      if node.computes(oneOf: ancestors) { ancestors.formUnion(node.dependencies) }
     }
     return ancestors
   }
@@ -38,8 +45,9 @@ struct Differentiator {
     return differentiableTypes.contains(tensor.dataType)
   }
 
-  /// The gradients of `sources` when those of some results are `seeds`, through `nodes`. A source that the results do not
-  /// depend on is not in the answer. Sources are independent of each other: no gradient passes through one to another.
+  /// The gradients of `sources` when those of some results are `seeds`, through `nodes`. A source that the results do
+  /// not depend on is not in the answer. Sources are independent of each other: no gradient passes through one to
+  /// another.
   mutating func gradients(
     of sources: Set<ValueID>, seeds: [(value: ValueID, gradient: ValueID)], in nodes: Range<Int>
   ) throws(OperatorError) -> [ValueID: ValueID] {
@@ -49,7 +57,9 @@ struct Differentiator {
     for index in nodes.reversed() {
       let node = writer.graph.nodes[index]
       let upstream = node.outputs.map { $0.flatMap { sources.contains($0) ? nil : gradients[$0] } }
-      guard upstream.contains(where: { $0 != nil }), node.dependencies.contains(where: dependents.contains) else { continue }
+      guard upstream.contains(where: { $0 != nil }), node.dependencies.contains(where: dependents.contains) else {
+        continue
+      }
       do throws(OperatorError) {
         for (value, gradient) in try step(index, upstream, dependents) {
           try accumulate(gradient, at: value, in: &gradients)
@@ -76,6 +86,7 @@ struct Differentiator {
     _ index: Int, _ upstream: [ValueID?], _ dependents: Set<ValueID>
   ) throws(OperatorError) -> [(ValueID, ValueID)] {
     let node = writer.graph.nodes[index]
+    if node.op == OperatorID("If") { return try branchGradients(node, upstream, dependents) }
     guard node.op.domain.isEmpty, let rule = derivativeRules[node.op.name] else {
       throw .unsupported(
         "there is no derivative rule for \(node.op)",

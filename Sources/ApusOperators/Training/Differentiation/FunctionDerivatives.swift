@@ -1,4 +1,4 @@
-// Derivatives of functions of one tensor, element by element. At a kink of a rectifier the derivative is that from the left.
+// Derivatives of functions of one tensor, element by element. At the kink of a rectifier it is the left one.
 
 import ApusGraph
 import ApusTensor
@@ -107,7 +107,8 @@ let functionDerivatives: DerivativeTable = [
 
 /// The rule of a function: its derivative from x, y and the attributes.
 private func slope(
-  _ derivative: @escaping @Sendable (inout DerivativeWriter, ValueID, ValueID, Application) throws(OperatorError) -> ValueID
+  _ derivative:
+    @escaping @Sendable (inout DerivativeWriter, ValueID, ValueID, Application) throws(OperatorError) -> ValueID
 ) -> DerivativeRule {
   .gradients { w, node throws(OperatorError) in
     let slope = try derivative(&w, node.required(0), w.output(0, of: node), node)

@@ -6,8 +6,9 @@ import ApusTensor
 
 /// Has no kernel: while a model is read the node becomes the operators that compute the gradient.
 ///
-/// The attributes xs, zs and y name values. The reader puts these values behind the inputs of the node, in that order. The
-/// result is that of the sum of all elements of y. xs and zs are independent: no gradient passes through one to another.
+/// The attributes xs, zs and y name values. The reader puts these values behind the inputs of the node, in that order.
+/// The result is that of the sum of all elements of y. xs and zs are independent: no gradient passes through one to
+/// another.
 struct Gradient: OperatorDefinition {
   static let name = "Gradient"
 
@@ -40,6 +41,17 @@ struct Gradient: OperatorDefinition {
 
   private var replaced: OperatorError {
     .invalid("\(schema.id) is read as other operators and cannot stand in a graph")
+  }
+}
+
+extension Graph {
+  /// True if the graph, or one in it, has this very tensor among its constants.
+  fileprivate func holds(_ tensor: Tensor) -> Bool {
+    values.contains { value in
+      guard let constant = value.constant else { return false }
+      return constant.storage === tensor.storage && constant.byteOffset == tensor.byteOffset
+        && constant.shape == tensor.shape
+    } || nodes.contains { $0.subgraphs.contains { $0.subgraph.graph.holds(tensor) } }
   }
 }
 
@@ -85,6 +97,7 @@ private struct Problem {
   func solve(_ differentiator: inout Differentiator) throws(OperatorError) -> [ValueID] {
     let nodes = 0..<differentiator.writer.graph.nodes.count
     try refuseOuterPaths(differentiator, nodes)
+    try refuseInnerConstants(differentiator, nodes)
     var target = y
     var range = nodes
     if given != named {
@@ -104,18 +117,37 @@ private struct Problem {
     return gradients
   }
 
-  /// In a subgraph, what a captured value is computed from is out of sight. It must not hide a path to an x that is captured
-  /// too.
+  /// In a subgraph, what a captured value is computed from is out of sight. It must not hide a path to an x that is
+  /// captured too.
   private func refuseOuterPaths(_ differentiator: Differentiator, _ nodes: Range<Int>) throws(OperatorError) {
-    let captures = Set(differentiator.writer.graph.captures)
+    let graph = differentiator.writer.graph
+    let captures = Set(graph.captures)
     guard !captures.isDisjoint(with: named[..<count]) else { return }
     let ancestors = differentiator.ancestors(of: y, in: nodes)
-    for value in captures.sorted(by: { $0.index < $1.index }) where ancestors.contains(value) && !named.contains(value) {
-      guard let type = differentiator.writer.graph.fact(value).tensor?.dataType, !differentiableTypes.contains(type) else {
+    for value in graph.captures where ancestors.contains(value) && !named.contains(value) {
+      guard let type = graph.fact(value).tensor?.dataType, !differentiableTypes.contains(type) else {
         throw .unsupported(
-          "'\(differentiator.writer.graph[y].name)' depends on '\(differentiator.writer.graph[value].name)', which is "
-            + "computed outside of the subgraph of this node",
+          "'\(graph[y].name)' depends on '\(graph[value].name)', which comes from outside of the subgraph of this node",
           remedy: "Move the Gradient out of the subgraph, or name this value in zs if it is to be held constant")
+      }
+    }
+  }
+
+  /// A constant that a subgraph uses is a constant of the subgraph, not a captured value: nothing tells that it is the
+  /// x.
+  private func refuseInnerConstants(_ differentiator: Differentiator, _ nodes: Range<Int>) throws(OperatorError) {
+    let graph = differentiator.writer.graph
+    let constants = named[..<count].compactMap { x in graph.constant(x).map { (x, $0) } }
+    guard !constants.isEmpty else { return }
+    let ancestors = differentiator.ancestors(of: y, in: nodes)
+    for index in nodes {
+      let node = graph.nodes[index]
+      guard !node.subgraphs.isEmpty, node.computes(oneOf: ancestors) else { continue }
+      for (x, tensor) in constants where node.subgraphs.contains(where: { $0.subgraph.graph.holds(tensor) }) {
+        throw OperatorError.unsupported(
+          "the constant '\(graph[x].name)' is used in a subgraph, where no gradient of it can be followed",
+          remedy: "Make it an input of the graph, or let an Identity outside of the subgraph give it to it"
+        ).inside(node)
       }
     }
   }
@@ -126,9 +158,7 @@ private struct Problem {
     let ancestors = differentiator.ancestors(of: y, in: nodes)
     for index in nodes {
       var node = differentiator.writer.graph.nodes[index]
-      guard node.outputs.contains(where: { $0.map(ancestors.contains) ?? false }),
-        node.dependencies.contains(where: { copies[$0] != nil })
-      else { continue }
+      guard node.computes(oneOf: ancestors), node.dependencies.contains(where: { copies[$0] != nil }) else { continue }
       node.inputs = node.inputs.map { $0.map { copies[$0] ?? $0 } }
       for entry in node.attributes.entries.indices {
         guard case .graph(var subgraph) = node.attributes.entries[entry].value else { continue }

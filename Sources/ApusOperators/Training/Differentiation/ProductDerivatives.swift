@@ -78,8 +78,8 @@ private func gemmGradients(_ w: inout DerivativeWriter, _ node: Application) thr
   return gradients
 }
 
-/// The gradient takes the place of the operand, and their labels change places too. A label that only the operand has was
-/// summed over: its gradient is the same all along.
+/// The gradient takes the place of the operand, and their labels change places too. A label that only the operand has
+/// was summed over: its gradient is the same all along.
 private func einsumGradients(_ w: inout DerivativeWriter, _ node: Application) throws(OperatorError) -> [ValueID?] {
   let g = try node.gradient()
   var ranks: [Int?] = []

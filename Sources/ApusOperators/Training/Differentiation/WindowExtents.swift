@@ -5,8 +5,9 @@ import ApusTensor
 
 /// The windows of a convolution or pool: attributes, and extents as int64 vectors with one number a spatial axis.
 ///
-/// Window i covers the elements i·stride + k·dilation of an image with `begin` elements of padding before it. The extent of
-/// what all windows cover together is `span`; it is less than the padded image where the last elements fill no window.
+/// Window i covers the elements i·stride + k·dilation of an image with `begin` elements of padding before it. The
+/// extent of what all windows cover together is `span`; it is less than the padded image where the last elements fill
+/// no window.
 struct WindowExtents {
   let attributes: WindowAttributes
   let begin: ValueID

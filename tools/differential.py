@@ -19,7 +19,7 @@ import sys
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -279,7 +279,9 @@ def test_operator(worker: Worker, domain: str, op: str, arguments: argparse.Name
         if message:
             verdict.failures.append((case, message))
     for number, (case, message) in enumerate(verdict.failures[: arguments.failures]):
-        verdict.report += shrunk(worker, case, message, arguments, folder / f"shrink-{number}", number)
+        shrinking = Shrinking(worker, arguments.apus, folder / f"shrink-{number}", case, message)
+        shrinking.run()
+        verdict.report += shrinking.report(number)
     return verdict
 
 
@@ -290,92 +292,70 @@ def unexplained(name: str, case: Drawn, results: dict[str, str]) -> str:
         for oracle in ("reference", "onnxruntime")
         if oracle not in agrees
     )
-    return f"UNEXPLAINED: {case.detail}; apus agrees with {' and '.join(agrees) or 'neither'}{texts}"
+    return f"{case.detail}; apus agrees with {' and '.join(agrees) or 'neither'}{texts}"
 
 
-def shrunk(
-    worker: Worker,
-    case: Drawn,
-    message: str,
-    arguments: argparse.Namespace,
-    folder: Path,
-    number: int,
-) -> list[str]:
-    """The report of a failure, made as small as it goes; its smallest model is kept."""
-    best, text = smaller_draw(worker, case, message, arguments, folder) or (case, message)
-    for round_number in range(8):
-        taken = simpler_edit(worker, best, arguments, folder / f"edit-{round_number}")
-        if taken is None:
-            break
-        best, text = taken
-    place = KEPT / f"{case.request['domain'] or 'onnx'}-{case.request['op']}-{number}"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    worker.run(best.request | {"folder": str(place / "case")})
-    lines = [f"    {best.summary}", f"      {best.kind}: {text}"]
-    return lines + [f"      kept in {place.relative_to(ROOT)}; drawn from {best.request['key']}"]
+class Shrinking:
+    """Makes one failure of an operator as small as it goes, by drawing and editing cases that fail in the same way."""
 
+    def __init__(self, worker: Worker, apus: str, folder: Path, case: Drawn, message: str) -> None:
+        self.worker, self.apus, self.folder = worker, apus, folder
+        self.best, self.message = case, message
+        self.manner = manner(case, message)
+        self.rounds = 0
+        self.seen = f"first seen in {case.summary}: {message}"
 
-def failing(
-    cases: dict[str, Drawn], kind: str, arguments: argparse.Namespace, folder: Path
-) -> Iterator[tuple[Drawn, str]]:
-    """Those of the cases that fail in the way of `kind`, the smallest first."""
-    if not cases:
-        return
-    results = conformance(arguments.apus, folder)
-    for name, case in sorted(cases.items(), key=lambda item: item[1].size):
-        if case.kind == "UNEXPLAINED":
-            if kind == "UNEXPLAINED":
-                yield case, unexplained(name, case, results)
-        elif kind != "UNEXPLAINED" and (text := results.get(name, "")):
-            yield case, text
+    def run(self) -> None:
+        self.draw_smaller()
+        for _ in range(8):
+            edits = [{"edits": [*self.best.request.get("edits", ()), edit]} for edit in self.best.edits]
+            if not self.take_smallest([self.best.request | edit for edit in edits]):
+                break
 
+    def draw_smaller(self) -> None:
+        """The same version and types drawn anew with fewer axes and smaller extents, until a draw fails."""
+        request = self.best.request | self.best.choices
+        for max_rank, max_extent in LEVELS:
+            bounds = {"max_rank": max_rank, "max_extent": max_extent}
+            key = [*request["key"], max_rank, max_extent]
+            if self.take_smallest([request | bounds | {"key": [*key, index]} for index in range(16)]):
+                return
 
-def smaller_draw(
-    worker: Worker,
-    case: Drawn,
-    message: str,
-    arguments: argparse.Namespace,
-    folder: Path,
-) -> tuple[Drawn, str] | None:
-    """The same version and types drawn anew with fewer axes and smaller extents, until a draw fails."""
-    for max_rank, max_extent in LEVELS:
-        place = folder / f"draw-{max_rank}-{max_extent}"
+    def take_smallest(self, requests: Sequence[dict[str, Any]]) -> bool:
+        """Draws the cases; the smallest that fails in the same manner, and is not larger than the best, is the best now."""
+        self.rounds += 1
+        place = self.folder / f"round-{self.rounds}"
         place.mkdir(parents=True)
         cases: dict[str, Drawn] = {}
-        for index in range(16):
+        for index, request in enumerate(requests):
             name = f"case_{index:02}"
-            request = (
-                case.request
-                | case.choices
-                | {
-                    "key": [*case.request["key"], index, max_rank, max_extent],
-                    "max_rank": max_rank,
-                    "max_extent": max_extent,
-                    "folder": str(place / name),
-                }
-            )
-            answer = worker.run(request)
-            if isinstance(answer, Drawn):
+            answer = self.worker.run(request | {"folder": str(place / name)})
+            if isinstance(answer, Drawn) and answer.size <= self.best.size:
                 cases[name] = answer
-        for found in failing(cases, case.kind, arguments, place):
-            if found[0].size <= case.size:
-                return found
-            break
-    return None
+        results = conformance(self.apus, place) if cases else {}
+        for name, case in sorted(cases.items(), key=lambda item: item[1].size):
+            text = unexplained(name, case, results) if case.kind == "UNEXPLAINED" else results.get(name, "")
+            if text and manner(case, text) == self.manner:
+                self.best, self.message = case, text
+                return True
+        return False
+
+    def report(self, number: int) -> list[str]:
+        """Keeps the smallest model; the lines that say what fails."""
+        case = self.best
+        place = KEPT / f"{case.request['domain'] or 'onnx'}-{case.request['op']}-{number}"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        self.worker.run(case.request | {"folder": str(place / "case")})
+        lines = [f"    {case.summary}", f"      {case.kind}: {self.message}", f"      {self.seen}"[:400]]
+        return lines + [f"      kept in {place.relative_to(ROOT)}; drawn from {case.request['key']}"]
 
 
-def simpler_edit(worker: Worker, case: Drawn, arguments: argparse.Namespace, folder: Path) -> tuple[Drawn, str] | None:
-    """The case with one attribute, input, output or value made simpler, if it still fails."""
-    folder.mkdir(parents=True)
-    cases: dict[str, Drawn] = {}
-    for index, edit in enumerate(case.edits):
-        name = f"case_{index:02}"
-        edits = [*case.request.get("edits", ()), edit]
-        answer = worker.run(case.request | {"edits": edits, "folder": str(folder / name)})
-        if isinstance(answer, Drawn):
-            cases[name] = answer
-    return next(failing(cases, case.kind, arguments, folder), None)
+def manner(case: Drawn, message: str) -> str:
+    """What kind of failure it is: shrinking must not wander to another one."""
+    if case.kind == "UNEXPLAINED":
+        return case.kind
+    return "values" if "elements differ" in message else "form" if "; expected" in message else "error"
 
 
 # All operators

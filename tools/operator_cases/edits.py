@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from onnx import numpy_helper
+from onnx.defs import OpSchema
 
 from .case import Case, trimmed
 
@@ -18,7 +19,9 @@ def possible(case: Case) -> list[Edit]:
     if node is None:
         return []
     edits: list[Edit] = [("attribute", attribute.name) for attribute in node.attribute if attribute.name != "seed"]
-    edits += [("input", index) for index, name in reversed(list(enumerate(node.input))) if name]
+    edits += [
+        ("input", index) for index, name in reversed(list(enumerate(node.input))) if name and may_drop(case, index)
+    ]
     if len(case.nodes) == 1 and sum(map(bool, node.output)) > 1:
         edits += [("output", index) for index, name in enumerate(node.output) if name]
     for name, value in case.values_by_name.items():
@@ -42,6 +45,14 @@ def possible(case: Case) -> list[Edit]:
             if value.size <= 8 and numbers.reshape(-1)[index] != 0
         ]
     return edits
+
+
+def may_drop(case: Case, index: int) -> bool:
+    """Whether the schema lets an input be absent; without a schema onnxruntime says."""
+    if case.schema is None:
+        return True
+    formal = case.schema.inputs[min(index, len(case.schema.inputs) - 1)]
+    return formal.option != OpSchema.FormalParameterOption.Single
 
 
 def is_plain(info: Any) -> bool:

@@ -57,7 +57,24 @@ def of_integers(case: Case) -> bool:
     return case.types.get("T") in forms.INTEGERS
 
 
-LEGACY_LOGIC: dict[str, Callable[..., np.ndarray]] = {
+def quotient(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The quotient; of integers truncated, and 0 where the divisor is 0."""
+    if left.dtype.kind == "f":
+        return left / right
+
+    def divide(a: int, b: int) -> int:
+        return 0 if b == 0 else abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+
+    exact = np.frompyfunc(divide, 2, 1)(left.astype(object), right.astype(object))
+    return np.asarray(exact & (2**64 - 1)).astype(np.uint64).astype(left.dtype)
+
+
+LEGACY: dict[str, Callable[..., np.ndarray]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": quotient,
+    "Pow": np.power,
     "And": np.logical_and,
     "Or": np.logical_or,
     "Xor": np.logical_xor,
@@ -67,11 +84,18 @@ LEGACY_LOGIC: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def legacy_logic(case: Case) -> list[np.ndarray]:
+def legacy_broadcast(case: Case) -> list[np.ndarray]:
     """Input 1 stands at the axes of input 0 from `axis` on."""
     left, right = case.operand(0), case.operand(1)
     trailing = left.ndim - case.attribute("axis") - right.ndim
-    return [LEGACY_LOGIC[case.op](left, right.reshape([*right.shape, *[1] * trailing]))]
+    return [LEGACY[case.op](left, right.reshape([*right.shape, *[1] * trailing]))]
+
+
+def legacy_prelu(case: Case) -> list[np.ndarray]:
+    """A slope for every channel, which is axis 1."""
+    x, slope = case.operand(0), case.operand(1)
+    slope = slope.reshape([slope.size, *[1] * max(x.ndim - 2, 0)])
+    return [np.where(x < 0, x * slope, x).astype(x.dtype)]
 
 
 REDUCTIONS = (
@@ -98,11 +122,34 @@ RANDOM = (
 
 DIFFERENCES: list[KnownDifference] = [
     KnownDifference(
-        tuple(LEGACY_LOGIC),
+        ("PRelu",),
+        "specification",
+        "Before version 7 PRelu has one slope, or one a channel; the reference evaluator aligns it with the last axis.",
+        lambda case: case.version < 7,
+        expected=legacy_prelu,
+    ),
+    KnownDifference(
+        ("Sign",), "reference", "The sign of NaN is NaN; ONNX Runtime says 0.", lambda case: holds(case, np.isnan)
+    ),
+    KnownDifference(
+        ("Shrink",),
+        "reference",
+        "Shrink of float64 is computed in float64; ONNX Runtime goes through float32.",
+        lambda case: case.types.get("T") == T.DOUBLE,
+    ),
+    KnownDifference(
+        tuple(name for name in REDUCTIONS if name not in ("ReduceMax", "ReduceMin")),
+        "specification",
+        "ONNX Runtime keeps the reduced axes of tensors without elements as they are.",
+        lambda case: is_empty(case) and of_integers(case),
+        expected=lambda case: oracles.run_wide(case, (case.types["T"],)),
+    ),
+    KnownDifference(
+        tuple(LEGACY),
         "specification",
         "Before version 7 axis says where the axes of input 1 stand; the reference evaluator does not read it.",
         lambda case: case.version < 7 and case.attribute("axis") is not None,
-        expected=legacy_logic,
+        expected=legacy_broadcast,
     ),
     KnownDifference(
         ("Dropout",),

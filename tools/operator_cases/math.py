@@ -95,7 +95,11 @@ def parametrized(case: Case) -> None:
         attributes["approximate"] = case.pick(None, "none", "tanh")
     if case.op == "Shrink" and elem_type in forms.INTEGERS and attributes["bias"]:
         attributes["bias"] = float(round(attributes["bias"]))
-    case.node([case.input(data(case, elem_type, case.shape(high=64)), 0.1)], [elem_type], **attributes)
+    x = data(case, elem_type, case.shape(high=64))
+    if elem_type in forms.INTEGERS:
+        # Of a bias beyond the range of integers nothing says what it gives.
+        x = case.values(elem_type, list(x.shape), 4 if elem_type in forms.UNSIGNED else -30, 30)
+    case.node([case.input(x, 0.1)], [elem_type], **attributes)
 
 
 @generator("Add", "Sub", "Mul", "Div")

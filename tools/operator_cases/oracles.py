@@ -34,15 +34,24 @@ def run_reference(case: Case) -> list[Any]:
 
 
 def run_wide(case: Case, types: tuple[int, ...] = (T.FLOAT16, T.BFLOAT16)) -> list[Any]:
-    """What the reference evaluator gives when tensors of `types` are float64, rounded once, at the end."""
+    """What the reference evaluator gives when tensors of `types` are float64, rounded once, at the end.
+
+    Of integers only input 0 of the node under test is converted: the others may be axes.
+    """
     model, feeds = case.model(), dict(case.feeds)
+    outputs = {info.name for info in model.graph.output}
+    first = {case.under_test.input[0], *outputs}
+
+    def widens(name: str, elem_type: int) -> bool:
+        return elem_type in types and (forms.is_float(elem_type) or name in first)
+
     for info in (*model.graph.input, *model.graph.output):
-        if info.type.tensor_type.elem_type in types:
+        if widens(info.name, info.type.tensor_type.elem_type):
             info.type.tensor_type.elem_type = T.DOUBLE
             if info.name in feeds:
                 feeds[info.name] = feeds[info.name].astype(np.float64)
     for tensor in model.graph.initializer:
-        if tensor.data_type in types:
+        if widens(tensor.name, tensor.data_type):
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
     wanted = [forms.dtype_of(info.type.tensor_type.elem_type) for info in case.outputs]
     try:

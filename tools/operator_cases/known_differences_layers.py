@@ -107,7 +107,8 @@ ENTRIES = [
         "GlobalMaxPool keeps every axis; the reference evaluator does so with two spatial axes only.",
         lambda case: rank(case) != 4, plain.global_pool),
     entry(
-        "GlobalLpPool", "specification", "GlobalLpPool: no other engine at hand computes version 1, and types other than float32.",
+        "GlobalLpPool", "specification",
+        "GlobalLpPool: no other engine at hand computes version 1, and types other than float32.",
         lambda case: case.version == 1 or elem(case) != T.FLOAT or case.opset > 21, plain.global_pool),
     entry(
         "MaxUnpool", "reference",
@@ -138,7 +139,8 @@ ENTRIES = [
         "MatMulInteger: a vector of zero points of the left factor has one for every row; the reference evaluator "
         "broadcasts it over columns, onnxruntime refuses.", lambda case: by_rows(case, 2), plain.matmul_integer),
     entry(
-        "QLinearMatMul", "specification", "QLinearMatMul: scales of the left factor go by rows; no other engine at hand computes float8.",
+        "QLinearMatMul", "specification",
+        "QLinearMatMul: scales of the left factor go by rows; no other engine at hand computes float8.",
         lambda case: by_rows(case, 1) or elem(case) in FLOAT8, plain.quantized_matmul),
     entry(
         "MatMul Gemm MatMulInteger QLinearMatMul", "reference",

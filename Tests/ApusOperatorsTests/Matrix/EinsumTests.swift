@@ -38,6 +38,15 @@ import Testing
     #expect(try einsum("ij,jk->ik", [square, square]).elements(as: Int8.self) == product)
   }
 
+  /// An extent of 1 that is left after other axes were summed meets larger ones.
+  @Test func extentsOfOneAreRepeated() throws {
+    let x = Tensor((1...6).map { Float($0) }, shape: [2, 3])
+    let y = Tensor([Float(1), 2, 3, 4], shape: [2, 1, 2])
+    let ones = Tensor([Float](repeating: 1, count: 6), shape: [1, 3, 2])
+    #expect(try einsum("...j,...jk->...j", [x, ones]).elements(as: Float.self) == [2, 4, 6, 8, 10, 12])
+    #expect(try einsum("ij,ijk->ij", [x, y]).elements(as: Float.self) == [3, 6, 9, 28, 35, 42])
+  }
+
   @Test(arguments: ["ij,jk->il", "ij->ii", "i.j->ij", "ij,jk", "ijk->i", "i-j", "...i->i", "i$->i"])
   func badEquationsAreRefused(_ equation: String) {
     #expect(throws: (any Error).self) { try einsum(equation, [sampleTensor([2, 3], seed: 1)]) }

@@ -34,6 +34,26 @@ import Testing
     #expect(try run("Reshape", version: 1, shape, row)[0].shape == [3, 2])
   }
 
+  @Test func normsOfAnyOrder() throws {
+    let x = Tensor([Float(3), -4], shape: [1, 1, 2])
+    let kernel: [(String, AttributeValue)] = [("kernel_shape", .ints([2]))]
+    for (p, norm) in [(Float(1), Float(7)), (2, 5), (0.5, 13.928203)] {
+      for (name, attributes) in [("LpPool", kernel), ("GlobalLpPool", [])] {
+        let found = try run(name, version: 1, attributes + [("p", .float(p))], x)[0].elements(as: Float.self)
+        #expect(abs((found?.first ?? 0) - norm) < 1e-4, "\(name) of order \(p)")
+      }
+    }
+    #expect(throws: (any Error).self) { try run("GlobalLpPool", version: 1, [("p", .float(0))], x) }
+  }
+
+  @Test func nearestElementOfResizeTen() throws {
+    let scales = Tensor([Float(1), 0.6])
+    let shrunk = try run("Resize", version: 10, [], Tensor([Float(1), 2, 3, 4], shape: [1, 4]), scales)
+    #expect(shrunk[0].elements(as: Float.self) == [1, 3])
+    let grown = try run("Resize", version: 10, [], Tensor([Float(1), 2], shape: [1, 2]), Tensor([Float(1), 2.5]))
+    #expect(grown[0].elements(as: Float.self) == [1, 1, 1, 2, 2])
+  }
+
   @Test func padsOfOldVersions() throws {
     for (version, name) in [(1, "paddings"), (2, "pads")] {
       let attributes: [(String, AttributeValue)] = [(name, .ints([0, 1, 0, 0])), ("value", .float(1.5))]

@@ -10,7 +10,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from .case import Case, generator
 from .sequence import element, sequence, sequence_type
-from .values import type_proto
+from .values import NARROW_FLOATS, NARROW_INTEGERS, type_proto
 
 ARITHMETIC = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32})
 FLOAT, INT64, BOOL = int(TensorProto.FLOAT), int(TensorProto.INT64), int(TensorProto.BOOL)
@@ -60,9 +60,25 @@ class Body:
 
 
 def value_info(name: str, kind: int | str, shape: Sequence[int] | None) -> helper.ValueInfoProto:
-    if isinstance(kind, str) and kind.startswith("seq"):
+    if isinstance(kind, str):
         return helper.make_value_info(name, type_proto(kind))
     return helper.make_tensor_value_info(name, kind, shape)
+
+
+def forced_container(case: Case) -> str | None:
+    """The sequence or optional that the variable V is to stand for, if it is."""
+    kind = case.forced.get("V")
+    return kind if isinstance(kind, str) else None
+
+
+def contained(case: Case, kind: str) -> object:
+    """A value of a sequence or optional type."""
+    if kind.startswith("optional("):
+        return contained(case, kind.removeprefix("optional(")[:-1])
+    if kind.startswith("seq("):
+        shapes = [case.shape(case.rank(0, 2), high=3) for _ in range(case.size(0, 2))]
+        return [case.values(element(kind), shape) for shape in shapes]
+    return case.values(element(kind), case.shape(case.rank(0, 2), high=3))
 
 
 def changed(case: Case, body: Body, name: str, elem_type: int) -> str:
@@ -95,7 +111,8 @@ def branch(case: Case, prefix: str, kinds: list[int | str], captures: list[Captu
         else:
             source = body.constant(case, case.values(elem_type, case.shape(case.rank(0, 3), high=4)))
         if isinstance(kind, str):
-            body.result(body.add("SequenceConstruct", *([source] * case.size(1, 3))), kind)
+            held = body.add("SequenceConstruct", *([source] * case.size(1, 3))) if "seq(" in kind else source
+            body.result(body.add("Optional", held) if kind.startswith("optional(") else held, kind)
         elif depth > 0 and case.chance(0.3):
             body.result(nested(case, body, elem_type, [*captures, Capture(source, elem_type)], depth - 1), elem_type)
         else:
@@ -114,8 +131,9 @@ def nested(case: Case, body: Body, elem_type: int, captures: list[Capture], dept
 
 @generator("If")
 def conditional(case: Case) -> None:
-    elem_type = case.type("V")
-    kinds: list[int | str] = [elem_type]
+    container = forced_container(case)
+    elem_type = element(container) if container else case.type("V")
+    kinds: list[int | str] = [elem_type, container] if container else [elem_type]
     for _ in range(case.size(0, 2)):
         kinds.append(case.pick(FLOAT, INT64, elem_type))
     if case.version >= 13 and case.chance(0.2):
@@ -138,16 +156,19 @@ def conditional(case: Case) -> None:
 class State:
     """A value that an iteration hands to the next one."""
 
-    value: np.ndarray | list[np.ndarray]
+    value: object
     kind: int | str
     grows: bool = False
 
 
 def loop_states(case: Case) -> list[State]:
     states = []
+    container = forced_container(case)
+    if container:
+        states.append(State(contained(case, container), container))
     for index in range(case.size(0, 3)):
-        elem_type = case.type("V") if index == 0 else case.pick(FLOAT, INT64)
-        grows = case.chance(0.25)
+        elem_type = case.type("V") if index == 0 and not container else case.pick(FLOAT, INT64)
+        grows = case.chance(0.25) and elem_type not in (*NARROW_FLOATS, *NARROW_INTEGERS)
         shape = case.shape(case.rank(1 if grows else 0, 3), high=4)
         states.append(State(case.values(elem_type, shape, *((0, 3) if elem_type == INT64 else ())), elem_type, grows))
     if case.version >= 13 and case.chance(0.25):
@@ -162,7 +183,9 @@ def loop_states(case: Case) -> list[State]:
 
 def loop_step(case: Case, body: Body, state: State, name: str, captures: list[Capture], iteration: str) -> str:
     if isinstance(state.kind, str):
-        return body.add("SequenceInsert", name, body.constant(case, case.values(FLOAT, [case.size(0, 3)])))
+        if not state.kind.startswith("seq("):
+            return name
+        return body.add("SequenceInsert", name, body.constant(case, case.values(element(state.kind), [case.size(0, 3)])))
     if state.grows:
         piece = case.values(state.kind, [case.size(0, 2), *np.shape(state.value)[1:]])
         return body.add("Concat", name, body.constant(case, piece), axis=0)

@@ -322,7 +322,7 @@ class Shrinking:
                 return
 
     def take_smallest(self, requests: Sequence[dict[str, Any]]) -> bool:
-        """Draws the cases; the smallest that fails in the same manner, and is not larger than the best, is the best now."""
+        """Draws the cases; the smallest that fails in the same manner, not larger than the best, is the best now."""
         self.rounds += 1
         place = self.folder / f"round-{self.rounds}"
         place.mkdir(parents=True)
@@ -408,6 +408,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
+    if not Path(arguments.apus).is_file():
+        sys.exit(f"no program {arguments.apus}; build it (swift build -c release) or name one (--apus)")
     chosen = wanted(arguments)
     workers: SimpleQueue[Worker] = SimpleQueue()
     for _ in range(arguments.jobs):

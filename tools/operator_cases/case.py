@@ -114,7 +114,7 @@ class Case:
         self.atol: float | None = None
         self.compares_values = True
         self.keeps_ranks = domain == "com.microsoft"  # no graph input is of unknown rank
-        # What the generator computed itself, where no oracle has the operator; it takes the place of the reference evaluator.
+        # What the generator computed itself, where no oracle has the operator: in place of the reference evaluator.
         self.expected: list[Any] | None = None
         self.dtype: Any = np.float32
 
@@ -213,7 +213,7 @@ class Case:
         high: float | None = None,
         special: bool = False,
     ) -> np.ndarray:
-        """Random elements, within [low, high] where given; `special` puts in NaN, infinities, -0, extremes half the time."""
+        """Random elements, within [low, high] where given; `special` adds NaN, infinities, -0, extremes half the time."""
         shape = tuple(int(extent) for extent in shape)
         if elem_type == T.STRING:
             words = [self.pick(*WORDS) for _ in range(int(np.prod(shape, dtype=np.int64)))]
@@ -285,8 +285,8 @@ class Case:
     def input(self, value: Any, constant: bool | float = False, elem_type: int | str | None = None) -> str:
         """The name of a graph input, or of an initializer, which it is with the probability `constant`; "" for None.
 
-        A value is an array, a list (sequence), a dict (map); None with a type string is an optional without a value. A type
-        string says what cannot be seen: of an empty sequence, of an optional.
+        A value is an array, a list (sequence), a dict (map); None with a type string is an optional without a value. A
+        type string says what cannot be seen: of an empty sequence, of an optional.
         """
         if value is None and not isinstance(elem_type, str):
             return ""

@@ -21,8 +21,8 @@ class KnownDifference:
     right: "reference" or "onnxruntime", where that one is to be followed, or "specification", where neither is: then
     `expected` computes the outputs, or, without it, only their types and shapes are compared. An entry counts where the
     oracles differ or the wrong one is the only one; one of "specification" wherever it applies, and with `expected`
-    also where no oracle computes the case. `discards`: what the wrong one says alone is of no use, not even its types and
-    shapes, and the case is drawn anew. More entries are in the modules known_differences_….
+    also where no oracle computes the case. `discards`: what the wrong one says alone is of no use, not even its types
+    and shapes, and the case is drawn anew. More entries are in the modules known_differences_….
     """
 
     operators: tuple[str, ...]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto as T
 
-from . import values as forms
 from .case import Case, generator
 
 

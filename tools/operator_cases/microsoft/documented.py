@@ -52,8 +52,14 @@ def group_norm(case: Case) -> None:
         total = total + (0 if bias is None else bias.astype(np.float64))
         outputs.append(dtype if case.chance() else None)
     epsilon, activation = case.pick(None, 1e-3), case.size(0, 1)
-    case.node(inputs, outputs, activation=activation, groups=groups, channels_last=int(last) if case.chance(0.7) or not last else None,
-              epsilon=epsilon)
+    case.node(
+        inputs,
+        outputs,
+        activation=activation,
+        groups=groups,
+        channels_last=int(last) if case.chance(0.7) or not last else None,
+        epsilon=epsilon,
+    )
     planes = total if last else total.transpose(0, 2, 3, 1)
     parts = planes.reshape(batch, height * width, groups, per_group)
     mean, variance = parts.mean((1, 3), keepdims=True), parts.var((1, 3), keepdims=True)
@@ -92,12 +98,15 @@ def gemm_fast_gelu(case: Case) -> None:
     finish(case, fast_gelu(product))
 
 
-def convolved(x: np.ndarray, w: np.ndarray, pads: list[int], strides: list[int], dilations: list[int], group: int) -> np.ndarray:
+def convolved(
+    x: np.ndarray, w: np.ndarray, pads: list[int], strides: list[int], dilations: list[int], group: int
+) -> np.ndarray:
     """Channels at the end in x and the result; w is [filters, window, window, channels / group]."""
     x = np.pad(x, [(0, 0), (pads[0], pads[2]), (pads[1], pads[3]), (0, 0)])
     extents = [
         (size - (kernel - 1) * dilation - 1) // stride + 1
-        for size, kernel, dilation, stride in zip(x.shape[1:3], w.shape[1:3], dilations, strides, strict=True)]
+        for size, kernel, dilation, stride in zip(x.shape[1:3], w.shape[1:3], dilations, strides, strict=True)
+    ]
     y = np.zeros([x.shape[0], *extents, w.shape[0]])
     per, filters = w.shape[3], w.shape[0] // group
     for row in range(extents[0]):
@@ -116,7 +125,11 @@ def nhwc_conv(case: Case) -> None:
     dtype = case.float_type(0.1)
     fused = case.op == "NhwcFusedConv"
     group, per, filters = case.pick(1, 1, 2), case.size(1, 3), case.size(1, 3)
-    kernel, strides, dilations = ([case.size(1, 3) for _ in range(2)], [case.size(1, 2) for _ in range(2)], [case.size(1, 2) for _ in range(2)])
+    kernel, strides, dilations = (
+        [case.size(1, 3) for _ in range(2)],
+        [case.size(1, 2) for _ in range(2)],
+        [case.size(1, 2) for _ in range(2)],
+    )
     pads = [case.size(0, 2) for _ in range(4)]
     size = [(k - 1) * d + 1 + case.size(0, 5) for k, d in zip(kernel, dilations, strict=True)]
     x = case.floats([case.size(1, 2), *size, group * per])
@@ -124,7 +137,13 @@ def nhwc_conv(case: Case) -> None:
     bias = case.floats([group * filters]) if case.chance() else None
     inputs = [case.input(x), case.input(w.transpose(0, 3, 1, 2) if fused else w, 0.8), case.input(bias, 0.8)]
     y = convolved(*wide(x, w), pads, strides, dilations, group) + (0 if bias is None else bias.astype(np.float64))
-    attributes = {"pads": pads, "strides": strides, "dilations": dilations, "group": group, "kernel_shape": case.pick(None, kernel)}
+    attributes = {
+        "pads": pads,
+        "strides": strides,
+        "dilations": dilations,
+        "group": group,
+        "kernel_shape": case.pick(None, kernel),
+    }
     if fused:
         z = case.floats(y.shape) if case.chance(0.4) else None
         inputs.append(case.input(z))
@@ -148,8 +167,11 @@ def relative_position_bias(case: Case) -> None:
     queries, keys = case.size(1, 40), case.size(1, 40)
     longest = buckets + case.size(1, 100)
     case.node(
-        [case.input(table, 0.5), case.input(np.array([queries])), case.input(np.array([keys]))], [dtype],
-        is_bidirectional=int(both) if case.chance(0.7) or both else None, max_distance=longest)
+        [case.input(table, 0.5), case.input(np.array([queries])), case.input(np.array([keys]))],
+        [dtype],
+        is_bidirectional=int(both) if case.chance(0.7) or both else None,
+        max_distance=longest,
+    )
     relative = np.arange(keys)[None] - np.arange(queries)[:, None]
     count = buckets // 2 if both else buckets
     offset = np.where(relative > 0, count, 0) if both else 0
@@ -163,12 +185,22 @@ def relative_position_bias(case: Case) -> None:
 @generator("GatedRelativePositionBias", domain="com.microsoft")
 def gated_relative_position_bias(case: Case) -> None:
     dtype = case.float_type(0.1)
-    batch, length, heads, size, columns = case.size(1, 3), case.size(1, 5), case.size(1, 3), case.size(1, 6), 2 * case.size(1, 4)
+    batch, length, heads, size, columns = (
+        case.size(1, 3),
+        case.size(1, 5),
+        case.size(1, 3),
+        case.size(1, 6),
+        2 * case.size(1, 4),
+    )
     query, query_bias = case.floats([batch, length, heads * size]), case.floats([heads * size])
     relative = case.floats([1, heads, length, length])
     weight, bias, eco = case.floats([size, columns]), case.floats([columns]), case.floats([1, heads, 1, 1])
     arrays = [query, query_bias, relative, weight, bias, eco]
-    case.node([case.input(array, 0.0 if index in (0, 2) else 0.8) for index, array in enumerate(arrays)], [dtype], num_heads=heads)
+    case.node(
+        [case.input(array, 0.0 if index in (0, 2) else 0.8) for index, array in enumerate(arrays)],
+        [dtype],
+        num_heads=heads,
+    )
     query, query_bias, relative, weight, bias, eco = wide(*arrays)
     by_head = (query + query_bias).reshape(batch, length, heads, size).transpose(0, 2, 1, 3)
     gates = sigmoid((by_head @ weight + bias).reshape(batch, heads, length, 2, -1).sum(-1))
@@ -181,18 +213,39 @@ def fused_matmul_activation(case: Case) -> None:
     m, k, n, batch = case.size(1, 5), case.size(1, 8), case.size(1, 5), case.shape(case.size(0, 2), 1, 3)
     transposes = [case.size(0, 1) for _ in range(2)]
     a, b = case.floats(batch + [m, k]), case.floats(batch + [k, n])
-    alpha, activation = case.pick(None, 0.5), case.pick("Relu", "Tanh", "Sigmoid", "LeakyRelu", "Softmax", "HardSigmoid")
-    attributes = {"LeakyRelu": {"activation_alpha": 0.3}, "HardSigmoid": {"activation_alpha": 0.3, "activation_beta": 0.4},
-                  "Softmax": {"activation_axis": case.pick(-1, -2)}}.get(activation, {})
+    alpha, activation = (
+        case.pick(None, 0.5),
+        case.pick("Relu", "Tanh", "Sigmoid", "LeakyRelu", "Softmax", "HardSigmoid"),
+    )
+    attributes = {
+        "LeakyRelu": {"activation_alpha": 0.3},
+        "HardSigmoid": {"activation_alpha": 0.3, "activation_beta": 0.4},
+        "Softmax": {"activation_axis": case.pick(-1, -2)},
+    }.get(activation, {})
     given = [x.swapaxes(-1, -2) if flip else x for x, flip in zip((a, b), transposes, strict=True)]
-    case.node([case.input(np.ascontiguousarray(x)) for x in given], [dtype], alpha=alpha, transA=transposes[0],
-              transB=transposes[1], activation=activation, **attributes)
+    case.node(
+        [case.input(np.ascontiguousarray(x)) for x in given],
+        [dtype],
+        alpha=alpha,
+        transA=transposes[0],
+        transB=transposes[1],
+        activation=activation,
+        **attributes,
+    )
     x = np.matmul(*wide(a, b)) * (alpha or 1)
     axis = attributes.get("activation_axis", -1)
     exponent = np.exp(x - x.max(axis, keepdims=True))
-    finish(case, {
-        "Relu": np.maximum(x, 0), "Tanh": np.tanh(x), "Sigmoid": sigmoid(x), "LeakyRelu": np.where(x < 0, 0.3 * x, x),
-        "Softmax": exponent / exponent.sum(axis, keepdims=True), "HardSigmoid": np.clip(0.3 * x + 0.4, 0, 1)}[activation])
+    finish(
+        case,
+        {
+            "Relu": np.maximum(x, 0),
+            "Tanh": np.tanh(x),
+            "Sigmoid": sigmoid(x),
+            "LeakyRelu": np.where(x < 0, 0.3 * x, x),
+            "Softmax": exponent / exponent.sum(axis, keepdims=True),
+            "HardSigmoid": np.clip(0.3 * x + 0.4, 0, 1),
+        }[activation],
+    )
 
 
 @generator("TorchEmbedding", domain="com.microsoft")
@@ -229,12 +282,24 @@ def sparse_attention(case: Case) -> None:
     pairs, scale = case.pick(None, 0, 1), case.pick(None, 0.5)
     inputs = [case.input(part) for part in (*given, *caches)]
     inputs += [case.input(array.astype(np.int32), True) for array in (rows, columns)]
-    inputs += [case.input(np.array([total], np.int32)), case.input(ends.astype(np.int32)), *(case.input(t, True) for t in tables)]
+    inputs += [
+        case.input(np.array([total], np.int32)),
+        case.input(ends.astype(np.int32)),
+        *(case.input(t, True) for t in tables),
+    ]
     case.node(
-        inputs, [case.dtype] * 3, num_heads=heads, kv_num_heads=kv_heads, sparse_block_size=block,
-        do_rotary=int(tables[0] is not None), rotary_interleaved=pairs, scale=scale)
+        inputs,
+        [case.dtype] * 3,
+        num_heads=heads,
+        kv_num_heads=kv_heads,
+        sparse_block_size=block,
+        do_rotary=int(tables[0] is not None),
+        rotary_interleaved=pairs,
+        scale=scale,
+    )
     query, key, value = (
-        part.astype(np.float64).reshape(batch, length, -1, size).transpose(0, 2, 1, 3) for part in parts)
+        part.astype(np.float64).reshape(batch, length, -1, size).transpose(0, 2, 1, 3) for part in parts
+    )
     keys, values = wide(*caches)
     y = np.zeros([batch, heads, length, size])
     for image in range(batch):

@@ -27,7 +27,14 @@ def float_layer(case: Case, inputs: list[str], experts: int, rows: int, columns:
 
 
 def quantized_layer(
-    case: Case, inputs: list[str], zeros: list[str], experts: int, rows: int, columns: int, bits: int, block: int | None,
+    case: Case,
+    inputs: list[str],
+    zeros: list[str],
+    experts: int,
+    rows: int,
+    columns: int,
+    bits: int,
+    block: int | None,
     has_zeros: bool,
 ) -> Layer:
     blocks = [columns // block] if block else []
@@ -39,9 +46,15 @@ def quantized_layer(
     wide = np.repeat(wide, block, axis=-1) if block else wide[..., None]
     middle: Any = 1 << (bits - 1)
     if has_zeros:
-        packed = case.quantized([experts, rows, -(-blocks[0] * bits // 8)] if block else [experts, rows * bits // 8], np.uint8)
+        packed = case.quantized(
+            [experts, rows, -(-blocks[0] * bits // 8)] if block else [experts, rows * bits // 8], np.uint8
+        )
         zeros.append(case.input(packed, True))
-        middle = np.repeat(unpacked(packed, bits)[..., : blocks[0]], block, axis=-1) if block else unpacked(packed, bits)[..., None]
+        middle = (
+            np.repeat(unpacked(packed, bits)[..., : blocks[0]], block, axis=-1)
+            if block
+            else unpacked(packed, bits)[..., None]
+        )
     else:
         zeros.append("")
     weights = (unpacked(codes, bits) - middle) * wide
@@ -59,14 +72,21 @@ def activated(x: np.ndarray, gate: np.ndarray | None, attributes: dict[str, Any]
         x, gate = np.minimum(x, limit), np.clip(gate, -limit, limit)
         return x / (1 + np.exp(-attributes["activation_alpha"] * x)) * (gate + attributes["activation_beta"])
     y = {
-        "relu": lambda: np.maximum(x, 0), "silu": lambda: x / (1 + np.exp(-x)), "identity": lambda: x,
-        "gelu": lambda: x * 0.5 * (1 + erf(x / np.sqrt(2)))}[kind]()
+        "relu": lambda: np.maximum(x, 0),
+        "silu": lambda: x / (1 + np.exp(-x)),
+        "identity": lambda: x,
+        "gelu": lambda: x * 0.5 * (1 + erf(x / np.sqrt(2))),
+    }[kind]()
     return y if gate is None else y * gate
 
 
 def mixed(
-    tokens: np.ndarray, scores: np.ndarray, weights: np.ndarray | None, layers: list[Layer | None],
-    attributes: dict[str, Any], chosen_only: bool,
+    tokens: np.ndarray,
+    scores: np.ndarray,
+    weights: np.ndarray | None,
+    layers: list[Layer | None],
+    attributes: dict[str, Any],
+    chosen_only: bool,
 ) -> np.ndarray:
     """The sum of the chosen experts. `chosen_only`: the softmax of the scores is that of the chosen ones."""
     y = np.zeros_like(tokens)
@@ -98,9 +118,13 @@ def mixture(case: Case) -> None:
     x, scores = case.floats([tokens, hidden]), case.floats([tokens, experts])
     inputs = [case.input(x if case.chance() else x[None]), case.input(scores)]
     attributes: dict[str, Any] = {
-        "k": case.size(1, 2), "activation_type": activation, "normalize_routing_weights": case.size(0, 1),
-        "swiglu_fusion": fusion, "swiglu_limit": case.pick(None, 7.0) if activation == "swiglu" else None,
-        "activation_alpha": 1.7 if activation == "swiglu" else None, "activation_beta": 1.0 if activation == "swiglu" else None,
+        "k": case.size(1, 2),
+        "activation_type": activation,
+        "normalize_routing_weights": case.size(0, 1),
+        "swiglu_fusion": fusion,
+        "swiglu_limit": case.pick(None, 7.0) if activation == "swiglu" else None,
+        "activation_alpha": 1.7 if activation == "swiglu" else None,
+        "activation_beta": 1.0 if activation == "swiglu" else None,
     }
     layers: list[Layer | None] = []
     zeros: list[str] = []
@@ -124,4 +148,6 @@ def mixture(case: Case) -> None:
     y = mixed(*wide, layers, attributes, chosen_only)
     case.expected = [y.reshape(case.values_by_name[node.input[0]].shape).astype(dtype)]
     # Large terms cancel.
-    case.rtol, case.atol = (5e-2, 5e-3 * np.abs(y).max() + 1e-3) if dtype == np.float16 else (1e-2, 1e-4 * np.abs(y).max() + 1e-4)
+    case.rtol, case.atol = (
+        (5e-2, 5e-3 * np.abs(y).max() + 1e-3) if dtype == np.float16 else (1e-2, 1e-4 * np.abs(y).max() + 1e-4)
+    )

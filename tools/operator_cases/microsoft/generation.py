@@ -50,7 +50,9 @@ class SmallModel:
         scores = self.op("MatMul", query, self.op("Transpose", key, perm=[0, 1, 3, 2]))
         if mask:
             visible = self.op("Cast", self.op("Unsqueeze", mask, self.constant(np.array([1, 2]))), to=TensorProto.FLOAT)
-            hidden = self.op("Mul", self.op("Sub", self.constant(np.float32(1)), visible), self.constant(np.float32(-1e4)))
+            hidden = self.op(
+                "Mul", self.op("Sub", self.constant(np.float32(1)), visible), self.constant(np.float32(-1e4))
+            )
             scores = self.op("Add", scores, hidden)
         mixed = self.op("Transpose", self.op("MatMul", self.op("Softmax", scores, axis=-1), value), perm=[0, 2, 1, 3])
         return self.op("Reshape", mixed, self.constant(np.array([0, 0, self.heads * self.size])))
@@ -65,8 +67,11 @@ def gpt(case: Case, name: str, heads: int, size: int, vocabulary: int) -> GraphP
     ids = model.input("input_ids", TensorProto.INT32, ["batch", "length"])
     positions = model.input("position_ids", TensorProto.INT32, ["batch", "length"])
     mask = model.input("attention_mask", TensorProto.INT32, ["batch", "total"])
-    x = model.op("Add", model.op("Gather", model.weights(vocabulary + ROOM, width), ids),
-                 model.op("Gather", model.weights(64, width), positions))
+    x = model.op(
+        "Add",
+        model.op("Gather", model.weights(vocabulary + ROOM, width), ids),
+        model.op("Gather", model.weights(64, width), positions),
+    )
     presents = []
     for layer in range(LAYERS):
         past = model.input(f"past_{layer}", TensorProto.FLOAT, [2, "batch", heads, "past", size])
@@ -84,8 +89,14 @@ def gpt(case: Case, name: str, heads: int, size: int, vocabulary: int) -> GraphP
     return model.graph()
 
 
-def decode(model: SmallModel, ids: str, mask: str | None, pasts: list[str] | None, hidden: str | None = None,
-           cross: list[str] | None = None) -> tuple[str, list[str], list[str]]:
+def decode(
+    model: SmallModel,
+    ids: str,
+    mask: str | None,
+    pasts: list[str] | None,
+    hidden: str | None = None,
+    cross: list[str] | None = None,
+) -> tuple[str, list[str], list[str]]:
     """Logits, the caches of the decoder, those of its cross attention (from `hidden`, or given)."""
     width = model.heads * model.size
     x = model.op("Gather", model.weights(model.vocabulary + ROOM, width), ids)
@@ -105,7 +116,7 @@ def decode(model: SmallModel, ids: str, mask: str | None, pasts: list[str] | Non
 
 
 def encoder_decoder(case: Case, heads: int, size: int, vocabulary: int, form: str) -> tuple[GraphProto, GraphProto]:
-    """`form`: "t5" (the encoder decodes the first token), "t5 cross" (it computes the cross caches alone), "whisper"."""
+    """`form`: "t5" (the encoder decodes the first token), "t5 cross" (it makes the cross caches alone), "whisper"."""
     width, whisper, first = heads * size, form == "whisper", form != "t5 cross"
     model = SmallModel(case, "encoder", heads, size, vocabulary)
     if whisper:
@@ -127,8 +138,11 @@ def encoder_decoder(case: Case, heads: int, size: int, vocabulary: int, form: st
     else:
         crosses = [model.by_head(model.op("MatMul", hidden, model.weights(width, width))) for _ in range(2 * LAYERS)]
         # The mask must be used.
-        crosses[0] = model.op("Mul", crosses[0], model.op(
-            "Unsqueeze", model.op("Cast", mask, to=TensorProto.FLOAT), model.constant(np.array([1, 3]))))
+        crosses[0] = model.op(
+            "Mul",
+            crosses[0],
+            model.op("Unsqueeze", model.op("Cast", mask, to=TensorProto.FLOAT), model.constant(np.array([1, 3]))),
+        )
     for index, cross in enumerate(crosses):
         model.output(cross, f"present_{('key', 'value')[index % 2]}_cross_{index // 2}", caches)
     encoder = model.graph()
@@ -182,11 +196,18 @@ def greedy(case: Case) -> None:
     one, first = masks(case, batch, vocabulary)
     mask = (case.rng.random(ids.shape) < 0.8).astype(np.int32) if case.chance(0.2) else None
     inputs = [
-        case.input(ids), scalar(case, longest), scalar(case, case.pick(None, 0, longest - 1)),
-        scalar(case, case.pick(None, 1.0, 1.3, 0.8), np.float32), case.input(one), case.input(first), case.input(mask),
+        case.input(ids),
+        scalar(case, longest),
+        scalar(case, case.pick(None, 0, longest - 1)),
+        scalar(case, case.pick(None, 1.0, 1.3, 0.8), np.float32),
+        case.input(one),
+        case.input(first),
+        case.input(mask),
     ]
     attributes = {
-        "eos_token_id": case.size(0, vocabulary - 1), "pad_token_id": pad, "no_repeat_ngram_size": case.pick(None, 0, 2, 3),
+        "eos_token_id": case.size(0, vocabulary - 1),
+        "pad_token_id": pad,
+        "no_repeat_ngram_size": case.pick(None, 0, 2, 3),
         "decoder": gpt(case, "decoder", heads, size, vocabulary),
     }
     outputs = [np.int32]
@@ -194,8 +215,12 @@ def greedy(case: Case) -> None:
         presence = case.integers([batch, vocabulary], 0, 2, np.int32) if case.chance(0.4) else None
         inputs += [case.input(presence), scalar(case, case.size(1, 1000))]
         attributes |= {
-            "temperature": case.pick(None, 0.7, 1.5), "top_p": case.pick(0.3, 0.6, 0.9), "presence_penalty": case.pick(None, 0.5),
-            "custom": case.pick(None, 0, 1), "min_tokens_to_keep": case.pick(None, 1, 2), "filter_value": case.pick(None, -1e10),
+            "temperature": case.pick(None, 0.7, 1.5),
+            "top_p": case.pick(0.3, 0.6, 0.9),
+            "presence_penalty": case.pick(None, 0.5),
+            "custom": case.pick(None, 0, 1),
+            "min_tokens_to_keep": case.pick(None, 1, 2),
+            "filter_value": case.pick(None, -1e10),
         }
     node = case.node(inputs, outputs, **attributes)
     cut_behind_ends(case, node, pad)
@@ -223,15 +248,22 @@ def beam_inputs(case: Case, batch: int, length: int, vocabulary: int) -> tuple[l
     returned = case.size(1, beams)
     one, first = masks(case, batch, vocabulary)
     return [
-        scalar(case, longest), scalar(case, case.pick(None, 0, longest - 2)), scalar(case, beams), scalar(case, returned),
-        scalar(case, case.pick(None, 1.0, 0.5, 2.0), np.float32), scalar(case, case.pick(None, 1.0, 1.3), np.float32),
-        case.input(one), case.input(first),
+        scalar(case, longest),
+        scalar(case, case.pick(None, 0, longest - 2)),
+        scalar(case, beams),
+        scalar(case, returned),
+        scalar(case, case.pick(None, 1.0, 0.5, 2.0), np.float32),
+        scalar(case, case.pick(None, 1.0, 1.3), np.float32),
+        case.input(one),
+        case.input(first),
     ], returned
 
 
 def beam_attributes(case: Case, vocabulary: int, pad: int) -> dict:
     return {
-        "eos_token_id": case.size(0, vocabulary - 1), "pad_token_id": pad, "no_repeat_ngram_size": case.pick(None, 0, 2),
+        "eos_token_id": case.size(0, vocabulary - 1),
+        "pad_token_id": pad,
+        "no_repeat_ngram_size": case.pick(None, 0, 2),
         "early_stopping": case.pick(None, 0, 1),
     }
 
@@ -253,8 +285,8 @@ def beam(case: Case) -> None:
     numbers, _ = beam_inputs(case, batch, length if form == "gpt" else 1, vocabulary)
     mask = (case.rng.random(ids.shape) < 0.8).astype(np.int32) if case.chance(0.2) else None
     case.node(
-        [case.input(ids)] + numbers + [case.input(mask)], [np.int32] + [np.float32] * case.size(0, 1),
-        **attributes)
+        [case.input(ids)] + numbers + [case.input(mask)], [np.int32] + [np.float32] * case.size(0, 1), **attributes
+    )
 
 
 @generator("WhisperBeamSearch", domain="com.microsoft")
@@ -263,14 +295,26 @@ def whisper(case: Case) -> None:
     batch, start, pad = case.size(1, 3), case.size(1, 3), case.size(0, 7)
     attributes = beam_attributes(case, vocabulary, pad)
     attributes |= {
-        "eos_token_id": 10, "decoder_start_token_id": 11, "translate_token_id": 12, "transcribe_token_id": 13,
-        "start_of_lm_token_id": 14, "no_speech_token_id": 15, "no_timestamps_token_id": 16,
+        "eos_token_id": 10,
+        "decoder_start_token_id": 11,
+        "translate_token_id": 12,
+        "transcribe_token_id": 13,
+        "start_of_lm_token_id": 14,
+        "no_speech_token_id": 15,
+        "no_timestamps_token_id": 16,
         "beginning_timestamp_token_id": case.pick(17, 40),
     }
     attributes["encoder"], attributes["decoder"] = encoder_decoder(case, heads, size, vocabulary, "whisper")
     numbers, _ = beam_inputs(case, batch, start, vocabulary)
     ids = np.concatenate([np.full([batch, 1], 11), case.integers([batch, start - 1], 12, 17)], axis=1).astype(np.int32)
     inputs = [case.input(case.floats([batch, 5, case.size(1, 6)]))] + numbers
-    inputs += ["", case.input(ids), scalar(case, case.pick(None, 0, 1)), "", "", scalar(case, case.pick(None, 1.0, 0.7), np.float32)]
+    inputs += [
+        "",
+        case.input(ids),
+        scalar(case, case.pick(None, 0, 1)),
+        "",
+        "",
+        scalar(case, case.pick(None, 1.0, 0.7), np.float32),
+    ]
     # onnxruntime leaves the output non_speech_probs as it finds the memory.
     case.node(inputs, [np.int32] + [np.float32] * case.size(0, 1), **attributes)

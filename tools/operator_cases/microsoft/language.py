@@ -6,7 +6,18 @@ import numpy as np
 
 from ..case import Case, NotApplicable, generator
 
-WORDS = ("", "hello world", "a,b;c", "Grüße aus Köln", "  x  y ", "日本 語", "a1b22c333", "---", "one-two-three", "\t tab\n")
+WORDS = (
+    "",
+    "hello world",
+    "a,b;c",
+    "Grüße aus Köln",
+    "  x  y ",
+    "日本 語",
+    "a1b22c333",
+    "---",
+    "one-two-three",
+    "\t tab\n",
+)
 
 
 @generator("Tokenizer", domain="com.microsoft")
@@ -27,10 +38,18 @@ def tokenizer(case: Case) -> None:
         choices = [" ", ",", ";", "-", "[0-9]+", "\\s+", "o", "wo", "é|ü", "b;?c", "x*"]
         separators = [choices[index] for index in case.rng.choice(len(choices), case.size(1, 3), replace=False)]
     else:
-        expression = case.pick("[a-z]+", "\\w", "[a-zA-Z]+|[0-9]", "a|ab|abc", "\\d*", "[^ ]+", "(o|one)-?", "\\bt\\w*", "ö.")
+        expression = case.pick(
+            "[a-z]+", "\\w", "[a-zA-Z]+|[0-9]", "a|ab|abc", "\\d*", "[^ ]+", "(o|one)-?", "\\bt\\w*", "ö."
+        )
     case.node(
-        [case.input(array)], [8], mark=case.size(0, 1), mincharnum=least, pad_value=case.pick("", "#", "pad"),
-        separators=separators, tokenexp=expression)
+        [case.input(array)],
+        [8],
+        mark=case.size(0, 1),
+        mincharnum=least,
+        pad_value=case.pick("", "#", "pad"),
+        separators=separators,
+        tokenexp=expression,
+    )
 
 
 @generator("WordConvEmbedding", domain="com.microsoft")
@@ -40,14 +59,20 @@ def word_embedding(case: Case) -> None:
     filters, size, rows = case.size(1, 6), case.size(1, 5), case.size(3, 20)
     sequence = case.integers([words, length], 1, rows, np.int32)
     for row in range(words):  # no word is empty: onnxruntime leaves its place as it finds it
-        sequence[row, case.size(1, length):] = 0
+        sequence[row, case.size(1, length) :] = 0
     inputs = [
-        case.input(sequence), case.input(case.floats([filters, 1, window, size]), 0.8),
-        case.input(case.floats([filters]), 0.8), case.input(case.floats([rows, size]), 0.8),
+        case.input(sequence),
+        case.input(case.floats([filters, 1, window, size]), 0.8),
+        case.input(case.floats([filters]), 0.8),
+        case.input(case.floats([rows, size]), 0.8),
     ]
     case.node(
-        inputs, [np.float32], embedding_size=case.pick(None, filters), conv_window_size=case.pick(None, window),
-        char_embedding_size=case.pick(None, size))
+        inputs,
+        [np.float32],
+        embedding_size=case.pick(None, filters),
+        conv_window_size=case.pick(None, window),
+        char_embedding_size=case.pick(None, size),
+    )
 
 
 @generator("DynamicTimeWarping", domain="com.microsoft")
@@ -68,9 +93,16 @@ def bifurcation(case: Case) -> None:
             predicted[case.size(0, len(predicted) - 1)] = case.size(0, 3)
     least = case.size(1, 2)
     case.node(
-        [case.input(source), case.input(case.integers([case.size(1, 6)], 0, 4)), case.input(np.array([position])),
-         case.input(predicted)],
-        [np.int64] * 2, min_ngram_size=least, max_ngram_size=case.size(least, 4))
+        [
+            case.input(source),
+            case.input(case.integers([case.size(1, 6)], 0, 4)),
+            case.input(np.array([position])),
+            case.input(predicted),
+        ],
+        [np.int64] * 2,
+        min_ngram_size=least,
+        max_ngram_size=case.size(least, 4),
+    )
 
 
 @generator("GatherND", domain="com.microsoft")
@@ -105,24 +137,36 @@ def quantized_lstm(case: Case) -> None:
         zero = np.zeros(scales, dtype) if by_column or case.chance(0.3) else case.quantized(scales, dtype)
         return [
             case.input(case.quantized([count, rows, 4 * hidden], dtype), True),
-            case.input(np.asarray(case.rng.uniform(0.001, 0.01, scales), np.float32), True), case.input(zero, True)]
+            case.input(np.asarray(case.rng.uniform(0.001, 0.01, scales), np.float32), True),
+            case.input(zero, True),
+        ]
 
     first, second = weights(width), weights(hidden)
     lengths = case.integers([batch], 1, steps + 1, np.int32) if case.chance(0.3) else None
     inputs = [
-        case.input(case.floats([steps, batch, width])), first[0], second[0],
-        case.input(case.floats([count, 8 * hidden]) if case.chance() else None, True), case.input(lengths),
+        case.input(case.floats([steps, batch, width])),
+        first[0],
+        second[0],
+        case.input(case.floats([count, 8 * hidden]) if case.chance() else None, True),
+        case.input(lengths),
         case.input(case.floats([count, batch, hidden]) if case.chance() else None),
         case.input(case.floats([count, batch, hidden]) if case.chance() else None),
-        case.input(case.floats([count, 3 * hidden]) if case.chance(0.3) else None, True), *first[1:], *second[1:],
+        case.input(case.floats([count, 3 * hidden]) if case.chance(0.3) else None, True),
+        *first[1:],
+        *second[1:],
     ]
     # A number that is rounded the other way is one step of the quantization further.
     case.rtol, case.atol = 2e-2, 2e-2
     outputs = [np.float32 if case.chance(0.8) else None, np.float32, np.float32]
     case.node(
-        inputs, outputs, hidden_size=hidden, direction=direction, clip=case.pick(None, None, 0.7),
+        inputs,
+        outputs,
+        hidden_size=hidden,
+        direction=direction,
+        clip=case.pick(None, None, 0.7),
         input_forget=case.pick(None, 0, 1),
-        activations=case.pick(None, ["Sigmoid", "Tanh", "Tanh"] * count, ["HardSigmoid", "Tanh", "Softsign"] * count))
+        activations=case.pick(None, ["Sigmoid", "Tanh", "Tanh"] * count, ["HardSigmoid", "Tanh", "Softsign"] * count),
+    )
 
 
 @generator("GatedRMSNorm", domain="com.microsoft")
@@ -131,8 +175,11 @@ def gated_norm(case: Case) -> None:
     columns, groups = case.size(1, 9), case.size(1, 3)
     shape = case.shape(case.size(1, 3), 1, 4) + [groups * columns]
     case.node(
-        [case.input(case.floats(shape)), case.input(case.floats([columns]), 0.8), case.input(case.floats(shape))], [dtype],
-        activation=case.pick(None, "silu", "swish", "sigmoid"), epsilon=case.pick(None, 1e-3))
+        [case.input(case.floats(shape)), case.input(case.floats([columns]), 0.8), case.input(case.floats(shape))],
+        [dtype],
+        activation=case.pick(None, "silu", "swish", "sigmoid"),
+        epsilon=case.pick(None, 1e-3),
+    )
 
 
 @generator("GatedAdd", domain="com.microsoft")
@@ -140,7 +187,9 @@ def gated_add(case: Case) -> None:
     dtype = case.float_type()
     shape = case.shape(case.size(1, 4), 1, 5)
     case.node(
-        [case.input(case.floats(shape)), case.input(case.floats(shape)), case.input(case.floats(shape[:-1] + [1]))], [dtype])
+        [case.input(case.floats(shape)), case.input(case.floats(shape)), case.input(case.floats(shape[:-1] + [1]))],
+        [dtype],
+    )
 
 
 @generator("LinearAttentionGate", domain="com.microsoft")
@@ -150,16 +199,24 @@ def attention_gate(case: Case) -> None:
     vectors = [np.asarray(case.rng.standard_normal(shape[2]), np.float32) for _ in range(2)]
     beta = case.chance()
     case.node(
-        [case.input(case.floats(shape)), *(case.input(vector, 0.8) for vector in vectors),
-         case.input(case.floats(shape) if beta else None)],
-        [dtype, dtype if beta else None])
+        [
+            case.input(case.floats(shape)),
+            *(case.input(vector, 0.8) for vector in vectors),
+            case.input(case.floats(shape) if beta else None),
+        ],
+        [dtype, dtype if beta else None],
+    )
 
 
 @generator("ScaledSiLU", domain="com.microsoft")
 def scaled_silu(case: Case) -> None:
     dtype = case.float_type()
     scale = case.floats(case.pick([], [1])) if case.chance() else None
-    case.node([case.input(case.floats(case.shape(case.size(1, 4), 1, 6))), case.input(scale)], [dtype], alpha=case.pick(None, 1.7))
+    case.node(
+        [case.input(case.floats(case.shape(case.size(1, 4), 1, 6))), case.input(scale)],
+        [dtype],
+        alpha=case.pick(None, 1.7),
+    )
 
 
 @generator("BranchwiseRMSNorm", domain="com.microsoft")
@@ -170,8 +227,11 @@ def branchwise_norm(case: Case) -> None:
     shape = outer + ([branches * columns] if flat else [branches, columns])
     scale = case.floats(case.pick([branches * columns], [branches, columns], [columns])) if case.chance(0.7) else None
     case.node(
-        [case.input(case.floats(shape)), case.input(scale, 0.8)], [dtype], num_branches=branches if flat else case.pick(None, 0),
-        epsilon=case.pick(None, 1e-3))
+        [case.input(case.floats(shape)), case.input(scale, 0.8)],
+        [dtype],
+        num_branches=branches if flat else case.pick(None, 0),
+        epsilon=case.pick(None, 1e-3),
+    )
 
 
 @generator("MRotaryEmbedding", domain="com.microsoft")
@@ -190,5 +250,11 @@ def sectioned_rotary(case: Case) -> None:
     inputs = [case.input(case.floats(shape)), case.input(case.integers([3, batch, length], 0, 16))]
     inputs += [case.input(case.floats([16, half]), 0.8) for _ in range(2)]
     case.node(
-        inputs, [dtype], mrope_section=sections, mrope_layout=layout, interleaved=case.pick(None, 0, 1),
-        num_heads=heads if partial or case.chance() else None, rotary_embedding_dim=2 * half if partial else None)
+        inputs,
+        [dtype],
+        mrope_section=sections,
+        mrope_layout=layout,
+        interleaved=case.pick(None, 0, 1),
+        num_heads=heads if partial or case.chance() else None,
+        rotary_embedding_dim=2 * half if partial else None,
+    )

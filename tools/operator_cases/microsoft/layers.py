@@ -36,8 +36,8 @@ def bias_softmax(case: Case) -> None:
     else:
         bias = case.floats([1 if index < axis and index >= cut else size for index, size in enumerate(shape)])
     case.node(
-        [case.input(case.floats(shape)), case.input(bias)], [np.float32], axis=axis,
-        is_inner_broadcast=int(inner))
+        [case.input(case.floats(shape)), case.input(bias)], [np.float32], axis=axis, is_inner_broadcast=int(inner)
+    )
 
 
 @generator("FusedMatMul", "TransposeMatMul", domain="com.microsoft")
@@ -62,9 +62,16 @@ def fused_matmul(case: Case) -> None:
 
 
 ACTIVATIONS = {
-    "Relu": {}, "Tanh": {}, "Sigmoid": {}, "LeakyRelu": {"activation_alpha": 0.2}, "Elu": {"activation_alpha": 0.7},
-    "HardSigmoid": {"activation_alpha": 0.3, "activation_beta": 0.4}, "Softplus": {}, "Softsign": {},
-    "ThresholdedRelu": {"activation_alpha": 0.5}, "Selu": {"activation_alpha": 1.5, "activation_gamma": 1.1},
+    "Relu": {},
+    "Tanh": {},
+    "Sigmoid": {},
+    "LeakyRelu": {"activation_alpha": 0.2},
+    "Elu": {"activation_alpha": 0.7},
+    "HardSigmoid": {"activation_alpha": 0.3, "activation_beta": 0.4},
+    "Softplus": {},
+    "Softsign": {},
+    "ThresholdedRelu": {"activation_alpha": 0.5},
+    "Selu": {"activation_alpha": 1.5, "activation_gamma": 1.1},
 }
 
 
@@ -76,11 +83,18 @@ def fused_gemm(case: Case) -> None:
     activation = case.pick(*ACTIVATIONS)
     case.node(
         [
-            case.input(case.floats([k, m] if trans_a else [m, k])), case.input(case.floats([n, k] if trans_b else [k, n]), 0.7),
+            case.input(case.floats([k, m] if trans_a else [m, k])),
+            case.input(case.floats([n, k] if trans_b else [k, n]), 0.7),
             case.input(None if c is None else case.floats(c), 0.7),
         ],
-        [np.float32], transA=trans_a, transB=trans_b, alpha=case.pick(None, 0.5), beta=case.pick(None, 2.0),
-        activation=activation, **ACTIVATIONS[activation])
+        [np.float32],
+        transA=trans_a,
+        transB=trans_b,
+        alpha=case.pick(None, 0.5),
+        beta=case.pick(None, 2.0),
+        activation=activation,
+        **ACTIVATIONS[activation],
+    )
 
 
 def convolution(case: Case, channels_last: bool = False) -> tuple[np.ndarray, np.ndarray, int, dict]:
@@ -112,8 +126,12 @@ def fused_conv(case: Case) -> None:
     bias = case.floats([outputs]) if case.chance() else None
     case.atol = 1e-4
     case.node(
-        [case.input(x), case.input(w, 0.8), case.input(bias, 0.8)], [np.float32], activation=activation,
-        activation_params=params, **attributes)
+        [case.input(x), case.input(w, 0.8), case.input(bias, 0.8)],
+        [np.float32],
+        activation=activation,
+        activation_params=params,
+        **attributes,
+    )
 
 
 @generator("NhwcMaxPool", domain="com.microsoft")
@@ -138,7 +156,10 @@ def conv_transpose(case: Case) -> None:
             case.input(case.integers([2 * axes], 0, 2), 0.5) if case.chance(0.8) else "",
             case.input(case.floats([outputs]), 0.8) if case.chance() else "",
         ],
-        [np.float32], strides=case.shape(axes, 1, 3), kernel_shape=kernel)
+        [np.float32],
+        strides=case.shape(axes, 1, 3),
+        kernel_shape=kernel,
+    )
 
 
 @generator("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain="com.microsoft")
@@ -152,8 +173,10 @@ def skip_layer_norm(case: Case) -> None:
     bias = case.input(case.floats([hidden]) if case.chance() else None, 0.8)
     outputs = [dtype] + ([None, None, dtype] if case.chance() else [])
     case.node(
-        [case.input(case.floats(shape)), case.input(case.floats(skip)), gamma] + beta + [bias], outputs,
-        epsilon=case.pick(None, 1e-5, 1e-2))
+        [case.input(case.floats(shape)), case.input(case.floats(skip)), gamma] + beta + [bias],
+        outputs,
+        epsilon=case.pick(None, 1e-5, 1e-2),
+    )
 
 
 @generator("SimplifiedLayerNormalization")
@@ -166,8 +189,12 @@ def simplified_layer_norm(case: Case) -> None:
     scale = case.floats(shape[axis % rank :])
     outputs = [dtype] + ([dtype] if case.chance(0.4) else [])
     case.node(
-        [case.input(case.floats(shape)), case.input(scale, 0.8)], outputs,
-        axis=axis, epsilon=case.pick(None, 1e-3), stash_type=1 if dtype != np.float64 else 11)
+        [case.input(case.floats(shape)), case.input(scale, 0.8)],
+        outputs,
+        axis=axis,
+        epsilon=case.pick(None, 1e-3),
+        stash_type=1 if dtype != np.float64 else 11,
+    )
 
 
 @generator("EmbedLayerNormalization", domain="com.microsoft")
@@ -179,10 +206,14 @@ def embed_layer_norm(case: Case) -> None:
     mask = case.integers([batch, length], 0, 2, np.int32) if case.chance() else None
     positions = case.integers([batch, length], 0, 9, np.int32) if case.chance(0.3) else None
     inputs = [
-        case.input(ids), case.input(segments), case.input(case.floats([11, hidden]), True),
+        case.input(ids),
+        case.input(segments),
+        case.input(case.floats([11, hidden]), True),
         case.input(case.floats([9, hidden]), True),
         case.input(case.floats([2, hidden]) if segments is not None else None, True),
-        case.input(case.floats([hidden]), True), case.input(case.floats([hidden]), True), case.input(mask),
+        case.input(case.floats([hidden]), True),
+        case.input(case.floats([hidden]), True),
+        case.input(mask),
         case.input(positions),
     ]
     outputs = [dtype, np.int32] + ([dtype] if case.chance() else [])

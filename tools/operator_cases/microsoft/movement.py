@@ -19,8 +19,10 @@ def trilu(case: Case) -> None:
     dtype = case.pick(*NUMBERS)
     k = case.integers(case.pick([], [1]), -4, 5) if case.chance() else None
     case.node(
-        [case.input(numbers(case, case.shape(case.size(2, 4)), dtype)), case.input(k)], [dtype],
-        upper=case.pick(None, 0, 1))
+        [case.input(numbers(case, case.shape(case.size(2, 4)), dtype)), case.input(k)],
+        [dtype],
+        upper=case.pick(None, 0, 1),
+    )
 
 
 @generator("GridSample", domain="com.microsoft")
@@ -30,8 +32,11 @@ def grid_sample(case: Case) -> None:
     case.atol = 1e-4
     case.node(
         [case.input(case.floats([batch, case.size(1, 3), case.size(2, 6), case.size(2, 6)])), case.input(grid)],
-        [np.float32], mode=case.pick(None, "bilinear", "nearest", "bicubic"),
-        padding_mode=case.pick(None, "zeros", "border", "reflection"), align_corners=case.pick(None, 0, 1))
+        [np.float32],
+        mode=case.pick(None, "bilinear", "nearest", "bicubic"),
+        padding_mode=case.pick(None, "zeros", "border", "reflection"),
+        align_corners=case.pick(None, 0, 1),
+    )
 
 
 @generator("Pad", domain="com.microsoft")
@@ -41,13 +46,21 @@ def pad(case: Case) -> None:
     mode = case.pick(None, "constant", "edge", "reflect")
     value = case.floats([1]) if mode in (None, "constant") and case.chance() else None
     case.node(
-        [case.input(case.floats(case.shape(rank, 3, 6))), case.input(pads.reshape(case.pick((2 * rank,), (1, 2 * rank))), 0.5), case.input(value)],
-        [np.float32], mode=mode)
+        [
+            case.input(case.floats(case.shape(rank, 3, 6))),
+            case.input(pads.reshape(case.pick((2 * rank,), (1, 2 * rank))), 0.5),
+            case.input(value),
+        ],
+        [np.float32],
+        mode=mode,
+    )
 
 
 @generator("Unique", domain="com.microsoft")
 def unique(case: Case) -> None:
-    case.node([case.input(case.integers([case.size(1, 12)], 0, 5).astype(np.float32))], [np.float32, np.int64, np.int64])
+    case.node(
+        [case.input(case.integers([case.size(1, 12)], 0, 5).astype(np.float32))], [np.float32, np.int64, np.int64]
+    )
 
 
 @generator("Range", domain="com.microsoft")
@@ -74,8 +87,12 @@ def unfold(case: Case) -> None:
     shape = case.shape(rank, 4, 7)
     dtype = case.pick(*NUMBERS)
     case.node(
-        [case.input(numbers(case, shape, dtype))], [dtype], dim=case.size(-rank, rank - 1), size=case.size(1, 4),
-        step=case.pick(None, 1, 2, 3))
+        [case.input(numbers(case, shape, dtype))],
+        [dtype],
+        dim=case.size(-rank, rank - 1),
+        size=case.size(1, 4),
+        step=case.pick(None, 1, 2, 3),
+    )
 
 
 @generator("CDist", domain="com.microsoft")
@@ -85,8 +102,10 @@ def cdist(case: Case) -> None:
     width = case.size(1, 9)
     case.atol = 2e-3
     case.node(
-        [case.input(case.floats([case.size(1, 9), width])), case.input(case.floats([case.size(1, 9), width]))], [dtype],
-        metric=case.pick("sqeuclidean", "euclidean"))
+        [case.input(case.floats([case.size(1, 9), width])), case.input(case.floats([case.size(1, 9), width]))],
+        [dtype],
+        metric=case.pick("sqeuclidean", "euclidean"),
+    )
 
 
 @generator("GatherBlockQuantized", domain="com.microsoft")
@@ -102,7 +121,9 @@ def gather_quantized(case: Case) -> None:
     shape[axis] = block * case.size(1, 3) + (case.pick(0, 8) if form != "uint8" else 0)
     blocks = -(-shape[axis] // block)
     per_block = [blocks if index == axis else size for index, size in enumerate(shape)]
-    indices = case.integers(case.shape(case.size(0, 2), 1, 3), -shape[gather_axis], shape[gather_axis], case.pick(np.int32, np.int64))
+    indices = case.integers(
+        case.shape(case.size(0, 2), 1, 3), -shape[gather_axis], shape[gather_axis], case.pick(np.int32, np.int64)
+    )
     dtype = case.float_type()
     scales = case.input(np.abs(case.floats(per_block, 0.1)), True)
     has_zero = case.chance()
@@ -118,8 +139,13 @@ def gather_quantized(case: Case) -> None:
     data = packed(shape)
     zero = packed(per_block) if has_zero else ""
     case.node(
-        [data, case.input(indices), scales, zero], [dtype], gather_axis=gather_axis,
-        quantize_axis=axis, block_size=block, bits=bits if form == "uint8" else None)
+        [data, case.input(indices), scales, zero],
+        [dtype],
+        gather_axis=gather_axis,
+        quantize_axis=axis,
+        block_size=block,
+        bits=bits if form == "uint8" else None,
+    )
 
 
 @generator("Inverse", domain="com.microsoft")
@@ -136,8 +162,7 @@ def ngram_repeat_block(case: Case) -> None:
     batch, vocabulary = case.size(1, 3), case.size(2, 5)
     size = case.size(1, 3)
     ids = case.integers([batch, case.size(size, 12)], 0, vocabulary)
-    case.node(
-        [case.input(ids), case.input(case.floats([batch, vocabulary]))], [np.float32], ngram_size=size)
+    case.node([case.input(ids), case.input(case.floats([batch, vocabulary]))], [np.float32], ngram_size=size)
 
 
 @generator("MurmurHash3", domain="com.microsoft")
@@ -145,13 +170,18 @@ def murmur_hash(case: Case) -> None:
     dtype = case.pick(np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64, object)
     shape = case.shape(case.size(1, 3))
     if dtype is object:
-        words = ["".join(chr(97 + int(c)) for c in case.integers([case.size(0, 9)], 0, 26)) for _ in range(int(np.prod(shape)))]
+        words = [
+            "".join(chr(97 + int(c)) for c in case.integers([case.size(0, 9)], 0, 26))
+            for _ in range(int(np.prod(shape)))
+        ]
         values = np.array(words, dtype=object).reshape(shape)
     else:
         values = numbers(case, shape, dtype)
     positive = case.pick(None, 0, 1)
     case.rtol = case.atol = 0
-    case.node([case.input(values)], [np.int32 if positive == 0 else np.uint32], positive=positive, seed=case.pick(None, 42))
+    case.node(
+        [case.input(values)], [np.int32 if positive == 0 else np.uint32], positive=positive, seed=case.pick(None, 42)
+    )
 
 
 @generator("CropAndResize", domain="com.microsoft")
@@ -164,5 +194,5 @@ def crop_and_resize(case: Case) -> None:
         case.input(np.array(case.shape(2, 1, 5), np.int32), 0.5),
     ]
     case.node(
-        inputs, [np.float32], mode=case.pick(None, "bilinear", "nearest"),
-        extrapolation_value=case.pick(None, 2.5))
+        inputs, [np.float32], mode=case.pick(None, "bilinear", "nearest"), extrapolation_value=case.pick(None, 2.5)
+    )

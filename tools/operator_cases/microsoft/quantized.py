@@ -31,12 +31,21 @@ def integer_products(case: Case) -> None:
     if case.op == "MatMulIntegerToFloat":
         left = np.uint8 if dtype == np.uint8 else case.pick(np.uint8, np.int8)
         inputs = [
-            case.input(case.quantized(batch + [m, k], left)), b, case.input(scale(case)), case.input(scales, 0.8),
-            case.input(zero(case, left)), case.input(points, 0.8), case.input(bias, 0.8),
+            case.input(case.quantized(batch + [m, k], left)),
+            b,
+            case.input(scale(case)),
+            case.input(scales, 0.8),
+            case.input(zero(case, left)),
+            case.input(points, 0.8),
+            case.input(bias, 0.8),
         ]
     else:
         inputs = [
-            case.input(case.floats(batch + [m, k])), b, case.input(scales, 0.8), case.input(points, 0.8), case.input(bias, 0.8),
+            case.input(case.floats(batch + [m, k])),
+            b,
+            case.input(scales, 0.8),
+            case.input(points, 0.8),
+            case.input(bias, 0.8),
         ]
     case.atol = 1e-4
     case.node(inputs, [np.float32])
@@ -51,10 +60,16 @@ def quantized_gemm(case: Case) -> None:
     columns = [n] if case.chance(0.4) and n > 1 else []
     quantizes = case.chance()
     inputs = [
-        case.input(case.quantized([k, m] if trans_a else [m, k], left)), case.input(scale(case)),
-        case.input(case.quantized([], left)), case.input(case.quantized([n, k] if trans_b else [k, n], dtype), 0.8),
-        case.input(scale(case, columns), 0.8), case.input(case.quantized(columns, dtype), 0.8),
-        case.input(case.integers(case.pick([n], [m, n], [1, n], [m, 1], [1]), -999, 999, np.int32) if case.chance() else None, 0.8),
+        case.input(case.quantized([k, m] if trans_a else [m, k], left)),
+        case.input(scale(case)),
+        case.input(case.quantized([], left)),
+        case.input(case.quantized([n, k] if trans_b else [k, n], dtype), 0.8),
+        case.input(scale(case, columns), 0.8),
+        case.input(case.quantized(columns, dtype), 0.8),
+        case.input(
+            case.integers(case.pick([n], [m, n], [1, n], [m, 1], [1]), -999, 999, np.int32) if case.chance() else None,
+            0.8,
+        ),
         case.input(np.float32(0.5) if quantizes else None, 0.8),
         case.input(case.quantized([], left) if quantizes else None, 0.8),
     ]
@@ -77,7 +92,9 @@ def quantized_embedding(case: Case) -> None:
     inputs += [case.input(table, True) for table in tables]
     inputs += [case.input(case.integers([batch, length], 0, 2, np.int32) if case.chance() else None)]
     inputs += [case.input(scale(case) if has_segments or index != 2 else None, True) for index in range(5)]
-    inputs += [case.input(case.quantized([], dtype) if has_segments or index != 2 else None, True) for index in range(5)]
+    inputs += [
+        case.input(case.quantized([], dtype) if has_segments or index != 2 else None, True) for index in range(5)
+    ]
     case.node(inputs, [np.float32, np.int32])
 
 
@@ -94,7 +111,11 @@ def binary(case: Case) -> None:
     left, right = broadcast_pair(case)
     inputs = []
     for shape in (left, right):
-        inputs += [case.input(case.quantized(shape, dtype), 0.2), case.input(scale(case), True), case.input(zero(case, dtype), True)]
+        inputs += [
+            case.input(case.quantized(shape, dtype), 0.2),
+            case.input(scale(case), True),
+            case.input(zero(case, dtype), True),
+        ]
     inputs += [case.input(np.float32(case.rng.uniform(0.02, 0.08)), True), case.input(zero(case, dtype), True)]
     case.atol = 1.0001
     case.node(inputs, [dtype])
@@ -114,8 +135,11 @@ def unary(case: Case) -> None:
         attributes = {"opset": case.pick(11, 13), "axis": case.size(-rank, rank - 1)}
         y_scale, y_zero = np.float32(1 / 256), np.array(np.iinfo(dtype).min, dtype)
     inputs = [
-        case.input(case.quantized(shape, dtype)), case.input(scale(case), True), case.input(zero(case, dtype, 1), True),
-        case.input(y_scale, True), case.input(y_zero, True),
+        case.input(case.quantized(shape, dtype)),
+        case.input(scale(case), True),
+        case.input(zero(case, dtype, 1), True),
+        case.input(y_scale, True),
+        case.input(y_zero, True),
     ]
     case.atol = 1.0001
     case.node(inputs, [dtype], **attributes)
@@ -130,7 +154,9 @@ def pool(case: Case) -> None:
     attributes: dict = {"channels_last": channels_last}
     if case.op == "QLinearAveragePool":
         attributes |= {
-            "kernel_shape": case.shape(axes, 1, 3), "strides": case.shape(axes, 1, 2), "ceil_mode": case.pick(None, 1),
+            "kernel_shape": case.shape(axes, 1, 3),
+            "strides": case.shape(axes, 1, 2),
+            "ceil_mode": case.pick(None, 1),
             "count_include_pad": case.size(0, 1),
         }
         # onnxruntime counts what lies beyond the pads as well.
@@ -143,8 +169,11 @@ def pool(case: Case) -> None:
     batch = case.size(1, 2)
     shape = [batch, *spatial, channels] if channels_last else [batch, channels, *spatial]
     inputs = [
-        case.input(case.quantized(shape, dtype)), case.input(scale(case), True), case.input(zero(case, dtype, 1), True),
-        case.input(scale(case), True), case.input(zero(case, dtype, 1), True),
+        case.input(case.quantized(shape, dtype)),
+        case.input(scale(case), True),
+        case.input(zero(case, dtype, 1), True),
+        case.input(scale(case), True),
+        case.input(zero(case, dtype, 1), True),
     ]
     case.atol = 1.0001
     case.node(inputs, [dtype], **attributes)
@@ -159,7 +188,11 @@ def concat(case: Case) -> None:
     inputs = [case.input(scale(case), True), case.input(zero(case, dtype, 1), True)]
     for _ in range(case.size(1, 4)):
         shape[axis] = case.size(1, 5)
-        inputs += [case.input(case.quantized(shape, dtype)), case.input(scale(case), True), case.input(zero(case, dtype, 1), True)]
+        inputs += [
+            case.input(case.quantized(shape, dtype)),
+            case.input(scale(case), True),
+            case.input(zero(case, dtype, 1), True),
+        ]
     case.atol = 1.0001
     case.node(inputs, [dtype], axis=axis)
 
@@ -170,7 +203,11 @@ def where(case: Case) -> None:
     left, right = broadcast_pair(case)
     inputs = [case.input(case.integers(left if case.chance() else right, 0, 2, bool))]
     for shape in (left, right):
-        inputs += [case.input(case.quantized(shape, dtype)), case.input(scale(case), True), case.input(zero(case, dtype, 1), True)]
+        inputs += [
+            case.input(case.quantized(shape, dtype)),
+            case.input(scale(case), True),
+            case.input(zero(case, dtype, 1), True),
+        ]
     inputs += [case.input(scale(case), True), case.input(zero(case, dtype, 1), True)]
     case.atol = 1.0001
     case.node(inputs, [dtype])
@@ -185,8 +222,10 @@ def quantize(case: Case) -> None:
     per_axis = case.chance()
     sizes = [shape[axis]] if per_axis else []
     case.node(
-        [case.input(case.floats(shape)), case.input(scale(case, sizes)), case.input(case.quantized(sizes, dtype))], [dtype],
-        axis=axis if per_axis else None)
+        [case.input(case.floats(shape)), case.input(scale(case, sizes)), case.input(case.quantized(sizes, dtype))],
+        [dtype],
+        axis=axis if per_axis else None,
+    )
 
 
 @generator("DequantizeLinear", domain="com.microsoft")
@@ -200,7 +239,9 @@ def dequantize(case: Case) -> None:
     points = None if dtype == np.int32 else case.quantized(sizes, dtype)
     case.node(
         [case.input(case.quantized(shape, dtype)), case.input(scale(case, sizes)), case.input(points)],
-        [np.float32], axis=axis if per_axis else None)
+        [np.float32],
+        axis=axis if per_axis else None,
+    )
 
 
 @generator("QLinearConv", domain="com.microsoft")
@@ -216,15 +257,26 @@ def conv(case: Case) -> None:
     columns = [outputs] if case.chance() else []
     weights = np.int8 if dtype == np.int8 else case.pick(np.uint8, np.int8)
     inputs = [
-        case.input(case.quantized(shape, dtype)), case.input(scale(case), True), case.input(case.quantized([], dtype), True),
-        case.input(case.quantized([outputs, channels // group, *kernel], weights), True), case.input(scale(case, columns), True),
-        case.input(np.zeros(columns, weights), True), case.input(np.float32(0.4), True), case.input(case.quantized([], dtype), True),
+        case.input(case.quantized(shape, dtype)),
+        case.input(scale(case), True),
+        case.input(case.quantized([], dtype), True),
+        case.input(case.quantized([outputs, channels // group, *kernel], weights), True),
+        case.input(scale(case, columns), True),
+        case.input(np.zeros(columns, weights), True),
+        case.input(np.float32(0.4), True),
+        case.input(case.quantized([], dtype), True),
         case.input(case.integers([outputs], -999, 999, np.int32) if case.chance() else None, True),
     ]
     case.atol = 1.0001
     case.node(
-        inputs, [dtype], channels_last=channels_last, group=group, kernel_shape=kernel,
-        pads=case.shape(4, 0, 1) if case.chance() else None, strides=case.shape(2, 1, 2) if case.chance() else None)
+        inputs,
+        [dtype],
+        channels_last=channels_last,
+        group=group,
+        kernel_shape=kernel,
+        pads=case.shape(4, 0, 1) if case.chance() else None,
+        strides=case.shape(2, 1, 2) if case.chance() else None,
+    )
 
 
 @generator("MatMulNBits", domain="com.microsoft")
@@ -267,7 +319,8 @@ def matmul_bnb4(case: Case) -> None:
     n, k, block = case.size(1, 30), case.size(1, 5) * case.pick(2, 16), case.pick(16, 32, 64)
     batch = case.shape(case.size(0, 2), 1, 3) + [case.size(1, 6)]
     inputs = [
-        case.input(case.floats(batch + [k])), case.input(case.quantized([(n * k + 1) // 2], np.uint8), True),
+        case.input(case.floats(batch + [k])),
+        case.input(case.quantized([(n * k + 1) // 2], np.uint8), True),
         case.input(np.abs(case.floats([-(-n * k // block)])), True),
     ]
     case.atol = 1e-4

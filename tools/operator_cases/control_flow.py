@@ -166,8 +166,8 @@ def loop_states(case: Case) -> list[State]:
     container = forced_container(case)
     if container:
         states.append(State(contained(case, container), container))
-    for index in range(case.size(0, 3)):
-        elem_type = case.type("V") if index == 0 and not container else case.pick(FLOAT, INT64)
+    for index in range(0 if container else case.size(0, 3)):
+        elem_type = case.type("V") if index == 0 else case.pick(FLOAT, INT64)
         grows = case.chance(0.25) and elem_type not in (*NARROW_FLOATS, *NARROW_INTEGERS)
         shape = case.shape(case.rank(1 if grows else 0, 3), high=4)
         states.append(State(case.values(elem_type, shape, *((0, 3) if elem_type == INT64 else ())), elem_type, grows))

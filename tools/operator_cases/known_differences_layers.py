@@ -33,13 +33,19 @@ def dilated(case: Case) -> bool:
     return any(value != 1 for value in case.attribute("dilations") or [])
 
 
+def uneven(case: Case) -> bool:
+    """True if the padding before an axis differs from that behind it."""
+    pads = case.attribute("pads") or []
+    return pads[: len(pads) // 2] != pads[len(pads) // 2 :]
+
+
 def odd_pool(case: Case) -> bool:
     """Where the reference evaluator or onnxruntime goes its own way in placing windows, or nobody computes the pool."""
     automatic = case.attribute("auto_pad", "NOTSET") != "NOTSET"
     if case.version == 1 or case.attribute("ceil_mode", 0) or (automatic and dilated(case)):
         return True
     if case.op == "MaxPool":
-        return same(case) or case.attribute("storage_order", 0) or len(case.outputs) > 1 or dilated(case)
+        return same(case) or case.attribute("storage_order", 0) or len(case.outputs) > 1 or dilated(case) or uneven(case)
     return same(case)
 
 
@@ -225,6 +231,10 @@ ENTRIES = [
         "the border.",
         lambda case: np.asarray(case.operand(1)).dtype.itemsize == 2 or (
             case.attribute("mode", "") in ("cubic", "bicubic") and case.attribute("padding_mode", "") == "border")),
+    entry(
+        "GridSample", "specification",
+        "GridSample of strings: empty strings stand for zeros; the reference evaluator has the text 0.",
+        lambda case: np.asarray(case.operand(0)).dtype == object),
     entry(
         "MelWeightMatrix", "specification",
         "MelWeightMatrix: edges of half precision are taken to mels in full precision; the reference evaluator "

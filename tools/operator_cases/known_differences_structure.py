@@ -115,14 +115,9 @@ DIFFERENCES += [
         ("Unsqueeze",),
         "onnxruntime",
         "Unsqueeze: the order of axes does not matter; the reference evaluator goes one by one.",
-        lambda case: case.version < 13 and any(a > b for a, b in pairwise(case.attribute("axes"))),
+        lambda case: case.version < 13
+        and any(a > b or (a < 0) != (b < 0) or a < 0 for a, b in pairwise(case.attribute("axes"))),
         discards=True,
-    ),
-    KnownDifference(
-        ("Slice",),
-        "reference",
-        "Slice backwards to an end beyond the largest 32-bit number is empty; ONNX Runtime takes it for no end.",
-        ends_behind,
     ),
     KnownDifference(
         ("Slice",),
@@ -130,6 +125,12 @@ DIFFERENCES += [
         "Slice: a start before the first element is moved to it, also with a negative step; NumPy's slice is empty.",
         starts_before,
         discards=True,
+    ),
+    KnownDifference(
+        ("Slice",),
+        "reference",
+        "Slice backwards to an end beyond the largest 32-bit number is empty; ONNX Runtime takes it for no end.",
+        ends_behind,
     ),
     KnownDifference(
         ("Squeeze",),
@@ -178,6 +179,20 @@ DIFFERENCES += [
         "Loop without a first condition runs; outputs of iterations are stacked along a new axis, also if there are"
         " none. The reference evaluator does not run, stacks as numpy.vstack does, and fails.",
         loop_beyond_reference,
+        discards=True,
+    ),
+    KnownDifference(
+        ("Scan",),
+        "onnxruntime",
+        "Scan of version 8 has a batch axis; the reference evaluator has none.",
+        lambda case: case.version == 8,
+        discards=True,
+    ),
+    KnownDifference(
+        ("Pad",),
+        "onnxruntime",
+        "Pad of strings fills with empty ones by default; the reference evaluator has the text 0.",
+        lambda case: case.operand(0) is not None and case.operand(0).dtype == object,
         discards=True,
     ),
     KnownDifference(

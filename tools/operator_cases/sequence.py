@@ -176,7 +176,7 @@ def optional_has_element(case: Case) -> None:
 
 @generator("OptionalGetElement")
 def optional_get_element(case: Case) -> None:
-    value, kind = held(case, "V")
+    value, kind = held(case, "O" if "O" in case.forced else "V")
     form = case.size(0, 2)
     if form == 0 and case.version >= 18:
         source = case.input(value, elem_type=kind)

@@ -145,13 +145,16 @@ def linear_attention(case: Case) -> None:
     rule = case.pick(None, "linear", "gated", "delta", "gated_delta")
     gated, corrected = rule in (None, "gated", "gated_delta"), rule in (None, "delta", "gated_delta")
 
+    has_state = state_type != elem or case.chance()
+
     def values(shape: list[int], low: float | None = None, high: float | None = None, kind: int = elem) -> np.ndarray:
         return moderate(case, kind, shape) if low is None else case.values(kind, shape, low, high)
 
     inputs = [
         case.input(values([batch, length, heads * size])), case.input(values([batch, length, kv_heads * size])),
         case.input(values([batch, length, kv_heads * value_size])),
-        case.input(values([batch, kv_heads, size, value_size], kind=state_type) if case.chance() else None),
+        # Without a state there is nothing but T to tell its type from.
+        case.input(values([batch, kv_heads, size, value_size], kind=state_type) if has_state else None),
         case.input(values([batch, length, kv_heads * case.pick(1, size)], -2, 0) if gated else None),
         case.input(values([batch, length, case.pick(1, kv_heads)], 0, 0.5) if corrected else None),
     ]

@@ -10,9 +10,11 @@ from onnx import TensorProto as T
 from . import plain_layers as plain
 from .case import Case
 from .known_differences import DIFFERENCES, KnownDifference
-from .plain_attention import attention
+from .plain_attention import attention, linear_attention
+from .plain_images import affine_grid, max_roi_pool
 from .plain_recurrent import recurrent
-from .plain_resize import is_plain, resize
+from .plain_resize import is_plain, old_resize, resize
+from .plain_training import optimizer
 from .values import COMPLEX, FLOAT8
 
 
@@ -33,19 +35,14 @@ def dilated(case: Case) -> bool:
     return any(value != 1 for value in case.attribute("dilations") or [])
 
 
-def uneven(case: Case) -> bool:
-    """True if the padding before an axis differs from that behind it."""
-    pads = case.attribute("pads") or []
-    return pads[: len(pads) // 2] != pads[len(pads) // 2 :]
-
-
 def odd_pool(case: Case) -> bool:
     """Where the reference evaluator or onnxruntime goes its own way in placing windows, or nobody computes the pool."""
     automatic = case.attribute("auto_pad", "NOTSET") != "NOTSET"
     if case.version == 1 or case.attribute("ceil_mode", 0) or (automatic and dilated(case)):
         return True
     if case.op == "MaxPool":
-        return same(case) or case.attribute("storage_order", 0) or len(case.outputs) > 1 or dilated(case) or uneven(case)
+        padded = same(case) or any(case.attribute("pads") or [])
+        return padded or len(case.outputs) > 1 or dilated(case)
     return same(case)
 
 
@@ -96,15 +93,25 @@ def empty_sum(case: Case) -> bool:
     return np.shape(a)[shared] == 0
 
 
-def entry(operators: str, right: str, reason: str, applies: Any = None, expected: Any = None) -> KnownDifference:
+def mixed(case: Case) -> bool:
+    """True if the floating-point inputs are of more than one type."""
+    names = case.under_test.input if case.under_test else ()
+    values = [case.operand(index) for index in range(len(names))]
+    kinds = {value.dtype for value in values if isinstance(value, np.ndarray) and value.dtype.kind in "fV"}
+    return len(kinds) > 1
+
+
+def entry(
+    operators: str, right: str, reason: str, applies: Any = None, expected: Any = None, domain: str = ""
+) -> KnownDifference:
     return KnownDifference(
-        tuple(operators.split()), right, reason, applies or (lambda case: True), expected=expected)
+        tuple(operators.split()), right, reason, applies or (lambda case: True), domain, expected)
 
 
 ENTRIES = [
     entry(
         "MaxPool AveragePool LpPool", "specification",
-        "Pools: with ceil_mode and with auto_pad the windows begin at the pads of the specification, dilations "
+        "Pools: with pads, ceil_mode and auto_pad the windows begin at the pads of the specification, dilations "
         "count in them, and indices count over all planes; version 1 of AveragePool leaves pads out. The "
         "reference evaluator and onnxruntime each differ in some of these.",
         odd_pool, plain.pool),
@@ -147,14 +154,15 @@ ENTRIES = [
     entry(
         "QLinearMatMul", "specification",
         "QLinearMatMul: scales of the left factor go by rows; no other engine at hand computes float8.",
-        lambda case: by_rows(case, 1) or elem(case) in FLOAT8, plain.quantized_matmul),
+        lambda case: by_rows(case, 1) or elem(case) in FLOAT8 or (rank(case) == 1 and rank(case, 3) == 1),
+        plain.quantized_matmul),
     entry(
         "MatMul Gemm MatMulInteger QLinearMatMul", "reference",
         "A product over no elements is 0; onnxruntime leaves its memory as it was, or leaves beta out.", empty_sum),
     entry(
-        "Gemm", "onnxruntime",
+        "Gemm", "specification",
         "Gemm before version 7 scales C by beta also without broadcast; the reference evaluator does not.",
-        lambda case: case.version < 7 and not case.attribute("broadcast", 0)),
+        lambda case: case.version < 7, plain.gemm),
     entry(
         "Softmax LogSoftmax Hardmax", "specification",
         "Softmax, LogSoftmax and Hardmax before version 13 work on the rows of a matrix; the reference evaluator "
@@ -173,18 +181,18 @@ ENTRIES = [
         None, plain.local_response),
     entry(
         "LpNormalization", "specification",
-        "LpNormalization of order 1 sums magnitudes; the reference evaluator sums signed numbers.",
-        lambda case: case.attribute("p", 2) == 1, plain.lp_normalization),
+        "LpNormalization of order 1 sums magnitudes, and in half precision squares do not vanish; the reference "
+        "evaluator sums signed numbers in the type.",
+        lambda case: case.attribute("p", 2) == 1 or elem(case) in (T.FLOAT16, T.BFLOAT16), plain.lp_normalization),
     entry(
-        "MeanVarianceNormalization", "reference",
-        "MeanVarianceNormalization of equal numbers is 0, by the epsilon of the function's body; onnxruntime "
-        "gives NaN.",
-        ),
+        "MeanVarianceNormalization", "specification",
+        "MeanVarianceNormalization of equal numbers is 0, by the epsilon of the function's body; onnxruntime gives "
+        "NaN. Both compute the body in float32 only.", None, plain.mean_variance),
     entry(
         "BatchNormalization", "specification",
         "BatchNormalization before version 14 normalizes by the given mean and variance in test mode; the reference "
         "evaluator trains in versions 7 to 13 and knows neither version 1 nor spatial=0.",
-        lambda case: case.version < 14, plain.batch_normalization),
+        lambda case: case.version < 14 or mixed(case), plain.batch_normalization),
     entry(
         "Attention", "specification",
         "Attention: the causal frontier moves by the cache, masks of one row count for every query, and output 3 "
@@ -216,10 +224,11 @@ ENTRIES = [
         " beyond.",
         lambda case: bool(case.attribute("inverse", 0) and case.attribute("onesided", 0))),
     entry(
-        "AffineGrid", "reference",
+        "AffineGrid", "specification",
         "AffineGrid with align_corners and an extent of 1 has its only point at -1; onnxruntime gives NaN or "
         "other points.",
-        lambda case: bool(case.attribute("align_corners", 0)) and 1 in np.ravel(case.operand(1))[2:]),
+        lambda case: elem(case) != T.FLOAT or (
+            bool(case.attribute("align_corners", 0)) and 1 in np.ravel(case.operand(1))[2:]), affine_grid),
     entry(
         "Col2Im", "reference",
         "Col2Im with one or three spatial axes is wrong in onnxruntime beyond the first channel.",
@@ -255,5 +264,42 @@ ENTRIES = [
         "RoiAlign", "onnxruntime",
         "RoiAlign of version 10 has no half-pixel shift; the reference evaluator shifts in every version.",
         lambda case: case.version == 10),
+    entry(
+        "RMSNormalization", "specification",
+        "RMSNormalization with a scale of another type: neither the reference evaluator nor onnxruntime computes it.",
+        mixed, plain.rms_normalization),
+    entry(
+        "GroupNormalization", "specification",
+        "GroupNormalization takes the mean square of what is left after the mean; the reference evaluator and "
+        "onnxruntime take the difference of two means, which cancels.", None, plain.group_normalization),
+    entry(
+        "InstanceNormalization", "specification",
+        "InstanceNormalization: neither the reference evaluator nor onnxruntime computes version 1.",
+        lambda case: case.version == 1, plain.instance_normalization),
+    entry(
+        "Det", "specification",
+        "Det: the reference evaluator gives float64 for bfloat16, onnxruntime does not compute it.",
+        lambda case: elem(case) == T.BFLOAT16, plain.determinant),
+    entry(
+        "LinearAttention", "specification",
+        "LinearAttention with a state of another type: neither the reference evaluator nor onnxruntime computes it.",
+        lambda case: len({info.type.tensor_type.elem_type for info in case.outputs}) > 1, linear_attention),
+    entry(
+        "MaxRoiPool", "specification",
+        "MaxRoiPool: the reference evaluator does not compute it, onnxruntime does in float32 before version 22.",
+        lambda case: elem(case) != T.FLOAT or case.opset > 21, max_roi_pool),
+    entry(
+        "Upsample", "specification",
+        "Upsample: the reference evaluator computes whole scales of images, onnxruntime few types and not version 1.",
+        None, old_resize),
+    entry(
+        "Resize", "specification",
+        "Resize of version 10: the reference evaluator does not compute it, onnxruntime computes few types.",
+        lambda case: case.version == 10, old_resize),
+    entry(
+        "Adagrad Adam Momentum", "specification",
+        "Adagrad, Adam and Momentum: the reference evaluator gives results of the type of the rate, and of float32 for "
+        "several tensors of Adam.", lambda case: mixed(case) or elem(case) == T.DOUBLE, optimizer,
+        "ai.onnx.preview.training"),
 ]
 DIFFERENCES += ENTRIES

@@ -70,3 +70,23 @@ def attention(case: Case) -> list[np.ndarray]:
     if packed:
         y = y.swapaxes(1, 2).reshape(y.shape[0], y.shape[2], -1)
     return results(case, y, *present, shown[case.attribute("qk_matmul_output_mode", 0)])
+
+
+def linear_attention(case: Case) -> list[np.ndarray]:
+    query, key, value, state, decay, beta = (double(case, index) for index in range(6))
+    heads, shared = case.attribute("q_num_heads"), case.attribute("kv_num_heads")
+    rule = case.attribute("update_rule", "gated_delta")
+    batch, length = query.shape[:2]
+    q, k, v = (x.reshape(batch, length, count, -1) for x, count in ((query, heads), (key, shared), (value, shared)))
+    s = np.zeros([batch, shared, k.shape[3], v.shape[3]]) if state is None else state
+    scale = case.attribute("scale", 0.0) or 1 / np.sqrt(q.shape[3])
+    y = np.zeros([batch, length, heads, v.shape[3]])
+    for step in range(length):
+        if rule.startswith("gated"):
+            s = s * np.exp(decay[:, step].reshape(batch, shared, -1, 1))
+        update = v[:, step]
+        if rule.endswith("delta"):
+            update = (update - np.einsum("bhk,bhkv->bhv", k[:, step], s)) * beta[:, step].reshape(batch, -1, 1)
+        s = s + k[:, step][..., None] * update[..., None, :]
+        y[:, step] = scale * np.einsum("bhk,bhkv->bhv", q[:, step], np.repeat(s, heads // shared, axis=1))
+    return results(case, y.reshape(batch, length, -1), s)

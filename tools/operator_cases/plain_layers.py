@@ -257,6 +257,17 @@ def bilinear(image: np.ndarray, y: float, x: float) -> float:
     return total
 
 
+def gemm(case: Case) -> list[np.ndarray]:
+    a, b, c = (double(case, index) for index in range(3))
+    a, b = a.T if case.attribute("transA", 0) else a, b.T if case.attribute("transB", 0) else b
+    y = case.attribute("alpha", 1.0) * (a @ b)
+    return results(case, y if c is None else y + case.attribute("beta", 1.0) * c)
+
+
+def determinant(case: Case) -> list[np.ndarray]:
+    return results(case, np.linalg.det(double(case, 0)))
+
+
 # Normalizations
 
 def softmax_of_rows(case: Case) -> list[np.ndarray]:
@@ -297,7 +308,7 @@ def lp_normalization(case: Case) -> list[np.ndarray]:
 
 
 def batch_normalization(case: Case) -> list[np.ndarray]:
-    """Every version, for inference, and for training with the outputs of version 14 on."""
+    """Every version, for inference, and for training with the outputs of version 14 on; in any mixture of types."""
     x, scale, bias, mean, variance = (double(case, index) for index in range(5))
     outputs = []
     per_element = case.version <= 7 and not case.attribute("spatial", 1)
@@ -311,6 +322,39 @@ def batch_normalization(case: Case) -> list[np.ndarray]:
     root = np.sqrt(variance + case.attribute("epsilon", 1e-5))
     y = (x - mean.reshape(shape)) / root.reshape(shape) * scale.reshape(shape) + bias.reshape(shape)
     return results(case, y, *outputs)
+
+
+def rms_normalization(case: Case) -> list[np.ndarray]:
+    x, scale = double(case, 0), double(case, 1)
+    axes = tuple(range(case.attribute("axis", -1) % x.ndim, x.ndim))
+    root = np.sqrt((x * x).mean(axis=axes, keepdims=True) + case.attribute("epsilon", 1e-5))
+    return results(case, x / root * scale)
+
+
+def mean_variance(case: Case) -> list[np.ndarray]:
+    x = double(case, 0)
+    axes = tuple(case.attribute("axes") or (0, 2, 3))
+    moved = x - x.mean(axis=axes, keepdims=True)
+    return results(case, moved / (np.sqrt((moved * moved).mean(axis=axes, keepdims=True)) + 1e-9))
+
+
+def instance_normalization(case: Case) -> list[np.ndarray]:
+    x, scale, bias = (double(case, index) for index in range(3))
+    axes = tuple(range(2, x.ndim))
+    moved = x - x.mean(axis=axes, keepdims=True)
+    root = np.sqrt((moved * moved).mean(axis=axes, keepdims=True) + case.attribute("epsilon", 1e-5))
+    return results(case, moved / root * by_channel(scale, x.ndim, 1) + by_channel(bias, x.ndim, 1))
+
+
+def group_normalization(case: Case) -> list[np.ndarray]:
+    x, scale, bias = (double(case, index) for index in range(3))
+    groups = case.attribute("num_groups")
+    rows = x.reshape(x.shape[0], groups, -1)
+    moved = rows - rows.mean(axis=2, keepdims=True)
+    moved /= np.sqrt((moved * moved).mean(axis=2, keepdims=True) + case.attribute("epsilon", 1e-5))
+    if case.version == 18:
+        scale, bias = (np.repeat(value, x.shape[1] // groups) for value in (scale, bias))
+    return results(case, moved.reshape(x.shape) * by_channel(scale, x.ndim, 1) + by_channel(bias, x.ndim, 1))
 
 
 # Losses

@@ -106,6 +106,31 @@ def resize(case: Case) -> list[np.ndarray]:
     return results(case, y)
 
 
+def old_resize(case: Case) -> list[np.ndarray]:
+    """Upsample, and Resize of version 10: coordinates without a shift, rounded down, or up where an axis shrinks."""
+    x = np.asarray(case.operand(0))
+    if x.dtype != object:
+        x = x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
+    scales = double(case, 1)
+    if case.op == "Upsample" and case.version < 9:
+        image = [case.attribute("height_scale"), case.attribute("width_scale")]
+        scales = case.attribute("scales") or [1.0, 1.0, *image]
+    linear = case.attribute("mode", "nearest") != "nearest"
+    for axis, scale in enumerate(scales):
+        extent = x.shape[axis]
+        places = np.float32(np.arange(math.floor(np.float32(extent) * np.float32(scale))) / scale)
+        near = np.floor(places) if scale >= 1 or linear else np.ceil(places)
+        first = np.clip(near.astype(int), 0, extent - 1)
+        taken = np.take(x, first, axis=axis)
+        if linear:
+            shape = [-1 if at == axis else 1 for at in range(x.ndim)]
+            rest = np.clip(places, 0, extent - 1).reshape(shape) - first.reshape(shape)
+            taken = taken * (1 - rest) + np.take(x, np.minimum(first + 1, extent - 1), axis=axis) * rest
+        x = taken
+    elem = case.outputs[0].type.tensor_type.elem_type
+    return [np.rint(x).astype(dtype_of(elem))] if elem in INTEGERS else results(case, x)
+
+
 def is_plain(case: Case) -> bool:
     """True if the elements are numbers that arithmetic in double precision keeps."""
     elem = case.outputs[0].type.tensor_type.elem_type

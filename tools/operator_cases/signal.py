@@ -29,6 +29,8 @@ def dft(case: Case) -> None:
     length = None
     if case.chance(0.4):
         length = case.pick(1, 2, 4, 5, 8, 11, shape[axis], shape[axis] + 3)
+    elif inverse and onesided and shape[axis] == 1:
+        length = 1  # else 0
     attributes = {"onesided": onesided, "inverse": inverse}
     dtype = helper.tensor_dtype_to_np_dtype(length_type)
     inputs = [
@@ -83,7 +85,7 @@ def mel_weights(case: Case) -> None:
     size_type, edge_type, out = case.type("T1"), case.type("T2"), case.type("T3")
     sizes, edges = helper.tensor_dtype_to_np_dtype(size_type), helper.tensor_dtype_to_np_dtype(edge_type)
     rate = case.pick(8000, 16000, 22050)
-    low = case.pick(0.0, 20.0, 128.0, 250.0)
+    low = case.pick(0.0, 20.0, 128.0, 251.0)  # none that is a bin exactly
     high = case.pick(rate / 2, 2000.0, 3000.0, 4000.0)
     values = [
         np.array(case.size(1, 12), sizes), np.array(case.pick(8, 16, 31, 64, 128), sizes), np.array(rate, sizes),

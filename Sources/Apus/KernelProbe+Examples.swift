@@ -44,7 +44,23 @@ extension KernelProbe {
     OperatorID("MatMulNBits", domain: "com.microsoft"): [
       ("K", .int(16)), ("N", .int(1)), ("bits", .int(4)), ("block_size", .int(16)),
     ],
+    OperatorID("Tokenizer", domain: "com.microsoft"): [("mincharnum", .int(1)), ("separators", .strings([" "]))],
+    OperatorID("BeamSearch", domain: "com.microsoft"): [("decoder", .graph(decoder))],
+    OperatorID("GreedySearch", domain: "com.microsoft"): [("decoder", .graph(decoder))],
+    OperatorID("Sampling", domain: "com.microsoft"): [("decoder", .graph(decoder))],
+    OperatorID("WhisperBeamSearch", domain: "com.microsoft"): [("decoder", .graph(decoder)), ("model_type", .int(0))],
   ]
+
+  /// A decoder that gives back its mask as logits and its cache as it is.
+  private static let decoder: Subgraph = {
+    var graph = Graph()
+    for _ in 0..<3 { graph.inputs.append(graph.addValue(fact: .tensor(.int32, [.unknown, .unknown]))) }
+    let logits = graph.addNode(
+      OperatorID("Cast"), name: "", inputs: [graph.inputs[2]], attributes: Attributes([("to", .int(1))]))
+    graph.inputs.append(graph.addValue(fact: .tensor(.float32, [2, .unknown, 1, .unknown, 1])))
+    graph.outputs = [logits[0], graph.inputs[3]]
+    return Subgraph(graph: graph, captured: [])
+  }()
 
   private static func learning(_ name: String) -> OperatorID { OperatorID(name, domain: "ai.onnx.ml") }
 

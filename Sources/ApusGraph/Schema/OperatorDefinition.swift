@@ -61,7 +61,7 @@ package struct OperatorRegistry: Sendable {
     if ["com.microsoft.nchwc", "com.ms.internal.nhwc"].contains(id.domain) {
       throw .unsupported(
         "operator \(id) belongs to the layouts that ONNX Runtime chooses for one machine",
-        remedy: "Use the model from before that optimization, or save it with the optimization level 'extended' at most")
+        remedy: "Use the model from before that optimization, or save it with the level 'extended' at most")
     }
     let sameName = definitions.keys.filter { $0.name.lowercased() == id.name.lowercased() }.map(\.description).sorted()
     throw .unsupported(

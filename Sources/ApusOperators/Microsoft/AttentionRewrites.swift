@@ -192,12 +192,19 @@ struct AttentionOperands {
       (query, key, value) = (parts[0], parts[1], parts[2])
     }
     guard let bias else { return }
-    guard let total = r.shape(bias)?.first?.known else { throw .unsupported("the length of bias is not known before running") }
-    // The bias of queries and keys is as wide as that of values, where nothing else is known.
-    let valueWidth = isByHead ? nil : r.shape(value)?[2].known
-    let width = r.shape(query)?[2].known ?? valueWidth.map { (total - $0) / 2 } ?? total / 3
-    guard width > 0, total >= 2 * width else { throw .mismatch("bias has \(total) elements for a query of \(width) columns") }
-    let parts = try r.split(bias, 0, sizes: [width, width, total - 2 * width])
+    let parts: [ValueID]
+    if let total = r.shape(bias)?.first?.known, let width = r.shape(query)?[2].known {
+      guard width > 0, total >= 2 * width else {
+        throw .mismatch("bias has \(total) elements for a query of \(width) columns")
+      }
+      parts = try r.split(bias, 0, sizes: [width, width, total - 2 * width])
+    } else {
+      let width = try r.extent(query, 2)
+      let last = try r.apply("Sub", [r.apply("Shape", [bias]), r.apply("Add", [width, width])])
+      parts = [r.newValue(), r.newValue(), r.newValue()]
+      let sizes = try r.apply("Concat", [width, width, last], [("axis", .int(0))])
+      try r.apply("Split", [bias, sizes], [("axis", .int(0))], outputs: parts)
+    }
     query = try r.apply("Add", [query, parts[0]])
     // Keys and values by heads come from a cache, and have their bias.
     if isByHead { return }
@@ -275,10 +282,23 @@ extension Rewriter {
     let inputs = [operands.query, operands.key, operands.value, mask, operands.past?.key, operands.past?.value]
     var results = outputs
     while results.count > 1 && results.last == .some(nil) { results.removeLast() }
-    guard operands.isByHead else { return finish("Attention", inputs, attributes, outputs: results) }
-    let byHead = newValue()
-    try apply("Attention", inputs, attributes, outputs: [byHead] + results.dropFirst())
-    finish("Reshape", [try transpose(byHead, [0, 2, 1, 3]), ints([0, 0, -1])], outputs: [outputs[0]])
+    let finiteScores = isCausal ? outputs[3] : nil
+    if !operands.isByHead && finiteScores == nil {
+      return finish("Attention", inputs, attributes, outputs: results)
+    }
+    let result = newValue()
+    results[0] = result
+    if let finiteScores {
+      // Keys ahead of a query have the least number as their score.
+      let scores = newValue()
+      results[3] = scores
+      try apply("Attention", inputs, attributes, outputs: results)
+      try apply("Max", [scores, scalar(-Float.greatestFiniteMagnitude, type(operands.query))], outputs: [finiteScores])
+    } else {
+      try apply("Attention", inputs, attributes, outputs: results)
+    }
+    guard operands.isByHead else { return finish("Identity", [result], outputs: [outputs[0]]) }
+    finish("Reshape", [try transpose(result, [0, 2, 1, 3]), ints([0, 0, -1])], outputs: [outputs[0]])
   }
 
   /// Attention of one token, whose keys and values go to position `length` of buffers that are longer than the past.

@@ -90,7 +90,7 @@ struct BeamState {
         taken += 1
       }
       guard taken == beams else {
-        throw .mismatch("a vocabulary of \(vocabulary) tokens is too small for \(beams) beams; expected at least \(beams + 1)")
+        throw .mismatch("a vocabulary of \(vocabulary) tokens is too small for \(beams) beams")
       }
       if let first = best.first {
         let length = sequences[image * beams].count

@@ -1,4 +1,4 @@
-// BifurcationDetector: takes over the predicted tokens up to the first that is wrong, and finds where to go on predicting.
+// BifurcationDetector: takes over predicted tokens up to the first that is wrong, and finds where to go on predicting.
 // https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.BifurcationDetector
 // Versions: 1.
 
@@ -49,13 +49,15 @@ struct BifurcationDetector: OperatorDefinition {
         current += predicted[...equal]
       }
       let found = BifurcationDetector.continuation(of: current, in: source, sizes)
-      guard position.count == 1 else { throw .mismatch("prev_suffix_match_idx is \(position.shape); expected one element") }
+      guard position.count == 1 else {
+        throw .mismatch("prev_suffix_match_idx is \(position.shape); expected one element")
+      }
       return [.tensor(Tensor(current)), .tensor(Tensor([found], shape: position.shape))]
     }
   }
 
-  /// Where the source goes on behind the last tokens, if those stand there once; -1 otherwise. Longer runs of last tokens
-  /// are tried as long as shorter ones stand there.
+  /// Where the source goes on behind the last tokens, if those stand there once; -1 otherwise. Longer runs of last
+  /// tokens are tried as long as shorter ones stand there.
   private static func continuation(of tokens: [Int], in source: [Int], _ sizes: ClosedRange<Int>) -> Int {
     var found = -1
     for size in sizes where size <= tokens.count {

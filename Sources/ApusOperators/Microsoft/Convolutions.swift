@@ -50,8 +50,8 @@ let microsoftConvolutions: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     // The weights have their channels behind the filters, as those of Conv.
     let x = try r.toChannelsFirst(r.required(0))
-    let product = try r.apply(
-      "Conv", [x, r.required(1), r.input(2)], r.kept(["auto_pad", "dilations", "kernel_shape", "pads", "strides", "group"]))
+    let attributes = r.kept(["auto_pad", "dilations", "kernel_shape", "pads", "strides", "group"])
+    let product = try r.apply("Conv", [x, r.required(1), r.input(2)], attributes)
     let perm: [(String, AttributeValue)] = [("perm", .ints(Rewriter.channelsLast(rank: try r.rank(x))))]
     let activation = r.optionalString("activation") ?? ""
     if activation.isEmpty && r.input(3) == nil { return r.finish("Transpose", [product], perm) }

@@ -9,8 +9,8 @@ struct DynamicQuantizeLSTM: OperatorDefinition {
   let schema = OperatorSchema(
     "DynamicQuantizeLSTM", domain: "com.microsoft", versions: [1],
     inputs: [
-      .required("X", "T"), .required("W", "T2"), .required("R", "T2"), .optional("B", "T"), .optional("sequence_lens", "T1"),
-      .optional("initial_h", "T"), .optional("initial_c", "T"), .optional("P", "T"), .required("W_scale", "T"),
+      .required("X", "T"), .required("W", "T2"), .required("R", "T2"), .optional("B", "T"),
+      .optional("sequence_lens", "T1"), .optional("initial_h", "T"), .optional("initial_c", "T"), .optional("P", "T"), .required("W_scale", "T"),
       .required("W_zero_point", "T2"), .required("R_scale", "T"), .required("R_zero_point", "T2"),
     ],
     outputs: [.optional("Y", "T"), .optional("Y_h", "T"), .optional("Y_c", "T")],
@@ -108,7 +108,8 @@ private struct QuantizedRecurrence: Sendable {
     for (index, name) in ["W_scale", "W_zero_point", "R_scale", "R_zero_point"].enumerated() {
       let count = context.shape(8 + index).elementCount
       guard count == directions || count == directions * 4 * hidden else {
-        throw .mismatch("\(name) is \(context.shape(8 + index)); expected [\(directions)] or [\(directions), \(4 * hidden)]")
+        throw .mismatch(
+          "\(name) is \(context.shape(8 + index)); expected [\(directions)] or [\(directions), \(4 * hidden)]")
       }
       isByColumn[index] = count != directions
     }
@@ -122,8 +123,9 @@ private struct QuantizedRecurrence: Sendable {
     let floats = rows * gates + batch * gates + 2 * batch * hidden
     let bytes = aligned(floats * 4) + aligned(max(rows, batch) * longest) + aligned(gates * 4)
     let wants = (0..<3).map { context.isWanted($0) }
-    return Step.parallel(parts: batch == 0 || hidden == 0 ? 0 : options.isReversed.count, scratchBytes: bytes * options.isReversed.count) {
-      run, direction in
+    let directions = options.isReversed.count
+    let parts = batch == 0 || hidden == 0 ? 0 : directions
+    return Step.parallel(parts: parts, scratchBytes: bytes * directions) { run, direction in
       let memory = run.scratch + direction &* bytes
       let products = memory.assumingMemoryBound(to: Float.self)
       let lengths = hasLengths ? run.input(4, as: Int32.self) : nil
@@ -134,9 +136,10 @@ private struct QuantizedRecurrence: Sendable {
         }
       }
       let codes = (memory + aligned(floats * 4)).assumingMemoryBound(to: UInt8.self)
-      let sums = (memory + aligned(floats * 4) + aligned(max(rows, batch) * longest)).assumingMemoryBound(to: Int32.self)
+      let sums = (memory + aligned(floats * 4) + aligned(max(rows, batch) * longest))
+        .assumingMemoryBound(to: Int32.self)
       advance(run, direction, products, codes, sums, lengths, wants)
-    }.named("quantized lstm", operations: 2 * options.isReversed.count * rows * gates * (width + hidden))
+    }.named("quantized lstm", operations: 2 * directions * rows * gates * (width + hidden))
   }
 
   private func advance(
@@ -148,8 +151,10 @@ private struct QuantizedRecurrence: Sendable {
     let cell = state + batch &* hidden
     let count = batch &* hidden
     let offset = direction &* count
-    if hasStates.hidden { state.update(from: run.input(5) + offset, count: count) } else { state.update(repeating: 0, count: count) }
-    if hasStates.cell { cell.update(from: run.input(6) + offset, count: count) } else { cell.update(repeating: 0, count: count) }
+    state.update(repeating: 0, count: count)
+    cell.update(repeating: 0, count: count)
+    if hasStates.hidden { state.update(from: run.input(5) + offset, count: count) }
+    if hasStates.cell { cell.update(from: run.input(6) + offset, count: count) }
     var longest = steps
     if let lengths { longest = (0..<batch).map { Int(lengths[$0]) }.max() ?? 0 }
     multiply(
@@ -157,7 +162,8 @@ private struct QuantizedRecurrence: Sendable {
       (isByColumn.inputScale, isByColumn.inputZero), codes, sums, to: products, adds: false)
     if wants[0] {
       for time in 0..<steps {
-        (run.output(0, as: Float.self) + (time &* options.isReversed.count &+ direction) &* count).update(repeating: 0, count: count)
+        let line = time &* options.isReversed.count &+ direction
+        (run.output(0, as: Float.self) + line &* count).update(repeating: 0, count: count)
       }
     }
     for time in 0..<longest {
@@ -245,8 +251,8 @@ private struct QuantizedRecurrence: Sendable {
 
   /// y (+)= quantized(x) · W: x [rows, k], of which all elements have one scale, W [k, gates].
   private func multiply(
-    _ run: RunContext, _ x: UnsafePointer<Float>, rows: Int, _ k: Int, _ direction: Int, weights: Int, scale: Int, zero: Int,
-    _ isSigned: Bool, _ isByColumn: (scale: Bool, zero: Bool), _ codes: UnsafeMutablePointer<UInt8>,
+    _ run: RunContext, _ x: UnsafePointer<Float>, rows: Int, _ k: Int, _ direction: Int, weights: Int, scale: Int,
+    zero: Int, _ isSigned: Bool, _ isByColumn: (scale: Bool, zero: Bool), _ codes: UnsafeMutablePointer<UInt8>,
     _ sums: UnsafeMutablePointer<Int32>, to y: UnsafeMutablePointer<Float>, adds: Bool
   ) {
     var (low, high): (Float, Float) = (0, 0)
@@ -264,7 +270,8 @@ private struct QuantizedRecurrence: Sendable {
     let scales = run.input(scale, as: Float.self) + (isByColumn.scale ? direction &* gates : direction)
     let zeros = run.inputBytes(zero) + (isByColumn.zero ? direction &* gates : direction)
     func load(_ base: UnsafeRawPointer, _ index: Int) -> Int32 {
-      isSigned ? Int32(base.load(fromByteOffset: index, as: Int8.self)) : Int32(base.load(fromByteOffset: index, as: UInt8.self))
+      let code = base.load(fromByteOffset: index, as: UInt8.self)
+      return isSigned ? Int32(Int8(bitPattern: code)) : Int32(code)
     }
     for row in 0..<rows {
       sums.update(repeating: 0, count: gates)

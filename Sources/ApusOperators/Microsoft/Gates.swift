@@ -9,7 +9,8 @@ let microsoftGates: [any OperatorDefinition] = [
   MicrosoftRewrite(
     "GatedRMSNorm", inputs: [.required("X", "T"), .required("scale", "T"), .required("gate", "T")],
     outputs: [.required("Y", "T")],
-    attributes: [.string("activation", default: "silu"), .float("epsilon", default: 1e-5)], types: ["T": .microsoftFloats]
+    attributes: [.string("activation", default: "silu"), .float("epsilon", default: 1e-5)],
+    types: ["T": .microsoftFloats]
   ) { r throws(OperatorError) in
     let activation = try r.string("activation", oneOf: ["silu", "swish", "sigmoid"]) == "sigmoid" ? "Sigmoid" : "Swish"
     let x = try r.required(0)
@@ -53,8 +54,8 @@ let microsoftGates: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     let x = try r.required(0)
     let type = try r.type(x)
-    let factor: ValueID
-    if r.input(1) != nil { factor = try r.cast(r.scalarInput(1), .float32) } else { factor = try r.scalar(r.float("alpha"), .float32) }
+    var factor = try r.scalar(r.float("alpha"), .float32)
+    if r.input(1) != nil { factor = try r.cast(r.scalarInput(1), .float32) }
     let scaled = try r.cast(r.apply("Mul", [r.cast(x, .float32), factor]), type)
     r.finish("Mul", [scaled, try r.apply("Sigmoid", [scaled])])
   },

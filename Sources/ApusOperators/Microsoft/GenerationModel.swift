@@ -1,4 +1,4 @@
-// The models that generate text, as operators hold them: a decoder alone, or an encoder and a decoder, with their caches.
+// The models that generate text, as operators hold them: a decoder, perhaps with an encoder, and their caches.
 // https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.BeamSearch
 
 import ApusGraph
@@ -33,7 +33,9 @@ struct GenerationForm: Sendable {
     if type == 0 {
       (leading, layers) = (3, outputs - 1)
       guard outputs >= 2, inputs >= leading + layers else {
-        throw .invalid("the decoder has \(inputs) inputs and \(outputs) outputs; expected input_ids, position_ids, attention_mask, past_0 … and logits, present_0 …")
+        throw .invalid(
+          "the decoder has \(inputs) inputs and \(outputs) outputs; expected input_ids, position_ids, attention_mask, "
+            + "past_0 … and logits, present_0 …")
       }
       guard inputs == leading + layers else { throw GenerationForm.sharedCaches }
       (encoderDecodes, takesAllTokens) = (false, false)
@@ -41,7 +43,9 @@ struct GenerationForm: Sendable {
       layers = (outputs - 1) / 2
       let least = type == 1 ? 2 : 1
       guard outputs >= 3, outputs % 2 == 1, inputs >= least + 4 * layers else {
-        throw .invalid("the decoder has \(inputs) inputs and \(outputs) outputs; expected \(least) inputs and four caches a layer, and logits and two caches a layer")
+        throw .invalid(
+          "the decoder has \(inputs) inputs and \(outputs) outputs; expected \(least) inputs and four caches a layer, "
+            + "and logits and two caches a layer")
       }
       leading = inputs - 4 * layers
       guard leading <= least + 1 else { throw GenerationForm.sharedCaches }
@@ -49,19 +53,26 @@ struct GenerationForm: Sendable {
       encoderDecodes = type == 2 || encoder.inputs.count == 3
       let expected = encoderDecodes ? 2 + 4 * layers : 2 * layers
       guard encoder.inputs.count == (type == 1 && encoderDecodes ? 3 : 2), encoder.outputs.count == expected else {
-        throw .invalid("the encoder has \(encoder.inputs.count) inputs and \(encoder.outputs.count) outputs; expected \(expected) outputs for \(layers) layers")
+        throw .invalid(
+          "the encoder has \(encoder.inputs.count) inputs and \(encoder.outputs.count) outputs; expected \(expected) "
+            + "outputs for \(layers) layers")
       }
-      if !encoderDecodes && leading > least { throw .unsupported("the decoder takes encoder_hidden_states, which the encoder does not give") }
+      if !encoderDecodes && leading > least {
+        throw .unsupported("the decoder takes encoder_hidden_states, which the encoder does not give")
+      }
       let ids = decoder.fact(decoder.inputs[0]).tensor?.shape
       takesAllTokens = ids?.count == 2 && ids?[1].known != 1
     }
-    guard let cache = decoder.fact(decoder.inputs[leading]).tensor else { throw .unsupported("the type of the caches is not known") }
+    guard let cache = decoder.fact(decoder.inputs[leading]).tensor else {
+      throw .unsupported("the type of the caches is not known")
+    }
     cacheType = cache.dataType
     let axes = type == 0 ? (2, 4) : (1, 3)
-    guard let shape = cache.shape, shape.count == axes.1 + 1, let heads = shape[axes.0].known, let size = shape[axes.1].known,
-      heads > 0, size > 0
+    guard let shape = cache.shape, shape.count == axes.1 + 1, let heads = shape[axes.0].known,
+      let size = shape[axes.1].known, heads > 0, size > 0
     else {
-      throw .unsupported("the decoder's caches are \(cache.shape?.text ?? "of unknown rank"); expected known numbers of heads and columns")
+      throw .unsupported(
+        "the decoder's caches are \(cache.shape?.text ?? "unknown"); expected known numbers of heads and columns")
     }
     (self.heads, self.size) = (heads, size)
   }
@@ -93,12 +104,15 @@ struct GenerationModel {
     self.form = form
     beams = parameters.beams
     input = try inputs.tensor(0)
-    guard input.rank == (form.type == 2 ? 3 : 2) else { throw .mismatch("input_ids is \(input.shape); expected \(form.type == 2 ? 3 : 2) axes") }
+    let rank = form.type == 2 ? 3 : 2
+    guard input.rank == rank else { throw .mismatch("input_ids is \(input.shape); expected \(rank) axes") }
     let isBeam = parameters.isBeamSearch
     givenMask = inputs.optionalTensor(isBeam ? 9 : 6)
     if form.type == 2, isBeam, let given = inputs.optionalTensor(10) {
       prompts = try GenerationModel.rows(of: given, "decoder_input_ids")
-      guard prompts.count == input.shape[0] else { throw .mismatch("decoder_input_ids is \(given.shape); expected \(input.shape[0]) rows") }
+      guard prompts.count == input.shape[0] else {
+        throw .mismatch("decoder_input_ids is \(given.shape); expected \(input.shape[0]) rows")
+      }
     } else if form.type == 0 {
       prompts = try GenerationModel.rows(of: input, "input_ids")
     } else {
@@ -110,7 +124,9 @@ struct GenerationModel {
       throw .mismatch("max_length is \(parameters.maximumLength); expected more than the \(length) tokens given")
     }
     if let givenMask, form.type != 2 {
-      guard givenMask.shape == input.shape else { throw .mismatch("attention_mask is \(givenMask.shape); expected \(input.shape)") }
+      guard givenMask.shape == input.shape else {
+        throw .mismatch("attention_mask is \(givenMask.shape); expected \(input.shape)")
+      }
     }
   }
 
@@ -132,7 +148,9 @@ struct GenerationModel {
   private mutating func startDecoder(_ context: any EagerContext) throws(OperatorError) -> Logits {
     let width = prompts.first?.count ?? 0
     var firstPositions: [Int32] = []
-    let given = try givenMask.map { (mask) throws(OperatorError) in try GenerationModel.rows(of: mask, "attention_mask") }
+    let given = try givenMask.map { (mask) throws(OperatorError) in
+      try GenerationModel.rows(of: mask, "attention_mask")
+    }
     for (image, prompt) in prompts.enumerated() {
       var count: Int32 = 0
       var places: [Int32] = []
@@ -155,7 +173,8 @@ struct GenerationModel {
       .tensor(Tensor(Array(mask.joined()), shape: [rows, width])),
     ]
     let caches = [Value](repeating: .tensor(empty), count: form.layers)
-    return try keep(try context.run(subgraph: form.hasFirstDecoder ? "init_decoder" : "decoder", inputs: feeds + caches))
+    let name = form.hasFirstDecoder ? "init_decoder" : "decoder"
+    return try keep(try context.run(subgraph: name, inputs: feeds + caches))
   }
 
   private mutating func startEncoder(_ context: any EagerContext) throws(OperatorError) -> Logits {
@@ -198,7 +217,8 @@ struct GenerationModel {
     return Tensor(visible, shape: input.shape)
   }
 
-  /// The logits behind `tokens`, one a row, of which each continues the row that `origins` says. `sequences` end with them.
+  /// The logits behind `tokens`, one a row, of which each continues the row that `origins` says. `sequences` end with
+  /// them.
   mutating func advance(
     _ tokens: [Int32], origins: [Int]?, _ sequences: [[Int32]], _ context: any EagerContext
   ) throws(OperatorError) -> Logits {
@@ -214,7 +234,8 @@ struct GenerationModel {
     guard form.type == 0 else { return try decode(ids, context) }
     for row in 0..<rows { mask[row].append(1) }
     fixed = [
-      .tensor(Tensor(positions, shape: [rows, 1])), .tensor(Tensor(Array(mask.joined()), shape: [rows, mask.first?.count ?? 0])),
+      .tensor(Tensor(positions, shape: [rows, 1])),
+      .tensor(Tensor(Array(mask.joined()), shape: [rows, mask.first?.count ?? 0])),
     ]
     for row in 0..<rows { positions[row] &+= 1 }
     return try decode(ids, context)
@@ -245,7 +266,9 @@ struct GenerationModel {
   }
 
   /// The elements at `rows` along an axis.
-  private func rearranged(_ tensor: Tensor, axis: Int, _ rows: [Int], _ context: any EagerContext) throws(OperatorError) -> Tensor {
+  private func rearranged(
+    _ tensor: Tensor, axis: Int, _ rows: [Int], _ context: any EagerContext
+  ) throws(OperatorError) -> Tensor {
     guard tensor.rank > axis, rows.allSatisfy({ $0 < tensor.shape[axis] }) else {
       throw .mismatch("a cache is \(tensor.shape); expected \(self.rows) on axis \(axis)")
     }

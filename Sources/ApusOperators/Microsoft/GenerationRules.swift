@@ -1,4 +1,4 @@
-// What a generation of text may choose next: penalties, masks and the order of time stamps, applied to the scores of a step.
+// What a generation of text may choose next: penalties, masks and the order of time stamps, applied to scores.
 // https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.BeamSearch
 
 import ApusGraph
@@ -38,12 +38,14 @@ struct GenerationRules: Sendable {
     if repeatedRun > 0, repeatedRun <= tokens.count { forbidRepeatedRuns(scores, tokens) }
     if let mask { for index in 0..<vocabulary where mask[index] == 0 { scores[index] = GenerationRules.forbidden } }
     if isFirst, let firstMask {
-      for index in 0..<vocabulary where firstMask[image * vocabulary + index] == 0 { scores[index] = GenerationRules.forbidden }
+      let line = firstMask[image * vocabulary..<(image + 1) * vocabulary]
+      for (index, isAllowed) in line.enumerated() where isAllowed == 0 { scores[index] = GenerationRules.forbidden }
     }
     if tokens.count < minimumLength { scores[endToken] = GenerationRules.forbidden }
     if temperature > 0 && temperature != 1 { for index in 0..<vocabulary { scores[index] /= temperature } }
     if let presence, presence.penalty != 0 {
-      for index in 0..<vocabulary { scores[index] -= Float(presence.mask[image * vocabulary + index]) * presence.penalty }
+      let line = presence.mask[image * vocabulary..<(image + 1) * vocabulary]
+      for (index, count) in line.enumerated() { scores[index] -= Float(count) * presence.penalty }
     }
     timestamps?.apply(to: scores, after: tokens, endToken: endToken)
   }

@@ -9,19 +9,29 @@ extension GenerationParameters {
   /// probability that nothing is said.
   func generateByBeams(_ model: inout GenerationModel, _ context: any EagerContext) throws(OperatorError) -> [Value?] {
     let (batch, start) = (model.batch, model.prompts.first?.count ?? maximumLength)
+    if batch == 0 {
+      let scores = try context.allocate(.float32, [0, 0, beams, 0])
+      return [
+        .tensor(Tensor([] as [Int32], shape: [0, returned, maximumLength])),
+        .tensor(Tensor([] as [Float], shape: [0, returned])), .tensor(scores), nil, .tensor(Tensor([] as [Float])),
+      ]
+    }
     var logits = try model.start(context)
     let (vocabulary, rows) = (logits.vocabulary, batch * beams)
     let rules = try rules(vocabulary: vocabulary, batch: batch)
     var state = BeamState(model.prompts, beams: beams, vocabulary: vocabulary, self)
     let steps = maximumLength - start
     let stepCount = rows.multipliedReportingOverflow(by: vocabulary)
+    try context.check(allocating: stepCount.overflow ? .max : stepCount.partialValue &* 4)
     let allScores = context.isWanted(2)
       ? try context.allocate(.float32, [steps, batch, beams, vocabulary]) : nil
-    try context.check(allocating: stepCount.overflow ? .max : stepCount.partialValue.multipliedReportingOverflow(by: 4).partialValue)
     allScores?.storage.base.initializeMemory(as: UInt8.self, repeating: 0, count: allScores?.byteCount ?? 0)
     var silence = [Float](repeating: 0, count: batch)
-    for step in 0..<(batch == 0 ? 0 : steps) {
-      if step > 0 { logits = try model.advance(state.tokens, origins: beams > 1 ? state.origins : nil, state.sequences, context) }
+    for step in 0..<steps {
+      if step > 0 {
+        let origins = beams > 1 ? state.origins : nil
+        logits = try model.advance(state.tokens, origins: origins, state.sequences, context)
+      }
       var candidates = [Float](repeating: 0, count: rows * vocabulary)
       for row in 0..<rows {
         let line = row * vocabulary..<(row + 1) * vocabulary
@@ -54,7 +64,8 @@ extension GenerationParameters {
   }
 
   private func outputs(of state: inout BeamState, _ context: any EagerContext) throws(OperatorError) -> [Value?] {
-    _ = try context.allocate(.int32, [state.batch, returned, maximumLength])
+    let count = state.batch.multipliedReportingOverflow(by: returned * maximumLength * 4)
+    try context.check(allocating: count.overflow ? .max : count.partialValue)
     var sequences: [Int32] = []
     var scores: [Float] = []
     for entries in state.finished() {
@@ -77,7 +88,13 @@ extension GenerationParameters {
     _ model: inout GenerationModel, isSampled: Bool, _ context: any EagerContext
   ) throws(OperatorError) -> [Value?] {
     let (batch, start) = (model.batch, model.prompts.first?.count ?? maximumLength)
-    _ = try context.allocate(.int32, [batch, maximumLength])
+    let count = batch.multipliedReportingOverflow(by: 4 * maximumLength)
+    try context.check(allocating: count.overflow ? .max : count.partialValue)
+    if batch == 0 {
+      return [
+        .tensor(Tensor([] as [Int32], shape: [0, maximumLength])), .tensor(Tensor([] as [Float], shape: [0, 0])),
+      ]
+    }
     var logits = try model.start(context)
     let vocabulary = logits.vocabulary
     let rules = try rules(vocabulary: vocabulary, batch: batch)
@@ -86,7 +103,7 @@ extension GenerationParameters {
     var generator = MinimalGenerator(seed: seed)
     var scores = [Float](repeating: 0, count: batch * vocabulary)
     var tokens = [Int32](repeating: 0, count: batch)
-    for step in 0..<(batch == 0 ? 0 : maximumLength - start) {
+    for step in 0..<maximumLength - start {
       if step > 0 { logits = try model.advance(tokens, origins: nil, sequences, context) }
       for row in 0..<batch {
         let line = row * vocabulary..<(row + 1) * vocabulary

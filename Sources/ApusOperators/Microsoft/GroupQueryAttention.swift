@@ -28,7 +28,8 @@ struct GroupQueryAttention: OperatorDefinition {
       .int("smooth_softmax", default: -1), .float("softcap", default: 0), .string("v_quant_type", default: "NONE"),
     ],
     types: [
-      "T": .microsoftFloats, "T_CACHE": .microsoftFloats + [.uint8, .int8, .float8e4m3fn], "T_KV_SCALE": .float32, "M": .int32, "tensor(int64)": .int64,
+      "T": .microsoftFloats, "T_CACHE": .microsoftFloats + [.uint8, .int8, .float8e4m3fn], "T_KV_SCALE": .float32,
+      "M": .int32, "tensor(int64)": .int64,
     ])
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
@@ -206,7 +207,18 @@ private struct GroupQueryPlan: Sendable {
         query, key, value, mask == nil ? .none : .input(10), counts, context.isPresent(11) ? .input(11) : .none,
       ],
       outputs: [.output(0), wantsScores ? .output(3) : .none])
+    if wantsScores && options.scores == 1 { sequence.append(hidingStep, inputs: [], outputs: [.output(3)]) }
     return sequence.step.named(attention.kernelName, operations: attention.operations)
+  }
+
+  /// Before the softmax, keys that a query does not see have the score 0.
+  private var hidingStep: Step {
+    let count = batch * options.heads * length * total
+    let partition = Partition(count, minimum: 32_768)
+    return .parallel(parts: partition.parts) { run, part in
+      let scores = run.output(0, as: Float.self)
+      for index in partition.range(part) where scores[index] == -.infinity { scores[index] = 0 }
+    }
   }
 
   // Operands of the first step: query, key, value, past key, past value, seqlens_k, cosines, sines, position_ids, weights

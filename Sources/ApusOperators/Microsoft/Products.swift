@@ -23,7 +23,8 @@ let microsoftProducts: [any OperatorDefinition] = [
     attributes: [
       .required("activation", .string), .optional("activation_alpha", .float), .optional("activation_axis", .int),
       .optional("activation_beta", .float), .optional("activation_gamma", .float), .float("alpha", default: 1),
-      .int("transA", default: 0), .int("transB", default: 0), .int("transBatchA", default: 0), .int("transBatchB", default: 0),
+      .int("transA", default: 0), .int("transB", default: 0), .int("transBatchA", default: 0),
+      .int("transBatchB", default: 0),
     ], types: ["T": .floats]
   ) { r throws(OperatorError) in
     let a = try r.factor(0, transposes: r.bool("transA"), batch: r.bool("transBatchA"))

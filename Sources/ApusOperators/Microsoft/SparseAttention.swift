@@ -24,7 +24,10 @@ let microsoftSparseAttention = MicrosoftRewrite(
   let lengths = try r.apply("Sub", [ends, r.constant(Tensor(scalar: Int32(1)))])
   r.finish(
     "GroupQueryAttention", domain: "com.microsoft",
-    [try r.required(0), r.input(1), r.input(2), try r.required(3), try r.required(4), lengths, try r.required(7), r.input(9), r.input(10), nil, mask],
+    [
+      try r.required(0), r.input(1), r.input(2), try r.required(3), try r.required(4), lengths, try r.required(7),
+      r.input(9), r.input(10), nil, mask,
+    ],
     r.kept(["do_rotary", "kv_num_heads", "num_heads", "rotary_interleaved", "scale"]), outputs: r.node.outputs)
 }
 
@@ -33,9 +36,13 @@ extension Rewriter {
   fileprivate mutating func blockMask(ends: ValueID) throws(OperatorError) -> ValueID {
     let (query, heads) = (try required(0), try int("num_heads"))
     let blockSize = try int("sparse_block_size")
-    guard blockSize > 0, blockSize <= 1 << 20 else { throw .invalid("sparse_block_size is \(blockSize); expected a positive number") }
+    guard blockSize > 0, blockSize <= 1 << 20 else {
+      throw .invalid("sparse_block_size is \(blockSize); expected a positive number")
+    }
     guard let layouts = shape(input(5))?.first?.known, layouts > 0, heads > 0, heads % layouts == 0 else {
-      throw .mismatch("block_row_indices is \(shape(input(5))?.text ?? "of unknown rank"); expected [layouts, blocks + 1] with layouts that divide \(heads) heads")
+      throw .mismatch(
+        "block_row_indices is \(shape(input(5))?.text ?? "unknown"); expected [layouts, blocks + 1], and \(heads) heads "
+          + "to be a multiple of the layouts")
     }
     // By layout, row and column of blocks.
     let rowIndices = try cast(required(5), .int64)
@@ -54,7 +61,8 @@ extension Rewriter {
     let isPrompt = try apply("Equal", [total, length])
     let starts = try apply("Where", [isPrompt, int(0), apply("Sub", [cast(ends, .int64), length])])
     let positions = try apply("Add", [unsqueeze(starts, [1]), unsqueeze(apply("Range", [int(0), length, int(1)]), [0])])
-    let ofQueries = try apply("Gather", [counts, apply("Div", [apply("Max", [positions, int(0)]), int(blockSize)])], [("axis", .int(1))])
+    let queryBlocks = try apply("Div", [apply("Max", [positions, int(0)]), int(blockSize)])
+    let ofQueries = try apply("Gather", [counts, queryBlocks], [("axis", .int(1))])
     let keys = try apply("Div", [apply("Range", [int(0), total, int(1)]), int(blockSize)])
     let seen = try apply("Greater", [apply("Gather", [ofQueries, keys], [("axis", .int(3))]), scalar(0, .float32)])
     let type = try type(query)

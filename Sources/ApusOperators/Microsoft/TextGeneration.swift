@@ -1,4 +1,4 @@
-// BeamSearch, GreedySearch, Sampling, WhisperBeamSearch: text, token by token, by running the model that an attribute holds.
+// BeamSearch, GreedySearch, Sampling, WhisperBeamSearch: text, token by token, from the model that an attribute holds.
 // https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.BeamSearch
 // Versions: 1. Decoders whose caches are buffers shared by past and present, and cross_qk, are not supported.
 
@@ -7,7 +7,12 @@ import ApusTensor
 
 /// One of the four operators.
 struct TextGeneration: OperatorDefinition {
-  enum Method: String, Sendable, CaseIterable { case greedy = "GreedySearch", sampling = "Sampling", beam = "BeamSearch", whisper = "WhisperBeamSearch" }
+  enum Method: String, Sendable {
+    case greedy = "GreedySearch"
+    case sampling = "Sampling"
+    case beam = "BeamSearch"
+    case whisper = "WhisperBeamSearch"
+  }
 
   let schema: OperatorSchema
   private let method: Method
@@ -22,11 +27,14 @@ struct TextGeneration: OperatorDefinition {
     ]
     var inputs: [Parameter] = [.required("input_ids", "F"), .required("max_length", "I"), .optional("min_length", "I")]
     var outputs: [Parameter] = [.required("sequences", "I")]
-    let masks: [Parameter] = [.optional("vocab_mask", "M"), .optional("prefix_vocab_mask", "M"), .optional("attention_mask", "I")]
+    let masks: [Parameter] = [
+      .optional("vocab_mask", "M"), .optional("prefix_vocab_mask", "M"), .optional("attention_mask", "I"),
+    ]
     switch method {
     case .greedy: inputs += [.optional("repetition_penalty", "T")] + masks
     case .sampling:
-      inputs += [.optional("repetition_penalty", "T")] + masks + [.optional("presence_mask", "I"), .optional("seed", "I")]
+      inputs += [.optional("repetition_penalty", "T")] + masks
+      inputs += [.optional("presence_mask", "I"), .optional("seed", "I")]
       outputs.append(.optional("filtered_logits", "T"))
       attributes += [
         .int("custom", default: 0), .float("filter_value", default: -1e20), .int("min_tokens_to_keep", default: 0),
@@ -42,7 +50,9 @@ struct TextGeneration: OperatorDefinition {
       attributes.append(.int("early_stopping", default: 0))
     }
     if method == .whisper {
-      inputs += [.optional("cross_qk_layer_head", "I"), .optional("extra_decoding_ids", "I"), .optional("temperature", "T")]
+      inputs += [
+        .optional("cross_qk_layer_head", "I"), .optional("extra_decoding_ids", "I"), .optional("temperature", "T"),
+      ]
       outputs += [.optional("cross_qk", "V"), .optional("non_speech_probs", "T")]
       attributes += [
         .optional("beginning_timestamp_token_id", .int), .optional("decoder_output_cross_qk", .int),
@@ -143,7 +153,8 @@ struct GenerationAttributes: Sendable {
     guard (0...2).contains(modelType) else { throw .invalid("model_type is \(modelType); expected 0, 1 or 2") }
     (endToken, padToken) = (try context.int("eos_token_id"), try context.int("pad_token_id"))
     startToken = try context.int("decoder_start_token_id")
-    for (name, token) in [("eos_token_id", endToken), ("pad_token_id", padToken), ("decoder_start_token_id", startToken)] {
+    let tokens = [("eos_token_id", endToken), ("pad_token_id", padToken), ("decoder_start_token_id", startToken)]
+    for (name, token) in tokens {
       guard token <= Int(Int32.max), token >= -1 else { throw .invalid("\(name) is \(token); expected a token") }
     }
     repeatedRun = max(0, try context.int("no_repeat_ngram_size"))
@@ -186,8 +197,12 @@ struct GenerationParameters: Sendable {
 
   init(_ inputs: [Value?], _ attributes: GenerationAttributes, _ method: TextGeneration.Method) throws(OperatorError) {
     self.attributes = attributes
-    func number(_ input: Int, _ name: String, _ range: ClosedRange<Int>, default value: Int?) throws(OperatorError) -> Int {
-      guard let given = try inputs.optionalTensor(input)?.singleInteger(name) ?? value else { throw .mismatch("\(name) is missing") }
+    func number(
+      _ input: Int, _ name: String, _ range: ClosedRange<Int>, default value: Int?
+    ) throws(OperatorError) -> Int {
+      guard let given = try inputs.optionalTensor(input)?.singleInteger(name) ?? value else {
+        throw .mismatch("\(name) is missing")
+      }
       guard range.contains(given) else {
         throw .mismatch("\(name) is \(given); expected \(range.lowerBound) to \(range.upperBound)")
       }
@@ -209,11 +224,13 @@ struct GenerationParameters: Sendable {
     returned = isBeam ? try number(4, "num_return_sequences", 1...beams, default: nil) : 1
     lengthPenalty = isBeam ? try factor(5, "length_penalty") : 1
     repetitionPenalty = try factor(isBeam ? 6 : 3, "repetition_penalty")
-    guard repetitionPenalty > 0 else { throw .mismatch("repetition_penalty is \(repetitionPenalty); expected more than 0") }
+    guard repetitionPenalty > 0 else {
+      throw .mismatch("repetition_penalty is \(repetitionPenalty); expected more than 0")
+    }
     (mask, firstMask) = (masked(isBeam ? 7 : 4), masked(isBeam ? 8 : 5))
     presenceMask = method == .sampling ? masked(7) : nil
     seed = method == .sampling ? try number(8, "seed", -1 << 31...1 << 31, default: 0) : 0
-    temperature = method == .whisper ? try factor(14, "temperature") : method == .sampling ? attributes.sampling.temperature : 1
+    temperature = method == .whisper ? try factor(14, "temperature") : attributes.sampling.temperature
     let processor = isBeam ? try number(11, "logits_processor", 0...1, default: 0) : 0
     usesTimestamps = processor == 1 && attributes.modelType == 2
   }
@@ -227,7 +244,8 @@ struct GenerationParameters: Sendable {
       if let mask, mask.count != count { throw .mismatch("\(name) has \(mask.count) elements; expected \(count)") }
     }
     var rules = GenerationRules(vocabulary: vocabulary)
-    (rules.repetitionPenalty, rules.repeatedRun, rules.temperature) = (repetitionPenalty, attributes.repeatedRun, temperature)
+    (rules.repetitionPenalty, rules.repeatedRun) = (repetitionPenalty, attributes.repeatedRun)
+    rules.temperature = temperature
     (rules.mask, rules.firstMask) = (mask, firstMask)
     (rules.minimumLength, rules.endToken) = (minimumLength, endToken)
     if minimumLength > 0 || usesTimestamps {
@@ -240,7 +258,8 @@ struct GenerationParameters: Sendable {
       guard let first = attributes.firstTimestamp, first > 0, first < vocabulary else {
         throw .mismatch("beginning_timestamp_token_id must be a token of the vocabulary, 1 to \(vocabulary - 1)")
       }
-      rules.timestamps = TimestampRule(first: first, vocabulary: vocabulary, never: attributes.never, start: attributes.start)
+      rules.timestamps = TimestampRule(
+        first: first, vocabulary: vocabulary, never: attributes.never, start: attributes.start)
     }
     return rules
   }

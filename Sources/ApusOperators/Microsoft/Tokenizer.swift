@@ -83,7 +83,8 @@ private struct TokenCutter: Sendable {
       method = .between(programs)
     case (nil, let expression?):
       guard !expression.isEmpty else { throw .invalid("tokenexp is empty") }
-      method = expression == "." ? .characters : .matching(try RegexProgram(RegexParser.parse(expression, attribute: "tokenexp")))
+      let program = try RegexProgram(RegexParser.parse(expression, attribute: "tokenexp"))
+      method = expression == "." ? .characters : .matching(program)
     default: throw .invalid("one of separators and tokenexp must be given")
     }
     if case .characters = method, least > 1 { throw .invalid("mincharnum is \(least); single characters are tokens") }

@@ -40,7 +40,9 @@ struct WordConvEmbedding: OperatorDefinition {
       let (words, length) = (plan.shape(0)[0], plan.shape(0)[1])
       let (filters, window) = (plan.shape(1)[0], plan.shape(1)[2])
       let (rows, size) = (plan.shape(3)[0], plan.shape(3)[1])
-      guard plan.shape(2).elementCount == filters else { throw .mismatch("B is \(plan.shape(2)); expected [\(filters)]") }
+      guard plan.shape(2).elementCount == filters else {
+        throw .mismatch("B is \(plan.shape(2)); expected [\(filters)]")
+      }
       let partition = Partition(words, minimum: max(1, 16_384 / max(1, length * filters * window * size)))
       return .parallel(parts: partition.parts) { run, part in
         for word in partition.range(part) {

@@ -73,7 +73,7 @@ def multi_head_attention(case: Case) -> None:
     inputs = [case.input(x) for x in (q, k, v)] + [case.input(bias, True)]
     inputs += [case.input(x) for x in (mask, attention_bias, *pasts)]
     present = form in ("plain", "qkv") and (past or case.chance(0.3))
-    outputs = [dtype] + ([dtype, dtype] if present else [None, None])
+    outputs = [dtype] + ([dtype, dtype] if present else [None, None]) + [dtype if case.chance(0.2) else None]
     case.node(
         inputs, outputs, num_heads=heads, scale=case.pick(None, 0.5),
         unidirectional=unidirectional, mask_filter_value=case.pick(None, -100.0))
@@ -82,22 +82,29 @@ def multi_head_attention(case: Case) -> None:
 @generator("DecoderMaskedMultiHeadAttention", domain="com.microsoft")
 def decoder_attention(case: Case) -> None:
     batch, heads, size = case.size(1, 3), case.size(1, 4), case.size(1, 9)
+    form = case.pick("buffers", "buffers", "past", "cross")
     past = case.size(1, 5)
-    longest = past + case.size(1, 4)
-    hidden = heads * size
-    vectors = [case.input(case.floats([batch, 1, hidden])) for _ in range(3)]
-    mask = case.integers([batch, past + 1], 0, 2, np.int32) if case.chance() else None
+    longest = past + (case.size(1, 4) if form == "buffers" else 0)
+    hidden, total = heads * size, past + (form != "cross")
+    vectors = [case.input(case.floats([batch, 1, hidden]))]
+    if form == "cross":
+        vectors += [case.input(case.floats([batch, heads, past, size])) for _ in range(2)]
+    else:
+        vectors += [case.input(case.floats([batch, 1, hidden])) for _ in range(2)]
+    mask = case.integers([batch, total], 0, 2, np.int32) if case.chance() else None
     if mask is not None:
         mask[:, -1] = 1
     bias = case.floats([3 * hidden]) if case.chance(0.4) else None
-    attention_bias = case.floats([1, heads, 1, past + 1]) if case.chance(0.3) else None
+    attention_bias = case.floats([1, heads, 1, total]) if case.chance(0.3) else None
     caches = np.zeros([2, batch, heads, longest, size], np.float32)
     caches[:, :, :, :past] = case.floats([2, batch, heads, past, size])
-    inputs = vectors + [case.input(mask), case.input(attention_bias), case.input(caches[0]), case.input(caches[1])]
-    inputs += [case.input(np.array([past], np.int32)), "", "", case.input(bias, True)]
+    keeps = form != "cross"
+    inputs = vectors + [case.input(mask), case.input(attention_bias)]
+    inputs += [case.input(cache if keeps else None) for cache in caches]
+    inputs += [case.input(np.array([past], np.int32) if form == "buffers" else None), "", "", case.input(bias, True)]
     case.node(
-        inputs, [np.float32] * 3, num_heads=heads, past_present_share_buffer=1,
-        scale=case.pick(None, 0.5))
+        inputs, [np.float32] * (3 if keeps else 1), num_heads=heads, scale=case.pick(None, 0.5),
+        past_present_share_buffer=1 if form == "buffers" else None)
 
 
 def projected_mask(case: Case, batch: int, queries: int, past: int) -> np.ndarray | None:
@@ -197,17 +204,17 @@ def group_query_attention(case: Case) -> None:
     batch, kv_heads, size = case.size(1, 3), case.size(1, 3), 2 * case.pick(4, 8)
     heads = kv_heads * case.size(1, 3)
     prompt = case.chance()
-    length = case.size(1, 6) if prompt else 1
+    length = case.size(1, 6) if prompt else case.pick(1, 1, 2, 3)
     if prompt:
         past, total = 0, length
         seqlens = np.full([batch], length - 1, np.int32)
         buffer = length + case.size(0, 3) if case.chance() else 0
     else:
         past = case.size(1, 6)
-        total = past + 1
+        total = past + length
         # Sequences of different lengths; the longest counts.
-        seqlens = case.integers([batch], 1, past + 1, np.int32)
-        seqlens[0] = past
+        seqlens = case.integers([batch], length, total, np.int32)
+        seqlens[0] = total - 1
         buffer = past + case.size(0, 3)
     packed = case.chance()
     query = case.floats([batch, length, (heads + (2 * kv_heads if packed else 0)) * size])
@@ -217,16 +224,24 @@ def group_query_attention(case: Case) -> None:
     rotary = case.size(0, 1)
     limit = total + 3
     angles = case.rng.uniform(-3, 3, (limit, size // 2))
+    positions = None
+    if rotary and case.chance(0.3):
+        starts = np.zeros([batch, 1]) if prompt else seqlens[:, None] + 1 - length
+        positions = (starts + np.arange(length)).astype(np.int64)
+    causal = case.pick(None, None, 1, 0)
     cosines, sines = np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
     bias = case.floats([case.pick(1, batch), case.pick(1, heads), length, total]) if case.chance(0.2) else None
     sinks = case.floats([heads]) if case.chance(0.2) else None
     norms = [case.floats([size]) for _ in range(2)] if case.chance(0.2) and dtype == np.float32 else [None, None]
     inputs = [case.input(value_) for value_ in (query, key, value, *pasts, seqlens)]
     inputs += [case.input(np.array(case.pick(total, [total]), np.int32), 0.5)]
-    inputs += [case.input(cosines if rotary else None, True), case.input(sines if rotary else None, True), ""]
-    inputs += [case.input(bias), case.input(sinks, True), "", ""] + [case.input(norm, True) for norm in norms]
+    inputs += [case.input(cosines if rotary else None, True), case.input(sines if rotary else None, True)]
+    inputs += [case.input(positions), case.input(bias), case.input(sinks, True), "", ""] + [case.input(norm, True) for norm in norms]
+    # onnxruntime leaves scores behind the end of a shorter sequence as it finds the memory.
+    scores = case.pick(0, 0, 1, 2) if buffer <= total and (seqlens == total - 1).all() else 0
     case.node(
-        inputs, [dtype] * 3, num_heads=heads, kv_num_heads=kv_heads, do_rotary=rotary,
-        rotary_interleaved=case.pick(None, 0, 1), local_window_size=case.pick(None, None, 2, 3),
+        inputs, [dtype] * 3 + [dtype if scores else None], num_heads=heads, kv_num_heads=kv_heads, do_rotary=rotary,
+        causal=causal, qk_output=scores or None, rotary_interleaved=case.pick(None, 0, 1),
+        local_window_size=case.pick(None, None, 2, 3) if causal != 0 else None,
         softcap=case.pick(None, None, 5.0), smooth_softmax=case.pick(None, 1) if sinks is None else None,
         scale=case.pick(None, 0.3))

@@ -1,0 +1,147 @@
+// Operators of com.microsoft on what random cases leave out: hostile inputs, empty ones, several threads.
+
+import ApusGraph
+import ApusOperators
+import ApusTensor
+import ApusTestSupport
+import Testing
+
+@Suite struct MicrosoftOperatorTests {
+  private static func run(_ name: String, _ attributes: [(String, AttributeValue)] = []) -> OperatorRun {
+    OperatorRun(name, domain: "com.microsoft", attributes: attributes)
+  }
+
+  private static func bytes(_ shape: Shape) -> Tensor {
+    Tensor((0..<shape.elementCount).map { UInt8(truncatingIfNeeded: $0 &* 89) }, shape: shape)
+  }
+
+  // MARK: - Text
+
+  private static func tokens(
+    _ strings: [String], _ attributes: [(String, AttributeValue)], mark: Int = 0
+  ) throws -> Tensor {
+    try run(
+      "Tokenizer", attributes + [("mark", .int(mark)), ("pad_value", .string("#")), ("mincharnum", .int(1))]
+    )(Tensor(strings: strings, shape: [strings.count]))[0]
+  }
+
+  @Test func tokenizer() throws {
+    let spaces = try Self.tokens(["Hello World", "I love  it !"], [("separators", .strings([" "]))])
+    #expect(spaces.shape == [2, 4])
+    #expect(spaces.strings == ["Hello", "World", "#", "#", "I", "love", "it", "!"])
+    let marked = try Self.tokens(["é1", ""], [("tokenexp", .string("."))], mark: 1)
+    #expect(marked.strings == ["\u{2}", "é", "1", "\u{3}", "\u{2}", "\u{3}", "#", "#"])
+    // Of the matches at a place the longest counts, whatever stands first in the expression.
+    #expect(try Self.tokens(["abc"], [("tokenexp", .string("a|ab"))]).strings == ["ab"])
+    #expect(try Self.tokens(["", ""], [("separators", .strings([" "]))]).shape == [2, 0])
+    #expect(try Self.tokens([], [("separators", .strings([" "]))]).shape == [0])
+  }
+
+  @Test func tokenizerRefuses() {
+    let refused: [[(String, AttributeValue)]] = [
+      [], [("separators", .strings(["("]))], [("separators", .strings([]))], [("tokenexp", .string("["))],
+      [("separators", .strings([" "])), ("tokenexp", .string("a"))],
+    ]
+    for attributes in refused {
+      #expect(throws: (any Error).self) { try Self.tokens(["a"], attributes) }
+    }
+  }
+
+  @Test func wordsOutOfRange() throws {
+    let embedding = Self.run("WordConvEmbedding")
+    let weights = [sampleTensor([2, 1, 2, 3], seed: 1), sampleTensor([2], seed: 2), sampleTensor([4, 3], seed: 3)]
+    let words = Tensor([1, 3, 0, 0, 2, 2] as [Int32], shape: [2, 3])
+    // The second word is empty.
+    #expect(try embedding(words, weights[0], weights[1], weights[2])[0].elements(as: Float.self)?.suffix(2) == [0, 0])
+    for character: Int32 in [4, -1] {
+      let words = Tensor([1, character, 0], shape: [1, 3])
+      #expect(throws: (any Error).self) { try embedding(words, weights[0], weights[1], weights[2]) }
+    }
+    let short = Tensor([1] as [Int32], shape: [1, 1])
+    #expect(throws: (any Error).self) { try embedding(short, weights[0], weights[1], weights[2]) }
+  }
+
+  @Test func bifurcationOutOfRange() {
+    let detector = Self.run("BifurcationDetector")
+    for (position, count) in [(-1, 5), (4, 1), (0, 3), (Int.max, 1)] {
+      let predicted = Tensor([Int](repeating: 1, count: count))
+      #expect(throws: OperatorError.self) {
+        try detector(Tensor([1, 2, 3]), Tensor([1]), Tensor([position]), predicted, outputs: 2)
+      }
+    }
+  }
+
+  @Test func pathThroughNothing() throws {
+    #expect(try Self.run("DynamicTimeWarping")(Tensor([] as [Float], shape: [0, 3]))[0].shape == [2, 0])
+    #expect(throws: (any Error).self) { try Self.run("DynamicTimeWarping")(Tensor([] as [Float], shape: [2, 0, 3])) }
+  }
+
+  // MARK: - Experts
+
+  private static func experts(
+    _ tokens: Int, _ attributes: [(String, AttributeValue)], threads: Int = 1, scales: Int = 2
+  ) throws -> Tensor {
+    var mixture = run("QMoE", attributes + [("k", .int(2)), ("activation_type", .string("silu"))])
+    mixture.threads = threads
+    let first = sampleTensor([3, 48, scales], seed: 3)
+    return try mixture(
+      sampleTensor([tokens, 32], seed: 1), sampleTensor([tokens, 3], seed: 2), bytes([3, 48, 16]), first, nil,
+      bytes([3, 32, 24]), sampleTensor([3, 32, 3], seed: 4))[0]
+  }
+
+  @Test func quantizedExperts() throws {
+    let blocks: [(String, AttributeValue)] = [("block_size", .int(16))]
+    let one = try Self.experts(40, blocks)
+    #expect(try Self.experts(40, blocks, threads: 4).elements(as: Float.self) == one.elements(as: Float.self))
+    // A token has the same bits alone.
+    #expect(one.elements(as: Float.self)?.prefix(32) == (try Self.experts(1, blocks)).elements(as: Float.self)?[...])
+    #expect(try Self.experts(0, blocks).shape == [0, 32])
+    #expect(throws: (any Error).self) { try Self.experts(4, blocks, scales: 3) }
+    let refused: [[(String, AttributeValue)]] = [
+      [("block_size", .int(5))], blocks + [("expert_weight_bits", .int(3))], blocks + [("quant_type", .string("fp8"))],
+      blocks + [("weights_prepacked", .int(1))],
+    ]
+    for attributes in refused { #expect(throws: (any Error).self) { try Self.experts(4, attributes) } }
+  }
+
+  // MARK: - Recurrence
+
+  private static func recurrent(lengths: [Int32], threads: Int = 1) throws -> [Tensor] {
+    var lstm = run("DynamicQuantizeLSTM", [("direction", .string("bidirectional"))])
+    lstm.threads = threads
+    let (scales, zeros) = (Tensor([0.01, 0.02] as [Float]), Tensor([120, 130] as [UInt8]))
+    return try lstm(
+      sampleTensor([4, 3, 5], seed: 1), bytes([2, 5, 24]), bytes([2, 6, 24]), nil, Tensor(lengths), nil, nil, nil,
+      scales, zeros, scales, zeros, outputs: 3)
+  }
+
+  @Test func quantizedLSTM() throws {
+    let one = try Self.recurrent(lengths: [4, 0, 2])
+    let two = try Self.recurrent(lengths: [4, 0, 2], threads: 2)
+    for (a, b) in zip(one, two) { #expect(a.elements(as: Float.self) == b.elements(as: Float.self)) }
+    // Nothing comes of an empty sequence.
+    #expect(one[1].elements(as: Float.self)?[6..<12].allSatisfy { $0 == 0 } == true)
+    for length: Int32 in [5, -1] { #expect(throws: (any Error).self) { try Self.recurrent(lengths: [4, length, 1]) } }
+  }
+
+  // MARK: - Attention
+
+  private static func grouped(_ last: Int32, total: Int32 = 5, positions: [Int]? = nil) throws -> [Tensor] {
+    let cache = sampleTensor([1, 1, 6, 4], seed: 4)
+    let angles = positions == nil ? nil : sampleTensor([8, 2], seed: 5)
+    return try run(
+      "GroupQueryAttention",
+      [("num_heads", .int(2)), ("kv_num_heads", .int(1)), ("do_rotary", .int(positions == nil ? 0 : 1))]
+    )(
+      sampleTensor([1, 1, 8], seed: 1), sampleTensor([1, 1, 4], seed: 2), sampleTensor([1, 1, 4], seed: 3), cache, cache,
+      Tensor([last]), Tensor([total]), angles, angles, positions.map { Tensor($0, shape: [1, 1]) }, outputs: 3)
+  }
+
+  @Test func groupedQueries() throws {
+    #expect(try Self.grouped(4)[1].shape == [1, 1, 6, 4])
+    for last: Int32 in [-1, 6, .max, .min] { #expect(throws: (any Error).self) { try Self.grouped(last) } }
+    #expect(throws: (any Error).self) { try Self.grouped(4, total: 0) }
+    #expect(throws: (any Error).self) { try Self.grouped(4, positions: [8]) }
+    #expect(throws: (any Error).self) { try Self.grouped(4, positions: [-1]) }
+  }
+}

@@ -136,6 +136,7 @@ extension DerivativeWriter {
     if let a = shape(gradient), let b = shape(value), a.count == b.count, zip(a, b).allSatisfy({ $0.isSame(as: $1) }) {
       return gradient
     }
+    guard shape(gradient) != nil, shape(value) != nil else { return try unbroadcastAnyRank(gradient, to: value) }
     let leading = try rank(gradient) - rank(value)
     guard leading >= 0 else { throw .invalid("the gradient of \(describe(value)) has fewer axes than it") }
     var result = try reduce("ReduceSum", gradient, Array(0..<leading), keepsAxes: false)
@@ -159,6 +160,19 @@ extension DerivativeWriter {
     }
     let split = try reshape(result, join(extents))
     return try reduce("ReduceSum", split, seconds, keepsAxes: false)
+  }
+
+  /// The same where not even ranks are known: a sum over the axes that the value has not, or has with the extent 1.
+  private mutating func unbroadcastAnyRank(
+    _ gradient: ValueID, to value: ValueID
+  ) throws(OperatorError) -> ValueID {
+    let (given, wanted) = (try shapeOf(gradient), try shapeOf(value))
+    let missing = try subtract(shapeOf(given), shapeOf(wanted))
+    let ones = try apply("ConstantOfShape", [missing], [("value", .tensor(Tensor([1])))])
+    let isOne = try apply("Equal", [join([ones, wanted]), ints([1])])
+    let axes = try flat(apply("NonZero", [isOne]))
+    let sums = try apply("ReduceSum", [gradient, axes], [("noop_with_empty_axes", .int(1))])
+    return try reshape(sums, wanted)
   }
 
   /// The gradients of all inputs that broadcast, from one function of each.

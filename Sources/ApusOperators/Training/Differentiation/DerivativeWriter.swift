@@ -16,7 +16,7 @@ struct DerivativeWriter {
   private var nodeCount = 0
 
   /// Gradients of gradients grow with every order; one that takes more nodes is an error.
-  private static let maximumNodes = 1_000_000
+  private static let maximumNodes = 250_000
 
   init(name: String, taking graph: inout Graph) {
     prefix = name

@@ -25,7 +25,13 @@ struct Gradient: OperatorDefinition {
     let problem = try Problem(node, in: graph)
     var differentiator = Differentiator(DerivativeWriter(name: node.name, taking: &graph))
     defer { differentiator.writer.returnGraph(to: &graph) }
-    let gradients = try problem.solve(&differentiator)
+    let gradients: [ValueID]
+    do throws(OperatorError) {
+      gradients = try problem.solve(&differentiator)
+    } catch {
+      // The error of another node names that one behind this.
+      throw error.path.isEmpty ? error : error.inside(node)
+    }
     var copies: [Node] = []
     for (position, output) in node.outputs.enumerated() {
       guard let output, position < gradients.count else { continue }

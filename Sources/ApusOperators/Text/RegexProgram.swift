@@ -96,7 +96,12 @@ struct RegexProgram: Sendable {
         let first = try compile(body, next: entry)
         instructions[Int(entry)] = .fork(first, next)
       }
-      for _ in 0..<minimum { entry = try compile(body, next: entry) }
+      for _ in 0..<minimum {
+        let count = instructions.count
+        entry = try compile(body, next: entry)
+        // What takes nothing is the same any number of times.
+        if instructions.count == count { break }
+      }
       return entry
     }
   }

@@ -168,7 +168,7 @@ def loop_states(case: Case) -> list[State]:
         states.append(State(contained(case, container), container))
     for index in range(0 if container else case.size(0, 3)):
         elem_type = case.type("V") if index == 0 else case.pick(FLOAT, INT64)
-        grows = case.chance(0.25) and elem_type not in (*NARROW_FLOATS, *NARROW_INTEGERS)
+        grows = elem_type in ARITHMETIC and case.chance(0.25)
         shape = case.shape(case.rank(1 if grows else 0, 3), high=4)
         states.append(State(case.values(elem_type, shape, *((0, 3) if elem_type == INT64 else ())), elem_type, grows))
     if case.version >= 13 and case.chance(0.25):
@@ -190,6 +190,7 @@ def loop_step(case: Case, body: Body, state: State, name: str, captures: list[Ca
         piece = case.values(state.kind, [case.size(0, 2), *np.shape(state.value)[1:]])
         return body.add("Concat", name, body.constant(case, piece), axis=0)
     if case.chance(0.2):
+        state.grows = True  # a branch may have another shape
         return nested(case, body, state.kind, [*captures, Capture(name, state.kind)], 1)
     if state.kind == INT64 and case.opset >= 7 and case.chance(0.4):
         return body.add("Add", name, iteration)

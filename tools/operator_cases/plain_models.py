@@ -35,10 +35,22 @@ def array(case: Case, name: str) -> list:
     return [] if tensor is None else numpy_helper.to_array(tensor).tolist()
 
 
+def probit(score: float) -> float:
+    """The inverse of the normal distribution by Winitzki's formula, which both oracles use; NaN outside of 0 to 1."""
+    x = 2 * score - 1
+    product = (1 - x) * (1 + x)
+    if product <= 0:
+        return 0.0 if product == 0 else math.nan
+    a = 2 / (math.pi * 0.147) + math.log(product) / 2
+    return math.copysign(1.41421356 * math.sqrt(math.sqrt(a * a - math.log(product) / 0.147) - a), x)
+
+
 def transformed(scores: np.ndarray, name: str) -> np.ndarray:
     """A row of scores after post_transform; SOFTMAX_ZERO leaves zeros out."""
     if name == "LOGISTIC":
         return 1 / (1 + np.exp(-scores))
+    if name == "PROBIT":
+        return np.array([probit(float(score)) for score in scores])
     if name in ("SOFTMAX", "SOFTMAX_ZERO"):
         powers = np.exp(scores - scores.max())
         if name == "SOFTMAX_ZERO":

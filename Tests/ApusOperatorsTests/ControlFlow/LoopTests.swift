@@ -40,6 +40,17 @@ import Testing
     }
   }
 
+  /// Without a first condition the loop is one over a number, and those of the body do not count.
+  @Test func conditionsWithoutAFirstOne() throws {
+    var builder = GraphBuilder()
+    let counter = builder.input("i", [], .int64)
+    let condition = builder.input("c", [], .bool)
+    builder.output(try builder.node("Not", [condition]), counter)
+    let run = OperatorRun("Loop", attributes: [("body", .graph(Subgraph(graph: builder.graph, captured: [])))])
+    #expect(try run(Tensor(scalar: 3), nil)[0].elements(as: Int.self) == [0, 1, 2])
+    #expect(try run(Tensor(scalar: 3), Tensor(scalar: true))[0].elements(as: Int.self) == [0])
+  }
+
   /// The extent of a carried value that grows must not stay what the first iteration or the body's declaration says.
   @Test func factsOfTheBody() throws {
     var builder = GraphBuilder()

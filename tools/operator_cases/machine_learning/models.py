@@ -80,7 +80,7 @@ def svm_regressor(case: Case) -> None:
         [case.input(values)],
         [FLOAT],
         one_class=case.pick(None, 0, 1),
-        post_transform=case.pick(None, None, "NONE", "SOFTMAX", "LOGISTIC") if elem_type == FLOAT else None,
+        post_transform=case.pick(None, None, "NONE", "SOFTMAX", "LOGISTIC", "PROBIT") if elem_type == FLOAT else None,
         **attributes,
     )
 

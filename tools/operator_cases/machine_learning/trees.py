@@ -134,7 +134,7 @@ def tree_ensemble_regressor(case: Case) -> None:
         [FLOAT],
         n_targets=targets,
         aggregate_function=case.pick(None, "SUM", "AVERAGE", "MIN", "MAX"),
-        post_transform=case.pick(None, *POST_TRANSFORMS[:5]),
+        post_transform=case.pick(None, *POST_TRANSFORMS),
         **attributes,
     )
 
@@ -244,6 +244,6 @@ def tree_ensemble(case: Case) -> None:
         nodes_missing_value_tracks_true=tests["missing_value_tracks_true"] if case.chance() else None,
         nodes_hitrates=tensor([1.0] * len(tests["modes"]), np.float32) if case.chance(0.2) else None,
         aggregate_function=case.pick(None, 0, 1, 2, 3),
-        post_transform=case.pick(None, 0, 0, 1, 2, 3),
+        post_transform=case.pick(None, 0, 0, 1, 2, 3, 4),
         **integers,
     )

@@ -10,7 +10,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from .case import Case, generator
 from .sequence import element, sequence, sequence_type
-from .values import NARROW_FLOATS, NARROW_INTEGERS, type_proto
+from .values import type_proto
 
 ARITHMETIC = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32})
 FLOAT, INT64, BOOL = int(TensorProto.FLOAT), int(TensorProto.INT64), int(TensorProto.BOOL)
@@ -185,7 +185,8 @@ def loop_step(case: Case, body: Body, state: State, name: str, captures: list[Ca
     if isinstance(state.kind, str):
         if not state.kind.startswith("seq("):
             return name
-        return body.add("SequenceInsert", name, body.constant(case, case.values(element(state.kind), [case.size(0, 3)])))
+        piece = case.values(element(state.kind), [case.size(0, 2)])
+        return body.add("SequenceInsert", name, body.constant(case, piece))
     if state.grows:
         piece = case.values(state.kind, [case.size(0, 2), *np.shape(state.value)[1:]])
         return body.add("Concat", name, body.constant(case, piece), axis=0)

@@ -173,8 +173,9 @@ known(
 known(
     "TreeEnsembleRegressor",
     "specification",
-    "PROBIT of 0 and 1 is 0; for ONNX Runtime it is infinite. post_transform is applied to a single target too; a target that no leaf is for has the least or largest number"
-    " of the type as its maximum or minimum. ONNX Runtime leaves out the one and gives 0 for the other.",
+    "PROBIT of 0 and 1 is 0; for ONNX Runtime it is infinite. post_transform is applied to a single target too; a"
+    " target that no leaf is for has the least or largest number of the type as its maximum or minimum. ONNX Runtime"
+    " leaves out the one and gives 0 for the other.",
     lambda case: (
         misses_targets(case)
         or (transforms(case) and (case.attribute("n_targets") == 1 or case.attribute("post_transform") == "PROBIT"))

@@ -141,8 +141,8 @@ DIFFERENCES += [
     KnownDifference(
         ("Unique",),
         "onnxruntime",
-        "Unique that is not sorted takes slices along its axis, and without one makes a vector of an empty tensor too; the"
-        " reference evaluator takes slices along axis 0.",
+        "Unique that is not sorted takes slices along its axis, and without one makes a vector of an empty tensor too;"
+        " the reference evaluator takes slices along axis 0.",
         lambda case: (
             case.attribute("sorted", 1) == 0 and (case.attribute("axis") is not None or case.operand(0).size == 0)
         ),

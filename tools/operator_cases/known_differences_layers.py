@@ -74,7 +74,7 @@ def odd_attention(case: Case) -> bool:
         bool(case.attribute("softcap", 0.0)) or case.attribute("qk_matmul_output_mode", 0) == 2)
     bounded = case.attribute("is_causal", 0) or any(
         case.attribute(name, -1) >= 0 for name in ("left_window_size", "right_window_size"))
-    return bool(capped or bounded)
+    return bool(capped or bounded or case.operand(3) is not None)
 
 
 def odd_resize(case: Case) -> bool:
@@ -198,7 +198,8 @@ ENTRIES = [
         "Attention", "specification",
         "Attention: the causal frontier moves by the cache, masks of one row count for every query, and output 3 "
         "in mode 0 is not capped. The reference evaluator caps it and builds the frontier in the shape of the "
-        "mask; onnxruntime aligns the frontier with the last key, and shows what is masked as the least number.",
+        "mask; onnxruntime aligns the frontier with the last key, shows what is masked as the least number, and gives "
+        "NaN for a query that sees nothing.",
         odd_attention, attention),
     entry(
         "RNN GRU LSTM", "specification",

@@ -171,4 +171,9 @@ def softmax(case: Case) -> None:
         x = np.rint(x.astype(np.float64)).astype(x.dtype)  # equal numbers: the first is taken
     if case.op != "Hardmax" and x.size and case.chance(0.1):
         x = (x.astype(np.float64) * 50).astype(x.dtype)
+    if x.size and case.chance(0.15):  # masked, but for one element of every slice
+        line = (1 if case.version < 13 else -1) if axis is None else axis
+        masked = case.rng.random(x.shape) < 0.3
+        np.moveaxis(masked, line, 0)[0] = False
+        x[masked] = -np.inf
     case.node([case.input(x)], outputs=[elem], axis=axis)

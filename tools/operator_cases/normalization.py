@@ -116,7 +116,8 @@ def rms_normalization(case: Case) -> None:
     if case.chance(0.3):
         axis = None
     tail = shape[axis if axis is not None else -1:]
-    inputs = [case.input(moderate(case, elem, shape)), case.input(case.values(scale_type, part(case, tail)), constant=0.6)]
+    scale = case.values(scale_type, part(case, tail))
+    inputs = [case.input(moderate(case, elem, shape)), case.input(scale, constant=0.6)]
     loosen(case, elem)
     case.node(
         inputs, outputs=[scale_type], axis=axis, epsilon=epsilon(case), stash_type=case.pick(None, TensorProto.FLOAT))

@@ -213,7 +213,7 @@ class Case:
         high: float | None = None,
         special: bool = False,
     ) -> np.ndarray:
-        """Random elements, within [low, high] where given; `special` adds NaN, infinities, -0, extremes half the time."""
+        """Random elements, within [low, high] where given; `special` adds NaN, infinities, -0, extremes at times."""
         shape = tuple(int(extent) for extent in shape)
         if elem_type == T.STRING:
             words = [self.pick(*WORDS) for _ in range(int(np.prod(shape, dtype=np.int64)))]

@@ -100,10 +100,13 @@ struct Dropout: OperatorDefinition {
     return step.named("Dropout")
   }
 
-  /// 1 / (1 - ratio), rounded after every operation in the type of the ratio.
+  /// 1 / (1 - ratio) in the type of the ratio; in float32 for bfloat16 and narrower types.
   private static func scale(_ ratio: Double, _ type: DataType?) -> Double {
-    guard let type, type != .float64 else { return 1 / (1 - ratio) }
-    return Double(rounded(1 / rounded(Float(1 - ratio), to: type), to: type))
+    switch type {
+    case nil, .float64: 1 / (1 - ratio)
+    case .float16: Double(rounded(1 / rounded(Float(1 - ratio), to: .float16), to: .float16))
+    default: Double(1 / (1 - Float(ratio)))
+    }
   }
 }
 

@@ -48,16 +48,10 @@ let microsoftActivations: [any OperatorDefinition] = [
     "BiasSoftmax", inputs: [.required("data", "T"), .required("bias", "T")], outputs: [.required("output", "T")],
     attributes: [.int("axis", default: 1), .required("is_inner_broadcast", .int)], types: ["T": .ieeeFloats]
   ) { r throws(OperatorError) in
-    var bias = try r.required(1)
-    let axis = try r.int("axis")
+    // The bias broadcasts as that of Add, which the operator is made of; is_inner_broadcast says over which axes.
     let rank = try r.rank(r.required(0))
-    let position = try resolveAxis(axis, rank: rank)
-    if try !r.bool("is_inner_broadcast"), let shape = r.shape(bias), shape.count < rank {
-      // The outer axes of the bias are those of the data; the axes between repeat.
-      let inner = rank - position
-      bias = try r.unsqueeze(bias, Array(shape.count - inner..<rank - inner))
-    }
-    let sum = try r.apply("Add", [r.required(0), bias])
+    let position = try resolveAxis(try r.int("axis"), rank: rank)
+    let sum = try r.apply("Add", [r.required(0), r.required(1)])
     // The softmax runs over all axes from `axis` on.
     guard position < rank - 1 else { return r.finish("Softmax", [sum], [("axis", .int(-1))]) }
     let flat = try r.reshape(sum, [Int](repeating: 0, count: position) + [-1])

@@ -248,6 +248,24 @@ def fused_matmul_activation(case: Case) -> None:
     )
 
 
+@generator("BiasSoftmax", domain="com.microsoft")
+def bias_softmax(case: Case) -> None:
+    dtype = case.float_type()
+    rank = case.size(2, 4)
+    shape = case.shape(rank, 1, 6)
+    axis, cut, inner = case.size(1, rank - 1), case.size(0, rank - 1), case.chance()
+    if inner:
+        bias = case.floats([1 if min(cut, axis) <= index < axis else size for index, size in enumerate(shape)])
+    else:
+        bias = case.floats(shape[cut:] if case.chance() else [1] * cut + shape[cut:])
+    data = case.floats(shape)
+    case.node(
+        [case.input(data), case.input(bias)], [dtype], axis=case.pick(axis, axis - rank), is_inner_broadcast=int(inner))
+    flat = sum(wide(data, bias)).reshape(*shape[:axis], -1)
+    exponents = np.exp(flat - flat.max(-1, keepdims=True))
+    finish(case, (exponents / exponents.sum(-1, keepdims=True)).reshape(shape))
+
+
 @generator("TorchEmbedding", domain="com.microsoft")
 def torch_embedding(case: Case) -> None:
     rows, dtype = case.size(1, 9), case.pick(np.float32, np.int64, np.uint8)

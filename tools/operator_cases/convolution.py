@@ -12,11 +12,13 @@ from .windows import Window, loosen, moderate, spatial_rank, window
 def channels(case: Case) -> tuple[int, int, int]:
     """Groups, input channels, output channels; depthwise and wide ones among them."""
     kind = case.pick("plain", "plain", "groups", "depthwise", "wide")
+    if case.max_extent < 64 and kind != "groups":
+        kind = "plain"
     if kind == "depthwise":
-        groups = case.size(1, 9)
+        groups = case.pick(case.size(1, 9), 16, 33)
         return groups, groups, groups * case.pick(1, 1, 2)
     if kind == "wide":
-        return 1, case.size(5, 17), case.size(5, 17)
+        return 1, case.pick(case.size(5, 17), 32, 33), case.pick(case.size(5, 17), 48, 65)
     groups = case.size(1, 3) if kind == "groups" else 1
     return groups, groups * case.size(1, 4), groups * case.size(1, 5)
 

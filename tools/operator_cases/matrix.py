@@ -13,7 +13,7 @@ HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 def factor_shapes(case: Case, vectors: bool = True) -> tuple[list[int], list[int]]:
     """Shapes of two factors, with batch axes that can be broadcast."""
-    m, k, n = (0 if case.chance(0.03) else case.pick(1, 2, 3, 5, 7, 8, 13, 17) for _ in range(3))
+    m, k, n = (0 if case.chance(0.03) else case.pick(1, 2, 3, 5, 7, 8, 13, 17, 32, 65) for _ in range(3))
     axes = case.size(0, max(0, min(3, case.max_rank - 2)))
     batch = [case.size(1, 3) for _ in range(axes)]
     left = [1 if case.chance(0.25) else extent for extent in batch][case.size(0, axes) if case.chance(0.3) else 0:]
@@ -38,7 +38,7 @@ def matmul(case: Case) -> None:
 @generator("Gemm")
 def gemm(case: Case) -> None:
     elem = case.type("T")
-    m, k, n = (0 if case.chance(0.02) else case.pick(1, 2, 3, 5, 7, 8, 13, 17) for _ in range(3))
+    m, k, n = (0 if case.chance(0.02) else case.pick(1, 2, 3, 5, 7, 8, 13, 17, 32, 65) for _ in range(3))
     trans_a, trans_b = case.pick(None, 0, 1), case.pick(None, 0, 1)
     a, b = [k, m] if trans_a else [m, k], [n, k] if trans_b else [k, n]
     attributes = {"transA": trans_a, "transB": trans_b}

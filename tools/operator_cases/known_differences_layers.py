@@ -162,16 +162,17 @@ ENTRIES = [
         "broadcasts it over columns, onnxruntime refuses.", lambda case: by_rows(case, 2), plain.matmul_integer),
     entry(
         "QLinearMatMul", "specification",
-        "QLinearMatMul: scales of the left factor go by rows; no other engine at hand computes float8.",
-        lambda case: by_rows(case, 1) or elem(case) in FLOAT8 or (rank(case) == 1 and rank(case, 3) == 1),
+        "QLinearMatMul: scales of the left factor go by rows, and scales add no axes to products of vectors; no other "
+        "engine at hand computes float8.",
+        lambda case: by_rows(case, 1) or elem(case) in FLOAT8 or 1 in (rank(case), rank(case, 3)),
         plain.quantized_matmul),
-    entry(
-        "MatMul Gemm MatMulInteger QLinearMatMul", "reference",
-        "A product over no elements is 0; onnxruntime leaves its memory as it was, or leaves beta out.", empty_sum),
     entry(
         "Gemm", "specification",
         "Gemm before version 7 scales C by beta also without broadcast; the reference evaluator does not.",
         lambda case: case.version < 7, plain.gemm),
+    entry(
+        "MatMul Gemm MatMulInteger QLinearMatMul", "reference",
+        "A product over no elements is 0; onnxruntime leaves its memory as it was, or leaves beta out.", empty_sum),
     entry(
         "Softmax LogSoftmax Hardmax", "specification",
         "Softmax, LogSoftmax and Hardmax before version 13 work on the rows of a matrix; the reference evaluator "

@@ -268,6 +268,10 @@ ENTRIES = [
         odd_resize, resize),
     entry(
         "Resize", "reference",
+        "Resize of int8 with antialias: onnxruntime saturates at 0.",
+        lambda case: elem(case) == T.INT8 and bool(case.attribute("antialias", 0))),
+    entry(
+        "Resize", "reference",
         "Resize with align_corners divides by the extent before it was rounded, as the specification's examples do; "
         "onnxruntime divides by the rounded one.",
         lambda case: case.attribute("coordinate_transformation_mode", "") == "align_corners"),

@@ -424,6 +424,8 @@ def main() -> int:
                 place = folder / (pair[0] or "onnx") / pair[1]
                 return test_operator(worker, *pair, arguments, place)
             finally:
+                if not arguments.keep:
+                    shutil.rmtree(place, ignore_errors=True)
                 workers.put(worker)
 
         print(f"{'operator':46}" + "".join(f"  {key}" for key in COLUMNS))

@@ -55,7 +55,7 @@ struct Where: OperatorDefinition {
     case 2: select(UInt16.self)
     case 4: select(UInt32.self)
     case 8: select(UInt64.self)
-    default: select(SIMD2<UInt64>.self)
+    default: select(Elementwise.SixteenBytes.self)
     }
   }
 

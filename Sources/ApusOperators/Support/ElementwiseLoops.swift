@@ -85,6 +85,11 @@ extension Elementwise {
     }
   }
 
+  /// An element of 16 bytes that may lie at any address at which its halves may lie: that of a vector may not.
+  struct SixteenBytes: Sendable, BitwiseCopyable {
+    var low, high: UInt64
+  }
+
   /// Repeats the first element over `count` elements of `width` bytes: 1, 2, 4, 8 or 16.
   static func repeatFirst(width: Int) -> @Sendable (_ y: UnsafeMutableRawPointer, _ count: Int) -> Void {
     func filler<T: BitwiseCopyable & Sendable>(_ type: T.Type) -> @Sendable (UnsafeMutableRawPointer, Int) -> Void {
@@ -99,7 +104,7 @@ extension Elementwise {
     case 2: return filler(UInt16.self)
     case 4: return filler(UInt32.self)
     case 8: return filler(UInt64.self)
-    default: return filler(SIMD2<UInt64>.self)
+    default: return filler(SixteenBytes.self)
     }
   }
 }

@@ -107,13 +107,15 @@ extension Program {
     return plan.nodes.upperBound
   }
 
-  /// Memory for the blocks that outlive the region: the caller's where an output fills a block, new memory otherwise.
+  /// Memory for the blocks that outlive the region: the caller's where an output fills a block and kernels may write to the
+  /// address, new memory otherwise.
   private func outputStorages(of plan: RegionPlan, buffers: [ValueID: OutputBuffer]) -> [TensorStorage] {
     if buffers.isEmpty { return plan.outputBlocks.map { TensorStorage(byteCount: $0) } }
     return plan.outputBlocks.indices.map { index in
       for output in plan.outputs {
         guard case .output(index, 0) = output.source, let buffer = buffers[output.value],
-          buffer.byteCount >= plan.outputBlocks[index], output.type.byteCount == plan.outputBlocks[index]
+          buffer.byteCount >= plan.outputBlocks[index], output.type.byteCount == plan.outputBlocks[index],
+          UInt(bitPattern: buffer.base) % 16 == 0
         else { continue }
         return TensorStorage(base: buffer.base, byteCount: buffer.byteCount, release: nil)
       }

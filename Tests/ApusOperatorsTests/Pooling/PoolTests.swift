@@ -81,6 +81,9 @@ import Testing
     run.version = 1
     #expect(try run(Tensor([Float(-1), 2], shape: [1, 1, 2]))[0].elements(as: Float.self) == [3])
     run.attributes["p"] = .float(1.5)
+    // (1^1.5 + 2^1.5)^(1/1.5)
+    expectClose(try run(Tensor([Float(-1), 2], shape: [1, 1, 2]))[0], Tensor([Float(2.4472)], shape: [1, 1, 1]), "p = 1.5")
+    run.attributes["p"] = .float(-1)
     #expect(throws: (any Error).self) { try run(Tensor([Float(-1), 2], shape: [1, 1, 2])) }
   }
 

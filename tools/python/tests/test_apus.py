@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT / "tools/python"), str(ROOT / "tools")]
 
 import apus  # noqa: E402
 import apus.backend  # noqa: E402
-from check_test_models import TOLERANCE, input_files, known_failures, number  # noqa: E402
+from check_test_models import TOLERANCE, input_files, number  # noqa: E402
 from model_values import compare, flatten, read_value  # noqa: E402
 
 MODELS = ROOT / "TestModels"
@@ -89,8 +89,8 @@ class Models(unittest.TestCase):
         self.assertTrue(apus.InferenceSession(content, external_data_folder=MODELS).get_inputs())
 
     def test_test_models(self) -> None:
-        """Every test model on its stored data, but those that are known to fail."""
-        for path in sorted(set(MODELS.glob("*.onnx")) - {MODELS / f"{name}.onnx" for name in known_failures()}):
+        """Every test model on its stored data."""
+        for path in sorted(MODELS.glob("*.onnx")):
             graph = onnx.load(path, load_external_data=False).graph
             defaults = {item.name for item in graph.initializer}
             infos = {info.name: info for info in graph.input}

@@ -180,7 +180,8 @@ def quantized_matmul(case: Case) -> list[np.ndarray]:
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (double(case, index) for index in range(8))
     left = (a - rows_of(a_zero, a)) * rows_of(a_scale, a)
     product = np.matmul(left, (b - b_zero) * b_scale) / y_scale
-    return quantized(case, product, y_zero)
+    # Scales of one element add no axis.
+    return [array.reshape(np.matmul(a, b).shape) for array in quantized(case, product, y_zero)]
 
 
 def conv_transpose(case: Case) -> list[np.ndarray]:

@@ -149,13 +149,19 @@ extension Rewriter {
 
   /// 1 / sqrt(mean(x²) + epsilon) over the axes from `axis` on, in float32 at least.
   fileprivate mutating func inverseDeviation(of x: ValueID, axis: Int, output index: Int) throws(OperatorError) {
-    let rank = try rank(x)
     let type = try type(x)
     let wide = type == .float64 || type == .float32 ? x : try cast(x, .float32)
-    let axes = ints(Array(try resolveAxis(axis, rank: rank)..<rank))
+    let axes = try axesFrom(axis, of: x)
     let mean = try apply("ReduceMean", [apply("Mul", [wide, wide]), axes])
     let sum = try apply("Add", [mean, scalar(float("epsilon"), self.type(wide))])
     try apply("Reciprocal", [apply("Sqrt", [sum])], outputs: [output(index)])
+  }
+
+  /// The axes from `axis` to the last one, as a value; found when planning where the rank is open.
+  private mutating func axesFrom(_ axis: Int, of x: ValueID) throws(OperatorError) -> ValueID {
+    if let rank = shape(x)?.count { return ints(Array(try resolveAxis(axis, rank: rank)..<rank)) }
+    if axis < 0 { return ints(Array(axis..<0)) }
+    return try apply("Range", [int(axis), apply("Size", [apply("Shape", [x])]), int(1)])
   }
 
   fileprivate mutating func finishGroupNorm(of value: ValueID) throws(OperatorError) {

@@ -19,7 +19,8 @@ public func apus_sequence_create(
   _ sequence: UnsafeMutablePointer<OpaquePointer?>?
 ) -> OpaquePointer? {
   attempt(sequence) {
-    guard count >= 0, count == 0 || elements != nil else { throw ArgumentError("elements is NULL") }
+    guard count >= 0 else { throw ArgumentError("count is \(UInt(bitPattern: count)), more than memory can hold") }
+    guard count == 0 || elements != nil else { throw ArgumentError("elements is NULL") }
     let values = try (0..<count).map { try ValueHandle.at(elements?[$0], "element \($0)").value }
     let elementType = try elementType(type, of: values.first, in: "sequence")
     for (index, value) in values.enumerated() where value.type.withoutShapes != elementType {

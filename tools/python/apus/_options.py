@@ -198,6 +198,7 @@ for _name, _remedy in {
     "add_free_dimension_override_by_denotation": "add_free_dimension_override_by_name takes names",
     "add_initializer": "overridable_initializers makes an initializer an input",
     "add_provider_for_devices": _ONLY_CPU,
+    "clear_ep_context_data_read_func": _ONLY_CPU,
     "register_custom_ops_library": "Custom operators of onnxruntime cannot be loaded; functions inside the model can",
     "set_ep_context_data_read_func": _ONLY_CPU,
     "set_load_cancellation_flag": "Loading cannot be cancelled from Python",

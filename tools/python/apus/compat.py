@@ -55,11 +55,10 @@ def install() -> None:
     if isinstance(sys.modules.get("onnxruntime"), ModuleType) and sys.modules["onnxruntime"] is not sys.modules[__name__]:
         raise ImportError("onnxruntime was imported already; call apus.compat.install() before")
     exceptions = {kind.__name__: kind for kind in _errors.ONNXRUNTIME_NAMES}
-    names = {name: value for name, value in globals().items() if not name.startswith("_")}
-    state = _module("onnxruntime.capi.onnxruntime_pybind11_state", **names, **exceptions)
+    names = {name: value for name, value in globals().items() if not name.startswith("_")} | exceptions
     modules = {
-        "onnxruntime_pybind11_state": state,
-        "_pybind_state": _module("onnxruntime.capi._pybind_state", **names, **exceptions),
+        "onnxruntime_pybind11_state": _module("onnxruntime.capi.onnxruntime_pybind11_state", **names),
+        "_pybind_state": _module("onnxruntime.capi._pybind_state", **names),
         "onnxruntime_inference_collection": _module(
             "onnxruntime.capi.onnxruntime_inference_collection",
             InferenceSession=InferenceSession,

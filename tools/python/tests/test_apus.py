@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -164,6 +165,38 @@ class Tensors(unittest.TestCase):
         gc.collect()
         self.assertIsNone(watch())
         self.assertEqual(found[0].shape, (2, 2))
+
+    def test_nothing_is_kept(self) -> None:
+        """Neither arrays nor memory, by runs that succeed and runs that fail."""
+        session = identity(tensor(TensorProto.FLOAT, [None, 3]))
+        value, wrong = np.zeros((40, 3), np.float32), np.zeros((40, 4), np.float32)
+        counts = [sys.getrefcount(item) for item in (value, wrong, session)]
+
+        def use(times: int) -> None:
+            for _ in range(times):
+                session.run(None, {"x": value})
+                session.run(["y", "y"], {"x": value})
+                for feeds in ({"x": wrong}, {"z": value}, {"x": value[:, ::-1]}):
+                    try:
+                        session.run(None, feeds)
+                    except apus.InputError:
+                        pass
+
+        use(300)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        use(3000)
+        self.assertLess(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, 1000)  # kilobytes
+        self.assertEqual([sys.getrefcount(item) for item in (value, wrong, session)], counts)
+
+    def test_inputs_may_be_filled_anew(self) -> None:
+        session = identity(tensor(TensorProto.FLOAT, [None]))
+        value = np.zeros(5, np.float32)
+        found = []
+        for number in range(3):
+            value[:] = number
+            found.append(session.run(None, {"x": value})[0])
+        value[:] = 9
+        self.assertEqual([array.tolist() for array in found], [[0] * 5, [1] * 5, [2] * 5])
 
     def test_strings(self) -> None:
         session = identity(tensor(TensorProto.STRING, [None]))

@@ -20,6 +20,9 @@ public final class Model: Sendable {
   public let inputs: [ValueDescription]
   /// The outputs in the order of the file, then those asked for by `ModelOptions`.
   public let outputs: [ValueDescription]
+  /// The initializers that the file also lists as inputs: what `ModelOptions.overridableInitializers` accepts, without those
+  /// that it names.
+  public let overridableInitializers: [ValueDescription]
   /// What the file says that cannot be and does not keep it from running, as declared shapes that contradict the operators.
   public let notes: [String]
   /// What each pass of the optimizer did.
@@ -29,6 +32,7 @@ public final class Model: Sendable {
   package let program: Program
   package let pool: WorkerPool
   private let limits: LoadLimits
+  let contract: InputContract
 
   /// Loads a model from a file. External data is looked for in the file's folder only.
   ///
@@ -57,6 +61,7 @@ public final class Model: Sendable {
     information = ModelInformation(source)
     inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
     outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
+    overridableInitializers = source.defaultedInputs.map { ValueDescription(name: $0.name, fact: $0.fact) }
     let outputNames = outputs.map(\.name)
     pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
     let flag = CancellationFlag(timeout: Model.duration(options.limits.maximumLoadSeconds))
@@ -76,6 +81,7 @@ public final class Model: Sendable {
       throw PrepareError(error.errors)
     }
     self.graph = graph
+    contract = InputContract(graph.inputs.map { graph.fact($0) })
     limits = options.limits
   }
 
@@ -164,24 +170,37 @@ public final class Model: Sendable {
   /// Frees the working memory that runs have left; the next run takes new memory. Weights stay.
   public func releaseMemory() { program.releaseMemory() }
 
-  /// The run behind all others. `settings` may carry a profiler and caller-owned buffers.
+  /// Runs the model by name. `settings` may carry a profiler and caller-owned buffers.
   package func run(
     values inputs: [String: Value], settings: RunSettings, wanted: [String]? = nil
   ) throws(RunError) -> [String: Value] {
     let ordered = try check(inputs)
     for name in wanted ?? [] where !outputNames.contains(name) {
-      throw RunError(.invalidInput, "there is no output '\(name)'", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
+      let near = nearName(name, among: outputNames).map { " (did you mean '\($0)'?)" } ?? ""
+      throw RunError(
+        .invalidInput, "there is no output '\(name)'\(near)", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
     }
-    let results: [Value]
+    let results = try compute(ordered, settings: settings)
+    var outputs: [String: Value] = [:]
+    for (name, value) in zip(outputNames, results) where wanted?.contains(name) ?? true { outputs[name] = value }
+    return outputs
+  }
+
+  /// Runs the model on a value for each of its inputs and returns all outputs, both in the order of the model's: without
+  /// names, for callers to whom a microsecond counts.
+  package func run(inOrder inputs: [Value], settings: RunSettings) throws(RunError) -> [Value] {
+    try check(inOrder: inputs)
+    return try compute(inputs, settings: settings)
+  }
+
+  /// The run behind all others, on inputs that were checked. What it returns shares no memory with them.
+  private func compute(_ inputs: [Value], settings: RunSettings) throws(RunError) -> [Value] {
     do {
-      results = try program.run(ordered, on: pool, settings: settings)
+      let lent = LentMemory(inputs: inputs)
+      return try program.run(inputs, on: pool, settings: settings).map(lent.detached)
     } catch {
       throw RunError(error)
     }
-    let lent = LentMemory(inputs: ordered)
-    var outputs: [String: Value] = [:]
-    for (name, value) in zip(outputNames, results) where wanted?.contains(name) ?? true { outputs[name] = lent.detached(value) }
-    return outputs
   }
 
   /// The time limit as a duration; nil for none, or beyond what a clock counts.

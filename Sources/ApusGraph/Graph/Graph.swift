@@ -142,6 +142,8 @@ package struct ModelGraph: Sendable {
   package var modelVersion: Int
   package var documentation: String
   package var metadata: [(key: String, value: String)]
+  /// The inputs of the file that initializers give a value, and that are constants of the graph therefore.
+  package var defaultedInputs: [(name: String, fact: ValueFact)]
 
   package init(graph: Graph) {
     self.graph = graph
@@ -153,5 +155,6 @@ package struct ModelGraph: Sendable {
     modelVersion = 0
     documentation = ""
     metadata = []
+    defaultedInputs = []
   }
 }

@@ -10,7 +10,7 @@ package struct OptimizedModel {
   package var model: ModelGraph
   package var passes: [PassReport]
 
-  /// Writes the model as ONNX. Its weights may lie in a mapping of the file it was read from, so `path` must be another.
+  /// Writes the model as ONNX; `path` may be that of the file it was read from.
   package func save(to path: String) throws {
     try ONNXWriter.message(model, registry: .standard).write(to: path)
   }

@@ -91,8 +91,9 @@ extension Tensor {
     self = try Npy.decode(MappedFile.open(path: url.path(percentEncoded: false), limits: limits), limits: limits)
   }
 
-  /// Writes a .npy file. Types that NumPy lacks are written as types that hold the same numbers.
-  public func write(npy url: URL) throws {
-    try Data(Npy.encode(self)).write(to: url)
+  /// Writes a .npy file, whole or not at all. Types that NumPy lacks are written as types that hold the same numbers.
+  /// Throws `LoadError`.
+  public func write(npy url: URL) throws(LoadError) {
+    try Npy.write(self, to: url.path(percentEncoded: false))
   }
 }

@@ -2,7 +2,6 @@
 
 import Apus
 import ArgumentParser
-import Foundation
 
 struct OptimizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -15,7 +14,12 @@ struct OptimizeCommand: ParsableCommand {
 
   @OptionGroup var model: ModelArguments
 
-  @Option(help: "Where to save the optimized model; weights of more than 1.5 GB go to FILE.data beside it.")
+  @Option(
+    name: .shortAndLong,
+    help: """
+      Where to save the optimized model, which may be the model itself; weights of more than 1.5 GB go to FILE.data \
+      beside it.
+      """, completion: .file(extensions: ["onnx"]))
   var output: String?
 
   @Flag(help: "Print JSON.")
@@ -32,40 +36,21 @@ struct OptimizeCommand: ParsableCommand {
   }
 
   func run() throws {
-    do {
-      var options = try model.options()
-      options.optimization.isPortable = output != nil
-      let optimized = try ModelReader.optimize(path: model.model, options: options)
-      if let output {
-        guard try !isModel(output) else {
-          throw ValidationError("--output \(output) is the model itself, whose weights are still read; choose another name")
-        }
-        try optimized.save(to: output)
-      }
-      let report = Report(
-        model: model.name, file: output,
-        passes: optimized.passes.map {
-          .init(pass: $0.pass, changes: $0.changes, nodesBefore: $0.nodesBefore, nodesAfter: $0.nodesAfter)
-        })
-      if json { try printJSON(report) } else { show(report) }
-    } catch let error as ValidationError {
-      throw error
-    } catch {
-      throw fail(error)
-    }
+    var options = try model.options()
+    options.optimization.isPortable = output != nil
+    let optimized = try ModelReader.optimize(path: model.model, options: options)
+    if let output { try optimized.save(to: output) }
+    let report = Report(
+      model: model.name, file: output,
+      passes: optimized.passes.map {
+        .init(pass: $0.pass, changes: $0.changes, nodesBefore: $0.nodesBefore, nodesAfter: $0.nodesAfter)
+      })
+    if json { try printJSON(report) } else { try show(report) }
   }
 
-  private func isModel(_ path: String) throws -> Bool {
-    func file(_ path: String) -> NSObject? {
-      (try? URL(filePath: path).resourceValues(forKeys: [.fileResourceIdentifierKey]))?.fileResourceIdentifier as? NSObject
-    }
-    guard model.model != "-", let written = file(path) else { return false }
-    return written == file(model.model)
-  }
-
-  private func show(_ report: Report) {
+  private func show(_ report: Report) throws {
     let rows = report.passes.map { [$0.pass, "\($0.changes)", "\($0.nodesBefore)", "\($0.nodesAfter)"] }
-    print(table([["pass", "changes", "nodes before", "after"]] + rows))
-    if let file = report.file { print("\n\(file) written") }
+    try Console.print(table([["pass", "changes", "nodes before", "after"]] + rows))
+    if let file = report.file { try Console.print("\n\(file.printable()) written") }
   }
 }

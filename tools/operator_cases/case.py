@@ -365,11 +365,12 @@ class Case:
         return self.values_by_name.get(names[index]) if index < len(names) else None
 
     def attribute(self, name: str, default: Any = None) -> Any:
+        """An attribute of the node under test; a default that is a float is one of 32 bits, as attributes are."""
         for attribute in self.under_test.attribute if self.under_test else ():
             if attribute.name == name:
                 value = helper.get_attribute_value(attribute)
                 return value.decode() if isinstance(value, bytes) else value
-        return default
+        return float(np.float32(default)) if isinstance(default, float) else default
 
     def tolerance(self, index: int) -> tuple[float, float]:
         """rtol and atol of an output: what tolerances.py says of its type and of the operator."""
@@ -384,7 +385,7 @@ class Case:
         """The case in a line or a few: opset, attributes, and types, shapes and small values of the inputs."""
         node = self.under_test
         attributes = ", ".join(
-            f"{attribute.name}={self.attribute(attribute.name)!r}" for attribute in (node.attribute if node else ())
+            f"{attribute.name}={shown(self.attribute(attribute.name))}" for attribute in (node.attribute if node else ())
         )
         constants = {tensor.name for tensor in self.initializers}
         parts = []
@@ -422,6 +423,13 @@ def trimmed(names: Sequence[str]) -> list[str]:
     while kept and not kept[-1]:
         kept.pop()
     return kept
+
+
+def shown(value: Any) -> str:
+    """An attribute in a line."""
+    if isinstance(value, onnx.TensorProto):
+        return described(numpy_helper.to_array(value))
+    return "a graph" if isinstance(value, onnx.GraphProto) else repr(value)
 
 
 def described(value: Any) -> str:

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from . import oracles
-from .case import Case, NotApplicable
+from .case import Case
 from .rules import RULES, rules_of
 
 Results = dict[str, list[Any]]
@@ -87,11 +87,12 @@ def decided(case: Case, results: Results, index: int) -> Judgement | None:
 
 
 def computed(case: Case, indices: list[int]) -> tuple[int, list[Any]] | None:
-    """The first of the rules that computes the case, with its outputs."""
+    """The first of the rules that computes the case, with its outputs. NotApplicable where one says that the case means
+    nothing."""
     for index in indices:
         try:
             return index, RULES[index].expected(case)
-        except (oracles.Refusal, NotApplicable):
+        except oracles.Refusal:
             continue
     return None
 

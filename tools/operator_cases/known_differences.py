@@ -3,6 +3,7 @@ those of tensors, layers and ai.onnx.ml."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -77,13 +78,33 @@ def legacy_prelu(case: Case) -> list[np.ndarray]:
 REDUCTIONS = (
     "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare"
 )
-RANDOM = "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial Dropout"
+RANDOM = "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Dropout"
 
 
 def kept(case: Case) -> list[np.ndarray]:
     """Dropout that drops nothing."""
     x = case.operand(0)
     return [x, np.ones(x.shape, x.dtype if case.version < 10 else bool)][: len(case.outputs)]
+
+
+def exact_activation(case: Case) -> list[np.ndarray]:
+    """Gelu and HardSwish in double precision."""
+    x = case.operand(0)
+    if case.op == "HardSwish":
+        return [x * np.clip(x / 6 + 0.5, 0, 1)]
+    if case.attribute("approximate", "none") == "tanh":
+        return [0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))]
+    return [0.5 * x * complementary(-x / np.sqrt(2))]
+
+
+complementary = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def old_selu(case: Case) -> list[np.ndarray]:
+    """Selu with the defaults of version 1."""
+    x = case.operand(0).astype(np.float64)
+    alpha, gamma = case.attribute("alpha", 1.6732), case.attribute("gamma", 1.0507)
+    return [(gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))).astype(case.operand(0).dtype)]
 
 
 def of_floats(case: Case) -> bool:
@@ -107,6 +128,25 @@ rule(
     "Shrink of float64 is computed in float64; onnxruntime goes through float32.",
     "onnx/reference/ops/op_shrink.py; Shrink-9 constrains input and output to one type",
     lambda case: case.types.get("T") == T.DOUBLE, right="reference",
+)
+rule(
+    "Gelu HardSwish", TEXT,
+    "Constants are as exact as the type; the reference evaluator computes the function body, whose constants are of 32 bits.",
+    "Gelu-20: erf(x / sqrt(2)); HardSwish-14: alpha is 1/6",
+    lambda case: case.types.get("T") == T.DOUBLE, expected=exact_activation,
+)
+rule(
+    "Erf", TEXT,
+    "The error function of float64 has that precision; the reference evaluator goes through float32.",
+    "Erf-13, type constraint T",
+    lambda case: case.types.get("T") == T.DOUBLE, expected=lambda case: [1 - complementary(case.operand(0))],
+)
+rule(
+    "Selu", TEXT,
+    "Before version 6 alpha is 1.6732 and gamma 1.0507 by default; the reference evaluator has the longer numbers of version"
+    " 6.",
+    "Selu-1, attributes alpha and gamma",
+    lambda case: case.version == 1, expected=old_selu,
 )
 rule(
     "Dropout", TEXT,
@@ -143,6 +183,12 @@ rule(
     "The attribute precision is the type of the division; onnxruntime does not read it.",
     "QuantizeLinear-23, attribute precision",
     lambda case: bool(case.attribute("precision")), right="reference",
+)
+rule(
+    "QuantizeLinear", TEXT,
+    "A scale of half precision is that of the division too; onnxruntime divides in float32.",
+    "QuantizeLinear-21: the type of y_scale determines the precision of the division",
+    lambda case: forms.elem_type_of(case.operand(1)) in (T.FLOAT16, T.BFLOAT16), right="reference",
 )
 rule(
     "Cast CastLike", TEXT,

@@ -125,11 +125,19 @@ def vanishes(case: Case) -> bool:
     return bool(x.size) and not span <= least
 
 
-def flat(case: Case) -> bool:
-    """Whether the variance of some slice vanishes beside its mean, so that a difference of means cancels."""
+def cancels_in_groups(case: Case) -> bool:
+    """Whether the square of a mean is more than 30 times what the variance of its group adds up to."""
+    x = np.asarray(case.operand(0)).astype(np.float64)
+    rows = x.reshape(x.shape[0], case.attribute("num_groups"), -1)
+    spread = rows.var(axis=2) + case.attribute("epsilon", 1e-5)
+    return bool(np.any(rows.mean(axis=2) ** 2 > 30 * spread))
+
+
+def odd_variance(case: Case) -> bool:
+    """Whether the square of a mean is more than 30 times the variance, or a type is not float32."""
     x = np.asarray(case.operand(0)).astype(np.float64)
     axes = tuple(case.attribute("axes") or (0, 2, 3))
-    return bool(np.any(x.var(axis=axes) <= 1e-5 * (x * x).mean(axis=axes)))
+    return elem(case) != T.FLOAT or bool(np.any(x.mean(axis=axes) ** 2 > 30 * x.var(axis=axes)))
 
 
 # Pools
@@ -170,6 +178,12 @@ rule(
     "ConvTranspose-22: the equations of total_padding, attributes group, auto_pad and output_shape",
     lambda case: case.attribute("group", 1) != 1 or bool(case.attribute("output_shape")) or same(case),
     expected=plain.conv_transpose,
+)
+rule(
+    "DeformConv", TEXT,
+    "Places between pixels have the precision of the type; the reference evaluator has float32.",
+    "DeformConv-22, type constraint T",
+    lambda case: elem(case) == T.DOUBLE, expected=plain.deformable,
 )
 rule(
     "ConvInteger", TEXT,
@@ -251,10 +265,19 @@ rule(
     lambda case: case.attribute("p", 2) == 1, expected=plain.lp_normalization,
 )
 rule(
-    "MeanVarianceNormalization", BODY,
-    "Of equal numbers it is 0, by the epsilon 1e-9 that is added to the root; onnxruntime gives NaN.",
-    "function body of MeanVarianceNormalization-13",
-    flat, expected=plain.mean_variance,
+    "MeanVarianceNormalization", TEXT,
+    "The deviation is the root of the mean square of what is left after the mean, and an epsilon of 1e-9 is added, so that of"
+    " equal numbers the result is 0; the oracles take the difference of two means, which cancels, and onnxruntime gives NaN."
+    " The function body, with constants of float32, computes no other type.",
+    "MeanVarianceNormalization-13: (X-EX)/sqrt(E(X-EX)^2); the epsilon is that of the function body",
+    odd_variance, expected=plain.mean_variance,
+)
+rule(
+    "GroupNormalization", TEXT,
+    "The variance is the mean square of what is left after the mean; both oracles take the difference of two means, which"
+    " cancels where the mean is large beside the deviation.",
+    "GroupNormalization-21: (x - mean) / sqrt(variance + epsilon)",
+    cancels_in_groups, expected=plain.group_normalization,
 )
 rule(
     "BatchNormalization", TEXT,

@@ -43,13 +43,16 @@ def run_numpy(case: Case) -> list[Any]:
 
 
 def run_reference(case: Case) -> list[Any]:
-    """The reference evaluator; of half precision in double precision and rounded once, as it would else round after every
-    step of its expression."""
+    """The reference evaluator; of half precision, and of floats of several types, in double precision and rounded once, as it
+    would else round after every step of its expression."""
     if case.domain == "com.microsoft":
         raise Refusal("the reference evaluator has no com.microsoft")
-    if any(info.type.tensor_type.elem_type in HALVES for info in (*case.inputs, *case.outputs)):
+    types = {info.type.tensor_type.elem_type for info in (*case.inputs, *case.outputs)}
+    types |= {tensor.data_type for tensor in case.initializers}
+    narrow = types & {*HALVES, T.FLOAT}
+    if narrow & {*HALVES} or len(types & {*HALVES, T.FLOAT, T.DOUBLE}) > 1:
         try:
-            return run_wide(case, HALVES)
+            return run_wide(case, tuple(narrow))
         except Refusal:
             pass
     try:

@@ -49,7 +49,8 @@ def attention(case: Case) -> list[np.ndarray]:
     present = (k, v)
     repeats = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, repeats, axis=1), np.repeat(v, repeats, axis=1)
-    scores = q @ k.swapaxes(2, 3) * case.attribute("scale", 1 / np.sqrt(q.shape[3]))
+    scale = case.attribute("scale")
+    scores = q @ k.swapaxes(2, 3) * (1 / np.sqrt(q.shape[3]) if scale is None else scale)
     shown = [scores]
     cap = case.attribute("softcap", 0.0)
     scores = cap * np.tanh(scores / cap) if cap > 0 else scores

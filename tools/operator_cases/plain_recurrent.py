@@ -38,7 +38,7 @@ def functions(case: Case, directions: int) -> list[Function]:
     found = []
     for item in given:
         name = (item.decode() if isinstance(item, bytes) else item).lower()
-        alpha, beta = DEFAULTS.get(name, (0.0, 0.0))
+        alpha, beta = (float(np.float32(number)) for number in DEFAULTS.get(name, (0.0, 0.0)))
         if name in DEFAULTS and alphas:
             alpha = alphas.pop(0)
         if name in WITH_BETA and betas:
@@ -136,17 +136,17 @@ def recurrent(case: Case, factors: Factors | None = None) -> list[Any]:
     for direction in range(directions):
         layer = Layer(case, direction, activations[direction * count : (direction + 1) * count], chosen[direction])
         backwards = kind == "reverse" or direction == 1
-        from_x = layer.w.product(x.reshape(steps * batch, -1)).reshape(steps, batch, -1) + layer.w_bias
+        longest = int(lengths.max(initial=0))
+        from_x = layer.w.product(x[:longest].reshape(longest * batch, -1)).reshape(longest, batch, -1) + layer.w_bias
         h, c = states[0][direction], states[1][direction]
-        for turn in range(steps):
-            # The sample's own order: those that have ended keep their state.
-            at = np.where(lengths > turn, lengths - 1 - turn if backwards else turn, 0)
-            rows = np.arange(batch)
-            next_h, next_c = layer.step(from_x[at, rows], h, c)
-            runs = (lengths > turn)[:, None]
-            h, c = np.where(runs, next_h, h), np.where(runs, next_c, c)
-            y[at[runs[:, 0]], direction, rows[runs[:, 0]]] = h[runs[:, 0]]
-        states[0][direction], states[1][direction] = h, c
+        rows = np.arange(batch)
+        for turn in range(longest):
+            # A sample that has ended goes on, as its numbers count where all are quantized together, but is not looked at.
+            runs = lengths > turn
+            at = np.where(runs & backwards, lengths - 1 - turn, turn)
+            h, c = layer.step(from_x[at, rows], h, c)
+            y[at[runs], direction, rows[runs]] = h[runs]
+            states[0][direction, runs], states[1][direction, runs] = h[runs], c[runs]
     if layout:
         return results(case, y.transpose(2, 0, 1, 3), *(state.swapaxes(0, 1) for state in states))
     return results(case, y, *states)

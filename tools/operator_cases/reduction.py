@@ -70,7 +70,9 @@ def extreme_place(case: Case) -> None:
     if case.chance(0.1) and len(shape) > 1:
         shape[0] = 0
     low = 0 if elem_type in forms.UNSIGNED else -2
-    x = np.round(case.values(elem_type, shape, low, 2).astype(np.float64)).astype(forms.dtype_of(elem_type))
+    x = case.values(elem_type, shape, low, 2, special=case.chance(0.3))
+    if forms.is_float(elem_type):
+        x = np.round(x.astype(np.float64)).astype(x.dtype)
     axis = case.axis(len(shape))
     if case.version < 11:
         axis %= len(shape)

@@ -49,7 +49,8 @@ def multi_head_attention(case: Case) -> None:
     # onnxruntime counts a causal frontier in two ways where keys and queries differ in number.
     keys = queries if form == "qkv" or unidirectional else case.size(1, 7)
     value_size = size if form != "plain" or case.chance(0.6) else case.size(1, 9)
-    past = case.size(1, 4) if form == "plain" and case.chance(0.4) else 0
+    # With a past in float16 onnxruntime reads memory that it did not write.
+    past = case.size(1, 4) if form == "plain" and dtype == np.float32 and case.chance(0.4) else 0
     hidden = heads * size
     if form == "qkv":
         q, k, v = case.floats([batch, queries, heads, 3, size]), None, None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from ..case import Case, generator
 
-erf = np.vectorize(math.erf, otypes=[np.float64])
 Layer = tuple[np.ndarray, np.ndarray]  # weights [experts, rows, columns], bias [experts, rows]
 
 
@@ -75,7 +73,8 @@ def activated(x: np.ndarray, gate: np.ndarray | None, attributes: dict[str, Any]
         "relu": lambda: np.maximum(x, 0),
         "silu": lambda: x / (1 + np.exp(-x)),
         "identity": lambda: x,
-        "gelu": lambda: x * 0.5 * (1 + erf(x / np.sqrt(2))),
+        # onnxruntime takes the approximation by tanh.
+        "gelu": lambda: x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     }[kind]()
     return y if gate is None else y * gate
 

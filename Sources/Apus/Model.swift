@@ -46,37 +46,59 @@ public final class Model: Sendable {
   }
 
   /// Optimizes and prepares a graph that has been read.
-  package init(_ source: ModelGraph, options: ModelOptions) throws {
+  package init(_ source: ModelSource, options: ModelOptions) throws {
+    let pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
+    self.pool = pool
+    let prepared = try DeepStack.run { try Model.prepare(source, options: options, on: pool) }
+    (information, notes, passReport) = (prepared.information, prepared.notes, prepared.passReport)
+    (inputs, outputs, program) = (prepared.inputs, prepared.outputs, prepared.program)
+    // Passes may rename what they replace; the names that users know are the file's.
+    outputNames = outputs.map(\.name)
+    graph = program.graph
+    limits = options.limits
+  }
+
+  /// What a model is made of.
+  private struct Prepared {
+    let information: ModelInformation
+    let inputs: [ValueDescription]
+    let outputs: [ValueDescription]
+    let notes: [String]
+    let passReport: [PassReport]
+    let program: Program
+  }
+
+  private static func prepare(_ source: ModelSource, options: ModelOptions, on pool: WorkerPool) throws -> Prepared {
     var graph = source.graph
+    let allowance = source.allowance
     let registry = OperatorRegistry.standard
     try Model.bind(options, in: &graph)
-    let errors = InferenceDriver(registry: registry).infer(&graph)
+    let errors = InferenceDriver(registry: registry, allowance: allowance).infer(&graph)
     if !errors.isEmpty { throw PrepareError(errors) }
     try Model.addOutputs(options, to: &graph)
-    notes = Set(graph.notes).sorted()
-    information = ModelInformation(source)
-    inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
-    outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
-    let outputNames = outputs.map(\.name)
-    pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
-    let flag = CancellationFlag(timeout: Model.duration(options.limits.maximumLoadSeconds))
+    let notes = Set(graph.notes).sorted()
+    let inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
+    let outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
+    let passReport: [PassReport]
     do {
       let optimizer = options.returnsAllValues ? nil : Optimizer(registry: registry, options.optimization)
-      passReport = try optimizer?.optimize(&graph) { () throws(OperatorError) in
-        if flag.isCancelled { throw Program.late }
-      } ?? []
+      passReport = try optimizer?.optimize(&graph, allowance: allowance) ?? []
     } catch {
       throw PrepareError([error])
     }
-    // Passes may rename what they replace; the names that users know are the file's.
-    self.outputNames = outputNames
+    let packedWeights = PackedWeights(allowance: allowance, releasesSources: !options.keepsConstants)
+    defer { packedWeights.finish() }
+    let program: Program
     do {
-      program = try Program(graph: graph, registry: registry, pool: pool, cancellation: flag)
+      program = try Program(graph: graph, registry: registry, pool: pool, packedWeights: packedWeights)
     } catch {
+      try source.finish()
       throw PrepareError(error.errors)
     }
-    self.graph = graph
-    limits = options.limits
+    try source.finish()
+    return Prepared(
+      information: ModelInformation(source.model), inputs: inputs, outputs: outputs, notes: notes, passReport: passReport,
+      program: program)
   }
 
   private let outputNames: [String]
@@ -172,7 +194,7 @@ public final class Model: Sendable {
   }
 
   /// The time limit as a duration; nil for none, or beyond what a clock counts.
-  private static func duration(_ seconds: Double) -> Duration? {
+  static func duration(_ seconds: Double) -> Duration? {
     seconds < 1e9 ? .seconds(max(seconds, 0)) : nil
   }
 

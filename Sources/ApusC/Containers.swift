@@ -127,7 +127,8 @@ public func apus_optional_content(
 
 // MARK: - One tensor for many
 
-/// Tensors of equal type and shape as one with a further axis in front; nil if they differ, are none, or share bytes.
+/// Tensors of equal type and shape as one with a further axis in front; nil if they differ, are none, or share bytes, or
+/// there is no memory for all of them.
 private func stack(_ values: [Value]) -> Tensor? {
   let tensors = values.compactMap(\.tensor)
   guard tensors.count == values.count, let first = tensors.first, !first.dataType.isPacked,
@@ -135,7 +136,7 @@ private func stack(_ values: [Value]) -> Tensor? {
   else { return nil }
   let shape = Shape([tensors.count] + first.shape.dims)
   if first.dataType == .string { return Tensor(strings: tensors.flatMap { $0.strings ?? [] }, shape: shape) }
-  let result = Tensor(uninitialized: first.dataType, shape: shape)
+  guard let result = try? Tensor(uninitialized: first.dataType, shape: shape) else { return nil }
   for (index, tensor) in tensors.enumerated() {
     // In bounds: all rows have as many bytes as the first.
     tensor.withUnsafeBytes { bytes in

@@ -1,6 +1,7 @@
 // Loading, describing and running models.
 
 import Apus
+import ApusGraph
 import ApusRuntime
 import CApus
 

@@ -58,7 +58,7 @@ struct InputArguments: ParsableArguments {
   private func read(_ text: String, for model: Model, into values: inout [String: Value]) throws {
     // A file of several arrays may come without a name.
     if text.hasSuffix(".npz"), !text.contains("=") {
-      for (name, tensor) in try Npz.decode(MappedFile.open(path: text)) { values[name] = .tensor(tensor) }
+      for (name, tensor) in try Npz.decode(FileBytes.open(path: text)) { values[name] = .tensor(tensor) }
       return
     }
     let (name, file) = try split(text, option: "--input", model)

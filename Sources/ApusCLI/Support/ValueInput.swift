@@ -10,7 +10,7 @@ enum ValueInput {
   static func value(file: String, name: String, for input: ValueDescription) throws -> Value {
     let ending = file == "-" ? "npy" : String(file.split(separator: ".").last ?? "").lowercased()
     let path = file == "-" ? "/dev/stdin" : file
-    let content = try MappedFile.open(path: path)
+    let content = try FileBytes.open(path: path)
     switch ending {
     case "npy": return .tensor(try converted(Npy.decode(content, as: input.dataType), for: input))
     case "npz":

@@ -81,7 +81,11 @@ struct MemoryLayoutBuilder: ~Copyable {
         var source = source(of: input)
         // Kernels that move bytes take any alignment; others get the alignment of the element type.
         if case .constant(let tensor) = source, !program.nodes[draft.node].schema.traits.contains(.movesData) {
-          source = .constant(program.alignedConstant(input, tensor))
+          do throws(TensorError) {
+            source = .constant(try program.alignedConstant(input, tensor))
+          } catch {
+            throw OperatorError(error).inside(node)
+          }
         }
         result.operands.append(source)
       }

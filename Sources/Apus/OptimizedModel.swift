@@ -19,14 +19,25 @@ package struct OptimizedModel {
 extension ModelReader {
   /// Reads the model at `path` and runs the passes that `options` name.
   package static func optimize(path: String, options: ModelOptions) throws -> OptimizedModel {
-    var source = try read(path: path, options: options)
-    try Model.bind(options, in: &source.graph)
-    let errors = InferenceDriver(registry: .standard).infer(&source.graph)
+    try DeepStack.run { try optimized(read(path: path, options: options), options: options) }
+  }
+
+  private static func optimized(_ source: ModelSource, options: ModelOptions) throws -> OptimizedModel {
+    var model = source.model
+    try Model.bind(options, in: &model.graph)
+    let errors = InferenceDriver(registry: .standard, allowance: source.allowance).infer(&model.graph)
     if !errors.isEmpty { throw PrepareError(errors) }
-    let names = source.graph.outputs.map { source.graph[$0].name }
-    let passes = try Optimizer(registry: .standard, options.optimization)?.optimize(&source.graph) ?? []
-    source.graph.nameOutputs(names)
-    return OptimizedModel(model: source, passes: passes)
+    let names = model.graph.outputs.map { model.graph[$0].name }
+    let optimizer = Optimizer(registry: .standard, options.optimization)
+    let passes = try optimizer?.optimize(&model.graph, allowance: source.allowance) ?? []
+    model.graph.nameOutputs(names)
+    do throws(TensorError) {
+      try model.graph.loadConstants()
+    } catch {
+      throw LoadError(error)
+    }
+    try source.finish()
+    return OptimizedModel(model: model, passes: passes)
   }
 }
 
@@ -41,6 +52,14 @@ extension Optimizer {
 }
 
 extension Graph {
+  /// Reads the constants that are still in files.
+  fileprivate func loadConstants() throws(TensorError) {
+    for value in values { try value.constant?.storage.load() }
+    for node in nodes {
+      for (_, subgraph) in node.subgraphs { try subgraph.graph.loadConstants() }
+    }
+  }
+
   /// Gives the outputs their names again, which a pass may have replaced by those of other values.
   fileprivate mutating func nameOutputs(_ names: [String]) {
     for (index, name) in names.enumerated() where self[outputs[index]].name != name {

@@ -1,5 +1,7 @@
 // What goes wrong between a file and the graph, or between a file and a tensor.
 
+import ApusTensor
+
 /// One thing that is wrong with a model.
 public struct ModelProblem: Sendable, Hashable {
   /// The nodes from the outermost inwards, as `If 'choice' › then_branch › Conv 'layer1/conv'`; empty for the whole model.
@@ -77,6 +79,17 @@ public struct LoadError: Error, Sendable {
     LoadError(
       .limitExceeded, "\(found), but LoadLimits.\(name) is \(limit)",
       remedy: remedy ?? "If you trust the file, raise \(name)", byteOffset: offset, path: path)
+  }
+
+  /// The same, as what goes wrong with a file.
+  package init(_ error: TensorError) {
+    let code: Code =
+      switch error.code {
+      case .memory: .limitExceeded
+      case .file: .cannotRead
+      default: .malformed
+      }
+    self.init(code, error.message, remedy: error.remedy)
   }
 
   /// The same error with the file's name, if none is there yet.

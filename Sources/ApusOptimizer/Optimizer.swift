@@ -18,6 +18,48 @@ package protocol GraphPass: Sendable {
   var name: String { get }
   /// Rewrites `graph` and returns the number of changes. Subgraphs are the driver's duty.
   func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int
+  /// The same for passes that make constants or take long.
+  func run(_ graph: inout Graph, within work: OptimizerWork) throws(OperatorError) -> Int
+}
+
+extension GraphPass {
+  package func run(_ graph: inout Graph, within work: OptimizerWork) throws(OperatorError) -> Int {
+    try run(&graph, registry: work.registry)
+  }
+}
+
+/// What all passes over one model share.
+package struct OptimizerWork: Sendable {
+  package let registry: OperatorRegistry
+  /// The memory and the time of the loading.
+  package let allowance: Allowance
+  /// The memory of the constants that the passes make, as a part of the loading's.
+  package let folding: Allowance
+
+  /// Constants of at most this many bytes may be made for any model,
+  static let smallestFoldedBytes = 64 << 20
+  /// and of so many times the bytes of the model's own: integers of 8 bits that become float32.
+  static let foldedGrowth = 4
+
+  init(_ graph: Graph, registry: OperatorRegistry, allowance: Allowance) {
+    (self.registry, self.allowance) = (registry, allowance)
+    let (grown, overflow) = graph.constantBytes.multipliedReportingOverflow(by: OptimizerWork.foldedGrowth)
+    folding = allowance.charging(
+      MemoryAccount(
+        limit: max(OptimizerWork.smallestFoldedBytes, overflow ? .max : grown), name: "the bound of folded constants",
+        parent: allowance.memory))
+  }
+}
+
+extension Graph {
+  /// Bytes of the constants of the graph and its subgraphs.
+  fileprivate var constantBytes: Int {
+    var total = values.reduce(0) { $0 &+ ($1.constant?.byteCount ?? 0) }
+    for node in nodes {
+      for (_, subgraph) in node.subgraphs { total &+= subgraph.graph.constantBytes }
+    }
+    return max(total, 0)
+  }
 }
 
 /// Runs the passes over a graph and its subgraphs.
@@ -49,39 +91,41 @@ package struct Optimizer: Sendable {
 
   package static let allPasses = portablePasses + enginePasses
 
-  /// Runs the passes. The facts of every value are inferred anew after a pass that changed something. `beforePass` may
-  /// end the work by an error.
+  /// Runs the passes within `allowance`. The facts of every value are inferred anew after a pass that changed something.
   package func optimize(
-    _ graph: inout Graph, beforePass: () throws(OperatorError) -> Void = {}
+    _ graph: inout Graph, allowance: Allowance = .unlimited
   ) throws(OperatorError) -> [PassReport] {
+    let work = OptimizerWork(graph, registry: registry, allowance: allowance)
     var reports: [PassReport] = []
     for pass in passes.prefix(stopAfter ?? Int.max) where !disabled.contains(pass.name) {
-      try beforePass()
+      try allowance.checkTime()
       let before = Optimizer.nodeCount(graph)
-      let changes = try run(pass, on: &graph)
+      let changes = try run(pass, on: &graph, within: work)
       reports.append(
         PassReport(pass: pass.name, changes: changes, nodesBefore: before, nodesAfter: Optimizer.nodeCount(graph)))
     }
     return reports
   }
 
-  private func run(_ pass: any GraphPass, on graph: inout Graph) throws(OperatorError) -> Int {
-    var changes = try pass.run(&graph, registry: registry)
+  private func run(
+    _ pass: any GraphPass, on graph: inout Graph, within work: OptimizerWork
+  ) throws(OperatorError) -> Int {
+    var changes = try pass.run(&graph, within: work)
     for index in graph.nodes.indices {
       for entry in graph.nodes[index].attributes.entries.indices {
         switch graph.nodes[index].attributes.entries[entry].value {
         case .graph(var subgraph):
-          changes += try run(pass, on: &subgraph.graph)
+          changes += try run(pass, on: &subgraph.graph, within: work)
           graph.nodes[index].attributes.entries[entry].value = .graph(subgraph)
         case .graphs(var subgraphs):
-          for position in subgraphs.indices { changes += try run(pass, on: &subgraphs[position].graph) }
+          for position in subgraphs.indices { changes += try run(pass, on: &subgraphs[position].graph, within: work) }
           graph.nodes[index].attributes.entries[entry].value = .graphs(subgraphs)
         default: break
         }
       }
     }
     if changes > 0 {
-      if let error = InferenceDriver(registry: registry).infer(&graph).first { throw error }
+      if let error = InferenceDriver(registry: registry, allowance: work.allowance).infer(&graph).first { throw error }
       #if DEBUG
       try GraphVerifier.verify(graph)
       #endif

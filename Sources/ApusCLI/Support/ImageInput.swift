@@ -103,7 +103,7 @@ enum ImageInput {
   }
 
   private static func decoded(_ file: String) throws -> Image {
-    let content = try MappedFile.open(path: file)
+    let content = try FileBytes.open(path: file)
     let bytes = content.withBytes { bytes in bytes.indices.map { bytes[$0] } }
     do throws(ImageError) { return try ImageCodec.decode(bytes) } catch {
       throw InputError("--image: \(file): \(error)")

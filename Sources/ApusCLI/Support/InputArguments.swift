@@ -93,10 +93,10 @@ struct InputArguments: ParsableArguments {
   private func read(_ text: String, for model: Model, into values: inout [String: Value]) throws {
     // A file of several arrays may come without a name.
     if text.lowercased().hasSuffix(".npz"), !text.contains("=") {
-      let file = try MappedFile.open(path: text)
+      let file = try FileBytes.open(path: text)
       let types = model.inputs.compactMap { input in input.dataType.map { (input.name, $0) } }
       for (name, tensor) in try Npz.decode(file, as: Dictionary(types) { first, _ in first }) {
-        values[name] = .tensor(ValueInput.converted(tensor, for: try description(name, "--input \(text)", model)))
+        values[name] = .tensor(try ValueInput.converted(tensor, for: try description(name, "--input \(text)", model)))
       }
       return
     }

@@ -9,9 +9,9 @@ enum ValueInput {
   /// The value in a file whose ending tells its format, of the type that the input declares.
   static func value(file: String, name: String, for input: ValueDescription) throws -> Value {
     let ending = FileFormat.ending(of: file)
-    let content = try MappedFile.open(path: file == "-" ? "/dev/stdin" : file)
+    let content = try FileBytes.open(path: file == "-" ? "/dev/stdin" : file)
     switch file == "-" ? "npy" : ending {
-    case "npy": return .tensor(converted(try Npy.decode(content, as: input.dataType), for: input))
+    case "npy": return .tensor(try converted(Npy.decode(content, as: input.dataType), for: input))
     case "npz":
       let arrays = try Npz.decode(content, as: input.dataType.map { [name: $0] } ?? [:])
       guard let found = arrays.first(where: { $0.name == name }) ?? (arrays.count == 1 ? arrays.first : nil) else {

@@ -10,7 +10,7 @@ struct WaveFile {
 
   private enum Coding { case integer, float }
 
-  private let file: MappedFile
+  private let file: FileBytes
   private let name: String
   private let data: Range<Int>
   private let coding: Coding
@@ -29,7 +29,7 @@ struct WaveFile {
 
   init(path: String) throws {
     name = path
-    file = try MappedFile.open(path: path)
+    file = try FileBytes.open(path: path)
     let (format, data) = try file.withBytes { bytes in try WaveFile.chunks(bytes, path) }
     self.data = data
     // The container of a sample may have spare bits, at its low end.

@@ -7,7 +7,7 @@ import ApusTensor
 package enum Npy {
   /// The array in `file`. `declared` settles what NumPy's untyped bytes (`V1`, `V2`: how ml_dtypes are stored) mean.
   package static func decode(
-    _ file: MappedFile, as declared: DataType? = nil, limits: LoadLimits = LoadLimits()
+    _ file: FileBytes, as declared: DataType? = nil, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> Tensor {
     do throws(LoadError) {
       return try decode(file, in: 0..<file.count, as: declared, limits: limits)
@@ -18,7 +18,7 @@ package enum Npy {
 
   /// The array in a part of `file`.
   static func decode(
-    _ file: MappedFile, in range: Range<Int>, as declared: DataType?, limits: LoadLimits
+    _ file: FileBytes, in range: Range<Int>, as declared: DataType?, limits: LoadLimits
   ) throws(LoadError) -> Tensor {
     let header = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in try NpyHeader(bytes, range) }
     let element = try NpyElement(header.descriptor, declared: declared)
@@ -55,7 +55,7 @@ package enum Npy {
       func start(_ index: Int) -> Int { data.lowerBound + (source.map { $0[index] } ?? index) * element.width }
       switch element.kind {
       case .number(let part):
-        return Tensor.building(element.dataType, shape) { output in
+        return try Tensor.building(element.dataType, shape) { (output) throws(LoadError) in
           for index in 0..<count {
             let start = start(index)
             for byte in 0..<element.width {

@@ -16,7 +16,7 @@ package enum Npz {
   }
 
   /// The names of the arrays in `file`, without `.npy`.
-  package static func names(_ file: MappedFile) throws(LoadError) -> [String] {
+  package static func names(_ file: FileBytes) throws(LoadError) -> [String] {
     do throws(LoadError) {
       return try members(file).map { arrayName($0.name) }
     } catch {
@@ -26,7 +26,7 @@ package enum Npz {
 
   /// The arrays in `file` by name, in the order of the archive. `declared` gives types for what NumPy stores as bytes.
   package static func decode(
-    _ file: MappedFile, as declared: [String: DataType] = [:], limits: LoadLimits = LoadLimits()
+    _ file: FileBytes, as declared: [String: DataType] = [:], limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> [(name: String, tensor: Tensor)] {
     do throws(LoadError) {
       var arrays: [(name: String, tensor: Tensor)] = []
@@ -50,7 +50,7 @@ package enum Npz {
   }
 
   private static func decode(
-    _ member: Member, _ file: MappedFile, as declared: DataType?, _ decodedBytes: inout Int, _ limits: LoadLimits
+    _ member: Member, _ file: FileBytes, as declared: DataType?, _ decodedBytes: inout Int, _ limits: LoadLimits
   ) throws(LoadError) -> Tensor {
     let range = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in try contents(member, bytes) }
     switch member.method {
@@ -79,7 +79,7 @@ package enum Npz {
       var checksum = CRC32()
       checksum.update(content.span, 0..<content.count)
       try check(checksum.value, member)
-      return try Npy.decode(MappedFile(copying: content, name: file.name), as: declared, limits: limits)
+      return try Npy.decode(FileBytes(copying: content, name: file.name), as: declared, limits: limits)
     default:
       throw LoadError(.unsupported, "compression method \(member.method) of zip is not supported; deflate and none are")
     }
@@ -112,7 +112,7 @@ package enum Npz {
     }
   }
 
-  private static func members(_ file: MappedFile) throws(LoadError) -> [Member] {
+  private static func members(_ file: FileBytes) throws(LoadError) -> [Member] {
     try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
       let (start, count) = try directory(bytes)
       var members: [Member] = []

@@ -29,7 +29,7 @@ package enum TextLines {
 
   /// The lines of the text file at `path`.
   package static func lines(ofFile path: String, limits: LoadLimits = LoadLimits()) throws(LoadError) -> [String] {
-    let file = try MappedFile.open(path: path, limits: limits)
+    let file = try FileBytes.open(path: path, limits: limits)
     do throws(LoadError) {
       return try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in try lines(bytes, limits: limits) }
     } catch {

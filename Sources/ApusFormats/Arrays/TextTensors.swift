@@ -9,7 +9,7 @@ package enum TextTensors {
   /// where an optional is declared null is an empty one; where a map is declared an object is that map. For floats the
   /// strings "NaN", "Infinity" and "-Infinity" are numbers, as `JSONWriter` writes them.
   package static func json(
-    _ file: MappedFile, as declared: ValueType? = nil, limits: LoadLimits = LoadLimits()
+    _ file: FileBytes, as declared: ValueType? = nil, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> Value {
     do throws(LoadError) {
       let tree = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in try JSONReader.parse(bytes, limits: limits) }
@@ -23,7 +23,7 @@ package enum TextTensors {
   /// one a line. `shape` has nil for extents that are not declared, of which at most one may follow from the number of
   /// elements; without a shape the result has one axis. Without a type, whole numbers are int64 and others float32.
   package static func text(
-    _ file: MappedFile, as declared: DataType? = nil, shape: [Int?]? = nil, limits: LoadLimits = LoadLimits()
+    _ file: FileBytes, as declared: DataType? = nil, shape: [Int?]? = nil, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> Tensor {
     do throws(LoadError) {
       let tokens = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in

@@ -22,8 +22,15 @@ package struct TensorFact: Sendable, Hashable {
     values = tensor.count <= TensorFact.maximumValues && tensor.dataType.isInteger ? tensor.dims : nil
   }
 
-  /// Tensors with more elements do not carry their values.
+  /// Tensors with more elements do not carry their values,
   package static let maximumValues = 1024
+  /// nor do those whose values are expressions of more symbols and numbers in all.
+  private static let maximumSize = 4096
+
+  /// True if a tensor carries these values.
+  package static func keeps(_ values: [Dim]) -> Bool {
+    values.count <= maximumValues && values.reduce(0) { $0 + $1.size } <= maximumSize
+  }
 
   /// The shape if every extent is a number.
   package var concreteShape: Shape? { shape.flatMap { $0.concrete } }

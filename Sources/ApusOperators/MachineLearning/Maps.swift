@@ -83,7 +83,7 @@ struct CastMap: OperatorDefinition {
       let text = type == .string ? CastMap.decimal : CastMap.text
       var texts: [String?] = []
       if isSparse {
-        try context.check(allocating: length * 16)
+        try context.check(allocating: length, of: MemoryLayout<String?>.stride)
         texts = [String?](repeating: nil, count: length)
         for index in order {
           guard texts.indices.contains(keys[index]) else {
@@ -96,7 +96,7 @@ struct CastMap: OperatorDefinition {
       }
       let shape: Shape = [1, texts.count]
       switch type {
-      case .string: return [.tensor(Tensor(strings: texts.map { $0 ?? "0.f" }, shape: shape))]
+      case .string: return [.tensor(try context.tensor(strings: texts.map { $0 ?? "0.f" }, shape: shape))]
       case .int64:
         var numbers: [Int] = []
         for text in texts { numbers.append(try CastMap.integer(text)) }
@@ -190,9 +190,10 @@ struct DictVectorizer: OperatorDefinition {
       if type == .string {
         var texts = [String](repeating: "", count: vocabulary.count)
         for entry in found { texts[entry.position] = entry.value.storage.strings[0] }
-        return [.tensor(Tensor(strings: texts, shape: shape))]
+        return [.tensor(try context.tensor(strings: texts, shape: shape))]
       }
-      let result = Tensor(zeros: type, shape: shape)
+      let result = try context.allocate(type, shape)
+      result.storage.base.initializeMemory(as: UInt8.self, repeating: 0, count: result.byteCount)
       for entry in found {
         (result.storage.base + entry.position * type.byteWidth).copyMemory(from: entry.value.base, byteCount: type.byteWidth)
         withExtendedLifetime(entry.value) {}

@@ -56,7 +56,9 @@ public final class Model: Sendable {
     notes = Set(graph.notes).sorted()
     information = ModelInformation(source)
     inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
-    outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
+    outputs = graph.outputs.indices.map { position in
+      ValueDescription(name: graph[graph.outputs[position]].name, fact: graph.describedOutput(position))
+    }
     let outputNames = outputs.map(\.name)
     pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
     let flag = CancellationFlag(timeout: Model.duration(options.limits.maximumLoadSeconds))

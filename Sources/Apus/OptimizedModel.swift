@@ -10,32 +10,39 @@ package struct OptimizedModel {
   package var model: ModelGraph
   package var passes: [PassReport]
 
-  /// Writes the model as ONNX. Its weights may lie in a mapping of the file it was read from, so `path` must be another.
-  package func save(to path: String) throws {
-    try ONNXWriter.message(model, registry: .standard).write(to: path)
+  /// The operator sets that models can be saved for.
+  package static var writableOpsets: ClosedRange<Int> { OpsetChoice.oldest...ONNXReader.newestOpset }
+
+  /// Writes the model as ONNX, for the operator set `opset` if that is given, else for the lowest that holds it. Its weights
+  /// may lie in a mapping of the file it was read from, so `path` must be another.
+  package func save(to path: String, opset: Int? = nil) throws {
+    try ONNXWriter.message(model, registry: .standard, opset: opset).write(to: path)
   }
 }
 
 extension ModelReader {
-  /// Reads the model at `path` and runs the passes that `options` name.
-  package static func optimize(path: String, options: ModelOptions) throws -> OptimizedModel {
+  /// Reads the model at `path` and runs the passes that `options` name. Portable ones keep to operators of the operator set
+  /// `opset`, or to that of the model.
+  package static func optimize(path: String, options: ModelOptions, opset: Int? = nil) throws -> OptimizedModel {
     var source = try read(path: path, options: options)
     try Model.bind(options, in: &source.graph)
     let errors = InferenceDriver(registry: .standard).infer(&source.graph)
     if !errors.isEmpty { throw PrepareError(errors) }
     let names = source.graph.outputs.map { source.graph[$0].name }
-    let passes = try Optimizer(registry: .standard, options.optimization)?.optimize(&source.graph) ?? []
+    let passes = try Optimizer(registry: .standard, options.optimization, opset: opset ?? source.opsets[""])?
+      .optimize(&source.graph) ?? []
     source.graph.nameOutputs(names)
     return OptimizedModel(model: source, passes: passes)
   }
 }
 
 extension Optimizer {
-  /// nil if no pass is wanted.
-  init?(registry: OperatorRegistry, _ options: OptimizationOptions) {
+  /// nil if no pass is wanted. `opset` bounds what portable passes make.
+  init?(registry: OperatorRegistry, _ options: OptimizationOptions, opset: Int? = nil) {
     guard options.isEnabled else { return nil }
     self.init(
-      registry: registry, passes: options.isPortable ? Optimizer.portablePasses : Optimizer.allPasses,
+      registry: registry,
+      passes: options.isPortable ? Optimizer.portablePasses(forOpset: opset ?? .max) : Optimizer.allPasses,
       disabled: options.disabledPasses, stopAfter: options.stopAfter)
   }
 }

@@ -18,6 +18,10 @@ struct OptimizeCommand: ParsableCommand {
   @Option(help: "Where to save the optimized model; weights of more than 1.5 GB go to FILE.data beside it.")
   var output: String?
 
+  @Option(
+    help: "The operator set to save for. [default: that of the model, or a lower one down to 21 if it holds the result]")
+  var opset: Int?
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -31,16 +35,25 @@ struct OptimizeCommand: ParsableCommand {
     var passes: [Pass]
   }
 
+  func validate() throws {
+    if let opset, !OptimizedModel.writableOpsets.contains(opset) {
+      throw ValidationError(
+        "--opset is \(opset); expected \(OptimizedModel.writableOpsets.lowerBound) to "
+          + "\(OptimizedModel.writableOpsets.upperBound)")
+    }
+    if opset != nil, output == nil { throw ValidationError("--opset is for saving; give --output too") }
+  }
+
   func run() throws {
     do {
       var options = try model.options()
       options.optimization.isPortable = output != nil
-      let optimized = try ModelReader.optimize(path: model.model, options: options)
+      let optimized = try ModelReader.optimize(path: model.model, options: options, opset: opset)
       if let output {
         guard try !isModel(output) else {
           throw ValidationError("--output \(output) is the model itself, whose weights are still read; choose another name")
         }
-        try optimized.save(to: output)
+        try optimized.save(to: output, opset: opset)
       }
       let report = Report(
         model: model.name, file: output,

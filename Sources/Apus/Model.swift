@@ -85,7 +85,9 @@ public final class Model: Sendable {
     try Model.addOutputs(options, to: &graph)
     let notes = Set(graph.notes).sorted()
     let inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
-    let outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
+    let outputs = graph.outputs.indices.map { position in
+      ValueDescription(name: graph[graph.outputs[position]].name, fact: graph.describedOutput(position))
+    }
     let passReport: [PassReport]
     do {
       let optimizer = options.returnsAllValues ? nil : Optimizer(registry: registry, options.optimization)

@@ -78,10 +78,15 @@ package struct Optimizer: Sendable {
   }
 
   /// Passes that keep to standard operators; what they leave can be saved as ONNX.
-  package static let portablePasses: [any GraphPass] = [
-    IdentityElimination(), ConstantFolding(keepsTransposes: true), IdentityElimination(), CommonSubexpressionElimination(),
-    FusionPass(portableFusions), DeadNodeElimination(),
-  ]
+  package static let portablePasses = portablePasses(forOpset: .max)
+
+  /// The portable passes, with fusions into operators of that operator set of the default domain at most.
+  package static func portablePasses(forOpset opset: Int) -> [any GraphPass] {
+    [
+      IdentityElimination(), ConstantFolding(keepsTransposes: true), IdentityElimination(),
+      CommonSubexpressionElimination(), FusionPass(portableFusions, opset: opset), DeadNodeElimination(),
+    ]
+  }
 
   /// Passes that end in the operators of this engine's own domain.
   package static let enginePasses: [any GraphPass] = [
@@ -100,16 +105,33 @@ package struct Optimizer: Sendable {
     for pass in passes.prefix(stopAfter ?? Int.max) where !disabled.contains(pass.name) {
       try allowance.checkTime()
       let before = Optimizer.nodeCount(graph)
-      let changes = try run(pass, on: &graph, within: work)
+      let changes: Int
+      do throws(OperatorError) {
+        changes = try run(pass, on: &graph, within: work)
+        if changes > 0 { try GraphVerifier.verify(graph, registry: registry) }
+      } catch {
+        throw Optimizer.fault(of: pass, error)
+      }
       reports.append(
         PassReport(pass: pass.name, changes: changes, nodesBefore: before, nodesAfter: Optimizer.nodeCount(graph)))
     }
     return reports
   }
 
+  /// An error for what a pass left: the graph was good before.
+  private static func fault(of pass: any GraphPass, _ error: OperatorError) -> OperatorError {
+    if error.code == .limit || error.code == .cancelled { return error }
+    var fault = error
+    fault.message = "the pass '\(pass.name)' left a graph that cannot be: \(error.message)"
+    fault.remedy = "This is a fault of Apus. Leave the pass out (it is disabled by its name) and report the model"
+    return fault
+  }
+
+  /// Runs the pass over the graph, then over its subgraphs, and infers what it changed anew.
   private func run(
     _ pass: any GraphPass, on graph: inout Graph, within work: OptimizerWork
   ) throws(OperatorError) -> Int {
+    let notes = graph.notes.count
     var changes = try pass.run(&graph, within: work)
     for index in graph.nodes.indices {
       for entry in graph.nodes[index].attributes.entries.indices {
@@ -126,9 +148,8 @@ package struct Optimizer: Sendable {
     }
     if changes > 0 {
       if let error = InferenceDriver(registry: registry, allowance: work.allowance).infer(&graph).first { throw error }
-      #if DEBUG
-      try GraphVerifier.verify(graph)
-      #endif
+      // All shapes were inferred before; what contradicts them now computes something else.
+      if graph.notes.count > notes { throw .invalid(graph.notes[notes]) }
     }
     return changes
   }

@@ -50,6 +50,9 @@ struct InfoCommand: ParsableCommand {
       ids.map { Report.Value(name: graph[$0].name, type: graph.fact($0).description) }
     }
     let produced = graph.nodes.flatMap(\.outputs).compactMap { $0 }
+    let outputs = graph.outputs.enumerated().map { position, id in
+      Report.Value(name: graph[id].name, type: graph.describedOutput(position).description)
+    }
     return Report(
       model: model.name, graph: information.graphName,
       producer: [information.producer, information.producerVersion].filter { !$0.isEmpty }.joined(separator: " "),
@@ -57,7 +60,7 @@ struct InfoCommand: ParsableCommand {
       modelVersion: information.modelVersion,
       opsets: Dictionary(information.opsets.map { ($0.key.isEmpty ? "ai.onnx" : $0.key, $0.value) }) { first, _ in first },
       metadata: Dictionary(information.metadata.map { ($0.key, $0.value) }) { first, _ in first },
-      inputs: list(graph.inputs), outputs: list(graph.outputs), values: values || json ? list(produced) : nil,
+      inputs: list(graph.inputs), outputs: outputs, values: values || json ? list(produced) : nil,
       operators: statistics.operators, nodes: statistics.nodes, parameters: statistics.parameters,
       constantBytes: Dictionary(statistics.constantBytes.map { ($0.key.description, $0.value) }) { first, _ in first },
       multiplyAdds: statistics.multiplyAdds.description, peakBytes: statistics.peakBytes.description,

@@ -22,6 +22,10 @@ struct OptimizeCommand: ParsableCommand {
       """, completion: .file(extensions: ["onnx"]))
   var output: String?
 
+  @Option(
+    help: "The operator set to save for. [default: that of the model, or a lower one down to 21 if it holds the result]")
+  var opset: Int?
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -35,11 +39,20 @@ struct OptimizeCommand: ParsableCommand {
     var passes: [Pass]
   }
 
+  func validate() throws {
+    if let opset, !OptimizedModel.writableOpsets.contains(opset) {
+      throw ValidationError(
+        "--opset is \(opset); expected \(OptimizedModel.writableOpsets.lowerBound) to "
+          + "\(OptimizedModel.writableOpsets.upperBound)")
+    }
+    if opset != nil, output == nil { throw ValidationError("--opset is for saving; give --output too") }
+  }
+
   func run() throws {
     var options = try model.options()
     options.optimization.isPortable = output != nil
-    let optimized = try ModelReader.optimize(path: model.model, options: options)
-    if let output { try optimized.save(to: output) }
+    let optimized = try ModelReader.optimize(path: model.model, options: options, opset: opset)
+    if let output { try optimized.save(to: output, opset: opset) }
     let report = Report(
       model: model.name, file: output,
       passes: optimized.passes.map {

@@ -229,9 +229,11 @@ final class ONNXImporter {
 
   /// Fills the graph of `scope`: inputs, initializers, nodes, outputs.
   func importBody(_ graphProto: GraphProto, into scope: NameScope) throws(LoadError) {
+    // Shapes of computed values are what an exporter saw once, or guessed: only the types count.
     for info in graphProto.valueInfo + graphProto.outputs {
-      if let fact = info.type?.fact, fact != .unknown { scope.declared[info.name] = fact }
+      if let fact = info.type?.fact.withoutShapes, fact != .unknown { scope.declared[info.name] = fact }
     }
+    scope.builder.graph.outputDeclarations = graphProto.outputs.map { $0.type?.fact ?? .unknown }
     let overridable = scope.parent == nil && scope.prefix.isEmpty ? options.overridableInputs : []
     let initializerNames = Set(
       graphProto.initializers.map(\.name) + graphProto.sparseInitializers.compactMap(\.values?.name)
@@ -266,9 +268,16 @@ final class ONNXImporter {
     if let type = input.type, let reason = type.unsupported {
       try report(scope.path, "the input '\(input.name)' is \(reason), which is not supported")
     }
-    if let value = try define(input.name, fact: input.type?.fact ?? .unknown, in: scope) {
+    if let value = try define(input.name, fact: inputFact(input, scope), in: scope) {
       scope.builder.graph.inputs.append(value)
     }
+  }
+
+  /// What is known of a formal input: what it says where every run is checked against that, which are tensors of the main
+  /// graph; otherwise the type.
+  private func inputFact(_ input: ValueInfoProto, _ scope: NameScope) -> ValueFact {
+    let fact = input.type?.fact ?? .unknown
+    return scope.parent == nil && fact.tensor != nil ? fact : fact.withoutShapes
   }
 
   /// Gives `name` a value that never changes.

@@ -37,6 +37,7 @@ struct BenchCommand: ParsableCommand {
     try OptionValues.check(runs, "--runs", 1...Int.max)
     try OptionValues.check(batch, "--batch", 1...Int.max)
     try OptionValues.check(seconds: seconds, "--seconds")
+    if batch != nil, model.model == "-" { throw ValidationError("--batch looks into the model first, which standard input does not allow") }
   }
 
   func run() throws {

@@ -101,7 +101,11 @@ class Replacing(Case):
         self.assertEqual(np.load(self.path("there/z.npy")).size, 4)
 
     def test_devices_and_pipes_are_written_directly(self) -> None:
-        self.run_to("--output", "y=/dev/null", "--output", "/dev/stdout", "--output", "-")
+        self.run_to("--output", "y=/dev/null", "--output", "/dev/stderr")
+        self.assertTrue(self.run_to("--output", "/dev/stdout").stdout.startswith(b"\x93NUMPY"))
+        with open(self.path("stdout"), "wb") as file:
+            self.run_to("--output", "/dev/stdout", stdout=file)
+        self.assertEqual(np.load(self.path("stdout")).size, 4)
         os.mkfifo(self.path("pipe.npy"))
         reader = subprocess.Popen(["cat", "pipe.npy"], cwd=self.folder, stdout=subprocess.PIPE)
         self.run_to("--output", "pipe.npy")

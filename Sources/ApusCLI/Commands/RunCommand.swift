@@ -29,11 +29,14 @@ struct RunCommand: ParsableCommand {
     completion: .file(extensions: ["npy", "npz", "pb", "json"]))
   var saveInputs: [String] = []
 
-  @Option(parsing: .unconditional, help: "Print the K largest elements along the last axis of each float output. [default: 5 with --labels]")
+  @Option(
+    parsing: .unconditional,
+    help: "Print the K largest elements along the last axis of each float output. [default: 5 with --labels]")
   var top: Int?
 
   @Option(
-    help: "A file with one label a line, for --top; line k, empty or not, is class k. [default: `labels` in the model's metadata]",
+    help:
+      "A file with one label a line, for --top; line k, empty or not, is class k. [default: `labels` in the model's metadata]",
     completion: .file(extensions: ["txt"]))
   var labels: String?
 

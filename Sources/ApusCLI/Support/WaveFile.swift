@@ -41,7 +41,8 @@ struct WaveFile {
           + "float of 32")
     }
     guard format.channels > 0, WaveFile.rateRange.contains(format.rate) else {
-      throw InputError("\(path): the header says \(format.channels) channels and \(format.rate) samples a second, which cannot be")
+      throw InputError(
+        "\(path): the header says \(format.channels) channels and \(format.rate) samples a second, which cannot be")
     }
     (channels, rate) = (format.channels, format.rate)
     frameCount = data.count / (width * channels)
@@ -109,7 +110,9 @@ struct WaveFile {
     let first = (0..<min(4, bytes.count)).map { bytes[$0] }
     if first == Array("fLaC".utf8) { return "a FLAC file" }
     if first == Array("OggS".utf8) { return "an Ogg file" }
-    if first.prefix(3) == Array("ID3".utf8)[...] || first.count == 4 && first[0] == 0xFF && first[1] & 0xE0 == 0xE0 { return "an MP3 file" }
+    if first.prefix(3) == Array("ID3".utf8)[...] || first.count == 4 && first[0] == 0xFF && first[1] & 0xE0 == 0xE0 {
+      return "an MP3 file"
+    }
     return "no WAVE file"
   }
 }

@@ -4,9 +4,9 @@ import ApusTensor
 import Synchronization
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// A file that is written from the beginning to the end and gets its name when it is whole.
@@ -63,7 +63,9 @@ package struct OutputFile: ~Copyable {
   }
 
   /// nil if a file of the name that was drawn exists.
-  private static func createTemporary(in folder: String, for path: String) throws(LoadError) -> (number: Int32, path: String)? {
+  private static func createTemporary(in folder: String, for path: String) throws(LoadError) -> (
+    number: Int32, path: String
+  )? {
     let temporary = folder + ".apus-\(getpid())-" + String(UInt64.random(in: 0 ... .max), radix: 36) + ".tmp"
     PendingFiles.add(temporary)
     let number = Glibc.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o666)
@@ -84,7 +86,9 @@ package struct OutputFile: ~Copyable {
     var done = 0
     while done < bytes.count {
       // In bounds: done < bytes.count.
-      let written = bytes.extracting(done..<bytes.count).withUnsafeBufferPointer { Glibc.write(number, $0.baseAddress, $0.count) }
+      let written = bytes.extracting(done..<bytes.count).withUnsafeBufferPointer {
+        Glibc.write(number, $0.baseAddress, $0.count)
+      }
       if written < 0 {
         if errno == EINTR { continue }
         throw LoadError.cannotWrite(path, errno)
@@ -130,7 +134,9 @@ private struct OutputTarget {
 
   init(_ path: String) throws(LoadError) {
     self.path = path
-    if path.isEmpty || path.utf8.contains(0) { throw LoadError(.cannotWrite, "the name '\(path)' is no name of a file") }
+    if path.isEmpty || path.utf8.contains(0) {
+      throw LoadError(.cannotWrite, "the name '\(path)' is no name of a file")
+    }
     descriptor = Self.descriptor(namedBy: path)
     if descriptor != nil { return }
     var status = stat()
@@ -197,7 +203,9 @@ package enum PendingFiles {
 package enum OutputFolder {
   /// Makes the folder at `path`, and those around it, as far as they are missing.
   package static func make(_ path: String) throws(LoadError) {
-    if path.isEmpty || path.utf8.contains(0) { throw LoadError(.cannotWrite, "the name '\(path)' is no name of a folder") }
+    if path.isEmpty || path.utf8.contains(0) {
+      throw LoadError(.cannotWrite, "the name '\(path)' is no name of a folder")
+    }
     var prefix = path.hasPrefix("/") ? "/" : ""
     for part in path.split(separator: "/") {
       prefix += part

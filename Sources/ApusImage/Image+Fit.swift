@@ -24,7 +24,8 @@ extension Image {
     for row in 0..<innerHeight {
       let target = ((top + row) * newWidth + left) * channels
       let source = row * innerWidth * channels
-      result.replaceSubrange(target..<target + innerWidth * channels, with: inner.pixels[source..<source + innerWidth * channels])
+      result.replaceSubrange(
+        target..<target + innerWidth * channels, with: inner.pixels[source..<source + innerWidth * channels])
     }
     return Image(height: newHeight, width: newWidth, channels: channels, pixels: result)
   }

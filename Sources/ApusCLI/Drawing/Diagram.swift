@@ -58,7 +58,9 @@ struct Diagram {
       }
       var drawn: Set<ValueID> = []
       for value in nodes.flatMap(\.dependencies) where drawn.insert(value).inserted {
-        if let source = maker[value] { arrows.append(Arrow(from: source, to: index, label: Diagram.shape(graph.fact(value)))) }
+        if let source = maker[value] {
+          arrows.append(Arrow(from: source, to: index, label: Diagram.shape(graph.fact(value))))
+        }
       }
       for value in nodes.flatMap(\.outputs) { if let value { maker[value] = index } }
     }
@@ -131,7 +133,8 @@ struct Diagram {
     let shown = operators.prefix(3).joined(separator: ", ") + (operators.count > 3 ? " …" : "")
     let names = nodes.map { node in "\(node.op)" + (node.name.isEmpty ? "" : "  " + node.name) }
     return Box(
-      kind: .group, title: title, lines: (group.repetition == nil ? [] : ["\(nodes.count) nodes"]) + [shortened(shown, 48)],
+      kind: .group, title: title,
+      lines: (group.repetition == nil ? [] : ["\(nodes.count) nodes"]) + [shortened(shown, 48)],
       details: [operators.joined(separator: ", "), ""] + names)
   }
 

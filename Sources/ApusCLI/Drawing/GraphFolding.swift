@@ -31,7 +31,11 @@ struct GraphFolding {
     var numbers: [String: Int] = [:]
     let operators = graph.nodes.map { node -> Int in
       let key = "\(node.op) \(node.inputs.count) \(node.outputs.count)"
-      return numbers[key] ?? { numbers[key] = numbers.count; return numbers.count - 1 }()
+      return numbers[key]
+        ?? {
+          numbers[key] = numbers.count
+          return numbers.count - 1
+        }()
     }
     divide(0..<count, operators)
     while groups.count > limit { mergeNeighbours(limit: limit) }

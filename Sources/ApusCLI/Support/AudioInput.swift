@@ -46,10 +46,14 @@ enum AudioInput {
   private static func shape(_ dims: [String], sampleCount: Int, _ input: ValueDescription) throws -> Shape {
     let known = dims.map { Int($0) }
     var shape = Shape(known.map { $0 ?? 1 })
-    if let open = known.lastIndex(of: nil), let fixed = shape.checkedElementCount { shape[open] = max(1, sampleCount / max(fixed, 1)) }
+    if let open = known.lastIndex(of: nil), let fixed = shape.checkedElementCount {
+      shape[open] = max(1, sampleCount / max(fixed, 1))
+    }
     // The samples twice, while they are made a tensor, and those of the file.
     let count = shape.checkedElementCount
-    try MemoryRoom.require(count.flatMap { $0 < 1 << 58 ? ($0 + sampleCount) * 8 : nil }, for: "--audio: input '\(input.name)' (\(input.type))")
+    try MemoryRoom.require(
+      count.flatMap { $0 < 1 << 58 ? ($0 + sampleCount) * 8 : nil },
+      for: "--audio: input '\(input.name)' (\(input.type))")
     return shape
   }
 }

@@ -36,7 +36,8 @@ enum ValueInput {
     switch (tensor.dataType, input.dataType) {
     case (.uint16, .bfloat16): return tensor.reinterpreted(as: .bfloat16)
     case (.uint8, let wanted?) where wanted.isFloat && wanted.bits == 8: return tensor.reinterpreted(as: wanted)
-    case (.uint8, .bool): return tensor.elements(as: UInt8.self)?.allSatisfy { $0 <= 1 } ?? false ? tensor.reinterpreted(as: .bool) : tensor
+    case (.uint8, .bool):
+      return tensor.elements(as: UInt8.self)?.allSatisfy { $0 <= 1 } ?? false ? tensor.reinterpreted(as: .bool) : tensor
     default: return tensor
     }
   }

@@ -146,7 +146,9 @@ enum ValueText {
     if number == number.rounded(), abs(number) < 1e15 { return String(Int(number)) }
     guard number.isFinite else { return "\(number)" }
     let magnitude = abs(number)
-    if magnitude >= 1e6 || magnitude < 1e-4 { return Float(number).isFinite ? Float(number).description : number.description }
+    if magnitude >= 1e6 || magnitude < 1e-4 {
+      return Float(number).isFinite ? Float(number).description : number.description
+    }
     var digits = 6
     var scale = magnitude
     while scale >= 1, digits > 1 {

@@ -76,7 +76,8 @@ extension JSONWriter {
     }
   }
 
-  private mutating func rows<Element: TensorElement & JSONElement>(_ tensor: Tensor, _: Element.Type) throws(LoadError) {
+  private mutating func rows<Element: TensorElement & JSONElement>(_ tensor: Tensor, _: Element.Type) throws(LoadError)
+  {
     try rows(tensor.elements(as: Element.self) ?? [], tensor.shape)
   }
 

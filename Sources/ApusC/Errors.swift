@@ -63,8 +63,8 @@ final class ErrorHandle: Handle, Sendable {
   }
 }
 
-/// Runs `body`; its error as an owned pointer, NULL if there is none. Every call that computes, allocates or locks goes through
-/// here, so that it is sound in a process that was forked.
+/// Runs `body`; its error as an owned pointer, NULL if there is none. Every call that computes, allocates or locks goes
+/// through here, so that it is sound in a process that was forked.
 func attempt(_ body: () throws -> Void) -> OpaquePointer? {
   withoutActuallyEscaping(body) { body in
     var call = GuardedCall(body: body)
@@ -91,8 +91,8 @@ private struct GuardedCall {
 /// The process is the child of a fork that could not wait for the end of a call.
 private struct ForkedDuringCall: Error, CustomStringConvertible {
   var description: String {
-    "this process was forked while another thread of its parent was in a call of Apus, which may have left locks behind; "
-      + "fork when no run is in progress, or start new processes (multiprocessing: 'spawn' or 'forkserver')"
+    "this process was forked while another thread of its parent was in a call of Apus, which may have left locks "
+      + "behind; fork when no run is in progress, or start new processes (multiprocessing: 'spawn' or 'forkserver')"
   }
 }
 

@@ -15,7 +15,9 @@ public func apus_cancellation_create(_ seconds: Double) -> OpaquePointer? {
 }
 
 @c @implementation
-public func apus_cancellation_cancel(_ cancellation: OpaquePointer?) { CancellationHandle.at(cancellation)?.flag.cancel() }
+public func apus_cancellation_cancel(_ cancellation: OpaquePointer?) {
+  CancellationHandle.at(cancellation)?.flag.cancel()
+}
 
 @c @implementation
 public func apus_cancellation_release(_ cancellation: OpaquePointer?) { CancellationHandle.release(cancellation) }
@@ -31,9 +33,10 @@ private func clear(
 
 @c @implementation
 public func apus_model_run(
-  _ model: OpaquePointer?, _ inputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ inputs: UnsafePointer<OpaquePointer?>?,
-  _ inputCount: Int, _ outputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ outputCount: Int,
-  _ cancellation: OpaquePointer?, _ outputs: UnsafeMutablePointer<OpaquePointer?>?
+  _ model: OpaquePointer?, _ inputNames: UnsafePointer<UnsafePointer<CChar>?>?,
+  _ inputs: UnsafePointer<OpaquePointer?>?, _ inputCount: Int,
+  _ outputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ outputCount: Int, _ cancellation: OpaquePointer?,
+  _ outputs: UnsafeMutablePointer<OpaquePointer?>?
 ) -> OpaquePointer? {
   attempt {
     try clear(outputs, outputCount, inputCount)
@@ -42,7 +45,9 @@ public func apus_model_run(
     for index in 0..<inputCount {
       let name = try text(inputNames?[index], "the name of input \(index)")
       let value = try ValueHandle.at(inputs?[index], "input '\(name)'").value
-      guard values.updateValue(value, forKey: name) == nil else { throw ArgumentError("input '\(name)' is given twice") }
+      guard values.updateValue(value, forKey: name) == nil else {
+        throw ArgumentError("input '\(name)' is given twice")
+      }
     }
     var wanted = handle.model.outputs.map(\.name)
     if let outputNames {

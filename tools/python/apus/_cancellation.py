@@ -35,8 +35,8 @@ class Ending:
             raise InvalidArgument(f"run_options is {type(options).__name__}; expected RunOptions")
         if cancellation is not None and (timeout is not None or options is not None):
             raise InvalidArgument(
-                "a cancellation and timeout or run_options are given; Cancellation(seconds) has a time, and ends runs as "
-                "RunOptions.terminate does"
+                "a cancellation and timeout or run_options are given; Cancellation(seconds) has a time, and ends runs "
+                "as RunOptions.terminate does"
             )
         self._options = options
         self.cancellation = cancellation

@@ -69,8 +69,9 @@ class Option(Generic[T]):
 
 
 class SessionOptions:
-    """onnxruntime's options of a session. All its names are there; those without a meaning here change nothing, calls that
-    ask for what Apus does not do raise `NotImplemented`, and names that onnxruntime does not have raise AttributeError.
+    """onnxruntime's options of a session. All its names are there; those without a meaning here change nothing, calls
+    that ask for what Apus does not do raise `NotImplemented`, and names that onnxruntime does not have raise
+    AttributeError.
 
     What counts: `intra_op_num_threads` (0: every processor that the process may use), `graph_optimization_level`,
     `add_free_dimension_override_by_name`, `enable_profiling` and `profile_file_prefix`.
@@ -108,7 +109,7 @@ class SessionOptions:
     def optimized_model_filepath(self, path: str) -> None:
         if path:
             raise NotImplemented(
-                "optimized_model_filepath is not supported; `apus optimize MODEL --output FILE` saves the optimized model"
+                "optimized_model_filepath is not supported; `apus optimize MODEL --output FILE` saves what it names"
             )
 
     def add_free_dimension_override_by_name(self, name: str, size: int) -> None:
@@ -134,8 +135,9 @@ class SessionOptions:
 
     def __copy__(self) -> SessionOptions:
         copy = SessionOptions()
-        for mine, its in ((self._values, copy._values), (self._entries, copy._entries), (self.dimensions, copy.dimensions)):
-            its.update(mine)  # type: ignore[arg-type]
+        copy._values.update(self._values)
+        copy._entries.update(self._entries)
+        copy.dimensions.update(self.dimensions)
         return copy
 
     def __deepcopy__(self, memo: object) -> SessionOptions:

@@ -1,4 +1,5 @@
-"""Processes that fork: multiprocessing does so on Linux. APUS_FORKS says how many forks the long test makes; 200 by default."""
+"""Processes that fork: multiprocessing does so on Linux. APUS_FORKS says how many forks the long test makes; 200 by
+default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The names that scripts for onnxruntime use: options, boxes, bindings, exceptions, profiling, the module in its place."""
+"""The names that scripts for onnxruntime use: options, boxes, bindings, exceptions, profiling, the module in its
+place."""
 
 from __future__ import annotations
 

@@ -55,14 +55,15 @@ class Option(Generic[T]):
 
     def __set__(self, holder: Any, value: T) -> None:
         kind = type(self.default)
+        convert: Callable[[Any], Any] = kind
         try:
             # Numbers that are whole, such as NumPy's, pass for int; 0 and 1 for bool; texts only for str.
-            fits = isinstance(value, str) if kind is str else kind(value) == value and not isinstance(value, str)
+            fits = isinstance(value, str) if kind is str else convert(value) == value and not isinstance(value, str)
         except (TypeError, ValueError):
             fits = False
         if not fits:
             raise TypeError(f"{self.name} is {value!r}; expected {kind.__name__}")
-        made: Any = kind(value)  # type: ignore[call-arg]
+        made: Any = convert(value)
         if self.least is not None and made < self.least:
             raise InputError(f"{self.name} is {value!r}; expected {self.least} or more")
         holder._values[self.name] = made

@@ -243,9 +243,7 @@ class Exceptions(unittest.TestCase):
             "no file": lambda api: api.InferenceSession("/nowhere.onnx"),
             "no model": lambda api: api.InferenceSession(b"no model"),
             "wrong operator": lambda api: api.InferenceSession(
-                model_of(
-                    [helper.make_node("NoSuch", ["x"], ["y"])], {"x": tensor(1, [1])}, ["y"]
-                ).SerializeToString()
+                model_of([helper.make_node("NoSuch", ["x"], ["y"])], {"x": tensor(1, [1])}, ["y"]).SerializeToString()
             ),
             "wrong type": lambda api: api.InferenceSession(DIGITS).run(None, {"input": IMAGE.astype(np.float64)}),
             "wrong rank": lambda api: api.InferenceSession(DIGITS).run(None, {"input": IMAGE[0]}),

@@ -89,7 +89,8 @@ public final class Model: Sendable {
 
   // MARK: - Running
 
-  /// Runs the model on tensors by input name and returns the outputs that are tensors, by name.
+  /// Runs the model on tensors by input name and returns the outputs that are tensors, by name. They share no memory
+  /// with the inputs.
   ///
   /// - Throws: `RunError`. An input that is missing, unknown, or of another type or shape is named with what was expected.
   public func run(_ inputs: [String: Tensor], options: RunOptions = RunOptions()) throws(RunError) -> [String: Tensor] {
@@ -104,19 +105,30 @@ public final class Model: Sendable {
   /// Runs the model and writes outputs into memory of the caller.
   ///
   /// Each buffer must hold exactly the bytes that the output has for these inputs, and must not be touched before the
-  /// call returns. Outputs without a buffer are returned as from `run(_:)`; those with one too, over that memory.
+  /// call returns. Buffers may overlap inputs, which are read before, but not one another. Outputs without a buffer are
+  /// returned as from `run(_:)`; those with one too, over that memory, for as long as the caller keeps it.
   public func run(
     _ inputs: [String: Tensor], into buffers: [String: UnsafeMutableRawBufferPointer], options: RunOptions = RunOptions()
   ) throws(RunError) -> [String: Tensor] {
     var settings = settings(for: options)
+    let lent = LentMemory(inputs: inputs.values.map { .tensor($0) })
+    var targets = LentMemory(inputs: [])
     for (name, buffer) in buffers {
       guard let index = outputNames.firstIndex(of: name), let base = buffer.baseAddress else {
         throw RunError(.invalidInput, "there is no output '\(name)'", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
       }
+      guard !targets.contains(base, byteCount: buffer.count) else {
+        throw RunError(.invalidInput, "the buffer for output '\(name)' overlaps that of another output")
+      }
+      targets.add(base, byteCount: buffer.count)
+      // What is still read must not be written: such an output is computed elsewhere and copied at the end.
+      if lent.contains(base, byteCount: buffer.count) { continue }
       settings.outputBuffers[graph.outputs[index]] = OutputBuffer(base: base, byteCount: buffer.count)
     }
-    let results = try run(values: inputs.mapValues { .tensor($0) }, settings: settings, wanted: options.outputs)
+    var results = try run(values: inputs.mapValues { .tensor($0) }, settings: settings, wanted: options.outputs)
       .compactMapValues(\.tensor)
+    // Another output may be a view of one that was computed in its buffer.
+    for (name, tensor) in results where buffers[name] == nil { results[name] = targets.detached(.tensor(tensor)).tensor }
     for (name, buffer) in buffers {
       guard let tensor = results[name] else { continue }
       guard tensor.byteCount == buffer.count else {
@@ -170,19 +182,27 @@ public final class Model: Sendable {
         remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
     }
     let results = try compute(ordered, settings: settings)
+    let lent = LentMemory(inputs: ordered)
     var outputs: [String: Value] = [:]
-    for (name, value) in zip(outputNames, results) where wanted?.contains(name) ?? true { outputs[name] = value }
+    for (name, value) in zip(outputNames, results) where wanted?.contains(name) ?? true {
+      outputs[name] = lent.detached(value)
+    }
     return outputs
   }
 
-  /// Runs the model on a value for each of its inputs and returns all outputs, both in the order of the model's:
-  /// without names, for callers to whom a microsecond counts.
-  package func run(inOrder inputs: [Value], settings: RunSettings) throws(RunError) -> [Value] {
+  /// Runs the model on a value for each of its inputs, in their order, and returns the outputs with the numbers
+  /// `wanted`, nil for all: without names, for callers to whom a microsecond counts.
+  package func run(
+    inOrder inputs: [Value], wanted: [Int]? = nil, settings: RunSettings
+  ) throws(RunError) -> [Value] {
     try check(inOrder: inputs)
-    return try compute(inputs, settings: settings)
+    let results = try compute(inputs, settings: settings)
+    let lent = LentMemory(inputs: inputs)
+    guard let wanted else { return results.map(lent.detached) }
+    return wanted.map { lent.detached(results[$0]) }
   }
 
-  /// The run behind all others, on inputs that were checked.
+  /// The run behind all others, on inputs that were checked. Its results may lie in their memory.
   private func compute(_ inputs: [Value], settings: RunSettings) throws(RunError) -> [Value] {
     do {
       return try program.run(inputs, on: pool, settings: settings)

@@ -51,8 +51,8 @@ extension Tensor {
     }
   }
 
-  /// Calls `body` with a tensor over the caller's elements, without a copy. Neither the tensor nor an output of a run that
-  /// may be a view of it (the result of a model that only reshapes) may be used after `body` has returned.
+  /// Calls `body` with a tensor over the caller's elements, without a copy. The tensor may not be used after `body` has
+  /// returned; outputs of a run may, since they share no memory with its inputs.
   public static func withBorrowed<Element: TensorElement, Result, Failure: Error>(
     _ span: Span<Element>, shape: Shape, _ body: (Tensor) throws(Failure) -> Result
   ) throws(Failure) -> Result {

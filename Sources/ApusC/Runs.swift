@@ -76,20 +76,20 @@ public func apus_model_run_in_order(
     guard outputIndices != nil || outputCount == handle.outputs.count else {
       throw ArgumentError("there are \(outputCount) places for the \(handle.outputs.count) outputs of the model")
     }
-    for position in 0..<outputCount {
-      guard let index = outputIndices?[position] else { break }
-      guard handle.outputs.indices.contains(index) else {
-        throw ArgumentError("output \(index) was asked for; there are \(handle.outputs.count)")
+    let wanted = try outputIndices.map { indices in
+      try (0..<outputCount).map { position in
+        guard handle.outputs.indices.contains(indices[position]) else {
+          throw ArgumentError("output \(indices[position]) was asked for; there are \(handle.outputs.count)")
+        }
+        return indices[position]
       }
     }
     let values = try (0..<inputCount).map { index in
       guard let value = ValueHandle.at(inputs?[index]) else { throw ArgumentError("input \(index) is NULL") }
       return value.value
     }
-    let results = try handle.model.run(inOrder: values, settings: handle.settings(cancellation))
-    for position in 0..<outputCount {
-      outputs?[position] = ValueHandle(results[outputIndices?[position] ?? position]).owned
-    }
+    let results = try handle.model.run(inOrder: values, wanted: wanted, settings: handle.settings(cancellation))
+    for (position, value) in results.enumerated() { outputs?[position] = ValueHandle(value).owned }
   }
 }
 

@@ -22,7 +22,8 @@ package final class Program: Sendable {
   let lastUse: [Int]
   let plans: PlanCache
   let leases: LeasePool
-  private let aligned: Mutex<[ValueID: Tensor]>
+  /// Copies of the constants that lie at odd addresses of their file, whole.
+  private let alignedConstants: Mutex<[ValueID: Tensor]>
 
   /// Prepares every node, in parallel on `pool`. Throws all problems together. `cancellation` ends it between two nodes.
   package init(
@@ -54,18 +55,23 @@ package final class Program: Sendable {
     lastUse = Program.lastUses(of: graph)
     plans = PlanCache()
     leases = LeasePool()
-    aligned = Mutex([:])
+    alignedConstants = Mutex([:])
   }
 
-  /// The constant at an address that is a multiple of its element's width: itself, or a copy made once.
-  func alignedConstant(_ value: ValueID, _ tensor: Tensor) -> Tensor {
+  /// `tensor`, all or a range of the bytes of `whole`, at an address that is a multiple of its element's width: itself, or
+  /// the same range of a copy of `whole`. A constant of the graph, whose value is `root`, is copied once; what planning has
+  /// found lies aligned already.
+  func aligned(_ tensor: Tensor, rangeOf whole: Tensor, root: ValueID) -> Tensor {
     if tensor.isAligned(to: max(tensor.dataType.byteWidth, 1)) { return tensor }
-    return aligned.withLock { copies in
-      if let copy = copies[value] { return copy }
-      let copy = tensor.copied()
-      copies[value] = copy
+    let copy = alignedConstants.withLock { copies in
+      if let copy = copies[root] { return copy }
+      let copy = whole.copied()
+      if graph.constant(root) != nil { copies[root] = copy }
       return copy
     }
+    return Tensor(
+      dataType: tensor.dataType, shape: tensor.shape, storage: copy.storage,
+      byteOffset: copy.byteOffset + tensor.byteOffset - whole.byteOffset)
   }
 
   /// Frees the working memory of runs that are over, and all plans.

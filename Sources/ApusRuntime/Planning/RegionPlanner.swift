@@ -92,9 +92,11 @@ struct RegionPlanner: ~Copyable {
       facts[value.index] = .tensor(tensor.dataType, [Dim](tensor.shape))
     }
     if isRead {
-      valuesRead.append((value, tensor))
-      known[value.index] = tensor
-      facts[value.index] = .tensor(TensorFact(tensor))
+      // The memory belongs to whoever made the value, who may fill it anew after this run.
+      let copy = tensor.copied()
+      valuesRead.append((value, copy))
+      known[value.index] = copy
+      facts[value.index] = .tensor(TensorFact(copy))
     }
   }
 

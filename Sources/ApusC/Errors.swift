@@ -90,10 +90,12 @@ private struct GuardedCall {
   }
 }
 
-/// What is said in the child of a fork that could not wait for the end of a call.
-private let forkedDuringCall =
-  "this process was forked while another thread of its parent was in a call of Apus, which may have left locks behind; "
-  + "fork when no run is in progress, or start new processes (multiprocessing: 'spawn' or 'forkserver')"
+/// What is said in the child of a fork that could not wait for the end of a call. One literal, so that nothing has to be
+/// initialized for it there.
+private let forkedDuringCall = """
+  this process was forked while another thread of its parent was in a call of Apus, which may have left locks behind; \
+  fork when no run is in progress, or start new processes (multiprocessing: 'spawn' or 'forkserver')
+  """
 
 /// Puts an owned pointer to what `body` makes into `result`; NULL if it throws.
 func attempt(_ result: UnsafeMutablePointer<OpaquePointer?>?, _ body: () throws -> (any Handle)?) -> OpaquePointer? {

@@ -20,8 +20,8 @@ public final class Model: Sendable {
   public let inputs: [ValueDescription]
   /// The outputs in the order of the file, then those asked for by `ModelOptions`.
   public let outputs: [ValueDescription]
-  /// The initializers that the file also lists as inputs: what `ModelOptions.overridableInitializers` accepts, without those
-  /// that it names.
+  /// The initializers that the file also lists as inputs: what `ModelOptions.overridableInitializers` accepts, without
+  /// those that it names.
   public let overridableInitializers: [ValueDescription]
   /// What the file says that cannot be and does not keep it from running, as declared shapes that contradict the operators.
   public let notes: [String]
@@ -114,8 +114,8 @@ public final class Model: Sendable {
 
   // MARK: - Running
 
-  /// Runs the model on tensors by input name and returns the outputs that are tensors, by name. They share no memory with
-  /// the inputs.
+  /// Runs the model on tensors by input name and returns the outputs that are tensors, by name. They share no memory
+  /// with the inputs.
   ///
   /// - Throws: `RunError`. An input that is missing, unknown, or of another type or shape is named with what was expected.
   public func run(_ inputs: [String: Tensor], options: RunOptions = RunOptions()) throws(RunError) -> [String: Tensor] {
@@ -207,7 +207,8 @@ public final class Model: Sendable {
     for name in wanted ?? [] where !outputNames.contains(name) {
       let near = nearName(name, among: outputNames).map { " (did you mean '\($0)'?)" } ?? ""
       throw RunError(
-        .invalidInput, "there is no output '\(name)'\(near)", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
+        .invalidInput, "there is no output '\(name)'\(near)",
+        remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
     }
     let results = try compute(ordered, settings: settings)
     var outputs: [String: Value] = [:]
@@ -215,11 +216,15 @@ public final class Model: Sendable {
     return outputs
   }
 
-  /// Runs the model on a value for each of its inputs and returns all outputs, both in the order of the model's: without
-  /// names, for callers to whom a microsecond counts.
-  package func run(inOrder inputs: [Value], settings: RunSettings) throws(RunError) -> [Value] {
+  /// Runs the model on a value for each of its inputs, in their order, and returns the outputs with the numbers
+  /// `wanted`, nil for all: without names, for callers to whom a microsecond counts.
+  package func run(
+    inOrder inputs: [Value], wanted: [Int]? = nil, settings: RunSettings
+  ) throws(RunError) -> [Value] {
     try check(inOrder: inputs)
-    return try compute(inputs, settings: settings)
+    let results = try compute(inputs, settings: settings)
+    guard let wanted else { return results }
+    return wanted.map { results[$0] }
   }
 
   /// The run behind all others, on inputs that were checked. What it returns shares no memory with them.

@@ -60,14 +60,22 @@ def graphs(graph: onnx.GraphProto):
 
 
 def opsets(model: onnx.ModelProto) -> dict[str, int]:
-    return {entry.domain.removeprefix("ai.onnx") if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.opset_import}
+    return {
+        entry.domain.removeprefix("ai.onnx") if entry.domain == "ai.onnx" else entry.domain: entry.version
+        for entry in model.opset_import
+    }
 
 
 def structure(source: onnx.ModelProto, saved: onnx.ModelProto) -> list[str]:
     faults = []
     before, after = opsets(source), opsets(saved)
     operators = {node.op_type for graph in graphs(source.graph) for node in graph.node}
-    mayrise = bool(operators & RAISED) or before.get("", 7) < 7 or len(source.functions) > 0 or set(before) - {"", "ai.onnx.ml"}
+    mayrise = (
+        bool(operators & RAISED)
+        or before.get("", 7) < 7
+        or len(source.functions) > 0
+        or set(before) - {"", "ai.onnx.ml"}
+    )
     for domain, version in after.items():
         if domain in before and version > before[domain] and not mayrise:
             faults.append(f"operator set '{domain}' is {version}; the source has {before[domain]}")
@@ -80,13 +88,17 @@ def structure(source: onnx.ModelProto, saved: onnx.ModelProto) -> list[str]:
 
 def same(found, wanted) -> bool:
     if isinstance(wanted, (list, dict)) or wanted is None or isinstance(found, (list, dict)) or found is None:
-        return type(found) is type(wanted) and (not isinstance(wanted, list) or (
-            len(found) == len(wanted) and all(same(a, b) for a, b in zip(found, wanted))))
+        return type(found) is type(wanted) and (
+            not isinstance(wanted, list)
+            or (len(found) == len(wanted) and all(same(a, b) for a, b in zip(found, wanted)))
+        )
     found, wanted = np.asarray(found), np.asarray(wanted)
     if found.dtype != wanted.dtype or found.shape != wanted.shape:
         return False
     if wanted.dtype.kind in "fc":
-        return bool(np.allclose(found, wanted, rtol=2e-3 if wanted.dtype == np.float16 else 1e-4, atol=1e-5, equal_nan=True))
+        return bool(
+            np.allclose(found, wanted, rtol=2e-3 if wanted.dtype == np.float16 else 1e-4, atol=1e-5, equal_nan=True)
+        )
     return bool(np.array_equal(found, wanted))
 
 
@@ -123,11 +135,20 @@ def check(apus: Path, source: Path, flags: list[str]) -> tuple[str, list[str] | 
     name = f"{source.parent.parent.name}/{source.parent.name}" if source.stem == "model" else source.name
     with tempfile.TemporaryDirectory(prefix="apus-saved-") as place:
         saved = Path(place) / "saved.onnx"
-        done = subprocess.run([str(apus), "optimize", str(source), "--output", str(saved), *flags], capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(
+            [str(apus), "optimize", str(source), "--output", str(saved), *flags],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
         if done.returncode != 0:
             checked = subprocess.run([str(apus), "check", str(source)], capture_output=True, text=True, timeout=SECONDS)
-            return name, None if checked.returncode != 0 else [f"apus optimize: {(done.stderr or done.stdout).strip()[:300]}"]
-        before, after = onnx.load(str(source), load_external_data=False), onnx.load(str(saved), load_external_data=False)
+            return name, (
+                None if checked.returncode != 0 else [f"apus optimize: {(done.stderr or done.stdout).strip()[:300]}"]
+            )
+        before, after = onnx.load(str(source), load_external_data=False), onnx.load(
+            str(saved), load_external_data=False
+        )
         faults = structure(before, after) if not flags else []
         if not is_valid(source) and (reason := is_valid(saved)):
             faults.append(f"onnx.checker: {reason[:300]}")
@@ -142,7 +163,9 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="take one of so many models of the suite")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    models = sorted(options.suite.glob("*/*/model.onnx"))[:: options.every] + sorted((ROOT / "TestModels").glob("*.onnx"))
+    models = sorted(options.suite.glob("*/*/model.onnx"))[:: options.every] + sorted(
+        (ROOT / "TestModels").glob("*.onnx")
+    )
     models = [path for path in models if options.only in str(path) and path.stat().st_size < 100_000_000]
     passed = failed = skipped = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:

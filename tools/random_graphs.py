@@ -17,8 +17,16 @@ from graph_generator import Generator
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "python"))
 
 PASSES = [
-    "eliminate-identities", "fold-constants", "eliminate-common-subexpressions", "fuse-patterns", "eliminate-dead-nodes",
-    "fuse-matrix-products", "channels-last", "cancel-transposes", "fuse-convolutions", "fold-remaining-constants",
+    "eliminate-identities",
+    "fold-constants",
+    "eliminate-common-subexpressions",
+    "fuse-patterns",
+    "eliminate-dead-nodes",
+    "fuse-matrix-products",
+    "channels-last",
+    "cancel-transposes",
+    "fuse-convolutions",
+    "fold-remaining-constants",
 ]
 SECONDS = 60
 
@@ -31,7 +39,9 @@ def difference(found, wanted, scale):
             return f"output {place}: {a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)}"
         if a.dtype.kind == "f":
             with np.errstate(all="ignore"):
-                same = np.isclose(a.astype(np.float64), b.astype(np.float64), rtol=1e-3, atol=1e-4 * scale, equal_nan=True)
+                same = np.isclose(
+                    a.astype(np.float64), b.astype(np.float64), rtol=1e-3, atol=1e-4 * scale, equal_nan=True
+                )
         else:
             same = a == b
         if not np.all(same):
@@ -42,7 +52,9 @@ def difference(found, wanted, scale):
 
 
 def largest(results):
-    found = [np.abs(a[np.isfinite(a)]).max(initial=1) for r in results for a in map(np.asarray, r) if a.dtype.kind == "f"]
+    found = [
+        np.abs(a[np.isfinite(a)]).max(initial=1) for r in results for a in map(np.asarray, r) if a.dtype.kind == "f"
+    ]
     return float(max(found, default=1))
 
 

@@ -26,6 +26,7 @@ class Control:
         ]
         for _ in range(int(inner.random.integers(1, steps + 1))):
             inner.pick(simple)()
+        self.has_odd_numbers = self.has_odd_numbers or inner.has_odd_numbers
         return inner, inner.values[first:]
 
     def add_if(self):

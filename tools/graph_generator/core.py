@@ -39,6 +39,8 @@ class Builder:
         self.nodes, self.initializers, self.values, self.inputs, self.feeds = [], [], [], [], [{} for _ in range(FEEDS)]
         self.declared = []
         self.count = 0
+        # NaN and infinities go through pools and bounds as each engine has it.
+        self.has_odd_numbers = False
         self.prefix = ""
 
     # ---- choices
@@ -102,6 +104,7 @@ class Builder:
         """A number for a constant: mostly plain, sometimes one that rewrites trip over."""
         special = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -0.5]
         if self.chance(0.03):
+            self.has_odd_numbers = True
             return self.pick([np.nan, np.inf, -np.inf, 1e-30, 3e38])
         return self.pick(special) if self.chance(0.4) else float(np.round(self.random.normal(), 3))
 

@@ -62,7 +62,7 @@ class Elements:
             shape = (extents[-2], 1)
         else:
             shape = (1,) * self.pick([0, 0, 1, 2]) + (extents[-1] or 1,)
-        array = np.round(self.random.standard_normal(shape), 2).astype(np.float32)
+        array = np.asarray(np.round(self.random.standard_normal(shape), 2), np.float32)
         if op == "Div":
             array[array == 0] = 0.5
         if self.chance(0.1):

@@ -21,7 +21,6 @@ let package = Package(
     .target(name: "CApusKernels"),
     .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
-    .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .systemLibrary(name: "CTurboJPEG", pkgConfig: "libturbojpeg", providers: [.apt(["libturbojpeg0-dev"])]),
     .systemLibrary(name: "CTIFF", pkgConfig: "libtiff-4", providers: [.apt(["libtiff-dev"])]),
@@ -32,7 +31,7 @@ let package = Package(
     .target(name: "ApusTensor", dependencies: ["CApusKernels"], swiftSettings: strict),
     .target(name: "ApusGraph", dependencies: ["ApusTensor"], swiftSettings: strict),
     .target(
-      name: "ApusOperators", dependencies: ["ApusGraph", "ApusImage", "CApusKernels", "COpenBLAS"], swiftSettings: strict),
+      name: "ApusOperators", dependencies: ["ApusGraph", "ApusImage", "CApusKernels"], swiftSettings: strict),
     .target(name: "ApusOptimizer", dependencies: ["ApusGraph", "ApusOperators"], swiftSettings: strict),
     .target(name: "ApusRuntime", dependencies: ["ApusGraph"], swiftSettings: strict),
     .target(name: "ApusFormats", dependencies: ["ApusGraph", "COnnxProto"], swiftSettings: strict),

@@ -9,7 +9,11 @@ final class BorrowedBlock {
   private let base: UnsafeMutableRawPointer
   private let byteCount: Int
   private var tensors = 0
-  private let released = Atomic<Int>(0)
+  private let released = Count()
+
+  private final class Count: Sendable {
+    let value = Atomic<Int>(0)
+  }
 
   /// nil if the system has no memory.
   init?(byteCount: Int) {
@@ -29,8 +33,8 @@ final class BorrowedBlock {
       if let source = bytes.baseAddress { (base + offset).copyMemory(from: source, byteCount: bytes.count) }
     }
     tensors += 1
-    let storage = TensorStorage(base: base + offset, byteCount: tensor.byteCount) { [self] _, _ in
-      released.add(1, ordering: .relaxed)
+    let storage = TensorStorage(base: base + offset, byteCount: tensor.byteCount) { [released] _, _ in
+      released.value.add(1, ordering: .relaxed)
     }
     return Tensor(dataType: tensor.dataType, shape: tensor.shape, storage: storage)
   }
@@ -39,7 +43,7 @@ final class BorrowedBlock {
   func scramble() { base.initializeMemory(as: UInt8.self, repeating: 0xC3, count: byteCount) }
 
   /// True if no tensor over this block is left.
-  var isReleased: Bool { released.load(ordering: .relaxed) == tensors }
+  var isReleased: Bool { released.value.load(ordering: .relaxed) == tensors }
 }
 
 extension Tensor {

@@ -1,6 +1,7 @@
 // What must hold for a model whose file changes while it is loaded: nothing happens to it.
 
 import Apus
+import ApusGraph
 import ApusTensor
 import Foundation
 
@@ -21,7 +22,7 @@ struct FileContract {
     defer { try? manager.removeItem(at: folder) }
     guard let files = try copies(in: folder) else { return [] }
     let loaded = try Model(contentsOf: folder.appending(path: model.lastPathComponent), options: options)
-    guard inputs.count == loaded.inputs.count else { return [] }
+    if inputs.count != loaded.inputs.count || loaded.graph.hasTrait(.random) { return [] }
     let named = Dictionary(zip(loaded.inputs.map(\.name), inputs)) { first, _ in first }
     guard let expected = try? loaded.run(values: named).mapValues(\.copied) else { return [] }
 
@@ -32,9 +33,11 @@ struct FileContract {
       try handle.write(contentsOf: Data(repeating: 0xA5, count: count))
       try handle.close()
     }
-    let overwritten = difference(of: loaded, on: named, from: expected)
-    // A model that reads its file after loading would be ended by the signal SIGBUS.
-    if let overwritten { return ["after its file was overwritten: \(overwritten)"] }
+    if let difference = difference(of: loaded, on: named, from: expected) {
+      return ["after its file was overwritten: \(difference)"]
+    }
+    // To cut off a file that is mapped may end this process by the signal SIGBUS.
+    if try isMapped(folder) { return ["its file is mapped after loading: the model does not survive if it is cut off"] }
     for file in files {
       let handle = try FileHandle(forWritingTo: file)
       try handle.truncate(atOffset: 0)
@@ -51,6 +54,16 @@ struct FileContract {
     } catch {
       return "\(error)"
     }
+  }
+
+  /// True if a file of the folder is in the address space of this process.
+  private func isMapped(_ folder: URL) throws -> Bool {
+    guard let maps = FileHandle(forReadingAtPath: "/proc/self/maps") else { return false }
+    defer { try? maps.close() }
+    // A file of /proc has no size: it is read until nothing comes any more.
+    var text = Data()
+    while let piece = try maps.read(upToCount: 1 << 16), !piece.isEmpty { text += piece }
+    return String(decoding: text, as: UTF8.self).contains(folder.lastPathComponent)
   }
 
   /// The model and the files beside it that may hold its weights, copied; nil if they are large.

@@ -6,9 +6,9 @@ import ApusTensor
 ///
 /// Sums in another order differ by roundings of their terms, which the largest element of a row stands for: an element
 /// may be off by so many units of it. Rows run along the last axis. Integers, booleans and strings must be equal.
-enum RowComparison {
+package enum RowComparison {
   /// nil if `found` is as near to `expected` as the type of its elements demands, times `slack`.
-  static func difference(found: Value, expected: Value, slack: Double = 1) -> Difference? {
+  package static func difference(found: Value, expected: Value, slack: Double = 1) -> Difference? {
     guard let a = found.tensor, let b = expected.tensor, b.dataType.isFloat || b.dataType.isComplex else {
       return Comparison.difference(found: found, expected: expected, tolerance: Tolerance(relative: 0, absolute: 0))
     }

@@ -63,7 +63,7 @@ struct FuzzMutant {
     _ = random.next()
     self.seed = seed.name
     inputs = seed.inputs
-    if random.isOnce(in: 8) {
+    if random.isOnce(in: 12) {
       (bytes, notes) = (Mutator.mutated(seed.bytes, all: [seed.bytes], &random), ["bytes of the file"])
     } else {
       var model = seed.model
@@ -71,7 +71,7 @@ struct FuzzMutant {
       mutator.mutate(&model, &inputs)
       (random, notes) = (mutator.random, mutator.notes)
       bytes = model.encoded
-      if random.isOnce(in: 8) {
+      if random.isOnce(in: 16) {
         bytes = Mutator.mutated(bytes, all: [seed.bytes], &random)
         notes.append("bytes of the mutant")
       }

@@ -33,9 +33,9 @@ struct ModelMutator {
     }
     if random.isOnce(in: 3) { makeConstants(&graph, &inputs) }
     if focus >= 7 || random.isOnce(in: 3) {
-      for _ in 0...random.below(3) { breakGraph(&graph, in: &model) }
+      for _ in 0..<[1, 1, 1, 2, 3][random.below(5)] { breakGraph(&graph, in: &model) }
     }
-    if random.isOnce(in: 12) { wrap(&graph) }
+    if random.isOnce(in: 10) { wrap(&graph) }
     model.graph = graph
   }
 
@@ -230,7 +230,7 @@ struct ModelMutator {
     notes.append("node \(node.opType) \(kind)")
     switch kind {
     case 0 where !node.inputs.isEmpty: node.inputs.remove(at: input)
-    case 1, 2 where !node.inputs.isEmpty: node.inputs[input] = ""
+    case 1 where !node.inputs.isEmpty, 2 where !node.inputs.isEmpty: node.inputs[input] = ""
     case 3 where node.inputs.count > 1: node.inputs.swapAt(input, random.below(node.inputs.count))
     case 4 where !node.inputs.isEmpty: node.inputs.append(node.inputs[input])
     case 5 where !node.inputs.isEmpty: node.inputs[random.below(node.inputs.count)] = node.inputs[input]

@@ -9,7 +9,7 @@ enum Extremes {
     1 << 33, 1 << 40, 1 << 53, 1 << 61, 1 << 62, 1 << 62 + 1, -(1 << 62), Int.max, Int.max - 1, Int.min, Int.min + 1,
   ]
   static let floats: [Float] = [
-    0, -0.0, 1, -1, 0.5, 2, 1e-45, 1e-38, 3.4e38, -3.4e38, 1e10, -1e10, .nan, .infinity, -.infinity, 0x1p31, 0x1p63,
+    0, -0.0, 1, -1, 0.5, 2, 0x1p-149, 1e-38, 3.4e38, -3.4e38, 1e10, -1e10, .nan, .infinity, -.infinity, 0x1p31, 0x1p63,
     -0x1p63, 1e19,
   ]
   static let texts: [String] = [

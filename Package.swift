@@ -37,6 +37,7 @@ let package = Package(
     .target(name: "CApusFork"),
     .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
+    .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .systemLibrary(name: "CTurboJPEG", pkgConfig: "libturbojpeg", providers: [.apt(["libturbojpeg0-dev"])]),
     .systemLibrary(name: "CTIFF", pkgConfig: "libtiff-4", providers: [.apt(["libtiff-dev"])]),
@@ -70,7 +71,7 @@ let package = Package(
       name: "ApusFuzz", dependencies: ["Apus", "ApusConformance"], path: "tools/fuzz", swiftSettings: strict),
     .target(
       name: "ApusTestSupport", dependencies: ["Apus"], path: "Tests/ApusTestSupport", swiftSettings: strict),
-    .testTarget(name: "CApusKernelsTests", dependencies: ["CApusKernels"], swiftSettings: strict),
+    .testTarget(name: "CApusKernelsTests", dependencies: ["CApusKernels", "COpenBLAS"], swiftSettings: strict),
     .testTarget(
       name: "ApusImageTests", dependencies: ["ApusImage"], exclude: ["Samples", "make_samples.py"], swiftSettings: strict),
     .testTarget(name: "ApusTensorTests", dependencies: ["ApusTensor"], swiftSettings: strict),

@@ -1,6 +1,7 @@
-// The float64 GEMM: the sums of its contract, bit for bit, in every layout and however the work is split.
+// The float64 GEMM: the sums of its contract, bit for bit, in every layout and however the work is split; and against OpenBLAS.
 
 import CApusKernels
+import COpenBLAS
 import Testing
 
 @Suite struct GemmF64Tests {
@@ -31,6 +32,27 @@ import Testing
           c.array.map(\.bitPattern) == expected(kernels, arguments, m, n, ldc: ldc).map(\.bitPattern),
           "\(kernels.label) m \(m) n \(n) k \(k), transposed \(transposesA) \(transposesB)")
       }
+    }
+  }
+
+  @Test(arguments: levels.indices) func agreesWithOpenBLAS(level: Int) {
+    let kernels = levels[level]
+    var numbers = Numbers(level)
+    for (m, n, k) in [(1, 1, 1), (7, 9, 31), (64, 48, 300), (33, 130, 257)] {
+      let a = Buffer<Double>(m * k) { _ in Double(numbers.float()) }
+      let b = Buffer<Double>(k * n) { _ in Double(numbers.float()) }
+      let c = Buffer<Double>(m * n, repeating: .nan)
+      let oracle = Buffer<Double>(m * n, repeating: .nan)
+      var arguments = apus_gemm_f64_args(
+        a: a.base, a_row: k, a_depth: 1, b: b.base, b_depth: n, b_column: 1, c: c.base, ldc: n, k: k)
+      kernels.gemm_f64(&arguments, 0, m, 0, n)
+      cblas_dgemm(
+        CblasRowMajor, CblasNoTrans, CblasNoTrans, Int32(m), Int32(n), Int32(k), 1, a.base, Int32(k), b.base, Int32(n), 0,
+        oracle.base, Int32(n))
+      // Both sum k products of numbers below 1, in orders of their own.
+      let bound = Double(k) * Double.ulpOfOne * 2
+      let largest = zip(c.array, oracle.array).map { abs($0 - $1) }.max() ?? .infinity
+      #expect(largest <= bound, "\(kernels.label) m \(m) n \(n) k \(k): \(largest)")
     }
   }
 

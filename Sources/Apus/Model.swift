@@ -231,7 +231,7 @@ public final class Model: Sendable {
   private func compute(_ inputs: [Value], settings: RunSettings) throws(RunError) -> [Value] {
     let lent = LentMemory(inputs: inputs)
     do throws(OperatorError) {
-      let results = try program.run(inputs, on: pool, settings: settings)
+      let results = try execute(inputs, settings)
       do throws(TensorError) {
         return try results.map(lent.detached)
       } catch {
@@ -241,6 +241,15 @@ public final class Model: Sendable {
       throw RunError(error)
     }
   }
+
+  /// Runs on the thread of the caller, whose stack is enough for graphs that do not lie deep in each other.
+  private func execute(_ inputs: [Value], _ settings: RunSettings) throws(OperatorError) -> [Value] {
+    if program.nesting <= Model.flatNesting { return try program.run(inputs, on: pool, settings: settings) }
+    return try DeepStack.run { () throws(OperatorError) in try program.run(inputs, on: pool, settings: settings) }
+  }
+
+  /// Graphs in each other that any thread can run.
+  private static let flatNesting = 4
 
   /// The time limit as a duration; nil for none, or beyond what a clock counts.
   static func duration(_ seconds: Double) -> Duration? {

@@ -46,7 +46,7 @@ package enum Npy {
     }
     let data = header.data.lowerBound..<(header.data.lowerBound + byteCount)
     let isFortran = header.isFortranOrder && shape.rank > 1
-    if element.isPlain && !isFortran { return file.tensor(element.dataType, shape, in: data) }
+    if element.isPlain && !isFortran { return try file.tensor(element.dataType, shape, in: data) }
     // Below 2^44 elements nothing overflows: an element takes at most 8 times 2 bytes beside its own.
     let beside =
       (element.dataType == .string ? MemoryLayout<String>.stride : 0) + (isFortran ? MemoryLayout<Int>.stride : 0)
@@ -69,7 +69,7 @@ package enum Npy {
           }
         }
       case .code:
-        return Tensor.packing((0..<count).map { bytes[start($0)] }, element.dataType, shape)
+        return try Tensor.packing((0..<count).map { bytes[start($0)] }, element.dataType, shape)
       case .unicode, .byteString:
         var strings: [String] = []
         strings.reserveCapacity(count)

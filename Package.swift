@@ -19,6 +19,7 @@ let package = Package(
   ],
   targets: [
     .target(name: "CApusKernels"),
+    .target(name: "CApusFork"),
     .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
@@ -34,14 +35,14 @@ let package = Package(
     .target(
       name: "ApusOperators", dependencies: ["ApusGraph", "ApusImage", "CApusKernels", "COpenBLAS"], swiftSettings: strict),
     .target(name: "ApusOptimizer", dependencies: ["ApusGraph", "ApusOperators"], swiftSettings: strict),
-    .target(name: "ApusRuntime", dependencies: ["ApusGraph"], swiftSettings: strict),
+    .target(name: "ApusRuntime", dependencies: ["ApusGraph", "CApusFork"], swiftSettings: strict),
     .target(name: "ApusFormats", dependencies: ["ApusGraph", "COnnxProto"], swiftSettings: strict),
     .target(
       name: "Apus",
       dependencies: ["ApusFormats", "ApusOperators", "ApusOptimizer", "ApusRuntime"],
       swiftSettings: strict),
     .systemLibrary(name: "CApus", path: "Sources/ApusC/include"),
-    .target(name: "ApusC", dependencies: ["Apus", "CApus"], exclude: ["include"], swiftSettings: strict),
+    .target(name: "ApusC", dependencies: ["Apus", "CApus", "CApusFork"], exclude: ["include"], swiftSettings: strict),
     .target(name: "ApusConformance", dependencies: ["Apus", "CApusKernels"], swiftSettings: strict),
     .executableTarget(
       name: "ApusCLI",

@@ -61,21 +61,38 @@ extension Model {
   func check(_ inputs: [String: Value]) throws(RunError) -> [Value] {
     var ordered: [Value] = []
     ordered.reserveCapacity(self.inputs.count)
-    var bound: [String: (size: Int, input: String, axis: Int)] = [:]
-    for (index, id) in graph.inputs.enumerated() {
-      let expected = self.inputs[index]
+    for expected in self.inputs {
       guard let value = inputs[expected.name] else {
-        throw RunError(.invalidInput, "input '\(expected.name)' (\(expected.type)) is missing", remedy: names)
+        let unknown = unknownNames(in: inputs).first.map { "; " + noInput($0) } ?? ""
+        throw RunError(.invalidInput, "input '\(expected.name)' (\(expected.type)) is missing\(unknown)", remedy: names)
       }
-      try check(value, expected, graph.fact(id), &bound)
       ordered.append(value)
     }
-    if inputs.count > ordered.count {
-      for name in inputs.keys.sorted() where !self.inputs.contains(where: { $0.name == name }) {
-        throw RunError(.invalidInput, "there is no input '\(name)'", remedy: names)
-      }
+    if inputs.count > ordered.count, let name = unknownNames(in: inputs).first {
+      throw RunError(.invalidInput, noInput(name), remedy: names)
     }
+    try check(inOrder: ordered)
     return ordered
+  }
+
+  /// Throws unless there is a fitting value for each input of the graph.
+  func check(inOrder values: [Value]) throws(RunError) {
+    if contract.accepts(values) { return }
+    guard values.count == inputs.count else {
+      throw RunError(.invalidInput, "\(values.count) values for a model with \(inputs.count) inputs", remedy: names)
+    }
+    var bound: [String: (size: Int, input: String, axis: Int)] = [:]
+    for (index, id) in graph.inputs.enumerated() { try check(values[index], inputs[index], graph.fact(id), &bound) }
+  }
+
+  private func unknownNames(in inputs: [String: Value]) -> [String] {
+    let known = Set(self.inputs.map(\.name))
+    return inputs.keys.filter { !known.contains($0) }.sorted()
+  }
+
+  private func noInput(_ name: String) -> String {
+    let near = nearName(name, among: inputs.map(\.name)).map { " (did you mean '\($0)'?)" } ?? ""
+    return "there is no input '\(name)'\(near)"
   }
 
   private var names: String { "Inputs are: " + inputs.map { "\($0.name) (\($0.type))" }.joined(separator: ", ") }
@@ -112,10 +129,23 @@ extension Model {
         if !dim.isUnknown { bound[symbol] = (size, expected.name, axis) }
       }
     case (_, .unknown): return
-    case (.sequence, .sequence), (.optional, .optional), (.map, .map): return
-    case (.tensor, .optional(.tensor)), (.sequence, .optional(.sequence)): return
+    case (_, let wanted) where Model.fits(value, wanted): return
     default:
       throw RunError(.invalidInput, "input '\(expected.name)' is \(value.type); expected \(expected.type)")
+    }
+  }
+
+  /// True if the value is of the container type, or what an optional may hold. What holds no element fits every element type.
+  private static func fits(_ value: Value, _ wanted: ValueFact) -> Bool {
+    switch (value, wanted) {
+    case (_, .unknown): true
+    case (.tensor(let tensor), .tensor(let fact)): tensor.dataType == fact.dataType
+    case (.sequence(let elements, _), .sequence(let fact)): elements.allSatisfy { fits($0, fact) }
+    case (.optional(let element, _), .optional(let fact)): element.map { fits($0, fact) } ?? true
+    case (.map(let map), .map(let key, let element)):
+      map.keys.dataType == key && ValueFact(map.valueType).hasSameType(as: element)
+    case (_, .optional(let fact)): fits(value, fact)
+    default: false
     }
   }
 }

@@ -20,6 +20,9 @@ public final class Model: Sendable {
   public let inputs: [ValueDescription]
   /// The outputs in the order of the file, then those asked for by `ModelOptions`.
   public let outputs: [ValueDescription]
+  /// The initializers that the file also lists as inputs: what `ModelOptions.overridableInitializers` accepts, without those
+  /// that it names.
+  public let overridableInitializers: [ValueDescription]
   /// What the file says that cannot be and does not keep it from running, as declared shapes that contradict the operators.
   public let notes: [String]
   /// What each pass of the optimizer did.
@@ -29,6 +32,7 @@ public final class Model: Sendable {
   package let program: Program
   package let pool: WorkerPool
   private let limits: LoadLimits
+  let contract: InputContract
 
   /// Loads a model from a file. External data is looked for in the file's folder only.
   ///
@@ -46,44 +50,72 @@ public final class Model: Sendable {
   }
 
   /// Optimizes and prepares a graph that has been read.
-  package init(_ source: ModelGraph, options: ModelOptions) throws {
+  package init(_ source: ModelSource, options: ModelOptions) throws {
+    let pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
+    self.pool = pool
+    let prepared = try DeepStack.run { try Model.prepare(source, options: options, on: pool) }
+    (information, notes, passReport) = (prepared.information, prepared.notes, prepared.passReport)
+    (inputs, outputs, program) = (prepared.inputs, prepared.outputs, prepared.program)
+    // Passes may rename what they replace; the names that users know are the file's.
+    outputNames = outputs.map(\.name)
+    let graph = program.graph
+    self.graph = graph
+    overridableInitializers = source.model.defaultedInputs.map { ValueDescription(name: $0.name, fact: $0.fact) }
+    contract = InputContract(graph.inputs.map { graph.fact($0) })
+    limits = options.limits
+  }
+
+  /// What a model is made of.
+  private struct Prepared {
+    let information: ModelInformation
+    let inputs: [ValueDescription]
+    let outputs: [ValueDescription]
+    let notes: [String]
+    let passReport: [PassReport]
+    let program: Program
+  }
+
+  private static func prepare(_ source: ModelSource, options: ModelOptions, on pool: WorkerPool) throws -> Prepared {
     var graph = source.graph
+    let allowance = source.allowance
     let registry = OperatorRegistry.standard
     try Model.bind(options, in: &graph)
-    let errors = InferenceDriver(registry: registry).infer(&graph)
+    let errors = InferenceDriver(registry: registry, allowance: allowance).infer(&graph)
     if !errors.isEmpty { throw PrepareError(errors) }
     try Model.addOutputs(options, to: &graph)
-    notes = Set(graph.notes).sorted()
-    information = ModelInformation(source)
-    inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
-    outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
-    let outputNames = outputs.map(\.name)
-    pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
-    let flag = CancellationFlag(timeout: Model.duration(options.limits.maximumLoadSeconds))
+    let notes = Set(graph.notes).sorted()
+    let inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
+    let outputs = graph.outputs.indices.map { position in
+      ValueDescription(name: graph[graph.outputs[position]].name, fact: graph.describedOutput(position))
+    }
+    let passReport: [PassReport]
     do {
       let optimizer = options.returnsAllValues ? nil : Optimizer(registry: registry, options.optimization)
-      passReport = try optimizer?.optimize(&graph) { () throws(OperatorError) in
-        if flag.isCancelled { throw Program.late }
-      } ?? []
+      passReport = try optimizer?.optimize(&graph, allowance: allowance) ?? []
     } catch {
       throw PrepareError([error])
     }
-    // Passes may rename what they replace; the names that users know are the file's.
-    self.outputNames = outputNames
+    let packedWeights = PackedWeights(allowance: allowance, releasesSources: !options.keepsConstants)
+    defer { packedWeights.finish() }
+    let program: Program
     do {
-      program = try Program(graph: graph, registry: registry, pool: pool, cancellation: flag)
+      program = try Program(graph: graph, registry: registry, pool: pool, packedWeights: packedWeights)
     } catch {
+      try source.finish()
       throw PrepareError(error.errors)
     }
-    self.graph = graph
-    limits = options.limits
+    try source.finish()
+    return Prepared(
+      information: ModelInformation(source.model), inputs: inputs, outputs: outputs, notes: notes, passReport: passReport,
+      program: program)
   }
 
   private let outputNames: [String]
 
   // MARK: - Running
 
-  /// Runs the model on tensors by input name and returns the outputs that are tensors, by name.
+  /// Runs the model on tensors by input name and returns the outputs that are tensors, by name. They share no memory with
+  /// the inputs.
   ///
   /// - Throws: `RunError`. An input that is missing, unknown, or of another type or shape is named with what was expected.
   public func run(_ inputs: [String: Tensor], options: RunOptions = RunOptions()) throws(RunError) -> [String: Tensor] {
@@ -98,19 +130,34 @@ public final class Model: Sendable {
   /// Runs the model and writes outputs into memory of the caller.
   ///
   /// Each buffer must hold exactly the bytes that the output has for these inputs, and must not be touched before the
-  /// call returns. Outputs without a buffer are returned as from `run(_:)`; those with one too, over that memory.
+  /// call returns. Buffers may overlap inputs, which are read before, but not one another. Outputs without a buffer are
+  /// returned as from `run(_:)`; those with one too, over that memory, for as long as the caller keeps it.
   public func run(
     _ inputs: [String: Tensor], into buffers: [String: UnsafeMutableRawBufferPointer], options: RunOptions = RunOptions()
   ) throws(RunError) -> [String: Tensor] {
     var settings = settings(for: options)
+    let lent = LentMemory(inputs: inputs.values.map { .tensor($0) })
+    var targets = LentMemory(inputs: [])
     for (name, buffer) in buffers {
       guard let index = outputNames.firstIndex(of: name), let base = buffer.baseAddress else {
         throw RunError(.invalidInput, "there is no output '\(name)'", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
       }
+      guard !targets.contains(base, byteCount: buffer.count) else {
+        throw RunError(.invalidInput, "the buffer for output '\(name)' overlaps that of another output")
+      }
+      targets.add(base, byteCount: buffer.count)
+      // What is still read must not be written: such an output is computed elsewhere and copied at the end.
+      if lent.contains(base, byteCount: buffer.count) { continue }
       settings.outputBuffers[graph.outputs[index]] = OutputBuffer(base: base, byteCount: buffer.count)
     }
-    let results = try run(values: inputs.mapValues { .tensor($0) }, settings: settings, wanted: options.outputs)
+    var results = try run(values: inputs.mapValues { .tensor($0) }, settings: settings, wanted: options.outputs)
       .compactMapValues(\.tensor)
+    // Another output may be a view of one that was computed in its buffer.
+    do {
+      for (name, tensor) in results where buffers[name] == nil { results[name] = try targets.detached(tensor) }
+    } catch {
+      throw RunError(OperatorError(error))
+    }
     for (name, buffer) in buffers {
       guard let tensor = results[name] else { continue }
       guard tensor.byteCount == buffer.count else {
@@ -152,27 +199,46 @@ public final class Model: Sendable {
   /// Frees the working memory that runs have left; the next run takes new memory. Weights stay.
   public func releaseMemory() { program.releaseMemory() }
 
-  /// The run behind all others. `settings` may carry a profiler and caller-owned buffers.
+  /// Runs the model by name. `settings` may carry a profiler and caller-owned buffers.
   package func run(
     values inputs: [String: Value], settings: RunSettings, wanted: [String]? = nil
   ) throws(RunError) -> [String: Value] {
     let ordered = try check(inputs)
     for name in wanted ?? [] where !outputNames.contains(name) {
-      throw RunError(.invalidInput, "there is no output '\(name)'", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
+      let near = nearName(name, among: outputNames).map { " (did you mean '\($0)'?)" } ?? ""
+      throw RunError(
+        .invalidInput, "there is no output '\(name)'\(near)", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
     }
-    let results: [Value]
-    do {
-      results = try program.run(ordered, on: pool, settings: settings)
-    } catch {
-      throw RunError(error)
-    }
+    let results = try compute(ordered, settings: settings)
     var outputs: [String: Value] = [:]
     for (name, value) in zip(outputNames, results) where wanted?.contains(name) ?? true { outputs[name] = value }
     return outputs
   }
 
+  /// Runs the model on a value for each of its inputs and returns all outputs, both in the order of the model's: without
+  /// names, for callers to whom a microsecond counts.
+  package func run(inOrder inputs: [Value], settings: RunSettings) throws(RunError) -> [Value] {
+    try check(inOrder: inputs)
+    return try compute(inputs, settings: settings)
+  }
+
+  /// The run behind all others, on inputs that were checked. What it returns shares no memory with them.
+  private func compute(_ inputs: [Value], settings: RunSettings) throws(RunError) -> [Value] {
+    let lent = LentMemory(inputs: inputs)
+    do throws(OperatorError) {
+      let results = try program.run(inputs, on: pool, settings: settings)
+      do throws(TensorError) {
+        return try results.map(lent.detached)
+      } catch {
+        throw OperatorError(error)
+      }
+    } catch {
+      throw RunError(error)
+    }
+  }
+
   /// The time limit as a duration; nil for none, or beyond what a clock counts.
-  private static func duration(_ seconds: Double) -> Duration? {
+  static func duration(_ seconds: Double) -> Duration? {
     seconds < 1e9 ? .seconds(max(seconds, 0)) : nil
   }
 

@@ -2,6 +2,7 @@
 
 import Apus
 import CApus
+import CApusFork
 
 /// A call with arguments that it cannot work on.
 struct ArgumentError: Error {
@@ -62,13 +63,36 @@ final class ErrorHandle: Handle, Sendable {
   }
 }
 
-/// Runs `body`; its error as an owned pointer, NULL if there is none.
+/// Runs `body`; its error as an owned pointer, NULL if there is none. Every call that computes, allocates or locks goes through
+/// here, so that it is sound in a process that was forked.
 func attempt(_ body: () throws -> Void) -> OpaquePointer? {
-  do {
-    try body()
-    return nil
-  } catch {
-    return ErrorHandle(error).owned
+  withoutActuallyEscaping(body) { body in
+    var call = GuardedCall(body: body)
+    let isDone = withUnsafeMutablePointer(to: &call) { apus_fork_guard(GuardedCall.work, $0) }
+    return isDone ? call.error : ErrorHandle(ForkedDuringCall()).owned
+  }
+}
+
+/// A call on its way through `apus_fork_guard`.
+private struct GuardedCall {
+  let body: () throws -> Void
+  var error: OpaquePointer?
+
+  static let work: @convention(c) (UnsafeMutableRawPointer?) -> Void = { context in
+    guard let call = context?.assumingMemoryBound(to: GuardedCall.self) else { return }
+    do {
+      try call.pointee.body()
+    } catch {
+      call.pointee.error = ErrorHandle(error).owned
+    }
+  }
+}
+
+/// The process is the child of a fork that could not wait for the end of a call.
+private struct ForkedDuringCall: Error, CustomStringConvertible {
+  var description: String {
+    "this process was forked while another thread of its parent was in a call of Apus, which may have left locks behind; "
+      + "fork when no run is in progress, or start new processes (multiprocessing: 'spawn' or 'forkserver')"
   }
 }
 

@@ -13,6 +13,9 @@ public func apus_api_version() -> Int32 { APUS_API_VERSION }
 public func apus_version() -> UnsafePointer<CChar>? { version.pointer }
 
 @c @implementation
+public func apus_set_seed(_ seed: Int64) { _ = attempt { Model.setSeed(Int(seed)) } }
+
+@c @implementation
 public func apus_options_create() -> OpaquePointer? { OptionsHandle().owned }
 
 @c @implementation
@@ -71,4 +74,9 @@ public func apus_options_override_initializer(_ options: OpaquePointer?, _ name:
 @c @implementation
 public func apus_options_set_maximum_run_memory(_ options: OpaquePointer?, _ byteCount: UInt64) -> OpaquePointer? {
   change(options) { $0.limits.maximumRunMemory = Int(clamping: byteCount) }
+}
+
+@c @implementation
+public func apus_options_set_profiling(_ options: OpaquePointer?, _ profiling: Bool) -> OpaquePointer? {
+  attempt { try OptionsHandle.at(options, "options").isProfiling = profiling }
 }

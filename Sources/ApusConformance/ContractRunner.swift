@@ -60,7 +60,8 @@ public final class ContractRunner: Sendable {
     for optimization in [OptimizationOptions.none, OptimizationOptions()] {
       var options = ModelOptions(threads: 1)
       options.optimization = optimization
-      let graph = try Model(source, options: options).graph
+      options.keepsConstants = true
+      let graph = try Model(ModelReader.read(path: path, options: options), options: options).graph
       guard inputs.count == graph.inputs.count else { return ["\(inputs.count) inputs for \(graph.inputs.count)"] }
       let operatorsOfGraph = graph.nodes.map(\.op)
       // Passes that changed nothing leave nothing new to check.

@@ -72,7 +72,7 @@ struct FuzzDriver {
 
   static func bytes(of path: String) -> [UInt8] {
     do {
-      return try MappedFile.open(path: path).withBytes { span in span.indices.map { span[$0] } }
+      return try FileBytes.open(path: path).withBytes { span in span.indices.map { span[$0] } }
     } catch {
       fail("\(error)")
       return []
@@ -98,7 +98,7 @@ struct FuzzDriver {
 
   static func roundTrip(_ input: String, _ output: String) {
     do {
-      let file = try MappedFile.open(path: input)
+      let file = try FileBytes.open(path: input)
       let scanned = try file.withBytes { (span) throws(LoadError) in
         try WireScanner.scan(span, as: .model, limits: LoadLimits())
       }
@@ -183,7 +183,7 @@ struct Outcome {
     var outcome = Outcome(kind: "array.none", text: "")
     for reader in 0..<4 {
       do {
-        let file = MappedFile(copying: bytes)
+        let file = FileBytes(copying: bytes)
         switch reader {
         case 0: _ = try Npy.decode(file, as: .bfloat16, limits: limits)
         case 1: _ = try Npz.decode(file, limits: limits)
@@ -237,7 +237,7 @@ struct Outcome {
     var outcomes: [Outcome] = []
     for type in types {
       do {
-        let value = try ValueFile.decode(MappedFile(copying: bytes), as: type, limits: limits)
+        let value = try ValueFile.decode(FileBytes(copying: bytes), as: type, limits: limits)
         outcomes.append(Outcome(kind: "loaded", text: "\(value.type)"))
       } catch {
         outcomes.append(Outcome(kind: error.code.rawValue, text: "\(error)"))

@@ -1,5 +1,6 @@
 // One run in progress, where helping workers find it: what to compute, which part is next, and who is inside.
 
+import ApusGraph
 import Synchronization
 
 /// Computes part `part` of the work that `context` describes. Runs on any thread, several parts at once.
@@ -52,6 +53,12 @@ struct JobSlot: ~Copyable {
   deinit {
     departure.destroy()
     job.deallocate()
+  }
+
+  /// Empties the slot: after a fork, in the child, where whoever had it does not exist.
+  func reset() {
+    control.store(0, ordering: .relaxed)
+    departure.reset()
   }
 
   // MARK: The caller's side

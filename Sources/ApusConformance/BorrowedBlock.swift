@@ -50,7 +50,7 @@ extension Tensor {
   /// The same elements `offset` bytes from a multiple of 64, as constants lie in files.
   func placed(at offset: Int) -> Tensor {
     if dataType == .string { return self }
-    let block = TensorStorage(byteCount: offset + byteCount)
+    let block = Tensor(zeros: .uint8, shape: [offset + byteCount]).storage
     withUnsafeBytes { bytes in
       if let source = bytes.baseAddress { (block.base + offset).copyMemory(from: source, byteCount: bytes.count) }
     }

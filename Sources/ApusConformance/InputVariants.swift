@@ -59,8 +59,14 @@ extension Tensor {
     return Tensor(dataType: dataType, shape: shape, storage: storage, byteOffset: byteOffset)
   }
 
+  /// The same elements in memory of their own.
+  fileprivate var duplicate: Tensor {
+    if dataType == .string { return self }
+    return filled { source, target in target.copyMemory(from: source, byteCount: byteCount) }
+  }
+
   private func filled(_ body: (UnsafeRawPointer, UnsafeMutableRawPointer) -> Void) -> Tensor {
-    let made = Tensor(uninitialized: dataType, shape: shape)
+    let made = Tensor(zeros: dataType, shape: shape)
     withUnsafeBytes { bytes in
       if let source = bytes.baseAddress { body(source, made.storage.base) }
     }
@@ -72,11 +78,11 @@ extension Value {
   /// The same value, all of whose tensors own their memory.
   var copied: Value {
     switch self {
-    case .tensor(let tensor): .tensor(tensor.copied())
+    case .tensor(let tensor): .tensor(tensor.duplicate)
     case .sequence(let elements, let type): .sequence(elements.map(\.copied), elementType: type)
     case .optional(let element, let type): .optional(element?.copied, elementType: type)
     case .map(let map):
-      .map(MapValue(keys: map.keys.copied(), values: map.values.map(\.copied), valueType: map.valueType))
+      .map(MapValue(keys: map.keys.duplicate, values: map.values.map(\.copied), valueType: map.valueType))
     }
   }
 }

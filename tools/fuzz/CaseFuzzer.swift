@@ -25,7 +25,7 @@ struct FuzzSeed {
     let file = isFile ? path : path + "/model.onnx"
     name = String(path.split(separator: "/").last ?? "")
     do {
-      let mapped = try MappedFile.open(path: file)
+      let mapped = try FileBytes.open(path: file)
       let scanned = try mapped.withBytes { (span) throws(LoadError) in
         try WireScanner.scan(span, as: .model, limits: LoadLimits())
       }
@@ -39,7 +39,7 @@ struct FuzzSeed {
       for (index, id) in graph.inputs.enumerated() {
         let value = path + "/test_data_set_0/input_\(index).pb"
         guard !isFile, access(value, R_OK) == 0 else { continue }
-        inputs[graph[id].name] = try ValueFile.decode(MappedFile.open(path: value), as: graph.fact(id).type)
+        inputs[graph[id].name] = try ValueFile.decode(FileBytes.open(path: value), as: graph.fact(id).type)
       }
       self.inputs = inputs
     } catch {

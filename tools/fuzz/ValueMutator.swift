@@ -99,8 +99,9 @@ enum ValueMutator {
 
   /// For types without integers or floats of Swift: any bits, and 0 or 1 for bool.
   private static func withOtherBytes(_ tensor: Tensor, _ random: inout FuzzRandom) -> Tensor {
-    let copy = tensor.copied()
+    let copy = Tensor(zeros: tensor.dataType, shape: tensor.shape)
     guard copy.byteCount > 0 else { return copy }
+    tensor.withUnsafeBytes { bytes in copy.storage.base.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count) }
     let byte = tensor.dataType == .bool ? UInt8(random.below(2)) : UInt8(truncatingIfNeeded: random.next())
     copy.storage.base.storeBytes(of: byte, toByteOffset: random.below(copy.byteCount), as: UInt8.self)
     return copy

@@ -59,8 +59,8 @@ private enum Interruption {
   /// What the handler wakes the thread with. Never freed: a signal may come at any time.
   nonisolated(unsafe) private static let arrival = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
 
-  /// A handler may only do what interrupts nothing, so the work is that of a thread. Without the thread, signals end the
-  /// program as ever.
+  /// A handler may only do what interrupts nothing, so the work is that of a thread. Without the thread, signals end
+  /// the program as ever.
   static func removeFilesBeforeTheEnd() {
     number.store(0, ordering: .relaxed)
     var attributes = pthread_attr_t()

@@ -47,8 +47,8 @@ struct RandomInputs {
     return bounds
   }
 
-  /// A value of the declared type; symbolic extents are 1. Integers are below `bound` where there is one, else below 10.
-  /// `isDropped` says that only the state of the source counts; then what has no random values is no error.
+  /// A value of the declared type; symbolic extents are 1. Integers are below `bound` where there is one, else below
+  /// 10. `isDropped` says that only the state of the source counts; then what has no random values is no error.
   mutating func value(for input: ValueDescription, bound: Int?, isDropped: Bool) throws -> Value? {
     guard let type = input.dataType, let dims = input.dimensions else {
       if isDropped { return nil }
@@ -61,8 +61,8 @@ struct RandomInputs {
     }
     guard count <= RandomInputs.maximumElements else {
       throw InputError(
-        "input '\(input.name)' is \(input.type); random values are for at most \(RandomInputs.maximumElements) elements; "
-          + "give --input, or other extents by --dim or --shape")
+        "input '\(input.name)' is \(input.type); random values are for at most \(RandomInputs.maximumElements) "
+          + "elements; give --input, or other extents by --dim or --shape")
     }
     // The elements twice, while they are made a tensor; a short string takes 16 bytes.
     let (bytes, overflow) = count.multipliedReportingOverflow(by: type == .string ? 32 : max(2, type.bits / 4))

@@ -11,14 +11,15 @@ import Synchronization
 
 /// A file that is written from the beginning to the end and gets its name when it is whole.
 ///
-/// The bytes go to a temporary file in the folder of the target, which `commit` renames. Whoever has the old file open or
-/// mapped keeps it, so a file may be written over while it is read. Without `commit` the temporary file is removed and the
-/// old one stays. Of an existing target the permissions, and where allowed the owner, are kept; a target that may not be
-/// written is not replaced. A symbolic link stays, and the file that it names is replaced; further hard links keep the old
-/// content. What is no regular file (terminals, pipes, `/dev/null`, the standard streams) is written directly.
+/// The bytes go to a temporary file in the folder of the target, which `commit` renames. Whoever has the old file open
+/// or mapped keeps it, so a file may be written over while it is read. Without `commit` the temporary file is removed
+/// and the old one stays. Of an existing target the permissions, and where allowed the owner, are kept; a target that
+/// may not be written is not replaced. A symbolic link stays, and the file that it names is replaced; further hard
+/// links keep the old content. What is no regular file (terminals, pipes, `/dev/null`, the standard streams) is written
+/// directly.
 ///
-/// Where a file is replaced, its bytes are brought to the disk before the name changes, so that after a power failure one
-/// of the two is there.
+/// Where a file is replaced, its bytes are brought to the disk before the name changes, so that after a power failure
+/// one of the two is there.
 package struct OutputFile: ~Copyable {
   private var number: Int32
   /// The path as the caller gave it, for messages.

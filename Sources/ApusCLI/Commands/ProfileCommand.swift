@@ -67,7 +67,8 @@ struct ProfileCommand: ParsableCommand {
       nodeMilliseconds: operators.reduce(0) { $0 + $1.microseconds } / 1000, operators: operators, nodes: nodes)
     if json { return try printJSON(report) }
     try Console.print(
-      "\(model.name.printable()): \(ValueText.format(total)) ms a run, \(ValueText.format(report.nodeMilliseconds)) ms in nodes\n"
+      "\(model.name.printable()): \(ValueText.format(total)) ms a run, "
+        + "\(ValueText.format(report.nodeMilliseconds)) ms in nodes\n"
     )
     try Console.print(ProfileCommand.text(operators, first: "operator"))
     try Console.print("\n" + ProfileCommand.text(Array(nodes.prefix(limit)), first: "node"))

@@ -35,8 +35,10 @@ struct RunCommand: ParsableCommand {
   var top: Int?
 
   @Option(
-    help:
-      "A file with one label a line, for --top; line k, empty or not, is class k. [default: `labels` in the model's metadata]",
+    help: """
+      A file with one label a line, for --top; line k, empty or not, is class k. [default: `labels` in the model's \
+      metadata]
+      """,
     completion: .file(extensions: ["txt"]))
   var labels: String?
 

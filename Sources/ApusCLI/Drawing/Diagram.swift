@@ -31,8 +31,8 @@ struct Diagram {
   /// Nodes that stand in boxes of several, subgraphs included.
   private(set) var foldedNodes = 0
 
-  /// The nodes of a graph, its inputs, outputs and captured values. Constants appear as lines of the nodes that use them.
-  /// Of a graph with more than `limit` nodes, stretches of nodes share a box.
+  /// The nodes of a graph, its inputs, outputs and captured values. Constants appear as lines of the nodes that use
+  /// them. Of a graph with more than `limit` nodes, stretches of nodes share a box.
   init(_ graph: Graph, limit: Int = .max) {
     var maker: [ValueID: Int] = [:]
     func addSource(_ id: ValueID, _ kind: Box.Kind) {

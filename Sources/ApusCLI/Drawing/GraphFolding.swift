@@ -2,8 +2,8 @@
 
 import ApusGraph
 
-/// A division of the nodes of a graph into stretches of its order. Nodes stand in an order in which values flow forwards, so
-/// boxes of whole stretches have no cycles.
+/// A division of the nodes of a graph into stretches of its order. Nodes stand in an order in which values flow
+/// forwards, so boxes of whole stretches have no cycles.
 struct GraphFolding {
   struct Group {
     var nodes: Range<Int>

@@ -5,8 +5,8 @@ import ApusFormats
 import ArgumentParser
 import Foundation
 
-/// What is wrong with a file or a model that an argument names. A command line that is wrong whatever the files hold is a
-/// `ValidationError`.
+/// What is wrong with a file or a model that an argument names. A command line that is wrong whatever the files hold is
+/// a `ValidationError`.
 struct InputError: Error, CustomStringConvertible {
   let description: String
   init(_ description: String) { self.description = description }

@@ -28,7 +28,7 @@ struct OutputFiles {
 
   /// - Parameters:
   ///   - texts: what the option holds, each a path or `NAME=PATH`.
-  ///   - names: the values that there are. The longest name that a text begins with counts, since names may contain '='.
+  ///   - names: the values that there are. The longest name that a text begins with counts: names may contain '='.
   init(_ texts: [String], option: String, names: [String]) throws {
     self.option = option
     targets = try texts.map { text in
@@ -103,7 +103,8 @@ struct OutputFiles {
     if found.count == 1 { return found[0] }
     throw InputError(
       "\(option) \(target.path): one value was expected, and there are \(values.count): "
-        + "\(values.map(\.name).joined(separator: ", ")). Choose one as in NAME=\(target.path), or store all in a .npz or a folder"
+        + "\(values.map(\.name).joined(separator: ", ")). Choose one as in NAME=\(target.path), or "
+        + "store all in a .npz or a folder"
     )
   }
 

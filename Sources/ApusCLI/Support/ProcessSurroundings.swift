@@ -14,6 +14,35 @@ enum ProcessSurroundings {
     Interruption.removeFilesBeforeTheEnd()
   }
 
+  /// Calls `body` on a stack that holds what may lie in each other in a file, however small the main one is.
+  static func withLargeStack(_ body: @escaping () -> Int32) -> Int32 {
+    final class Work {
+      let body: () -> Int32
+      var result: Int32 = 0
+      init(_ body: @escaping () -> Int32) { self.body = body }
+    }
+    let work = Work(body)
+    var attributes = pthread_attr_t()
+    guard pthread_attr_init(&attributes) == 0 else { return body() }
+    defer { pthread_attr_destroy(&attributes) }
+    pthread_attr_setstacksize(&attributes, stackBytes)
+    var thread = pthread_t()
+    // The thread ends before this function does, so the work lives long enough.
+    let status = pthread_create(
+      &thread, &attributes,
+      { argument in
+        guard let argument else { return nil }
+        let work = Unmanaged<Work>.fromOpaque(argument).takeUnretainedValue()
+        work.result = work.body()
+        return nil
+      }, Unmanaged.passUnretained(work).toOpaque())
+    guard status == 0 else { return body() }
+    pthread_join(thread, nil)
+    return withExtendedLifetime(work) { work.result }
+  }
+
+  private static let stackBytes = 16 << 20
+
   /// A descriptor that is closed would be given to the next file that is opened, which then would get what is printed.
   /// In its place comes one that cannot be read, or written, so that using it is an error as before.
   private static func openStandardDescriptors() {
@@ -30,8 +59,8 @@ private enum Interruption {
   /// What the handler wakes the thread with. Never freed: a signal may come at any time.
   nonisolated(unsafe) private static let arrival = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
 
-  /// A handler may only do what interrupts nothing, so the work is that of a thread. Without the thread, signals end the
-  /// program as ever.
+  /// A handler may only do what interrupts nothing, so the work is that of a thread. Without the thread, signals end
+  /// the program as ever.
   static func removeFilesBeforeTheEnd() {
     number.store(0, ordering: .relaxed)
     var attributes = pthread_attr_t()

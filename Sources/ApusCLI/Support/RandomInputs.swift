@@ -9,6 +9,9 @@ import ArgumentParser
 struct RandomInputs {
   private var state: UInt64
 
+  /// More are no trial of a model, but a slip of an extent. A gigabyte of float32.
+  private static let maximumElements = 1 << 28
+
   init(seed: UInt64) { state = seed }
 
   private mutating func next() -> UInt64 {
@@ -44,8 +47,8 @@ struct RandomInputs {
     return bounds
   }
 
-  /// A value of the declared type; symbolic extents are 1. Integers are below `bound` where there is one, else below 10.
-  /// `isDropped` says that only the state of the source counts; then what has no random values is no error.
+  /// A value of the declared type; symbolic extents are 1. Integers are below `bound` where there is one, else below
+  /// 10. `isDropped` says that only the state of the source counts; then what has no random values is no error.
   mutating func value(for input: ValueDescription, bound: Int?, isDropped: Bool) throws -> Value? {
     guard let type = input.dataType, let dims = input.dimensions else {
       if isDropped { return nil }
@@ -55,6 +58,11 @@ struct RandomInputs {
     let shape = Shape(dims.map { Int($0) ?? 1 })
     guard let count = shape.checkedElementCount else {
       throw InputError("input '\(input.name)' is \(input.type), which is no size of a tensor")
+    }
+    guard count <= RandomInputs.maximumElements else {
+      throw InputError(
+        "input '\(input.name)' is \(input.type); random values are for at most \(RandomInputs.maximumElements) "
+          + "elements; give --input, or other extents by --dim or --shape")
     }
     // The elements twice, while they are made a tensor; a short string takes 16 bytes.
     let (bytes, overflow) = count.multipliedReportingOverflow(by: type == .string ? 32 : max(2, type.bits / 4))

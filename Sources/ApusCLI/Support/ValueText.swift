@@ -182,7 +182,8 @@ enum ValueText {
     case .map(let map):
       let keys = map.keys.strings ?? map.keys.integers?.map(String.init) ?? []
       let entries = zip(keys, map.values).prefix(8).map { key, value in
-        "\(key.printable(limit: 60)): \(value.tensor.map { ValueText.doubles($0).first.map(format) ?? describe(value) } ?? describe(value))"
+        let number = value.tensor.flatMap { ValueText.doubles($0).first.map(format) }
+        return "\(key.printable(limit: 60)): \(number ?? describe(value))"
       }
       return "{" + entries.joined(separator: ", ") + (keys.count > 8 ? ", …}" : "}")
     }

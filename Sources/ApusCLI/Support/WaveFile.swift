@@ -37,8 +37,8 @@ struct WaveFile {
     coding = format.code == 3 ? .float : .integer
     guard format.code == 1 ? (8...32).contains(format.bits) : format.code == 3 && format.bits == 32 else {
       throw InputError(
-        "\(path): sound of format \(format.code) with \(format.bits) bits a sample is not read; expected PCM of 8 to 32 bits, or "
-          + "float of 32")
+        "\(path): sound of format \(format.code) with \(format.bits) bits a sample is not read; expected PCM of "
+          + "8 to 32 bits, or float of 32")
     }
     guard format.channels > 0, WaveFile.rateRange.contains(format.rate) else {
       throw InputError(

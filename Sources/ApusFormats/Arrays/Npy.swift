@@ -1,5 +1,6 @@
 // NumPy's .npy files. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-// Versions 1 to 3; all types that ONNX has, in either byte order and either order of axes. Pickled objects are not read.
+// Versions 1 to 3; all types that ONNX has, in either byte order and either order of axes. Pickled objects are not
+// read.
 
 import ApusTensor
 
@@ -188,7 +189,8 @@ private struct NpyElement {
   }
 }
 
-/// What stands before the elements: a Python literal such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }`.
+/// What stands before the elements: a Python literal such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3,),
+/// }`.
 private struct NpyHeader {
   var descriptor = ""
   var isFortranOrder = false

@@ -6,8 +6,8 @@ extension Npy {
   /// NumPy has no arrays of more axes.
   static let maximumRank = 64
 
-  /// Writes a .npy file. Types that NumPy lacks are written as types that hold the same numbers: bfloat16 and the smaller
-  /// floats as float32, integers of 4 and 2 bits as int8 and uint8. Strings take the width of the longest one.
+  /// Writes a .npy file. Types that NumPy lacks are written as types that hold the same numbers: bfloat16 and the
+  /// smaller floats as float32, integers of 4 and 2 bits as int8 and uint8. Strings take the width of the longest one.
   package static func write(
     _ tensor: Tensor, to path: String, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) {

@@ -16,9 +16,9 @@ private struct ComplexElement<Part: JSONElement>: JSONElement {
 }
 
 extension JSONWriter {
-  /// Writes all of a value. Tensors are nested arrays, a scalar a bare element; numbers have all digits that they need, NaN
-  /// and the infinities are the strings "NaN", "Infinity" and "-Infinity", complex numbers are pairs. Sequences are arrays,
-  /// maps objects (integer keys in decimal), an empty optional is null.
+  /// Writes all of a value. Tensors are nested arrays, a scalar a bare element; numbers have all digits that they need,
+  /// NaN and the infinities are the strings "NaN", "Infinity" and "-Infinity", complex numbers are pairs. Sequences are
+  /// arrays, maps objects (integer keys in decimal), an empty optional is null.
   package mutating func value(_ value: Value) throws(LoadError) {
     switch value {
     case .tensor(let tensor): try self.tensor(tensor)

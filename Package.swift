@@ -50,7 +50,8 @@ let package = Package(
         "Apus", "ApusConformance", "ApusImage", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
-    .executableTarget(name: "ApusFuzz", dependencies: ["Apus"], path: "tools/fuzz", swiftSettings: strict),
+    .executableTarget(
+      name: "ApusFuzz", dependencies: ["Apus", "ApusConformance"], path: "tools/fuzz", swiftSettings: strict),
     .target(
       name: "ApusTestSupport", dependencies: ["Apus"], path: "Tests/ApusTestSupport", swiftSettings: strict),
     .testTarget(name: "CApusKernelsTests", dependencies: ["CApusKernels"], swiftSettings: strict),

@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--apus", default=str(ROOT / ".build/release/apus"), help="the program")
     arguments = parser.parse_args()
     listing = subprocess.run([arguments.apus, "operators", "--json"], check=True, capture_output=True, text=True).stdout
-    rows = {(row["domain"], row["name"]): row for row in json.loads(listing)}
+    rows = {(row["domain"], row["name"]): row for row in json.loads(listing)["operators"]}
     checks, failures = 0, []
     for schema in onnx.defs.get_all_schemas_with_history():
         row = rows.get((schema.domain or "ai.onnx", schema.name))

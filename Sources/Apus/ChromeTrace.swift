@@ -1,5 +1,6 @@
 // Profiles as files that browsers show.
 
+import ApusFormats
 import ApusRuntime
 import Foundation
 
@@ -27,6 +28,6 @@ package enum ChromeTrace {
         dur: Double($0.duration) / 1000,
         args: .init(kernel: $0.kernel, bytes: $0.bytes, operations: $0.operations, parts: $0.parts))
     }
-    try JSONEncoder().encode(["traceEvents": list]).write(to: URL(filePath: path), options: .atomic)
+    try OutputFile.write([UInt8](JSONEncoder().encode(["traceEvents": list])), to: path)
   }
 }

@@ -34,15 +34,19 @@ struct LentMemory {
   }
 
   /// `value`, its tensors copied where they lie in lent memory.
-  func detached(_ value: Value) -> Value {
+  func detached(_ value: Value) throws(TensorError) -> Value {
     switch value {
-    case .tensor(let tensor): contains(tensor.base, byteCount: tensor.byteCount) ? .tensor(tensor.copied()) : value
-    case .sequence(let elements, let type): .sequence(elements.map(detached), elementType: type)
-    case .optional(let element, let type): .optional(element.map(detached), elementType: type)
+    case .tensor(let tensor): return .tensor(try detached(tensor))
+    case .sequence(let elements, let type): return .sequence(try elements.map(detached), elementType: type)
+    case .optional(let element, let type): return .optional(try element.map(detached), elementType: type)
     case .map(let map):
-      .map(
-        MapValue(
-          keys: detached(.tensor(map.keys)).tensor ?? map.keys, values: map.values.map(detached), valueType: map.valueType))
+      return .map(
+        MapValue(keys: try detached(map.keys), values: try map.values.map(detached), valueType: map.valueType))
     }
+  }
+
+  /// `tensor` itself, or a copy if it lies in lent memory.
+  func detached(_ tensor: Tensor) throws(TensorError) -> Tensor {
+    contains(tensor.base, byteCount: tensor.byteCount) ? try tensor.copied() : tensor
   }
 }

@@ -129,10 +129,23 @@ extension Model {
         if !dim.isUnknown { bound[symbol] = (size, expected.name, axis) }
       }
     case (_, .unknown): return
-    case (.sequence, .sequence), (.optional, .optional), (.map, .map): return
-    case (.tensor, .optional(.tensor)), (.sequence, .optional(.sequence)): return
+    case (_, let wanted) where Model.fits(value, wanted): return
     default:
       throw RunError(.invalidInput, "input '\(expected.name)' is \(value.type); expected \(expected.type)")
+    }
+  }
+
+  /// True if the value is of the container type, or what an optional may hold. What holds no element fits every element type.
+  private static func fits(_ value: Value, _ wanted: ValueFact) -> Bool {
+    switch (value, wanted) {
+    case (_, .unknown): true
+    case (.tensor(let tensor), .tensor(let fact)): tensor.dataType == fact.dataType
+    case (.sequence(let elements, _), .sequence(let fact)): elements.allSatisfy { fits($0, fact) }
+    case (.optional(let element, _), .optional(let fact)): element.map { fits($0, fact) } ?? true
+    case (.map(let map), .map(let key, let element)):
+      map.keys.dataType == key && ValueFact(map.valueType).hasSameType(as: element)
+    case (_, .optional(let fact)): fits(value, fact)
+    default: false
     }
   }
 }

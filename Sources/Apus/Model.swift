@@ -50,39 +50,64 @@ public final class Model: Sendable {
   }
 
   /// Optimizes and prepares a graph that has been read.
-  package init(_ source: ModelGraph, options: ModelOptions) throws {
+  package init(_ source: ModelSource, options: ModelOptions) throws {
+    let pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
+    self.pool = pool
+    let prepared = try DeepStack.run { try Model.prepare(source, options: options, on: pool) }
+    (information, notes, passReport) = (prepared.information, prepared.notes, prepared.passReport)
+    (inputs, outputs, program) = (prepared.inputs, prepared.outputs, prepared.program)
+    // Passes may rename what they replace; the names that users know are the file's.
+    outputNames = outputs.map(\.name)
+    let graph = program.graph
+    self.graph = graph
+    overridableInitializers = source.model.defaultedInputs.map { ValueDescription(name: $0.name, fact: $0.fact) }
+    contract = InputContract(graph.inputs.map { graph.fact($0) })
+    limits = options.limits
+  }
+
+  /// What a model is made of.
+  private struct Prepared {
+    let information: ModelInformation
+    let inputs: [ValueDescription]
+    let outputs: [ValueDescription]
+    let notes: [String]
+    let passReport: [PassReport]
+    let program: Program
+  }
+
+  private static func prepare(_ source: ModelSource, options: ModelOptions, on pool: WorkerPool) throws -> Prepared {
     var graph = source.graph
+    let allowance = source.allowance
     let registry = OperatorRegistry.standard
     try Model.bind(options, in: &graph)
-    let errors = InferenceDriver(registry: registry).infer(&graph)
+    let errors = InferenceDriver(registry: registry, allowance: allowance).infer(&graph)
     if !errors.isEmpty { throw PrepareError(errors) }
     try Model.addOutputs(options, to: &graph)
-    notes = Set(graph.notes).sorted()
-    information = ModelInformation(source)
-    inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
-    outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
-    overridableInitializers = source.defaultedInputs.map { ValueDescription(name: $0.name, fact: $0.fact) }
-    let outputNames = outputs.map(\.name)
-    pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
-    let flag = CancellationFlag(timeout: Model.duration(options.limits.maximumLoadSeconds))
+    let notes = Set(graph.notes).sorted()
+    let inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
+    let outputs = graph.outputs.indices.map { position in
+      ValueDescription(name: graph[graph.outputs[position]].name, fact: graph.describedOutput(position))
+    }
+    let passReport: [PassReport]
     do {
       let optimizer = options.returnsAllValues ? nil : Optimizer(registry: registry, options.optimization)
-      passReport = try optimizer?.optimize(&graph) { () throws(OperatorError) in
-        if flag.isCancelled { throw Program.late }
-      } ?? []
+      passReport = try optimizer?.optimize(&graph, allowance: allowance) ?? []
     } catch {
       throw PrepareError([error])
     }
-    // Passes may rename what they replace; the names that users know are the file's.
-    self.outputNames = outputNames
+    let packedWeights = PackedWeights(allowance: allowance, releasesSources: !options.keepsConstants)
+    defer { packedWeights.finish() }
+    let program: Program
     do {
-      program = try Program(graph: graph, registry: registry, pool: pool, cancellation: flag)
+      program = try Program(graph: graph, registry: registry, pool: pool, packedWeights: packedWeights)
     } catch {
+      try source.finish()
       throw PrepareError(error.errors)
     }
-    self.graph = graph
-    contract = InputContract(graph.inputs.map { graph.fact($0) })
-    limits = options.limits
+    try source.finish()
+    return Prepared(
+      information: ModelInformation(source.model), inputs: inputs, outputs: outputs, notes: notes, passReport: passReport,
+      program: program)
   }
 
   private let outputNames: [String]
@@ -128,7 +153,11 @@ public final class Model: Sendable {
     var results = try run(values: inputs.mapValues { .tensor($0) }, settings: settings, wanted: options.outputs)
       .compactMapValues(\.tensor)
     // Another output may be a view of one that was computed in its buffer.
-    for (name, tensor) in results where buffers[name] == nil { results[name] = targets.detached(.tensor(tensor)).tensor }
+    do {
+      for (name, tensor) in results where buffers[name] == nil { results[name] = try targets.detached(tensor) }
+    } catch {
+      throw RunError(OperatorError(error))
+    }
     for (name, buffer) in buffers {
       guard let tensor = results[name] else { continue }
       guard tensor.byteCount == buffer.count else {
@@ -181,12 +210,10 @@ public final class Model: Sendable {
         .invalidInput, "there is no output '\(name)'\(near)",
         remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
     }
-    let results = try compute(ordered, settings: settings)
-    let lent = LentMemory(inputs: ordered)
+    let positions = wanted.map { names in outputNames.indices.filter { names.contains(outputNames[$0]) } }
+    let results = try compute(ordered, wanted: positions, settings: settings)
     var outputs: [String: Value] = [:]
-    for (name, value) in zip(outputNames, results) where wanted?.contains(name) ?? true {
-      outputs[name] = lent.detached(value)
-    }
+    for (position, value) in zip(positions ?? Array(outputNames.indices), results) { outputs[outputNames[position]] = value }
     return outputs
   }
 
@@ -196,23 +223,28 @@ public final class Model: Sendable {
     inOrder inputs: [Value], wanted: [Int]? = nil, settings: RunSettings
   ) throws(RunError) -> [Value] {
     try check(inOrder: inputs)
-    let results = try compute(inputs, settings: settings)
-    let lent = LentMemory(inputs: inputs)
-    guard let wanted else { return results.map(lent.detached) }
-    return wanted.map { lent.detached(results[$0]) }
+    return try compute(inputs, wanted: wanted, settings: settings)
   }
 
-  /// The run behind all others, on inputs that were checked. Its results may lie in their memory.
-  private func compute(_ inputs: [Value], settings: RunSettings) throws(RunError) -> [Value] {
-    do {
-      return try program.run(inputs, on: pool, settings: settings)
+  /// The run behind all others, on inputs that were checked. What it returns, the outputs `wanted` or all, shares no
+  /// memory with them.
+  private func compute(_ inputs: [Value], wanted: [Int]?, settings: RunSettings) throws(RunError) -> [Value] {
+    let lent = LentMemory(inputs: inputs)
+    do throws(OperatorError) {
+      let results = try program.run(inputs, on: pool, settings: settings)
+      do throws(TensorError) {
+        guard let wanted else { return try results.map(lent.detached) }
+        return try wanted.map { position throws(TensorError) in try lent.detached(results[position]) }
+      } catch {
+        throw OperatorError(error)
+      }
     } catch {
       throw RunError(error)
     }
   }
 
   /// The time limit as a duration; nil for none, or beyond what a clock counts.
-  private static func duration(_ seconds: Double) -> Duration? {
+  static func duration(_ seconds: Double) -> Duration? {
     seconds < 1e9 ? .seconds(max(seconds, 0)) : nil
   }
 

@@ -32,17 +32,32 @@ extension Tensor {
 // MARK: - Spans and memory of the caller
 
 extension Tensor {
-  /// A tensor with a copy of the elements of `span`, which must be as many as `shape` has.
+  /// A tensor with a copy of the elements of `span`. Traps if they are not as many as `shape` has, or there is no memory;
+  /// `init(copying:validating:)` throws instead.
   public init<Element: TensorElement>(copying span: Span<Element>, shape: Shape) {
+    precondition(span.count == shape.elementCount, "\(span.count) elements for a shape of \(shape)")
     self = span.withUnsafeBufferPointer { Tensor(Array($0), shape: shape) }
   }
 
-  /// Calls `body` with the elements; nil if the element type is another. Copies only what is not aligned.
+  /// A tensor with a copy of the elements of `span`, which must be as many as `shape` has.
+  public init<Element: TensorElement>(copying span: Span<Element>, validating shape: Shape) throws(TensorError) {
+    guard shape.checkedElementCount == span.count else {
+      throw TensorError(.mismatch, "\(span.count) elements were given for the shape \(shape)")
+    }
+    let tensor = try Tensor(uninitialized: Element.dataType, shape: shape)
+    span.withUnsafeBytes { bytes in
+      if let source = bytes.baseAddress { tensor.storage.base.copyMemory(from: source, byteCount: bytes.count) }
+    }
+    self = tensor
+  }
+
+  /// Calls `body` with the elements; nil if the element type is another. Copies only what is not aligned; nil too if there
+  /// is no memory for that.
   public func withSpan<Element: TensorElement, Result, Failure: Error>(
     as type: Element.Type = Element.self, _ body: (Span<Element>) throws(Failure) -> Result
   ) throws(Failure) -> Result? {
     guard dataType == Element.dataType else { return nil }
-    let tensor = isAligned(to: MemoryLayout<Element>.alignment) ? self : copied()
+    guard let tensor = isAligned(to: MemoryLayout<Element>.alignment) ? self : try? copied() else { return nil }
     return try tensor.withUnsafeBytes { (bytes: UnsafeRawBufferPointer) throws(Failure) -> Result in
       // Aligned by the line above, and initialised as every published tensor is.
       let elements = UnsafeBufferPointer(
@@ -67,7 +82,8 @@ extension Tensor {
   }
 
   /// A tensor over memory of the caller, without a copy. The memory must hold the elements, unchanged, until `release` is
-  /// called, once, when no tensor refers to it any more.
+  /// called, once, when no tensor refers to it any more. Traps if it does not hold them, or for strings;
+  /// `init(noCopy:dataType:validating:release:)` throws instead.
   public init(
     noCopy buffer: UnsafeMutableRawBufferPointer, dataType: DataType, shape: Shape,
     release: @escaping @Sendable (UnsafeMutableRawPointer, Int) -> Void
@@ -83,16 +99,31 @@ extension Tensor {
   }
 }
 
+extension Tensor {
+  /// A tensor over memory of the caller, as above. What is thrown is thrown before the memory is taken over: `release` is
+  /// then never called.
+  public init(
+    noCopy buffer: UnsafeMutableRawBufferPointer, dataType: DataType, validating shape: Shape,
+    release: @escaping @Sendable (UnsafeMutableRawPointer, Int) -> Void
+  ) throws(TensorError) {
+    guard dataType != .string, let count = shape.checkedElementCount, let needed = dataType.byteCount(elements: count),
+      needed <= buffer.count
+    else { throw TensorError(.mismatch, "\(buffer.count) bytes were given for \(dataType)\(shape)") }
+    self.init(noCopy: buffer, dataType: dataType, shape: shape, release: release)
+  }
+}
+
 // MARK: - Files
 
 extension Tensor {
   /// Reads a .npy file. Throws `LoadError`.
   public init(npy url: URL, limits: LoadLimits = LoadLimits()) throws(LoadError) {
-    self = try Npy.decode(MappedFile.open(path: url.path(percentEncoded: false), limits: limits), limits: limits)
+    self = try Npy.decode(FileBytes.open(path: url.path(percentEncoded: false), limits: limits), limits: limits)
   }
 
-  /// Writes a .npy file. Types that NumPy lacks are written as types that hold the same numbers.
-  public func write(npy url: URL) throws {
-    try Data(Npy.encode(self)).write(to: url)
+  /// Writes a .npy file, whole or not at all. Types that NumPy lacks are written as types that hold the same numbers.
+  /// Throws `LoadError`.
+  public func write(npy url: URL) throws(LoadError) {
+    try Npy.write(self, to: url.path(percentEncoded: false))
   }
 }

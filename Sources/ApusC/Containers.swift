@@ -133,7 +133,7 @@ public func apus_optional_content(
 // MARK: - One tensor for many
 
 /// Tensors of equal type and shape as one with a further axis in front; nil if they differ, are none, share bytes, or
-/// are too many for a shape.
+/// are too many for a shape or for the memory.
 private func stack(_ values: [Value]) -> Tensor? {
   let tensors = values.compactMap(\.tensor)
   guard tensors.count == values.count, let first = tensors.first, !first.dataType.isPacked,
@@ -142,7 +142,7 @@ private func stack(_ values: [Value]) -> Tensor? {
   let shape = Shape([tensors.count] + first.shape.dims)
   guard shape.checkedElementCount != nil else { return nil }
   if first.dataType == .string { return Tensor(strings: tensors.flatMap { $0.strings ?? [] }, shape: shape) }
-  let result = Tensor(uninitialized: first.dataType, shape: shape)
+  guard let result = try? Tensor(uninitialized: first.dataType, shape: shape) else { return nil }
   for (index, tensor) in tensors.enumerated() {
     // In bounds: all rows have as many bytes as the first.
     tensor.withUnsafeBytes { bytes in

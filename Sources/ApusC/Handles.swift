@@ -1,6 +1,7 @@
 // What stands behind the pointers that C holds: one class for each opaque type of include/apus.h, and how they cross.
 
 import Apus
+import ApusGraph
 import ApusRuntime
 import Synchronization
 

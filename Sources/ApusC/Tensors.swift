@@ -69,7 +69,7 @@ public func apus_tensor_create(
   attempt(tensor) {
     let (type, shape, needed) = try checkedElements(elementType, dims, rank, data, byteCount)
     guard needed <= LoadLimits().maximumRunMemory else { throw ArgumentError("no memory for a copy of \(needed) bytes") }
-    let storage = TensorStorage(byteCount: needed)
+    let storage = try TensorStorage(byteCount: needed)
     if let data { storage.base.copyMemory(from: data, byteCount: needed) }
     return ValueHandle(.tensor(Tensor(dataType: type, shape: shape, storage: storage)))
   }

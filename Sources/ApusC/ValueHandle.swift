@@ -56,7 +56,7 @@ final class ValueHandle: Handle, @unchecked Sendable {
     guard shared.byteCount <= LoadLimits().maximumRunMemory else {
       throw ArgumentError("no memory for a copy of \(shared.byteCount) bytes")
     }
-    let copy = shared.copied()
+    let copy = try shared.copied()
     value = .tensor(copy)
     return copy.storage.base
   }

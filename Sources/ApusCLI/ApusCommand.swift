@@ -1,14 +1,28 @@
-// The program `apus`: its commands.
+// The program `apus`: its commands, and how each ends.
 
+import Apus
 import ArgumentParser
+import Foundation
 
 @main
 struct ApusCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "apus",
     abstract: "Runs, checks, measures and draws ONNX models.",
+    discussion: "Status: 0 success, 1 a file, model or run at fault, 2 a command line that cannot be.",
+    version: "apus \(ApusVersion.text)",
     subcommands: [
       RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, ProfileCommand.self, GraphCommand.self,
       OptimizeCommand.self, OperatorsCommand.self, ConformanceCommand.self,
     ])
+
+  static func main() {
+    ProcessSurroundings.prepare()
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch {
+      Foundation.exit(Failure.end(error))
+    }
+  }
 }

@@ -117,7 +117,7 @@ public struct ConformanceCase: Sendable {
       FileManager.default.fileExists(atPath: file.path(percentEncoded: false))
     {
       let type = values.count < facts.count ? facts[values.count].type : nil
-      values.append(try ValueFile.decode(MappedFile.open(path: file.path(percentEncoded: false)), as: type))
+      values.append(try ValueFile.decode(FileBytes.open(path: file.path(percentEncoded: false)), as: type))
     }
     return values
   }

@@ -133,7 +133,10 @@ private final class Guarded {
   init(byteCount: Int, shift: Int = 0) {
     self.byteCount = byteCount
     start = Self.margin + shift
-    storage = TensorStorage(byteCount: start + byteCount + Self.margin)
+    guard let storage = try? TensorStorage(byteCount: start + byteCount + Self.margin) else {
+      preconditionFailure("no memory for a test of \(byteCount) bytes")
+    }
+    self.storage = storage
     storage.base.initializeMemory(as: UInt8.self, repeating: Self.mark, count: storage.byteCount)
   }
 

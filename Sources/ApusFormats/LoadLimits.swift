@@ -1,15 +1,11 @@
 // The bounds that loading and running keep, whatever the file says.
 
-#if canImport(Glibc)
-import Glibc
-#else
-import Musl
-#endif
-
-/// Bounds on what a model, or any other file, may make the process use. Whatever passes one ends in an error that names it.
+/// Bounds on what a model, or any other file, may make the process use. Each holds in total: for all graphs, functions,
+/// tensors and side files of a model together, and for all that is alive in a run. Whatever passes one ends in an error that
+/// names it.
 public struct LoadLimits: Sendable {
-  /// Bytes of one file that is mapped (the model, a side file of external data, an array file). Mapping costs address
-  /// space, not memory.
+  /// Bytes of one file (the model, a side file of external data, an array file). What of it is read into memory counts
+  /// towards `maximumLoadMemory`.
   public var maximumFileBytes = 1 << 40
   /// Bytes of a model that does not come from a regular file and so must be held in memory: a pipe, standard input.
   public var maximumStreamBytes = 1 << 34
@@ -25,25 +21,18 @@ public struct LoadLimits: Sendable {
   /// Bytes that tensors which are no plain byte range of the file take in all when decoded: typed fields, sparse tensors,
   /// compressed and textual arrays.
   public var maximumDecodedBytes = 1 << 33
-  /// Bytes that one run may hold at a time. By default 80 % of the memory that the machine or the control group has.
-  public var maximumRunMemory = LoadLimits.machineMemory / 5 * 4
-  /// Seconds that a model which has been read may take to be typed, optimized and prepared. The clock is looked at
-  /// between passes and between nodes.
+  /// Bytes that loading may hold at a time, and a loaded model afterwards: what was read of its files, decoded tensors,
+  /// constants that were computed, packed weights. By default 80 % of the memory that the machine, the control groups and
+  /// the limits of the process (`ulimit -v`, `ulimit -d`) leave it.
+  public var maximumLoadMemory = SystemMemory.share
+  /// Bytes that one run may hold at a time: working memory, values of every kind, strings included. Inputs and weights do
+  /// not count. The default is that of `maximumLoadMemory`.
+  public var maximumRunMemory = SystemMemory.share
+  /// Seconds that a model may take to be read, typed, optimized and prepared. The clock is looked at between nodes and,
+  /// where a node takes long, inside it.
   public var maximumLoadSeconds = Double.infinity
   /// Seconds that one run may take.
   public var maximumRunSeconds = Double.infinity
 
   public init() {}
-
-  /// The memory of the machine, or of the control group if that is less.
-  static let machineMemory: Int = {
-    let pages = sysconf(Int32(_SC_PHYS_PAGES))
-    let pageSize = sysconf(Int32(_SC_PAGESIZE))
-    let (product, overflow) = pages.multipliedReportingOverflow(by: pageSize)
-    var memory = pages > 0 && pageSize > 0 && !overflow ? product : 1 << 32
-    for path in ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"] {
-      if let text = SmallFile.firstLine(of: path), let limit = Int(text), limit > 0 { memory = min(memory, limit) }
-    }
-    return memory
-  }()
 }

@@ -59,7 +59,7 @@ package struct ImageLimits: Sendable {
   package init(pixels: Int = 1 << 27) { self.pixels = pixels }
 
   /// Throws if a picture of that size is empty or too large. After it, `height · width · 4` cannot overflow.
-  func check(width: Int, height: Int) throws(ImageError) {
+  package func check(width: Int, height: Int) throws(ImageError) {
     guard width > 0, height > 0 else { throw ImageError("the picture has a size of \(width) × \(height)") }
     let (count, overflow) = width.multipliedReportingOverflow(by: height)
     guard !overflow, count <= pixels else {

@@ -4,6 +4,18 @@
 package enum ImageFormat: String, Sendable, CaseIterable {
   case png, jpeg, bmp, pnm, tiff, webp, jpeg2000
 
+  /// The name that people use.
+  package var title: String {
+    switch self {
+    case .png, .jpeg, .bmp, .pnm, .tiff: rawValue.uppercased()
+    case .webp: "WebP"
+    case .jpeg2000: "JPEG 2000"
+    }
+  }
+
+  /// All names in one line.
+  package static var list: String { allCases.map(\.title).joined(separator: ", ") }
+
   /// The format whose signature the bytes begin with; nil if they have none of the signatures.
   package init?(signatureOf bytes: [UInt8]) {
     func starts(_ signature: [UInt8], at offset: Int = 0) -> Bool { bytes.dropFirst(offset).starts(with: signature) }
@@ -42,7 +54,7 @@ package enum ImageCodec {
     case .tiff: return try TIFFDecoder.decode(bytes, limits: limits)
     case .webp: return try WebPDecoder.decode(bytes, limits: limits)
     case .jpeg2000: return try JPEG2000Decoder.decode(bytes, limits: limits)
-    case nil: throw ImageError("no known picture format; expected \(ImageFormat.allCases.map(\.rawValue).joined(separator: ", "))")
+    case nil: throw ImageError("no known picture format; expected one of \(ImageFormat.list)")
     }
   }
 }

@@ -18,6 +18,48 @@ package protocol GraphPass: Sendable {
   var name: String { get }
   /// Rewrites `graph` and returns the number of changes. Subgraphs are the driver's duty.
   func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int
+  /// The same for passes that make constants or take long.
+  func run(_ graph: inout Graph, within work: OptimizerWork) throws(OperatorError) -> Int
+}
+
+extension GraphPass {
+  package func run(_ graph: inout Graph, within work: OptimizerWork) throws(OperatorError) -> Int {
+    try run(&graph, registry: work.registry)
+  }
+}
+
+/// What all passes over one model share.
+package struct OptimizerWork: Sendable {
+  package let registry: OperatorRegistry
+  /// The memory and the time of the loading.
+  package let allowance: Allowance
+  /// The memory of the constants that the passes make, as a part of the loading's.
+  package let folding: Allowance
+
+  /// Constants of at most this many bytes may be made for any model,
+  static let smallestFoldedBytes = 64 << 20
+  /// and of so many times the bytes of the model's own: integers of 8 bits that become float32.
+  static let foldedGrowth = 4
+
+  init(_ graph: Graph, registry: OperatorRegistry, allowance: Allowance) {
+    (self.registry, self.allowance) = (registry, allowance)
+    let (grown, overflow) = graph.constantBytes.multipliedReportingOverflow(by: OptimizerWork.foldedGrowth)
+    folding = allowance.charging(
+      MemoryAccount(
+        limit: max(OptimizerWork.smallestFoldedBytes, overflow ? .max : grown), name: "the bound of folded constants",
+        parent: allowance.memory))
+  }
+}
+
+extension Graph {
+  /// Bytes of the constants of the graph and its subgraphs.
+  fileprivate var constantBytes: Int {
+    var total = values.reduce(0) { $0 &+ ($1.constant?.byteCount ?? 0) }
+    for node in nodes {
+      for (_, subgraph) in node.subgraphs { total &+= subgraph.graph.constantBytes }
+    }
+    return max(total, 0)
+  }
 }
 
 /// Runs the passes over a graph and its subgraphs.
@@ -36,10 +78,15 @@ package struct Optimizer: Sendable {
   }
 
   /// Passes that keep to standard operators; what they leave can be saved as ONNX.
-  package static let portablePasses: [any GraphPass] = [
-    IdentityElimination(), ConstantFolding(keepsTransposes: true), IdentityElimination(), CommonSubexpressionElimination(),
-    FusionPass(portableFusions), DeadNodeElimination(),
-  ]
+  package static let portablePasses = portablePasses(forOpset: .max)
+
+  /// The portable passes, with fusions into operators of that operator set of the default domain at most.
+  package static func portablePasses(forOpset opset: Int) -> [any GraphPass] {
+    [
+      IdentityElimination(), ConstantFolding(keepsTransposes: true), IdentityElimination(),
+      CommonSubexpressionElimination(), FusionPass(portableFusions, opset: opset), DeadNodeElimination(),
+    ]
+  }
 
   /// Passes that end in the operators of this engine's own domain.
   package static let enginePasses: [any GraphPass] = [
@@ -49,42 +96,60 @@ package struct Optimizer: Sendable {
 
   package static let allPasses = portablePasses + enginePasses
 
-  /// Runs the passes. The facts of every value are inferred anew after a pass that changed something. `beforePass` may
-  /// end the work by an error.
+  /// Runs the passes within `allowance`. The facts of every value are inferred anew after a pass that changed something.
   package func optimize(
-    _ graph: inout Graph, beforePass: () throws(OperatorError) -> Void = {}
+    _ graph: inout Graph, allowance: Allowance = .unlimited
   ) throws(OperatorError) -> [PassReport] {
+    let work = OptimizerWork(graph, registry: registry, allowance: allowance)
     var reports: [PassReport] = []
     for pass in passes.prefix(stopAfter ?? Int.max) where !disabled.contains(pass.name) {
-      try beforePass()
+      try allowance.checkTime()
       let before = Optimizer.nodeCount(graph)
-      let changes = try run(pass, on: &graph)
+      let changes: Int
+      do throws(OperatorError) {
+        changes = try run(pass, on: &graph, within: work)
+        if changes > 0 { try GraphVerifier.verify(graph, registry: registry) }
+      } catch {
+        throw Optimizer.fault(of: pass, error)
+      }
       reports.append(
         PassReport(pass: pass.name, changes: changes, nodesBefore: before, nodesAfter: Optimizer.nodeCount(graph)))
     }
     return reports
   }
 
-  private func run(_ pass: any GraphPass, on graph: inout Graph) throws(OperatorError) -> Int {
-    var changes = try pass.run(&graph, registry: registry)
+  /// An error for what a pass left: the graph was good before.
+  private static func fault(of pass: any GraphPass, _ error: OperatorError) -> OperatorError {
+    if error.code == .limit || error.code == .cancelled { return error }
+    var fault = error
+    fault.message = "the pass '\(pass.name)' left a graph that cannot be: \(error.message)"
+    fault.remedy = "This is a fault of Apus. Leave the pass out (it is disabled by its name) and report the model"
+    return fault
+  }
+
+  /// Runs the pass over the graph, then over its subgraphs, and infers what it changed anew.
+  private func run(
+    _ pass: any GraphPass, on graph: inout Graph, within work: OptimizerWork
+  ) throws(OperatorError) -> Int {
+    let notes = graph.notes.count
+    var changes = try pass.run(&graph, within: work)
     for index in graph.nodes.indices {
       for entry in graph.nodes[index].attributes.entries.indices {
         switch graph.nodes[index].attributes.entries[entry].value {
         case .graph(var subgraph):
-          changes += try run(pass, on: &subgraph.graph)
+          changes += try run(pass, on: &subgraph.graph, within: work)
           graph.nodes[index].attributes.entries[entry].value = .graph(subgraph)
         case .graphs(var subgraphs):
-          for position in subgraphs.indices { changes += try run(pass, on: &subgraphs[position].graph) }
+          for position in subgraphs.indices { changes += try run(pass, on: &subgraphs[position].graph, within: work) }
           graph.nodes[index].attributes.entries[entry].value = .graphs(subgraphs)
         default: break
         }
       }
     }
     if changes > 0 {
-      if let error = InferenceDriver(registry: registry).infer(&graph).first { throw error }
-      #if DEBUG
-      try GraphVerifier.verify(graph)
-      #endif
+      if let error = InferenceDriver(registry: registry, allowance: work.allowance).infer(&graph).first { throw error }
+      // All shapes were inferred before; what contradicts them now computes something else.
+      if graph.notes.count > notes { throw .invalid(graph.notes[notes]) }
     }
     return changes
   }

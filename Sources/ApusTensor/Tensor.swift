@@ -15,7 +15,7 @@ public struct Tensor: Sendable {
   /// The bytes that the elements take; 0 for strings.
   public var byteCount: Int { dataType.byteCount(elements: count) ?? 0 }
 
-  /// The first byte, of any alignment. Valid while the tensor lives.
+  /// The first byte, of any alignment, read from the file now if it was not yet. Valid while the tensor lives.
   package var base: UnsafeRawPointer { UnsafeRawPointer(storage.base + byteOffset) }
 
   /// The storage must hold the elements from `byteOffset` on.
@@ -27,43 +27,44 @@ public struct Tensor: Sendable {
     assert(dataType == .string ? storage.strings.count == count : byteOffset + byteCount <= storage.byteCount)
   }
 
-  /// An uninitialised tensor for somebody who fills it before anyone else sees it.
-  package init(uninitialized dataType: DataType, shape: Shape) {
-    let bytes = dataType.byteCount(elements: shape.elementCount) ?? 0
-    self.init(dataType: dataType, shape: shape, storage: TensorStorage(byteCount: bytes))
+  /// An uninitialised tensor for somebody who fills it before anyone else sees it, charged to `account`.
+  package init(uninitialized dataType: DataType, shape: Shape, account: MemoryAccount? = nil) throws(TensorError) {
+    guard let count = shape.checkedElementCount, let bytes = dataType.byteCount(elements: count) else {
+      throw TensorError(.mismatch, "\(dataType)\(shape) is no possible tensor")
+    }
+    self.init(dataType: dataType, shape: shape, storage: try TensorStorage(byteCount: bytes, account: account))
   }
 
   /// A stand-in for somebody who looks at type and shape only: it has no bytes to read.
   package init(placeholder dataType: DataType, shape: Shape) {
-    self.dataType = dataType
-    self.shape = shape
-    storage = TensorStorage(strings: [])
-    byteOffset = 0
+    self.init(placeholder: dataType, shape: shape, storage: TensorStorage(strings: []))
   }
 
-  /// A tensor of zero bytes (0, false); of empty strings for the string type.
+  /// What is left of a tensor whose bytes nobody needs any more: asking `storage.load` for them is an error.
+  package init(released dataType: DataType, shape: Shape) {
+    self.init(placeholder: dataType, shape: shape, storage: TensorStorage.released)
+  }
+
+  private init(placeholder dataType: DataType, shape: Shape, storage: TensorStorage) {
+    (self.dataType, self.shape, self.storage, byteOffset) = (dataType, shape, storage, 0)
+  }
+
+  /// A tensor of zero bytes (0, false); of empty strings for the string type. For shapes that the program itself chose:
+  /// traps if the shape is not possible or there is no memory. `init(zeros:validating:)` throws instead.
   public init(zeros dataType: DataType, shape: Shape) {
-    if dataType == .string {
-      self.init(strings: [String](repeating: "", count: shape.elementCount), shape: shape)
-    } else {
-      self.init(uninitialized: dataType, shape: shape)
-      storage.base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
-    }
+    self = Tensor.unwrap { () throws(TensorError) in try Tensor(zeros: dataType, validating: shape) }
   }
 
-  /// A string tensor. `strings` must hold as many elements as `shape`.
+  /// A string tensor. Traps if `strings` has not as many elements as `shape`; `init(strings:validating:)` throws instead.
   public init(strings: [String], shape: Shape) {
     precondition(strings.count == shape.elementCount, "\(strings.count) strings for a shape of \(shape)")
     self.init(dataType: .string, shape: shape, storage: TensorStorage(strings: strings))
   }
 
-  /// A tensor of `elements` in row-major order. `elements` must hold as many elements as `shape`.
+  /// A tensor of `elements` in row-major order. For literals and arrays whose size the program itself chose: traps if
+  /// `elements` has not as many elements as `shape`, or there is no memory. `init(_:validating:)` throws instead.
   public init<Element: TensorElement>(_ elements: [Element], shape: Shape) {
-    precondition(elements.count == shape.elementCount, "\(elements.count) elements for a shape of \(shape)")
-    self.init(uninitialized: Element.dataType, shape: shape)
-    elements.withUnsafeBytes { bytes in
-      if let source = bytes.baseAddress { storage.base.copyMemory(from: source, byteCount: bytes.count) }
-    }
+    self = Tensor.unwrap { () throws(TensorError) in try Tensor(elements, validating: shape) }
   }
 
   /// A tensor of rank 1.
@@ -72,7 +73,8 @@ public struct Tensor: Sendable {
   /// A tensor of rank 0.
   public init<Element: TensorElement>(scalar: Element) { self.init([scalar], shape: []) }
 
-  /// The same elements under another shape of as many elements.
+  /// The same elements under another shape of as many elements; traps if that has another number.
+  /// `reshaped(validating:)` throws instead.
   public func reshaped(to shape: Shape) -> Tensor {
     precondition(shape.elementCount == count, "\(self.shape) cannot become \(shape)")
     return Tensor(dataType: dataType, shape: shape, storage: storage, byteOffset: byteOffset)
@@ -128,15 +130,17 @@ public struct Tensor: Sendable {
     }
   }
 
-  /// The same elements in a block of their own, 64-byte aligned.
-  package func copied() -> Tensor {
+  /// The same elements in a block of their own, 64-byte aligned, charged to `account`.
+  package func copied(account: MemoryAccount? = nil) throws(TensorError) -> Tensor {
     if dataType == .string { return self }
-    let copy = Tensor(uninitialized: dataType, shape: shape)
+    let copy = try Tensor(uninitialized: dataType, shape: shape, account: account)
     copy.storage.base.copyMemory(from: base, byteCount: byteCount)
     withExtendedLifetime(storage) {}
     return copy
   }
 
   /// True if the first element lies at a multiple of `alignment`.
-  package func isAligned(to alignment: Int) -> Bool { UInt(bitPattern: base) % UInt(alignment) == 0 }
+  package func isAligned(to alignment: Int) -> Bool {
+    UInt(bitPattern: storage.address + byteOffset) % UInt(alignment) == 0
+  }
 }

@@ -1,4 +1,6 @@
-// Where the bytes of a tensor live: memory that the storage owns, a range of a mapped file, or memory of the caller.
+// Where the bytes of a tensor live: memory that the storage owns, bytes of a file, or memory of the caller.
+
+import Synchronization
 
 #if canImport(Glibc)
 import Glibc
@@ -11,57 +13,114 @@ import Musl
 /// `@unchecked Sendable`: the pointer never changes, and nobody writes through it after the block is published; the
 /// executor, which does write, holds the only reference until then.
 public final class TensorStorage: @unchecked Sendable {
-  /// The first byte. 64-byte aligned for owned blocks; of any alignment otherwise.
-  package let base: UnsafeMutableRawPointer
+  /// Where the first byte is, or will be: the bytes of a deferred block are not there before `base` was asked for.
+  package let address: UnsafeMutableRawPointer
   package let byteCount: Int
   /// The strings of a string tensor; empty for every other type.
   package let strings: [String]
   /// True for a block that this storage allocated itself.
   package let isOwned: Bool
+  /// The contents, where they come from a file.
+  package let deferred: DeferredBytes?
   private let release: (@Sendable (UnsafeMutableRawPointer, Int) -> Void)?
-  /// Gives the pages of a byte range of this storage back to the system, where the storage can read them again.
-  package let discard: (@Sendable (Range<Int>) -> Void)?
+  private let charged = Mutex<MemoryAccount?>(nil)
 
-  /// A new block, uninitialised, 64-byte aligned, with at least 64 readable bytes after its end.
-  package init(byteCount: Int) {
+  /// The first byte. 64-byte aligned for owned blocks; of any alignment otherwise. Deferred bytes are read now; where that
+  /// fails the block holds zeros, and `load` tells why.
+  @inline(__always) package var base: UnsafeMutableRawPointer {
+    if let deferred, deferred.isPending { fill(deferred) }
+    return address
+  }
+
+  /// A new block, uninitialised, 64-byte aligned, with at least 64 readable bytes after its end, charged to `account` as
+  /// long as it lives.
+  package init(byteCount: Int, account: MemoryAccount? = nil) throws(TensorError) {
+    let (size, overflow) = max(byteCount, 1).addingReportingOverflow(64)
+    try account?.charge(byteCount)
     var pointer: UnsafeMutableRawPointer?
-    let size = max(byteCount, 1) + 64
-    guard posix_memalign(&pointer, 64, size) == 0, let pointer else {
-      // The callers bound every size by LoadLimits first; what remains is a machine without memory.
-      preconditionFailure("Apus: no memory for a tensor of \(byteCount) bytes")
+    guard byteCount >= 0, !overflow, posix_memalign(&pointer, 64, size) == 0, let pointer else {
+      account?.credit(byteCount)
+      throw TensorError(
+        .memory, "the system has no memory for \(byteCount) bytes",
+        remedy: "Use smaller inputs, or a process that may have more memory")
     }
-    base = pointer
+    address = pointer
     self.byteCount = byteCount
     strings = []
     isOwned = true
+    deferred = nil
     release = { pointer, _ in free(pointer) }
-    discard = nil
+    if let account { charged.withLock { $0 = account } }
   }
 
-  /// Bytes that somebody else owns; `release` is called once, when no tensor refers to them any more.
+  /// Bytes that somebody else owns; `release` is called once, when no tensor refers to them any more. With `deferred`, the
+  /// block must be writable, and zeros until it is filled.
   package init(
-    base: UnsafeMutableRawPointer, byteCount: Int,
-    discard: (@Sendable (Range<Int>) -> Void)? = nil,
+    base: UnsafeMutableRawPointer, byteCount: Int, deferred: DeferredBytes? = nil,
     release: (@Sendable (UnsafeMutableRawPointer, Int) -> Void)?
   ) {
-    self.base = base
+    address = base
     self.byteCount = byteCount
     strings = []
     isOwned = false
+    self.deferred = deferred
     self.release = release
-    self.discard = discard
   }
 
   package init(strings: [String]) {
-    base = TensorStorage.nothing
+    address = TensorStorage.nothing
     byteCount = 0
     self.strings = strings
     isOwned = false
+    deferred = nil
     release = nil
-    discard = nil
   }
 
-  deinit { release?(base, byteCount) }
+  /// The storage of tensors that were released: without bytes, and with an error for whoever asks.
+  static let released = TensorStorage(
+    base: nothing, byteCount: 0,
+    deferred: DeferredBytes(account: nil) { _, _ in
+      TensorError(.file, "the weights were packed in another form and are not in memory as they were")
+    },
+    release: nil)
+
+  deinit {
+    charged.withLock { $0?.credit(cost) }
+    release?(address, byteCount)
+  }
+
+  /// Makes sure that deferred bytes are there.
+  package func load() throws(TensorError) {
+    if let error = deferred?.fill(UnsafeMutableRawBufferPointer(start: address, count: byteCount)) { throw error }
+  }
+
+  /// Charges a block that was made without an account; does nothing for memory of others and for blocks that have one.
+  package func charge(to account: MemoryAccount) throws(TensorError) {
+    guard isOwned || !strings.isEmpty else { return }
+    try charged.withLock { (charged: inout MemoryAccount?) throws(TensorError) in
+      guard charged == nil else { return }
+      try account.charge(cost)
+      charged = account
+    }
+  }
+
+  /// The bytes that the block takes: of strings, the text and its header.
+  private var cost: Int { isOwned ? byteCount : TensorStorage.cost(of: strings) }
+
+  /// What strings take in memory.
+  package static func cost(of strings: some Collection<String>) -> Int {
+    strings.reduce(strings.count * MemoryLayout<String>.stride) { $0 + TensorStorage.textBytes($1) }
+  }
+
+  /// What a string takes beside its header: nothing if it is short.
+  package static func textBytes(_ string: String) -> Int {
+    let count = string.utf8.count
+    return count <= 15 ? 0 : count + 32
+  }
+
+  @inline(never) private func fill(_ deferred: DeferredBytes) {
+    _ = deferred.fill(UnsafeMutableRawBufferPointer(start: address, count: byteCount))
+  }
 
   /// A place to point at for blocks without bytes. Never written: `nonisolated(unsafe)` because pointers are not Sendable.
   private nonisolated(unsafe) static let nothing = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 64)

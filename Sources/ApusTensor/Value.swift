@@ -36,9 +36,21 @@ public struct MapValue: Sendable {
   public let values: [Value]
   public let valueType: ValueType
 
+  /// For maps that the program itself makes: traps if there is not one value a key. `init(validating:)` throws instead.
   public init(keys: Tensor, values: [Value], valueType: ValueType) {
     precondition(keys.count == values.count, "\(keys.count) keys for \(values.count) values")
     (self.keys, self.values, self.valueType) = (keys, values, valueType)
+  }
+
+  /// A map of keys that come from elsewhere: strings or integers of rank 1, one value each.
+  public init(validating keys: Tensor, values: [Value], valueType: ValueType) throws(TensorError) {
+    guard keys.rank == 1, keys.dataType == .string || keys.dataType.isInteger else {
+      throw TensorError(.mismatch, "the keys of a map are strings or integers of rank 1; these are \(keys.dataType)\(keys.shape)")
+    }
+    guard keys.count == values.count else {
+      throw TensorError(.mismatch, "\(keys.count) keys were given for \(values.count) values")
+    }
+    self.init(keys: keys, values: values, valueType: valueType)
   }
 }
 

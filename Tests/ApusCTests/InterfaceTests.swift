@@ -13,7 +13,7 @@ import Testing
 
   private func floats(_ file: String) throws -> [Float] {
     let path = Self.folder.appending(path: "data/digits/test_data_set_0/\(file)").path(percentEncoded: false)
-    let value = try ValueFile.decode(MappedFile.open(path: path), as: nil)
+    let value = try ValueFile.decode(FileBytes.open(path: path), as: nil)
     return try #require(value.tensor?.elements(as: Float.self))
   }
 

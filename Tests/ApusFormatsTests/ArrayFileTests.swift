@@ -52,22 +52,22 @@ import Testing
   @Test func writesWhatItReads() throws {
     let arrays = try arrays("arrays.npz").filter { $0.key != "bfloat16" && $0.key != "int4" }
     for (name, tensor) in arrays {
-      let again = try Npy.decode(MappedFile(copying: Npy.encode(tensor)))
+      let again = try Npy.decode(FileBytes(copying: Npy.encode(tensor)))
       #expect(again.dataType == tensor.dataType && again.shape == tensor.shape, "\(name)")
       #expect(again.withUnsafeBytes { Array($0) } == tensor.withUnsafeBytes { Array($0) }, "\(name)")
       #expect(again.strings == tensor.strings, "\(name)")
     }
     let path = TemporaryFolder.shared.path("again.npz")
     try Npz.write(arrays.map { (name: "a/" + $0.key, tensor: $0.value) }, to: path)
-    let again = try Npz.decode(MappedFile.open(path: path))
+    let again = try Npz.decode(FileBytes.open(path: path))
     #expect(Set(again.map(\.name)) == Set(arrays.keys.map { "a/" + $0 }))
     #expect(again.first { $0.name == "a/big" }?.tensor.elements(as: Int32.self)?.last == 23)
   }
 
   @Test func writesTypesThatNumPyLacksAsWiderOnes() throws {
-    func widened(_ tensor: Tensor) throws -> Tensor { try Npy.decode(MappedFile(copying: Npy.encode(tensor))) }
+    func widened(_ tensor: Tensor) throws -> Tensor { try Npy.decode(FileBytes(copying: Npy.encode(tensor))) }
     func packed(_ type: DataType, _ text: String) throws -> Tensor {
-      try TextTensors.text(MappedFile(copying: Array(text.utf8)), as: type)
+      try TextTensors.text(FileBytes(copying: Array(text.utf8)), as: type)
     }
     #expect(try widened(packed(.int4, "1 -8 7")).elements(as: Int8.self) == [1, -8, 7])
     #expect(try widened(packed(.uint2, "1 3 0")).elements(as: UInt8.self) == [1, 3, 0])
@@ -88,9 +88,9 @@ import Testing
     }
   }
 
-  private func npy(_ header: String, _ data: Int) -> MappedFile {
+  private func npy(_ header: String, _ data: Int) -> FileBytes {
     let magic: [UInt8] = [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(header.utf8.count & 255), UInt8(header.utf8.count >> 8)]
-    return MappedFile(copying: magic + Array(header.utf8) + [UInt8](repeating: 0, count: data))
+    return FileBytes(copying: magic + Array(header.utf8) + [UInt8](repeating: 0, count: data))
   }
 
   @Test(arguments: [
@@ -114,13 +114,13 @@ import Testing
     for name in ["arrays.npz", "compressed.npz"] {
       let bytes = try Samples.file(name).withBytes { span in span.indices.map { span[$0] } }
       for length in stride(from: 0, to: bytes.count, by: 61) {
-        _ = try? Npz.decode(MappedFile(copying: bytes[..<length]))
+        _ = try? Npz.decode(FileBytes(copying: bytes[..<length]))
       }
       var damaged = 0
       for position in stride(from: 0, to: bytes.count, by: 53) {
         var broken = bytes
         broken[position] ^= 0x10
-        if (try? Npz.decode(MappedFile(copying: broken))) == nil { damaged += 1 }
+        if (try? Npz.decode(FileBytes(copying: broken))) == nil { damaged += 1 }
       }
       #expect(damaged > bytes.count / 53 / 2)
     }
@@ -130,6 +130,6 @@ import Testing
     var limits = LoadLimits()
     limits.maximumDecodedBytes = 1_000_000
     #expect(message { _ = try Npz.decode(Samples.file("compressed.npz"), as: ["bfloat16": .bfloat16, "int4": .int4], limits: limits) }.contains("maximumDecodedBytes"))
-    #expect(message { _ = try Npz.decode(MappedFile(copying: [1, 2, 3])) }.contains("no zip directory"))
+    #expect(message { _ = try Npz.decode(FileBytes(copying: [1, 2, 3])) }.contains("no zip directory"))
   }
 }

@@ -19,23 +19,23 @@ import Testing
 
   @Test func mapsFiles() throws {
     let path = folder.write([1, 2, 3, 4, 5], "mapped")
-    let file = try MappedFile.open(path: path)
+    let file = try FileBytes.open(path: path)
     #expect(file.count == 5)
     let tensor = file.tensor(.uint8, [2, 2], in: 1..<5)
     #expect(tensor.elements(as: UInt8.self) == [2, 3, 4, 5])
     file.storage.discard?(1..<5)
     #expect(tensor.elements(as: UInt8.self) == [2, 3, 4, 5], "pages come back from the file")
-    #expect(try MappedFile.open(path: folder.write([], "nothing")).count == 0)
+    #expect(try FileBytes.open(path: folder.write([], "nothing")).count == 0)
   }
 
   @Test func saysWhatIsNoFile() {
-    #expect(message { _ = try MappedFile.open(path: "/no/such/file") }.contains("/no/such/file: cannot open the file: No such file"))
-    #expect(message { _ = try MappedFile.open(path: "/tmp") }.contains("this is a folder"))
-    #expect(message { _ = try MappedFile.open(path: "/dev/zero") }.contains("this is a device"))
+    #expect(message { _ = try FileBytes.open(path: "/no/such/file") }.contains("/no/such/file: cannot open the file: No such file"))
+    #expect(message { _ = try FileBytes.open(path: "/tmp") }.contains("this is a folder"))
+    #expect(message { _ = try FileBytes.open(path: "/dev/zero") }.contains("this is a device"))
     var limits = LoadLimits()
     limits.maximumFileBytes = 4
     let path = folder.write([1, 2, 3, 4, 5], "large")
-    #expect(message { _ = try MappedFile.open(path: path, limits: limits) }.contains("maximumFileBytes is 4"))
+    #expect(message { _ = try FileBytes.open(path: path, limits: limits) }.contains("maximumFileBytes is 4"))
   }
 
   @Test func readsStreams() throws {
@@ -44,7 +44,7 @@ import Testing
     let bytes = (0..<60_000).map { UInt8(truncatingIfNeeded: $0) }
     #expect(Glibc.write(ends[1], bytes, bytes.count) == bytes.count)
     close(ends[1])
-    let file = try MappedFile.read(descriptor: ends[0], name: "pipe")
+    let file = try FileBytes.read(descriptor: ends[0], name: "pipe")
     close(ends[0])
     #expect(file.withBytes { span in span.indices.map { span[$0] } } == bytes)
 
@@ -53,7 +53,7 @@ import Testing
     close(ends[1])
     var limits = LoadLimits()
     limits.maximumStreamBytes = 999
-    #expect(message { _ = try MappedFile.read(descriptor: ends[0], name: "pipe", limits: limits) }.contains("maximumStreamBytes"))
+    #expect(message { _ = try FileBytes.read(descriptor: ends[0], name: "pipe", limits: limits) }.contains("maximumStreamBytes"))
     close(ends[0])
   }
 
@@ -63,7 +63,7 @@ import Testing
     let bytes = UnsafeMutableRawPointer.allocate(byteCount: 4, alignment: 1)
     bytes.storeBytes(of: 0x0403_0201, as: UInt32.self)
     do {
-      let file = MappedFile(borrowing: bytes, byteCount: 4) { flag.isReleased = true }
+      let file = FileBytes(borrowing: bytes, byteCount: 4) { flag.isReleased = true }
       let tensor = file.tensor(.uint8, [4], in: 0..<4)
       #expect(tensor.elements(as: UInt8.self) == [1, 2, 3, 4])
       #expect(!flag.isReleased)

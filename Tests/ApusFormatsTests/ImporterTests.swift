@@ -155,7 +155,7 @@ import Testing
     let graph = GraphProto(inputs: ["x"], outputs: ["x"], nodes: [])
     #expect(ModelProto(graph, opset: 29).problems().map(\.reason) == ["the model uses operator set 29; Apus knows up to 28"])
     #expect(ModelProto(graph, irVersion: 15).problems().count == 1)
-    #expect(throws: LoadError.self) { try ONNXReader.load(MappedFile(copying: []), registry: StandIn.registry) }
-    #expect(throws: LoadError.self) { try ONNXReader.load(MappedFile(copying: Array("GIF89a".utf8)), registry: StandIn.registry) }
+    #expect(throws: LoadError.self) { try ONNXReader.load(FileBytes(copying: []), registry: StandIn.registry) }
+    #expect(throws: LoadError.self) { try ONNXReader.load(FileBytes(copying: Array("GIF89a".utf8)), registry: StandIn.registry) }
   }
 }

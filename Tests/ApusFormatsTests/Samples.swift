@@ -8,7 +8,7 @@ import Testing
 enum Samples {
   static let folder = String(#filePath.prefix(upTo: #filePath.lastIndex(of: "/") ?? #filePath.startIndex)) + "/Samples"
 
-  static func file(_ name: String) throws -> MappedFile { try MappedFile.open(path: folder + "/" + name) }
+  static func file(_ name: String) throws -> FileBytes { try FileBytes.open(path: folder + "/" + name) }
 }
 
 /// The wire format by hand.
@@ -105,7 +105,7 @@ extension ModelProto {
   func loaded(_ change: (inout ImportOptions) -> Void = { _ in }) throws(LoadError) -> ModelGraph {
     var options = ImportOptions()
     change(&options)
-    return try ONNXReader.load(MappedFile(copying: encoded), registry: StandIn.registry, options: options).model
+    return try ONNXReader.load(FileBytes(copying: encoded), registry: StandIn.registry, options: options).model
   }
 
   /// The problems that reading the model finds.

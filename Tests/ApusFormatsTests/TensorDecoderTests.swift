@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct TensorDecoderTests {
   private func decode(_ bytes: [UInt8], _ limits: LoadLimits = LoadLimits()) throws(LoadError) -> Tensor {
-    guard case .tensor(let tensor) = try ValueFile.decode(MappedFile(copying: bytes), as: nil, limits: limits) else {
+    guard case .tensor(let tensor) = try ValueFile.decode(FileBytes(copying: bytes), as: nil, limits: limits) else {
       throw LoadError(.malformed, "no tensor")
     }
     return tensor
@@ -125,7 +125,7 @@ import Testing
   }
 
   private func loadSparse(_ dims: [Int], _ values: [Float], _ indices: Tensor) throws(LoadError) -> Tensor? {
-    let model = try ONNXReader.load(MappedFile(copying: sparse(dims, values, indices)), registry: StandIn.registry).model
+    let model = try ONNXReader.load(FileBytes(copying: sparse(dims, values, indices)), registry: StandIn.registry).model
     return model.graph.constant(model.graph.outputs[0])
   }
 

@@ -6,11 +6,11 @@ import Testing
 
 @Suite struct TextTensorTests {
   private func json(_ text: String, _ type: ValueType? = nil) throws -> Value {
-    try TextTensors.json(MappedFile(copying: Array(text.utf8)), as: type)
+    try TextTensors.json(FileBytes(copying: Array(text.utf8)), as: type)
   }
 
   private func text(_ text: String, _ type: DataType? = nil, _ shape: [Int?]? = nil) throws -> Tensor {
-    try TextTensors.text(MappedFile(copying: Array(text.utf8)), as: type, shape: shape)
+    try TextTensors.text(FileBytes(copying: Array(text.utf8)), as: type, shape: shape)
   }
 
   private func message(_ body: () throws -> Void) -> String {

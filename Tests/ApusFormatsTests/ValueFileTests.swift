@@ -55,7 +55,7 @@ import Testing
       .optional(.sequence([tensor], elementType: floats), elementType: .sequence(floats)),
     ]
     for value in values {
-      let again = try ValueFile.decode(MappedFile(copying: ValueFile.encode(value)), as: value.type)
+      let again = try ValueFile.decode(FileBytes(copying: ValueFile.encode(value)), as: value.type)
       #expect("\(again)" == "\(value)" || again.type == value.type)
       #expect(ValueFile.encode(again) == ValueFile.encode(value))
     }
@@ -63,7 +63,7 @@ import Testing
 
   @Test func checksTheDeclaredType() {
     #expect(throws: LoadError.self) {
-      try ValueFile.decode(MappedFile(copying: ValueFile.encode(.tensor(Tensor([Float(1)])))), as: .tensor(.int64, nil))
+      try ValueFile.decode(FileBytes(copying: ValueFile.encode(.tensor(Tensor([Float(1)])))), as: .tensor(.int64, nil))
     }
   }
 }

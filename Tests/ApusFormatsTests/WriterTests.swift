@@ -87,6 +87,6 @@ import Testing
     let graph = try ONNXReader.load(path: path, registry: StandIn.registry).model.graph
     #expect(graph.constant(graph.outputs[0])?.elements(as: Float.self) == values)
     #expect(graph.constant(graph.outputs[1])?.elements(as: Float.self) == [7])
-    #expect(try MappedFile.open(path: path).count < 500)
+    #expect(try FileBytes.open(path: path).count < 500)
   }
 }

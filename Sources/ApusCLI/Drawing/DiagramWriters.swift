@@ -23,8 +23,8 @@ enum SVGWriter {
       let box = layout.diagram.boxes[index]
       let left = x + placed.x
       let top = y + placed.y
-      let radius = box.kind == .node ? 4.0 : 11.0
-      out += "<g><title>\(escaped(([box.title] + box.lines).joined(separator: "\n")))</title>"
+      let radius = box.kind == .node || box.kind == .group ? 4.0 : 11.0
+      out += "<g><title>\(box.details.map(detail).joined(separator: "\n"))</title>"
       out += "<rect x=\"\(number(left))\" y=\"\(number(top))\" width=\"\(number(placed.width))\" height=\"\(number(placed.height))\" "
       out += "rx=\"\(number(radius))\" fill=\"\(fill(box))\" stroke=\"#99a\"/>"
       out += "<text x=\"\(number(left + placed.width / 2))\" y=\"\(number(top + 16))\" font-size=\"12\" font-weight=\"600\" "
@@ -66,6 +66,7 @@ enum SVGWriter {
     case .input: return "#dff0df"
     case .output: return "#fbe3dc"
     case .capture: return "#eeeeee"
+    case .group: return "#e3ecec"
     case .node: break
     }
     let name = box.title.split(separator: ".").last.map(String.init) ?? box.title
@@ -90,8 +91,9 @@ enum DOTWriter {
   private static func write(_ diagram: Diagram, prefix: String, indent: String, to out: inout String) {
     for (index, box) in diagram.boxes.enumerated() {
       let label = ([box.title] + box.lines).map(quoted).joined(separator: "\\n")
-      let style = box.kind == .node ? "" : ", style=rounded"
-      out += "\(indent)\(prefix)\(index) [label=\"\(label)\"\(style)];\n"
+      let style = box.kind == .node ? "" : box.kind == .group ? ", peripheries=2" : ", style=rounded"
+      let tooltip = box.details.map(quoted).joined(separator: "\\n")
+      out += "\(indent)\(prefix)\(index) [label=\"\(label)\", tooltip=\"\(tooltip)\"\(style)];\n"
       for (position, inner) in box.inner.enumerated() {
         let name = "\(prefix)\(index)_\(position)_"
         out += "\(indent)subgraph \"cluster_\(name)\" {\n\(indent)  label=\"\(quoted("\(box.title) \(inner.name)"))\";\n"
@@ -105,11 +107,17 @@ enum DOTWriter {
   }
 
   private static func quoted(_ text: String) -> String {
-    text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: " ")
+    text.printable(limit: detailLimit).replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
   }
 }
 
-/// Text inside XML.
+/// Longer lines (the elements of an attribute, say) are cut in the middle.
+private let detailLimit = 8000
+
+/// A line of what a reader sees who points at a box.
+private func detail(_ text: String) -> String { escaped(text.printable(limit: detailLimit)) }
+
+/// Text inside XML, which has no control characters.
 private func escaped(_ text: String) -> String {
-  text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;").replacing("\"", with: "&quot;")
+  text.printable(limit: detailLimit).replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;").replacing("\"", with: "&quot;")
 }

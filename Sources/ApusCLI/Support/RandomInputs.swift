@@ -41,15 +41,30 @@ struct RandomInputs {
   }
 
   /// A value of the declared type; symbolic extents are 1. Integers are below `bound` where there is one, else below 10.
-  mutating func value(for input: ValueDescription, bound: Int?) throws -> Value {
+  /// `isDropped` says that only the state of the source counts; then what has no random values is no error.
+  mutating func value(for input: ValueDescription, bound: Int?, isDropped: Bool) throws -> Value? {
     guard let type = input.dataType, let dims = input.dimensions else {
-      throw ValidationError("input '\(input.name)' is \(input.type): random values need a tensor of known rank; give --input")
+      if isDropped { return nil }
+      throw InputError("input '\(input.name)' is \(input.type): random values need a tensor of known rank; give --input")
     }
     let shape = Shape(dims.map { Int($0) ?? 1 })
-    guard let count = shape.checkedElementCount, count < 1 << 33 else {
-      throw ValidationError("input '\(input.name)' is too large: \(input.type)")
+    guard let count = shape.checkedElementCount else {
+      throw InputError("input '\(input.name)' is \(input.type), which is no size of a tensor")
     }
+    // The elements twice, while they are made a tensor; a short string takes 16 bytes.
+    let (bytes, overflow) = count.multipliedReportingOverflow(by: type == .string ? 32 : max(2, type.bits / 4))
+    try MemoryRoom.require(overflow ? nil : bytes, for: "--random: input '\(input.name)' (\(input.type))")
+    if isDropped, !RandomInputs.hasValues(type) { return nil }
     return .tensor(try tensor(type, shape, count: count, name: input.name.lowercased(), bound: bound ?? 10))
+  }
+
+  private static func hasValues(_ type: DataType) -> Bool {
+    switch type {
+    case .float32, .float64, .float16, .bfloat16, .int64, .int32, .int16, .int8, .uint8, .uint16, .uint32, .uint64, .bool,
+      .string:
+      true
+    default: false
+    }
   }
 
   private mutating func tensor(_ type: DataType, _ shape: Shape, count: Int, name: String, bound: Int) throws -> Tensor {
@@ -72,7 +87,7 @@ struct RandomInputs {
     case .uint64: return Tensor((0..<count).map { _ in UInt64(small(unit())) }, shape: shape)
     case .bool: return Tensor((0..<count).map { _ in isMask || unit() < 0.5 }, shape: shape)
     case .string: return Tensor(strings: (0..<count).map { _ in "s\(small(unit()))" }, shape: shape)
-    default: throw ValidationError("input '\(name)' is of type \(type), for which there are no random values; give --input")
+    default: throw InputError("input '\(name)' is of type \(type), for which there are no random values; give --input")
     }
   }
 }

@@ -16,7 +16,7 @@ package enum Npz {
   }
 
   /// The names of the arrays in `file`, without `.npy`.
-  package static func names(_ file: MappedFile) throws(LoadError) -> [String] {
+  package static func names(_ file: FileBytes) throws(LoadError) -> [String] {
     do throws(LoadError) {
       return try members(file).map { arrayName($0.name) }
     } catch {
@@ -26,7 +26,7 @@ package enum Npz {
 
   /// The arrays in `file` by name, in the order of the archive. `declared` gives types for what NumPy stores as bytes.
   package static func decode(
-    _ file: MappedFile, as declared: [String: DataType] = [:], limits: LoadLimits = LoadLimits()
+    _ file: FileBytes, as declared: [String: DataType] = [:], limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> [(name: String, tensor: Tensor)] {
     do throws(LoadError) {
       var arrays: [(name: String, tensor: Tensor)] = []
@@ -50,7 +50,7 @@ package enum Npz {
   }
 
   private static func decode(
-    _ member: Member, _ file: MappedFile, as declared: DataType?, _ decodedBytes: inout Int, _ limits: LoadLimits
+    _ member: Member, _ file: FileBytes, as declared: DataType?, _ decodedBytes: inout Int, _ limits: LoadLimits
   ) throws(LoadError) -> Tensor {
     let range = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in try contents(member, bytes) }
     switch member.method {
@@ -79,7 +79,7 @@ package enum Npz {
       var checksum = CRC32()
       checksum.update(content.span, 0..<content.count)
       try check(checksum.value, member)
-      return try Npy.decode(MappedFile(copying: content, name: file.name), as: declared, limits: limits)
+      return try Npy.decode(FileBytes(copying: content, name: file.name), as: declared, limits: limits)
     default:
       throw LoadError(.unsupported, "compression method \(member.method) of zip is not supported; deflate and none are")
     }
@@ -112,7 +112,7 @@ package enum Npz {
     }
   }
 
-  private static func members(_ file: MappedFile) throws(LoadError) -> [Member] {
+  private static func members(_ file: FileBytes) throws(LoadError) -> [Member] {
     try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
       let (start, count) = try directory(bytes)
       var members: [Member] = []
@@ -211,23 +211,35 @@ package enum Npz {
   // MARK: Writing
 
   /// Writes an archive of stored members to the file at `path`.
-  package static func write(_ arrays: [(name: String, tensor: Tensor)], to path: String) throws(LoadError) {
+  package static func write(
+    _ arrays: [(name: String, tensor: Tensor)], to path: String, limits: LoadLimits = LoadLimits()
+  ) throws(LoadError) {
     var output = try OutputFile(path: path)
     var directory: [UInt8] = []
     for (name, tensor) in arrays {
-      let content = Npy.encode(tensor)
+      let content: Npy.Content
+      do throws(LoadError) { content = try Npy.Content(tensor, limits: limits) } catch {
+        throw error.under("array '\(name)'").inFile(path)
+      }
       var checksum = CRC32()
-      checksum.update(content.span, 0..<content.count)
+      content.forEachPart { part in checksum.update(part, part.indices) }
       let offset = output.count
       let nameBytes = Array((name + ".npy").utf8)
-      try output.write(localHeader(nameBytes, checksum.value, size: content.count))
-      try output.write(content)
-      directory += directoryEntry(nameBytes, checksum.value, size: content.count, offset: offset)
+      guard nameBytes.count <= maximumNameBytes else {
+        throw LoadError(.cannotWrite, "the name of an array has \(nameBytes.count) bytes; zip holds \(maximumNameBytes)").inFile(path)
+      }
+      try output.write(localHeader(nameBytes, checksum.value, size: content.byteCount))
+      try content.forEachPart { (part: borrowing Span<UInt8>) throws(LoadError) in try output.write(part) }
+      directory += directoryEntry(nameBytes, checksum.value, size: content.byteCount, offset: offset)
     }
     let start = output.count
     try output.write(directory)
     try output.write(endRecords(count: arrays.count, start: start, size: directory.count))
+    try output.commit()
   }
+
+  /// Two bytes hold the length of a name.
+  private static let maximumNameBytes = 65535
 
   private static func little(_ value: Int, _ width: Int) -> [UInt8] {
     (0..<width).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }

@@ -8,17 +8,25 @@ import Glibc
 import Musl
 #endif
 
-/// The folder that a model may take side files from. Each side file is mapped once.
+/// The folder that a model may take side files from. Each side file is opened once; only what tensors refer to is read.
 package final class ExternalDataFolder {
   private let folder: String?
   private let limits: LoadLimits
-  private var files: [String: MappedFile] = [:]
+  private let account: MemoryAccount?
+  private let mapsFiles: Bool
+  private var files: [String: FileBytes] = [:]
 
   /// `folder` is the folder of the model, or nil if the model came from memory and nobody named one.
-  package init(_ folder: String?, limits: LoadLimits) {
+  /// What is read of the files is charged to `account`. `mapsFiles`: they are mapped in place of being read.
+  package init(_ folder: String?, limits: LoadLimits, account: MemoryAccount? = nil, mapsFiles: Bool = false) {
     self.folder = folder
     self.limits = limits
+    self.account = account
+    self.mapsFiles = mapsFiles
   }
+
+  /// The files that were opened so far.
+  var opened: [FileBytes] { Array(files.values) }
 
   /// The folder of the file at `path`.
   package static func folder(of path: String) -> String {
@@ -44,7 +52,7 @@ package final class ExternalDataFolder {
         "bytes \(offset) to \(offset)+\(byteCount) are needed of '\(location)', which has \(file.count) bytes",
         remedy: "The side file may be cut off or belong to another model")
     }
-    return file.tensor(dataType, shape, in: offset..<(offset + byteCount))
+    return try file.tensor(dataType, shape, in: offset..<(offset + byteCount))
   }
 
   private func number(_ key: String, _ entries: [StringEntry]) throws(LoadError) -> Int? {
@@ -55,7 +63,7 @@ package final class ExternalDataFolder {
     return value
   }
 
-  private func file(_ location: String) throws(LoadError) -> MappedFile {
+  private func file(_ location: String) throws(LoadError) -> FileBytes {
     if let file = files[location] { return file }
     guard let folder else {
       throw LoadError(
@@ -75,7 +83,7 @@ package final class ExternalDataFolder {
 
   /// Opens first and asks the kernel afterwards where the open file really lies, so that nobody can swap a link between
   /// the check and the use.
-  private func open(_ location: String, in folder: String) throws(LoadError) -> MappedFile {
+  private func open(_ location: String, in folder: String) throws(LoadError) -> FileBytes {
     let path = folder + "/" + location
     guard let resolved = realpath(folder, nil) else {
       throw Descriptor.error("cannot open the folder of side files '\(folder)'", errno)
@@ -98,6 +106,7 @@ package final class ExternalDataFolder {
         .externalData, "the side file '\(location)' is a link that leads out of the folder of the model",
         remedy: "Copy the file it leads to into '\(folder)'")
     }
-    return try MappedFile(descriptor, name: path, anyStream: false, limits: limits)
+    return try FileBytes(
+      descriptor, name: path, anyStream: false, limits: limits, reading: mapsFiles ? .mapped : .ranges, account: account)
   }
 }

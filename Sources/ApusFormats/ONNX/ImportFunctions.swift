@@ -91,3 +91,68 @@ extension ONNXImporter {
     }
   }
 }
+
+// MARK: - Counting
+
+extension ONNXImporter {
+  /// Throws if there would be too many nodes, or calls in calls, with all functions inlined. Counted without inlining any:
+  /// twenty functions that call each other twice make a million nodes.
+  func checkInlinedNodes(of graph: GraphProto) throws(LoadError) {
+    if functions.isEmpty { return }
+    var counter = InlinedNodes(functions: functions, limits: options.limits)
+    let count = try counter.count(graph.nodes, depth: 0)
+    if count > options.limits.maximumNodes {
+      throw .limit(
+        "maximumNodes", options.limits.maximumNodes,
+        found: "the model has \(count == .max ? "more" : "\(count)") nodes when its functions are inlined")
+    }
+  }
+}
+
+/// Counts the nodes of functions, each function once.
+private struct InlinedNodes {
+  let functions: [FunctionID: FunctionProto]
+  let limits: LoadLimits
+  /// nil: being counted, which a function that calls itself finds. The importer tells of it.
+  private var counts: [FunctionID: Int?] = [:]
+
+  init(functions: [FunctionID: FunctionProto], limits: LoadLimits) {
+    (self.functions, self.limits) = (functions, limits)
+  }
+
+  /// Nodes, calls and subgraphs of `nodes`, at most `Int.max`.
+  mutating func count(_ nodes: [NodeProto], depth: Int) throws(LoadError) -> Int {
+    if depth > min(limits.maximumNesting, 1000) {
+      throw .limit("maximumNesting", limits.maximumNesting, found: "graphs and functions lie deeper in each other")
+    }
+    var total = nodes.count
+    for node in nodes {
+      let id = FunctionID(domain: node.domain, name: node.opType, overload: node.overload)
+      if let function = functions[id] { add(try count(function, id, depth: depth + 1), to: &total) }
+      for attribute in node.attributes {
+        switch attribute.content {
+        case .graph(let graph): add(1, try count(graph.nodes, depth: depth + 1), to: &total)
+        case .graphs(let graphs):
+          for graph in graphs { add(1, try count(graph.nodes, depth: depth + 1), to: &total) }
+        default: break
+        }
+      }
+    }
+    return total
+  }
+
+  private mutating func count(_ function: FunctionProto, _ id: FunctionID, depth: Int) throws(LoadError) -> Int {
+    if let known = counts[id] { return known ?? 0 }
+    counts[id] = .some(nil)
+    let count = try count(function.nodes, depth: depth)
+    counts[id] = .some(count)
+    return count
+  }
+
+  private func add(_ numbers: Int..., to total: inout Int) {
+    for number in numbers {
+      let (sum, overflow) = total.addingReportingOverflow(number)
+      total = overflow ? .max : sum
+    }
+  }
+}

@@ -28,6 +28,7 @@ extension ONNXImporter {
   private func importNode(_ nodeProto: NodeProto, _ scope: NameScope) throws(LoadError) {
     let path = scope.path + [nodeProto.label]
     try chargeNode(path)
+    try checkTime()
     let id = FunctionID(domain: nodeProto.domain, name: nodeProto.opType, overload: nodeProto.overload)
     if let function = functions[id] { return try importCall(nodeProto, of: function, id, scope, path) }
     let inputs = try importInputs(nodeProto, scope, path)
@@ -164,11 +165,11 @@ extension ONNXImporter {
       var texts: [String] = []
       for bytes in strings { texts.append(try text(bytes)) }
       return .strings(texts)
-    case .tensor(let tensor): return .tensor(try decoder.tensor(tensor))
+    case .tensor(let tensor): return .tensor(try inMemory(decoder.tensor(tensor)))
     case .sparseTensor(let tensor): return .tensor(try decoder.tensor(tensor))
     case .tensors(let protos):
       var tensors: [Tensor] = []
-      for proto in protos { tensors.append(try decoder.tensor(proto)) }
+      for proto in protos { tensors.append(try inMemory(decoder.tensor(proto))) }
       return .tensors(tensors)
     case .sparseTensors(let protos):
       var tensors: [Tensor] = []
@@ -186,6 +187,16 @@ extension ONNXImporter {
     case .malformed(let reason): throw LoadError(.malformed, reason)
     case .reference: throw LoadError(.malformed, "the value refers to another attribute")
     }
+  }
+
+  /// The tensor with its bytes read: kernels keep those of attributes.
+  private func inMemory(_ tensor: Tensor) throws(LoadError) -> Tensor {
+    do throws(TensorError) {
+      try tensor.storage.load()
+    } catch {
+      throw LoadError(error)
+    }
+    return tensor
   }
 
   private func text(_ bytes: [UInt8]) throws(LoadError) -> String {

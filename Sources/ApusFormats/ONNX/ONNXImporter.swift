@@ -6,6 +6,10 @@ import ApusTensor
 /// How to read a model.
 package struct ImportOptions: Sendable {
   package var limits = LoadLimits()
+  /// The memory and the time of the loading.
+  package var allowance = Allowance.unlimited
+  /// Maps the file and its side files in place of reading them.
+  package var mapsFiles = false
   /// The folder that side files may lie in; nil: that of the model's file, or none if it does not come from one.
   package var externalFolder: String?
   /// Initializers that are also listed as inputs and shall stay inputs. All others become constants.
@@ -22,6 +26,9 @@ package struct ImportedModel: Sendable {
   package var model: ModelGraph
   /// Why it cannot run; empty unless `ImportOptions.keepsFaultyNodes` is set.
   package var problems: [ModelProblem] = []
+  /// The files that tensors of the model may still lie in. They must stay as they are until `FileReader.check` and are not
+  /// needed after `FileReader.close`.
+  package var files: [FileReader] = []
 }
 
 /// Reads ONNX models.
@@ -34,18 +41,22 @@ package enum ONNXReader {
   package static func load(
     path: String, registry: OperatorRegistry, options: ImportOptions = ImportOptions()
   ) throws(LoadError) -> ImportedModel {
+    let reading: FileBytes.Reading = options.mapsFiles ? .mapped : .structure(.model)
+    let account = options.allowance.memory
     if path == "-" {
-      let file = try MappedFile.read(descriptor: 0, name: "standard input", limits: options.limits)
+      let file = try FileBytes.read(
+        descriptor: 0, name: "standard input", limits: options.limits, reading: reading, account: account)
       return try load(file, registry: registry, options: options)
     }
     var options = options
     if options.externalFolder == nil { options.externalFolder = ExternalDataFolder.folder(of: path) }
-    return try load(MappedFile.open(path: path, limits: options.limits), registry: registry, options: options)
+    let file = try FileBytes.open(path: path, limits: options.limits, reading: reading, account: account)
+    return try load(file, registry: registry, options: options)
   }
 
   /// Reads the model in `file`. All problems of the model come in one error.
   package static func load(
-    _ file: MappedFile, registry: OperatorRegistry, options: ImportOptions = ImportOptions()
+    _ file: FileBytes, registry: OperatorRegistry, options: ImportOptions = ImportOptions()
   ) throws(LoadError) -> ImportedModel {
     do throws(LoadError) {
       let scanned = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
@@ -53,9 +64,13 @@ package enum ONNXReader {
         return try WireScanner.scan(bytes, as: .model, limits: options.limits)
       }
       let proto = try ProtobufUnpack.model(scanned)
-      let external = ExternalDataFolder(options.externalFolder, limits: options.limits)
-      let decoder = TensorDecoder(file: file, external: external, limits: options.limits)
-      return try load(proto, decoder: decoder, registry: registry, options: options, notes: scanned.notes)
+      let external = ExternalDataFolder(
+        options.externalFolder, limits: options.limits, account: options.allowance.memory, mapsFiles: options.mapsFiles)
+      let decoder = TensorDecoder(
+        file: file, external: external, limits: options.limits, account: options.allowance.memory)
+      var model = try load(proto, decoder: decoder, registry: registry, options: options, notes: scanned.notes)
+      model.files = ([file] + external.opened).compactMap(\.reader)
+      return model
     } catch {
       throw error.inFile(file.name)
     }
@@ -72,6 +87,7 @@ package enum ONNXReader {
     }
     let importer = ONNXImporter(proto, decoder: decoder, registry: registry, options: options)
     var model = ModelGraph(graph: try importer.importMain(graph))
+    try importer.checkTime()
     if !importer.problems.isEmpty, !options.keepsFaultyNodes { throw LoadError(problems: importer.problems) }
     model.irVersion = proto.irVersion
     model.opsets = importer.modelOpsets
@@ -110,7 +126,7 @@ final class ONNXImporter {
     self.decoder = decoder
     self.registry = registry
     self.options = options
-    inference = InferenceDriver(registry: registry)
+    inference = InferenceDriver(registry: registry, allowance: options.allowance)
     var opsets = Self.opsets(proto.opsetImport)
     // Models from before operator sets mean the first one.
     if proto.irVersion < 3, opsets[""] == nil { opsets[""] = 1 }
@@ -119,6 +135,15 @@ final class ONNXImporter {
 
   static func opsets(_ imports: [OperatorSetID]) -> [String: Int] {
     Dictionary(imports.map { ($0.domain, $0.version) }, uniquingKeysWith: { max($0, $1) })
+  }
+
+  /// Throws when the time of the loading is over.
+  func checkTime() throws(LoadError) {
+    do throws(OperatorError) {
+      try options.allowance.checkTime()
+    } catch {
+      throw LoadError(.limitExceeded, error.message, remedy: error.remedy)
+    }
   }
 
   func report(_ path: [String], _ reason: String, remedy: String = "") throws(LoadError) {
@@ -176,6 +201,7 @@ final class ONNXImporter {
         try report([], "the function \(function.domain).\(function.name) is defined twice")
       }
     }
+    try checkInlinedNodes(of: graphProto)
     let builder = GraphBuilder(name: graphProto.name, parent: nil)
     let scope = NameScope(
       builder: builder, parent: nil, opsets: modelOpsets, prefix: "", path: [], functions: [], depth: 0, arguments: nil)
@@ -204,9 +230,11 @@ final class ONNXImporter {
 
   /// Fills the graph of `scope`: inputs, initializers, nodes, outputs.
   func importBody(_ graphProto: GraphProto, into scope: NameScope) throws(LoadError) {
+    // Shapes of computed values are what an exporter saw once, or guessed: only the types count.
     for info in graphProto.valueInfo + graphProto.outputs {
-      if let fact = info.type?.fact, fact != .unknown { scope.declared[info.name] = fact }
+      if let fact = info.type?.fact.withoutShapes, fact != .unknown { scope.declared[info.name] = fact }
     }
+    scope.builder.graph.outputDeclarations = graphProto.outputs.map { $0.type?.fact ?? .unknown }
     let overridable = scope.parent == nil && scope.prefix.isEmpty ? options.overridableInputs : []
     let initializerNames = Set(
       graphProto.initializers.map(\.name) + graphProto.sparseInitializers.compactMap(\.values?.name)
@@ -241,9 +269,16 @@ final class ONNXImporter {
     if let type = input.type, let reason = type.unsupported {
       try report(scope.path, "the input '\(input.name)' is \(reason), which is not supported")
     }
-    if let value = try define(input.name, fact: input.type?.fact ?? .unknown, in: scope) {
+    if let value = try define(input.name, fact: inputFact(input, scope), in: scope) {
       scope.builder.graph.inputs.append(value)
     }
+  }
+
+  /// What is known of a formal input: what it says where every run is checked against that, which are tensors of the main
+  /// graph; otherwise the type.
+  private func inputFact(_ input: ValueInfoProto, _ scope: NameScope) -> ValueFact {
+    let fact = input.type?.fact ?? .unknown
+    return scope.parent == nil && fact.tensor != nil ? fact : fact.withoutShapes
   }
 
   /// Gives `name` a value that never changes.

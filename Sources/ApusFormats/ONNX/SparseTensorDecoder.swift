@@ -31,13 +31,18 @@ extension TensorDecoder {
       let elementCount = shape.elementCount
       let (bytes, overflow) = elementCount.multipliedReportingOverflow(by: MemoryLayout<String>.stride)
       try charge(overflow ? .max : bytes)
+      do throws(TensorError) {
+        try account?.check(bytes)
+      } catch {
+        throw LoadError(error)
+      }
       var strings = [String](repeating: "", count: elementCount)
       for (position, string) in zip(positions, values.strings ?? []) { strings[position] = string }
       return Tensor(strings: strings, shape: shape)
     }
     try charge(byteCount)
-    return values.withByteSpan { bytes in
-      Tensor.building(values.dataType, shape) { output in
+    return try values.withByteSpan { (bytes) throws(LoadError) in
+      try Tensor.building(values.dataType, shape, account: account) { (output) throws(LoadError) in
         output.append(repeating: 0, count: byteCount)
         var dense = output.mutableSpan
         for (index, position) in positions.enumerated() {

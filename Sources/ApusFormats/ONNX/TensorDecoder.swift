@@ -12,13 +12,15 @@ import ApusTensor
 
 /// Decodes the tensors of one file. Not for several threads at a time.
 package final class TensorDecoder {
-  private let file: MappedFile
+  private let file: FileBytes
   private let external: ExternalDataFolder
   let limits: LoadLimits
+  /// Tensors that take memory beside the file are charged here.
+  let account: MemoryAccount?
   private var decodedBytes = 0
 
-  package init(file: MappedFile, external: ExternalDataFolder, limits: LoadLimits) {
-    (self.file, self.external, self.limits) = (file, external, limits)
+  package init(file: FileBytes, external: ExternalDataFolder, limits: LoadLimits, account: MemoryAccount? = nil) {
+    (self.file, self.external, self.limits, self.account) = (file, external, limits, account)
   }
 
   /// The tensor in `proto`. Its payloads must come from the scan of this decoder's file.
@@ -41,7 +43,7 @@ package final class TensorDecoder {
     case .unsupported(let what): throw LoadError(.unsupported, "\(what) is not supported")
     case .external(let entries):
       if dataType == .string { throw LoadError(.malformed, "strings cannot lie in external data") }
-      return clean(try external.tensor(entries, dataType, shape, byteCount: byteCount))
+      return try clean(try external.tensor(entries, dataType, shape, byteCount: byteCount))
     case .payloads(let payloads):
       let typed = payloads.filter { $0.field != .rawData }
       if let raw = payloads.last(where: { $0.field == .rawData }), !raw.range.isEmpty || typed.isEmpty {
@@ -83,15 +85,21 @@ package final class TensorDecoder {
         .malformed, "\(dataType)\(shape) takes \(byteCount) bytes, but raw_data has \(raw.range.count)",
         byteOffset: raw.range.lowerBound)
     }
-    return clean(file.tensor(dataType, shape, in: raw.range))
+    return try clean(file.tensor(dataType, shape, in: raw.range))
   }
 
   /// The same tensor; for bool with every byte 0 or 1, which kernels rely on.
-  private func clean(_ tensor: Tensor) -> Tensor {
+  private func clean(_ tensor: Tensor) throws(LoadError) -> Tensor {
     guard tensor.dataType == .bool else { return tensor }
-    return tensor.withByteSpan { bytes in
+    do throws(TensorError) {
+      try tensor.storage.load()
+    } catch {
+      throw LoadError(error)
+    }
+    return try tensor.withByteSpan { (bytes) throws(LoadError) in
       guard bytes.indices.contains(where: { bytes[$0] > 1 }) else { return tensor }
-      return Tensor.building(.bool, tensor.shape) { output in
+      try charge(tensor.byteCount)
+      return try Tensor.building(.bool, tensor.shape, account: account) { (output) throws(LoadError) in
         for index in bytes.indices { output.append(bytes[index] == 0 ? 0 : 1) }
       }
     }
@@ -127,10 +135,10 @@ package final class TensorDecoder {
     // Scalars that are not packed have one byte of tag each.
     let found = payloads.reduce(0) { $0 + ($1.form == .packed ? $1.range.count : $1.range.count / (width + 1) * width) }
     if found != byteCount { throw mismatch(dataType, shape, expected: byteCount / width, found: found / width) }
-    if payloads.count == 1, payloads[0].form == .packed { return file.tensor(dataType, shape, in: payloads[0].range) }
+    if payloads.count == 1, payloads[0].form == .packed { return try file.tensor(dataType, shape, in: payloads[0].range) }
     try charge(byteCount)
     return try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
-      try Tensor.building(dataType, shape) { (output: inout OutputSpan<UInt8>) throws(LoadError) in
+      try Tensor.building(dataType, shape, account: account) { (output: inout OutputSpan<UInt8>) throws(LoadError) in
         for payload in payloads {
           var reader = WireReader(payload.range)
           while !reader.isAtEnd {
@@ -168,7 +176,7 @@ package final class TensorDecoder {
       try forEachVarint(payloads, bytes) { _ in found += 1 }
       if found != expected { throw mismatch(dataType, shape, expected: expected, found: found) }
       try charge(byteCount)
-      return try Tensor.building(dataType, shape) { (output: inout OutputSpan<UInt8>) throws(LoadError) in
+      return try Tensor.building(dataType, shape, account: account) { (output: inout OutputSpan<UInt8>) throws(LoadError) in
         var pending: UInt64 = 0
         var pendingBits = 0
         try forEachVarint(payloads, bytes) { (entry) throws(LoadError) in
@@ -228,7 +236,13 @@ package final class TensorDecoder {
             .malformed, "string \(strings.count) of the tensor is no valid UTF-8", byteOffset: range.lowerBound)
         }
       }
-      return Tensor(strings: strings, shape: shape)
+      let tensor = Tensor(strings: strings, shape: shape)
+      do throws(TensorError) {
+        if let account { try tensor.storage.charge(to: account) }
+      } catch {
+        throw LoadError(error)
+      }
+      return tensor
     }
   }
 }

@@ -7,7 +7,7 @@ package enum ValueFile {
   /// Reads the value in `file`. The message does not say of which type it is, so `type` must: shapes in it do not matter.
   /// nil means a tensor of any type.
   package static func decode(
-    _ file: MappedFile, as type: ValueType?, limits: LoadLimits = LoadLimits()
+    _ file: FileBytes, as type: ValueType?, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> Value {
     do throws(LoadError) {
       let decoder = TensorDecoder(file: file, external: ExternalDataFolder(nil, limits: limits), limits: limits)
@@ -17,7 +17,7 @@ package enum ValueFile {
     }
   }
 
-  private static func parse(_ file: MappedFile, _ type: ValueType?, _ limits: LoadLimits) throws(LoadError) -> ValueProto {
+  private static func parse(_ file: FileBytes, _ type: ValueType?, _ limits: LoadLimits) throws(LoadError) -> ValueProto {
     let root: MessageType =
       switch type {
       case nil, .tensor: .tensor
@@ -146,7 +146,7 @@ extension TensorDecoder {
     guard type.isInteger, !type.isPacked else {
       throw LoadError(.malformed, "the keys of a map are integers or strings; these are \(type)")
     }
-    return Tensor.building(type, [keys.count]) { output in
+    return try Tensor.building(type, [keys.count]) { (output) throws(LoadError) in
       for key in keys {
         for byte in 0..<type.byteWidth { output.append(UInt8(truncatingIfNeeded: key >> (8 * byte))) }
       }

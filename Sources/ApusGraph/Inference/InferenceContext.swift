@@ -74,7 +74,7 @@ package struct InferenceContext: OperatorContext {
   /// Sets an output; ignored where the node has fewer outputs. Does nothing while the type is unknown.
   package mutating func set(_ output: Int, _ type: DataType?, _ shape: [Dim]?, values: [Dim]? = nil) {
     guard output < outputs.count, let type else { return }
-    let kept = values.flatMap { $0.count <= TensorFact.maximumValues ? $0 : nil }
+    let kept = values.flatMap { TensorFact.keeps($0) ? $0 : nil }
     outputs[output] = .tensor(type, shape, values: kept)
   }
 

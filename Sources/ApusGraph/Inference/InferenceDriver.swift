@@ -5,20 +5,28 @@ import ApusTensor
 /// Runs the inference of operators over graphs.
 package struct InferenceDriver: Sendable {
   package let registry: OperatorRegistry
+  /// What the work may take; its time is looked at before each node.
+  package let allowance: Allowance
   /// The number of nodes with subgraphs around the graph.
   private let depth: Int
 
-  package init(registry: OperatorRegistry) { self.init(registry: registry, depth: 0) }
+  package init(registry: OperatorRegistry, allowance: Allowance = .unlimited) {
+    self.init(registry: registry, allowance: allowance, depth: 0)
+  }
 
-  private init(registry: OperatorRegistry, depth: Int) { (self.registry, self.depth) = (registry, depth) }
+  private init(registry: OperatorRegistry, allowance: Allowance, depth: Int) {
+    (self.registry, self.allowance, self.depth) = (registry, allowance, depth)
+  }
 
   /// Infers every node in order, collecting one error a node at most. Facts that are declared already (graph inputs) stay.
+  /// When the time is over, the error that says so is the only one.
   package func infer(_ graph: inout Graph) -> [OperatorError] {
     var errors: [OperatorError] = []
     for index in graph.nodes.indices {
       do throws(OperatorError) {
         try infer(nodeAt: index, in: &graph)
       } catch {
+        if allowance.cancellation?.isCancelled ?? false { return [error] }
         errors.append(error)
       }
     }
@@ -28,6 +36,7 @@ package struct InferenceDriver: Sendable {
   /// Infers one node from the facts of its inputs and merges the result into the facts of its outputs. The values of its
   /// subgraphs get the facts that hold for this use of them.
   package func infer(nodeAt index: Int, in graph: inout Graph) throws(OperatorError) {
+    try allowance.checkTime()
     let node = graph.nodes[index]
     let inputs = node.inputs.map { $0.map { graph.fact($0) } }
     let constants = node.inputs.map { graph.constant($0) }
@@ -64,7 +73,7 @@ package struct InferenceDriver: Sendable {
   ) throws(OperatorError) -> InferenceContext {
     let definition = try registry.require(node.op)
     try node.validateTypes(inputs, against: definition.schema)
-    let inner = InferenceDriver(registry: registry, depth: depth + 1)
+    let inner = InferenceDriver(registry: registry, allowance: allowance, depth: depth + 1)
     var context = InferenceContext(
       node: node, schema: definition.schema, inputs: inputs, constants: constants, depth: depth,
       inferSubgraph: { (subgraph, facts) throws(OperatorError) in

@@ -23,42 +23,52 @@ package protocol EagerContext {
   func run(subgraph name: String, inputs: [Value]) throws(OperatorError) -> [Value]
   /// Calls `body` for every part, on the worker threads where there are some.
   func parallel(parts: Int, _ body: (Int) -> Void)
-  /// Throws if the run was cancelled, its time is over, or a tensor of `bytes` would break the memory limit.
-  func check(allocating bytes: Int) throws(OperatorError)
+  /// The memory and the time of the run.
+  var allowance: Allowance { get }
 }
 
 extension EagerContext {
   package func isWanted(_ output: Int) -> Bool { output < wantedOutputs.count && wantedOutputs[output] }
 
+  /// Throws if the run was cancelled, its time is over, or `bytes` more would break the memory limit.
+  package func check(allocating bytes: Int) throws(OperatorError) { try allowance.check(allocating: bytes) }
+
+  /// Throws if `count` objects of `bytes` each would break the memory limit.
+  package func check(allocating count: Int, of bytes: Int) throws(OperatorError) {
+    let (total, overflow) = count.multipliedReportingOverflow(by: bytes)
+    try allowance.check(allocating: overflow ? .max : total)
+  }
+
   /// A new tensor within the limits of the run.
   package func allocate(_ dataType: DataType, _ shape: Shape) throws(OperatorError) -> Tensor {
-    guard let count = shape.checkedElementCount, let bytes = dataType.byteCount(elements: count) else {
-      throw .mismatch("the shape \(shape) is not possible")
-    }
-    try check(allocating: bytes)
-    return Tensor(uninitialized: dataType, shape: shape)
+    try allowance.allocate(dataType, shape)
+  }
+
+  /// A tensor of strings that is charged to the run. `strings` must be as many as `shape` has.
+  package func tensor(strings: [String], shape: Shape) throws(OperatorError) -> Tensor {
+    let tensor = Tensor(strings: strings, shape: shape)
+    try allowance.charge(.tensor(tensor))
+    return tensor
   }
 }
 
-/// A context without threads, subgraphs or limits: constant folding and tests.
+/// A context without threads and subgraphs: constant folding and tests.
 package struct SerialEagerContext: EagerContext {
   package let wantedOutputs: [Bool]
-  private let maximumBytes: Int
+  package let allowance: Allowance
 
-  package init(wantedOutputs: [Bool], maximumBytes: Int = Int.max) {
+  package init(wantedOutputs: [Bool], allowance: Allowance = .unlimited) {
     self.wantedOutputs = wantedOutputs
-    self.maximumBytes = maximumBytes
+    self.allowance = allowance
   }
 
   package func run(subgraph name: String, inputs: [Value]) throws(OperatorError) -> [Value] {
     throw .unsupported("subgraph \(name) cannot run here")
   }
   package func parallel(parts: Int, _ body: (Int) -> Void) {
-    for part in 0..<max(parts, 0) { body(part) }
-  }
-  package func check(allocating bytes: Int) throws(OperatorError) {
-    if bytes > maximumBytes {
-      throw OperatorError(.limit, "a tensor of \(bytes) bytes is beyond the limit of \(maximumBytes)")
+    for part in 0..<max(parts, 0) {
+      if allowance.cancellation?.isCancelled ?? false { return }
+      body(part)
     }
   }
 }

@@ -23,10 +23,10 @@ package enum PreparedKernel: Sendable {
   /// Data-dependent shapes, strings, sequences, optionals, maps and control flow: called with values, returns values.
   case eager(any EagerKernel)
 
-  /// A planned kernel from a closure.
+  /// A planned kernel from a closure; `packing` as in `Kernel.packedInputs`.
   package static func planned(
-    _ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step
-  ) -> PreparedKernel { .planned(ClosureKernel(body: plan)) }
+    packing packedInputs: [Int] = [], _ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step
+  ) -> PreparedKernel { .planned(ClosureKernel(packedInputs: packedInputs, body: plan)) }
 
   /// An eager kernel from a closure.
   package static func eager(
@@ -38,9 +38,17 @@ package enum PreparedKernel: Sendable {
 package protocol Kernel: Sendable {
   /// Called once per set of shapes. Output types and shapes are already in `context`, from the operator's inference.
   func plan(_ context: PlanContext) throws(OperatorError) -> Step
+  /// The constant inputs of which the kernel holds a form of its own: neither planning nor running reads their bytes, so
+  /// they need not stay in memory. A plan that has to read one after all ends with an error.
+  var packedInputs: [Int] { get }
+}
+
+extension Kernel {
+  package var packedInputs: [Int] { [] }
 }
 
 private struct ClosureKernel: Kernel {
+  let packedInputs: [Int]
   let body: @Sendable (PlanContext) throws(OperatorError) -> Step
   func plan(_ context: PlanContext) throws(OperatorError) -> Step { try body(context) }
 }

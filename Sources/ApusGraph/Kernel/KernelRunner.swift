@@ -3,29 +3,38 @@
 import ApusTensor
 
 package enum KernelRunner {
-  /// Runs `kernel` on tensors whose output types are known. Inputs must not be strings.
+  /// Runs `kernel` on tensors whose output types are known. Inputs must not be strings. Outputs and scratch memory are
+  /// charged to `allowance`.
   package static func run(
-    _ kernel: any Kernel, inputs: [Tensor?], outputTypes: [TensorType?]
+    _ kernel: any Kernel, inputs: [Tensor?], outputTypes: [TensorType?], allowance: Allowance
   ) throws(OperatorError) -> [Tensor?] {
     let context = PlanContext(
       inputs: inputs.map { $0.map { TensorType($0.dataType, $0.shape) } }, outputs: outputTypes, known: inputs)
-    return try run(try kernel.plan(context), inputs: inputs, outputTypes: outputTypes)
+    return try run(try kernel.plan(context), inputs: inputs, outputTypes: outputTypes, allowance: allowance)
   }
 
-  /// Runs all phases and parts of a step in order.
+  /// Runs all phases and parts of a step in order. `parallel` may leave parts out when the time of `allowance` is over.
   package static func run(
-    _ step: Step, inputs: [Tensor?], outputTypes: [TensorType?],
-    parallel: (_ parts: Int, (Int) -> Void) -> Void = { parts, body in for part in 0..<parts { body(part) } }
+    _ step: Step, inputs: [Tensor?], outputTypes: [TensorType?], allowance: Allowance,
+    parallel: ((_ parts: Int, (Int) -> Void) -> Void)? = nil
   ) throws(OperatorError) -> [Tensor?] {
     // A kernel may ask for alignment of its element type; ranges of files have any.
-    let aligned = inputs.map { $0.map { $0.isAligned(to: 16) ? $0 : $0.copied() } }
-    var outputs: [Tensor?] = outputTypes.map { $0.map { Tensor(uninitialized: $0.dataType, shape: $0.shape) } }
+    var aligned: [Tensor?] = []
+    for input in inputs { aligned.append(try input.map { (tensor) throws(OperatorError) in try allowance.aligned(tensor, to: 16) }) }
+    var outputs: [Tensor?] = []
+    for (position, type) in outputTypes.enumerated() {
+      guard let type, !step.views.contains(where: { $0.output == position }) else {
+        outputs.append(nil)
+        continue
+      }
+      outputs.append(try allowance.allocate(type.dataType, type.shape))
+    }
     for view in step.views {
       guard let source = aligned[view.input], let type = outputTypes[view.output] else { continue }
       outputs[view.output] = Tensor(
         dataType: type.dataType, shape: type.shape, storage: source.storage, byteOffset: source.byteOffset + view.byteOffset)
     }
-    let scratch = TensorStorage(byteCount: step.scratchBytes)
+    let scratch = try allowance.allocate(byteCount: step.scratchBytes)
     var operands: [UnsafeMutableRawPointer] = []
     for input in aligned { operands.append(input.map { $0.storage.base + $0.byteOffset } ?? scratch.base) }
     for output in outputs { operands.append(output.map { $0.storage.base + $0.byteOffset } ?? scratch.base) }
@@ -34,9 +43,16 @@ package enum KernelRunner {
     operands.withUnsafeBufferPointer { pointers in
       guard let base = pointers.baseAddress else { return }
       let run = RunContext(operands: base, inputCount: inputs.count, outputCount: outputs.count, failure: failure)
-      for (phase, parts) in step.phases.enumerated() { parallel(parts) { step.body(run, phase, $0) } }
+      for (phase, parts) in step.phases.enumerated() {
+        if let parallel {
+          parallel(parts) { step.body(run, phase, $0) }
+        } else {
+          for part in 0..<parts where !(allowance.cancellation?.isCancelled ?? false) { step.body(run, phase, part) }
+        }
+      }
     }
     withExtendedLifetime((aligned, outputs, scratch)) {}
+    try allowance.checkTime()
     if let message = failure.take() { throw .mismatch(message) }
     return outputs
   }

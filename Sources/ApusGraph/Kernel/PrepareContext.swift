@@ -27,6 +27,9 @@ package struct PrepareContext: OperatorContext {
     self.packedWeights = packedWeights
   }
 
+  /// The memory and the time that preparing may take.
+  package var allowance: Allowance { packedWeights.allowance }
+
   package func isPresent(_ input: Int) -> Bool { input < inputs.count && inputs[input] != nil }
   package func isWanted(_ output: Int) -> Bool { output < node.outputs.count && node.outputs[output] != nil }
 
@@ -65,21 +68,59 @@ package final class PackedWeights: Sendable {
     }
   }
 
+  /// The memory and the time of the loading that the packing belongs to.
+  package let allowance: Allowance
   private let entries = Mutex<[Key: (packed: TensorStorage, source: TensorStorage)]>([:])
+  /// Buffers that tensors are read into to be packed, at most one a thread.
+  private let buffers = Mutex<[TensorStorage]>([])
 
-  package init() {}
+  /// True if constants that all their nodes have packed shall not stay in memory in their first form.
+  package let releasesSources: Bool
 
-  /// The packed form, made by `pack` at the first call. The pages of the source go back to the system where it is a file.
-  package func storage(for tensor: Tensor, format: String, pack: () -> TensorStorage) -> TensorStorage {
+  package init(allowance: Allowance = .unlimited, releasesSources: Bool = false) {
+    (self.allowance, self.releasesSources) = (allowance, releasesSources)
+  }
+
+  /// Forgets what only preparing needs.
+  package func finish() {
+    entries.withLock { $0 = [:] }
+    buffers.withLock { $0 = [] }
+  }
+
+  /// The packed form, made by `pack` at the first call. `pack` gets the tensor, or a copy of it that lives only during the
+  /// call where its bytes are still in a file.
+  package func storage(
+    for tensor: Tensor, format: String, pack: (Tensor) throws(OperatorError) -> TensorStorage
+  ) throws(OperatorError) -> TensorStorage {
     let key = Key(tensor, format: format)
     if let entry = entries.withLock({ $0[key] }) { return entry.packed }
-    let packed = pack()
-    tensor.storage.discard?(tensor.byteOffset..<tensor.byteOffset + tensor.byteCount)
+    try allowance.checkTime()
+    let packed = try packing(tensor, pack)
     // The source is kept alive so that its identity stays unique.
     return entries.withLock { entries in
       if let entry = entries[key] { return entry.packed }
       entries[key] = (packed, tensor.storage)
       return packed
     }
+  }
+
+  private func packing(
+    _ tensor: Tensor, _ pack: (Tensor) throws(OperatorError) -> TensorStorage
+  ) throws(OperatorError) -> TensorStorage {
+    guard let deferred = tensor.storage.deferred, deferred.isPending else { return try pack(tensor) }
+    let buffer = try takeBuffer(tensor.byteCount)
+    defer { buffers.withLock { $0.append(buffer) } }
+    do throws(TensorError) {
+      try deferred.copy(
+        from: tensor.byteOffset, into: UnsafeMutableRawBufferPointer(start: buffer.base, count: tensor.byteCount))
+    } catch {
+      throw OperatorError(error)
+    }
+    return try pack(Tensor(dataType: tensor.dataType, shape: tensor.shape, storage: buffer))
+  }
+
+  private func takeBuffer(_ byteCount: Int) throws(OperatorError) -> TensorStorage {
+    if let buffer = buffers.withLock({ $0.popLast() }), buffer.byteCount >= byteCount { return buffer }
+    return try allowance.allocate(byteCount: byteCount)
   }
 }

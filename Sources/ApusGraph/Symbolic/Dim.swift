@@ -1,8 +1,18 @@
 // A symbolic extent: a polynomial with integer coefficients over named symbols, kept in one canonical form.
 
 /// An extent of a tensor, or a small integer value, as far as it is known before running: a number, an expression of
-/// symbols such as `2*seq + 1`, or unknown.
+/// symbols such as `2*seq + 1`, or unknown. What would be a larger expression than the bounds below allow is unknown: a graph
+/// can square an extent in four nodes.
 package struct Dim: Sendable, Hashable {
+  /// Terms of one sum.
+  private static let maximumTerms = 64
+  /// Factors of one term.
+  private static let maximumDegree = 12
+  /// Quotients, maxima and the like in each other.
+  private static let maximumDepth = 12
+  /// Symbols and numbers that an expression consists of in all.
+  private static let maximumSize = 256
+
   private enum Storage: Sendable, Hashable {
     case known(Int)
     case sum([Term])
@@ -13,23 +23,74 @@ package struct Dim: Sendable, Hashable {
   private struct Term: Sendable, Hashable {
     var coefficient: Int
     var factors: [Atom]
+    /// Symbols and numbers in it.
+    var size: Int { factors.reduce(1) { $0 + $1.size } }
+    var depth: Int { factors.reduce(0) { Swift.max($0, $1.depth) } }
+  }
+
+  /// Two expressions that are one factor together, with the bounds that they keep.
+  private struct Pair: Sendable, Hashable {
+    let a: Dim
+    let b: Dim
+    let size: Int
+    let depth: Int
+
+    /// nil if the pair would be too large.
+    init?(_ a: Dim, _ b: Dim) {
+      size = 1 + a.size + b.size
+      depth = 1 + Swift.max(a.depth, b.depth)
+      if size > Dim.maximumSize || depth > Dim.maximumDepth { return nil }
+      (self.a, self.b) = (a, b)
+    }
   }
 
   private indirect enum Atom: Sendable, Hashable, CustomStringConvertible {
     case symbol(String)
-    case floorDivide(Dim, Dim)
-    case maximum(Dim, Dim)
-    case minimum(Dim, Dim)
+    case floorDivide(Pair)
+    case maximum(Pair)
+    case minimum(Pair)
     /// The extent that two extents broadcast to.
-    case broadcast(Dim, Dim)
+    case broadcast(Pair)
+
+    var size: Int { pair?.size ?? 1 }
+    var depth: Int { pair?.depth ?? 0 }
+
+    private var pair: Pair? {
+      switch self {
+      case .symbol: nil
+      case .floorDivide(let pair), .maximum(let pair), .minimum(let pair), .broadcast(let pair): pair
+      }
+    }
+
+    /// The place of the kind in the canonical order.
+    private var rank: Int {
+      switch self {
+      case .symbol: 0
+      case .floorDivide: 1
+      case .maximum: 2
+      case .minimum: 3
+      case .broadcast: 4
+      }
+    }
+
+    /// The canonical order: symbols by name, then the other kinds by what they consist of.
+    static func precedes(_ x: Atom, _ y: Atom) -> Bool { order(x, y) < 0 }
+
+    /// Below 0 if `x` stands first, 0 if both are the same.
+    static func order(_ x: Atom, _ y: Atom) -> Int {
+      if case .symbol(let a) = x, case .symbol(let b) = y { return a == b ? 0 : a < b ? -1 : 1 }
+      guard let a = x.pair, let b = y.pair, x.rank == y.rank else { return x.rank - y.rank }
+      let first = Dim.order(a.a, b.a)
+      return first != 0 ? first : Dim.order(a.b, b.b)
+    }
 
     var description: String {
       switch self {
       case .symbol(let name): name
-      case .floorDivide(let a, let b): "floor((\(a))/(\(b)))"
-      case .maximum(let a, let b): "max(\(a), \(b))"
-      case .minimum(let a, let b): "min(\(a), \(b))"
-      case .broadcast(let a, let b): "broadcast(\(a), \(b))"
+      case .floorDivide(let pair): "floor((\(pair.a))/(\(pair.b)))"
+      case .maximum(let pair): "max(\(pair.a), \(pair.b))"
+      case .minimum(let pair): "min(\(pair.a), \(pair.b))"
+      case .broadcast(let pair): "broadcast(\(pair.a), \(pair.b))"
       }
     }
   }
@@ -37,6 +98,11 @@ package struct Dim: Sendable, Hashable {
   private var storage: Storage
 
   private init(storage: Storage) { self.storage = storage }
+
+  /// The expression that is one factor; unknown if that would be too large.
+  private init(_ a: Dim, _ b: Dim, _ atom: (Pair) -> Atom) {
+    storage = Pair(a, b).map { .sum([Term(coefficient: 1, factors: [atom($0)])]) } ?? .unknown
+  }
 
   package init(_ value: Int) { storage = .known(value) }
   package static let unknown = Dim(storage: .unknown)
@@ -49,7 +115,18 @@ package struct Dim: Sendable, Hashable {
     if case .known(let value) = storage { value } else { nil }
   }
 
-  package var isUnknown: Bool { storage == .unknown }
+  package var isUnknown: Bool {
+    if case .unknown = storage { true } else { false }
+  }
+
+  /// Symbols and numbers in the expression; 1 for a number.
+  package var size: Int {
+    if case .sum(let terms) = storage { terms.reduce(0) { $0 + $1.size } } else { 1 }
+  }
+
+  private var depth: Int {
+    if case .sum(let terms) = storage { terms.reduce(0) { Swift.max($0, $1.depth) } } else { 0 }
+  }
 
   /// True if both are surely the same extent. Two unknown extents are not.
   package func isSame(as other: Dim) -> Bool { !isUnknown && self == other }
@@ -71,9 +148,9 @@ package struct Dim: Sendable, Hashable {
           && term.factors.allSatisfy { factor in
             switch factor {
             case .symbol: true
-            case .maximum(let a, let b): a.isSurelyNonNegative || b.isSurelyNonNegative
-            case .floorDivide(let a, let b), .minimum(let a, let b), .broadcast(let a, let b):
-              a.isSurelyNonNegative && b.isSurelyNonNegative
+            case .maximum(let pair): pair.a.isSurelyNonNegative || pair.b.isSurelyNonNegative
+            case .floorDivide(let pair), .minimum(let pair), .broadcast(let pair):
+              pair.a.isSurelyNonNegative && pair.b.isSurelyNonNegative
             }
           }
       }
@@ -88,9 +165,9 @@ package struct Dim: Sendable, Hashable {
       for factor in term.factors {
         switch factor {
         case .symbol(let name): names.insert(name)
-        case .floorDivide(let a, let b), .maximum(let a, let b), .minimum(let a, let b), .broadcast(let a, let b):
-          names.formUnion(a.symbols)
-          names.formUnion(b.symbols)
+        case .floorDivide(let pair), .maximum(let pair), .minimum(let pair), .broadcast(let pair):
+          names.formUnion(pair.a.symbols)
+          names.formUnion(pair.b.symbols)
         }
       }
     }
@@ -106,12 +183,12 @@ package struct Dim: Sendable, Hashable {
       for factor in term.factors {
         switch factor {
         case .symbol(let name): product = product * (bindings[name] ?? .symbol(name))
-        case .floorDivide(let a, let b):
-          product = product * a.substituting(bindings).dividedRoundingDown(by: b.substituting(bindings))
-        case .maximum(let a, let b): product = product * .max(a.substituting(bindings), b.substituting(bindings))
-        case .minimum(let a, let b): product = product * .min(a.substituting(bindings), b.substituting(bindings))
-        case .broadcast(let a, let b):
-          product = product * .broadcast(a.substituting(bindings), b.substituting(bindings))
+        case .floorDivide(let pair):
+          product = product * pair.a.substituting(bindings).dividedRoundingDown(by: pair.b.substituting(bindings))
+        case .maximum(let pair): product = product * .max(pair.a.substituting(bindings), pair.b.substituting(bindings))
+        case .minimum(let pair): product = product * .min(pair.a.substituting(bindings), pair.b.substituting(bindings))
+        case .broadcast(let pair):
+          product = product * .broadcast(pair.a.substituting(bindings), pair.b.substituting(bindings))
         }
       }
       total = total + product
@@ -140,12 +217,12 @@ extension Dim {
       return overflow ? .unknown : Dim(product)
     }
     if a.known == 0 || b.known == 0 { return Dim(0) }
-    guard let x = a.terms, let y = b.terms, x.count * y.count <= 64 else { return .unknown }
+    guard let x = a.terms, let y = b.terms, x.count * y.count <= maximumTerms else { return .unknown }
     var products: [Term] = []
     for p in x {
       for q in y {
         let (coefficient, overflow) = p.coefficient.multipliedReportingOverflow(by: q.coefficient)
-        if overflow { return .unknown }
+        if overflow || p.factors.count + q.factors.count > maximumDegree { return .unknown }
         products.append(Term(coefficient: coefficient, factors: p.factors + q.factors))
       }
     }
@@ -168,7 +245,7 @@ extension Dim {
     }
     if isUnknown || divisor.isUnknown { return .unknown }
     if let exact = dividedExactly(by: divisor) { return exact }
-    return Dim(storage: .sum([Term(coefficient: 1, factors: [.floorDivide(self, divisor)])]))
+    return Dim(self, divisor) { .floorDivide($0) }
   }
 
   /// The quotient, if every term of `self` is a multiple of the single term that `divisor` is.
@@ -198,14 +275,14 @@ extension Dim {
     if let x = a.known, let y = b.known { return Dim(Swift.max(x, y)) }
     if a.isUnknown || b.isUnknown { return .unknown }
     if a == b { return a }
-    return Dim(storage: .sum([Term(coefficient: 1, factors: [.maximum(a, b)])]))
+    return Dim(a, b) { .maximum($0) }
   }
 
   package static func min(_ a: Dim, _ b: Dim) -> Dim {
     if let x = a.known, let y = b.known { return Dim(Swift.min(x, y)) }
     if a.isUnknown || b.isUnknown { return .unknown }
     if a == b { return a }
-    return Dim(storage: .sum([Term(coefficient: 1, factors: [.minimum(a, b)])]))
+    return Dim(a, b) { .minimum($0) }
   }
 
   /// What two extents broadcast to. Unknown for two numbers that do not fit: the caller has reported them.
@@ -223,7 +300,7 @@ extension Dim {
     if a.isMinimum(of: b) { return b }
     if b.isBroadcast(of: a) { return b }
     if a.isBroadcast(of: b) { return a }
-    return Dim(storage: .sum([Term(coefficient: 1, factors: [.broadcast(a, b)])]))
+    return Dim(a, b) { .broadcast($0) }
   }
 
   /// The atom, if the expression is one atom and nothing else.
@@ -235,13 +312,13 @@ extension Dim {
   }
 
   private func isMinimum(of other: Dim) -> Bool {
-    guard case .minimum(let x, let y)? = atom else { return false }
-    return x == other || y == other
+    guard case .minimum(let pair)? = atom else { return false }
+    return pair.a == other || pair.b == other
   }
 
   private func isBroadcast(of other: Dim) -> Bool {
-    guard case .broadcast(let x, let y)? = atom else { return false }
-    return x == other || y == other || x.isBroadcast(of: other) || y.isBroadcast(of: other)
+    guard case .broadcast(let pair)? = atom else { return false }
+    return pair.a == other || pair.b == other || pair.a.isBroadcast(of: other) || pair.b.isBroadcast(of: other)
   }
 
   /// The terms of a number or an expression; nil if unknown.
@@ -256,7 +333,7 @@ extension Dim {
   private static func canonical(_ terms: [Term]) -> Dim {
     var merged: [[Atom]: Int] = [:]
     for term in terms {
-      let factors = term.factors.count < 2 ? term.factors : term.factors.sorted { "\($0)" < "\($1)" }
+      let factors = term.factors.count < 2 ? term.factors : term.factors.sorted(by: Atom.precedes)
       let (sum, overflow) = (merged[factors] ?? 0).addingReportingOverflow(term.coefficient)
       if overflow { return .unknown }
       merged[factors] = sum
@@ -264,10 +341,30 @@ extension Dim {
     let kept = merged.filter { $0.value != 0 }
     if kept.isEmpty { return Dim(0) }
     if kept.count == 1, let constant = kept[[]] { return Dim(constant) }
-    if kept.count > 64 { return .unknown }
-    let sorted = kept.map { (term: Term(coefficient: $0.value, factors: $0.key), key: "\($0.key)") }
-      .sorted { $0.term.factors.isEmpty == $1.term.factors.isEmpty ? $0.key < $1.key : !$0.term.factors.isEmpty }
-    return Dim(storage: .sum(sorted.map(\.term)))
+    if kept.count > maximumTerms { return .unknown }
+    let sum = kept.map { Term(coefficient: $0.value, factors: $0.key) }.sorted { order($0.factors, $1.factors) < 0 }
+    return sum.reduce(0) { $0 + $1.size } > maximumSize ? .unknown : Dim(storage: .sum(sum))
+  }
+
+  /// The canonical order of products: by their factors; what has more factors first, the number last. Below 0 if `x`
+  /// stands first.
+  private static func order(_ x: [Atom], _ y: [Atom]) -> Int {
+    for (a, b) in zip(x, y) {
+      let order = Atom.order(a, b)
+      if order != 0 { return order }
+    }
+    return y.count - x.count
+  }
+
+  /// Any fixed order of expressions. Below 0 if `x` stands first, 0 if both are the same.
+  private static func order(_ x: Dim, _ y: Dim) -> Int {
+    guard let a = x.terms, let b = y.terms else { return (x.isUnknown ? 1 : 0) - (y.isUnknown ? 1 : 0) }
+    for (p, q) in zip(a, b) {
+      let order = order(p.factors, q.factors)
+      if order != 0 { return order }
+      if p.coefficient != q.coefficient { return p.coefficient < q.coefficient ? -1 : 1 }
+    }
+    return a.count - b.count
   }
 }
 

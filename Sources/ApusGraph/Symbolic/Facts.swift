@@ -22,8 +22,15 @@ package struct TensorFact: Sendable, Hashable {
     values = tensor.count <= TensorFact.maximumValues && tensor.dataType.isInteger ? tensor.dims : nil
   }
 
-  /// Tensors with more elements do not carry their values.
+  /// Tensors with more elements do not carry their values,
   package static let maximumValues = 1024
+  /// nor do those whose values are expressions of more symbols and numbers in all.
+  private static let maximumSize = 4096
+
+  /// True if a tensor carries these values.
+  package static func keeps(_ values: [Dim]) -> Bool {
+    values.count <= maximumValues && values.reduce(0) { $0 + $1.size } <= maximumSize
+  }
 
   /// The shape if every extent is a number.
   package var concreteShape: Shape? { shape.flatMap { $0.concrete } }
@@ -120,6 +127,23 @@ extension ValueFact {
     case .tensor(let fact): .tensor(fact.dataType, nil)
     case .sequence(let element): .sequence(element.withoutShapes)
     case .optional(let element): .optional(element.withoutShapes)
+    }
+  }
+
+  /// The same fact with the extents of `hint` where its own are unknown. If the two contradict each other it stays as it is.
+  package func completed(by hint: ValueFact) -> ValueFact {
+    switch (self, hint) {
+    case (.unknown, _): return hint
+    case (.tensor(let own), .tensor(let other)):
+      guard own.dataType == other.dataType, let extents = other.shape else { return self }
+      guard let shape = own.shape else { return .tensor(own.dataType, extents, values: own.values) }
+      guard shape.count == extents.count, !zip(shape, extents).contains(where: { $0.isSurelyDifferent(from: $1) }) else {
+        return self
+      }
+      return .tensor(own.dataType, zip(shape, extents).map { $0.isUnknown ? $1 : $0 }, values: own.values)
+    case (.sequence(let own), .sequence(let other)): return .sequence(own.completed(by: other))
+    case (.optional(let own), .optional(let other)): return .optional(own.completed(by: other))
+    default: return self
     }
   }
 

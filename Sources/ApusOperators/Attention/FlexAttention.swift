@@ -133,8 +133,7 @@ private struct FlexAttentionKernel: EagerKernel {
 
   private func run(_ step: Step, _ inputs: [Tensor], to shape: Shape, _ context: any EagerContext) throws(OperatorError) -> Tensor {
     let output = TensorType(wide, shape)
-    try context.check(allocating: output.byteCount)
-    let results = try KernelRunner.run(step, inputs: inputs, outputTypes: [output]) { context.parallel(parts: $0, $1) }
+    let results = try KernelRunner.run(step, inputs: inputs, outputTypes: [output], allowance: context.allowance) { context.parallel(parts: $0, $1) }
     guard let result = results.first ?? nil else { throw .invalid("a step gave no result") }
     return result
   }
@@ -144,7 +143,6 @@ private struct FlexAttentionKernel: EagerKernel {
     guard let convert = elementConverter(from: tensor.dataType, to: target) else {
       throw .unsupported("FlexAttention has no kernel for \(tensor.dataType)")
     }
-    try context.check(allocating: TensorType(target, tensor.shape).byteCount)
-    return tensor.converted(to: target, convert)
+    return try tensor.converted(to: target, convert, context.allowance)
   }
 }

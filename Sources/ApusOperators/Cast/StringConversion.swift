@@ -8,8 +8,8 @@ import ApusTensor
 func castToStrings() -> PreparedKernel {
   .eager { inputs, context throws(OperatorError) in
     let input = try inputs.tensor(0)
-    let strings = try numberStrings(input)
-    return [.tensor(Tensor(strings: strings, shape: input.shape))]
+    try context.check(allocating: input.count, of: MemoryLayout<String>.stride)
+    return [.tensor(try context.tensor(strings: try numberStrings(input), shape: input.shape))]
   }
 }
 

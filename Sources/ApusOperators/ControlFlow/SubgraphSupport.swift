@@ -38,8 +38,9 @@ struct AccumulatedOutput {
 
   mutating func append(_ value: Value, _ context: any EagerContext) throws(OperatorError) {
     guard let tensor = value.tensor else { throw .mismatch("a scan output of the body is \(value.type); expected a tensor") }
-    bytes += tensor.byteCount
-    try context.check(allocating: bytes)
+    bytes += tensor.byteCount + tensor.storage.strings.count * MemoryLayout<String>.stride
+    // The elements and, at the end, the result.
+    try context.check(allocating: bytes + tensors.count * MemoryLayout<Tensor>.stride)
     tensors.append(tensor)
   }
 

@@ -32,8 +32,8 @@ struct ByteWeights: Sendable {
     else { return nil }
     let format = "conv i8 \(groups) \(tensor.shape) \(tensor.dataType) \(String(cString: apus_kernels().pointee.name))"
     let source = weights
-    weights.storage = context.packedWeights.storage(for: tensor, format: format) {
-      let storage = TensorStorage(byteCount: source.groupBytes &* groups)
+    weights.storage = try context.packedWeights.storage(for: tensor, format: format) { (tensor) throws(OperatorError) in
+      let storage = try context.allowance.allocate(byteCount: source.groupBytes &* groups)
       for part in 0..<groups { source.pack(tensor.base, storage.base, part: part) }
       withExtendedLifetime(tensor) {}
       return storage

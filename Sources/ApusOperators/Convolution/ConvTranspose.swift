@@ -73,7 +73,7 @@ package struct ConvTranspose: OperatorDefinition {
   private func prepareFloat(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     guard !KernelChoice.generalOnly, let weights = try TransposedWeights(context) else { return direct(Float.self, context) }
     let attributes = NodeAttributes(context)
-    return .planned { [self] (plan) throws(OperatorError) in
+    return .planned(packing: [1]) { [self] (plan) throws(OperatorError) in
       let shape = try TransposedConvolution(attributes, plan, channelsLast: channelsLast)
       let core = TransposedCore(shape, weights, hasBias: plan.isPresent(2), channelsLast: channelsLast)
       return core?.step ?? directStep(Float.self, shape, hasBias: plan.isPresent(2))

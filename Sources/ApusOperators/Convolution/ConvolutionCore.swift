@@ -29,7 +29,7 @@ struct ConvolutionCore: Sendable {
   /// As many zeros as a tap has elements.
   private let zeros: TensorStorage
 
-  /// nil if the kernels do not have the convolution: no elements, or offsets beyond 32 bits.
+  /// nil if the kernels do not have the convolution: no elements, offsets beyond 32 bits, or no memory for the padding.
   init?(_ convolution: Convolution, _ weights: ConvolutionWeights, _ epilogue: GemmEpilogue) {
     guard convolution.outputCount > 0, convolution.channels > 0, convolution.geometry.inputCount > 0 else { return nil }
     (self.convolution, self.weights, self.epilogue) = (convolution, weights, epilogue)
@@ -54,7 +54,8 @@ struct ConvolutionCore: Sendable {
     channelTiles = Partition(
       (convolution.channels + 63) / 64, minimum: max(1, 131_072 / max(1, channelCost &* 64)),
       maximumParts: max(1, 16 / rowTiles.parts))
-    zeros = TensorStorage(byteCount: max(weights.depth, 1) * 4)
+    guard let zeros = try? TensorStorage(byteCount: max(weights.depth, 1) * 4) else { return nil }
+    self.zeros = zeros
     zeros.base.initializeMemory(as: UInt8.self, repeating: 0, count: zeros.byteCount)
   }
 

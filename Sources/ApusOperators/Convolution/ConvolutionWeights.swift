@@ -98,16 +98,19 @@ struct ConvolutionWeights: Sendable {
     let window = try WindowAttributes(context, rank: tensor.rank - 2)
     guard groups >= 1, let weights = ConvolutionWeights(shape: tensor.shape.dims, groups: groups, dilations: window.dilations)
     else { return nil }
-    self = weights.packed(tensor, context.packedWeights)
+    self = try weights.packed(tensor, context.packedWeights)
   }
 
   /// The same with constant weights, packed once for all nodes that share them.
-  func packed(_ weights: Tensor, _ store: PackedWeights) -> ConvolutionWeights {
+  func packed(_ weights: Tensor, _ store: PackedWeights) throws(OperatorError) -> ConvolutionWeights {
     var result = self
     let format = "conv \(form.rawValue) \(groups) \(weights.shape) \(String(cString: apus_kernels().pointee.name))"
-    result.storage = store.storage(for: weights, format: format) {
-      let storage = TensorStorage(byteCount: packedCount &* 4)
-      for part in 0..<packingParts { pack(weights.base, storage.base.assumingMemoryBound(to: Float.self), part: part) }
+    result.storage = try store.storage(for: weights, format: format) { (weights) throws(OperatorError) in
+      let storage = try store.allowance.allocate(byteCount: packedCount &* 4)
+      for part in 0..<packingParts {
+        try store.allowance.checkTime()
+        pack(weights.base, storage.base.assumingMemoryBound(to: Float.self), part: part)
+      }
       withExtendedLifetime(weights) {}
       return storage
     }

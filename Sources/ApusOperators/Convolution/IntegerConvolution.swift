@@ -53,6 +53,9 @@ struct IntegerConvolution: Kernel {
     weights = KernelChoice.generalOnly ? nil : try ByteWeights(context, input: inputs.operands.w)
   }
 
+  /// The depthwise form, of more than one group, reads the weights as they are.
+  var packedInputs: [Int] { weights?.groups == 1 ? [inputs.operands.w] : [] }
+
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     let convolution = try inputs.operands.resolve(attributes, context)
     guard let xType = context.inputs[inputs.operands.x]?.dataType, let wType = context.inputs[inputs.operands.w]?.dataType,

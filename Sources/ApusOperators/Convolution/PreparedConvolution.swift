@@ -21,6 +21,8 @@ struct PreparedConvolution<Element: ConvolutionElement>: Kernel {
     weights = usesKernels ? try ConvolutionWeights(context, input: operands.w) : nil
   }
 
+  var packedInputs: [Int] { weights == nil ? [] : [operands.w] }
+
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     let convolution = try operands.resolve(attributes, context)
     let bias = operands.bias.flatMap { context.isPresent($0) ? $0 : nil }

@@ -27,10 +27,10 @@ struct TransposedWeights: Sendable {
     let groupCount = kernels.packedCount(k: channels, n: taps * outputs)
     (self.groups, channelsPerGroup, outputsPerGroup, self.taps) = (groups, channels, outputs, taps)
     let format = "transposed conv \(groups) \(tensor.shape) \(kernels.panelColumns)"
-    storage = context.packedWeights.storage(for: tensor, format: format) {
-      let packed = TensorStorage(byteCount: groupCount * groups * 4)
+    storage = try context.packedWeights.storage(for: tensor, format: format) { (tensor) throws(OperatorError) in
+      let packed = try context.allowance.allocate(byteCount: groupCount * groups * 4)
       // Outputs behind taps, so that one tap of all outputs is a run.
-      let ordered = TensorStorage(byteCount: tensor.byteCount)
+      let ordered = try context.allowance.allocate(byteCount: tensor.byteCount)
       for channel in 0..<tensor.shape[0] {
         let offset = channel * outputs * taps * 4
         apus_kernels().pointee.transpose_4(outputs, taps, tensor.base + offset, taps, ordered.base + offset, outputs)

@@ -49,7 +49,7 @@ package struct FusedGemm: OperatorDefinition {
   }
 
   private static func packed(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    MatMulKernel.prepare(
+    try MatMulKernel.prepare(
       context,
       MatMulKernel.Options(
         transposesB: try context.bool("transB"), scale: try context.float("alpha"),

@@ -156,6 +156,6 @@ extension ResizeAttributes {
 extension Tensor {
   /// The elements of a float tensor in double precision; nil for other types.
   fileprivate var floats: [Double]? {
-    elementConverter(from: dataType, to: .float64).map { converted(to: .float64, $0).elements(as: Double.self) ?? [] }
+    elementConverter(from: dataType, to: .float64).flatMap { try? converted(to: .float64, $0, .unlimited).elements(as: Double.self) }
   }
 }

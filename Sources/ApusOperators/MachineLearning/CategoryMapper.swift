@@ -28,13 +28,13 @@ struct CategoryMapper: OperatorDefinition {
     let (number, name) = (try context.int("default_int64"), try context.string("default_string"))
     let toNumber = Dictionary(zip(names.map { ExactString($0) }, numbers), uniquingKeysWith: { $1 })
     let toName = Dictionary(zip(numbers, names), uniquingKeysWith: { $1 })
-    return .eager { (inputs, _) throws(OperatorError) in
+    return .eager { (inputs, context) throws(OperatorError) in
       let input = try inputs.tensor(0)
       if let strings = input.strings {
         return [.tensor(Tensor(strings.map { toNumber[ExactString($0)] ?? number }, shape: input.shape))]
       }
       let integers = input.integers ?? []
-      return [.tensor(Tensor(strings: integers.map { toName[$0] ?? name }, shape: input.shape))]
+      return [.tensor(try context.tensor(strings: integers.map { toName[$0] ?? name }, shape: input.shape))]
     }
   }
 }

@@ -77,7 +77,7 @@ struct LabelEncoder: OperatorDefinition {
     guard let load = LabelEncoder.bits(type) else { throw context.unsupportedType(type) }
     let width = values.dataType.byteWidth
     // The values, and what all other elements become behind them.
-    let results = Tensor(uninitialized: values.dataType, shape: [values.count + 1])
+    let results = try context.allowance.allocate(values.dataType, [values.count + 1])
     results.storage.base.copyMemory(from: values.base, byteCount: values.byteCount)
     (results.storage.base + values.byteCount).copyMemory(from: fallback.base, byteCount: width)
     withExtendedLifetime((values, fallback)) {}
@@ -142,7 +142,7 @@ struct LabelEncoder: OperatorDefinition {
         throw .mismatch("the input is \(input.dataType)")
       }
       if let texts = values.strings, let other = fallback.strings?.first {
-        return [.tensor(Tensor(strings: found.map { $0.map { texts[$0] } ?? other }, shape: input.shape))]
+        return [.tensor(try context.tensor(strings: found.map { $0.map { texts[$0] } ?? other }, shape: input.shape))]
       }
       let result = try context.allocate(values.dataType, input.shape)
       let width = values.dataType.byteWidth

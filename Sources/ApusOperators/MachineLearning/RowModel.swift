@@ -141,7 +141,7 @@ enum RowModelKernel {
       let features = try inputs.tensor(0)
       let (rows, columns) = try extents(features.shape)
       try model.check(columns: columns)
-      let aligned = features.isAligned(to: 16) ? features : features.copied()
+      let aligned = try context.allowance.aligned(features, to: 16)
       let blocks = Blocks(model, input: input, rows: rows, columns: columns)
       let scores = try context.allocate(.float32, [rows, model.scoreCount])
       let classes = try context.allocate(.int64, [rows])
@@ -156,7 +156,7 @@ enum RowModelKernel {
       }
       withExtendedLifetime((aligned, scratch)) {}
       let positions = classes.elements(as: Int.self) ?? []
-      return [.tensor(Tensor(strings: positions.map { names[$0] }, shape: [rows])), .tensor(scores)]
+      return [.tensor(try context.tensor(strings: positions.map { names[$0] }, shape: [rows])), .tensor(scores)]
     }
   }
 

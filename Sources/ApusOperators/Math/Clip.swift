@@ -29,7 +29,7 @@ struct Clip: OperatorDefinition {
     guard let number else { return nil }
     let type = node.inputs.first.flatMap { $0 }.flatMap { graph.fact($0).tensor?.dataType } ?? .float32
     guard let store = Lane.float32.store(type) else { throw .unsupported("Clip before version 11 has no bounds of \(type)") }
-    let tensor = Tensor(uninitialized: type, shape: [])
+    let tensor = try Allowance.unlimited.allocate(type, [])
     withUnsafePointer(to: number) { store($0, tensor.storage.base, 0, 1) }
     return graph.addConstant(tensor)
   }

@@ -51,10 +51,10 @@ package struct Gemm: OperatorDefinition {
       transposesA: try context.bool("transA"), transposesB: try context.bool("transB"),
       alpha: try context.float("alpha"), beta: try context.float("beta"))
     switch try context.type(0) {
-    case .float32 where !isPlain: return .planned(PackedGemm(context, options))
+    case .float32 where !isPlain: return .planned(try PackedGemm(context, options))
     case .float16, .bfloat16:
       return try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
-        .planned(isPlain ? PlainGemm(options: options) : PackedGemm(context, options))
+        .planned(isPlain ? PlainGemm(options: options) : try PackedGemm(context, options))
       }
     default: return .planned(PlainGemm(options: options))
     }
@@ -102,13 +102,15 @@ private struct PackedGemm: Kernel {
   private let beta: Float
   private let product: MatMulKernel
 
-  init(_ context: PrepareContext, _ options: Gemm.Options) {
+  init(_ context: PrepareContext, _ options: Gemm.Options) throws(OperatorError) {
     beta = options.beta
-    product = MatMulKernel(
+    product = try MatMulKernel(
       context,
       MatMulKernel.Options(
         transposesA: options.transposesA, transposesB: options.transposesB, scale: options.alpha))
   }
+
+  var packedInputs: [Int] { product.packedInputs }
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     let shape = context.outputShape(0)

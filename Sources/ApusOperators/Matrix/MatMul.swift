@@ -22,10 +22,10 @@ package struct MatMul: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32 where !isPlain: MatMulKernel.prepare(context)
+    case .float32 where !isPlain: try MatMulKernel.prepare(context)
     case .float16, .bfloat16:
       try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
-        isPlain ? MatMul.plain(context) : MatMulKernel.prepare(context)
+        isPlain ? MatMul.plain(context) : try MatMulKernel.prepare(context)
       }
     default: MatMul.plain(context)
     }
@@ -59,23 +59,25 @@ struct MatMulKernel: Kernel {
   private let options: Options
   private let packed: PackedMatrix?
 
-  static func prepare(_ context: PrepareContext, _ options: Options = Options()) -> PreparedKernel {
-    .planned(MatMulKernel(context, options))
+  static func prepare(_ context: PrepareContext, _ options: Options = Options()) throws(OperatorError) -> PreparedKernel {
+    .planned(try MatMulKernel(context, options))
   }
 
-  init(_ context: PrepareContext, _ options: Options) {
+  init(_ context: PrepareContext, _ options: Options) throws(OperatorError) {
     self.options = options
-    packed = context.constant(1).flatMap { tensor in
-      guard tensor.dataType == .float32, tensor.rank > 0 else { return nil }
-      let depthAxis = options.transposesB && tensor.rank > 1 ? tensor.rank - 1 : max(tensor.rank - 2, 0)
-      // The rows of A do not matter for the packing of B.
-      let extents = MatMulExtents(
-        [1, tensor.shape[depthAxis]], tensor.shape, transposesB: options.transposesB)
-      return PackedMatrix(
-        tensor, count: extents.rightCount, k: extents.k, n: extents.n, layout: extents.right, scale: options.scale,
-        in: context.packedWeights)
+    guard let tensor = context.constant(1), tensor.dataType == .float32, tensor.rank > 0 else {
+      packed = nil
+      return
     }
+    let depthAxis = options.transposesB && tensor.rank > 1 ? tensor.rank - 1 : max(tensor.rank - 2, 0)
+    // The rows of A do not matter for the packing of B.
+    let extents = MatMulExtents([1, tensor.shape[depthAxis]], tensor.shape, transposesB: options.transposesB)
+    packed = try PackedMatrix(
+      tensor, count: extents.rightCount, k: extents.k, n: extents.n, layout: extents.right, scale: options.scale,
+      in: context.packedWeights)
   }
+
+  var packedInputs: [Int] { packed == nil ? [] : [1] }
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     step(context, GemmPlan.Operands(bias: options.bias, add: options.add))

@@ -174,7 +174,7 @@ struct GenerationModel {
     ]
     let caches = [Value](repeating: .tensor(empty), count: form.layers)
     let name = form.hasFirstDecoder ? "init_decoder" : "decoder"
-    return try keep(try context.run(subgraph: name, inputs: feeds + caches))
+    return try keep(try context.run(subgraph: name, inputs: feeds + caches), context)
   }
 
   private mutating func startEncoder(_ context: any EagerContext) throws(OperatorError) -> Logits {
@@ -198,7 +198,7 @@ struct GenerationModel {
       if hasHidden { fixed.append(.tensor(try expanded(1..<2)[0])) }
       caches = try expanded(2..<2 + 2 * form.layers)
       for cache in try expanded(2 + 2 * form.layers..<2 + 4 * form.layers) { crossCaches.append(.tensor(cache)) }
-      return try Logits(results.tensor(0), form.vocabulary)
+      return try Logits(results.tensor(0), form.vocabulary, context.allowance)
     }
     for cache in try expanded(0..<2 * form.layers) { crossCaches.append(.tensor(cache)) }
     let empty = try context.allocate(form.cacheType, [rows, form.heads, 0, form.size])
@@ -243,16 +243,15 @@ struct GenerationModel {
 
   private mutating func decode(_ ids: Tensor, _ context: any EagerContext) throws(OperatorError) -> Logits {
     try context.check(allocating: 0)
-    return try keep(
-      try context.run(
-        subgraph: "decoder", inputs: [.tensor(ids)] + fixed + caches.map { .tensor($0) } + crossCaches))
+    let inputs = [.tensor(ids)] + fixed + caches.map { .tensor($0) } + crossCaches
+    return try keep(try context.run(subgraph: "decoder", inputs: inputs), context)
   }
 
-  private mutating func keep(_ results: [Value]) throws(OperatorError) -> Logits {
+  private mutating func keep(_ results: [Value], _ context: any EagerContext) throws(OperatorError) -> Logits {
     caches = []
     let values = results.map { Optional($0) }
     for index in 1..<results.count { caches.append(try values.tensor(index)) }
-    return try Logits(values.tensor(0), form.vocabulary)
+    return try Logits(values.tensor(0), form.vocabulary, context.allowance)
   }
 
   // MARK: - Rows
@@ -295,7 +294,7 @@ struct Logits {
   private let values: [Float]
 
   /// `tensor`: [rows, length, vocabulary], of whose last axis `limit` elements count.
-  init(_ tensor: Tensor, _ limit: Int?) throws(OperatorError) {
+  init(_ tensor: Tensor, _ limit: Int?, _ allowance: Allowance) throws(OperatorError) {
     guard tensor.rank == 3, tensor.shape[1] > 0, tensor.shape[2] > 0 else {
       throw .mismatch("the logits are \(tensor.shape); expected [batch, length, vocabulary]")
     }
@@ -308,7 +307,7 @@ struct Logits {
       guard let convert = elementConverter(from: tensor.dataType, to: .float32) else {
         throw .unsupported("logits of \(tensor.dataType) are not supported")
       }
-      wide = tensor.converted(to: .float32, convert)
+      wide = try tensor.converted(to: .float32, convert, allowance)
     }
     let all = wide.elements(as: Float.self) ?? []
     let (length, count) = (tensor.shape[1], vocabulary)

@@ -112,7 +112,7 @@ struct Rewriter: OperatorContext {
     guard let convert = elementConverter(from: .float32, to: type) else {
       throw .unsupported("\(schema.id) has no kernel for \(type)")
     }
-    return graph.addConstant(tensor.converted(to: type, convert))
+    return graph.addConstant(try tensor.converted(to: type, convert, .unlimited))
   }
 
   // MARK: - Shapes

@@ -29,15 +29,18 @@ struct Tokenizer: OperatorDefinition {
       guard let strings = input.strings else { throw .mismatch("X is \(input.dataType); expected strings") }
       if strings.isEmpty { return [.tensor(input)] }
       var rows: [[String]] = []
+      var cost = 0
       for string in strings {
-        try context.check(allocating: 0)
-        rows.append(cutter.tokens(of: string))
+        let row = cutter.tokens(of: string)
+        cost += TensorStorage.cost(of: row)
+        try context.check(allocating: cost)
+        rows.append(row)
       }
       let longest = rows.map(\.count).max() ?? 0
       if longest == 0 { return [.tensor(Tensor(strings: [], shape: Shape(input.shape.dims + [0])))] }
       let width = longest + (hasMarks ? 2 : 0)
-      let (total, overflow) = (width * MemoryLayout<String>.stride).multipliedReportingOverflow(by: strings.count)
-      try context.check(allocating: overflow ? .max : total)
+      let (total, overflow) = width.multipliedReportingOverflow(by: strings.count)
+      try context.check(allocating: overflow ? .max : total, of: MemoryLayout<String>.stride)
       var padded: [String] = []
       padded.reserveCapacity(width * strings.count)
       for row in rows {
@@ -46,7 +49,7 @@ struct Tokenizer: OperatorDefinition {
         if hasMarks { padded.append("\u{3}") }
         padded += repeatElement(padding, count: longest - row.count)
       }
-      return [.tensor(Tensor(strings: padded, shape: Shape(input.shape.dims + [width])))]
+      return [.tensor(try context.tensor(strings: padded, shape: Shape(input.shape.dims + [width])))]
     }
   }
 }

@@ -100,9 +100,9 @@ struct RandomDistribution: OperatorDefinition {
     }
     guard context.optionalType(0) == .string, case .planned(let planned) = kernel else { return kernel }
     // Strings have no place in a plan; only their shape counts.
-    return .eager { inputs, _ throws(OperatorError) in
+    return .eager { inputs, context throws(OperatorError) in
       let output = TensorType(type, try inputs.tensor(0).shape)
-      return try KernelRunner.run(planned, inputs: [nil], outputTypes: [output]).map { $0.map { .tensor($0) } }
+      return try KernelRunner.run(planned, inputs: [nil], outputTypes: [output], allowance: context.allowance).map { $0.map { .tensor($0) } }
     }
   }
 }

@@ -99,7 +99,7 @@ struct RecurrentAttributes: Sendable {
         .planned(
           isPlain
             ? RecurrentKernel(self, RecurrentFactors<Float>.plain, activations.map { $0.map { $0.function(Float.self) } })
-            : RecurrentKernel(self, RecurrentFactors.packed(context, self), activations.map { $0.map(\.fast) }))
+            : RecurrentKernel(self, try RecurrentFactors.packed(context, self), activations.map { $0.map(\.fast) }))
       },
       double: { (_) throws(OperatorError) in
         .planned(

@@ -16,18 +16,18 @@ struct RecurrentFactors<Element: Real>: Sendable {
 }
 
 extension RecurrentFactors<Float> {
-  static func packed(_ context: PrepareContext, _ attributes: RecurrentAttributes) -> RecurrentFactors {
+  static func packed(_ context: PrepareContext, _ attributes: RecurrentAttributes) throws(OperatorError) -> RecurrentFactors {
     let gates = attributes.kind.gates
     func constant(_ input: Int) -> Tensor? {
       guard let tensor = context.constant(input), tensor.dataType == .float32, tensor.rank == 3 else { return nil }
       return tensor
     }
-    let input = constant(1).map { w in
-      PackedMatrix(
+    let input = try constant(1).map { (w) throws(OperatorError) in
+      try PackedMatrix(
         w, count: w.shape[0], k: w.shape[2], n: w.shape[1], layout: .columnMajor(rows: w.shape[2]), in: context.packedWeights)
     }
-    let hidden = constant(2).map { r in
-      PackedMatrix(
+    let hidden = try constant(2).map { (r) throws(OperatorError) in
+      try PackedMatrix(
         r, count: r.shape[0] * gates, k: r.shape[2], n: r.shape[2], layout: .columnMajor(rows: r.shape[2]),
         in: context.packedWeights)
     }
@@ -47,6 +47,8 @@ struct RecurrentKernel<Element: Real>: Kernel {
   ) {
     (self.attributes, self.factors, self.activations) = (attributes, factors, activations)
   }
+
+  var packedInputs: [Int] { (factors.input == nil ? [] : [1]) + (factors.hidden == nil ? [] : [2]) }
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     let (x, r) = (context.shape(0), context.shape(2))

@@ -16,10 +16,10 @@ enum TensorPieces {
     let (start, count, stride) = (range.lowerBound * inner, range.count * inner, tensor.shape[axis] * inner)
     if let strings = tensor.strings {
       let rows = (0..<outer).map { strings[$0 * stride + start..<$0 * stride + start + count] }
-      return Tensor(strings: Array(rows.joined()), shape: shape)
+      return try context.tensor(strings: Array(rows.joined()), shape: shape)
     }
     if tensor.dataType.isPacked {
-      return packed(try slice(codes(of: tensor, context), axis: axis, range: range, context), as: tensor.dataType)
+      return try packed(slice(codes(of: tensor, context), axis: axis, range: range, context), as: tensor.dataType, context)
     }
     let width = tensor.dataType.byteWidth
     if outer == 1 {
@@ -66,10 +66,11 @@ enum TensorPieces {
     if first.dataType.isPacked {
       var bytes: [Tensor] = []
       for tensor in tensors { bytes.append(try codes(of: tensor, context)) }
-      return packed(try concatenate(bytes, axis: axis, context), as: first.dataType)
+      return try packed(concatenate(bytes, axis: axis, context), as: first.dataType, context)
     }
     let outer = shape.count(of: 0..<axis)
     if first.dataType == .string {
+      try context.check(allocating: shape.elementCount, of: MemoryLayout<String>.stride)
       var strings: [String] = []
       for row in 0..<outer {
         for tensor in tensors {
@@ -77,7 +78,7 @@ enum TensorPieces {
           strings += tensor.storage.strings[row * count..<(row + 1) * count]
         }
       }
-      return Tensor(strings: strings, shape: shape)
+      return try context.tensor(strings: strings, shape: shape)
     }
     let result = try context.allocate(first.dataType, shape)
     let rowBytes = outer == 0 ? 0 : result.byteCount / outer
@@ -116,8 +117,10 @@ enum TensorPieces {
     return codes
   }
 
-  private static func packed(_ codes: Tensor, as type: DataType) -> Tensor {
-    let result = Tensor(uninitialized: type, shape: codes.shape)
+  private static func packed(
+    _ codes: Tensor, as type: DataType, _ context: any EagerContext
+  ) throws(OperatorError) -> Tensor {
+    let result = try context.allocate(type, codes.shape)
     PackedElements.pack(
       codes.base.assumingMemoryBound(to: UInt8.self), codes.count, bits: type.bits, result.storage.base, at: 0)
     withExtendedLifetime(codes) {}

@@ -53,9 +53,10 @@ package struct MelWeightMatrix: OperatorDefinition {
 
   /// The element of a float tensor.
   private static func number(_ tensor: Tensor?) -> Double? {
-    guard let tensor, tensor.count > 0, let convert = elementConverter(from: tensor.dataType, to: .float64) else { return nil }
+    guard let tensor, tensor.count > 0, let convert = elementConverter(from: tensor.dataType, to: .float64),
+      let aligned = try? Allowance.unlimited.aligned(tensor, to: 8)
+    else { return nil }
     var value = 0.0
-    let aligned = tensor.isAligned(to: 8) ? tensor : tensor.copied()
     convert(aligned.base, &value, 1)
     withExtendedLifetime(aligned) {}
     return value

@@ -49,15 +49,16 @@ struct PackedMatrix: Sendable {
   /// nodes that ask for the same.
   init(
     _ tensor: Tensor, count: Int = 1, k: Int, n: Int, layout: MatrixLayout, scale: Float = 1, in weights: PackedWeights
-  ) {
+  ) throws(OperatorError) {
     let kernels = GemmKernels.current
     let stride = (kernels.packedCount(k: k, n: n) + 15) & ~15
     let format = "gemm_f32/\(kernels.panelColumns) \(count)x\(k)x\(n) \(layout.rowStride),\(layout.columnStride) *\(scale)"
     self.stride = stride
-    storage = weights.storage(for: tensor, format: format) {
-      let storage = TensorStorage(byteCount: count * stride * 4)
+    storage = try weights.storage(for: tensor, format: format) { (tensor) throws(OperatorError) in
+      let storage = try weights.allowance.allocate(byteCount: count * stride * 4)
       let packed = storage.base.assumingMemoryBound(to: Float.self)
       for index in 0..<count {
+        try weights.allowance.checkTime()
         var source = apus_gemm_source(
           b: tensor.base + index * k * n * 4, stride_tap: 0, stride_k: layout.rowStride, stride_n: layout.columnStride,
           taps: 1, kc: k, n: n)

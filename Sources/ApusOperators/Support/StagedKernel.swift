@@ -42,7 +42,10 @@ struct StagedKernel: Kernel {
         continue
       }
       guard let convert = elementConverter(from: from, to: to) else { throw context.unsupportedType(from, input: index) }
-      inputs.append(Stage(type: to, convert: convert, constant: context.constant(index)?.converted(to: to, convert)))
+      let constant = try context.constant(index).map { (tensor) throws(OperatorError) in
+        try tensor.converted(to: to, convert, context.allowance)
+      }
+      inputs.append(Stage(type: to, convert: convert, constant: constant))
     }
     var outputs: [Stage?] = []
     for fact in context.outputs {
@@ -62,7 +65,8 @@ struct StagedKernel: Kernel {
     // The converted constants are nobody else's: shared packed weights would keep them alive.
     let wide = PrepareContext(
       node: context.node, schema: context.schema, inputs: facts(context.inputs, inputs),
-      outputs: facts(context.outputs, outputs), constants: constants, packedWeights: PackedWeights())
+      outputs: facts(context.outputs, outputs), constants: constants,
+      packedWeights: PackedWeights(allowance: context.allowance))
     guard case .planned(let inner) = try prepare(wide) else {
       throw .unsupported("\(context.schema.id) has no kernel for these element types")
     }
@@ -72,6 +76,8 @@ struct StagedKernel: Kernel {
     }
     return .planned(StagedKernel(inner: inner, inputs: inputs, outputs: outputs))
   }
+
+  var packedInputs: [Int] { inner.packedInputs }
 
   /// One range of elements of one operand, converted by one part.
   private struct Piece: Sendable {
@@ -156,10 +162,12 @@ struct StagedKernel: Kernel {
 func aligned(_ bytes: Int) -> Int { (bytes &+ 63) & ~63 }
 
 extension Tensor {
-  /// The elements in another type.
-  func converted(to type: DataType, _ convert: ElementConverter) -> Tensor {
-    let source = isAligned(to: 16) ? self : copied()
-    let target = Tensor(uninitialized: type, shape: shape)
+  /// The elements in another type, in memory of `allowance`.
+  func converted(
+    to type: DataType, _ convert: ElementConverter, _ allowance: Allowance
+  ) throws(OperatorError) -> Tensor {
+    let source = try allowance.aligned(self, to: 16)
+    let target = try allowance.allocate(type, shape)
     convert(source.base, target.storage.base, count)
     withExtendedLifetime(source) {}
     return target

@@ -44,11 +44,12 @@ extension Tensor {
     let outer = shape.count(of: 0..<axis)
     let extent = shape[axis]
     if let strings {
+      try context.check(allocating: result.elementCount, of: MemoryLayout<String>.stride)
       var chosen: [String] = []
       for block in 0..<outer {
         for position in positions { chosen += strings[(block * extent + position) * inner..<(block * extent + position + 1) * inner] }
       }
-      return Tensor(strings: chosen, shape: result)
+      return try context.tensor(strings: chosen, shape: result)
     }
     let target = try context.allocate(dataType, result)
     let bytes = inner * dataType.byteWidth

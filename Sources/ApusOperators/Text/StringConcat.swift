@@ -20,14 +20,17 @@ struct StringConcat: OperatorDefinition {
       let (x, y) = (try inputs.tensor(0), try inputs.tensor(1))
       guard let shape = try broadcast([[Dim](x.shape), [Dim](y.shape)]).concrete else { return [nil] }
       guard let count = shape.checkedElementCount else { throw .mismatch("the shape \(shape) is not possible") }
-      try context.check(allocating: count * MemoryLayout<String>.stride)
+      try context.check(allocating: count, of: MemoryLayout<String>.stride)
       guard let a = x.strings, let b = y.strings else { throw .mismatch("the inputs are no strings") }
       let (xs, ys) = (StringConcat.strides(x.shape, in: shape), StringConcat.strides(y.shape, in: shape))
       var strings: [String] = []
       strings.reserveCapacity(count)
       var index = [Int](repeating: 0, count: shape.rank)
       var (i, j) = (0, 0)
-      for _ in 0..<count {
+      var bytes = count * MemoryLayout<String>.stride
+      for element in 0..<count {
+        bytes += a[i].utf8.count + b[j].utf8.count
+        if element & 0xFF == 0 || bytes > StringConcat.checkedBytes { try context.check(allocating: bytes) }
         strings.append(a[i] + b[j])
         var axis = shape.rank - 1
         while axis >= 0 {
@@ -41,9 +44,12 @@ struct StringConcat: OperatorDefinition {
           axis -= 1
         }
       }
-      return [.tensor(Tensor(strings: strings, shape: shape))]
+      return [.tensor(try context.tensor(strings: strings, shape: shape))]
     }
   }
+
+  /// Results beyond this are held against the limit string by string.
+  private static let checkedBytes = 1 << 20
 
   /// Strides over the elements of `shape` as it is broadcast to `target`.
   private static func strides(_ shape: Shape, in target: Shape) -> [Int] {

@@ -33,18 +33,20 @@ struct StringNormalizer: OperatorDefinition {
     let isSensitive = try context.bool("is_case_sensitive")
     let letters = LetterCase(locale: context.optionalString("locale") ?? "en_US")
     let stops = Set((context.optionalStrings("stopwords") ?? []).map { ExactString(isSensitive ? $0 : letters.lower($0)) })
-    return .eager { (inputs, _) throws(OperatorError) in
+    return .eager { (inputs, context) throws(OperatorError) in
       let input = try inputs.tensor(0)
       try StringNormalizer.check([Dim](input.shape))
       guard var strings = input.strings else { throw .mismatch("the input is \(input.dataType); expected strings") }
       if !stops.isEmpty { strings.removeAll { stops.contains(ExactString(isSensitive ? $0 : letters.lower($0))) } }
+      try context.check(allocating: TensorStorage.cost(of: strings))
       switch action {
       case "LOWER": strings = strings.map { letters.lower($0) }
       case "UPPER": strings = strings.map { letters.upper($0) }
       default: break
       }
       if strings.isEmpty { strings = [""] }
-      return [.tensor(Tensor(strings: strings, shape: input.rank == 1 ? [strings.count] : [1, strings.count]))]
+      let shape: Shape = input.rank == 1 ? [strings.count] : [1, strings.count]
+      return [.tensor(try context.tensor(strings: strings, shape: shape))]
     }
   }
 }

@@ -24,12 +24,18 @@ struct StringSplit: OperatorDefinition {
     return .eager { (inputs, context) throws(OperatorError) in
       let input = try inputs.tensor(0)
       guard let strings = input.strings else { throw .mismatch("the input is \(input.dataType); expected strings") }
-      let pieces = strings.map {
-        delimiter.isEmpty ? StringSplit.words($0, limit: limit) : StringSplit.split($0, at: delimiter, limit: limit)
+      var pieces: [[String]] = []
+      var cost = 0
+      for string in strings {
+        let row = delimiter.isEmpty
+          ? StringSplit.words(string, limit: limit) : StringSplit.split(string, at: delimiter, limit: limit)
+        cost += TensorStorage.cost(of: row)
+        try context.check(allocating: cost)
+        pieces.append(row)
       }
       let width = pieces.map(\.count).max() ?? 0
-      let (total, overflow) = width.multipliedReportingOverflow(by: strings.count * MemoryLayout<String>.stride)
-      try context.check(allocating: overflow ? .max : total)
+      let (total, overflow) = width.multipliedReportingOverflow(by: strings.count)
+      try context.check(allocating: overflow ? .max : total, of: MemoryLayout<String>.stride)
       var padded: [String] = []
       padded.reserveCapacity(width * strings.count)
       for row in pieces {
@@ -37,7 +43,8 @@ struct StringSplit: OperatorDefinition {
         padded += repeatElement("", count: width - row.count)
       }
       let counts = Tensor(pieces.map(\.count), shape: input.shape)
-      return [.tensor(Tensor(strings: padded, shape: Shape(input.shape.dims + [width]))), .tensor(counts)]
+      let result = try context.tensor(strings: padded, shape: Shape(input.shape.dims + [width]))
+      return [.tensor(result), .tensor(counts)]
     }
   }
 

@@ -13,19 +13,29 @@ struct ConstantFolding: GraphPass {
     name = keepsTransposes ? "fold-constants" : "fold-remaining-constants"
   }
 
-  /// A result larger than this, and larger than all the inputs together, is left to be computed by every run.
+  /// A result larger than this, and larger than all the inputs together by more than `maximumFactor`, is left to be
+  /// computed by every run.
   private static let maximumGrowth = 1 << 20
+  /// Elements of 4 bits that become float32.
+  private static let maximumFactor = 8
 
   func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
+    try run(&graph, within: OptimizerWork(graph, registry: registry, allowance: .unlimited))
+  }
+
+  func run(_ graph: inout Graph, within work: OptimizerWork) throws(OperatorError) -> Int {
+    var uses = GraphUses(graph)
     var changes = 0
     var kept: [Node] = []
     for node in graph.nodes {
-      if let results = fold(node, in: graph, registry: registry) {
+      try work.allowance.checkTime()
+      if let results = fold(node, in: graph, within: work) {
         for (output, value) in zip(node.outputs, results) {
           guard let output, let tensor = value?.tensor else { continue }
           graph[output].constant = tensor
           graph[output].fact = .tensor(TensorFact(tensor))
         }
+        uses.remove(node, from: &graph)
         changes += 1
       } else {
         kept.append(node)
@@ -37,7 +47,8 @@ struct ConstantFolding: GraphPass {
 
   /// The outputs of a node, or nil if it cannot or should not be computed now. A node that fails here is left to fail,
   /// with its full message, when it is prepared or run.
-  private func fold(_ node: Node, in graph: Graph, registry: OperatorRegistry) -> [Value?]? {
+  private func fold(_ node: Node, in graph: Graph, within work: OptimizerWork) -> [Value?]? {
+    let registry = work.registry
     guard node.subgraphs.isEmpty, let definition = registry.definition(of: node.op),
       !definition.schema.traits.contains(.random)
     else { return nil }
@@ -49,11 +60,14 @@ struct ConstantFolding: GraphPass {
       return nil
     }
     let facts = node.inputs.map { $0.map { graph.fact($0) } }
-    let limit = max(ConstantFolding.maximumGrowth, inputs.reduce(0) { $0 + ($1?.byteCount ?? 0) })
+    let (grown, overflow) = inputs.reduce(0) { $0 &+ ($1?.byteCount ?? 0) }
+      .multipliedReportingOverflow(by: ConstantFolding.maximumFactor)
+    let limit = max(ConstantFolding.maximumGrowth, overflow ? .max : grown)
     do throws(OperatorError) {
-      let inferred = try InferenceDriver(registry: registry).infer(node, inputs: facts, constants: inputs) { _ in .unknown }
+      let inferred = try InferenceDriver(registry: registry, allowance: work.allowance).infer(node, inputs: facts, constants: inputs) { _ in .unknown }
       let context = PrepareContext(
-        node: node, schema: definition.schema, inputs: facts, outputs: inferred, constants: inputs)
+        node: node, schema: definition.schema, inputs: facts, outputs: inferred, constants: inputs,
+        packedWeights: PackedWeights(allowance: work.folding))
       switch try definition.prepare(context) {
       case .planned(let kernel):
         var types: [TensorType?] = []
@@ -68,16 +82,42 @@ struct ConstantFolding: GraphPass {
           types.append(TensorType(fact.dataType, shape))
         }
         if inputs.contains(where: { $0?.dataType == .string }) { return nil }
-        return try KernelRunner.run(kernel, inputs: inputs, outputTypes: types).map { $0.map { .tensor($0) } }
+        return try KernelRunner.run(kernel, inputs: inputs, outputTypes: types, allowance: work.folding)
+          .map { $0.map { .tensor($0) } }
       case .eager(let kernel):
         let wanted = node.outputs.map { $0 != nil }
         let results = try kernel.execute(
-          inputs.map { $0.map { .tensor($0) } }, SerialEagerContext(wantedOutputs: wanted, maximumBytes: limit))
-        let areTensors = zip(wanted, results).allSatisfy { !$0 || $1?.tensor != nil }
-        return areTensors ? results : nil
+          inputs.map { $0.map { .tensor($0) } }, SerialEagerContext(wantedOutputs: wanted, allowance: work.folding))
+        for (isWanted, result) in zip(wanted, results) where isWanted {
+          guard let tensor = result?.tensor, max(tensor.byteCount, TensorStorage.cost(of: tensor.storage.strings)) <= limit
+          else { return nil }
+          if !inputs.contains(where: { $0?.storage === tensor.storage }) { try work.folding.charge(.tensor(tensor)) }
+        }
+        return results
       }
     } catch {
       return nil
+    }
+  }
+}
+
+/// How often each constant is used, to forget those that folding leaves without a use.
+private struct GraphUses {
+  private var counts: [Int]
+
+  init(_ graph: Graph) {
+    counts = [Int](repeating: 0, count: graph.values.count)
+    for node in graph.nodes {
+      for value in node.dependencies { counts[value.index] += 1 }
+    }
+    for value in graph.outputs { counts[value.index] += 1 }
+  }
+
+  /// A node that is gone does not use its inputs any more.
+  mutating func remove(_ node: Node, from graph: inout Graph) {
+    for value in node.dependencies {
+      counts[value.index] -= 1
+      if counts[value.index] == 0 { graph[value].constant = nil }
     }
   }
 }

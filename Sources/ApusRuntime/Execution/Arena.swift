@@ -21,6 +21,8 @@ final class Lease: @unchecked Sendable {
   private var tables: [ObjectIdentifier: OperandTable] = [:]
   /// Tables kept for one arena; more means more plans than the cache holds.
   private static let tableCapacity = 128
+  /// Arenas are multiples of this.
+  private static let granule = 1 << 16
   /// What the runs since the last look have needed.
   private var recentPeak = 0
   private var runsSinceLook = 0
@@ -29,18 +31,24 @@ final class Lease: @unchecked Sendable {
 
   deinit { release() }
 
-  /// Makes the arena at least `needed` bytes large. Gives most of it back after many runs that needed far less.
-  func reserve(_ needed: Int) throws(OperatorError) {
+  /// Makes the arena at least `needed` bytes large. Gives most of it back after many runs that needed far less, and at once
+  /// if it is larger than needed by more than the `available` bytes that the run has left.
+  func reserve(_ needed: Int, available: Int) throws(OperatorError) {
     recentPeak = max(recentPeak, needed)
     runsSinceLook += 1
     let isMuchTooLarge = runsSinceLook >= 256 && byteCount > 4 << 20 && recentPeak < byteCount / 2
-    if needed > byteCount || isMuchTooLarge {
-      let target = needed > byteCount ? needed : recentPeak
+    let isInTheWay = byteCount > needed + Self.granule && byteCount - needed > available
+    if needed > byteCount || isMuchTooLarge || isInTheWay {
+      let target = needed > byteCount || isInTheWay ? needed : recentPeak
       release()
-      let size = (max(target, 64) + 0xFFFF) & ~0xFFFF
+      let (rounded, overflow) = max(target, 64).addingReportingOverflow(Self.granule - 1)
+      guard !overflow else { throw OperatorError(.limit, "no memory for an arena of \(target) bytes") }
+      let size = rounded / Self.granule * Self.granule
       let pointer = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
       guard let pointer, pointer != MAP_FAILED else {
-        throw OperatorError(.limit, "no memory for an arena of \(size) bytes")
+        throw OperatorError(
+          .limit, "the system has no memory for an arena of \(size) bytes",
+          remedy: "Use smaller inputs, or a process that may have more memory")
       }
       if size >= 2 << 20 { madvise(pointer, size, MADV_HUGEPAGE) }
       base = pointer
@@ -105,7 +113,7 @@ final class OperandTable {
   private nonisolated(unsafe) static let nowhere = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 64)
 }
 
-/// The leases of a program that no run holds at the moment.
+/// The leases of a program and its subprograms that no run holds at the moment.
 final class LeasePool: Sendable {
   private let idle = Mutex<[Lease]>([])
 

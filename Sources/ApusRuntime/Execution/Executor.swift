@@ -7,17 +7,20 @@ import ApusTensor
 package struct RunSettings: Sendable {
   /// Stops the run at the next part.
   package var cancellation: CancellationFlag?
-  /// Bytes that the arena, the outputs or one tensor of an eager node may take.
-  package var maximumBytes: Int
+  /// The memory of the run in all: the arena, values, scratch memory.
+  package let memory: MemoryAccount
   /// Where outputs of the graph go, in place of memory of the engine's own; checked by the caller for size.
   package var outputBuffers: [ValueID: OutputBuffer] = [:]
   package var profiler: Profiler?
 
+  /// For one run, which may hold `maximumBytes` at a time.
   package init(cancellation: CancellationFlag? = nil, maximumBytes: Int = Int.max, profiler: Profiler? = nil) {
     self.cancellation = cancellation
-    self.maximumBytes = maximumBytes
+    memory = MemoryAccount(limit: maximumBytes, name: "maximumRunMemory")
     self.profiler = profiler
   }
+
+  var allowance: Allowance { .run(memory: memory, cancellation: cancellation) }
 }
 
 /// Memory of the caller that an output is written to.
@@ -44,7 +47,7 @@ extension Program {
     for (id, value) in zip(graph.captures, captures) { values[id] = value }
     var index = 0
     while index < nodes.count {
-      if settings.cancellation?.isCancelled ?? false { throw Program.cancelled }
+      try settings.allowance.checkTime()
       let first = index
       switch nodes[index].kernel {
       case .eager(let kernel):
@@ -65,8 +68,6 @@ extension Program {
     return outputs
   }
 
-  static let cancelled = OperatorError(.cancelled, "the run was cancelled or its time was over")
-
   /// Forgets the values that no later node needs.
   private func drop(after range: Range<Int>, from values: inout ValueTable) {
     for index in range {
@@ -86,25 +87,24 @@ extension Program {
       plan = try RegionPlanner.plan(self, startingAt: start, values: values, threads: pool.threadCount)
       plans.insert(plan)
     }
-    let outputBytes = plan.outputBlocks.reduce(0, +)
-    if plan.arenaBytes > settings.maximumBytes || outputBytes > settings.maximumBytes - plan.arenaBytes {
-      throw OperatorError(
-        .limit, "the run needs \(plan.arenaBytes) bytes of working memory and \(outputBytes) bytes of outputs; "
-          + "the limit is \(settings.maximumBytes)", remedy: "Raise the limit or use smaller inputs")
-    }
+    let allowance = settings.allowance
+    try allowance.chargeWorkspace(plan.arenaBytes)
     let lease = leases.take()
     defer { leases.give(lease) }
-    try lease.reserve(plan.arenaBytes)
+    try lease.reserve(plan.arenaBytes, available: settings.memory.available)
     let table = lease.table(for: plan)
     // Kernels may ask for the alignment of their element type.
-    let inputs = plan.inputs.map { values.tensor($0.value).map { $0.isAligned(to: 16) ? $0 : $0.copied() } }
+    var inputs: [Tensor?] = []
+    for input in plan.inputs {
+      inputs.append(try values.tensor(input.value).map { (tensor) throws(OperatorError) in try allowance.aligned(tensor, to: 16) })
+    }
     for patch in table.inputPatches {
       guard let tensor = inputs[patch.slot] else {
         throw .inconsistency("value '\(graph[plan.inputs[patch.slot].value].name)' is absent where a step reads it")
       }
       table.pointers[patch.position] = tensor.storage.base + tensor.byteOffset + patch.byteOffset
     }
-    let blocks = outputStorages(of: plan, buffers: settings.outputBuffers)
+    let blocks = try outputStorages(of: plan, settings)
     for patch in table.outputPatches { table.pointers[patch.position] = blocks[patch.block].base + patch.byteOffset }
     defer { withExtendedLifetime((inputs, blocks)) {} }
     try run(plan, table: table, failures: lease.failures, pool: pool, settings: settings)
@@ -116,18 +116,30 @@ extension Program {
 
   /// Memory for the blocks that outlive the region: the caller's where an output fills a block and kernels may write to the
   /// address, new memory otherwise.
-  private func outputStorages(of plan: RegionPlan, buffers: [ValueID: OutputBuffer]) -> [TensorStorage] {
-    if buffers.isEmpty { return plan.outputBlocks.map { TensorStorage(byteCount: $0) } }
-    return plan.outputBlocks.indices.map { index in
-      for output in plan.outputs {
-        guard case .output(index, 0) = output.source, let buffer = buffers[output.value],
-          buffer.byteCount >= plan.outputBlocks[index], output.type.byteCount == plan.outputBlocks[index],
-          UInt(bitPattern: buffer.base) % 16 == 0
-        else { continue }
-        return TensorStorage(base: buffer.base, byteCount: buffer.byteCount, release: nil)
+  private func outputStorages(of plan: RegionPlan, _ settings: RunSettings) throws(OperatorError) -> [TensorStorage] {
+    let allowance = settings.allowance
+    var blocks: [TensorStorage] = []
+    blocks.reserveCapacity(plan.outputBlocks.count)
+    for (index, byteCount) in plan.outputBlocks.enumerated() {
+      if !settings.outputBuffers.isEmpty, let buffer = buffer(for: index, of: plan, settings.outputBuffers) {
+        blocks.append(TensorStorage(base: buffer.base, byteCount: buffer.byteCount, release: nil))
+      } else {
+        blocks.append(try allowance.allocate(byteCount: byteCount))
       }
-      return TensorStorage(byteCount: plan.outputBlocks[index])
     }
+    return blocks
+  }
+
+  /// The caller's memory that an output block can lie in.
+  private func buffer(for block: Int, of plan: RegionPlan, _ buffers: [ValueID: OutputBuffer]) -> OutputBuffer? {
+    for output in plan.outputs {
+      guard case .output(block, 0) = output.source, let buffer = buffers[output.value],
+        buffer.byteCount >= plan.outputBlocks[block], output.type.byteCount == plan.outputBlocks[block],
+        UInt(bitPattern: buffer.base) % 16 == 0
+      else { continue }
+      return buffer
+    }
+    return nil
   }
 
   private func tensor(
@@ -160,7 +172,7 @@ extension Program {
       runSideBySide(plan.steps[wave], table: table, failures: failures, pool: pool, cancellation: settings.cancellation)
       let messages = zip(plan.steps[wave], failures).map { ($0, $1.take()) }
       for (planned, message) in messages { try check(message, of: planned) }
-      if settings.cancellation?.isCancelled ?? false { throw Program.cancelled }
+      try settings.allowance.checkTime()
     }
   }
 
@@ -184,7 +196,7 @@ extension Program {
       profiler.record(node: nodes[planned.node].node, planned: planned, from: started)
     }
     try check(failure.take(), of: planned)
-    if settings.cancellation?.isCancelled ?? false { throw Program.cancelled }
+    try settings.allowance.checkTime()
   }
 
   /// The first phases of all steps together, then the second ones, and so on.
@@ -244,12 +256,28 @@ extension Program {
       }
       let outputs = try kernel.execute(inputs, context)
       for (output, value) in zip(prepared.node.outputs, outputs) {
-        if let output { values[output] = value }
+        guard let output else { continue }
+        if let value { try charge(value, unlessIn: inputs, captures, context.allowance) }
+        values[output] = value
       }
     } catch {
       throw error.inside(prepared.node, inputs: inputs.map { $0.map { ValueFact($0.type) } })
     }
     settings.profiler?.record(eager: prepared.node, from: started)
+  }
+}
+
+extension Program {
+  /// Charges what an eager kernel has made by itself, and not what it hands on: that belongs to the caller or the model, or
+  /// was charged before.
+  private func charge(
+    _ value: Value, unlessIn inputs: [Value?], _ captures: [[Value]], _ allowance: Allowance
+  ) throws(OperatorError) {
+    if let storage = value.tensor?.storage {
+      if inputs.contains(where: { $0?.tensor?.storage === storage }) { return }
+      if captures.contains(where: { $0.contains { $0.tensor?.storage === storage } }) { return }
+    }
+    try allowance.charge(value)
   }
 }
 
@@ -281,6 +309,7 @@ private struct ExecutorContext: EagerContext {
   let settings: RunSettings
 
   var wantedOutputs: [Bool] { prepared.node.outputs.map { $0 != nil } }
+  var allowance: Allowance { settings.allowance }
 
   func run(subgraph name: String, inputs: [Value]) throws(OperatorError) -> [Value] {
     guard let index = prepared.subprograms.firstIndex(where: { $0.name == name }) else {
@@ -294,14 +323,5 @@ private struct ExecutorContext: EagerContext {
 
   func parallel(parts: Int, _ body: (Int) -> Void) {
     pool.run(parts: parts, cancellation: settings.cancellation, body)
-  }
-
-  func check(allocating bytes: Int) throws(OperatorError) {
-    if settings.cancellation?.isCancelled ?? false { throw Program.cancelled }
-    if bytes > settings.maximumBytes {
-      throw OperatorError(
-        .limit, "a tensor of \(bytes) bytes is beyond the limit of \(settings.maximumBytes)",
-        remedy: "Raise the limit or use smaller inputs")
-    }
   }
 }

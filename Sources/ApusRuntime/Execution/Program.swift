@@ -25,21 +25,28 @@ package final class Program: Sendable {
   /// Copies of the constants that lie at odd addresses of their file, whole.
   private let alignedConstants: Mutex<[ValueID: Tensor]>
 
-  /// Prepares every node, in parallel on `pool`. Throws all problems together. `cancellation` ends it between two nodes.
-  package init(
-    graph: Graph, registry: OperatorRegistry, pool: WorkerPool, packedWeights: PackedWeights = PackedWeights(),
-    cancellation: CancellationFlag? = nil
+  /// Prepares every node, in parallel on `pool`, within the allowance of `packedWeights`. Throws all problems together.
+  package convenience init(
+    graph: Graph, registry: OperatorRegistry, pool: WorkerPool, packedWeights: PackedWeights = PackedWeights()
   ) throws(PreparationError) {
-    self.graph = graph
+    try self.init(graph: graph, registry: registry, pool: pool, packedWeights: packedWeights, leases: LeasePool())
+  }
+
+  /// A subprogram takes its working memory from the pool of the program around it: only one of them runs at a time.
+  fileprivate init(
+    graph: Graph, registry: OperatorRegistry, pool: WorkerPool, packedWeights: PackedWeights, leases: LeasePool
+  ) throws(PreparationError) {
     self.registry = registry
+    self.leases = leases
     let results = Mutex<[Int: Result<PreparedNode, PreparationError>]>([:])
     let preparation = Preparation(
-      graph: graph, registry: registry, pool: pool, packedWeights: packedWeights, cancellation: cancellation)
+      graph: graph, registry: registry, pool: pool, packedWeights: packedWeights, leases: leases)
+    let cancellation = packedWeights.allowance.cancellation
     let isComplete = pool.run(parts: graph.nodes.count, cancellation: cancellation) { index in
       let result = Result { () throws(PreparationError) in try preparation.prepare(graph.nodes[index]) }
       results.withLock { $0[index] = result }
     }
-    if !isComplete { throw PreparationError(errors: [Program.late]) }
+    if !isComplete { throw PreparationError(errors: [.late]) }
     var nodes: [PreparedNode] = []
     var errors: [OperatorError] = []
     let prepared = results.withLock { $0 }
@@ -52,20 +59,21 @@ package final class Program: Sendable {
     }
     if !errors.isEmpty { throw PreparationError(errors: errors) }
     self.nodes = nodes
+    self.graph = try Program.settled(graph, nodes, packedWeights)
     lastUse = Program.lastUses(of: graph)
     plans = PlanCache()
-    leases = LeasePool()
     alignedConstants = Mutex([:])
   }
 
   /// `tensor`, all or a range of the bytes of `whole`, at an address that is a multiple of its element's width: itself, or
   /// the same range of a copy of `whole`. A constant of the graph, whose value is `root`, is copied once; what planning has
   /// found lies aligned already.
-  func aligned(_ tensor: Tensor, rangeOf whole: Tensor, root: ValueID) -> Tensor {
+  func aligned(_ tensor: Tensor, rangeOf whole: Tensor, root: ValueID) throws(TensorError) -> Tensor {
+    try tensor.storage.load()
     if tensor.isAligned(to: max(tensor.dataType.byteWidth, 1)) { return tensor }
-    let copy = alignedConstants.withLock { copies in
+    let copy = try alignedConstants.withLock { (copies) throws(TensorError) in
       if let copy = copies[root] { return copy }
-      let copy = whole.copied()
+      let copy = try whole.copied()
       if graph.constant(root) != nil { copies[root] = copy }
       return copy
     }
@@ -83,10 +91,38 @@ package final class Program: Sendable {
     }
   }
 
-  /// The time to prepare a model was over.
-  package static let late = OperatorError(
-    .limit, "preparing the model takes longer than the limit maximumLoadSeconds allows",
-    remedy: "Raise the limit, or do without passes")
+  /// The graph with every constant in memory that somebody may read, and without the others: those that all their nodes
+  /// have packed.
+  private static func settled(
+    _ graph: Graph, _ nodes: [PreparedNode], _ packedWeights: PackedWeights
+  ) throws(PreparationError) -> Graph {
+    var isRead = [Bool](repeating: !packedWeights.releasesSources, count: graph.values.count)
+    for prepared in nodes {
+      var packed: [Int] = []
+      if case .planned(let kernel) = prepared.kernel { packed = kernel.packedInputs }
+      for (position, input) in prepared.node.inputs.enumerated() where !packed.contains(position) {
+        if let input { isRead[input.index] = true }
+      }
+      for (_, subgraph) in prepared.node.subgraphs {
+        for value in subgraph.captured { isRead[value.index] = true }
+      }
+    }
+    for value in graph.outputs { isRead[value.index] = true }
+    var settled = graph
+    for index in graph.values.indices {
+      guard let tensor = graph.values[index].constant else { continue }
+      if isRead[index] {
+        do throws(TensorError) {
+          try tensor.storage.load()
+        } catch {
+          throw PreparationError(errors: [OperatorError(error)])
+        }
+      } else {
+        settled.values[index].constant = Tensor(released: tensor.dataType, shape: tensor.shape)
+      }
+    }
+    return settled
+  }
 
   private static func lastUses(of graph: Graph) -> [Int] {
     var last = [Int](repeating: -1, count: graph.values.count)
@@ -104,14 +140,14 @@ private struct Preparation {
   let registry: OperatorRegistry
   let pool: WorkerPool
   let packedWeights: PackedWeights
-  let cancellation: CancellationFlag?
+  let leases: LeasePool
 
   func prepare(_ node: Node) throws(PreparationError) -> PreparedNode {
     var subprograms: [(name: String, program: Program, captured: [ValueID])] = []
     for (name, subgraph) in node.subgraphs {
       do throws(PreparationError) {
         let program = try Program(
-          graph: subgraph.graph, registry: registry, pool: pool, packedWeights: packedWeights, cancellation: cancellation)
+          graph: subgraph.graph, registry: registry, pool: pool, packedWeights: packedWeights, leases: leases)
         subprograms.append((name, program, subgraph.captured))
       } catch {
         throw PreparationError(errors: error.errors.map { $0.inside(node) })

@@ -26,7 +26,11 @@ struct StringIndirection: EagerKernel {
       }
       let tensor = try inputs.tensor(index)
       if let strings = tensor.strings {
-        tensors.append(Tensor((0..<strings.count).map { Int64(pool.count + $0) }, shape: tensor.shape))
+        let positions = try context.allocate(.int64, tensor.shape)
+        let target = positions.storage.base.assumingMemoryBound(to: Int.self)
+        for index in 0..<strings.count { target[index] = pool.count + index }
+        tensors.append(positions)
+        try context.check(allocating: strings.count, of: MemoryLayout<String>.stride)
         pool += strings
       } else {
         tensors.append(tensor)
@@ -52,7 +56,7 @@ struct StringIndirection: EagerKernel {
       }
       types.append(TensorType(fact.dataType == .string ? .int64 : fact.dataType, shape))
     }
-    let outputs = try KernelRunner.run(kernel, inputs: tensors, outputTypes: types)
+    let outputs = try KernelRunner.run(kernel, inputs: tensors, outputTypes: types, allowance: context.allowance)
     var results: [Value?] = []
     for (index, output) in outputs.enumerated() {
       guard let output else {
@@ -63,8 +67,11 @@ struct StringIndirection: EagerKernel {
         results.append(.tensor(output))
         continue
       }
-      let positions = output.elements(as: Int.self) ?? []
-      results.append(.tensor(Tensor(strings: positions.map { pool[$0] }, shape: output.shape)))
+      try context.check(allocating: output.count, of: MemoryLayout<String>.stride)
+      let positions = output.base.assumingMemoryBound(to: Int.self)
+      let strings = (0..<output.count).map { pool[positions[$0]] }
+      withExtendedLifetime(output) {}
+      results.append(.tensor(try context.tensor(strings: strings, shape: output.shape)))
     }
     return results
   }

@@ -1,5 +1,6 @@
 // One run in progress, where helping workers find it: what to compute, which part is next, and who is inside.
 
+import ApusGraph
 import Synchronization
 
 /// Computes part `part` of the work that `context` describes. Runs on any thread, several parts at once.

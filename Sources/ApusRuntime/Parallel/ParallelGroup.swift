@@ -1,5 +1,7 @@
 // Several independent jobs side by side: their parts form one sequence, which the threads share.
 
+import ApusGraph
+
 /// One job of a group.
 package struct ParallelTask {
   /// The number of parts of this job and of all jobs before it in the group; equal to the one before for an empty job.

@@ -1,5 +1,6 @@
 // The threads of the engine: parts of a job are handed to whoever is free, the caller included.
 
+import ApusGraph
 import CApusFork
 import Glibc
 import Synchronization

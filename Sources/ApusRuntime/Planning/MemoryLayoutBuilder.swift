@@ -81,7 +81,7 @@ struct MemoryLayoutBuilder: ~Copyable {
         }
         // Kernels that move bytes take any alignment; others get the alignment of the element type.
         let takesAnyAddress = program.nodes[draft.node].schema.traits.contains(.movesData)
-        result.operands.append(takesAnyAddress ? source(of: input) : alignedSource(of: input))
+        result.operands.append(takesAnyAddress ? source(of: input) : try alignedSource(of: input, for: node))
       }
       for output in node.outputs { result.operands.append(output.map { source(of: $0) } ?? .none) }
       result.operands.append(scratch[index].map { .arena(blocks[$0].address) } ?? .none)
@@ -109,10 +109,14 @@ struct MemoryLayoutBuilder: ~Copyable {
     }
   }
 
-  /// Where a value lies, at a multiple of its element's width.
-  private func alignedSource(of value: ValueID) -> OperandSource {
+  /// Where a value that `node` reads lies, at a multiple of its element's width.
+  private func alignedSource(of value: ValueID, for node: Node) throws(OperatorError) -> OperandSource {
     guard case .constant(let tensor, let root)? = place(of: value), let whole = known[root.index] else { return source(of: value) }
-    return .constant(program.aligned(tensor, rangeOf: whole, root: root))
+    do throws(TensorError) {
+      return .constant(try program.aligned(tensor, rangeOf: whole, root: root))
+    } catch {
+      throw OperatorError(error).inside(node)
+    }
   }
 
   private func root(of block: Int) -> Int {

@@ -19,6 +19,8 @@ struct RegionPlanner: ~Copyable {
   private var inputSlot: [ValueID: Int] = [:]
   private var valuesRead: [(value: ValueID, tensor: Tensor)] = []
   private var drafts: [StepDraft] = []
+  /// Bytes of the tensors that were computed here.
+  private var foldedBytes = 0
 
   struct StepDraft {
     let node: Int
@@ -29,6 +31,8 @@ struct RegionPlanner: ~Copyable {
 
   /// Tensors of at most this many bytes are computed while planning when their inputs are known.
   private static let foldingLimit = 16 << 10
+  /// Bytes of such tensors that one plan keeps.
+  private static let foldingTotal = 8 << 20
 
   private init(program: Program, start: Int) {
     self.program = program
@@ -93,7 +97,12 @@ struct RegionPlanner: ~Copyable {
     }
     if isRead {
       // The memory belongs to whoever made the value, who may fill it anew after this run.
-      let copy = tensor.copied()
+      let copy: Tensor
+      do throws(TensorError) {
+        copy = try tensor.copied()
+      } catch {
+        throw OperatorError(error)
+      }
       valuesRead.append((value, copy))
       known[value.index] = copy
       facts[value.index] = .tensor(TensorFact(copy))
@@ -120,7 +129,7 @@ struct RegionPlanner: ~Copyable {
         throw .unsupported("the shape of output \(position), \(inferred[position]), cannot be found before running")
       }
       outputTypes.append(TensorType(fact.dataType, shape))
-      outputBytes += bytes
+      outputBytes = outputBytes.addingReportingOverflow(bytes).overflow ? .max : outputBytes + bytes
       facts[output.index] = .tensor(fact)
       producedHere[output.index] = true
     }
@@ -133,7 +142,8 @@ struct RegionPlanner: ~Copyable {
       let placeholders = zip(tensors, inputTypes).map { tensor, type in
         tensor ?? type.map { Tensor(placeholder: $0.dataType, shape: $0.shape) }
       }
-      let results = try KernelRunner.run(step, inputs: placeholders, outputTypes: outputTypes)
+      foldedBytes += outputBytes
+      let results = try KernelRunner.run(step, inputs: placeholders, outputTypes: outputTypes, allowance: .unlimited)
       for (output, tensor) in zip(node.outputs, results) {
         guard let output, let tensor else { continue }
         known[output.index] = tensor
@@ -147,6 +157,7 @@ struct RegionPlanner: ~Copyable {
   /// True if the node can be computed while planning.
   private func isFoldable(_ node: Node, schema: OperatorSchema, known tensors: [Tensor?], outputBytes: Int) -> Bool {
     if schema.traits.contains(.random) || outputBytes > RegionPlanner.foldingLimit { return false }
+    if foldedBytes + outputBytes > RegionPlanner.foldingTotal { return false }
     if schema.traits.contains(.readsShapeOnly) { return true }
     return zip(node.inputs, tensors).allSatisfy { $0 == nil || ($1 != nil && $1!.dataType != .string) }
   }

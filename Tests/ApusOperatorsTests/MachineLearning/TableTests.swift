@@ -46,6 +46,12 @@ import Testing
     #expect(try run("CastMap", [])([map])[0].tensor?.elements(as: Float.self) == [10, 30])
     let sparse = run("CastMap", [("map_form", .string("SPARSE")), ("max_map", .int(5)), ("cast_to", .string("TO_INT64"))])
     #expect(try sparse([map])[0].tensor?.elements(as: Int.self) == [0, 10, 0, 30, 0])
+    let decimals = run("CastMap", [("map_form", .string("SPARSE")), ("max_map", .int(3)), ("cast_to", .string("TO_STRING"))])
+    let fractions = Value.map(
+      MapValue(
+        keys: Tensor([2, 0]), values: [.tensor(Tensor(scalar: Float(-1.7450947))), .tensor(Tensor(scalar: Float(1e10)))],
+        valueType: floats))
+    #expect(try decimals([fractions])[0].tensor?.strings == ["10000000000.000000", "0.f", "-1.745095"])
     let vectorizer = run("DictVectorizer", [("int64_vocabulary", .ints([1, 2, 3]))])
     #expect(try vectorizer([map])[0].tensor?.elements(as: Float.self) == [10, 0, 30])
     #expect(throws: OperatorError.self) { try run("DictVectorizer", [("int64_vocabulary", .ints([1]))])([map]) }

@@ -1,5 +1,6 @@
 // The worker pool: every part once, from any number of callers, nested, cancelled, shut down; asleep when idle.
 
+import ApusGraph
 import ApusRuntime
 import Glibc
 import Synchronization

@@ -67,7 +67,7 @@ extension DerivativeWriter {
     guard differentiableTypes.contains(type), let convert = elementConverter(from: .float32, to: type) else {
       throw .unsupported("there are no gradients of \(type)")
     }
-    return single.converted(to: type, convert)
+    return try single.converted(to: type, convert, .unlimited)
   }
 
   /// A tensor of one number in a shape given by an int64 vector.

@@ -1,0 +1,238 @@
+// The bytes of a file or stream. The only file of ApusFormats that owns raw memory: everything behind it sees
+// `Span<UInt8>` or a `Tensor` whose range was checked here.
+
+import ApusTensor
+import Synchronization
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Musl
+#endif
+
+/// The bytes of one file or stream, in memory of this process: what happens to the file afterwards changes nothing.
+///
+/// Large elements of tensors may be left in the file until somebody asks for them (`Reading.structure`, `Reading.ranges`).
+/// Only `Reading.mapped` maps the file, with all that this means; see docs/security.md.
+package final class FileBytes: Sendable {
+  /// What is read when a regular file is opened.
+  package enum Reading: Sendable {
+    /// Everything.
+    case everything
+    /// Everything but large `raw_data` of tensors in a message of that type.
+    case structure(MessageType)
+    /// Nothing: only the ranges that tensors refer to, when they are made. There is no span of all bytes.
+    case ranges
+    /// Nothing: the file is mapped. It must neither shrink nor be written to as long as a tensor refers to it.
+    case mapped
+  }
+
+  /// The name for messages.
+  package let name: String
+  package let count: Int
+  /// The file, where it is one and not mapped.
+  package let reader: FileReader?
+  /// All bytes; those of `gaps` are zeros here. nil for `Reading.ranges`.
+  private let block: TensorStorage?
+  /// The storages of the ranges that are read later, by their first byte.
+  private let gaps: Mutex<[Int: TensorStorage]>
+  /// What is read is charged here.
+  private let account: MemoryAccount?
+
+  private init(
+    name: String, count: Int, reader: FileReader?, block: TensorStorage?, gaps: [Int: TensorStorage] = [:],
+    account: MemoryAccount?
+  ) {
+    (self.name, self.count, self.reader, self.block, self.account) = (name, count, reader, block, account)
+    self.gaps = Mutex(gaps)
+  }
+
+  /// Tensors of at least so many bytes may stay in the file until they are asked for.
+  static let smallestGap = 1 << 16
+
+  // MARK: - Bytes that are in memory
+
+  /// Holds a copy of `bytes`.
+  package convenience init(copying bytes: some Sequence<UInt8>, name: String = "model") throws(LoadError) {
+    let array = Array(bytes)
+    let storage: TensorStorage
+    do throws(TensorError) {
+      storage = try TensorStorage(byteCount: array.count)
+    } catch {
+      throw LoadError(error).inFile(name)
+    }
+    array.withUnsafeBytes { source in
+      // In bounds: the storage has as many bytes, and nobody else refers to it yet.
+      if let start = source.baseAddress { storage.base.copyMemory(from: start, byteCount: source.count) }
+    }
+    self.init(name: name, count: array.count, reader: nil, block: storage, account: nil)
+  }
+
+  /// Refers to `byteCount` bytes at `base` that somebody else owns and nobody changes; `release` is called when no tensor
+  /// refers to them any more.
+  package convenience init(
+    borrowing base: UnsafeRawPointer, byteCount: Int, name: String = "model", release: @escaping @Sendable () -> Void
+  ) {
+    let storage = TensorStorage(
+      base: UnsafeMutableRawPointer(mutating: base), byteCount: byteCount, release: { _, _ in release() })
+    self.init(name: name, count: byteCount, reader: nil, block: storage, account: nil)
+  }
+
+  // MARK: - Files
+
+  /// Reads the file at `path`, or the pipe or socket.
+  package static func open(
+    path: String, limits: LoadLimits = LoadLimits(), reading: Reading = .everything, account: MemoryAccount? = nil
+  ) throws(LoadError) -> FileBytes {
+    let descriptor = Descriptor(opening: path)
+    guard descriptor.isOpen else { throw Descriptor.error("cannot open the file", errno).inFile(path) }
+    return try FileBytes(descriptor, name: path, anyStream: false, limits: limits, reading: reading, account: account)
+  }
+
+  /// Reads what `descriptor` is open for and does not close it. Standard input is 0.
+  package static func read(
+    descriptor: Int32, name: String, limits: LoadLimits = LoadLimits(), reading: Reading = .everything,
+    account: MemoryAccount? = nil
+  ) throws(LoadError) -> FileBytes {
+    try FileBytes(
+      Descriptor(borrowing: descriptor), name: name, anyStream: true, limits: limits, reading: reading, account: account)
+  }
+
+  /// What is kept of the file is charged to `account`; without one it may be as much as `LoadLimits.maximumLoadMemory`.
+  convenience init(
+    _ descriptor: borrowing Descriptor, name: String, anyStream: Bool, limits: LoadLimits, reading: Reading,
+    account: MemoryAccount?
+  ) throws(LoadError) {
+    let account = account ?? MemoryAccount(limit: limits.maximumLoadMemory, name: "maximumLoadMemory")
+    do throws(LoadError) {
+      let status = try descriptor.status()
+      guard status.st_mode & S_IFMT == S_IFREG, descriptor.isAtStart else {
+        switch status.st_mode & S_IFMT {
+        case S_IFDIR: throw LoadError(.cannotRead, "a file was expected; this is a folder")
+        case S_IFIFO, S_IFSOCK: break
+        default: if !anyStream { throw LoadError(.cannotRead, "a regular file or a pipe was expected; this is a device") }
+        }
+        let storage = try Self.readAll(descriptor, limits: limits)
+        self.init(name: name, count: storage.byteCount, reader: nil, block: storage, account: account)
+        return
+      }
+      let count = Int(status.st_size)
+      if count > limits.maximumFileBytes {
+        throw .limit("maximumFileBytes", limits.maximumFileBytes, found: "the file has \(count) bytes")
+      }
+      if case .mapped = reading, count > 0 {
+        self.init(name: name, count: count, reader: nil, block: try Self.map(descriptor, count), account: account)
+        return
+      }
+      let reader = try FileReader(descriptor, name: name)
+      if case .ranges = reading {
+        self.init(name: name, count: count, reader: reader, block: nil, account: account)
+        return
+      }
+      var content = FileContent(reader, block: try AddressRange.reserve(count), account: account)
+      if case .structure(let type) = reading { try content.readStructure(of: type) }
+      try content.readRest()
+      let (block, gaps) = content.finish()
+      if gaps.isEmpty {
+        try reader.check()
+        reader.close()
+      }
+      self.init(name: name, count: count, reader: reader, block: block, gaps: gaps, account: account)
+    } catch {
+      throw error.inFile(name)
+    }
+  }
+
+  // MARK: - Access
+
+  /// Calls `body` with all bytes; what was left in the file is zeros. Not for `Reading.ranges`.
+  package func withBytes<Result: ~Copyable, Failure: Error>(
+    _ body: (Span<UInt8>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    guard let block else { return try body(Span()) }
+    defer { withExtendedLifetime(block) {} }
+    // The block keeps `count` readable bytes at `base` alive during the call, and the span cannot escape from it.
+    let buffer = UnsafeBufferPointer(start: UnsafePointer(block.base.assumingMemoryBound(to: UInt8.self)), count: count)
+    return try body(buffer.span)
+  }
+
+  /// The tensor whose elements lie in `range`. The range must lie in the file and have as many bytes as the elements take;
+  /// it may not cross the end of a range that was left in the file.
+  package func tensor(_ dataType: DataType, _ shape: Shape, in range: Range<Int>) throws(LoadError) -> Tensor {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    precondition(dataType.byteCount(elements: shape.elementCount) == range.count)
+    if let gap = gaps.withLock({ $0[range.lowerBound] }), gap.byteCount == range.count {
+      return Tensor(dataType: dataType, shape: shape, storage: gap)
+    }
+    if let block { return Tensor(dataType: dataType, shape: shape, storage: block, byteOffset: range.lowerBound) }
+    return Tensor(dataType: dataType, shape: shape, storage: try storage(of: range))
+  }
+
+  /// A block of its own for a range of a file of which nothing is in memory.
+  private func storage(of range: Range<Int>) throws(LoadError) -> TensorStorage {
+    do throws(TensorError) {
+      guard range.count >= Self.smallestGap, let reader else {
+        let storage = try TensorStorage(byteCount: range.count, account: account)
+        let buffer = UnsafeMutableRawBufferPointer(start: storage.base, count: range.count)
+        do throws(LoadError) {
+          try reader?.read(at: range.lowerBound, into: buffer)
+        } catch {
+          throw TensorError(.file, error.description)
+        }
+        return storage
+      }
+      let memory = try AddressRange.reserve(range.count)
+      let storage = AddressRange.deferred(memory, of: reader, at: range.lowerBound, account: account) {
+        AddressRange.free(memory)
+      }
+      gaps.withLock { $0[range.lowerBound] = storage }
+      return storage
+    } catch {
+      throw LoadError(error)
+    }
+  }
+
+  // MARK: - Other ways
+
+  private static func map(_ descriptor: borrowing Descriptor, _ count: Int) throws(LoadError) -> TensorStorage {
+    guard let base = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor.number, 0), base != MAP_FAILED else {
+      throw Descriptor.error("cannot map the file", errno)
+    }
+    return TensorStorage(base: base, byteCount: count, release: { base, byteCount in munmap(base, byteCount) })
+  }
+
+  /// Everything up to the end of the stream, in a block from malloc that grows by doubling (realloc moves large blocks by
+  /// changing page tables).
+  private static func readAll(_ descriptor: borrowing Descriptor, limits: LoadLimits) throws(LoadError) -> TensorStorage {
+    var capacity = 1 << 16
+    var count = 0
+    let limit = min(limits.maximumStreamBytes, limits.maximumLoadMemory)
+    guard var block = malloc(capacity) else { throw LoadError(.cannotRead, "no memory to read the stream") }
+    while true {
+      if count == capacity {
+        guard let larger = realloc(block, capacity * 2) else {
+          free(block)
+          throw LoadError(.limitExceeded, "the system has no memory to read more than \(count) bytes of the stream")
+        }
+        block = larger
+        capacity *= 2
+      }
+      // In bounds: count < capacity.
+      let received = Glibc.read(descriptor.number, block + count, capacity - count)
+      if received == 0 { break }
+      if received < 0 {
+        if errno == EINTR { continue }
+        let error = Descriptor.error("cannot read the stream", errno)
+        free(block)
+        throw error
+      }
+      count += received
+      if count > limit {
+        free(block)
+        let isStream = limit == limits.maximumStreamBytes
+        throw .limit(isStream ? "maximumStreamBytes" : "maximumLoadMemory", limit, found: "the stream has more bytes")
+      }
+    }
+    return TensorStorage(base: block, byteCount: count, release: { block, _ in free(block) })
+  }
+}

@@ -213,7 +213,9 @@ public final class Model: Sendable {
     let positions = wanted.map { names in outputNames.indices.filter { names.contains(outputNames[$0]) } }
     let results = try compute(ordered, wanted: positions, settings: settings)
     var outputs: [String: Value] = [:]
-    for (position, value) in zip(positions ?? Array(outputNames.indices), results) { outputs[outputNames[position]] = value }
+    for (position, value) in zip(positions ?? Array(outputNames.indices), results) {
+      outputs[outputNames[position]] = value
+    }
     return outputs
   }
 

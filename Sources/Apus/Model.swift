@@ -210,9 +210,12 @@ public final class Model: Sendable {
         .invalidInput, "there is no output '\(name)'\(near)",
         remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
     }
-    let results = try compute(ordered, settings: settings)
+    let positions = wanted.map { names in outputNames.indices.filter { names.contains(outputNames[$0]) } }
+    let results = try compute(ordered, wanted: positions, settings: settings)
     var outputs: [String: Value] = [:]
-    for (name, value) in zip(outputNames, results) where wanted?.contains(name) ?? true { outputs[name] = value }
+    for (position, value) in zip(positions ?? Array(outputNames.indices), results) {
+      outputs[outputNames[position]] = value
+    }
     return outputs
   }
 
@@ -222,18 +225,18 @@ public final class Model: Sendable {
     inOrder inputs: [Value], wanted: [Int]? = nil, settings: RunSettings
   ) throws(RunError) -> [Value] {
     try check(inOrder: inputs)
-    let results = try compute(inputs, settings: settings)
-    guard let wanted else { return results }
-    return wanted.map { results[$0] }
+    return try compute(inputs, wanted: wanted, settings: settings)
   }
 
-  /// The run behind all others, on inputs that were checked. What it returns shares no memory with them.
-  private func compute(_ inputs: [Value], settings: RunSettings) throws(RunError) -> [Value] {
+  /// The run behind all others, on inputs that were checked. What it returns, the outputs `wanted` or all, shares no
+  /// memory with them.
+  private func compute(_ inputs: [Value], wanted: [Int]?, settings: RunSettings) throws(RunError) -> [Value] {
     let lent = LentMemory(inputs: inputs)
     do throws(OperatorError) {
       let results = try execute(inputs, settings)
       do throws(TensorError) {
-        return try results.map(lent.detached)
+        guard let wanted else { return try results.map(lent.detached) }
+        return try wanted.map { position throws(TensorError) in try lent.detached(results[position]) }
       } catch {
         throw OperatorError(error)
       }

@@ -5,6 +5,7 @@ import ApusGraph
 import ApusOperators
 import ApusOptimizer
 import ApusRuntime
+import Dispatch
 public import FoundationEssentials
 
 /// An ONNX model, read, typed, optimized and prepared. Immutable: any number of threads may run it at once; they share

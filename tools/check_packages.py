@@ -163,9 +163,9 @@ class SourceChecks:
     def check_examples_in_swift(self) -> None:
         """That they compile; --full builds and runs them as a package."""
         modules = [folder.parent for folder in (ROOT / "Sources").glob("*/**/module.modulemap")]
-        generated = ROOT / ".build/release/COnnxProto.build/module.modulemap"
         options = [option for folder in [ROOT / ".build/release/Modules", *modules] for option in ("-I", folder)]
-        options += ["-Xcc", f"-fmodule-map-file={generated}"]
+        for generated in sorted((ROOT / ".build/release").glob("*.build/module.modulemap")):
+            options += ["-Xcc", f"-fmodule-map-file={generated}"]
         for flag in output("pkg-config", "--cflags", *binaries.ARCHIVES).split():
             options += ["-Xcc", flag]
         for example in sorted((ROOT / "docs/examples/swift/Sources").glob("*/main.swift")):

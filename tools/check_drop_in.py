@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Runs public packages that import onnxruntime, silero-vad, magika and rapidocr, with Apus in onnxruntime's place, and compares
-what they find with what they find over onnxruntime itself. Ends with the line `N passed, N failed, N skipped`; the exit status
-is 0 only if nothing failed. Run it with the python that `tools/python-env drop-in` prints; the library must have been built
-(`swift build -c release --product apus-c`)."""
+"""Runs public packages that import onnxruntime, silero-vad, magika and rapidocr, with Apus in onnxruntime's place, and
+compares what they find with what they find over onnxruntime itself. Ends with the line `N passed, N failed, N skipped`;
+the exit status is 0 only if nothing failed. Run it with the python that `tools/python-env drop-in` prints; the library
+must have been built (`swift build -c release --product apus-c`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ MARK = "result: "
 
 
 def torch_of_numpy() -> ModuleType:
-    """What silero-vad's ONNX wrapper needs of torch: arrays that are tensors by name. Torch itself would be a gigabyte."""
+    """What silero-vad's ONNX wrapper needs of torch: arrays that are tensors by name. Torch itself would be a
+    gigabyte."""
 
     class Tensor(np.ndarray):
         def dim(self) -> int:
@@ -66,7 +67,10 @@ def speech(seconds: float, rate: int) -> np.ndarray:
     time = np.arange(int(seconds * rate)) / rate
     pitch = 120 + 25 * np.sin(2 * np.pi * 0.7 * time)
     phase = 2 * np.pi * np.cumsum(pitch) / rate
-    vowel = sum(np.sin(k * phase) * np.exp(-(((k * 120 - f) / 250) ** 2)) for k in range(1, 30) for f in (600, 1200, 2500))
+    vowel = np.zeros(time.size)
+    for harmonic in range(1, 30):
+        for formant in (600, 1200, 2500):
+            vowel += np.sin(harmonic * phase) * np.exp(-(((harmonic * 120 - formant) / 250) ** 2))
     gate = (np.sin(2 * np.pi * 3 * time) > -0.3) & (np.sin(2 * np.pi * 0.4 * time) > 0)
     return (0.2 * vowel / np.abs(vowel).max() * gate + 0.003 * rng.standard_normal(time.size)).astype(np.float32)
 
@@ -108,7 +112,8 @@ def magika_labels() -> dict[str, Any]:
     magika = Magika()
     patterns = ("tools/*.py", "docs/*.md", "Package.swift", "TestModels/*.png", "TestModels/digits.onnx", "LICENSE")
     samples = [path.read_bytes() for pattern in patterns for path in sorted(ROOT.glob(pattern))[:8]]
-    # No constant bytes: the model's variance, a mean of squares less the square of the mean, is noise there for every engine.
+    # No constant bytes: the model's variance, a mean of squares less the square of the mean, is noise there for every
+    # engine.
     noise = np.random.default_rng(1).bytes(3000)
     samples += [b"", b"<html><body>a page</body></html>" * 20, b"\x7fELF\2\1\1" + noise, b'{"a": [1, 2, 3]}' * 30]
     results = [magika.identify_bytes(sample) for sample in samples]
@@ -116,8 +121,9 @@ def magika_labels() -> dict[str, Any]:
 
 
 def same_labels(found: dict[str, Any], expected: dict[str, Any]) -> str:
-    if found["labels"] != expected["labels"]:
-        return f"labels differ: {[pair for pair in zip(found['labels'], expected['labels'], strict=True) if pair[0] != pair[1]]}"
+    pairs = [pair for pair in zip(found["labels"], expected["labels"], strict=True) if pair[0] != pair[1]]
+    if pairs:
+        return f"labels differ: {pairs}"
     difference = float(np.abs(np.array(found["scores"]) - np.array(expected["scores"])).max())
     return f"scores differ by {difference}" if difference > PROBABILITY else ""
 
@@ -139,7 +145,8 @@ def ocr() -> dict[str, Any]:
     from rapidocr import RapidOCR
 
     result = RapidOCR(params={"Global.log_level": "error"})(page())
-    return {"texts": list(result.txts), "scores": list(map(float, result.scores)), "boxes": np.asarray(result.boxes).tolist()}
+    boxes = np.asarray(result.boxes).tolist()
+    return {"texts": list(result.txts), "scores": list(map(float, result.scores)), "boxes": boxes}
 
 
 def same_texts(found: dict[str, Any], expected: dict[str, Any]) -> str:

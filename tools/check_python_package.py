@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Runs the tests of the Python package, tools/python/tests: with its extension, where that can be compiled, and the basic ones
-without it, since both must do the same. Ends with the line `N passed, N failed, N skipped`; the exit status is 0 only if nothing
-failed. Run it with the python that `tools/python-env test` prints; the library must have been built
-(`swift build -c release --product apus-c`)."""
+"""Runs the tests of the Python package, tools/python/tests: with its extension, where that can be compiled, and the
+basic ones without it, since both must do the same. Ends with the line `N passed, N failed, N skipped`; the exit status
+is 0 only if nothing failed. Run it with the python that `tools/python-env test` prints; the library must have been
+built (`swift build -c release --product apus-c`)."""
 
 from __future__ import annotations
 
@@ -40,9 +40,12 @@ def main() -> int:
         counts = run("test_*.py")
         if built.returncode == 0:
             print("without the extension", flush=True)
-            command = [sys.executable, __file__, WITHOUT]
             done = subprocess.run(
-                command, env=os.environ | {"APUS_EXTENSION": "0"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                [sys.executable, __file__, WITHOUT],
+                env=os.environ | {"APUS_EXTENSION": "0"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
             )
             print(done.stdout)
             last = [line.split() for line in done.stdout.splitlines() if line.endswith(" skipped")]

@@ -2,7 +2,8 @@
 """Random graphs, optimized and plain, in Apus and in onnxruntime: the three must agree. Ends with `N passed, N failed, N skipped`.
 
 A seed is one graph of graph_generator.py with several feeds. Graphs run in a child process that is made anew when it dies, so
-that a crash or a hang is a failure of its seed. A graph that onnxruntime refuses is still compared with itself, plain.
+that a crash or a hang is a failure of its seed. A graph that onnxruntime refuses, or that has NaN or infinities among its
+constants, is still compared with itself, plain.
 """
 
 import argparse
@@ -17,8 +18,16 @@ from graph_generator import Generator
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "python"))
 
 PASSES = [
-    "eliminate-identities", "fold-constants", "eliminate-common-subexpressions", "fuse-patterns", "eliminate-dead-nodes",
-    "fuse-matrix-products", "channels-last", "cancel-transposes", "fuse-convolutions", "fold-remaining-constants",
+    "eliminate-identities",
+    "fold-constants",
+    "eliminate-common-subexpressions",
+    "fuse-patterns",
+    "eliminate-dead-nodes",
+    "fuse-matrix-products",
+    "channels-last",
+    "cancel-transposes",
+    "fuse-convolutions",
+    "fold-remaining-constants",
 ]
 SECONDS = 60
 
@@ -31,7 +40,9 @@ def difference(found, wanted, scale):
             return f"output {place}: {a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)}"
         if a.dtype.kind == "f":
             with np.errstate(all="ignore"):
-                same = np.isclose(a.astype(np.float64), b.astype(np.float64), rtol=1e-3, atol=1e-4 * scale, equal_nan=True)
+                same = np.isclose(
+                    a.astype(np.float64), b.astype(np.float64), rtol=1e-3, atol=1e-4 * scale, equal_nan=True
+                )
         else:
             same = a == b
         if not np.all(same):
@@ -42,7 +53,9 @@ def difference(found, wanted, scale):
 
 
 def largest(results):
-    found = [np.abs(a[np.isfinite(a)]).max(initial=1) for r in results for a in map(np.asarray, r) if a.dtype.kind == "f"]
+    found = [
+        np.abs(a[np.isfinite(a)]).max(initial=1) for r in results for a in map(np.asarray, r) if a.dtype.kind == "f"
+    ]
     return float(max(found, default=1))
 
 
@@ -65,7 +78,8 @@ def check(seed, only):
     """The lines that say what is wrong with the graph of a seed, and whether onnxruntime ran it."""
     import apus
 
-    model, feeds, outputs = Generator(seed).build()
+    generator = Generator(seed)
+    model, feeds, outputs = generator.build()
     names, content = [v.name for v in outputs], model.SerializeToString()
     ways = {"plain": {"optimize": False}, "optimized": {}}
     if only:
@@ -73,7 +87,7 @@ def check(seed, only):
     else:
         left_out = [name for name in PASSES if np.random.default_rng(seed).random() < 0.4]
         ways["some passes"] = {"disabled_passes": left_out}
-    oracle = by_onnxruntime(content, feeds)
+    oracle = None if generator.has_odd_numbers else by_onnxruntime(content, feeds)
     results, faults = {}, []
     for way, options in ways.items():
         try:
@@ -160,7 +174,7 @@ def main():
             passed += 1
         skipped += not compared and not faults
     if skipped:
-        print(f"{skipped} of them compared with themselves only: onnxruntime refuses the models")
+        print(f"{skipped} of them compared with themselves, plain, only")
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return int(failed > 0)
 

@@ -3,8 +3,8 @@
 import ApusGraph
 import ApusTensor
 
-/// Types and extents of the inputs of a model, prepared once. It answers only for inputs that are tensors and whose symbolic
-/// extents each stand in one place; what it does not accept needs the check that explains.
+/// Types and extents of the inputs of a model, prepared once. It answers only for inputs that are tensors and whose
+/// symbolic extents each stand in one place; what it does not accept needs the check that explains.
 struct InputContract: Sendable {
   private struct Input: Sendable {
     let dataType: DataType

@@ -11,8 +11,8 @@ extension Model {
 }
 
 extension Model {
-  /// Makes the operators that draw random numbers without a seed of their own draw the same ones in each process with this
-  /// seed, run by run.
+  /// Makes the operators that draw random numbers without a seed of their own draw the same ones in each process with
+  /// this seed, run by run.
   public static func setSeed(_ seed: Int) { ProcessSeed.set(seed) }
 }
 

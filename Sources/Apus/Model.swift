@@ -5,7 +5,7 @@ import ApusGraph
 import ApusOperators
 import ApusOptimizer
 import ApusRuntime
-public import Foundation
+public import FoundationEssentials
 
 /// An ONNX model, read, typed, optimized and prepared. Immutable: any number of threads may run it at once; they share
 /// its weights.
@@ -20,8 +20,8 @@ public final class Model: Sendable {
   public let inputs: [ValueDescription]
   /// The outputs in the order of the file, then those asked for by `ModelOptions`.
   public let outputs: [ValueDescription]
-  /// The initializers that the file also lists as inputs: what `ModelOptions.overridableInitializers` accepts, without those
-  /// that it names.
+  /// The initializers that the file also lists as inputs: what `ModelOptions.overridableInitializers` accepts, without
+  /// those that it names.
   public let overridableInitializers: [ValueDescription]
   /// What the file says that cannot be and does not keep it from running, as declared shapes that contradict the operators.
   public let notes: [String]
@@ -114,8 +114,8 @@ public final class Model: Sendable {
 
   // MARK: - Running
 
-  /// Runs the model on tensors by input name and returns the outputs that are tensors, by name. They share no memory with
-  /// the inputs.
+  /// Runs the model on tensors by input name and returns the outputs that are tensors, by name. They share no memory
+  /// with the inputs.
   ///
   /// - Throws: `RunError`. An input that is missing, unknown, or of another type or shape is named with what was expected.
   public func run(_ inputs: [String: Tensor], options: RunOptions = RunOptions()) throws(RunError) -> [String: Tensor] {
@@ -207,28 +207,36 @@ public final class Model: Sendable {
     for name in wanted ?? [] where !outputNames.contains(name) {
       let near = nearName(name, among: outputNames).map { " (did you mean '\($0)'?)" } ?? ""
       throw RunError(
-        .invalidInput, "there is no output '\(name)'\(near)", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
+        .invalidInput, "there is no output '\(name)'\(near)",
+        remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
     }
-    let results = try compute(ordered, settings: settings)
+    let positions = wanted.map { names in outputNames.indices.filter { names.contains(outputNames[$0]) } }
+    let results = try compute(ordered, wanted: positions, settings: settings)
     var outputs: [String: Value] = [:]
-    for (name, value) in zip(outputNames, results) where wanted?.contains(name) ?? true { outputs[name] = value }
+    for (position, value) in zip(positions ?? Array(outputNames.indices), results) {
+      outputs[outputNames[position]] = value
+    }
     return outputs
   }
 
-  /// Runs the model on a value for each of its inputs and returns all outputs, both in the order of the model's: without
-  /// names, for callers to whom a microsecond counts.
-  package func run(inOrder inputs: [Value], settings: RunSettings) throws(RunError) -> [Value] {
+  /// Runs the model on a value for each of its inputs, in their order, and returns the outputs with the numbers
+  /// `wanted`, nil for all: without names, for callers to whom a microsecond counts.
+  package func run(
+    inOrder inputs: [Value], wanted: [Int]? = nil, settings: RunSettings
+  ) throws(RunError) -> [Value] {
     try check(inOrder: inputs)
-    return try compute(inputs, settings: settings)
+    return try compute(inputs, wanted: wanted, settings: settings)
   }
 
-  /// The run behind all others, on inputs that were checked. What it returns shares no memory with them.
-  private func compute(_ inputs: [Value], settings: RunSettings) throws(RunError) -> [Value] {
+  /// The run behind all others, on inputs that were checked. What it returns, the outputs `wanted` or all, shares no
+  /// memory with them.
+  private func compute(_ inputs: [Value], wanted: [Int]?, settings: RunSettings) throws(RunError) -> [Value] {
     let lent = LentMemory(inputs: inputs)
     do throws(OperatorError) {
-      let results = try program.run(inputs, on: pool, settings: settings)
+      let results = try execute(inputs, settings)
       do throws(TensorError) {
-        return try results.map(lent.detached)
+        guard let wanted else { return try results.map(lent.detached) }
+        return try wanted.map { position throws(TensorError) in try lent.detached(results[position]) }
       } catch {
         throw OperatorError(error)
       }
@@ -236,6 +244,15 @@ public final class Model: Sendable {
       throw RunError(error)
     }
   }
+
+  /// Runs on the thread of the caller, whose stack is enough for graphs that do not lie deep in each other.
+  private func execute(_ inputs: [Value], _ settings: RunSettings) throws(OperatorError) -> [Value] {
+    if program.nesting <= Model.flatNesting { return try program.run(inputs, on: pool, settings: settings) }
+    return try DeepStack.run { () throws(OperatorError) in try program.run(inputs, on: pool, settings: settings) }
+  }
+
+  /// Graphs in each other that any thread can run.
+  private static let flatNesting = 4
 
   /// The time limit as a duration; nil for none, or beyond what a clock counts.
   static func duration(_ seconds: Double) -> Duration? {

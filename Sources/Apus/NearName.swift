@@ -1,7 +1,7 @@
 // Names that somebody may have meant.
 
-/// The name among `names` that differs least from `name`, if it differs little enough to be a slip: in case alone, or in at most
-/// a third of its characters.
+/// The name among `names` that differs least from `name`, if it differs little enough to be a slip: in case alone, or
+/// in at most a third of its characters.
 func nearName(_ name: String, among names: [String]) -> String? {
   let wanted = Array(name.lowercased().unicodeScalars.prefix(100))
   let scored = names.map { ($0, editDistance(wanted, Array($0.lowercased().unicodeScalars.prefix(100)))) }

@@ -1,7 +1,7 @@
 // Tensors from and to nested arrays, spans, memory of the caller, and .npy files.
 
 import ApusFormats
-public import Foundation
+public import FoundationEssentials
 
 // MARK: - Nested arrays
 

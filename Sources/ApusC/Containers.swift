@@ -132,8 +132,8 @@ public func apus_optional_content(
 
 // MARK: - One tensor for many
 
-/// Tensors of equal type and shape as one with a further axis in front; nil if they differ, are none, share bytes, or are too
-/// many for a shape or for the memory.
+/// Tensors of equal type and shape as one with a further axis in front; nil if they differ, are none, share bytes, or
+/// are too many for a shape or for the memory.
 private func stack(_ values: [Value]) -> Tensor? {
   let tensors = values.compactMap(\.tensor)
   guard tensors.count == values.count, let first = tensors.first, !first.dataType.isPacked,

@@ -16,7 +16,8 @@ public func apus_model_load_file(
 ) -> OpaquePointer? {
   attempt(model) {
     let (options, isProfiling) = settings(options)
-    return ModelHandle(try Model(path: text(path, "path"), options: options), options: options, isProfiling: isProfiling)
+    let loaded = try Model(path: text(path, "path"), options: options)
+    return ModelHandle(loaded, options: options, isProfiling: isProfiling)
   }
 }
 
@@ -27,7 +28,9 @@ public func apus_model_load_bytes(
 ) -> OpaquePointer? {
   attempt(model) {
     guard let bytes else { throw ArgumentError("bytes is NULL") }
-    guard byteCount >= 0 else { throw ArgumentError("byte_count is \(UInt(bitPattern: byteCount)), more than memory can hold") }
+    guard byteCount >= 0 else {
+      throw ArgumentError("byte_count is \(UInt(bitPattern: byteCount)), more than memory can hold")
+    }
     let (options, isProfiling) = settings(options)
     let folder = try folder.map { try text($0, "folder") }
     let copy = Array(UnsafeRawBufferPointer(start: bytes, count: byteCount))
@@ -58,7 +61,9 @@ public func apus_model_output(_ model: OpaquePointer?, _ index: Int) -> OpaquePo
 }
 
 @c @implementation
-public func apus_model_overridable_count(_ model: OpaquePointer?) -> Int { ModelHandle.at(model)?.overridable.count ?? 0 }
+public func apus_model_overridable_count(_ model: OpaquePointer?) -> Int {
+  ModelHandle.at(model)?.overridable.count ?? 0
+}
 
 @c @implementation
 public func apus_model_overridable(_ model: OpaquePointer?, _ index: Int) -> OpaquePointer? {

@@ -15,7 +15,9 @@ public func apus_cancellation_create(_ seconds: Double) -> OpaquePointer? {
 }
 
 @c @implementation
-public func apus_cancellation_cancel(_ cancellation: OpaquePointer?) { CancellationHandle.at(cancellation)?.flag.cancel() }
+public func apus_cancellation_cancel(_ cancellation: OpaquePointer?) {
+  CancellationHandle.at(cancellation)?.flag.cancel()
+}
 
 @c @implementation
 public func apus_cancellation_release(_ cancellation: OpaquePointer?) { CancellationHandle.release(cancellation) }
@@ -31,9 +33,10 @@ private func clear(
 
 @c @implementation
 public func apus_model_run(
-  _ model: OpaquePointer?, _ inputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ inputs: UnsafePointer<OpaquePointer?>?,
-  _ inputCount: Int, _ outputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ outputCount: Int,
-  _ cancellation: OpaquePointer?, _ outputs: UnsafeMutablePointer<OpaquePointer?>?
+  _ model: OpaquePointer?, _ inputNames: UnsafePointer<UnsafePointer<CChar>?>?,
+  _ inputs: UnsafePointer<OpaquePointer?>?, _ inputCount: Int,
+  _ outputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ outputCount: Int, _ cancellation: OpaquePointer?,
+  _ outputs: UnsafeMutablePointer<OpaquePointer?>?
 ) -> OpaquePointer? {
   attempt {
     try clear(outputs, outputCount, inputCount)
@@ -42,7 +45,9 @@ public func apus_model_run(
     for index in 0..<inputCount {
       let name = try text(inputNames?[index], "the name of input \(index)")
       let value = try ValueHandle.at(inputs?[index], "input '\(name)'").value
-      guard values.updateValue(value, forKey: name) == nil else { throw ArgumentError("input '\(name)' is given twice") }
+      guard values.updateValue(value, forKey: name) == nil else {
+        throw ArgumentError("input '\(name)' is given twice")
+      }
     }
     var wanted = handle.model.outputs.map(\.name)
     if let outputNames {
@@ -71,20 +76,20 @@ public func apus_model_run_in_order(
     guard outputIndices != nil || outputCount == handle.outputs.count else {
       throw ArgumentError("there are \(outputCount) places for the \(handle.outputs.count) outputs of the model")
     }
-    for position in 0..<outputCount {
-      guard let index = outputIndices?[position] else { break }
-      guard handle.outputs.indices.contains(index) else {
-        throw ArgumentError("output \(index) was asked for; there are \(handle.outputs.count)")
+    let wanted = try outputIndices.map { indices in
+      try (0..<outputCount).map { position in
+        guard handle.outputs.indices.contains(indices[position]) else {
+          throw ArgumentError("output \(indices[position]) was asked for; there are \(handle.outputs.count)")
+        }
+        return indices[position]
       }
     }
     let values = try (0..<inputCount).map { index in
       guard let value = ValueHandle.at(inputs?[index]) else { throw ArgumentError("input \(index) is NULL") }
       return value.value
     }
-    let results = try handle.model.run(inOrder: values, settings: handle.settings(cancellation))
-    for position in 0..<outputCount {
-      outputs?[position] = ValueHandle(results[outputIndices?[position] ?? position]).owned
-    }
+    let results = try handle.model.run(inOrder: values, wanted: wanted, settings: handle.settings(cancellation))
+    for (position, value) in results.enumerated() { outputs?[position] = ValueHandle(value).owned }
   }
 }
 

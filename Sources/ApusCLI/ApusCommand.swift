@@ -18,11 +18,16 @@ struct ApusCommand: ParsableCommand {
 
   static func main() {
     ProcessSurroundings.prepare()
-    do {
-      var command = try parseAsRoot()
-      try command.run()
-    } catch {
-      Foundation.exit(Failure.end(error))
+    let status = ProcessSurroundings.withLargeStack {
+      do {
+        var command = try parseAsRoot()
+        try command.run()
+        return 0
+      } catch {
+        return Failure.end(error)
+      }
     }
+    // Everything is written. What libraries do at the end of a process would only cost time.
+    _exit(status)
   }
 }

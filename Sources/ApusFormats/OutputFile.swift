@@ -4,21 +4,22 @@ import ApusTensor
 import Synchronization
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// A file that is written from the beginning to the end and gets its name when it is whole.
 ///
-/// The bytes go to a temporary file in the folder of the target, which `commit` renames. Whoever has the old file open or
-/// mapped keeps it, so a file may be written over while it is read. Without `commit` the temporary file is removed and the
-/// old one stays. Of an existing target the permissions, and where allowed the owner, are kept; a target that may not be
-/// written is not replaced. A symbolic link stays, and the file that it names is replaced; further hard links keep the old
-/// content. What is no regular file (terminals, pipes, `/dev/null`, the standard streams) is written directly.
+/// The bytes go to a temporary file in the folder of the target, which `commit` renames. Whoever has the old file open
+/// or mapped keeps it, so a file may be written over while it is read. Without `commit` the temporary file is removed
+/// and the old one stays. Of an existing target the permissions, and where allowed the owner, are kept; a target that
+/// may not be written is not replaced. A symbolic link stays, and the file that it names is replaced; further hard
+/// links keep the old content. What is no regular file (terminals, pipes, `/dev/null`, the standard streams) is written
+/// directly.
 ///
-/// Where a file is replaced, its bytes are brought to the disk before the name changes, so that after a power failure one
-/// of the two is there.
+/// Where a file is replaced, its bytes are brought to the disk before the name changes, so that after a power failure
+/// one of the two is there.
 package struct OutputFile: ~Copyable {
   private var number: Int32
   /// The path as the caller gave it, for messages.
@@ -63,7 +64,9 @@ package struct OutputFile: ~Copyable {
   }
 
   /// nil if a file of the name that was drawn exists.
-  private static func createTemporary(in folder: String, for path: String) throws(LoadError) -> (number: Int32, path: String)? {
+  private static func createTemporary(in folder: String, for path: String) throws(LoadError) -> (
+    number: Int32, path: String
+  )? {
     let temporary = folder + ".apus-\(getpid())-" + String(UInt64.random(in: 0 ... .max), radix: 36) + ".tmp"
     PendingFiles.add(temporary)
     let number = Glibc.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o666)
@@ -84,7 +87,9 @@ package struct OutputFile: ~Copyable {
     var done = 0
     while done < bytes.count {
       // In bounds: done < bytes.count.
-      let written = bytes.extracting(done..<bytes.count).withUnsafeBufferPointer { Glibc.write(number, $0.baseAddress, $0.count) }
+      let written = bytes.extracting(done..<bytes.count).withUnsafeBufferPointer {
+        Glibc.write(number, $0.baseAddress, $0.count)
+      }
       if written < 0 {
         if errno == EINTR { continue }
         throw LoadError.cannotWrite(path, errno)
@@ -130,7 +135,9 @@ private struct OutputTarget {
 
   init(_ path: String) throws(LoadError) {
     self.path = path
-    if path.isEmpty || path.utf8.contains(0) { throw LoadError(.cannotWrite, "the name '\(path)' is no name of a file") }
+    if path.isEmpty || path.utf8.contains(0) {
+      throw LoadError(.cannotWrite, "the name '\(path)' is no name of a file")
+    }
     descriptor = Self.descriptor(namedBy: path)
     if descriptor != nil { return }
     var status = stat()
@@ -197,7 +204,9 @@ package enum PendingFiles {
 package enum OutputFolder {
   /// Makes the folder at `path`, and those around it, as far as they are missing.
   package static func make(_ path: String) throws(LoadError) {
-    if path.isEmpty || path.utf8.contains(0) { throw LoadError(.cannotWrite, "the name '\(path)' is no name of a folder") }
+    if path.isEmpty || path.utf8.contains(0) {
+      throw LoadError(.cannotWrite, "the name '\(path)' is no name of a folder")
+    }
     var prefix = path.hasPrefix("/") ? "/" : ""
     for part in path.split(separator: "/") {
       prefix += part

@@ -1,8 +1,8 @@
 // Bringing a picture to a shape without changing its proportions.
 
 extension Image {
-  /// The picture scaled until it covers the size, and its middle: what stands out at two sides is cut off. The size must
-  /// have passed `ImageLimits.check`.
+  /// The picture scaled until it covers the size, and its middle: what stands out at two sides is cut off. The size
+  /// must have passed `ImageLimits.check`.
   package func covering(height newHeight: Int, width newWidth: Int) -> Image {
     // The part of the source that has the wanted proportions, so that nothing is resized in vain.
     let isTooWide = width * newHeight > newWidth * height
@@ -24,7 +24,8 @@ extension Image {
     for row in 0..<innerHeight {
       let target = ((top + row) * newWidth + left) * channels
       let source = row * innerWidth * channels
-      result.replaceSubrange(target..<target + innerWidth * channels, with: inner.pixels[source..<source + innerWidth * channels])
+      result.replaceSubrange(
+        target..<target + innerWidth * channels, with: inner.pixels[source..<source + innerWidth * channels])
     }
     return Image(height: newHeight, width: newWidth, channels: channels, pixels: result)
   }

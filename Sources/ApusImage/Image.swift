@@ -46,10 +46,19 @@ package struct Image: Sendable, Equatable {
   }
 }
 
-/// Why bytes are no picture.
+/// Why bytes gave no picture.
 package struct ImageError: Error, Sendable, CustomStringConvertible {
+  package enum Kind: Sendable {
+    /// The bytes are no picture, or one beyond the limits.
+    case broken
+    /// The format is known, and this build has no decoder for it.
+    case unavailable
+  }
+
   package let description: String
-  package init(_ description: String) { self.description = description }
+  package let kind: Kind
+
+  package init(_ description: String, _ kind: Kind = .broken) { (self.description, self.kind) = (description, kind) }
 }
 
 /// What a decoder may use.

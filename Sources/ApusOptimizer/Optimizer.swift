@@ -105,12 +105,13 @@ package struct Optimizer: Sendable {
     for pass in passes.prefix(stopAfter ?? Int.max) where !disabled.contains(pass.name) {
       try allowance.checkTime()
       let before = Optimizer.nodeCount(graph)
-      let changes: Int
-      do throws(OperatorError) {
-        changes = try run(pass, on: &graph, within: work)
-        if changes > 0 { try GraphVerifier.verify(graph, registry: registry) }
-      } catch {
-        throw Optimizer.fault(of: pass, error)
+      let changes = try run(pass, on: &graph, within: work)
+      if changes > 0 {
+        do throws(OperatorError) {
+          try GraphVerifier.verify(graph, registry: registry)
+        } catch {
+          throw Optimizer.fault(of: pass, error)
+        }
       }
       reports.append(
         PassReport(pass: pass.name, changes: changes, nodesBefore: before, nodesAfter: Optimizer.nodeCount(graph)))
@@ -120,7 +121,6 @@ package struct Optimizer: Sendable {
 
   /// An error for what a pass left: the graph was good before.
   private static func fault(of pass: any GraphPass, _ error: OperatorError) -> OperatorError {
-    if error.code == .limit || error.code == .cancelled { return error }
     var fault = error
     fault.message = "the pass '\(pass.name)' left a graph that cannot be: \(error.message)"
     fault.remedy = "This is a fault of Apus. Leave the pass out (it is disabled by its name) and report the model"
@@ -147,9 +147,12 @@ package struct Optimizer: Sendable {
       }
     }
     if changes > 0 {
-      if let error = InferenceDriver(registry: registry, allowance: work.allowance).infer(&graph).first { throw error }
+      if var error = InferenceDriver(registry: registry, allowance: work.allowance).infer(&graph).first {
+        if error.code != .limit { error.message += " (found after the pass '\(pass.name)')" }
+        throw error
+      }
       // All shapes were inferred before; what contradicts them now computes something else.
-      if graph.notes.count > notes { throw .invalid(graph.notes[notes]) }
+      if graph.notes.count > notes { throw Optimizer.fault(of: pass, .invalid(graph.notes[notes])) }
     }
     return changes
   }

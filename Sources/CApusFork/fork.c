@@ -1,4 +1,5 @@
-// Keeps the library usable in the children of a process: handlers of fork, and the thread that works for the forked one.
+// Keeps the library usable in the children of a process: handlers of fork, and the thread that works for the forked
+// one.
 
 #define _GNU_SOURCE
 #include "apus_fork.h"
@@ -39,7 +40,8 @@ void apus_fork_end(uint32_t begun) {
   if (begun == apus_fork_generation()) atomic_fetch_sub(&busy, 1);
 }
 
-// Begins a call, behind a fork that is about to happen. Of a call within a call the fork sees the outer one and gives up at last.
+// Begins a call, behind a fork that is about to happen. Of a call within a call the fork sees the outer one and gives
+// up at last.
 static uint32_t begin_call(void) {
   for (;;) {
     uint32_t begun = apus_fork_begin();

@@ -261,8 +261,9 @@ static void running_in_order(const apus_model *model, const float *pixels, size_
         for (size_t i = 0; found && i < count * 10; i++) EXPECT(fabsf(found[i] - expected[i]) < 1e-4f);
         apus_value_release(output);
     }
-    FAILS(apus_model_run_in_order(model, values, 2, NULL, 1, NULL, &output), APUS_INVALID_ARGUMENT, "2 values for the 1");
-    FAILS(apus_model_run_in_order(model, values, 1, NULL, 2, NULL, (apus_value *[2]){0}), APUS_INVALID_ARGUMENT, "2 places");
+    apus_value *two[2] = {0};
+    FAILS(apus_model_run_in_order(model, values, 2, NULL, 1, NULL, &output), APUS_INVALID_ARGUMENT, "2 values for");
+    FAILS(apus_model_run_in_order(model, values, 1, NULL, 2, NULL, two), APUS_INVALID_ARGUMENT, "2 places");
     FAILS(apus_model_run_in_order(model, values, 1, &wrong, 1, NULL, &output), APUS_INVALID_ARGUMENT, "output 9");
     FAILS(apus_model_run_in_order(model, values, 1, &first, 1, NULL, NULL), APUS_INVALID_ARGUMENT, "outputs is NULL");
     FAILS(apus_model_run_in_order(model, missing, 1, NULL, 1, NULL, &output), APUS_INVALID_ARGUMENT, "input 0 is NULL");

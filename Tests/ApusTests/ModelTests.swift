@@ -1,6 +1,7 @@
 // The public library on the test models: inputs checked, outputs right, async, buffers of the caller.
 
 import Apus
+import ApusRuntime
 import Foundation
 import Testing
 
@@ -53,6 +54,38 @@ import Testing
     } catch {
       #expect(error.code == .invalidInput)
       #expect(error.description.contains("'input'") && error.description.contains("float64") && error.description.contains("float32"))
+    }
+  }
+
+  @Test func nearNamesAreOffered() throws {
+    let model = try model("digits")
+    func message(_ inputs: [String: Tensor], outputs: [String]? = nil) -> String {
+      var options = RunOptions()
+      options.outputs = outputs
+      do {
+        _ = try model.run(inputs, options: options)
+        return ""
+      } catch {
+        return "\(error)"
+      }
+    }
+    #expect(message(["Inputs": image]).contains("'input' (float32[batch, 1, 8, 8]) is missing; there is no input"))
+    #expect(message(["Inputs": image]).contains("'Inputs' (did you mean 'input'?)"))
+    #expect(message(["input": image, "pixels": image]).contains("there is no input 'pixels'. Inputs are: input"))
+    #expect(message(["input": image], outputs: ["probabilites"]).contains("did you mean 'probabilities'?"))
+  }
+
+  @Test func runsInOrder() throws {
+    let model = try model("digits")
+    let expected = try model.run(["input": image])
+    let found = try model.run(inOrder: [.tensor(image)], settings: RunSettings())
+    #expect(found.count == model.outputs.count)
+    for (output, value) in zip(model.outputs, found) {
+      #expect(value.tensor?.elements(as: Float.self) == expected[output.name]?.elements(as: Float.self))
+    }
+    let wrong = Tensor([1, 2] as [Float])
+    for values in [[], [.tensor(image), .tensor(image)], [.tensor(wrong)]] as [[Value]] {
+      #expect(throws: RunError.self) { try model.run(inOrder: values, settings: RunSettings()) }
     }
   }
 

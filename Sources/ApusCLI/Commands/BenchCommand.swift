@@ -6,7 +6,8 @@ import ArgumentParser
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measures loading, the first run, and many runs of a model.",
-    discussion: "Inputs that are not given are random, of the declared types; symbolic extents are 1 unless --dim binds them.")
+    discussion:
+      "Inputs that are not given are random, of the declared types; symbolic extents are 1 unless --dim binds them.")
 
   @OptionGroup var model: ModelArguments
   @OptionGroup var inputs: InputArguments
@@ -37,6 +38,9 @@ struct BenchCommand: ParsableCommand {
     try OptionValues.check(runs, "--runs", 1...Int.max)
     try OptionValues.check(batch, "--batch", 1...Int.max)
     try OptionValues.check(seconds: seconds, "--seconds")
+    if batch != nil, model.model == "-" {
+      throw ValidationError("--batch looks into the model first, which standard input does not allow")
+    }
   }
 
   func run() throws {
@@ -66,7 +70,9 @@ struct BenchCommand: ParsableCommand {
       times.append((clock.now - runStart) / .milliseconds(1))
     }
     times.sort()
-    func percentile(_ share: Double) -> Double { times[min(times.count - 1, Int((share * Double(times.count)).rounded(.down)))] }
+    func percentile(_ share: Double) -> Double {
+      times[min(times.count - 1, Int((share * Double(times.count)).rounded(.down)))]
+    }
     let mean = times.reduce(0, +) / Double(times.count)
     return Report(
       model: model.name, threads: loaded.threadCount, runs: times.count, median_ms: percentile(0.5), mean_ms: mean,
@@ -85,7 +91,9 @@ struct BenchCommand: ParsableCommand {
   }
 
   private static func text(_ report: Report) -> String {
-    func ms(_ value: Double) -> String { value < 1 ? "\(ValueText.format(value * 1000)) µs" : "\(ValueText.format(value)) ms" }
+    func ms(_ value: Double) -> String {
+      value < 1 ? "\(ValueText.format(value * 1000)) µs" : "\(ValueText.format(value)) ms"
+    }
     return """
       \(report.model.printable()): median \(ms(report.median_ms)), mean \(ms(report.mean_ms)), min \(ms(report.min_ms)), \
       p90 \(ms(report.p90_ms)), p99 \(ms(report.p99_ms)) over \(report.runs) runs on \(report.threads) threads

@@ -10,7 +10,9 @@ struct ConformanceCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "conformance",
     abstract: "Runs test cases in the ONNX layout (model.onnx, test_data_set_N/input_K.pb and output_K.pb).",
-    discussion: "Exit status 0 only if every case passes, or fails as --expected says. tools/onnx_backend_tests.py writes the suite.")
+    discussion:
+      "Exit status 0 only if every case passes, or fails as --expected says. tools/onnx_backend_tests.py writes the suite."
+  )
 
   @Argument(help: "Folders with cases, at any depth.", completion: .directory)
   var folders: [String]
@@ -24,13 +26,20 @@ struct ConformanceCommand: ParsableCommand {
   @Option(name: .shortAndLong, parsing: .unconditional, help: "Threads of each run.")
   var threads: Int?
 
-  @Option(help: "A list of known failures, `kind/name reason` a line. One that passes counts as a failure.", completion: .file())
+  @Option(
+    help: "A list of known failures, `kind/name reason` a line. One that passes counts as a failure.",
+    completion: .file())
   var expected: String?
 
-  @Option(help: "A list of cases drawn without a seed, `kind/name reason` a line: compared by type, shape, range and mean.", completion: .file())
+  @Option(
+    help: "A list of cases drawn without a seed, `kind/name reason` a line: compared by type, shape, range and mean.",
+    completion: .file())
   var unseeded: String?
 
-  @Flag(help: "Check the contract of operators on the models and inputs of the cases, not the results: see docs/adding-an-operator.md.")
+  @Flag(
+    help:
+      "Check the contract of operators on the models and inputs of the cases, not the results: see docs/adding-an-operator.md."
+  )
   var contract = false
 
   @Flag(help: "Print JSON: one object with the counts and every case.")
@@ -53,7 +62,9 @@ struct ConformanceCommand: ParsableCommand {
     var cases: [ConformanceCase] = []
     for folder in folders { cases += try ConformanceCase.find(in: URL(filePath: folder)) }
     if let filter {
-      guard let pattern = try? Regex(filter) else { throw ValidationError("--filter \(filter) is no regular expression") }
+      guard let pattern = try? Regex(filter) else {
+        throw ValidationError("--filter \(filter) is no regular expression")
+      }
       cases = cases.filter { $0.name.contains(pattern) }
     }
     guard !cases.isEmpty else { throw InputError("there are no cases in \(folders.joined(separator: ", "))") }
@@ -79,7 +90,8 @@ struct ConformanceCommand: ParsableCommand {
       }
       try Console.print(report.text)
       if let contracts { try Console.print(contracts.summary) }
-      try Console.print("\(report.count(.passed)) passed, \(report.count(.failed)) failed, \(report.count(.skipped)) skipped")
+      try Console.print(
+        "\(report.count(.passed)) passed, \(report.count(.failed)) failed, \(report.count(.skipped)) skipped")
     }
     if report.count(.failed) > 0 { throw ExitCode.failure }
   }

@@ -14,7 +14,8 @@ struct GraphCommand: ParsableCommand {
 
   @OptionGroup var model: ModelArguments
 
-  @Option(name: .shortAndLong, help: "The picture: FILE.svg or FILE.dot.", completion: .file(extensions: ["svg", "dot"]))
+  @Option(
+    name: .shortAndLong, help: "The picture: FILE.svg or FILE.dot.", completion: .file(extensions: ["svg", "dot"]))
   var output: String
 
   @Flag(help: "Draw the graph that runs, after all passes, not that of the file.")
@@ -40,7 +41,8 @@ struct GraphCommand: ParsableCommand {
   func run() throws {
     let graph = try optimized ? model.load().graph : model.inspect().graph
     let diagram = Diagram(graph, limit: all ? .max : GraphFolding.usualLimit)
-    let text = FileFormat.ending(of: output) == "svg"
+    let text =
+      FileFormat.ending(of: output) == "svg"
       ? SVGWriter.text(LayeredLayout(diagram), title: model.name) : DOTWriter.text(diagram, title: model.name)
     try OutputFile.write(Array(text.utf8), to: output)
     let report = Report(

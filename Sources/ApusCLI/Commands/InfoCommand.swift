@@ -58,7 +58,8 @@ struct InfoCommand: ParsableCommand {
       producer: [information.producer, information.producerVersion].filter { !$0.isEmpty }.joined(separator: " "),
       documentation: information.documentation, domain: information.domain, irVersion: information.irVersion,
       modelVersion: information.modelVersion,
-      opsets: Dictionary(information.opsets.map { ($0.key.isEmpty ? "ai.onnx" : $0.key, $0.value) }) { first, _ in first },
+      opsets: Dictionary(information.opsets.map { ($0.key.isEmpty ? "ai.onnx" : $0.key, $0.value) }) { first, _ in first
+      },
       metadata: Dictionary(information.metadata.map { ($0.key, $0.value) }) { first, _ in first },
       inputs: list(graph.inputs), outputs: outputs, values: values || json ? list(produced) : nil,
       operators: statistics.operators, nodes: statistics.nodes, parameters: statistics.parameters,
@@ -68,15 +69,23 @@ struct InfoCommand: ParsableCommand {
   }
 
   private func show(_ report: Report) throws {
-    try Console.print("\(report.model.printable()): graph '\(report.graph.printable())', IR \(report.irVersion), opsets "
-      + report.opsets.sorted { $0.key < $1.key }.map { "\($0.key.printable()) \($0.value)" }.joined(separator: ", "))
+    try Console.print(
+      "\(report.model.printable()): graph '\(report.graph.printable())', IR \(report.irVersion), opsets "
+        + report.opsets.sorted { $0.key < $1.key }.map { "\($0.key.printable()) \($0.value)" }.joined(separator: ", "))
     if !report.producer.isEmpty { try Console.print("made by \(report.producer.printable())") }
-    if !report.documentation.isEmpty { try Console.print(report.documentation.split(separator: "\n").map { String($0).printable(limit: 1000) }.joined(separator: "\n")) }
-    for (key, value) in report.metadata.sorted(by: { $0.key < $1.key }) { try Console.print("  \(key.printable()): \(value.printable(limit: 120))") }
+    if !report.documentation.isEmpty {
+      try Console.print(
+        report.documentation.split(separator: "\n").map { String($0).printable(limit: 1000) }.joined(separator: "\n"))
+    }
+    for (key, value) in report.metadata.sorted(by: { $0.key < $1.key }) {
+      try Console.print("  \(key.printable()): \(value.printable(limit: 120))")
+    }
     try Console.print("\ninputs")
     for value in report.inputs { try Console.print("  \(value.name.printable()): \(value.type.printable(limit: 400))") }
     try Console.print("outputs")
-    for value in report.outputs { try Console.print("  \(value.name.printable()): \(value.type.printable(limit: 400))") }
+    for value in report.outputs {
+      try Console.print("  \(value.name.printable()): \(value.type.printable(limit: 400))")
+    }
     if let values = report.values {
       try Console.print("values")
       for value in values { try Console.print("  \(value.name.printable()): \(value.type.printable(limit: 400))") }
@@ -86,9 +95,13 @@ struct InfoCommand: ParsableCommand {
       try Console.print("  \(name.printable()) \(count)")
     }
     let bytes = report.constantBytes.sorted { $0.key < $1.key }.map { "\($0.key) \(InfoCommand.size($0.value))" }
-    try Console.print("\nparameters      \(InfoCommand.grouped("\(report.parameters)"))" + (bytes.isEmpty ? "" : " (\(bytes.joined(separator: ", ")))"))
+    try Console.print(
+      "\nparameters      \(InfoCommand.grouped("\(report.parameters)"))"
+        + (bytes.isEmpty ? "" : " (\(bytes.joined(separator: ", ")))"))
     try Console.print("multiply-adds   \(InfoCommand.grouped(report.multiplyAdds))")
-    if !report.uncounted.isEmpty { try Console.print("  without \(report.uncounted.count) nodes whose shapes depend on data") }
+    if !report.uncounted.isEmpty {
+      try Console.print("  without \(report.uncounted.count) nodes whose shapes depend on data")
+    }
     // An unknown dimension is written as a question mark.
     try Console.print(
       report.peakBytes.contains("?")

@@ -19,7 +19,8 @@ struct ProfileCommand: ParsableCommand {
   @Option(parsing: .unconditional, help: "Nodes to list.")
   var limit = 30
 
-  @Option(help: "Write the last run as a Chrome trace (chrome://tracing, Perfetto).", completion: .file(extensions: ["json"]))
+  @Option(
+    help: "Write the last run as a Chrome trace (chrome://tracing, Perfetto).", completion: .file(extensions: ["json"]))
   var trace: String?
 
   @Flag(help: "Print JSON.")
@@ -65,7 +66,10 @@ struct ProfileCommand: ParsableCommand {
       model: model.name, runs: runs, milliseconds: total,
       nodeMilliseconds: operators.reduce(0) { $0 + $1.microseconds } / 1000, operators: operators, nodes: nodes)
     if json { return try printJSON(report) }
-    try Console.print("\(model.name.printable()): \(ValueText.format(total)) ms a run, \(ValueText.format(report.nodeMilliseconds)) ms in nodes\n")
+    try Console.print(
+      "\(model.name.printable()): \(ValueText.format(total)) ms a run, "
+        + "\(ValueText.format(report.nodeMilliseconds)) ms in nodes\n"
+    )
     try Console.print(ProfileCommand.text(operators, first: "operator"))
     try Console.print("\n" + ProfileCommand.text(Array(nodes.prefix(limit)), first: "node"))
     if nodes.count > limit { try Console.print("… \(nodes.count - limit) more; --limit shows them") }
@@ -93,9 +97,12 @@ struct ProfileCommand: ParsableCommand {
       [header]
         + rows.map {
           [
-            String($0.name.printable().suffix(60)), "\($0.calls)", ValueText.format(($0.microseconds * 10).rounded() / 10),
-            "\(ValueText.format(($0.share * 1000).rounded() / 10)) %", $0.gflops > 0 ? ValueText.format(($0.gflops * 10).rounded() / 10) : "–",
-            $0.bytes > 0 ? ValueText.format(($0.gigabytesPerSecond * 10).rounded() / 10) : "–", String($0.kernel.prefix(40)),
+            String($0.name.printable().suffix(60)), "\($0.calls)",
+            ValueText.format(($0.microseconds * 10).rounded() / 10),
+            "\(ValueText.format(($0.share * 1000).rounded() / 10)) %",
+            $0.gflops > 0 ? ValueText.format(($0.gflops * 10).rounded() / 10) : "–",
+            $0.bytes > 0 ? ValueText.format(($0.gigabytesPerSecond * 10).rounded() / 10) : "–",
+            String($0.kernel.prefix(40))
           ]
         })
   }

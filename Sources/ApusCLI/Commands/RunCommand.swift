@@ -29,11 +29,16 @@ struct RunCommand: ParsableCommand {
     completion: .file(extensions: ["npy", "npz", "pb", "json"]))
   var saveInputs: [String] = []
 
-  @Option(parsing: .unconditional, help: "Print the K largest elements along the last axis of each float output.")
+  @Option(
+    parsing: .unconditional,
+    help: "Print the K largest elements along the last axis of each float output. [default: 5 with --labels]")
   var top: Int?
 
   @Option(
-    help: "A file with one label a line, for --top; line k, empty or not, is class k. [default: `labels` in the model's metadata]",
+    help: """
+      A file with one label a line, for --top; line k, empty or not, is class k. [default: `labels` in the model's \
+      metadata]
+      """,
     completion: .file(extensions: ["txt"]))
   var labels: String?
 
@@ -76,6 +81,7 @@ struct RunCommand: ParsableCommand {
     let names = loaded.outputs.map(\.name).unique
     let outputFiles = try OutputFiles(output, option: "--output", names: names)
     let inputFiles = try OutputFiles(saveInputs, option: "--save-inputs", names: loaded.inputs.map(\.name))
+    let top = self.top ?? (labels == nil ? nil : 5)
     let classes = top == nil ? [] : try Labels.read(labels, or: loaded.information)
     let values = try inputs.values(for: loaded)
     _ = try inputFiles.store(loaded.inputs.compactMap { input in values[input.name].map { (input.name, $0) } })

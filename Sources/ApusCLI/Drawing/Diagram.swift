@@ -31,8 +31,8 @@ struct Diagram {
   /// Nodes that stand in boxes of several, subgraphs included.
   private(set) var foldedNodes = 0
 
-  /// The nodes of a graph, its inputs, outputs and captured values. Constants appear as lines of the nodes that use them.
-  /// Of a graph with more than `limit` nodes, stretches of nodes share a box.
+  /// The nodes of a graph, its inputs, outputs and captured values. Constants appear as lines of the nodes that use
+  /// them. Of a graph with more than `limit` nodes, stretches of nodes share a box.
   init(_ graph: Graph, limit: Int = .max) {
     var maker: [ValueID: Int] = [:]
     func addSource(_ id: ValueID, _ kind: Box.Kind) {
@@ -58,7 +58,9 @@ struct Diagram {
       }
       var drawn: Set<ValueID> = []
       for value in nodes.flatMap(\.dependencies) where drawn.insert(value).inserted {
-        if let source = maker[value] { arrows.append(Arrow(from: source, to: index, label: Diagram.shape(graph.fact(value)))) }
+        if let source = maker[value] {
+          arrows.append(Arrow(from: source, to: index, label: Diagram.shape(graph.fact(value))))
+        }
       }
       for value in nodes.flatMap(\.outputs) { if let value { maker[value] = index } }
     }
@@ -131,7 +133,8 @@ struct Diagram {
     let shown = operators.prefix(3).joined(separator: ", ") + (operators.count > 3 ? " …" : "")
     let names = nodes.map { node in "\(node.op)" + (node.name.isEmpty ? "" : "  " + node.name) }
     return Box(
-      kind: .group, title: title, lines: (group.repetition == nil ? [] : ["\(nodes.count) nodes"]) + [shortened(shown, 48)],
+      kind: .group, title: title,
+      lines: (group.repetition == nil ? [] : ["\(nodes.count) nodes"]) + [shortened(shown, 48)],
       details: [operators.joined(separator: ", "), ""] + names)
   }
 

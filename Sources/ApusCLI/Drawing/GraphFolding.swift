@@ -2,8 +2,8 @@
 
 import ApusGraph
 
-/// A division of the nodes of a graph into stretches of its order. Nodes stand in an order in which values flow forwards, so
-/// boxes of whole stretches have no cycles.
+/// A division of the nodes of a graph into stretches of its order. Nodes stand in an order in which values flow
+/// forwards, so boxes of whole stretches have no cycles.
 struct GraphFolding {
   struct Group {
     var nodes: Range<Int>
@@ -31,7 +31,11 @@ struct GraphFolding {
     var numbers: [String: Int] = [:]
     let operators = graph.nodes.map { node -> Int in
       let key = "\(node.op) \(node.inputs.count) \(node.outputs.count)"
-      return numbers[key] ?? { numbers[key] = numbers.count; return numbers.count - 1 }()
+      return numbers[key]
+        ?? {
+          numbers[key] = numbers.count
+          return numbers.count - 1
+        }()
     }
     divide(0..<count, operators)
     while groups.count > limit { mergeNeighbours(limit: limit) }

@@ -5,8 +5,8 @@ import ApusFormats
 import ArgumentParser
 import Foundation
 
-/// What is wrong with a file or a model that an argument names. A command line that is wrong whatever the files hold is a
-/// `ValidationError`.
+/// What is wrong with a file or a model that an argument names. A command line that is wrong whatever the files hold is
+/// a `ValidationError`.
 struct InputError: Error, CustomStringConvertible {
   let description: String
   init(_ description: String) { self.description = description }
@@ -15,7 +15,10 @@ struct InputError: Error, CustomStringConvertible {
 /// The end of the program.
 struct Failure {
   /// 1: the files, the model or the run; 2: the command line.
-  enum Status: Int32 { case data = 1, usage = 2 }
+  enum Status: Int32 {
+    case data = 1
+    case usage = 2
+  }
 
   var status = Status.data
   /// One word for programs.
@@ -28,7 +31,8 @@ struct Failure {
     switch error {
     case let error as LoadError:
       code = error.code.rawValue
-      message = [error.file?.printable(), error.path?.printable(), error.message].compactMap { $0 }.joined(separator: ": ")
+      message =
+        [error.file?.printable(), error.path?.printable(), error.message].compactMap { $0 }.joined(separator: ": ")
         + (error.byteOffset.map { " (at byte \($0))" } ?? "")
       (remedy, problems) = (error.remedy, error.problems)
     case let error as PrepareError:
@@ -62,7 +66,8 @@ struct Failure {
     let most = 50
     var lines = ["error: " + sentence(message, remedy)]
     lines += problems.prefix(most).map { problem in
-      "  - " + (problem.nodePath.isEmpty ? "" : problem.nodePath.printable(limit: 400) + ": ") + sentence(problem.reason, problem.remedy)
+      "  - " + (problem.nodePath.isEmpty ? "" : problem.nodePath.printable(limit: 400) + ": ")
+        + sentence(problem.reason, problem.remedy)
     }
     if problems.count > most { lines.append("  and \(problems.count - most) more") }
     return lines.joined(separator: "\n") + "\n"

@@ -40,7 +40,8 @@ enum ImageInput {
     try ImageInput.check(height: height, width: width, input)
     let shape = layout.shape(height: height, width: width)
     // The numbers twice, while they are made a tensor, and the bytes.
-    try MemoryRoom.require(shape.elementCount * (dataType.bits / 4 + 2), for: "--image: input '\(input.name)' (\(input.type))")
+    try MemoryRoom.require(
+      shape.elementCount * (dataType.bits / 4 + 2), for: "--image: input '\(input.name)' (\(input.type))")
     let image: Image =
       switch scaling.fit {
       case .stretch: source.resized(height: height, width: width)
@@ -110,7 +111,9 @@ enum ImageInput {
     }
   }
 
-  private static func perChannel(_ values: [Double], default value: Double, _ channels: Int, _ option: String) throws -> [Double] {
+  private static func perChannel(_ values: [Double], default value: Double, _ channels: Int, _ option: String) throws
+    -> [Double]
+  {
     switch values.count {
     case 0: return [Double](repeating: value, count: channels)
     case 1: return [Double](repeating: values[0], count: channels)
@@ -130,7 +133,9 @@ enum ImageInput {
       for channel in 0..<layout.channels {
         let row = table[channel]
         let (start, stride) = layout.isChannelsLast ? (channel, layout.channels) : (channel * area, 1)
-        for pixel in 0..<area { values[start + pixel * stride] = row[Int(image.pixels[pixel * layout.channels + channel])] }
+        for pixel in 0..<area {
+          values[start + pixel * stride] = row[Int(image.pixels[pixel * layout.channels + channel])]
+        }
       }
       return Tensor(values, shape: shape)
     }

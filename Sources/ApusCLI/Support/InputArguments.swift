@@ -34,10 +34,12 @@ struct InputArguments: ParsableArguments {
   var std: String?
 
   @Option(
-    parsing: .unconditional, help: "What to multiply the bytes of an image by. [default: 1/255 for floats, 1 for integers]")
+    parsing: .unconditional,
+    help: "What to multiply the bytes of an image by. [default: 1/255 for floats, 1 for integers]")
   var scale: Double?
 
-  @Option(help: "NAME=FILE: a .wav file, as samples from -1 to 1. May be repeated.", completion: .file(extensions: ["wav"]))
+  @Option(
+    help: "NAME=FILE: a .wav file, as samples from -1 to 1. May be repeated.", completion: .file(extensions: ["wav"]))
   var audio: [String] = []
 
   @Option(
@@ -71,12 +73,14 @@ struct InputArguments: ParsableArguments {
       deviation: try OptionValues.numbers(std, "--std"))
     for text in image {
       let (name, file) = try split(text, option: "--image", model)
-      values[name] = .tensor(try ImageInput.tensor(file: file, for: try description(name, "--image", model), scaling: scaling))
+      values[name] = .tensor(
+        try ImageInput.tensor(file: file, for: try description(name, "--image", model), scaling: scaling))
     }
     for text in audio {
       let (name, file) = try split(text, option: "--audio", model)
       let rate = sampleRate ?? AudioInput.declaredRate(in: model.information)
-      values[name] = .tensor(try AudioInput.tensor(file: file, rate: rate, for: try description(name, "--audio", model)))
+      values[name] = .tensor(
+        try AudioInput.tensor(file: file, rate: rate, for: try description(name, "--audio", model)))
     }
     if random {
       var generator = RandomInputs(seed: seed)

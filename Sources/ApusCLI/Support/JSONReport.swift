@@ -1,5 +1,5 @@
-// The JSON of all commands: one object, members in alphabetical order with names_like_this, two spaces of indentation, the
-// version of its form in `version`.
+// The JSON of all commands: one object, members in alphabetical order with names_like_this, two spaces of indentation,
+// the version of its form in `version`.
 
 import Foundation
 

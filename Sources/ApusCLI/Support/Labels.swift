@@ -12,7 +12,9 @@ enum Labels {
     if let list = try? JSONDecoder().decode([String].self, from: Data(text.utf8)) { return list }
     if text.contains(where: \.isNewline) { return (try? TextLines.lines(Array(text.utf8).span)) ?? [] }
     if let table = numbered(text) { return table }
-    return text.isEmpty ? [] : text.split(separator: ",", omittingEmptySubsequences: false).map { $0.trimmingCharacters(in: .whitespaces) }
+    return text.isEmpty
+      ? []
+      : text.split(separator: ",", omittingEmptySubsequences: false).map { $0.trimmingCharacters(in: .whitespaces) }
   }
 
   /// A table as Python writes it, `{0: 'person', 1: 'bicycle'}`, whose keys count from 0.

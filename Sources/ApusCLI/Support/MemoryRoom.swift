@@ -17,7 +17,9 @@ enum MemoryRoom {
     let used = statusKilobytes("VmSize:") * 1024
     for resource in [RLIMIT_AS, RLIMIT_DATA].map({ __rlimit_resource_t($0.rawValue) }) {
       var limit = rlimit()
-      if getrlimit(resource, &limit) == 0, limit.rlim_cur < UInt(Int.max) { room = min(room, max(0, Int(limit.rlim_cur) - used)) }
+      if getrlimit(resource, &limit) == 0, limit.rlim_cur < UInt(Int.max) {
+        room = min(room, max(0, Int(limit.rlim_cur) - used))
+      }
     }
     return room
   }

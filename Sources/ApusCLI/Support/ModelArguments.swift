@@ -24,7 +24,9 @@ struct ModelArguments: ParsableArguments {
   @Flag(help: "Run the graph as the file has it, without passes.")
   var noOptimize = false
 
-  @Option(help: "Leave out the pass of this name, as `apus optimize` lists them. May be repeated.", completion: .list(passNames))
+  @Option(
+    help: "Leave out the pass of this name, as `apus optimize` lists them. May be repeated.",
+    completion: .list(passNames))
   var disablePass: [String] = []
 
   /// Threads beyond this do not help any machine that we know of.
@@ -64,7 +66,9 @@ struct ModelArguments: ParsableArguments {
 
   private func extents(_ text: String) throws(ValidationError) -> (name: String, shape: Shape) {
     let (name, value) = try Pair.split(text, option: "--shape")
-    let parts = value.split(omittingEmptySubsequences: false, whereSeparator: { $0 == "x" || $0 == "," }).map { Int($0) }
+    let parts = value.split(omittingEmptySubsequences: false, whereSeparator: { $0 == "x" || $0 == "," }).map {
+      Int($0)
+    }
     let extents = value.isEmpty ? [] : parts
     let shape = Shape(extents.map { $0 ?? -1 })
     guard shape.checkedElementCount != nil else {

@@ -10,19 +10,23 @@ enum OptionValues {
   /// Throws if a number is given and out of range.
   static func check(_ value: Int?, _ option: String, _ range: ClosedRange<Int>) throws(ValidationError) {
     guard let value, !range.contains(value) else { return }
-    let expected = range.upperBound == .max ? "\(range.lowerBound) or more" : "\(range.lowerBound) to \(range.upperBound)"
+    let expected =
+      range.upperBound == .max ? "\(range.lowerBound) or more" : "\(range.lowerBound) to \(range.upperBound)"
     throw ValidationError("\(option) is \(value); expected \(expected)")
   }
 
   static func check(seconds: Double?, _ option: String) throws(ValidationError) {
     guard let seconds, !(seconds > 0 && seconds <= maximumSeconds) else { return }
-    throw ValidationError("\(option) is \(seconds); expected a number of seconds above 0, at most \(Int(maximumSeconds))")
+    throw ValidationError(
+      "\(option) is \(seconds); expected a number of seconds above 0, at most \(Int(maximumSeconds))")
   }
 
   /// Finite numbers between commas.
   static func numbers(_ text: String?, _ option: String) throws(ValidationError) -> [Double] {
     guard let text else { return [] }
-    let parts = text.split(separator: ",", omittingEmptySubsequences: false).map { Double($0.trimmingCharacters(in: .whitespaces)) }
+    let parts = text.split(separator: ",", omittingEmptySubsequences: false).map {
+      Double($0.trimmingCharacters(in: .whitespaces))
+    }
     guard parts.allSatisfy({ $0?.isFinite ?? false }) else {
       throw ValidationError("\(option) \(text): expected one number, or several between commas")
     }

@@ -4,6 +4,7 @@ import Apus
 import ApusFormats
 import ApusTensor
 import ArgumentParser
+import Foundation
 
 /// What `--output` and `--save-inputs` ask for.
 struct OutputFiles {
@@ -27,7 +28,7 @@ struct OutputFiles {
 
   /// - Parameters:
   ///   - texts: what the option holds, each a path or `NAME=PATH`.
-  ///   - names: the values that there are. The longest name that a text begins with counts, since names may contain '='.
+  ///   - names: the values that there are. The longest name that a text begins with counts: names may contain '='.
   init(_ texts: [String], option: String, names: [String]) throws {
     self.option = option
     targets = try texts.map { text in
@@ -41,6 +42,7 @@ struct OutputFiles {
           "\(option) \(text): there is no value '\(name)' to store; " + (question.isEmpty ? "" : question + " ")
             + "Values are \(names.joined(separator: ", ")). If this is the name of a file, write ./\(text)")
       }
+      if target.path == "/dev/stdout" { target.path = "-" }
       target.form = try OutputFiles.form(of: target.path, option: option)
       if target.form == .folder || target.form == .npz, target.name != nil {
         throw InputError("\(option) \(text): one value goes to a .npy, .pb or .json file, or to -")
@@ -57,16 +59,25 @@ struct OutputFiles {
     case "npy": return .npy
     case "pb": return .pb
     case "json": return .json
+    case _ where isStream(path): return .npy
     case let ending where foreignEndings.contains(ending):
-      throw ValidationError("\(option) \(path): the ending .\(ending) is not known; expected .npy, .npz, .pb, .json, -, or a folder")
+      throw ValidationError(
+        "\(option) \(path): the ending .\(ending) is not known; expected .npy, .npz, .pb, .json, -, or a folder")
     default: return .folder
     }
+  }
+
+  /// True for pipes and devices.
+  private static func isStream(_ path: String) -> Bool {
+    if path.hasPrefix("/dev/fd/") || path.hasPrefix("/dev/std") { return true }
+    var status = stat()
+    return stat(path, &status) == 0 && ![S_IFREG, S_IFDIR].contains(status.st_mode & S_IFMT)
   }
 
   /// Endings with which nobody means a folder.
   private static let foreignEndings: Set<String> = [
     "txt", "csv", "tsv", "bin", "raw", "dat", "onnx", "h5", "hdf5", "pt", "pth", "pkl", "pickle", "mat", "png", "jpg",
-    "jpeg", "bmp", "wav", "xml", "yaml", "zip", "safetensors",
+    "jpeg", "bmp", "wav", "xml", "yaml", "zip", "safetensors"
   ]
 
   /// Stores the values; returns the file of each name, a folder's last one for values of several tensors.
@@ -92,7 +103,9 @@ struct OutputFiles {
     if found.count == 1 { return found[0] }
     throw InputError(
       "\(option) \(target.path): one value was expected, and there are \(values.count): "
-        + "\(values.map(\.name).joined(separator: ", ")). Choose one as in NAME=\(target.path), or store all in a .npz or a folder")
+        + "\(values.map(\.name).joined(separator: ", ")). Choose one as in NAME=\(target.path), or "
+        + "store all in a .npz or a folder"
+    )
   }
 
   private func store(_ value: Value, _ name: String, _ target: Target) throws {
@@ -163,7 +176,8 @@ struct OutputFiles {
 
   /// Tensors of equal type and shape as one with a further axis in front; nil if they differ.
   private static func stack(_ tensors: [Tensor], shape: Shape) -> Tensor? {
-    guard let first = tensors.first, tensors.allSatisfy({ $0.dataType == first.dataType && $0.shape == first.shape }) else {
+    guard let first = tensors.first, tensors.allSatisfy({ $0.dataType == first.dataType && $0.shape == first.shape })
+    else {
       return nil
     }
     if first.dataType == .string { return Tensor(strings: tensors.flatMap { $0.strings ?? [] }, shape: shape) }

@@ -1,8 +1,8 @@
 // Text of strangers (names, messages, strings of a model) in a form that a terminal can show.
 
 extension String {
-  /// Control characters and invisible ones of formatting as `\u{…}`, and what is longer than `limit` characters cut in the
-  /// middle.
+  /// Control characters and invisible ones of formatting as `\u{…}`, and what is longer than `limit` characters cut in
+  /// the middle.
   func printable(limit: Int = 200) -> String {
     var text = ""
     for scalar in unicodeScalars {
@@ -42,7 +42,8 @@ enum NearMiss {
     return "did you mean " + close.map { "'\($0.name.printable())'" }.joined(separator: " or ") + "?"
   }
 
-  /// The number of characters to insert, delete or replace, in any case; names of more than 100 characters are far away.
+  /// The number of characters to insert, delete or replace, in any case; names of more than 100 characters are far
+  /// away.
   private static func distance(_ first: String, _ second: String) -> Int {
     let (a, b) = (Array(first.lowercased().unicodeScalars), Array(second.lowercased().unicodeScalars))
     guard a.count <= 100, b.count <= 100 else { return .max }

@@ -25,18 +25,19 @@ enum ValueInput {
       return .tensor(try TextTensors.text(content, as: input.dataType, shape: shape))
     default:
       throw ValidationError(
-        "--input: the ending of '\(file)' is not known; expected .npy, .npz, .pb, .json or .txt (pictures come by --image, "
-          + "sound by --audio)")
+        "--input: the ending of '\(file)' is not known; expected .npy, .npz, .pb, .json or .txt (pictures "
+          + "come by --image, sound by --audio)")
     }
   }
 
-  /// NumPy has no type for bfloat16 and the floats of 8 bits; their bit patterns arrive as unsigned integers of the same
-  /// width. Zeros and ones in uint8 are good for bool.
+  /// NumPy has no type for bfloat16 and the floats of 8 bits; their bit patterns arrive as unsigned integers of the
+  /// same width. Zeros and ones in uint8 are good for bool.
   static func converted(_ tensor: Tensor, for input: ValueDescription) -> Tensor {
     switch (tensor.dataType, input.dataType) {
     case (.uint16, .bfloat16): return tensor.reinterpreted(as: .bfloat16)
     case (.uint8, let wanted?) where wanted.isFloat && wanted.bits == 8: return tensor.reinterpreted(as: wanted)
-    case (.uint8, .bool): return tensor.elements(as: UInt8.self)?.allSatisfy { $0 <= 1 } ?? false ? tensor.reinterpreted(as: .bool) : tensor
+    case (.uint8, .bool):
+      return tensor.elements(as: UInt8.self)?.allSatisfy { $0 <= 1 } ?? false ? tensor.reinterpreted(as: .bool) : tensor
     default: return tensor
     }
   }

@@ -146,7 +146,9 @@ enum ValueText {
     if number == number.rounded(), abs(number) < 1e15 { return String(Int(number)) }
     guard number.isFinite else { return "\(number)" }
     let magnitude = abs(number)
-    if magnitude >= 1e6 || magnitude < 1e-4 { return Float(number).isFinite ? Float(number).description : number.description }
+    if magnitude >= 1e6 || magnitude < 1e-4 {
+      return Float(number).isFinite ? Float(number).description : number.description
+    }
     var digits = 6
     var scale = magnitude
     while scale >= 1, digits > 1 {
@@ -180,7 +182,8 @@ enum ValueText {
     case .map(let map):
       let keys = map.keys.strings ?? map.keys.integers?.map(String.init) ?? []
       let entries = zip(keys, map.values).prefix(8).map { key, value in
-        "\(key.printable(limit: 60)): \(value.tensor.map { ValueText.doubles($0).first.map(format) ?? describe(value) } ?? describe(value))"
+        let number = value.tensor.flatMap { ValueText.doubles($0).first.map(format) }
+        return "\(key.printable(limit: 60)): \(number ?? describe(value))"
       }
       return "{" + entries.joined(separator: ", ") + (keys.count > 8 ? ", …}" : "}")
     }

@@ -3,7 +3,7 @@
 import Apus
 import ApusFormats
 
-/// The sound of a .wav file: PCM of 8 to 32 bits, or float of 32 or 64.
+/// The sound of a .wav file: PCM of 8 to 32 bits, or float of 32.
 struct WaveFile {
   /// Sample rates that are believed.
   static let rateRange = 1...1_000_000
@@ -35,12 +35,14 @@ struct WaveFile {
     // The container of a sample may have spare bits, at its low end.
     width = (format.bits + 7) / 8
     coding = format.code == 3 ? .float : .integer
-    let isKnown = format.code == 1 ? (1...4).contains(width) : format.code == 3 && (format.bits == 32 || format.bits == 64)
-    guard isKnown else {
-      throw InputError("\(path): sound of format \(format.code) with \(format.bits) bits a sample is not read; expected PCM of 8 to 32 bits or float of 32 or 64")
+    guard format.code == 1 ? (8...32).contains(format.bits) : format.code == 3 && format.bits == 32 else {
+      throw InputError(
+        "\(path): sound of format \(format.code) with \(format.bits) bits a sample is not read; expected PCM of "
+          + "8 to 32 bits, or float of 32")
     }
     guard format.channels > 0, WaveFile.rateRange.contains(format.rate) else {
-      throw InputError("\(path): the header says \(format.channels) channels and \(format.rate) samples a second, which cannot be")
+      throw InputError(
+        "\(path): the header says \(format.channels) channels and \(format.rate) samples a second, which cannot be")
     }
     (channels, rate) = (format.channels, format.rate)
     frameCount = data.count / (width * channels)
@@ -61,14 +63,13 @@ struct WaveFile {
   }
 
   private func sample(_ bytes: Span<UInt8>, at offset: Int) -> Double {
-    var bits: UInt64 = 0
-    for byte in 0..<width { bits |= UInt64(bytes[offset + byte]) << UInt64(8 * byte) }
+    var bits: UInt32 = 0
+    for byte in 0..<width { bits |= UInt32(bytes[offset + byte]) << UInt32(8 * byte) }
     switch coding {
-    case .float where width == 8: return Double(bitPattern: bits)
-    case .float: return Double(Float(bitPattern: UInt32(truncatingIfNeeded: bits)))
+    case .float: return Double(Float(bitPattern: bits))
     case .integer where width == 1: return (Double(bits) - 128) / 128
     // The sign bit comes to the top of 32.
-    case .integer: return Double(Int32(truncatingIfNeeded: bits << UInt64(32 - 8 * width))) / 0x1p31
+    case .integer: return Double(Int32(bitPattern: bits << UInt32(32 - 8 * width))) / 0x1p31
     }
   }
 
@@ -109,7 +110,9 @@ struct WaveFile {
     let first = (0..<min(4, bytes.count)).map { bytes[$0] }
     if first == Array("fLaC".utf8) { return "a FLAC file" }
     if first == Array("OggS".utf8) { return "an Ogg file" }
-    if first.prefix(3) == Array("ID3".utf8)[...] || first.count == 4 && first[0] == 0xFF && first[1] & 0xE0 == 0xE0 { return "an MP3 file" }
+    if first.prefix(3) == Array("ID3".utf8)[...] || first.count == 4 && first[0] == 0xFF && first[1] & 0xE0 == 0xE0 {
+      return "an MP3 file"
+    }
     return "no WAVE file"
   }
 }

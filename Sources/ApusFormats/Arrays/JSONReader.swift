@@ -21,7 +21,8 @@ indirect enum JSONValue: Sendable {
   }
 }
 
-/// Parses JSON within the limits: `maximumNesting` arrays and objects in each other, `maximumDecodedBytes` for the tree.
+/// Parses JSON within the limits: `maximumNesting` arrays and objects in each other, `maximumDecodedBytes` for the
+/// tree.
 struct JSONReader {
   private var position = 0
   private var treeBytes = 0

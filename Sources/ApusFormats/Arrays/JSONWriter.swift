@@ -105,7 +105,11 @@ extension JSONElement where Self: FixedWidthInteger {
 extension JSONElement where Self: BinaryFloatingPoint & CustomStringConvertible {
   /// The shortest decimal that reads back as the same number; what is no number is one of three strings.
   func appendJSON(to text: inout [UInt8]) {
-    if isFinite { text += description.utf8 } else { text += (isNaN ? "\"NaN\"" : self > 0 ? "\"Infinity\"" : "\"-Infinity\"").utf8 }
+    if isFinite {
+      text += description.utf8
+    } else {
+      text += (isNaN ? "\"NaN\"" : self > 0 ? "\"Infinity\"" : "\"-Infinity\"").utf8
+    }
   }
 }
 

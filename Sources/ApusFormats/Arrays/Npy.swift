@@ -1,5 +1,6 @@
 // NumPy's .npy files. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-// Versions 1 to 3; all types that ONNX has, in either byte order and either order of axes. Pickled objects are not read.
+// Versions 1 to 3; all types that ONNX has, in either byte order and either order of axes. Pickled objects are not
+// read.
 
 import ApusTensor
 
@@ -35,18 +36,21 @@ package enum Npy {
     let (byteCount, overflow) = count.multipliedReportingOverflow(by: element.width)
     guard !overflow, byteCount <= header.data.count else {
       throw LoadError(
-        .malformed, "an array of the shape \(shape) with \(element.width) bytes an element was expected; there are "
+        .malformed,
+        "an array of the shape \(shape) with \(element.width) bytes an element was expected; there are "
           + "\(header.data.count) bytes")
     }
     // Elements without bytes would cost memory that no file pays for.
     if element.width == 0, count > maximumEmptyStrings {
-      throw LoadError(.malformed, "\(count) strings of no characters were found; at most \(maximumEmptyStrings) are read")
+      throw LoadError(
+        .malformed, "\(count) strings of no characters were found; at most \(maximumEmptyStrings) are read")
     }
     let data = header.data.lowerBound..<(header.data.lowerBound + byteCount)
     let isFortran = header.isFortranOrder && shape.rank > 1
-    if element.isPlain && !isFortran { return file.tensor(element.dataType, shape, in: data) }
+    if element.isPlain && !isFortran { return try file.tensor(element.dataType, shape, in: data) }
     // Below 2^44 elements nothing overflows: an element takes at most 8 times 2 bytes beside its own.
-    let beside = (element.dataType == .string ? MemoryLayout<String>.stride : 0) + (isFortran ? MemoryLayout<Int>.stride : 0)
+    let beside =
+      (element.dataType == .string ? MemoryLayout<String>.stride : 0) + (isFortran ? MemoryLayout<Int>.stride : 0)
     if count > 1 << 44 || count * beside + byteCount > limits.maximumDecodedBytes {
       throw .limit("maximumDecodedBytes", limits.maximumDecodedBytes, found: "an array of the shape \(shape)")
     }
@@ -66,7 +70,7 @@ package enum Npy {
           }
         }
       case .code:
-        return Tensor.packing((0..<count).map { bytes[start($0)] }, element.dataType, shape)
+        return try Tensor.packing((0..<count).map { bytes[start($0)] }, element.dataType, shape)
       case .unicode, .byteString:
         var strings: [String] = []
         strings.reserveCapacity(count)
@@ -128,7 +132,9 @@ private struct NpyElement {
       order = first
       text.removeFirst()
     }
-    guard let letter = text.first, let size = Int(text.dropFirst()), size >= 0, size < 1 << 32 else { throw unsupported }
+    guard let letter = text.first, let size = Int(text.dropFirst()), size >= 0, size < 1 << 32 else {
+      throw unsupported
+    }
     switch (letter, size) {
     case ("b", 1): (dataType, kind) = (.bool, .number(part: 1))
     case ("i", 1): (dataType, kind) = (.int8, .number(part: 1))
@@ -174,7 +180,8 @@ private struct NpyElement {
       var value: UInt32 = 0
       for byte in 0..<4 { value |= UInt32(bytes[place + (isBigEndian ? 3 - byte : byte)]) << UInt32(8 * byte) }
       guard let scalar = Unicode.Scalar(value) else {
-        throw LoadError(.malformed, "a string of the array has the code \(value), which is no character", byteOffset: start)
+        throw LoadError(
+          .malformed, "a string of the array has the code \(value), which is no character", byteOffset: start)
       }
       string.append(scalar)
     }
@@ -182,7 +189,8 @@ private struct NpyElement {
   }
 }
 
-/// What stands before the elements: a Python literal such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }`.
+/// What stands before the elements: a Python literal such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3,),
+/// }`.
 private struct NpyHeader {
   var descriptor = ""
   var isFortranOrder = false
@@ -207,7 +215,8 @@ private struct NpyHeader {
     for index in (0..<lengthBytes).reversed() { length = length << 8 | Int(bytes[range.lowerBound + 8 + index]) }
     let start = range.lowerBound + 8 + lengthBytes
     guard length <= Self.maximumLength, length <= range.upperBound - start else {
-      throw LoadError(.malformed, "the header of the array is said to have \(length) bytes", byteOffset: range.lowerBound)
+      throw LoadError(
+        .malformed, "the header of the array is said to have \(length) bytes", byteOffset: range.lowerBound)
     }
     data = (start + length)..<range.upperBound
     var literal = PythonLiteral((start..<(start + length)).map { bytes[$0] })
@@ -223,7 +232,10 @@ private struct NpyHeader {
       case "shape": shape = try literal.tuple()
       default: throw LoadError(.malformed, "the header of the array has the unknown key '\(key)'")
       }
-      if try !literal.skip(",") { try literal.expect("}"); break }
+      if try !literal.skip(",") {
+        try literal.expect("}")
+        break
+      }
     }
     if descriptor.isEmpty { throw LoadError(.malformed, "the header of the array names no type") }
   }

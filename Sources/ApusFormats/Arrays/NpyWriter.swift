@@ -6,8 +6,8 @@ extension Npy {
   /// NumPy has no arrays of more axes.
   static let maximumRank = 64
 
-  /// Writes a .npy file. Types that NumPy lacks are written as types that hold the same numbers: bfloat16 and the smaller
-  /// floats as float32, integers of 4 and 2 bits as int8 and uint8. Strings take the width of the longest one.
+  /// Writes a .npy file. Types that NumPy lacks are written as types that hold the same numbers: bfloat16 and the
+  /// smaller floats as float32, integers of 4 and 2 bits as int8 and uint8. Strings take the width of the longest one.
   package static func write(
     _ tensor: Tensor, to path: String, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) {
@@ -47,14 +47,16 @@ extension Npy {
       let shape = tensor.shape
       guard shape.rank <= Npy.maximumRank else {
         throw LoadError(
-          .unsupported, "NumPy holds at most \(Npy.maximumRank) axes; the array has \(shape.rank)", remedy: "Use .json or .pb")
+          .unsupported, "NumPy holds at most \(Npy.maximumRank) axes; the array has \(shape.rank)",
+          remedy: "Use .json or .pb")
       }
       var longest = 1
       for string in tensor.strings ?? [] {
         longest = max(longest, string.unicodeScalars.count)
         if string.unicodeScalars.last == "\0" {
           throw LoadError(
-            .unsupported, "NumPy drops zero characters at the end of a string, and a string has one", remedy: "Use .json or .pb")
+            .unsupported, "NumPy drops zero characters at the end of a string, and a string has one",
+            remedy: "Use .json or .pb")
         }
       }
       width = longest
@@ -62,7 +64,8 @@ extension Npy {
       if tensor.dataType == .string, overflow || elements > limits.maximumDecodedBytes {
         throw .limit(
           "maximumDecodedBytes", limits.maximumDecodedBytes,
-          found: "\(shape.elementCount) strings, of which the longest has \(width) characters, take as much room each in .npy",
+          found:
+            "\(shape.elementCount) strings, of which the longest has \(width) characters, take as much room each in .npy",
           remedy: "Use .json or .pb")
       }
       header = Self.header(Self.descriptor(tensor.dataType, width: width), shape)
@@ -100,7 +103,9 @@ extension Npy {
       text += String(repeating: " ", count: (64 - (10 + text.utf8.count + 1) % 64) % 64) + "\n"
       // Two bytes hold the length: 64 axes of 20 digits are less than 1,500 characters.
       let length = text.utf8.count
-      return [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(truncatingIfNeeded: length), UInt8(truncatingIfNeeded: length >> 8)]
+      return [0x93] + Array("NUMPY".utf8) + [
+        1, 0, UInt8(truncatingIfNeeded: length), UInt8(truncatingIfNeeded: length >> 8)
+      ]
         + Array(text.utf8)
     }
 

@@ -87,7 +87,8 @@ package enum Npz {
 
   private static func check(_ checksum: UInt32, _ member: Member) throws(LoadError) {
     if checksum != member.checksum {
-      throw LoadError(.malformed, "the checksum is wrong", remedy: "The file is damaged", byteOffset: member.headerOffset)
+      throw LoadError(
+        .malformed, "the checksum is wrong", remedy: "The file is damaged", byteOffset: member.headerOffset)
     }
   }
 
@@ -168,7 +169,8 @@ package enum Npz {
     }
     var member = Member(
       name: text, method: fixed.number(bytes, 10, 2), checksum: UInt32(fixed.number(bytes, 16, 4)),
-      compressedSize: fixed.number(bytes, 20, 4), size: fixed.number(bytes, 24, 4), headerOffset: fixed.number(bytes, 42, 4))
+      compressedSize: fixed.number(bytes, 20, 4), size: fixed.number(bytes, 24, 4),
+      headerOffset: fixed.number(bytes, 42, 4))
     try readLargeSizes(bytes, position + 46 + nameLength, extraLength, &member)
     return (member, position + 46 + nameLength + extraLength + commentLength)
   }
@@ -202,7 +204,8 @@ package enum Npz {
   private static func contents(_ member: Member, _ bytes: Span<UInt8>) throws(LoadError) -> Range<Int> {
     let header = try Record(bytes, member.headerOffset, 30)
     guard header.number(bytes, 0, 4) == 0x0403_4B50 else {
-      throw LoadError(.malformed, "a member of the archive is not where the directory says", byteOffset: member.headerOffset)
+      throw LoadError(
+        .malformed, "a member of the archive is not where the directory says", byteOffset: member.headerOffset)
     }
     let start = member.headerOffset + 30 + header.number(bytes, 26, 2) + header.number(bytes, 28, 2)
     return try Record(bytes, start, member.compressedSize).range
@@ -226,7 +229,9 @@ package enum Npz {
       let offset = output.count
       let nameBytes = Array((name + ".npy").utf8)
       guard nameBytes.count <= maximumNameBytes else {
-        throw LoadError(.cannotWrite, "the name of an array has \(nameBytes.count) bytes; zip holds \(maximumNameBytes)").inFile(path)
+        throw LoadError(
+          .cannotWrite, "the name of an array has \(nameBytes.count) bytes; zip holds \(maximumNameBytes)"
+        ).inFile(path)
       }
       try output.write(localHeader(nameBytes, checksum.value, size: content.byteCount))
       try content.forEachPart { (part: borrowing Span<UInt8>) throws(LoadError) in try output.write(part) }

@@ -2,8 +2,8 @@
 
 /// Splits text into lines.
 package enum TextLines {
-  /// The lines of a text in UTF-8, with or without the mark of it, ended by LF or CRLF. Empty lines count, except for what
-  /// follows the last line end.
+  /// The lines of a text in UTF-8, with or without the mark of it, ended by LF or CRLF. Empty lines count, except for
+  /// what follows the last line end.
   package static func lines(_ bytes: Span<UInt8>, limits: LoadLimits = LoadLimits()) throws(LoadError) -> [String] {
     if bytes.count > limits.maximumDecodedBytes / 16 {
       throw .limit("maximumDecodedBytes", limits.maximumDecodedBytes, found: "the text has \(bytes.count) bytes")

@@ -4,10 +4,10 @@ import ApusTensor
 
 /// Reads values from text.
 package enum TextTensors {
-  /// The value in a JSON file. Nested arrays are tensors, of the declared element type or else: all whole numbers int64, any
-  /// other numbers float32, true and false bool, texts string. Where a sequence is declared an array is that sequence;
-  /// where an optional is declared null is an empty one; where a map is declared an object is that map. For floats the
-  /// strings "NaN", "Infinity" and "-Infinity" are numbers, as `JSONWriter` writes them.
+  /// The value in a JSON file. Nested arrays are tensors, of the declared element type or else: all whole numbers
+  /// int64, any other numbers float32, true and false bool, texts string. Where a sequence is declared an array is that
+  /// sequence; where an optional is declared null is an empty one; where a map is declared an object is that map. For
+  /// floats the strings "NaN", "Infinity" and "-Infinity" are numbers, as `JSONWriter` writes them.
   package static func json(
     _ file: FileBytes, as declared: ValueType? = nil, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> Value {
@@ -19,9 +19,10 @@ package enum TextTensors {
     }
   }
 
-  /// The tensor in a text file: numbers, true or false, between white space or commas; `#` begins a comment. Strings stand
-  /// one a line. `shape` has nil for extents that are not declared, of which at most one may follow from the number of
-  /// elements; without a shape the result has one axis. Without a type, whole numbers are int64 and others float32.
+  /// The tensor in a text file: numbers, true or false, between white space or commas; `#` begins a comment. Strings
+  /// stand one a line. `shape` has nil for extents that are not declared, of which at most one may follow from the
+  /// number of elements; without a shape the result has one axis. Without a type, whole numbers are int64 and others
+  /// float32.
   package static func text(
     _ file: FileBytes, as declared: DataType? = nil, shape: [Int?]? = nil, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> Tensor {
@@ -140,7 +141,7 @@ package enum TextTensors {
     if type.isPacked || type.bits == 8 && type.isFloat {
       var codes: [UInt8] = []
       for leaf in leaves { codes.append(try code(leaf, type)) }
-      return Tensor.packing(codes, type, shape)
+      return try Tensor.packing(codes, type, shape)
     }
     return try Tensor.building(type, shape) { (output: inout OutputSpan<UInt8>) throws(LoadError) in
       for leaf in leaves {

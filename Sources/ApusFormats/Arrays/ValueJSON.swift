@@ -16,9 +16,9 @@ private struct ComplexElement<Part: JSONElement>: JSONElement {
 }
 
 extension JSONWriter {
-  /// Writes all of a value. Tensors are nested arrays, a scalar a bare element; numbers have all digits that they need, NaN
-  /// and the infinities are the strings "NaN", "Infinity" and "-Infinity", complex numbers are pairs. Sequences are arrays,
-  /// maps objects (integer keys in decimal), an empty optional is null.
+  /// Writes all of a value. Tensors are nested arrays, a scalar a bare element; numbers have all digits that they need,
+  /// NaN and the infinities are the strings "NaN", "Infinity" and "-Infinity", complex numbers are pairs. Sequences are
+  /// arrays, maps objects (integer keys in decimal), an empty optional is null.
   package mutating func value(_ value: Value) throws(LoadError) {
     switch value {
     case .tensor(let tensor): try self.tensor(tensor)
@@ -76,7 +76,8 @@ extension JSONWriter {
     }
   }
 
-  private mutating func rows<Element: TensorElement & JSONElement>(_ tensor: Tensor, _: Element.Type) throws(LoadError) {
+  private mutating func rows<Element: TensorElement & JSONElement>(_ tensor: Tensor, _: Element.Type) throws(LoadError)
+  {
     try rows(tensor.elements(as: Element.self) ?? [], tensor.shape)
   }
 

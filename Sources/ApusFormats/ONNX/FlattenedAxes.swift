@@ -47,9 +47,8 @@ enum FlattenedAxes {
       guard graph.nodes[maker].inputs == [input], graph.nodes[maker].attributes.entries.isEmpty else { return nil }
       if index.onlyUser(of: shape) != nil { inner.append(maker) }
     } else {
-      guard let target = graph.constant(shape)?.integers, graph.fact(input).tensor?.shape?.concrete == Shape(target) else {
-        return nil
-      }
+      guard let target = graph.constant(shape)?.integers, graph.fact(input).tensor?.shape?.concrete == Shape(target)
+      else { return nil }
     }
     return (input, graph.nodes[rows], graph.nodes[flatten].attributes.int("axis") ?? 1, inner)
   }

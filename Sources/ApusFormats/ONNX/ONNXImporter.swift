@@ -98,7 +98,8 @@ package enum ONNXReader {
     model.documentation = proto.docString.isEmpty ? graph.docString : proto.docString
     model.metadata = proto.metadata.map { ($0.key, $0.value) }
     let given = Set(model.graph.inputs.map { model.graph[$0].name })
-    model.defaultedInputs = graph.inputs.filter { !given.contains($0.name) }.map { ($0.name, $0.type?.fact ?? .unknown) }
+    model.defaultedInputs = graph.inputs.filter { !given.contains($0.name) }
+      .map { ($0.name, $0.type?.fact ?? .unknown) }
     model.graph.notes = notes + model.graph.notes
     return ImportedModel(model: model, problems: importer.problems)
   }

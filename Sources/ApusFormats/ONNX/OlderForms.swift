@@ -33,18 +33,24 @@ struct OlderForms {
     var attribute: (name: String, kind: AttributeKind)?
   }
 
+  private static let casting = [
+    YoungAttribute(name: "saturate", since: 19, value: .int(1)),
+    YoungAttribute(name: "round_mode", since: 24, value: .string("up")),
+  ]
+
   private static let youngAttributes: [String: [YoungAttribute]] = [
     "ArgMax": [.init(name: "select_last_index", since: 12, value: .int(0))],
     "ArgMin": [.init(name: "select_last_index", since: 12, value: .int(0))],
     "Attention": [
-      .init(name: "left_window_size", since: 25, value: .int(-1)), .init(name: "right_window_size", since: 25, value: .int(-1)),
+      .init(name: "left_window_size", since: 25, value: .int(-1)),
+      .init(name: "right_window_size", since: 25, value: .int(-1)),
     ],
     "AveragePool": [
       .init(name: "ceil_mode", since: 10, value: .int(0)), .init(name: "dilations", since: 19, value: .ones),
     ],
     "BatchNormalization": [.init(name: "training_mode", since: 14, value: .int(0))],
-    "Cast": [.init(name: "saturate", since: 19, value: .int(1)), .init(name: "round_mode", since: 24, value: .string("up"))],
-    "CastLike": [.init(name: "saturate", since: 19, value: .int(1)), .init(name: "round_mode", since: 24, value: .string("up"))],
+    "Cast": casting,
+    "CastLike": casting,
     "DepthToSpace": [.init(name: "mode", since: 11, value: .string("DCR"))],
     "DequantizeLinear": [
       .init(name: "axis", since: 13, value: .int(1)), .init(name: "block_size", since: 21, value: .int(0)),
@@ -82,12 +88,13 @@ struct OlderForms {
     "DFT": [.init(position: 2, since: 20, attribute: ("axis", .int))],
     "Dropout": [.init(position: 1, since: 12), .init(position: 2, since: 12)],
     "Pad": [
-      .init(position: 1, since: 11, attribute: ("pads", .ints)), .init(position: 2, since: 11, attribute: ("value", .float)),
-      .init(position: 3, since: 18),
+      .init(position: 1, since: 11, attribute: ("pads", .ints)),
+      .init(position: 2, since: 11, attribute: ("value", .float)), .init(position: 3, since: 18),
     ],
     "ReduceSum": [.init(position: 1, since: 13, attribute: ("axes", .ints))],
     "Slice": [
-      .init(position: 1, since: 10, attribute: ("starts", .ints)), .init(position: 2, since: 10, attribute: ("ends", .ints)),
+      .init(position: 1, since: 10, attribute: ("starts", .ints)),
+      .init(position: 2, since: 10, attribute: ("ends", .ints)),
       .init(position: 3, since: 10, attribute: ("axes", .ints)), .init(position: 4, since: 10),
     ],
     "Split": [.init(position: 1, since: 13, attribute: ("split", .ints))],
@@ -100,9 +107,11 @@ struct OlderForms {
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
     "ReduceSumSquare",
   ]
+  private static let reductionAttributes = [YoungAttribute(name: "noop_with_empty_axes", since: 18, value: .int(0))]
+  private static let reductionInputs = [YoungInput(position: 1, since: 18, attribute: ("axes", .ints))]
 
-  /// The node as the operator set has it; nil if it cannot say the same. May add constants to `graph`. `versions` are those
-  /// of the operator.
+  /// The node as the operator set has it; nil if it cannot say the same. May add constants to `graph`. `versions` are
+  /// those of the operator.
   func form(of node: Node, versions: [Int], in graph: inout Graph) -> Node? {
     if node.op.domain == "ai.onnx.ml" { return learningForm(of: node, versions: versions) }
     guard node.op.domain.isEmpty else { return node }
@@ -113,14 +122,12 @@ struct OlderForms {
       if needed > PortableOpsets.floor, needed > opset { return nil }
     }
     let isReduction = Self.reductions.contains(result.op.name)
-    let attributes = isReduction
-      ? [YoungAttribute(name: "noop_with_empty_axes", since: 18, value: .int(0))] : Self.youngAttributes[result.op.name] ?? []
+    let attributes = isReduction ? Self.reductionAttributes : Self.youngAttributes[result.op.name] ?? []
     for young in attributes where opset < young.since {
       guard let value = result.attributes.remove(young.name) else { continue }
       if !Self.says(value, young.value) { return nil }
     }
-    let inputs = isReduction
-      ? [YoungInput(position: 1, since: 18, attribute: ("axes", .ints))] : Self.youngInputs[result.op.name] ?? []
+    let inputs = isReduction ? Self.reductionInputs : Self.youngInputs[result.op.name] ?? []
     for young in inputs where opset < young.since && young.position < result.inputs.count {
       guard let value = result.inputs[young.position] else { continue }
       guard let attribute = young.attribute, let tensor = graph.constant(value),
@@ -224,13 +231,13 @@ struct OlderForms {
     return node.without("allowzero")
   }
 
-  /// Before version 13 all axes from `axis` on were one; it is the same for the last axis, which could be counted from the
-  /// end from version 11 on. See `FlattenedAxes` for those that were read so.
+  /// Before version 13 all axes from `axis` on were one; it is the same for the last axis, which could be counted from
+  /// the end from version 11 on. See `FlattenedAxes` for those that were read so.
   private func rowForm(of node: Node, in graph: Graph) -> Node? {
     if node.attributes[FlattenedAxes.mark] != nil { return node.without(FlattenedAxes.mark) }
     let axis = node.attributes.int("axis") ?? -1
     var result = node
-    if let rank = node.inputs.first.flatMap({ $0 }).flatMap({ graph.fact($0).tensor?.shape?.count }), rank > 0 {
+    if let input = node.inputs.first ?? nil, let rank = graph.fact(input).tensor?.shape?.count, rank > 0 {
       guard axis == -1 || axis == rank - 1 else { return nil }
       result.attributes["axis"] = .int(rank - 1)
     } else {
@@ -257,10 +264,12 @@ struct OlderForms {
   private func learningForm(of node: Node, versions: [Int]) -> Node? {
     guard opset >= versions.first ?? 1 else { return nil }
     let hasTensors = node.attributes.entries.contains { $0.name.hasSuffix("_as_tensor") }
-    let hasTables = node.attributes.entries.contains { ["keys_tensor", "values_tensor", "default_tensor"].contains($0.name) }
+    let tables = ["keys_tensor", "values_tensor", "default_tensor"]
+    let hasTables = node.attributes.entries.contains { tables.contains($0.name) }
     switch node.op.name {
     // Version 5 has TreeEnsemble instead.
-    case "TreeEnsembleClassifier", "TreeEnsembleRegressor": return opset < 5 && (opset >= 3 || !hasTensors) ? node : nil
+    case "TreeEnsembleClassifier", "TreeEnsembleRegressor":
+      return opset < 5 && (opset >= 3 || !hasTensors) ? node : nil
     case "LabelEncoder": return opset >= 4 || (opset >= 2 && !hasTables) ? node : nil
     default: return node
     }

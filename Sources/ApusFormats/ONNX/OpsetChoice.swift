@@ -17,8 +17,9 @@ package struct OpsetChoice {
     var opsets: [String: Int] = [:]
     var result = graph
     for domain in domains(of: graph).union([""]).sorted() {
-      let newest = registry.all.lazy.filter { $0.schema.id.domain == domain }.compactMap { $0.schema.versions.last }.max() ?? 1
-      let range = Range(domain: domain, read: source[domain] ?? newest, newest: newest, wanted: domain.isEmpty ? wanted : nil)
+      let newest = registry.all.filter { $0.schema.id.domain == domain }.compactMap(\.schema.versions.last).max() ?? 1
+      let range = Range(
+        domain: domain, read: source[domain] ?? newest, newest: newest, wanted: domain.isEmpty ? wanted : nil)
       if range.first < 13, domain.isEmpty, let found = try? lowest(in: range.upTo(12), FlattenedAxes.restored(result)) {
         (result, opsets[domain]) = found
       } else {
@@ -77,7 +78,9 @@ package struct OpsetChoice {
             subgraph.graph = try written(subgraph.graph, domain, forms)
             result.nodes[index].attributes.entries[entry].value = .graph(subgraph)
           case .graphs(var subgraphs):
-            for position in subgraphs.indices { subgraphs[position].graph = try written(subgraphs[position].graph, domain, forms) }
+            for position in subgraphs.indices {
+              subgraphs[position].graph = try written(subgraphs[position].graph, domain, forms)
+            }
             result.nodes[index].attributes.entries[entry].value = .graphs(subgraphs)
           default: break
           }

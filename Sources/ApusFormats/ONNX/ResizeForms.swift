@@ -50,7 +50,8 @@ struct ResizeForms {
   private func scaledForm(of node: Node, in graph: Graph) -> Node? {
     let known: Set<String> = ["mode", "coordinate_transformation_mode", "nearest_mode"]
     let mode = node.attributes.string("mode") ?? "nearest"
-    guard node.inputs.count == 3, node.inputs[1] == nil, let scales = node.inputs[2], mode == "nearest" || mode == "linear",
+    guard node.inputs.count == 3, node.inputs[1] == nil, let scales = node.inputs[2],
+      mode == "nearest" || mode == "linear",
       node.attributes.string("coordinate_transformation_mode") == "asymmetric",
       node.attributes.entries.allSatisfy({ known.contains($0.name) }),
       mode == "linear" || isRounding(node, in: graph)

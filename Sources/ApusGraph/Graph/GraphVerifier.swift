@@ -12,7 +12,10 @@ package enum GraphVerifier {
       available[index] = true
       guard let fact = value.fact.tensor, fact.dataType == constant.dataType,
         fact.shape.map({ $0.count == constant.rank }) ?? true
-      else { throw .invalid("constant \(label(index, graph)) is \(constant.dataType)\(constant.shape) and stored as \(value.fact)") }
+      else {
+        throw .invalid(
+          "constant \(label(index, graph)) is \(constant.dataType)\(constant.shape) and stored as \(value.fact)")
+      }
     }
     for id in graph.inputs + graph.captures {
       guard available.indices.contains(id.index) else { throw .invalid("input \(id.index) is out of range") }

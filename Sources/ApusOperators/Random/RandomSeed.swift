@@ -1,4 +1,5 @@
-// Where the operators that draw random numbers begin: at the seed of the node, at one for the whole process, or anywhere.
+// Where the operators that draw random numbers begin: at the seed of the node, at one for the whole process, or
+// anywhere.
 
 import ApusGraph
 import Synchronization
@@ -13,8 +14,8 @@ package enum ProcessSeed {
 
   fileprivate static let state = Mutex(State())
 
-  /// From now on each node without a seed of its own draws what it would draw in every process with this seed: its first run,
-  /// its second run, and so on.
+  /// From now on each node without a seed of its own draws what it would draw in every process with this seed: its
+  /// first run, its second run, and so on.
   package static func set(_ seed: Int) {
     state.withLock { state in
       state.seed = UInt64(bitPattern: Int64(seed))

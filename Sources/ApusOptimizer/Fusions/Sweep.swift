@@ -39,7 +39,9 @@ struct Sweep {
     let kept = Set(rewrite.added.flatMap(\.outputs).compactMap { $0 })
     for node in rewrite.removed {
       taken[node] = true
-      for value in graph.nodes[node].outputs.compactMap({ $0 }) { computedAt[value.index] = kept.contains(value) ? root : nil }
+      for value in graph.nodes[node].outputs.compactMap({ $0 }) {
+        computedAt[value.index] = kept.contains(value) ? root : nil
+      }
     }
     for value in rewrite.reads { readAnewAt[value.index] = min(readAnewAt[value.index] ?? root, root) }
     accepted[root] = rewrite
@@ -114,8 +116,8 @@ extension Sweep {
     return zip(x, y).allSatisfy { $0.isSame(as: $1) }
   }
 
-  /// The number that `value` is, if it is a floating-point constant with one element that gives `other` no further axes when
-  /// it is broadcast to it.
+  /// The number that `value` is, if it is a floating-point constant with one element that gives `other` no further axes
+  /// when it is broadcast to it.
   func scalar(_ value: ValueID?, beside other: ValueID?) -> ScalarConstant? {
     guard let tensor = constant(value), tensor.rank == 0 || tensor.rank <= rank(other) ?? 0 else { return nil }
     return ScalarConstant(tensor)

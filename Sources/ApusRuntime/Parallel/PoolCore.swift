@@ -49,7 +49,8 @@ final class PoolCore: @unchecked Sendable {
     dormitory.destroy()
   }
 
-  /// Forgets all jobs and workers: after a fork, in the child, where they do not exist. `workerCount` new ones must follow.
+  /// Forgets all jobs and workers: after a fork, in the child, where they do not exist. `workerCount` new ones must
+  /// follow.
   func reset() {
     for index in 0..<Self.slotCount { slots[index].reset() }
     dormitory.reset()

@@ -6,8 +6,8 @@
     print(session.get_inputs()[0])
     (probabilities,) = session.run(None, {"input": images})
 
-The names are those of onnxruntime where there is one, so that `import apus as ort` runs its scripts; `apus.compat.install()`
-does for libraries that import onnxruntime themselves.
+The names are those of onnxruntime where there is one, so that `import apus as ort` runs its scripts;
+`apus.compat.install()` does for libraries that import onnxruntime themselves.
 """
 
 from ._cancellation import Cancellation

@@ -1,6 +1,6 @@
-// The hot path of InferenceSession.run in C, on Python's stable ABI: arrays in, arrays out, nothing else. What it does not know
-// (other types of values, arrays that are not contiguous, names that do not fit) it declines, and _session.py does it; so it
-// changes what a call costs and never what it means. tools/build-python-extension compiles it.
+// The hot path of InferenceSession.run in C, on Python's stable ABI: arrays in, arrays out, nothing else. What it does
+// not know (other types of values, arrays that are not contiguous, names that do not fit) it declines, and _session.py
+// does it; so it changes what a call costs and never what it means. tools/build-python-extension compiles it.
 
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
@@ -21,8 +21,8 @@ static struct {
   void (*error_release)(apus_error *);
   apus_error *(*model_run_in_order)(const apus_model *, const apus_value *const *, size_t, const size_t *, size_t,
                                     const apus_cancellation *, apus_value **);
-  apus_error *(*tensor_create_borrowed)(int32_t, const int64_t *, size_t, const void *, size_t, apus_release_function, void *,
-                                        apus_value **);
+  apus_error *(*tensor_create_borrowed)(int32_t, const int64_t *, size_t, const void *, size_t, apus_release_function,
+                                        void *, apus_value **);
   apus_error *(*tensor_data_mutable)(apus_value *, void **);
   int32_t (*tensor_element_type)(const apus_value *);
   size_t (*tensor_rank)(const apus_value *);
@@ -159,7 +159,8 @@ static void finish(Call *call) {
   PyMem_Free(call->views);
 }
 
-// 1 if every input is a plain array and stands in the call; 0 if the general path must look at them; -1 for an exception.
+// 1 if every input is a plain array and stands in the call; 0 if the general path must look at them; -1 for an
+// exception.
 static int read_inputs(const Runner *self, Call *call, PyObject *feed) {
   for (Py_ssize_t i = 0; i < call->input_count; i++) {
     PyObject *array = PyDict_GetItemWithError(feed, PyTuple_GetItem(self->inputs, i));
@@ -174,8 +175,9 @@ static int read_inputs(const Runner *self, Call *call, PyObject *feed) {
     int32_t type = element_type(view);
     if (!type) return 0;
     _Static_assert(sizeof(Py_ssize_t) == sizeof(int64_t), "extents of arrays are those of tensors");
-    apus_error *error = library.tensor_create_borrowed(type, (const int64_t *)view->shape, (size_t)view->ndim, view->buf,
-                                                       (size_t)view->len, NULL, NULL, &call->inputs[i]);
+    const int64_t *shape = (const int64_t *)view->shape;
+    apus_error *error = library.tensor_create_borrowed(type, shape, (size_t)view->ndim, view->buf, (size_t)view->len,
+                                                       NULL, NULL, &call->inputs[i]);
     if (error) {
       set_error(self, error);
       return -1;
@@ -277,12 +279,14 @@ static PyObject *runner_run(PyObject *object, PyObject *const *arguments, Py_ssi
   return results;
 }
 
-// Runner(model, inputs, outputs, dtypes, array_type, make_error, take): the address of a model, which must outlive the runner;
-// the names of its inputs and outputs, tuples; a dictionary from element types to dtypes; see the fields.
+// Runner(model, inputs, outputs, dtypes, array_type, make_error, take): the address of a model, which must outlive the
+// runner; the names of its inputs and outputs, tuples; a dictionary from element types to dtypes; see the fields.
 static PyObject *runner_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
   (void)keywords;
   PyObject *model, *inputs, *outputs, *dtypes, *array_type, *make_error, *take;
-  if (!PyArg_ParseTuple(arguments, "OOOOOOO", &model, &inputs, &outputs, &dtypes, &array_type, &make_error, &take)) return NULL;
+  if (!PyArg_ParseTuple(arguments, "OOOOOOO", &model, &inputs, &outputs, &dtypes, &array_type, &make_error, &take)) {
+    return NULL;
+  }
   if (!PyTuple_Check(inputs) || !PyTuple_Check(outputs) || !PyDict_Check(dtypes)) {
     return PyErr_Format(PyExc_TypeError, "the names are tuples, dtypes is a dictionary");
   }
@@ -362,8 +366,8 @@ static PyObject *load(PyObject *module, PyObject *path) {
   if (!handle) return PyErr_Format(PyExc_ImportError, "%s", dlerror());
 #define FIND(NAME) find(handle, "apus_" #NAME, (void **)&library.NAME)
   bool found = FIND(error_code) && FIND(error_message) && FIND(error_release) && FIND(model_run_in_order) &&
-               FIND(tensor_create_borrowed) && FIND(tensor_data_mutable) && FIND(tensor_element_type) && FIND(tensor_rank) &&
-               FIND(tensor_shape) && FIND(tensor_byte_count) && FIND(value_release);
+               FIND(tensor_create_borrowed) && FIND(tensor_data_mutable) && FIND(tensor_element_type) &&
+               FIND(tensor_rank) && FIND(tensor_shape) && FIND(tensor_byte_count) && FIND(value_release);
 #undef FIND
   if (!found) return NULL;
   Py_RETURN_NONE;

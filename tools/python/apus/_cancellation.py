@@ -28,15 +28,13 @@ class Cancellation:
 class Ending:
     """What may end one run: a time, a cancellation, or `terminate` of its options, while the `with` block lasts."""
 
-    def __init__(
-        self, options: RunOptions | None, timeout: float | None, cancellation: Cancellation | None
-    ) -> None:
+    def __init__(self, options: RunOptions | None, timeout: float | None, cancellation: Cancellation | None) -> None:
         if options is not None and not isinstance(options, RunOptions):
             raise InvalidArgument(f"run_options is {type(options).__name__}; expected RunOptions")
         if cancellation is not None and (timeout is not None or options is not None):
             raise InvalidArgument(
-                "a cancellation and timeout or run_options are given; Cancellation(seconds) has a time, and ends runs as "
-                "RunOptions.terminate does"
+                "a cancellation and timeout or run_options are given; Cancellation(seconds) has a time, and ends runs "
+                "as RunOptions.terminate does"
             )
         self._options = options
         self.cancellation = cancellation

@@ -55,22 +55,24 @@ class Option(Generic[T]):
 
     def __set__(self, holder: Any, value: T) -> None:
         kind = type(self.default)
+        convert: Callable[[Any], Any] = kind
         try:
             # Numbers that are whole, such as NumPy's, pass for int; 0 and 1 for bool; texts only for str.
-            fits = isinstance(value, str) if kind is str else kind(value) == value and not isinstance(value, str)
+            fits = isinstance(value, str) if kind is str else convert(value) == value and not isinstance(value, str)
         except (TypeError, ValueError):
             fits = False
         if not fits:
             raise TypeError(f"{self.name} is {value!r}; expected {kind.__name__}")
-        made: Any = kind(value)  # type: ignore[call-arg]
+        made: Any = convert(value)
         if self.least is not None and made < self.least:
             raise InputError(f"{self.name} is {value!r}; expected {self.least} or more")
         holder._values[self.name] = made
 
 
 class SessionOptions:
-    """onnxruntime's options of a session. All its names are there; those without a meaning here change nothing, calls that
-    ask for what Apus does not do raise `NotImplemented`, and names that onnxruntime does not have raise AttributeError.
+    """onnxruntime's options of a session. All its names are there; those without a meaning here change nothing, calls
+    that ask for what Apus does not do raise `NotImplemented`, and names that onnxruntime does not have raise
+    AttributeError.
 
     What counts: `intra_op_num_threads` (0: every processor that the process may use), `graph_optimization_level`,
     `add_free_dimension_override_by_name`, `enable_profiling` and `profile_file_prefix`.
@@ -108,7 +110,7 @@ class SessionOptions:
     def optimized_model_filepath(self, path: str) -> None:
         if path:
             raise NotImplemented(
-                "optimized_model_filepath is not supported; `apus optimize MODEL --output FILE` saves the optimized model"
+                "optimized_model_filepath is not supported; `apus optimize MODEL --output FILE` saves what it names"
             )
 
     def add_free_dimension_override_by_name(self, name: str, size: int) -> None:
@@ -134,8 +136,9 @@ class SessionOptions:
 
     def __copy__(self) -> SessionOptions:
         copy = SessionOptions()
-        for mine, its in ((self._values, copy._values), (self._entries, copy._entries), (self.dimensions, copy.dimensions)):
-            its.update(mine)  # type: ignore[arg-type]
+        copy._values.update(self._values)
+        copy._entries.update(self._entries)
+        copy.dimensions.update(self.dimensions)
         return copy
 
     def __deepcopy__(self, memo: object) -> SessionOptions:

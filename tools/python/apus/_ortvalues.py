@@ -176,7 +176,7 @@ def _over_pointer(kind: Any, shape: Sequence[int], address: int) -> np.ndarray:
         raise InvalidArgument("strings cannot be bound by address")
     if not address and count:
         raise InvalidArgument("the address is 0")
-    memory = (ctypes.c_byte * (count * wanted.itemsize)).from_address(address) if count else bytearray()
+    memory = memoryview((ctypes.c_byte * (count * wanted.itemsize)).from_address(address)) if count else b""
     return np.frombuffer(memory, wanted, count).reshape(tuple(shape))
 
 

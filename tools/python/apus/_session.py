@@ -201,8 +201,9 @@ class InferenceSession:
     # Profiling
 
     def end_profiling(self) -> str:
-        """Writes the times of the runs since the last call as a Chrome trace, into a file of the working directory whose name
-        begins with `SessionOptions.profile_file_prefix`; returns its name. Empty if the session does not profile."""
+        """Writes the times of the runs since the last call as a Chrome trace, into a file of the working directory
+        whose name begins with `SessionOptions.profile_file_prefix`; returns its name. Empty if the session does not
+        profile."""
         if not self._profiling:
             return ""
         moment = time.strftime("%Y-%m-%d_%H-%M-%S")
@@ -232,8 +233,8 @@ class InferenceSession:
         """The outputs named, or all with None or no name, in that order, for inputs by name.
 
         A tensor is an array (of objects that are str for strings), a sequence a list, a map a dictionary, an empty
-        optional None. What is no array yet is made one of the declared type. `timeout` is in seconds; `cancellation`, and
-        `terminate` of `run_options`, end the run when they are set.
+        optional None. What is no array yet is made one of the declared type. `timeout` is in seconds; `cancellation`,
+        and `terminate` of `run_options`, end the run when they are set.
         """
         if run_options is None and timeout is None and cancellation is None:
             return self._run(output_names, input_feed, 0)
@@ -246,7 +247,7 @@ class InferenceSession:
             if results is not NotImplemented:
                 return results  # type: ignore[no-any-return]
         if not isinstance(input_feed, Mapping):
-            raise InvalidArgument(f"input_feed is {type(input_feed).__name__}; expected a dictionary from names to values")
+            raise InvalidArgument(f"input_feed is {type(input_feed).__name__}; expected values by name, a dictionary")
         overridden = self._overridden(input_feed)
         if overridden is not None:
             return overridden._run(output_names, input_feed, flag)
@@ -257,7 +258,9 @@ class InferenceSession:
         with Handles() as handles:
             made = [handles.make(value, self._types.get(name), name) for name, value in input_feed.items()]
             inputs = (ctypes.c_void_p * len(made))(*made)
-            library().model_run(self._handle, names, inputs, len(made), wanted_names, len(wanted), flag or None, results)
+            library().model_run(
+                self._handle, names, inputs, len(made), wanted_names, len(wanted), flag or None, results
+            )
             # Inside the block, which keeps the inputs until the results are arrays of their own.
             return _take_all(results)
 
@@ -269,8 +272,8 @@ class InferenceSession:
         user_data: Any = None,
         run_options: RunOptions | None = None,
     ) -> None:
-        """Runs on a thread of its own, which calls `callback(results, user_data, error)` at the end; `error` is a text, empty
-        if all went well. Inputs must not change until then."""
+        """Runs on a thread of its own, which calls `callback(results, user_data, error)` at the end; `error` is a text,
+        empty if all went well. Inputs must not change until then."""
 
         def work() -> None:
             results: list[Any] = []
@@ -414,7 +417,7 @@ def _read(model: Any, folder: str | os.PathLike[str] | None, options: int) -> in
         library().model_load_bytes(content, len(content), place, options, ctypes.byref(result))
     elif isinstance(model, (str, os.PathLike)):
         if folder is not None:
-            raise InvalidArgument("external_data_folder is for models from bytes; with a path it is the folder of the model")
+            raise InvalidArgument("external_data_folder is for models from bytes; with a path it is the model's folder")
         library().model_load_file(os.fsencode(model), options, ctypes.byref(result))
     else:
         raise TypeError(f"the model is {type(model).__name__}; expected a path, bytes or an onnx.ModelProto")

@@ -50,9 +50,9 @@ def _module(name: str, **content: object) -> ModuleType:
 
 
 def install() -> None:
-    """Makes `import onnxruntime`, and its modules that programs use, find Apus. To be called before anything has imported
-    onnxruntime: what was imported already stays what it is."""
-    if isinstance(sys.modules.get("onnxruntime"), ModuleType) and sys.modules["onnxruntime"] is not sys.modules[__name__]:
+    """Makes `import onnxruntime`, and its modules that programs use, find Apus. To be called before anything has
+    imported onnxruntime: what was imported already stays what it is."""
+    if sys.modules.get("onnxruntime") not in (None, sys.modules[__name__]):
         raise ImportError("onnxruntime was imported already; call apus.compat.install() before")
     exceptions = {kind.__name__: kind for kind in _errors.ONNXRUNTIME_NAMES}
     names = {name: value for name, value in globals().items() if not name.startswith("_")} | exceptions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import resource
@@ -12,20 +13,20 @@ import time
 import unittest
 import weakref
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])]
+from check_test_models import TOLERANCE, input_files, number  # noqa: E402
+from model_values import compare, flatten, read_value  # noqa: E402
 from models_for_tests import MODELS, ROOT, long_model, model_of, tensor  # noqa: E402
 
 import apus  # noqa: E402
 import apus.backend  # noqa: E402
-from check_test_models import TOLERANCE, input_files, number  # noqa: E402
-from model_values import compare, flatten, read_value  # noqa: E402
+
 
 def identity(kind: onnx.TypeProto) -> apus.InferenceSession:
     return apus.InferenceSession(model_of([helper.make_node("Identity", ["x"], ["y"])], {"x": kind}, ["y"]))
@@ -177,10 +178,8 @@ class Tensors(unittest.TestCase):
                 session.run(None, {"x": value})
                 session.run(["y", "y"], {"x": value})
                 for feeds in ({"x": wrong}, {"z": value}, {"x": value[:, ::-1]}):
-                    try:
+                    with contextlib.suppress(apus.InputError):
                         session.run(None, feeds)
-                    except apus.InputError:
-                        pass
 
         use(300)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -192,8 +191,8 @@ class Tensors(unittest.TestCase):
         session = identity(tensor(TensorProto.FLOAT, [None]))
         value = np.zeros(5, np.float32)
         found = []
-        for number in range(3):
-            value[:] = number
+        for filling in range(3):
+            value[:] = filling
             found.append(session.run(None, {"x": value})[0])
         value[:] = 9
         self.assertEqual([array.tolist() for array in found], [[0] * 5, [1] * 5, [2] * 5])

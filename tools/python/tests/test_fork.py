@@ -1,7 +1,9 @@
-"""Processes that fork: multiprocessing does so on Linux. APUS_FORKS says how many forks the long test makes; 200 by default."""
+"""Processes that fork: multiprocessing does so on Linux. APUS_FORKS says how many forks the long test makes; 200 by
+default."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -136,10 +138,8 @@ class Forks(unittest.TestCase):
         value = {"x": np.zeros((1500, 1500), np.float32)}
 
         def run() -> None:
-            try:
+            with contextlib.suppress(apus.CancelledError):
                 session.run(None, value, cancellation=cancellation)
-            except apus.CancelledError:
-                pass
 
         thread = threading.Thread(target=run)
         thread.start()

@@ -80,13 +80,19 @@ public final class Model: Sendable {
     let allowance = source.allowance
     let registry = OperatorRegistry.standard
     try Model.bind(options, in: &graph)
+    let declared = graph
     let errors = InferenceDriver(registry: registry, allowance: allowance).infer(&graph)
     if !errors.isEmpty { throw PrepareError(errors) }
+    let named = graph
+    graph = SymbolSplitting.split(declared: declared, inferred: named, registry: registry)
     try Model.addOutputs(options, to: &graph)
     let notes = Set(graph.notes).sorted()
-    let inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
+    // Users know the symbols by the names of the file.
+    let inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: named.fact($0)) }
     let outputs = graph.outputs.indices.map { position in
-      ValueDescription(name: graph[graph.outputs[position]].name, fact: graph.describedOutput(position))
+      let value = graph.outputs[position]
+      let fact = position < named.outputs.count ? named.describedOutput(position) : named.fact(value)
+      return ValueDescription(name: graph[value].name, fact: fact)
     }
     let passReport: [PassReport]
     do {

@@ -40,7 +40,7 @@ import Testing
 
   /// The message after reading, the portable passes, and writing.
   private func saved(_ proto: ModelProto, opset: Int? = nil) throws -> ModelProto {
-    var model = try ONNXReader.load(MappedFile(copying: proto.encoded), registry: .standard).model
+    var model = try ONNXReader.load(FileBytes(copying: proto.encoded), registry: .standard).model
     let target = opset ?? model.opsets[""] ?? .max
     _ = try Optimizer(registry: .standard, passes: Optimizer.portablePasses(forOpset: target)).optimize(&model.graph)
     return try ONNXWriter.message(model, registry: .standard, opset: opset)

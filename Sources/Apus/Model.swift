@@ -5,6 +5,7 @@ import ApusGraph
 import ApusOperators
 import ApusOptimizer
 import ApusRuntime
+import Dispatch
 public import FoundationEssentials
 
 /// An ONNX model, read, typed, optimized and prepared. Immutable: any number of threads may run it at once; they share
@@ -47,6 +48,11 @@ public final class Model: Sendable {
   ) throws {
     let folderPath = folder?.path(percentEncoded: false)
     try self.init(try ModelReader.read(bytes: Array(bytes), folder: folderPath, options: options), options: options)
+  }
+
+  /// Optimizes and prepares a graph that was made in memory.
+  package convenience init(_ model: ModelGraph, options: ModelOptions) throws {
+    try self.init(ModelSource(model: model, files: [], allowance: .unlimited), options: options)
   }
 
   /// Optimizes and prepares a graph that has been read.

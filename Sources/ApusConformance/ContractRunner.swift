@@ -70,7 +70,7 @@ public final class ContractRunner: Sendable {
       let what = optimization.isEnabled ? " (after passes)" : ""
       violations += try checkProgram(graph, inputs).map { $0 + what }
       violations += checkNodes(graph, Self.values(inputs, of: graph)).map { $0 + what }
-      violations += SessionContract(source: source, inputs: inputs, options: options).violations().map { $0 + what }
+      violations += SessionContract(source: source.model, inputs: inputs, options: options).violations().map { $0 + what }
       violations += try FileContract(model: test.modelURL, inputs: inputs, options: options).violations().map { $0 + what }
       operators.formUnion(operatorsOfGraph.map(\.description))
     }

@@ -184,7 +184,7 @@ public final class Model: Sendable {
     }
     let results: [Value]
     do {
-      results = try program.run(ordered, on: pool, settings: settings)
+      results = try run(ordered, settings)
     } catch {
       throw RunError(error)
     }
@@ -192,6 +192,15 @@ public final class Model: Sendable {
     for (name, value) in zip(outputNames, results) where wanted?.contains(name) ?? true { outputs[name] = value }
     return outputs
   }
+
+  /// Runs on the thread of the caller, whose stack is enough for graphs that do not lie deep in each other.
+  private func run(_ inputs: [Value], _ settings: RunSettings) throws(OperatorError) -> [Value] {
+    if program.nesting <= Model.flatNesting { return try program.run(inputs, on: pool, settings: settings) }
+    return try DeepStack.run { () throws(OperatorError) in try program.run(inputs, on: pool, settings: settings) }
+  }
+
+  /// Graphs in each other that any thread can run.
+  private static let flatNesting = 4
 
   /// The time limit as a duration; nil for none, or beyond what a clock counts.
   static func duration(_ seconds: Double) -> Duration? {

@@ -129,7 +129,7 @@ package final class FileBytes: Sendable {
         self.init(name: name, count: count, reader: reader, block: nil, account: account)
         return
       }
-      var content = FileContent(reader, block: try AddressRange.reserve(count), account: account)
+      var content = try FileContent(reader, account: account)
       if case .structure(let type) = reading { try content.readStructure(of: type) }
       try content.readRest()
       let (block, gaps) = content.finish()
@@ -182,9 +182,7 @@ package final class FileBytes: Sendable {
         return storage
       }
       let memory = try AddressRange.reserve(range.count)
-      let storage = AddressRange.deferred(memory, of: reader, at: range.lowerBound, account: account) {
-        AddressRange.free(memory)
-      }
+      let storage = AddressRange.deferred(memory, of: reader, at: range.lowerBound, account: account)
       gaps.withLock { $0[range.lowerBound] = storage }
       return storage
     } catch {

@@ -23,11 +23,11 @@ enum AddressRange {
 
   static func free(_ range: UnsafeMutableRawBufferPointer) { munmap(range.baseAddress, max(range.count, 1)) }
 
-  /// A storage over `memory` that is filled from the file when it is first asked for. When nobody needs it any more its
-  /// pages go back to the system, then `release` is called.
+  /// A storage over `memory` that is filled from the file when it is first asked for. When nobody needs it any more the
+  /// memory goes back to the system: the range itself, or, if it is a part of `owner`, its pages.
   static func deferred(
     _ memory: UnsafeMutableRawBufferPointer, of reader: FileReader, at offset: Int, account: MemoryAccount?,
-    release: @escaping @Sendable () -> Void
+    owner: TensorStorage? = nil
   ) -> TensorStorage {
     let bytes = DeferredBytes(account: account) { start, buffer in
       do throws(LoadError) {
@@ -41,8 +41,9 @@ enum AddressRange {
     let base = memory.baseAddress ?? UnsafeMutableRawPointer(bitPattern: 64)!
     advise(memory, MADV_HUGEPAGE)
     return TensorStorage(base: base, byteCount: memory.count, deferred: bytes) { base, byteCount in
-      advise(UnsafeMutableRawBufferPointer(start: base, count: byteCount), MADV_DONTNEED)
-      release()
+      let range = UnsafeMutableRawBufferPointer(start: base, count: byteCount)
+      if owner == nil { free(range) } else { advise(range, MADV_DONTNEED) }
+      withExtendedLifetime(owner) {}
     }
   }
 
@@ -66,9 +67,13 @@ struct FileContent {
   private var end = 0
   private var gaps: [Range<Int>] = []
 
-  /// `block` has as many bytes as the file and belongs to this object.
-  init(_ reader: FileReader, block: UnsafeMutableRawBufferPointer, account: MemoryAccount) {
-    (self.reader, self.block, self.account) = (reader, block, account)
+  init(_ reader: FileReader, account: MemoryAccount) throws(LoadError) {
+    do throws(TensorError) {
+      block = try AddressRange.reserve(reader.count)
+    } catch {
+      throw LoadError(error)
+    }
+    (self.reader, self.account) = (reader, account)
     // `block` is never empty memory: reserving takes at least a page.
     owner = TensorStorage(
       base: block.baseAddress ?? UnsafeMutableRawPointer(bitPattern: 64)!, byteCount: block.count,
@@ -80,9 +85,8 @@ struct FileContent {
     var storages: [Int: TensorStorage] = [:]
     for gap in gaps {
       let memory = UnsafeMutableRawBufferPointer(rebasing: block[gap])
-      storages[gap.lowerBound] = AddressRange.deferred(memory, of: reader, at: gap.lowerBound, account: account) { [owner] in
-        withExtendedLifetime(owner) {}
-      }
+      storages[gap.lowerBound] = AddressRange.deferred(
+        memory, of: reader, at: gap.lowerBound, account: account, owner: owner)
     }
     return (owner, storages)
   }

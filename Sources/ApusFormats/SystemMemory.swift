@@ -6,10 +6,10 @@ import Glibc
 import Musl
 #endif
 
-enum SystemMemory {
+package enum SystemMemory {
   /// 80 % of the least of: the memory of the machine, the limit of every control group around the process, and what its
   /// limits on address space and data (`ulimit -v`, `ulimit -d`) leave it at this moment.
-  static var share: Int { min(fixed, remainingOfProcess) / 5 * 4 }
+  package static var share: Int { min(fixed, remainingOfProcess) / 5 * 4 }
 
   /// The least of what does not change while the process runs.
   private static let fixed = min(machine, controlGroups(of: SystemFile.lines("/proc/self/cgroup"), root: "/sys/fs/cgroup"))
@@ -22,7 +22,7 @@ enum SystemMemory {
 
   /// The least limit of the control groups that `/proc/self/cgroup` names, and of those around them, below the folder
   /// `root` where they are mounted. Version 2 has one tree, version 1 one for memory alone.
-  static func controlGroups(of lines: [String], root: String) -> Int {
+  package static func controlGroups(of lines: [String], root: String) -> Int {
     var least = Int.max
     for line in lines {
       // hierarchy:controllers:path

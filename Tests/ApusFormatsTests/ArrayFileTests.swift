@@ -88,9 +88,9 @@ import Testing
     }
   }
 
-  private func npy(_ header: String, _ data: Int) -> FileBytes {
+  private func npy(_ header: String, _ data: Int) throws -> FileBytes {
     let magic: [UInt8] = [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(header.utf8.count & 255), UInt8(header.utf8.count >> 8)]
-    return FileBytes(copying: magic + Array(header.utf8) + [UInt8](repeating: 0, count: data))
+    return try FileBytes(copying: magic + Array(header.utf8) + [UInt8](repeating: 0, count: data))
   }
 
   @Test(arguments: [

@@ -1,6 +1,7 @@
-// Mapped files, streams, and side files of weights.
+// Files in memory, files that change, streams, and side files of weights.
 
 import ApusFormats
+import ApusGraph
 import ApusTensor
 import Glibc
 import Testing
@@ -17,15 +18,99 @@ import Testing
     }
   }
 
-  @Test func mapsFiles() throws {
-    let path = folder.write([1, 2, 3, 4, 5], "mapped")
-    let file = try FileBytes.open(path: path)
-    #expect(file.count == 5)
-    let tensor = file.tensor(.uint8, [2, 2], in: 1..<5)
-    #expect(tensor.elements(as: UInt8.self) == [2, 3, 4, 5])
-    file.storage.discard?(1..<5)
-    #expect(tensor.elements(as: UInt8.self) == [2, 3, 4, 5], "pages come back from the file")
+  @Test func readsFiles() throws {
+    let path = folder.write([1, 2, 3, 4, 5], "read")
+    for reading in [.everything, .mapped, .structure(.model)] as [FileBytes.Reading] {
+      let file = try FileBytes.open(path: path, reading: reading)
+      #expect(file.count == 5)
+      #expect(try file.tensor(.uint8, [2, 2], in: 1..<5).elements(as: UInt8.self) == [2, 3, 4, 5])
+      #expect(file.withBytes { span in span.indices.map { span[$0] } } == [1, 2, 3, 4, 5])
+    }
+    let ranges = try FileBytes.open(path: path, reading: .ranges)
+    #expect(try ranges.tensor(.uint8, [2], in: 3..<5).elements(as: UInt8.self) == [4, 5])
     #expect(try FileBytes.open(path: folder.write([], "nothing")).count == 0)
+  }
+
+  // MARK: Files that change
+
+  /// The bytes of a model with an initializer that is large enough to stay in the file.
+  private func largeModel() -> [UInt8] {
+    var tensor = TensorProto(name: "w", Tensor((0..<40_000).map { Float($0) }, shape: [40_000]))
+    tensor.name = "w"
+    return ModelProto(GraphProto(outputs: ["w"], nodes: [], initializers: [tensor])).encoded
+  }
+
+  private func weights(_ graph: Graph) -> Tensor? { graph.constant(graph.outputs[0]) }
+
+  @Test func largeElementsStayInTheFileUntilTheyAreAskedFor() throws {
+    let path = folder.write(largeModel(), "large-model")
+    let model = try ONNXReader.load(path: path, registry: StandIn.registry)
+    let tensor = try #require(weights(model.model.graph))
+    #expect(tensor.storage.deferred?.isPending == true && model.files.count == 1)
+    #expect(tensor.elements(as: Float.self)?.last == 39_999)
+    try model.files[0].check()
+    for byte in stride(from: 0, to: 40, by: 7) {
+      // The bytes before and behind the elements are those of the file.
+      #expect(try FileBytes.open(path: path, reading: .structure(.model)).withBytes { $0[byte] } == largeModel()[byte])
+    }
+  }
+
+  @Test func filesThatBecomeShorterAreAnError() throws {
+    let path = folder.write(largeModel(), "shorter-model")
+    let model = try ONNXReader.load(path: path, registry: StandIn.registry)
+    truncate(path, 1000)
+    #expect(throws: TensorError.self) { try weights(model.model.graph)?.storage.load() }
+    #expect(message { try model.files[0].check() }.contains("changed while it was read"))
+    #expect(message { _ = try FileBytes.open(path: path, reading: .structure(.model)).withBytes { $0.count } } == "no error")
+  }
+
+  @Test func filesThatAreWrittenToAreAnError() throws {
+    let path = folder.write(largeModel(), "written-model")
+    let model = try ONNXReader.load(path: path, registry: StandIn.registry)
+    usleep(20_000)
+    _ = folder.write(largeModel().map { ~$0 }, "written-model")
+    #expect(message { try model.files[0].check() }.contains("somebody wrote to it"))
+  }
+
+  @Test func whatWasReadStays() throws {
+    let path = folder.write(largeModel(), "kept-model")
+    let model = try ONNXReader.load(path: path, registry: StandIn.registry)
+    let tensor = try #require(weights(model.model.graph))
+    try tensor.storage.load()
+    try model.files[0].check()
+    model.files[0].close()
+    truncate(path, 10)
+    #expect(tensor.elements(as: Float.self)?.last == 39_999)
+  }
+
+  @Test func readingHasALimit() throws {
+    var limits = LoadLimits()
+    limits.maximumLoadMemory = 100_000
+    let path = folder.write(largeModel(), "limited-model")
+    #expect(message { _ = try FileBytes.open(path: path, limits: limits) }.contains("maximumLoadMemory"))
+    var options = ImportOptions()
+    options.allowance = .loading(memory: MemoryAccount(limit: 100_000, name: "maximumLoadMemory"), cancellation: nil)
+    let model = try ONNXReader.load(path: path, registry: StandIn.registry, options: options)
+    #expect(throws: TensorError.self) { try weights(model.model.graph)?.storage.load() }
+    // Addresses of 64 GB cost nothing; their bytes would.
+    let sparse = folder.write([], "sparse")
+    truncate(sparse, 64 << 30)
+    let file = try FileBytes.open(path: sparse, limits: limits, reading: .ranges)
+    #expect(try file.tensor(.uint8, [4], in: 9..<13).elements(as: UInt8.self) == [0, 0, 0, 0])
+    #expect(throws: LoadError.self) { try FileBytes.open(path: sparse, limits: limits) }
+  }
+
+  @Test func findsTheLimitsOfControlGroups() {
+    let root = folder.makeFolder("cgroup")
+    for name in ["cgroup/a", "cgroup/a/b", "cgroup/memory", "cgroup/memory/c"] { _ = folder.makeFolder(name) }
+    func write(_ text: String, _ name: String) { _ = folder.write(Array(text.utf8), name) }
+    write("max\n", "cgroup/a/b/memory.max")
+    write("5000\n", "cgroup/a/memory.max")
+    write("9000\n", "cgroup/memory/c/memory.limit_in_bytes")
+    #expect(SystemMemory.controlGroups(of: ["0::/a/b"], root: root) == 5000, "a group around counts")
+    #expect(SystemMemory.controlGroups(of: ["7:cpu:/a", "4:memory,hugetlb:/c"], root: root) == 9000)
+    #expect(SystemMemory.controlGroups(of: ["nonsense", "0::/x"], root: root) == .max)
+    #expect(SystemMemory.share > 0)
   }
 
   @Test func saysWhatIsNoFile() {
@@ -64,8 +149,8 @@ import Testing
     bytes.storeBytes(of: 0x0403_0201, as: UInt32.self)
     do {
       let file = FileBytes(borrowing: bytes, byteCount: 4) { flag.isReleased = true }
-      let tensor = file.tensor(.uint8, [4], in: 0..<4)
-      #expect(tensor.elements(as: UInt8.self) == [1, 2, 3, 4])
+      let tensor = try? file.tensor(.uint8, [4], in: 0..<4)
+      #expect(tensor?.elements(as: UInt8.self) == [1, 2, 3, 4])
       #expect(!flag.isReleased)
     }
     #expect(flag.isReleased)

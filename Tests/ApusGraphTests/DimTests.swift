@@ -50,4 +50,26 @@ import Testing
     #expect(formula.substituting(["batch": 2, "seq": 3]) == 40)
     #expect(formula.symbols == ["batch", "seq"])
   }
+
+  @Test func expressionsStaySmall() {
+    // n·m, squared again and again: without a bound the degree doubles each time.
+    var extent = batch * seq
+    for _ in 0..<100 { extent = extent * extent }
+    #expect(extent.isUnknown)
+    // Sums and maxima in each other.
+    var nested = seq
+    for index in 0..<100 { nested = Dim.max(nested + 1, Dim.symbol("s\(index)")).dividedRoundingDown(by: batch) }
+    #expect(nested.isUnknown)
+    var wide = Dim(0)
+    for index in 0..<10 { wide = wide + Dim.symbol("s\(index)") }
+    #expect((wide * wide).isUnknown)
+    #expect(wide.size <= 20 && wide.description.hasPrefix("s0 + s1"))
+    #expect(!TensorFact.keeps([Dim](repeating: wide, count: 1000)) && TensorFact.keeps([Dim](repeating: 4, count: 1000)))
+  }
+
+  @Test func orderIsThatOfTheNames() {
+    #expect((seq + batch + 3).description == "batch + seq + 3")
+    #expect((seq * batch + seq * 2).description == "batch*seq + 2*seq")
+    #expect((Dim.max(seq, batch) + seq).description == (seq + Dim.max(seq, batch)).description)
+  }
 }

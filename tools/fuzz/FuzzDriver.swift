@@ -161,7 +161,7 @@ struct Outcome {
     var outcome = Outcome(kind: "array.none", text: "")
     for reader in 0..<4 {
       do {
-        let file = FileBytes(copying: bytes)
+        let file = try FileBytes(copying: bytes)
         switch reader {
         case 0: _ = try Npy.decode(file, as: .bfloat16, limits: limits)
         case 1: _ = try Npz.decode(file, limits: limits)

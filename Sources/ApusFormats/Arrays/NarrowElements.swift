@@ -32,9 +32,9 @@ extension Tensor {
   }
 
   /// A tensor of at most 8 bits an element from codes in the low bits of bytes.
-  static func packing(_ codes: [UInt8], _ dataType: DataType, _ shape: Shape) -> Tensor {
+  static func packing(_ codes: [UInt8], _ dataType: DataType, _ shape: Shape) throws(LoadError) -> Tensor {
     let mask = (UInt32(1) << UInt32(dataType.bits)) - 1
-    return building(dataType, shape) { output in
+    return try building(dataType, shape) { (output) throws(LoadError) in
       var pending: UInt32 = 0
       var pendingBits = 0
       for code in codes {

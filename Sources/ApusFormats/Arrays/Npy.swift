@@ -37,7 +37,7 @@ package enum Npy {
     }
     let data = header.data.lowerBound..<(header.data.lowerBound + byteCount)
     let isFortran = header.isFortranOrder && shape.rank > 1
-    if element.isPlain && !isFortran { return file.tensor(element.dataType, shape, in: data) }
+    if element.isPlain && !isFortran { return try file.tensor(element.dataType, shape, in: data) }
     let working =
       (element.dataType == .string ? count * MemoryLayout<String>.stride + byteCount : byteCount)
       + (isFortran ? count * MemoryLayout<Int>.stride : 0)
@@ -60,7 +60,7 @@ package enum Npy {
           }
         }
       case .code:
-        return Tensor.packing((0..<count).map { bytes[start($0)] }, element.dataType, shape)
+        return try Tensor.packing((0..<count).map { bytes[start($0)] }, element.dataType, shape)
       case .unicode, .byteString:
         var strings: [String] = []
         strings.reserveCapacity(count)

@@ -147,7 +147,7 @@ package enum TextTensors {
     if type.isPacked || type.bits == 8 && type.isFloat {
       var codes: [UInt8] = []
       for leaf in leaves { codes.append(try code(leaf, type)) }
-      return Tensor.packing(codes, type, shape)
+      return try Tensor.packing(codes, type, shape)
     }
     return try Tensor.building(type, shape) { (output: inout OutputSpan<UInt8>) throws(LoadError) in
       for leaf in leaves {

@@ -20,6 +20,8 @@ package final class Program: Sendable {
   let registry: OperatorRegistry
   /// By value: the last node that uses it; `nodes.count` for outputs of the graph; -1 if nobody does.
   let lastUse: [Int]
+  /// Graphs in each other, this one included.
+  package let nesting: Int
   let plans: PlanCache
   let leases: LeasePool
   private let aligned: Mutex<[ValueID: Tensor]>
@@ -60,6 +62,7 @@ package final class Program: Sendable {
     self.nodes = nodes
     self.graph = try Program.settled(graph, nodes, packedWeights)
     lastUse = Program.lastUses(of: graph)
+    nesting = 1 + (nodes.lazy.flatMap(\.subprograms).map(\.program.nesting).max() ?? 0)
     plans = PlanCache()
     aligned = Mutex([:])
   }

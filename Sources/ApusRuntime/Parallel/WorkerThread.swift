@@ -25,11 +25,18 @@ final class WorkerThread: Sendable {
   private static func start(_ index: Int, on core: PoolCore) -> pthread_t? {
     let worker = WorkerThread(core, index)
     var thread = pthread_t()
-    let status = pthread_create(&thread, nil, workerMain, Unmanaged.passRetained(worker).toOpaque())
+    var attributes = pthread_attr_t()
+    guard pthread_attr_init(&attributes) == 0 else { return nil }
+    defer { pthread_attr_destroy(&attributes) }
+    // Without this it would be what `ulimit -s` says; graphs in graphs are prepared here too.
+    pthread_attr_setstacksize(&attributes, stackBytes)
+    let status = pthread_create(&thread, &attributes, workerMain, Unmanaged.passRetained(worker).toOpaque())
     if status == 0 { return thread }
     Unmanaged.passUnretained(worker).release()
     return nil
   }
+
+  private static let stackBytes = 16 << 20
 
   fileprivate func main() {
     nameThread()

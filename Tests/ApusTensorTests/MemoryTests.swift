@@ -1,0 +1,122 @@
+// Accounts of memory, blocks that cannot be had, sizes that come from requests, and bytes that are read late.
+
+import ApusTensor
+import Synchronization
+import Testing
+
+@Suite struct MemoryTests {
+  @Test func accountsCountBlocksWhileTheyLive() throws {
+    let account = MemoryAccount(limit: 1000, name: "limit")
+    do {
+      let block = try TensorStorage(byteCount: 600, account: account)
+      #expect(account.inUse == 600)
+      #expect(throws: TensorError.self) { try TensorStorage(byteCount: 401, account: account) }
+      #expect(account.inUse == 600, "what was refused does not count")
+      withExtendedLifetime(block) {}
+    }
+    #expect(account.inUse == 0)
+    #expect(throws: TensorError.self) { try account.charge(.max) }
+  }
+
+  @Test func partsCountInTheWhole() throws {
+    let whole = MemoryAccount(limit: 1000, name: "whole")
+    let part = MemoryAccount(limit: 800, name: "part", parent: whole)
+    let other = MemoryAccount(limit: 800, name: "other", parent: whole)
+    let block = try TensorStorage(byteCount: 700, account: part)
+    #expect(throws: TensorError.self) { try other.charge(400) }
+    #expect(other.inUse == 0 && whole.inUse == 700 && other.available == 300)
+    withExtendedLifetime(block) {}
+  }
+
+  @Test func workspacesCountOnce() throws {
+    let account = MemoryAccount(limit: 1000, name: "limit")
+    for bytes in [300, 500, 200] { try account.chargeWorkspace(bytes) }
+    #expect(account.inUse == 500)
+    #expect(throws: TensorError.self) { try account.chargeWorkspace(1001) }
+  }
+
+  @Test func stringsCountWithTheirText() throws {
+    let account = MemoryAccount(limit: 10_000, name: "limit")
+    let long = String(repeating: "x", count: 5000)
+    let tensor = Tensor(strings: [long, "short"], shape: [2])
+    try tensor.storage.charge(to: account)
+    #expect(account.inUse >= 5000)
+    let charged = account.inUse
+    try tensor.storage.charge(to: account)
+    #expect(account.inUse == charged, "a block is charged once")
+    #expect(throws: TensorError.self) { try Tensor(strings: [long, long], shape: [2]).storage.charge(to: account) }
+  }
+
+  @Test func impossibleSizesAreErrors() {
+    #expect(throws: TensorError.self) { try TensorStorage(byteCount: .max) }
+    #expect(throws: TensorError.self) { try TensorStorage(byteCount: 1 << 60) }
+    #expect(throws: TensorError.self) { try TensorStorage(byteCount: -1) }
+    for shape in [[1 << 40, 1 << 40], [-1], [1 << 58]] as [Shape] {
+      #expect(throws: TensorError.self) { try Tensor(zeros: .float32, validating: shape) }
+      #expect(throws: TensorError.self) { try Tensor(zeros: .string, validating: shape) }
+      #expect(throws: TensorError.self) { try Tensor([1, 2, 3] as [Float], validating: shape) }
+      #expect(throws: TensorError.self) { try Tensor([1, 2, 3] as [Float]).reshaped(validating: shape) }
+    }
+  }
+
+  @Test func requestsAreValidated() throws {
+    #expect(try Tensor([1, 2, 3, 4] as [Int32], validating: [2, 2]).elements(as: Int32.self) == [1, 2, 3, 4])
+    #expect(try Tensor(strings: ["a"], validating: [1, 1]).strings == ["a"])
+    #expect(try Tensor(zeros: .string, validating: [2]).strings == ["", ""])
+    #expect(try Tensor(zeros: .int4, validating: [3]).byteCount == 2)
+    #expect(throws: TensorError.self) { try Tensor([1, 2, 3] as [Float], validating: [2]) }
+    #expect(throws: TensorError.self) { try Tensor(strings: ["a"], validating: [2]) }
+    #expect(throws: TensorError.self) {
+      try MapValue(validating: Tensor([1, 2] as [Int]), values: [], valueType: .tensor(.float32, nil))
+    }
+    #expect(throws: TensorError.self) {
+      try MapValue(validating: Tensor(scalar: Float(1)), values: [.tensor(Tensor(scalar: 1))], valueType: .tensor(.int64, nil))
+    }
+  }
+
+  @Test func deferredBytesAreReadOnce() throws {
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: 4, alignment: 16)
+    memory.initializeMemory(as: UInt8.self, repeating: 0, count: 4)
+    let reads = Mutex(0)
+    let bytes = DeferredBytes(account: nil) { offset, buffer in
+      reads.withLock { $0 += 1 }
+      for index in buffer.indices { buffer[index] = UInt8(offset + index + 1) }
+      return nil
+    }
+    let storage = TensorStorage(base: memory, byteCount: 4, deferred: bytes) { pointer, _ in pointer.deallocate() }
+    let tensor = Tensor(dataType: .uint8, shape: [4], storage: storage)
+    #expect(tensor.isAligned(to: 16) && bytes.isPending, "an address needs no bytes")
+    var aside = [UInt8](repeating: 0, count: 2)
+    try aside.withUnsafeMutableBytes { (buffer) throws(TensorError) in try bytes.copy(from: 1, into: buffer) }
+    #expect(aside == [2, 3] && bytes.isPending)
+    #expect(tensor.elements(as: UInt8.self) == [1, 2, 3, 4])
+    try storage.load()
+    #expect(!bytes.isPending && reads.withLock { $0 } == 2)
+  }
+
+  @Test func deferredBytesThatCannotBeReadAreAnError() {
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: 4, alignment: 16)
+    memory.initializeMemory(as: UInt8.self, repeating: 0, count: 4)
+    let storage = TensorStorage(
+      base: memory, byteCount: 4, deferred: DeferredBytes(account: nil) { _, _ in TensorError(.file, "gone") },
+      release: { pointer, _ in pointer.deallocate() })
+    #expect(Tensor(dataType: .uint8, shape: [4], storage: storage).elements(as: UInt8.self) == [0, 0, 0, 0])
+    #expect(throws: TensorError.self) { try storage.load() }
+    #expect(throws: TensorError.self) { try Tensor(released: .float32, shape: [1 << 20]).storage.load() }
+  }
+
+  @Test func deepWorkHasItsStack() throws {
+    func depth(_ levels: Int) -> Int {
+      withUnsafeTemporaryAllocation(byteCount: 512, alignment: 16) { buffer in
+        buffer[0] = UInt8(truncatingIfNeeded: levels)
+        return levels == 0 ? 0 : 1 + depth(levels - 1) + Int(buffer[0]) - Int(UInt8(truncatingIfNeeded: levels))
+      }
+    }
+    // More than the stacks of most threads.
+    #expect(DeepStack.run { depth(20_000) } == 20_000)
+    #expect(DeepStack.run { DeepStack.run { 7 } } == 7)
+    #expect(throws: TensorError.self) {
+      try DeepStack.run { () throws(TensorError) -> Int in throw TensorError(.mismatch, "no") }
+    }
+  }
+}

@@ -23,8 +23,8 @@ package struct RoundingCheck {
   package func worst(_ inputs: [Tensor?], as type: DataType) throws -> Double {
     let narrow = try inputs.map { try $0.map { try cast($0, to: type) } }
     let exact = try narrow.map { try $0.map { try cast($0, to: .float64) } }
-    let magnitudes = try exact.enumerated().map { index, tensor in
-      signed.contains(index) ? tensor : try tensor.map { try OperatorRun("Abs")($0)[0] }
+    let magnitudes = try exact.enumerated().map { (index, tensor) -> Tensor? in
+      try signed.contains(index) ? tensor : tensor.map { try OperatorRun("Abs")($0)[0] }
     }
     let result = try run(narrow.map { $0.map { .tensor($0) } })[0].tensor
     let (expected, sums) = try KernelChoice.$generalOnly.withValue(true) {

@@ -6,8 +6,8 @@ import ApusTensor
 
 /// Compares an operator that sums products with its plain form in float64 on the very same numbers.
 ///
-/// Results of float16 and bfloat16 are sums in float32, rounded once. So an element may be off by half a unit of its type,
-/// and by a unit of the sum's type for each term, of the sum of the terms' magnitudes.
+/// Results of float16 and bfloat16 are sums in float32, rounded once. So an element may be off by half a unit of its
+/// type, and by a unit of the sum's type for each term, of the sum of the terms' magnitudes.
 package struct RoundingCheck {
   private let run: OperatorRun
   /// Additions and multiplications behind one element.
@@ -28,7 +28,7 @@ package struct RoundingCheck {
     }
     let result = try run(narrow.map { $0.map { .tensor($0) } })[0].tensor
     let (expected, sums) = try KernelChoice.$generalOnly.withValue(true) {
-      (try run(exact.map { $0.map { .tensor($0) } })[0].tensor, try run(magnitudes.map { $0.map { .tensor($0) } })[0].tensor)
+      try (run(exact.map { $0.map { .tensor($0) } })[0].tensor, run(magnitudes.map { $0.map { .tensor($0) } })[0].tensor)
     }
     guard let result, result.dataType == type, result.shape == expected?.shape,
       let found = try cast(result, to: .float64).elements(as: Double.self),

@@ -9,8 +9,8 @@ import ApusTensor
 /// holds every run against a model that was never run before.
 ///
 /// Inputs lie in memory of the caller. It is filled with other bytes after each run and given back to the system in the
-/// end. The model must not hold on to it, and outputs that were handed out must not change with it. Constants lie at all
-/// offsets from a multiple of 16 that a file may put them at.
+/// end. The model must not hold on to it, and outputs that were handed out must not change with it. Constants lie at
+/// all offsets from a multiple of 16 that a file may put them at.
 struct SessionContract {
   private let source: ModelGraph
   private let inputs: [Value]
@@ -159,7 +159,8 @@ private struct RunOutcome {
     case (let found?, let expected?):
       for (name, value) in expected.sorted(by: { $0.key < $1.key }) {
         guard let other = found[name] else { return "output '\(name)' is missing" }
-        if !other.hasSameBits(as: value) { return "output '\(name)' is \(other.type) with other bits than \(value.type)" }
+        if other.hasSameBits(as: value) { continue }
+        return "output '\(name)' is \(other.type) with other bits than \(value.type)"
       }
       return nil
     }

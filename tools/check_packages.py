@@ -141,7 +141,7 @@ class SourceChecks:
     def check_versions_agree(self) -> None:
         version = binaries.version()
         for name, pattern in [
-            ("Sources/ApusC/Options.swift", r'CText\("([0-9.]+)"\)'),
+            ("Sources/Apus/Version.swift", r'text = "([0-9.]+)"'),
             ("docs/CHANGELOG.md", r"(?m)^## ([0-9.]+)"),
             ("README.md", r'from: "([0-9.]+)"'),
         ]:

@@ -2,7 +2,7 @@
 
 import ApusFormats
 import ApusRuntime
-import Foundation
+import FoundationEssentials
 
 /// The trace event format of Chrome. https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 package enum ChromeTrace {

@@ -3,8 +3,7 @@
 import Apus
 import CApus
 
-/// The version of the library; `tools/python/apus/_version.py` has the same.
-private let version = CText("0.1.0")
+private let version = CText(ApusVersion.text)
 
 @c @implementation
 public func apus_api_version() -> Int32 { APUS_API_VERSION }

@@ -3,7 +3,7 @@
 import Apus
 import ApusRuntime
 import CApus
-import Foundation
+import FoundationEssentials
 
 // MARK: - Running
 

@@ -182,7 +182,7 @@ package struct Dim: Sendable, Hashable {
         switch factor {
         case .symbol: false
         case .broadcast: true
-        case .floorDivide(let a, let b), .maximum(let a, let b), .minimum(let a, let b): a.hasBroadcast || b.hasBroadcast
+        case .floorDivide(let pair), .maximum(let pair), .minimum(let pair): pair.a.hasBroadcast || pair.b.hasBroadcast
         }
       }
     }

@@ -129,6 +129,19 @@ import Testing
     }
   }
 
+  @Test func outputsOfSubgraphsHaveNamesOfTheirOwn() throws {
+    var branch = GraphProto()
+    branch.nodes = [node("Relu", ["x"], ["r"]), node("Identity", ["r"], ["s"])]
+    branch.outputs = [ValueInfoProto(name: "r", type: nil), ValueInfoProto(name: "s", type: nil)]
+    let choice = node("If", ["c"], ["y", "z"], [("then_branch", .graph(branch)), ("else_branch", .graph(branch))])
+    let result = try saved(proto([choice], inputs: [("x", .float32, [2]), ("c", .bool, [])], opset: 13))
+    guard case .graph(let written)? = result.graph?.nodes.first?.attributes.first?.content else {
+      Issue.record("there is no branch")
+      return
+    }
+    #expect(Set(written.outputs.map(\.name)).count == 2)
+  }
+
   @Test func nodesHaveNamesOfTheirOwn() throws {
     let nodes = [
       node("Relu", ["x"], ["r"], name: "same"), node("Neg", ["r"], ["s"], name: "same"), node("Abs", ["s"], ["y"], name: "same"),

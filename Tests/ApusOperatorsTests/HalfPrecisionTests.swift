@@ -35,7 +35,7 @@ import Testing
     for name in ["Sum", "Mean"] {
       let inputs = (0..<5).map { sampleTensor([3, 1, 7], seed: $0) }
       try expectOneRounding(OperatorRun(name), inputs, name)
-      try expectOneRounding(OperatorRun(name), [sampleTensor([4, 1], seed: 9), sampleTensor([3], seed: 8), inputs[0]], "\(name), broadcast")
+      try expectOneRounding(OperatorRun(name), [sampleTensor([4, 1], seed: 9), sampleTensor([3], seed: 8), sampleTensor([2, 4, 3], seed: 7)], "\(name), broadcast")
       try expectOneRounding(OperatorRun(name), [inputs[0]], "\(name) of one")
     }
   }

@@ -43,8 +43,9 @@ let experimentalOperators: [any OperatorDefinition] = [
     if let channels = r.shape(x)?[1].known, channels != bias.count {
       throw .mismatch("bias has \(bias.count) elements for \(channels) channels")
     }
-    // One element would be repeated over all channels.
-    var shifts = r.constant(Tensor(bias, shape: [bias.count, 1, 1]))
+    // Fails for other than one element a channel, where one alone would be repeated.
+    let channels = try r.apply("Concat", [r.extent(x, 1), r.ints([1, 1])], [("axis", .int(0))])
+    var shifts = try r.apply("Reshape", [r.constant(Tensor(bias)), channels])
     if type != .float32 { shifts = try r.cast(shifts, type) }
     let scaled = try r.apply("Mul", [x, r.scalar(r.float("scale"), type)])
     r.finish("Add", [scaled, shifts])

@@ -15,7 +15,7 @@ enum TensorPieces {
     let inner = shape.count(of: axis + 1..<shape.rank)
     let (start, count, stride) = (range.lowerBound * inner, range.count * inner, tensor.shape[axis] * inner)
     if let strings = tensor.strings {
-      try context.check(allocating: DataType.string.byteCount(elements: outer * count) ?? .max)
+      try context.check(allocating: outer &* count, of: MemoryLayout<String>.stride)
       let rows = (0..<outer).map { strings[$0 * stride + start..<$0 * stride + start + count] }
       return try context.tensor(strings: Array(rows.joined()), shape: shape)
     }

@@ -36,13 +36,13 @@ def array(case: Case, name: str) -> list:
 
 
 def probit(score: float) -> float:
-    """The inverse of the normal distribution by Winitzki's formula, which both oracles use; NaN outside of 0 to 1."""
-    x = 2 * score - 1
-    product = (1 - x) * (1 + x)
+    """The inverse of the normal distribution by Winitzki's formula, which both oracles use: infinite at 0 and 1, NaN
+    outside of them."""
+    product = 4 * score * (1 - score)
     if product <= 0:
-        return 0.0 if product == 0 else math.nan
+        return math.copysign(math.inf, score - 0.5) if product == 0 else math.nan
     a = 2 / (math.pi * 0.147) + math.log(product) / 2
-    return math.copysign(1.41421356 * math.sqrt(math.sqrt(a * a - math.log(product) / 0.147) - a), x)
+    return math.copysign(1.41421356 * math.sqrt(math.sqrt(a * a - math.log(product) / 0.147) - a), score - 0.5)
 
 
 def transformed(scores: np.ndarray, name: str) -> np.ndarray:

@@ -9,7 +9,7 @@ package enum KernelRunner {
   ) throws(OperatorError) -> [Tensor?] {
     let context = PlanContext(
       inputs: inputs.map { $0.map { TensorType($0.dataType, $0.shape) } }, outputs: outputTypes, known: inputs)
-    return try run(try kernel.plan(context), inputs: inputs, outputTypes: outputTypes)
+    return try run(try kernel.step(for: context), inputs: inputs, outputTypes: outputTypes)
   }
 
   /// Runs all phases and parts of a step in order.

@@ -82,7 +82,7 @@ struct CastMap: OperatorDefinition {
       let order = keys.indices.sorted { keys[$0] < keys[$1] }
       var texts: [String?] = []
       if isSparse {
-        try context.check(allocating: length * 16)
+        try context.check(length, itemsOf: MemoryLayout<String?>.stride)
         texts = [String?](repeating: nil, count: length)
         for index in order {
           guard texts.indices.contains(keys[index]) else {

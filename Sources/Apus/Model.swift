@@ -50,13 +50,17 @@ public final class Model: Sendable {
     var graph = source.graph
     let registry = OperatorRegistry.standard
     try Model.bind(options, in: &graph)
+    let declared = graph
     let errors = InferenceDriver(registry: registry).infer(&graph)
     if !errors.isEmpty { throw PrepareError(errors) }
+    let named = graph
+    graph = SymbolSplitting.split(declared: declared, inferred: named, registry: registry)
     try Model.addOutputs(options, to: &graph)
     notes = Set(graph.notes).sorted()
     information = ModelInformation(source)
-    inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
-    outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
+    // Users know the symbols by the names of the file.
+    inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: named.fact($0)) }
+    outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: named.fact($0)) }
     let outputNames = outputs.map(\.name)
     pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
     let flag = CancellationFlag(timeout: Model.duration(options.limits.maximumLoadSeconds))

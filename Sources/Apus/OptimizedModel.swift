@@ -21,8 +21,10 @@ extension ModelReader {
   package static func optimize(path: String, options: ModelOptions) throws -> OptimizedModel {
     var source = try read(path: path, options: options)
     try Model.bind(options, in: &source.graph)
+    let declared = source.graph
     let errors = InferenceDriver(registry: .standard).infer(&source.graph)
     if !errors.isEmpty { throw PrepareError(errors) }
+    source.graph = SymbolSplitting.split(declared: declared, inferred: source.graph, registry: .standard)
     let names = source.graph.outputs.map { source.graph[$0].name }
     let passes = try Optimizer(registry: .standard, options.optimization)?.optimize(&source.graph) ?? []
     source.graph.nameOutputs(names)

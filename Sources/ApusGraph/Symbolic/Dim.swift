@@ -97,6 +97,20 @@ package struct Dim: Sendable, Hashable {
     return names
   }
 
+  /// True if the expression has an extent that others are broadcast to.
+  package var hasBroadcast: Bool {
+    guard case .sum(let terms) = storage else { return false }
+    return terms.contains { term in
+      term.factors.contains { factor in
+        switch factor {
+        case .symbol: false
+        case .broadcast: true
+        case .floorDivide(let a, let b), .maximum(let a, let b), .minimum(let a, let b): a.hasBroadcast || b.hasBroadcast
+        }
+      }
+    }
+  }
+
   /// The extent with every bound symbol replaced by its value.
   package func substituting(_ bindings: [String: Dim]) -> Dim {
     guard case .sum(let terms) = storage else { return self }

@@ -37,13 +37,13 @@ package struct Optimizer: Sendable {
 
   /// Passes that keep to standard operators; what they leave can be saved as ONNX.
   package static let portablePasses: [any GraphPass] = [
-    IdentityElimination(), ConstantFolding(keepsTransposes: true), IdentityElimination(), CommonSubexpressionElimination(),
-    FusionPass(portableFusions), DeadNodeElimination(),
+    IdentityElimination(), SubgraphConstants(), ConstantFolding(keepsTransposes: true), IdentityElimination(),
+    CommonSubexpressionElimination(), FusionPass(portableFusions), DeadNodeElimination(),
   ]
 
   /// Passes that end in the operators of this engine's own domain.
   package static let enginePasses: [any GraphPass] = [
-    FusionPass(matrixFusions), ChannelsLast(), TransposeCancellation(), FusionPass(engineFusions),
+    SubgraphConstants(), FusionPass(matrixFusions), ChannelsLast(), TransposeCancellation(), FusionPass(engineFusions),
     ConstantFolding(), DeadNodeElimination(),
   ]
 

@@ -35,7 +35,8 @@ extension RecurrentFactors<Float> {
   }
 }
 
-struct RecurrentKernel<Element: Real>: Kernel {
+/// Not a `Kernel` itself: a generic type runs unspecialised behind a protocol. `prepared` is called on concrete ones.
+struct RecurrentKernel<Element: Real>: Sendable {
   let attributes: RecurrentAttributes
   let factors: RecurrentFactors<Element>
   /// By direction, in the order of the activations.
@@ -46,6 +47,10 @@ struct RecurrentKernel<Element: Real>: Kernel {
     _ activations: [[RecurrentActivation.Function<Element>]]
   ) {
     (self.attributes, self.factors, self.activations) = (attributes, factors, activations)
+  }
+
+  @inline(__always) var prepared: PreparedKernel {
+    .planned { (context) throws(OperatorError) in try plan(context) }
   }
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Compares operators with onnx's reference evaluator and onnxruntime on random shapes, attributes, types and versions.
+"""Compares operators with onnx's reference evaluator, onnxruntime and NumPy on random shapes, attributes, types, versions.
 
-Every case is a model of one node. Where both oracles agree, or only one computes the case, that is the expectation;
-where they differ, operator_cases/known_differences.py says which is right, and a difference that nothing explains
-fails. `apus conformance` runs the cases, optimized and unoptimized. A failure is shrunk and kept. The exit status is 0
-only if nothing failed. The last line counts operators. Run it with the python that `tools/python-env test` prints.
+Every case is a model of one node. The oracles are compared with each other first. Where all that compute the case agree,
+that is the expectation; where they differ, a rule of operator_cases says what holds and on whose authority (`--rules`
+prints them), and a difference that nothing explains fails. `apus conformance` runs the cases, optimized and unoptimized.
+A failure is shrunk and kept. At the end stand the rules that overruled oracles which agree, and those that were never
+needed. The exit status is 0 only if nothing failed. The last line counts operators. Run it with the python that
+`tools/python-env test` prints.
 """
 
 from __future__ import annotations
@@ -30,14 +32,17 @@ from typing import Any
 import onnx
 
 from operator_cases.case import GENERATORS, NotApplicable, family_of
+from operator_cases.rules import ORACLES, RULES, table
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / ".cache" / "differential"
 ATTEMPTS = 60
 SECONDS = 60  # that the oracles may take for one case
-# What is counted: cases; of them those on which both oracles agree, that one alone computes, that known_differences.py
-# explains, that nothing explains, on which Apus fails; and draws that no oracle computes.
-COLUMNS = ("cases", "both", "reference", "onnxruntime", "explained", "UNEXPLAINED", "failed", "refused")
+# What is counted: cases; of them those on which the oracles agree, that one alone computes, that more digits or a rule
+# decide, that nothing explains, on which Apus fails; and draws that no oracle computes.
+COLUMNS = (
+    "cases", "agreed", "reference", "onnxruntime", "numpy", "precise", "rule", "UNEXPLAINED", "failed", "refused",
+)
 LEVELS = ((1, 1), (1, 2), (2, 2), (2, 3), (3, 3), (4, 5))  # max_rank, max_extent
 
 
@@ -46,12 +51,14 @@ class Drawn:
     """A case that a worker has drawn: what it draws the same case from again, and what the oracles say of it."""
 
     request: dict[str, Any]
-    kind: str  # both, reference, onnxruntime, explained or UNEXPLAINED
+    kind: str  # that of a Judgement
     summary: str
     choices: dict[str, Any]  # version, opset and types, to force when it is shrunk
     edits: list[tuple[str, Any]]  # that may be tried to make it simpler
     size: int
     detail: str = ""
+    rules: list[int] = field(default_factory=list)  # that decided or recorded the case
+    overrules: bool = False
 
 
 @dataclass
@@ -64,6 +71,8 @@ class Verdict:
     failures: list[tuple[Drawn, str]] = field(default_factory=list)
     refusal: str = ""
     report: list[str] = field(default_factory=list)
+    fired: Counter[int] = field(default_factory=Counter)  # cases that a rule decided
+    overruled: dict[int, list[str]] = field(default_factory=dict)  # cases by the rule that stood against all oracles
 
     @property
     def outcome(self) -> str:
@@ -136,7 +145,7 @@ def compute(request: dict[str, Any]) -> Drawn | str:
 
     from operator_cases import draw, oracles
     from operator_cases.edits import apply, possible
-    from operator_cases.known_differences import known_difference
+    from operator_cases.judgement import judge
 
     case = draw(
         np.random.default_rng(request["key"]),
@@ -150,63 +159,20 @@ def compute(request: dict[str, Any]) -> Drawn | str:
     )
     for edit in request.get("edits", ()):
         apply(case, edit)
-    results: dict[str, list] = {}
-    reasons = []
-    for name, run in (("reference", oracles.run_reference), ("onnxruntime", oracles.run_onnxruntime)):
-        if name == "reference" and case.domain == "com.microsoft" and case.expected is None:
-            continue
-        try:
-            results[name] = run(case)
-        except oracles.Refusal as reason:
-            reasons.append(f"{name}: {reason}")
-    entry = known_difference(case)
-    own = None
-    if entry and entry.expected:
-        try:
-            own = {"specification": entry.expected(case)}
-        except oracles.Refusal:
-            entry = None
-    if not results and own is None:
-        return "refused: " + "; ".join(reasons)
-    if entry and entry.discards and entry.right not in results:
-        return f"refused: {entry.reason}"
-    kind, detail, expected, values = expectation(case, results, oracles.difference, entry, own)
-    case.compares_values = case.compares_values and values
+    results, reasons = oracles.run_all(case)
+    try:
+        judgement = judge(case, results)
+    except oracles.Refusal as reason:
+        return "refused: " + "; ".join([str(reason), *reasons])
     folder = Path(request["folder"])
-    for name, outputs in expected.items():
-        case.write(folder if len(expected) == 1 else folder.with_name(f"{folder.name}__{name}"), outputs)
+    for name, outputs in judgement.expected.items():
+        case.write(folder if len(judgement.expected) == 1 else folder.with_name(f"{folder.name}__{name}"), outputs)
     size = sum(getattr(value, "size", 1) for value in case.values_by_name.values())
     choices = {"version": case.version, "opset": case.opset, "forced": dict(case.types)}
     edits = possible(case) if case.expected is None else []
-    return Drawn(request, kind, case.summary(), choices, edits, size, detail)
-
-
-def expectation(
-    case: Any,
-    results: dict[str, list],
-    difference: Any,
-    entry: Any,
-    own: dict[str, list] | None,
-) -> tuple[str, str, dict[str, list], bool]:
-    """The kind of the case, what is to be said of it, the expected outputs by oracle, and whether their values count.
-
-    `own` are the outputs that the entry of known_differences computes.
-    """
-    if entry and own is not None:
-        return "explained", entry.reason, own, True
-    first = next(iter(results.items()))
-    if entry and entry.right == "specification":
-        return "explained", entry.reason, dict([first]), False
-    if len(results) == 1:
-        if entry and entry.right != first[0]:
-            return "explained", entry.reason, dict([first]), False
-        return first[0], "", dict([first]), True
-    text = difference(case, results["onnxruntime"], results["reference"])
-    if text is None:
-        return "both", "", {"reference": results["reference"]}, True
-    if entry:
-        return "explained", entry.reason, {entry.right: results[entry.right]}, True
-    return "UNEXPLAINED", f"onnxruntime against reference, {text}", results, True
+    rules = judgement.records if judgement.rule is None else [judgement.rule]
+    return Drawn(
+        request, judgement.kind, case.summary(), choices, edits, size, judgement.detail, rules, judgement.overrules)
 
 
 # The engine
@@ -268,6 +234,9 @@ def test_operator(worker: Worker, domain: str, op: str, arguments: argparse.Name
             drawn[name] = case
             verdict.counts["cases"] += 1
             verdict.counts[case.kind] += 1
+            verdict.fired.update(case.rules)
+            if case.overrules:
+                verdict.overruled.setdefault(case.rules[0], []).append(case.summary)
         elif index == 0:
             break
     results = conformance(arguments.apus, folder) if drawn else {}
@@ -286,12 +255,9 @@ def test_operator(worker: Worker, domain: str, op: str, arguments: argparse.Name
 
 
 def unexplained(name: str, case: Drawn, results: dict[str, str]) -> str:
-    agrees = [oracle for oracle in ("reference", "onnxruntime") if results.get(f"{name}__{oracle}") == ""]
-    texts = "".join(
-        f"\n      apus against {oracle}: {results.get(f'{name}__{oracle}', 'not run')}"
-        for oracle in ("reference", "onnxruntime")
-        if oracle not in agrees
-    )
+    messages = {oracle: results[key] for oracle in ORACLES if (key := f"{name}__{oracle}") in results}
+    agrees = [oracle for oracle, message in messages.items() if not message]
+    texts = "".join(f"\n      apus against {oracle}: {text}" for oracle, text in messages.items() if text)
     return f"{case.detail}; apus agrees with {' and '.join(agrees) or 'neither'}{texts}"
 
 
@@ -372,7 +338,8 @@ def wanted(arguments: argparse.Namespace) -> list[tuple[str, str]]:
             chosen.append((domain, op))
     if unknown := set(arguments.operators) - {op for _, op in chosen}:
         sys.exit(f"no generator of {', '.join(sorted(unknown))} in what was asked for")
-    return chosen
+    number, count = arguments.shard
+    return chosen[number - 1 :: count]
 
 
 def print_verdict(verdict: Verdict) -> None:
@@ -391,6 +358,36 @@ def missing() -> list[str]:
     return [f"{domain}.{op}" if domain else op for domain, op in sorted(names - set(GENERATORS))]
 
 
+def shard(text: str) -> tuple[int, int]:
+    """`2/5`, the second of five parts."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form I/N with 1 ≤ I ≤ N")
+    return int(number), int(count)
+
+
+def print_rules(verdicts: Sequence[Verdict]) -> None:
+    """The rules that stood against oracles that agree, and those that no case needed, by operator."""
+    overruling: dict[int, list[str]] = {}
+    for verdict in verdicts:
+        for index, summaries in verdict.overruled.items():
+            overruling.setdefault(index, []).extend(summaries)
+    print(f"rules that overrule oracles which agree: {len(overruling)}")
+    for index, summaries in sorted(overruling.items()):
+        entry = RULES[index]
+        print(f"    {entry.authority.title}: {entry.reason} ({entry.source}; {len(summaries)} cases)")
+        print(f"      such as {summaries[0][:300]}")
+    ran = {(verdict.domain, verdict.op): verdict for verdict in verdicts if verdict.counts["cases"]}
+    idle = {}
+    for index, entry in enumerate(RULES):
+        asked = [ran[entry.domain, op] for op in entry.operators if (entry.domain, op) in ran]
+        if names := [verdict.op for verdict in asked if not verdict.fired[index]]:
+            idle[index] = names
+    print(f"rules that no case of an operator needed: {len(idle)}")
+    for index, names in idle.items():
+        print(f"    {', '.join(names)}: {RULES[index].reason}")
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("operators", nargs="*", help="names of operators (default: all)")
@@ -402,12 +399,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, help="write the cases here and leave them")
     parser.add_argument("--failures", type=int, default=2, help="failures to shrink and print an operator (default: 2)")
     parser.add_argument("--jobs", type=int, default=2, help="operators at a time (default: 2)")
+    parser.add_argument(
+        "--shard", type=shard, default=(1, 1), metavar="I/N", help="only every N-th operator, from the I-th on")
+    parser.add_argument("--rules", action="store_true", help="print the table of rules, in Markdown, and end")
     parser.add_argument("--json", type=Path, help="write the counts by operator to this file")
     return parser.parse_args()
 
 
 def main() -> int:
     arguments = parse_arguments()
+    if arguments.rules:
+        print("\n".join(table()))
+        return 0
     if not Path(arguments.apus).is_file():
         sys.exit(f"no program {arguments.apus}; build it (swift build -c release) or name one (--apus)")
     chosen = wanted(arguments)
@@ -440,6 +443,7 @@ def main() -> int:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
     if not arguments.operators and arguments.domain is None and not arguments.family and (names := missing()):
         print(f"without a generator: {', '.join(names)}")
+    print_rules(verdicts)
     outcomes = Counter(verdict.outcome for verdict in verdicts)
     print(f"{outcomes['passed']} passed, {outcomes['failed']} failed, {outcomes['skipped']} skipped")
     return 1 if outcomes["failed"] else 0

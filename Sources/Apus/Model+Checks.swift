@@ -6,7 +6,7 @@ import ApusTensor
 extension Model {
   /// Puts the caller's dimensions and shapes into the facts of the graph.
   static func bind(_ options: ModelOptions, in graph: inout Graph) throws {
-    var bindings = options.dimensions.mapValues { Dim($0) }
+    var bindings = options.dimensions.mapValues { Set([$0]) }
     let symbols = Set(graph.inputs.flatMap { graph.fact($0).tensor?.shape?.flatMap(\.symbols) ?? [] })
     for (name, value) in options.dimensions {
       guard symbols.contains(name) else {
@@ -29,17 +29,19 @@ extension Model {
             throw RunError(.invalidInput, "shape \(shape) for input '\(name)'; the model declares \(graph.fact(input))")
           }
           if dim.symbols.count == 1, let symbol = dim.symbols.first, dim == .symbol(symbol) {
-            if let other = bindings[symbol], other != Dim(shape[axis]) {
-              throw RunError(.invalidInput, "dimension '\(symbol)' cannot be both \(other) and \(shape[axis])")
+            if let given = options.dimensions[symbol], given != shape[axis] {
+              throw RunError(.invalidInput, "dimension '\(symbol)' cannot be both \(given) and \(shape[axis])")
             }
-            bindings[symbol] = Dim(shape[axis])
+            bindings[symbol, default: []].insert(shape[axis])
           }
         }
       }
       graph[input].fact = .tensor(fact.dataType, [Dim](shape))
     }
     if bindings.isEmpty && options.shapes.isEmpty { return }
-    for index in graph.values.indices { graph.values[index].fact = graph.values[index].fact.substituting(bindings) }
+    // A name that the given shapes have two sizes for says nothing about other values.
+    let known = bindings.mapValues { sizes in sizes.count == 1 ? sizes.first.map { Dim($0) } ?? .unknown : .unknown }
+    for index in graph.values.indices { graph.values[index].fact = graph.values[index].fact.substituting(known) }
   }
 
   /// Makes the wanted intermediate values outputs.
@@ -61,21 +63,38 @@ extension Model {
   func check(_ inputs: [String: Value]) throws(RunError) -> [Value] {
     var ordered: [Value] = []
     ordered.reserveCapacity(self.inputs.count)
-    var bound: [String: (size: Int, input: String, axis: Int)] = [:]
-    for (index, id) in graph.inputs.enumerated() {
-      let expected = self.inputs[index]
+    for expected in self.inputs {
       guard let value = inputs[expected.name] else {
-        throw RunError(.invalidInput, "input '\(expected.name)' (\(expected.type)) is missing", remedy: names)
+        let unknown = unknownNames(in: inputs).first.map { "; " + noInput($0) } ?? ""
+        throw RunError(.invalidInput, "input '\(expected.name)' (\(expected.type)) is missing\(unknown)", remedy: names)
       }
-      try check(value, expected, graph.fact(id), &bound)
       ordered.append(value)
     }
-    if inputs.count > ordered.count {
-      for name in inputs.keys.sorted() where !self.inputs.contains(where: { $0.name == name }) {
-        throw RunError(.invalidInput, "there is no input '\(name)'", remedy: names)
-      }
+    if inputs.count > ordered.count, let name = unknownNames(in: inputs).first {
+      throw RunError(.invalidInput, noInput(name), remedy: names)
     }
+    try check(inOrder: ordered)
     return ordered
+  }
+
+  /// Throws unless there is a fitting value for each input of the graph.
+  func check(inOrder values: [Value]) throws(RunError) {
+    if contract.accepts(values) { return }
+    guard values.count == inputs.count else {
+      throw RunError(.invalidInput, "\(values.count) values for a model with \(inputs.count) inputs", remedy: names)
+    }
+    var bound: [String: (size: Int, input: String, axis: Int)] = [:]
+    for (index, id) in graph.inputs.enumerated() { try check(values[index], inputs[index], graph.fact(id), &bound) }
+  }
+
+  private func unknownNames(in inputs: [String: Value]) -> [String] {
+    let known = Set(self.inputs.map(\.name))
+    return inputs.keys.filter { !known.contains($0) }.sorted()
+  }
+
+  private func noInput(_ name: String) -> String {
+    let near = nearName(name, among: inputs.map(\.name)).map { " (did you mean '\($0)'?)" } ?? ""
+    return "there is no input '\(name)'\(near)"
   }
 
   private var names: String { "Inputs are: " + inputs.map { "\($0.name) (\($0.type))" }.joined(separator: ", ") }
@@ -112,10 +131,23 @@ extension Model {
         if !dim.isUnknown { bound[symbol] = (size, expected.name, axis) }
       }
     case (_, .unknown): return
-    case (.sequence, .sequence), (.optional, .optional), (.map, .map): return
-    case (.tensor, .optional(.tensor)), (.sequence, .optional(.sequence)): return
+    case (_, let wanted) where Model.fits(value, wanted): return
     default:
       throw RunError(.invalidInput, "input '\(expected.name)' is \(value.type); expected \(expected.type)")
+    }
+  }
+
+  /// True if the value is of the container type, or what an optional may hold. What holds no element fits every element type.
+  private static func fits(_ value: Value, _ wanted: ValueFact) -> Bool {
+    switch (value, wanted) {
+    case (_, .unknown): true
+    case (.tensor(let tensor), .tensor(let fact)): tensor.dataType == fact.dataType
+    case (.sequence(let elements, _), .sequence(let fact)): elements.allSatisfy { fits($0, fact) }
+    case (.optional(let element, _), .optional(let fact)): element.map { fits($0, fact) } ?? true
+    case (.map(let map), .map(let key, let element)):
+      map.keys.dataType == key && ValueFact(map.valueType).hasSameType(as: element)
+    case (_, .optional(let fact)): fits(value, fact)
+    default: false
     }
   }
 }

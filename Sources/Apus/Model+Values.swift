@@ -1,12 +1,19 @@
 // Helpers for programs around a model: loading by path, types of inputs.
 
 import ApusGraph
+import ApusOperators
 
 extension Model {
   /// Loads a model from a path; `-` is standard input.
   public convenience init(path: String, options: ModelOptions = ModelOptions()) throws {
     try self.init(try ModelReader.read(path: path, options: options), options: options)
   }
+}
+
+extension Model {
+  /// Makes the operators that draw random numbers without a seed of their own draw the same ones in each process with
+  /// this seed, run by run.
+  public static func setSeed(_ seed: Int) { ProcessSeed.set(seed) }
 }
 
 extension Tensor {

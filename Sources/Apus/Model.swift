@@ -5,7 +5,8 @@ import ApusGraph
 import ApusOperators
 import ApusOptimizer
 import ApusRuntime
-public import Foundation
+import Dispatch
+public import FoundationEssentials
 
 /// An ONNX model, read, typed, optimized and prepared. Immutable: any number of threads may run it at once; they share
 /// its weights.
@@ -20,6 +21,9 @@ public final class Model: Sendable {
   public let inputs: [ValueDescription]
   /// The outputs in the order of the file, then those asked for by `ModelOptions`.
   public let outputs: [ValueDescription]
+  /// The initializers that the file also lists as inputs: what `ModelOptions.overridableInitializers` accepts, without
+  /// those that it names.
+  public let overridableInitializers: [ValueDescription]
   /// What the file says that cannot be and does not keep it from running, as declared shapes that contradict the operators.
   public let notes: [String]
   /// What each pass of the optimizer did.
@@ -29,6 +33,7 @@ public final class Model: Sendable {
   package let program: Program
   package let pool: WorkerPool
   private let limits: LoadLimits
+  let contract: InputContract
 
   /// Loads a model from a file. External data is looked for in the file's folder only.
   ///
@@ -45,6 +50,11 @@ public final class Model: Sendable {
     try self.init(try ModelReader.read(bytes: Array(bytes), folder: folderPath, options: options), options: options)
   }
 
+  /// Optimizes and prepares a graph that was made in memory.
+  package convenience init(_ model: ModelGraph, options: ModelOptions) throws {
+    try self.init(ModelSource(model: model, files: [], allowance: .unlimited), options: options)
+  }
+
   /// Optimizes and prepares a graph that has been read.
   package init(_ source: ModelSource, options: ModelOptions) throws {
     let pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
@@ -54,7 +64,10 @@ public final class Model: Sendable {
     (inputs, outputs, program) = (prepared.inputs, prepared.outputs, prepared.program)
     // Passes may rename what they replace; the names that users know are the file's.
     outputNames = outputs.map(\.name)
-    graph = program.graph
+    let graph = program.graph
+    self.graph = graph
+    overridableInitializers = source.model.defaultedInputs.map { ValueDescription(name: $0.name, fact: $0.fact) }
+    contract = InputContract(graph.inputs.map { graph.fact($0) })
     limits = options.limits
   }
 
@@ -73,12 +86,20 @@ public final class Model: Sendable {
     let allowance = source.allowance
     let registry = OperatorRegistry.standard
     try Model.bind(options, in: &graph)
+    let declared = graph
     let errors = InferenceDriver(registry: registry, allowance: allowance).infer(&graph)
     if !errors.isEmpty { throw PrepareError(errors) }
+    let named = graph
+    graph = SymbolSplitting.split(declared: declared, inferred: named, registry: registry)
     try Model.addOutputs(options, to: &graph)
     let notes = Set(graph.notes).sorted()
-    let inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
-    let outputs = graph.outputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
+    // Users know the symbols by the names of the file.
+    let inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: named.fact($0)) }
+    let outputs = graph.outputs.indices.map { position in
+      let value = graph.outputs[position]
+      let fact = position < named.outputs.count ? named.describedOutput(position) : named.fact(value)
+      return ValueDescription(name: graph[value].name, fact: fact)
+    }
     let passReport: [PassReport]
     do {
       let optimizer = options.returnsAllValues ? nil : Optimizer(registry: registry, options.optimization)
@@ -105,7 +126,8 @@ public final class Model: Sendable {
 
   // MARK: - Running
 
-  /// Runs the model on tensors by input name and returns the outputs that are tensors, by name.
+  /// Runs the model on tensors by input name and returns the outputs that are tensors, by name. They share no memory
+  /// with the inputs.
   ///
   /// - Throws: `RunError`. An input that is missing, unknown, or of another type or shape is named with what was expected.
   public func run(_ inputs: [String: Tensor], options: RunOptions = RunOptions()) throws(RunError) -> [String: Tensor] {
@@ -120,19 +142,34 @@ public final class Model: Sendable {
   /// Runs the model and writes outputs into memory of the caller.
   ///
   /// Each buffer must hold exactly the bytes that the output has for these inputs, and must not be touched before the
-  /// call returns. Outputs without a buffer are returned as from `run(_:)`; those with one too, over that memory.
+  /// call returns. Buffers may overlap inputs, which are read before, but not one another. Outputs without a buffer are
+  /// returned as from `run(_:)`; those with one too, over that memory, for as long as the caller keeps it.
   public func run(
     _ inputs: [String: Tensor], into buffers: [String: UnsafeMutableRawBufferPointer], options: RunOptions = RunOptions()
   ) throws(RunError) -> [String: Tensor] {
     var settings = settings(for: options)
+    let lent = LentMemory(inputs: inputs.values.map { .tensor($0) })
+    var targets = LentMemory(inputs: [])
     for (name, buffer) in buffers {
       guard let index = outputNames.firstIndex(of: name), let base = buffer.baseAddress else {
         throw RunError(.invalidInput, "there is no output '\(name)'", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
       }
+      guard !targets.contains(base, byteCount: buffer.count) else {
+        throw RunError(.invalidInput, "the buffer for output '\(name)' overlaps that of another output")
+      }
+      targets.add(base, byteCount: buffer.count)
+      // What is still read must not be written: such an output is computed elsewhere and copied at the end.
+      if lent.contains(base, byteCount: buffer.count) { continue }
       settings.outputBuffers[graph.outputs[index]] = OutputBuffer(base: base, byteCount: buffer.count)
     }
-    let results = try run(values: inputs.mapValues { .tensor($0) }, settings: settings, wanted: options.outputs)
+    var results = try run(values: inputs.mapValues { .tensor($0) }, settings: settings, wanted: options.outputs)
       .compactMapValues(\.tensor)
+    // Another output may be a view of one that was computed in its buffer.
+    do {
+      for (name, tensor) in results where buffers[name] == nil { results[name] = try targets.detached(tensor) }
+    } catch {
+      throw RunError(OperatorError(error))
+    }
     for (name, buffer) in buffers {
       guard let tensor = results[name] else { continue }
       guard tensor.byteCount == buffer.count else {
@@ -174,27 +211,54 @@ public final class Model: Sendable {
   /// Frees the working memory that runs have left; the next run takes new memory. Weights stay.
   public func releaseMemory() { program.releaseMemory() }
 
-  /// The run behind all others. `settings` may carry a profiler and caller-owned buffers.
+  /// Runs the model by name. `settings` may carry a profiler and caller-owned buffers.
   package func run(
     values inputs: [String: Value], settings: RunSettings, wanted: [String]? = nil
   ) throws(RunError) -> [String: Value] {
     let ordered = try check(inputs)
     for name in wanted ?? [] where !outputNames.contains(name) {
-      throw RunError(.invalidInput, "there is no output '\(name)'", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
+      let near = nearName(name, among: outputNames).map { " (did you mean '\($0)'?)" } ?? ""
+      throw RunError(
+        .invalidInput, "there is no output '\(name)'\(near)",
+        remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
     }
-    let results: [Value]
-    do {
-      results = try run(ordered, settings)
-    } catch {
-      throw RunError(error)
-    }
+    let positions = wanted.map { names in outputNames.indices.filter { names.contains(outputNames[$0]) } }
+    let results = try compute(ordered, wanted: positions, settings: settings)
     var outputs: [String: Value] = [:]
-    for (name, value) in zip(outputNames, results) where wanted?.contains(name) ?? true { outputs[name] = value }
+    for (position, value) in zip(positions ?? Array(outputNames.indices), results) {
+      outputs[outputNames[position]] = value
+    }
     return outputs
   }
 
+  /// Runs the model on a value for each of its inputs, in their order, and returns the outputs with the numbers
+  /// `wanted`, nil for all: without names, for callers to whom a microsecond counts.
+  package func run(
+    inOrder inputs: [Value], wanted: [Int]? = nil, settings: RunSettings
+  ) throws(RunError) -> [Value] {
+    try check(inOrder: inputs)
+    return try compute(inputs, wanted: wanted, settings: settings)
+  }
+
+  /// The run behind all others, on inputs that were checked. What it returns, the outputs `wanted` or all, shares no
+  /// memory with them.
+  private func compute(_ inputs: [Value], wanted: [Int]?, settings: RunSettings) throws(RunError) -> [Value] {
+    let lent = LentMemory(inputs: inputs)
+    do throws(OperatorError) {
+      let results = try execute(inputs, settings)
+      do throws(TensorError) {
+        guard let wanted else { return try results.map(lent.detached) }
+        return try wanted.map { position throws(TensorError) in try lent.detached(results[position]) }
+      } catch {
+        throw OperatorError(error)
+      }
+    } catch {
+      throw RunError(error)
+    }
+  }
+
   /// Runs on the thread of the caller, whose stack is enough for graphs that do not lie deep in each other.
-  private func run(_ inputs: [Value], _ settings: RunSettings) throws(OperatorError) -> [Value] {
+  private func execute(_ inputs: [Value], _ settings: RunSettings) throws(OperatorError) -> [Value] {
     if program.nesting <= Model.flatNesting { return try program.run(inputs, on: pool, settings: settings) }
     return try DeepStack.run { () throws(OperatorError) in try program.run(inputs, on: pool, settings: settings) }
   }

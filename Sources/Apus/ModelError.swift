@@ -31,6 +31,8 @@ public struct RunError: Error, Sendable, CustomStringConvertible {
     public static let cancelled = Code(rawValue: "cancelled")
     /// Something the specification allows and this engine does not do.
     public static let unsupported = Code(rawValue: "unsupported")
+    /// The engine contradicts itself: a fault of Apus.
+    public static let inconsistency = Code(rawValue: "inconsistency")
   }
 
   public let code: Code
@@ -50,6 +52,7 @@ public struct RunError: Error, Sendable, CustomStringConvertible {
     case .limit: code = .limitExceeded
     case .cancelled: code = .cancelled
     case .unsupported: code = .unsupported
+    case .inconsistency: code = .inconsistency
     case .invalidNode, .invalidInput: code = .failedNode
     }
     message = error.message + (error.inputs.isEmpty ? "" : " (inputs: " + error.inputs.joined(separator: ", ") + ")")

@@ -10,25 +10,32 @@ package struct OptimizedModel {
   package var model: ModelGraph
   package var passes: [PassReport]
 
-  /// Writes the model as ONNX. Its weights may lie in a mapping of the file it was read from, so `path` must be another.
-  package func save(to path: String) throws {
-    try ONNXWriter.message(model, registry: .standard).write(to: path)
+  /// The operator sets that models can be saved for.
+  package static var writableOpsets: ClosedRange<Int> { OpsetChoice.oldest...ONNXReader.newestOpset }
+
+  /// Writes the model as ONNX, for the operator set `opset` if that is given, else for the lowest that holds it. `path` may be
+  /// that of the file it was read from.
+  package func save(to path: String, opset: Int? = nil) throws {
+    try ONNXWriter.message(model, registry: .standard, opset: opset).write(to: path)
   }
 }
 
 extension ModelReader {
-  /// Reads the model at `path` and runs the passes that `options` name.
-  package static func optimize(path: String, options: ModelOptions) throws -> OptimizedModel {
-    try DeepStack.run { try optimized(read(path: path, options: options), options: options) }
+  /// Reads the model at `path` and runs the passes that `options` name. Portable ones keep to operators of the operator set
+  /// `opset`, or to that of the model.
+  package static func optimize(path: String, options: ModelOptions, opset: Int? = nil) throws -> OptimizedModel {
+    try DeepStack.run { try optimized(read(path: path, options: options), options: options, opset: opset) }
   }
 
-  private static func optimized(_ source: ModelSource, options: ModelOptions) throws -> OptimizedModel {
+  private static func optimized(_ source: ModelSource, options: ModelOptions, opset: Int?) throws -> OptimizedModel {
     var model = source.model
     try Model.bind(options, in: &model.graph)
+    let declared = model.graph
     let errors = InferenceDriver(registry: .standard, allowance: source.allowance).infer(&model.graph)
     if !errors.isEmpty { throw PrepareError(errors) }
+    model.graph = SymbolSplitting.split(declared: declared, inferred: model.graph, registry: .standard)
     let names = model.graph.outputs.map { model.graph[$0].name }
-    let optimizer = Optimizer(registry: .standard, options.optimization)
+    let optimizer = Optimizer(registry: .standard, options.optimization, opset: opset ?? model.opsets[""])
     let passes = try optimizer?.optimize(&model.graph, allowance: source.allowance) ?? []
     model.graph.nameOutputs(names)
     do throws(TensorError) {
@@ -42,11 +49,12 @@ extension ModelReader {
 }
 
 extension Optimizer {
-  /// nil if no pass is wanted.
-  init?(registry: OperatorRegistry, _ options: OptimizationOptions) {
+  /// nil if no pass is wanted. `opset` bounds what portable passes make.
+  init?(registry: OperatorRegistry, _ options: OptimizationOptions, opset: Int? = nil) {
     guard options.isEnabled else { return nil }
     self.init(
-      registry: registry, passes: options.isPortable ? Optimizer.portablePasses : Optimizer.allPasses,
+      registry: registry,
+      passes: options.isPortable ? Optimizer.portablePasses(forOpset: opset ?? .max) : Optimizer.allPasses,
       disabled: options.disabledPasses, stopAfter: options.stopAfter)
   }
 }

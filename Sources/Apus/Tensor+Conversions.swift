@@ -1,7 +1,7 @@
 // Tensors from and to nested arrays, spans, memory of the caller, and .npy files.
 
 import ApusFormats
-public import Foundation
+public import FoundationEssentials
 
 // MARK: - Nested arrays
 
@@ -66,8 +66,8 @@ extension Tensor {
     }
   }
 
-  /// Calls `body` with a tensor over the caller's elements, without a copy. Neither the tensor nor an output of a run that
-  /// may be a view of it (the result of a model that only reshapes) may be used after `body` has returned.
+  /// Calls `body` with a tensor over the caller's elements, without a copy. The tensor may not be used after `body` has
+  /// returned; outputs of a run may, since they share no memory with its inputs.
   public static func withBorrowed<Element: TensorElement, Result, Failure: Error>(
     _ span: Span<Element>, shape: Shape, _ body: (Tensor) throws(Failure) -> Result
   ) throws(Failure) -> Result {
@@ -121,8 +121,9 @@ extension Tensor {
     self = try Npy.decode(FileBytes.open(path: url.path(percentEncoded: false), limits: limits), limits: limits)
   }
 
-  /// Writes a .npy file. Types that NumPy lacks are written as types that hold the same numbers.
-  public func write(npy url: URL) throws {
-    try Data(Npy.encode(self)).write(to: url)
+  /// Writes a .npy file, whole or not at all. Types that NumPy lacks are written as types that hold the same numbers.
+  /// Throws `LoadError`.
+  public func write(npy url: URL) throws(LoadError) {
+    try Npy.write(self, to: url.path(percentEncoded: false))
   }
 }

@@ -19,7 +19,8 @@ public func apus_sequence_create(
   _ sequence: UnsafeMutablePointer<OpaquePointer?>?
 ) -> OpaquePointer? {
   attempt(sequence) {
-    guard count >= 0, count == 0 || elements != nil else { throw ArgumentError("elements is NULL") }
+    guard count >= 0 else { throw ArgumentError("count is \(UInt(bitPattern: count)), more than memory can hold") }
+    guard count == 0 || elements != nil else { throw ArgumentError("elements is NULL") }
     let values = try (0..<count).map { try ValueHandle.at(elements?[$0], "element \($0)").value }
     let elementType = try elementType(type, of: values.first, in: "sequence")
     for (index, value) in values.enumerated() where value.type.withoutShapes != elementType {
@@ -46,6 +47,10 @@ public func apus_map_create(
     switch handle.value {
     case .sequence(let values, let elementType): (elements, type) = (values, elementType)
     case .tensor(let tensor):
+      // Counted before they are made: an empty tensor may have any number of rows.
+      guard tensor.rank > 0, tensor.shape[0] == keys.count else {
+        throw ArgumentError("\(keys.count) keys for values of shape \(tensor.shape); expected one row for each key")
+      }
       elements = try rows(of: tensor).map { .tensor($0) }
       type = .tensor(tensor.dataType, nil)
     default: throw ArgumentError("values is \(handle.value.type); expected a sequence or a tensor")
@@ -127,14 +132,15 @@ public func apus_optional_content(
 
 // MARK: - One tensor for many
 
-/// Tensors of equal type and shape as one with a further axis in front; nil if they differ, are none, or share bytes, or
-/// there is no memory for all of them.
+/// Tensors of equal type and shape as one with a further axis in front; nil if they differ, are none, share bytes, or
+/// are too many for a shape or for the memory.
 private func stack(_ values: [Value]) -> Tensor? {
   let tensors = values.compactMap(\.tensor)
   guard tensors.count == values.count, let first = tensors.first, !first.dataType.isPacked,
     tensors.allSatisfy({ $0.dataType == first.dataType && $0.shape == first.shape })
   else { return nil }
   let shape = Shape([tensors.count] + first.shape.dims)
+  guard shape.checkedElementCount != nil else { return nil }
   if first.dataType == .string { return Tensor(strings: tensors.flatMap { $0.strings ?? [] }, shape: shape) }
   guard let result = try? Tensor(uninitialized: first.dataType, shape: shape) else { return nil }
   for (index, tensor) in tensors.enumerated() {
@@ -147,10 +153,10 @@ private func stack(_ values: [Value]) -> Tensor? {
   return result
 }
 
-/// The parts of a tensor along its first axis, without copies.
+/// The parts of a tensor of rank 1 or more along its first axis, without copies.
 private func rows(of tensor: Tensor) throws -> [Tensor] {
-  guard tensor.rank > 0, !tensor.dataType.isPacked else {
-    throw ArgumentError("values is \(tensor.dataType)\(tensor.shape); expected whole bytes and at least one axis")
+  guard !tensor.dataType.isPacked else {
+    throw ArgumentError("values is \(tensor.dataType)\(tensor.shape); expected elements of whole bytes")
   }
   let shape = Shape(Array(tensor.shape.dims.dropFirst()))
   return (0..<tensor.shape[0]).map { row in

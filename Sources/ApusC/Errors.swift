@@ -2,6 +2,7 @@
 
 import Apus
 import CApus
+import CApusFork
 
 /// A call with arguments that it cannot work on.
 struct ArgumentError: Error {
@@ -12,6 +13,8 @@ struct ArgumentError: Error {
 final class ErrorHandle: Handle, Sendable {
   let code: Int32
   let message: CText
+
+  init(code: Int32, _ message: String) { (self.code, self.message) = (code, CText(message)) }
 
   init(_ error: any Error) {
     switch error {
@@ -62,15 +65,37 @@ final class ErrorHandle: Handle, Sendable {
   }
 }
 
-/// Runs `body`; its error as an owned pointer, NULL if there is none.
+/// Runs `body`; its error as an owned pointer, NULL if there is none. Every call that computes, allocates or locks goes
+/// through here, so that it is sound in a process that was forked.
 func attempt(_ body: () throws -> Void) -> OpaquePointer? {
-  do {
-    try body()
-    return nil
-  } catch {
-    return ErrorHandle(error).owned
+  withoutActuallyEscaping(body) { body in
+    var call = GuardedCall(body: body)
+    let isDone = withUnsafeMutablePointer(to: &call) { apus_fork_guard(GuardedCall.work, $0) }
+    return isDone ? call.error : ErrorHandle(code: Int32(APUS_OTHER), forkedDuringCall).owned
   }
 }
+
+/// A call on its way through `apus_fork_guard`.
+private struct GuardedCall {
+  let body: () throws -> Void
+  var error: OpaquePointer?
+
+  static let work: @convention(c) (UnsafeMutableRawPointer?) -> Void = { context in
+    guard let call = context?.assumingMemoryBound(to: GuardedCall.self) else { return }
+    do {
+      try call.pointee.body()
+    } catch {
+      call.pointee.error = ErrorHandle(error).owned
+    }
+  }
+}
+
+/// What is said in the child of a fork that could not wait for the end of a call. One literal, so that nothing has to be
+/// initialized for it there.
+private let forkedDuringCall = """
+  this process was forked while another thread of its parent was in a call of Apus, which may have left locks behind; \
+  fork when no run is in progress, or start new processes (multiprocessing: 'spawn' or 'forkserver')
+  """
 
 /// Puts an owned pointer to what `body` makes into `result`; NULL if it throws.
 func attempt(_ result: UnsafeMutablePointer<OpaquePointer?>?, _ body: () throws -> (any Handle)?) -> OpaquePointer? {

@@ -51,6 +51,7 @@ final class CText: @unchecked Sendable {
 
 final class OptionsHandle: Handle {
   var options = ModelOptions()
+  var isProfiling = false
 }
 
 final class CancellationHandle: Handle, Sendable {
@@ -62,16 +63,20 @@ final class CancellationHandle: Handle, Sendable {
 final class ModelHandle: Handle, Sendable {
   let model: Model
   let maximumRunMemory: Int
-  let inputs, outputs: [InfoHandle]
+  /// What runs report to, if they are profiled.
+  let profiler: Profiler?
+  let inputs, outputs, overridable: [InfoHandle]
   let graphName, producer, producerVersion, domain, documentation: CText
   let metadata: [(key: CText, value: CText)]
   let opsets: [(domain: CText, version: Int)]
 
-  init(_ model: Model, options: ModelOptions) {
+  init(_ model: Model, options: ModelOptions, isProfiling: Bool) {
     self.model = model
+    profiler = isProfiling ? Profiler(capacity: Profiler.usualCapacity) : nil
     maximumRunMemory = options.limits.maximumRunMemory
     inputs = model.inputs.map { InfoHandle($0) }
     outputs = model.outputs.map { InfoHandle($0) }
+    overridable = model.overridableInitializers.map { InfoHandle($0) }
     let information = model.information
     graphName = CText(information.graphName)
     producer = CText(information.producer)
@@ -80,6 +85,14 @@ final class ModelHandle: Handle, Sendable {
     documentation = CText(information.documentation)
     metadata = information.metadata.map { (CText($0.key), CText($0.value)) }
     opsets = information.opsets.sorted { $0.key < $1.key }.map { (CText($0.key), $0.value) }
+  }
+}
+
+extension ModelHandle {
+  /// What every run of the model is allowed.
+  func settings(_ cancellation: OpaquePointer?) -> RunSettings {
+    RunSettings(
+      cancellation: CancellationHandle.at(cancellation)?.flag, maximumBytes: maximumRunMemory, profiler: profiler)
   }
 }
 

@@ -1,19 +1,23 @@
-// Loading, describing and running models.
+// Loading and describing models.
 
 import Apus
-import ApusGraph
-import ApusRuntime
 import CApus
 
 // MARK: - Loading
+
+private func settings(_ options: OpaquePointer?) -> (options: ModelOptions, isProfiling: Bool) {
+  let handle = OptionsHandle.at(options)
+  return (handle?.options ?? ModelOptions(), handle?.isProfiling ?? false)
+}
 
 @c @implementation
 public func apus_model_load_file(
   _ path: UnsafePointer<CChar>?, _ options: OpaquePointer?, _ model: UnsafeMutablePointer<OpaquePointer?>?
 ) -> OpaquePointer? {
   attempt(model) {
-    let options = OptionsHandle.at(options)?.options ?? ModelOptions()
-    return ModelHandle(try Model(path: text(path, "path"), options: options), options: options)
+    let (options, isProfiling) = settings(options)
+    let loaded = try Model(path: text(path, "path"), options: options)
+    return ModelHandle(loaded, options: options, isProfiling: isProfiling)
   }
 }
 
@@ -23,12 +27,15 @@ public func apus_model_load_bytes(
   _ model: UnsafeMutablePointer<OpaquePointer?>?
 ) -> OpaquePointer? {
   attempt(model) {
-    guard byteCount >= 0, let bytes else { throw ArgumentError("bytes is NULL") }
-    let options = OptionsHandle.at(options)?.options ?? ModelOptions()
+    guard let bytes else { throw ArgumentError("bytes is NULL") }
+    guard byteCount >= 0 else {
+      throw ArgumentError("byte_count is \(UInt(bitPattern: byteCount)), more than memory can hold")
+    }
+    let (options, isProfiling) = settings(options)
     let folder = try folder.map { try text($0, "folder") }
     let copy = Array(UnsafeRawBufferPointer(start: bytes, count: byteCount))
     let source = try ModelReader.read(bytes: copy, folder: folder, options: options)
-    return ModelHandle(try Model(source, options: options), options: options)
+    return ModelHandle(try Model(source, options: options), options: options, isProfiling: isProfiling)
   }
 }
 
@@ -51,6 +58,16 @@ public func apus_model_output_count(_ model: OpaquePointer?) -> Int { ModelHandl
 @c @implementation
 public func apus_model_output(_ model: OpaquePointer?, _ index: Int) -> OpaquePointer? {
   ModelHandle.at(model)?.outputs.element(index)?.unowned
+}
+
+@c @implementation
+public func apus_model_overridable_count(_ model: OpaquePointer?) -> Int {
+  ModelHandle.at(model)?.overridable.count ?? 0
+}
+
+@c @implementation
+public func apus_model_overridable(_ model: OpaquePointer?, _ index: Int) -> OpaquePointer? {
+  ModelHandle.at(model)?.overridable.element(index)?.unowned
 }
 
 @c @implementation
@@ -163,50 +180,3 @@ public func apus_model_thread_count(_ model: OpaquePointer?) -> Int32 {
 
 @c @implementation
 public func apus_model_release_memory(_ model: OpaquePointer?) { ModelHandle.at(model)?.model.releaseMemory() }
-
-// MARK: - Running
-
-@c @implementation
-public func apus_cancellation_create(_ seconds: Double) -> OpaquePointer? {
-  // Beyond thirty years no deadline is needed; a NaN is none.
-  let timeout: Duration? = seconds > 0 && seconds < 1e9 ? .seconds(seconds) : nil
-  return CancellationHandle(CancellationFlag(timeout: timeout)).owned
-}
-
-@c @implementation
-public func apus_cancellation_cancel(_ cancellation: OpaquePointer?) { CancellationHandle.at(cancellation)?.flag.cancel() }
-
-@c @implementation
-public func apus_cancellation_release(_ cancellation: OpaquePointer?) { CancellationHandle.release(cancellation) }
-
-@c @implementation
-public func apus_model_run(
-  _ model: OpaquePointer?, _ inputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ inputs: UnsafePointer<OpaquePointer?>?,
-  _ inputCount: Int, _ outputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ outputCount: Int,
-  _ cancellation: OpaquePointer?, _ outputs: UnsafeMutablePointer<OpaquePointer?>?
-) -> OpaquePointer? {
-  attempt {
-    guard inputCount >= 0, outputCount >= 0, outputCount == 0 || outputs != nil else {
-      throw ArgumentError("the place for the outputs is NULL")
-    }
-    for index in 0..<outputCount { outputs?[index] = nil }
-    let handle = try ModelHandle.at(model, "model")
-    var values: [String: Value] = [:]
-    for index in 0..<inputCount {
-      let name = try text(inputNames?[index], "the name of input \(index)")
-      let value = try ValueHandle.at(inputs?[index], "input '\(name)'").value
-      guard values.updateValue(value, forKey: name) == nil else { throw ArgumentError("input '\(name)' is given twice") }
-    }
-    var wanted = handle.model.outputs.map(\.name)
-    if let outputNames {
-      wanted = try (0..<outputCount).map { try text(outputNames[$0], "the name of output \($0)") }
-    }
-    guard wanted.count == outputCount else {
-      throw ArgumentError("there are \(outputCount) places for the \(wanted.count) outputs of the model")
-    }
-    let settings = RunSettings(
-      cancellation: CancellationHandle.at(cancellation)?.flag, maximumBytes: handle.maximumRunMemory)
-    let results = try handle.model.run(values: values, settings: settings, wanted: wanted)
-    for (index, name) in wanted.enumerated() { outputs?[index] = results[name].map { ValueHandle($0).owned } }
-  }
-}

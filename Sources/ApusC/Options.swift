@@ -3,14 +3,16 @@
 import Apus
 import CApus
 
-/// The version of the library; `tools/python/apus/_version.py` has the same.
-private let version = CText("0.1.0")
+private let version = CText(ApusVersion.text)
 
 @c @implementation
 public func apus_api_version() -> Int32 { APUS_API_VERSION }
 
 @c @implementation
 public func apus_version() -> UnsafePointer<CChar>? { version.pointer }
+
+@c @implementation
+public func apus_set_seed(_ seed: Int64) { _ = attempt { Model.setSeed(Int(seed)) } }
 
 @c @implementation
 public func apus_options_create() -> OpaquePointer? { OptionsHandle().owned }
@@ -71,4 +73,9 @@ public func apus_options_override_initializer(_ options: OpaquePointer?, _ name:
 @c @implementation
 public func apus_options_set_maximum_run_memory(_ options: OpaquePointer?, _ byteCount: UInt64) -> OpaquePointer? {
   change(options) { $0.limits.maximumRunMemory = Int(clamping: byteCount) }
+}
+
+@c @implementation
+public func apus_options_set_profiling(_ options: OpaquePointer?, _ profiling: Bool) -> OpaquePointer? {
+  attempt { try OptionsHandle.at(options, "options").isProfiling = profiling }
 }

@@ -1,14 +1,33 @@
-// The program `apus`: its commands.
+// The program `apus`: its commands, and how each ends.
 
+import Apus
 import ArgumentParser
+import Foundation
 
 @main
 struct ApusCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "apus",
     abstract: "Runs, checks, measures and draws ONNX models.",
+    discussion: "Status: 0 success, 1 a file, model or run at fault, 2 a command line that cannot be.",
+    version: "apus \(ApusVersion.text)",
     subcommands: [
       RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, ProfileCommand.self, GraphCommand.self,
       OptimizeCommand.self, OperatorsCommand.self, ConformanceCommand.self,
     ])
+
+  static func main() {
+    ProcessSurroundings.prepare()
+    let status = ProcessSurroundings.withLargeStack {
+      do {
+        var command = try parseAsRoot()
+        try command.run()
+        return 0
+      } catch {
+        return Failure.end(error)
+      }
+    }
+    // Everything is written. What libraries do at the end of a process would only cost time.
+    _exit(status)
+  }
 }

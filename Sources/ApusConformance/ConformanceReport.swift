@@ -71,7 +71,8 @@ public struct ConformanceReport: Sendable {
 
   // MARK: - For programs
 
-  private struct File: Encodable {
+  /// The counts and every case.
+  public struct File: Encodable, Sendable {
     struct Case: Encodable {
       var name, kind, outcome, message: String
       var operators: [String]
@@ -81,18 +82,15 @@ public struct ConformanceReport: Sendable {
     var cases: [Case]
   }
 
-  /// One object with the counts and every case.
-  public func json() throws -> String {
-    let file = File(
+  /// What a program wants to know.
+  public var file: File {
+    File(
       passed: count(.passed), failed: count(.failed), skipped: count(.skipped),
       cases: results.map {
         .init(
           name: $0.name, kind: $0.kind, outcome: verdict(of: $0).rawValue, message: message(of: $0),
           operators: $0.operators, seconds: $0.seconds)
       })
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    return String(decoding: try encoder.encode(file), as: UTF8.self)
   }
 
   /// The XML that continuous integration reads. https://github.com/testmoapp/junitxml

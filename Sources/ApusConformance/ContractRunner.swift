@@ -8,11 +8,12 @@ import Synchronization
 
 /// Checks cases of the ONNX test layout, whose models and inputs serve as examples; expected outputs are not looked at.
 ///
-/// For every node of the main graph, as the file has it and as the passes leave it: inference fits what is produced;
-/// the results are the same bits on several threads, in place, in other memory, with parts in another order
+/// For every node, also of graphs inside of nodes, as the file has it and as the passes leave it: inference fits what
+/// is produced; the results are the same bits on several threads, in place, in other memory, with parts in another order
 /// (`StepContract`); lower instruction sets and constants that are not packed give the same numbers (`NodeContract`).
 /// For the whole program: the same bits on several threads, and where every value is kept, so that nothing is computed
-/// in place.
+/// in place; on any inputs after any others, wherever inputs and constants lie (`SessionContract`); and when its file
+/// changes (`FileContract`).
 public final class ContractRunner: Sendable {
   private let settings: ContractSettings
   private let counts = Mutex<[OperatorID: Int]>([:])
@@ -68,7 +69,10 @@ public final class ContractRunner: Sendable {
       plain = operatorsOfGraph
       let what = optimization.isEnabled ? " (after passes)" : ""
       violations += try checkProgram(graph, inputs).map { $0 + what }
-      violations += checkNodes(graph, inputs).map { $0 + what }
+      violations += checkNodes(graph, Self.values(inputs, of: graph)).map { $0 + what }
+      violations += SessionContract(source: source.model, inputs: inputs, options: options).violations().map { $0 + what }
+      let file = FileContract(model: test.modelURL, inputs: inputs, options: options)
+      violations += try file.violations().map { $0 + what }
       operators.formUnion(operatorsOfGraph.map(\.description))
     }
     return violations
@@ -76,10 +80,7 @@ public final class ContractRunner: Sendable {
 
   private func checkProgram(_ graph: Graph, _ inputs: [Value]) throws -> [String] {
     let registry = OperatorRegistry.standard
-    let isRandom = graph.nodes.contains { node in
-      registry.definition(of: node.op)?.schema.traits.contains(.random) ?? false
-    }
-    if isRandom { return [] }
+    if graph.hasTrait(.random) { return [] }
     func run(_ graph: Graph, on pool: WorkerPool) throws -> [Value] {
       do {
         return try Program(graph: graph, registry: registry, pool: settings.serial).run(inputs, on: pool)
@@ -102,13 +103,24 @@ public final class ContractRunner: Sendable {
     return violations
   }
 
-  private func checkNodes(_ graph: Graph, _ inputs: [Value]) -> [String] {
+  private static func values(_ inputs: [Value], of graph: Graph) -> [Value?] {
     var values = [Value?](repeating: nil, count: graph.values.count)
     for (id, input) in zip(graph.inputs, inputs) { values[id.index] = input }
+    return values
+  }
+
+  /// Checks every node of the graph and of the graphs inside of nodes. `values` are those that enter, by value.
+  private func checkNodes(_ graph: Graph, _ values: [Value?]) -> [String] {
+    var values = values
     var violations: [String] = []
     for node in graph.nodes {
       var contract = NodeContract(node: node, graph: graph, values: values, settings: settings)
       do {
+        for entry in try SubgraphEntry.entries(
+          of: node, in: graph, values: values, registry: .standard, pool: settings.serial)
+        {
+          violations += checkNodes(entry.graph, entry.values).map { "\(node.op) '\(node.name)': \($0)" }
+        }
         for (id, value) in zip(node.outputs, try contract.check()) {
           if let id { values[id.index] = value }
         }

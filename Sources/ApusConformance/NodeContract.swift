@@ -103,7 +103,7 @@ package struct NodeContract {
       guard let a = pair.0, let b = pair.1 else { continue }
       if exactly {
         if !a.hasSameBits(as: b) { violations.append("\(what): output \(index) has other bits") }
-      } else if let difference = Comparison.difference(found: a, expected: b, tolerance: b.contractTolerance) {
+      } else if let difference = RowComparison.difference(found: a, expected: b) {
         violations.append("\(what): output \(index): \(difference)")
       }
     }
@@ -179,8 +179,8 @@ package struct NodeContract {
       return isRead || graph.constant(pair.0) != nil ? pair.1 : nil
     }
     let outputTypes = outputs.map { $0?.tensor.map { TensorType($0.dataType, $0.shape) } }
-    let step = try kernel.plan(
-      PlanContext(
+    let step = try kernel.step(
+      for: PlanContext(
         inputs: inputs.map { $0.map { TensorType($0.dataType, $0.shape) } }, outputs: outputTypes, known: known))
     let bytes = inputs.reduce(0) { $0 + ($1?.byteCount ?? 0) } + outputTypes.reduce(0) { $0 + ($1?.byteCount ?? 0) }
     if bytes <= NodeContract.maximumBytes {
@@ -193,7 +193,7 @@ package struct NodeContract {
 
 extension Value {
   /// True for equal types, shapes and bytes.
-  func hasSameBits(as other: Value) -> Bool {
+  package func hasSameBits(as other: Value) -> Bool {
     switch (self, other) {
     case (.tensor(let a), .tensor(let b)):
       guard a.dataType == b.dataType, a.shape == b.shape, a.strings == b.strings else { return false }
@@ -208,20 +208,6 @@ extension Value {
         && zip(a.values, b.values).allSatisfy { $0.hasSameBits(as: $1) }
     default: return false
     }
-  }
-
-  /// How near results of other instruction sets must come: sums in another order differ by roundings of their terms.
-  fileprivate var contractTolerance: Tolerance {
-    guard let tensor, tensor.dataType.isFloat else { return Tolerance(relative: 0, absolute: 0) }
-    let largest = NumericElements.doubles(of: tensor).reduce(0) { $1.isFinite ? max($0, abs($1)) : $0 }
-    let unit: Double = switch tensor.dataType {
-    case .float64: 1e-10
-    case .float32: 1e-5
-    case .float16: 0x1p-10
-    case .bfloat16: 0x1p-7
-    default: 1
-    }
-    return Tolerance(relative: unit, absolute: unit * max(largest, 1))
   }
 }
 

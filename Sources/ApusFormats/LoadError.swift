@@ -22,7 +22,7 @@ extension ModelProblem: CustomStringConvertible {
   }
 }
 
-/// A file could not be read.
+/// A file could not be read, or not be written.
 public struct LoadError: Error, Sendable {
   /// The kind of error. More kinds may come; handle the ones you do not know like `malformed`.
   public struct Code: RawRepresentable, Sendable, Hashable {
@@ -41,6 +41,10 @@ public struct LoadError: Error, Sendable {
     public static let unsupported = Code(rawValue: "unsupported")
     /// A side file is missing, too short, or outside the folder of the model.
     public static let externalData = Code(rawValue: "externalData")
+    /// The file cannot be written; what stood under its name is still there.
+    public static let cannotWrite = Code(rawValue: "cannotWrite")
+    /// The reader of a pipe has gone, which is often what it wanted.
+    package static let readerIsGone = Code(rawValue: "readerIsGone")
     /// The model was read; `problems` says what is wrong with it.
     public static let invalidModel = Code(rawValue: "invalidModel")
   }
@@ -69,10 +73,12 @@ public struct LoadError: Error, Sendable {
     self.problems = problems
   }
 
-  static func limit(_ name: String, _ limit: Int, found: String, path: String? = nil, at offset: Int? = nil) -> LoadError {
+  static func limit(
+    _ name: String, _ limit: Int, found: String, remedy: String? = nil, path: String? = nil, at offset: Int? = nil
+  ) -> LoadError {
     LoadError(
       .limitExceeded, "\(found), but LoadLimits.\(name) is \(limit)",
-      remedy: "If you trust the file, raise \(name)", byteOffset: offset, path: path)
+      remedy: remedy ?? "If you trust the file, raise \(name)", byteOffset: offset, path: path)
   }
 
   /// The same, as what goes wrong with a file.

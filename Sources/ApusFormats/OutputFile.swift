@@ -1,41 +1,235 @@
-// A file that is written from the beginning to the end.
+// Files that are written: whole, or not at all. The only way in which the product writes files.
+
+import ApusTensor
+import Synchronization
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
-/// A file that is written from the beginning to the end.
+/// A file that is written from the beginning to the end and gets its name when it is whole.
+///
+/// The bytes go to a temporary file in the folder of the target, which `commit` renames. Whoever has the old file open
+/// or mapped keeps it, so a file may be written over while it is read. Without `commit` the temporary file is removed
+/// and the old one stays. Of an existing target the permissions, and where allowed the owner, are kept; a target that
+/// may not be written is not replaced. A symbolic link stays, and the file that it names is replaced; further hard
+/// links keep the old content. What is no regular file (terminals, pipes, `/dev/null`, the standard streams) is written
+/// directly.
+///
+/// Where a file is replaced, its bytes are brought to the disk before the name changes, so that after a power failure
+/// one of the two is there.
 package struct OutputFile: ~Copyable {
-  private let number: Int32
+  private var number: Int32
+  /// The path as the caller gave it, for messages.
   private let path: String
+  private let target: OutputTarget
+  /// The temporary file; nil if there is none, or none any more.
+  private var temporary: String?
   /// Bytes written so far.
   package private(set) var count = 0
 
-  /// Makes the file at `path`, or empties it.
+  /// Begins a file that will be found at `path`.
   package init(path: String) throws(LoadError) {
-    number = Glibc.open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
-    self.path = path
-    if number < 0 { throw Descriptor.error("cannot write the file", errno).inFile(path) }
+    let target = try OutputTarget(path)
+    let file = try Self.open(target, for: path)
+    (self.path, self.target, number, temporary) = (path, target, file.number, file.temporary)
   }
 
-  deinit { if number >= 0 { Glibc.close(number) } }
+  deinit {
+    if number >= 0 { close(number) }
+    if let temporary { PendingFiles.remove(temporary) }
+  }
 
-  package mutating func write(_ bytes: [UInt8]) throws(LoadError) {
+  private static func open(
+    _ target: OutputTarget, for path: String
+  ) throws(LoadError) -> (number: Int32, temporary: String?) {
+    if target.descriptor != nil || target.isDirect {
+      let number = target.descriptor.map { dup($0) } ?? Glibc.open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY)
+      if number < 0 { throw LoadError.cannotWrite(path, errno) }
+      return (number, nil)
+    }
+    // A name that exists already is drawn again.
+    for _ in 0..<16 {
+      guard let file = try createTemporary(in: target.folder, for: path) else { continue }
+      if let status = target.existing {
+        // Not allowed to everyone; the permissions count.
+        _ = fchown(file.number, status.st_uid, status.st_gid)
+        _ = fchmod(file.number, status.st_mode & 0o777)
+      }
+      return (file.number, file.path)
+    }
+    throw LoadError.cannotWrite(path, EEXIST)
+  }
+
+  /// nil if a file of the name that was drawn exists.
+  private static func createTemporary(in folder: String, for path: String) throws(LoadError) -> (
+    number: Int32, path: String
+  )? {
+    let temporary = folder + ".apus-\(getpid())-" + String(UInt64.random(in: 0 ... .max), radix: 36) + ".tmp"
+    PendingFiles.add(temporary)
+    let number = Glibc.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o666)
+    if number >= 0 { return (number, temporary) }
+    let code = errno
+    PendingFiles.forget(temporary)
+    if code == EEXIST { return nil }
+    var error = LoadError.cannotWrite(path, code)
+    if code == EACCES || code == EROFS || code == EPERM {
+      error.remedy = "Its folder must be writable too, since the file is written under another name first"
+    }
+    throw error
+  }
+
+  package mutating func write(_ bytes: [UInt8]) throws(LoadError) { try write(bytes.span) }
+
+  package mutating func write(_ bytes: borrowing Span<UInt8>) throws(LoadError) {
     var done = 0
     while done < bytes.count {
       // In bounds: done < bytes.count.
-      let written = bytes.withUnsafeBytes { all in
-        let rest = UnsafeRawBufferPointer(rebasing: all[done...])
-        return Glibc.write(number, rest.baseAddress, rest.count)
+      let written = bytes.extracting(done..<bytes.count).withUnsafeBufferPointer {
+        Glibc.write(number, $0.baseAddress, $0.count)
       }
       if written < 0 {
         if errno == EINTR { continue }
-        throw Descriptor.error("cannot write the file", errno).inFile(path)
+        throw LoadError.cannotWrite(path, errno)
       }
       done += written
     }
     count += bytes.count
+  }
+
+  /// Ends the file and gives it its name. Nothing can be written after it.
+  package mutating func commit() throws(LoadError) {
+    if temporary != nil, target.existing != nil, fsync(number) != 0 { throw LoadError.cannotWrite(path, errno) }
+    let closing = number
+    number = -1
+    if close(closing) != 0, errno != EINTR { throw LoadError.cannotWrite(path, errno) }
+    guard let temporary else { return }
+    if rename(temporary, target.path) != 0 { throw LoadError.cannotWrite(path, errno) }
+    PendingFiles.forget(temporary)
+    self.temporary = nil
+  }
+
+  /// Writes a whole file.
+  package static func write(_ bytes: [UInt8], to path: String) throws(LoadError) {
+    var file = try OutputFile(path: path)
+    try file.write(bytes)
+    try file.commit()
+  }
+}
+
+/// Where the bytes of an output go.
+private struct OutputTarget {
+  /// The path after all symbolic links.
+  private(set) var path: String
+  /// The regular file that will be replaced.
+  private(set) var existing: stat?
+  /// True for what is written without a temporary file.
+  private(set) var isDirect = false
+  /// The open descriptor that the path stands for, as `/dev/stdout` does.
+  private(set) var descriptor: Int32?
+
+  /// The folder of the path, with a slash at its end; empty for the current one.
+  var folder: String { path.lastIndex(of: "/").map { String(path[...$0]) } ?? "" }
+
+  init(_ path: String) throws(LoadError) {
+    self.path = path
+    if path.isEmpty || path.utf8.contains(0) {
+      throw LoadError(.cannotWrite, "the name '\(path)' is no name of a file")
+    }
+    descriptor = Self.descriptor(namedBy: path)
+    if descriptor != nil { return }
+    var status = stat()
+    if stat(path, &status) == 0 {
+      if status.st_mode & S_IFMT == S_IFDIR { throw LoadError.cannotWrite(path, EISDIR) }
+      isDirect = status.st_mode & S_IFMT != S_IFREG
+      if isDirect { return }
+      if access(path, W_OK) != 0 { throw LoadError.cannotWrite(path, errno) }
+      existing = status
+      guard let real = realpath(path, nil) else { throw LoadError.cannotWrite(path, errno) }
+      defer { free(real) }
+      self.path = String(cString: real)
+      return
+    }
+    if errno != ENOENT { throw LoadError.cannotWrite(path, errno) }
+    // Nothing is there, or a link to what is not there yet, or links to such a link.
+    for _ in 0..<40 {
+      var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
+      let length = readlink(self.path, &buffer, buffer.count)
+      if length < 0 { return }
+      let link = String(decoding: buffer[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+      self.path = link.hasPrefix("/") ? link : folder + link
+    }
+    throw LoadError.cannotWrite(path, ELOOP)
+  }
+
+  /// Opening these paths anew would begin at the start of what they lead to.
+  private static func descriptor(namedBy path: String) -> Int32? {
+    switch path {
+    case "/dev/stdout": return STDOUT_FILENO
+    case "/dev/stderr": return STDERR_FILENO
+    default:
+      for folder in ["/dev/fd/", "/proc/self/fd/"] where path.hasPrefix(folder) {
+        return Int32(path.dropFirst(folder.count)).flatMap { $0 >= 0 ? $0 : nil }
+      }
+      return nil
+    }
+  }
+}
+
+/// The temporary files of outputs that are not whole yet. A program that is told to end calls `removeAll`.
+package enum PendingFiles {
+  private static let paths = Mutex<Set<String>>([])
+
+  static func add(_ path: String) { paths.withLock { _ = $0.insert(path) } }
+
+  static func forget(_ path: String) { paths.withLock { _ = $0.remove(path) } }
+
+  static func remove(_ path: String) {
+    unlink(path)
+    forget(path)
+  }
+
+  /// Removes every temporary file. What is being written is lost; what stood under its name stays.
+  package static func removeAll() {
+    paths.withLock { paths in
+      for path in paths { unlink(path) }
+      paths = []
+    }
+  }
+}
+
+/// Folders for outputs.
+package enum OutputFolder {
+  /// Makes the folder at `path`, and those around it, as far as they are missing.
+  package static func make(_ path: String) throws(LoadError) {
+    if path.isEmpty || path.utf8.contains(0) {
+      throw LoadError(.cannotWrite, "the name '\(path)' is no name of a folder")
+    }
+    var prefix = path.hasPrefix("/") ? "/" : ""
+    for part in path.split(separator: "/") {
+      prefix += part
+      if mkdir(prefix, 0o777) != 0 {
+        let code = errno
+        var status = stat()
+        guard stat(prefix, &status) == 0 else { throw LoadError.cannotWrite(prefix, code) }
+        if status.st_mode & S_IFMT != S_IFDIR {
+          throw LoadError(
+            .cannotWrite, "a folder was expected; this is a file",
+            remedy: "Name a folder, or a file that ends in .npy, .npz, .pb or .json"
+          ).inFile(prefix)
+        }
+      }
+      prefix += "/"
+    }
+  }
+}
+
+extension LoadError {
+  /// Why a file cannot be written, in the system's words.
+  static func cannotWrite(_ path: String, _ code: Int32) -> LoadError {
+    let reason = strerror(code).map { String(cString: $0) } ?? "error \(code)"
+    return LoadError(code == EPIPE ? .readerIsGone : .cannotWrite, "cannot write the file: \(reason)").inFile(path)
   }
 }

@@ -14,6 +14,8 @@ package struct OperatorError: Error, Sendable {
     /// A limit of `LoadLimits` or of the run was reached.
     case limit
     case cancelled
+    /// The engine contradicts itself.
+    case inconsistency
   }
 
   package var code: Code
@@ -40,6 +42,9 @@ package struct OperatorError: Error, Sendable {
   }
   package static func unsupported(_ message: String, remedy: String = "") -> OperatorError {
     OperatorError(.unsupported, message, remedy: remedy)
+  }
+  package static func inconsistency(_ message: String) -> OperatorError {
+    OperatorError(.inconsistency, message, remedy: "This is a fault of Apus; please report it with the model")
   }
 
   /// The same error, raised in `node`.

@@ -46,10 +46,19 @@ package struct Image: Sendable, Equatable {
   }
 }
 
-/// Why bytes are no picture.
+/// Why bytes gave no picture.
 package struct ImageError: Error, Sendable, CustomStringConvertible {
+  package enum Kind: Sendable {
+    /// The bytes are no picture, or one beyond the limits.
+    case broken
+    /// The format is known, and this build has no decoder for it.
+    case unavailable
+  }
+
   package let description: String
-  package init(_ description: String) { self.description = description }
+  package let kind: Kind
+
+  package init(_ description: String, _ kind: Kind = .broken) { (self.description, self.kind) = (description, kind) }
 }
 
 /// What a decoder may use.
@@ -59,7 +68,7 @@ package struct ImageLimits: Sendable {
   package init(pixels: Int = 1 << 27) { self.pixels = pixels }
 
   /// Throws if a picture of that size is empty or too large. After it, `height · width · 4` cannot overflow.
-  func check(width: Int, height: Int) throws(ImageError) {
+  package func check(width: Int, height: Int) throws(ImageError) {
     guard width > 0, height > 0 else { throw ImageError("the picture has a size of \(width) × \(height)") }
     let (count, overflow) = width.multipliedReportingOverflow(by: height)
     guard !overflow, count <= pixels else {

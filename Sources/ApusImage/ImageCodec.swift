@@ -1,8 +1,23 @@
 // Finds the format of a picture by its first bytes and decodes it.
 
-/// The formats that can be read.
+/// The formats that can be read, those of libraries if their package traits are enabled.
 package enum ImageFormat: String, Sendable, CaseIterable {
   case png, jpeg, bmp, pnm, tiff, webp, jpeg2000
+
+  /// The formats that this build can decode.
+  package static var available: [ImageFormat] { allCases.filter { !missing.contains($0) } }
+
+  /// The name that people use.
+  package var title: String {
+    switch self {
+    case .png, .jpeg, .bmp, .pnm, .tiff: rawValue.uppercased()
+    case .webp: "WebP"
+    case .jpeg2000: "JPEG 2000"
+    }
+  }
+
+  /// The names of the available ones in one line.
+  package static var list: String { available.map(\.title).joined(separator: ", ") }
 
   /// The format whose signature the bytes begin with; nil if they have none of the signatures.
   package init?(signatureOf bytes: [UInt8]) {
@@ -34,7 +49,10 @@ package enum ImageCodec {
   /// The picture in `bytes`, whatever its format. Grey stays grey; alpha stays, with the colours not multiplied by it.
   /// Embedded colour profiles and gammas are not applied.
   package static func decode(_ bytes: [UInt8], limits: ImageLimits = ImageLimits()) throws(ImageError) -> Image {
-    switch ImageFormat(signatureOf: bytes) {
+    guard let format = ImageFormat(signatureOf: bytes) else {
+      throw ImageError("no known picture format; expected one of \(ImageFormat.list)")
+    }
+    switch format {
     case .png: return try PNGDecoder.decode(bytes, limits: limits)
     case .jpeg: return try JPEGDecoder.decode(bytes, limits: limits)
     case .bmp: return try BMPDecoder.decode(bytes, limits: limits)
@@ -42,7 +60,6 @@ package enum ImageCodec {
     case .tiff: return try TIFFDecoder.decode(bytes, limits: limits)
     case .webp: return try WebPDecoder.decode(bytes, limits: limits)
     case .jpeg2000: return try JPEG2000Decoder.decode(bytes, limits: limits)
-    case nil: throw ImageError("no known picture format; expected \(ImageFormat.allCases.map(\.rawValue).joined(separator: ", "))")
     }
   }
 }

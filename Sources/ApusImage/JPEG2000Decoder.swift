@@ -1,5 +1,6 @@
 // JPEG 2000, as JP2 file or bare codestream, by OpenJPEG. ITU-T T.800.
 
+#if JPEG2000
 import COpenJPEG
 
 enum JPEG2000Decoder {
@@ -126,3 +127,4 @@ enum JPEG2000Decoder {
     for channel in 0..<3 { pixels[start + channel] = UInt8(max(0, min(255, values[channel].rounded()))) }
   }
 }
+#endif

@@ -1,5 +1,6 @@
 // JPEG by libjpeg-turbo's TurboJPEG interface, which reports errors without long jumps. ITU-T T.81.
 
+#if JPEG
 import CTurboJPEG
 
 enum JPEGDecoder {
@@ -51,3 +52,4 @@ enum JPEGDecoder {
     ImageError("JPEG: \(tjGetErrorStr2(handle).map { String(cString: $0) } ?? "unknown error")")
   }
 }
+#endif

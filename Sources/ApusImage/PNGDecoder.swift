@@ -1,5 +1,6 @@
 // PNG by libpng's simplified interface, which reports errors without long jumps. https://www.w3.org/TR/png-3/
 
+#if PNG
 import CPNG
 
 enum PNGDecoder {
@@ -69,3 +70,4 @@ enum PNGDecoder {
     return ImageError("PNG: \(text)")
   }
 }
+#endif

@@ -1,5 +1,6 @@
 // TIFF 6.0 and BigTIFF, the first picture of the file, by libtiff. https://www.loc.gov/preservation/digital/formats/fdd/fdd000022.shtml
 
+#if TIFF
 import CTIFF
 
 enum TIFFDecoder {
@@ -127,3 +128,4 @@ enum TIFFDecoder {
     ImageError("TIFF: \(memory.pointee.error ?? "the data is broken")")
   }
 }
+#endif

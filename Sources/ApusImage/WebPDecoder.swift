@@ -1,5 +1,6 @@
 // WebP, lossy and lossless, still pictures, by libwebp. https://developers.google.com/speed/webp/docs/riff_container
 
+#if WebP
 import CWebP
 
 enum WebPDecoder {
@@ -24,3 +25,4 @@ enum WebPDecoder {
     return Image(height: height, width: width, channels: channels, pixels: pixels)
   }
 }
+#endif

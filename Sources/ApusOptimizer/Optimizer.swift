@@ -78,14 +78,19 @@ package struct Optimizer: Sendable {
   }
 
   /// Passes that keep to standard operators; what they leave can be saved as ONNX.
-  package static let portablePasses: [any GraphPass] = [
-    IdentityElimination(), ConstantFolding(keepsTransposes: true), IdentityElimination(), CommonSubexpressionElimination(),
-    FusionPass(portableFusions), DeadNodeElimination(),
-  ]
+  package static let portablePasses = portablePasses(forOpset: .max)
+
+  /// The portable passes, with fusions into operators of that operator set of the default domain at most.
+  package static func portablePasses(forOpset opset: Int) -> [any GraphPass] {
+    [
+      IdentityElimination(), SubgraphConstants(), ConstantFolding(keepsTransposes: true), IdentityElimination(),
+      CommonSubexpressionElimination(), FusionPass(portableFusions, opset: opset), DeadNodeElimination(),
+    ]
+  }
 
   /// Passes that end in the operators of this engine's own domain.
   package static let enginePasses: [any GraphPass] = [
-    FusionPass(matrixFusions), ChannelsLast(), TransposeCancellation(), FusionPass(engineFusions),
+    SubgraphConstants(), FusionPass(matrixFusions), ChannelsLast(), TransposeCancellation(), FusionPass(engineFusions),
     ConstantFolding(), DeadNodeElimination(),
   ]
 
@@ -101,15 +106,32 @@ package struct Optimizer: Sendable {
       try allowance.checkTime()
       let before = Optimizer.nodeCount(graph)
       let changes = try run(pass, on: &graph, within: work)
+      if changes > 0 {
+        do throws(OperatorError) {
+          try GraphVerifier.verify(graph, registry: registry)
+        } catch {
+          throw Optimizer.fault(of: pass, error)
+        }
+      }
       reports.append(
         PassReport(pass: pass.name, changes: changes, nodesBefore: before, nodesAfter: Optimizer.nodeCount(graph)))
     }
     return reports
   }
 
+  /// An error for what a pass left: the graph was good before.
+  private static func fault(of pass: any GraphPass, _ error: OperatorError) -> OperatorError {
+    var fault = error
+    fault.message = "the pass '\(pass.name)' left a graph that cannot be: \(error.message)"
+    fault.remedy = "This is a fault of Apus. Leave the pass out (it is disabled by its name) and report the model"
+    return fault
+  }
+
+  /// Runs the pass over the graph, then over its subgraphs, and infers what it changed anew.
   private func run(
     _ pass: any GraphPass, on graph: inout Graph, within work: OptimizerWork
   ) throws(OperatorError) -> Int {
+    let notes = graph.notes.count
     var changes = try pass.run(&graph, within: work)
     for index in graph.nodes.indices {
       for entry in graph.nodes[index].attributes.entries.indices {
@@ -125,10 +147,12 @@ package struct Optimizer: Sendable {
       }
     }
     if changes > 0 {
-      if let error = InferenceDriver(registry: registry, allowance: work.allowance).infer(&graph).first { throw error }
-      #if DEBUG
-      try GraphVerifier.verify(graph)
-      #endif
+      if var error = InferenceDriver(registry: registry, allowance: work.allowance).infer(&graph).first {
+        if error.code != .limit { error.message += " (found after the pass '\(pass.name)')" }
+        throw error
+      }
+      // All shapes were inferred before; what contradicts them now computes something else.
+      if graph.notes.count > notes { throw Optimizer.fault(of: pass, .invalid(graph.notes[notes])) }
     }
     return changes
   }

@@ -248,6 +248,45 @@ static void containers(void) {
     apus_value_release(key);
 }
 
+// Runs without names: by position, some of the outputs, with counts and numbers that do not fit.
+static void running_in_order(const apus_model *model, const float *pixels, size_t count, const float *expected) {
+    int64_t shape[] = {(int64_t)count, 1, 8, 8};
+    apus_value *image = NULL, *output = NULL;
+    OK(apus_tensor_create(APUS_FLOAT32, shape, 4, pixels, count * 64 * sizeof(float), &image));
+    const apus_value *values[] = {image, image}, *missing[] = {NULL};
+    size_t first = 0, wrong = 9;
+    for (int all = 0; all < 2; all++) {
+        OK(apus_model_run_in_order(model, values, 1, all ? NULL : &first, 1, NULL, &output));
+        const float *found = apus_tensor_data(output);
+        for (size_t i = 0; found && i < count * 10; i++) EXPECT(fabsf(found[i] - expected[i]) < 1e-4f);
+        apus_value_release(output);
+    }
+    apus_value *two[2] = {0};
+    FAILS(apus_model_run_in_order(model, values, 2, NULL, 1, NULL, &output), APUS_INVALID_ARGUMENT, "2 values for");
+    FAILS(apus_model_run_in_order(model, values, 1, NULL, 2, NULL, two), APUS_INVALID_ARGUMENT, "2 places");
+    FAILS(apus_model_run_in_order(model, values, 1, &wrong, 1, NULL, &output), APUS_INVALID_ARGUMENT, "output 9");
+    FAILS(apus_model_run_in_order(model, values, 1, &first, 1, NULL, NULL), APUS_INVALID_ARGUMENT, "outputs is NULL");
+    FAILS(apus_model_run_in_order(model, missing, 1, NULL, 1, NULL, &output), APUS_INVALID_ARGUMENT, "input 0 is NULL");
+    FAILS(apus_model_run_in_order(model, NULL, 1, NULL, 1, NULL, &output), APUS_INVALID_ARGUMENT, "input 0 is NULL");
+    FAILS(apus_model_run_in_order(NULL, values, 1, NULL, 1, NULL, &output), APUS_INVALID_ARGUMENT, "model is NULL");
+    FAILS(apus_model_write_profile(model, "/tmp/no.json"), APUS_INVALID_ARGUMENT, "without profiling");
+    EXPECT(output == NULL && apus_model_overridable_count(model) == 0 && !apus_model_overridable(model, 0));
+    apus_value_release(image);
+}
+
+// Empty tensors may have any number of rows, which are not to be made one by one.
+static void rows_without_bytes(void) {
+    int64_t one[] = {1}, many[] = {(int64_t)1 << 40, 0};
+    int64_t key = 3;
+    apus_value *keys = NULL, *rows = NULL, *map = NULL;
+    OK(apus_tensor_create(APUS_INT64, one, 1, &key, 8, &keys));
+    OK(apus_tensor_create(APUS_FLOAT32, many, 2, NULL, 0, &rows));
+    FAILS(apus_map_create(keys, rows, &map), APUS_INVALID_ARGUMENT, "1 keys for values of shape [1099511627776, 0]");
+    FAILS(apus_map_create(keys, keys, NULL), APUS_INVALID_ARGUMENT, "result is NULL");
+    apus_value_release(rows);
+    apus_value_release(keys);
+}
+
 int apus_c_program(const char *path, const float *pixels, size_t count, const float *expected) {
     problems = 0;
     EXPECT(apus_api_version() >= APUS_API_VERSION && strlen(apus_version()) > 0);
@@ -257,9 +296,11 @@ int apus_c_program(const char *path, const float *pixels, size_t count, const fl
     if (!model) return problems + 1;
     inspecting(model);
     running(model, pixels, count, expected);
+    running_in_order(model, pixels, count, expected);
     apus_model_release(model);
     tensors();
     strings();
     containers();
+    rows_without_bytes();
     return problems;
 }

@@ -1,5 +1,6 @@
 // The contract of operators on the test models, and that its checks find kernels and inference that break it.
 
+import Apus
 import ApusConformance
 import ApusGraph
 import ApusOperators
@@ -117,6 +118,25 @@ import Testing
       for i in 2 * part..<2 * part + 2 { run.output(0, as: Float.self)[i] = run.input(1)[i] }
     }
     #expect(try violations(unread).contains { $0.contains("not read") })
+  }
+
+  /// Each row has its own bound, and NaN and infinity must be where they are expected.
+  @Test func rows() {
+    func isNear(_ found: [Float], _ expected: [Float]) -> Bool {
+      let shape = Shape([2, found.count / 2])
+      return RowComparison.difference(
+        found: .tensor(Tensor(found, shape: shape)), expected: .tensor(Tensor(expected, shape: shape))) == nil
+    }
+    #expect(isNear([1, 1000.001, 1, 2], [1, 1000, 1, 2]))
+    #expect(!isNear([1, 1000, 1.001, 2], [1, 1000, 1, 2]))
+    #expect(isNear([.nan, .infinity, 1, 2], [.nan, .infinity, 1, 2]))
+    #expect(!isNear([.nan, .infinity, 1, 2], [.infinity, .infinity, 1, 2]))
+    #expect(!isNear([1, -.infinity, 1, 2], [1, .infinity, 1, 2]))
+    let bytes = Tensor([UInt8(0x38), 0x39], shape: [1, 2]).reinterpreted(as: .float8e4m3fn)
+    let step = Tensor([UInt8(0x39), 0x39], shape: [1, 2]).reinterpreted(as: .float8e4m3fn)
+    let jump = Tensor([UInt8(0x3A), 0x39], shape: [1, 2]).reinterpreted(as: .float8e4m3fn)
+    #expect(RowComparison.difference(found: .tensor(step), expected: .tensor(bytes)) == nil)
+    #expect(RowComparison.difference(found: .tensor(jump), expected: .tensor(bytes)) != nil)
   }
 
   @Test func inference() throws {

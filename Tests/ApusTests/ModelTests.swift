@@ -1,6 +1,11 @@
 // The public library on the test models: inputs checked, outputs right, async, buffers of the caller.
 
 import Apus
+import ApusFormats
+import ApusGraph
+import ApusOperators
+import ApusRuntime
+import ApusTestSupport
 import Foundation
 import Testing
 
@@ -54,6 +59,91 @@ import Testing
       #expect(error.code == .invalidInput)
       #expect(error.description.contains("'input'") && error.description.contains("float64") && error.description.contains("float32"))
     }
+  }
+
+  @Test func nearNamesAreOffered() throws {
+    let model = try model("digits")
+    func message(_ inputs: [String: Tensor], outputs: [String]? = nil) -> String {
+      var options = RunOptions()
+      options.outputs = outputs
+      do {
+        _ = try model.run(inputs, options: options)
+        return ""
+      } catch {
+        return "\(error)"
+      }
+    }
+    #expect(message(["Inputs": image]).contains("'input' (float32[batch, 1, 8, 8]) is missing; there is no input"))
+    #expect(message(["Inputs": image]).contains("'Inputs' (did you mean 'input'?)"))
+    #expect(message(["input": image, "pixels": image]).contains("there is no input 'pixels'. Inputs are: input"))
+    #expect(message(["input": image], outputs: ["probabilites"]).contains("did you mean 'probabilities'?"))
+  }
+
+  @Test func runsInOrder() throws {
+    let model = try model("digits")
+    let expected = try model.run(["input": image])
+    let found = try model.run(inOrder: [.tensor(image)], settings: RunSettings())
+    #expect(found.count == model.outputs.count)
+    for (output, value) in zip(model.outputs, found) {
+      #expect(value.tensor?.elements(as: Float.self) == expected[output.name]?.elements(as: Float.self))
+    }
+    let wrong = Tensor([1, 2] as [Float])
+    for values in [[], [.tensor(image), .tensor(image)], [.tensor(wrong)]] as [[Value]] {
+      #expect(throws: RunError.self) { try model.run(inOrder: values, settings: RunSettings()) }
+    }
+  }
+
+  /// One name for extents of two inputs: equal only where the graph needs it.
+  @Test func oneSymbolOfTwoSizes() throws {
+    func model(_ op: String, _ attributes: [(String, AttributeValue)] = []) throws -> Model {
+      var builder = GraphBuilder()
+      let (a, b) = (builder.input("a", [.symbol("N")]), builder.input("b", [.symbol("N")]))
+      builder.output(try builder.node(op, [a, b], attributes))
+      var graph = builder.graph
+      graph[graph.outputs[0]].name = "y"
+      return try Model(ModelGraph(graph: graph), options: ModelOptions())
+    }
+    let (four, three) = (Tensor([Float(1), 2, 3, 4]), Tensor([Float(5), 6, 7]))
+    let joined = try model("Concat", [("axis", .int(0))])
+    #expect(joined.inputs.map { "\($0.type)" } == ["float32[N]", "float32[N]"])
+    for (a, b) in [(four, three), (three, four), (four, four), (three, four)] {
+      let expected = (a.elements(as: Float.self) ?? []) + (b.elements(as: Float.self) ?? [])
+      #expect(try joined.run(["a": a, "b": b])["y"]?.elements(as: Float.self) == expected)
+    }
+    let added = try model("Add")
+    #expect(try added.run(["a": four, "b": four])["y"]?.elements(as: Float.self) == [2, 4, 6, 8])
+    do throws(RunError) {
+      _ = try added.run(["a": four, "b": three])
+      Issue.record("4 and 3 elements were added")
+    } catch {
+      #expect(error.description.contains("4") && error.description.contains("3"))
+    }
+    // What the caller gives as shapes goes by input.
+    var options = ModelOptions()
+    options.shapes = ["a": [4], "b": [3]]
+    var builder = GraphBuilder()
+    let (a, b) = (builder.input("a", [.symbol("N")]), builder.input("b", [.symbol("N")]))
+    builder.output(try builder.node("Concat", [a, b], [("axis", .int(0))]))
+    let fixed = try Model(ModelGraph(graph: builder.graph), options: options)
+    #expect(fixed.outputs[0].shape == [7])
+  }
+
+  /// More coefficients than count are no error, but the user hears of them.
+  @Test func extraCoefficientsAreNoted() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), 2])
+    let y = try builder.node(
+      "LinearRegressor", [x], [("coefficients", .floats([1, 2, 3, 4])), ("targets", .int(1))], domain: "ai.onnx.ml")
+    builder.output(y)
+    var source = ModelGraph(graph: builder.graph)
+    source.graph[y].name = "y"
+    (source.irVersion, source.opsets) = (8, ["": 17, "ai.onnx.ml": 1])
+    let file = URL(filePath: NSTemporaryDirectory()).appending(path: "\(UUID().uuidString).onnx")
+    defer { try? FileManager.default.removeItem(at: file) }
+    try ONNXWriter.message(source, registry: .standard).write(to: file.path)
+    let model = try Model(contentsOf: file)
+    #expect(model.notes.contains { $0.contains("first 2 of 4 coefficients") })
+    #expect(try model.run(["x": Tensor([Float(3), 5], shape: [1, 2])])["y"]?.elements(as: Float.self) == [13])
   }
 
   @Test func preparationHasALimit() throws {

@@ -1,5 +1,5 @@
-// Reads mutated models in this process, thousands a second. tools/fuzz_models.py builds it with AddressSanitizer, makes the
-// seeds and starts it. Usage: see `usage`.
+// Reads and runs mutated models in this process, thousands a second. tools/fuzz_models.py builds it, makes the seeds,
+// starts it and looks after it when it dies. Usage: see `usage`.
 
 import Apus
 import ApusFormats
@@ -17,10 +17,16 @@ let usage = """
   ApusFuzz run FILE…                               read, prepare and run each model on zeros, print what became of it
   ApusFuzz values FILE…                            read each .pb as a tensor, sequence, optional and map
   ApusFuzz roundtrip IN.onnx OUT.onnx              read the messages and write them again
-  ApusFuzz rewrite IN.onnx OUT.onnx                read the graph and write it again, in the newest operator set it needs
+  ApusFuzz rewrite IN.onnx OUT.onnx                read the graph and write it again, in the operator set it needs
   ApusFuzz mutate CASE SEED COUNT FILE…            read COUNT mutations of the files; CASE is where each is kept before
                                                    it is read, so that the last one remains after a crash;
                                                    CASE.slow is the slowest if that took more than 2 seconds
+  ApusFuzz cases LIST JOURNAL SEED FIRST COUNT STRIDE KEEP MEGABYTES
+                                                   run COUNT mutants FIRST, FIRST + STRIDE, … of the test cases whose
+                                                   folders stand in LIST; JOURNAL always holds the number of the one at
+                                                   work; those that break a rule are kept below KEEP; the process may
+                                                   map MEGABYTES, 0 for no bound
+  ApusFuzz mutant LIST SEED NUMBER FOLDER          write one of those mutants as a test case and say what it is
   """
 
 @main
@@ -38,8 +44,24 @@ struct FuzzDriver {
     case "mutate" where rest.count >= 4:
       guard let seed = UInt64(rest[1]), let count = Int(rest[2]) else { return fail(usage) }
       mutate(casePath: rest[0], seed: seed, count: count, seeds: rest.dropFirst(3).map { bytes(of: $0) })
+    case "cases" where rest.count == 8: runCases(rest)
+    case "mutant" where rest.count == 4:
+      guard let series = Int(rest[1]), let number = Int(rest[2]) else { return fail(usage) }
+      CaseFuzzer.write(list: rest[0], series: UInt64(bitPattern: Int64(series)), number: number, to: rest[3])
     default: fail(usage)
     }
+  }
+
+  static func runCases(_ arguments: [String]) {
+    let numbers = (arguments[2...5] + [arguments[7]]).compactMap { Int($0) }
+    guard numbers.count == 5,
+      let fuzzer = CaseFuzzer(list: arguments[0], journal: arguments[1], series: UInt64(bitPattern: Int64(numbers[0])))
+    else { return fail(usage) }
+    if numbers[4] > 0 {
+      var space = rlimit(rlim_cur: rlim_t(numbers[4] << 20), rlim_max: rlim_t(numbers[4] << 20))
+      setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &space)
+    }
+    fuzzer.run(first: numbers[1], count: numbers[2], stride: numbers[3], keep: arguments[6])
   }
 
   static func fail(_ text: String) {

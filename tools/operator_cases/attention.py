@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from .case import Case, generator
-from .windows import loosen, moderate
+from .windows import moderate
 
 FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE)
 
@@ -41,12 +41,6 @@ def attention_mask(case: Case, elem: int, shape: list[int], whole: bool) -> np.n
     if mask_type == elem and case.chance(0.4):
         mask = np.where(case.rng.random(kept) < 0.2, np.array(-np.inf, mask.dtype), mask)
     return mask
-
-
-def soften(case: Case, elem: int, precision: int | None) -> None:
-    """The tolerance that goes with the narrower of the types of the inputs and of the softmax."""
-    halves = [kind for kind in (elem, precision) if kind in FLOATS[:2]]
-    loosen(case, max(halves, default=elem))
 
 
 @generator("Attention")
@@ -89,7 +83,6 @@ def attention(case: Case) -> None:
     if case.chance(0.4):
         outputs += [None] * (3 - len(outputs)) + [elem]
         attributes["qk_matmul_output_mode"] = case.pick(None, 0, 1, 2, 3)
-    soften(case, elem, attributes["softmax_precision"])
     case.node(inputs, outputs=outputs, **attributes)
 
 
@@ -130,7 +123,6 @@ def flex_attention(case: Case) -> None:
         case.input(moderate(case, elem, [batch, kv_heads, keys, value_size])),
     ]
     shape = [batch, heads, queries, keys]
-    soften(case, elem, precision)
     case.node(
         inputs, outputs=[elem], scale=case.pick(None, 0.5), softmax_precision=precision,
         score_mod=modifier(case, inner, shape), prob_mod=modifier(case, inner, shape))
@@ -158,7 +150,6 @@ def linear_attention(case: Case) -> None:
         case.input(values([batch, length, kv_heads * case.pick(1, size)], -2, 0) if gated else None),
         case.input(values([batch, length, case.pick(1, kv_heads)], 0, 0.5) if corrected else None),
     ]
-    loosen(case, elem)
     case.node(
         inputs, outputs=[elem, state_type], q_num_heads=heads, kv_num_heads=kv_heads, update_rule=rule,
         scale=case.pick(None, 0.0, 0.5), chunk_size=case.pick(None, 1, 2, 64))

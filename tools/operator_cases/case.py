@@ -14,6 +14,7 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
 from . import values as forms
+from .tolerances import tolerance_of
 
 NEWEST_OPSET = 28
 EXTENTS = (0, 1, 1, 2, 2, 3, 3, 5, 5, 7, 7, 11, 13, 16, 17, 31, 33, 64)
@@ -110,11 +111,9 @@ class Case:
         self.nodes: list[onnx.NodeProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
         self.under_test: onnx.NodeProto | None = None
-        self.rtol: float | None = None
-        self.atol: float | None = None
         self.compares_values = True
         self.keeps_ranks = domain == "com.microsoft"  # no graph input is of unknown rank
-        # What the generator computed itself, where no oracle has the operator: in place of the reference evaluator.
+        # What the generator computed itself, where no oracle has the operator.
         self.expected: list[Any] | None = None
         self.dtype: Any = np.float32
 
@@ -274,8 +273,17 @@ class Case:
         return np.asarray(self.rng.integers(low, high, tuple(shape))).astype(dtype)
 
     def quantized(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        """Integers of the whole range of a type."""
         info = np.iinfo(dtype)
         return self.integers(shape, info.min, info.max + 1, dtype)
+
+    def signed_bytes(self, shape: Sequence[int]) -> np.ndarray:
+        """Factors of a product of bytes: half of the time of seven bits, whose pairs never saturate in 16 bits."""
+        return self.integers(shape, *self.pick((-128, 128), (-64, 65)), np.int8)
+
+    def factors(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        """`quantized`, or `signed_bytes` where they are that."""
+        return self.signed_bytes(shape) if dtype == np.int8 else self.quantized(shape, dtype)
 
     # The model
 
@@ -357,34 +365,27 @@ class Case:
         return self.values_by_name.get(names[index]) if index < len(names) else None
 
     def attribute(self, name: str, default: Any = None) -> Any:
+        """An attribute of the node under test; a default that is a float is one of 32 bits, as attributes are."""
         for attribute in self.under_test.attribute if self.under_test else ():
             if attribute.name == name:
                 value = helper.get_attribute_value(attribute)
                 return value.decode() if isinstance(value, bytes) else value
-        return default
+        return float(np.float32(default)) if isinstance(default, float) else default
 
     def tolerance(self, index: int) -> tuple[float, float]:
-        """rtol and atol of an output: what the generator set, else what goes with its type."""
+        """rtol and atol of an output: what tolerances.py says of its type and of the operator."""
         proto = self.outputs[index].type
         while proto.WhichOneof("value") in ("sequence_type", "optional_type"):
             inner = proto.sequence_type if proto.WhichOneof("value") == "sequence_type" else proto.optional_type
             proto = inner.elem_type
         elem_type = proto.tensor_type.elem_type if proto.WhichOneof("value") == "tensor_type" else T.FLOAT
-        if elem_type in (T.FLOAT16, T.BFLOAT16):
-            default = (2e-2, 1e-2)
-        elif elem_type in forms.NARROW_FLOATS:
-            default = (0.0, 1.0)
-        elif elem_type in (T.FLOAT, T.DOUBLE, *forms.COMPLEX):
-            default = (1e-3, 1e-5)
-        else:
-            default = (0.0, 0.0)
-        return (default[0] if self.rtol is None else self.rtol, default[1] if self.atol is None else self.atol)
+        return tolerance_of(self, elem_type)
 
     def summary(self) -> str:
         """The case in a line or a few: opset, attributes, and types, shapes and small values of the inputs."""
         node = self.under_test
         attributes = ", ".join(
-            f"{attribute.name}={self.attribute(attribute.name)!r}" for attribute in (node.attribute if node else ())
+            f"{attribute.name}={shown(self.attribute(attribute.name))}" for attribute in (node.attribute if node else ())
         )
         constants = {tensor.name for tensor in self.initializers}
         parts = []
@@ -422,6 +423,13 @@ def trimmed(names: Sequence[str]) -> list[str]:
     while kept and not kept[-1]:
         kept.pop()
     return kept
+
+
+def shown(value: Any) -> str:
+    """An attribute in a line."""
+    if isinstance(value, onnx.TensorProto):
+        return described(numpy_helper.to_array(value))
+    return "a graph" if isinstance(value, onnx.GraphProto) else repr(value)
 
 
 def described(value: Any) -> str:

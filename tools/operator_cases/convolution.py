@@ -6,7 +6,8 @@ import numpy as np
 from onnx import TensorProto
 
 from .case import Case, generator
-from .windows import Window, loosen, moderate, spatial_rank, window
+from .matrix import bytes_of
+from .windows import Window, moderate, spatial_rank, window
 
 
 def channels(case: Case) -> tuple[int, int, int]:
@@ -45,7 +46,6 @@ def conv(case: Case) -> None:
     bias = moderate(case, elem, [m]) if case.chance() else None
     inputs = [case.input(x), case.input(w, constant=0.6), case.input(bias, constant=0.6)]
     case.node(inputs, outputs=[elem], **attributes_of(case, drawn, groups))
-    loosen(case, elem)
 
 
 @generator("ConvTranspose")
@@ -82,7 +82,6 @@ def conv_transpose(case: Case) -> None:
     bias = moderate(case, elem, [m]) if case.chance() else None
     inputs = [case.input(x), case.input(w, constant=0.6), case.input(bias, constant=0.6)]
     case.node(inputs, outputs=[elem], **attributes)
-    loosen(case, elem)
 
 
 @generator("ConvInteger")
@@ -94,8 +93,8 @@ def conv_integer(case: Case) -> None:
     w_zero = None
     if case.chance(0.6):
         w_zero = case.values(w_type, [m] if case.chance(0.4) else [])
-    x = case.values(x_type, [batch(case), c, *drawn.extents])
-    w = case.values(w_type, [m, c // groups, *drawn.kernel])
+    x = bytes_of(case, x_type, [batch(case), c, *drawn.extents])
+    w = bytes_of(case, w_type, [m, c // groups, *drawn.kernel])
     inputs = [case.input(x), case.input(w, constant=0.6), case.input(x_zero, constant=0.6)]
     inputs.append(case.input(w_zero, constant=0.6))
     case.node(inputs, outputs=[TensorProto.INT32], **attributes_of(case, drawn, groups))
@@ -115,8 +114,8 @@ def quantized_conv(case: Case) -> None:
 
     terms = (c // groups) * int(np.prod(drawn.kernel))
     values = [
-        case.values(x_type, [batch(case), c, *drawn.extents], *limits(x_type)), scale([], 0.05),
-        case.values(x_type, [], *middle(x_type)), case.values(w_type, [m, c // groups, *drawn.kernel], *limits(w_type)),
+        bytes_of(case, x_type, [batch(case), c, *drawn.extents]), scale([], 0.05),
+        case.values(x_type, [], *middle(x_type)), bytes_of(case, w_type, [m, c // groups, *drawn.kernel]),
         scale(scale_shape, 0.05), case.values(w_type, scale_shape, *middle(w_type)),
         np.float32(case.rng.uniform(0.01, 0.1) * terms ** 0.5), case.values(y_type, [], *middle(y_type)),
         case.values(TensorProto.INT32, [m], -2000, 2000) if case.chance() else None,
@@ -125,11 +124,6 @@ def quantized_conv(case: Case) -> None:
     inputs = [case.input(values[0])] + [case.input(np.asarray(value) if value is not None else None, constant=not fed)
                                         for value in values[1:]]
     case.node(inputs, outputs=[y_type], **attributes_of(case, drawn, groups))
-    case.rtol, case.atol = 0, 1
-
-
-def limits(elem: int) -> tuple[int, int]:
-    return (0, 255) if elem == TensorProto.UINT8 else (-128, 127)
 
 
 def middle(elem: int) -> tuple[int, int]:
@@ -157,7 +151,6 @@ def deformable(case: Case) -> None:
     attributes["offset_group"] = offsets if offsets > 1 or case.chance() else None
     inputs = [case.input(x), case.input(w, constant=0.5)] + [case.input(value) for value in (offset, bias, mask)]
     case.node(inputs, outputs=[elem], **attributes)
-    loosen(case, elem)
 
 
 @generator("CausalConvWithState")

@@ -1,9 +1,10 @@
-"""Explained disagreements: which oracle is right where the two differ. The reasons stand in docs/numerics.md too."""
+"""Rules of arithmetic, reductions, conversions and com.microsoft; see rules.py. The other modules known_differences_* have
+those of tensors, layers and ai.onnx.ml."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,45 +13,21 @@ from onnx import TensorProto as T
 from . import oracles
 from . import values as forms
 from .case import Case
+from .rules import Authority, rule
+
+TEXT, BODY, DATA, AGREEMENT, ONNXRUNTIME, REFERENCE = Authority
+MS = "com.microsoft"
 
 
-@dataclass(frozen=True)
-class KnownDifference:
-    """Cases of operators on which at least one oracle is wrong.
-
-    right: "reference" or "onnxruntime", where that one is to be followed, or "specification", where neither is: then
-    `expected` computes the outputs, or, without it, only their types and shapes are compared. An entry counts where the
-    oracles differ or the wrong one is the only one; one of "specification" wherever it applies, and with `expected`
-    also where no oracle computes the case. `discards`: what the wrong one says alone is of no use, not even its types
-    and shapes, and the case is drawn anew. More entries are in the modules known_differences_….
-    """
-
-    operators: tuple[str, ...]
-    right: str
-    reason: str
-    applies: Callable[[Case], bool] = lambda case: True
-    domain: str = ""
-    expected: Callable[[Case], list[Any]] | None = None
-    discards: bool = False
-
-
-def is_empty(case: Case) -> bool:
-    return any(isinstance(value, np.ndarray) and value.size == 0 for value in case.values_by_name.values())
-
-
-def holds(case: Case, *predicates: Callable[[np.ndarray], Any]) -> bool:
-    """Whether an input has an element of which one of the predicates is true."""
+def holds(case: Case, predicate: Callable[[np.ndarray], Any]) -> bool:
+    """Whether an input has an element of which the predicate is true."""
     arrays = [
         value
         for value in case.values_by_name.values()
         if isinstance(value, np.ndarray) and value.dtype.kind not in "OUS"
     ]
     wide = [forms.comparable(array) for array in arrays]
-    return any(bool(np.any(predicate(array))) for array in wide if array.dtype.kind == "f" for predicate in predicates)
-
-
-def halves(case: Case) -> bool:
-    return bool({T.FLOAT16, T.BFLOAT16} & {info.type.tensor_type.elem_type for info in (*case.inputs, *case.outputs)})
+    return any(bool(np.any(predicate(array))) for array in wide if array.dtype.kind == "f")
 
 
 def of_integers(case: Case) -> bool:
@@ -99,160 +76,142 @@ def legacy_prelu(case: Case) -> list[np.ndarray]:
 
 
 REDUCTIONS = (
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSum",
-    "ReduceSumSquare",
+    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare"
 )
-RANDOM = (
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Bernoulli",
-    "Multinomial",
-    "Dropout",
+RANDOM = "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Dropout"
+
+
+def kept(case: Case) -> list[np.ndarray]:
+    """Dropout that drops nothing."""
+    x = case.operand(0)
+    return [x, np.ones(x.shape, x.dtype if case.version < 10 else bool)][: len(case.outputs)]
+
+
+def exact_activation(case: Case) -> list[np.ndarray]:
+    """Gelu and HardSwish in double precision."""
+    x = case.operand(0)
+    if case.op == "HardSwish":
+        return [x * np.clip(x / 6 + 0.5, 0, 1)]
+    if case.attribute("approximate", "none") == "tanh":
+        return [0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))]
+    return [0.5 * x * complementary(-x / np.sqrt(2))]
+
+
+complementary = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def old_selu(case: Case) -> list[np.ndarray]:
+    """Selu with the defaults of version 1."""
+    x = case.operand(0).astype(np.float64)
+    alpha, gamma = case.attribute("alpha", 1.6732), case.attribute("gamma", 1.0507)
+    return [(gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))).astype(case.operand(0).dtype)]
+
+
+def of_floats(case: Case) -> bool:
+    return case.types.get("T1") in (*forms.FLOATS, *forms.NARROW_FLOATS)
+
+
+rule(
+    "PRelu", TEXT,
+    "Before version 7 a slope that is not one for all is one a channel; the reference evaluator aligns it with the last axis.",
+    "PRelu-1 and PRelu-6, input slope",
+    lambda case: case.version < 7, expected=legacy_prelu,
 )
-
-DIFFERENCES: list[KnownDifference] = [
-    KnownDifference(
-        ("PRelu",),
-        "specification",
-        "Before version 7 PRelu has one slope, or one a channel; the reference evaluator aligns it with the last axis.",
-        lambda case: case.version < 7,
-        expected=legacy_prelu,
-    ),
-    KnownDifference(
-        ("Sign",), "reference", "The sign of NaN is NaN; ONNX Runtime says 0.", lambda case: holds(case, np.isnan)
-    ),
-    KnownDifference(
-        ("Shrink",),
-        "reference",
-        "Shrink of float64 is computed in float64; ONNX Runtime goes through float32.",
-        lambda case: case.types.get("T") == T.DOUBLE,
-    ),
-    KnownDifference(
-        tuple(name for name in REDUCTIONS if name not in ("ReduceMax", "ReduceMin")),
-        "specification",
-        "ONNX Runtime keeps the reduced axes of tensors without elements as they are.",
-        lambda case: is_empty(case) and of_integers(case),
-        expected=lambda case: oracles.run_wide(case, (case.types["T"],)),
-    ),
-    KnownDifference(
-        tuple(LEGACY),
-        "specification",
-        "Before version 7 axis says where the axes of input 1 stand; the reference evaluator does not read it.",
-        lambda case: case.version < 7 and case.attribute("axis") is not None,
-        expected=legacy_broadcast,
-    ),
-    KnownDifference(
-        ("Dropout",),
-        "specification",
-        "The mask of Dropout 7 and 10, which drops nothing, is true everywhere.",
-        lambda case: 7 <= case.version < 12,
-        expected=lambda case: [
-            case.operand(0),
-            np.ones(case.operand(0).shape, case.operand(0).dtype if case.version < 10 else bool),
-        ][: len(case.outputs)],
-    ),
-    KnownDifference(
-        RANDOM,
-        "reference",
-        "With a seed random operators give the numbers of the reference evaluator.",
-        lambda case: case.version >= 12 or case.op != "Dropout",
-    ),
-    KnownDifference(
-        (*REDUCTIONS, "ArgMax", "ArgMin"),
-        "reference",
-        "ONNX Runtime keeps the reduced axes of tensors without elements as they are.",
-        is_empty,
-    ),
-    KnownDifference(
-        ("ReduceMax", "ReduceMin", "ArgMax", "ArgMin"),
-        "reference",
-        "NaN is the largest and the smallest number, as in NumPy.",
-        lambda case: holds(case, np.isnan),
-    ),
-    KnownDifference(
-        ("ReduceLogSumExp", "ReduceLogSum", "ReduceL2", "ReduceMean"),
-        "specification",
-        "Means, roots and logarithms of integers are computed in floating point and truncated.",
-        of_integers,
-        expected=lambda case: oracles.run_wide(case, (case.types["T"],)),
-    ),
-    KnownDifference(
-        REDUCTIONS,
-        "specification",
-        "Sums of float16 and bfloat16 are computed in float32 and rounded once.",
-        halves,
-        expected=oracles.run_wide,
-    ),
-    KnownDifference(
-        ("Sum", "Mean"), "reference", "Sum and Mean of float16 and bfloat16 round after each input.", halves
-    ),
-    KnownDifference(
-        ("Clip",),
-        "reference",
-        "Clip without a bound leaves infinities alone, from version 11 on.",
-        lambda case: case.version >= 11 and holds(case, np.isinf),
-    ),
-    KnownDifference(
-        ("QuantizeLinear",),
-        "reference",
-        "ONNX Runtime does not read the attribute precision.",
-        lambda case: bool(case.attribute("precision")),
-    ),
-    KnownDifference(
-        ("Cast", "CastLike"),
-        "reference",
-        "-0 is false, of floats of a byte too; ONNX Runtime says true.",
-        lambda case: case.types.get("T2") == T.BOOL and case.types.get("T1") in forms.FLOAT8,
-    ),
-    KnownDifference(
-        ("Cast", "CastLike"),
-        "reference",
-        "A float becomes a string as in NumPy's arrays.",
-        lambda case: case.types.get("T2") == T.STRING,
-    ),
-    KnownDifference(
-        ("Cast", "CastLike"),
-        "reference",
-        "Floats are truncated on the way to integers of 4 and 2 bits, as to all others.",
-        lambda case: case.types.get("T2") in forms.NARROW_INTEGERS,
-    ),
-    KnownDifference(
-        ("QMoE",),
-        "reference",
-        "ONNX Runtime quantizes the activations to 8 bits where blocks of weights have 8 bits.",
-        lambda case: case.attribute("expert_weight_bits") == 8 and bool(case.attribute("block_size")),
-        "com.microsoft",
-    ),
-    KnownDifference(
-        ("MoE",),
-        "reference",
-        "Without normalization ONNX Runtime weighs experts of float16 otherwise than those of float32.",
-        lambda case: not case.attribute("normalize_routing_weights"),
-        "com.microsoft",
-    ),
-    KnownDifference(
-        ("Sampling",),
-        "specification",
-        "ONNX Runtime takes every presence penalty from the first token.",
-        lambda case: bool(case.attribute("presence_penalty")) and case.operand(7) is not None,
-        "com.microsoft",
-    ),
-]
-
-
-def known_difference(case: Case) -> KnownDifference | None:
-    """The first entry that applies to the case."""
-    for entry in DIFFERENCES:
-        if case.op in entry.operators and case.domain == entry.domain and entry.applies(case):
-            return entry
-    return None
+rule(
+    " ".join(LEGACY), TEXT,
+    "Before version 7 axis says where the axes of input 1 stand; the reference evaluator does not read it.",
+    "Add-6 and its relatives, attributes axis and broadcast",
+    lambda case: case.version < 7 and case.attribute("axis") is not None, expected=legacy_broadcast,
+)
+rule(
+    "Shrink", REFERENCE,
+    "Shrink of float64 is computed in float64; onnxruntime goes through float32.",
+    "onnx/reference/ops/op_shrink.py; Shrink-9 constrains input and output to one type",
+    lambda case: case.types.get("T") == T.DOUBLE, right="reference",
+)
+rule(
+    "Gelu HardSwish", TEXT,
+    "Constants are as exact as the type; the reference evaluator computes the function body, whose constants are of 32 bits.",
+    "Gelu-20: erf(x / sqrt(2)); HardSwish-14: alpha is 1/6",
+    lambda case: case.types.get("T") == T.DOUBLE, expected=exact_activation,
+)
+rule(
+    "Erf", TEXT,
+    "The error function of float64 has that precision; the reference evaluator goes through float32.",
+    "Erf-13, type constraint T",
+    lambda case: case.types.get("T") == T.DOUBLE, expected=lambda case: [1 - complementary(case.operand(0))],
+)
+rule(
+    "Selu", TEXT,
+    "Before version 6 alpha is 1.6732 and gamma 1.0507 by default; the reference evaluator has the longer numbers of version"
+    " 6.",
+    "Selu-1, attributes alpha and gamma",
+    lambda case: case.version == 1, expected=old_selu,
+)
+rule(
+    "Dropout", TEXT,
+    "The mask of Dropout 7 and 10, which drops nothing, is true everywhere; onnxruntime says false.",
+    "Dropout-10: outside of training the output is a copy, so that the mask of what is kept is true",
+    lambda case: 7 <= case.version < 12, expected=kept,
+)
+rule(
+    RANDOM, REFERENCE,
+    "With a seed random operators give the numbers of the reference evaluator.",
+    "the cases of the ONNX backend suite of these operators were drawn with it",
+    lambda case: case.version >= 12 or case.op != "Dropout", right="reference",
+)
+rule(
+    "ReduceMax ReduceMin ArgMax ArgMin", REFERENCE,
+    "NaN is the largest and the smallest number, as in NumPy; onnxruntime passes it over.",
+    "onnx/reference/ops/op_reduce_max.py",
+    lambda case: holds(case, np.isnan), right="reference",
+)
+rule(
+    "ReduceLogSumExp ReduceLogSum ReduceL2", BODY,
+    "Roots and logarithms of integers are computed in floating point and truncated.",
+    "function bodies of ReduceL2-18, ReduceLogSum-18 and ReduceLogSumExp-18, which cast to a float and back",
+    of_integers, expected=lambda case: oracles.run_wide(case, (case.types["T"],)),
+)
+rule(
+    "ReduceMean", REFERENCE,
+    "Means of integers are computed in floating point and truncated.",
+    "onnx/reference/ops/op_reduce_mean.py",
+    of_integers, expected=lambda case: oracles.run_wide(case, (case.types["T"],)),
+)
+rule(
+    "QuantizeLinear", TEXT,
+    "The attribute precision is the type of the division; onnxruntime does not read it.",
+    "QuantizeLinear-23, attribute precision",
+    lambda case: bool(case.attribute("precision")), right="reference",
+)
+rule(
+    "QuantizeLinear", TEXT,
+    "A scale of half precision is that of the division too; onnxruntime divides in float32.",
+    "QuantizeLinear-21: the type of y_scale determines the precision of the division",
+    lambda case: forms.elem_type_of(case.operand(1)) in (T.FLOAT16, T.BFLOAT16), right="reference",
+)
+rule(
+    "Cast CastLike", TEXT,
+    "-0 is false, of floats of a byte too; onnxruntime says true.",
+    "Cast-13, floating point to bool",
+    lambda case: case.types.get("T2") == T.BOOL and case.types.get("T1") in forms.FLOAT8, right="reference",
+)
+rule(
+    "Cast CastLike", REFERENCE,
+    "Floats are truncated on the way to integers of 4 and 2 bits, as to all others; onnxruntime rounds.",
+    "onnx/reference/ops/op_cast.py, ml_dtypes",
+    lambda case: case.types.get("T2") in forms.NARROW_INTEGERS and of_floats(case), right="reference",
+)
+rule(
+    "QMoE", TEXT,
+    "Only weights are quantized; onnxruntime quantizes the activations to 8 bits as well where blocks of weights have 8.",
+    "onnxruntime's ContribOperators.md, QMoE: inputs are of type T, weights of T1",
+    lambda case: case.attribute("expert_weight_bits") == 8 and bool(case.attribute("block_size")),
+    right="numpy", domain=MS,
+)
+rule(
+    "MoE", ONNXRUNTIME,
+    "Without normalization experts of float16 are weighed as those of float32; onnxruntime does it otherwise.",
+    "onnxruntime's kernel for float32",
+    lambda case: not case.attribute("normalize_routing_weights"), right="numpy", domain=MS,
+)

@@ -1,24 +1,17 @@
-"""Explained disagreements on the operators of ai.onnx.ml."""
+"""Rules of the operators of ai.onnx.ml; see rules.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import functools
 
 import numpy as np
 
-from . import plain_models
+from . import plain_models, rules
 from .case import Case
-from .known_differences import DIFFERENCES, KnownDifference
+from .known_differences import AGREEMENT, ONNXRUNTIME, TEXT, of_integers
 from .machine_learning.features import ML
 
-Predicate = Callable[[Case], bool]
-
-
-def known(
-    operator: str, right: str, reason: str, applies: Predicate, expected: Any = None, discards: bool = False
-) -> None:
-    DIFFERENCES.append(KnownDifference((operator,), right, reason, applies, ML, expected, discards))
+rule = functools.partial(rules.rule, domain=ML)
 
 
 def transforms(case: Case) -> bool:
@@ -72,130 +65,108 @@ def has_probabilities(case: Case) -> bool:
     return bool(case.attribute("prob_a"))
 
 
-known(
-    "CastMap",
-    "specification",
-    "CastMap to strings: the specification names no form of numbers; ONNX Runtime prints six places after the point.",
-    lambda case: (
-        case.attribute("cast_to") == "TO_STRING" and "float" in str(type(next(iter(case.operand(0).values()))))
-    ),
+rule(
+    "DictVectorizer", TEXT,
+    "The result is a vector; onnxruntime gives one row of a matrix, the reference evaluator has no types.",
+    "DictVectorizer-1: the 1-D output Y",
+    expected=plain_models.dict_vectorizer,
 )
-known(
-    "DictVectorizer",
-    "specification",
-    "DictVectorizer gives a vector; ONNX Runtime gives one row of a matrix, the reference evaluator has no types.",
-    lambda case: True,
-    plain_models.dict_vectorizer,
-)
-known(
-    "LinearClassifier",
-    "onnxruntime",
+rule(
+    "LinearClassifier", TEXT,
     "A linear model without intercepts has none; the reference evaluator gives NaN.",
-    lambda case: case.attribute("intercepts") is None,
+    "LinearClassifier-1, attribute intercepts",
+    lambda case: case.attribute("intercepts") is None, expected=plain_models.linear_classifier,
 )
-known(
-    "LinearClassifier",
-    "reference",
-    "Where one score stands for two classes, post_transform is applied to both; ONNX Runtime has rules of its own.",
-    lambda case: label_count(case) == 2,
+rule(
+    "LinearRegressor", TEXT,
+    "A linear model without intercepts has none, integers are numbers, and post_transform is applied to a single target too;"
+    " the reference evaluator gives NaN, integers and an error, onnxruntime leaves the transformation out.",
+    "LinearRegressor-1: intercepts are optional, attribute post_transform, type constraint T",
+    lambda case: transforms(case) or case.attribute("intercepts") is None or of_integers(case),
+    expected=plain_models.linear_regressor,
 )
-known(
-    "LinearRegressor",
-    "specification",
-    "A linear model without intercepts has none; the reference evaluator gives NaN. ONNX Runtime does not transform"
-    " a single target.",
-    lambda case: transforms(case) or case.attribute("intercepts") is None,
-    plain_models.linear_regressor,
+rule(
+    "SVMRegressor", TEXT,
+    "Integers are numbers, and post_transform is applied to a single target too; the reference evaluator gives integers and an"
+    " error, onnxruntime leaves the transformation out.",
+    "SVMRegressor-1, attribute post_transform, type constraint T",
+    lambda case: transforms(case) or of_integers(case), expected=plain_models.svm_regressor,
 )
-known(
-    "SVMRegressor",
-    "specification",
-    "post_transform is applied to a single target too; ONNX Runtime leaves it out.",
-    transforms,
-    plain_models.svm_regressor,
+rule(
+    "CastMap", TEXT,
+    "Strings are read as numbers; the reference evaluator has no CastMap, onnxruntime's Python interface takes no such maps.",
+    "CastMap-1: casts the values of a map",
+    lambda case: isinstance(next(iter(case.operand(0).values())), str), expected=plain_models.cast_map,
 )
-known(
-    "Normalizer",
-    "onnxruntime",
-    "Normalizer divides by the maximum; the reference evaluator by that of absolute values.",
-    lambda case: case.attribute("norm", "MAX") == "MAX",
+rule(
+    "Normalizer", TEXT,
+    "MAX divides by the maximum; the reference evaluator by that of magnitudes.",
+    "Normalizer-1: X / max(X)",
+    lambda case: case.attribute("norm", "MAX") == "MAX", right="onnxruntime",
 )
-known(
-    "SVMClassifier",
-    "onnxruntime",
-    "SVMClassifier: probabilities of three and more classes come from the pairs as in libsvm; the reference"
-    " evaluator makes a mistake in the matrix.",
-    lambda case: has_probabilities(case) and label_count(case) > 2,
+rule(
+    "Normalizer", AGREEMENT,
+    "L1 divides by the sum of magnitudes, and L2 keeps signs, where the letters of the formulas say a sum of signed numbers"
+    " and a root of squares: they abbreviate, as the names of the norms say what is meant.",
+    "Normalizer-1, formulas of L1 and L2; both oracles",
+    lambda case: case.attribute("norm") in ("L1", "L2"),
 )
-known(
-    "SVMClassifier",
-    "reference",
-    "Where one score stands for two classes, post_transform is applied to both; ONNX Runtime has rules of its own.",
-    lambda case: label_count(case) == 2 and not has_probabilities(case),
+rule(
+    "SVMClassifier", ONNXRUNTIME,
+    "Probabilities of three and more classes come from the pairs as in libsvm; the reference evaluator makes a mistake in"
+    " the matrix.",
+    "libsvm's multiclass_probability; the text of SVMClassifier-1 does not say",
+    lambda case: has_probabilities(case) and label_count(case) > 2, right="onnxruntime",
 )
 for operator, model in (
     ("TreeEnsemble", plain_models.tree_ensemble),
     ("TreeEnsembleRegressor", plain_models.tree_regressor),
     ("TreeEnsembleClassifier", plain_models.tree_classifier),
 ):
-    known(
-        operator,
-        "specification",
-        "A missing value goes the way that nodes_missing_value_tracks_true says, at BRANCH_NEQ too, where for the"
-        " reference evaluator and ONNX Runtime NaN is always unequal.",
-        compares_nan,
-        model,
+    rule(
+        operator, TEXT,
+        "A missing value goes the way that nodes_missing_value_tracks_true says, at BRANCH_NEQ too, where for the reference"
+        " evaluator and onnxruntime NaN is always unequal.",
+        f"{operator}, attribute nodes_missing_value_tracks_true",
+        compares_nan, expected=model,
     )
-known(
-    "TreeEnsembleClassifier",
-    "specification",
-    "TreeEnsembleClassifier: weights belong to the class of their index, and the label is that of the largest score."
-    " The reference evaluator makes two classes of many if weights are for one only, and takes no tensors; ONNX"
-    " Runtime has rules of its own.",
-    lambda case: has_tensors(case) or one_sided(case, many=True),
-    plain_models.tree_classifier,
+rule(
+    "TreeEnsembleRegressor", TEXT,
+    "post_transform is applied, to a single target too, and base values are added to a target that no leaf is for; PROBIT of 0"
+    " and 1 is infinite. onnxruntime leaves out the first two, for the reference evaluator PROBIT of 0 is 0.",
+    "TreeEnsembleRegressor-3, attributes post_transform and base_values; onnxruntime's ComputeProbit",
+    lambda case: transforms(case) or misses_targets(case), expected=plain_models.tree_regressor,
 )
-known(
-    "TreeEnsembleClassifier",
-    "onnxruntime",
-    "TreeEnsembleClassifier of two classes, weights for the first only, some of them negative, no transformation:"
-    " scores are distances from a border at 0, the first one the negative of the second; the reference evaluator"
-    " takes them for probabilities.",
+rule(
+    "TreeEnsemble", TEXT,
+    "post_transform is applied, to a single target too; the reference evaluator leaves it out, onnxruntime for a single target.",
+    "TreeEnsemble-5, attribute post_transform",
+    transforms, expected=plain_models.tree_ensemble,
+)
+rule(
+    "TreeEnsemble", TEXT,
+    "A tree that is one leaf has the leaf that both sides name; the reference evaluator takes the one with the root's number.",
+    "TreeEnsemble-5, attribute nodes_trueleafs",
+    has_lone_leaf, expected=plain_models.tree_ensemble,
+)
+rule(
+    "TreeEnsemble", ONNXRUNTIME,
+    "The least and the largest of no leaves are 0; for the reference evaluator they are the largest and the least number.",
+    "onnxruntime's tree_ensemble_aggregator.h; the text does not say",
+    misses_targets, expected=plain_models.tree_ensemble,
+)
+rule(
+    "TreeEnsembleClassifier", TEXT,
+    "Weights belong to the class of their index, and the label is that of the largest score. The reference evaluator makes two"
+    " classes of many if weights are for one only, and takes no tensors; onnxruntime has rules of its own.",
+    "TreeEnsembleClassifier-3, attributes class_ids and class_weights, output Y: the top class",
+    lambda case: has_tensors(case) or one_sided(case, many=True), expected=plain_models.tree_classifier,
+)
+rule(
+    "TreeEnsembleClassifier", ONNXRUNTIME,
+    "Of two classes with weights for the first only, some of them negative, and no transformation, scores are distances from a"
+    " border at 0, the first one the negative of the second; the reference evaluator takes them for probabilities.",
+    "onnxruntime's tree_ensemble_aggregator.h; the text does not say",
     lambda case: one_sided(case, many=False) and not transforms(case) and has_negative(case),
-)
-known(
-    "TreeEnsembleClassifier",
-    "reference",
-    "TreeEnsembleClassifier: post_transform is applied to all scores, and the label is that of the largest, a class"
-    " without weights among them; ONNX Runtime has rules of its own.",
-    lambda case: True,
-)
-known(
-    "TreeEnsembleRegressor",
-    "specification",
-    "PROBIT of 0 and 1 is 0; for ONNX Runtime it is infinite. post_transform is applied to a single target too; a"
-    " target that no leaf is for has the least or largest number of the type as its maximum or minimum. ONNX Runtime"
-    " leaves out the one and gives 0 for the other.",
-    lambda case: (
-        misses_targets(case)
-        or (transforms(case) and (case.attribute("n_targets") == 1 or case.attribute("post_transform") == "PROBIT"))
-    ),
-    plain_models.tree_regressor,
-)
-known(
-    "TreeEnsemble",
-    "specification",
-    "A tree that is one leaf has the leaf that both sides name; the reference evaluator takes the one with the"
-    " root's number.",
-    has_lone_leaf,
-    plain_models.tree_ensemble,
-)
-known(
-    "TreeEnsemble",
-    "specification",
-    "post_transform is applied, to a single target too; a target that no leaf is for has the least or largest number"
-    " of the type as its maximum or minimum. The reference evaluator leaves out the one, ONNX Runtime gives 0 for"
-    " the other.",
-    lambda case: misses_targets(case) or transforms(case),
-    plain_models.tree_ensemble,
+    expected=plain_models.tree_classifier,
 )

@@ -1,4 +1,4 @@
-"""Explained disagreements on tensors, sequences, control flow and text."""
+"""Rules of tensors, sequences, control flow and text; see rules.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from .case import Case
-from .known_differences import DIFFERENCES, KnownDifference
+from .known_differences import DATA, ONNXRUNTIME, REFERENCE, TEXT
+from .plain_control import loop
+from .plain_text import normalized_strings
+from .rules import rule
 
 
 def starts_before(case: Case) -> bool:
@@ -68,10 +71,39 @@ def optional_results(case: Case) -> list[Any]:
     return [filled] if case.op == "OptionalHasElement" else [value]
 
 
-def loop_beyond_reference(case: Case) -> bool:
-    """Whether a Loop has no first condition, or outputs of every iteration."""
+def is_unconditional(case: Case) -> bool:
+    """Whether a Loop has no first condition."""
     names = case.under_test.input
-    return len(names) < 2 or not names[1] or len(case.under_test.output) > max(len(names) - 2, 0)
+    return len(names) < 2 or not names[1]
+
+
+def has_scan_outputs(case: Case) -> bool:
+    """Whether a Loop has outputs of every iteration."""
+    return len(case.under_test.output) > max(len(case.under_test.input) - 2, 0)
+
+
+def is_text(case: Case) -> bool:
+    value = case.operand(0)
+    return isinstance(value, np.ndarray) and value.dtype == object
+
+
+def padded(case: Case) -> list[np.ndarray]:
+    """Pad of strings; negative widths remove elements."""
+    data = case.operand(0)
+    widths = np.asarray(case.operand(1) if case.version >= 11 else case.attribute("pads")).reshape(2, -1)
+    axes = case.operand(3) if case.version >= 18 and case.operand(3) is not None else range(data.ndim)
+    mode, fill = case.attribute("mode", "constant"), case.operand(2)
+    for axis, (before, after) in zip(axes, widths.T.tolist(), strict=True):
+        start, end = max(0, -before), data.shape[axis] - max(0, -after)
+        data = np.take(data, np.arange(start, max(start, end)), axis)
+        pairs = [(0, 0)] * data.ndim
+        pairs[axis] = (max(0, before), max(0, after))
+        if mode == "constant":
+            value = "" if fill is None else str(np.ravel(fill)[0])
+            data = np.pad(data, pairs, constant_values=value)
+        else:
+            data = np.pad(data, pairs, mode=mode)
+    return [data]
 
 
 def splits_oddly(case: Case) -> bool:
@@ -97,150 +129,150 @@ def is_end(case: Case) -> bool:
     return case.operand(2) is not None and int(case.operand(2)) == len(case.operand(0))
 
 
-DIFFERENCES += [
-    KnownDifference(
-        ("NonZero",),
-        "reference",
-        "NonZero of a scalar has the shape [0, n]; ONNX Runtime takes it for a vector.",
-        lambda case: case.operand(0).ndim == 0,
-    ),
-    KnownDifference(
-        ("Gather",),
-        "reference",
-        "Gather of strings: ONNX Runtime copies the first element of a slice only.",
-        lambda case: case.operand(0).dtype == object,
-    ),
-    KnownDifference(
-        ("Shape",),
-        "onnxruntime",
-        "Shape: start and end are clamped to the axes; the reference evaluator counts them twice.",
-        counts_from_before,
-        discards=True,
-    ),
-    KnownDifference(
-        ("Trilu",),
-        "specification",
-        "Trilu of strings: empty strings stand for zeros; the reference evaluator has the text 0.",
-        lambda case: case.operand(0).dtype == object,
-        expected=triangle,
-    ),
-    KnownDifference(
-        ("Unsqueeze",),
-        "onnxruntime",
-        "Unsqueeze: the order of axes does not matter; the reference evaluator goes one by one.",
-        lambda case: case.version < 13
-        and any(a > b or (a < 0) != (b < 0) or a < 0 for a, b in pairwise(case.attribute("axes"))),
-        discards=True,
-    ),
-    KnownDifference(
-        ("Slice",),
-        "specification",
-        "Slice: a start before the first element is moved to it, also with a negative step, where NumPy's slice is"
-        " empty. Backwards to an end beyond the largest 32-bit number is empty; ONNX Runtime takes it for no end.",
-        lambda case: starts_before(case) or ends_behind(case),
-        expected=sliced,
-    ),
-    KnownDifference(
-        ("Squeeze",),
-        "reference",
-        "Squeeze with an empty list of axes changes nothing; ONNX Runtime takes it for no list.",
-        lambda case: case.operand(1) is not None and case.operand(1).size == 0,
-    ),
-    KnownDifference(
-        ("Unique",),
-        "onnxruntime",
-        "Unique that is not sorted takes slices along its axis, and without one makes a vector of an empty tensor too;"
-        " the reference evaluator takes slices along axis 0.",
-        lambda case: (
-            case.attribute("sorted", 1) == 0 and (case.attribute("axis") is not None or case.operand(0).size == 0)
-        ),
-        discards=True,
-    ),
-    KnownDifference(
-        ("Optional", "OptionalGetElement", "OptionalHasElement"),
-        "specification",
-        "An optional holds its element; the reference evaluator makes a list of it, and none that is empty.",
-        made_optional,
-        expected=optional_results,
-    ),
-    KnownDifference(
-        ("If",),
-        "onnxruntime",
-        "An optional holds its element; the reference evaluator makes a list of it, and none that is empty.",
-        lambda case: any(info.type.HasField("optional_type") for info in case.outputs),
-        discards=True,
-    ),
-    KnownDifference(
-        ("SequenceInsert",),
-        "onnxruntime",
-        "SequenceInsert at the position that follows the last element appends; the reference evaluator inserts at"
-        " the front.",
-        is_end,
-        discards=True,
-    ),
-    KnownDifference(
-        ("SplitToSequence",),
-        "reference",
-        "SplitToSequence with given lengths ignores keepdims; ONNX Runtime does not.",
-        lambda case: case.operand(1) is not None and case.attribute("keepdims", 1) == 0,
-    ),
-    KnownDifference(
-        ("Loop",),
-        "onnxruntime",
-        "Loop without a first condition runs; outputs of iterations are stacked along a new axis, also if there are"
-        " none. The reference evaluator does not run, stacks as numpy.vstack does, and fails.",
-        loop_beyond_reference,
-        discards=True,
-    ),
-    KnownDifference(
-        ("Scan",),
-        "onnxruntime",
-        "Scan of version 8 has a batch axis; the reference evaluator has none.",
-        lambda case: case.version == 8,
-        discards=True,
-    ),
-    KnownDifference(
-        ("Pad",),
-        "onnxruntime",
-        "Pad of strings fills with empty ones by default; the reference evaluator has the text 0.",
-        lambda case: case.operand(0) is not None and case.operand(0).dtype == object,
-        discards=True,
-    ),
-    KnownDifference(
-        ("Scan",),
-        "onnxruntime",
-        "Scan: the reference evaluator takes no axis but 0, and negative ones for that.",
-        lambda case: min([*case.attribute("scan_input_axes", [0]), *case.attribute("scan_output_axes", [0])]) < 0,
-        discards=True,
-    ),
-    KnownDifference(
-        ("RegexFullMatch",),
-        "onnxruntime",
-        "RegexFullMatch has the syntax of RE2, whose \\d, \\w and \\s are ASCII; the reference evaluator uses"
-        " Python's re.",
-        discards=True,
-    ),
-    KnownDifference(
-        ("StringNormalizer",),
-        "onnxruntime",
-        "StringNormalizer removes stop words that are whole elements, and no accents; the reference evaluator"
-        " removes accents, empty strings, and stop words inside of strings.",
-        discards=True,
-    ),
-    KnownDifference(
-        ("StringSplit",),
-        "specification",
-        "StringSplit of the empty string at a delimiter is one empty string. Without a delimiter all white space"
-        " separates, not spaces alone as in ONNX Runtime, and none is left at the end, as by the reference"
-        " evaluator.",
-        splits_oddly,
-        expected=pieces,
-    ),
-    KnownDifference(
-        ("TfIdfVectorizer",),
-        "onnxruntime",
-        "TfIdfVectorizer: the i-th weight is that of the i-th n-gram; the reference evaluator gives it to the i-th"
-        " output.",
-        lambda case: case.attribute("weights") is not None,
-    ),
-]
+# Tensors
+
+rule(
+    "NonZero", TEXT,
+    "Of a scalar it has the shape [0, n]; onnxruntime takes the scalar for a vector.",
+    "NonZero-13, scalar input",
+    lambda case: case.operand(0).ndim == 0, right="reference",
+)
+rule(
+    "Gather", TEXT,
+    "Of strings every element of a slice is copied; onnxruntime copies the first one only.",
+    "Gather-13, type constraint T",
+    is_text, right="reference",
+)
+rule(
+    "Shape", TEXT,
+    "start and end are clamped to the axes; the reference evaluator counts them from the end twice.",
+    "Shape-15, attributes start and end",
+    counts_from_before, right="onnxruntime",
+)
+rule(
+    "Trilu", ONNXRUNTIME,
+    "Of strings empty ones stand for zeros; the reference evaluator puts the text 0.",
+    "the text of Trilu-14 speaks of zeros only; Pad-25 names the empty string as the zero of strings",
+    is_text, expected=triangle,
+)
+rule(
+    "Pad", TEXT,
+    "Strings are filled with empty ones by default; the reference evaluator has the text 0.",
+    "Pad-25, input constant_value",
+    is_text, expected=padded,
+)
+rule(
+    "Unsqueeze", TEXT,
+    "The order of the axes does not matter; the reference evaluator goes one by one.",
+    "Unsqueeze-11, attribute axes",
+    lambda case: case.version < 13
+    and any(a > b or (a < 0) != (b < 0) or a < 0 for a, b in pairwise(case.attribute("axes"))),
+    right="onnxruntime",
+)
+rule(
+    "Slice", TEXT,
+    "A start before the first element is moved to it, with a negative step too, where NumPy's slice is empty. Backwards to"
+    " an end beyond the largest 32-bit number is empty; onnxruntime takes it for no end.",
+    "Slice-13: how starts and ends are clamped",
+    lambda case: starts_before(case) or ends_behind(case), expected=sliced,
+)
+rule(
+    "Squeeze", TEXT,
+    "An empty list of axes is a list and changes nothing; onnxruntime takes it for none.",
+    "Squeeze-13, input axes: all single dimensions go where it is not provided",
+    lambda case: case.operand(1) is not None and case.operand(1).size == 0, right="reference",
+)
+rule(
+    "Unique", TEXT,
+    "Without sorting slices are taken along the axis, and without an axis the result is a vector, of an empty tensor too;"
+    " the reference evaluator takes slices along axis 0.",
+    "Unique-11, attribute axis and output Y",
+    lambda case: case.attribute("sorted", 1) == 0 and (case.attribute("axis") is not None or case.operand(0).size == 0),
+    right="onnxruntime",
+)
+
+# Sequences and optionals
+
+rule(
+    "Optional OptionalGetElement OptionalHasElement", TEXT,
+    "An optional holds its element; the reference evaluator makes a list of it, and takes none for empty.",
+    "Optional-15, OptionalGetElement-18, OptionalHasElement-18",
+    made_optional, expected=optional_results,
+)
+rule(
+    "If", TEXT,
+    "An optional holds its element; the reference evaluator makes a list of it, and none that is empty.",
+    "Optional-15",
+    lambda case: any(info.type.HasField("optional_type") for info in case.outputs), right="onnxruntime",
+)
+rule(
+    "SequenceInsert", TEXT,
+    "At the position that follows the last element it appends; the reference evaluator inserts at the front.",
+    "SequenceInsert-11, input position: up to n",
+    is_end, right="onnxruntime",
+)
+rule(
+    "SplitToSequence", TEXT,
+    "With given lengths keepdims is ignored; onnxruntime obeys it.",
+    "SplitToSequence-24, attribute keepdims",
+    lambda case: case.operand(1) is not None and case.attribute("keepdims", 1) == 0, right="reference",
+)
+
+# Control flow
+
+rule(
+    "Loop", TEXT,
+    "Without a first condition those of the body do not count; onnxruntime obeys them, the reference evaluator does not"
+    " run.",
+    "Loop-25: input (trip_count, \"\") ignores cond",
+    is_unconditional, expected=loop,
+)
+rule(
+    "Loop", TEXT,
+    "Outputs of iterations are stacked along a new axis, also if there were none; the reference evaluator stacks as"
+    " numpy.vstack does, and fails.",
+    "Loop-25, scan_outputs: Scan-25 says that they are concatenated along a new axis",
+    has_scan_outputs, expected=loop,
+)
+rule(
+    "Scan", TEXT,
+    "Version 8 has a batch axis; the reference evaluator has none.",
+    "Scan-8, inputs and outputs",
+    lambda case: case.version == 8, right="onnxruntime",
+)
+rule(
+    "Scan", TEXT,
+    "Slices go along any axis, counted from the end too; the reference evaluator takes negative ones for 0.",
+    "Scan-11, attributes scan_input_axes and scan_output_axes",
+    lambda case: min([*case.attribute("scan_input_axes", [0]), *case.attribute("scan_output_axes", [0])]) < 0,
+    right="onnxruntime",
+)
+
+# Text
+
+rule(
+    "RegexFullMatch", TEXT,
+    "The syntax is that of RE2, whose \\d, \\w and \\s are ASCII; the reference evaluator uses Python's re.",
+    "RegexFullMatch-20, attribute pattern",
+    right="onnxruntime",
+)
+rule(
+    "StringNormalizer", TEXT,
+    "Stop words are removed that are whole elements, and no accents; the reference evaluator removes accents, empty"
+    " strings, and stop words inside of strings.",
+    "StringNormalizer-10: step one removes elements",
+    expected=normalized_strings,
+)
+rule(
+    "StringSplit", TEXT,
+    "The empty string at a delimiter is one empty string. Without a delimiter all white space separates, not spaces alone"
+    " as in onnxruntime, and none is left at the end, as by the reference evaluator.",
+    "StringSplit-20, delimiter: consecutive delimiters delimit empty strings, white space is removed at both ends",
+    splits_oddly, expected=pieces,
+)
+rule(
+    "TfIdfVectorizer", TEXT,
+    "The i-th weight is that of the i-th n-gram; the reference evaluator gives it to the i-th output.",
+    "TfIdfVectorizer-9, attribute weights",
+    lambda case: case.attribute("weights") is not None, right="onnxruntime",
+)

@@ -6,7 +6,7 @@ import numpy as np
 from onnx import TensorProto
 
 from .case import Case, generator
-from .windows import loosen, moderate
+from .windows import moderate
 
 
 def epsilon(case: Case) -> float | None:
@@ -44,7 +44,6 @@ def batch_normalization(case: Case) -> None:
         case.input(case.values(mean_type, width), constant=0.6),
         case.input(case.values(mean_type, width, 0.1, 2), constant=0.6),
     ]
-    loosen(case, elem)
     case.node(inputs, outputs=outputs, **attributes)
 
 
@@ -61,7 +60,6 @@ def instance_normalization(case: Case) -> None:
     inputs = [case.input(moderate(case, elem, shape))]
     inputs += [case.input(case.values(elem, [shape[1]]), constant=0.6) for _ in range(2)]
     consumed = [0, 0, 0] if case.version == 1 and case.chance() else None
-    loosen(case, elem)
     case.node(inputs, outputs=[elem], epsilon=epsilon(case), consumed_inputs=consumed)
 
 
@@ -74,7 +72,6 @@ def group_normalization(case: Case) -> None:
     inputs = [case.input(moderate(case, elem, shape))]
     inputs += [case.input(case.values(elem, width), constant=0.6) for _ in range(2)]
     stash = case.pick(None, TensorProto.FLOAT) if case.version >= 21 else None
-    loosen(case, elem)
     case.node(inputs, outputs=[elem], num_groups=groups, epsilon=epsilon(case), stash_type=stash)
 
 
@@ -95,7 +92,6 @@ def layer_normalization(case: Case) -> None:
         case.input(moderate(case, elem, part(case, tail)) if case.chance() else None, constant=0.6),
     ]
     wanted = case.pick([elem], [elem], [elem, kept], [elem, kept, kept], [elem, None, kept])
-    loosen(case, elem)
     case.node(inputs, outputs=wanted, axis=axis, epsilon=epsilon(case), stash_type=stash)
 
 
@@ -118,7 +114,6 @@ def rms_normalization(case: Case) -> None:
     tail = shape[axis if axis is not None else -1:]
     scale = case.values(scale_type, part(case, tail))
     inputs = [case.input(moderate(case, elem, shape)), case.input(scale, constant=0.6)]
-    loosen(case, elem)
     case.node(
         inputs, outputs=[scale_type], axis=axis, epsilon=epsilon(case), stash_type=case.pick(None, TensorProto.FLOAT))
 
@@ -128,7 +123,6 @@ def local_response(case: Case) -> None:
     elem = case.type("T")
     rank = case.pick(4, 4, 4, 3, 5, 2)
     shape = [case.size(1, 2), case.size(1, 9), *(case.size(1, 4) for _ in range(rank - 2))]
-    loosen(case, elem)
     case.node(
         [case.input(moderate(case, elem, shape))], outputs=[elem], size=case.pick(1, 2, 3, 4, 5, 7),
         alpha=case.pick(None, 0.1, 1.0), beta=case.pick(None, 0.5, 1.0), bias=case.pick(None, 2.0))
@@ -154,7 +148,6 @@ def mean_variance(case: Case) -> None:
         shape = case.shape(case.rank(1, 5), 1, 6)
         chosen = case.rng.permutation(len(shape))[: case.size(1, len(shape))]
         axes = [int(axis) - (len(shape) if case.chance(0.3) else 0) for axis in chosen]
-    loosen(case, elem)
     case.node([case.input(moderate(case, elem, shape))], outputs=[elem], axes=axes)
 
 

@@ -1,4 +1,4 @@
-"""What is known to compute operators: onnx's reference evaluator, and onnxruntime without graph passes."""
+"""What is known to compute operators: onnx's reference evaluator, onnxruntime without graph passes, and NumPy here."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from . import values as forms
 from .case import Case
+from .exact import EXACT, may_saturate
 
 os.environ.setdefault("ALLOW_RELEASED_ONNX_OPSET_ONLY", "0")
 # Element types that have no NumPy type of their own: they go in as constants and come out through Cast.
@@ -23,9 +24,37 @@ class Refusal(Exception):
     """The oracle does not compute the case."""
 
 
-def run_reference(case: Case) -> list[Any]:
+# Operators whose element type is what they are about: the reference evaluator computes them in it.
+TYPED = frozenset(
+    "Bernoulli BitCast Cast CastLike ConstantOfShape Dropout EyeLike IsInf Multinomial QuantizeLinear RandomNormal"
+    " RandomNormalLike RandomUniform RandomUniformLike".split()
+)
+HALVES = (T.FLOAT16, T.BFLOAT16)
+
+
+def run_numpy(case: Case) -> list[Any]:
+    """What the generator computed, or the exact function of an operator on integers."""
     if case.expected is not None:
         return normalized(case, case.expected)
+    function = EXACT.get((case.domain, case.op))
+    if function is None:
+        raise Refusal("NumPy has no such operator")
+    return normalized(case, function(case))
+
+
+def run_reference(case: Case) -> list[Any]:
+    """The reference evaluator; of half precision, and of floats of several types, in double precision and rounded once, as it
+    would else round after every step of its expression."""
+    if case.domain == "com.microsoft":
+        raise Refusal("the reference evaluator has no com.microsoft")
+    types = {info.type.tensor_type.elem_type for info in (*case.inputs, *case.outputs)}
+    types |= {tensor.data_type for tensor in case.initializers}
+    narrow = types & {*HALVES, T.FLOAT}
+    if narrow & {*HALVES} or len(types & {*HALVES, T.FLOAT, T.DOUBLE}) > 1:
+        try:
+            return run_wide(case, tuple(narrow))
+        except Refusal:
+            pass
     try:
         results = ReferenceEvaluator(case.model()).run(None, dict(case.feeds))
         return normalized(case, results)
@@ -33,26 +62,31 @@ def run_reference(case: Case) -> list[Any]:
         raise Refusal(f"{type(error).__name__}: {error}") from error
 
 
-def run_wide(case: Case, types: tuple[int, ...] = (T.FLOAT16, T.BFLOAT16)) -> list[Any]:
+def run_wide(case: Case, types: tuple[int, ...] = (*HALVES, T.FLOAT)) -> list[Any]:
     """What the reference evaluator gives when tensors of `types` are float64, rounded once, at the end.
 
     Of integers only input 0 of the node under test is converted: the others may be axes.
     """
+    has_graphs = any(attribute.HasField("g") for node in case.nodes for attribute in node.attribute)
+    if case.op in TYPED or has_graphs or case.under_test is None:
+        raise Refusal("the type of its elements is what the operator is about, or stands in its graphs")
     model, feeds = case.model(), dict(case.feeds)
     outputs = {info.name for info in model.graph.output}
-    first = {case.under_test.input[0], *outputs}
+    first = {*case.under_test.input[:1], *outputs}
 
     def widens(name: str, elem_type: int) -> bool:
         return elem_type in types and (forms.is_float(elem_type) or name in first)
 
     for info in (*model.graph.input, *model.graph.output):
-        if widens(info.name, info.type.tensor_type.elem_type):
+        if info.type.HasField("tensor_type") and widens(info.name, info.type.tensor_type.elem_type):
             info.type.tensor_type.elem_type = T.DOUBLE
             if info.name in feeds:
                 feeds[info.name] = feeds[info.name].astype(np.float64)
     for tensor in model.graph.initializer:
         if widens(tensor.name, tensor.data_type):
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+    if any(not info.type.HasField("tensor_type") for info in (*case.inputs, *case.outputs)):
+        raise Refusal("values that are no tensors stay as they are")
     wanted = [forms.dtype_of(info.type.tensor_type.elem_type) for info in case.outputs]
     try:
         results = ReferenceEvaluator(model).run(None, feeds)
@@ -62,6 +96,10 @@ def run_wide(case: Case, types: tuple[int, ...] = (T.FLOAT16, T.BFLOAT16)) -> li
 
 
 def run_onnxruntime(case: Case) -> list[Any]:
+    """onnxruntime on one thread, where what it says does not depend on the instructions of the processor."""
+    if may_saturate(case):
+        raise Refusal("pairs of products of bytes may saturate, on some machines")
+
     import onnxruntime  # here, so that a process that needs only the reference evaluator does not load it
 
     options = onnxruntime.SessionOptions()
@@ -108,3 +146,17 @@ def difference(case: Case, found: list[Any], expected: list[Any]) -> str | None:
         if text := forms.difference(one, other, rtol, atol, case.compares_values):
             return f"output {index}: {text}"
     return None
+
+
+SOURCES = {"numpy": run_numpy, "reference": run_reference, "onnxruntime": run_onnxruntime}
+
+
+def run_all(case: Case, names: tuple[str, ...] = tuple(SOURCES)) -> tuple[dict[str, list[Any]], list[str]]:
+    """The outputs by oracle, and why the others gave none."""
+    results, reasons = {}, []
+    for name in names:
+        try:
+            results[name] = SOURCES[name](case)
+        except Refusal as reason:
+            reasons.append(f"{name}: {reason}")
+    return results, reasons

@@ -49,7 +49,8 @@ def attention(case: Case) -> list[np.ndarray]:
     present = (k, v)
     repeats = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, repeats, axis=1), np.repeat(v, repeats, axis=1)
-    scores = q @ k.swapaxes(2, 3) * case.attribute("scale", 1 / np.sqrt(q.shape[3]))
+    scale = case.attribute("scale")
+    scores = q @ k.swapaxes(2, 3) * (1 / np.sqrt(q.shape[3]) if scale is None else scale)
     shown = [scores]
     cap = case.attribute("softcap", 0.0)
     scores = cap * np.tanh(scores / cap) if cap > 0 else scores
@@ -70,6 +71,47 @@ def attention(case: Case) -> list[np.ndarray]:
     if packed:
         y = y.swapaxes(1, 2).reshape(y.shape[0], y.shape[2], -1)
     return results(case, y, *present, shown[case.attribute("qk_matmul_output_mode", 0)])
+
+
+def projected_bias(mask: np.ndarray | None, batch: int, queries: int, past: int, causal: bool) -> np.ndarray:
+    """What Attention of com.microsoft adds to its scores, (batch, 1, queries, keys): -10000 for what a mask hides, the least
+    number for what follows a query."""
+    keys = past + queries
+    bias = np.zeros([batch, queries, keys])
+    place = np.arange(keys)
+    if mask is None:
+        pass
+    elif mask.ndim == 1:  # ends, then, if there are as many again, starts
+        hidden = place >= mask[:batch, None]
+        if mask.size == 2 * batch:
+            hidden = hidden | (place < mask[batch:, None])
+        bias += np.where(hidden, -10000.0, 0.0)[:, None]
+    elif mask.ndim == 4:
+        bias += np.where(mask[:, 0, past : past + queries, :keys] > 0, 0.0, -10000.0)
+    else:
+        bias += np.where(mask > 0, 0.0, -10000.0).reshape(batch, -1, keys)
+    if causal:
+        bias[:, np.arange(queries)[:, None] + past < place] = np.finfo(np.float32).min
+    return bias[:, None]
+
+
+def quantized_attention(case: Case) -> list[np.ndarray]:
+    """QAttention of com.microsoft: an exact product of bytes, then attention in double precision."""
+    x, weights, bias, x_scale, w_scale = (double(case, index) for index in range(5))
+    x_zero, w_zero = (0.0 if (zero := double(case, index)) is None else zero for index in (6, 7))
+    heads, past = case.attribute("num_heads"), double(case, 8)
+    projected = np.matmul(x - x_zero, weights - w_zero) * (x_scale * w_scale) + bias
+    q, k, v = (heads_first(part, heads) for part in np.split(projected, 3, axis=-1))
+    length = 0
+    if past is not None:
+        length = past.shape[3]
+        k, v = np.concatenate([past[0], k], axis=2), np.concatenate([past[1], v], axis=2)
+    causal = bool(case.attribute("unidirectional", 0))
+    scores = q @ k.swapaxes(2, 3) / np.sqrt(q.shape[3])
+    scores = scores + projected_bias(case.operand(5), q.shape[0], q.shape[2], length, causal)
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    y = (powers / powers.sum(axis=-1, keepdims=True)) @ v
+    return results(case, y.swapaxes(1, 2).reshape(x.shape[0], x.shape[1], -1), np.stack([k, v]))
 
 
 def linear_attention(case: Case) -> list[np.ndarray]:

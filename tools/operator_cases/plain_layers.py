@@ -336,7 +336,7 @@ def mean_variance(case: Case) -> list[np.ndarray]:
     x = double(case, 0)
     axes = tuple(case.attribute("axes") or (0, 2, 3))
     moved = x - x.mean(axis=axes, keepdims=True)
-    return results(case, moved / (np.sqrt((moved * moved).mean(axis=axes, keepdims=True)) + 1e-9))
+    return results(case, moved / (np.sqrt((moved * moved).mean(axis=axes, keepdims=True)) + float(np.float32(1e-9))))
 
 
 def instance_normalization(case: Case) -> list[np.ndarray]:

@@ -36,13 +36,13 @@ def array(case: Case, name: str) -> list:
 
 
 def probit(score: float) -> float:
-    """The inverse of the normal distribution by Winitzki's formula, which both oracles use; NaN outside of 0 to 1."""
-    x = 2 * score - 1
-    product = (1 - x) * (1 + x)
+    """The inverse of the normal distribution by Winitzki's formula, which both oracles use: infinite at 0 and 1, NaN
+    outside of them."""
+    product = 4 * score * (1 - score)
     if product <= 0:
-        return 0.0 if product == 0 else math.nan
+        return math.copysign(math.inf, score - 0.5) if product == 0 else math.nan
     a = 2 / (math.pi * 0.147) + math.log(product) / 2
-    return math.copysign(1.41421356 * math.sqrt(math.sqrt(a * a - math.log(product) / 0.147) - a), x)
+    return math.copysign(1.41421356 * math.sqrt(math.sqrt(a * a - math.log(product) / 0.147) - a), score - 0.5)
 
 
 def transformed(scores: np.ndarray, name: str) -> np.ndarray:
@@ -67,15 +67,15 @@ def goes_true(value: float, mode: int, threshold: float, members: list[float], m
     return value in members if mode == 6 else COMPARISONS[mode](value, threshold)
 
 
-def aggregated(weights: list[tuple[int, float]], targets: int, function: str, trees: int, largest: float) -> np.ndarray:
-    """The sum, mean, least or largest of the weights of every target."""
+def aggregated(weights: list[tuple[int, float]], targets: int, function: str, trees: int) -> np.ndarray:
+    """The sum, mean, least or largest of the weights of every target; 0 of none."""
     scores = np.zeros(targets)
     for target in range(targets):
         own = [weight for index, weight in weights if index == target]
         if function in ("SUM", "AVERAGE"):
             scores[target] = sum(own) / (trees if function == "AVERAGE" else 1)
         else:
-            scores[target] = min(own, default=largest) if function == "MIN" else max(own, default=-largest)
+            scores[target] = min(own, default=0) if function == "MIN" else max(own, default=0)
     return scores
 
 
@@ -111,10 +111,9 @@ def tree_regressor(case: Case) -> list[np.ndarray]:
     targets = case.attribute("n_targets")
     trees = len(set(case.attribute("nodes_treeids")))
     base = np.array(numbers(case, "base_values") or [0.0])
-    largest = float(np.finfo(np.float32).max)
     rows = [
         transformed(
-            aggregated(weights, targets, case.attribute("aggregate_function", "SUM"), trees, largest) + base,
+            aggregated(weights, targets, case.attribute("aggregate_function", "SUM"), trees) + base,
             case.attribute("post_transform", "NONE"),
         )
         for weights in legacy_weights(case, "target")
@@ -132,7 +131,7 @@ def tree_classifier(case: Case) -> list[np.ndarray]:
     probabilities = min(numbers(case, "class_weights")) >= 0
     rows = []
     for weights in legacy_weights(case, "class"):
-        scores = aggregated(weights, len(labels), "SUM", 1, 0)
+        scores = aggregated(weights, len(labels), "SUM", 1)
         if binary:
             score = scores[0] + base[0]
             scores = np.array([1 - score if transform == "NONE" else -score, score])
@@ -183,7 +182,7 @@ def tree_ensemble(case: Case) -> list[np.ndarray]:
                 side = "true" if taken else "false"
                 index, leaf = integers[f"{side}nodeids"][index], bool(integers[f"{side}leafs"][index])
             found.append((targets[index], weights[index]))
-        scores = aggregated(found, case.attribute("n_targets"), function, len(roots), float(np.finfo(data.dtype).max))
+        scores = aggregated(found, case.attribute("n_targets"), function, len(roots))
         rows.append(transformed(scores, TRANSFORMS[case.attribute("post_transform", 0)]))
     return [np.array(rows).reshape(-1, case.attribute("n_targets")).astype(data.dtype)]
 
@@ -196,6 +195,29 @@ def linear_regressor(case: Case) -> list[np.ndarray]:
     scores = data @ coefficients.T + np.array(case.attribute("intercepts", [0.0]))
     rows = [transformed(row, case.attribute("post_transform", "NONE")) for row in scores]
     return [np.array(rows).reshape(-1, targets).astype(np.float32)]
+
+
+def linear_classifier(case: Case) -> list[np.ndarray]:
+    """LinearClassifier with a row of coefficients for every class: the label is that of the largest score."""
+    data = case.operand(0).astype(np.float64)
+    numbers = case.attribute("classlabels_ints")
+    labels = numbers or [name.decode() for name in case.attribute("classlabels_strings")]
+    scores = data @ np.array(case.attribute("coefficients")).reshape(len(labels), -1).T
+    scores = scores + np.array(case.attribute("intercepts") or [0.0])
+    chosen = np.array(labels, np.int64 if numbers else object)[scores.argmax(axis=1)]
+    rows = [transformed(row, case.attribute("post_transform", "NONE")) for row in scores]
+    return [chosen, np.array(rows).reshape(-1, len(labels)).astype(np.float32)]
+
+
+def cast_map(case: Case) -> list[Any]:
+    """CastMap of strings: read as numbers, or as they are; 0 where a sparse form has no key."""
+    mapping = case.operand(0)
+    form, length = case.attribute("cast_to", "TO_FLOAT"), case.attribute("max_map")
+    keys = range(length) if case.attribute("map_form", "DENSE") == "SPARSE" else sorted(mapping)
+    nothing, read, kind = {
+        "TO_FLOAT": (0.0, float, np.float32), "TO_INT64": (0, int, np.int64), "TO_STRING": ("0.f", str, object),
+    }[form]
+    return [np.array([[read(mapping[key]) if key in mapping else nothing for key in keys]], kind)]
 
 
 def dict_vectorizer(case: Case) -> list[Any]:

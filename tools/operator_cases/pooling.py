@@ -6,7 +6,7 @@ import numpy as np
 from onnx import TensorProto
 
 from .case import Case, generator
-from .windows import loosen, spatial_rank, window
+from .windows import spatial_rank, window
 
 
 def image_shape(case: Case, extents: list[int]) -> list[int]:
@@ -42,7 +42,6 @@ def mean_pool(case: Case) -> None:
         attributes["count_include_pad"] = case.pick(None, 0, 1) if case.version >= 7 else None
     else:
         attributes["p"] = case.pick(None, 1.0, 2.0, 3.0, 1.5) if case.version == 1 else case.pick(None, 1, 2, 3, 4)
-    loosen(case, elem)
     case.node([case.input(case.values(elem, image_shape(case, drawn.extents)))], outputs=[elem], **attributes)
 
 
@@ -54,7 +53,6 @@ def global_pool(case: Case) -> None:
     attributes = {}
     if case.op == "GlobalLpPool":
         attributes["p"] = case.pick(None, 1.0, 2.0, 3.0, 1.5) if case.version == 1 else case.pick(None, 1, 2, 3, 4)
-    loosen(case, elem)
     case.node([case.input(case.values(elem, image_shape(case, extents)))], outputs=[elem], **attributes)
 
 

@@ -71,7 +71,6 @@ def quantize(case: Case) -> None:
         attributes["saturate"] = case.pick(None, 0, 1)
     if "precision" in case.schema.attributes and source != T.INT32:
         attributes["precision"] = case.pick(None, None, T.FLOAT, T.FLOAT16, T.BFLOAT16)
-    case.rtol, case.atol = 0, 0 if scale_type == T.FLOAT and not attributes.get("precision") else 1
     inputs = [case.input(x), case.input(scale_values(case, scale_type, scales), 0.7), case.input(points, 0.7)]
     case.node(inputs, [target], **attributes)
 

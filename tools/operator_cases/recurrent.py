@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .case import Case, generator
-from .windows import loosen, moderate
+from .windows import moderate
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 ACTIVATIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
@@ -95,4 +95,3 @@ def recurrent(case: Case) -> None:
     case.node(
         inputs, outputs=wanted, direction=direction, layout=layout, clip=case.pick(None, None, None, 0.5, 3.0),
         hidden_size=hidden if case.chance(0.8) else None, **attributes)
-    loosen(case, elem)

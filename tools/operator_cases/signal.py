@@ -6,8 +6,6 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from .case import Case, generator
-from .windows import loosen
-
 
 FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE)
 
@@ -44,7 +42,6 @@ def dft(case: Case) -> None:
     else:
         attributes["axis"] = None if axis == 1 and case.chance(0.5) else given
     case.node(inputs, outputs=[elem], **attributes)
-    loosen(case, elem)
 
 
 @generator("STFT")
@@ -63,7 +60,6 @@ def stft(case: Case) -> None:
         case.input(np.array(frame, dtype) if kind != "window" else None, constant=0.8),
     ]
     case.node(inputs, outputs=[elem], onesided=onesided)
-    loosen(case, elem)
 
 
 @generator("HannWindow", "HammingWindow", "BlackmanWindow")

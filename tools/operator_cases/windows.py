@@ -1,4 +1,4 @@
-"""Random windows over spatial axes, and values and tolerances for long sums."""
+"""Random windows over spatial axes, and values for long sums."""
 
 from __future__ import annotations
 
@@ -81,13 +81,3 @@ def moderate(case: Case, elem: int, shape: list[int]) -> np.ndarray:
     if elem in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16):
         return np.asarray(drawn.astype(np.float64) / 2).astype(drawn.dtype)
     return drawn
-
-
-def loosen(case: Case, elem: int) -> None:
-    """The tolerance of sums of many terms that may cancel; in half precision the oracles round at every step."""
-    if elem == TensorProto.FLOAT16:
-        case.rtol, case.atol = 3e-2, 2e-2
-    elif elem == TensorProto.BFLOAT16:
-        case.rtol, case.atol = 6e-2, 1e-1
-    elif elem in (TensorProto.FLOAT, TensorProto.DOUBLE):
-        case.rtol, case.atol = 1e-3, 1e-4

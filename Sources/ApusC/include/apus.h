@@ -10,13 +10,21 @@
  * there and is NULL is such an error. No exception and no signal crosses this interface; functions that cannot fail answer a
  * NULL handle with 0, NULL or false.
  *
- * Memory. A handle that a function hands out through its last parameter or returns from `…_create` belongs to the caller
- * until `…_release`, which accepts NULL. Pointers to texts and elements belong to the handle they were asked of and live as
- * long as it does. All texts are UTF-8 and end with a zero byte.
+ * Memory. A handle that a function hands out through its last parameter or returns from `…_create` belongs to the
+ * caller until `…_release`, which accepts NULL. What a handle needs it keeps: values outlive the model that computed
+ * them, a sequence may be released before its elements or after them, options as soon as the model is loaded. Pointers
+ * to texts and elements belong to the handle they were asked of and live as long as it does. What a caller passes in
+ * (texts, shapes, arrays of handles, elements) is copied or read before the function returns; the one exception is the
+ * memory lent by `apus_tensor_create_borrowed`. Outputs of a run never lie in memory that was lent for its inputs. All
+ * texts are UTF-8 and end with a zero byte.
  *
  * Threads. A model may be run, and a value read, by any number of threads at once; runs of one model share its weights. A
  * cancellation may be set by any thread at any time. Options, `apus_tensor_data_mutable` and every `…_release` need the handle
- * for themselves. A process that forks must load its models after the fork: threads do not survive it.
+ * for themselves.
+ *
+ * Forks. Models and values that were made before a fork may be used in the child; a model starts its threads there
+ * anew. A fork waits, for at most a second, until no call is in progress; in the child of a fork that found one in
+ * progress all the same, every call that can fail fails.
  */
 #ifndef APUS_H
 #define APUS_H
@@ -30,13 +38,17 @@ extern "C" {
 #endif
 
 /* The version of this header. A library serves every program that was compiled with this version or an earlier one. */
-#define APUS_API_VERSION 1
+#define APUS_API_VERSION 2
 
 /* The version of the interface that the library has: at least `APUS_API_VERSION` of the header, or the library is too old. */
 int32_t apus_api_version(void);
 
 /* The version of the library, as in "0.1.0". */
 const char *apus_version(void);
+
+/* Makes the operators that draw random numbers without a seed of their own draw the same ones in each process with this
+ * seed, run by run. */
+void apus_set_seed(int64_t seed);
 
 /* MARK: - Constants */
 
@@ -144,6 +156,9 @@ apus_error *apus_options_override_initializer(apus_options *options, const char 
 /* Bytes that one run may hold at a time; by default most of the memory of the machine or control group. */
 apus_error *apus_options_set_maximum_run_memory(apus_options *options, uint64_t byte_count);
 
+/* Whether runs of the model are timed node by node, for `apus_model_write_profile`. */
+apus_error *apus_options_set_profiling(apus_options *options, bool profiling);
+
 void apus_options_release(apus_options *options);
 
 /* MARK: - Models */
@@ -163,6 +178,11 @@ size_t apus_model_input_count(const apus_model *model);
 const apus_value_info *apus_model_input(const apus_model *model, size_t index);
 size_t apus_model_output_count(const apus_model *model);
 const apus_value_info *apus_model_output(const apus_model *model, size_t index);
+
+/* Initializers that the graph also lists as inputs: what `apus_options_override_initializer` accepts, without those
+ * that it was given. NULL beyond the last. */
+size_t apus_model_overridable_count(const apus_model *model);
+const apus_value_info *apus_model_overridable(const apus_model *model, size_t index);
 
 const char *apus_value_info_name(const apus_value_info *info);
 
@@ -210,6 +230,10 @@ int32_t apus_model_thread_count(const apus_model *model);
 /* Frees the working memory that runs have left; the next run takes new memory. */
 void apus_model_release_memory(const apus_model *model);
 
+/* Writes what runs of a model that was loaded with profiling have taken since the last call, as a Chrome trace: a file
+ * of JSON that chrome://tracing and Perfetto show. The file is replaced at once or not at all. */
+apus_error *apus_model_write_profile(const apus_model *model, const char *path);
+
 /* MARK: - Running */
 
 /* A wish to end runs early. It is set by `apus_cancellation_cancel`, or by itself `seconds` after its creation if that is a
@@ -228,14 +252,23 @@ apus_error *apus_model_run(const apus_model *model, const char *const *input_nam
                            size_t input_count, const char *const *output_names, size_t output_count,
                            const apus_cancellation *cancellation, apus_value **outputs);
 
+/* The same without names: `inputs` are the values of all inputs in the order of the model's, and `outputs` receives a
+ * handle for each number of `output_indices`; with `output_indices` NULL, for each output of the model. The cheapest
+ * way to run. */
+apus_error *apus_model_run_in_order(const apus_model *model, const apus_value *const *inputs, size_t input_count,
+                                    const size_t *output_indices, size_t output_count,
+                                    const apus_cancellation *cancellation, apus_value **outputs);
+
 /* MARK: - Making values */
 
 /* Called once, by any thread, when the library no longer uses memory that it had borrowed. */
 typedef void (*apus_release_function)(void *context);
 
-/* A tensor over memory of the caller, without a copy. `data` holds the elements in row-major order, `byte_count` bytes of
- * them at least, and must not change until `release` is called with `context`. Without `release`, until the tensor, and every
- * value that came out of a run with it, is released. If the function fails, `release` is not called. */
+/* A tensor over memory of the caller, without a copy. `data` holds the elements in row-major order, `byte_count` bytes
+ * of them at least, at any address. During a run with the tensor it must not change; between runs it may be filled
+ * anew, and the next run sees what it holds then. It must stay readable until `release` is called with `context`: when
+ * the tensor, and every sequence, map and optional that was made of it, is released. Without `release`, until then. If
+ * the function fails, `release` is not called. */
 apus_error *apus_tensor_create_borrowed(int32_t element_type, const int64_t *shape, size_t rank, const void *data,
                                         size_t byte_count, apus_release_function release, void *context,
                                         apus_value **tensor);
@@ -275,12 +308,12 @@ const int64_t *apus_tensor_shape(const apus_value *tensor);
 size_t apus_tensor_element_count(const apus_value *tensor);
 size_t apus_tensor_byte_count(const apus_value *tensor);
 
-/* The elements in row-major order, at any address; they must not be written. NULL for strings. Nobody changes them, but
- * memory that was borrowed for an input may be part of an output. */
+/* The elements in row-major order, at any address; they must not be written. NULL for strings. */
 const void *apus_tensor_data(const apus_value *tensor);
 
-/* The elements for writing. Those that other handles share, weights, and borrowed memory are copied first, so that pointers of
- * `apus_tensor_data` may be invalid afterwards. Fails for strings. */
+/* The elements for writing; the pointer is good until the next call of this function. Those that other handles share,
+ * weights, and borrowed memory are copied first, so that pointers of `apus_tensor_data` may be invalid afterwards.
+ * Fails for strings. */
 apus_error *apus_tensor_data_mutable(apus_value *tensor, void **data);
 
 /* One string of a tensor of strings. `length`, which may be NULL, receives its bytes without the zero byte at the end. */

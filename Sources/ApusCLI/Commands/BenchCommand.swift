@@ -2,26 +2,26 @@
 
 import Apus
 import ArgumentParser
-import Foundation
 
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measures loading, the first run, and many runs of a model.",
-    discussion: "Inputs that are not given are random, of the declared types; symbolic extents are 1 unless --dim binds them.")
+    discussion:
+      "Inputs that are not given are random, of the declared types; symbolic extents are 1 unless --dim binds them.")
 
   @OptionGroup var model: ModelArguments
   @OptionGroup var inputs: InputArguments
 
-  @Option(help: "Runs before the counted ones.")
+  @Option(parsing: .unconditional, help: "Runs before the counted ones.")
   var warmup = 3
 
-  @Option(help: "Measure for so many seconds.")
+  @Option(parsing: .unconditional, help: "Measure for so many seconds.")
   var seconds = 3.0
 
-  @Option(help: "Measure so many runs instead.")
+  @Option(parsing: .unconditional, help: "Measure so many runs instead.")
   var runs: Int?
 
-  @Option(help: "The first symbolic dimension of the inputs, usually the batch.")
+  @Option(parsing: .unconditional, help: "The first symbolic dimension of the inputs, usually the batch.")
   var batch: Int?
 
   @Flag(help: "Print JSON.")
@@ -33,16 +33,19 @@ struct BenchCommand: ParsableCommand {
     var median_ms, mean_ms, min_ms, p90_ms, p99_ms, load_ms, first_run_ms, peak_rss_mb, throughput_per_s: Double
   }
 
-  func run() throws {
-    do {
-      let report = try measure()
-      if json { return try printJSON(report) }
-      print(BenchCommand.text(report))
-    } catch let error as ValidationError {
-      throw error
-    } catch {
-      throw fail(error)
+  func validate() throws {
+    try OptionValues.check(warmup, "--warmup", 0...Int.max)
+    try OptionValues.check(runs, "--runs", 1...Int.max)
+    try OptionValues.check(batch, "--batch", 1...Int.max)
+    try OptionValues.check(seconds: seconds, "--seconds")
+    if batch != nil, model.model == "-" {
+      throw ValidationError("--batch looks into the model first, which standard input does not allow")
     }
+  }
+
+  func run() throws {
+    let report = try measure()
+    if json { try printJSON(report) } else { try Console.print(BenchCommand.text(report)) }
   }
 
   private func measure() throws -> Report {
@@ -57,7 +60,7 @@ struct BenchCommand: ParsableCommand {
     let firstStart = clock.now
     _ = try loaded.run(values: values)
     let first = clock.now - firstStart
-    for _ in 0..<max(warmup, 0) { _ = try loaded.run(values: values) }
+    for _ in 0..<warmup { _ = try loaded.run(values: values) }
     var times: [Double] = []
     let start = clock.now
     let limit = Duration.seconds(seconds)
@@ -66,14 +69,15 @@ struct BenchCommand: ParsableCommand {
       _ = try loaded.run(values: values)
       times.append((clock.now - runStart) / .milliseconds(1))
     }
-    guard !times.isEmpty else { throw ValidationError("--runs is \(runs ?? 0); expected 1 or more") }
     times.sort()
-    func percentile(_ share: Double) -> Double { times[min(times.count - 1, Int(share * Double(times.count)))] }
+    func percentile(_ share: Double) -> Double {
+      times[min(times.count - 1, Int((share * Double(times.count)).rounded(.down)))]
+    }
     let mean = times.reduce(0, +) / Double(times.count)
     return Report(
       model: model.name, threads: loaded.threadCount, runs: times.count, median_ms: percentile(0.5), mean_ms: mean,
       min_ms: times[0], p90_ms: percentile(0.9), p99_ms: percentile(0.99), load_ms: load / .milliseconds(1),
-      first_run_ms: first / .milliseconds(1), peak_rss_mb: ProcessMemory.peakMegabytes(),
+      first_run_ms: first / .milliseconds(1), peak_rss_mb: MemoryRoom.peakMegabytes(),
       throughput_per_s: 1000 / mean * Double(batch ?? 1))
   }
 
@@ -83,29 +87,18 @@ struct BenchCommand: ParsableCommand {
     for input in header {
       if let name = input.dimensions?.first, Int(name) == nil, name != "?" { return [name: size] }
     }
-    throw ValidationError("--batch: no input has a symbolic first axis")
+    throw InputError("--batch: no input has a symbolic first axis")
   }
 
   private static func text(_ report: Report) -> String {
-    func ms(_ value: Double) -> String { value < 1 ? "\(ValueText.format(value * 1000)) µs" : "\(ValueText.format(value)) ms" }
+    func ms(_ value: Double) -> String {
+      value < 1 ? "\(ValueText.format(value * 1000)) µs" : "\(ValueText.format(value)) ms"
+    }
     return """
-      \(report.model): median \(ms(report.median_ms)), mean \(ms(report.mean_ms)), min \(ms(report.min_ms)), \
+      \(report.model.printable()): median \(ms(report.median_ms)), mean \(ms(report.mean_ms)), min \(ms(report.min_ms)), \
       p90 \(ms(report.p90_ms)), p99 \(ms(report.p99_ms)) over \(report.runs) runs on \(report.threads) threads
       load \(ms(report.load_ms)), first run \(ms(report.first_run_ms)), peak memory \(ValueText.format(report.peak_rss_mb)) MB, \
       \(ValueText.format(report.throughput_per_s)) per second
       """
-  }
-}
-
-/// What the system says about this process.
-enum ProcessMemory {
-  /// The largest resident memory so far, in units of 10^6 bytes.
-  static func peakMegabytes() -> Double {
-    guard let text = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8) else { return 0 }
-    for line in text.split(separator: "\n") where line.hasPrefix("VmHWM:") {
-      let digits = line.filter(\.isNumber)
-      return (Double(digits) ?? 0) * 1024 / 1e6
-    }
-    return 0
   }
 }

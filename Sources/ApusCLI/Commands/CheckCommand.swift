@@ -33,7 +33,11 @@ struct CheckCommand: ParsableCommand {
       throw error
     } catch let error as LoadError {
       problems = error.problems.map { Report.Problem(node: $0.nodePath, reason: $0.reason, remedy: $0.remedy) }
-      if problems.isEmpty { problems = [.init(node: error.path ?? "", reason: "\(error)", remedy: error.remedy)] }
+      if problems.isEmpty {
+        var bare = error
+        (bare.path, bare.remedy) = (nil, "")
+        problems = [.init(node: error.path ?? "", reason: "\(bare)", remedy: error.remedy)]
+      }
     } catch let error as PrepareError {
       problems = error.problems.map { Report.Problem(node: $0.nodePath, reason: $0.reason, remedy: $0.remedy) }
     } catch {
@@ -41,16 +45,16 @@ struct CheckCommand: ParsableCommand {
     }
     if json {
       try printJSON(Report(model: model.name, valid: problems.isEmpty, problems: problems, notes: notes))
-    } else if problems.isEmpty {
-      print("\(model.name): no problems")
     } else {
-      print("\(model.name): \(problems.count) problem\(problems.count == 1 ? "" : "s")")
+      let count = problems.isEmpty ? "no problems" : "\(problems.count) problem\(problems.count == 1 ? "" : "s")"
+      try Console.print("\(model.name.printable()): \(count)")
       for problem in problems {
-        print("  " + (problem.node.isEmpty ? "" : problem.node + ": ") + problem.reason)
-        if !problem.remedy.isEmpty { print("    \(problem.remedy)") }
+        let node = problem.node.isEmpty ? "" : problem.node.printable(limit: 400) + ": "
+        try Console.print("  " + node + problem.reason.printableMessage())
+        if !problem.remedy.isEmpty { try Console.print("    \(problem.remedy.printableMessage())") }
       }
+      for note in notes { try Console.print("  note: \(note.printableMessage())") }
     }
-    if !json { for note in notes { print("  note: \(note)") } }
     if !problems.isEmpty { throw ExitCode.failure }
   }
 }

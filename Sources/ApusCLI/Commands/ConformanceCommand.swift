@@ -2,6 +2,7 @@
 
 import Apus
 import ApusConformance
+import ApusFormats
 import ArgumentParser
 import Foundation
 
@@ -9,9 +10,11 @@ struct ConformanceCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "conformance",
     abstract: "Runs test cases in the ONNX layout (model.onnx, test_data_set_N/input_K.pb and output_K.pb).",
-    discussion: "Exit status 0 only if every case passes, or fails as --expected says. tools/onnx_backend_tests.py writes the suite.")
+    discussion:
+      "Exit status 0 only if every case passes, or fails as --expected says. tools/onnx_backend_tests.py writes the suite."
+  )
 
-  @Argument(help: "Folders with cases, at any depth.")
+  @Argument(help: "Folders with cases, at any depth.", completion: .directory)
   var folders: [String]
 
   @Option(help: "Run only the cases whose name matches this regular expression.")
@@ -20,86 +23,80 @@ struct ConformanceCommand: ParsableCommand {
   @Flag(help: "Run the models as they are, without passes.")
   var unoptimized = false
 
-  @Option(help: "Threads of each run.")
+  @Option(name: .shortAndLong, parsing: .unconditional, help: "Threads of each run.")
   var threads: Int?
 
-  @Option(help: "A list of known failures, `kind/name reason` a line. One that passes counts as a failure.")
+  @Option(
+    help: "A list of known failures, `kind/name reason` a line. One that passes counts as a failure.",
+    completion: .file())
   var expected: String?
 
-  @Option(help: "A list of cases drawn without a seed, `kind/name reason` a line: compared by type, shape, range and mean.")
+  @Option(
+    help: "A list of cases drawn without a seed, `kind/name reason` a line: compared by type, shape, range and mean.",
+    completion: .file())
   var unseeded: String?
 
-  @Flag(help: "Check the contract of operators on the models and inputs of the cases, not the results: see docs/adding-an-operator.md.")
+  @Flag(
+    help:
+      "Check the contract of operators on the models and inputs of the cases, not the results: see docs/adding-an-operator.md."
+  )
   var contract = false
 
   @Flag(help: "Print JSON: one object with the counts and every case.")
   var json = false
 
-  @Option(help: "Write JUnit XML.")
+  @Option(help: "Write JUnit XML.", completion: .file(extensions: ["xml"]))
   var junit: String?
 
-  @Option(help: "Write a page to look at.")
+  @Option(help: "Write a page to look at.", completion: .file(extensions: ["html"]))
   var html: String?
 
   func validate() throws {
+    try OptionValues.check(threads, "--threads", ModelArguments.threadRange)
     if contract && (unoptimized || threads != nil) {
       throw ValidationError("--contract chooses passes and threads itself; leave --unoptimized and --threads out")
     }
   }
 
   func run() throws {
-    do {
-      try execute()
-    } catch let code as ExitCode {
-      throw code
-    } catch let error as ValidationError {
-      throw error
-    } catch {
-      throw fail(error)
-    }
-  }
-
-  private func execute() throws {
     var cases: [ConformanceCase] = []
     for folder in folders { cases += try ConformanceCase.find(in: URL(filePath: folder)) }
     if let filter {
-      let pattern = try Regex(filter)
+      guard let pattern = try? Regex(filter) else {
+        throw ValidationError("--filter \(filter) is no regular expression")
+      }
       cases = cases.filter { $0.name.contains(pattern) }
     }
-    guard !cases.isEmpty else { throw ValidationError("there are no cases in \(folders.joined(separator: ", "))") }
+    guard !cases.isEmpty else { throw InputError("there are no cases in \(folders.joined(separator: ", "))") }
     let known = try list(expected)
     var options = ModelOptions(threads: threads)
     if unoptimized { options.optimization = .none }
     let contracts = contract ? ContractRunner() : nil
     let runner = ConformanceRunner(options: options, unseeded: Set(try list(unseeded).keys))
-    let isTerminal = isatty(STDERR_FILENO) == 1
     var results: [ConformanceResult] = []
     for (index, test) in cases.enumerated() {
-      if isTerminal { progress("\(index + 1)/\(cases.count) \(test.kind)/\(test.name)") }
+      Console.progress("\(index + 1)/\(cases.count) \(test.kind)/\(test.name)")
       results.append(contracts?.run(test) ?? runner.run(test))
     }
-    if isTerminal { progress("") }
+    Console.progress("")
     let report = ConformanceReport(results: results, expected: known)
-    if let junit { try report.junit().write(toFile: junit, atomically: true, encoding: .utf8) }
-    if let html { try report.html().write(toFile: html, atomically: true, encoding: .utf8) }
+    if let junit { try OutputFile.write(Array(report.junit().utf8), to: junit) }
+    if let html { try OutputFile.write(Array(report.html().utf8), to: html) }
     if json {
-      print(try report.json())
+      try printJSON(report.file)
     } else {
       for result in results where report.verdict(of: result) == .failed {
-        print("FAILED \(result.kind)/\(result.name): \(report.message(of: result))")
+        try Console.print("FAILED \(result.kind)/\(result.name): \(report.message(of: result).printableMessage())")
       }
-      print(report.text)
-      if let contracts { print(contracts.summary) }
-      print("\(report.count(.passed)) passed, \(report.count(.failed)) failed, \(report.count(.skipped)) skipped")
+      try Console.print(report.text)
+      if let contracts { try Console.print(contracts.summary) }
+      try Console.print(
+        "\(report.count(.passed)) passed, \(report.count(.failed)) failed, \(report.count(.skipped)) skipped")
     }
     if report.count(.failed) > 0 { throw ExitCode.failure }
   }
 
   private func list(_ path: String?) throws -> [String: String] {
-    try path.map { ConformanceReport.expectations(in: try String(contentsOfFile: $0, encoding: .utf8)) } ?? [:]
-  }
-
-  private func progress(_ text: String) {
-    FileHandle.standardError.write(Data("\r\u{1B}[K\(text)".utf8))
+    try path.map { ConformanceReport.expectations(in: try TextLines.lines(ofFile: $0).joined(separator: "\n")) } ?? [:]
   }
 }

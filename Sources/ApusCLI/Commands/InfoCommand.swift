@@ -38,14 +38,8 @@ struct InfoCommand: ParsableCommand {
   }
 
   func run() throws {
-    do {
-      let report = try describe()
-      if json { try printJSON(report) } else { show(report) }
-    } catch let error as ValidationError {
-      throw error
-    } catch {
-      throw fail(error)
-    }
+    let report = try describe()
+    if json { try printJSON(report) } else { try show(report) }
   }
 
   private func describe() throws -> Report {
@@ -56,44 +50,60 @@ struct InfoCommand: ParsableCommand {
       ids.map { Report.Value(name: graph[$0].name, type: graph.fact($0).description) }
     }
     let produced = graph.nodes.flatMap(\.outputs).compactMap { $0 }
+    let outputs = graph.outputs.enumerated().map { position, id in
+      Report.Value(name: graph[id].name, type: graph.describedOutput(position).description)
+    }
     return Report(
       model: model.name, graph: information.graphName,
       producer: [information.producer, information.producerVersion].filter { !$0.isEmpty }.joined(separator: " "),
       documentation: information.documentation, domain: information.domain, irVersion: information.irVersion,
       modelVersion: information.modelVersion,
-      opsets: Dictionary(information.opsets.map { ($0.key.isEmpty ? "ai.onnx" : $0.key, $0.value) }) { first, _ in first },
+      opsets: Dictionary(information.opsets.map { ($0.key.isEmpty ? "ai.onnx" : $0.key, $0.value) }) { first, _ in first
+      },
       metadata: Dictionary(information.metadata.map { ($0.key, $0.value) }) { first, _ in first },
-      inputs: list(graph.inputs), outputs: list(graph.outputs), values: values || json ? list(produced) : nil,
+      inputs: list(graph.inputs), outputs: outputs, values: values || json ? list(produced) : nil,
       operators: statistics.operators, nodes: statistics.nodes, parameters: statistics.parameters,
       constantBytes: Dictionary(statistics.constantBytes.map { ($0.key.description, $0.value) }) { first, _ in first },
       multiplyAdds: statistics.multiplyAdds.description, peakBytes: statistics.peakBytes.description,
       uncounted: statistics.uncounted, problems: inspection.problems.map { "\($0.nodePath): \($0.reason)" })
   }
 
-  private func show(_ report: Report) {
-    print("\(report.model): graph '\(report.graph)', IR \(report.irVersion), opsets "
-      + report.opsets.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", "))
-    if !report.producer.isEmpty { print("made by \(report.producer)") }
-    if !report.documentation.isEmpty { print(report.documentation) }
-    for (key, value) in report.metadata.sorted(by: { $0.key < $1.key }) { print("  \(key): \(value.prefix(120))") }
-    print("\ninputs")
-    for value in report.inputs { print("  \(value.name): \(value.type)") }
-    print("outputs")
-    for value in report.outputs { print("  \(value.name): \(value.type)") }
-    if let values = report.values {
-      print("values")
-      for value in values { print("  \(value.name): \(value.type)") }
+  private func show(_ report: Report) throws {
+    try Console.print(
+      "\(report.model.printable()): graph '\(report.graph.printable())', IR \(report.irVersion), opsets "
+        + report.opsets.sorted { $0.key < $1.key }.map { "\($0.key.printable()) \($0.value)" }.joined(separator: ", "))
+    if !report.producer.isEmpty { try Console.print("made by \(report.producer.printable())") }
+    if !report.documentation.isEmpty {
+      try Console.print(
+        report.documentation.split(separator: "\n").map { String($0).printable(limit: 1000) }.joined(separator: "\n"))
     }
-    print("\n\(report.nodes) nodes")
+    for (key, value) in report.metadata.sorted(by: { $0.key < $1.key }) {
+      try Console.print("  \(key.printable()): \(value.printable(limit: 120))")
+    }
+    try Console.print("\ninputs")
+    for value in report.inputs { try Console.print("  \(value.name.printable()): \(value.type.printable(limit: 400))") }
+    try Console.print("outputs")
+    for value in report.outputs {
+      try Console.print("  \(value.name.printable()): \(value.type.printable(limit: 400))")
+    }
+    if let values = report.values {
+      try Console.print("values")
+      for value in values { try Console.print("  \(value.name.printable()): \(value.type.printable(limit: 400))") }
+    }
+    try Console.print("\n\(report.nodes) nodes")
     for (name, count) in report.operators.sorted(by: { ($1.value, $0.key) < ($0.value, $1.key) }) {
-      print("  \(name) \(count)")
+      try Console.print("  \(name.printable()) \(count)")
     }
     let bytes = report.constantBytes.sorted { $0.key < $1.key }.map { "\($0.key) \(InfoCommand.size($0.value))" }
-    print("\nparameters      \(InfoCommand.grouped("\(report.parameters)"))" + (bytes.isEmpty ? "" : " (\(bytes.joined(separator: ", ")))"))
-    print("multiply-adds   \(InfoCommand.grouped(report.multiplyAdds))")
-    if !report.uncounted.isEmpty { print("  without \(report.uncounted.count) nodes whose shapes depend on data") }
+    try Console.print(
+      "\nparameters      \(InfoCommand.grouped("\(report.parameters)"))"
+        + (bytes.isEmpty ? "" : " (\(bytes.joined(separator: ", ")))"))
+    try Console.print("multiply-adds   \(InfoCommand.grouped(report.multiplyAdds))")
+    if !report.uncounted.isEmpty {
+      try Console.print("  without \(report.uncounted.count) nodes whose shapes depend on data")
+    }
     // An unknown dimension is written as a question mark.
-    print(
+    try Console.print(
       report.peakBytes.contains("?")
         ? "working memory  not known before it runs: shapes depend on data"
         : "working memory  at most \(InfoCommand.grouped(report.peakBytes)) bytes beside the weights")

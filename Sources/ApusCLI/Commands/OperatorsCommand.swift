@@ -18,11 +18,15 @@ struct OperatorsCommand: ParsableCommand {
   @Option(help: "Only this domain: ai.onnx, ai.onnx.ml, com.microsoft, …")
   var domain: String?
 
-  @Flag(help: "Print JSON: a list of operators with all types spelled out.")
+  @Flag(help: "Print JSON: the operators with all types spelled out.")
   var json = false
 
   @Flag(help: "Print the page docs/operators.md.")
   var markdown = false
+
+  private struct Report: Encodable {
+    var operators: [OperatorTable.Row]
+  }
 
   func validate() throws {
     if json && markdown { throw ValidationError("--json and --markdown exclude each other") }
@@ -32,13 +36,13 @@ struct OperatorsCommand: ParsableCommand {
     let table = OperatorTable(domain: domain, names: names)
     if table.rows.isEmpty {
       let what = names.isEmpty ? "no operator" : "no operator with \(names.joined(separator: " or ")) in its name"
-      throw ValidationError(
+      throw InputError(
         what + (domain.map { " in the domain \($0)" } ?? "") + "; `apus operators` without arguments lists all")
     }
     if json {
-      try printJSON(table.rows)
+      try printJSON(Report(operators: table.rows))
     } else {
-      print(markdown ? table.markdown : table.text, terminator: markdown ? "" : "\n")
+      try Console.print(markdown ? table.markdown : table.text, terminator: markdown ? "" : "\n")
     }
   }
 }

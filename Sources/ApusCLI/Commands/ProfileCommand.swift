@@ -1,6 +1,7 @@
 // apus profile: where the time of a run goes.
 
 import Apus
+import ApusFormats
 import ApusRuntime
 import ArgumentParser
 import Foundation
@@ -12,13 +13,14 @@ struct ProfileCommand: ParsableCommand {
   @OptionGroup var model: ModelArguments
   @OptionGroup var inputs: InputArguments
 
-  @Option(help: "Runs to average over, after two that do not count.")
+  @Option(parsing: .unconditional, help: "Runs to average over, after two that do not count.")
   var runs = 10
 
-  @Option(help: "Nodes to list.")
+  @Option(parsing: .unconditional, help: "Nodes to list.")
   var limit = 30
 
-  @Option(help: "Write the last run as a Chrome trace (chrome://tracing, Perfetto).")
+  @Option(
+    help: "Write the last run as a Chrome trace (chrome://tracing, Perfetto).", completion: .file(extensions: ["json"]))
   var trace: String?
 
   @Flag(help: "Print JSON.")
@@ -38,18 +40,12 @@ struct ProfileCommand: ParsableCommand {
     var operators, nodes: [Row]
   }
 
-  func run() throws {
-    do {
-      try execute()
-    } catch let error as ValidationError {
-      throw error
-    } catch {
-      throw fail(error)
-    }
+  func validate() throws {
+    try OptionValues.check(runs, "--runs", 1...Int.max)
+    try OptionValues.check(limit, "--limit", 0...Int.max)
   }
 
-  private func execute() throws {
-    guard runs > 0 else { throw ValidationError("--runs is \(runs); expected 1 or more") }
+  func run() throws {
     let loaded = try model.load()
     var arguments = inputs
     arguments.random = true
@@ -70,10 +66,13 @@ struct ProfileCommand: ParsableCommand {
       model: model.name, runs: runs, milliseconds: total,
       nodeMilliseconds: operators.reduce(0) { $0 + $1.microseconds } / 1000, operators: operators, nodes: nodes)
     if json { return try printJSON(report) }
-    print("\(model.name): \(ValueText.format(total)) ms a run, \(ValueText.format(report.nodeMilliseconds)) ms in nodes\n")
-    print(ProfileCommand.text(operators, first: "operator"))
-    print("\n" + ProfileCommand.text(Array(nodes.prefix(limit)), first: "node"))
-    if nodes.count > limit { print("… \(nodes.count - limit) more; --limit shows them") }
+    try Console.print(
+      "\(model.name.printable()): \(ValueText.format(total)) ms a run, "
+        + "\(ValueText.format(report.nodeMilliseconds)) ms in nodes\n"
+    )
+    try Console.print(ProfileCommand.text(operators, first: "operator"))
+    try Console.print("\n" + ProfileCommand.text(Array(nodes.prefix(limit)), first: "node"))
+    if nodes.count > limit { try Console.print("… \(nodes.count - limit) more; --limit shows them") }
   }
 
   /// Events by key, averaged over the runs, the most expensive first.
@@ -98,37 +97,13 @@ struct ProfileCommand: ParsableCommand {
       [header]
         + rows.map {
           [
-            String($0.name.suffix(60)), "\($0.calls)", ValueText.format(($0.microseconds * 10).rounded() / 10),
-            "\(ValueText.format(($0.share * 1000).rounded() / 10)) %", $0.gflops > 0 ? ValueText.format(($0.gflops * 10).rounded() / 10) : "–",
-            $0.bytes > 0 ? ValueText.format(($0.gigabytesPerSecond * 10).rounded() / 10) : "–", String($0.kernel.prefix(40)),
+            String($0.name.printable().suffix(60)), "\($0.calls)",
+            ValueText.format(($0.microseconds * 10).rounded() / 10),
+            "\(ValueText.format(($0.share * 1000).rounded() / 10)) %",
+            $0.gflops > 0 ? ValueText.format(($0.gflops * 10).rounded() / 10) : "–",
+            $0.bytes > 0 ? ValueText.format(($0.gigabytesPerSecond * 10).rounded() / 10) : "–",
+            String($0.kernel.prefix(40))
           ]
         })
-  }
-}
-
-/// The trace event format of Chrome. https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
-enum ChromeTrace {
-  private struct Event: Encodable {
-    struct Arguments: Encodable {
-      var kernel: String
-      var bytes, operations, parts: Int
-    }
-    var name, cat: String
-    var ph = "X"
-    var ts, dur: Double
-    var pid = 1
-    var tid = 1
-    var args: Arguments
-  }
-
-  static func write(_ events: [ProfileEvent], to path: String) throws {
-    let origin = events.map(\.start).min() ?? 0
-    let list = events.map {
-      Event(
-        name: $0.node.isEmpty ? "\($0.op)" : $0.node, cat: "\($0.op)", ts: Double($0.start - origin) / 1000,
-        dur: Double($0.duration) / 1000,
-        args: .init(kernel: $0.kernel, bytes: $0.bytes, operations: $0.operations, parts: $0.parts))
-    }
-    try JSONEncoder().encode(["traceEvents": list]).write(to: URL(filePath: path))
   }
 }

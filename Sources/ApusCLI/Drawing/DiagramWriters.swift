@@ -23,11 +23,13 @@ enum SVGWriter {
       let box = layout.diagram.boxes[index]
       let left = x + placed.x
       let top = y + placed.y
-      let radius = box.kind == .node ? 4.0 : 11.0
-      out += "<g><title>\(escaped(([box.title] + box.lines).joined(separator: "\n")))</title>"
-      out += "<rect x=\"\(number(left))\" y=\"\(number(top))\" width=\"\(number(placed.width))\" height=\"\(number(placed.height))\" "
+      let radius = box.kind == .node || box.kind == .group ? 4.0 : 11.0
+      out += "<g><title>\(box.details.map(detail).joined(separator: "\n"))</title>"
+      out +=
+        "<rect x=\"\(number(left))\" y=\"\(number(top))\" width=\"\(number(placed.width))\" height=\"\(number(placed.height))\" "
       out += "rx=\"\(number(radius))\" fill=\"\(fill(box))\" stroke=\"#99a\"/>"
-      out += "<text x=\"\(number(left + placed.width / 2))\" y=\"\(number(top + 16))\" font-size=\"12\" font-weight=\"600\" "
+      out +=
+        "<text x=\"\(number(left + placed.width / 2))\" y=\"\(number(top + 16))\" font-size=\"12\" font-weight=\"600\" "
       out += "text-anchor=\"middle\" fill=\"#112\">\(escaped(box.title))</text>"
       for (line, text) in box.lines.enumerated() {
         let baseline = top + LayeredLayout.titleHeight + Double(line + 1) * LayeredLayout.lineHeight
@@ -36,9 +38,11 @@ enum SVGWriter {
       }
       out += "</g>\n"
       for inner in placed.inner {
-        out += "<rect x=\"\(number(left + inner.x))\" y=\"\(number(top + inner.y))\" width=\"\(number(inner.layout.width))\" "
+        out +=
+          "<rect x=\"\(number(left + inner.x))\" y=\"\(number(top + inner.y))\" width=\"\(number(inner.layout.width))\" "
         out += "height=\"\(number(inner.layout.height))\" fill=\"#fff\" stroke=\"#bbc\" stroke-dasharray=\"4 3\"/>"
-        out += "<text x=\"\(number(left + inner.x + 4))\" y=\"\(number(top + inner.y - 3))\" font-size=\"10\" fill=\"#667\">\(escaped(inner.name))</text>\n"
+        out +=
+          "<text x=\"\(number(left + inner.x + 4))\" y=\"\(number(top + inner.y - 3))\" font-size=\"10\" fill=\"#667\">\(escaped(inner.name))</text>\n"
         write(inner.layout, x: left + inner.x, y: top + inner.y, to: &out)
       }
     }
@@ -55,7 +59,8 @@ enum SVGWriter {
     }
     out += "<path d=\"\(data)\" fill=\"none\" stroke=\"#889\" marker-end=\"url(#tip)\"/>"
     if !label.isEmpty {
-      out += "<text x=\"\(number(x + last.x + 4))\" y=\"\(number(y + last.y - 9))\" font-size=\"9\" fill=\"#778\">\(escaped(label))</text>"
+      out +=
+        "<text x=\"\(number(x + last.x + 4))\" y=\"\(number(y + last.y - 9))\" font-size=\"9\" fill=\"#778\">\(escaped(label))</text>"
     }
     out += "\n"
   }
@@ -66,13 +71,24 @@ enum SVGWriter {
     case .input: return "#dff0df"
     case .output: return "#fbe3dc"
     case .capture: return "#eeeeee"
+    case .group: return "#e3ecec"
     case .node: break
     }
     let name = box.title.split(separator: ".").last.map(String.init) ?? box.title
-    if name.contains("Conv") || name.contains("MatMul") || name.contains("Gemm") || name == "Attention" || name == "Einsum" { return "#d6e4fb" }
+    if name.contains("Conv") || name.contains("MatMul") || name.contains("Gemm") || name == "Attention"
+      || name == "Einsum"
+    {
+      return "#d6e4fb"
+    }
     if ["LSTM", "GRU", "RNN", "If", "Loop", "Scan"].contains(name) { return "#e8dcf7" }
-    if name.contains("Pool") || name.hasPrefix("Reduce") || name.contains("Normalization") || name.contains("Softmax") { return "#fdf0cf" }
-    if ["Reshape", "Transpose", "Concat", "Split", "Slice", "Gather", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Pad"].contains(name) { return "#ececf2" }
+    if name.contains("Pool") || name.hasPrefix("Reduce") || name.contains("Normalization") || name.contains("Softmax") {
+      return "#fdf0cf"
+    }
+    if [
+      "Reshape", "Transpose", "Concat", "Split", "Slice", "Gather", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Pad"
+    ].contains(name) {
+      return "#ececf2"
+    }
     return "#f7f7fa"
   }
 
@@ -82,7 +98,8 @@ enum SVGWriter {
 /// The language of Graphviz. https://graphviz.org/doc/info/lang.html
 enum DOTWriter {
   static func text(_ diagram: Diagram, title: String) -> String {
-    var out = "digraph \"\(quoted(title))\" {\n  node [shape=box, fontname=\"sans-serif\", fontsize=10];\n  edge [fontsize=8];\n"
+    var out =
+      "digraph \"\(quoted(title))\" {\n  node [shape=box, fontname=\"sans-serif\", fontsize=10];\n  edge [fontsize=8];\n"
     write(diagram, prefix: "n", indent: "  ", to: &out)
     return out + "}\n"
   }
@@ -90,11 +107,13 @@ enum DOTWriter {
   private static func write(_ diagram: Diagram, prefix: String, indent: String, to out: inout String) {
     for (index, box) in diagram.boxes.enumerated() {
       let label = ([box.title] + box.lines).map(quoted).joined(separator: "\\n")
-      let style = box.kind == .node ? "" : ", style=rounded"
-      out += "\(indent)\(prefix)\(index) [label=\"\(label)\"\(style)];\n"
+      let style = box.kind == .node ? "" : box.kind == .group ? ", peripheries=2" : ", style=rounded"
+      let tooltip = box.details.map(quoted).joined(separator: "\\n")
+      out += "\(indent)\(prefix)\(index) [label=\"\(label)\", tooltip=\"\(tooltip)\"\(style)];\n"
       for (position, inner) in box.inner.enumerated() {
         let name = "\(prefix)\(index)_\(position)_"
-        out += "\(indent)subgraph \"cluster_\(name)\" {\n\(indent)  label=\"\(quoted("\(box.title) \(inner.name)"))\";\n"
+        out +=
+          "\(indent)subgraph \"cluster_\(name)\" {\n\(indent)  label=\"\(quoted("\(box.title) \(inner.name)"))\";\n"
         write(inner.diagram, prefix: name, indent: indent + "  ", to: &out)
         out += "\(indent)}\n"
       }
@@ -105,11 +124,19 @@ enum DOTWriter {
   }
 
   private static func quoted(_ text: String) -> String {
-    text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: " ")
+    text.printable(limit: detailLimit).replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
   }
 }
 
-/// Text inside XML.
+/// Longer lines (the elements of an attribute, say) are cut in the middle.
+private let detailLimit = 8000
+
+/// A line of what a reader sees who points at a box.
+private func detail(_ text: String) -> String { escaped(text.printable(limit: detailLimit)) }
+
+/// Text inside XML, which has no control characters.
 private func escaped(_ text: String) -> String {
-  text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;").replacing("\"", with: "&quot;")
+  text.printable(limit: detailLimit).replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(
+    ">", with: "&gt;"
+  ).replacing("\"", with: "&quot;")
 }

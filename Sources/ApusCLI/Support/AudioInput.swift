@@ -1,72 +1,59 @@
-// Sound files as inputs. The RIFF WAVE format: http://soundfile.sapp.org/doc/WaveFormat/
+// Sound files as inputs: read, mixed to one channel, brought to the rate of the model.
 
 import Apus
 import ArgumentParser
-import Foundation
 
 enum AudioInput {
-  /// The samples of a .wav file (PCM of 8 to 32 bits, or float of 32), channels mixed to one, from -1 to 1, in the input's
-  /// shape: as many samples as it asks for, zeros after the end of the file.
-  static func tensor(file: String, for input: ValueDescription) throws -> Tensor {
-    let samples = try wave([UInt8](Data(contentsOf: URL(filePath: file))), file)
+  /// What most models of speech take, and what is believed where a model does not say its rate.
+  private static let usualRate = 16000
+
+  /// The samples of a .wav file, channels mixed to one, from -1 to 1, at `rate` samples a second, in the input's shape:
+  /// as many as it asks for, zeros after the end of the file. A symbolic extent takes what the file has. Without a rate
+  /// only sound of the usual one is taken: at another one a model computes nonsense and does not say so.
+  static func tensor(file: String, rate: Int?, for input: ValueDescription) throws -> Tensor {
     guard input.dataType == .float32, let dims = input.dimensions else {
-      throw ValidationError("--audio: input '\(input.name)' is \(input.type); expected a float32 tensor")
+      throw InputError("--audio: input '\(input.name)' is \(input.type); expected a float32 tensor of known rank")
     }
+    let sound = try WaveFile(path: file)
+    guard rate != nil || sound.rate == usualRate else {
+      throw InputError(
+        "--audio: \(file) has \(sound.rate) samples a second, and the model does not say what it takes; give "
+          + "--sample-rate \(usualRate) to resample it, --sample-rate \(sound.rate) to take it as it is")
+    }
+    var resampler = Resampler(from: sound.rate, to: rate ?? sound.rate)
+    let shape = try self.shape(dims, sampleCount: resampler.outputCount(sound.frameCount), input)
+    let count = shape.elementCount
+    // The file may have more than the input takes, or much less.
+    let isOtherRate = rate ?? sound.rate != sound.rate
+    var samples = sound.samples(first: isOtherRate ? resampler.inputCount(count) : count)
+    if isOtherRate {
+      Console.note("\(file) is resampled from \(sound.rate) to \(rate ?? sound.rate) samples a second")
+      samples = resampler.resample(samples)
+    }
+    samples = Array(samples.prefix(count))
+    samples += repeatElement(0, count: count - samples.count)
+    return Tensor(samples, shape: shape)
+  }
+
+  /// The rate in the model's metadata.
+  static func declaredRate(in information: ModelInformation) -> Int? {
+    let keys = ["sample_rate", "sampling_rate", "samplerate"]
+    let text = information.metadata.first { keys.contains($0.key.lowercased()) }?.value
+    return text.flatMap { Int($0) }.flatMap { WaveFile.rateRange.contains($0) ? $0 : nil }
+  }
+
+  /// The last symbolic extent takes the samples that there are; others are 1.
+  private static func shape(_ dims: [String], sampleCount: Int, _ input: ValueDescription) throws -> Shape {
     let known = dims.map { Int($0) }
-    let fixed = known.compactMap { $0 }.reduce(1, *)
-    // The last symbolic extent takes what the file has; others are 1.
-    let open = known.lastIndex(of: nil)
     var shape = Shape(known.map { $0 ?? 1 })
-    if let open { shape[open] = max(1, samples.count / max(fixed, 1)) }
-    var padded = Array(samples.prefix(shape.elementCount))
-    padded += [Float](repeating: 0, count: shape.elementCount - padded.count)
-    return Tensor(padded, shape: shape)
-  }
-
-  private static func wave(_ bytes: [UInt8], _ file: String) throws -> [Float] {
-    func number(_ offset: Int, _ count: Int) -> Int { (0..<count).reduce(0) { $0 | Int(bytes[offset + $1]) << (8 * $1) } }
-    func tag(_ offset: Int) -> String { String(decoding: bytes[offset..<offset + 4], as: UTF8.self) }
-    guard bytes.count >= 12, tag(0) == "RIFF", tag(8) == "WAVE" else { throw ValidationError("\(file) is no WAVE file") }
-    var position = 12
-    var format: (code: Int, channels: Int, bits: Int)?
-    while position + 8 <= bytes.count {
-      let size = number(position + 4, 4)
-      let start = position + 8
-      let end = min(start + size, bytes.count)
-      if tag(position) == "fmt ", end - start >= 16 {
-        var code = number(start, 2)
-        if code == 0xFFFE, end - start >= 26 { code = number(start + 24, 2) }
-        format = (code, number(start + 2, 2), number(start + 14, 2))
-      } else if tag(position) == "data", let format {
-        return try samples(bytes[start..<end], format, file)
-      }
-      position = start + size + size % 2
+    if let open = known.lastIndex(of: nil), let fixed = shape.checkedElementCount {
+      shape[open] = max(1, sampleCount / max(fixed, 1))
     }
-    throw ValidationError("\(file) has no sound in it")
-  }
-
-  private static func samples(
-    _ data: ArraySlice<UInt8>, _ format: (code: Int, channels: Int, bits: Int), _ file: String
-  ) throws -> [Float] {
-    let width = format.bits / 8
-    guard format.channels > 0, format.code == 1 ? [1, 2, 3, 4].contains(width) : format.code == 3 && width == 4 else {
-      throw ValidationError("\(file): format \(format.code) of \(format.bits) bits is not known; expected PCM or 32-bit float")
-    }
-    let frames = data.count / (width * format.channels)
-    return (0..<frames).map { frame in
-      var sum: Float = 0
-      for channel in 0..<format.channels {
-        let offset = data.startIndex + (frame * format.channels + channel) * width
-        let bits = (0..<width).reduce(UInt32(0)) { $0 | UInt32(data[offset + $1]) << UInt32(8 * $1) }
-        if format.code == 3 {
-          sum += Float(bitPattern: bits)
-        } else if width == 1 {
-          sum += (Float(bits) - 128) / 128
-        } else {
-          sum += Float(Int32(bitPattern: bits << UInt32(32 - format.bits))) / 0x1p31
-        }
-      }
-      return sum / Float(format.channels)
-    }
+    // The samples twice, while they are made a tensor, and those of the file.
+    let count = shape.checkedElementCount
+    try MemoryRoom.require(
+      count.flatMap { $0 < 1 << 58 ? ($0 + sampleCount) * 8 : nil },
+      for: "--audio: input '\(input.name)' (\(input.type))")
+    return shape
   }
 }

@@ -1,12 +1,18 @@
-// Pictures as inputs: decoded, resized to the input's height and width, put into its layout and type.
+// Pictures as inputs: decoded, brought to the input's height and width, put into its layout and type.
 
 import Apus
+import ApusFormats
 import ApusImage
 import ArgumentParser
-import Foundation
 
-/// How bytes of a picture become numbers: (byte · scale − mean) / deviation.
+/// How a picture comes to a shape that is not its own.
+enum ImageFit: String, ExpressibleByArgument, CaseIterable { case stretch, crop, pad }
+
+/// How a picture comes to a shape, and how its bytes become numbers: (byte · scale − mean) / deviation.
 struct ImageScaling {
+  var fit: ImageFit
+  /// The byte around a picture that is padded.
+  var padding: UInt8
   /// nil: 1/255 for float inputs, 1 for integers.
   var scale: Double?
   /// Empty, one number, or one a channel.
@@ -19,27 +25,36 @@ enum ImageInput {
   /// symbolic batch is 1; a symbolic height or width is the picture's own.
   static func tensor(file: String, for input: ValueDescription, scaling: ImageScaling) throws -> Tensor {
     guard let dataType = input.dataType, let dimensions = input.dimensions else {
-      throw ValidationError("--image: input '\(input.name)' is \(input.type); expected a tensor of known rank")
+      throw InputError("--image: input '\(input.name)' is \(input.type); expected a tensor of known rank")
     }
     let layout = try Layout(dimensions.map { Int($0) }, input)
-    let source = try decoded(file).converted(toChannels: layout.channels)
-    let image = source.resized(height: layout.height ?? source.height, width: layout.width ?? source.width)
-    let shape = layout.shape(height: image.height, width: image.width)
     let scale = scaling.scale ?? (dataType.isFloat ? 1.0 / 255 : 1)
     let mean = try perChannel(scaling.mean, default: 0, layout.channels, "--mean")
     let deviation = try perChannel(scaling.deviation, default: 1, layout.channels, "--std")
-    guard !deviation.contains(0) else { throw ValidationError("--std: 0 cannot divide") }
-
-    var values = [Double](repeating: 0, count: shape.elementCount)
-    let area = image.height * image.width
-    for pixel in 0..<area {
-      for channel in 0..<layout.channels {
-        let byte = Double(image.pixels[pixel * layout.channels + channel])
-        let target = layout.isChannelsLast ? pixel * layout.channels + channel : channel * area + pixel
-        values[target] = (byte * scale - mean[channel]) / deviation[channel]
-      }
+    // What each byte becomes, by channel.
+    let table = (0..<layout.channels).map { channel in
+      (0...255).map { byte in (Double(byte) * scale - mean[channel]) / deviation[channel] }
     }
-    return try tensor(of: values, dataType, shape, input)
+    let source = try decoded(file).converted(toChannels: layout.channels)
+    let (height, width) = (layout.height ?? source.height, layout.width ?? source.width)
+    try ImageInput.check(height: height, width: width, input)
+    let shape = layout.shape(height: height, width: width)
+    // The numbers twice, while they are made a tensor, and the bytes.
+    try MemoryRoom.require(
+      shape.elementCount * (dataType.bits / 4 + 2), for: "--image: input '\(input.name)' (\(input.type))")
+    let image: Image =
+      switch scaling.fit {
+      case .stretch: source.resized(height: height, width: width)
+      case .crop: source.covering(height: height, width: width)
+      case .pad: source.padded(height: height, width: width, with: scaling.padding)
+      }
+    return try tensor(image, layout, table, dataType, shape, input)
+  }
+
+  private static func check(height: Int, width: Int, _ input: ValueDescription) throws {
+    do throws(ImageError) { try ImageLimits().check(width: width, height: height) } catch {
+      throw InputError("--image: input '\(input.name)' is \(input.type): \(error)")
+    }
   }
 
   /// Which axes of a shape are height, width and channels.
@@ -54,7 +69,7 @@ enum ImageInput {
     init(_ dims: [Int?], _ input: ValueDescription) throws {
       rank = dims.count
       guard (2...4).contains(rank), rank < 4 || dims[0] ?? 1 == 1 else {
-        throw ValidationError("--image: input '\(input.name)' is \(input.type); expected one picture of rank 2 to 4")
+        throw InputError("--image: input '\(input.name)' is \(input.type); expected one picture of rank 2 to 4")
       }
       let picture = Array(dims.suffix(3))
       if rank == 2 {
@@ -70,11 +85,11 @@ enum ImageInput {
         // Channels that the model leaves open are those of a colour picture.
         (channels, height, width) = (3, picture[1], picture[2])
       } else {
-        throw ValidationError("--image: input '\(input.name)' is \(input.type); expected an axis of 1, 3 or 4 channels")
+        throw InputError("--image: input '\(input.name)' is \(input.type); expected an axis of 1, 3 or 4 channels")
       }
       for extent in [height, width] {
         guard extent ?? 1 > 0, extent ?? 1 <= 1 << 16 else {
-          throw ValidationError("--image: input '\(input.name)' is \(input.type), which is no size of a picture")
+          throw InputError("--image: input '\(input.name)' is \(input.type), which is no size of a picture")
         }
       }
     }
@@ -89,34 +104,49 @@ enum ImageInput {
   }
 
   private static func decoded(_ file: String) throws -> Image {
-    let bytes: [UInt8]
-    do { bytes = [UInt8](try Data(contentsOf: URL(filePath: file))) } catch {
-      throw ValidationError("--image: \(file) cannot be read: \(error.localizedDescription)")
-    }
+    let content = try FileBytes.open(path: file)
+    let bytes = content.withBytes { bytes in bytes.indices.map { bytes[$0] } }
     do throws(ImageError) { return try ImageCodec.decode(bytes) } catch {
-      throw ValidationError("--image: \(file): \(error)")
+      throw InputError("--image: \(file): \(error)")
     }
   }
 
-  private static func perChannel(_ values: [Double], default value: Double, _ channels: Int, _ option: String) throws -> [Double] {
+  private static func perChannel(_ values: [Double], default value: Double, _ channels: Int, _ option: String) throws
+    -> [Double]
+  {
     switch values.count {
     case 0: return [Double](repeating: value, count: channels)
     case 1: return [Double](repeating: values[0], count: channels)
     case channels: return values
-    default: throw ValidationError("\(option): \(values.count) numbers for \(channels) channels")
+    default: throw InputError("\(option): \(values.count) numbers for \(channels) channels")
     }
   }
 
-  /// The values in the input's type; integers are rounded and clamped.
-  private static func tensor(of values: [Double], _ type: DataType, _ shape: Shape, _ input: ValueDescription) throws -> Tensor {
+  /// The picture's samples, as `table` has them, in the input's layout and type; integers are rounded and clamped.
+  private static func tensor(
+    _ image: Image, _ layout: Layout, _ table: [[Double]], _ type: DataType, _ shape: Shape, _ input: ValueDescription
+  ) throws -> Tensor {
+    func filled<T: TensorElement>(_ convert: (Double) -> T) -> Tensor {
+      let table = table.map { $0.map(convert) }
+      var values = [T](repeating: table[0][0], count: shape.elementCount)
+      let area = image.height * image.width
+      for channel in 0..<layout.channels {
+        let row = table[channel]
+        let (start, stride) = layout.isChannelsLast ? (channel, layout.channels) : (channel * area, 1)
+        for pixel in 0..<area {
+          values[start + pixel * stride] = row[Int(image.pixels[pixel * layout.channels + channel])]
+        }
+      }
+      return Tensor(values, shape: shape)
+    }
     func integers<T: FixedWidthInteger & TensorElement>(_: T.Type) -> Tensor {
-      Tensor(values.map { T(clamping: Int($0.rounded().clamped(to: -0x1p53...0x1p53))) }, shape: shape)
+      filled { T(clamping: Int($0.rounded().clamped(to: -0x1p53...0x1p53))) }
     }
     switch type {
-    case .float32: return Tensor(values.map { Float($0) }, shape: shape)
-    case .float64: return Tensor(values, shape: shape)
-    case .float16: return Tensor(values.map { Float16($0) }, shape: shape)
-    case .bfloat16: return Tensor(values.map { BFloat16(Float($0)) }, shape: shape)
+    case .float32: return filled { Float($0) }
+    case .float64: return filled { $0 }
+    case .float16: return filled { Float16($0) }
+    case .bfloat16: return filled { BFloat16(Float($0)) }
     case .uint8: return integers(UInt8.self)
     case .int8: return integers(Int8.self)
     case .uint16: return integers(UInt16.self)
@@ -125,7 +155,7 @@ enum ImageInput {
     case .int32: return integers(Int32.self)
     case .uint64: return integers(UInt64.self)
     case .int64: return integers(Int64.self)
-    default: throw ValidationError("--image: input '\(input.name)' is \(input.type); expected numbers of 8 bits or more")
+    default: throw InputError("--image: input '\(input.name)' is \(input.type); expected numbers of 8 bits or more")
     }
   }
 }

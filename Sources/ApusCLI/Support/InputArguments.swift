@@ -2,53 +2,92 @@
 
 import Apus
 import ApusFormats
+import ApusImage
 import ArgumentParser
 import Foundation
 
 struct InputArguments: ParsableArguments {
-  @Option(help: "NAME=FILE: .npy, .npz, .pb, .json or .txt; - is .npy on standard input. May be repeated.")
+  @Option(
+    name: .shortAndLong,
+    help: "NAME=FILE: .npy, .npz, .pb, .json or .txt; - is .npy on standard input. May be repeated.",
+    completion: .file(extensions: ["npy", "npz", "pb", "json", "txt"]))
   var input: [String] = []
 
-  @Option(help: "NAME=FILE: a PNG or JPEG, resized to the input's height and width. May be repeated.")
+  @Option(
+    help: "NAME=FILE: a picture (\(ImageFormat.list)), brought to the input's height and width. May be repeated.",
+    completion: .file())
   var image: [String] = []
 
-  @Option(help: "What to subtract from each channel of an image, after scaling: one number, or one a channel.")
+  @Option(
+    help: "How a picture comes to another shape: stretch it, crop what stands out at two sides, or pad two sides.")
+  var imageFit = ImageFit.stretch
+
+  @Option(parsing: .unconditional, help: "The byte that --image-fit pad fills with.")
+  var padValue = 0
+
+  @Option(
+    parsing: .unconditional,
+    help: "What to subtract from each channel of an image, after scaling: one number, or one a channel.")
   var mean: String?
 
-  @Option(help: "What to divide each channel of an image by, after the mean.")
+  @Option(parsing: .unconditional, help: "What to divide each channel of an image by, after the mean.")
   var std: String?
 
-  @Option(help: "What to multiply the bytes of an image by. [default: 1/255 for floats, 1 for integers]")
+  @Option(
+    parsing: .unconditional,
+    help: "What to multiply the bytes of an image by. [default: 1/255 for floats, 1 for integers]")
   var scale: Double?
 
-  @Option(help: "NAME=FILE: a .wav file, as samples from -1 to 1. May be repeated.")
+  @Option(
+    help: "NAME=FILE: a .wav file, as samples from -1 to 1. May be repeated.", completion: .file(extensions: ["wav"]))
   var audio: [String] = []
+
+  @Option(
+    parsing: .unconditional,
+    help: """
+      The samples a second that the model takes; sound of another rate is resampled. [default: `sample_rate` in the \
+      model's metadata; without it, 16000 is taken as it is and another rate is an error]
+      """)
+  var sampleRate: Int?
 
   @Flag(help: "Fill the inputs that are not given with seeded random values.")
   var random = false
 
-  @Option(help: "The seed of --random.")
+  @Option(parsing: .unconditional, help: "The seed of --random, 0 or more.")
   var seed: UInt64 = 0
+
+  func validate() throws {
+    try OptionValues.check(padValue, "--pad-value", 0...255)
+    try OptionValues.check(sampleRate, "--sample-rate", WaveFile.rateRange)
+    if let scale, !scale.isFinite { throw ValidationError("--scale is \(scale); expected a finite number") }
+    _ = try OptionValues.numbers(mean, "--mean")
+    if try OptionValues.numbers(std, "--std").contains(0) { throw ValidationError("--std: 0 cannot divide") }
+  }
 
   /// The inputs of `model` as the arguments give them.
   func values(for model: Model) throws -> [String: Value] {
     var values: [String: Value] = [:]
     for text in input { try read(text, for: model, into: &values) }
-    let scaling = ImageScaling(scale: scale, mean: try numbers(mean, "--mean"), deviation: try numbers(std, "--std"))
+    let scaling = ImageScaling(
+      fit: imageFit, padding: UInt8(clamping: padValue), scale: scale, mean: try OptionValues.numbers(mean, "--mean"),
+      deviation: try OptionValues.numbers(std, "--std"))
     for text in image {
       let (name, file) = try split(text, option: "--image", model)
-      values[name] = .tensor(try ImageInput.tensor(file: file, for: try description(name, model), scaling: scaling))
+      values[name] = .tensor(
+        try ImageInput.tensor(file: file, for: try description(name, "--image", model), scaling: scaling))
     }
     for text in audio {
       let (name, file) = try split(text, option: "--audio", model)
-      values[name] = .tensor(try AudioInput.tensor(file: file, for: try description(name, model)))
+      let rate = sampleRate ?? AudioInput.declaredRate(in: model.information)
+      values[name] = .tensor(
+        try AudioInput.tensor(file: file, rate: rate, for: try description(name, "--audio", model)))
     }
     if random {
       var generator = RandomInputs(seed: seed)
       let bounds = RandomInputs.indexBounds(in: model.graph)
       for input in model.inputs {
         // Drawn for every input, so that what an input gets does not depend on which others are given.
-        let value = try generator.value(for: input, bound: bounds[input.name])
+        let value = try generator.value(for: input, bound: bounds[input.name], isDropped: values[input.name] != nil)
         if values[input.name] == nil { values[input.name] = value }
       }
     }
@@ -57,12 +96,16 @@ struct InputArguments: ParsableArguments {
 
   private func read(_ text: String, for model: Model, into values: inout [String: Value]) throws {
     // A file of several arrays may come without a name.
-    if text.hasSuffix(".npz"), !text.contains("=") {
-      for (name, tensor) in try Npz.decode(FileBytes.open(path: text)) { values[name] = .tensor(tensor) }
+    if text.lowercased().hasSuffix(".npz"), !text.contains("=") {
+      let file = try FileBytes.open(path: text)
+      let types = model.inputs.compactMap { input in input.dataType.map { (input.name, $0) } }
+      for (name, tensor) in try Npz.decode(file, as: Dictionary(types) { first, _ in first }) {
+        values[name] = .tensor(try ValueInput.converted(tensor, for: try description(name, "--input \(text)", model)))
+      }
       return
     }
     let (name, file) = try split(text, option: "--input", model)
-    let wanted = try description(name, model)
+    let wanted = try description(name, "--input", model)
     values[name] = try ValueInput.value(file: file, name: name, for: wanted)
   }
 
@@ -74,21 +117,16 @@ struct InputArguments: ParsableArguments {
       return (name, String(text.dropFirst(name.count + 1)))
     }
     let pair = try Pair.split(text, option: option)
-    throw ValidationError(
-      "\(option): there is no input '\(pair.name)'; inputs are \(model.inputs.map { "\($0.name) (\($0.type))" }.joined(separator: ", "))")
+    _ = try description(pair.name, option, model)
+    return (pair.name, pair.value)
   }
 
-  private func description(_ name: String, _ model: Model) throws -> ValueDescription {
-    guard let description = model.inputs.first(where: { $0.name == name }) else {
-      throw ValidationError("there is no input '\(name)'")
-    }
-    return description
-  }
-
-  private func numbers(_ text: String?, _ option: String) throws -> [Double] {
-    guard let text else { return [] }
-    let parts = text.split(separator: ",").map { Double($0.trimmingCharacters(in: .whitespaces)) }
-    guard !parts.isEmpty, !parts.contains(nil) else { throw ValidationError("\(option) \(text): expected numbers") }
-    return parts.compactMap { $0 }
+  private func description(_ name: String, _ option: String, _ model: Model) throws -> ValueDescription {
+    if let description = model.inputs.first(where: { $0.name == name }) { return description }
+    let question = NearMiss.question(name, among: model.inputs.map(\.name))
+    let inputs = model.inputs.map { "\($0.name.printable(limit: 80)) (\($0.type.printable(limit: 120)))" }
+    throw InputError(
+      "\(option): there is no input '\(name.printable())'; " + (question.isEmpty ? "" : question + " ")
+        + (inputs.isEmpty ? "The model has no inputs" : "Inputs are \(inputs.joined(separator: ", "))"))
   }
 }

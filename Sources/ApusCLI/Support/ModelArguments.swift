@@ -1,12 +1,13 @@
 // The arguments that every command with a model shares.
 
 import Apus
+import ApusOptimizer
 import ArgumentParser
 import Foundation
 
 /// The model and how to load it.
 struct ModelArguments: ParsableArguments {
-  @Argument(help: "The model: an .onnx file, or - for standard input.")
+  @Argument(help: "The model: an .onnx file, or - for standard input.", completion: .file(extensions: ["onnx"]))
   var model: String
 
   @Option(help: "A value for a symbolic dimension, as in batch=4. May be repeated.")
@@ -15,17 +16,65 @@ struct ModelArguments: ParsableArguments {
   @Option(help: "The shape of an input, as in x=1x3x224x224. May be repeated.")
   var shape: [String] = []
 
-  @Option(help: "Threads of one run. [default: the processors this process may use]")
+  @Option(
+    name: .shortAndLong, parsing: .unconditional,
+    help: "Threads of one run. [default: the processors this process may use]")
   var threads: Int?
 
   @Flag(help: "Run the graph as the file has it, without passes.")
   var noOptimize = false
 
-  @Option(help: "Leave out the pass of this name. May be repeated.")
+  @Option(
+    help: "Leave out the pass of this name, as `apus optimize` lists them. May be repeated.",
+    completion: .list(passNames))
   var disablePass: [String] = []
 
+  /// Threads beyond this do not help any machine that we know of.
+  static let threadRange = 1...1024
+
+  private static let passNames = Set(Optimizer.allPasses.map(\.name)).sorted()
+
   func validate() throws {
-    if let threads, threads < 1 { throw ValidationError("--threads is \(threads); expected 1 or more") }
+    try OptionValues.check(threads, "--threads", Self.threadRange)
+    for name in disablePass where !Self.passNames.contains(name) {
+      let question = NearMiss.question(name, among: Self.passNames)
+      throw ValidationError(
+        "--disable-pass: there is no pass '\(name)'; " + (question.isEmpty ? "" : question + " ")
+          + "Passes are \(Self.passNames.joined(separator: ", "))")
+    }
+    for text in dim { _ = try dimension(text) }
+    for text in shape { _ = try extents(text) }
+    try Self.checkLevel()
+  }
+
+  /// The environment variable that asks for a lower level of the machine's instructions must name one.
+  private static func checkLevel() throws(ValidationError) {
+    guard let text = getenv("APUS_ISA").map({ String(cString: $0) }), !text.isEmpty else { return }
+    let names = ["portable", "avx2", "avx512"]
+    if !names.contains(text) {
+      throw ValidationError("the environment has APUS_ISA=\(text); expected \(names.joined(separator: ", "))")
+    }
+  }
+
+  private func dimension(_ text: String) throws(ValidationError) -> (name: String, size: Int) {
+    let (name, value) = try Pair.split(text, option: "--dim")
+    guard let size = Int(value), size >= 0 else {
+      throw ValidationError("--dim \(text): '\(value)' is no extent; expected a whole number of 0 or more")
+    }
+    return (name, size)
+  }
+
+  private func extents(_ text: String) throws(ValidationError) -> (name: String, shape: Shape) {
+    let (name, value) = try Pair.split(text, option: "--shape")
+    let parts = value.split(omittingEmptySubsequences: false, whereSeparator: { $0 == "x" || $0 == "," }).map {
+      Int($0)
+    }
+    let extents = value.isEmpty ? [] : parts
+    let shape = Shape(extents.map { $0 ?? -1 })
+    guard shape.checkedElementCount != nil else {
+      throw ValidationError("--shape \(text): expected NAME=1x3x224x224, extents of 0 or more that make a size")
+    }
+    return (name, shape)
   }
 
   func options() throws -> ModelOptions {
@@ -33,15 +82,12 @@ struct ModelArguments: ParsableArguments {
     options.optimization.isEnabled = !noOptimize
     options.optimization.disabledPasses = Set(disablePass)
     for text in dim {
-      let (name, value) = try Pair.split(text, option: "--dim")
-      guard let size = Int(value), size >= 0 else { throw ValidationError("--dim \(text): '\(value)' is no extent") }
+      let (name, size) = try dimension(text)
       options.dimensions[name] = size
     }
     for text in shape {
-      let (name, value) = try Pair.split(text, option: "--shape")
-      let parts = value.split(whereSeparator: { $0 == "x" || $0 == "," }).map { Int($0) }
-      guard !parts.contains(nil) else { throw ValidationError("--shape \(text): expected NAME=1x3x224x224") }
-      options.shapes[name] = Shape(parts.compactMap { $0 })
+      let (name, shape) = try extents(text)
+      options.shapes[name] = shape
     }
     return options
   }
@@ -58,39 +104,13 @@ struct ModelArguments: ParsableArguments {
     let inspection = try ModelReader.inspect(path: model, options: options())
     if !inspection.problems.isEmpty {
       let count = inspection.problems.count
-      let note = "note: \(name) cannot run: \(count) problem\(count == 1 ? "" : "s"); `apus check` lists them\n"
-      FileHandle.standardError.write(Data(note.utf8))
+      Console.note("\(name) cannot run: \(count) problem\(count == 1 ? "" : "s"); `apus check` lists them")
     }
     return inspection
   }
 
   /// The name without folder and ending.
   var name: String { model == "-" ? "stdin" : URL(filePath: model).deletingPathExtension().lastPathComponent }
-}
-
-/// `NAME=VALUE`.
-enum Pair {
-  static func split(_ text: String, option: String) throws -> (name: String, value: String) {
-    guard let position = text.lastIndex(of: "="), position != text.startIndex else {
-      throw ValidationError("\(option) \(text): expected NAME=VALUE")
-    }
-    return (String(text[..<position]), String(text[text.index(after: position)...]))
-  }
-}
-
-/// Prints a value as JSON with sorted keys.
-func printJSON(_ value: some Encodable) throws {
-  let encoder = JSONEncoder()
-  encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-  encoder.nonConformingFloatEncodingStrategy = .convertToString(
-    positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-  print(String(decoding: try encoder.encode(value), as: UTF8.self))
-}
-
-/// Ends the program with one message on standard error.
-func fail(_ error: any Error) -> ExitCode {
-  FileHandle.standardError.write(Data("error: \(error)\n".utf8))
-  return ExitCode.failure
 }
 
 /// Columns of text, the first to the left and the others to the right.

@@ -9,6 +9,9 @@ import ArgumentParser
 struct RandomInputs {
   private var state: UInt64
 
+  /// More are no trial of a model, but a slip of an extent. A gigabyte of float32.
+  private static let maximumElements = 1 << 28
+
   init(seed: UInt64) { state = seed }
 
   private mutating func next() -> UInt64 {
@@ -28,10 +31,14 @@ struct RandomInputs {
     var sources = Dictionary(graph.inputs.map { ($0, graph[$0].name) }) { first, _ in first }
     for node in graph.nodes {
       guard node.inputs.count > 0, let first = node.inputs[0] else { continue }
-      if ["Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Slice"].contains(node.op.name), let output = node.outputs[0] {
+      if ["Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Slice"].contains(node.op.name),
+        let output = node.outputs[0]
+      {
         sources[output] = sources[first]
-      } else if node.op.name == "Gather", node.inputs.count > 1, let indices = node.inputs[1], let name = sources[indices],
-        let shape = graph.fact(first).tensor?.shape, let axis = try? resolveAxis(node.attributes.int("axis") ?? 0, rank: shape.count),
+      } else if node.op.name == "Gather", node.inputs.count > 1, let indices = node.inputs[1],
+        let name = sources[indices],
+        let shape = graph.fact(first).tensor?.shape,
+        let axis = try? resolveAxis(node.attributes.int("axis") ?? 0, rank: shape.count),
         let rows = shape[axis].known
       {
         bounds[name] = min(bounds[name] ?? Int.max, rows)
@@ -40,19 +47,42 @@ struct RandomInputs {
     return bounds
   }
 
-  /// A value of the declared type; symbolic extents are 1. Integers are below `bound` where there is one, else below 10.
-  mutating func value(for input: ValueDescription, bound: Int?) throws -> Value {
+  /// A value of the declared type; symbolic extents are 1. Integers are below `bound` where there is one, else below
+  /// 10. `isDropped` says that only the state of the source counts; then what has no random values is no error.
+  mutating func value(for input: ValueDescription, bound: Int?, isDropped: Bool) throws -> Value? {
     guard let type = input.dataType, let dims = input.dimensions else {
-      throw ValidationError("input '\(input.name)' is \(input.type): random values need a tensor of known rank; give --input")
+      if isDropped { return nil }
+      throw InputError(
+        "input '\(input.name)' is \(input.type): random values need a tensor of known rank; give --input")
     }
     let shape = Shape(dims.map { Int($0) ?? 1 })
-    guard let count = shape.checkedElementCount, count < 1 << 33 else {
-      throw ValidationError("input '\(input.name)' is too large: \(input.type)")
+    guard let count = shape.checkedElementCount else {
+      throw InputError("input '\(input.name)' is \(input.type), which is no size of a tensor")
     }
+    guard count <= RandomInputs.maximumElements else {
+      throw InputError(
+        "input '\(input.name)' is \(input.type); random values are for at most \(RandomInputs.maximumElements) "
+          + "elements; give --input, or other extents by --dim or --shape")
+    }
+    // The elements twice, while they are made a tensor; a short string takes 16 bytes.
+    let (bytes, overflow) = count.multipliedReportingOverflow(by: type == .string ? 32 : max(2, type.bits / 4))
+    try MemoryRoom.require(overflow ? nil : bytes, for: "--random: input '\(input.name)' (\(input.type))")
+    if isDropped, !RandomInputs.hasValues(type) { return nil }
     return .tensor(try tensor(type, shape, count: count, name: input.name.lowercased(), bound: bound ?? 10))
   }
 
-  private mutating func tensor(_ type: DataType, _ shape: Shape, count: Int, name: String, bound: Int) throws -> Tensor {
+  private static func hasValues(_ type: DataType) -> Bool {
+    switch type {
+    case .float32, .float64, .float16, .bfloat16, .int64, .int32, .int16, .int8, .uint8, .uint16, .uint32, .uint64,
+      .bool,
+      .string:
+      true
+    default: false
+    }
+  }
+
+  private mutating func tensor(_ type: DataType, _ shape: Shape, count: Int, name: String, bound: Int) throws -> Tensor
+  {
     // Masks and lengths of ones keep attention and sequences in their usual range; other integers stay small indices.
     let isMask = name.contains("mask")
     let isLength = name == "sr" || name.contains("len")
@@ -72,7 +102,7 @@ struct RandomInputs {
     case .uint64: return Tensor((0..<count).map { _ in UInt64(small(unit())) }, shape: shape)
     case .bool: return Tensor((0..<count).map { _ in isMask || unit() < 0.5 }, shape: shape)
     case .string: return Tensor(strings: (0..<count).map { _ in "s\(small(unit()))" }, shape: shape)
-    default: throw ValidationError("input '\(name)' is of type \(type), for which there are no random values; give --input")
+    default: throw InputError("input '\(name)' is of type \(type), for which there are no random values; give --input")
     }
   }
 }

@@ -21,7 +21,8 @@ indirect enum JSONValue: Sendable {
   }
 }
 
-/// Parses JSON within the limits: `maximumNesting` arrays and objects in each other, `maximumDecodedBytes` for the tree.
+/// Parses JSON within the limits: `maximumNesting` arrays and objects in each other, `maximumDecodedBytes` for the
+/// tree.
 struct JSONReader {
   private var position = 0
   private var treeBytes = 0
@@ -30,6 +31,9 @@ struct JSONReader {
   private init(limits: LoadLimits) { self.limits = limits }
 
   static func parse(_ bytes: Span<UInt8>, limits: LoadLimits) throws(LoadError) -> JSONValue {
+    if bytes.count >= 3, (bytes[0], bytes[1], bytes[2]) == (0xEF, 0xBB, 0xBF) {
+      throw LoadError(.malformed, "this is no valid JSON: it begins with a byte order mark", remedy: "Save it as UTF-8 without one")
+    }
     var reader = JSONReader(limits: limits)
     let value = try reader.value(bytes, depth: 0)
     if reader.next(bytes) != nil { throw reader.error("there is more after the end of the value") }

@@ -5,7 +5,7 @@ import ApusTensor
 extension Tensor {
   /// The numbers of a tensor of one of the types that NumPy does not have, as float32, int8 or uint8, which hold them
   /// exactly; nil for all other types.
-  var widened: Tensor? {
+  package var widened: Tensor? {
     if dataType == .bfloat16 { return Tensor((elements(as: BFloat16.self) ?? []).map(\.float), shape: shape) }
     if dataType == .float8e8m0 { return Tensor(codes.map(PowerOfTwoFloat.decode), shape: shape) }
     if let format = SmallFloat(dataType) {

@@ -1,9 +1,10 @@
 // NumPy's .npy files. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-// Versions 1 to 3; all types that ONNX has, in either byte order and either order of axes. Pickled objects are not read.
+// Versions 1 to 3; all types that ONNX has, in either byte order and either order of axes. Pickled objects are not
+// read.
 
 import ApusTensor
 
-/// Reads and writes .npy files.
+/// Reads .npy files, and writes them (NpyWriter.swift).
 package enum Npy {
   /// The array in `file`. `declared` settles what NumPy's untyped bytes (`V1`, `V2`: how ml_dtypes are stored) mean.
   package static func decode(
@@ -23,6 +24,9 @@ package enum Npy {
     let header = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in try NpyHeader(bytes, range) }
     let element = try NpyElement(header.descriptor, declared: declared)
     let shape = Shape(header.shape)
+    if shape.rank > maximumRank {
+      throw LoadError(.malformed, "an array of at most \(maximumRank) axes was expected; this has \(shape.rank)")
+    }
     guard let count = shape.checkedElementCount else {
       throw LoadError(.malformed, "the extents \(shape) are no size of an array")
     }
@@ -32,17 +36,23 @@ package enum Npy {
     let (byteCount, overflow) = count.multipliedReportingOverflow(by: element.width)
     guard !overflow, byteCount <= header.data.count else {
       throw LoadError(
-        .malformed, "an array of the shape \(shape) with \(element.width) bytes an element was expected; there are "
+        .malformed,
+        "an array of the shape \(shape) with \(element.width) bytes an element was expected; there are "
           + "\(header.data.count) bytes")
+    }
+    // Elements without bytes would cost memory that no file pays for.
+    if element.width == 0, count > maximumEmptyStrings {
+      throw LoadError(
+        .malformed, "\(count) strings of no characters were found; at most \(maximumEmptyStrings) are read")
     }
     let data = header.data.lowerBound..<(header.data.lowerBound + byteCount)
     let isFortran = header.isFortranOrder && shape.rank > 1
     if element.isPlain && !isFortran { return try file.tensor(element.dataType, shape, in: data) }
-    let working =
-      (element.dataType == .string ? count * MemoryLayout<String>.stride + byteCount : byteCount)
-      + (isFortran ? count * MemoryLayout<Int>.stride : 0)
-    if working > limits.maximumDecodedBytes {
-      throw .limit("maximumDecodedBytes", limits.maximumDecodedBytes, found: "the array takes \(working) bytes")
+    // Below 2^44 elements nothing overflows: an element takes at most 8 times 2 bytes beside its own.
+    let beside =
+      (element.dataType == .string ? MemoryLayout<String>.stride : 0) + (isFortran ? MemoryLayout<Int>.stride : 0)
+    if count > 1 << 44 || count * beside + byteCount > limits.maximumDecodedBytes {
+      throw .limit("maximumDecodedBytes", limits.maximumDecodedBytes, found: "an array of the shape \(shape)")
     }
     return try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
       let source = isFortran ? positionsInFortranOrder(shape) : nil
@@ -70,6 +80,8 @@ package enum Npy {
     }
   }
 
+  private static let maximumEmptyStrings = 1 << 20
+
   /// For each element in row-major order its place in column-major order.
   private static func positionsInFortranOrder(_ shape: Shape) -> [Int] {
     var strides = [Int](repeating: 1, count: shape.rank)
@@ -86,58 +98,6 @@ package enum Npy {
       }
     }
     return positions
-  }
-
-  /// The bytes of a .npy file. Types that NumPy lacks are written as types that hold the same numbers: bfloat16 and the
-  /// smaller floats as float32, integers of 4 and 2 bits as int8 and uint8.
-  package static func encode(_ tensor: Tensor) -> [UInt8] {
-    let tensor = tensor.widened ?? tensor
-    let scalars = (tensor.strings ?? []).map { Array($0.unicodeScalars) }
-    let width = max(scalars.map(\.count).max() ?? 0, 1)
-    var bytes = header(descriptor: descriptor(tensor.dataType, width: width), shape: tensor.shape)
-    if tensor.dataType == .string {
-      for string in scalars {
-        for index in 0..<width {
-          let value = index < string.count ? string[index].value : 0
-          for shift in stride(from: UInt32(0), to: 32, by: 8) { bytes.append(UInt8(truncatingIfNeeded: value >> shift)) }
-        }
-      }
-    } else {
-      tensor.withByteSpan { span in
-        bytes.reserveCapacity(bytes.count + span.count)
-        for index in span.indices { bytes.append(span[index]) }
-      }
-    }
-    return bytes
-  }
-
-  private static func header(descriptor: String, shape: Shape) -> [UInt8] {
-    let extents = shape.map(String.init).joined(separator: ", ") + (shape.rank == 1 ? "," : "")
-    var text = "{'descr': '\(descriptor)', 'fortran_order': False, 'shape': (\(extents)), }"
-    // The data begin at a multiple of 64 bytes.
-    text += String(repeating: " ", count: (64 - (10 + text.utf8.count + 1) % 64) % 64) + "\n"
-    let length = text.utf8.count
-    return [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(length & 0xFF), UInt8(length >> 8)] + Array(text.utf8)
-  }
-
-  private static func descriptor(_ type: DataType, width: Int) -> String {
-    switch type {
-    case .bool: "|b1"
-    case .int8: "|i1"
-    case .uint8: "|u1"
-    case .int16: "<i2"
-    case .uint16: "<u2"
-    case .int32: "<i4"
-    case .uint32: "<u4"
-    case .int64: "<i8"
-    case .uint64: "<u8"
-    case .float16: "<f2"
-    case .float64: "<f8"
-    case .complex64: "<c8"
-    case .complex128: "<c16"
-    case .string: "<U\(width)"
-    default: "<f4"
-    }
   }
 }
 
@@ -172,7 +132,9 @@ private struct NpyElement {
       order = first
       text.removeFirst()
     }
-    guard let letter = text.first, let size = Int(text.dropFirst()), size >= 0, size < 1 << 32 else { throw unsupported }
+    guard let letter = text.first, let size = Int(text.dropFirst()), size >= 0, size < 1 << 32 else {
+      throw unsupported
+    }
     switch (letter, size) {
     case ("b", 1): (dataType, kind) = (.bool, .number(part: 1))
     case ("i", 1): (dataType, kind) = (.int8, .number(part: 1))
@@ -203,23 +165,23 @@ private struct NpyElement {
   /// A string of fixed width, filled up with zeros.
   func string(_ bytes: Span<UInt8>, at start: Int) throws(LoadError) -> String {
     if case .byteString = kind {
-      var text = (0..<width).map { bytes[start + $0] }
-      while text.last == 0 { text.removeLast() }
+      var end = start + width
+      while end > start, bytes[end - 1] == 0 { end -= 1 }
+      let text = (start..<end).map { bytes[$0] }
       guard let string = String(validating: text, as: UTF8.self) else {
         throw LoadError(.malformed, "a string of the array is no valid UTF-8", byteOffset: start)
       }
       return string
     }
-    var scalars: [UInt32] = []
-    for place in stride(from: start, to: start + width, by: 4) {
-      let part = (0..<4).map { UInt32(bytes[place + (isBigEndian ? 3 - $0 : $0)]) }
-      scalars.append(part[0] | part[1] << 8 | part[2] << 16 | part[3] << 24)
-    }
-    while scalars.last == 0 { scalars.removeLast() }
+    var end = start + width
+    while end > start, bytes[end - 1] | bytes[end - 2] | bytes[end - 3] | bytes[end - 4] == 0 { end -= 4 }
     var string = String.UnicodeScalarView()
-    for value in scalars {
+    for place in stride(from: start, to: end, by: 4) {
+      var value: UInt32 = 0
+      for byte in 0..<4 { value |= UInt32(bytes[place + (isBigEndian ? 3 - byte : byte)]) << UInt32(8 * byte) }
       guard let scalar = Unicode.Scalar(value) else {
-        throw LoadError(.malformed, "a string of the array has the code \(value), which is no character", byteOffset: start)
+        throw LoadError(
+          .malformed, "a string of the array has the code \(value), which is no character", byteOffset: start)
       }
       string.append(scalar)
     }
@@ -227,7 +189,8 @@ private struct NpyElement {
   }
 }
 
-/// What stands before the elements: a Python literal such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }`.
+/// What stands before the elements: a Python literal such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3,),
+/// }`.
 private struct NpyHeader {
   var descriptor = ""
   var isFortranOrder = false
@@ -252,7 +215,8 @@ private struct NpyHeader {
     for index in (0..<lengthBytes).reversed() { length = length << 8 | Int(bytes[range.lowerBound + 8 + index]) }
     let start = range.lowerBound + 8 + lengthBytes
     guard length <= Self.maximumLength, length <= range.upperBound - start else {
-      throw LoadError(.malformed, "the header of the array is said to have \(length) bytes", byteOffset: range.lowerBound)
+      throw LoadError(
+        .malformed, "the header of the array is said to have \(length) bytes", byteOffset: range.lowerBound)
     }
     data = (start + length)..<range.upperBound
     var literal = PythonLiteral((start..<(start + length)).map { bytes[$0] })
@@ -268,7 +232,10 @@ private struct NpyHeader {
       case "shape": shape = try literal.tuple()
       default: throw LoadError(.malformed, "the header of the array has the unknown key '\(key)'")
       }
-      if try !literal.skip(",") { try literal.expect("}"); break }
+      if try !literal.skip(",") {
+        try literal.expect("}")
+        break
+      }
     }
     if descriptor.isEmpty { throw LoadError(.malformed, "the header of the array names no type") }
   }

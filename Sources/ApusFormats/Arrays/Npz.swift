@@ -87,7 +87,8 @@ package enum Npz {
 
   private static func check(_ checksum: UInt32, _ member: Member) throws(LoadError) {
     if checksum != member.checksum {
-      throw LoadError(.malformed, "the checksum is wrong", remedy: "The file is damaged", byteOffset: member.headerOffset)
+      throw LoadError(
+        .malformed, "the checksum is wrong", remedy: "The file is damaged", byteOffset: member.headerOffset)
     }
   }
 
@@ -168,7 +169,8 @@ package enum Npz {
     }
     var member = Member(
       name: text, method: fixed.number(bytes, 10, 2), checksum: UInt32(fixed.number(bytes, 16, 4)),
-      compressedSize: fixed.number(bytes, 20, 4), size: fixed.number(bytes, 24, 4), headerOffset: fixed.number(bytes, 42, 4))
+      compressedSize: fixed.number(bytes, 20, 4), size: fixed.number(bytes, 24, 4),
+      headerOffset: fixed.number(bytes, 42, 4))
     try readLargeSizes(bytes, position + 46 + nameLength, extraLength, &member)
     return (member, position + 46 + nameLength + extraLength + commentLength)
   }
@@ -202,7 +204,8 @@ package enum Npz {
   private static func contents(_ member: Member, _ bytes: Span<UInt8>) throws(LoadError) -> Range<Int> {
     let header = try Record(bytes, member.headerOffset, 30)
     guard header.number(bytes, 0, 4) == 0x0403_4B50 else {
-      throw LoadError(.malformed, "a member of the archive is not where the directory says", byteOffset: member.headerOffset)
+      throw LoadError(
+        .malformed, "a member of the archive is not where the directory says", byteOffset: member.headerOffset)
     }
     let start = member.headerOffset + 30 + header.number(bytes, 26, 2) + header.number(bytes, 28, 2)
     return try Record(bytes, start, member.compressedSize).range
@@ -211,23 +214,37 @@ package enum Npz {
   // MARK: Writing
 
   /// Writes an archive of stored members to the file at `path`.
-  package static func write(_ arrays: [(name: String, tensor: Tensor)], to path: String) throws(LoadError) {
+  package static func write(
+    _ arrays: [(name: String, tensor: Tensor)], to path: String, limits: LoadLimits = LoadLimits()
+  ) throws(LoadError) {
     var output = try OutputFile(path: path)
     var directory: [UInt8] = []
     for (name, tensor) in arrays {
-      let content = Npy.encode(tensor)
+      let content: Npy.Content
+      do throws(LoadError) { content = try Npy.Content(tensor, limits: limits) } catch {
+        throw error.under("array '\(name)'").inFile(path)
+      }
       var checksum = CRC32()
-      checksum.update(content.span, 0..<content.count)
+      content.forEachPart { part in checksum.update(part, part.indices) }
       let offset = output.count
       let nameBytes = Array((name + ".npy").utf8)
-      try output.write(localHeader(nameBytes, checksum.value, size: content.count))
-      try output.write(content)
-      directory += directoryEntry(nameBytes, checksum.value, size: content.count, offset: offset)
+      guard nameBytes.count <= maximumNameBytes else {
+        throw LoadError(
+          .cannotWrite, "the name of an array has \(nameBytes.count) bytes; zip holds \(maximumNameBytes)"
+        ).inFile(path)
+      }
+      try output.write(localHeader(nameBytes, checksum.value, size: content.byteCount))
+      try content.forEachPart { (part: borrowing Span<UInt8>) throws(LoadError) in try output.write(part) }
+      directory += directoryEntry(nameBytes, checksum.value, size: content.byteCount, offset: offset)
     }
     let start = output.count
     try output.write(directory)
     try output.write(endRecords(count: arrays.count, start: start, size: directory.count))
+    try output.commit()
   }
+
+  /// Two bytes hold the length of a name.
+  private static let maximumNameBytes = 65535
 
   private static func little(_ value: Int, _ width: Int) -> [UInt8] {
     (0..<width).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }

@@ -4,9 +4,10 @@ import ApusTensor
 
 /// Reads values from text.
 package enum TextTensors {
-  /// The value in a JSON file. Nested arrays are tensors, of the declared element type or else: all whole numbers int64, any
-  /// other numbers float32, true and false bool, texts string. Where a sequence is declared an array is that sequence;
-  /// where an optional is declared null is an empty one; where a map is declared an object is that map.
+  /// The value in a JSON file. Nested arrays are tensors, of the declared element type or else: all whole numbers
+  /// int64, any other numbers float32, true and false bool, texts string. Where a sequence is declared an array is that
+  /// sequence; where an optional is declared null is an empty one; where a map is declared an object is that map. For
+  /// floats the strings "NaN", "Infinity" and "-Infinity" are numbers, as `JSONWriter` writes them.
   package static func json(
     _ file: FileBytes, as declared: ValueType? = nil, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> Value {
@@ -18,18 +19,16 @@ package enum TextTensors {
     }
   }
 
-  /// The tensor in a text file: numbers, true or false, between white space or commas; `#` begins a comment. Strings stand
-  /// one a line. `shape` has nil for extents that are not declared, of which at most one may follow from the number of
-  /// elements; without a shape the result has one axis. Without a type, whole numbers are int64 and others float32.
+  /// The tensor in a text file: numbers, true or false, between white space or commas; `#` begins a comment. Strings
+  /// stand one a line. `shape` has nil for extents that are not declared, of which at most one may follow from the
+  /// number of elements; without a shape the result has one axis. Without a type, whole numbers are int64 and others
+  /// float32.
   package static func text(
     _ file: FileBytes, as declared: DataType? = nil, shape: [Int?]? = nil, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> Tensor {
     do throws(LoadError) {
       let tokens = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
-        if bytes.count > limits.maximumDecodedBytes / 16 {
-          throw .limit("maximumDecodedBytes", limits.maximumDecodedBytes, found: "the text has \(bytes.count) bytes")
-        }
-        return try self.tokens(bytes, lines: declared == .string)
+        self.tokens(try TextLines.lines(bytes, limits: limits), lines: declared == .string)
       }
       let type = declared ?? inferredType(tokens)
       return try tensor(tokens, type, try self.shape(shape, count: tokens.count))
@@ -40,13 +39,8 @@ package enum TextTensors {
 
   // MARK: Plain text
 
-  private static func tokens(_ bytes: Span<UInt8>, lines: Bool) throws(LoadError) -> [JSONValue] {
-    guard let text = String(validating: bytes.indices.map { bytes[$0] }, as: UTF8.self) else {
-      throw LoadError(.malformed, "the text is no valid UTF-8")
-    }
-    var rows = text.split(separator: "\n", omittingEmptySubsequences: false).map { $0.last == "\r" ? $0.dropLast() : $0 }
-    if rows.last?.isEmpty == true { rows.removeLast() }
-    if lines { return rows.map { .string(String($0)) } }
+  private static func tokens(_ rows: [String], lines: Bool) -> [JSONValue] {
+    if lines { return rows.map { .string($0) } }
     return rows.flatMap { row in
       row.prefix { $0 != "#" }.split { $0.isWhitespace || $0 == "," || $0 == ";" }.map { word -> JSONValue in
         switch word.lowercased() {
@@ -160,6 +154,15 @@ package enum TextTensors {
     }
   }
 
+  /// The text of a number; for floats also of the strings that stand for what is no number.
+  private static func numberText(_ leaf: JSONValue, _ type: DataType) -> String? {
+    switch leaf {
+    case .number(let text): text
+    case .string(let text) where type.isFloat && ["NaN", "Infinity", "-Infinity"].contains(text): text
+    default: nil
+    }
+  }
+
   private static func mismatch(_ leaf: JSONValue, _ type: DataType) -> LoadError {
     var found = leaf.kind
     if case .number(let text) = leaf { found = "the number \(text.prefix(32))" }
@@ -172,7 +175,7 @@ package enum TextTensors {
       if type == .bool { return value ? 1 : 0 }
       return try bits(.number(value ? "1" : "0"), type)
     }
-    guard case .number(let text) = leaf else { throw mismatch(leaf, type) }
+    guard let text = numberText(leaf, type) else { throw mismatch(leaf, type) }
     switch type {
     case .bool:
       guard text == "0" || text == "1" else { throw mismatch(leaf, type) }
@@ -191,7 +194,7 @@ package enum TextTensors {
 
   /// The code of an element of less than a byte, or of a float of 8 bits.
   private static func code(_ leaf: JSONValue, _ type: DataType) throws(LoadError) -> UInt8 {
-    guard case .number(let text) = leaf else { throw mismatch(leaf, type) }
+    guard let text = numberText(leaf, type) else { throw mismatch(leaf, type) }
     if let format = SmallFloat(type) {
       if let value = Float(text) { return format.encode(value) }
     } else if type == .float8e8m0 {

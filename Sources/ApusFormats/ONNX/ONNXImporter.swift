@@ -59,11 +59,7 @@ package enum ONNXReader {
     _ file: FileBytes, registry: OperatorRegistry, options: ImportOptions = ImportOptions()
   ) throws(LoadError) -> ImportedModel {
     do throws(LoadError) {
-      let scanned = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
-        if bytes.isEmpty { throw LoadError(.wrongFormat, "an ONNX model was expected; this is empty") }
-        return try WireScanner.scan(bytes, as: .model, limits: options.limits)
-      }
-      let proto = try ProtobufUnpack.model(scanned)
+      let (scanned, proto) = try parse(file, limits: options.limits)
       let external = ExternalDataFolder(
         options.externalFolder, limits: options.limits, account: options.allowance.memory, mapsFiles: options.mapsFiles)
       let decoder = TensorDecoder(
@@ -76,15 +72,35 @@ package enum ONNXReader {
     }
   }
 
+  /// The message in `file`, which must have a graph. Bytes that are something else are named.
+  private static func parse(
+    _ file: FileBytes, limits: LoadLimits
+  ) throws(LoadError) -> (scanned: ScannedMessage, proto: ModelProto) {
+    do throws(LoadError) {
+      let scanned = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
+        if bytes.isEmpty { throw LoadError(.wrongFormat, "an ONNX model was expected; this is empty") }
+        return try WireScanner.scan(bytes, as: .model, limits: limits)
+      }
+      let proto = try ProtobufUnpack.model(scanned)
+      if proto.graph == nil { throw noGraph(proto) }
+      return (scanned, proto)
+    } catch {
+      guard let kind = file.withBytes({ (bytes: Span<UInt8>) in FileKind(bytes) }) else { throw error }
+      throw LoadError(.wrongFormat, "an ONNX model was expected; this is \(kind.name)", remedy: kind.remedy)
+    }
+  }
+
+  private static func noGraph(_ proto: ModelProto) -> LoadError {
+    LoadError(
+      .wrongFormat, "an ONNX model was expected; there is no graph in it",
+      remedy: proto.irVersion == 0 ? "Is this an ONNX file?" : "")
+  }
+
   /// Reads a model that was parsed already.
   package static func load(
     _ proto: ModelProto, decoder: TensorDecoder, registry: OperatorRegistry, options: ImportOptions, notes: [String] = []
   ) throws(LoadError) -> ImportedModel {
-    guard let graph = proto.graph else {
-      throw LoadError(
-        .wrongFormat, "an ONNX model was expected; there is no graph in it",
-        remedy: proto.irVersion == 0 ? "Is this an ONNX file?" : "")
-    }
+    guard let graph = proto.graph else { throw noGraph(proto) }
     let importer = ONNXImporter(proto, decoder: decoder, registry: registry, options: options)
     var model = ModelGraph(graph: try importer.importMain(graph))
     try importer.checkTime()
@@ -97,6 +113,9 @@ package enum ONNXReader {
     model.modelVersion = proto.modelVersion
     model.documentation = proto.docString.isEmpty ? graph.docString : proto.docString
     model.metadata = proto.metadata.map { ($0.key, $0.value) }
+    let given = Set(model.graph.inputs.map { model.graph[$0].name })
+    model.defaultedInputs = graph.inputs.filter { !given.contains($0.name) }
+      .map { ($0.name, $0.type?.fact ?? .unknown) }
     model.graph.notes = notes + model.graph.notes
     return ImportedModel(model: model, problems: importer.problems)
   }
@@ -227,9 +246,11 @@ final class ONNXImporter {
 
   /// Fills the graph of `scope`: inputs, initializers, nodes, outputs.
   func importBody(_ graphProto: GraphProto, into scope: NameScope) throws(LoadError) {
+    // Shapes of computed values are what an exporter saw once, or guessed: only the types count.
     for info in graphProto.valueInfo + graphProto.outputs {
-      if let fact = info.type?.fact, fact != .unknown { scope.declared[info.name] = fact }
+      if let fact = info.type?.fact.withoutShapes, fact != .unknown { scope.declared[info.name] = fact }
     }
+    scope.builder.graph.outputDeclarations = graphProto.outputs.map { $0.type?.fact ?? .unknown }
     let overridable = scope.parent == nil && scope.prefix.isEmpty ? options.overridableInputs : []
     let initializerNames = Set(
       graphProto.initializers.map(\.name) + graphProto.sparseInitializers.compactMap(\.values?.name)
@@ -264,9 +285,16 @@ final class ONNXImporter {
     if let type = input.type, let reason = type.unsupported {
       try report(scope.path, "the input '\(input.name)' is \(reason), which is not supported")
     }
-    if let value = try define(input.name, fact: input.type?.fact ?? .unknown, in: scope) {
+    if let value = try define(input.name, fact: inputFact(input, scope), in: scope) {
       scope.builder.graph.inputs.append(value)
     }
+  }
+
+  /// What is known of a formal input: what it says where every run is checked against that, which are tensors of the main
+  /// graph; otherwise the type.
+  private func inputFact(_ input: ValueInfoProto, _ scope: NameScope) -> ValueFact {
+    let fact = input.type?.fact ?? .unknown
+    return scope.parent == nil && fact.tensor != nil ? fact : fact.withoutShapes
   }
 
   /// Gives `name` a value that never changes.
@@ -307,7 +335,8 @@ extension TypeProto {
         shape?.map { (dim: Dimension) -> Dim in
           switch dim {
           case .value(let value): value < 0 ? .unknown : Dim(value)
-          case .parameter(let name): name.isEmpty ? .unknown : .symbol(name)
+          // What exporters write where they know no name.
+          case .parameter(let name): ["", "?", "None"].contains(name) ? .unknown : .symbol(name)
           case .unknown: .unknown
           }
         })

@@ -7,21 +7,24 @@ extension ModelProto {
   package static let maximumInlineBytes = 1_500_000_000
 
   /// Writes the model to the file at `path`; if its initializers take more than `maximumInlineBytes`, those of more than
-  /// 1 KiB go to `path` + ".data". Nothing may be read from either file meanwhile: the tensors of the model may not lie in
-  /// a mapping of them.
+  /// 1 KiB go to `path` + ".data". Both files get their names when both are whole, so the tensors of the model may lie in
+  /// the files that are replaced.
   package func write(to path: String, maximumInlineBytes: Int = ModelProto.maximumInlineBytes) throws(LoadError) {
     var model = self
     let bytes = graph?.initializers.reduce(0) { total, proto in
       if case .tensor(let tensor) = proto.content { total + tensor.byteCount } else { total }
     }
-    if bytes ?? 0 > maximumInlineBytes { try model.moveInitializers(to: path + ".data") }
+    guard bytes ?? 0 > maximumInlineBytes else { return try OutputFile.write(model.encoded, to: path) }
+    var weights = try OutputFile(path: path + ".data")
+    try model.moveInitializers(to: &weights, path + ".data")
     var output = try OutputFile(path: path)
     try output.write(model.encoded)
+    try weights.commit()
+    try output.commit()
   }
 
-  private mutating func moveInitializers(to path: String) throws(LoadError) {
+  private mutating func moveInitializers(to output: inout OutputFile, _ path: String) throws(LoadError) {
     guard var graph else { return }
-    var output = try OutputFile(path: path)
     let location = path.split(separator: "/").last.map(String.init) ?? path
     for index in graph.initializers.indices {
       guard case .tensor(let tensor) = graph.initializers[index].content, tensor.byteCount > 1024 else { continue }
@@ -39,13 +42,8 @@ extension ModelProto {
 }
 
 extension OutputFile {
-  /// Writes the elements of `tensor`, a part at a time.
+  /// Writes the elements of `tensor`, which is no tensor of strings.
   mutating func write(_ tensor: Tensor) throws(LoadError) {
-    var start = 0
-    while start < tensor.byteCount {
-      let end = min(start + 1 << 20, tensor.byteCount)
-      try write(tensor.withByteSpan { bytes in (start..<end).map { bytes[$0] } })
-      start = end
-    }
+    try tensor.withByteSpan { (bytes: Span<UInt8>) throws(LoadError) in try write(bytes) }
   }
 }

@@ -15,7 +15,7 @@ package struct ONNXWriter {
   private let internalDomains: Set<String>
   private let lowering: Lowering
   private var usedNames: Set<String> = []
-  private var opsets: [String: Int] = [:]
+  private var usedNodeNames: Set<String> = []
   private var counter = 0
 
   /// One graph that is being written: names by value, and constants by where they lie, with those of the graphs around.
@@ -46,26 +46,37 @@ package struct ONNXWriter {
     self.lowering = lowering
   }
 
-  /// The message for `model`. Its operator sets are the oldest, though not older than `PortableOpsets.floor` where newer
-  /// ones exist, in which every node means what it means here.
+  /// The message for `model`. Its operator set is that of the model, or an older one down to `PortableOpsets.floor`, in which
+  /// every node means what it means here; it is newer than the model's only where that must be. `opset` asks for a certain
+  /// one instead, and throws if it cannot hold the model.
   package static func message(
-    _ model: ModelGraph, registry: OperatorRegistry, internalDomains: Set<String> = ["apus"],
+    _ model: ModelGraph, registry: OperatorRegistry, opset: Int? = nil, internalDomains: Set<String> = ["apus"],
     lowering: @escaping Lowering = { (_, _) throws(OperatorError) in false }
   ) throws(OperatorError) -> ModelProto {
     var writer = ONNXWriter(registry: registry, internalDomains: internalDomains, lowering: lowering)
     var proto = ModelProto()
     for id in model.graph.inputs + model.graph.outputs { writer.usedNames.insert(model.graph[id].name) }
-    proto.graph = try writer.graph(model.graph, captured: [], outer: Scope())
+    let choice = OpsetChoice(registry: registry, source: model.opsets)
+    let (graph, opsets) = try choice.apply(to: writer.lowered(model.graph), wanted: opset)
+    proto.graph = try writer.graph(graph, captured: [], outer: Scope())
     proto.graph?.docString = ""
     proto.producerName = "Apus"
     proto.domain = model.domain
     proto.modelVersion = model.modelVersion
     proto.docString = model.documentation
     proto.metadata = model.metadata.map { StringEntry(key: $0.key, value: $0.value) }
-    if writer.opsets[""] == nil { writer.opsets[""] = model.opsets[""] ?? 1 }
-    proto.opsetImport = writer.opsets.sorted { $0.key < $1.key }.map { OperatorSetID(domain: $0.key, version: $0.value) }
-    proto.irVersion = Self.irVersion(opset: writer.opsets[""] ?? 1)
+    proto.opsetImport = opsets.sorted { $0.key < $1.key }.map { OperatorSetID(domain: $0.key, version: $0.value) }
+    proto.irVersion = Self.irVersion(of: model, opset: opsets[""] ?? OpsetChoice.oldest)
     return proto
+  }
+
+  /// The IR version of the model, unless its operator set is another: then that which came with the set. Before version 4
+  /// initializers had to be inputs.
+  private static func irVersion(of model: ModelGraph, opset: Int) -> Int {
+    let usual = irVersion(opset: opset)
+    guard let source = model.opsets[""], model.irVersion > 0 else { return usual }
+    if opset < source { return max(4, min(usual, model.irVersion)) }
+    return max(4, opset > source ? max(usual, model.irVersion) : model.irVersion)
   }
 
   /// The IR version that came with an operator set: readers refuse files whose IR version they do not know.
@@ -83,8 +94,7 @@ package struct ONNXWriter {
 
   // MARK: Graphs
 
-  private mutating func graph(_ source: Graph, captured: [String], outer: Scope) throws(OperatorError) -> GraphProto {
-    let graph = try lowered(source)
+  private mutating func graph(_ graph: Graph, captured: [String], outer: Scope) throws(OperatorError) -> GraphProto {
     var scope = Scope(constants: outer.constants)
     for (inner, name) in zip(graph.captures, captured) { scope.names[inner] = name }
     let isMain = captured.isEmpty && outer.names.isEmpty
@@ -109,7 +119,9 @@ package struct ONNXWriter {
       proto.nodes.append(nodeProto)
     }
     proto.inputs = graph.inputs.map { info($0, graph, scope) }
-    proto.outputs = graph.outputs.map { info($0, graph, scope) }
+    proto.outputs = graph.outputs.enumerated().map { position, id in
+      ValueInfoProto(name: scope.names[id] ?? graph[id].name, type: TypeProto(graph.describedOutput(position)))
+    }
     return proto
   }
 
@@ -125,20 +137,30 @@ package struct ONNXWriter {
     return keys
   }
 
-  /// The graph without nodes of internal domains.
+  /// The graph, and its subgraphs, without nodes of internal domains.
   private func lowered(_ graph: Graph) throws(OperatorError) -> Graph {
-    guard graph.nodes.contains(where: { internalDomains.contains($0.op.domain) }) else { return graph }
     var result = graph
     result.nodes = []
-    for node in graph.nodes {
+    for var node in graph.nodes {
       do throws(OperatorError) {
         if internalDomains.contains(node.op.domain) {
           guard try lowering(node, &result) else {
             throw .unsupported("\(node.op) has no form that other runtimes know")
           }
-        } else {
-          result.nodes.append(node)
+          continue
         }
+        for entry in node.attributes.entries.indices {
+          switch node.attributes.entries[entry].value {
+          case .graph(let subgraph):
+            node.attributes.entries[entry].value = .graph(
+              Subgraph(graph: try lowered(subgraph.graph), captured: subgraph.captured))
+          case .graphs(var subgraphs):
+            for position in subgraphs.indices { subgraphs[position].graph = try lowered(subgraphs[position].graph) }
+            node.attributes.entries[entry].value = .graphs(subgraphs)
+          default: break
+          }
+        }
+        result.nodes.append(node)
       } catch {
         throw error.inside(node)
       }
@@ -151,6 +173,16 @@ package struct ONNXWriter {
     while candidate.isEmpty || !usedNames.insert(candidate).inserted {
       counter += 1
       candidate = name.isEmpty ? "_\(counter)" : "\(name)_\(counter)"
+    }
+    return candidate
+  }
+
+  /// The name, or one close to it if another node has it. Nodes may go without.
+  private mutating func uniqueNodeName(_ name: String) -> String {
+    var candidate = name
+    while !candidate.isEmpty, !usedNodeNames.insert(candidate).inserted {
+      counter += 1
+      candidate = "\(name)_\(counter)"
     }
     return candidate
   }
@@ -190,10 +222,7 @@ package struct ONNXWriter {
     var result = NodeProto()
     result.opType = node.op.name
     result.domain = node.op.domain
-    result.name = node.name
-    let newest = registry.definition(of: node.op)?.schema.versions.last ?? 1
-    let needed = PortableOpsets.opset(of: node, newest: newest, in: graph)
-    opsets[node.op.domain] = max(opsets[node.op.domain] ?? 1, needed)
+    result.name = uniqueNodeName(node.name)
     for id in node.inputs {
       guard let id else {
         result.inputs.append("")

@@ -1,5 +1,5 @@
-// The oldest operator set in which a node, in its newest form, means the same: other runtimes lag behind the newest ones.
-// Made by comparing the schemas of onnx 1.23.2 from operator set 21 on; older sets are never asked for.
+// The oldest operator set from 21 on in which a node, in its newest form, means the same: other runtimes lag behind the
+// newest ones. Made by comparing the schemas of onnx 1.23.2; `OlderForms` knows what changed before.
 
 import ApusGraph
 import ApusTensor
@@ -58,7 +58,7 @@ enum PortableOpsets {
     return floor
   }
 
-  private static func elementType(of fact: ValueFact) -> DataType? {
+  static func elementType(of fact: ValueFact) -> DataType? {
     switch fact {
     case .tensor(let tensor): tensor.dataType
     case .sequence(let element), .optional(let element): elementType(of: element)

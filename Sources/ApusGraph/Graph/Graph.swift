@@ -95,6 +95,9 @@ package struct Graph: Sendable {
   package var inputs: [ValueID] = []
   /// The outputs, in order. The same value may stand there twice, and an input or constant may be an output.
   package var outputs: [ValueID] = []
+  /// What the file says of the outputs, in order; may be shorter. For people and other runtimes to read: nothing that is
+  /// computed may depend on it.
+  package var outputDeclarations: [ValueFact] = []
   /// In a subgraph: the inner values that stand for values of the enclosing graph.
   package var captures: [ValueID] = []
   /// What was found in the file and does not matter for running: declared shapes that cannot be.
@@ -108,6 +111,12 @@ package struct Graph: Sendable {
   }
 
   package func fact(_ id: ValueID) -> ValueFact { values[id.index].fact }
+  /// What is known of an output, filled up by what the file says of it.
+  package func describedOutput(_ position: Int) -> ValueFact {
+    let fact = fact(outputs[position])
+    return position < outputDeclarations.count ? fact.completed(by: outputDeclarations[position]) : fact
+  }
+
   package func constant(_ id: ValueID?) -> Tensor? { id.flatMap { values[$0.index].constant } }
 
   @discardableResult
@@ -142,6 +151,8 @@ package struct ModelGraph: Sendable {
   package var modelVersion: Int
   package var documentation: String
   package var metadata: [(key: String, value: String)]
+  /// The inputs of the file that initializers give a value, and that are constants of the graph therefore.
+  package var defaultedInputs: [(name: String, fact: ValueFact)]
 
   package init(graph: Graph) {
     self.graph = graph
@@ -153,5 +164,6 @@ package struct ModelGraph: Sendable {
     modelVersion = 0
     documentation = ""
     metadata = []
+    defaultedInputs = []
   }
 }

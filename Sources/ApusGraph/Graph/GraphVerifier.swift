@@ -1,35 +1,67 @@
 // What must hold for every graph between two passes.
 
-/// Checks the structure of a graph: identifiers in range, one producer a value, nodes in an order in which they can run.
+import ApusTensor
+
+/// Checks a graph and its subgraphs: identifiers in range, one producer a value, nodes in an order in which they can run,
+/// counts of inputs and outputs, attributes, captured values, and that constants and nodes have the types that are stored.
 package enum GraphVerifier {
-  package static func verify(_ graph: Graph) throws(OperatorError) {
+  package static func verify(_ graph: Graph, registry: OperatorRegistry? = nil) throws(OperatorError) {
     var available = [Bool](repeating: false, count: graph.values.count)
-    for (index, value) in graph.values.enumerated() where value.constant != nil { available[index] = true }
+    for (index, value) in graph.values.enumerated() {
+      guard let constant = value.constant else { continue }
+      available[index] = true
+      guard let fact = value.fact.tensor, fact.dataType == constant.dataType,
+        fact.shape.map({ $0.count == constant.rank }) ?? true
+      else {
+        throw .invalid(
+          "constant \(label(index, graph)) is \(constant.dataType)\(constant.shape) and stored as \(value.fact)")
+      }
+    }
     for id in graph.inputs + graph.captures {
-      guard id.index >= 0, id.index < available.count else { throw .invalid("input \(id.index) is out of range") }
+      guard available.indices.contains(id.index) else { throw .invalid("input \(id.index) is out of range") }
+      guard !available[id.index] else { throw .invalid("input \(label(id.index, graph)) is a constant, or there twice") }
       available[id.index] = true
     }
-    for node in graph.nodes {
-      for id in node.dependencies {
-        guard id.index >= 0, id.index < available.count, available[id.index] else {
-          throw OperatorError.invalid("value \(id.index) is used before it is computed").inside(node)
-        }
+    for node in graph.nodes { try verify(node, in: graph, available: &available, registry: registry) }
+    for id in graph.outputs where !available.indices.contains(id.index) || !available[id.index] {
+      throw .invalid("output \(label(id.index, graph)) is never computed")
+    }
+  }
+
+  private static func verify(
+    _ node: Node, in graph: Graph, available: inout [Bool], registry: OperatorRegistry?
+  ) throws(OperatorError) {
+    do throws(OperatorError) {
+      for id in node.dependencies where !available.indices.contains(id.index) || !available[id.index] {
+        throw .invalid("value \(label(id.index, graph)) is used before it is computed")
       }
       for id in node.outputs.compactMap({ $0 }) {
-        guard id.index >= 0, id.index < available.count, !available[id.index] else {
-          throw OperatorError.invalid("value \(id.index) is computed twice").inside(node)
+        guard available.indices.contains(id.index), !available[id.index] else {
+          throw .invalid("value \(label(id.index, graph)) is computed twice")
         }
         available[id.index] = true
       }
-      for (_, subgraph) in node.subgraphs {
-        guard subgraph.captured.count == subgraph.graph.captures.count else {
-          throw OperatorError.invalid("captured values do not match").inside(node)
-        }
-        do throws(OperatorError) { try verify(subgraph.graph) } catch { throw error.inside(node) }
+      if let schema = try registry?.require(node.op).schema {
+        try node.validate(against: schema)
+        try node.validateTypes(node.inputs.map { $0.map { graph.fact($0) } }, against: schema)
       }
+      for (name, subgraph) in node.subgraphs {
+        guard subgraph.captured.count == subgraph.graph.captures.count else {
+          throw .invalid("\(name) captures \(subgraph.captured.count) values for \(subgraph.graph.captures.count)")
+        }
+        for (outer, inner) in zip(subgraph.captured, subgraph.graph.captures)
+        where !graph.fact(outer).hasSameType(as: subgraph.graph.fact(inner)) {
+          throw .invalid("\(name) captures \(graph.fact(outer)) as \(subgraph.graph.fact(inner))")
+        }
+        try verify(subgraph.graph, registry: registry)
+      }
+    } catch {
+      throw error.inside(node)
     }
-    for id in graph.outputs where id.index >= available.count || !available[id.index] {
-      throw .invalid("output \(id.index) is never computed")
-    }
+  }
+
+  private static func label(_ index: Int, _ graph: Graph) -> String {
+    guard graph.values.indices.contains(index), !graph.values[index].name.isEmpty else { return "\(index)" }
+    return "'\(graph.values[index].name)'"
   }
 }

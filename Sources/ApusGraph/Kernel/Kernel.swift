@@ -48,6 +48,16 @@ extension Kernel {
   package var packedInputs: [Int] { [] }
 }
 
+extension Kernel {
+  /// The step of the kernel for one set of shapes: `plan`, or nothing to do where no output has elements. So a kernel plans for
+  /// outputs of some elements only; extents beside one of 0 may be so large that their products overflow.
+  package func step(for context: PlanContext) throws(OperatorError) -> Step {
+    let outputs = context.outputs.compactMap { $0 }
+    if !outputs.isEmpty, outputs.allSatisfy({ $0.shape.contains(0) }) { return Step(phases: []) { _, _, _ in } }
+    return try plan(context)
+  }
+}
+
 private struct ClosureKernel: Kernel {
   let packedInputs: [Int]
   let body: @Sendable (PlanContext) throws(OperatorError) -> Step

@@ -130,6 +130,23 @@ extension ValueFact {
     }
   }
 
+  /// The same fact with the extents of `hint` where its own are unknown. If the two contradict each other it stays as it is.
+  package func completed(by hint: ValueFact) -> ValueFact {
+    switch (self, hint) {
+    case (.unknown, _): return hint
+    case (.tensor(let own), .tensor(let other)):
+      guard own.dataType == other.dataType, let extents = other.shape else { return self }
+      guard let shape = own.shape else { return .tensor(own.dataType, extents, values: own.values) }
+      guard shape.count == extents.count, !zip(shape, extents).contains(where: { $0.isSurelyDifferent(from: $1) }) else {
+        return self
+      }
+      return .tensor(own.dataType, zip(shape, extents).map { $0.isUnknown ? $1 : $0 }, values: own.values)
+    case (.sequence(let own), .sequence(let other)): return .sequence(own.completed(by: other))
+    case (.optional(let own), .optional(let other)): return .optional(own.completed(by: other))
+    default: return self
+    }
+  }
+
   /// What holds for both: the fact of a value that is sometimes one and sometimes the other. The elements are not kept.
   package func common(with other: ValueFact) -> ValueFact {
     switch (self, other) {

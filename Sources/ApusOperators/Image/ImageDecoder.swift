@@ -25,8 +25,12 @@ struct ImageDecoder: OperatorDefinition {
     return .eager { (inputs, context) throws(OperatorError) in
       guard let bytes = try inputs.tensor(0).elements(as: UInt8.self) else { throw .mismatch("the stream is not uint8") }
       let channels = format == "Grayscale" ? 1 : 3
-      // What cannot be decoded gives an empty picture, as the specification says.
-      guard let decoded = try? ImageCodec.decode(bytes) else { return [.tensor(Tensor([UInt8](), shape: [0, 0, channels]))] }
+      let decoded: Image
+      do throws(ImageError) { decoded = try ImageCodec.decode(bytes) } catch {
+        if error.kind == .unavailable { throw .unsupported(error.description) }
+        // What cannot be decoded gives an empty picture, as the specification says.
+        return [.tensor(Tensor([UInt8](), shape: [0, 0, channels]))]
+      }
       try context.check(allocating: decoded.height * decoded.width * channels)
       let image = decoded.converted(toChannels: channels)
       let ordered = format == "BGR" ? image.swappingRedAndBlue() : image

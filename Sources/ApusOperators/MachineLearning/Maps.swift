@@ -80,6 +80,7 @@ struct CastMap: OperatorDefinition {
       let map = try inputs.map(0)
       guard let keys = map.keys.integers else { throw .mismatch("the keys are \(map.keys.dataType); expected int64") }
       let order = keys.indices.sorted { keys[$0] < keys[$1] }
+      let text = type == .string ? CastMap.decimal : CastMap.text
       var texts: [String?] = []
       if isSparse {
         try context.check(allocating: length, of: MemoryLayout<String?>.stride)
@@ -88,14 +89,14 @@ struct CastMap: OperatorDefinition {
           guard texts.indices.contains(keys[index]) else {
             throw .mismatch("the map has the key \(keys[index]); expected 0 to \(length - 1), as max_map is \(length)")
           }
-          texts[keys[index]] = try CastMap.text(map.values[index])
+          texts[keys[index]] = try text(map.values[index])
         }
       } else {
-        for index in order { texts.append(try CastMap.text(map.values[index])) }
+        for index in order { texts.append(try text(map.values[index])) }
       }
       let shape: Shape = [1, texts.count]
       switch type {
-      case .string: return [.tensor(try context.tensor(strings: texts.map { $0 ?? "" }, shape: shape))]
+      case .string: return [.tensor(try context.tensor(strings: texts.map { $0 ?? "0.f" }, shape: shape))]
       case .int64:
         var numbers: [Int] = []
         for text in texts { numbers.append(try CastMap.integer(text)) }
@@ -122,6 +123,19 @@ struct CastMap: OperatorDefinition {
       throw .mismatch("a value of the map is \(value.type); expected a float or a string")
     }
     return "\(number)"
+  }
+
+  /// A value as text: a string itself, a number with six places after the point, as other runtimes write it.
+  private static func decimal(_ value: Value) throws(OperatorError) -> String {
+    guard let number = value.tensor?.elements(as: Float.self)?.first else { return try text(value) }
+    guard number.isFinite else { return number.isNaN ? "nan" : number < 0 ? "-inf" : "inf" }
+    let sign = number.sign == .minus ? "-" : ""
+    let magnitude = abs(Double(number))
+    guard magnitude < 0x1p24 else { return "\(sign)\(UInt128(magnitude)).000000" }
+    // 24 bits times a million are exact in double precision.
+    let millionths = UInt64((magnitude * 1e6).rounded(.toNearestOrEven))
+    let places = String(millionths % 1_000_000)
+    return "\(sign)\(millionths / 1_000_000).\(String(repeating: "0", count: 6 - places.count))\(places)"
   }
 
   /// Numbers are truncated towards zero, and bounded by the range of int64.

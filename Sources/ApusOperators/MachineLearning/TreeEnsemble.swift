@@ -40,8 +40,7 @@ struct TreeEnsemble: OperatorDefinition {
     }
     return try prepareTrees(
       context, forest(context), aggregate: aggregates[aggregate], base: [], transform: transforms[transform],
-      result: .regression, labels: nil, isDouble: context.type(0) == .float64,
-      outputType: context.type(0))
+      result: .regression, labels: nil, isDouble: context.type(0) == .float64)
   }
 
   private func forest(_ context: PrepareContext) throws(OperatorError) -> TreeForest {

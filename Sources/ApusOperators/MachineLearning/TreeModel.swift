@@ -29,8 +29,6 @@ struct TreeModel<Score: BinaryFloatingPoint & Sendable>: RowModel {
   let base: [Score]
   let transform: PostTransform
   let result: TreeResult
-  /// The largest number of the type of the scores.
-  let largest: Double
   /// The element type of the features, and how they become float64 unless they are float32 or float64 themselves.
   let featureType: DataType
   let load: LaneLoad
@@ -74,7 +72,7 @@ struct TreeModel<Score: BinaryFloatingPoint & Sendable>: RowModel {
     } else {
       accumulate(rows.assumingMemoryBound(to: Double.self), count, columns, sums, flags, leaves)
     }
-    for row in 0..<count { classes[row] = finish(sums + row &* targets, flags + row &* targets, scores + row &* scoreCount) }
+    for row in 0..<count { classes[row] = finish(sums + row &* targets, scores + row &* scoreCount) }
   }
 
   /// Adds up the leaves of every row, tree by tree in the order of the trees.
@@ -125,16 +123,10 @@ struct TreeModel<Score: BinaryFloatingPoint & Sendable>: RowModel {
     }
   }
 
-  /// A target that no leaf was for has the largest number of the result's type as its minimum, the least as its maximum.
-  private func finish(
-    _ sums: UnsafeMutablePointer<Score>, _ flags: UnsafePointer<UInt8>, _ scores: UnsafeMutablePointer<Double>
-  ) -> Int {
-    switch aggregate {
-    case .sum: break
-    case .average: for target in 0..<targets { sums[target] /= Score(forest.roots.count) }
-    case .minimum, .maximum:
-      let none = Score(aggregate == .minimum ? largest : -largest)
-      for target in 0..<targets where flags[target] == 0 { sums[target] = none }
+  /// A target that no leaf was for is 0 whatever the aggregate, as for other runtimes.
+  private func finish(_ sums: UnsafeMutablePointer<Score>, _ scores: UnsafeMutablePointer<Double>) -> Int {
+    if aggregate == .average {
+      for target in 0..<targets { sums[target] /= Score(forest.roots.count) }
     }
     for target in base.indices { sums[target] += base[target] }
     for target in 0..<targets { scores[target] = Double(sums[target]) }
@@ -155,20 +147,14 @@ struct TreeModel<Score: BinaryFloatingPoint & Sendable>: RowModel {
 /// Prepares a forest's kernel with sums of the type that features and weights ask for.
 func prepareTrees(
   _ context: PrepareContext, _ forest: TreeForest, aggregate: TreeAggregate, base: [Double], transform: PostTransform,
-  result: TreeResult, labels: ClassLabels?, isDouble: Bool, outputType: DataType = .float32
+  result: TreeResult, labels: ClassLabels?, isDouble: Bool
 ) throws(OperatorError) -> PreparedKernel {
   func prepare<Score: BinaryFloatingPoint & Sendable>(_: Score.Type) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
     guard let load = Lane.float64.load(type) else { throw context.unsupportedType(type) }
-    let largest =
-      switch outputType {
-      case .float64: Double.greatestFiniteMagnitude
-      case .float16: Double(Float16.greatestFiniteMagnitude)
-      default: Double(Float.greatestFiniteMagnitude)
-      }
     let model = TreeModel<Score>(
       forest: forest, aggregate: aggregate, base: base.map { Score($0) }, transform: transform, result: result,
-      largest: largest, featureType: type, load: load)
+      featureType: type, load: load)
     guard let labels else { return try RowModelKernel.prepareRegressor(model, context) }
     return try RowModelKernel.prepareClassifier(model, labels, context)
   }

@@ -125,7 +125,8 @@ struct ExpertOptions: Sendable {
     switch activation {
     case .relu: return Swift.max(x, 0)
     case .silu: return x / (1 + Float.exp(-x))
-    case .gelu: return x * 0.5 * (1 + Float.erf(x * Float(0.5).squareRoot()))
+    // By tanh, as for other runtimes: (1 + tanh(u)) / 2 is the logistic function of 2u.
+    case .gelu: return x / (1 + Float.exp(-1.5957691 * (x + 0.044715 * x * x * x)))
     case .swiglu:
       let bounded = Swift.min(x, limit)
       return bounded / (1 + Float.exp(-alpha * bounded)) * (Swift.max(Swift.min(gate, limit), -limit) + beta)

@@ -128,7 +128,7 @@ let microsoftMovements: [any OperatorDefinition] = [
       .required("bias", "T"), .required("eco_a", "T"), .optional("token_offset", "M"),
     ],
     outputs: [.required("output", "T")], attributes: [.required("num_heads", .int)],
-    types: ["T": [.float32, .float16], "M": .int32]
+    types: ["T": [.float32, .float16], "M": .int32], widening: .always
   ) { r throws(OperatorError) in
     if r.input(6) != nil { throw .unsupported("token_offset (padding removed) is not supported") }
     let query = try r.apply("Add", [r.required(0), r.required(1)])

@@ -26,7 +26,7 @@ struct Bernoulli: OperatorDefinition {
     guard let load = Lane.float64.load(input), let type = try outputType(context, input: input),
       let store = Lane.int64.store(type)
     else { throw context.unsupportedType(input) }
-    let seed = RandomSeed(context.optionalFloat("seed"))
+    let seed = RandomSeed(context.optionalFloat("seed"), of: context.node)
     return .planned { plan throws(OperatorError) in
       let count = plan.outputShape(0).elementCount
       return Step.serial(scratchBytes: MersenneTwister.stateBytes) { run in

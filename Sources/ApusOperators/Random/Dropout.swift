@@ -55,7 +55,7 @@ struct Dropout: OperatorDefinition {
     guard let loop = DropoutLoop(type), let loadRatio = Lane.float64.load(ratioType ?? .float64) else {
       throw context.unsupportedType(type)
     }
-    let seed = RandomSeed(context.optionalInt("seed"))
+    let seed = RandomSeed(context.optionalInt("seed"), of: context.node)
     return .planned { plan throws(OperatorError) in
       let count = plan.outputShape(0).elementCount
       let (wantsOutput, wantsMask) = (plan.isWanted(0), plan.isWanted(1))

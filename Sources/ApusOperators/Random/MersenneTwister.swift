@@ -88,21 +88,3 @@ package struct MersenneTwister {
     }
   }
 }
-
-/// The seed of a run: the integer part of the attribute as 32 bits, or a new one every time.
-struct RandomSeed: Sendable {
-  private let fixed: UInt32?
-
-  /// nil and NaN: not seeded.
-  init(_ seed: Float?) {
-    fixed = seed.flatMap { $0.isNaN ? nil : UInt32(truncatingIfNeeded: truncated64($0)) }
-  }
-
-  init(_ seed: Int?) { fixed = seed.map { UInt32(truncatingIfNeeded: $0) } }
-
-  func next() -> UInt32 {
-    if let fixed { return fixed }
-    var system = SystemRandomNumberGenerator()
-    return system.next()
-  }
-}

@@ -25,7 +25,7 @@ struct Multinomial: OperatorDefinition {
     let input = try context.type(0)
     guard let load = Lane.float64.load(input) else { throw context.unsupportedType(input) }
     let isWide = try context.int("dtype") == Int(DataType.int64.rawValue)
-    let seed = RandomSeed(context.optionalFloat("seed"))
+    let seed = RandomSeed(context.optionalFloat("seed"), of: context.node)
     return .planned { plan throws(OperatorError) in
       let (rows, classes, samples) = (plan.shape(0)[0], plan.shape(0)[1], plan.outputShape(0)[1])
       let stateBytes = (MersenneTwister.stateBytes + 63) / 64 * 64

@@ -76,7 +76,7 @@ struct RandomDistribution: OperatorDefinition {
     }
     let (factor, offset) = try distribution.transform(context)
     guard let scaler = RandomScaler(type, factor: factor, offset: offset) else { throw context.unsupportedType(type) }
-    let seed = RandomSeed(context.optionalFloat("seed"))
+    let seed = RandomSeed(context.optionalFloat("seed"), of: context.node)
     let distribution = distribution
     let name = schema.id.name
     let kernel = PreparedKernel.planned { plan throws(OperatorError) in

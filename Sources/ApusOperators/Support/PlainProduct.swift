@@ -2,7 +2,7 @@
 
 import ApusGraph
 import ApusTensor
-import COpenBLAS
+import CApusKernels
 
 /// Elements of which sums of products are made. Integers wrap around, so that the unsigned types stand for the signed.
 protocol ProductElement: BitwiseCopyable, Sendable, SendableMetatype {
@@ -92,38 +92,26 @@ struct PlainProduct: Sendable {
 
   // MARK: - float64
 
-  /// OpenBLAS runs on the calling thread alone; the parts are the executor's.
-  private static let isSingleThreaded: Bool = {
-    openblas_set_num_threads(1)
-    return true
-  }()
+  /// The most rows and the fewest columns of a part: enough of both to pay for packing a block of B.
+  private static let rowsPerPart = 96
+  private static let columnsPerPart = 64
 
   private func doubleStep(a: Int, b: Int) -> Step {
-    // BLAS knows rows or columns that are contiguous, and extents of 32 bits.
-    let fits = [m, n, k, left.rowStride, left.columnStride, right.rowStride, right.columnStride].allSatisfy {
-      $0 <= Int(Int32.max)
-    }
-    guard PlainProduct.isSingleThreaded, fits, left.isBLAS, right.isBLAS, m > 0, n > 0, k > 0, m * n * k > 512 else {
-      return step(Double.self, a: a, b: b)
-    }
-    let rows = partition(work: 256 << 10)
-    return Step.parallel(parts: batch.count * rows.parts) { run, part in
-      let (index, block) = part.quotientAndRemainder(dividingBy: rows.parts)
-      let (offset, range) = (batch[index], rows.range(block))
-      let first = range.lowerBound
-      cblas_dgemm(
-        CblasRowMajor, left.transposition, right.transposition, Int32(range.count), Int32(n), Int32(k), 1,
-        run.input(a, as: Double.self) + offset.a + first * left.rowStride, left.leading(rows: range.count, columns: k),
-        run.input(b, as: Double.self) + offset.b, right.leading(rows: k, columns: n), 0,
-        run.output(0, as: Double.self) + index &* m &* n + first * n, Int32(n))
-    }.named("dgemm", operations: operations)
-  }
-}
-
-extension MatrixLayout {
-  fileprivate var isBLAS: Bool { columnStride == 1 || rowStride == 1 }
-  fileprivate var transposition: CBLAS_TRANSPOSE { columnStride == 1 ? CblasNoTrans : CblasTrans }
-  fileprivate func leading(rows: Int, columns: Int) -> Int32 {
-    Int32(columnStride == 1 ? max(rowStride, columns, 1) : max(columnStride, rows, 1))
+    let rows = Partition(m, minimum: PlainProduct.rowsPerPart)
+    let columns = Partition(
+      n, minimum: max(PlainProduct.columnsPerPart, (256 << 10) / max(rows.itemsPerPart &* k, 1)),
+      maximumParts: max(1, 64 / (rows.parts &* max(batch.count, 1))))
+    let parts = rows.parts &* columns.parts
+    let multiply = apus_kernels().pointee.gemm_f64
+    return Step.parallel(parts: n == 0 ? 0 : batch.count * parts) { run, part in
+      let (index, block) = part.quotientAndRemainder(dividingBy: parts)
+      let (rowBlock, columnBlock) = block.quotientAndRemainder(dividingBy: columns.parts)
+      let (offset, rowRange, columnRange) = (batch[index], rows.range(rowBlock), columns.range(columnBlock))
+      var arguments = apus_gemm_f64_args(
+        a: run.input(a, as: Double.self) + offset.a, a_row: left.rowStride, a_depth: left.columnStride,
+        b: run.input(b, as: Double.self) + offset.b, b_depth: right.rowStride, b_column: right.columnStride,
+        c: run.output(0, as: Double.self) + index &* m &* n, ldc: n, k: k)
+      multiply(&arguments, rowRange.lowerBound, rowRange.upperBound, columnRange.lowerBound, columnRange.upperBound)
+    }.named("gemm_f64", operations: operations)
   }
 }

@@ -3,7 +3,12 @@
 
 import ApusGraph
 import ApusTensor
-import Foundation
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Musl
+#endif
 
 /// A rule that gives the new value of one element, and of its states, from its gradient and the learning rate.
 struct OptimizerOperator: OperatorDefinition {

@@ -34,13 +34,21 @@ struct Activation {
     case "Gelu": name = node.attributes.string("approximate") == "tanh" ? "gelu_tanh" : "gelu"
     case "Clip":
       name = "clip"
-      let bounds = (1...2).map { position in position < node.inputs.count ? node.inputs[position] : nil }
-      alpha = -Float.greatestFiniteMagnitude
-      beta = Float.greatestFiniteMagnitude
-      if bounds[0] == nil { alpha = -Float.infinity } else if let low = graph.scalar(bounds[0]) { alpha = low } else { return nil }
-      if bounds[1] == nil { beta = Float.infinity } else if let high = graph.scalar(bounds[1]) { beta = high } else { return nil }
+      guard let low = Activation.bound(node, 1, default: -.infinity, in: graph),
+        let high = Activation.bound(node, 2, default: .infinity, in: graph)
+      else { return nil }
+      (alpha, beta) = (low, high)
     default: return nil
     }
+  }
+
+  /// A bound of Clip; nil if it is no constant number of float32.
+  private static func bound(_ node: Node, _ position: Int, default none: Float, in graph: Graph) -> Float? {
+    guard position < node.inputs.count, let value = node.inputs[position] else { return none }
+    guard let bound = graph.constant(value), bound.count == 1, let number = bound.elements(as: Float.self)?.first,
+      !number.isNaN
+    else { return nil }
+    return number
   }
 
   func write(to attributes: inout Attributes) {

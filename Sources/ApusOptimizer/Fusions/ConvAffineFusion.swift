@@ -10,28 +10,33 @@ struct ConvAffineFusion: Fusion {
     OperatorID("BatchNormalization"), OperatorID("Mul"), OperatorID("Add"), OperatorID("Sub"), OperatorID("Div"),
   ]
 
-  func match(root: Int, in graph: Graph, index: GraphIndex) -> Rewrite? {
-    let node = graph.nodes[root]
+  func match(root: Int, in sweep: Sweep) -> Rewrite? {
+    let node = sweep.graph.nodes[root]
     guard let output = node.outputs[0], !node.outputs.dropFirst().contains(where: { $0 != nil }) else { return nil }
-    let left = node.inputs.count > 0 ? graph.producer(of: node.inputs[0], index, is: "Conv") : nil
+    let left = node.inputs.count > 0 ? sweep.producer(of: node.inputs[0], is: "Conv") : nil
     let isLeft = left != nil
     let right = node.inputs.count == 2 && (node.op.name == "Mul" || node.op.name == "Add")
-      ? graph.producer(of: node.inputs[1], index, is: "Conv") : nil
-    guard let conv = left ?? right, let weight = graph.constant(conv.node.inputs[1]), weight.dataType == .float32,
+      ? sweep.producer(of: node.inputs[1], is: "Conv") : nil
+    guard let conv = left ?? right, let weight = sweep.constant(conv.node.inputs[1]), weight.dataType == .float32,
       var weights = weight.elements(as: Float.self), weight.rank >= 3
     else { return nil }
     let channels = weight.shape[0]
+    guard channels > 0 else { return nil }
     let biasInput = conv.node.inputs.count > 2 ? conv.node.inputs[2] : nil
     var bias = [Float](repeating: 0, count: channels)
     if let biasInput {
-      guard let values = graph.constant(biasInput)?.elements(as: Float.self), values.count == channels else { return nil }
+      guard let values = sweep.constant(biasInput)?.elements(as: Float.self), values.count == channels else { return nil }
       bias = values
     }
-    guard let (scale, shift) = affine(node, isLeft: isLeft, channels: channels, rank: weight.rank, in: graph) else { return nil }
-    let block = weights.count / max(channels, 1)
+    guard let (scale, shift) = affine(node, isLeft: isLeft, channels: channels, rank: weight.rank, in: sweep) else { return nil }
+    let block = weights.count / channels
     for channel in 0..<channels {
-      for position in channel * block..<(channel + 1) * block { weights[position] *= scale[channel] }
+      for position in channel * block..<(channel + 1) * block {
+        guard let product = product(weights[position], scale[channel]) else { return nil }
+        weights[position] = product
+      }
       bias[channel] = bias[channel] * scale[channel] + shift[channel]
+      guard bias[channel].isFinite else { return nil }
     }
     let fused = Node(
       conv.node.op, name: conv.node.name,
@@ -42,15 +47,21 @@ struct ConvAffineFusion: Fusion {
       constants: [Tensor(weights, shape: weight.shape), Tensor(bias, shape: [channels])])
   }
 
+  /// The product; nil if it is beyond what float32 holds in full, where the result of the convolution may not be.
+  private func product(_ weight: Float, _ scale: Float) -> Float? {
+    let product = weight * scale
+    return product.isNormal || (product == 0 && (weight == 0 || scale == 0)) ? product : nil
+  }
+
   /// The factor and summand of each channel; nil if the node is no such operation.
   private func affine(
-    _ node: Node, isLeft: Bool, channels: Int, rank: Int, in graph: Graph
+    _ node: Node, isLeft: Bool, channels: Int, rank: Int, in sweep: Sweep
   ) -> (scale: [Float], shift: [Float])? {
     let ones = [Float](repeating: 1, count: channels)
     let zeros = [Float](repeating: 0, count: channels)
     if node.op.name == "BatchNormalization" {
       guard isLeft, node.attributes.int("training_mode") ?? 0 == 0, node.inputs.count == 5 else { return nil }
-      let parameters = node.inputs.dropFirst().map { graph.constant($0)?.elements(as: Float.self) }
+      let parameters = node.inputs.dropFirst().map { sweep.constant($0)?.elements(as: Float.self) }
       guard let gamma = parameters[0], let beta = parameters[1], let mean = parameters[2], let variance = parameters[3],
         [gamma, beta, mean, variance].allSatisfy({ $0.count == channels })
       else { return nil }
@@ -58,7 +69,7 @@ struct ConvAffineFusion: Fusion {
       let scale = (0..<channels).map { gamma[$0] / (variance[$0] + epsilon).squareRoot() }
       return (scale, (0..<channels).map { beta[$0] - mean[$0] * scale[$0] })
     }
-    guard node.inputs.count == 2, let operand = graph.constant(node.inputs[isLeft ? 1 : 0]),
+    guard node.inputs.count == 2, let operand = sweep.constant(node.inputs[isLeft ? 1 : 0]),
       let values = perChannel(operand, channels: channels, rank: rank)
     else { return nil }
     switch node.op.name {

@@ -7,27 +7,22 @@ struct ErfGeluFusion: Fusion {
   let name = "erf-gelu"
   let roots: Set<OperatorID> = [OperatorID("Mul")]
 
-  func match(root: Int, in graph: Graph, index: GraphIndex) -> Rewrite? {
-    guard let product = GeluProduct(root: root, in: graph, index: index),
-      let erf = graph.producer(of: product.curve, index, is: "Erf"),
-      let argument = scaledArgument(of: erf.node, in: graph, index: index), argument.value == product.input,
-      isClose(argument.scale, Float(0.5).squareRoot())
+  func match(root: Int, in sweep: Sweep) -> Rewrite? {
+    guard let product = GeluProduct(root: root, in: sweep), let erf = sweep.producer(of: product.curve, is: "Erf"),
+      let argument = argumentNode(of: erf.node, base: product.input, in: sweep)
     else { return nil }
-    return product.rewrite(
-      removing: [erf.position, argument.node], approximate: "none", root: graph.nodes[root])
+    return product.rewrite(removing: [erf.position, argument], approximate: "none")
   }
 
-  /// The x and s of an argument s·x, or x/(1/s).
-  private func scaledArgument(
-    of node: Node, in graph: Graph, index: GraphIndex
-  ) -> (value: ValueID, scale: Float, node: Int)? {
-    if let mul = graph.producer(of: node.inputs[0], index, is: "Mul"), let (value, scale) = graph.splitScalar(mul.node) {
-      return (value, scale, mul.position)
+  /// The node that computes base·√½, or base/√2.
+  private func argumentNode(of erf: Node, base: ValueID, in sweep: Sweep) -> Int? {
+    if let mul = sweep.producer(of: erf.inputs[0], is: "Mul"), let (value, scale) = sweep.splitScalar(mul.node) {
+      return value == base && scale.isClose(to: 0.5.squareRoot()) ? mul.position : nil
     }
-    if let div = graph.producer(of: node.inputs[0], index, is: "Div"), let value = div.node.inputs[0],
-      let divisor = graph.scalar(div.node.inputs[1]), divisor != 0
+    if let div = sweep.producer(of: erf.inputs[0], is: "Div"), div.node.inputs[0] == base,
+      let divisor = sweep.scalar(div.node.inputs[1], beside: base)
     {
-      return (value, 1 / divisor, div.position)
+      return divisor.isClose(to: 2.0.squareRoot()) ? div.position : nil
     }
     return nil
   }
@@ -38,29 +33,25 @@ struct TanhGeluFusion: Fusion {
   let name = "tanh-gelu"
   let roots: Set<OperatorID> = [OperatorID("Mul")]
 
-  func match(root: Int, in graph: Graph, index: GraphIndex) -> Rewrite? {
-    guard let product = GeluProduct(root: root, in: graph, index: index),
-      let tanh = graph.producer(of: product.curve, index, is: "Tanh"),
-      let outer = graph.producer(of: tanh.node.inputs[0], index, is: "Mul"),
-      let (sum, scale) = graph.splitScalar(outer.node), isClose(scale, 0.797_884_56),
-      let add = graph.producer(of: sum, index, is: "Add"), let cubic = graph.partner(of: product.input, in: add.node),
-      let inner = graph.producer(of: cubic, index, is: "Mul"), let (cube, factor) = graph.splitScalar(inner.node),
-      isClose(factor, 0.044715), let power = cubeNodes(of: cube, base: product.input, in: graph, index: index)
+  func match(root: Int, in sweep: Sweep) -> Rewrite? {
+    guard let product = GeluProduct(root: root, in: sweep), let tanh = sweep.producer(of: product.curve, is: "Tanh"),
+      let outer = sweep.producer(of: tanh.node.inputs[0], is: "Mul"), let (sum, scale) = sweep.splitScalar(outer.node),
+      scale.isClose(to: (2 / Double.pi).squareRoot()), let add = sweep.producer(of: sum, is: "Add"),
+      let cubic = sweep.partner(of: product.input, in: add.node), let inner = sweep.producer(of: cubic, is: "Mul"),
+      let (cube, factor) = sweep.splitScalar(inner.node), factor.isClose(to: 0.044715),
+      let power = cubeNodes(of: cube, base: product.input, in: sweep)
     else { return nil }
     return product.rewrite(
-      removing: [tanh.position, outer.position, add.position, inner.position] + power, approximate: "tanh",
-      root: graph.nodes[root])
+      removing: [tanh.position, outer.position, add.position, inner.position] + power, approximate: "tanh")
   }
 
   /// The nodes that compute base³, as Pow or as two products.
-  private func cubeNodes(of value: ValueID, base: ValueID, in graph: Graph, index: GraphIndex) -> [Int]? {
-    if let pow = graph.producer(of: value, index, is: "Pow"), pow.node.inputs[0] == base,
-      graph.scalar(pow.node.inputs[1]) == 3
-    {
-      return [pow.position]
+  private func cubeNodes(of value: ValueID, base: ValueID, in sweep: Sweep) -> [Int]? {
+    if let pow = sweep.producer(of: value, is: "Pow"), pow.node.inputs[0] == base {
+      return sweep.scalar(pow.node.inputs[1], beside: base)?.value == 3 ? [pow.position] : nil
     }
-    if let mul = graph.producer(of: value, index, is: "Mul"), let square = graph.partner(of: base, in: mul.node),
-      let inner = graph.producer(of: square, index, is: "Mul"), inner.node.inputs == [base, base]
+    if let mul = sweep.producer(of: value, is: "Mul"), let square = sweep.partner(of: base, in: mul.node),
+      let inner = sweep.producer(of: square, is: "Mul"), inner.node.inputs == [base, base]
     {
       return [mul.position, inner.position]
     }
@@ -74,55 +65,45 @@ private struct GeluProduct {
   /// The value of erf or tanh.
   let curve: ValueID
   private let nodes: [Int]
-  private let output: ValueID
+  private let root: Node
 
-  init?(root: Int, in graph: Graph, index: GraphIndex) {
-    guard let output = graph.nodes[root].outputs[0], let factors = Self.factors(of: root, in: graph, index: index),
-      factors.scale == 0.5, factors.values.count == 2
-    else { return nil }
-    for (x, other) in [(factors.values[0], factors.values[1]), (factors.values[1], factors.values[0])] {
-      guard let add = graph.producer(of: other, index, is: "Add"), let (curve, one) = graph.splitScalar(add.node), one == 1
+  init?(root: Int, in sweep: Sweep) {
+    guard let factors = Self.factors(of: root, in: sweep) else { return nil }
+    self.root = sweep.graph.nodes[root]
+    for (x, other) in [(factors.values.0, factors.values.1), (factors.values.1, factors.values.0)] {
+      guard let add = sweep.producer(of: other, is: "Add"), let (curve, one) = sweep.splitScalar(add.node), one.value == 1
       else { continue }
       input = x
       self.curve = curve
       nodes = factors.nodes + [add.position]
-      self.output = output
       return
     }
     return nil
   }
 
-  /// The factors of a product of at most three: scalars multiplied up, the others as values.
-  private static func factors(
-    of root: Int, in graph: Graph, index: GraphIndex
-  ) -> (values: [ValueID], scale: Float, nodes: [Int])? {
-    var values: [ValueID] = []
-    var scale: Float = 1
-    var nodes = [root]
-    for input in graph.nodes[root].inputs.compactMap({ $0 }) {
-      if let scalar = graph.scalar(input) {
-        scale *= scalar
-      } else if let mul = graph.producer(of: input, index, is: "Mul"), index.onlyUser(of: input) != nil,
-        let (value, scalar) = graph.splitScalar(mul.node)
+  /// The two values of a product of three factors of which the third is the constant ½, and its two nodes.
+  private static func factors(of root: Int, in sweep: Sweep) -> (values: (ValueID, ValueID), nodes: [Int])? {
+    let node = sweep.graph.nodes[root]
+    guard node.inputs.count == 2, let a = node.inputs[0], let b = node.inputs[1] else { return nil }
+    if let (product, half) = sweep.splitScalar(node), half.value == 0.5 {
+      guard let mul = sweep.producer(of: product, is: "Mul"), mul.node.inputs.count == 2, let x = mul.node.inputs[0],
+        let y = mul.node.inputs[1]
+      else { return nil }
+      return ((x, y), [root, mul.position])
+    }
+    for (product, other) in [(a, b), (b, a)] {
+      if let mul = sweep.producer(of: product, is: "Mul"), sweep.hasOneUser(product),
+        let (value, half) = sweep.splitScalar(mul.node), half.value == 0.5
       {
-        values.append(value)
-        scale *= scalar
-        nodes.append(mul.position)
-      } else {
-        values.append(input)
+        return ((value, other), [root, mul.position])
       }
     }
-    if values.count == 1, let mul = graph.producer(of: values[0], index, is: "Mul"), mul.node.inputs.count == 2,
-      index.onlyUser(of: values[0]) != nil, let a = mul.node.inputs[0], let b = mul.node.inputs[1]
-    {
-      return ([a, b], scale, nodes + [mul.position])
-    }
-    return (values, scale, nodes)
+    return nil
   }
 
-  func rewrite(removing others: [Int], approximate: String, root: Node) -> Rewrite {
+  func rewrite(removing others: [Int], approximate: String) -> Rewrite {
     let node = Node(
-      OperatorID("Gelu"), name: root.name, inputs: [input], outputs: [output],
+      OperatorID("Gelu"), name: root.name, inputs: [input], outputs: root.outputs,
       attributes: Attributes([("approximate", .string(approximate))]))
     return Rewrite(removed: nodes + others, added: [node])
   }

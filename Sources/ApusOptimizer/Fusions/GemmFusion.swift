@@ -8,11 +8,11 @@ struct GemmFusion: Fusion {
   let name = "gemm"
   let roots: Set<OperatorID> = [OperatorID("MatMul"), OperatorID("Gemm")]
 
-  func match(root: Int, in graph: Graph, index: GraphIndex) -> Rewrite? {
-    let node = graph.nodes[root]
+  func match(root: Int, in sweep: Sweep) -> Rewrite? {
+    let node = sweep.graph.nodes[root]
     guard let output = node.outputs[0], node.inputs.count >= 2, let a = node.inputs[0],
-      let (b, isReversed) = weights(node.inputs[1], in: graph, index: index), let weight = graph.constant(b),
-      weight.dataType == .float32, weight.rank == 2, weight.count > 0, let shape = graph.fact(a).tensor?.shape, shape.count >= 1
+      let (b, isReversed) = weights(node.inputs[1], in: sweep), let weight = sweep.constant(b),
+      weight.dataType == .float32, weight.rank == 2, weight.count > 0, sweep.rank(a) ?? 0 >= 1
     else { return nil }
     var isTransposed = isReversed
     var attributes = Attributes()
@@ -23,7 +23,7 @@ struct GemmFusion: Fusion {
       if node.attributes.int("transB") ?? 0 != 0 { isTransposed.toggle() }
       attributes["alpha"] = .float(node.attributes.float("alpha") ?? 1)
       if node.inputs.count > 2, let c = node.inputs[2] {
-        guard let bias = biasVector(graph.constant(c), width: weight.shape[isTransposed ? 0 : 1]) else { return nil }
+        guard let bias = biasVector(sweep.constant(c), width: weight.shape[isTransposed ? 0 : 1]) else { return nil }
         inputs.append(bias.isAsGiven ? c : Rewrite.constant(0))
         if !bias.isAsGiven { constants = [bias.tensor] }
       }
@@ -35,11 +35,11 @@ struct GemmFusion: Fusion {
   }
 
   /// The constant behind the second operand, and whether it has to be read transposed.
-  private func weights(_ value: ValueID?, in graph: Graph, index: GraphIndex) -> (value: ValueID, isTransposed: Bool)? {
+  private func weights(_ value: ValueID?, in sweep: Sweep) -> (value: ValueID, isTransposed: Bool)? {
     guard let value else { return nil }
-    if graph.constant(value) != nil { return (value, false) }
-    guard let transpose = graph.producer(of: value, index, is: "Transpose"), let source = transpose.node.inputs[0],
-      graph.constant(source)?.rank == 2, transpose.node.attributes.ints("perm") ?? [1, 0] == [1, 0]
+    if sweep.constant(value) != nil { return (value, false) }
+    guard let transpose = sweep.producer(of: value, is: "Transpose"), let source = transpose.node.inputs[0],
+      sweep.constant(source)?.rank == 2, transpose.node.attributes.ints("perm") ?? [1, 0] == [1, 0]
     else { return nil }
     return (source, true)
   }
@@ -64,12 +64,12 @@ struct GemmEpilogueFusion: Fusion {
   let roots: Set<OperatorID> = Set(Activation.operators.map { OperatorID($0) } + [OperatorID("Add")])
   private static let gemm = OperatorID("Gemm", domain: "apus")
 
-  func match(root: Int, in graph: Graph, index: GraphIndex) -> Rewrite? {
-    let node = graph.nodes[root]
+  func match(root: Int, in sweep: Sweep) -> Rewrite? {
+    let node = sweep.graph.nodes[root]
     guard let output = node.outputs[0] else { return nil }
-    if node.op.name == "Add" { return matchAdd(root, output: output, in: graph, index: index) }
-    guard let gemm = graph.producer(of: node.inputs[0], index, is: "Gemm", domain: "apus"),
-      gemm.node.attributes["activation"] == nil, let activation = Activation(node, in: graph)
+    if node.op.name == "Add" { return matchAdd(root, output: output, in: sweep) }
+    guard let gemm = sweep.producer(of: node.inputs[0], is: "Gemm", domain: "apus"),
+      gemm.node.attributes["activation"] == nil, let activation = Activation(node, in: sweep.graph)
     else { return nil }
     var fused = gemm.node
     fused.outputs = [output]
@@ -77,27 +77,25 @@ struct GemmEpilogueFusion: Fusion {
     return Rewrite(removed: [gemm.position, root], added: [fused])
   }
 
-  private func matchAdd(_ root: Int, output: ValueID, in graph: Graph, index: GraphIndex) -> Rewrite? {
-    let node = graph.nodes[root]
+  private func matchAdd(_ root: Int, output: ValueID, in sweep: Sweep) -> Rewrite? {
+    let node = sweep.graph.nodes[root]
     for (value, other) in [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])] {
-      guard let value, let other, let gemm = graph.producer(of: value, index, is: "Gemm", domain: "apus"),
-        gemm.node.attributes["activation"] == nil, let weight = graph.constant(gemm.node.inputs[1])
+      guard let value, let other, let gemm = sweep.producer(of: value, is: "Gemm", domain: "apus"),
+        gemm.node.attributes["activation"] == nil, let weight = sweep.constant(gemm.node.inputs[1])
       else { continue }
       let width = weight.shape[gemm.node.attributes.int("transB") ?? 0 != 0 ? 0 : 1]
       var fused = gemm.node
       fused.outputs = [output]
       let hasBias = fused.inputs.count > 2 && fused.inputs[2] != nil
       let hasResidual = fused.inputs.count > 3 && fused.inputs[3] != nil
-      let rank = graph.fact(value).tensor?.shape?.count ?? 0
-      if let constant = graph.constant(other) {
+      let rank = sweep.rank(value) ?? 0
+      if let constant = sweep.constant(other) {
         guard !hasBias, !hasResidual, constant.rank <= rank, let bias = biasVector(constant, width: width) else { continue }
         fused.inputs = [fused.inputs[0], fused.inputs[1], bias.isAsGiven ? other : Rewrite.constant(0)]
         return Rewrite(
           removed: [gemm.position, root], added: [fused], constants: bias.isAsGiven ? [] : [bias.tensor])
       }
-      guard !hasResidual, let own = graph.fact(value).tensor?.shape, let theirs = graph.fact(other).tensor?.shape,
-        own.count == theirs.count, zip(own, theirs).allSatisfy({ $0.isSame(as: $1) })
-      else { continue }
+      guard !hasResidual, sweep.haveSameShape(value, other) else { continue }
       fused.inputs = [fused.inputs[0], fused.inputs[1], hasBias ? fused.inputs[2] : nil, other]
       return Rewrite(removed: [gemm.position, root], added: [fused])
     }

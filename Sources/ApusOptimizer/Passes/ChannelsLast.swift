@@ -117,14 +117,16 @@ struct LayoutRewriter {
     case "Concat": return convertConcat(node, output: output)
     case "ReduceMean", "ReduceSum", "ReduceMax": return convertReduce(node, input: input, output: output)
     case "Transpose": return composeTranspose(node, input: input, output: output)
-    case "Reshape", "Flatten", "Squeeze": return readPixelless(node, input: input)
+    case "Reshape", "Flatten", "Squeeze": return readPixelless(node, input: input, output: output)
     default: return false
     }
   }
 
   private func isFloat32(_ value: ValueID) -> Bool { graph.fact(value).tensor?.dataType == .float32 }
 
+  /// Appends a node that reads `inputs`: twins, and values that must exist as they were.
   private mutating func append(_ node: Node, _ op: OperatorID, inputs: [ValueID?], output: ValueID) {
+    for value in inputs { if let value { restore(value) } }
     var copy = node
     copy.op = op
     copy.inputs = inputs
@@ -243,7 +245,7 @@ struct LayoutRewriter {
   }
 
   /// A change of shape of a value whose pixels are one: the order of its elements is the same in both layouts.
-  private mutating func readPixelless(_ node: Node, input: ValueID) -> Bool {
+  private mutating func readPixelless(_ node: Node, input: ValueID, output: ValueID) -> Bool {
     guard pending.contains(input), let x = twins[input], let shape = graph.fact(input).tensor?.shape, shape.count >= 3,
       shape[2...].allSatisfy({ $0.known == 1 })
     else { return false }
@@ -251,8 +253,8 @@ struct LayoutRewriter {
       // A 0 in the shape would copy an extent of the wrong axis.
       guard let target = graph.constant(node.inputs[1])?.integers, !target.dropFirst(2).contains(0) else { return false }
       if target.count > 1, target[1] == 0 { return false }
-      nodes.append(node.replacingFirstInput(with: x))
-    } else if let output = node.outputs[0], let target = graph.fact(output).tensor?.shape,
+      append(node, node.op, inputs: [x] + node.inputs.dropFirst(), output: output)
+    } else if let target = graph.fact(output).tensor?.shape,
       let dims = reshapeTarget(target)
     {
       let shape = graph.addConstant(Tensor(dims))
@@ -267,13 +269,5 @@ struct LayoutRewriter {
   private func reshapeTarget(_ shape: [Dim]) -> [Int]? {
     let dims = shape.map { $0.known ?? -1 }
     return dims.count { $0 == -1 } <= 1 && !dims.contains(0) ? dims : nil
-  }
-}
-
-extension Node {
-  fileprivate func replacingFirstInput(with value: ValueID) -> Node {
-    var copy = self
-    copy.inputs[0] = value
-    return copy
   }
 }

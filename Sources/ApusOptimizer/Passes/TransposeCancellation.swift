@@ -11,11 +11,11 @@ struct TransposeCancellation: GraphPass {
     for position in graph.nodes.indices {
       let node = graph.nodes[position]
       guard node.op == OperatorID("Transpose"), let perm = node.attributes.ints("perm"),
-        let first = graph.producer(of: node.inputs[0], index, is: "Transpose"),
-        let firstPerm = first.node.attributes.ints("perm"), firstPerm.count == perm.count
+        let first = index.producer(of: node.inputs[0]).map({ graph.nodes[$0] }), first.op == OperatorID("Transpose"),
+        let firstPerm = first.attributes.ints("perm"), firstPerm.count == perm.count
       else { continue }
       let composed = perm.map { firstPerm[$0] }
-      graph.nodes[position].inputs = first.node.inputs
+      graph.nodes[position].inputs = first.inputs
       if composed == Array(composed.indices) {
         graph.nodes[position].op = OperatorID("Identity")
         graph.nodes[position].attributes = Attributes()

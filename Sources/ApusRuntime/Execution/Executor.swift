@@ -37,6 +37,11 @@ extension Program {
   package func run(
     _ inputs: [Value], captures: [Value] = [], on pool: WorkerPool, settings: RunSettings = RunSettings()
   ) throws(OperatorError) -> [Value] {
+    guard inputs.count == graph.inputs.count, captures.count == graph.captures.count else {
+      throw .inconsistency(
+        "\(inputs.count) inputs and \(captures.count) captured values for a graph of \(graph.inputs.count) and "
+          + "\(graph.captures.count)")
+    }
     var values = ValueTable(graph: graph)
     for (id, value) in zip(graph.inputs, inputs) { values[id] = value }
     for (id, value) in zip(graph.captures, captures) { values[id] = value }
@@ -94,7 +99,9 @@ extension Program {
       inputs.append(try values.tensor(input.value).map { (tensor) throws(OperatorError) in try allowance.aligned(tensor, to: 16) })
     }
     for patch in table.inputPatches {
-      guard let tensor = inputs[patch.slot] else { continue }
+      guard let tensor = inputs[patch.slot] else {
+        throw .inconsistency("value '\(graph[plan.inputs[patch.slot].value].name)' is absent where a step reads it")
+      }
       table.pointers[patch.position] = tensor.storage.base + tensor.byteOffset + patch.byteOffset
     }
     let blocks = try outputStorages(of: plan, settings)
@@ -102,7 +109,7 @@ extension Program {
     defer { withExtendedLifetime((inputs, blocks)) {} }
     try run(plan, table: table, failures: lease.failures, pool: pool, settings: settings)
     for output in plan.outputs {
-      values[output.value] = .tensor(tensor(of: output, inputs: inputs, blocks: blocks))
+      values[output.value] = .tensor(try tensor(of: output, inputs: inputs, blocks: blocks))
     }
     return plan.nodes.upperBound
   }
@@ -135,7 +142,9 @@ extension Program {
     return nil
   }
 
-  private func tensor(of output: RegionOutput, inputs: [Tensor?], blocks: [TensorStorage]) -> Tensor {
+  private func tensor(
+    of output: RegionOutput, inputs: [Tensor?], blocks: [TensorStorage]
+  ) throws(OperatorError) -> Tensor {
     let type = output.type
     switch output.source {
     case .constant(let tensor):
@@ -148,8 +157,7 @@ extension Program {
         dataType: type.dataType, shape: type.shape, storage: source.storage, byteOffset: source.byteOffset + byteOffset)
     case .arena, .none: break
     }
-    // A region output is never in the arena, and its source always exists.
-    return Tensor(zeros: type.dataType, shape: type.shape)
+    throw .inconsistency("value '\(graph[output.value].name)' lies nowhere that outlives its region")
   }
 
   private func run(
@@ -229,7 +237,17 @@ extension Program {
     var inputs: [Value?] = []
     for input in prepared.node.inputs { inputs.append(input.flatMap { values[$0] }) }
     var captures: [[Value]] = []
-    for subprogram in prepared.subprograms { captures.append(subprogram.captured.compactMap { values[$0] }) }
+    for subprogram in prepared.subprograms {
+      var captured: [Value] = []
+      for id in subprogram.captured {
+        guard let value = values[id] else {
+          throw OperatorError.inconsistency("value '\(graph[id].name)', which \(subprogram.name) uses, was not computed")
+            .inside(prepared.node)
+        }
+        captured.append(value)
+      }
+      captures.append(captured)
+    }
     let context = ExecutorContext(prepared: prepared, captures: captures, pool: pool, settings: settings)
     let started = settings.profiler?.now() ?? 0
     do throws(OperatorError) {
@@ -297,7 +315,10 @@ private struct ExecutorContext: EagerContext {
     guard let index = prepared.subprograms.firstIndex(where: { $0.name == name }) else {
       throw .invalid("subgraph \(name) is missing")
     }
-    return try prepared.subprograms[index].program.run(inputs, captures: captures[index], on: pool, settings: settings)
+    // The buffers are those of the main graph, whose values have numbers of their own.
+    var inner = settings
+    inner.outputBuffers = [:]
+    return try prepared.subprograms[index].program.run(inputs, captures: captures[index], on: pool, settings: inner)
   }
 
   func parallel(parts: Int, _ body: (Int) -> Void) {

@@ -24,7 +24,8 @@ package final class Program: Sendable {
   package let nesting: Int
   let plans: PlanCache
   let leases: LeasePool
-  private let aligned: Mutex<[ValueID: Tensor]>
+  /// Copies of the constants that lie at odd addresses of their file, whole.
+  private let alignedConstants: Mutex<[ValueID: Tensor]>
 
   /// Prepares every node, in parallel on `pool`, within the allowance of `packedWeights`. Throws all problems together.
   package convenience init(
@@ -64,19 +65,24 @@ package final class Program: Sendable {
     lastUse = Program.lastUses(of: graph)
     nesting = 1 + (nodes.lazy.flatMap(\.subprograms).map(\.program.nesting).max() ?? 0)
     plans = PlanCache()
-    aligned = Mutex([:])
+    alignedConstants = Mutex([:])
   }
 
-  /// The constant at an address that is a multiple of its element's width: itself, or a copy made once.
-  func alignedConstant(_ value: ValueID, _ tensor: Tensor) throws(TensorError) -> Tensor {
+  /// `tensor`, all or a range of the bytes of `whole`, at an address that is a multiple of its element's width: itself, or
+  /// the same range of a copy of `whole`. A constant of the graph, whose value is `root`, is copied once; what planning has
+  /// found lies aligned already.
+  func aligned(_ tensor: Tensor, rangeOf whole: Tensor, root: ValueID) throws(TensorError) -> Tensor {
     try tensor.storage.load()
     if tensor.isAligned(to: max(tensor.dataType.byteWidth, 1)) { return tensor }
-    return try aligned.withLock { (copies) throws(TensorError) in
-      if let copy = copies[value] { return copy }
-      let copy = try tensor.copied()
-      copies[value] = copy
+    let copy = try alignedConstants.withLock { (copies) throws(TensorError) in
+      if let copy = copies[root] { return copy }
+      let copy = try whole.copied()
+      if graph.constant(root) != nil { copies[root] = copy }
       return copy
     }
+    return Tensor(
+      dataType: tensor.dataType, shape: tensor.shape, storage: copy.storage,
+      byteOffset: copy.byteOffset + tensor.byteOffset - whole.byteOffset)
   }
 
   /// Frees the working memory of runs that are over, and all plans.

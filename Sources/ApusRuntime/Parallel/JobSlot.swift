@@ -55,6 +55,12 @@ struct JobSlot: ~Copyable {
     job.deallocate()
   }
 
+  /// Empties the slot: after a fork, in the child, where whoever had it does not exist.
+  func reset() {
+    control.store(0, ordering: .relaxed)
+    departure.reset()
+  }
+
   // MARK: The caller's side
 
   /// Admits up to `helpers` workers to `job`. The slot must be closed and empty.

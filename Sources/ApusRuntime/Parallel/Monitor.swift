@@ -12,6 +12,11 @@ struct Monitor: @unchecked Sendable {
   init() {
     mutex = .allocate(capacity: 1)
     condition = .allocate(capacity: 1)
+    reset()
+  }
+
+  /// Makes both anew: after a fork, in the child, where the threads that held or awaited them do not exist.
+  func reset() {
     mutex.initialize(to: pthread_mutex_t())
     condition.initialize(to: pthread_cond_t())
     let failed = pthread_mutex_init(mutex, nil) != 0 || pthread_cond_init(condition, nil) != 0

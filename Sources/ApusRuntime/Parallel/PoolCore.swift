@@ -9,7 +9,7 @@ import Synchronization
 /// callers than slots, nor a pool that was shut down can block.
 ///
 /// `@unchecked Sendable`: the slots are made of atomics, and their jobs are guarded by `enter` and `leave`;
-/// `wakeTokens` and `stopping` are touched only under the lock of `dormitory`.
+/// `wakeTokens` and `stopping` are touched only under the lock of `dormitory`, and by `reset`, beside which nobody is.
 final class PoolCore: @unchecked Sendable {
   /// Runs that can be shared at once; one more is computed by its caller alone. At most the bits of `openJobs`.
   static let slotCount = 32
@@ -47,6 +47,18 @@ final class PoolCore: @unchecked Sendable {
     slots.deinitialize(count: Self.slotCount)
     slots.deallocate()
     dormitory.destroy()
+  }
+
+  /// Forgets all jobs and workers: after a fork, in the child, where they do not exist. `workerCount` new ones must
+  /// follow.
+  func reset() {
+    for index in 0..<Self.slotCount { slots[index].reset() }
+    dormitory.reset()
+    wakeTokens = 0
+    stopping = false
+    openJobs.store(0, ordering: .relaxed)
+    takenSlots.store(0, ordering: .relaxed)
+    idle.store(IdleCount.awake(workerCount), ordering: .relaxed)
   }
 
   // MARK: The caller

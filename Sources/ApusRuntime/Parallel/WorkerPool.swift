@@ -1,6 +1,7 @@
 // The threads of the engine: parts of a job are handed to whoever is free, the caller included.
 
 import ApusGraph
+import CApusFork
 import Glibc
 import Synchronization
 
@@ -9,7 +10,8 @@ import Synchronization
 /// Any number of threads may run jobs on one pool at once, and a part may run a job on its own pool: whoever is idle
 /// helps, and a caller that finds no help computes its parts alone. Parts are claimed in ascending order, each by the
 /// next free thread: a result must depend on the part's number alone. Idle workers stay awake for a bounded time and
-/// then sleep. Once the threads are up, a run from a function pointer allocates nothing.
+/// then sleep. Once the threads are up, a run from a function pointer allocates nothing. In a process that was forked
+/// the pool starts its threads anew at the first run that wants them.
 package final class WorkerPool: Sendable {
   /// How long an idle worker stays awake unless `APUS_SPIN_US` (microseconds) says otherwise.
   package static let defaultSpinMicroseconds = 30
@@ -20,6 +22,8 @@ package final class WorkerPool: Sendable {
   package let threadCount: Int
   private let core: PoolCore
   private let workers: Mutex<[pthread_t]>
+  /// The process that the workers live in, as `apus_fork_generation` counts them.
+  private let generation = Atomic<UInt32>(apus_fork_generation())
 
   /// - Parameters:
   ///   - threads: all threads, the caller included; clamped to 1...`maximumThreads`. Where the system refuses a thread,
@@ -45,7 +49,8 @@ package final class WorkerPool: Sendable {
       defer { list = [] }
       return list
     }
-    if threads.isEmpty { return }
+    // Workers of the process that this one was forked from do not exist here.
+    if threads.isEmpty || isInherited { return }
     core.stop()
     for thread in threads { pthread_join(thread, nil) }
   }
@@ -53,7 +58,8 @@ package final class WorkerPool: Sendable {
   /// Processor time that the worker threads have used so far, without the callers' share; 0 after `shutdown`.
   package var workerNanoseconds: UInt64 {
     workers.withLock { threads in
-      threads.reduce(0) { sum, thread in
+      if isInherited { return 0 }
+      return threads.reduce(0) { sum, thread in
         var clock = clockid_t()
         var time = timespec()
         guard pthread_getcpuclockid(thread, &clock) == 0, clock_gettime(clock, &time) == 0 else { return sum }
@@ -77,7 +83,13 @@ package final class WorkerPool: Sendable {
   ) -> Bool {
     let flag = cancellation.map { Unmanaged.passUnretained($0) }
     let job = Job(function: function, context: context, parts: parts, cancellation: flag)
-    let complete = parts <= 1 || threadCount == 1 ? job.runSerially() : core.run(job)
+    let complete: Bool
+    if parts <= 1 || threadCount == 1 {
+      complete = job.runSerially()
+    } else {
+      if isInherited { restart() }
+      complete = core.run(job)
+    }
     // The job holds the flag unretained.
     withExtendedLifetime(cancellation) {}
     return complete
@@ -100,6 +112,22 @@ package final class WorkerPool: Sendable {
           context.assumingMemoryBound(to: ClosureContext.self).pointee.body(part)
         }
       }
+    }
+  }
+
+  /// Whether this process was forked from the one that the workers live in.
+  private var isInherited: Bool { generation.load(ordering: .acquiring) != apus_fork_generation() }
+
+  /// Starts workers in place of those that a fork has left behind. Whoever comes first does, and the others wait.
+  @inline(never)
+  private func restart() {
+    workers.withLock { list in
+      if !isInherited { return }
+      core.reset()
+      let count = list.count
+      list = WorkerThread.start(count, on: core)
+      core.workersMissing(core.workerCount - list.count)
+      generation.store(apus_fork_generation(), ordering: .releasing)
     }
   }
 

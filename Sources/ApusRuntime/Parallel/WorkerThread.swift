@@ -1,13 +1,19 @@
 // The start of a worker thread.
 
+import CApusFork
 import Glibc
 
 /// What a new thread is given: whom it works for.
 final class WorkerThread: Sendable {
   private let core: PoolCore
   private let index: Int
+  /// The start, which a fork waits for.
+  private let beginning: UInt32
 
-  private init(_ core: PoolCore, _ index: Int) { (self.core, self.index) = (core, index) }
+  private init(_ core: PoolCore, _ index: Int) {
+    (self.core, self.index) = (core, index)
+    beginning = apus_fork_begin()
+  }
 
   /// Starts `count` workers, or as many as the system allows. They take no signals: those are the host program's.
   static func start(_ count: Int, on core: PoolCore) -> [pthread_t] {
@@ -32,6 +38,7 @@ final class WorkerThread: Sendable {
     pthread_attr_setstacksize(&attributes, stackBytes)
     let status = pthread_create(&thread, &attributes, workerMain, Unmanaged.passRetained(worker).toOpaque())
     if status == 0 { return thread }
+    apus_fork_end(worker.beginning)
     Unmanaged.passUnretained(worker).release()
     return nil
   }
@@ -40,6 +47,7 @@ final class WorkerThread: Sendable {
 
   fileprivate func main() {
     nameThread()
+    apus_fork_end(beginning)
     core.work(as: index)
   }
 

@@ -21,7 +21,8 @@ struct MemoryLayoutBuilder: ~Copyable {
   private enum Place {
     case block(Int, byteOffset: Int)
     case input(slot: Int, byteOffset: Int)
-    case constant(Tensor)
+    /// All or a range of the bytes of the known value `root`.
+    case constant(Tensor, root: ValueID)
   }
 
   private struct Block {
@@ -78,16 +79,9 @@ struct MemoryLayoutBuilder: ~Copyable {
           result.operands.append(.none)
           continue
         }
-        var source = source(of: input)
         // Kernels that move bytes take any alignment; others get the alignment of the element type.
-        if case .constant(let tensor) = source, !program.nodes[draft.node].schema.traits.contains(.movesData) {
-          do throws(TensorError) {
-            source = .constant(try program.alignedConstant(input, tensor))
-          } catch {
-            throw OperatorError(error).inside(node)
-          }
-        }
-        result.operands.append(source)
+        let takesAnyAddress = program.nodes[draft.node].schema.traits.contains(.movesData)
+        result.operands.append(takesAnyAddress ? source(of: input) : try alignedSource(of: input, for: node))
       }
       for output in node.outputs { result.operands.append(output.map { source(of: $0) } ?? .none) }
       result.operands.append(scratch[index].map { .arena(blocks[$0].address) } ?? .none)
@@ -105,13 +99,23 @@ struct MemoryLayoutBuilder: ~Copyable {
   /// Where a value lies, after `build`.
   func source(of value: ValueID) -> OperandSource {
     switch place(of: value) {
-    case .constant(let tensor)?: .constant(tensor)
+    case .constant(let tensor, _)?: .constant(tensor)
     case .input(let slot, let offset)?: .input(slot: slot, byteOffset: offset)
     case .block(let index, let offset)?:
       blocks[root(of: index)].outlives
         ? .output(block: blocks[root(of: index)].address, byteOffset: offset)
         : .arena(blocks[root(of: index)].address + offset)
     case nil: .none
+    }
+  }
+
+  /// Where a value that `node` reads lies, at a multiple of its element's width.
+  private func alignedSource(of value: ValueID, for node: Node) throws(OperatorError) -> OperandSource {
+    guard case .constant(let tensor, let root)? = place(of: value), let whole = known[root.index] else { return source(of: value) }
+    do throws(TensorError) {
+      return .constant(try program.aligned(tensor, rangeOf: whole, root: root))
+    } catch {
+      throw OperatorError(error).inside(node)
     }
   }
 
@@ -124,7 +128,7 @@ struct MemoryLayoutBuilder: ~Copyable {
   private func place(of value: ValueID) -> Place? {
     if let place = places[value.index] { return place }
     if let slot = inputSlot[value] { return .input(slot: slot, byteOffset: 0) }
-    return known[value.index].map { .constant($0) }
+    return known[value.index].map { .constant($0, root: value) }
   }
 
   /// One block for every output that is no view, and for every scratch.
@@ -139,11 +143,11 @@ struct MemoryLayoutBuilder: ~Copyable {
           switch base {
           case .block(let block, let offset): places[output.index] = .block(block, byteOffset: offset + view.byteOffset)
           case .input(let slot, let offset): places[output.index] = .input(slot: slot, byteOffset: offset + view.byteOffset)
-          case .constant(let tensor):
-            places[output.index] = .constant(
-              Tensor(
-                dataType: type.dataType, shape: type.shape, storage: tensor.storage,
-                byteOffset: tensor.byteOffset + view.byteOffset))
+          case .constant(let tensor, let root):
+            let range = Tensor(
+              dataType: type.dataType, shape: type.shape, storage: tensor.storage,
+              byteOffset: tensor.byteOffset + view.byteOffset)
+            places[output.index] = .constant(range, root: root)
           }
         } else {
           places[output.index] = .block(blocks.count, byteOffset: 0)

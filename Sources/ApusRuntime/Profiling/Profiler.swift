@@ -29,9 +29,29 @@ package struct ProfileEvent: Sendable {
 package final class Profiler: Sendable {
   private let collected = Mutex<[ProfileEvent]>([])
 
-  package init() {}
+  /// Events that a profiler of many runs keeps: some hundred megabytes.
+  package static let usualCapacity = 1_000_000
+
+  private let capacity: Int
+
+  /// - Parameter capacity: the events that are kept; later ones are lost.
+  package init(capacity: Int = Int.max) { self.capacity = capacity }
 
   package var events: [ProfileEvent] { collected.withLock { $0 } }
+
+  /// The events so far, which are forgotten.
+  package func take() -> [ProfileEvent] {
+    collected.withLock { events in
+      defer { events = [] }
+      return events
+    }
+  }
+
+  private func append(_ event: ProfileEvent) {
+    collected.withLock { events in
+      if events.count < capacity { events.append(event) }
+    }
+  }
 
   /// The monotonic clock in nanoseconds.
   package func now() -> UInt64 {
@@ -44,12 +64,12 @@ package final class Profiler: Sendable {
     let event = ProfileEvent(
       node: node.name, op: node.op, kernel: planned.step.kernelName, start: start, duration: now() - start, bytes: planned.bytes,
       operations: planned.step.operations, parts: planned.step.phases.max() ?? 0)
-    collected.withLock { $0.append(event) }
+    append(event)
   }
 
   func record(eager node: Node, from start: UInt64) {
     let event = ProfileEvent(
       node: node.name, op: node.op, kernel: "eager", start: start, duration: now() - start, bytes: 0, operations: 0, parts: 1)
-    collected.withLock { $0.append(event) }
+    append(event)
   }
 }

@@ -143,6 +143,19 @@ import Testing
     #expect(results[1].elements(as: Float.self) == [0.5, 0.5, 0, 1])
   }
 
+  @Test(arguments: ["SUM", "AVERAGE", "MIN", "MAX"])
+  func targetsWithoutLeaves(aggregate: String) throws {
+    let lists: [(String, AttributeValue)] = [
+      ("nodes_treeids", .ints([0])), ("nodes_nodeids", .ints([0])), ("nodes_featureids", .ints([0])),
+      ("nodes_modes", .strings(["LEAF"])), ("nodes_values", .floats([0])), ("nodes_truenodeids", .ints([0])),
+      ("nodes_falsenodeids", .ints([0])), ("target_treeids", .ints([0])), ("target_nodeids", .ints([0])),
+      ("target_ids", .ints([1])), ("target_weights", .floats([3])), ("n_targets", .int(2)),
+      ("base_values", .floats([0.5, 0.25])), ("aggregate_function", .string(aggregate)),
+    ]
+    let run = OperatorRun("TreeEnsembleRegressor", domain: "ai.onnx.ml", attributes: lists)
+    #expect(try run(Tensor([Float(1)], shape: [1, 1]))[0].elements(as: Float.self) == [0.5, 3.25])
+  }
+
   @Test func brokenForests() {
     // A node that is its own child, and one that does not exist.
     for truths in [[0, 0, 0], [7, 0, 0]] {

@@ -62,7 +62,9 @@ import Musl
     var threaded = OperatorRun("DFT")
     threaded.threads = 3
     #expect(haveSameBits(try threaded(x)[0], wide))
-    #expect(distance(widened(try run(narrowed(x, .float16))), wide) < 0.05)
+    // The transform of the rounded numbers, rounded once: sums of 300 terms are at most 300.
+    let half = narrowed(x, .float16)
+    #expect(distance(widened(try run(half)), try run(widened(half)), relative: true) < 2e-3)
   }
 
   @Test func impossibleTransformsAreRefused() {

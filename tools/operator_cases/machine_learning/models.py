@@ -109,7 +109,6 @@ def svm_classifier(case: Case) -> None:
         }
         if case.chance():
             attributes |= {"prob_a": floats(case, pairs), "prob_b": floats(case, pairs)}
-    case.atol = 1e-4
     case.node(
         [case.input(values)],
         [result, FLOAT],

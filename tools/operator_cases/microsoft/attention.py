@@ -49,7 +49,8 @@ def multi_head_attention(case: Case) -> None:
     # onnxruntime counts a causal frontier in two ways where keys and queries differ in number.
     keys = queries if form == "qkv" or unidirectional else case.size(1, 7)
     value_size = size if form != "plain" or case.chance(0.6) else case.size(1, 9)
-    past = case.size(1, 4) if form == "plain" and case.chance(0.4) else 0
+    # With a past in float16 onnxruntime reads memory that it did not write.
+    past = case.size(1, 4) if form == "plain" and dtype == np.float32 and case.chance(0.4) else 0
     hidden = heads * size
     if form == "qkv":
         q, k, v = case.floats([batch, queries, heads, 3, size]), None, None
@@ -74,9 +75,6 @@ def multi_head_attention(case: Case) -> None:
     inputs += [case.input(x) for x in (mask, attention_bias, *pasts)]
     present = form in ("plain", "qkv") and (past or case.chance(0.3))
     outputs = [dtype] + ([dtype, dtype] if present else [None, None]) + [dtype if case.chance(0.2) else None]
-    if mask is not None:
-        # Where all keys are masked, the scores are as near to -10000 as float32 allows.
-        case.atol = 2e-3
     case.node(
         inputs, outputs, num_heads=heads, scale=case.pick(None, 0.5),
         unidirectional=unidirectional, mask_filter_value=case.pick(None, -100.0))
@@ -161,7 +159,7 @@ def quantized_attention(case: Case) -> None:
     per_column = case.chance(0.3)
     scales = np.abs(case.floats([columns] if per_column else [], 0.01)) + np.float32(0.001)
     inputs = [
-        case.input(case.quantized([batch, queries, width], np.uint8)), case.input(case.quantized([width, columns], dtype), True),
+        case.input(case.quantized([batch, queries, width], np.uint8)), case.input(case.factors([width, columns], dtype), True),
         case.input(case.floats([columns]), True), case.input(np.float32(0.02), True), case.input(np.float32(scales), True),
         case.input(projected_mask(case, batch, queries, past)),
         case.input(np.uint8(case.size(0, 255)) if case.chance(0.8) else None, True),
@@ -177,7 +175,6 @@ def linear_attention(case: Case) -> None:
     batch, length, kv_heads, size, value_size = case.size(1, 2), case.size(1, 5), case.size(1, 3), case.size(1, 6), case.size(1, 6)
     heads = kv_heads * case.size(1, 2)
     rule = case.pick("linear", "gated", "delta", "gated_delta")
-    case.atol = 1e-4
     inputs = [
         case.input(case.floats([batch, length, heads * size], 0.5)), case.input(case.floats([batch, length, kv_heads * size], 0.5)),
         case.input(case.floats([batch, length, kv_heads * value_size], 0.5)),

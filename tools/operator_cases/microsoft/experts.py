@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from ..case import Case, generator
 
-erf = np.vectorize(math.erf, otypes=[np.float64])
 Layer = tuple[np.ndarray, np.ndarray]  # weights [experts, rows, columns], bias [experts, rows]
 
 
@@ -75,7 +73,8 @@ def activated(x: np.ndarray, gate: np.ndarray | None, attributes: dict[str, Any]
         "relu": lambda: np.maximum(x, 0),
         "silu": lambda: x / (1 + np.exp(-x)),
         "identity": lambda: x,
-        "gelu": lambda: x * 0.5 * (1 + erf(x / np.sqrt(2))),
+        # onnxruntime takes the approximation by tanh.
+        "gelu": lambda: x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     }[kind]()
     return y if gate is None else y * gate
 
@@ -147,7 +146,3 @@ def mixture(case: Case) -> None:
     chosen_only = quantized or attributes["normalize_routing_weights"] == 1
     y = mixed(*wide, layers, attributes, chosen_only)
     case.expected = [y.reshape(case.values_by_name[node.input[0]].shape).astype(dtype)]
-    # Large terms cancel.
-    case.rtol, case.atol = (
-        (5e-2, 5e-3 * np.abs(y).max() + 1e-3) if dtype == np.float16 else (1e-2, 1e-4 * np.abs(y).max() + 1e-4)
-    )

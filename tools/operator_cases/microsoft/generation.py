@@ -212,12 +212,14 @@ def greedy(case: Case) -> None:
     }
     outputs = [np.int32]
     if case.op == "Sampling":
-        presence = case.integers([batch, vocabulary], 0, 2, np.int32) if case.chance(0.4) else None
+        # onnxruntime takes every presence penalty from the first token: a penalty has a mask without any.
+        penalty = case.pick(None, 0.5)
+        presence = case.integers([batch, vocabulary], 0, 1 if penalty else 2, np.int32) if case.chance(0.4) else None
         inputs += [case.input(presence), scalar(case, case.size(1, 1000))]
         attributes |= {
             "temperature": case.pick(None, 0.7, 1.5),
             "top_p": case.pick(0.3, 0.6, 0.9),
-            "presence_penalty": case.pick(None, 0.5),
+            "presence_penalty": penalty,
             "custom": case.pick(None, 0, 1),
             "min_tokens_to_keep": case.pick(None, 1, 2),
             "filter_value": case.pick(None, -1e10),

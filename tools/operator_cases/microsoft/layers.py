@@ -108,7 +108,6 @@ def fused_conv(case: Case) -> None:
     activation = case.pick("Relu", "Tanh", "Sigmoid", "LeakyRelu", "Clip", "HardSigmoid")
     params = {"LeakyRelu": [0.2], "Clip": [-0.5, 0.8], "HardSigmoid": [0.3, 0.4]}.get(activation)
     bias = case.floats([outputs]) if case.chance() else None
-    case.atol = 1e-4
     case.node(
         [case.input(x), case.input(w, 0.8), case.input(bias, 0.8)],
         [np.float32],
@@ -134,7 +133,6 @@ def conv_transpose(case: Case) -> None:
     axes = 2
     channels, outputs = case.size(1, 4), case.size(1, 4)
     kernel = case.shape(axes, 2, 4)
-    case.atol = 1e-4
     case.node(
         [
             case.input(case.floats([case.size(1, 2), channels] + case.shape(axes, 3, 6))),

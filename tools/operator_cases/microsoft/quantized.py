@@ -27,11 +27,11 @@ def integer_products(case: Case) -> None:
     scales = scale(case, columns)
     points = case.quantized(columns, dtype) if case.chance(0.7) else None
     bias = case.floats([n]) if case.chance() else None
-    b = case.input(case.quantized([k, n], dtype), 0.8)
+    b = case.input(case.factors([k, n], dtype), 0.8)
     if case.op == "MatMulIntegerToFloat":
         left = np.uint8 if dtype == np.uint8 else case.pick(np.uint8, np.int8)
         inputs = [
-            case.input(case.quantized(batch + [m, k], left)),
+            case.input(case.factors(batch + [m, k], left)),
             b,
             case.input(scale(case)),
             case.input(scales, 0.8),
@@ -47,7 +47,6 @@ def integer_products(case: Case) -> None:
             case.input(points, 0.8),
             case.input(bias, 0.8),
         ]
-    case.atol = 1e-4
     case.node(inputs, [np.float32])
 
 
@@ -60,10 +59,10 @@ def quantized_gemm(case: Case) -> None:
     columns = [n] if case.chance(0.4) and n > 1 else []
     quantizes = case.chance()
     inputs = [
-        case.input(case.quantized([k, m] if trans_a else [m, k], left)),
+        case.input(case.factors([k, m] if trans_a else [m, k], left)),
         case.input(scale(case)),
         case.input(case.quantized([], left)),
-        case.input(case.quantized([n, k] if trans_b else [k, n], dtype), 0.8),
+        case.input(case.factors([n, k] if trans_b else [k, n], dtype), 0.8),
         case.input(scale(case, columns), 0.8),
         case.input(case.quantized(columns, dtype), 0.8),
         case.input(
@@ -73,7 +72,6 @@ def quantized_gemm(case: Case) -> None:
         case.input(np.float32(0.5) if quantizes else None, 0.8),
         case.input(case.quantized([], left) if quantizes else None, 0.8),
     ]
-    case.atol = 1.0001 if quantizes else 1e-4
     case.node(inputs, [left if quantizes else np.float32], transA=trans_a, transB=trans_b, alpha=case.pick(None, 0.7))
 
 
@@ -117,7 +115,6 @@ def binary(case: Case) -> None:
             case.input(zero(case, dtype), True),
         ]
     inputs += [case.input(np.float32(case.rng.uniform(0.02, 0.08)), True), case.input(zero(case, dtype), True)]
-    case.atol = 1.0001
     case.node(inputs, [dtype])
 
 
@@ -141,7 +138,6 @@ def unary(case: Case) -> None:
         case.input(y_scale, True),
         case.input(y_zero, True),
     ]
-    case.atol = 1.0001
     case.node(inputs, [dtype], **attributes)
 
 
@@ -175,7 +171,6 @@ def pool(case: Case) -> None:
         case.input(scale(case), True),
         case.input(zero(case, dtype, 1), True),
     ]
-    case.atol = 1.0001
     case.node(inputs, [dtype], **attributes)
 
 
@@ -193,7 +188,6 @@ def concat(case: Case) -> None:
             case.input(scale(case), True),
             case.input(zero(case, dtype, 1), True),
         ]
-    case.atol = 1.0001
     case.node(inputs, [dtype], axis=axis)
 
 
@@ -209,7 +203,6 @@ def where(case: Case) -> None:
             case.input(zero(case, dtype, 1), True),
         ]
     inputs += [case.input(scale(case), True), case.input(zero(case, dtype, 1), True)]
-    case.atol = 1.0001
     case.node(inputs, [dtype])
 
 
@@ -257,17 +250,16 @@ def conv(case: Case) -> None:
     columns = [outputs] if case.chance() else []
     weights = np.int8 if dtype == np.int8 else case.pick(np.uint8, np.int8)
     inputs = [
-        case.input(case.quantized(shape, dtype)),
+        case.input(case.factors(shape, dtype)),
         case.input(scale(case), True),
         case.input(case.quantized([], dtype), True),
-        case.input(case.quantized([outputs, channels // group, *kernel], weights), True),
+        case.input(case.factors([outputs, channels // group, *kernel], weights), True),
         case.input(scale(case, columns), True),
         case.input(np.zeros(columns, weights), True),
         case.input(np.float32(0.4), True),
         case.input(case.quantized([], dtype), True),
         case.input(case.integers([outputs], -999, 999, np.int32) if case.chance() else None, True),
     ]
-    case.atol = 1.0001
     case.node(
         inputs,
         [dtype],
@@ -308,7 +300,6 @@ def matmul_nbits(case: Case) -> None:
     if bits == 4 and dtype == np.float32 and form != "packed" and case.chance(0.2):
         groups = (np.arange(k) // block).astype(np.int32)
         case.rng.shuffle(groups)
-    case.atol = 5e-2 if dtype == np.float16 else 1e-3
     inputs = [case.input(case.floats(batch + [k]))]
     inputs += [case.input(value, constant) for value in (weights, scales, zeros, groups, bias)]
     case.node(inputs, [dtype], K=k, N=n, bits=bits, block_size=block)
@@ -323,5 +314,4 @@ def matmul_bnb4(case: Case) -> None:
         case.input(case.quantized([(n * k + 1) // 2], np.uint8), True),
         case.input(np.abs(case.floats([-(-n * k // block)])), True),
     ]
-    case.atol = 1e-4
     case.node(inputs, [np.float32], K=k, N=n, block_size=block, quant_type=case.size(0, 1))

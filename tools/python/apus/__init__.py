@@ -6,11 +6,43 @@
     print(session.get_inputs()[0])
     (probabilities,) = session.run(None, {"input": images})
 
-A process that forks must make its sessions after the fork.
+The names are those of onnxruntime where there is one, so that `import apus as ort` runs its scripts;
+`apus.compat.install()` does for libraries that import onnxruntime themselves.
 """
 
-from ._errors import CancelledError, Error, ErrorCode, InputError, LibraryNotFoundError, ModelError
-from ._session import Cancellation, InferenceSession, ModelMetadata, NodeArg
+from ._cancellation import Cancellation
+from ._errors import (
+    CancelledError,
+    Error,
+    ErrorCode,
+    Fail,
+    InputError,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    LibraryNotFoundError,
+    ModelError,
+    NoSuchFile,
+    NotImplemented,
+    RuntimeException,
+)
+from ._options import (
+    ExecutionMode,
+    ExecutionOrder,
+    GraphOptimizationLevel,
+    RunOptions,
+    SessionOptions,
+    disable_telemetry_events,
+    enable_telemetry_events,
+    get_all_providers,
+    get_available_providers,
+    get_device,
+    set_default_logger_severity,
+    set_default_logger_verbosity,
+    set_global_thread_pool_sizes,
+)
+from ._ortvalues import IOBinding, OrtDevice, OrtValue, copy_tensors
+from ._session import InferenceSession, ModelMetadata, NodeArg
 from ._version import __version__
 
 __all__ = [
@@ -18,16 +50,42 @@ __all__ = [
     "CancelledError",
     "Error",
     "ErrorCode",
+    "ExecutionMode",
+    "ExecutionOrder",
+    "Fail",
+    "GraphOptimizationLevel",
+    "IOBinding",
     "InferenceSession",
     "InputError",
+    "InvalidArgument",
+    "InvalidGraph",
+    "InvalidProtobuf",
     "LibraryNotFoundError",
     "ModelError",
     "ModelMetadata",
+    "NoSuchFile",
     "NodeArg",
+    "NotImplemented",
+    "OrtDevice",
+    "OrtValue",
+    "RunOptions",
+    "RuntimeException",
+    "SessionOptions",
     "__version__",
+    "copy_tensors",
+    "disable_telemetry_events",
+    "enable_telemetry_events",
+    "get_all_providers",
     "get_available_providers",
+    "get_build_info",
+    "get_device",
+    "get_version_string",
     "library_path",
     "library_version",
+    "set_default_logger_severity",
+    "set_default_logger_verbosity",
+    "set_global_thread_pool_sizes",
+    "set_seed",
 ]
 
 
@@ -45,6 +103,16 @@ def library_version() -> str:
     return str(library().version(), "utf-8")
 
 
-def get_available_providers() -> list[str]:
-    """There is only the CPU."""
-    return ["CPUExecutionProvider"]
+def get_version_string() -> str:
+    return __version__
+
+
+def get_build_info() -> str:
+    return f"Apus {__version__}"
+
+
+def set_seed(seed: int) -> None:
+    """Makes the operators that draw random numbers without a seed of their own draw the same ones in each process."""
+    from ._library import library
+
+    library().set_seed(int(seed))

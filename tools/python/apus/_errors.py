@@ -1,4 +1,4 @@
-"""The exceptions of the package."""
+"""The exceptions of the package: one for each code of apus.h, under the names that onnxruntime gives them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ErrorCode(IntEnum):
 
 
 class Error(RuntimeError):
-    """What went wrong, in words, and as a code."""
+    """What went wrong, in words, and as a code. Every exception of the package is one."""
 
     code: ErrorCode = ErrorCode.OTHER
 
@@ -45,19 +45,105 @@ class InputError(Error, ValueError):
     """Inputs, names or options do not fit the model."""
 
 
-class CancelledError(Error):
+# The names of onnxruntime. Programs catch them; those that the library has no case for are never raised.
+
+
+class InvalidArgument(InputError):
+    """An argument, an input or a name does not fit."""
+
+
+class NoSuchFile(ModelError):
+    """A file cannot be opened or read."""
+
+
+class InvalidProtobuf(ModelError):
+    """The bytes are no ONNX model."""
+
+
+class InvalidGraph(ModelError):
+    """The model was read and cannot run."""
+
+
+class Fail(Error):
+    """Anything without a name of its own; also runs that were ended early."""
+
+
+class RuntimeException(Error):
+    """A node met data or shapes that it cannot work on, or a limit was reached."""
+
+
+class NotImplemented(Error):
+    """The specification, or onnxruntime, allows it; Apus does not do it."""
+
+
+class CancelledError(Fail):
     """The run was cancelled, or its time was over."""
 
 
+class NoModel(ModelError):
+    """Never raised."""
+
+
+class ModelLoaded(ModelError):
+    """Never raised."""
+
+
+class ModelLoadCanceled(ModelError):
+    """Never raised."""
+
+
+class ModelRequiresCompilation(ModelError):
+    """Never raised."""
+
+
+class EngineError(Error):
+    """Never raised."""
+
+
+class EPFail(Error):
+    """Never raised."""
+
+
+class DeviceReset(Error):
+    """Never raised."""
+
+
+class NotFound(Error):
+    """Never raised."""
+
+
+#: The exceptions that `onnxruntime.capi.onnxruntime_pybind11_state` has.
+ONNXRUNTIME_NAMES = (
+    DeviceReset,
+    EPFail,
+    EngineError,
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    ModelLoadCanceled,
+    ModelLoaded,
+    ModelRequiresCompilation,
+    NoModel,
+    NoSuchFile,
+    NotFound,
+    NotImplemented,
+    RuntimeException,
+)
+
 _CLASSES: dict[ErrorCode, type[Error]] = {
-    ErrorCode.INVALID_ARGUMENT: InputError,
-    ErrorCode.INVALID_INPUT: InputError,
-    ErrorCode.CANNOT_READ: ModelError,
-    ErrorCode.MALFORMED: ModelError,
-    ErrorCode.WRONG_FORMAT: ModelError,
+    ErrorCode.INVALID_ARGUMENT: InvalidArgument,
+    ErrorCode.INVALID_INPUT: InvalidArgument,
+    ErrorCode.CANNOT_READ: NoSuchFile,
+    ErrorCode.MALFORMED: InvalidProtobuf,
+    ErrorCode.WRONG_FORMAT: InvalidProtobuf,
     ErrorCode.EXTERNAL_DATA: ModelError,
-    ErrorCode.INVALID_MODEL: ModelError,
+    ErrorCode.INVALID_MODEL: InvalidGraph,
+    ErrorCode.FAILED_NODE: RuntimeException,
+    ErrorCode.LIMIT_EXCEEDED: RuntimeException,
+    ErrorCode.UNSUPPORTED: NotImplemented,
     ErrorCode.CANCELLED: CancelledError,
+    ErrorCode.OTHER: Fail,
 }
 
 
@@ -67,4 +153,4 @@ def make_error(code: int, message: str) -> Error:
         known = ErrorCode(code)
     except ValueError:  # of a later version of the library
         known = ErrorCode.OTHER
-    return _CLASSES.get(known, Error)(message, known)
+    return _CLASSES[known](message, known)

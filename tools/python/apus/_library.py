@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
+import sys
 from ctypes import POINTER, c_bool, c_char_p, c_double, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 
 from ._errors import LibraryNotFoundError
 
-API_VERSION = 1  # the version of apus.h that the declarations below follow
+EXTENSION = "_apus.abi3.so"
+API_VERSION = 2  # the version of apus.h that the declarations below follow
 
 _TEXT, _TEXTS, _HANDLES = c_char_p, POINTER(c_char_p), POINTER(c_void_p)
 
@@ -23,6 +26,7 @@ _SLOW: dict[str, tuple[Any, list[Any]]] = {
     "model_release": (None, [c_void_p]),
     "model_release_memory": (None, [c_void_p]),
     "model_run": ("error", [c_void_p, _TEXTS, _HANDLES, c_size_t, _TEXTS, c_size_t, c_void_p, _HANDLES]),
+    "model_write_profile": ("error", [c_void_p, _TEXT]),
     "tensor_data_mutable": ("error", [c_void_p, _HANDLES]),
     "tensor_create_strings": ("error", [POINTER(c_int64), c_size_t, _TEXTS, POINTER(c_size_t), _HANDLES]),
     "tensor_strings": ("error", [c_void_p, _HANDLES, POINTER(POINTER(c_size_t))]),
@@ -34,6 +38,7 @@ _SLOW: dict[str, tuple[Any, list[Any]]] = {
 _QUICK: dict[str, tuple[Any, list[Any]]] = {
     "api_version": (c_int32, []),
     "version": (_TEXT, []),
+    "set_seed": (None, [c_int64]),
     "error_code": (c_int32, [c_void_p]),
     "error_message": (_TEXT, [c_void_p]),
     "error_release": (None, [c_void_p]),
@@ -46,11 +51,14 @@ _QUICK: dict[str, tuple[Any, list[Any]]] = {
     "options_add_output": ("error", [c_void_p, _TEXT]),
     "options_override_initializer": ("error", [c_void_p, _TEXT]),
     "options_set_maximum_run_memory": ("error", [c_void_p, c_uint64]),
+    "options_set_profiling": ("error", [c_void_p, c_bool]),
     "options_release": (None, [c_void_p]),
     "model_input_count": (c_size_t, [c_void_p]),
     "model_input": (c_void_p, [c_void_p, c_size_t]),
     "model_output_count": (c_size_t, [c_void_p]),
     "model_output": (c_void_p, [c_void_p, c_size_t]),
+    "model_overridable_count": (c_size_t, [c_void_p]),
+    "model_overridable": (c_void_p, [c_void_p, c_size_t]),
     "value_info_name": (_TEXT, [c_void_p]),
     "value_info_type": (_TEXT, [c_void_p]),
     "value_info_rank": (c_int32, [c_void_p]),
@@ -154,3 +162,27 @@ def library() -> Library:
         + ". In a checkout, `swift build -c release --product apus-c` makes it; "
         "APUS_LIBRARY may name one that lies elsewhere"
     )
+
+
+@cache
+def extension() -> Any:
+    """The extension module `_apus`, which makes runs cheaper and nothing else: beside the package in a wheel, or where
+    tools/build-python-extension puts it. None if it is not there, cannot be loaded, or APUS_EXTENSION=0 forbids it."""
+    if os.environ.get("APUS_EXTENSION") == "0" or sys.version_info < (3, 11):
+        return None
+    package = Path(__file__).resolve().parent
+    places = [package / EXTENSION]
+    if len(package.parents) > 2:
+        places.append(package.parents[2] / ".build/python" / EXTENSION)
+    for place in places:
+        spec = importlib.util.spec_from_file_location("apus._apus", place) if place.exists() else None
+        if spec is None or spec.loader is None:
+            continue
+        try:
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            module.load(str(library().path))
+        except ImportError:  # of another architecture, say, or older than the library
+            continue
+        return module
+    return None

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._errors import InputError
-from ._library import library
-from ._types import ValueType, parse_type
+import numpy as np
+
+from ._cancellation import Cancellation, Ending
+from ._errors import InvalidArgument, make_error
+from ._library import extension, library
+from ._options import GraphOptimizationLevel, RunOptions, SessionOptions, get_available_providers
+from ._ortvalues import IOBinding, OrtValue
+from ._types import ELEMENT_TYPES, STRING, ValueType, dtype, parse_type
 from ._values import Handles, take
 
 
@@ -44,23 +53,9 @@ class ModelMetadata:
     opsets: dict[str, int] = field(default_factory=dict)
     custom_metadata_map: dict[str, str] = field(default_factory=dict)
 
-
-class Cancellation:
-    """A wish to end runs early: set by `cancel`, from any thread, or by itself so many seconds after it was made."""
-
-    def __init__(self, seconds: float | None = None) -> None:
-        self._release = library().cancellation_release
-        if seconds is not None and not seconds > 0:
-            raise InputError(f"seconds is {seconds}; expected more than 0")
-        self._handle: int = library().cancellation_create(seconds or 0.0)
-
-    def cancel(self) -> None:
-        """Ends the runs that were started with it, and those that will be."""
-        library().cancellation_cancel(self._handle)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            self._release(self._handle)
+    @property
+    def graph_description(self) -> str:
+        return self.description
 
 
 class InferenceSession:
@@ -72,7 +67,10 @@ class InferenceSession:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | bytes | Any,
+        path_or_bytes: str | os.PathLike[str] | bytes | Any,
+        sess_options: SessionOptions | None = None,
+        providers: Sequence[Any] | None = None,
+        provider_options: Sequence[dict[Any, Any]] | None = None,
         *,
         threads: int | None = None,
         optimize: bool = True,
@@ -83,10 +81,14 @@ class InferenceSession:
         overridable_initializers: Iterable[str] = (),
         external_data_folder: str | os.PathLike[str] | None = None,
         maximum_run_memory: int | None = None,
-        providers: Sequence[Any] | None = None,
+        profiling: bool = False,
+        disabled_optimizers: Iterable[str] | None = None,
+        enable_fallback: bool = True,
     ) -> None:
         """Loads a model from a path, from the bytes of a file, or from an onnx.ModelProto.
 
+        sess_options: onnxruntime's options; the parameters below say more, and go before them.
+        providers, provider_options: for programs that were written for onnxruntime; there is only the CPU.
         threads: those that one run may use; None for the processors that this process may use.
         optimize: whether the graph is rewritten to run faster; `disabled_passes` leaves single rewritings out.
         dimensions: sizes for symbolic dimensions by name; shapes: shapes for inputs by name.
@@ -94,38 +96,45 @@ class InferenceSession:
         overridable_initializers: initializers that the graph also lists as inputs, which are then given to `run`.
         external_data_folder: where the weights beside a model from bytes lie. For a path it is the folder of the model.
         maximum_run_memory: the bytes that one run may hold at a time.
-        providers: accepted and not looked at, for programs that were written for onnxruntime; there is only the CPU.
+        profiling: whether runs are timed node by node, for `end_profiling`.
+        disabled_optimizers, enable_fallback: accepted and not looked at; they are about parts of onnxruntime.
         """
         lib = library()
         self._release = lib.model_release
-        options = lib.options_create()
-        try:
-            if threads is not None:
-                lib.options_set_threads(options, threads)
-            lib.options_set_optimize(options, optimize)
-            for name in disabled_passes:
-                lib.options_disable_pass(options, name.encode())
-            for name, size in (dimensions or {}).items():
-                lib.options_set_dimension(options, name.encode(), size)
-            for name, shape in (shapes or {}).items():
-                lib.options_set_shape(options, name.encode(), (ctypes.c_int64 * len(shape))(*shape), len(shape))
-            for name in extra_outputs:
-                lib.options_add_output(options, name.encode())
-            for name in overridable_initializers:
-                lib.options_override_initializer(options, name.encode())
-            if maximum_run_memory is not None:
-                lib.options_set_maximum_run_memory(options, maximum_run_memory)
-            self._handle = _load(model, external_data_folder, options)
-        finally:
-            lib.options_release(options)
-        inputs, outputs = lib.model_input_count(self._handle), lib.model_output_count(self._handle)
-        self._inputs = [_describe(lib.model_input(self._handle, index)) for index in range(inputs)]
-        self._outputs = [_describe(lib.model_output(self._handle, index)) for index in range(outputs)]
+        if sess_options is not None and not isinstance(sess_options, SessionOptions):
+            raise InvalidArgument(f"sess_options is {type(sess_options).__name__}; expected apus.SessionOptions")
+        self._options = SessionOptions() if sess_options is None else copy.copy(sess_options)
+        _check_providers(providers, provider_options)
+        if threads is None and self._options.intra_op_num_threads:
+            threads = self._options.intra_op_num_threads
+        level = self._options.graph_optimization_level
+        self._settings: dict[str, Any] = {
+            "threads": threads,
+            "optimize": optimize and level != GraphOptimizationLevel.ORT_DISABLE_ALL,
+            "disabled_passes": tuple(disabled_passes),
+            "dimensions": self._options.dimensions | dict(dimensions or {}),
+            "shapes": dict(shapes or {}),
+            "extra_outputs": tuple(extra_outputs),
+            "overridable_initializers": tuple(overridable_initializers),
+            "external_data_folder": external_data_folder,
+            "maximum_run_memory": maximum_run_memory,
+        }
+        self._profiling = profiling or self._options.enable_profiling
+        self._profiling_start = time.monotonic_ns()
+        self._handle = _load(path_or_bytes, self._settings, self._profiling)
+        self._path = os.fsdecode(path_or_bytes) if isinstance(path_or_bytes, (str, os.PathLike)) else None
+        self._inputs = _describe_all(lib.model_input_count, lib.model_input, self._handle)
+        self._outputs = _describe_all(lib.model_output_count, lib.model_output, self._handle)
+        self._overridable = _describe_all(lib.model_overridable_count, lib.model_overridable, self._handle)
         self._types = {arg.name: arg.value_type for arg in self._inputs}
+        self._overriding: dict[frozenset[str], InferenceSession] = {}
+        self._runner = _make_runner(self)
 
     def __del__(self) -> None:
         if hasattr(self, "_handle"):
             self._release(self._handle)
+
+    # What the model is
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs in the order of the file, without initializers."""
@@ -135,8 +144,9 @@ class InferenceSession:
         """The outputs in the order of the file, then `extra_outputs`."""
         return list(self._outputs)
 
-    def get_providers(self) -> list[str]:
-        return ["CPUExecutionProvider"]
+    def get_overridable_initializers(self) -> list[NodeArg]:
+        """The initializers that the file also lists as inputs: they may be given to `run`, and need not."""
+        return list(self._overridable)
 
     def get_modelmeta(self) -> ModelMetadata:
         """What the file says of itself."""
@@ -166,38 +176,196 @@ class InferenceSession:
         """Frees the working memory that runs have left; the next run takes new memory."""
         library().model_release_memory(self._handle)
 
+    # What onnxruntime's sessions have besides
+
+    def get_session_options(self) -> SessionOptions:
+        return self._options
+
+    def get_providers(self) -> list[str]:
+        return get_available_providers()
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        return {name: {} for name in self.get_providers()}
+
+    def set_providers(
+        self, providers: Sequence[Any] | None = None, provider_options: Sequence[dict[Any, Any]] | None = None
+    ) -> None:
+        _check_providers(providers, provider_options)
+
+    def enable_fallback(self) -> None:
+        """Accepted; there is only the CPU."""
+
+    def disable_fallback(self) -> None:
+        """Accepted; there is only the CPU."""
+
+    # Profiling
+
+    def end_profiling(self) -> str:
+        """Writes the times of the runs since the last call as a Chrome trace, into a file of the working directory
+        whose name begins with `SessionOptions.profile_file_prefix`; returns its name. Empty if the session does not
+        profile."""
+        if not self._profiling:
+            return ""
+        moment = time.strftime("%Y-%m-%d_%H-%M-%S")
+        name = f"{self._options.profile_file_prefix}_{moment}.json"
+        number = 1
+        while os.path.exists(name):
+            number += 1
+            name = f"{self._options.profile_file_prefix}_{moment}_{number}.json"
+        library().model_write_profile(self._handle, os.fsencode(name))
+        return name
+
+    def get_profiling_start_time_ns(self) -> int:
+        """When the session was made, on the clock of `time.monotonic_ns`."""
+        return self._profiling_start
+
+    # Running
+
     def run(
         self,
         output_names: Sequence[str] | None,
         input_feed: Mapping[str, Any],
-        run_options: Any = None,
+        run_options: RunOptions | None = None,
         *,
         timeout: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> list[Any]:
-        """The outputs named, or all with None, in that order, for inputs by name.
+        """The outputs named, or all with None or no name, in that order, for inputs by name.
 
         A tensor is an array (of objects that are str for strings), a sequence a list, a map a dictionary, an empty
-        optional None. What is no array yet is made one of the declared type. `timeout` is in seconds, `cancellation`
-        ends the run when it is set; one of both may be given. `run_options` is there for programs that pass None.
+        optional None. What is no array yet is made one of the declared type. `timeout` is in seconds; `cancellation`,
+        and `terminate` of `run_options`, end the run when they are set.
         """
-        if run_options is not None:
-            raise InputError("run_options is not supported; see the parameters timeout and cancellation")
-        if timeout is not None:
-            if cancellation is not None:
-                raise InputError("timeout and cancellation are both given; Cancellation(seconds) is both in one")
-            cancellation = Cancellation(timeout)
-        wanted = [arg.name for arg in self._outputs] if output_names is None else list(output_names)
+        if run_options is None and timeout is None and cancellation is None:
+            return self._run(output_names, input_feed, 0)
+        with Ending(run_options, timeout, cancellation) as flag:
+            return self._run(output_names, input_feed, flag)
+
+    def _run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], flag: int) -> list[Any]:
+        if self._runner is not None:
+            results = self._runner.run(output_names, input_feed, flag)
+            if results is not NotImplemented:
+                return results  # type: ignore[no-any-return]
+        if not isinstance(input_feed, Mapping):
+            raise InvalidArgument(f"input_feed is {type(input_feed).__name__}; expected values by name, a dictionary")
+        overridden = self._overridden(input_feed)
+        if overridden is not None:
+            return overridden._run(output_names, input_feed, flag)
+        wanted = list(output_names) if output_names else [arg.name for arg in self._outputs]
         names = (ctypes.c_char_p * len(input_feed))(*(name.encode() for name in input_feed))
         wanted_names = (ctypes.c_char_p * len(wanted))(*(name.encode() for name in wanted))
         results = (ctypes.c_void_p * len(wanted))()
         with Handles() as handles:
             made = [handles.make(value, self._types.get(name), name) for name, value in input_feed.items()]
             inputs = (ctypes.c_void_p * len(made))(*made)
-            flag = cancellation._handle if cancellation else None
-            library().model_run(self._handle, names, inputs, len(made), wanted_names, len(wanted), flag, results)
-            # Inside the block: an output may lie in the memory of an input until it is taken.
+            library().model_run(
+                self._handle, names, inputs, len(made), wanted_names, len(wanted), flag or None, results
+            )
+            # Inside the block, which keeps the inputs until the results are arrays of their own.
             return _take_all(results)
+
+    def run_async(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        callback: Callable[[list[Any], Any, str], None],
+        user_data: Any = None,
+        run_options: RunOptions | None = None,
+    ) -> None:
+        """Runs on a thread of its own, which calls `callback(results, user_data, error)` at the end; `error` is a text,
+        empty if all went well. Inputs must not change until then."""
+
+        def work() -> None:
+            results: list[Any] = []
+            text = ""
+            try:
+                results = self.run(output_names, input_feed, run_options)
+            except Exception as error:  # whatever it is, the caller hears of it there only
+                text = str(error) or type(error).__name__
+            callback(results, user_data, text)
+
+        threading.Thread(target=work, name="apus-run", daemon=True).start()
+
+    def run_with_ort_values(
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: RunOptions | None = None,
+    ) -> list[OrtValue]:
+        """`run` with values in boxes."""
+        feeds = {name: value.numpy() for name, value in input_dict_ort_values.items()}
+        return [OrtValue(value) for value in self.run(output_names, feeds, run_options)]
+
+    def io_binding(self) -> IOBinding:
+        return IOBinding(self)
+
+    def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
+        """Runs on what is bound; the results are in the binding afterwards."""
+        iobinding._run(run_options)
+
+    # Names
+
+    def _require_input(self, name: str) -> None:
+        known = [arg.name for arg in self._inputs + self._overridable]
+        if name not in known:
+            raise InvalidArgument(f"there is no input '{name}'. Inputs are: {', '.join(known)}")
+
+    def _require_output(self, name: str) -> None:
+        known = [arg.name for arg in self._outputs]
+        if name not in known:
+            raise InvalidArgument(f"there is no output '{name}'. Outputs are: {', '.join(known)}")
+
+    def _overridden(self, feeds: Mapping[str, Any]) -> InferenceSession | None:
+        """The session whose initializers named in `feeds` are inputs, made at its first use; None if there are none."""
+        names = frozenset(arg.name for arg in self._overridable if arg.name in feeds)
+        if not names:
+            return None
+        if names not in self._overriding:
+            if self._path is None:
+                raise InvalidArgument(
+                    f"'{min(names)}' is an initializer of a model that was loaded from bytes; name it in "
+                    "overridable_initializers when the session is made"
+                )
+            settings = dict(self._settings)
+            settings["overridable_initializers"] += tuple(sorted(names))
+            self._overriding[names] = InferenceSession(self._path, profiling=self._profiling, **settings)
+        return self._overriding[names]
+
+
+def _check_providers(providers: Sequence[Any] | None, options: Sequence[dict[Any, Any]] | None) -> None:
+    """Says so if another provider than the CPU is asked for, which is not there."""
+    if options is not None and len(options) != len(providers or ()):
+        raise InvalidArgument(f"{len(options)} provider_options for {len(providers or ())} providers")
+    available = get_available_providers()
+    for provider in providers or ():
+        name = provider[0] if isinstance(provider, tuple) and provider else provider
+        if not isinstance(name, str):
+            raise InvalidArgument(f"a provider is {provider!r}; expected a name or (name, options)")
+        if name not in available:
+            warnings.warn(f"there is no provider '{name}'; {available[0]} runs the model", stacklevel=3)
+
+
+def _make_runner(session: InferenceSession) -> Any:
+    """The extension's runner of the model; None without the extension."""
+    module = extension()
+    if module is None:
+        return None
+    inputs = tuple(arg.name for arg in session._inputs)
+    outputs = tuple(arg.name for arg in session._outputs)
+    return module.Runner(session._handle, inputs, outputs, _plain_dtypes(), np.ndarray, make_error, take)
+
+
+def _plain_dtypes() -> dict[int, np.dtype]:
+    """The dtypes by element type, where an element of ONNX is one of NumPy and the module of its dtype is there."""
+    found = {}
+    for element in ELEMENT_TYPES:
+        if element.number == STRING or element.bits < 8:
+            continue
+        try:
+            found[element.number] = dtype(element)
+        except ImportError:  # ml_dtypes is missing, or too old
+            break
+    return found
 
 
 def _take_all(results: Any) -> list[Any]:
@@ -213,7 +381,33 @@ def _take_all(results: Any) -> list[Any]:
     return outputs
 
 
-def _load(model: Any, folder: str | os.PathLike[str] | None, options: int) -> int:
+def _load(model: Any, settings: Mapping[str, Any], profiling: bool) -> int:
+    """The handle of a model; `settings` are the parameters of `InferenceSession` by name."""
+    lib = library()
+    options = lib.options_create()
+    try:
+        if settings["threads"] is not None:
+            lib.options_set_threads(options, settings["threads"])
+        lib.options_set_optimize(options, settings["optimize"])
+        for name in settings["disabled_passes"]:
+            lib.options_disable_pass(options, name.encode())
+        for name, size in settings["dimensions"].items():
+            lib.options_set_dimension(options, name.encode(), size)
+        for name, shape in settings["shapes"].items():
+            lib.options_set_shape(options, name.encode(), (ctypes.c_int64 * len(shape))(*shape), len(shape))
+        for name in settings["extra_outputs"]:
+            lib.options_add_output(options, name.encode())
+        for name in settings["overridable_initializers"]:
+            lib.options_override_initializer(options, name.encode())
+        if settings["maximum_run_memory"] is not None:
+            lib.options_set_maximum_run_memory(options, settings["maximum_run_memory"])
+        lib.options_set_profiling(options, profiling)
+        return _read(model, settings["external_data_folder"], options)
+    finally:
+        lib.options_release(options)
+
+
+def _read(model: Any, folder: str | os.PathLike[str] | None, options: int) -> int:
     result = ctypes.c_void_p()
     if hasattr(model, "SerializeToString"):
         model = model.SerializeToString()
@@ -221,12 +415,18 @@ def _load(model: Any, folder: str | os.PathLike[str] | None, options: int) -> in
         content = bytes(model)
         place = None if folder is None else os.fsencode(folder)
         library().model_load_bytes(content, len(content), place, options, ctypes.byref(result))
-    else:
+    elif isinstance(model, (str, os.PathLike)):
         if folder is not None:
-            raise InputError("external_data_folder is for models from bytes; with a path it is the folder of the model")
+            raise InvalidArgument("external_data_folder is for models from bytes; with a path it is the model's folder")
         library().model_load_file(os.fsencode(model), options, ctypes.byref(result))
+    else:
+        raise TypeError(f"the model is {type(model).__name__}; expected a path, bytes or an onnx.ModelProto")
     assert result.value is not None
     return result.value
+
+
+def _describe_all(count: Callable[[int], int], info: Callable[[int, int], int], model: int) -> list[NodeArg]:
+    return [_describe(info(model, index)) for index in range(count(model))]
 
 
 def _describe(info: int) -> NodeArg:

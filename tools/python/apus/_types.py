@@ -114,3 +114,17 @@ def parse_type(text: str) -> ValueType | None:
         key, _, value = inner.partition(",")
         return ValueType(text, kind, BY_NAME[key], parse_type(value))
     return ValueType(text, kind, None, parse_type(inner))
+
+
+def value_type_text(value: object) -> str:
+    """The type of a value of Python as the library spells types; empty for None, and for a list without elements."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        element = element_type(np.asarray(value))
+        return f"tensor({element.name})" if element else ""
+    if isinstance(value, list):
+        return f"seq({value_type_text(value[0])})" if value else ""
+    if isinstance(value, dict):
+        key, content = next(iter(value.items()), (0, 0.0))
+        name = "string" if isinstance(key, str) else "int64"
+        return f"map({name},{value_type_text(np.asarray(content))})"
+    return ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -11,44 +13,23 @@ import time
 import unittest
 import weakref
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / "tools/python"), str(ROOT / "tools")]
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])]
+from check_test_models import TOLERANCE, input_files, number  # noqa: E402
+from model_values import compare, flatten, read_value  # noqa: E402
+from models_for_tests import MODELS, ROOT, long_model, model_of, tensor  # noqa: E402
 
 import apus  # noqa: E402
 import apus.backend  # noqa: E402
-from check_test_models import TOLERANCE, input_files, number  # noqa: E402
-from model_values import compare, flatten, read_value  # noqa: E402
-
-MODELS = ROOT / "TestModels"
-
-
-def model_of(
-    nodes: list[onnx.NodeProto], inputs: dict[str, Any], outputs: list[str], **arguments: Any
-) -> onnx.ModelProto:
-    """A model whose inputs have the types given; those of its outputs are inferred."""
-    graph = helper.make_graph(
-        nodes,
-        "test",
-        [helper.make_value_info(name, kind) for name, kind in inputs.items()],
-        [onnx.ValueInfoProto(name=name) for name in outputs],
-        **arguments,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)])
 
 
 def identity(kind: onnx.TypeProto) -> apus.InferenceSession:
     return apus.InferenceSession(model_of([helper.make_node("Identity", ["x"], ["y"])], {"x": kind}, ["y"]))
-
-
-def tensor(number: int, shape: list[Any] | None = None) -> onnx.TypeProto:
-    return helper.make_tensor_type_proto(number, shape)
 
 
 class Models(unittest.TestCase):
@@ -186,6 +167,36 @@ class Tensors(unittest.TestCase):
         self.assertIsNone(watch())
         self.assertEqual(found[0].shape, (2, 2))
 
+    def test_nothing_is_kept(self) -> None:
+        """Neither arrays nor memory, by runs that succeed and runs that fail."""
+        session = identity(tensor(TensorProto.FLOAT, [None, 3]))
+        value, wrong = np.zeros((40, 3), np.float32), np.zeros((40, 4), np.float32)
+        counts = [sys.getrefcount(item) for item in (value, wrong, session)]
+
+        def use(times: int) -> None:
+            for _ in range(times):
+                session.run(None, {"x": value})
+                session.run(["y", "y"], {"x": value})
+                for feeds in ({"x": wrong}, {"z": value}, {"x": value[:, ::-1]}):
+                    with contextlib.suppress(apus.InputError):
+                        session.run(None, feeds)
+
+        use(300)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        use(3000)
+        self.assertLess(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, 1000)  # kilobytes
+        self.assertEqual([sys.getrefcount(item) for item in (value, wrong, session)], counts)
+
+    def test_inputs_may_be_filled_anew(self) -> None:
+        session = identity(tensor(TensorProto.FLOAT, [None]))
+        value = np.zeros(5, np.float32)
+        found = []
+        for filling in range(3):
+            value[:] = filling
+            found.append(session.run(None, {"x": value})[0])
+        value[:] = 9
+        self.assertEqual([array.tolist() for array in found], [[0] * 5, [1] * 5, [2] * 5])
+
     def test_strings(self) -> None:
         session = identity(tensor(TensorProto.STRING, [None]))
         for value in (["a", "", "ä\0b"], np.array(["a", "bc"]), np.array([b"a", b"bc"]), np.array([], object)):
@@ -249,6 +260,7 @@ class Errors(unittest.TestCase):
         for feeds, text in (
             ({}, "'input' .* is missing"),
             ({"input": image, "other": image}, "no input 'other'"),
+            ({"Inputs": image}, "'input' .* is missing; .*'Inputs' .did you mean 'input'"),
             ({"input": image.astype(np.float64)}, "float64; expected float32"),
             ({"input": image[0]}, r"shape \[1, 8, 8\]"),
             ({"input": None}, "a tensor was expected"),
@@ -258,7 +270,7 @@ class Errors(unittest.TestCase):
                 session.run(None, feeds)
         with self.assertRaisesRegex(ValueError, "no output 'x'"):
             session.run(["x"], {"input": image})
-        self.assertEqual(session.run([], {"input": image}), [])
+        np.testing.assert_array_equal(session.run([], {"input": image})[0], session.run(None, {"input": image})[0])
 
     def test_models(self) -> None:
         with self.assertRaises(apus.ModelError) as caught:
@@ -282,12 +294,6 @@ class Errors(unittest.TestCase):
 
     def test_versions(self) -> None:
         self.assertEqual(apus.library_version(), apus.__version__)
-
-
-def long_model() -> onnx.ModelProto:
-    """A model that takes a while: 100 products of matrices that grow with the input."""
-    nodes = [helper.make_node("MatMul", [f"x{i}" if i else "x", "x"], [f"x{i + 1}"]) for i in range(100)]
-    return model_of(nodes, {"x": tensor(TensorProto.FLOAT, ["n", "n"])}, ["x100"])
 
 
 class Threads(unittest.TestCase):

@@ -1,0 +1,52 @@
+// The memory that callers lend to one run, which nothing that outlives the run may refer to.
+
+import ApusTensor
+
+/// Address ranges of a run's inputs and of the buffers for its outputs. Their owners may fill or free them once the run is
+/// over, so what the run returns must lie elsewhere.
+struct LentMemory {
+  private var ranges: [Range<UInt>] = []
+
+  init(inputs: [Value]) {
+    for input in inputs { add(input) }
+  }
+
+  private mutating func add(_ value: Value) {
+    switch value {
+    case .tensor(let tensor): add(UnsafeRawPointer(tensor.base), byteCount: tensor.byteCount)
+    case .sequence(let elements, _): for element in elements { add(element) }
+    case .optional(let element, _): if let element { add(element) }
+    case .map(let map):
+      add(.tensor(map.keys))
+      for element in map.values { add(element) }
+    }
+  }
+
+  mutating func add(_ base: UnsafeRawPointer, byteCount: Int) {
+    let start = UInt(bitPattern: base)
+    if byteCount > 0 { ranges.append(start..<start + UInt(byteCount)) }
+  }
+
+  /// True if one of the bytes is lent.
+  func contains(_ base: UnsafeRawPointer, byteCount: Int) -> Bool {
+    let start = UInt(bitPattern: base)
+    return byteCount > 0 && ranges.contains { $0.overlaps(start..<start + UInt(byteCount)) }
+  }
+
+  /// `value`, its tensors copied where they lie in lent memory.
+  func detached(_ value: Value) throws(TensorError) -> Value {
+    switch value {
+    case .tensor(let tensor): return .tensor(try detached(tensor))
+    case .sequence(let elements, let type): return .sequence(try elements.map(detached), elementType: type)
+    case .optional(let element, let type): return .optional(try element.map(detached), elementType: type)
+    case .map(let map):
+      return .map(
+        MapValue(keys: try detached(map.keys), values: try map.values.map(detached), valueType: map.valueType))
+    }
+  }
+
+  /// `tensor` itself, or a copy if it lies in lent memory.
+  func detached(_ tensor: Tensor) throws(TensorError) -> Tensor {
+    contains(tensor.base, byteCount: tensor.byteCount) ? try tensor.copied() : tensor
+  }
+}

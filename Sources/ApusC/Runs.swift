@@ -1,0 +1,113 @@
+// Running models, and what runs have taken.
+
+import Apus
+import ApusGraph
+import ApusRuntime
+import CApus
+import FoundationEssentials
+
+// MARK: - Running
+
+@c @implementation
+public func apus_cancellation_create(_ seconds: Double) -> OpaquePointer? {
+  // Beyond thirty years no deadline is needed; a NaN is none.
+  let timeout: Duration? = seconds > 0 && seconds < 1e9 ? .seconds(seconds) : nil
+  return CancellationHandle(CancellationFlag(timeout: timeout)).owned
+}
+
+@c @implementation
+public func apus_cancellation_cancel(_ cancellation: OpaquePointer?) {
+  CancellationHandle.at(cancellation)?.flag.cancel()
+}
+
+@c @implementation
+public func apus_cancellation_release(_ cancellation: OpaquePointer?) { CancellationHandle.release(cancellation) }
+
+/// Checks the counts of a run, and leaves NULL in the places for its outputs.
+private func clear(
+  _ outputs: UnsafeMutablePointer<OpaquePointer?>?, _ outputCount: Int, _ inputCount: Int
+) throws(ArgumentError) {
+  guard inputCount >= 0, outputCount >= 0 else { throw ArgumentError("a count is more than memory can hold") }
+  guard outputCount == 0 || outputs != nil else { throw ArgumentError("the place for the outputs is NULL") }
+  for index in 0..<outputCount { outputs?[index] = nil }
+}
+
+@c @implementation
+public func apus_model_run(
+  _ model: OpaquePointer?, _ inputNames: UnsafePointer<UnsafePointer<CChar>?>?,
+  _ inputs: UnsafePointer<OpaquePointer?>?, _ inputCount: Int,
+  _ outputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ outputCount: Int, _ cancellation: OpaquePointer?,
+  _ outputs: UnsafeMutablePointer<OpaquePointer?>?
+) -> OpaquePointer? {
+  attempt {
+    try clear(outputs, outputCount, inputCount)
+    let handle = try ModelHandle.at(model, "model")
+    var values: [String: Value] = [:]
+    for index in 0..<inputCount {
+      let name = try text(inputNames?[index], "the name of input \(index)")
+      let value = try ValueHandle.at(inputs?[index], "input '\(name)'").value
+      guard values.updateValue(value, forKey: name) == nil else {
+        throw ArgumentError("input '\(name)' is given twice")
+      }
+    }
+    var wanted = handle.model.outputs.map(\.name)
+    if let outputNames {
+      wanted = try (0..<outputCount).map { try text(outputNames[$0], "the name of output \($0)") }
+    }
+    guard wanted.count == outputCount else {
+      throw ArgumentError("there are \(outputCount) places for the \(wanted.count) outputs of the model")
+    }
+    let results = try handle.model.run(values: values, settings: handle.settings(cancellation), wanted: wanted)
+    for (index, name) in wanted.enumerated() { outputs?[index] = results[name].map { ValueHandle($0).owned } }
+  }
+}
+
+@c @implementation
+public func apus_model_run_in_order(
+  _ model: OpaquePointer?, _ inputs: UnsafePointer<OpaquePointer?>?, _ inputCount: Int,
+  _ outputIndices: UnsafePointer<Int>?, _ outputCount: Int, _ cancellation: OpaquePointer?,
+  _ outputs: UnsafeMutablePointer<OpaquePointer?>?
+) -> OpaquePointer? {
+  attempt {
+    try clear(outputs, outputCount, inputCount)
+    let handle = try ModelHandle.at(model, "model")
+    guard inputCount == handle.inputs.count else {
+      throw ArgumentError("\(inputCount) values for the \(handle.inputs.count) inputs of the model")
+    }
+    guard outputIndices != nil || outputCount == handle.outputs.count else {
+      throw ArgumentError("there are \(outputCount) places for the \(handle.outputs.count) outputs of the model")
+    }
+    let wanted = try outputIndices.map { indices in
+      try (0..<outputCount).map { position in
+        guard handle.outputs.indices.contains(indices[position]) else {
+          throw ArgumentError("output \(indices[position]) was asked for; there are \(handle.outputs.count)")
+        }
+        return indices[position]
+      }
+    }
+    let values = try (0..<inputCount).map { index in
+      guard let value = ValueHandle.at(inputs?[index]) else { throw ArgumentError("input \(index) is NULL") }
+      return value.value
+    }
+    let results = try handle.model.run(inOrder: values, wanted: wanted, settings: handle.settings(cancellation))
+    for (position, value) in results.enumerated() { outputs?[position] = ValueHandle(value).owned }
+  }
+}
+
+// MARK: - Profiling
+
+@c @implementation
+public func apus_model_write_profile(_ model: OpaquePointer?, _ path: UnsafePointer<CChar>?) -> OpaquePointer? {
+  attempt {
+    guard let profiler = try ModelHandle.at(model, "model").profiler else {
+      throw ArgumentError("the model was loaded without profiling; see apus_options_set_profiling")
+    }
+    let path = try text(path, "path")
+    do {
+      try ChromeTrace.write(profiler.events, to: path)
+    } catch {
+      throw ArgumentError("the profile cannot be written to '\(path)': \(error)")
+    }
+    _ = profiler.take()
+  }
+}

@@ -1,0 +1,45 @@
+// Numbers and names in options: what they may be, checked before any work.
+
+import ArgumentParser
+import Foundation
+
+enum OptionValues {
+  /// The longest time that a clock of the program measures, in seconds: some 30 years.
+  static let maximumSeconds = 1e9
+
+  /// Throws if a number is given and out of range.
+  static func check(_ value: Int?, _ option: String, _ range: ClosedRange<Int>) throws(ValidationError) {
+    guard let value, !range.contains(value) else { return }
+    let expected =
+      range.upperBound == .max ? "\(range.lowerBound) or more" : "\(range.lowerBound) to \(range.upperBound)"
+    throw ValidationError("\(option) is \(value); expected \(expected)")
+  }
+
+  static func check(seconds: Double?, _ option: String) throws(ValidationError) {
+    guard let seconds, !(seconds > 0 && seconds <= maximumSeconds) else { return }
+    throw ValidationError(
+      "\(option) is \(seconds); expected a number of seconds above 0, at most \(Int(maximumSeconds))")
+  }
+
+  /// Finite numbers between commas.
+  static func numbers(_ text: String?, _ option: String) throws(ValidationError) -> [Double] {
+    guard let text else { return [] }
+    let parts = text.split(separator: ",", omittingEmptySubsequences: false).map {
+      Double($0.trimmingCharacters(in: .whitespaces))
+    }
+    guard parts.allSatisfy({ $0?.isFinite ?? false }) else {
+      throw ValidationError("\(option) \(text): expected one number, or several between commas")
+    }
+    return parts.compactMap { $0 }
+  }
+}
+
+/// `NAME=VALUE`.
+enum Pair {
+  static func split(_ text: String, option: String) throws(ValidationError) -> (name: String, value: String) {
+    guard let position = text.lastIndex(of: "="), position != text.startIndex else {
+      throw ValidationError("\(option) \(text): expected NAME=VALUE")
+    }
+    return (String(text[..<position]), String(text[text.index(after: position)...]))
+  }
+}

@@ -1,0 +1,102 @@
+// The operator sets that a model is written for: the lowest that hold it, not above those it came from if that can be.
+
+import ApusGraph
+
+/// Chooses operator sets, and brings nodes to the forms that these have.
+package struct OpsetChoice {
+  let registry: OperatorRegistry
+  /// The operator sets that the model was read from, by domain; the newest where there is none.
+  let source: [String: Int]
+
+  /// The first operator set with today's rules of broadcasting; none is written for that is older.
+  package static let oldest = 7
+
+  /// The graph in the forms of the operator sets that come with it. `wanted` is the one of the default domain that the
+  /// caller asks for; throws if that cannot hold the graph.
+  func apply(to graph: Graph, wanted: Int?) throws(OperatorError) -> (graph: Graph, opsets: [String: Int]) {
+    var opsets: [String: Int] = [:]
+    var result = graph
+    for domain in domains(of: graph).union([""]).sorted() {
+      let newest = registry.all.filter { $0.schema.id.domain == domain }.compactMap(\.schema.versions.last).max() ?? 1
+      let range = Range(
+        domain: domain, read: source[domain] ?? newest, newest: newest, wanted: domain.isEmpty ? wanted : nil)
+      if range.first < 13, domain.isEmpty, let found = try? lowest(in: range.upTo(12), FlattenedAxes.restored(result)) {
+        (result, opsets[domain]) = found
+      } else {
+        (result, opsets[domain]) = try lowest(in: range, result)
+      }
+    }
+    return (result, opsets)
+  }
+
+  /// The operator sets of a domain that come into question, and the one that the model was read from.
+  private struct Range {
+    let domain: String
+    let read: Int
+    let first: Int
+    var last: Int
+
+    init(domain: String, read: Int, newest: Int, wanted: Int?) {
+      self.domain = domain
+      self.read = read
+      first = wanted ?? (domain.isEmpty ? max(OpsetChoice.oldest, min(read, PortableOpsets.floor)) : read)
+      last = wanted ?? max(newest, first)
+    }
+
+    func upTo(_ opset: Int) -> Range {
+      var copy = self
+      copy.last = min(last, opset)
+      return copy
+    }
+  }
+
+  private func domains(of graph: Graph) -> Set<String> {
+    graph.nodes.reduce(into: []) { found, node in
+      found.insert(node.op.domain)
+      for (_, subgraph) in node.subgraphs { found.formUnion(domains(of: subgraph.graph)) }
+    }
+  }
+
+  /// The graph in the forms of the first operator set of a range in which every node of the domain has one.
+  private func lowest(in range: Range, _ graph: Graph) throws(OperatorError) -> (Graph, Int) {
+    var refusal = OperatorError.unsupported("the model cannot be written for operator set \(range.last)")
+    for opset in range.first...max(range.first, range.last) {
+      let forms = OlderForms(opset: opset, source: range.read)
+      do throws(OperatorError) { return (try written(graph, range.domain, forms), opset) } catch { refusal = error }
+    }
+    throw refusal
+  }
+
+  private func written(_ graph: Graph, _ domain: String, _ forms: OlderForms) throws(OperatorError) -> Graph {
+    var result = graph
+    for index in graph.nodes.indices {
+      let node = graph.nodes[index]
+      do throws(OperatorError) {
+        for entry in node.attributes.entries.indices {
+          switch node.attributes.entries[entry].value {
+          case .graph(var subgraph):
+            subgraph.graph = try written(subgraph.graph, domain, forms)
+            result.nodes[index].attributes.entries[entry].value = .graph(subgraph)
+          case .graphs(var subgraphs):
+            for position in subgraphs.indices {
+              subgraphs[position].graph = try written(subgraphs[position].graph, domain, forms)
+            }
+            result.nodes[index].attributes.entries[entry].value = .graphs(subgraphs)
+          default: break
+          }
+        }
+        guard node.op.domain == domain else { continue }
+        let versions = registry.definition(of: node.op)?.schema.versions ?? []
+        guard let form = forms.form(of: result.nodes[index], versions: versions, in: &result) else {
+          throw .unsupported(
+            "\(node.op) has no form in operator set \(forms.opset) that means the same",
+            remedy: "Ask for a newer operator set, or for none")
+        }
+        result.nodes[index] = form
+      } catch {
+        throw error.inside(node)
+      }
+    }
+    return result
+  }
+}

@@ -1,0 +1,139 @@
+// Models are saved for the operator set they came from, in its forms, and for a newer one only where that must be.
+
+import Apus
+import ApusFormats
+import ApusGraph
+import ApusOperators
+import ApusOptimizer
+import Testing
+
+@Suite struct SavedOpsetTests {
+  private typealias Input = (name: String, type: DataType, shape: [Int])
+
+  private func proto(
+    _ nodes: [NodeProto], inputs: [Input], initializers: [TensorProto] = [], output: String = "y", opset: Int,
+    more: [OperatorSetID] = [], ir: Int = 8
+  ) -> ModelProto {
+    var graph = GraphProto()
+    graph.nodes = nodes
+    graph.inputs = inputs.map {
+      ValueInfoProto(name: $0.name, type: .tensor(elementType: $0.type.rawValue, shape: $0.shape.map { .value($0) }))
+    }
+    graph.outputs = [ValueInfoProto(name: output, type: nil)]
+    graph.initializers = initializers
+    var proto = ModelProto()
+    proto.irVersion = ir
+    proto.opsetImport = [OperatorSetID(domain: "", version: opset)] + more
+    proto.graph = graph
+    return proto
+  }
+
+  private func node(
+    _ op: String, _ inputs: [String], _ outputs: [String] = ["y"], _ attributes: [(String, AttributeProto.Content)] = [],
+    domain: String = "", name: String = ""
+  ) -> NodeProto {
+    var node = NodeProto()
+    (node.opType, node.inputs, node.outputs, node.domain, node.name) = (op, inputs, outputs, domain, name)
+    node.attributes = attributes.map { AttributeProto(name: $0.0, content: $0.1) }
+    return node
+  }
+
+  /// The message after reading, the portable passes, and writing.
+  private func saved(_ proto: ModelProto, opset: Int? = nil) throws -> ModelProto {
+    var model = try ONNXReader.load(FileBytes(copying: proto.encoded), registry: .standard).model
+    let target = opset ?? model.opsets[""] ?? .max
+    _ = try Optimizer(registry: .standard, passes: Optimizer.portablePasses(forOpset: target)).optimize(&model.graph)
+    return try ONNXWriter.message(model, registry: .standard, opset: opset)
+  }
+
+  private func version(_ proto: ModelProto, _ domain: String = "") -> Int? {
+    proto.opsetImport.first { $0.domain == domain }?.version
+  }
+
+  /// Nodes whose newest form is another: they are written as they were read.
+  @Test func oldFormsStay() throws {
+    let image: Input = ("x", .float32, [1, 2, 4, 4])
+    let cases: [(opset: Int, node: NodeProto, inputs: [Input], initializers: [TensorProto])] = [
+      (9, node("Clip", ["x"], ["y"], [("min", .float(0)), ("max", .float(6))]), [image], []),
+      (11, node("Unsqueeze", ["x"], ["y"], [("axes", .ints([0]))]), [image], []),
+      (12, node("Squeeze", ["x"], ["y"], [("axes", .ints([0]))]), [image], []),
+      (13, node("ReduceMean", ["x"], ["y"], [("axes", .ints([2, 3])), ("keepdims", .int(0))]), [image], []),
+      (11, node("ReduceSum", ["x"], ["y"], [("axes", .ints([1]))]), [image], []),
+      (9, node("Softmax", ["x"], ["y"], [("axis", .int(1))]), [image], []),
+      (12, node("LogSoftmax", ["x"], ["y"], [("axis", .int(3))]), [image], []),
+      (7, node("Slice", ["x"], ["y"], [("starts", .ints([1])), ("ends", .ints([2])), ("axes", .ints([1]))]), [image], []),
+      (8, node("Pad", ["x"], ["y"], [("pads", .ints([0, 0, 1, 1, 0, 0, 1, 1])), ("value", .float(2))]), [image], []),
+      (9, node("Split", ["x"], ["y", "z"], [("axis", .int(1)), ("split", .ints([1, 1]))]), [image], []),
+      (13, node("Split", ["x"], ["y", "z"], [("axis", .int(1))]), [image], []),
+      (9, node("TopK", ["x"], ["y", "z"], [("k", .int(2))]), [image], []),
+      (10, node("Resize", ["x", "s"], ["y"], [("mode", .string(Array("nearest".utf8)))]), [image],
+        [TensorProto(name: "s", Tensor([1, 1, 0.5, 2] as [Float]))]),
+      (9, node("Upsample", ["x", "s"], ["y"], [("mode", .string(Array("linear".utf8)))]), [image],
+        [TensorProto(name: "s", Tensor([1, 1, 2, 2] as [Float]))]),
+      (7, node("Upsample", ["x"], ["y"], [("mode", .string(Array("nearest".utf8))), ("scales", .floats([1, 1, 2, 2]))]), [image], []),
+      (16, node("GridSample", ["x", "g"], ["y"], [("mode", .string(Array("bicubic".utf8)))]), [image, ("g", .float32, [1, 3, 3, 2])], []),
+      (17, node("DFT", ["x"], ["y"], [("axis", .int(1))]), [("x", .float32, [1, 8, 1])], []),
+      (9, node("Scatter", ["x", "i", "u"], ["y"], [("axis", .int(1))]),
+        [("x", .float32, [2, 3]), ("i", .int64, [1, 2]), ("u", .float32, [1, 2])], []),
+      (13, node("Cast", ["x"], ["y"], [("to", .int(Int(DataType.bfloat16.rawValue)))]), [image], []),
+    ]
+    for (opset, node, inputs, initializers) in cases {
+      let result = try saved(proto([node], inputs: inputs, initializers: initializers, opset: opset))
+      #expect(version(result) == opset, "\(node.opType) of \(opset)")
+      #expect(result.irVersion == 8)
+      let written = try #require(result.graph?.nodes.last)
+      #expect(result.graph?.nodes.map(\.opType) == [node.opType])
+      #expect(Set(written.attributes.map(\.name)) == Set(node.attributes.map(\.name)), "\(node.opType) of \(opset)")
+      #expect(written.inputs == node.inputs, "\(node.opType) of \(opset)")
+    }
+  }
+
+  @Test func newModelsGetAnOlderOperatorSet() throws {
+    let result = try saved(proto([node("Relu", ["x"])], inputs: [("x", .float32, [2])], opset: 28, ir: 13))
+    #expect(version(result) == 21)
+    #expect(result.irVersion == 10)
+    #expect(version(try saved(proto([node("Relu", ["x"])], inputs: [("x", .float32, [2])], opset: 28), opset: 13)) == 13)
+  }
+
+  @Test func fusionsKeepToTheOperatorSet() throws {
+    let nodes = [node("Sigmoid", ["x"], ["s"]), node("Mul", ["x", "s"])]
+    for (opset, ops) in [(14, ["Sigmoid", "Mul"]), (23, ["Sigmoid", "Mul"]), (24, ["Swish"])] {
+      let result = try saved(proto(nodes, inputs: [("x", .float32, [2])], opset: opset))
+      #expect(result.graph?.nodes.map(\.opType) == ops)
+      #expect(version(result) ?? 99 <= opset)
+    }
+    #expect(version(try saved(proto(nodes, inputs: [("x", .float32, [2])], opset: 14), opset: 24)) == 24)
+  }
+
+  @Test func operatorSetsThatCannotHoldTheModelAreRefused() throws {
+    let model = proto(
+      [node("Gelu", ["x"], name: "activation")], inputs: [("x", .float32, [2])], opset: 20)
+    let error = #expect(throws: OperatorError.self) { try saved(model, opset: 13) }
+    #expect(error?.description.contains("Gelu 'activation'") == true)
+  }
+
+  @Test func treesStayBelowTheVersionThatDeprecatesThem() throws {
+    let attributes: [(String, AttributeProto.Content)] = [
+      ("n_targets", .int(1)), ("nodes_treeids", .ints([0, 0, 0])), ("nodes_nodeids", .ints([0, 1, 2])),
+      ("nodes_featureids", .ints([0, 0, 0])), ("nodes_values", .floats([0.5, 0, 0])),
+      ("nodes_modes", .strings([Array("BRANCH_LEQ".utf8), Array("LEAF".utf8), Array("LEAF".utf8)])),
+      ("nodes_truenodeids", .ints([1, 0, 0])), ("nodes_falsenodeids", .ints([2, 0, 0])), ("target_treeids", .ints([0, 0])),
+      ("target_nodeids", .ints([1, 2])), ("target_ids", .ints([0, 0])), ("target_weights", .floats([1, 2])),
+    ]
+    let trees = node("TreeEnsembleRegressor", ["x"], ["y"], attributes, domain: "ai.onnx.ml")
+    for ml in [1, 3] {
+      let result = try saved(
+        proto([trees], inputs: [("x", .float32, [2, 1])], opset: 9, more: [OperatorSetID(domain: "ai.onnx.ml", version: ml)]))
+      #expect(version(result, "ai.onnx.ml") == ml)
+      #expect(version(result) == 9)
+    }
+  }
+
+  @Test func nodesHaveNamesOfTheirOwn() throws {
+    let nodes = [
+      node("Relu", ["x"], ["r"], name: "same"), node("Neg", ["r"], ["s"], name: "same"), node("Abs", ["s"], ["y"], name: "same"),
+    ]
+    let names = try saved(proto(nodes, inputs: [("x", .float32, [2])], opset: 13)).graph?.nodes.map(\.name) ?? []
+    #expect(names.count == 3 && Set(names).count == 3)
+  }
+}

@@ -1,0 +1,176 @@
+"""Matrix products, convolutions, attention, normalization, with what passes fuse into them."""
+
+import numpy as np
+from onnx import TensorProto as T
+
+from .core import FEEDS
+
+
+class Layers:
+    """Adds operators to a `Builder`."""
+
+    def add_matmul(self):
+        if not (x := self.value(rank=(1, 2, 3, 4), test=lambda v: v.fixed(-1) and v.fixed(-1) <= 64)):
+            return
+        width, inner = int(self.pick([1, 3, 8, 8])), x.fixed(-1)
+        shapes = [s[:-1] + (width,) for s in x.shapes]
+        if x.rank == 2 and self.chance(0.4):
+            flip = self.chance(0.5)
+            weight = self.weights(width, inner) if flip else self.weights(inner, width)
+            inputs = [x.name, weight]
+            if self.chance(0.7):
+                inputs.append(
+                    self.constant(
+                        self.random.standard_normal(self.pick([(width,), (1, width), (1,), (1, 1), ()])).astype(
+                            np.float32
+                        )
+                    )
+                )
+            y = self.apply(
+                "Gemm",
+                inputs,
+                shapes,
+                transB=int(flip),
+                alpha=float(self.pick([1.0, 1.0, 0.5, -2.0])),
+                beta=float(self.pick([1.0, 1.0, 0.5])),
+            )
+        elif self.chance(0.2):
+            weight = self.apply("Transpose", [self.weights(width, inner)], [(inner, width)] * FEEDS, perm=[1, 0])
+            y = self.apply("MatMul", [x.name, weight.name], shapes)
+        else:
+            y = self.apply("MatMul", [x.name, self.weights(inner, width)], shapes)
+        if self.chance(0.6):
+            bias = self.pick([(width,), (1, width), (1, 1, width), (1,), ()])
+            y = (
+                self.binary(
+                    "Add", y, self.constant(self.random.standard_normal(bias).astype(np.float32)), [bias] * FEEDS
+                )
+                or y
+            )
+        if self.chance(0.4) and (other := self.value(test=lambda v: v.shapes == y.shapes)):
+            y = self.binary("Add", y, other)
+        if self.chance(0.5):
+            self.apply(self.pick(["Relu", "Tanh", "Sigmoid", "LeakyRelu"]), [y.name], y.shapes)
+
+    add_matmul.odds = 3
+
+    def add_convolution(self):
+        x = self.value(rank=(3, 4), test=lambda v: v.fixed(1) and all(min(s[2:]) >= 2 for s in v.shapes))
+        if not x:
+            return
+        channels, out = x.fixed(1), int(self.pick([4, 4, 3, 6]))
+        group = channels if self.chance(0.2) and out % channels == 0 else 1
+        size = int(self.pick([1, 1, 2, 3]))
+        if any(min(s[2:]) < size for s in x.shapes):
+            size = 1
+        pad = size // 2 if self.chance(0.7) else 0
+        spatial = x.rank - 2
+        shapes = [(s[0], out) + tuple(e + 2 * pad - size + 1 for e in s[2:]) for s in x.shapes]
+        if self.chance(0.1) and group == 1:
+            weight, shapes = self.weights(channels, out, *[size] * spatial), [
+                (s[0], out) + tuple(e - 2 * pad + size - 1 for e in s[2:]) for s in x.shapes
+            ]
+            op = "ConvTranspose"
+        else:
+            weight, op = self.weights(out, channels // group, *[size] * spatial), "Conv"
+        inputs = [x.name, weight] + ([self.weights(out)] if self.chance(0.5) else [])
+        y = self.apply(op, inputs, shapes, kernel_shape=[size] * spatial, pads=[pad] * 2 * spatial, group=group)
+        for _ in range(int(self.random.integers(0, 3))):
+            if self.chance(0.3) and y.rank == x.rank and y.fixed(1) == out:
+                variance = self.constant((self.random.random(out) + 0.3).astype(np.float32))
+                y = self.apply(
+                    "BatchNormalization",
+                    [y.name, self.weights(out), self.weights(out), self.weights(out), variance],
+                    y.shapes,
+                )
+            else:
+                shape = self.pick(
+                    [(out, 1, 1)[: spatial + 1], (1, out, 1, 1)[: spatial + 2], (1, 1, 1), (), (1, 1, 1, 1, 1)]
+                )
+                array = (
+                    np.full(shape, self.number(), np.float32)
+                    if self.chance(0.3)
+                    else np.round(self.random.standard_normal(shape), 2).astype(np.float32)
+                )
+                op = self.pick(["Add", "Mul", "Sub", "Div"])
+                if op == "Div":
+                    array = np.where(array == 0, np.float32(0.5), array)
+                y = self.binary(op, y, self.constant(array), [shape] * FEEDS) or y
+        if self.chance(0.4) and (other := self.value(test=lambda v: v.shapes == y.shapes)):
+            y = self.binary("Add", y, other)
+        if self.chance(0.5):
+            self.apply(self.pick(["Relu", "Sigmoid", "LeakyRelu", "Tanh"]), [y.name], y.shapes)
+
+    add_convolution.odds = 3
+
+    def add_pool(self):
+        if x := self.value(rank=(4,), test=lambda v: all(min(s[2:]) >= 2 for s in v.shapes)):
+            op = self.pick(["MaxPool", "AveragePool", "GlobalAveragePool"])
+            if op == "GlobalAveragePool":
+                self.apply(op, [x.name], [s[:2] + (1, 1) for s in x.shapes])
+            else:
+                self.apply(op, [x.name], [s[:2] + (s[2] - 1, s[3] - 1) for s in x.shapes], kernel_shape=[2, 2])
+
+    def add_attention(self):
+        x = self.value(rank=(3,), test=lambda v: v.fixed(2) == 8)
+        if not x:
+            return
+        heads = [(s[0], 2, s[1], 4) for s in x.shapes]
+
+        def project():
+            y = self.apply("MatMul", [x.name, self.weights(8, 8)], x.shapes)
+            if self.chance(0.4):
+                y = self.binary("Add", y, self.weights(8), [(8,)] * FEEDS)
+            y = self.apply("Reshape", [y.name, self.ints(0, 0, 2, 4)], [(s[0], s[1], 2, 4) for s in x.shapes])
+            return self.apply("Transpose", [y.name], heads, perm=[0, 2, 1, 3])
+
+        q, k, v = project(), project(), project()
+        if self.chance(0.4):
+            q = self.with_scalar("Mul", q, self.pick([0.5, 0.5, 0.70710678, -0.5, 0.0]))
+            if q.rank != 4:
+                return
+        kt = self.apply("Transpose", [k.name], [(s[0], 2, 4, s[2]) for s in k.shapes], perm=[0, 1, 3, 2])
+        scores = self.apply("MatMul", [q.name, kt.name], [(s[0], 2, s[2], s[2]) for s in heads])
+        if self.chance(0.5):
+            scores = self.with_scalar(self.pick(["Mul", "Div"]), scores, self.pick([0.5, 2.0, -0.5, 1.5]), swap=False)
+            if scores.rank != 4:
+                return
+        safe = self.chance(0.5)
+        if self.chance(0.5):
+            mask = self.value(rank=(2, 3, 4), test=lambda m: all(map(self.fits, m.shapes, scores.shapes)))
+            if mask and self.chance(0.6):
+                scores = self.binary("Add", scores, mask)
+            else:
+                scores = self.with_scalar("Add", scores, self.number())
+            if scores.rank != 4:
+                return
+        p = self.apply("Softmax", [scores.name], scores.shapes, axis=self.pick([-1, 3]))
+        if safe:
+            nan = self.apply("IsNaN", [p.name], p.shapes, kind=T.BOOL)
+            p = self.apply("Where", [nan.name, self.constant(np.float32(0)), p.name], p.shapes)
+        y = self.apply("MatMul", [p.name, v.name], heads)
+        y = self.apply("Transpose", [y.name], [(s[0], s[2], 2, 4) for s in heads], perm=[0, 2, 1, 3])
+        self.apply("Reshape", [y.name, self.ints(0, 0, 8)], x.shapes)
+
+    add_attention.odds = 1.2
+
+    @staticmethod
+    def fits(a, b):
+        try:
+            return np.broadcast_shapes(a, b) == tuple(b)
+        except ValueError:
+            return False
+
+    def add_normalization(self):
+        if x := self.value(rank=(2, 3, 4), test=lambda v: v.fixed(-1)):
+            if self.chance(0.5) and self.opset >= 17:
+                self.apply(
+                    "LayerNormalization", [x.name, self.weights(x.fixed(-1)), self.weights(x.fixed(-1))], x.shapes
+                )
+            else:
+                self.apply(
+                    self.pick(["Softmax", "LogSoftmax"]),
+                    [x.name],
+                    x.shapes,
+                    axis=int(self.random.integers(-x.rank, x.rank)),
+                )

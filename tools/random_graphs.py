@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""Random graphs, optimized and plain, in Apus and in onnxruntime: the three must agree. Ends with `N passed, N failed, N skipped`.
+
+A seed is one graph of graph_generator.py with several feeds. Graphs run in a child process that is made anew when it dies, so
+that a crash or a hang is a failure of its seed. A graph that onnxruntime refuses, or that has NaN or infinities among its
+constants, is still compared with itself, plain.
+"""
+
+import argparse
+import multiprocessing
+import os
+import sys
+
+import numpy as np
+
+from graph_generator import Generator
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "python"))
+
+PASSES = [
+    "eliminate-identities",
+    "fold-constants",
+    "eliminate-common-subexpressions",
+    "fuse-patterns",
+    "eliminate-dead-nodes",
+    "fuse-matrix-products",
+    "channels-last",
+    "cancel-transposes",
+    "fuse-convolutions",
+    "fold-remaining-constants",
+]
+SECONDS = 60
+
+
+def difference(found, wanted, scale):
+    """None, or where two outputs differ; `scale` is the largest finite number of the graph's outputs."""
+    for place, (a, b) in enumerate(zip(found, wanted)):
+        a, b = np.asarray(a), np.asarray(b)
+        if a.dtype != b.dtype or a.shape != b.shape:
+            return f"output {place}: {a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)}"
+        if a.dtype.kind == "f":
+            with np.errstate(all="ignore"):
+                same = np.isclose(
+                    a.astype(np.float64), b.astype(np.float64), rtol=1e-3, atol=1e-4 * scale, equal_nan=True
+                )
+        else:
+            same = a == b
+        if not np.all(same):
+            where = tuple(int(i) for i in np.argwhere(~np.atleast_1d(same))[0])
+            pair = np.atleast_1d(a)[where], np.atleast_1d(b)[where]
+            return f"output {place} at {list(where)}: {pair[0]} and {pair[1]}"
+    return None
+
+
+def largest(results):
+    found = [
+        np.abs(a[np.isfinite(a)]).max(initial=1) for r in results for a in map(np.asarray, r) if a.dtype.kind == "f"
+    ]
+    return float(max(found, default=1))
+
+
+def by_onnxruntime(model, feeds):
+    """The results of each feed; None if onnxruntime refuses the model."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return [session.run(None, feed) for feed in feeds]
+    except Exception:  # noqa: BLE001: whatever it is, there is nothing to compare with
+        return None
+
+
+def check(seed, only):
+    """The lines that say what is wrong with the graph of a seed, and whether onnxruntime ran it."""
+    import apus
+
+    generator = Generator(seed)
+    model, feeds, outputs = generator.build()
+    names, content = [v.name for v in outputs], model.SerializeToString()
+    ways = {"plain": {"optimize": False}, "optimized": {}}
+    if only:
+        ways["optimized"]["disabled_passes"] = [name for name in PASSES if name != only]
+    else:
+        left_out = [name for name in PASSES if np.random.default_rng(seed).random() < 0.4]
+        ways["some passes"] = {"disabled_passes": left_out}
+    oracle = None if generator.has_odd_numbers else by_onnxruntime(content, feeds)
+    results, faults = {}, []
+    for way, options in ways.items():
+        try:
+            session = apus.InferenceSession(content, threads=1, **options)
+            results[way] = [session.run(names, feed) for feed in feeds]
+            again = [session.run(names, feed) for feed in reversed(feeds)][::-1]
+        except apus.Error as error:
+            if oracle or way != "plain":
+                faults.append(f"{way}: {str(error)[:300]}")
+            continue
+        for feed, (a, b) in enumerate(zip(results[way], again)):
+            if any(np.asarray(x).tobytes() != np.asarray(y).tobytes() for x, y in zip(a, b)):
+                faults.append(f"{way}, feed {feed}: other bits in the second run")
+    wanted = oracle or results.get("plain")
+    for way, found in results.items():
+        for feed, (a, b) in enumerate(zip(found, wanted or [])):
+            if (text := difference(a, b, largest(wanted))) and (way != "plain" or oracle):
+                faults.append(f"{way}, feed {feed}: {text}")
+                break
+    if results.get("plain") is None and not oracle:
+        return ([], False) if len(faults) == len(ways) - 1 else (faults, False)
+    return faults, oracle is not None
+
+
+def work(seeds, only, pipe):
+    for seed in seeds:
+        pipe.send(("start", seed, None, None))
+        try:
+            faults, compared = check(seed, only)
+        except Exception as error:  # noqa: BLE001
+            faults, compared = [f"the check itself: {type(error).__name__}: {error}"], False
+        pipe.send(("end", seed, faults, compared))
+    pipe.send(("done", None, None, None))
+
+
+def run(seeds, only):
+    """Yields (seed, faults, compared) of every seed."""
+    rest = list(seeds)
+    while rest:
+        pipe, child = multiprocessing.Pipe(duplex=False)
+        process = multiprocessing.Process(target=work, args=(rest, only, child))
+        process.start()
+        child.close()
+        seed = rest[0]
+        while True:
+            try:
+                if not pipe.poll(SECONDS):
+                    process.kill()
+                    yield seed, [f"no end after {SECONDS} s"], False
+                    break
+                kind, number, faults, compared = pipe.recv()
+            except EOFError:
+                process.join()
+                yield seed, [f"the process died: {process.exitcode}"], False
+                break
+            if kind == "done":
+                process.join()
+                return
+            seed = number
+            if kind == "end":
+                rest = rest[1:]
+                yield number, faults, compared
+        process.join()
+        rest = [s for s in rest if s != seed]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0, help="the first of the seeds")
+    parser.add_argument("--pass", dest="only", choices=PASSES, help="run that pass alone")
+    parser.add_argument("--save", help="write the model of the one seed to this file and end")
+    options = parser.parse_args()
+    if options.save:
+        with open(options.save, "wb") as file:
+            file.write(Generator(options.seed).build()[0].SerializeToString())
+        return 0
+    passed = failed = skipped = 0
+    for seed, faults, compared in run(range(options.seed, options.seed + options.count), options.only):
+        if faults:
+            failed += 1
+            print(f"seed {seed}: " + "\n  ".join(faults), flush=True)
+        else:
+            passed += 1
+        skipped += not compared and not faults
+    if skipped:
+        print(f"{skipped} of them compared with themselves, plain, only")
+    print(f"{passed} passed, {failed} failed, 0 skipped")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

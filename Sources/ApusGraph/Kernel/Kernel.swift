@@ -13,7 +13,8 @@ package struct TensorType: Sendable, Hashable {
   }
 
   package var count: Int { shape.elementCount }
-  package var byteCount: Int { dataType.byteCount(elements: count) ?? Int.max }
+  /// `Int.max` if the shape is not possible.
+  package var byteCount: Int { shape.checkedElementCount.flatMap { dataType.byteCount(elements: $0) } ?? Int.max }
 }
 
 /// What `prepare` returns.

@@ -8,6 +8,8 @@ package enum KernelRunner {
   package static func run(
     _ kernel: any Kernel, inputs: [Tensor?], outputTypes: [TensorType?], allowance: Allowance
   ) throws(OperatorError) -> [Tensor?] {
+    // Kernels plan with sizes that are possible.
+    for type in outputTypes { try type.map { (type) throws(OperatorError) in try allowance.check(allocating: type.byteCount) } }
     let context = PlanContext(
       inputs: inputs.map { $0.map { TensorType($0.dataType, $0.shape) } }, outputs: outputTypes, known: inputs)
     return try run(try kernel.step(for: context), inputs: inputs, outputTypes: outputTypes, allowance: allowance)

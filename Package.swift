@@ -7,10 +7,12 @@ let strict: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
 ]
 
-/// The picture formats that a library of its own decodes: the trait, and the target that stands for the library.
-/// Without the trait the library is not needed, and pictures of that format are refused.
-let imageLibraries = [
-  "JPEG": "CTurboJPEG", "JPEG2000": "COpenJPEG", "PNG": "CPNG", "TIFF": "CTIFF", "WebP": "CWebP",
+/// The libraries that decode pictures, with the trait of the package that enables them at the least. A build has one trait
+/// or none: SwiftPM hands several to the compiler in an order that changes from run to run, so that every build would
+/// begin anew.
+let imageLibraries: [(format: String, target: String, traits: Set<String>)] = [
+  ("JPEG", "CTurboJPEG", ["Images", "CommonImages"]), ("JPEG2000", "COpenJPEG", ["Images"]),
+  ("PNG", "CPNG", ["Images", "CommonImages"]), ("TIFF", "CTIFF", ["Images"]), ("WebP", "CWebP", ["Images", "CommonImages"]),
 ]
 
 let package = Package(
@@ -22,12 +24,8 @@ let package = Package(
   ],
   traits: [
     .default(enabledTraits: ["Images"]),
-    .trait(name: "Images", description: "every picture format", enabledTraits: Set(imageLibraries.keys)),
-    .trait(name: "JPEG", description: "JPEG pictures, by libturbojpeg"),
-    .trait(name: "JPEG2000", description: "JPEG 2000 pictures, by libopenjp2"),
-    .trait(name: "PNG", description: "PNG pictures, by libpng"),
-    .trait(name: "TIFF", description: "TIFF pictures, by libtiff"),
-    .trait(name: "WebP", description: "WebP pictures, by libwebp"),
+    .trait(name: "Images", description: "every picture format, by libturbojpeg, libpng, libtiff, libwebp and libopenjp2"),
+    .trait(name: "CommonImages", description: "JPEG, PNG and WebP pictures, by libturbojpeg, libpng and libwebp"),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -45,8 +43,8 @@ let package = Package(
     .systemLibrary(name: "COpenJPEG", pkgConfig: "libopenjp2", providers: [.apt(["libopenjp2-7-dev"])]),
     .target(
       name: "ApusImage",
-      dependencies: imageLibraries.sorted { $0.key < $1.key }.map { .target(name: $1, condition: .when(traits: [$0])) },
-      swiftSettings: strict),
+      dependencies: imageLibraries.map { .target(name: $0.target, condition: .when(traits: $0.traits)) },
+      swiftSettings: strict + imageLibraries.map { .define($0.format, .when(traits: $0.traits)) }),
     .target(name: "ApusTensor", dependencies: ["CApusKernels"], swiftSettings: strict),
     .target(name: "ApusGraph", dependencies: ["ApusTensor"], swiftSettings: strict),
     .target(

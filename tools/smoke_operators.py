@@ -3,8 +3,8 @@
 
 One combination is an operator of onnx, a version of it, a type variable of that version's schema and a type that the
 variable may stand for. The generators of operator_cases make small models of one node, each of which stands for all the
-combinations that are found in its declared types. Where the reference evaluator computes the model, `apus conformance`
-compares with it; elsewhere the model must load and run, with outputs of the declared types. Ends with the line
+combinations that are found in its declared types. Where the reference evaluator, NumPy or a rule computes the model, `apus
+conformance` compares with it; elsewhere the model must load and run, with outputs of the declared types. Ends with the line
 `N passed, N failed, N skipped`, one a combination. Run it with the python that `tools/python-env test` prints.
 """
 
@@ -29,7 +29,7 @@ from differential import run_apus
 from operator_cases.case import GENERATORS, Case, NotApplicable
 
 ROOT = Path(__file__).resolve().parent.parent
-# Draws until one has the type that is looked for; and then until the reference evaluator computes one.
+# Draws until one has the type that is looked for; and then until one is computed.
 ATTEMPTS, COMPUTED_ATTEMPTS = 60, 8
 # What is not run, by domain, operator and, if only that, variable and type, with the reason.
 EXCEPTIONS: dict[tuple[str, ...], str] = {
@@ -126,23 +126,22 @@ def draws(schema: Any, variable: str, text: str, seed: int) -> Iterator[Case]:
 
 
 def write(case: Case, folder: Path) -> bool:
-    """Writes a case; true if there are values to compare with: of the reference evaluator, or, where that is known to be
-    wrong, of known_differences."""
+    """Writes a case; true if there are values to compare with: of the reference evaluator, of NumPy, or of a rule that stands
+    above them."""
     from operator_cases import oracles
-    from operator_cases.known_differences import known_difference
+    from operator_cases.judgement import judge
 
     shutil.rmtree(folder, ignore_errors=True)  # an earlier draw
     results = None
     try:
-        entry = known_difference(case)
-        results = entry.expected(case) if entry and entry.expected else oracles.run_reference(case)
-        if entry and not entry.expected and entry.right != "reference":
-            case.compares_values = False
-            results = None if entry.discards else results
+        judgement = judge(case, oracles.run_all(case, ("numpy", "reference"))[0])
+        if judgement.kind != "UNEXPLAINED":
+            results = next(iter(judgement.expected.values()))
     except oracles.Refusal:
-        case.compares_values = False
+        pass
+    case.compares_values = case.compares_values and results is not None
     case.write(folder, results)
-    return case.compares_values and results is not None
+    return case.compares_values
 
 
 def write_operator(job: tuple[str, str, Path, int]) -> Written:
@@ -167,7 +166,7 @@ def write_operator(job: tuple[str, str, Path, int]) -> Written:
 
 
 def write_one(result: Written, schema: Any, combination: Combination, folder: Path, seed: int) -> None:
-    """A model in which the combination is found: one that the reference evaluator computes, else the first draw."""
+    """A model in which the combination is found: one that has values to compare with, else the first draw."""
     *head, variable, text = combination
     chosen = None
     for case in itertools.islice(draws(schema, variable, text, seed), COMPUTED_ATTEMPTS):

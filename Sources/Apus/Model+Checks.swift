@@ -6,7 +6,7 @@ import ApusTensor
 extension Model {
   /// Puts the caller's dimensions and shapes into the facts of the graph.
   static func bind(_ options: ModelOptions, in graph: inout Graph) throws {
-    var bindings = options.dimensions.mapValues { Dim($0) }
+    var bindings = options.dimensions.mapValues { Set([$0]) }
     let symbols = Set(graph.inputs.flatMap { graph.fact($0).tensor?.shape?.flatMap(\.symbols) ?? [] })
     for (name, value) in options.dimensions {
       guard symbols.contains(name) else {
@@ -29,17 +29,19 @@ extension Model {
             throw RunError(.invalidInput, "shape \(shape) for input '\(name)'; the model declares \(graph.fact(input))")
           }
           if dim.symbols.count == 1, let symbol = dim.symbols.first, dim == .symbol(symbol) {
-            if let other = bindings[symbol], other != Dim(shape[axis]) {
-              throw RunError(.invalidInput, "dimension '\(symbol)' cannot be both \(other) and \(shape[axis])")
+            if let given = options.dimensions[symbol], given != shape[axis] {
+              throw RunError(.invalidInput, "dimension '\(symbol)' cannot be both \(given) and \(shape[axis])")
             }
-            bindings[symbol] = Dim(shape[axis])
+            bindings[symbol, default: []].insert(shape[axis])
           }
         }
       }
       graph[input].fact = .tensor(fact.dataType, [Dim](shape))
     }
     if bindings.isEmpty && options.shapes.isEmpty { return }
-    for index in graph.values.indices { graph.values[index].fact = graph.values[index].fact.substituting(bindings) }
+    // A name that the given shapes have two sizes for says nothing about other values.
+    let known = bindings.mapValues { sizes in sizes.count == 1 ? sizes.first.map { Dim($0) } ?? .unknown : .unknown }
+    for index in graph.values.indices { graph.values[index].fact = graph.values[index].fact.substituting(known) }
   }
 
   /// Makes the wanted intermediate values outputs.

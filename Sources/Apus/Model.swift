@@ -50,6 +50,11 @@ public final class Model: Sendable {
     try self.init(try ModelReader.read(bytes: Array(bytes), folder: folderPath, options: options), options: options)
   }
 
+  /// Optimizes and prepares a graph that was made in memory.
+  package convenience init(_ model: ModelGraph, options: ModelOptions) throws {
+    try self.init(ModelSource(model: model, files: [], allowance: .unlimited), options: options)
+  }
+
   /// Optimizes and prepares a graph that has been read.
   package init(_ source: ModelSource, options: ModelOptions) throws {
     let pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
@@ -81,13 +86,19 @@ public final class Model: Sendable {
     let allowance = source.allowance
     let registry = OperatorRegistry.standard
     try Model.bind(options, in: &graph)
+    let declared = graph
     let errors = InferenceDriver(registry: registry, allowance: allowance).infer(&graph)
     if !errors.isEmpty { throw PrepareError(errors) }
+    let named = graph
+    graph = SymbolSplitting.split(declared: declared, inferred: named, registry: registry)
     try Model.addOutputs(options, to: &graph)
     let notes = Set(graph.notes).sorted()
-    let inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: graph.fact($0)) }
+    // Users know the symbols by the names of the file.
+    let inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: named.fact($0)) }
     let outputs = graph.outputs.indices.map { position in
-      ValueDescription(name: graph[graph.outputs[position]].name, fact: graph.describedOutput(position))
+      let value = graph.outputs[position]
+      let fact = position < named.outputs.count ? named.describedOutput(position) : named.fact(value)
+      return ValueDescription(name: graph[value].name, fact: fact)
     }
     let passReport: [PassReport]
     do {

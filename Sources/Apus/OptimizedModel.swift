@@ -30,8 +30,10 @@ extension ModelReader {
   private static func optimized(_ source: ModelSource, options: ModelOptions, opset: Int?) throws -> OptimizedModel {
     var model = source.model
     try Model.bind(options, in: &model.graph)
+    let declared = model.graph
     let errors = InferenceDriver(registry: .standard, allowance: source.allowance).infer(&model.graph)
     if !errors.isEmpty { throw PrepareError(errors) }
+    model.graph = SymbolSplitting.split(declared: declared, inferred: model.graph, registry: .standard)
     let names = model.graph.outputs.map { model.graph[$0].name }
     let optimizer = Optimizer(registry: .standard, options.optimization, opset: opset ?? model.opsets[""])
     let passes = try optimizer?.optimize(&model.graph, allowance: source.allowance) ?? []

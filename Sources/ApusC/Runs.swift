@@ -1,6 +1,7 @@
 // Running models, and what runs have taken.
 
 import Apus
+import ApusGraph
 import ApusRuntime
 import CApus
 import FoundationEssentials
@@ -105,7 +106,7 @@ public func apus_model_write_profile(_ model: OpaquePointer?, _ path: UnsafePoin
     do {
       try ChromeTrace.write(profiler.events, to: path)
     } catch {
-      throw ArgumentError("the profile cannot be written to '\(path)': \(error.localizedDescription)")
+      throw ArgumentError("the profile cannot be written to '\(path)': \(error)")
     }
     _ = profiler.take()
   }

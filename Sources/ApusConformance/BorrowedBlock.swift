@@ -54,7 +54,9 @@ extension Tensor {
     withUnsafeBytes { bytes in
       if let source = bytes.baseAddress { (block.base + offset).copyMemory(from: source, byteCount: bytes.count) }
     }
-    let storage = TensorStorage(base: block.base + offset, byteCount: byteCount) { _, _ in withExtendedLifetime(block) {} }
+    let storage = TensorStorage(base: block.base + offset, byteCount: byteCount) { _, _ in
+      withExtendedLifetime(block) {}
+    }
     return Tensor(dataType: dataType, shape: shape, storage: storage)
   }
 }

@@ -5,7 +5,7 @@ import ApusGraph
 import ApusTensor
 import Foundation
 
-/// Loads a model from a copy of its file, overwrites the copy and the files beside it in place, cuts them off, and runs.
+/// Loads a model from a copy of its file, overwrites it and the files beside it in place, cuts them off, and runs.
 struct FileContract {
   let model: URL
   let inputs: [Value]

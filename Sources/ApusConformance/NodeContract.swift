@@ -179,8 +179,8 @@ package struct NodeContract {
       return isRead || graph.constant(pair.0) != nil ? pair.1 : nil
     }
     let outputTypes = outputs.map { $0?.tensor.map { TensorType($0.dataType, $0.shape) } }
-    let step = try kernel.plan(
-      PlanContext(
+    let step = try kernel.step(
+      for: PlanContext(
         inputs: inputs.map { $0.map { TensorType($0.dataType, $0.shape) } }, outputs: outputTypes, known: known))
     let bytes = inputs.reduce(0) { $0 + ($1?.byteCount ?? 0) } + outputTypes.reduce(0) { $0 + ($1?.byteCount ?? 0) }
     if bytes <= NodeContract.maximumBytes {

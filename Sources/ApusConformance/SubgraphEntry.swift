@@ -42,6 +42,7 @@ struct SubgraphEntry {
     }
 
     let wantedOutputs: [Bool]
+    let allowance = Allowance.unlimited
     private let bodies: [String: Body]
     private let pool: WorkerPool
     private(set) var entries: [String: SubgraphEntry] = [:]
@@ -65,7 +66,5 @@ struct SubgraphEntry {
     func parallel(parts: Int, _ body: (Int) -> Void) {
       for part in 0..<max(parts, 0) { body(part) }
     }
-
-    func check(allocating bytes: Int) throws(OperatorError) {}
   }
 }

@@ -3,7 +3,7 @@
 /// A format that comes with a trait of the package.
 protocol MissingDecoder {
   static var format: ImageFormat { get }
-  /// The trait, and the Debian package of the library behind it.
+  /// The trait or traits, and the Debian package of the library behind it.
   static var trait: String { get }
   static var package: String { get }
 }
@@ -18,31 +18,31 @@ extension MissingDecoder {
 
 #if !JPEG
 enum JPEGDecoder: MissingDecoder {
-  static let (format, trait, package) = (ImageFormat.jpeg, "JPEG", "libturbojpeg0-dev")
+  static let (format, trait, package) = (ImageFormat.jpeg, "Images or CommonImages", "libturbojpeg0-dev")
 }
 #endif
 
 #if !JPEG2000
 enum JPEG2000Decoder: MissingDecoder {
-  static let (format, trait, package) = (ImageFormat.jpeg2000, "JPEG2000", "libopenjp2-7-dev")
+  static let (format, trait, package) = (ImageFormat.jpeg2000, "Images", "libopenjp2-7-dev")
 }
 #endif
 
 #if !PNG
 enum PNGDecoder: MissingDecoder {
-  static let (format, trait, package) = (ImageFormat.png, "PNG", "libpng-dev")
+  static let (format, trait, package) = (ImageFormat.png, "Images or CommonImages", "libpng-dev")
 }
 #endif
 
 #if !TIFF
 enum TIFFDecoder: MissingDecoder {
-  static let (format, trait, package) = (ImageFormat.tiff, "TIFF", "libtiff-dev")
+  static let (format, trait, package) = (ImageFormat.tiff, "Images", "libtiff-dev")
 }
 #endif
 
 #if !WebP
 enum WebPDecoder: MissingDecoder {
-  static let (format, trait, package) = (ImageFormat.webp, "WebP", "libwebp-dev")
+  static let (format, trait, package) = (ImageFormat.webp, "Images or CommonImages", "libwebp-dev")
 }
 #endif
 

@@ -10,6 +10,6 @@ extension OperatorRegistry {
     convolutionOperators, poolingOperators, imageOperators,
     matrixOperators, normalizationOperators, attentionOperators, recurrentOperators, signalOperators, lossOperators,
     controlFlowOperators, sequenceOperators, textOperators, machineLearningOperators, trainingOperators,
-    microsoftOperators, fusedOperators,
+    microsoftOperators, experimentalOperators, fusedOperators,
   ])
 }

@@ -83,14 +83,14 @@ package struct Optimizer: Sendable {
   /// The portable passes, with fusions into operators of that operator set of the default domain at most.
   package static func portablePasses(forOpset opset: Int) -> [any GraphPass] {
     [
-      IdentityElimination(), ConstantFolding(keepsTransposes: true), IdentityElimination(),
+      IdentityElimination(), SubgraphConstants(), ConstantFolding(keepsTransposes: true), IdentityElimination(),
       CommonSubexpressionElimination(), FusionPass(portableFusions, opset: opset), DeadNodeElimination(),
     ]
   }
 
   /// Passes that end in the operators of this engine's own domain.
   package static let enginePasses: [any GraphPass] = [
-    FusionPass(matrixFusions), ChannelsLast(), TransposeCancellation(), FusionPass(engineFusions),
+    SubgraphConstants(), FusionPass(matrixFusions), ChannelsLast(), TransposeCancellation(), FusionPass(engineFusions),
     ConstantFolding(), DeadNodeElimination(),
   ]
 

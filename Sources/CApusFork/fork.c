@@ -13,6 +13,8 @@
 // How long a fork waits for calls in progress, and how often it looks.
 #define PATIENCE_NANOSECONDS 1000000000L
 #define LOOK_NANOSECONDS 50000L
+// The stack of the thread that works for the forked one, whatever `ulimit -s` says.
+#define STACK_BYTES ((size_t)16 << 20)
 
 static _Atomic uint32_t generation;
 // Calls in progress in this process.
@@ -80,12 +82,16 @@ static void *deputy_main(void *unused) {
 // Starts the thread, which takes no signals: those are the host program's.
 static bool start_deputy(void) {
   sigset_t all, before;
+  pthread_attr_t attributes;
   pthread_t thread;
+  if (pthread_attr_init(&attributes) != 0) return false;
+  pthread_attr_setstacksize(&attributes, STACK_BYTES);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  bool started = pthread_create(&thread, NULL, deputy_main, NULL) == 0;
+  bool started = pthread_create(&thread, &attributes, deputy_main, NULL) == 0;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (started) pthread_detach(thread);
+  pthread_attr_destroy(&attributes);
   return started;
 }
 

@@ -100,7 +100,7 @@ import Testing
     ("{'descr': '<f4', 'fortran_order': False, 'shape': (-3,), }", 8, "extent was expected"),
     ("{'descr': '<f4', 'fortran_order': Maybe, 'shape': (3,), }", 8, "True or False"),
     ("{'descr': '<f4', 'shape': (1000000000000, 1000000000000), }", 8, "no size of an array"),
-    ("{'descr': '<U0', 'fortran_order': False, 'shape': (1099511627776,), }", 0, "maximumDecodedBytes"),
+    ("{'descr': '<U0', 'fortran_order': False, 'shape': (1099511627776,), }", 0, "strings of no characters"),
     ("{'descr': '<f4', 'fortran_order': False", 8, "cut off"), ("", 0, "cut off"),
     ("{'descr': '<f3', 'shape': (1,)}", 8, "'<f3' are not read"),
     ("{'descr': '<U99999999999999999999', 'shape': (1,)}", 8, "are not read"),

@@ -7,7 +7,7 @@ import Testing
 
 @Suite struct OutputFileTests {
   private func content(_ path: String) throws -> [UInt8] {
-    try MappedFile.open(path: path).withBytes { bytes in bytes.indices.map { bytes[$0] } }
+    try FileBytes.open(path: path).withBytes { bytes in bytes.indices.map { bytes[$0] } }
   }
 
   private func names(in folder: String) -> [String] {
@@ -46,7 +46,7 @@ import Testing
   @Test func replacesAFileThatIsMapped() throws {
     let path = TemporaryFolder.shared.path("output-mapped")
     try OutputFile.write([UInt8](repeating: 7, count: 1 << 16), to: path)
-    let mapped = try MappedFile.open(path: path)
+    let mapped = try FileBytes.open(path: path)
     try OutputFile.write([1], to: path)
     #expect(mapped.withBytes { bytes in bytes.indices.allSatisfy { bytes[$0] == 7 } })
     #expect(try content(path) == [1])
@@ -121,7 +121,7 @@ import Testing
   private func text(_ value: Value) throws -> String {
     let path = TemporaryFolder.shared.path("value-\(UInt64.random(in: 0 ... .max)).json")
     try JSONWriter.write(value, to: path)
-    return try MappedFile.open(path: path).withBytes { bytes in
+    return try FileBytes.open(path: path).withBytes { bytes in
       String(decoding: bytes.indices.map { bytes[$0] }, as: UTF8.self).filter { !$0.isWhitespace }
     }
   }
@@ -138,7 +138,7 @@ import Testing
     let values: [Float] = [.nan, .infinity, -.infinity, 0.1, -0.0, .greatestFiniteMagnitude, .leastNonzeroMagnitude]
     let path = TemporaryFolder.shared.path("again.json")
     try JSONWriter.write(.tensor(Tensor(values)), to: path)
-    let again = try TextTensors.json(MappedFile.open(path: path), as: .tensor(.float32, nil)).tensor
+    let again = try TextTensors.json(FileBytes.open(path: path), as: .tensor(.float32, nil)).tensor
     #expect(again?.elements(as: Float.self)?.map(\.bitPattern).dropFirst() == values.map(\.bitPattern).dropFirst())
     #expect(again?.elements(as: Float.self)?.first?.isNaN == true)
     let map = MapValue(

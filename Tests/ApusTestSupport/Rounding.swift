@@ -6,8 +6,8 @@ import ApusTensor
 
 /// Compares an operator that sums products with its plain form in float64 on the very same numbers.
 ///
-/// Results of float16 and bfloat16 are sums in float32, rounded once. So an element may be off by half a unit of its type,
-/// and by a unit of the sum's type for each term, of the sum of the terms' magnitudes.
+/// Results of float16 and bfloat16 are sums in float32, rounded once. So an element may be off by half a unit of its
+/// type, and by a unit of the sum's type for each term, of the sum of the terms' magnitudes.
 package struct RoundingCheck {
   private let run: OperatorRun
   /// Additions and multiplications behind one element.
@@ -23,12 +23,12 @@ package struct RoundingCheck {
   package func worst(_ inputs: [Tensor?], as type: DataType) throws -> Double {
     let narrow = try inputs.map { try $0.map { try cast($0, to: type) } }
     let exact = try narrow.map { try $0.map { try cast($0, to: .float64) } }
-    let magnitudes = try exact.enumerated().map { index, tensor in
-      signed.contains(index) ? tensor : try tensor.map { try OperatorRun("Abs")($0)[0] }
+    let magnitudes = try exact.enumerated().map { (index, tensor) -> Tensor? in
+      try signed.contains(index) ? tensor : tensor.map { try OperatorRun("Abs")($0)[0] }
     }
     let result = try run(narrow.map { $0.map { .tensor($0) } })[0].tensor
     let (expected, sums) = try KernelChoice.$generalOnly.withValue(true) {
-      (try run(exact.map { $0.map { .tensor($0) } })[0].tensor, try run(magnitudes.map { $0.map { .tensor($0) } })[0].tensor)
+      try (run(exact.map { $0.map { .tensor($0) } })[0].tensor, run(magnitudes.map { $0.map { .tensor($0) } })[0].tensor)
     }
     guard let result, result.dataType == type, result.shape == expected?.shape,
       let found = try cast(result, to: .float64).elements(as: Double.self),

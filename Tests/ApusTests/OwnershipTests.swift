@@ -197,7 +197,7 @@ struct PlannedByValues: Sendable, CustomTestStringConvertible {
   @Test(arguments: 0..<8) func rangesOfConstantsAtOddAddresses(_ shift: Int) throws {
     // A table of positions as in BERT: the first rows as many as the input has, from a start that the input names.
     let table = sampleTensor([32, 6], seed: 3)
-    let storage = TensorStorage(byteCount: table.byteCount + 8)
+    let storage = try TensorStorage(byteCount: table.byteCount + 8)
     table.withUnsafeBytes { (storage.base + shift).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
     var builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 6])

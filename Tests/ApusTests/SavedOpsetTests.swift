@@ -40,7 +40,7 @@ import Testing
 
   /// The message after reading, the portable passes, and writing.
   private func saved(_ proto: ModelProto, opset: Int? = nil) throws -> ModelProto {
-    var model = try ONNXReader.load(MappedFile(copying: proto.encoded), registry: .standard).model
+    var model = try ONNXReader.load(FileBytes(copying: proto.encoded), registry: .standard).model
     let target = opset ?? model.opsets[""] ?? .max
     _ = try Optimizer(registry: .standard, passes: Optimizer.portablePasses(forOpset: target)).optimize(&model.graph)
     return try ONNXWriter.message(model, registry: .standard, opset: opset)
@@ -127,6 +127,19 @@ import Testing
       #expect(version(result, "ai.onnx.ml") == ml)
       #expect(version(result) == 9)
     }
+  }
+
+  @Test func outputsOfSubgraphsHaveNamesOfTheirOwn() throws {
+    var branch = GraphProto()
+    branch.nodes = [node("Relu", ["x"], ["r"]), node("Identity", ["r"], ["s"])]
+    branch.outputs = [ValueInfoProto(name: "r", type: nil), ValueInfoProto(name: "s", type: nil)]
+    let choice = node("If", ["c"], ["y", "z"], [("then_branch", .graph(branch)), ("else_branch", .graph(branch))])
+    let result = try saved(proto([choice], inputs: [("x", .float32, [2]), ("c", .bool, [])], opset: 13))
+    guard case .graph(let written)? = result.graph?.nodes.first?.attributes.first?.content else {
+      Issue.record("there is no branch")
+      return
+    }
+    #expect(Set(written.outputs.map(\.name)).count == 2)
   }
 
   @Test func nodesHaveNamesOfTheirOwn() throws {

@@ -32,7 +32,6 @@ class OverItself(Case):
         made = weights()
         self.save(made)
         self.apus("optimize", "model.onnx", "--output", "model.onnx")
-        np.testing.assert_array_equal(content(self.path("model.onnx")), content(self.path("model.onnx")))
         np.testing.assert_array_equal(content(self.path("model.onnx")), numpy_helper.to_array(made.graph.initializer[0]))
         self.assertEqual(self.leftovers(), [])
 
@@ -101,7 +100,7 @@ class Replacing(Case):
         self.assertEqual(np.load(self.path("there/z.npy")).size, 4)
 
     def test_devices_and_pipes_are_written_directly(self) -> None:
-        self.run_to("--output", "y=/dev/null", "--output", "/dev/stderr")
+        self.run_to("--output", "y=/dev/null", "--output", "/dev/null")
         self.assertTrue(self.run_to("--output", "/dev/stdout").stdout.startswith(b"\x93NUMPY"))
         with open(self.path("stdout"), "wb") as file:
             self.run_to("--output", "/dev/stdout", stdout=file)

@@ -85,7 +85,8 @@ struct FuzzMutant {
     mkdir(folder + "/test_data_set_0", 0o755)
     FuzzDriver.write(bytes, to: folder + "/model.onnx")
     for (index, entry) in inputs.sorted(by: { $0.key < $1.key }).enumerated() {
-      FuzzDriver.write(ValueFile.encode(entry.value, name: entry.key), to: folder + "/test_data_set_0/input_\(index).pb")
+      let file = "\(folder)/test_data_set_0/input_\(index).pb"
+      FuzzDriver.write(ValueFile.encode(entry.value, name: entry.key), to: file)
     }
   }
 }
@@ -294,7 +295,8 @@ extension Value {
   fileprivate var isFinite: Bool {
     switch self {
     case .tensor(let tensor):
-      tensor.elements(as: Float.self)?.allSatisfy(\.isFinite) ?? tensor.elements(as: Double.self)?.allSatisfy(\.isFinite)
+      tensor.elements(as: Float.self)?.allSatisfy(\.isFinite)
+        ?? tensor.elements(as: Double.self)?.allSatisfy(\.isFinite)
         ?? tensor.elements(as: Float16.self)?.allSatisfy(\.isFinite)
         ?? tensor.elements(as: BFloat16.self)?.allSatisfy(\.float.isFinite) ?? !tensor.dataType.isComplex
     case .sequence(let elements, _): elements.allSatisfy(\.isFinite)

@@ -17,15 +17,15 @@ let usage = """
   ApusFuzz run FILE…                               read, prepare and run each model on zeros, print what became of it
   ApusFuzz values FILE…                            read each .pb as a tensor, sequence, optional and map
   ApusFuzz roundtrip IN.onnx OUT.onnx              read the messages and write them again
-  ApusFuzz rewrite IN.onnx OUT.onnx                read the graph and write it again, in the newest operator set it needs
+  ApusFuzz rewrite IN.onnx OUT.onnx                read the graph and write it again, in the operator set it needs
   ApusFuzz mutate CASE SEED COUNT FILE…            read COUNT mutations of the files; CASE is where each is kept before
                                                    it is read, so that the last one remains after a crash;
                                                    CASE.slow is the slowest if that took more than 2 seconds
   ApusFuzz cases LIST JOURNAL SEED FIRST COUNT STRIDE KEEP MEGABYTES
                                                    run COUNT mutants FIRST, FIRST + STRIDE, … of the test cases whose
                                                    folders stand in LIST; JOURNAL always holds the number of the one at
-                                                   work; those that break a rule are kept below KEEP; the process may map
-                                                   MEGABYTES, 0 for no bound
+                                                   work; those that break a rule are kept below KEEP; the process may
+                                                   map MEGABYTES, 0 for no bound
   ApusFuzz mutant LIST SEED NUMBER FOLDER          write one of those mutants as a test case and say what it is
   """
 

@@ -1,4 +1,4 @@
-// Ways to change a model as what it is, a graph of operators: attributes, edges, types, constants, graphs around graphs.
+// Ways to change a model as what it is, a graph of operators: attributes, edges, types, constants, graphs in graphs.
 
 import ApusFormats
 import ApusGraph
@@ -14,10 +14,10 @@ struct ModelMutator {
   init(_ random: FuzzRandom) { self.random = random }
 
   static let words = [
-    "", "a", "SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET", "linear", "nearest", "cubic", "none", "mul", "add", "max", "min",
-    "reflect", "edge", "wrap", "constant", "bidirectional", "reverse", "forward", "(a+)+$", "[", "a{1000000}", "ij,jk->ik",
-    "...ij,...jk", "iiiiiiiii->i", "->", "i,i,i,i,i->", "TREE", "BRANCH_LEQ", "SOFTMAX", "PROBIT", "SUM", "RBF", "TFIDF",
-    "tanh", "Relu", "Affine", "align_corners", "half_pixel", "tf_crop_and_resize", "asymmetric", "DCR", "avg", "RGB",
+    "", "a", "SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET", "linear", "nearest", "cubic", "none", "mul", "add", "max",
+    "min", "reflect", "edge", "wrap", "constant", "bidirectional", "reverse", "forward", "(a+)+$", "[", "a{1000000}",
+    "ij,jk->ik", "...ij,...jk", "iiiiiiiii->i", "->", "i,i,i,i,i->", "TREE", "BRANCH_LEQ", "SOFTMAX", "PROBIT", "SUM", "RBF",
+    "TFIDF", "tanh", "Relu", "Affine", "align_corners", "half_pixel", "tf_crop_and_resize", "asymmetric", "DCR", "avg", "RGB",
   ]
 
   mutating func mutate(_ model: inout ModelProto, _ inputs: inout [String: Value]) {
@@ -215,7 +215,8 @@ struct ModelMutator {
     case .float: content = .float(Extremes.floats[random.below(Extremes.floats.count)])
     case .string: content = .string(word())
     case .ints: content = .ints((0..<random.below(5)).map { _ in random.integer(near: 1) })
-    case .floats: content = .floats((0..<random.below(5)).map { _ in Extremes.floats[random.below(Extremes.floats.count)] })
+    case .floats:
+      content = .floats((0..<random.below(5)).map { _ in Extremes.floats[random.below(Extremes.floats.count)] })
     case .strings: content = .strings((0..<random.below(3)).map { _ in word() })
     default: return
     }
@@ -246,7 +247,8 @@ struct ModelMutator {
         model.opsetImport.append(OperatorSetID(domain: schema.id.domain, version: schema.versions[0]))
       }
     case 11 where !model.opsetImport.isEmpty:
-      model.opsetImport[random.below(model.opsetImport.count)].version = [random.below(30), -1, 1 << 31][random.below(3)]
+      let version = [random.below(30), -1, 1 << 31][random.below(3)]
+      model.opsetImport[random.below(model.opsetImport.count)].version = version
     default: node.domain = ["", "ai.onnx.ml", "com.microsoft", "nowhere"][random.below(4)]
     }
   }

@@ -5,8 +5,8 @@ import ApusTensor
 /// What the mutators of models and values draw from.
 enum Extremes {
   static let integers: [Int] = [
-    0, 1, -1, 2, -2, 3, 5, 7, 16, 17, 64, 255, 256, 1000, 65535, 1 << 31 - 1, 1 << 31, -(1 << 31), -(1 << 31) - 1, 1 << 32,
-    1 << 33, 1 << 40, 1 << 53, 1 << 61, 1 << 62, 1 << 62 + 1, -(1 << 62), Int.max, Int.max - 1, Int.min, Int.min + 1,
+    0, 1, -1, 2, -2, 3, 5, 7, 16, 17, 64, 255, 256, 1000, 65535, 1 << 31 - 1, 1 << 31, -(1 << 31), -(1 << 31) - 1,
+    1 << 32, 1 << 33, 1 << 40, 1 << 53, 1 << 61, 1 << 62, 1 << 62 + 1, -(1 << 62), Int.max, Int.max - 1, Int.min, Int.min + 1,
   ]
   static let floats: [Float] = [
     0, -0.0, 1, -1, 0.5, 2, 0x1p-149, 1e-38, 3.4e38, -3.4e38, 1e10, -1e10, .nan, .infinity, -.infinity, 0x1p31, 0x1p63,
@@ -18,7 +18,9 @@ enum Extremes {
 }
 
 extension FuzzRandom {
-  mutating func pick<Element>(_ elements: [Element]) -> Element? { elements.isEmpty ? nil : elements[below(elements.count)] }
+  mutating func pick<Element>(_ elements: [Element]) -> Element? {
+    elements.isEmpty ? nil : elements[below(elements.count)]
+  }
 
   /// True once in `count` times.
   mutating func isOnce(in count: Int) -> Bool { below(count) == 0 }
@@ -84,7 +86,9 @@ enum ValueMutator {
       for place in places { elements[place] = element }
       return Tensor(elements, shape: tensor.shape)
     }
-    func moving<Element: TensorElement & FixedWidthInteger>(_ type: Element.Type, _ random: inout FuzzRandom) -> Tensor? {
+    func moving<Element: TensorElement & FixedWidthInteger>(
+      _ type: Element.Type, _ random: inout FuzzRandom
+    ) -> Tensor? {
       guard var elements = tensor.elements(as: type) else { return nil }
       for place in places {
         elements[place] = Element(clamping: isWide ? whole : random.integer(near: Int(clamping: elements[place])))

@@ -15,6 +15,7 @@ INTEGERS = {
 }
 FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE}
 NUMBERS = INTEGERS | FLOATS
+TIFF_CODECS = ("tiff_lzw", "tiff_adobe_deflate", "packbits")
 
 
 def pixels(case: Case, elem: int, shape: list[int]) -> np.ndarray:
@@ -264,12 +265,15 @@ def non_max_suppression(case: Case) -> None:
 
 
 def encodings() -> list[tuple[str, dict[str, Any]]]:
-    """Lossless formats with the options that Pillow's encoders take."""
+    """Lossless formats with the options that Pillow's encoders take, of those that this build of Pillow has."""
+    from PIL import features
+
     return [
-        ("PNG", {}), ("PNG", {"optimize": True}), ("BMP", {}), ("PPM", {}), ("TIFF", {"compression": "raw"}),
-        ("TIFF", {"compression": "tiff_lzw"}), ("TIFF", {"compression": "tiff_adobe_deflate"}),
-        ("TIFF", {"compression": "packbits"}), ("WEBP", {"lossless": True}),
-        ("JPEG2000", {"irreversible": False, "quality_mode": "dB", "quality_layers": [0]}),
+        ("PNG", {}), ("PNG", {"optimize": True}), ("BMP", {}), ("PPM", {}),
+        *(("TIFF", {"compression": name}) for name in ("raw", *TIFF_CODECS) if name == "raw" or features.check("libtiff")),
+        *([("WEBP", {"lossless": True})] if features.check("webp") else []),
+        *([("JPEG2000", {"irreversible": False, "quality_mode": "dB", "quality_layers": [0]})]
+          if features.check("jpg_2000") else []),
     ]
 
 

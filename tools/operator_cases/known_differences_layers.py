@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto as T
 
+from . import oracles
 from . import plain_layers as plain
 from .case import Case
 from .known_differences import AGREEMENT, BODY, DATA, ONNXRUNTIME, REFERENCE, TEXT
@@ -376,6 +377,12 @@ rule(
     "GridSample-22, padding_mode border: out-of-bound locations take border values; so does PyTorch, which the text names",
     lambda case: case.attribute("mode", "") in ("cubic", "bicubic") and case.attribute("padding_mode", "") == "border",
     right="onnxruntime",
+)
+rule(
+    "GridSample", ONNXRUNTIME,
+    "Of strings empty ones stand for zeros; the reference evaluator puts the text 0.",
+    "the text of GridSample-22 speaks of zeros only; Pad-25 names the empty string as the zero of strings",
+    lambda case: np.asarray(case.operand(0)).dtype == object, expected=oracles.run_coded,
 )
 rule(
     "Resize", DATA,

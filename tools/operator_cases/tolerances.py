@@ -104,8 +104,8 @@ BY_OPERATOR: tuple[Wider, ...] = (
         "FlexAttention", (T.DOUBLE, *SINGLE), BY_TYPE[T.FLOAT16],
         "softmax_precision says that of the softmax", "ai.onnx.preview", lambda case: softmax_type(case) == T.FLOAT16),
     Wider(
-        "Attention", (T.DOUBLE, *SINGLE, T.FLOAT16), BY_TYPE[T.BFLOAT16],
-        "softmax_precision says that of the softmax", applies=lambda case: softmax_type(case) == T.BFLOAT16),
+        "Attention", (T.DOUBLE, *SINGLE, T.FLOAT16, T.BFLOAT16), (2**-5, 2**-5),
+        "softmax_precision says that of the softmax, which rounds scores of some units", applies=lambda case: softmax_type(case) == T.BFLOAT16),
     Wider(
         "FlexAttention", (T.DOUBLE, *SINGLE, T.FLOAT16, T.BFLOAT16), (2**-5, 2**-5),
         "softmax_precision says that of the softmax and of every step of its modifiers", "ai.onnx.preview", lambda case: softmax_type(case) == T.BFLOAT16),
@@ -135,6 +135,7 @@ BY_OPERATOR: tuple[Wider, ...] = (
         scaled=True),
     Wider(
         "MoE QMoE", HALF, (2e-2, 5e-3), "onnxruntime rounds every product to float16, and large terms cancel", MS, scaled=True),
+    Wider("Resize", (T.DOUBLE,), BY_TYPE[T.FLOAT], "scales and coordinates are of float32"),
     Wider(
         "GridSample", (T.DOUBLE,), BY_TYPE[T.FLOAT], "the reference evaluator computes coordinates in float32"),
     Wider(

@@ -42,6 +42,9 @@ struct ConformanceCommand: ParsableCommand {
   )
   var contract = false
 
+  @Option(help: "With --contract: check whole sessions and changing files, which takes most of the time, for one case in N.")
+  var sessionsEvery = 1
+
   @Flag(help: "Print JSON: one object with the counts and every case.")
   var json = false
 
@@ -53,6 +56,7 @@ struct ConformanceCommand: ParsableCommand {
 
   func validate() throws {
     try OptionValues.check(threads, "--threads", ModelArguments.threadRange)
+    try OptionValues.check(sessionsEvery, "--sessions-every", 1...1_000_000)
     if contract && (unoptimized || threads != nil) {
       throw ValidationError("--contract chooses passes and threads itself; leave --unoptimized and --threads out")
     }
@@ -76,7 +80,7 @@ struct ConformanceCommand: ParsableCommand {
     var results: [ConformanceResult] = []
     for (index, test) in cases.enumerated() {
       Console.progress("\(index + 1)/\(cases.count) \(test.kind)/\(test.name)")
-      results.append(contracts?.run(test) ?? runner.run(test))
+      results.append(contracts?.run(test, sessions: index % sessionsEvery == 0) ?? runner.run(test))
     }
     Console.progress("")
     let report = ConformanceReport(results: results, expected: known)

@@ -74,10 +74,20 @@ extension ONNXImporter {
     for index in first..<builder.graph.nodes.count {
       if index > first { try chargeNode(path) }
       do throws(OperatorError) {
+        try completeOutputs(ofNodeAt: index, in: &builder.graph)
         try inference.infer(nodeAt: index, in: &builder.graph)
       } catch {
         return try report(path, error)
       }
+    }
+  }
+
+  /// Gives outputs that are not optional a value where nobody wants them: kernels compute them all the same.
+  private func completeOutputs(ofNodeAt index: Int, in graph: inout Graph) throws(OperatorError) {
+    let schema = try registry.require(graph.nodes[index].op).schema
+    for position in graph.nodes[index].outputs.indices where graph.nodes[index].outputs[position] == nil {
+      guard let parameter = schema.output(at: position), parameter.presence != .optional else { continue }
+      graph.nodes[index].outputs[position] = graph.addValue()
     }
   }
 

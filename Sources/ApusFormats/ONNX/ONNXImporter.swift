@@ -59,11 +59,7 @@ package enum ONNXReader {
     _ file: FileBytes, registry: OperatorRegistry, options: ImportOptions = ImportOptions()
   ) throws(LoadError) -> ImportedModel {
     do throws(LoadError) {
-      let scanned = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
-        if bytes.isEmpty { throw LoadError(.wrongFormat, "an ONNX model was expected; this is empty") }
-        return try WireScanner.scan(bytes, as: .model, limits: options.limits)
-      }
-      let proto = try ProtobufUnpack.model(scanned)
+      let (scanned, proto) = try parse(file, limits: options.limits)
       let external = ExternalDataFolder(
         options.externalFolder, limits: options.limits, account: options.allowance.memory, mapsFiles: options.mapsFiles)
       let decoder = TensorDecoder(
@@ -76,15 +72,35 @@ package enum ONNXReader {
     }
   }
 
+  /// The message in `file`, which must have a graph. Bytes that are something else are named.
+  private static func parse(
+    _ file: FileBytes, limits: LoadLimits
+  ) throws(LoadError) -> (scanned: ScannedMessage, proto: ModelProto) {
+    do throws(LoadError) {
+      let scanned = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
+        if bytes.isEmpty { throw LoadError(.wrongFormat, "an ONNX model was expected; this is empty") }
+        return try WireScanner.scan(bytes, as: .model, limits: limits)
+      }
+      let proto = try ProtobufUnpack.model(scanned)
+      if proto.graph == nil { throw noGraph(proto) }
+      return (scanned, proto)
+    } catch {
+      guard let kind = file.withBytes({ (bytes: Span<UInt8>) in FileKind(bytes) }) else { throw error }
+      throw LoadError(.wrongFormat, "an ONNX model was expected; this is \(kind.name)", remedy: kind.remedy)
+    }
+  }
+
+  private static func noGraph(_ proto: ModelProto) -> LoadError {
+    LoadError(
+      .wrongFormat, "an ONNX model was expected; there is no graph in it",
+      remedy: proto.irVersion == 0 ? "Is this an ONNX file?" : "")
+  }
+
   /// Reads a model that was parsed already.
   package static func load(
     _ proto: ModelProto, decoder: TensorDecoder, registry: OperatorRegistry, options: ImportOptions, notes: [String] = []
   ) throws(LoadError) -> ImportedModel {
-    guard let graph = proto.graph else {
-      throw LoadError(
-        .wrongFormat, "an ONNX model was expected; there is no graph in it",
-        remedy: proto.irVersion == 0 ? "Is this an ONNX file?" : "")
-    }
+    guard let graph = proto.graph else { throw noGraph(proto) }
     let importer = ONNXImporter(proto, decoder: decoder, registry: registry, options: options)
     var model = ModelGraph(graph: try importer.importMain(graph))
     try importer.checkTime()
@@ -319,7 +335,8 @@ extension TypeProto {
         shape?.map { (dim: Dimension) -> Dim in
           switch dim {
           case .value(let value): value < 0 ? .unknown : Dim(value)
-          case .parameter(let name): name.isEmpty ? .unknown : .symbol(name)
+          // What exporters write where they know no name.
+          case .parameter(let name): ["", "?", "None"].contains(name) ? .unknown : .symbol(name)
           case .unknown: .unknown
           }
         })

@@ -153,9 +153,11 @@ package struct ONNXWriter {
           switch node.attributes.entries[entry].value {
           case .graph(let subgraph):
             node.attributes.entries[entry].value = .graph(
-              Subgraph(graph: try lowered(subgraph.graph), captured: subgraph.captured))
+              Subgraph(graph: try lowered(subgraph.graph).withDistinctOutputs(), captured: subgraph.captured))
           case .graphs(var subgraphs):
-            for position in subgraphs.indices { subgraphs[position].graph = try lowered(subgraphs[position].graph) }
+            for position in subgraphs.indices {
+              subgraphs[position].graph = try lowered(subgraphs[position].graph).withDistinctOutputs()
+            }
             node.attributes.entries[entry].value = .graphs(subgraphs)
           default: break
           }
@@ -287,6 +289,19 @@ package struct ONNXWriter {
     // A graph without names of its own is not the main graph either.
     if outer.names.isEmpty { outer.names[ValueID(-1)] = "" }
     return try self.graph(subgraph.graph, captured: captured, outer: outer)
+  }
+}
+
+extension Graph {
+  /// The graph with a copy for every output that is there before: in a file each output has a name of its own.
+  fileprivate func withDistinctOutputs() -> Graph {
+    var result = self
+    for position in outputs.indices where outputs[..<position].contains(outputs[position]) {
+      let copy = result.addNode(OperatorID("Identity"), name: "", inputs: [outputs[position]])[0]
+      result[copy].fact = fact(outputs[position])
+      result.outputs[position] = copy
+    }
+    return result
   }
 }
 

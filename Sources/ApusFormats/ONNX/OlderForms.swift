@@ -120,6 +120,8 @@ struct OlderForms {
     if opset < source {
       let needed = PortableOpsets.opset(of: node, newest: versions.last ?? 1, in: graph)
       if needed > PortableOpsets.floor, needed > opset { return nil }
+      let types = (node.inputs + node.outputs).compactMap { $0.flatMap { PortableOpsets.elementType(of: graph.fact($0)) } }
+      if types.contains(where: { Self.firstOpset(of: $0) > opset }) { return nil }
     }
     let isReduction = Self.reductions.contains(result.op.name)
     let attributes = isReduction ? Self.reductionAttributes : Self.youngAttributes[result.op.name] ?? []
@@ -139,6 +141,16 @@ struct OlderForms {
     }
     while result.inputs.last == .some(nil) { result.inputs.removeLast() }
     return result
+  }
+
+  /// The first operator set that has an element type; what is younger than `PortableOpsets.floor` is for that to know.
+  private static func firstOpset(of type: DataType) -> Int {
+    switch type {
+    case .bfloat16: 13
+    case .float8e4m3fn, .float8e4m3fnuz, .float8e5m2, .float8e5m2fnuz: 19
+    case .uint4, .int4, .float4e2m1, .float8e8m0, .uint2, .int2, .float6e2m3, .float6e3m2: PortableOpsets.floor
+    default: 1
+    }
   }
 
   private static func says(_ value: AttributeValue, _ wanted: YoungAttribute.Value) -> Bool {

@@ -58,7 +58,7 @@ enum PortableOpsets {
     return floor
   }
 
-  private static func elementType(of fact: ValueFact) -> DataType? {
+  static func elementType(of fact: ValueFact) -> DataType? {
     switch fact {
     case .tensor(let tensor): tensor.dataType
     case .sequence(let element), .optional(let element): elementType(of: element)

@@ -36,7 +36,8 @@ extension EagerContext {
   /// Throws if `count` objects of `bytes` each would break the memory limit.
   package func check(allocating count: Int, of bytes: Int) throws(OperatorError) {
     let (total, overflow) = count.multipliedReportingOverflow(by: bytes)
-    try allowance.check(allocating: overflow ? .max : total)
+    if overflow { throw OperatorError(.limit, "\(count) items of \(bytes) bytes are more than there can be memory for") }
+    try allowance.check(allocating: total)
   }
 
   /// A new tensor within the limits of the run.

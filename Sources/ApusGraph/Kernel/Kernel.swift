@@ -13,7 +13,8 @@ package struct TensorType: Sendable, Hashable {
   }
 
   package var count: Int { shape.elementCount }
-  package var byteCount: Int { dataType.byteCount(elements: count) ?? Int.max }
+  /// `Int.max` if the shape is not possible.
+  package var byteCount: Int { shape.checkedElementCount.flatMap { dataType.byteCount(elements: $0) } ?? Int.max }
 }
 
 /// What `prepare` returns.
@@ -45,6 +46,16 @@ package protocol Kernel: Sendable {
 
 extension Kernel {
   package var packedInputs: [Int] { [] }
+}
+
+extension Kernel {
+  /// The step of the kernel for one set of shapes: `plan`, or nothing to do where no output has elements. So a kernel plans for
+  /// outputs of some elements only; extents beside one of 0 may be so large that their products overflow.
+  package func step(for context: PlanContext) throws(OperatorError) -> Step {
+    let outputs = context.outputs.compactMap { $0 }
+    if !outputs.isEmpty, outputs.allSatisfy({ $0.shape.contains(0) }) { return Step(phases: []) { _, _, _ in } }
+    return try plan(context)
+  }
 }
 
 private struct ClosureKernel: Kernel {

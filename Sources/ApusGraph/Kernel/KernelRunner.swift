@@ -8,9 +8,11 @@ package enum KernelRunner {
   package static func run(
     _ kernel: any Kernel, inputs: [Tensor?], outputTypes: [TensorType?], allowance: Allowance
   ) throws(OperatorError) -> [Tensor?] {
+    // Kernels plan with sizes that are possible.
+    for type in outputTypes { try type.map { (type) throws(OperatorError) in try allowance.check(allocating: type.byteCount) } }
     let context = PlanContext(
       inputs: inputs.map { $0.map { TensorType($0.dataType, $0.shape) } }, outputs: outputTypes, known: inputs)
-    return try run(try kernel.plan(context), inputs: inputs, outputTypes: outputTypes, allowance: allowance)
+    return try run(try kernel.step(for: context), inputs: inputs, outputTypes: outputTypes, allowance: allowance)
   }
 
   /// Runs all phases and parts of a step in order. `parallel` may leave parts out when the time of `allowance` is over.

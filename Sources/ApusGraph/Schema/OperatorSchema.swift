@@ -32,8 +32,11 @@ package struct OperatorSchema: Sendable {
   package func version(atOpset opset: Int) -> Int? { versions.last { $0 <= opset } }
 
   /// The parameter at a position; a variadic last one stands for all that follow.
-  package func input(at index: Int) -> Parameter? {
-    index < inputs.count ? inputs[index] : inputs.last.flatMap { $0.presence == .variadic ? $0 : nil }
+  package func input(at index: Int) -> Parameter? { OperatorSchema.parameter(at: index, of: inputs) }
+  package func output(at index: Int) -> Parameter? { OperatorSchema.parameter(at: index, of: outputs) }
+
+  private static func parameter(at index: Int, of parameters: [Parameter]) -> Parameter? {
+    index < parameters.count ? parameters[index] : parameters.last.flatMap { $0.presence == .variadic ? $0 : nil }
   }
 
   package struct Traits: OptionSet, Sendable {

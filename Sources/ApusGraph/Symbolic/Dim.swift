@@ -174,6 +174,20 @@ package struct Dim: Sendable, Hashable {
     return names
   }
 
+  /// True if the expression has an extent that others are broadcast to.
+  package var hasBroadcast: Bool {
+    guard case .sum(let terms) = storage else { return false }
+    return terms.contains { term in
+      term.factors.contains { factor in
+        switch factor {
+        case .symbol: false
+        case .broadcast: true
+        case .floorDivide(let pair), .maximum(let pair), .minimum(let pair): pair.a.hasBroadcast || pair.b.hasBroadcast
+        }
+      }
+    }
+  }
+
   /// The extent with every bound symbol replaced by its value.
   package func substituting(_ bindings: [String: Dim]) -> Dim {
     guard case .sum(let terms) = storage else { return self }

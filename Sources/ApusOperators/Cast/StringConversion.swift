@@ -1,5 +1,5 @@
-// Numbers to strings and back, as Cast does it: the shortest digits that identify a number; decimal numbers, "inf", "nan".
-// The layout of floats is NumPy's: exponents below 1e-4 and from 1e16 (float64), 1e6 (float32) or 1e3 (float16) on.
+// Numbers to strings and back, as Cast does it: the shortest digits that identify a number, "inf", "nan". Floats are plain
+// decimal numbers with at least one digit behind the point, never with an exponent.
 
 import ApusGraph
 import ApusTensor
@@ -19,9 +19,8 @@ func numberStrings(_ tensor: Tensor) throws(OperatorError) -> [String] {
   switch tensor.dataType {
   case .bool: return (tensor.integers ?? []).map { $0 == 0 ? "False" : "True" }
   case .uint64: return (tensor.elements(as: UInt64.self) ?? []).map { "\($0)" }
-  case .float64: return (tensor.elements(as: Double.self) ?? []).map { decimal("\($0)", $0.magnitude, limit: 1e16) }
-  case .float16:
-    return (tensor.elements(as: Float16.self) ?? []).map { decimal("\($0)", Double($0.magnitude), limit: 1e3) }
+  case .float64: return (tensor.elements(as: Double.self) ?? []).map { plainDecimal("\($0)") }
+  case .float16: return (tensor.elements(as: Float16.self) ?? []).map { plainDecimal("\($0)") }
   default: break
   }
   guard let lane = Lane(tensor.dataType), let load = Lane.load(tensor.dataType) else {
@@ -33,7 +32,7 @@ func numberStrings(_ tensor: Tensor) throws(OperatorError) -> [String] {
       if let base = buffer.baseAddress { load(tensor.base, 0, base, count) }
       initialized = count
     }
-    return numbers.map { decimal("\($0)", Double($0.magnitude), limit: 1e6) }
+    return numbers.map { plainDecimal("\($0)") }
   }
   let numbers = [Int64](unsafeUninitializedCapacity: count) { buffer, initialized in
     if let base = buffer.baseAddress { load(tensor.base, 0, base, count) }
@@ -42,32 +41,28 @@ func numberStrings(_ tensor: Tensor) throws(OperatorError) -> [String] {
   return numbers.map { "\($0)" }
 }
 
-/// The shortest digits in `description` (Swift's), laid out with an exponent below 1e-4 and from `limit` on.
-private func decimal(_ description: String, _ magnitude: Double, limit: Double) -> String {
-  if magnitude.isNaN { return "nan" }
-  if magnitude.isInfinite { return description }
+/// The number in `description` (Swift's: the shortest digits, perhaps with an exponent) without an exponent.
+private func plainDecimal(_ description: String) -> String {
   let isNegative = description.hasPrefix("-")
   let parts = description.drop { $0 == "-" }.split(separator: "e")
   let mantissa = parts[0].split(separator: ".", omittingEmptySubsequences: false)
-  var digits = Array(mantissa[0].utf8) + (mantissa.count > 1 ? Array(mantissa[1].utf8) : [])
+  // "inf" and "nan" have neither a point nor an exponent; that of a NaN with a payload is left out.
+  if mantissa[0].hasPrefix("nan") || mantissa[0].hasPrefix("snan") { return "nan" }
+  guard parts.count > 1, let exponent = Int(parts[1]) else { return description }
+  let digits = mantissa.joined()
   // The value is 0.d1d2… times ten to the power of `point`.
-  var point = mantissa[0].utf8.count + (parts.count > 1 ? Int(parts[1]) ?? 0 : 0)
-  let zeros = digits.prefix { $0 == UInt8(ascii: "0") }.count
-  digits.removeFirst(min(zeros, digits.count))
-  point -= zeros
-  while digits.last == UInt8(ascii: "0") { digits.removeLast() }
-  let text = String(decoding: digits, as: UTF8.self)
+  let point = mantissa[0].count + exponent
   let sign = isNegative ? "-" : ""
-  if text.isEmpty { return sign + "0.0" }
-  if magnitude < 1e-4 || magnitude >= limit {
-    let exponent = point - 1
-    let fraction = text.count > 1 ? "." + text.dropFirst() : ""
-    let padded = exponent.magnitude < 10 ? "0\(exponent.magnitude)" : "\(exponent.magnitude)"
-    return sign + text.prefix(1) + fraction + "e" + (exponent < 0 ? "-" : "+") + padded
-  }
-  if point <= 0 { return sign + "0." + String(repeating: "0", count: -point) + text }
-  if point >= text.count { return sign + text + String(repeating: "0", count: point - text.count) + ".0" }
-  return sign + text.prefix(point) + "." + text.dropFirst(point)
+  if point <= 0 { return sign + "0." + String(repeating: "0", count: -point) + trimmedZeros(digits) }
+  if point >= digits.count { return sign + digits + String(repeating: "0", count: point - digits.count) + ".0" }
+  return sign + digits.prefix(point) + "." + trimmedZeros(String(digits.dropFirst(point)))
+}
+
+/// Digits without the zeros at their end; one zero stays.
+private func trimmedZeros(_ digits: String) -> String {
+  var rest = digits[...]
+  while rest.count > 1 && rest.last == "0" { rest.removeLast() }
+  return String(rest)
 }
 
 /// A kernel that reads strings as numbers of type `to`.

@@ -22,11 +22,11 @@ package struct Conv: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: .planned(try PreparedConvolution<Float>(context, Conv.operands))
-    case .float64: .planned(try PreparedConvolution<Double>(context, Conv.operands))
+    case .float32: try PreparedConvolution<Float>(context, Conv.operands).prepared
+    case .float64: try PreparedConvolution<Double>(context, Conv.operands).prepared
     case .float16, .bfloat16:
       try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
-        .planned(try PreparedConvolution<Float>(context, Conv.operands))
+        try PreparedConvolution<Float>(context, Conv.operands).prepared
       }
     case let type: throw context.unsupportedType(type)
     }

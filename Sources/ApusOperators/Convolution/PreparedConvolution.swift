@@ -4,7 +4,8 @@ import ApusGraph
 import ApusTensor
 
 /// Inputs X, W and, by position, B and a residual. A residual and an epilogue are for float32 only.
-struct PreparedConvolution<Element: ConvolutionElement>: Kernel {
+/// Not a `Kernel` itself: a generic type runs unspecialised behind a protocol. `prepared` is called on concrete ones.
+struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
   private let operands: ConvolutionOperands
   private let attributes: NodeAttributes
   private let residual: Int?
@@ -21,9 +22,13 @@ struct PreparedConvolution<Element: ConvolutionElement>: Kernel {
     weights = usesKernels ? try ConvolutionWeights(context, input: operands.w) : nil
   }
 
-  var packedInputs: [Int] { weights == nil ? [] : [operands.w] }
+  private var packedInputs: [Int] { weights == nil ? [] : [operands.w] }
 
-  func plan(_ context: PlanContext) throws(OperatorError) -> Step {
+  @inline(__always) var prepared: PreparedKernel {
+    .planned(packing: packedInputs) { (context) throws(OperatorError) in try plan(context) }
+  }
+
+  private func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     let convolution = try operands.resolve(attributes, context)
     let bias = operands.bias.flatMap { context.isPresent($0) ? $0 : nil }
     let residual = residual.flatMap { context.isPresent($0) ? $0 : nil }

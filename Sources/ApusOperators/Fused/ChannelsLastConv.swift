@@ -27,8 +27,8 @@ package struct ChannelsLastConv: OperatorDefinition {
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    .planned(
-      try PreparedConvolution<Float>(
-        context, ChannelsLastConv.operands, residual: 3, activation: try FusedActivation(context)))
+    try PreparedConvolution<Float>(
+      context, ChannelsLastConv.operands, residual: 3, activation: try FusedActivation(context)
+    ).prepared
   }
 }

@@ -52,7 +52,7 @@ struct GridSample: OperatorDefinition {
       alignsCorners: try context.bool("align_corners"))
     func kernel(_ compute: DataType) -> PreparedKernel {
       compute == .float64
-        ? .planned(GridSampleKernel<Double>(attributes: attributes)) : .planned(GridSampleKernel<Float>(attributes: attributes))
+        ? GridSampleKernel<Double>(attributes: attributes).prepared : GridSampleKernel<Float>(attributes: attributes).prepared
     }
     if attributes.mode == .nearest || type.isComplex {
       // Elements move as they are, or are pairs of the type to compute in.
@@ -88,10 +88,15 @@ struct GridAttributes: Sendable {
 }
 
 /// Places a block of points first, then reads all channels at them. Coordinates and sums are of type `Element`.
-struct GridSampleKernel<Element: SampledElement & SendableMetatype>: Kernel {
+/// Not a `Kernel` itself: a generic type runs unspecialised behind a protocol. `prepared` is called on concrete ones.
+struct GridSampleKernel<Element: SampledElement & SendableMetatype>: Sendable {
   let attributes: GridAttributes
 
-  func plan(_ context: PlanContext) throws(OperatorError) -> Step {
+  @inline(__always) var prepared: PreparedKernel {
+    .planned { (context) throws(OperatorError) in try plan(context) }
+  }
+
+  private func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     guard let type = context.inputs.first??.dataType else { throw .mismatch("the input is missing") }
     let (input, output) = (context.shape(0), context.outputShape(0))
     let rank = input.rank - 2

@@ -46,7 +46,8 @@ struct NonMaxSuppression: OperatorDefinition {
       let corners = isCentered ? Suppression.corners(ofCentered: coordinates) : Suppression.corners(coordinates)
       let classes = scores.shape[1]
       var selected: [Int] = []
-      for unit in 0..<(search.limit == 0 ? 0 : scores.shape[0] * classes) {
+      // Without boxes there may be any number of classes.
+      for unit in 0..<(search.limit == 0 || search.count == 0 ? 0 : scores.shape[0] * classes) {
         try eager.check(allocating: 0)
         for box in search.select(
           corners[(unit / classes * search.count * 4)...].prefix(search.count * 4),

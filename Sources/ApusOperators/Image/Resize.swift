@@ -30,8 +30,8 @@ package struct Resize: OperatorDefinition {
   package init() {}
 
   package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    guard version == 10 else { return }
-    node.inputs = [node.inputs[0], nil] + node.inputs.dropFirst()
+    guard version == 10, let x = node.inputs.first else { return }
+    node.inputs = [x, nil] + node.inputs.dropFirst()
     node.attributes["coordinate_transformation_mode"] = .string("asymmetric")
     node.attributes["nearest_mode"] = .string("ceil_if_shrinking")
   }
@@ -98,15 +98,15 @@ package struct Resize: OperatorDefinition {
     let attributes = try ResizeAttributes(context)
     if attributes.mode == .nearest { return .planned(NearestResize(attributes: attributes)) }
     switch try context.type(0) {
-    case .float32, .complex64: return .planned(FilterResize<Float>(attributes: attributes))
-    case .float64, .complex128: return .planned(FilterResize<Double>(attributes: attributes))
+    case .float32, .complex64: return FilterResize<Float>(attributes: attributes).prepared
+    case .float64, .complex128: return FilterResize<Double>(attributes: attributes).prepared
     case .string: throw .mismatch("strings can be resized with the mode nearest only")
     case let type:
       // The other inputs are read while planning, in the types they have.
       let wide: DataType = type.isFloat ? .float32 : .float64
       return try StagedKernel.prepare(context, [type: wide], operands: [0]) { _ in
         wide == .float32
-          ? .planned(FilterResize<Float>(attributes: attributes)) : .planned(FilterResize<Double>(attributes: attributes))
+          ? FilterResize<Float>(attributes: attributes).prepared : FilterResize<Double>(attributes: attributes).prepared
       }
     }
   }

@@ -117,7 +117,8 @@ extension ResizeAttributes {
 }
 
 /// Interpolates in float32 or float64, one axis after the other. Complex numbers are pairs along one more axis.
-struct FilterResize<Element: SampledElement & SendableMetatype>: Kernel {
+/// Not a `Kernel` itself: a generic type runs unspecialised behind a protocol. `prepared` is called on concrete ones.
+struct FilterResize<Element: SampledElement & SendableMetatype>: Sendable {
   let attributes: ResizeAttributes
 
   /// One axis: rows of `inner` elements, `input` of them in each of `outer` blocks, become `output` rows a block.
@@ -133,7 +134,11 @@ struct FilterResize<Element: SampledElement & SendableMetatype>: Kernel {
     let partition: Partition
   }
 
-  func plan(_ context: PlanContext) throws(OperatorError) -> Step {
+  @inline(__always) var prepared: PreparedKernel {
+    .planned { (context) throws(OperatorError) in try plan(context) }
+  }
+
+  private func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     guard let type = context.inputs.first??.dataType else { throw .mismatch("the input is missing") }
     if context.outputShape(0).elementCount == 0 { return Step(phases: []) { _, _, _ in } }
     var shape = context.shape(0)
@@ -181,8 +186,13 @@ extension FilterResize.Pass {
   ) {
     positions.withUnsafeBufferPointer { positions in
       weights.withUnsafeBufferPointer { weights in
-        for row in partition.range(part) {
-          let (block, element) = row.quotientAndRemainder(dividingBy: output)
+        let rows = partition.range(part)
+        var (block, element) = rows.lowerBound.quotientAndRemainder(dividingBy: output)
+        for row in rows {
+          defer {
+            element &+= 1
+            if element == output { (block, element) = (block &+ 1, 0) }
+          }
           let target = y + row &* inner
           if !isOutside.isEmpty, isOutside[element] {
             target.update(repeating: extrapolation, count: inner)
@@ -190,7 +200,9 @@ extension FilterResize.Pass {
           }
           let source = x + block &* input &* inner
           let first = element &* taps
-          if inner == 1 {
+          if inner == 1 && taps == 2 {
+            target[0] = weights[first] * source[positions[first]] + weights[first &+ 1] * source[positions[first &+ 1]]
+          } else if inner == 1 {
             var sum: Element = 0
             for tap in first..<first &+ taps { sum += weights[tap] * source[positions[tap]] }
             target[0] = sum

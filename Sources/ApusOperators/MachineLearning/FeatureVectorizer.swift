@@ -1,4 +1,4 @@
-// FeatureVectorizer: features from several inputs side by side. Versions: 1.
+// FeatureVectorizer: features from several inputs side by side. Axes behind the first are one row. Versions: 1.
 // https://onnx.ai/onnx/operators/onnx_aionnxml_FeatureVectorizer.html
 
 import ApusGraph
@@ -13,12 +13,20 @@ struct FeatureVectorizer: OperatorDefinition {
     types: ["T1": featureTypes, "tensor(float)": [.float32]])
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
-    let rows = try RowModelKernel.rows(context)
     var columns = Dim(0)
     for (index, width) in try FeatureVectorizer.widths(context, count: context.inputs.count).enumerated() {
-      columns = columns + (width.map { Dim($0) } ?? context.shape(index)?.last ?? .unknown)
+      let shape = context.shape(index)
+      if shape?.isEmpty ?? false { throw .mismatch("input \(index) is a scalar; expected [rows, columns] or [columns]") }
+      columns = columns + (width.map { Dim($0) } ?? shape.map { $0.count == 1 ? $0[0] : Array($0[1...]).product } ?? .unknown)
     }
+    let rows = context.shape(0).map { $0.count == 1 ? 1 : $0[0] } ?? .unknown
     context.set(0, .float32, [rows, columns])
+  }
+
+  /// Rows and columns of an input of rank 1 or more.
+  private static func extents(_ shape: Shape) throws(OperatorError) -> (rows: Int, columns: Int) {
+    guard shape.rank > 0 else { throw .mismatch("the features are a scalar; expected [rows, columns] or [columns]") }
+    return shape.rank == 1 ? (1, shape[0]) : (shape[0], shape.count(of: 1..<shape.rank))
   }
 
   /// The number of columns of each input; nil: all it has.
@@ -43,7 +51,7 @@ struct FeatureVectorizer: OperatorDefinition {
       let total = plan.outputShape(0)[1]
       var pieces: [(columns: Int, width: Int)] = []
       for index in loads.indices {
-        let extents = try RowModelKernel.extents(plan.shape(index))
+        let extents = try FeatureVectorizer.extents(plan.shape(index))
         guard extents.rows == rows else { throw .mismatch("input \(index) has \(extents.rows) rows; expected \(rows)") }
         pieces.append((extents.columns, widths[index] ?? extents.columns))
       }

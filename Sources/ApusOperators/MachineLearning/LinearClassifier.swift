@@ -15,6 +15,10 @@ struct LinearClassifier: OperatorDefinition {
     ],
     types: ["T1": featureTypes, "T2": [.string, .int64], "tensor(float)": [.float32]])
 
+  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+    node.noteExtraCoefficients(targets: node.attributes.floats("intercepts")?.count ?? 0, in: &graph)
+  }
+
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let rows = try RowModelKernel.rows(context)
     let labels = try ClassLabels(context, integers: "classlabels_ints", isOptional: true)

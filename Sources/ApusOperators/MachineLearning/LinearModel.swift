@@ -33,9 +33,11 @@ struct LinearModel<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: RowMode
     result == .oneOrTwoScores && coefficients.count == columns ? 1 : targets
   }
 
+  /// Where the attributes say how many targets there are, further coefficients are left alone, as in ONNX Runtime.
   func check(columns: Int) throws(OperatorError) {
     let (product, overflow) = columns.multipliedReportingOverflow(by: rowCount(columns: columns))
-    guard !overflow, product == coefficients.count else {
+    let isGiven = result == .regression || !intercepts.isEmpty
+    guard !overflow, product == coefficients.count || (isGiven && product < coefficients.count) else {
       throw .mismatch("\(coefficients.count) coefficients do not fit \(targets) targets of \(columns) features")
     }
   }
@@ -81,6 +83,18 @@ struct LinearModel<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: RowMode
       transform.apply(scores, 1)
       return isPositive ? 1 : 0
     }
+  }
+}
+
+extension Node {
+  /// Notes in the graph that a linear model has more coefficients than its targets have features, if that is known.
+  func noteExtraCoefficients(targets: Int, in graph: inout Graph) {
+    guard targets > 0, let x = inputs.first ?? nil, let columns = graph.fact(x).tensor?.shape?.last?.known,
+      let count = attributes.floats("coefficients")?.count,
+      case let (used, overflow) = columns.multipliedReportingOverflow(by: targets), !overflow, used < count
+    else { return }
+    graph.notes.append(
+      "\(op) '\(name)': only the first \(used) of \(count) coefficients count: \(targets) rows of \(columns) features")
   }
 }
 

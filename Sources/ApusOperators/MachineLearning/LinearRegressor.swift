@@ -15,6 +15,10 @@ struct LinearRegressor: OperatorDefinition {
     ],
     types: ["T": featureTypes, "tensor(float)": [.float32]])
 
+  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+    node.noteExtraCoefficients(targets: node.attributes.int("targets") ?? 1, in: &graph)
+  }
+
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     context.set(0, .float32, [try RowModelKernel.rows(context), Dim(try context.int("targets"))])
   }

@@ -72,14 +72,11 @@ enum PostTransform: String, Sendable, CaseIterable {
   }
 
   /// The inverse of the normal distribution by S. Winitzki's formula for the inverse error function, as other runtimes
-  /// have it: within 0.2 % of the exact value. NaN outside of 0 to 1.
+  /// have it: within 0.2 % of the exact value. Infinite at 0 and 1, NaN outside of them.
   private static func probit(_ value: Double) -> Double {
-    let x = 2 * value - 1
-    let product = (1 - x) * (1 + x)
-    if product == 0 { return 0 }
-    let logarithm = log(product)
+    let logarithm = log(4 * value * (1 - value))
     let a = 2 / (Double.pi * 0.147) + 0.5 * logarithm
     let root = (-a + (a * a - logarithm / 0.147).squareRoot()).squareRoot()
-    return 1.41421356 * (x < 0 ? -root : root)
+    return 1.41421356 * (value < 0.5 ? -root : root)
   }
 }

@@ -100,6 +100,11 @@ struct VariadicMath: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
+    // A single input is the result, and the sum of two rounds once.
+    let roundsBetween = function == .add && context.inputs.count > (isMean ? 1 : 2)
+    if roundsBetween, StagedKernel.halves[type] != nil {
+      return try StagedKernel.prepare(context) { (wide) throws(OperatorError) in try prepare(wide) }
+    }
     guard let loops = function.loops(type) else { throw context.unsupportedType(type) }
     var finish: UnaryLoop?
     if isMean && context.inputs.count > 1 {

@@ -9,9 +9,9 @@ struct Cumulative: OperatorDefinition {
   let schema: OperatorSchema
   private let function: BinaryFunction
   /// What an exclusive result begins with.
-  private let neutral: Int64
+  private let neutral: Int
 
-  private init(_ name: String, _ versions: [Int], _ function: BinaryFunction, neutral: Int64) {
+  private init(_ name: String, _ versions: [Int], _ function: BinaryFunction, neutral: Int) {
     schema = OperatorSchema(
       name, versions: versions,
       inputs: [.required("x", "T"), .required("axis", "T2", readWhenPlanning: true)], outputs: [.required("y", "T")],
@@ -88,23 +88,35 @@ struct Cumulative: OperatorDefinition {
     case .int64, .uint64:
       return isSum ? Cumulative.typed(UInt64(0)) { $0 &+ $1 } : Cumulative.typed(UInt64(1)) { $0 &* $1 }
     default:
-      // Narrow floats round after every step.
-      guard let loops = function.loops(type), let store = Lane.int64.store(type) else { return nil }
-      let neutral = neutral
-      let width = type.byteWidth
-      return { x, y, shape in
-        for k in 0..<shape.length {
-          let target = y + shape.row(k) &* width
-          let source = x + shape.row(shape.exclusive ? max(k &- 1, 0) : k) &* width
-          if k == 0 {
+      return narrowScan(type)
+    }
+  }
+
+  /// Narrow floats are summed in float32; every step is rounded on its way out only.
+  private func narrowScan(_ type: DataType) -> Scan? {
+    guard let codec = FloatCodec(type), let loops = function.loops(.float32) else { return nil }
+    let neutral = Float(neutral)
+    return { x, y, shape in
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * blockLength) { memory in
+        guard let totals = memory.baseAddress else { return }
+        let row = totals + blockLength
+        var first = 0
+        while first < shape.columns {
+          let n = min(blockLength, shape.columns &- first)
+          totals.update(repeating: neutral, count: n)
+          for k in 0..<shape.length {
+            // Read before it is written: x and y may be the same memory.
+            let place = shape.row(k) &+ first
+            codec.load(x, place, row, n)
             if shape.exclusive {
-              for column in 0..<shape.columns { withUnsafePointer(to: neutral) { store($0, target, column, 1) } }
-            } else if UnsafeRawPointer(target) != source {
-              target.copyMemory(from: source, byteCount: shape.columns &* width)
+              codec.store(totals, y, place, n)
+              loops.both(totals, row, totals, n)
+            } else {
+              if k == 0 { totals.update(from: row, count: n) } else { loops.both(totals, row, totals, n) }
+              codec.store(totals, y, place, n)
             }
-          } else {
-            loops.both(y + shape.row(k &- 1) &* width, source, target, shape.columns)
           }
+          first &+= n
         }
       }
     }

@@ -1,6 +1,7 @@
 // The operators of one element of Math: a table of names, versions, types and functions.
 // https://onnx.ai/onnx/operators/ (Abs … ThresholdedRelu). Version 1 had consumed_inputs; later ones added types, but for
 // Selu 6 (defaults with more digits) and Erf 13 (no integers any more).
+// ThresholdedRelu 1 was experimental.
 
 import ApusGraph
 import ApusTensor
@@ -107,7 +108,7 @@ let unaryMathOperators: [any OperatorDefinition] = [
     "HardSigmoid", [1, 6, 22], .floats, attributes: [.float("alpha", default: 0.2), .float("beta", default: 0.5)]
   ) { context throws(OperatorError) in .hardSigmoid(alpha: try context.float("alpha"), beta: try context.float("beta")) },
   UnaryMath(
-    "ThresholdedRelu", [10, 22], .floats, attributes: [.float("alpha", default: 1)]
+    "ThresholdedRelu", [1, 10, 22], .floats, attributes: [.float("alpha", default: 1)]
   ) { context throws(OperatorError) in .thresholdedRelu(alpha: try context.float("alpha")) },
   UnaryMath("Swish", [24], .floats, attributes: [.float("alpha", default: 1)]) { context throws(OperatorError) in
     .swish(alpha: try context.float("alpha"))

@@ -28,7 +28,7 @@ struct EinsumView: Sendable {
     return EinsumView(place: place, axes: result)
   }
 
-  var count: Int { axes.reduce(1) { $0 * $1.extent } }
+  var count: Int { axes.reduce(1) { $0 &* $1.extent } }
 
   /// The axes of `labels` as one axis (extent, stride), if the strides allow it; labels that are missing do not count.
   func merged(_ labels: [EinsumEquation.Label]) -> (extent: Int, stride: Int)? {
@@ -187,7 +187,7 @@ struct EinsumPlan {
 
   /// Memory for an intermediate result: the output of the node if this is its last form.
   private mutating func newView(_ axes: [EinsumView.Axis]) -> EinsumView {
-    let count = axes.reduce(1) { $0 * $1.extent }
+    let count = axes.reduce(1) { $0 &* $1.extent }
     if views.isEmpty && axes.map(\.label).filter({ extents[$0] != 1 }) == output.filter({ extents[$0] != 1 }) {
       return .dense(axes, at: .output(0))
     }
@@ -197,7 +197,7 @@ struct EinsumPlan {
   /// The same elements in rows, axes in the order of `labels`; those that the view lacks are left out.
   private mutating func dense(_ view: EinsumView, _ labels: [EinsumEquation.Label]) -> EinsumView {
     let axes = labels.compactMap { view.axis($0) }
-    let count = axes.reduce(1) { $0 * $1.extent }
+    let count = axes.reduce(1) { $0 &* $1.extent }
     let target = EinsumView.dense(axes, at: sequence.reserve(bytes: count * type.byteWidth))
     copy(EinsumView(place: view.place, axes: axes), to: target)
     return target
@@ -223,7 +223,7 @@ struct EinsumPlan {
       return EinsumView(place: view.place, axes: view.axes.filter { isKept($0.label) })
     }
     let kept = view.axes.filter { isKept($0.label) }
-    let target = EinsumView.dense(kept, at: sequence.reserve(bytes: kept.reduce(1) { $0 * $1.extent } * type.byteWidth))
+    let target = EinsumView.dense(kept, at: sequence.reserve(bytes: kept.reduce(1) { $0 &* $1.extent } * type.byteWidth))
     let step = try StridedTerms(
       extents: kept.map(\.extent), left: kept.map(\.stride), right: kept.map { _ in 0 },
       sumExtents: view.axes.filter { !isKept($0.label) }.map(\.extent),

@@ -46,10 +46,10 @@ struct MatMulExtents: Sendable {
     let rank = max(a.rank, b.rank, 2) - 2
     let aBatch = MatMulExtents.batch(of: a, rank: rank)
     let bBatch = MatMulExtents.batch(of: b, rank: rank)
-    rightCount = bBatch.reduce(1, *)
+    rightCount = bBatch.reduce(1, &*)
     if rightCount == 1 && !transposesA {
       // One B for all: the matrices of A are rows of one.
-      m = rows * aBatch.reduce(1, *)
+      m = rows * aBatch.reduce(1, &*)
       batch = .single
     } else {
       m = rows

@@ -77,7 +77,7 @@ private struct QuantizedProduct {
   private static func matrices(of shape: Shape, in batch: [Int]) -> [Int] {
     let own = [Int](repeating: 1, count: batch.count - (shape.rank - 2)) + shape.dims.dropLast(2)
     if own == batch { return [] }
-    return (0..<batch.reduce(1, *)).map { index in
+    return (0..<batch.reduce(1, &*)).map { index in
       var (rest, stride, position) = (index, 1, 0)
       for axis in batch.indices.reversed() {
         if own[axis] != 1 { position += rest % batch[axis] * stride }

@@ -27,8 +27,8 @@ struct StridedTerms: Sendable {
   }
 
   private func step<Element: ProductElement & ExpressibleByIntegerLiteral>(_ element: Element.Type) -> Step {
-    let count = extents.reduce(1, *)
-    let terms = sumExtents.reduce(1, *)
+    let count = extents.reduce(1, &*)
+    let terms = sumExtents.reduce(1, &*)
     let partition = Partition(count, minimum: max(1, 16_384 / max(terms, 1)))
     let rightOfSums = hasRight ? sumRight : sumExtents.map { _ in 0 }
     return .parallel(parts: count == 0 ? 0 : partition.parts) { run, part in

@@ -11,11 +11,13 @@ let microsoftActivations: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in r.finish("Gelu", [try r.required(0)]) },
 
   MicrosoftRewrite(
-    "BiasGelu", inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("C", "T")], types: ["T": .floats]
+    "BiasGelu", inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("C", "T")],
+    types: ["T": .floats], widening: .always
   ) { r throws(OperatorError) in r.finish("Gelu", [try r.apply("Add", [r.required(0), r.required(1)])]) },
 
   MicrosoftRewrite(
-    "FastGelu", inputs: [.required("X", "T"), .optional("bias", "T")], outputs: [.required("Y", "T")], types: ["T": .floats]
+    "FastGelu", inputs: [.required("X", "T"), .optional("bias", "T")], outputs: [.required("Y", "T")],
+    types: ["T": .floats], widening: .with(input: 1)
   ) { r throws(OperatorError) in
     var x = try r.required(0)
     if let bias = r.input(1) { x = try r.apply("Add", [x, bias]) }
@@ -29,7 +31,7 @@ let microsoftActivations: [any OperatorDefinition] = [
 
   MicrosoftRewrite(
     "BiasSplitGelu", inputs: [.required("X", "T"), .required("bias", "T")], outputs: [.required("Y", "T")],
-    types: ["T": [.float16, .float32]]
+    types: ["T": [.float16, .float32]], widening: .always
   ) { r throws(OperatorError) in
     let sum = try r.apply("Add", [r.required(0), r.required(1)])
     let halves = [r.newValue(), r.newValue()]
@@ -39,14 +41,14 @@ let microsoftActivations: [any OperatorDefinition] = [
 
   MicrosoftRewrite(
     "BiasAdd", inputs: [.required("X", "T"), .required("bias", "T"), .required("skip", "T")],
-    outputs: [.required("Y", "T")], types: ["T": [.float16, .float32]]
+    outputs: [.required("Y", "T")], types: ["T": [.float16, .float32]], widening: .always
   ) { r throws(OperatorError) in
     r.finish("Add", [try r.apply("Add", [r.required(0), r.required(1)]), try r.required(2)])
   },
 
   MicrosoftRewrite(
     "BiasSoftmax", inputs: [.required("data", "T"), .required("bias", "T")], outputs: [.required("output", "T")],
-    attributes: [.int("axis", default: 1), .required("is_inner_broadcast", .int)], types: ["T": .ieeeFloats]
+    attributes: [.int("axis", default: 1), .required("is_inner_broadcast", .int)], types: ["T": .ieeeFloats], widening: .always
   ) { r throws(OperatorError) in
     // The bias broadcasts as that of Add, which the operator is made of; is_inner_broadcast says over which axes.
     let rank = try r.rank(r.required(0))

@@ -19,7 +19,7 @@ let microsoftAttention: [any OperatorDefinition] = [
     attributes: [
       .optional("mask_filter_value", .float), .required("num_heads", .int), .optional("scale", .float),
       .int("unidirectional", default: 0),
-    ], types: ["T": .microsoftFloats, "QK": .microsoftFloats, "M": .int32]
+    ], types: ["T": .microsoftFloats, "QK": .microsoftFloats, "M": .int32], widening: .with(input: 3)
   ) { r throws(OperatorError) in
     if r.input(8) != nil || r.input(9) != nil {
       throw .unsupported("caches in shared buffers (past_sequence_length, cache_indirection) are not supported")
@@ -47,7 +47,7 @@ let microsoftAttention: [any OperatorDefinition] = [
     attributes: [
       .optional("mask_filter_value", .float), .required("num_heads", .int), .optional("output_qk", .int),
       .optional("past_present_share_buffer", .int), .optional("scale", .float),
-    ], types: ["T": [.float32, .float16], "QK": [.float32, .float16], "M": .int32]
+    ], types: ["T": [.float32, .float16], "QK": [.float32, .float16], "M": .int32], widening: .with(input: 10)
   ) { r throws(OperatorError) in
     if r.input(9) != nil { throw .unsupported("caches of several beams (cache_indirection) are not supported") }
     var operands = try AttentionOperands(&r, bias: r.input(10), heads: try r.int("num_heads"), isCausal: false)
@@ -72,7 +72,7 @@ let microsoftAttention: [any OperatorDefinition] = [
       .optional("do_rotary", .int), .optional("mask_filter_value", .float), .required("num_heads", .int),
       .optional("past_present_share_buffer", .int), .optional("qkv_hidden_sizes", .ints),
       .optional("rotary_embedding_dim", .int), .optional("scale", .float), .int("unidirectional", default: 0),
-    ], types: ["T": .microsoftFloats, "M": .int32]
+    ], types: ["T": .microsoftFloats, "M": .int32], widening: .always
   ) { r throws(OperatorError) in
     if r.input(6) != nil { throw .unsupported("caches in shared buffers (past_sequence_length) are not supported") }
     var product = try r.apply("MatMul", [r.required(0), r.required(1)])
@@ -93,7 +93,7 @@ let microsoftAttention: [any OperatorDefinition] = [
     attributes: [
       .optional("do_rotary", .int), .optional("mask_filter_value", .float), .required("num_heads", .int),
       .optional("past_present_share_buffer", .int), .optional("scale", .float), .int("unidirectional", default: 0),
-    ], types: ["T1": .bytes, "T2": .bytes, "T3": [.float32, .float16], "T4": .int32]
+    ], types: ["T1": .bytes, "T2": .bytes, "T3": [.float32, .float16], "T4": .int32], widening: .always
   ) { r throws(OperatorError) in
     let product = try r.scaledProduct(a: 0, b: 1, scales: (3, 4), zeroPoints: (6, 7))
     try r.finishProjected(
@@ -242,7 +242,7 @@ extension Rewriter {
     if optionalInt("past_present_share_buffer") ?? 0 != 0 { throw .unsupported("past_present_share_buffer is not supported") }
     guard let width else { throw .unsupported("the columns of the weights are not known before running") }
     let sizes = given ?? [width / 3, width / 3, width / 3]
-    guard sizes.count == 3, sizes.reduce(0, +) == width else { throw .mismatch("\(width) columns cannot be \(sizes)") }
+    guard sizes.count == 3, sizes.allSatisfy({ (0...max(width, 0)).contains($0) }), sizes.reduce(0, +) == width else { throw .mismatch("\(width) columns cannot be \(sizes)") }
     let parts = try split(product, 2, sizes: sizes)
     var operands = AttentionOperands(
       query: parts[0], key: parts[1], value: parts[2], heads: try int("num_heads"), isCausal: try bool("unidirectional"))

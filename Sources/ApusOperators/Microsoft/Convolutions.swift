@@ -16,7 +16,7 @@ let microsoftConvolutions: [any OperatorDefinition] = [
     outputs: [.required("Y", "T")],
     attributes: windowAttributes + [
       .optional("activation", .string), .optional("activation_params", .floats), .int("group", default: 1),
-    ], types: ["T": .ieeeFloats]
+    ], types: ["T": .ieeeFloats], widening: .always
   ) { r throws(OperatorError) in
     let inputs = [try r.required(0), try r.required(1), r.input(2)]
     let attributes = r.kept(["auto_pad", "dilations", "kernel_shape", "pads", "strides", "group"])
@@ -46,7 +46,7 @@ let microsoftConvolutions: [any OperatorDefinition] = [
     outputs: [.required("Y", "T")],
     attributes: windowAttributes + [
       .optional("activation", .string), .optional("activation_params", .floats), .int("group", default: 1),
-    ], types: ["T": [.float16, .float32]]
+    ], types: ["T": [.float16, .float32]], widening: .always
   ) { r throws(OperatorError) in
     // The weights have their channels behind the filters, as those of Conv.
     let x = try r.toChannelsFirst(r.required(0))

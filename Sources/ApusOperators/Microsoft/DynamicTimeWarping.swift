@@ -25,7 +25,10 @@ struct DynamicTimeWarping: OperatorDefinition {
         throw .mismatch("the input is \(input.dataType)\(shape); expected [rows, columns] or [1, rows, columns]")
       }
       let (rows, columns) = (shape[shape.rank - 2], shape[shape.rank - 1])
-      try context.check(allocating: costs.count * 5)
+      try context.check(allocating: costs.count, of: 5)
+      // Two lines of sums, and the path, of at most as many points as there are rows and columns.
+      try context.check(allocating: rows, of: 32)
+      try context.check(allocating: columns, of: 32)
       let path = DynamicTimeWarping.path(costs, rows, columns)
       let places = path.map { Int32($0.row) } + path.map { Int32($0.column) }
       return [.tensor(Tensor(places, shape: [2, path.count]))]

@@ -28,7 +28,7 @@ let microsoftGates: [any OperatorDefinition] = [
 
   MicrosoftRewrite(
     "GatedAdd", inputs: [.required("X", "T"), .required("Y", "T"), .required("gate", "T")],
-    outputs: [.required("output", "T")], types: ["T": .microsoftFloats]
+    outputs: [.required("output", "T")], types: ["T": .microsoftFloats], widening: .always
   ) { r throws(OperatorError) in
     r.finish("Add", [try r.required(0), try r.apply("Mul", [r.required(1), r.required(2)])])
   },
@@ -50,13 +50,10 @@ let microsoftGates: [any OperatorDefinition] = [
 
   MicrosoftRewrite(
     "ScaledSiLU", inputs: [.required("X", "T"), .optional("scale", "M")], outputs: [.required("Y", "T")],
-    attributes: [.float("alpha", default: 1)], types: ["T": .microsoftFloats, "M": .microsoftFloats]
+    attributes: [.float("alpha", default: 1)], types: ["T": .microsoftFloats, "M": .microsoftFloats], widening: .always
   ) { r throws(OperatorError) in
-    let x = try r.required(0)
-    let type = try r.type(x)
-    var factor = try r.scalar(r.float("alpha"), .float32)
-    if r.input(1) != nil { factor = try r.cast(r.scalarInput(1), .float32) }
-    let scaled = try r.cast(r.apply("Mul", [r.cast(x, .float32), factor]), type)
+    let factor = r.input(1) == nil ? try r.scalar(r.float("alpha"), .float32) : try r.scalarInput(1)
+    let scaled = try r.apply("Mul", [r.required(0), factor])
     r.finish("Mul", [scaled, try r.apply("Sigmoid", [scaled])])
   },
 

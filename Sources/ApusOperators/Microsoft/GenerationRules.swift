@@ -87,7 +87,7 @@ struct TimestampRule: Sendable {
     if tokens.count > begin { for token in start { forbid(token..<token + 1) } }
     let endsWithStamp = tokens.last.map(isStamp) ?? false
     let isPair = tokens.count <= begin || isStamp(tokens[tokens.count - 2])
-    if endsWithStamp { forbid(isPair ? first..<max(first, vocabulary) : 0..<endToken) }
+    if endsWithStamp { forbid(isPair ? first..<max(first, vocabulary) : 0..<max(0, endToken)) }
     if let last = tokens.last(where: isStamp) {
       forbid(first..<max(first, Int(last) + (endsWithStamp && !isPair ? 0 : 1)))
     }

@@ -4,18 +4,29 @@
 import ApusGraph
 import ApusTensor
 
+/// Whether float16 and bfloat16 become float32 for the operators that an operator is written as, so that it rounds once.
+enum Widening: Sendable {
+  /// One operator computes, or none.
+  case none
+  case always
+  /// Where an optional input is there.
+  case with(input: Int)
+}
+
 /// An operator without kernels: its nodes are written as standard operators, so that every pass knows what they are.
 struct MicrosoftRewrite: OperatorDefinition {
   let schema: OperatorSchema
+  private let widening: Widening
   private let body: @Sendable (inout Rewriter) throws(OperatorError) -> Void
 
   init(
     _ name: String, domain: String = "com.microsoft", inputs: [Parameter], outputs: [Parameter],
     attributes: [AttributeSchema] = [], types: [String: TypeSet],
-    _ body: @escaping @Sendable (inout Rewriter) throws(OperatorError) -> Void
+    widening: Widening = .none, _ body: @escaping @Sendable (inout Rewriter) throws(OperatorError) -> Void
   ) {
     schema = OperatorSchema(
       name, domain: domain, versions: [1], inputs: inputs, outputs: outputs, attributes: attributes, types: types)
+    self.widening = widening
     self.body = body
   }
 
@@ -26,9 +37,23 @@ struct MicrosoftRewrite: OperatorDefinition {
     try node.validateTypes(node.inputs.map { $0.map { graph.fact($0) } }, against: schema)
     var rewriter = Rewriter(node, schema, taking: &graph)
     defer { rewriter.returnGraph(to: &graph) }
-    try body(&rewriter)
+    if widens(node) {
+      try rewriter.widenHalves()
+      try body(&rewriter)
+      try rewriter.narrowOutputs()
+    } else {
+      try body(&rewriter)
+    }
     guard let replacement = rewriter.replacement else { throw .unsupported("\(schema.id) cannot be read") }
     node = replacement
+  }
+
+  private func widens(_ node: Node) -> Bool {
+    switch widening {
+    case .none: false
+    case .always: true
+    case .with(let input): input < node.inputs.count && node.inputs[input] != nil
+    }
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) { throw replaced }

@@ -90,6 +90,9 @@ let microsoftMovements: [any OperatorDefinition] = [
     let axis = try resolveAxis(try r.int("dim"), rank: rank, name: "dim")
     let (size, step) = (try r.int("size"), try r.int("step"))
     guard size > 0, step > 0 else { throw .invalid("size is \(size) and step \(step); expected positive numbers") }
+    guard size <= WindowAttributes.limit, r.shape(x)?[axis].known.map({ size <= $0 }) ?? (size < 1 << 24) else {
+      throw .invalid("windows of \(size) elements do not fit into axis \(axis) of the input, \(r.shape(x)?[axis] ?? .unknown)")
+    }
     // One row of indices for each window, then the axis of a window to the end.
     let end = try r.apply("Sub", [r.squeeze(r.extent(x, axis), [0]), r.int(size - 1)])
     let starts = try r.unsqueeze(r.apply("Range", [r.int(0), end, r.int(step)]), [1])
@@ -128,7 +131,7 @@ let microsoftMovements: [any OperatorDefinition] = [
       .required("bias", "T"), .required("eco_a", "T"), .optional("token_offset", "M"),
     ],
     outputs: [.required("output", "T")], attributes: [.required("num_heads", .int)],
-    types: ["T": [.float32, .float16], "M": .int32]
+    types: ["T": [.float32, .float16], "M": .int32], widening: .always
   ) { r throws(OperatorError) in
     if r.input(6) != nil { throw .unsupported("token_offset (padding removed) is not supported") }
     let query = try r.apply("Add", [r.required(0), r.required(1)])

@@ -15,7 +15,7 @@ let microsoftNormalizations: [any OperatorDefinition] = [
     outputs: [
       .required("output", "T"), .optional("mean", "U"), .optional("inv_std_var", "U"), .optional("input_skip_bias_sum", "T"),
     ],
-    attributes: [.float("epsilon", default: 1e-12)], types: ["T": .floats, "U": .float32]
+    attributes: [.float("epsilon", default: 1e-12)], types: ["T": .floats, "U": .float32], widening: .always
   ) { r throws(OperatorError) in
     let sum = try r.skipSum(input: 0, skip: 1, bias: 4, output: 3)
     r.finish(
@@ -29,7 +29,7 @@ let microsoftNormalizations: [any OperatorDefinition] = [
     outputs: [
       .required("output", "T"), .optional("mean", "U"), .optional("inv_std_var", "U"), .optional("input_skip_bias_sum", "T"),
     ],
-    attributes: [.float("epsilon", default: 1e-12)], types: ["T": .floats, "U": .float32]
+    attributes: [.float("epsilon", default: 1e-12)], types: ["T": .floats, "U": .float32], widening: .always
   ) { r throws(OperatorError) in
     let sum = try r.skipSum(input: 0, skip: 1, bias: 3, output: 3)
     if r.isWanted(1) { throw .unsupported("the output mean has no meaning: no mean is taken") }
@@ -46,7 +46,7 @@ let microsoftNormalizations: [any OperatorDefinition] = [
     attributes: [
       .required("activation", .int), .int("channels_last", default: 1), .float("epsilon", default: 1e-5),
       .required("groups", .int),
-    ], types: ["T": [.float16, .float32], "M": [.float16, .float32]]
+    ], types: ["T": [.float16, .float32], "M": [.float16, .float32]], widening: .always
   ) { r throws(OperatorError) in try r.finishGroupNorm(of: try r.required(0)) },
 
   MicrosoftRewrite(
@@ -58,7 +58,7 @@ let microsoftNormalizations: [any OperatorDefinition] = [
     attributes: [
       .required("activation", .int), .int("channels_last", default: 1), .float("epsilon", default: 1e-5),
       .required("groups", .int),
-    ], types: ["T": [.float16, .float32], "M": [.float16, .float32]]
+    ], types: ["T": [.float16, .float32], "M": [.float16, .float32]], widening: .always
   ) { r throws(OperatorError) in
     var (x, skip) = (try r.required(0), try r.required(3))
     if try !r.bool("channels_last") { throw .unsupported("channels_last is 0; SkipGroupNorm has the channels at the end") }
@@ -78,7 +78,7 @@ let microsoftNormalizations: [any OperatorDefinition] = [
     ],
     outputs: [.required("output", "T"), .optional("mask_index", "T1"), .optional("embedding_sum", "T")],
     attributes: [.float("epsilon", default: 1e-12), .optional("mask_index_type", .int)],
-    types: ["T1": .int32, "T": [.float32, .float16]]
+    types: ["T1": .int32, "T": [.float32, .float16]], widening: .always
   ) { r throws(OperatorError) in
     let ids = try r.required(0)
     let words = try r.apply("Gather", [r.required(2), ids])

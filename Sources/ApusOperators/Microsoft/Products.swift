@@ -11,7 +11,7 @@ let microsoftProducts: [any OperatorDefinition] = [
     attributes: [
       .float("alpha", default: 1), .int("transA", default: 0), .int("transB", default: 0), .int("transBatchA", default: 0),
       .int("transBatchB", default: 0),
-    ], types: ["T": .floats]
+    ], types: ["T": .floats], widening: .always
   ) { r throws(OperatorError) in
     try r.finishProduct(
       try r.factor(0, transposes: r.bool("transA"), batch: r.bool("transBatchA")),
@@ -25,7 +25,7 @@ let microsoftProducts: [any OperatorDefinition] = [
       .optional("activation_beta", .float), .optional("activation_gamma", .float), .float("alpha", default: 1),
       .int("transA", default: 0), .int("transB", default: 0), .int("transBatchA", default: 0),
       .int("transBatchB", default: 0),
-    ], types: ["T": .floats]
+    ], types: ["T": .floats], widening: .always
   ) { r throws(OperatorError) in
     let a = try r.factor(0, transposes: r.bool("transA"), batch: r.bool("transBatchA"))
     let b = try r.factor(1, transposes: r.bool("transB"), batch: r.bool("transBatchB"))
@@ -52,7 +52,7 @@ let microsoftProducts: [any OperatorDefinition] = [
   MicrosoftRewrite(
     "TransposeMatMul", inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("Y", "T")],
     attributes: [.float("alpha", default: 1), .int("transA", default: 0), .int("transB", default: 0)],
-    types: ["T": .floats]
+    types: ["T": .floats], widening: .always
   ) { r throws(OperatorError) in
     try r.finishProduct(
       try r.factor(0, transposes: r.bool("transA"), batch: false), try r.factor(1, transposes: r.bool("transB"), batch: false))
@@ -64,7 +64,7 @@ let microsoftProducts: [any OperatorDefinition] = [
       .optional("activation", .string), .optional("activation_alpha", .float), .optional("activation_beta", .float),
       .optional("activation_gamma", .float), .float("alpha", default: 1), .float("beta", default: 1),
       .int("transA", default: 0), .int("transB", default: 0),
-    ], types: ["T": .floats + [.uint32, .uint64, .int32, .int64]]
+    ], types: ["T": .floats + [.uint32, .uint64, .int32, .int64]], widening: .always
   ) { r throws(OperatorError) in
     let attributes: [(String, AttributeValue)] = [
       ("transA", .int(try r.int("transA"))), ("transB", .int(try r.int("transB"))),
@@ -79,7 +79,7 @@ let microsoftProducts: [any OperatorDefinition] = [
 
   MicrosoftRewrite(
     "GemmFastGelu", inputs: [.required("X", "T"), .required("W", "T"), .optional("bias", "T")],
-    outputs: [.required("Y", "T")], types: ["T": .microsoftFloats]
+    outputs: [.required("Y", "T")], types: ["T": .microsoftFloats], widening: .always
   ) { r throws(OperatorError) in
     var product = try r.apply("MatMul", [r.required(0), r.required(1)])
     if let bias = r.input(2) { product = try r.apply("Add", [product, bias]) }

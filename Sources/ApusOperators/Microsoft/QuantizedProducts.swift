@@ -12,7 +12,7 @@ let microsoftQuantizedProducts: [any OperatorDefinition] = [
       .required("A", "T1"), .required("B", "T2"), .required("a_scale", "T3"), .required("b_scale", "T3"),
       .optional("a_zero_point", "T1"), .optional("b_zero_point", "T2"), .optional("bias", "T3"),
     ],
-    outputs: [.required("Y", "T3")], types: ["T1": .bytes, "T2": .bytes, "T3": [.float32, .float16]]
+    outputs: [.required("Y", "T3")], types: ["T1": .bytes, "T2": .bytes, "T3": [.float32, .float16]], widening: .always
   ) { r throws(OperatorError) in
     try r.finishSum(try r.scaledProduct(a: 0, b: 1, scales: (2, 3), zeroPoints: (4, 5)), r.input(6))
   },

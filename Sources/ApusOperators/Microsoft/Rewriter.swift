@@ -5,11 +5,14 @@ import ApusTensor
 
 /// A node on its way to become standard operators. Helper nodes run before it; the last operator takes its place.
 struct Rewriter: OperatorContext {
-  let node: Node
+  /// The node to be rewritten; its halves are float32 between `widenHalves` and `narrowOutputs`.
+  private(set) var node: Node
   let schema: OperatorSchema
   private(set) var graph: Graph
   /// The node that takes the place of `node`.
   private(set) var replacement: Node?
+  /// The outputs of halves that are computed in float32: as they are wanted, their type, and as they are computed.
+  private var narrowed: [(wanted: ValueID, type: DataType, wide: ValueID)] = []
   private let driver = InferenceDriver(registry: .standard)
 
   init(_ node: Node, _ schema: OperatorSchema, taking graph: inout Graph) {
@@ -95,6 +98,42 @@ struct Rewriter: OperatorContext {
     replacement = Node(
       OperatorID(op, domain: domain), name: node.name, inputs: inputs, outputs: outputs ?? [node.outputs.first ?? nil],
       attributes: Attributes(attributes))
+  }
+
+  // MARK: - Halves
+
+  /// Puts float32 in the place of all inputs and outputs of float16 and bfloat16.
+  mutating func widenHalves() throws(OperatorError) {
+    var types: [String: DataType] = [:]
+    var half: DataType?
+    for (index, input) in node.inputs.enumerated() {
+      guard let input, let type = graph.fact(input).tensor?.dataType else { continue }
+      if let variable = schema.input(at: index)?.type { types[variable] = type }
+      if StagedKernel.halves[type] == nil { continue }
+      half = half ?? type
+      node.inputs[index] = try cast(input, .float32)
+    }
+    guard let half else { return }
+    for (index, output) in node.outputs.enumerated() {
+      guard let output, index < schema.outputs.count else { continue }
+      let variable = schema.outputs[index].type
+      // A type that no input has goes with the rest.
+      let type = types[variable] ?? (schema.types[variable]?.tensors.contains(half) ?? false ? half : .float32)
+      if StagedKernel.halves[type] == nil { continue }
+      let wide = graph.addValue()
+      narrowed.append((output, type, wide))
+      node.outputs[index] = wide
+    }
+  }
+
+  /// Rounds what `widenHalves` has put off. The last conversion takes the place of the node.
+  mutating func narrowOutputs() throws(OperatorError) {
+    guard let last = narrowed.popLast(), let computing = replacement else { return }
+    graph.nodes.append(computing)
+    try driver.infer(nodeAt: graph.nodes.count - 1, in: &graph)
+    func attributes(_ type: DataType) -> [(String, AttributeValue)] { [("to", .int(Int(type.rawValue)))] }
+    for output in narrowed { try apply("Cast", [output.wide], attributes(output.type), outputs: [output.wanted]) }
+    finish("Cast", [last.wide], attributes(last.type), outputs: [last.wanted])
   }
 
   // MARK: - Constants

@@ -154,7 +154,11 @@ struct GenerationAttributes: Sendable {
     (endToken, padToken) = (try context.int("eos_token_id"), try context.int("pad_token_id"))
     startToken = try context.int("decoder_start_token_id")
     let tokens = [("eos_token_id", endToken), ("pad_token_id", padToken), ("decoder_start_token_id", startToken)]
-    for (name, token) in tokens {
+    let optional = [
+      "no_speech_token_id", "beginning_timestamp_token_id", "no_timestamps_token_id", "start_of_lm_token_id",
+      "translate_token_id", "transcribe_token_id",
+    ].compactMap { name in context.optionalInt(name).map { (name, $0) } }
+    for (name, token) in tokens + optional {
       guard token <= Int(Int32.max), token >= -1 else { throw .invalid("\(name) is \(token); expected a token") }
     }
     repeatedRun = max(0, try context.int("no_repeat_ngram_size"))

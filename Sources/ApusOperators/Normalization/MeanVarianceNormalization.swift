@@ -1,16 +1,37 @@
 // MeanVarianceNormalization: (X - mean) / (deviation + 1e-9) over some axes.
 // https://onnx.ai/onnx/operators/onnx__MeanVarianceNormalization.html
-// Versions: 9, 13 (bfloat16).
+// Versions: 1 (experimental: across_channels and normalize_variance in the place of axes), 9, 13 (bfloat16).
 
 import ApusGraph
 import ApusTensor
 
 package struct MeanVarianceNormalization: OperatorDefinition {
   package let schema = OperatorSchema(
-    "MeanVarianceNormalization", versions: [9, 13], inputs: [.required("X", "T")], outputs: [.required("Y", "T")],
+    "MeanVarianceNormalization", versions: [1, 9, 13], inputs: [.required("X", "T")], outputs: [.required("Y", "T")],
     attributes: [.ints("axes", default: [0, 2, 3])], types: ["T": .floats])
 
   package init() {}
+
+  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+    guard version == 1 else { return }
+    let crosses = node.attributes.int("across_channels") ?? 0 != 0
+    let isScaled = node.attributes.int("normalize_variance") ?? 1 != 0
+    node.attributes["across_channels"] = nil
+    node.attributes["normalize_variance"] = nil
+    guard let x = node.inputs.first ?? nil, let rank = graph.fact(x).tensor?.shape?.count else {
+      throw .unsupported("MeanVarianceNormalization of version 1 needs an input whose rank is known before running")
+    }
+    let axes = (0..<rank).filter { crosses || $0 != 1 }
+    if isScaled {
+      node.attributes["axes"] = .ints(axes)
+      return
+    }
+    var rewriter = Rewriter(node, schema, taking: &graph)
+    defer { rewriter.returnGraph(to: &graph) }
+    let mean = try rewriter.apply("ReduceMean", [x, rewriter.ints(axes)])
+    rewriter.finish("Sub", [x, mean])
+    if let replacement = rewriter.replacement { node = replacement }
+  }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     if let rank = context.rank(0) { _ = try resolveAxes(context.ints("axes"), rank: rank) }

@@ -30,7 +30,6 @@ package struct Softmax: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let axis = try context.int("axis")
-    if try context.type(0) == .float16, !isLogarithm { return kernel(axis) { rows in Softmax.halfStep(rows) } }
     return try prepareReal(
       context,
       float: { (_) throws(OperatorError) in

@@ -20,11 +20,22 @@ package struct AveragePool: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: try plan(Float.self, context)
+    case .float32: try rows(context)
     case .float64: try plan(Double.self, context)
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try plan(Float.self, context) }
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try rows(context) }
     case let type: throw context.unsupportedType(type)
+    }
+  }
+
+  /// float32: by whole rows.
+  private func rows(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    if KernelChoice.generalOnly { return try plan(Float.self, context) }
+    let attributes = NodeAttributes(context)
+    let countsPads = try context.bool("count_include_pad")
+    return .planned { (plan) throws(OperatorError) in
+      let geometry = try PoolLayout().geometry(attributes, plan)
+      return RowPool(geometry, planes: plan.shape(0).count(of: 0..<2), .average(countsPads: countsPads)).step
     }
   }
 

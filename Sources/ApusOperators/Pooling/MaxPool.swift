@@ -22,13 +22,23 @@ package struct MaxPool: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: try plan(Float.self, -.infinity, context)
+    case .float32: try rows(context)
     case .float64: try plan(Double.self, -.infinity, context)
     case .int8: try plan(Int8.self, .min, context)
     case .uint8: try plan(UInt8.self, .min, context)
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try plan(Float.self, -.infinity, context) }
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try rows(context) }
     case let type: throw context.unsupportedType(type)
+    }
+  }
+
+  /// float32: by whole rows, unless positions are asked for.
+  private func rows(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    if context.isWanted(1) || KernelChoice.generalOnly { return try plan(Float.self, -.infinity, context) }
+    let attributes = NodeAttributes(context)
+    return .planned { (plan) throws(OperatorError) in
+      let geometry = try PoolLayout().geometry(attributes, plan)
+      return RowPool(geometry, planes: plan.shape(0).count(of: 0..<2), .maximum).step
     }
   }
 

@@ -96,14 +96,12 @@ struct RecurrentAttributes: Sendable {
     try prepareReal(
       context, packed: isPlain ? [] : [1, 2],
       float: { (context) throws(OperatorError) in
-        .planned(
-          isPlain
-            ? RecurrentKernel(self, RecurrentFactors<Float>.plain, activations.map { $0.map { $0.function(Float.self) } })
-            : RecurrentKernel(self, try RecurrentFactors.packed(context, self), activations.map { $0.map(\.fast) }))
+        isPlain
+          ? RecurrentKernel(self, RecurrentFactors<Float>.plain, activations.map { $0.map { $0.function(Float.self) } }).prepared
+          : RecurrentKernel(self, try RecurrentFactors.packed(context, self), activations.map { $0.map(\.fast) }).prepared
       },
       double: { (_) throws(OperatorError) in
-        .planned(
-          RecurrentKernel(self, RecurrentFactors<Double>.plain, activations.map { $0.map { $0.function(Double.self) } }))
+        RecurrentKernel(self, RecurrentFactors<Double>.plain, activations.map { $0.map { $0.function(Double.self) } }).prepared
       })
   }
 }

@@ -35,7 +35,8 @@ extension RecurrentFactors<Float> {
   }
 }
 
-struct RecurrentKernel<Element: Real>: Kernel {
+/// Not a `Kernel` itself: a generic type runs unspecialised behind a protocol. `prepared` is called on concrete ones.
+struct RecurrentKernel<Element: Real>: Sendable {
   let attributes: RecurrentAttributes
   let factors: RecurrentFactors<Element>
   /// By direction, in the order of the activations.
@@ -48,7 +49,11 @@ struct RecurrentKernel<Element: Real>: Kernel {
     (self.attributes, self.factors, self.activations) = (attributes, factors, activations)
   }
 
-  var packedInputs: [Int] { (factors.input == nil ? [] : [1]) + (factors.hidden == nil ? [] : [2]) }
+  private var packedInputs: [Int] { (factors.input == nil ? [] : [1]) + (factors.hidden == nil ? [] : [2]) }
+
+  @inline(__always) var prepared: PreparedKernel {
+    .planned(packing: packedInputs) { (context) throws(OperatorError) in try plan(context) }
+  }
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     let (x, r) = (context.shape(0), context.shape(2))

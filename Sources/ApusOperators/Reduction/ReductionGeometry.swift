@@ -35,7 +35,8 @@ struct ReductionGeometry: Sendable {
       let isReduced = axes.contains(position)
       let axis = Axis(extent: shape[position], stride: strides[position])
       if let last = loops.last, last.isReduced == isReduced {
-        loops[loops.count - 1].axis = Axis(extent: last.axis.extent * axis.extent, stride: axis.stride)
+        // Products wrap only where another extent is 0, and with it all of them.
+        loops[loops.count - 1].axis = Axis(extent: last.axis.extent &* axis.extent, stride: axis.stride)
       } else {
         loops.append((axis, isReduced))
       }
@@ -54,8 +55,8 @@ struct ReductionGeometry: Sendable {
     (lineLength, lineStride) = (line.extent, line.stride)
     outerKept = loops.filter { !$0.isReduced }.map(\.axis)
     outerReduced = loops.filter(\.isReduced).map(\.axis)
-    outerCount = outerKept.reduce(1) { $0 * $1.extent }
-    reduceCount = outerReduced.reduce(lineLength) { $0 * $1.extent }
+    outerCount = outerKept.reduce(1) { $0 &* $1.extent }
+    reduceCount = outerReduced.reduce(lineLength) { $0 &* $1.extent }
   }
 
   /// The first element of the outputs with the outer index `index`.

@@ -45,6 +45,7 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
   }
 
   func step(_ geometry: ReductionGeometry, name: String) -> Step {
+    if let step = shortLineStep(geometry) { return step.named(name, operations: geometry.outerCount * geometry.reduceCount) }
     let tiles = (geometry.columns + Self.block - 1) / Self.block
     let tasks = geometry.outerCount * tiles
     if tasks == 0 { return Step(phases: []) { _, _, _ in } }
@@ -79,6 +80,41 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
     step.kernelName = name
     step.operations = tasks * work
     return step
+  }
+
+  /// Elements of a line up to which many lines are folded side by side.
+  private static var shortLine: Int { 16 }
+
+  /// Short lines one behind the other: the first elements of many lines, then the second ones, and so on. nil for others.
+  private func shortLineStep(_ geometry: ReductionGeometry) -> Step? {
+    let length = geometry.lineLength
+    guard geometry.isLine, geometry.outerReduced.isEmpty, length > 0, length <= Self.shortLine, geometry.outerCount > 1 else {
+      return nil
+    }
+    // Elements that must be loaded first have as much room as lanes.
+    let lines = load == nil ? Self.block : Self.block / length
+    let partition = Partition(geometry.outerCount, minimum: 32_768 / length)
+    return .parallel(parts: partition.parts, scratchBytes: partition.parts * Memory.bytes) { run, part in
+      let memory = Memory(run.scratch + part &* Memory.bytes)
+      let range = partition.range(part)
+      var first = range.lowerBound
+      while first < range.upperBound {
+        let count = min(lines, range.upperBound &- first)
+        var source = run.inputBytes(0).assumingMemoryBound(to: Element.self) + first &* length
+        if let load {
+          load(run.inputBytes(0), first &* length, memory.shifts, count &* length)
+          source = UnsafePointer(memory.shifts)
+        }
+        for line in 0..<count { memory.folded[line] = fold.identity }
+        for index in 0..<length {
+          for line in 0..<count { memory.lanes[line] = source[line &* length &+ index] }
+          fold.row(memory.lanes, memory.folded, count)
+        }
+        for line in 0..<count { memory.totals[line] = memory.folded[line].total }
+        write(memory, count, length, run.outputBytes(), at: first)
+        first &+= count
+      }
+    }
   }
 
   /// Joins the partial results of all chunks, in order.

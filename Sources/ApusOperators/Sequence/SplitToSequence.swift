@@ -36,11 +36,12 @@ struct SplitToSequence: OperatorDefinition {
       var pieces: [Value] = []
       if let split = inputs.optionalTensor(1) {
         var start = 0
-        for length in try SplitToSequence.lengths(split, extent: tensor.shape[axis]) {
+        for length in try SplitToSequence.lengths(split, extent: tensor.shape[axis], context) {
           pieces.append(.tensor(try TensorPieces.slice(tensor, axis: axis, range: start..<start + length, context)))
           start += length
         }
       } else {
+        try context.check(allocating: tensor.shape[axis], of: 128)
         for index in 0..<tensor.shape[axis] {
           let piece = try keepsAxis
             ? TensorPieces.slice(tensor, axis: axis, range: index..<index + 1, context)
@@ -53,10 +54,14 @@ struct SplitToSequence: OperatorDefinition {
   }
 
   /// The lengths of the pieces of `extent` elements: equal ones for a scalar, the last perhaps shorter, or those given.
-  private static func lengths(_ split: Tensor, extent: Int) throws(OperatorError) -> [Int] {
+  private static func lengths(
+    _ split: Tensor, extent: Int, _ context: any EagerContext
+  ) throws(OperatorError) -> [Int] {
     let given = split.integers ?? []
     if split.rank == 0 {
       guard let size = given.first, size > 0 else { throw .mismatch("split is \(given.first ?? 0); expected a positive length") }
+      // A piece is a value with a shape of its own.
+      try context.check(allocating: (extent - 1) / size + 1, of: 128)
       return stride(from: 0, to: extent, by: size).map { min(size, extent - $0) }
     }
     var total = 0

@@ -15,6 +15,7 @@ enum TensorPieces {
     let inner = shape.count(of: axis + 1..<shape.rank)
     let (start, count, stride) = (range.lowerBound * inner, range.count * inner, tensor.shape[axis] * inner)
     if let strings = tensor.strings {
+      try context.check(allocating: outer &* count, of: MemoryLayout<String>.stride)
       let rows = (0..<outer).map { strings[$0 * stride + start..<$0 * stride + start + count] }
       return try context.tensor(strings: Array(rows.joined()), shape: shape)
     }
@@ -59,10 +60,16 @@ enum TensorPieces {
           "element \(index) is \(tensor.dataType)\(tensor.shape), which does not fit \(first.dataType)\(first.shape) along axis \(axis)")
       }
     }
-    var extent = 0
-    for tensor in tensors { extent += tensor.shape[axis] }
-    shape[axis] = extent
     if tensors.count == 1 { return first }
+    // Tensors without elements may have extents of any size.
+    var extent = 0
+    for tensor in tensors {
+      let (sum, overflow) = extent.addingReportingOverflow(tensor.shape[axis])
+      if overflow { throw .mismatch("the extents along axis \(axis) add up to more than 2^63") }
+      extent = sum
+    }
+    shape[axis] = extent
+    guard let count = shape.checkedElementCount else { throw .mismatch("the shape \(shape) is not possible") }
     if first.dataType.isPacked {
       var bytes: [Tensor] = []
       for tensor in tensors { bytes.append(try codes(of: tensor, context)) }
@@ -70,8 +77,9 @@ enum TensorPieces {
     }
     let outer = shape.count(of: 0..<axis)
     if first.dataType == .string {
-      try context.check(allocating: shape.elementCount, of: MemoryLayout<String>.stride)
+      try context.check(allocating: count, of: MemoryLayout<String>.stride)
       var strings: [String] = []
+      strings.reserveCapacity(count)
       for row in 0..<outer {
         for tensor in tensors {
           let count = tensor.count / outer

@@ -75,7 +75,7 @@ private struct MelFilters: Sendable {
     var edges: [Int] = []
     for index in 0..<bands + 2 {
       let hertz = 700 * Double.expm1((Double(index) * step + first) / 2595 * Double.log(10))
-      let edge = (Double(length + 1) * hertz / Double(rate)).rounded(.down)
+      let edge = ((Double(length) + 1) * hertz / Double(rate)).rounded(.down)
       // The last edge only ends a slope; the others are rows.
       let limit = Double(index == bands + 1 ? rows + 1 : rows)
       guard edge >= 0, edge < limit else {

@@ -33,7 +33,7 @@ struct GemmBatch: Sendable {
 
   /// The products of `extents`, in row-major order, of matrices at distances by axis.
   init(extents: [Int], a: [Int], b: [Int]) {
-    let total = extents.reduce(1, *)
+    let total = extents.reduce(1, &*)
     var table: [Offsets] = []
     table.reserveCapacity(total)
     var position = [Int](repeating: 0, count: extents.count)

@@ -200,23 +200,34 @@ struct PlaneWindows: Sendable {
   func forEach(
     part: Int, scratch: UnsafeMutableRawPointer, _ body: (_ plane: Int, _ index: Int, _ window: PlaneWindow) -> Void
   ) {
-    let rows = (scratch + part &* capacity &* 16).assumingMemoryBound(to: Int.self)
-    let taps = rows + capacity
     let lastAxis = geometry.rank - 1
     let width = geometry.output[lastAxis]
     let step = geometry.dilations[lastAxis]
-    let range = partition.range(part)
-    for unit in range.lowerBound &* planeUnits..<range.upperBound &* planeUnits {
-      let (plane, row) = unit.quotientAndRemainder(dividingBy: rowsPerPlane)
-      let rowCount = fillRuns(row: row, rows, taps)
+    forEachRow(part: part, scratch: scratch) { plane, row, rows, taps, rowCount in
       for window in 0..<width {
         let (first, tap, count) = geometry.clip(lastAxis, window: window)
         body(
           plane, row &* width &+ window,
           PlaneWindow(
-            rows: UnsafePointer(rows), taps: UnsafePointer(taps), rowCount: count == 0 ? 0 : rowCount, first: first,
-            tap: tap, count: count, step: step))
+            rows: rows, taps: taps, rowCount: count == 0 ? 0 : rowCount, first: first, tap: tap, count: count, step: step))
       }
+    }
+  }
+
+  /// Calls `body` for every row of windows of a part: its plane and number, and the runs that its windows draw on, by where
+  /// each starts in the plane and by its tap.
+  @inline(__always)
+  func forEachRow(
+    part: Int, scratch: UnsafeMutableRawPointer,
+    _ body: (_ plane: Int, _ row: Int, _ rows: UnsafePointer<Int>, _ taps: UnsafePointer<Int>, _ rowCount: Int) -> Void
+  ) {
+    let rows = (scratch + part &* capacity &* 16).assumingMemoryBound(to: Int.self)
+    let taps = rows + capacity
+    let range = partition.range(part)
+    for unit in range.lowerBound &* planeUnits..<range.upperBound &* planeUnits {
+      let (plane, row) = unit.quotientAndRemainder(dividingBy: rowsPerPlane)
+      let rowCount = fillRuns(row: row, rows, taps)
+      body(plane, row, UnsafePointer(rows), UnsafePointer(taps), rowCount)
     }
   }
 

@@ -43,8 +43,10 @@ extension Tensor {
     let inner = shape.count(of: axis + 1..<rank)
     let outer = shape.count(of: 0..<axis)
     let extent = shape[axis]
+    guard let count = result.checkedElementCount else { throw .mismatch("the shape \(result) is not possible") }
+    if count == 0 { return try context.allocate(dataType, result) }
     if let strings {
-      try context.check(allocating: result.elementCount, of: MemoryLayout<String>.stride)
+      try context.check(allocating: count, of: MemoryLayout<String>.stride)
       var chosen: [String] = []
       for block in 0..<outer {
         for position in positions { chosen += strings[(block * extent + position) * inner..<(block * extent + position + 1) * inner] }

@@ -54,10 +54,11 @@ struct RangeOperator: OperatorDefinition {
   private static func count(_ floats: Floats) throws(OperatorError) -> Int {
     if floats.delta == 0 { throw .mismatch("delta is 0") }
     let count = ((floats.limit - floats.start) / floats.delta).rounded(.up)
+    // NaN is not below anything.
     guard count < 0x1p62 else {
       throw .mismatch("a range from \(floats.start) to \(floats.limit) by \(floats.delta) has no length")
     }
-    return max(0, Int(count))
+    return count > 0 ? Int(count) : 0
   }
 
   private static func count(start: Dim, limit: Dim, delta: Dim) throws(OperatorError) -> Dim {

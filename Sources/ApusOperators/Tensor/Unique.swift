@@ -37,6 +37,8 @@ struct Unique: OperatorDefinition {
       let given = try inputs.tensor(0)
       let input = givenAxis == nil ? given.reshaped(to: [given.count]) : given
       let axis = try resolveAxis(givenAxis ?? 0, rank: input.rank)
+      // Order, inverse and keys of the items.
+      try context.check(allocating: input.shape[axis], of: 48)
       let keys = try Unique.keys(of: input, axis: axis)
       let groups = Unique.groups(items: input.shape[axis], keys: keys, isSorted: isSorted)
       let distinct = Shape([groups.first.count])

@@ -19,7 +19,7 @@ struct TfIdfVectorizer: OperatorDefinition {
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard let shape = context.shape(0) else { return context.set(0, .float32, nil) }
     guard shape.count <= 2 else { throw .mismatch("the input has rank \(shape.count); expected [C] or [N, C]") }
-    let width = Dim((try context.ints("ngram_indexes").max() ?? -1) + 1)
+    let width = Dim(try NGrams.width(try context.ints("ngram_indexes")))
     context.set(0, .float32, shape.count == 2 ? [shape[0], width] : [width])
   }
 
@@ -110,10 +110,7 @@ private struct NGrams: Sendable {
 
   init(_ context: PrepareContext) throws(OperatorError) {
     indexes = try context.ints("ngram_indexes")
-    guard let largest = indexes.max(), largest < 1 << 28, indexes.allSatisfy({ $0 >= 0 }) else {
-      throw .invalid("ngram_indexes is empty, or has negative or huge elements")
-    }
-    width = largest + 1
+    width = try NGrams.width(indexes)
     shortest = try context.int("min_gram_length")
     longest = try context.int("max_gram_length")
     skips = try context.int("max_skip_count")
@@ -137,6 +134,14 @@ private struct NGrams: Sendable {
     }
     tokens = ids
     try fill(pool, starts: try context.ints("ngram_counts"))
+  }
+
+  /// The number of outputs: one more than the largest position.
+  static func width(_ indexes: [Int]) throws(OperatorError) -> Int {
+    guard let largest = indexes.max(), largest < 1 << 28, indexes.allSatisfy({ $0 >= 0 }) else {
+      throw .invalid("ngram_indexes is empty, or has negative or huge elements")
+    }
+    return largest + 1
   }
 
   /// Puts the n-grams into the tree: those of length n begin at `starts[n - 1]` in the pool.
@@ -173,7 +178,8 @@ private struct NGrams: Sendable {
   /// Counts the n-grams of one row, with every number of tokens skipped between neighbours. Single tokens are counted once.
   func count(_ row: ArraySlice<Int32>, _ counts: UnsafeMutablePointer<Float>) {
     var smallest = shortest
-    for distance in 1...skips + 1 {
+    // No two tokens of a row lie as far apart as the row is long.
+    for distance in 1...min(skips, row.count) + 1 {
       // Farther apart no n-gram fits.
       if smallest > 1, distance > row.count / (smallest - 1) { break }
       for start in row.indices {

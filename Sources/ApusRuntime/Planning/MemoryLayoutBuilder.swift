@@ -91,7 +91,7 @@ struct MemoryLayoutBuilder: ~Copyable {
       result.steps.append(
         PlannedStep(
           node: draft.node, step: draft.step, operands: first, inputCount: node.inputs.count, outputCount: node.outputs.count,
-          bytes: (draft.inputTypes + draft.outputTypes).reduce(0) { $0 + ($1?.byteCount ?? 0) }))
+          bytes: (draft.inputTypes + draft.outputTypes).reduce(0) { $0 &+ ($1?.byteCount ?? 0) }))
     }
     return result
   }

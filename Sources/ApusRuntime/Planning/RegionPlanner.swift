@@ -129,6 +129,7 @@ struct RegionPlanner: ~Copyable {
         throw .unsupported("the shape of output \(position), \(inferred[position]), cannot be found before running")
       }
       outputTypes.append(TensorType(fact.dataType, shape))
+      // Only compared with a limit.
       outputBytes = outputBytes.addingReportingOverflow(bytes).overflow ? .max : outputBytes + bytes
       facts[output.index] = .tensor(fact)
       producedHere[output.index] = true
@@ -137,7 +138,7 @@ struct RegionPlanner: ~Copyable {
       guard let tensor = fact?.tensor, let shape = tensor.concreteShape else { return nil }
       return TensorType(tensor.dataType, shape)
     }
-    let step = try kernel.plan(PlanContext(inputs: inputTypes, outputs: outputTypes, known: tensors))
+    let step = try kernel.step(for: PlanContext(inputs: inputTypes, outputs: outputTypes, known: tensors))
     if isFoldable(node, schema: schema, known: tensors, outputBytes: outputBytes) {
       let placeholders = zip(tensors, inputTypes).map { tensor, type in
         tensor ?? type.map { Tensor(placeholder: $0.dataType, shape: $0.shape) }

@@ -49,9 +49,16 @@ import Testing
     for (text, type) in [("abc", DataType.float32), ("", .float64), ("300", .uint8), ("0x10", .int32), ("-1", .uint16)] {
       #expect(throws: (any Error).self) { try cast(Tensor(strings: [text], shape: [1]), to: type) }
     }
-    #expect(try cast(Tensor([Float(1), 1e-5, 123456.789, 1e6, -0.0, Float.nan, -Float.infinity]), to: .string).strings
-      == ["1.0", "1e-05", "123456.79", "1e+06", "-0.0", "nan", "-inf"])
-    #expect(try cast(Tensor([1e15, 1e16, 1234.5, 1e-300]), to: .string).strings == ["1000000000000000.0", "1e+16", "1234.5", "1e-300"])
+    // Plain decimals, whatever the magnitude.
+    #expect(try cast(Tensor([Float(1), 1e-5, 123456.789, 1e6, 12345678, -0.0, .nan, -.nan, -.infinity]), to: .string).strings
+      == ["1.0", "0.00001", "123456.79", "1000000.0", "12345678.0", "-0.0", "nan", "nan", "-inf"])
+    #expect(try cast(Tensor([1e15, 1e16, -1234.5, 1.5e-10, 1e22]), to: .string).strings
+      == ["1000000000000000.0", "10000000000000000.0", "-1234.5", "0.00000000015", "10000000000000000000000.0"])
+    #expect(try cast(Tensor([Float16(1000), 65504, 6e-8]), to: .string).strings == ["1000.0", "65504.0", "0.00000006"])
+    for number in [Float.greatestFiniteMagnitude, .leastNonzeroMagnitude, 0.1, 16_777_216, 1.1754944e-38] {
+      let text = try #require(cast(Tensor([number]), to: .string).strings?.first)
+      #expect(!text.contains("e") && Float(text) == number)
+    }
     #expect(try cast(Tensor([true, false]), to: .string).strings == ["True", "False"])
     #expect(try cast(Tensor([Int64.min]), to: .string).strings == ["-9223372036854775808"])
   }

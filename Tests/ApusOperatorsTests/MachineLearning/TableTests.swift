@@ -63,4 +63,51 @@ import Testing
     let strict = run("OneHotEncoder", [("cats_strings", .strings(["x"])), ("zeros", .int(0))])
     #expect(throws: OperatorError.self) { try strict(Tensor(strings: ["y"], shape: [1])) }
   }
+
+  /// Axes behind the first are one row; what an input has too few of is zero.
+  @Test func featuresOfAnyRank() throws {
+    func vectorize(_ shape: Shape, _ widths: [Int]) throws -> Tensor {
+      let x = Tensor((0..<shape.elementCount).map { Float($0) }, shape: shape)
+      let y = Tensor((0..<shape.elementCount).map { Float($0 + 10) }, shape: shape)
+      return try run("FeatureVectorizer", [("inputdimensions", .ints(widths))])(x, y)[0]
+    }
+    for shape in [Shape([3]), [1, 3], [1, 1, 3], [1, 1, 1, 3], [1, 3, 1]] {
+      #expect(try vectorize(shape, [3, 3]).elements(as: Float.self) == [0, 1, 2, 10, 11, 12])
+      #expect(try vectorize(shape, [4, 2]).elements(as: Float.self) == [0, 1, 2, 0, 10, 11])
+    }
+    let rows = try vectorize([2, 2, 3], [3, 6])
+    #expect(rows.shape == [2, 9])
+    #expect(rows.elements(as: Float.self) == [0, 1, 2, 10, 11, 12, 13, 14, 15, 6, 7, 8, 16, 17, 18, 19, 20, 21])
+    #expect(throws: (any Error).self) { try vectorize([], [1, 1]) }
+  }
+
+  /// Coefficients beyond those of the targets are left alone where the attributes say how many targets there are.
+  @Test func extraCoefficients() throws {
+    let x = Tensor([Float(1), 2, 3, -4], shape: [2, 2])
+    func classify(_ coefficients: [Float], _ intercepts: [Float]?) throws -> [Tensor] {
+      let given: [(String, AttributeValue)] = intercepts.map { [("intercepts", .floats($0))] } ?? []
+      return try run(
+        "LinearClassifier", given + [("coefficients", .floats(coefficients)), ("classlabels_ints", .ints([5, 6]))])(x, outputs: 2)
+    }
+    let plain = try classify([1, 2, 3, 4], [0.1, 0.2])
+    let extra = try classify([1, 2, 3, 4, 5, 6], [0.1, 0.2])
+    #expect(extra[0].elements(as: Int.self) == plain[0].elements(as: Int.self))
+    #expect(extra[1].elements(as: Float.self) == plain[1].elements(as: Float.self))
+    #expect(throws: (any Error).self) { try classify([1, 2, 3], [0.1, 0.2]) }
+    #expect(throws: (any Error).self) { try classify([1, 2, 3, 4, 5], nil) }
+    let regress = run("LinearRegressor", [("coefficients", .floats([1, 2, 3, 4, 5])), ("targets", .int(2))])
+    #expect(try regress(x)[0].elements(as: Float.self) == [5, 11, -5, -7])
+  }
+
+  @Test func infiniteProbits() throws {
+    func probit(_ score: Float) throws -> Float? {
+      try run(
+        "LinearRegressor", [("coefficients", .floats([1])), ("post_transform", .string("PROBIT"))])(Tensor([score]))[0]
+        .elements(as: Float.self)?.first
+    }
+    #expect(try probit(0) == -.infinity && probit(1) == .infinity && probit(0.5) == 0)
+    #expect(try probit(-0.1)?.isNaN == true && probit(1.1)?.isNaN == true)
+    let quantile = try #require(try probit(0.975))
+    #expect(abs(quantile - 1.96) < 0.01)
+  }
 }

@@ -17,17 +17,16 @@ import Testing
     }
   }
 
-  @Test func softmaxOfHalvesRoundsEveryStep() throws {
+  @Test func softmaxOfHalvesRoundsOnce() throws {
     let x = narrowed(Tensor([1 as Float, 2, 3, 0.5, 0.25, 0.125], shape: [2, 3]), .float16)
     let halves = x.elements(as: Float16.self)!
     for axis in 0..<2 {
       let y = try OperatorRun("Softmax", attributes: [("axis", .int(axis))])(x)[0].elements(as: Float16.self)!
       for line in 0..<(axis == 0 ? 3 : 2) {
         let places = axis == 0 ? [line, line + 3] : [3 * line, 3 * line + 1, 3 * line + 2]
-        let highest = places.map { halves[$0] }.max()!
-        let powers = places.map { Float16(exponential(Float(halves[$0] - highest))) }
-        let sum = Float16(powers.reduce(Float(0)) { $0 + Float($1) })
-        for (place, power) in zip(places, powers) { #expect(y[place] == power / sum) }
+        let powers = places.map { exponential(Float(halves[$0])) }
+        let sum = powers.reduce(Float(0), +)
+        for (place, power) in zip(places, powers) { #expect(y[place] == Float16(power / sum)) }
       }
     }
   }

@@ -43,6 +43,14 @@ import Testing
     let run = OperatorRun("MaxPool", attributes: [("kernel_shape", .ints([4]))])
     let results = try run(x, outputs: 2)
     #expect(results[0].elements(as: Float.self)?[0].isNaN == true && results[1].elements(as: Int.self) == [1])
+    // Without indices it goes by rows; a window over pads alone is -infinity.
+    for stride in [1, 2] {
+      let rows = OperatorRun(
+        "MaxPool", attributes: [("kernel_shape", .ints([2])), ("strides", .ints([stride])), ("pads", .ints([2, 0]))])
+      let found = try #require(rows(x)[0].elements(as: Float.self))
+      let expected: [Float] = stride == 1 ? [-.infinity, 1, .nan, .nan, .nan] : [-.infinity, .nan, .nan]
+      #expect(zip(found, expected).allSatisfy { $0 == $1 || ($0.isNaN && $1.isNaN) } && found.count == expected.count, "\(found)")
+    }
     #expect(try OperatorRun("GlobalMaxPool")(x)[0].elements(as: Float.self)?[0].isNaN == true)
     let last = OperatorRun("MaxPool", domain: "apus", attributes: [("kernel_shape", .ints([4]))])
     for result in [try fastAndGeneral(last, [try channelsLast(x)])].flatMap({ [$0.fast[0], $0.general[0]] }) {

@@ -15,7 +15,7 @@ let basicTypes: [DataType] = movedTypes.filter { !$0.isPacked && !$0.description
 func anyTensor(_ type: DataType, _ shape: Shape, seed: Int = 1) -> Tensor {
   let count = shape.elementCount
   if type == .string { return Tensor(strings: (0..<count).map { "\(seed):\($0)" }, shape: shape) }
-  let tensor = Tensor(uninitialized: type, shape: shape)
+  let tensor = Tensor(zeros: type, shape: shape)
   let bytes = tensor.storage.base.assumingMemoryBound(to: UInt8.self)
   for index in 0..<tensor.byteCount {
     let mixed = UInt32(truncatingIfNeeded: index &+ seed &* 7919) &* 2_654_435_761

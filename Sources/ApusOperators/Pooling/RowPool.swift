@@ -1,0 +1,122 @@
+// Maximum and average pools of float32 planes by whole rows: first the rows of a window become one, element by element, then
+// the columns of that row. A window costs the sum of its extents, not their product.
+
+import ApusGraph
+import ApusTensor
+import CApusKernels
+
+/// The plan of a pool of float32 without indices, in the layout [batch, channels, spatial axes].
+struct RowPool: Sendable {
+  enum Function: Sendable {
+    /// The first NaN is larger than all; a window without elements is -infinity.
+    case maximum
+    /// `countsPads`: elements of pads are zeros that count.
+    case average(countsPads: Bool)
+  }
+
+  private let windows: PlaneWindows
+  private let geometry: WindowGeometry
+  private let function: Function
+  /// For averages: the elements of each window along the last axis.
+  private let counts: [Float]
+  private let combine: BinaryKernel
+  private let start: Float
+
+  init(_ geometry: WindowGeometry, planes: Int, _ function: Function) {
+    (self.geometry, self.function) = (geometry, function)
+    windows = PlaneWindows(geometry, planes: planes)
+    let table = apus_kernels().pointee
+    let lastAxis = geometry.rank - 1
+    switch function {
+    case .maximum: (combine, start, counts) = (table.max_f32_vv, -.infinity, [])
+    case .average(let countsPads):
+      (combine, start) = (table.add_f32_vv, 0)
+      counts = (0..<geometry.output[lastAxis]).map {
+        Float(countsPads ? geometry.countInPads(lastAxis, window: $0) : geometry.clip(lastAxis, window: $0).count)
+      }
+    }
+  }
+
+  /// The width of a row of the input, and of one of the output.
+  private var widths: (input: Int, output: Int) { (geometry.input[geometry.rank - 1], geometry.output[geometry.rank - 1]) }
+
+  /// Input 0 to output 0.
+  var step: Step {
+    let lines = aligned(windows.scratchBytes)
+    let lineBytes = aligned(widths.input * 4)
+    let parts = windows.partition.parts
+    return .parallel(parts: parts, scratchBytes: lines + parts * lineBytes) { run, part in
+      let line = (run.scratch + lines + part &* lineBytes).assumingMemoryBound(to: Float.self)
+      self.run(part, run.input(0), run.output(0), line, run.scratch)
+    }.named("rows")
+  }
+
+  private func run(
+    _ part: Int, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ line: UnsafeMutablePointer<Float>,
+    _ scratch: UnsafeMutableRawPointer
+  ) {
+    let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
+    let (width, outputWidth) = widths
+    windows.forEachRow(part: part, scratch: scratch) { plane, row, rows, _, rowCount in
+      let target = y + (plane &* outputArea &+ row &* outputWidth)
+      target.update(repeating: start, count: outputWidth)
+      if rowCount > 0 {
+        let source = x + plane &* area
+        var joined = source + rows[0]
+        for index in 1..<max(rowCount, 1) {
+          combine(width, joined, source + rows[index], line)
+          joined = UnsafePointer(line)
+        }
+        combineColumns(of: joined, target)
+      }
+      if case .average(let countsPads) = function {
+        let outer = Float(countsPads ? countInPads(row: row) : rowCount)
+        counts.withUnsafeBufferPointer { counts in
+          for window in 0..<outputWidth { target[window] /= outer * counts[window] }
+        }
+      }
+    }
+  }
+
+  /// Combines the taps along the last axis into the output row, which holds the start.
+  private func combineColumns(of line: UnsafePointer<Float>, _ target: UnsafeMutablePointer<Float>) {
+    let axis = geometry.rank - 1
+    let (stride, dilation, pad) = (geometry.strides[axis], geometry.dilations[axis], geometry.padBegin[axis])
+    let (width, outputWidth) = widths
+    if stride == 1 {
+      // Taps further on lie behind the row for every window.
+      for tap in 0..<max(0, min(geometry.kernel[axis], (width &+ pad) / dilation &+ 1)) {
+        // The window at `first` has this tap at the first element of the row, or behind it.
+        let shift = tap &* dilation &- pad
+        let first = max(0, -shift)
+        let count = min(outputWidth, width &- shift) &- first
+        if count > 0 { combine(count, target + first, line + (first &+ shift), target + first) }
+      }
+      return
+    }
+    for window in 0..<outputWidth {
+      let (first, _, count) = geometry.clip(axis, window: window)
+      var value = start
+      switch function {
+      case .maximum:
+        for tap in 0..<count {
+          let candidate = line[first &+ tap &* dilation]
+          if !(candidate <= value) && value == value { value = candidate }
+        }
+      case .average: for tap in 0..<count { value += line[first &+ tap &* dilation] }
+      }
+      target[window] = value
+    }
+  }
+
+  /// The elements of the windows of a row that lie in the input or its pads, along all axes but the last.
+  private func countInPads(row: Int) -> Int {
+    var rest = row
+    var count = 1
+    for axis in stride(from: geometry.rank - 2, through: 0, by: -1) {
+      count &*= geometry.countInPads(axis, window: rest % geometry.output[axis])
+      rest /= geometry.output[axis]
+    }
+    return count
+  }
+}

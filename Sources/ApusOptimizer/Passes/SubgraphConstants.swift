@@ -1,0 +1,115 @@
+// Makes constants of what is constant inside of a subgraph: values that a Loop or Scan carries unchanged become captured ones,
+// and captured constants become constants of the subgraph.
+
+import ApusGraph
+import ApusTensor
+
+struct SubgraphConstants: GraphPass {
+  let name = "subgraph-constants"
+
+  func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
+    var changes = 0
+    var nodes: [Node] = []
+    for var node in graph.nodes {
+      let (released, copies) = releaseCarried(&node, graph)
+      changes += released
+      nodes.append(node)
+      nodes += copies
+    }
+    graph.nodes = nodes
+    for index in graph.nodes.indices {
+      for entry in graph.nodes[index].attributes.entries.indices {
+        switch graph.nodes[index].attributes.entries[entry].value {
+        case .graph(var subgraph):
+          changes += share(graph, with: &subgraph)
+          graph.nodes[index].attributes.entries[entry].value = .graph(subgraph)
+        case .graphs(var subgraphs):
+          for position in subgraphs.indices { changes += share(graph, with: &subgraphs[position]) }
+          graph.nodes[index].attributes.entries[entry].value = .graphs(subgraphs)
+        default: break
+        }
+      }
+    }
+    return changes
+  }
+
+  // MARK: - Carried values
+
+  /// The value that a body carries at a position: which input and output of the body and of the node it is.
+  private struct Carried {
+    let input: Int
+    let bodyOutput: Int
+    let output: Int
+  }
+
+  private func carried(_ node: Node, _ body: Graph) -> [Carried] {
+    switch node.op {
+    case OperatorID("Loop"):
+      // Before them: counter and condition, and the condition of the body.
+      (0..<max(0, body.inputs.count - 2)).map { Carried(input: 2 + $0, bodyOutput: 1 + $0, output: $0) }
+    case OperatorID("Scan"):
+      (0..<max(0, body.inputs.count - (node.attributes.int("num_scan_inputs") ?? body.inputs.count))).map {
+        Carried(input: $0, bodyOutput: $0, output: $0)
+      }
+    default: []
+    }
+  }
+
+  /// Lets the body of a Loop or Scan capture the tensors that it hands on as it gets them. Returns their number, and nodes that
+  /// compute what was the last value of each.
+  private func releaseCarried(_ node: inout Node, _ graph: Graph) -> (count: Int, copies: [Node]) {
+    guard case .graph(var subgraph)? = node.attributes["body"] else { return (0, []) }
+    let producers = GraphIndex(subgraph.graph).producers
+    var count = 0
+    var copies: [Node] = []
+    // From the last one, so that positions before it stay.
+    for place in carried(node, subgraph.graph).reversed() {
+      guard place.input < node.inputs.count, place.bodyOutput < subgraph.graph.outputs.count,
+        let initial = node.inputs[place.input], graph.fact(initial).tensor != nil,
+        case let inner = subgraph.graph.inputs[place.input],
+        source(of: subgraph.graph.outputs[place.bodyOutput], in: subgraph.graph, producers) == inner
+      else { continue }
+      count += 1
+      subgraph.graph.inputs.remove(at: place.input)
+      subgraph.graph.outputs.remove(at: place.bodyOutput)
+      subgraph.graph.captures.append(inner)
+      subgraph.captured.append(initial)
+      node.inputs.remove(at: place.input)
+      guard place.output < node.outputs.count else { continue }
+      if let output = node.outputs.remove(at: place.output) {
+        copies.append(Node(OperatorID("Identity"), name: "\(node.name)/carried", inputs: [initial], outputs: [output]))
+      }
+    }
+    node.attributes["body"] = .graph(subgraph)
+    return (count, copies)
+  }
+
+  /// The value that comes out of a chain of Identity nodes.
+  private func source(of value: ValueID, in graph: Graph, _ producers: [Int?]) -> ValueID {
+    var value = value
+    while let index = producers[value.index], graph.nodes[index].op == OperatorID("Identity"),
+      let input = graph.nodes[index].inputs.first ?? nil
+    {
+      value = input
+    }
+    return value
+  }
+
+  // MARK: - Captured constants
+
+  private func share(_ outer: Graph, with subgraph: inout Subgraph) -> Int {
+    var kept: [(inner: ValueID, outer: ValueID)] = []
+    for (inner, value) in zip(subgraph.graph.captures, subgraph.captured) {
+      if let constant = outer.constant(value) {
+        subgraph.graph[inner].constant = constant
+        subgraph.graph[inner].fact = .tensor(TensorFact(constant))
+      } else {
+        kept.append((inner, value))
+      }
+    }
+    let changes = subgraph.captured.count - kept.count
+    subgraph.graph.captures = kept.map(\.inner)
+    subgraph.captured = kept.map(\.outer)
+    return changes
+  }
+}

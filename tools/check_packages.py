@@ -226,7 +226,7 @@ class PackageChecks:
         output(*build)
         expect_seven(output(scratch / "release/Classify", MODEL, input=PICTURE))
         assert "ran 8 requests" in output(scratch / "release/Embed", MODEL)
-        pictures = re.compile("lib(png|tiff|webp|turbojpeg|openjp2)")
+        pictures = re.compile("lib(png|tiff|webp|jpeg|openjp2)")
         foreign = [name for name in elf.needed(scratch / "release/Classify") if pictures.match(name)]
         assert not foreign, f"without traits the package still needs {foreign}"
 

@@ -77,7 +77,8 @@ def stage_archives(folder: Path) -> Path:
         (folder / name).mkdir(parents=True)
     copies = {name: folder / f"copies/lib{name}.a" for names in ARCHIVES.values() for name in names}
     for name, copy in copies.items():
-        run("objcopy", "--redefine-sym", "stderr=apus_archive_stderr", archive_path(name), copy)
+        renamed = [f"--redefine-sym={stream}=apus_archive_{stream}" for stream in ("stdout", "stderr")]
+        run("objcopy", *renamed, archive_path(name), copy)
     run("ar", "d", copies["tiff"], *LEFT_OUT)
     support = folder / "copies/support.o"
     run("clang", "-c", "-O2", "-fPIC", Path(__file__).parent / "static_libraries.c", "-o", support)

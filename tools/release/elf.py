@@ -32,7 +32,7 @@ def search_path(file: Path) -> str | None:
 
 def exported(library: Path) -> set[str]:
     """The symbols that the library defines for others."""
-    lines = _output("nm", "--dynamic", "--defined-only", library).splitlines()
+    lines = _output("nm", "--dynamic", "--defined-only", "--extern-only", library).splitlines()
     return {line.split()[-1].split("@")[0] for line in lines if line}
 
 

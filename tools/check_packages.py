@@ -163,9 +163,10 @@ class SourceChecks:
     def check_examples_in_swift(self) -> None:
         """That they compile; --full builds and runs them as a package."""
         modules = [folder.parent for folder in (ROOT / "Sources").glob("*/**/module.modulemap")]
-        generated = ROOT / ".build/release/COnnxProto.build/module.modulemap"
+        generated = sorted((ROOT / ".build/release").glob("*.build/module.modulemap"))
         options = [option for folder in [ROOT / ".build/release/Modules", *modules] for option in ("-I", folder)]
-        options += ["-Xcc", f"-fmodule-map-file={generated}"]
+        for file in generated:
+            options += ["-Xcc", f"-fmodule-map-file={file}"]
         for flag in output("pkg-config", "--cflags", *binaries.ARCHIVES).split():
             options += ["-Xcc", flag]
         for example in sorted((ROOT / "docs/examples/swift/Sources").glob("*/main.swift")):

@@ -11,7 +11,7 @@ let strict: [SwiftSetting] = [
 /// or none: SwiftPM hands several to the compiler in an order that changes from run to run, so that every build would
 /// begin anew.
 let imageLibraries: [(format: String, target: String, traits: Set<String>)] = [
-  ("JPEG", "CTurboJPEG", ["Images", "CommonImages"]), ("JPEG2000", "COpenJPEG", ["Images"]),
+  ("JPEG", "CApusJPEG", ["Images", "CommonImages"]), ("JPEG2000", "COpenJPEG", ["Images"]),
   ("PNG", "CPNG", ["Images", "CommonImages"]), ("TIFF", "CTIFF", ["Images"]), ("WebP", "CWebP", ["Images", "CommonImages"]),
 ]
 
@@ -24,8 +24,8 @@ let package = Package(
   ],
   traits: [
     .default(enabledTraits: ["Images"]),
-    .trait(name: "Images", description: "every picture format, by libturbojpeg, libpng, libtiff, libwebp and libopenjp2"),
-    .trait(name: "CommonImages", description: "JPEG, PNG and WebP pictures, by libturbojpeg, libpng and libwebp"),
+    .trait(name: "Images", description: "every picture format, by libjpeg, libpng, libtiff, libwebp and libopenjp2"),
+    .trait(name: "CommonImages", description: "JPEG, PNG and WebP pictures, by libjpeg, libpng and libwebp"),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -37,7 +37,11 @@ let package = Package(
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
-    .systemLibrary(name: "CTurboJPEG", pkgConfig: "libturbojpeg", providers: [.apt(["libturbojpeg0-dev"])]),
+    .systemLibrary(name: "CJPEG", pkgConfig: "libjpeg", providers: [.apt(["libjpeg-dev"])]),
+    .target(
+      name: "CApusJPEG",
+      dependencies: [.target(name: "CJPEG", condition: .when(traits: ["Images", "CommonImages"]))],
+      cSettings: [.define("APUS_JPEG", .when(traits: ["Images", "CommonImages"]))]),
     .systemLibrary(name: "CTIFF", pkgConfig: "libtiff-4", providers: [.apt(["libtiff-dev"])]),
     .systemLibrary(name: "CWebP", pkgConfig: "libwebp", providers: [.apt(["libwebp-dev"])]),
     .systemLibrary(name: "COpenJPEG", pkgConfig: "libopenjp2", providers: [.apt(["libopenjp2-7-dev"])]),

@@ -163,10 +163,9 @@ class SourceChecks:
     def check_examples_in_swift(self) -> None:
         """That they compile; --full builds and runs them as a package."""
         modules = [folder.parent for folder in (ROOT / "Sources").glob("*/**/module.modulemap")]
-        generated = sorted((ROOT / ".build/release").glob("*.build/module.modulemap"))
         options = [option for folder in [ROOT / ".build/release/Modules", *modules] for option in ("-I", folder)]
-        for file in generated:
-            options += ["-Xcc", f"-fmodule-map-file={file}"]
+        for generated in sorted((ROOT / ".build/release").glob("*.build/module.modulemap")):
+            options += ["-Xcc", f"-fmodule-map-file={generated}"]
         for flag in output("pkg-config", "--cflags", *binaries.ARCHIVES).split():
             options += ["-Xcc", flag]
         for example in sorted((ROOT / "docs/examples/swift/Sources").glob("*/main.swift")):
@@ -227,7 +226,7 @@ class PackageChecks:
         output(*build)
         expect_seven(output(scratch / "release/Classify", MODEL, input=PICTURE))
         assert "ran 8 requests" in output(scratch / "release/Embed", MODEL)
-        pictures = re.compile("lib(png|tiff|webp|turbojpeg|openjp2)")
+        pictures = re.compile("lib(png|tiff|webp|jpeg|openjp2)")
         foreign = [name for name in elf.needed(scratch / "release/Classify") if pictures.match(name)]
         assert not foreign, f"without traits the package still needs {foreign}"
 

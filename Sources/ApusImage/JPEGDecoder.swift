@@ -1,39 +1,25 @@
-// JPEG by libjpeg-turbo's TurboJPEG interface, which reports errors without long jumps. ITU-T T.81.
+// JPEG by libjpeg, through functions in C that its long jumps do not leave. ITU-T T.81.
 
 #if JPEG
-import CTurboJPEG
+import CApusJPEG
 
 enum JPEGDecoder {
   static func decode(_ bytes: [UInt8], limits: ImageLimits) throws(ImageError) -> Image {
-    guard let handle = tjInitDecompress() else { throw ImageError("JPEG: the library has no memory") }
-    defer { tjDestroy(handle) }
-    var (width, height, subsampling, colours) = (CInt(0), CInt(0), CInt(0), CInt(0))
-    let size = UInt(bytes.count)
-    guard tjDecompressHeader3(handle, bytes, size, &width, &height, &subsampling, &colours) == 0 else {
-      throw message(handle)
-    }
-    try limits.check(width: Int(width), height: Int(height))
-    let isGrey = colours == CInt(TJCS_GRAY.rawValue)
-    let isInk = colours == CInt(TJCS_CMYK.rawValue) || colours == CInt(TJCS_YCCK.rawValue)
-    let format = isGrey ? TJPF_GRAY : isInk ? TJPF_CMYK : TJPF_RGB
-    let channels = isGrey ? 1 : isInk ? 4 : 3
-    let count = Int(width) * Int(height) * channels
-    var status: CInt = -1
-    let pixels = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+    var header = apus_jpeg_header()
+    var text = [CChar](repeating: 0, count: APUS_JPEG_MESSAGE_BYTES)
+    guard apus_jpeg_read_header(bytes, bytes.count, &header, &text) else { throw message(text) }
+    let (width, height, channels) = (Int(header.width), Int(header.height), Int(header.channels))
+    try limits.check(width: width, height: height)
+    var isWhole = false
+    let pixels = [UInt8](unsafeUninitializedCapacity: width * height * channels) { buffer, initialized in
       buffer.initialize(repeating: 0)
-      initialized = count
-      status = tjDecompress2(
-        handle, bytes, size, buffer.baseAddress, width, 0, height, CInt(format.rawValue),
-        CInt(TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS))
+      initialized = buffer.count
+      guard let base = buffer.baseAddress else { return }
+      isWhole = apus_jpeg_decode(bytes, bytes.count, base, &text)
     }
-    if status != 0 {
-      // A warning leaves a whole picture, unless the file is cut off.
-      let error = message(handle)
-      let isWarning = tjGetErrorCode(handle) == CInt(TJERR_WARNING.rawValue)
-      guard isWarning, !error.description.contains("Premature end of JPEG file") else { throw error }
-    }
-    let image = Image(height: Int(height), width: Int(width), channels: channels, pixels: pixels)
-    return isInk ? colour(ofInk: image) : image
+    guard isWhole else { throw message(text) }
+    let image = Image(height: height, width: width, channels: channels, pixels: pixels)
+    return channels == 4 ? colour(ofInk: image) : image
   }
 
   /// Red, green and blue of inverted cyan, magenta, yellow and black, as Adobe's programs write them.
@@ -48,8 +34,8 @@ enum JPEGDecoder {
     return Image(height: image.height, width: image.width, channels: 3, pixels: pixels)
   }
 
-  private static func message(_ handle: tjhandle) -> ImageError {
-    ImageError("JPEG: \(tjGetErrorStr2(handle).map { String(cString: $0) } ?? "unknown error")")
+  private static func message(_ text: [CChar]) -> ImageError {
+    ImageError("JPEG: \(String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))")
   }
 }
 #endif

@@ -18,7 +18,7 @@ extension MissingDecoder {
 
 #if !JPEG
 enum JPEGDecoder: MissingDecoder {
-  static let (format, trait, package) = (ImageFormat.jpeg, "Images or CommonImages", "libturbojpeg0-dev")
+  static let (format, trait, package) = (ImageFormat.jpeg, "Images or CommonImages", "libjpeg-dev")
 }
 #endif
 

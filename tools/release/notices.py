@@ -15,7 +15,7 @@ from .binaries import ARCHIVES, ROOT, archive_path
 # are not in the binaries.
 COMPONENTS = {
     "protobuf-c": ("protobuf-c", "BSD-2-Clause"),
-    "turbojpeg": ("libjpeg-turbo", "IJG AND BSD-3-Clause AND Zlib"),
+    "jpeg": ("libjpeg-turbo", "IJG AND BSD-3-Clause AND Zlib"),
     "png16": ("libpng", "libpng-2.0"),
     "z": ("zlib", "Zlib"),
     "tiff": ("libtiff without its JBIG and LERC codecs", "libtiff"),

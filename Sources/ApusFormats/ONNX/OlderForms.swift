@@ -73,6 +73,8 @@ struct OlderForms {
     "RNN": [.init(name: "layout", since: 14, value: .int(0))],
     "Range": [.init(name: "stash_type", since: 27, value: .int(1))],
     "ReduceSum": [.init(name: "noop_with_empty_axes", since: 13, value: .int(0))],
+    // Before, a Scan ran over batches.
+    "Scan": [.init(name: "num_scan_inputs", since: 9, value: .none)],
     "ScatterElements": [.init(name: "reduction", since: 16, value: .string("none"))],
     "ScatterND": [.init(name: "reduction", since: 16, value: .string("none"))],
     "Shape": [.init(name: "start", since: 15, value: .int(0)), .init(name: "end", since: 15, value: .none)],

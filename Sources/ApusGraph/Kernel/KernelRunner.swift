@@ -20,9 +20,13 @@ package enum KernelRunner {
     _ step: Step, inputs: [Tensor?], outputTypes: [TensorType?], allowance: Allowance,
     parallel: ((_ parts: Int, (Int) -> Void) -> Void)? = nil
   ) throws(OperatorError) -> [Tensor?] {
-    // A kernel may ask for alignment of its element type; ranges of files have any.
+    // A kernel may ask for alignment of its element type; ranges of files have any. What is never read may not be there.
     var aligned: [Tensor?] = []
-    for input in inputs { aligned.append(try input.map { (tensor) throws(OperatorError) in try allowance.aligned(tensor, to: 16) }) }
+    for (position, input) in inputs.enumerated() {
+      let isRead = !step.unreadInputs.contains(position) || step.views.contains { $0.input == position }
+      aligned.append(
+        try isRead ? input.map { (tensor) throws(OperatorError) in try allowance.aligned(tensor, to: 16) } : nil)
+    }
     var outputs: [Tensor?] = []
     for (position, type) in outputTypes.enumerated() {
       guard let type, !step.views.contains(where: { $0.output == position }) else {

@@ -1,5 +1,5 @@
-// Maximum and average pools of float32 planes by whole rows: first the rows of a window become one, element by element, then
-// the columns of that row. A window costs the sum of its extents, not their product.
+// Maximum and average pools of float32 planes by whole rows. Where rows are joined, the rows of a window become one first,
+// element by element, and then the columns of that row: a window costs the sum of its extents, not their product.
 
 import ApusGraph
 import ApusTensor
@@ -21,6 +21,12 @@ struct RowPool: Sendable {
   private let counts: [Float]
   private let combine: BinaryKernel
   private let start: Float
+  /// False: the elements of a window are added one after the other, as the plain form does. Averages of a few quantized
+  /// numbers lie in the middle of two others now and then, and every other order would round some to the other one.
+  private let joinsRows: Bool
+
+  /// The largest windows whose elements are added in their order.
+  private static let smallWindow = 64
 
   init(_ geometry: WindowGeometry, planes: Int, _ function: Function) {
     (self.geometry, self.function) = (geometry, function)
@@ -28,9 +34,9 @@ struct RowPool: Sendable {
     let table = apus_kernels().pointee
     let lastAxis = geometry.rank - 1
     switch function {
-    case .maximum: (combine, start, counts) = (table.max_f32_vv, -.infinity, [])
+    case .maximum: (combine, start, counts, joinsRows) = (table.max_f32_vv, -.infinity, [], true)
     case .average(let countsPads):
-      (combine, start) = (table.add_f32_vv, 0)
+      (combine, start, joinsRows) = (table.add_f32_vv, 0, geometry.kernel.reduce(1, &*) > RowPool.smallWindow)
       counts = (0..<geometry.output[lastAxis]).map {
         Float(countsPads ? geometry.countInPads(lastAxis, window: $0) : geometry.clip(lastAxis, window: $0).count)
       }
@@ -60,8 +66,10 @@ struct RowPool: Sendable {
     windows.forEachRow(part: part, scratch: scratch) { plane, row, rows, _, rowCount in
       let target = y + (plane &* outputArea &+ row &* outputWidth)
       target.update(repeating: start, count: outputWidth)
-      if rowCount > 0 {
-        let source = x + plane &* area
+      let source = x + plane &* area
+      if !joinsRows {
+        for index in 0..<rowCount { combineColumns(of: source + rows[index], target) }
+      } else if rowCount > 0 {
         var joined = source + rows[0]
         for index in 1..<max(rowCount, 1) {
           combine(width, joined, source + rows[index], line)
@@ -78,7 +86,7 @@ struct RowPool: Sendable {
     }
   }
 
-  /// Combines the taps along the last axis into the output row, which holds the start.
+  /// Combines the taps along the last axis with the output row.
   private func combineColumns(of line: UnsafePointer<Float>, _ target: UnsafeMutablePointer<Float>) {
     let axis = geometry.rank - 1
     let (stride, dilation, pad) = (geometry.strides[axis], geometry.dilations[axis], geometry.padBegin[axis])
@@ -96,7 +104,7 @@ struct RowPool: Sendable {
     }
     for window in 0..<outputWidth {
       let (first, _, count) = geometry.clip(axis, window: window)
-      var value = start
+      var value = target[window]
       switch function {
       case .maximum:
         for tap in 0..<count {

@@ -74,7 +74,9 @@ struct ConvAffineFusion: Fusion {
     else { return nil }
     switch node.op.name {
     case "Mul": return (values, zeros)
-    case "Div": return values.contains(0) ? nil : (values.map { 1 / $0 }, zeros)
+    case "Div":
+      let factors = values.map { 1 / $0 }
+      return factors.allSatisfy(\.isNormal) ? (factors, zeros) : nil
     case "Add": return (ones, values)
     case "Sub": return (ones, values.map { -$0 })
     default: return nil

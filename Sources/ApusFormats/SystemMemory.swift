@@ -43,6 +43,8 @@ package enum SystemMemory {
   }
 
   private static var remainingOfProcess: Int {
+    let (space, data) = (softLimit(RLIMIT_AS), softLimit(RLIMIT_DATA))
+    if space >= rlim_t(Int.max), data >= rlim_t(Int.max) { return .max }
     // Pages: size, resident, shared, text, 0, data and stack.
     let pages = SystemFile.lines("/proc/self/statm").first?.split(separator: " ").compactMap { Int($0) } ?? []
     let pageSize = sysconf(Int32(_SC_PAGESIZE))
@@ -50,7 +52,7 @@ package enum SystemMemory {
       if limit >= rlim_t(Int.max) { return .max }
       return max(0, Int(limit) - (position < pages.count ? pages[position] * pageSize : 0))
     }
-    return min(remaining(softLimit(RLIMIT_AS), 0), remaining(softLimit(RLIMIT_DATA), 5))
+    return min(remaining(space, 0), remaining(data, 5))
   }
 
   private static func softLimit(_ resource: __rlimit_resource) -> rlim_t {

@@ -38,7 +38,13 @@ extension TensorDecoder {
       }
       var strings = [String](repeating: "", count: elementCount)
       for (position, string) in zip(positions, values.strings ?? []) { strings[position] = string }
-      return Tensor(strings: strings, shape: shape)
+      let tensor = Tensor(strings: strings, shape: shape)
+      do throws(TensorError) {
+        if let account { try tensor.storage.charge(to: account) }
+      } catch {
+        throw LoadError(error)
+      }
+      return tensor
     }
     try charge(byteCount)
     return try values.withByteSpan { (bytes) throws(LoadError) in

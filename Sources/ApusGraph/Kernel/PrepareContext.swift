@@ -110,14 +110,23 @@ package final class PackedWeights: Sendable {
     guard let deferred = tensor.storage.deferred, deferred.isPending else { return try pack(tensor) }
     let buffer = try takeBuffer(tensor.byteCount)
     defer { buffers.withLock { $0.append(buffer) } }
-    do throws(TensorError) {
-      try deferred.copy(
-        from: tensor.byteOffset, into: UnsafeMutableRawBufferPointer(start: buffer.base, count: tensor.byteCount))
-    } catch {
-      throw OperatorError(error)
+    var done = 0
+    while done < tensor.byteCount {
+      try allowance.checkTime()
+      let count = min(tensor.byteCount - done, PackedWeights.readingChunk)
+      do throws(TensorError) {
+        try deferred.copy(
+          from: tensor.byteOffset + done, into: UnsafeMutableRawBufferPointer(start: buffer.base + done, count: count))
+      } catch {
+        throw OperatorError(error)
+      }
+      done += count
     }
     return try pack(Tensor(dataType: tensor.dataType, shape: tensor.shape, storage: buffer))
   }
+
+  /// Bytes that are read between two looks at the clock.
+  private static let readingChunk = 64 << 20
 
   private func takeBuffer(_ byteCount: Int) throws(OperatorError) -> TensorStorage {
     if let buffer = buffers.withLock({ $0.popLast() }), buffer.byteCount >= byteCount { return buffer }

@@ -58,11 +58,16 @@ struct PackedMatrix: Sendable {
       let storage = try weights.allowance.allocate(byteCount: count * stride * 4)
       let packed = storage.base.assumingMemoryBound(to: Float.self)
       for index in 0..<count {
-        try weights.allowance.checkTime()
         var source = apus_gemm_source(
           b: tensor.base + index * k * n * 4, stride_tap: 0, stride_k: layout.rowStride, stride_n: layout.columnStride,
           taps: 1, kc: k, n: n)
-        kernels.pack(&source, packed + index * stride, 0, kernels.panelCount(n))
+        let panels = kernels.panelCount(n)
+        // As many panels between two looks at the clock as make some megabytes.
+        let step = max(1, (16 << 20) / max(k * kernels.panelColumns * 4, 1))
+        for start in Swift.stride(from: 0, to: panels, by: step) {
+          try weights.allowance.checkTime()
+          kernels.pack(&source, packed + index * stride, start, min(start + step, panels))
+        }
       }
       if scale != 1 {
         for index in 0..<count * stride { packed[index] *= scale }

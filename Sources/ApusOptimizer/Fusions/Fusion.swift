@@ -44,6 +44,11 @@ struct FusionPass: GraphPass {
   }
 
   func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
+    try run(&graph, within: OptimizerWork(graph, registry: registry, allowance: .unlimited))
+  }
+
+  func run(_ graph: inout Graph, within work: OptimizerWork) throws(OperatorError) -> Int {
+    let registry = work.registry
     var total = 0
     // Each sweep shortens the graph, so it ends; the bound is against a fusion that does not.
     for _ in 0..<64 {
@@ -57,7 +62,7 @@ struct FusionPass: GraphPass {
       if sweep.changes == 0 { break }
       total += sweep.changes
       graph = sweep.applied()
-      if let error = InferenceDriver(registry: registry).infer(&graph).first { throw error }
+      if let error = InferenceDriver(registry: registry, allowance: work.allowance).infer(&graph).first { throw error }
     }
     return total
   }

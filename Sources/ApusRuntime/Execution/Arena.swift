@@ -72,8 +72,9 @@ final class Lease: @unchecked Sendable {
   func table(for plan: RegionPlan) -> OperandTable {
     let key = ObjectIdentifier(plan)
     if let table = tables[key], table.plan === plan { return table }
-    if tables.count >= Lease.tableCapacity { tables.removeAll() }
     let table = OperandTable(plan: plan, arena: base)
+    if !plan.isKept { return table }
+    if tables.count >= Lease.tableCapacity { tables.removeAll() }
     tables[key] = table
     return table
   }

@@ -21,6 +21,7 @@ final class PlanCache: Sendable {
 
   /// Puts a plan first among those of its starting node.
   func insert(_ plan: RegionPlan) {
+    if !plan.isKept { return }
     plans.withLock { plans in
       var list = plans[plan.nodes.lowerBound] ?? []
       list.removeAll { $0 === plan }

@@ -50,6 +50,10 @@ final class RegionPlan: Sendable {
   /// The bytes of each block that outlives the region.
   let outputBlocks: [Int]
   let arenaBytes: Int
+  /// False for a plan that holds for so many elements that they are seldom the same twice, and cost much to keep.
+  let isKept: Bool
+
+  private static let maximumBytesKept = 1 << 16
 
   init(
     nodes: Range<Int>, layout: MemoryLayoutBuilder.Result, inputs: [(value: ValueID, type: TensorType)],
@@ -64,6 +68,7 @@ final class RegionPlan: Sendable {
     self.inputs = inputs
     self.valuesRead = valuesRead
     self.outputs = outputs
+    isKept = valuesRead.reduce(0) { $0 + $1.tensor.byteCount } <= RegionPlan.maximumBytesKept
   }
 
   /// True if the plan holds for these values.

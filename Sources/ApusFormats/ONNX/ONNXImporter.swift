@@ -287,6 +287,7 @@ final class ONNXImporter {
     }
     if let value = try define(input.name, fact: inputFact(input, scope), in: scope) {
       scope.builder.graph.inputs.append(value)
+      scope.builder.graph.inputDeclarations.append(input.type?.fact ?? .unknown)
     }
   }
 

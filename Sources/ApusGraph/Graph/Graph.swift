@@ -98,6 +98,9 @@ package struct Graph: Sendable {
   /// What the file says of the outputs, in order; may be shorter. For people and other runtimes to read: nothing that is
   /// computed may depend on it.
   package var outputDeclarations: [ValueFact] = []
+  /// What the file says of the inputs, in order; may be shorter. Operators that feed a subgraph may go by it where nothing
+  /// else tells what it takes.
+  package var inputDeclarations: [ValueFact] = []
   /// In a subgraph: the inner values that stand for values of the enclosing graph.
   package var captures: [ValueID] = []
   /// What was found in the file and does not matter for running: declared shapes that cannot be.
@@ -111,6 +114,12 @@ package struct Graph: Sendable {
   }
 
   package func fact(_ id: ValueID) -> ValueFact { values[id.index].fact }
+  /// What is known of an input, filled up by what the file says of it.
+  package func describedInput(_ position: Int) -> ValueFact {
+    let fact = fact(inputs[position])
+    return position < inputDeclarations.count ? fact.completed(by: inputDeclarations[position]) : fact
+  }
+
   /// What is known of an output, filled up by what the file says of it.
   package func describedOutput(_ position: Int) -> ValueFact {
     let fact = fact(outputs[position])

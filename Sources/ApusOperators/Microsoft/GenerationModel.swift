@@ -60,10 +60,10 @@ struct GenerationForm: Sendable {
       if !encoderDecodes && leading > least {
         throw .unsupported("the decoder takes encoder_hidden_states, which the encoder does not give")
       }
-      let ids = decoder.fact(decoder.inputs[0]).tensor?.shape
+      let ids = decoder.describedInput(0).tensor?.shape
       takesAllTokens = ids?.count == 2 && ids?[1].known != 1
     }
-    guard let cache = decoder.fact(decoder.inputs[leading]).tensor else {
+    guard let cache = decoder.describedInput(leading).tensor else {
       throw .unsupported("the type of the caches is not known")
     }
     cacheType = cache.dataType

@@ -71,10 +71,10 @@ struct TextGeneration: OperatorDefinition {
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     for name in ["encoder", "init_decoder", "decoder"] where context.has(name) {
       let graph = try context.subgraph(name)
-      var facts = graph.inputs.map { TextGeneration.generalized(graph.fact($0)) }
+      var facts = graph.inputs.indices.map { TextGeneration.generalized(graph.describedInput($0)) }
       // A decoder with caches takes the newest token alone, if it says so.
       if name == "decoder", try context.int("model_type") > 0, let ids = facts.first?.tensor,
-        let declared = graph.fact(graph.inputs[0]).tensor?.shape, declared.count == 2, declared[1].known == 1
+        let declared = graph.describedInput(0).tensor?.shape, declared.count == 2, declared[1].known == 1
       {
         facts[0] = .tensor(ids.dataType, [.unknown, 1])
       }

@@ -70,8 +70,8 @@ struct SubgraphConstants: GraphPass {
         source(of: subgraph.graph.outputs[place.bodyOutput], in: subgraph.graph, producers) == inner
       else { continue }
       count += 1
-      subgraph.graph.inputs.remove(at: place.input)
-      subgraph.graph.outputs.remove(at: place.bodyOutput)
+      subgraph.graph.removeInput(at: place.input)
+      subgraph.graph.removeOutput(at: place.bodyOutput)
       subgraph.graph.captures.append(inner)
       subgraph.captured.append(initial)
       node.inputs.remove(at: place.input)
@@ -111,5 +111,17 @@ struct SubgraphConstants: GraphPass {
     subgraph.graph.captures = kept.map(\.inner)
     subgraph.captured = kept.map(\.outer)
     return changes
+  }
+}
+
+extension Graph {
+  fileprivate mutating func removeInput(at position: Int) {
+    inputs.remove(at: position)
+    if position < inputDeclarations.count { inputDeclarations.remove(at: position) }
+  }
+
+  fileprivate mutating func removeOutput(at position: Int) {
+    outputs.remove(at: position)
+    if position < outputDeclarations.count { outputDeclarations.remove(at: position) }
   }
 }

@@ -10,7 +10,7 @@ import numpy as np
 from .case import Case
 from .known_differences import DATA, ONNXRUNTIME, REFERENCE, TEXT
 from .plain_control import loop
-from .plain_text import normalized_strings
+from .plain_text import normalized_strings, plain_decimals, writes_floats
 from .rules import rule
 
 
@@ -250,6 +250,12 @@ rule(
 
 # Text
 
+rule(
+    "Cast CastLike", TEXT,
+    "Floats become strings without an exponent; both oracles write one for large and small numbers.",
+    "Cast-25: plain floating-point representation would be used",
+    writes_floats, expected=plain_decimals,
+)
 rule(
     "RegexFullMatch", TEXT,
     "The syntax is that of RE2, whose \\d, \\w and \\s are ASCII; the reference evaluator uses Python's re.",

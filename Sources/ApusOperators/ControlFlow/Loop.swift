@@ -18,7 +18,7 @@ struct Loop: OperatorDefinition {
     let initial = context.inputs.dropFirst(2).map { ($0 ?? .unknown).common(with: $0 ?? .unknown) }
     // The body may take the counter and the condition as vectors of one element.
     func scalar(_ type: DataType, _ input: Int) -> ValueFact {
-      .tensor(type, body.fact(body.inputs[input]).tensor?.shape?.count == 1 ? [1] : [])
+      .tensor(type, body.describedInput(input).tensor?.shape?.count == 1 ? [1] : [])
     }
     let control = [scalar(.int64, 0), scalar(.bool, 1)]
     // What is carried must have a fact that holds before and after every iteration. Inner loops, whose bodies are inferred
@@ -71,11 +71,11 @@ struct Loop: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let body = try context.subgraph("body")
     let carried = try Loop.carriedCount(body, inputs: context.inputs.count, outputs: context.outputs.count)
-    func shape(_ input: Int) -> Shape { body.fact(body.inputs[input]).tensor?.shape?.count == 1 ? [1] : [] }
+    func shape(_ input: Int) -> Shape { body.describedInput(input).tensor?.shape?.count == 1 ? [1] : [] }
     var scanned: [ValueFact] = []
     for index in 1 + carried..<body.outputs.count {
-      // The fact of the element with a new first axis.
-      guard let element = body.fact(body.outputs[index]).tensor else {
+      // The element with a new first axis. Without an iteration nothing tells more than what the body declares.
+      guard let element = body.describedOutput(index).tensor else {
         scanned.append(.unknown)
         continue
       }

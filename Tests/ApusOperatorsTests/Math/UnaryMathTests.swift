@@ -28,7 +28,8 @@ import Testing
         // Where the definition cancels, the kernel may be nearer to the exact value.
         let scale = max(abs(wide[index]), 1e-30)
         let error = abs(Double(a[index]) - wide[index]) / scale
-        if error > 4e-6 && error * scale > allowance { wrong.append("\(x): \(a[index]), \(b[index])") }
+        // Without fused multiply-adds the kernel loses a bit more.
+        if error > 8e-6 && error * scale > allowance { wrong.append("\(x): \(a[index]), \(b[index])") }
       }
       #expect(wrong.isEmpty, "\(function)")
     }

@@ -59,16 +59,17 @@ struct SubgraphConstants: GraphPass {
   /// compute what was the last value of each.
   private func releaseCarried(_ node: inout Node, _ graph: Graph) -> (count: Int, copies: [Node]) {
     guard case .graph(var subgraph)? = node.attributes["body"] else { return (0, []) }
-    // Without an iteration the extents of what is scanned come from the inputs of the node, which therefore stay.
-    let carried = carried(node, subgraph.graph)
-    if (carried.map(\.bodyOutput).max() ?? 0) + 1 < subgraph.graph.outputs.count { return (0, []) }
+    let places = carried(node, subgraph.graph)
+    // Without an iteration the extents of what is scanned come from inputs of the node: those of unknown extents stay.
+    let scans = (places.last?.bodyOutput ?? 0) + 1 < subgraph.graph.outputs.count
     let producers = GraphIndex(subgraph.graph).producers
     var count = 0
     var copies: [Node] = []
     // From the last one, so that positions before it stay.
-    for place in carried.reversed() {
+    for place in places.reversed() {
       guard place.input < node.inputs.count, place.bodyOutput < subgraph.graph.outputs.count,
-        let initial = node.inputs[place.input], graph.fact(initial).tensor != nil,
+        let initial = node.inputs[place.input], let fact = graph.fact(initial).tensor,
+        !scans || fact.concreteShape != nil,
         case let inner = subgraph.graph.inputs[place.input],
         source(of: subgraph.graph.outputs[place.bodyOutput], in: subgraph.graph, producers) == inner
       else { continue }

@@ -7,12 +7,12 @@ let strict: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
 ]
 
-/// The libraries that decode pictures, with the trait of the package that enables them at the least. A build has one trait
-/// or none: SwiftPM hands several to the compiler in an order that changes from run to run, so that every build would
-/// begin anew.
+/// The libraries that decode pictures, with the traits of the package that enable them. A build has one trait or none:
+/// SwiftPM hands several to the compiler in an order that changes from run to run, so that every build would begin anew.
 let imageLibraries: [(format: String, target: String, traits: Set<String>)] = [
   ("JPEG", "CApusJPEG", ["Images", "CommonImages"]), ("JPEG2000", "COpenJPEG", ["Images"]),
-  ("PNG", "CPNG", ["Images", "CommonImages"]), ("TIFF", "CTIFF", ["Images"]), ("WebP", "CWebP", ["Images", "CommonImages"]),
+  ("PNG", "CPNG", ["Images", "CommonImages"]), ("TIFF", "CTIFF", ["Images"]),
+  ("WebP", "CWebP", ["Images", "CommonImages"]),
 ]
 
 let package = Package(

@@ -2,8 +2,8 @@
 
 import ApusTensor
 
-/// Address ranges of a run's inputs and of the buffers for its outputs. Their owners may fill or free them once the run is
-/// over, so what the run returns must lie elsewhere.
+/// Address ranges of a run's inputs and of the buffers for its outputs. Their owners may fill or free them once the run
+/// is over, so what the run returns must lie elsewhere.
 struct LentMemory {
   private var ranges: [Range<UInt>] = []
 

@@ -68,6 +68,17 @@ struct Loop: OperatorDefinition {
     return carried
   }
 
+  /// The extents of an element that no iteration makes: those that hang on symbols which the inputs of the node do not
+  /// bind, as of captured values, are the declared ones where these are numbers.
+  private static func extents(_ shape: [Dim], declared: [Dim]?, inputs: [ValueFact?]) -> [Dim] {
+    guard let declared, declared.count == shape.count else { return shape }
+    let dims = inputs.flatMap { $0?.tensor?.shape ?? [] }
+    return zip(shape, declared).map { own, said in
+      let isBound = own.symbols.allSatisfy { name in dims.contains(.symbol(name)) }
+      return isBound || said.known == nil ? own : said
+    }
+  }
+
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let body = try context.subgraph("body")
     let carried = try Loop.carriedCount(body, inputs: context.inputs.count, outputs: context.outputs.count)
@@ -79,7 +90,9 @@ struct Loop: OperatorDefinition {
         scanned.append(.unknown)
         continue
       }
-      scanned.append(.tensor(element.dataType, element.shape.map { [Dim(0)] + $0 }))
+      let declared = index < body.outputDeclarations.count ? body.outputDeclarations[index].tensor?.shape : nil
+      let shape = element.shape.map { Loop.extents($0, declared: declared, inputs: context.inputs) }
+      scanned.append(.tensor(element.dataType, shape.map { [Dim(0)] + $0 }))
     }
     return .eager(
       LoopKernel(

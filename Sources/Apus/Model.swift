@@ -57,7 +57,7 @@ public final class Model: Sendable {
 
   /// Optimizes and prepares a graph that has been read.
   package init(_ source: ModelSource, options: ModelOptions) throws {
-    let pool = WorkerPool(threads: max(1, options.threads ?? Topology.availableProcessorCount()))
+    let pool = WorkerPool(threads: options.threads)
     self.pool = pool
     let prepared = try DeepStack.run { try Model.prepare(source, options: options, on: pool) }
     (information, notes, passReport) = (prepared.information, prepared.notes, prepared.passReport)

@@ -105,6 +105,32 @@ public struct Tensor: Sendable {
     return result
   }
 
+  /// Calls `body` with the bytes of the elements, from the first to the last, in pieces of `pieceBytes` bytes, of which the
+  /// last may have fewer, until it returns false. What still lies in a file is read piece by piece and not kept in memory.
+  /// Not for strings.
+  ///
+  /// - Returns: false if `body` did.
+  package func allPieces(
+    of pieceBytes: Int, satisfy body: (_ byteOffset: Int, UnsafeRawBufferPointer) -> Bool
+  ) throws(TensorError) -> Bool {
+    defer { withExtendedLifetime(storage) {} }
+    let pending = storage.deferred.flatMap { $0.isPending ? $0 : nil }
+    let buffer = try pending.map { _ throws(TensorError) in try TensorStorage(byteCount: min(pieceBytes, byteCount)) }
+    for start in stride(from: 0, to: byteCount, by: pieceBytes) {
+      let count = min(pieceBytes, byteCount - start)
+      var piece = UnsafeRawBufferPointer(start: nil, count: 0)
+      if let pending, let buffer {
+        let target = UnsafeMutableRawBufferPointer(start: buffer.base, count: count)
+        try pending.copy(from: byteOffset + start, into: target)
+        piece = UnsafeRawBufferPointer(target)
+      } else {
+        piece = UnsafeRawBufferPointer(start: base + start, count: count)
+      }
+      guard body(start, piece) else { return false }
+    }
+    return true
+  }
+
   /// The elements of an integer or bool tensor as `Int`, or nil for other types. uint64 wraps.
   package var integers: [Int]? {
     switch dataType {

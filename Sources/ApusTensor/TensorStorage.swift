@@ -38,12 +38,16 @@ public final class TensorStorage: @unchecked Sendable {
     let (size, overflow) = max(byteCount, 1).addingReportingOverflow(64)
     try account?.charge(byteCount)
     var pointer: UnsafeMutableRawPointer?
-    guard byteCount >= 0, !overflow, posix_memalign(&pointer, 64, size) == 0, let pointer else {
+    let isLarge = byteCount >= TensorStorage.smallestLarge
+    let alignment = isLarge ? TensorStorage.largePage : 64
+    guard byteCount >= 0, !overflow, posix_memalign(&pointer, alignment, size) == 0, let pointer else {
       account?.credit(byteCount)
       throw TensorError(
         .memory, "the system has no memory for \(byteCount) bytes",
         remedy: "Use smaller inputs, or a process that may have more memory")
     }
+    // Only whole pages: a page that is begun must not cost two megabytes.
+    if isLarge { madvise(pointer, size / TensorStorage.largePage * TensorStorage.largePage, MADV_HUGEPAGE) }
     address = pointer
     self.byteCount = byteCount
     strings = []
@@ -52,6 +56,10 @@ public final class TensorStorage: @unchecked Sendable {
     release = { pointer, _ in free(pointer) }
     if let account { charged.withLock { $0 = account } }
   }
+
+  /// Blocks of at least so many bytes ask the system for large pages: fewer faults to fill them, fewer misses to read them.
+  private static let smallestLarge = 4 << 20
+  private static let largePage = 2 << 20
 
   /// Bytes that somebody else owns; `release` is called once, when no tensor refers to them any more. With `deferred`, the
   /// block must be writable, and zeros until it is filled.

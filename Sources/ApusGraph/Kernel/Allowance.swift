@@ -9,34 +9,36 @@ package struct Allowance: Sendable {
   package let memory: MemoryAccount?
   /// nil: as long as it takes.
   package let cancellation: CancellationFlag?
-  /// The error of work that took too long or was cancelled.
-  private let whenOver: OperatorError
+  /// Whose time it is, for the error of work that took too long.
+  private let purpose: Purpose
 
-  private init(memory: MemoryAccount?, cancellation: CancellationFlag?, whenOver: OperatorError) {
-    (self.memory, self.cancellation, self.whenOver) = (memory, cancellation, whenOver)
+  private enum Purpose { case run, loading }
+
+  private init(memory: MemoryAccount?, cancellation: CancellationFlag?, purpose: Purpose) {
+    (self.memory, self.cancellation, self.purpose) = (memory, cancellation, purpose)
   }
 
   /// For tests and for work of constant size.
-  package static let unlimited = Allowance(memory: nil, cancellation: nil, whenOver: .cancelled)
+  package static let unlimited = Allowance(memory: nil, cancellation: nil, purpose: .run)
 
   /// For a run.
   package static func run(memory: MemoryAccount?, cancellation: CancellationFlag?) -> Allowance {
-    Allowance(memory: memory, cancellation: cancellation, whenOver: .cancelled)
+    Allowance(memory: memory, cancellation: cancellation, purpose: .run)
   }
 
   /// For the loading of a model.
   package static func loading(memory: MemoryAccount?, cancellation: CancellationFlag?) -> Allowance {
-    Allowance(memory: memory, cancellation: cancellation, whenOver: .late)
+    Allowance(memory: memory, cancellation: cancellation, purpose: .loading)
   }
 
   /// The same time with another account.
   package func charging(_ memory: MemoryAccount) -> Allowance {
-    Allowance(memory: memory, cancellation: cancellation, whenOver: whenOver)
+    Allowance(memory: memory, cancellation: cancellation, purpose: purpose)
   }
 
   /// Throws if the work was cancelled or its time is over.
   package func checkTime() throws(OperatorError) {
-    if cancellation?.isCancelled ?? false { throw whenOver }
+    if let cancellation, cancellation.isCancelled { throw purpose == .run ? .cancelled : .late }
   }
 
   /// Throws like `checkTime`, and if `bytes` more would be too many.

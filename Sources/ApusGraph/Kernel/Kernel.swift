@@ -195,7 +195,8 @@ package struct RunContext: @unchecked Sendable {
   package let operands: UnsafePointer<UnsafeMutableRawPointer>
   package let inputCount: Int
   package let outputCount: Int
-  package let failure: RunFailure
+  /// Where `fail` leaves its message. Not retained, so that passing a context on costs nothing: whoever runs the step keeps it.
+  package unowned(unsafe) let failure: RunFailure
 
   package init(
     operands: UnsafePointer<UnsafeMutableRawPointer>, inputCount: Int, outputCount: Int, failure: RunFailure

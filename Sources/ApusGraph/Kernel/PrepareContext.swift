@@ -129,7 +129,10 @@ package final class PackedWeights: Sendable {
   private static let readingChunk = 64 << 20
 
   private func takeBuffer(_ byteCount: Int) throws(OperatorError) -> TensorStorage {
-    if let buffer = buffers.withLock({ $0.popLast() }), buffer.byteCount >= byteCount { return buffer }
+    let buffer = buffers.withLock { buffers in
+      (buffers.firstIndex { $0.byteCount >= byteCount } ?? buffers.indices.last).map { buffers.remove(at: $0) }
+    }
+    if let buffer, buffer.byteCount >= byteCount { return buffer }
     return try allowance.allocate(byteCount: byteCount)
   }
 }

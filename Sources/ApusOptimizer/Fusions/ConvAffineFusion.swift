@@ -18,7 +18,7 @@ struct ConvAffineFusion: Fusion {
     let right = node.inputs.count == 2 && (node.op.name == "Mul" || node.op.name == "Add")
       ? sweep.producer(of: node.inputs[1], is: "Conv") : nil
     guard let conv = left ?? right, let weight = sweep.constant(conv.node.inputs[1]), weight.dataType == .float32,
-      var weights = weight.elements(as: Float.self), weight.rank >= 3
+      weight.rank >= 3
     else { return nil }
     let channels = weight.shape[0]
     guard channels > 0 else { return nil }
@@ -29,28 +29,67 @@ struct ConvAffineFusion: Fusion {
       bias = values
     }
     guard let (scale, shift) = affine(node, isLeft: isLeft, channels: channels, rank: weight.rank, in: sweep) else { return nil }
-    let block = weights.count / channels
     for channel in 0..<channels {
-      for position in channel * block..<(channel + 1) * block {
-        guard let product = product(weights[position], scale[channel]) else { return nil }
-        weights[position] = product
-      }
       bias[channel] = bias[channel] * scale[channel] + shift[channel]
       guard bias[channel].isFinite else { return nil }
     }
+    guard let weights = scaled(weight, by: scale) else { return nil }
     let fused = Node(
       conv.node.op, name: conv.node.name,
       inputs: [conv.node.inputs[0], Rewrite.constant(0), Rewrite.constant(1)], outputs: [output],
       attributes: conv.node.attributes)
     return Rewrite(
       removed: [conv.position, root], added: [fused],
-      constants: [Tensor(weights, shape: weight.shape), Tensor(bias, shape: [channels])])
+      constants: [weights, Tensor(bias, shape: [channels])])
   }
 
-  /// The product; nil if it is beyond what float32 holds in full, where the result of the convolution may not be.
-  private func product(_ weight: Float, _ scale: Float) -> Float? {
-    let product = weight * scale
-    return product.isNormal || (product == 0 && (weight == 0 || scale == 0)) ? product : nil
+  /// The weights, each channel of outputs times its factor; nil if a product is beyond what float32 holds in full, where the
+  /// result of the convolution may not be.
+  private func scaled(_ weight: Tensor, by scale: [Float]) -> Tensor? {
+    if scale.allSatisfy({ $0 == 1 }) { return weight }
+    let block = weight.count / scale.count
+    do throws(TensorError) {
+      let result = try Tensor(uninitialized: .float32, shape: weight.shape)
+      let products = result.storage.base.assumingMemoryBound(to: Float.self)
+      let areExact = try weight.allPieces(of: Self.pieceBytes) { byteOffset, bytes in
+        let first = byteOffset / 4
+        var position = 0
+        while position < bytes.count / 4 {
+          let channel = (first + position) / block
+          let end = min((channel + 1) * block - first, bytes.count / 4)
+          // In bounds: `position..<end` lies in the piece, and the piece in the tensor.
+          let isExact = multiply(
+            bytes.baseAddress! + position * 4, by: scale[channel], count: end - position, into: products + first + position)
+          if !isExact { return false }
+          position = end
+        }
+        return true
+      }
+      return areExact ? result : nil
+    } catch {
+      return nil
+    }
+  }
+
+  /// Bytes of weights that are looked at together: they stay in the cache.
+  private static let pieceBytes = 1 << 18
+
+  /// Multiplies floats of any alignment by one factor. False if a product is neither normal nor exactly zero.
+  private func multiply(
+    _ source: UnsafeRawPointer, by factor: Float, count: Int, into target: UnsafeMutablePointer<Float>
+  ) -> Bool {
+    // Without branches, so that several are computed at once: an exponent of all ones, or of zeros where there is no zero.
+    let exponent: UInt32 = 0x7f80_0000
+    var isInexact: UInt32 = 0
+    for index in 0..<count {
+      let weight = source.loadUnaligned(fromByteOffset: index &* 4, as: Float.self)
+      let product = weight * factor
+      let bits = product.bitPattern & exponent
+      let isZero: UInt32 = product == 0 && (weight == 0 || factor == 0) ? 1 : 0
+      isInexact |= (bits == exponent ? 1 : 0) | ((bits == 0 ? 1 : 0) & ~isZero)
+      target[index] = product
+    }
+    return isInexact == 0
   }
 
   /// The factor and summand of each channel; nil if the node is no such operation.

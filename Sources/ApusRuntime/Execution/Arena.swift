@@ -19,6 +19,8 @@ final class Lease: @unchecked Sendable {
   /// Where the steps of a wave report data that they cannot work on, each its own.
   let failures = (0..<SideBySide.maximumSteps).map { _ in RunFailure() }
   private var tables: [ObjectIdentifier: OperandTable] = [:]
+  /// The table that was asked for last: usually the next one too.
+  private var lastTable: OperandTable?
   /// Tables kept for one arena; more means more plans than the cache holds.
   private static let tableCapacity = 128
   /// Arenas are multiples of this.
@@ -63,6 +65,7 @@ final class Lease: @unchecked Sendable {
   /// Gives the memory back to the system.
   func release() {
     tables.removeAll()
+    lastTable = nil
     if let base { munmap(base, byteCount) }
     base = nil
     byteCount = 0
@@ -70,12 +73,17 @@ final class Lease: @unchecked Sendable {
 
   /// The operand table of a plan, with the arena's addresses in place.
   func table(for plan: RegionPlan) -> OperandTable {
+    if let lastTable, lastTable.plan === plan { return lastTable }
     let key = ObjectIdentifier(plan)
-    if let table = tables[key], table.plan === plan { return table }
+    if let table = tables[key], table.plan === plan {
+      lastTable = table
+      return table
+    }
     let table = OperandTable(plan: plan, arena: base)
     if !plan.isKept { return table }
     if tables.count >= Lease.tableCapacity { tables.removeAll() }
     tables[key] = table
+    lastTable = table
     return table
   }
 }

@@ -47,7 +47,7 @@ extension Program {
     for (id, value) in zip(graph.captures, captures) { values[id] = value }
     var index = 0
     while index < nodes.count {
-      try settings.allowance.checkTime()
+      try checkTime(settings)
       let first = index
       switch nodes[index].kernel {
       case .eager(let kernel):
@@ -166,54 +166,66 @@ extension Program {
     for wave in plan.waves {
       // A profile shows each node by itself.
       if wave.count == 1 || settings.profiler != nil {
-        for step in wave { try run(plan.steps[step], table: table, failure: failures[0], pool: pool, settings: settings) }
+        for step in wave {
+          try run(step, of: plan, table: table, failure: failures[0], pool: pool, settings: settings)
+        }
         continue
       }
-      runSideBySide(plan.steps[wave], table: table, failures: failures, pool: pool, cancellation: settings.cancellation)
-      let messages = zip(plan.steps[wave], failures).map { ($0, $1.take()) }
-      for (planned, message) in messages { try check(message, of: planned) }
-      try settings.allowance.checkTime()
+      runSideBySide(plan, wave, table: table, failures: failures, pool: pool, cancellation: settings.cancellation)
+      let messages = failures.map { $0.take() }
+      for (step, message) in zip(wave, messages) { try check(message, of: plan.steps[step]) }
+      try checkTime(settings)
     }
   }
 
   private func run(
-    _ planned: PlannedStep, table: OperandTable, failure: RunFailure, pool: WorkerPool, settings: RunSettings
+    _ index: Int, of plan: RegionPlan, table: OperandTable, failure: RunFailure, pool: WorkerPool,
+    settings: borrowing RunSettings
   ) throws(OperatorError) {
     let started = settings.profiler?.now() ?? 0
-    var work = PhaseWork(planned, table: table, failure: failure)
-    for parts in planned.step.phases {
+    let planned = plan.steps[index]
+    let context = planned.context(table, failure)
+    for phase in planned.phases {
+      let parts = plan.phases[phase]
       if parts == 1 {
-        work.body(work.context, work.phase, 0)
+        planned.body(context, phase &- planned.phases.lowerBound, 0)
       } else if parts > 1 {
         // `work` lives until the call returns, which is after all parts have ended.
+        var work = PhaseWork(body: planned.body, context: context, phase: phase &- planned.phases.lowerBound)
         withUnsafePointer(to: &work) { pointer in
           _ = pool.run(parts: parts, cancellation: settings.cancellation, context: pointer, PhaseWork.compute)
         }
       }
-      work.phase += 1
     }
     if let profiler = settings.profiler {
-      profiler.record(node: nodes[planned.node].node, planned: planned, from: started)
+      profiler.record(node: nodes[planned.node].node, step: plan.profiles[index], from: started)
     }
-    try check(failure.take(), of: planned)
-    try settings.allowance.checkTime()
+    if let message = failure.take() { try check(message, of: planned) }
+    try checkTime(settings)
+  }
+
+  /// Throws if the run was cancelled or its time is over: `Allowance.checkTime`, without an allowance to make.
+  @inline(__always) private func checkTime(_ settings: borrowing RunSettings) throws(OperatorError) {
+    if let cancellation = settings.cancellation, cancellation.isCancelled { throw .cancelled }
   }
 
   /// The first phases of all steps together, then the second ones, and so on.
   private func runSideBySide(
-    _ steps: ArraySlice<PlannedStep>, table: OperandTable, failures: [RunFailure], pool: WorkerPool,
+    _ plan: RegionPlan, _ wave: Range<Int>, table: OperandTable, failures: [RunFailure], pool: WorkerPool,
     cancellation: CancellationFlag?
   ) {
+    let steps = plan.steps[wave]
     withUnsafeTemporaryAllocation(of: PhaseWork.self, capacity: steps.count) { works in
       for (index, planned) in steps.enumerated() {
-        works.initializeElement(at: index, to: PhaseWork(planned, table: table, failure: failures[index]))
+        let context = planned.context(table, failures[index])
+        works.initializeElement(at: index, to: PhaseWork(body: planned.body, context: context, phase: 0))
       }
       withUnsafeTemporaryAllocation(of: ParallelTask.self, capacity: steps.count) { tasks in
-        for phase in 0..<(steps.lazy.map(\.step.phases.count).max() ?? 0) {
+        for phase in 0..<(steps.lazy.map(\.phases.count).max() ?? 0) {
           var end = 0
           for (index, planned) in steps.enumerated() {
             works[index].phase = phase
-            end += phase < planned.step.phases.count ? planned.step.phases[phase] : 0
+            end += phase < planned.phases.count ? plan.phases[planned.phases.lowerBound + phase] : 0
             let task = ParallelTask(endPart: end, context: works.baseAddress! + index, PhaseWork.compute)
             tasks.initializeElement(at: index, to: task)
           }
@@ -285,14 +297,7 @@ extension Program {
 private struct PhaseWork {
   let body: @Sendable (RunContext, Int, Int) -> Void
   let context: RunContext
-  var phase = 0
-
-  init(_ planned: PlannedStep, table: OperandTable, failure: RunFailure) {
-    body = planned.step.body
-    context = RunContext(
-      operands: UnsafePointer(table.pointers + planned.operands), inputCount: planned.inputCount,
-      outputCount: planned.outputCount, failure: failure)
-  }
+  var phase: Int
 
   static let compute: PartFunction = { context, part in
     let work = context.assumingMemoryBound(to: PhaseWork.self)

@@ -64,7 +64,7 @@ package final class Program: Sendable {
     self.graph = try Program.settled(graph, nodes, packedWeights)
     lastUse = Program.lastUses(of: graph)
     nesting = 1 + (nodes.lazy.flatMap(\.subprograms).map(\.program.nesting).max() ?? 0)
-    plans = PlanCache()
+    plans = PlanCache(nodeCount: nodes.count)
     alignedConstants = Mutex([:])
   }
 

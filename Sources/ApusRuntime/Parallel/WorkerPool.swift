@@ -26,13 +26,16 @@ package final class WorkerPool: Sendable {
   private let generation = Atomic<UInt32>(apus_fork_generation())
 
   /// - Parameters:
-  ///   - threads: all threads, the caller included; clamped to 1...`maximumThreads`. Where the system refuses a thread,
-  ///     the pool has fewer: see `threadCount`.
+  ///   - threads: all threads, the caller included; clamped to 1...`maximumThreads`; nil for one a processor. Where the
+  ///     system refuses a thread, the pool has fewer: see `threadCount`.
   ///   - spinMicroseconds: how long an idle worker stays awake; nil for the default. With more threads than processors
   ///     nobody stays awake, unless it is asked for here.
-  package init(threads: Int = Topology.availableProcessorCount(), spinMicroseconds: Int? = nil) {
-    let wanted = min(max(threads, 1), Self.maximumThreads) - 1
-    let spin = wanted == 0 ? 0 : spinMicroseconds ?? Self.usualSpin(threads: wanted + 1)
+  package init(threads: Int? = nil, spinMicroseconds: Int? = nil) {
+    // Asked once, if at all: the answer is spread over several files of the system.
+    let asks = threads.map { $0 > 1 && spinMicroseconds == nil } ?? true
+    let processors = asks ? Topology.availableProcessorCount() : 1
+    let wanted = min(max(threads ?? processors, 1), Self.maximumThreads) - 1
+    let spin = wanted == 0 ? 0 : spinMicroseconds ?? Self.usualSpin(threads: wanted + 1, processors: processors)
     core = PoolCore(workerCount: wanted, spinNanoseconds: UInt64(min(max(spin, 0), 1_000_000)) * 1000)
     let started = WorkerThread.start(wanted, on: core)
     core.workersMissing(wanted - started.count)
@@ -135,8 +138,8 @@ package final class WorkerPool: Sendable {
     let body: (Int) -> Void
   }
 
-  private static func usualSpin(threads: Int) -> Int {
-    if threads > Topology.availableProcessorCount() { return 0 }
+  private static func usualSpin(threads: Int, processors: Int) -> Int {
+    if threads > processors { return 0 }
     guard let text = getenv("APUS_SPIN_US"), let value = Int(String(cString: text)), value >= 0 else {
       return defaultSpinMicroseconds
     }

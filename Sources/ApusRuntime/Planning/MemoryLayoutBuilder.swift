@@ -11,6 +11,10 @@ import ApusTensor
 struct MemoryLayoutBuilder: ~Copyable {
   struct Result {
     var steps: [PlannedStep] = []
+    /// By step.
+    var profiles: [StepProfile] = []
+    /// The parts of each phase of each step.
+    var phases: [Int] = []
     /// The steps that run side by side, as ranges of `steps`.
     var waves: [Range<Int>] = []
     var operands: [OperandSource] = []
@@ -88,10 +92,17 @@ struct MemoryLayoutBuilder: ~Copyable {
       let start = waves[index] == lastWave ? result.waves.removeLast().lowerBound : result.steps.count
       lastWave = waves[index]
       result.waves.append(start..<result.steps.count + 1)
+      let firstPhase = result.phases.count
+      result.phases += draft.step.phases
       result.steps.append(
         PlannedStep(
-          node: draft.node, step: draft.step, operands: first, inputCount: node.inputs.count, outputCount: node.outputs.count,
-          bytes: (draft.inputTypes + draft.outputTypes).reduce(0) { $0 &+ ($1?.byteCount ?? 0) }))
+          node: draft.node, body: draft.step.body, phases: firstPhase..<result.phases.count, operands: first,
+          inputCount: node.inputs.count, outputCount: node.outputs.count))
+      result.profiles.append(
+        StepProfile(
+          kernelName: draft.step.kernelName, operations: draft.step.operations,
+          bytes: (draft.inputTypes + draft.outputTypes).reduce(0) { $0 &+ ($1?.byteCount ?? 0) },
+          parts: draft.step.phases.max() ?? 0))
     }
     return result
   }

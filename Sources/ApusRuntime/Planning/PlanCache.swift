@@ -7,11 +7,15 @@ final class PlanCache: Sendable {
   /// Plans kept for one starting node.
   static let capacity = 64
 
-  private let plans = Mutex<[Int: [RegionPlan]]>([:])
+  /// By starting node.
+  private let plans: Mutex<[[RegionPlan]]>
+
+  /// For a program of `nodeCount` nodes.
+  init(nodeCount: Int) { plans = Mutex([[RegionPlan]](repeating: [], count: nodeCount)) }
 
   /// The plan that starts at `node` and holds for `values`, if there is one; it becomes the most recently used.
   func plan(startingAt node: Int, for values: borrowing ValueTable) -> RegionPlan? {
-    let candidates = plans.withLock { $0[node] ?? [] }
+    let candidates = plans.withLock { $0[node] }
     for (index, plan) in candidates.enumerated() where plan.matches(values) {
       if index > 0 { insert(plan) }
       return plan
@@ -23,13 +27,16 @@ final class PlanCache: Sendable {
   func insert(_ plan: RegionPlan) {
     if !plan.isKept { return }
     plans.withLock { plans in
-      var list = plans[plan.nodes.lowerBound] ?? []
-      list.removeAll { $0 === plan }
-      list.insert(plan, at: 0)
-      if list.count > PlanCache.capacity { list.removeLast() }
-      plans[plan.nodes.lowerBound] = list
+      let node = plan.nodes.lowerBound
+      plans[node].removeAll { $0 === plan }
+      plans[node].insert(plan, at: 0)
+      if plans[node].count > PlanCache.capacity { plans[node].removeLast() }
     }
   }
 
-  func removeAll() { plans.withLock { $0.removeAll() } }
+  func removeAll() {
+    plans.withLock { plans in
+      for node in plans.indices { plans[node] = [] }
+    }
+  }
 }

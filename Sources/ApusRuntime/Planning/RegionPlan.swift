@@ -16,16 +16,34 @@ enum OperandSource: Sendable {
   case none
 }
 
-/// One step of a plan.
+/// One step of a plan: what running it takes, and no more.
 struct PlannedStep: Sendable {
   let node: Int
-  let step: Step
+  let body: @Sendable (RunContext, _ phase: Int, _ part: Int) -> Void
+  /// The parts of its phases, as a range of `RegionPlan.phases`.
+  let phases: Range<Int>
   /// The first of its operands in the table of the plan: inputs, outputs, scratch.
   let operands: Int
   let inputCount: Int
   let outputCount: Int
-  /// Bytes of its inputs and outputs, for profiles.
+
+  func context(_ table: OperandTable, _ failure: RunFailure) -> RunContext {
+    RunContext(
+      operands: UnsafePointer(table.pointers + operands), inputCount: inputCount, outputCount: outputCount,
+      failure: failure)
+  }
+}
+
+/// What a profile says of a step.
+struct StepProfile: Sendable {
+  /// The algorithm or micro-kernel.
+  let kernelName: String
+  /// Operations, a multiply-add as two; 0 where they are not counted.
+  let operations: Int
+  /// Bytes of its inputs and outputs.
   let bytes: Int
+  /// The parts of its largest phase.
+  let parts: Int
 }
 
 /// A value that a region leaves behind.
@@ -39,6 +57,10 @@ struct RegionOutput: Sendable {
 final class RegionPlan: Sendable {
   let nodes: Range<Int>
   let steps: [PlannedStep]
+  /// By step.
+  let profiles: [StepProfile]
+  /// The parts of each phase of each step.
+  let phases: [Int]
   /// Ranges of `steps`, one after the other; the steps of one run side by side.
   let waves: [Range<Int>]
   let operands: [OperandSource]
@@ -61,6 +83,8 @@ final class RegionPlan: Sendable {
   ) {
     self.nodes = nodes
     steps = layout.steps
+    profiles = layout.profiles
+    phases = layout.phases
     waves = layout.waves
     operands = layout.operands
     outputBlocks = layout.outputBlocks
@@ -96,23 +120,40 @@ extension Tensor {
   }
 }
 
-/// The values that exist at some point of a run, by value of the graph.
+/// The values that exist at some point of a run, by value of the graph. Few of a graph's values ever do: most lie in
+/// arenas, so a table costs four bytes for each of those.
 struct ValueTable: ~Copyable {
-  private var values: [Value?]
+  private static let nowhere: Int32 = -1
+  /// By value: its place in `values`.
+  private var places: [Int32]
+  private var values: [Value?] = []
   private let constants: [ValueRecord]
 
   init(graph: Graph) {
-    values = [Value?](repeating: nil, count: graph.values.count)
+    places = [Int32](repeating: ValueTable.nowhere, count: graph.values.count)
     constants = graph.values
   }
 
   subscript(id: ValueID) -> Value? {
-    get { values[id.index] ?? constants[id.index].constant.map { .tensor($0) } }
-    set { values[id.index] = newValue }
+    get { existing(id) ?? constants[id.index].constant.map { .tensor($0) } }
+    set {
+      let place = Int(places[id.index])
+      if place >= 0 {
+        values[place] = newValue
+      } else if let newValue {
+        places[id.index] = Int32(values.count)
+        values.append(newValue)
+      }
+    }
   }
 
   func tensor(_ id: ValueID) -> Tensor? {
-    if case .tensor(let tensor)? = values[id.index] { return tensor }
+    if case .tensor(let tensor)? = existing(id) { return tensor }
     return constants[id.index].constant
+  }
+
+  private func existing(_ id: ValueID) -> Value? {
+    let place = Int(places[id.index])
+    return place < 0 ? nil : values[place]
   }
 }

@@ -60,10 +60,10 @@ package final class Profiler: Sendable {
     return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
   }
 
-  func record(node: Node, planned: PlannedStep, from start: UInt64) {
+  func record(node: Node, step: StepProfile, from start: UInt64) {
     let event = ProfileEvent(
-      node: node.name, op: node.op, kernel: planned.step.kernelName, start: start, duration: now() - start, bytes: planned.bytes,
-      operations: planned.step.operations, parts: planned.step.phases.max() ?? 0)
+      node: node.name, op: node.op, kernel: step.kernelName, start: start, duration: now() - start, bytes: step.bytes,
+      operations: step.operations, parts: step.parts)
     append(event)
   }
 

@@ -8,7 +8,8 @@ let strict: [SwiftSetting] = [
 ]
 
 /// The libraries that decode pictures, with the traits of the package that enable them. A build has one trait or none:
-/// SwiftPM hands several to the compiler in an order that changes from run to run, so that every build would begin anew.
+/// SwiftPM hands several to the compiler in an order that changes from run to run, so that every build would begin
+/// anew.
 let imageLibraries: [(format: String, target: String, traits: Set<String>)] = [
   ("JPEG", "CApusJPEG", ["Images", "CommonImages"]), ("JPEG2000", "COpenJPEG", ["Images"]),
   ("PNG", "CPNG", ["Images", "CommonImages"]), ("TIFF", "CTIFF", ["Images"]),
@@ -28,7 +29,7 @@ let package = Package(
     .trait(name: "CommonImages", description: "JPEG, PNG and WebP pictures, by libjpeg, libpng and libwebp"),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
   ],
   targets: [
     .target(name: "CApusKernels"),
@@ -75,14 +76,16 @@ let package = Package(
       name: "ApusTestSupport", dependencies: ["Apus"], path: "Tests/ApusTestSupport", swiftSettings: strict),
     .testTarget(name: "CApusKernelsTests", dependencies: ["CApusKernels", "COpenBLAS"], swiftSettings: strict),
     .testTarget(
-      name: "ApusImageTests", dependencies: ["ApusImage"], exclude: ["Samples", "make_samples.py"], swiftSettings: strict),
+      name: "ApusImageTests", dependencies: ["ApusImage"], exclude: ["Samples", "make_samples.py"],
+      swiftSettings: strict),
     .testTarget(name: "ApusTensorTests", dependencies: ["ApusTensor"], swiftSettings: strict),
     .testTarget(name: "ApusGraphTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(
       name: "ApusOperatorsTests", dependencies: ["ApusTestSupport", "ApusConformance"], swiftSettings: strict),
     .testTarget(name: "ApusOptimizerTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusRuntimeTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
-    .testTarget(name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], exclude: ["Samples"], swiftSettings: strict),
+    .testTarget(
+      name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], exclude: ["Samples"], swiftSettings: strict),
     .target(
       name: "ApusCProgram", path: "Tests/ApusCProgram",
       cSettings: [.headerSearchPath("../../Sources/ApusC/include")]),

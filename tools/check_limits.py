@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Small models that ask for much: each must end in an error or a result, within the memory and the time that it may have.
+"""Small models that ask for much: each must end in an error or a result, within the memory and the time that it may
+have.
 
     PYTHONPATH=tools/python python tools/check_limits.py
 
@@ -59,20 +60,35 @@ def array(name: str, content: Any, dtype: Any = np.int64) -> TensorProto:
     return numpy_helper.from_array(np.asarray(content, dtype), name)
 
 
-def model(nodes: list, inputs: list, outputs: list[str], initializers: list = (), functions: list = ()) -> onnx.ModelProto:
-    graph = helper.make_graph(nodes, "limits", inputs, [onnx.ValueInfoProto(name=o) for o in outputs], list(initializers))
+def model(
+    nodes: list, inputs: list, outputs: list[str], initializers: list = (), functions: list = ()
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes, "limits", inputs, [onnx.ValueInfoProto(name=o) for o in outputs], list(initializers)
+    )
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("local", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10, functions=list(functions))
 
 
-def loop(body_nodes: list, carried: onnx.ValueInfoProto, result: str, start: str, inputs: list, initializers: list = (), before: list = ()) -> onnx.ModelProto:
+def loop(
+    body_nodes: list,
+    carried: onnx.ValueInfoProto,
+    result: str,
+    start: str,
+    inputs: list,
+    initializers: list = (),
+    before: list = (),
+) -> onnx.ModelProto:
     """A loop without an end that carries one value."""
     after = onnx.ValueInfoProto()
     after.CopyFrom(carried)
     after.name = result
     body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["go_on"]), *body_nodes], "body",
-        [value("trip", INT64, []), value("go", BOOL, []), carried], [value("go_on", BOOL, []), after])
+        [helper.make_node("Identity", ["go"], ["go_on"]), *body_nodes],
+        "body",
+        [value("trip", INT64, []), value("go", BOOL, []), carried],
+        [value("go_on", BOOL, []), after],
+    )
     nodes = [*before, helper.make_node("Loop", ["", "yes", start], ["y"], body=body)]
     return model(nodes, inputs, ["y"], [array("yes", True, np.bool_), *initializers])
 
@@ -80,7 +96,8 @@ def loop(body_nodes: list, carried: onnx.ValueInfoProto, result: str, start: str
 node = helper.make_node
 words = np.array(["abcdefgh"], object)
 
-# --- Memory of a run ---------------------------------------------------------------------------------------------------
+# --- Memory of a run
+# ---------------------------------------------------------------------------------------------------
 
 
 @case("maximumRunMemory")
@@ -97,7 +114,10 @@ def strings_that_double_in_a_loop() -> Model:
 
 @case("maximumRunMemory")
 def strings_that_expand() -> Model:
-    return model([node("Expand", ["x", "n"], ["y"])], [value("x", STRING), value("n", INT64)], ["y"]), {"x": words, "n": np.array([2**31])}
+    return model([node("Expand", ["x", "n"], ["y"])], [value("x", STRING), value("n", INT64)], ["y"]), {
+        "x": words,
+        "n": np.array([2**31]),
+    }
 
 
 @case("maximumRunMemory")
@@ -110,7 +130,14 @@ def tensors_that_grow_in_a_loop() -> Model:
 def sequence_that_grows_in_a_loop() -> Model:
     kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, None))
     body = [node("Add", ["x", "x"], ["z"]), node("SequenceInsert", ["q", "z"], ["r"])]
-    made = loop(body, helper.make_value_info("q", kind), "r", "e", [value("x")], before=[node("SequenceEmpty", [], ["e"], dtype=FLOAT)])
+    made = loop(
+        body,
+        helper.make_value_info("q", kind),
+        "r",
+        "e",
+        [value("x")],
+        before=[node("SequenceEmpty", [], ["e"], dtype=FLOAT)],
+    )
     return made, {"x": np.ones(1 << 20, np.float32)}
 
 
@@ -120,20 +147,33 @@ def outputs_whose_sizes_depend_on_data() -> Model:
     nodes = []
     for k in range(12):
         nodes += [
-            node("NonZero", [f"x{k}"], [f"p{k}"]), node("ReduceMax", [f"p{k}"], [f"m{k}"], keepdims=0), node("Mul", [f"m{k}", "size"], [f"l{k}"]),
-            node("Reshape", [f"l{k}", "one"], [f"s{k}"]), node("Expand", ["v", f"s{k}"], [f"y{k}"]), node("Slice", [f"y{k}", "from", "to"], [f"x{k + 1}"]),
+            node("NonZero", [f"x{k}"], [f"p{k}"]),
+            node("ReduceMax", [f"p{k}"], [f"m{k}"], keepdims=0),
+            node("Mul", [f"m{k}", "size"], [f"l{k}"]),
+            node("Reshape", [f"l{k}", "one"], [f"s{k}"]),
+            node("Expand", ["v", f"s{k}"], [f"y{k}"]),
+            node("Slice", [f"y{k}", "from", "to"], [f"x{k + 1}"]),
         ]
-    constants = [array("size", 50 << 20), array("one", [1]), array("from", [0]), array("to", [2]), array("v", [1.0], np.float32)]
+    constants = [
+        array("size", 50 << 20),
+        array("one", [1]),
+        array("from", [0]),
+        array("to", [2]),
+        array("v", [1.0], np.float32),
+    ]
     return model(nodes, [value("x0")], [f"y{k}" for k in range(12)], constants), {"x0": np.ones(2, np.float32)}
 
 
-# --- Loading -----------------------------------------------------------------------------------------------------------
+# --- Loading
+# -----------------------------------------------------------------------------------------------------------
 
 
 @case("limit")
 def constants_that_double() -> Model:
     nodes = [node("Concat", [f"w{k}"] * 2, [f"w{k + 1}"], axis=0) for k in range(40)]
-    return model([*nodes, node("Add", ["x", "w40"], ["y"])], [value("x", FLOAT, [1])], ["y"], [array("w0", [1.0], np.float32)]), {"x": np.ones(1, np.float32)}
+    return model(
+        [*nodes, node("Add", ["x", "w40"], ["y"])], [value("x", FLOAT, [1])], ["y"], [array("w0", [1.0], np.float32)]
+    ), {"x": np.ones(1, np.float32)}
 
 
 @case("")
@@ -148,10 +188,14 @@ def extents_that_square() -> Model:
     nodes = [node("Reshape", ["x", "all"], ["f0"])]
     for k in range(26):
         nodes += [
-            node("Unsqueeze", [f"f{k}", "zero"], [f"r{k}"]), node("Unsqueeze", [f"f{k}", "one"], [f"c{k}"]),
-            node("Mul", [f"r{k}", f"c{k}"], [f"p{k}"]), node("Reshape", [f"p{k}", "all"], [f"f{k + 1}"]),
+            node("Unsqueeze", [f"f{k}", "zero"], [f"r{k}"]),
+            node("Unsqueeze", [f"f{k}", "one"], [f"c{k}"]),
+            node("Mul", [f"r{k}", f"c{k}"], [f"p{k}"]),
+            node("Reshape", [f"p{k}", "all"], [f"f{k + 1}"]),
         ]
-    return model(nodes, [value("x", FLOAT, ["n", "m"])], ["f26"], [array("all", [-1]), array("zero", [0]), array("one", [1])]), {"x": np.ones((1, 1), np.float32)}
+    return model(
+        nodes, [value("x", FLOAT, ["n", "m"])], ["f26"], [array("all", [-1]), array("zero", [0]), array("one", [1])]
+    ), {"x": np.ones((1, 1), np.float32)}
 
 
 def calls(count: int, last: list) -> onnx.ModelProto:
@@ -202,7 +246,8 @@ def nesting_on_a_small_stack(folder: Path) -> None:
     assert outcome == [[1, 2]], outcome
 
 
-# --- Files that change -------------------------------------------------------------------------------------------------
+# --- Files that change
+# -------------------------------------------------------------------------------------------------
 
 
 def with_weights(folder: Path, external: bool) -> tuple[Path, np.ndarray]:
@@ -312,7 +357,8 @@ def sparse_side_file(folder: Path) -> None:
         raise AssertionError("64 GB were loaded")
 
 
-# --- The driver --------------------------------------------------------------------------------------------------------
+# --- The driver
+# --------------------------------------------------------------------------------------------------------
 
 
 def try_case(name: str, optimize: bool) -> str:
@@ -322,7 +368,9 @@ def try_case(name: str, optimize: bool) -> str:
     expected, make = CASES[name]
     made, feeds = make()
     try:
-        session = apus.InferenceSession(made.SerializeToString(), maximum_run_memory=RUN_MEMORY, threads=2, optimize=optimize)
+        session = apus.InferenceSession(
+            made.SerializeToString(), maximum_run_memory=RUN_MEMORY, threads=2, optimize=optimize
+        )
         session.run(None, feeds, timeout=PATIENCE / 2)
     except apus.Error as error:
         return "" if expected and expected in str(error) else f"another error: {error}"
@@ -365,7 +413,12 @@ def main() -> int:
     tests: list[tuple[str, Callable[[], str]]] = []
     for name in CASES:
         for optimize in (True, False):
-            tests.append((f"{name} ({'optimized' if optimize else 'plain'})", lambda name=name, optimize=optimize: try_case(name, optimize)))
+            tests.append(
+                (
+                    f"{name} ({'optimized' if optimize else 'plain'})",
+                    lambda name=name, optimize=optimize: try_case(name, optimize),
+                )
+            )
     tests += [(name, lambda name=name: try_scene(name)) for name in SCENES]
     failed = passed = 0
     for name, work in tests:

@@ -59,8 +59,11 @@ def operand(known: list[dict[str, str]], position: int, name: str) -> dict[str, 
 
 def allows(types: set[str], wanted: str) -> bool:
     """True if a type string of the specification is among the types of an operator."""
-    return wanted in types or ("map" in types and wanted.startswith("map(")) or (
-        "seq(map)" in types and wanted.startswith("seq(map("))
+    return (
+        wanted in types
+        or ("map" in types and wanted.startswith("map("))
+        or ("seq(map)" in types and wanted.startswith("seq(map("))
+    )
 
 
 def missing_types(schema: Any, row: dict[str, Any]) -> tuple[int, list[str]]:
@@ -103,9 +106,12 @@ def main() -> int:
             checks += count
             failures += missing
     unknown = [
-        f"{domain}.{name}: version {version} is unknown to onnx" for (domain, name), row in rows.items()
+        f"{domain}.{name}: version {version} is unknown to onnx"
+        for (domain, name), row in rows.items()
         if domain.startswith("ai.onnx") and name not in FOREIGN
-        for version in row["versions"] if not is_version(domain, name, version)]
+        for version in row["versions"]
+        if not is_version(domain, name, version)
+    ]
     failures += unknown
     for failure in failures:
         print(f"FAILED {failure}")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Checks the oracles of the random cases themselves: that no outcome hangs on the processor, that rules are whole, that the
-order of authority is kept, and that docs/disagreements.md is the table of the rules.
+"""Checks the oracles of the random cases themselves: that no outcome hangs on the processor, that rules are whole, that
+the order of authority is kept, and that docs/disagreements.md is the table of the rules.
 
-onnxruntime multiplies bytes in pairs that saturate on processors without VNNI. Here its results are made to saturate, as
-there, and nothing may change. Ends with the line `N passed, N failed, N skipped`. Needs no program; run it with the python
-that `tools/python-env test` prints. `--write` writes docs/disagreements.md.
+onnxruntime multiplies bytes in pairs that saturate on processors without VNNI. Here its results are made to saturate,
+as there, and nothing may change. Ends with the line `N passed, N failed, N skipped`. Needs no program; run it with the
+python that `tools/python-env test` prints. `--write` writes docs/disagreements.md.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "disagreements.md"
 DRAWS = 120
 HEADING = """# Where the specification, the reference evaluator and ONNX Runtime disagree
 
-The rules by which random cases of operators are judged, as `tools/differential.py --rules` prints them. Two oracles that agree
-are right unless a rule on the authority of the specification (normative text, function body, ONNX's own data) says otherwise;
-where they differ, the highest authority decides: normative text, function body, ONNX's own data, both oracles (readings of a
-text that can be read in two ways), onnxruntime for com.microsoft and ai.onnx.ml, the reference evaluator.
+The rules by which random cases of operators are judged, as `tools/differential.py --rules` prints them. Two oracles
+that agree are right unless a rule on the authority of the specification (normative text, function body, ONNX's own
+data) says otherwise; where they differ, the highest authority decides: normative text, function body, ONNX's own data,
+both oracles (readings of a text that can be read in two ways), onnxruntime for com.microsoft and ai.onnx.ml, the
+reference evaluator.
 
 """
 
@@ -106,8 +107,10 @@ def check_saturation() -> Iterator[tuple[str, bool]]:
             kinds = {judge(case, oracles.run_all(case)[0]).kind for case in cases}
         heard = [case for case in cases if not exact.may_saturate(case)]
         yield f"{op} of a saturating onnxruntime has nothing unexplained", "UNEXPLAINED" not in kinds
-        yield f"{op}: some products would saturate, and are not asked for", any(
-            exact.may_saturate(case) and np.any(lost(case)) for case in cases)
+        yield (
+            f"{op}: some products would saturate, and are not asked for",
+            any(exact.may_saturate(case) and np.any(lost(case)) for case in cases),
+        )
         yield f"{op}: none of those that are asked for saturates", not any(np.any(lost(case)) for case in heard)
         yield f"{op}: onnxruntime is heard in {len(heard)} of {len(cases)} cases", len(heard) * 4 > len(cases)
 
@@ -147,8 +150,13 @@ def check_authority() -> Iterator[tuple[str, bool]]:
 
     yield "oracles that agree are right", kind(None, agreed) == ("agreed", False)
     yield "the text overrules them", kind(Authority.TEXT, agreed, expected=lambda case: theirs) == ("rule", True)
-    yield "lower authorities do not", all(
-        kind(authority, agreed, expected=lambda case: theirs) == ("agreed", False) for authority in list(Authority)[3:])
+    yield (
+        "lower authorities do not",
+        all(
+            kind(authority, agreed, expected=lambda case: theirs) == ("agreed", False)
+            for authority in list(Authority)[3:]
+        ),
+    )
     yield "a rule decides between them", kind(Authority.ONNXRUNTIME, differing, right="onnxruntime") == ("rule", False)
     yield "a difference without a rule is unexplained", kind(None, differing)[0] in ("UNEXPLAINED", "precise")
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What `apus optimize` saves must load elsewhere: every model of the ONNX backend suite and of TestModels/, saved and held
-against its source.
+"""What `apus optimize` saves must load elsewhere: every model of the ONNX backend suite and of TestModels/, saved and
+held against its source.
 
 The saved file must pass onnx.checker where the source does, load in onnxruntime where the source does and give the same
-values, have no operator set above the source's, and no two nodes of one name. A source that onnxruntime refuses is checked
-without values; one that Apus refuses is skipped. Ends with the line `N passed, N failed, N skipped`. Run it with the python
-that `tools/python-env test` prints.
+values, have no operator set above the source's, and no two nodes of one name. A source that onnxruntime refuses is
+checked without values; one that Apus refuses is skipped. Ends with the line `N passed, N failed, N skipped`. Run it
+with the python that `tools/python-env test` prints.
 """
 
 from __future__ import annotations
@@ -146,8 +146,9 @@ def check(apus: Path, source: Path, flags: list[str]) -> tuple[str, list[str] | 
             return name, (
                 None if checked.returncode != 0 else [f"apus optimize: {(done.stderr or done.stdout).strip()[:300]}"]
             )
-        before, after = onnx.load(str(source), load_external_data=False), onnx.load(
-            str(saved), load_external_data=False
+        before, after = (
+            onnx.load(str(source), load_external_data=False),
+            onnx.load(str(saved), load_external_data=False),
         )
         faults = structure(before, after) if not flags else []
         if not is_valid(source) and (reason := is_valid(saved)):

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Compares operators with onnx's reference evaluator, onnxruntime and NumPy on random shapes, attributes, types, versions.
+"""Compares operators with onnx's reference evaluator, onnxruntime and NumPy on random shapes, attributes, types,
+versions.
 
-Every case is a model of one node. The oracles are compared with each other first. Where all that compute the case agree,
-that is the expectation; where they differ, a rule of operator_cases says what holds and on whose authority (`--rules`
-prints them), and a difference that nothing explains fails. `apus conformance` runs the cases, optimized and unoptimized.
-A failure is shrunk and kept. At the end stand the rules that overruled oracles which agree, and those that were never
-needed. The exit status is 0 only if nothing failed. The last line counts operators. Run it with the python that
+Every case is a model of one node. The oracles are compared with each other first. Where all that compute the case
+agree, that is the expectation; where they differ, a rule of operator_cases says what holds and on whose authority
+(`--rules` prints them), and a difference that nothing explains fails. `apus conformance` runs the cases, optimized and
+unoptimized. A failure is shrunk and kept. At the end stand the rules that overruled oracles which agree, and those that
+were never needed. The exit status is 0 only if nothing failed. The last line counts operators. Run it with the python
+that
 `tools/python-env test` prints.
 """
 
@@ -41,7 +43,16 @@ SECONDS = 60  # that the oracles may take for one case
 # What is counted: cases; of them those on which the oracles agree, that one alone computes, that more digits or a rule
 # decide, that nothing explains, on which Apus fails; and draws that no oracle computes.
 COLUMNS = (
-    "cases", "agreed", "reference", "onnxruntime", "numpy", "precise", "rule", "UNEXPLAINED", "failed", "refused",
+    "cases",
+    "agreed",
+    "reference",
+    "onnxruntime",
+    "numpy",
+    "precise",
+    "rule",
+    "UNEXPLAINED",
+    "failed",
+    "refused",
 )
 LEVELS = ((1, 1), (1, 2), (2, 2), (2, 3), (3, 3), (4, 5))  # max_rank, max_extent
 
@@ -172,7 +183,8 @@ def compute(request: dict[str, Any]) -> Drawn | str:
     edits = possible(case) if case.expected is None else []
     rules = judgement.records if judgement.rule is None else [judgement.rule]
     return Drawn(
-        request, judgement.kind, case.summary(), choices, edits, size, judgement.detail, rules, judgement.overrules)
+        request, judgement.kind, case.summary(), choices, edits, size, judgement.detail, rules, judgement.overrules
+    )
 
 
 # The engine
@@ -400,7 +412,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--failures", type=int, default=2, help="failures to shrink and print an operator (default: 2)")
     parser.add_argument("--jobs", type=int, default=2, help="operators at a time (default: 2)")
     parser.add_argument(
-        "--shard", type=shard, default=(1, 1), metavar="I/N", help="only every N-th operator, from the I-th on")
+        "--shard", type=shard, default=(1, 1), metavar="I/N", help="only every N-th operator, from the I-th on"
+    )
     parser.add_argument("--rules", action="store_true", help="print the table of rules, in Markdown, and end")
     parser.add_argument("--json", type=Path, help="write the counts by operator to this file")
     return parser.parse_args()

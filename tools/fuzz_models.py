@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Breaks models and their inputs in thousands of ways and checks that Apus survives: every mutant must end in a result or in
-a reported error, within its limits of memory and time, twice with the same bits, and with and without passes alike.
+"""Breaks models and their inputs in thousands of ways and checks that Apus survives: every mutant must end in a result
+or in a reported error, within its limits of memory and time, twice with the same bits, and with and without passes
+alike.
 
-The work is done by tools/fuzz (a Swift program that mutates, reads, prepares and runs in one process); this script builds it,
-deals the mutants out to processes, and says what failed. A process that dies goes on behind the mutant that ended it.
-Mutant K of a seed is the same on every machine that has the same models. What broke a rule is kept below .cache/fuzz.
+The work is done by tools/fuzz (a Swift program that mutates, reads, prepares and runs in one process); this script
+builds it, deals the mutants out to processes, and says what failed. A process that dies goes on behind the mutant that
+ended it. Mutant K of a seed is the same on every machine that has the same models. What broke a rule is kept below
+.cache/fuzz.
 
-Seeds of mutants are the ONNX backend suite with its inputs (tools/test makes it in .cache) and TestModels, or the folders and
-models given. One of ten mutants breaks files byte by byte instead: TestModels and the samples of ApusFormatsTests, arrays
-among them (.npy, .npz), read as every kind of file.
+Seeds of mutants are the ONNX backend suite with its inputs (tools/test makes it in .cache) and TestModels, or the
+folders and models given. One of ten mutants breaks files byte by byte instead: TestModels and the samples of
+ApusFormatsTests, arrays among them (.npy, .npz), read as every kind of file.
 
     tools/fuzz_models.py --count 200000 --seed 7          in series 7, mutants 0 to 199,999
     tools/fuzz_models.py --seed 7 --only 4711             one of them again, with what it says
@@ -68,7 +70,12 @@ def default_cases() -> list[Path]:
 def default_files() -> list[Path]:
     folders = [ROOT / "TestModels", ROOT / "Tests" / "ApusFormatsTests" / "Samples"]
     kinds = (".onnx", ".npy", ".npz")
-    return sorted(path for folder in folders for path in folder.iterdir() if path.suffix in kinds and path.stat().st_size < 100_000)
+    return sorted(
+        path
+        for folder in folders
+        for path in folder.iterdir()
+        if path.suffix in kinds and path.stat().st_size < 100_000
+    )
 
 
 def ending(status: int) -> str:
@@ -111,8 +118,21 @@ class Fuzzing:
         position = 0
         while position < len(numbers):
             count = min(MUTANTS_PER_PROCESS, len(numbers) - position)
-            command = [self.driver, "cases", self.list, journal, self.seed, numbers[position], count, self.jobs, CACHE, self.megabytes]
-            ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace", env=ENVIRONMENT)
+            command = [
+                self.driver,
+                "cases",
+                self.list,
+                journal,
+                self.seed,
+                numbers[position],
+                count,
+                self.jobs,
+                CACHE,
+                self.megabytes,
+            ]
+            ran = subprocess.run(
+                list(map(str, command)), capture_output=True, text=True, errors="replace", env=ENVIRONMENT
+            )
             lines = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
             for line in lines:
                 if "mutant" in line:
@@ -141,7 +161,13 @@ class Fuzzing:
             command = [self.driver, "mutate", case, seed, number, *self.files]
             try:
                 ran = subprocess.run(
-                    list(map(str, command)), capture_output=True, text=True, errors="replace", env=ENVIRONMENT, timeout=60 + number)
+                    list(map(str, command)),
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    env=ENVIRONMENT,
+                    timeout=60 + number,
+                )
             except subprocess.TimeoutExpired:
                 self.fault(f"a broken file finds no end: {case}")
                 continue
@@ -178,7 +204,18 @@ class Fuzzing:
 
     def run_one(self, number: int) -> int:
         print(self.describe(number))
-        command = [self.driver, "cases", self.list, CACHE / "journal-one", self.seed, number, 1, 1, CACHE, self.megabytes]
+        command = [
+            self.driver,
+            "cases",
+            self.list,
+            CACHE / "journal-one",
+            self.seed,
+            number,
+            1,
+            1,
+            CACHE,
+            self.megabytes,
+        ]
         ran = subprocess.run(list(map(str, command)), env=ENVIRONMENT | {"SWIFT_BACKTRACE": "enable=yes,color=no"})
         print(ending(ran.returncode))
         return 0 if ran.returncode == 0 else 1
@@ -191,13 +228,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="which series of mutants (default 1)")
     parser.add_argument("--only", type=int, metavar="K", help="make and run mutant K of the series, and nothing else")
     parser.add_argument("--driver", type=Path, help="a driver that is built already, with a sanitizer for example")
-    parser.add_argument("--space-mb", type=int, default=8192, help="address space of a process; 0: no bound (default 8192)")
+    parser.add_argument(
+        "--space-mb", type=int, default=8192, help="address space of a process; 0: no bound (default 8192)"
+    )
     parser.add_argument("seeds", nargs="*", type=Path, help="test cases (folders) or models to mutate")
     arguments = parser.parse_args()
 
     cases = [path.resolve() for path in arguments.seeds] or default_cases()
     if len(cases) < 100 and not arguments.seeds:
-        sys.exit(f"fuzz_models: {len(cases)} test cases were found; tools/onnx_backend_tests.py writes them into .cache")
+        sys.exit(
+            f"fuzz_models: {len(cases)} test cases were found; tools/onnx_backend_tests.py writes them into .cache"
+        )
     CACHE.mkdir(parents=True, exist_ok=True)
     fuzzing = Fuzzing(arguments.driver or build(), cases, default_files(), arguments)
     return fuzzing.run() if arguments.only is None else fuzzing.run_one(arguments.only)

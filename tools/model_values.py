@@ -2,8 +2,8 @@
 
 In an .npz that `apus run` writes, a tensor output stands under its exact name. A container takes one key a tensor:
 `y[0]`, `y[1]` … for the elements of a sequence y, `m.keys` and `m.values` for a map m, so `p[2].keys` for a map in a
-sequence; an empty optional has no key. A type that NumPy lacks (bfloat16, float8, int4 …) is stored as a type that holds
-the same numbers.
+sequence; an empty optional has no key. A type that NumPy lacks (bfloat16, float8, int4 …) is stored as a type that
+holds the same numbers.
 """
 
 from __future__ import annotations

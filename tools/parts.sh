@@ -1,5 +1,5 @@
-# For bash scripts that run many checks and count: source it in the root of the project, then `set_up`, `need` for what is
-# built, `part NAME COMMAND…` for each check, and `finish` at the end.
+# For bash scripts that run many checks and count: source it in the root of the project, then `set_up`, `need` for what
+# is built, `part NAME COMMAND…` for each check, and `finish` at the end.
 # shellcheck shell=bash
 
 start=$SECONDS
@@ -9,8 +9,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 say() { printf '\n== %s (%d s)\n' "$1" $((SECONDS - start)); }
 
-# part NAME COMMAND…: runs a check and counts the figures of its last line `N passed, N failed, N skipped`. A check without
-# such a line, or one that ends with an error and names no failure, has failed.
+# part NAME COMMAND…: runs a check and counts the figures of its last line `N passed, N failed, N skipped`. A check
+# without such a line, or one that ends with an error and names no failure, has failed.
 part() {
   local name=$1 began=$SECONDS line status p=0 f=0 s=0
   shift
@@ -45,8 +45,8 @@ need() {
   parts+=("$(printf '%6d s %29s %s' $((SECONDS - began)) "" "$name")")
 }
 
-# Packages, toolchain and the test environment, whose interpreter is `python` afterwards; the cases of the ONNX backend suite
-# in `suite`.
+# Packages, toolchain and the test environment, whose interpreter is `python` afterwards; the cases of the ONNX backend
+# suite in `suite`.
 set_up() {
   say "set-up"
   if ! tools/setup || ! python=$(tools/python-env test); then

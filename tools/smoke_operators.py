@@ -3,8 +3,9 @@
 
 One combination is an operator of onnx, a version of it, a type variable of that version's schema and a type that the
 variable may stand for. The generators of operator_cases make small models of one node, each of which stands for all the
-combinations that are found in its declared types. Where the reference evaluator, NumPy or a rule computes the model, `apus
-conformance` compares with it; elsewhere the model must load and run, with outputs of the declared types. Ends with the line
+combinations that are found in its declared types. Where the reference evaluator, NumPy or a rule computes the model,
+`apus conformance` compares with it; elsewhere the model must load and run, with outputs of the declared types. Ends
+with the line
 `N passed, N failed, N skipped`, one a combination. Run it with the python that `tools/python-env test` prints.
 """
 
@@ -75,7 +76,9 @@ def realized(case: Case) -> set[tuple[str, str]]:
 
     types = {info.name: forms.type_text(info.type) for info in [*case.inputs, *case.outputs]}
     types |= {
-        tensor.name: f"tensor({onnx.TensorProto.DataType.Name(tensor.data_type).lower()})" for tensor in case.initializers}
+        tensor.name: f"tensor({onnx.TensorProto.DataType.Name(tensor.data_type).lower()})"
+        for tensor in case.initializers
+    }
     if len(case.nodes) > 1:
         inner = onnx.shape_inference.infer_shapes(case.model()).graph.value_info
         types |= {info.name: forms.type_text(info.type) for info in inner}
@@ -88,7 +91,8 @@ def realized(case: Case) -> set[tuple[str, str]]:
 
 
 def guidance(schema: Any, variable: str, text: str, attempt: int) -> dict[str, Any]:
-    """What to force so that the variable becomes that type: the type itself, or its element type wherever it is allowed."""
+    """What to force so that the variable becomes that type: the type itself, or its element type wherever it is
+    allowed."""
     from operator_cases import values as forms
 
     if text in forms.ELEMENT_TYPES and attempt % 4 < 3:
@@ -100,8 +104,10 @@ def guidance(schema: Any, variable: str, text: str, attempt: int) -> dict[str, A
         return {}
     plain = next(name for name, number in forms.ELEMENT_TYPES.items() if number == element)
     return {
-        constraint.type_param_str: element for constraint in schema.type_constraints
-        if plain in constraint.allowed_type_strs}
+        constraint.type_param_str: element
+        for constraint in schema.type_constraints
+        if plain in constraint.allowed_type_strs
+    }
 
 
 def draws(schema: Any, variable: str, text: str, seed: int) -> Iterator[Case]:
@@ -114,8 +120,14 @@ def draws(schema: Any, variable: str, text: str, seed: int) -> Iterator[Case]:
     for attempt in range(ATTEMPTS):
         try:
             case = draw(
-                np.random.default_rng([seed, key, attempt]), schema.name, schema.domain, version=schema.since_version,
-                forced=guidance(schema, variable, text, attempt), max_rank=4, max_extent=7)
+                np.random.default_rng([seed, key, attempt]),
+                schema.name,
+                schema.domain,
+                version=schema.since_version,
+                forced=guidance(schema, variable, text, attempt),
+                max_rank=4,
+                max_extent=7,
+            )
         except NotApplicable:
             continue
         if case.under_test is None or (variable, text) not in realized(case):
@@ -126,8 +138,8 @@ def draws(schema: Any, variable: str, text: str, seed: int) -> Iterator[Case]:
 
 
 def write(case: Case, folder: Path) -> bool:
-    """Writes a case; true if there are values to compare with: of the reference evaluator, of NumPy, or of a rule that stands
-    above them."""
+    """Writes a case; true if there are values to compare with: of the reference evaluator, of NumPy, or of a rule that
+    stands above them."""
     from operator_cases import oracles
     from operator_cases.judgement import judge
 
@@ -200,15 +212,19 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = parse_arguments()
     schemas = [
-        schema for schema in onnx.defs.get_all_schemas_with_history()
-        if not schema.deprecated and (not arguments.operators or schema.name in arguments.operators)]
+        schema
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if not schema.deprecated and (not arguments.operators or schema.name in arguments.operators)
+    ]
     total = {entry: schema for schema in schemas for entry in combinations(schema)}
     operators = sorted({(schema.domain, schema.name) for schema in schemas})
     with tempfile.TemporaryDirectory(prefix="apus-smoke-") as temporary:
         folder = arguments.keep or Path(temporary)
         jobs = [
-            (domain, op, folder / (domain or "ai.onnx") / op, arguments.seed) for domain, op in operators
-            if (domain, op) in GENERATORS]
+            (domain, op, folder / (domain or "ai.onnx") / op, arguments.seed)
+            for domain, op in operators
+            if (domain, op) in GENERATORS
+        ]
         for *_, place, _ in jobs:
             place.mkdir(parents=True, exist_ok=True)
         with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:

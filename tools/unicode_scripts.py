@@ -3,6 +3,7 @@
 
 Usage: tools/unicode_scripts.py [SCRIPTS_TXT]    default: the file of the Debian package unicode-data
 """
+
 import collections
 import pathlib
 import sys
@@ -12,8 +13,8 @@ HEADER = """\
 // https://www.unicode.org/Public/UCD/latest/ucd/Scripts.txt (© Unicode, Inc., under the Unicode License)
 
 enum UnicodeScripts {{
-  /// A script a line: its name, then ranges as hexadecimal numbers; the second one of a range is its length less one, the
-  /// first one the distance from the end of the range before.
+  /// A script a line: its name, then ranges as hexadecimal numbers; the second one of a range is its length less one,
+  /// the first one the distance from the end of the range before.
   static let table = \"\"\"
 """
 

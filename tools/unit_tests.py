@@ -14,9 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main() -> int:
     command = ["swift", "test", "--skip-build", *sys.argv[1:]]
-    ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    ran = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
     text = ran.stdout
-    for line in [line for line in text.splitlines() if re.search(r"error:|✘|Fatal|WARNING: ThreadSanitizer", line)][:60]:
+    for line in [line for line in text.splitlines() if re.search(r"error:|✘|Fatal|WARNING: ThreadSanitizer", line)][
+        :60
+    ]:
         print(line)
     count = failures = skips = 0
     # XCTest, where there are any: `Executed N tests, with M failures`.

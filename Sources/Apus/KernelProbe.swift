@@ -79,22 +79,24 @@ struct KernelProbe {
   private var attributes: [(String, AttributeValue)] {
     let examples = KernelProbe.examples[schema.id] ?? []
     let given = Set(examples.map(\.0))
-    return examples + schema.attributes.filter { $0.isRequired && !given.contains($0.name) }.map { attribute in
-      let value: AttributeValue = switch attribute.kind {
-      case .int: .int(1)
-      case .float: .float(1)
-      case .string: .string("")
-      case .tensor: .tensor(Tensor(scalar: Float(1)))
-      case .graph: .graph(Subgraph(graph: Graph(), captured: []))
-      case .type: .type(.tensor(.float32, nil))
-      case .ints: .ints([1, 1])
-      case .floats: .floats([1, 1])
-      case .strings: .strings(["a", "b"])
-      case .tensors: .tensors([])
-      case .graphs: .graphs([])
-      case .types: .types([])
+    return examples
+      + schema.attributes.filter { $0.isRequired && !given.contains($0.name) }.map { attribute in
+        let value: AttributeValue =
+          switch attribute.kind {
+          case .int: .int(1)
+          case .float: .float(1)
+          case .string: .string("")
+          case .tensor: .tensor(Tensor(scalar: Float(1)))
+          case .graph: .graph(Subgraph(graph: Graph(), captured: []))
+          case .type: .type(.tensor(.float32, nil))
+          case .ints: .ints([1, 1])
+          case .floats: .floats([1, 1])
+          case .strings: .strings(["a", "b"])
+          case .tensors: .tensors([])
+          case .graphs: .graphs([])
+          case .types: .types([])
+          }
+        return (attribute.name, value)
       }
-      return (attribute.name, value)
-    }
   }
 }

@@ -12,12 +12,14 @@ extension Model {
       guard symbols.contains(name) else {
         throw RunError(
           .invalidInput, "no input has a dimension '\(name)'",
-          remedy: symbols.isEmpty ? "The model has no symbolic dimensions" : "Known are: \(symbols.sorted().joined(separator: ", "))")
+          remedy: symbols.isEmpty
+            ? "The model has no symbolic dimensions" : "Known are: \(symbols.sorted().joined(separator: ", "))")
       }
       guard value >= 0 else { throw RunError(.invalidInput, "dimension '\(name)' is \(value); expected 0 or more") }
     }
     for (name, shape) in options.shapes {
-      guard let input = graph.inputs.first(where: { graph[$0].name == name }), let fact = graph.fact(input).tensor else {
+      guard let input = graph.inputs.first(where: { graph[$0].name == name }), let fact = graph.fact(input).tensor
+      else {
         throw RunError(.invalidInput, "there is no tensor input '\(name)'")
       }
       if let declared = fact.shape {
@@ -119,13 +121,15 @@ extension Model {
         if let known = dim.known {
           if known == size { continue }
           throw RunError(
-            .invalidInput, "input '\(expected.name)' has shape \(tensor.shape); expected \(expected.type): axis \(axis) is "
+            .invalidInput,
+            "input '\(expected.name)' has shape \(tensor.shape); expected \(expected.type): axis \(axis) is "
               + "\(size), not \(known)")
         }
         let symbol = dim.description
         if let first = bound[symbol], first.size != size {
           throw RunError(
-            .invalidInput, "dimension '\(symbol)' is \(first.size) by input '\(first.input)' axis \(first.axis) and "
+            .invalidInput,
+            "dimension '\(symbol)' is \(first.size) by input '\(first.input)' axis \(first.axis) and "
               + "\(size) by input '\(expected.name)' axis \(axis)")
         }
         if !dim.isUnknown { bound[symbol] = (size, expected.name, axis) }
@@ -137,7 +141,8 @@ extension Model {
     }
   }
 
-  /// True if the value is of the container type, or what an optional may hold. What holds no element fits every element type.
+  /// True if the value is of the container type, or what an optional may hold. What holds no element fits every element
+  /// type.
   private static func fits(_ value: Value, _ wanted: ValueFact) -> Bool {
     switch (value, wanted) {
     case (_, .unknown): true

@@ -24,7 +24,8 @@ public final class Model: Sendable {
   /// The initializers that the file also lists as inputs: what `ModelOptions.overridableInitializers` accepts, without
   /// those that it names.
   public let overridableInitializers: [ValueDescription]
-  /// What the file says that cannot be and does not keep it from running, as declared shapes that contradict the operators.
+  /// What the file says that cannot be and does not keep it from running, as declared shapes that contradict the
+  /// operators.
   public let notes: [String]
   /// What each pass of the optimizer did.
   package let passReport: [PassReport]
@@ -86,11 +87,7 @@ public final class Model: Sendable {
     let allowance = source.allowance
     let registry = OperatorRegistry.standard
     try Model.bind(options, in: &graph)
-    let declared = graph
-    let errors = InferenceDriver(registry: registry, allowance: allowance).infer(&graph)
-    if !errors.isEmpty { throw PrepareError(errors) }
-    let named = graph
-    graph = SymbolSplitting.split(declared: declared, inferred: named, registry: registry)
+    let named = try Model.infer(&graph, within: allowance)
     try Model.addOutputs(options, to: &graph)
     let notes = Set(graph.notes).sorted()
     // Users know the symbols by the names of the file.
@@ -118,8 +115,24 @@ public final class Model: Sendable {
     }
     try source.finish()
     return Prepared(
-      information: ModelInformation(source.model), inputs: inputs, outputs: outputs, notes: notes, passReport: passReport,
-      program: program)
+      information: ModelInformation(source.model), inputs: inputs, outputs: outputs, notes: notes,
+      passReport: passReport, program: program)
+  }
+
+  /// Infers all types and shapes under symbols that are equal only where the graph needs it, and returns the graph
+  /// under the names of the file.
+  static func infer(_ graph: inout Graph, within allowance: Allowance) throws -> Graph {
+    let declared = graph
+    let errors = InferenceDriver(registry: .standard, allowance: allowance).infer(&graph)
+    if !errors.isEmpty { throw PrepareError(errors) }
+    let named = graph
+    do throws(OperatorError) {
+      graph = try SymbolSplitting.split(declared: declared, inferred: named, registry: .standard, within: allowance)
+    } catch {
+      throw PrepareError([error])
+    }
+    graph.settleSubgraphs()
+    return named
   }
 
   private let outputNames: [String]
@@ -129,13 +142,16 @@ public final class Model: Sendable {
   /// Runs the model on tensors by input name and returns the outputs that are tensors, by name. They share no memory
   /// with the inputs.
   ///
-  /// - Throws: `RunError`. An input that is missing, unknown, or of another type or shape is named with what was expected.
+  /// - Throws: `RunError`. An input that is missing, unknown, or of another type or shape is named with what was
+  ///   expected.
   public func run(_ inputs: [String: Tensor], options: RunOptions = RunOptions()) throws(RunError) -> [String: Tensor] {
     try run(values: inputs.mapValues { .tensor($0) }, options: options).compactMapValues(\.tensor)
   }
 
   /// Runs the model on values of any kind (tensors, sequences, optionals, maps) by input name.
-  public func run(values inputs: [String: Value], options: RunOptions = RunOptions()) throws(RunError) -> [String: Value] {
+  public func run(
+    values inputs: [String: Value], options: RunOptions = RunOptions()
+  ) throws(RunError) -> [String: Value] {
     try run(values: inputs, settings: settings(for: options), wanted: options.outputs)
   }
 
@@ -145,14 +161,16 @@ public final class Model: Sendable {
   /// call returns. Buffers may overlap inputs, which are read before, but not one another. Outputs without a buffer are
   /// returned as from `run(_:)`; those with one too, over that memory, for as long as the caller keeps it.
   public func run(
-    _ inputs: [String: Tensor], into buffers: [String: UnsafeMutableRawBufferPointer], options: RunOptions = RunOptions()
+    _ inputs: [String: Tensor], into buffers: [String: UnsafeMutableRawBufferPointer],
+    options: RunOptions = RunOptions()
   ) throws(RunError) -> [String: Tensor] {
     var settings = settings(for: options)
     let lent = LentMemory(inputs: inputs.values.map { .tensor($0) })
     var targets = LentMemory(inputs: [])
     for (name, buffer) in buffers {
       guard let index = outputNames.firstIndex(of: name), let base = buffer.baseAddress else {
-        throw RunError(.invalidInput, "there is no output '\(name)'", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
+        throw RunError(
+          .invalidInput, "there is no output '\(name)'", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
       }
       guard !targets.contains(base, byteCount: buffer.count) else {
         throw RunError(.invalidInput, "the buffer for output '\(name)' overlaps that of another output")
@@ -174,7 +192,8 @@ public final class Model: Sendable {
       guard let tensor = results[name] else { continue }
       guard tensor.byteCount == buffer.count else {
         throw RunError(
-          .invalidInput, "the buffer for output '\(name)' has \(buffer.count) bytes; \(tensor.dataType)\(tensor.shape) has "
+          .invalidInput,
+          "the buffer for output '\(name)' has \(buffer.count) bytes; \(tensor.dataType)\(tensor.shape) has "
             + "\(tensor.byteCount)")
       }
       tensor.withUnsafeBytes { bytes in
@@ -187,7 +206,9 @@ public final class Model: Sendable {
   }
 
   /// Runs the model on a thread of its own; cancelling the task ends the run within one part of one node.
-  public func run(_ inputs: [String: Tensor], options: RunOptions = RunOptions()) async throws(RunError) -> [String: Tensor] {
+  public func run(
+    _ inputs: [String: Tensor], options: RunOptions = RunOptions()
+  ) async throws(RunError) -> [String: Tensor] {
     let flag = CancellationFlag(timeout: Model.duration(options.timeout ?? limits.maximumRunSeconds))
     let result: Result<[String: Tensor], RunError> = await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in

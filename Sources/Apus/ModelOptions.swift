@@ -1,9 +1,10 @@
 // What a user can choose when loading and running a model.
 
-@_exported public import struct ApusFormats.LoadLimits
-@_exported public import struct ApusFormats.LoadError
-@_exported public import struct ApusFormats.ModelProblem
 @_exported public import ApusTensor
+
+@_exported public import struct ApusFormats.LoadError
+@_exported public import struct ApusFormats.LoadLimits
+@_exported public import struct ApusFormats.ModelProblem
 
 /// How a model is loaded and prepared.
 public struct ModelOptions: Sendable {
@@ -23,10 +24,10 @@ public struct ModelOptions: Sendable {
   public var overridableInitializers: Set<String> = []
   /// Bounds on untrusted files and on runs.
   public var limits = LoadLimits()
-  /// Maps the files of the model in place of reading them into memory. Weights that are used as they lie in the file then
-  /// take memory only as far as the system finds some, and processes that load the same file share them. In return nobody
-  /// may write to the files or make them shorter while the model is loaded: results would change, or the system would end
-  /// the process (SIGBUS). To replace such a file, write a new one and rename it.
+  /// Maps the files of the model in place of reading them into memory. Weights that are used as they lie in the file
+  /// then take memory only as far as the system finds some, and processes that load the same file share them. In return
+  /// nobody may write to the files or make them shorter while the model is loaded: results would change, or the system
+  /// would end the process (SIGBUS). To replace such a file, write a new one and rename it.
   public var mapsFiles = false
   /// Keeps constants in memory that all nodes have packed in another form.
   package var keepsConstants = false

@@ -13,7 +13,8 @@ package struct ModelSource {
 
   package var graph: Graph { model.graph }
 
-  /// Tells that nothing is read any more. Throws if a file was not what it was when it was opened, or could not be read.
+  /// Tells that nothing is read any more. Throws if a file was not what it was when it was opened, or could not be
+  /// read.
   func finish() throws(LoadError) {
     for file in files {
       try file.check()
@@ -52,8 +53,8 @@ package enum ModelReader {
     package var problems: [ModelProblem]
   }
 
-  /// Reads a file and infers the types, as far as its problems let that, under the caller's dimensions and shapes. Nothing
-  /// is prepared.
+  /// Reads a file and infers the types, as far as its problems let that, under the caller's dimensions and shapes.
+  /// Nothing is prepared.
   package static func inspect(path: String, options: ModelOptions) throws -> Inspection {
     try DeepStack.run { try inspection(of: path, options: options) }
   }

@@ -14,7 +14,8 @@ package struct ModelStatistics: Sendable {
   package var parameters = 0
   /// Bytes of the constants by element type.
   package var constantBytes: [DataType: Int] = [:]
-  /// Multiply-adds of convolutions, matrix products and recurrences of the main graph; unknown if one of their shapes is.
+  /// Multiply-adds of convolutions, matrix products and recurrences of the main graph; unknown if one of their shapes
+  /// is.
   package var multiplyAdds = Dim(0)
   /// Operators whose multiply-adds could not be counted.
   package var uncounted: [String] = []
@@ -44,7 +45,8 @@ package struct ModelStatistics: Sendable {
   // MARK: - Multiply-adds
 
   private mutating func count(_ node: Node, in graph: Graph) {
-    guard ModelStatistics.counted.contains(node.op.name), node.op.domain.isEmpty || node.op.domain == "com.microsoft" else {
+    guard ModelStatistics.counted.contains(node.op.name), node.op.domain.isEmpty || node.op.domain == "com.microsoft"
+    else {
       return
     }
     let product = ModelStatistics.multiplyAdds(of: node, in: graph)
@@ -56,7 +58,8 @@ package struct ModelStatistics: Sendable {
   }
 
   private static let counted: Set<String> = [
-    "Conv", "ConvInteger", "QLinearConv", "ConvTranspose", "MatMul", "MatMulInteger", "QLinearMatMul", "Gemm", "LSTM", "GRU",
+    "Conv", "ConvInteger", "QLinearConv", "ConvTranspose", "MatMul", "MatMulInteger", "QLinearMatMul", "Gemm", "LSTM",
+    "GRU",
     "RNN", "Attention",
   ]
 

@@ -45,7 +45,8 @@ package struct OperatorTable: Sendable {
     func operands(_ parameters: [Parameter]) -> [Row.Operand] {
       parameters.map { Row.Operand(name: $0.name, type: $0.type, presence: "\($0.presence)") }
     }
-    let kernel = definition.readAs.map { "read as \($0)" }
+    let kernel =
+      definition.readAs.map { "read as \($0)" }
       ?? KernelProbe(definition, registry: registry).kinds.joined(separator: ", ")
     return Row(
       domain: schema.id.domain.isEmpty ? "ai.onnx" : schema.id.domain, name: schema.id.name, versions: schema.versions,
@@ -76,9 +77,10 @@ package struct OperatorTable: Sendable {
       "depend on data, strings, containers, subgraphs). *read as*: written as other operators while the file is read.",
       "", "Groups of types:", "",
     ]
-    lines += OperatorSchema.typeGroups.map { group in
-      "- **\(group.name)**: \(group.types.map(\.description).joined(separator: ", "))"
-    } + [""]
+    lines +=
+      OperatorSchema.typeGroups.map { group in
+        "- **\(group.name)**: \(group.types.map(\.description).joined(separator: ", "))"
+      } + [""]
     for domain in Set(rows.map(\.domain)).sorted(by: { (order($0), $0) < (order($1), $1) }) {
       let group = rows.filter { $0.domain == domain }
       let remark = domain == "apus" ? " Made by passes, never written to a file." : ""

@@ -13,16 +13,16 @@ package struct OptimizedModel {
   /// The operator sets that models can be saved for.
   package static var writableOpsets: ClosedRange<Int> { OpsetChoice.oldest...ONNXReader.newestOpset }
 
-  /// Writes the model as ONNX, for the operator set `opset` if that is given, else for the lowest that holds it. `path` may be
-  /// that of the file it was read from.
+  /// Writes the model as ONNX, for the operator set `opset` if that is given, else for the lowest that holds it. `path`
+  /// may be that of the file it was read from.
   package func save(to path: String, opset: Int? = nil) throws {
     try ONNXWriter.message(model, registry: .standard, opset: opset).write(to: path)
   }
 }
 
 extension ModelReader {
-  /// Reads the model at `path` and runs the passes that `options` name. Portable ones keep to operators of the operator set
-  /// `opset`, or to that of the model.
+  /// Reads the model at `path` and runs the passes that `options` name. Portable ones keep to operators of the operator
+  /// set `opset`, or to that of the model.
   package static func optimize(path: String, options: ModelOptions, opset: Int? = nil) throws -> OptimizedModel {
     try DeepStack.run { try optimized(read(path: path, options: options), options: options, opset: opset) }
   }
@@ -30,10 +30,7 @@ extension ModelReader {
   private static func optimized(_ source: ModelSource, options: ModelOptions, opset: Int?) throws -> OptimizedModel {
     var model = source.model
     try Model.bind(options, in: &model.graph)
-    let declared = model.graph
-    let errors = InferenceDriver(registry: .standard, allowance: source.allowance).infer(&model.graph)
-    if !errors.isEmpty { throw PrepareError(errors) }
-    model.graph = SymbolSplitting.split(declared: declared, inferred: model.graph, registry: .standard)
+    _ = try Model.infer(&model.graph, within: source.allowance)
     let names = model.graph.outputs.map { model.graph[$0].name }
     let optimizer = Optimizer(registry: .standard, options.optimization, opset: opset ?? model.opsets[""])
     let passes = try optimizer?.optimize(&model.graph, allowance: source.allowance) ?? []

@@ -32,8 +32,8 @@ extension Tensor {
 // MARK: - Spans and memory of the caller
 
 extension Tensor {
-  /// A tensor with a copy of the elements of `span`. Traps if they are not as many as `shape` has, or there is no memory;
-  /// `init(copying:validating:)` throws instead.
+  /// A tensor with a copy of the elements of `span`. Traps if they are not as many as `shape` has, or there is no
+  /// memory; `init(copying:validating:)` throws instead.
   public init<Element: TensorElement>(copying span: Span<Element>, shape: Shape) {
     precondition(span.count == shape.elementCount, "\(span.count) elements for a shape of \(shape)")
     self = span.withUnsafeBufferPointer { Tensor(Array($0), shape: shape) }
@@ -51,8 +51,8 @@ extension Tensor {
     self = tensor
   }
 
-  /// Calls `body` with the elements; nil if the element type is another. Copies only what is not aligned; nil too if there
-  /// is no memory for that.
+  /// Calls `body` with the elements; nil if the element type is another. Copies only what is not aligned; nil too if
+  /// there is no memory for that.
   public func withSpan<Element: TensorElement, Result, Failure: Error>(
     as type: Element.Type = Element.self, _ body: (Span<Element>) throws(Failure) -> Result
   ) throws(Failure) -> Result? {
@@ -76,20 +76,23 @@ extension Tensor {
       guard let base = buffer.baseAddress else { return try body(Tensor(zeros: Element.dataType, shape: shape)) }
       // Tensors are never written through, so the missing `const` does no harm.
       let storage = TensorStorage(
-        base: UnsafeMutableRawPointer(mutating: base), byteCount: buffer.count * MemoryLayout<Element>.stride, release: nil)
+        base: UnsafeMutableRawPointer(mutating: base), byteCount: buffer.count * MemoryLayout<Element>.stride,
+        release: nil)
       return try body(Tensor(dataType: Element.dataType, shape: shape, storage: storage))
     }
   }
 
-  /// A tensor over memory of the caller, without a copy. The memory must hold the elements, unchanged, until `release` is
-  /// called, once, when no tensor refers to it any more. Traps if it does not hold them, or for strings;
+  /// A tensor over memory of the caller, without a copy. The memory must hold the elements, unchanged, until `release`
+  /// is called, once, when no tensor refers to it any more. Traps if it does not hold them, or for strings;
   /// `init(noCopy:dataType:validating:release:)` throws instead.
   public init(
     noCopy buffer: UnsafeMutableRawBufferPointer, dataType: DataType, shape: Shape,
     release: @escaping @Sendable (UnsafeMutableRawPointer, Int) -> Void
   ) {
     let needed = dataType.byteCount(elements: shape.checkedElementCount ?? Int.max)
-    precondition(dataType != .string && needed.map { $0 <= buffer.count } ?? false, "\(buffer.count) bytes for \(dataType)\(shape)")
+    precondition(
+      dataType != .string && needed.map { $0 <= buffer.count } ?? false, "\(buffer.count) bytes for \(dataType)\(shape)"
+    )
     guard let base = buffer.baseAddress else {
       self.init(zeros: dataType, shape: shape)
       return
@@ -100,8 +103,8 @@ extension Tensor {
 }
 
 extension Tensor {
-  /// A tensor over memory of the caller, as above. What is thrown is thrown before the memory is taken over: `release` is
-  /// then never called.
+  /// A tensor over memory of the caller, as above. What is thrown is thrown before the memory is taken over: `release`
+  /// is then never called.
   public init(
     noCopy buffer: UnsafeMutableRawBufferPointer, dataType: DataType, validating shape: Shape,
     release: @escaping @Sendable (UnsafeMutableRawPointer, Int) -> Void

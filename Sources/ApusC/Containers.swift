@@ -40,7 +40,9 @@ public func apus_map_create(
       throw ArgumentError("keys is \(keys.dataType)\(keys.shape); expected a tensor of rank 1 of strings or integers")
     }
     let different = keys.strings.map { Set($0).count } ?? Set(keys.integers ?? []).count
-    guard different == keys.count else { throw ArgumentError("the \(keys.count) keys have \(different) different values") }
+    guard different == keys.count else {
+      throw ArgumentError("the \(keys.count) keys have \(different) different values")
+    }
     let handle = try ValueHandle.at(values, "values")
     let elements: [Value]
     let type: ValueType
@@ -77,7 +79,9 @@ public func apus_optional_create(
 // MARK: - Reading
 
 @c @implementation
-public func apus_sequence_count(_ sequence: OpaquePointer?) -> Int { ValueHandle.at(sequence)?.value.sequence?.count ?? 0 }
+public func apus_sequence_count(_ sequence: OpaquePointer?) -> Int {
+  ValueHandle.at(sequence)?.value.sequence?.count ?? 0
+}
 
 @c @implementation
 public func apus_sequence_element(

@@ -68,7 +68,8 @@ final class ErrorHandle: Handle, Sendable {
 /// Runs `body`; its error as an owned pointer, NULL if there is none. Every call that computes, allocates or locks goes
 /// through here, so that it is sound in a process that was forked.
 func attempt(_ body: () throws -> Void) -> OpaquePointer? {
-  withoutActuallyEscaping(body) { body in
+  apus_release_signals()
+  return withoutActuallyEscaping(body) { body in
     var call = GuardedCall(body: body)
     let isDone = withUnsafeMutablePointer(to: &call) { apus_fork_guard(GuardedCall.work, $0) }
     return isDone ? call.error : ErrorHandle(code: Int32(APUS_OTHER), forkedDuringCall).owned
@@ -90,8 +91,8 @@ private struct GuardedCall {
   }
 }
 
-/// What is said in the child of a fork that could not wait for the end of a call. One literal, so that nothing has to be
-/// initialized for it there.
+/// What is said in the child of a fork that could not wait for the end of a call. One literal, so that nothing has to
+/// be initialized for it there.
 private let forkedDuringCall = """
   this process was forked while another thread of its parent was in a call of Apus, which may have left locks behind; \
   fork when no run is in progress, or start new processes (multiprocessing: 'spawn' or 'forkserver')
@@ -117,7 +118,9 @@ func text(_ pointer: UnsafePointer<CChar>?, _ what: String) throws(ArgumentError
 public func apus_error_code(_ error: OpaquePointer?) -> Int32 { ErrorHandle.at(error)?.code ?? 0 }
 
 @c @implementation
-public func apus_error_message(_ error: OpaquePointer?) -> UnsafePointer<CChar>? { ErrorHandle.at(error)?.message.pointer }
+public func apus_error_message(_ error: OpaquePointer?) -> UnsafePointer<CChar>? {
+  ErrorHandle.at(error)?.message.pointer
+}
 
 @c @implementation
 public func apus_error_release(_ error: OpaquePointer?) { ErrorHandle.release(error) }

@@ -117,7 +117,9 @@ extension Array {
 // MARK: - What the file says
 
 @c @implementation
-public func apus_model_graph_name(_ model: OpaquePointer?) -> UnsafePointer<CChar>? { ModelHandle.at(model)?.graphName.pointer }
+public func apus_model_graph_name(_ model: OpaquePointer?) -> UnsafePointer<CChar>? {
+  ModelHandle.at(model)?.graphName.pointer
+}
 
 @c @implementation
 public func apus_model_producer_name(_ model: OpaquePointer?) -> UnsafePointer<CChar>? {
@@ -130,7 +132,9 @@ public func apus_model_producer_version(_ model: OpaquePointer?) -> UnsafePointe
 }
 
 @c @implementation
-public func apus_model_domain(_ model: OpaquePointer?) -> UnsafePointer<CChar>? { ModelHandle.at(model)?.domain.pointer }
+public func apus_model_domain(_ model: OpaquePointer?) -> UnsafePointer<CChar>? {
+  ModelHandle.at(model)?.domain.pointer
+}
 
 @c @implementation
 public func apus_model_description(_ model: OpaquePointer?) -> UnsafePointer<CChar>? {

@@ -66,7 +66,9 @@ public func apus_options_add_output(_ options: OpaquePointer?, _ name: UnsafePoi
 }
 
 @c @implementation
-public func apus_options_override_initializer(_ options: OpaquePointer?, _ name: UnsafePointer<CChar>?) -> OpaquePointer? {
+public func apus_options_override_initializer(_ options: OpaquePointer?, _ name: UnsafePointer<CChar>?)
+  -> OpaquePointer?
+{
   change(options) { $0.overridableInitializers.insert(try text(name, "name")) }
 }
 

@@ -24,8 +24,12 @@ private func checkedElements(
   guard let type = DataType(rawValue: elementType) else { throw ArgumentError("\(elementType) is no element type") }
   guard type != .string else { throw ArgumentError("strings have a function of their own: apus_tensor_create_strings") }
   let shape = try checkedShape(dims, rank)
-  guard let needed = type.byteCount(elements: shape.elementCount) else { throw ArgumentError("\(type)\(shape) is too large") }
-  guard byteCount >= needed else { throw ArgumentError("\(byteCount) bytes for \(type)\(shape), which takes \(needed)") }
+  guard let needed = type.byteCount(elements: shape.elementCount) else {
+    throw ArgumentError("\(type)\(shape) is too large")
+  }
+  guard byteCount >= needed else {
+    throw ArgumentError("\(byteCount) bytes for \(type)\(shape), which takes \(needed)")
+  }
   guard needed == 0 || data != nil else { throw ArgumentError("data is NULL") }
   return (type, shape, needed)
 }
@@ -68,7 +72,9 @@ public func apus_tensor_create(
 ) -> OpaquePointer? {
   attempt(tensor) {
     let (type, shape, needed) = try checkedElements(elementType, dims, rank, data, byteCount)
-    guard needed <= LoadLimits().maximumRunMemory else { throw ArgumentError("no memory for a copy of \(needed) bytes") }
+    guard needed <= LoadLimits().maximumRunMemory else {
+      throw ArgumentError("no memory for a copy of \(needed) bytes")
+    }
     let storage = try TensorStorage(byteCount: needed)
     if let data { storage.base.copyMemory(from: data, byteCount: needed) }
     return ValueHandle(.tensor(Tensor(dataType: type, shape: shape, storage: storage)))

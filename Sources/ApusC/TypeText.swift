@@ -19,7 +19,8 @@ enum TypeText {
   /// The type that `text` spells.
   static func type(of text: String) throws(ArgumentError) -> ValueType {
     guard let type = parse(text.filter { $0 != " " }, depth: 0) else {
-      throw ArgumentError("'\(text)' is no type; expected one as in tensor(float), seq(tensor(int64)), map(string,tensor(float))")
+      throw ArgumentError(
+        "'\(text)' is no type; expected one as in tensor(float), seq(tensor(int64)), map(string,tensor(float))")
     }
     return type
   }

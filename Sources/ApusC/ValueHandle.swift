@@ -32,7 +32,9 @@ final class ValueHandle: Handle, @unchecked Sendable {
 
   /// The strings of a tensor of strings as C reads them, made at the first call.
   func stringBlock() throws -> StringBlock {
-    guard let strings = try tensor("the value").strings else { throw ArgumentError("the tensor is \(value.type); it has no strings") }
+    guard let strings = try tensor("the value").strings else {
+      throw ArgumentError("the tensor is \(value.type); it has no strings")
+    }
     return self.strings.withLock { block in
       if let block { return block }
       let made = StringBlock(strings)
@@ -41,8 +43,8 @@ final class ValueHandle: Handle, @unchecked Sendable {
     }
   }
 
-  /// The elements in memory that only this handle refers to and that the library owns: the present one if it is such, else a
-  /// copy.
+  /// The elements in memory that only this handle refers to and that the library owns: the present one if it is such,
+  /// else a copy.
   func makeUnique() throws -> UnsafeMutableRawPointer {
     try checkWritable()
     var parts = takeParts()
@@ -75,8 +77,8 @@ final class ValueHandle: Handle, @unchecked Sendable {
     var tensor: Tensor { Tensor(dataType: dataType, shape: shape, storage: storage, byteOffset: byteOffset) }
   }
 
-  /// Hands over the tensor, which there must be, with the reference to its storage: the value is empty afterwards. A function
-  /// of its own, so that no local of the caller refers to the storage too.
+  /// Hands over the tensor, which there must be, with the reference to its storage: the value is empty afterwards. A
+  /// function of its own, so that no local of the caller refers to the storage too.
   @inline(never)
   private func takeParts() -> Parts {
     guard case .tensor(let tensor) = value else { preconditionFailure("checkWritable was not called") }

@@ -58,8 +58,8 @@ public enum Comparison {
   }
 
   /// nil if `found` looks like a sample of the distribution that `expected` is a sample of: the same type and shape, no
-  /// element outside the range of the expected ones, and means within four standard errors of each other. For cases whose
-  /// expectation was drawn without a seed.
+  /// element outside the range of the expected ones, and means within four standard errors of each other. For cases
+  /// whose expectation was drawn without a seed.
   public static func difference(found: Value, sampleLike expected: Value) -> Difference? {
     guard let found = found.tensor, let expected = expected.tensor, found.dataType == expected.dataType,
       found.shape == expected.shape
@@ -112,7 +112,8 @@ public enum Comparison {
     let isComplex = found.dataType.isComplex
     let position = position(isComplex ? worst.index / 2 : worst.index, in: found.shape)
     return Difference(
-      description: "\(count) of \(a.count) elements differ; the worst at \(position): found \(a[worst.index]), expected "
+      description:
+        "\(count) of \(a.count) elements differ; the worst at \(position): found \(a[worst.index]), expected "
         + "\(b[worst.index])")
   }
 
@@ -123,9 +124,10 @@ public enum Comparison {
 
   private static func position(_ index: Int, in shape: Shape) -> String {
     var rest = index
-    return "[" + shape.strides.map { stride in
-      defer { rest %= max(stride, 1) }
-      return "\(rest / max(stride, 1))"
-    }.joined(separator: ", ") + "]"
+    return "["
+      + shape.strides.map { stride in
+        defer { rest %= max(stride, 1) }
+        return "\(rest / max(stride, 1))"
+      }.joined(separator: ", ") + "]"
   }
 }

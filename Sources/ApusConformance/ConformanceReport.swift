@@ -23,7 +23,8 @@ public struct ConformanceReport: Sendable {
 
   public func message(of result: ConformanceResult) -> String {
     guard let reason = expected[result.kind + "/" + result.name] else { return result.message }
-    return result.outcome == .failed ? "\(reason): \(result.message)" : "was expected to fail (\(reason)) and passed; remove it from the list"
+    return result.outcome == .failed
+      ? "\(reason): \(result.message)" : "was expected to fail (\(reason)) and passed; remove it from the list"
   }
 
   public func count(_ verdict: Verdict) -> Int { results.count { self.verdict(of: $0) == verdict } }
@@ -96,12 +97,14 @@ public struct ConformanceReport: Sendable {
   /// The XML that continuous integration reads. https://github.com/testmoapp/junitxml
   public func junit() -> String {
     var lines = ["<?xml version=\"1.0\" encoding=\"UTF-8\"?>"]
-    lines.append("<testsuites tests=\"\(results.count)\" failures=\"\(count(.failed))\" skipped=\"\(count(.skipped))\">")
+    lines.append(
+      "<testsuites tests=\"\(results.count)\" failures=\"\(count(.failed))\" skipped=\"\(count(.skipped))\">")
     for (kind, cases) in Dictionary(grouping: results, by: \.kind).sorted(by: { $0.key < $1.key }) {
       let failures = cases.count { verdict(of: $0) == .failed }
       lines.append("  <testsuite name=\"\(escaped(kind))\" tests=\"\(cases.count)\" failures=\"\(failures)\">")
       for result in cases {
-        let head = "    <testcase classname=\"\(escaped(kind))\" name=\"\(escaped(result.name))\" time=\"\(result.seconds)\""
+        let head =
+          "    <testcase classname=\"\(escaped(kind))\" name=\"\(escaped(result.name))\" time=\"\(result.seconds)\""
         switch verdict(of: result) {
         case .passed: lines.append(head + "/>")
         case .failed: lines.append(head + "><failure message=\"\(escaped(message(of: result)))\"/></testcase>")

@@ -9,11 +9,11 @@ import Synchronization
 /// Checks cases of the ONNX test layout, whose models and inputs serve as examples; expected outputs are not looked at.
 ///
 /// For every node, also of graphs inside of nodes, as the file has it and as the passes leave it: inference fits what
-/// is produced; the results are the same bits on several threads, in place, in other memory, with parts in another order
-/// (`StepContract`); lower instruction sets and constants that are not packed give the same numbers (`NodeContract`).
-/// For the whole program: the same bits on several threads, and where every value is kept, so that nothing is computed
-/// in place; on any inputs after any others, wherever inputs and constants lie (`SessionContract`); and when its file
-/// changes (`FileContract`).
+/// is produced; the results are the same bits on several threads, in place, in other memory, with parts in another
+/// order (`StepContract`); lower instruction sets and constants that are not packed give the same numbers
+/// (`NodeContract`). For the whole program: the same bits on several threads, and where every value is kept, so that
+/// nothing is computed in place; on any inputs after any others, wherever inputs and constants lie (`SessionContract`);
+/// and when its file changes (`FileContract`).
 public final class ContractRunner: Sendable {
   private let settings: ContractSettings
   private let counts = Mutex<[OperatorID: Int]>([:])
@@ -75,7 +75,9 @@ public final class ContractRunner: Sendable {
       violations += checkNodes(graph, Self.values(inputs, of: graph)).map { $0 + what }
       operators.formUnion(operatorsOfGraph.map(\.description))
       guard sessions else { continue }
-      violations += SessionContract(source: source.model, inputs: inputs, options: options).violations().map { $0 + what }
+      violations += SessionContract(source: source.model, inputs: inputs, options: options).violations().map {
+        $0 + what
+      }
       let file = FileContract(model: test.modelURL, inputs: inputs, options: options)
       violations += try file.violations().map { $0 + what }
     }

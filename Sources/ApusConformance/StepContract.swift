@@ -100,7 +100,9 @@ struct StepContract {
     if failure.take() != nil { return nil }
     var damage: String?
     for (index, block) in (blocks + [scratch]).enumerated() where !block.isIntact {
-      damage = index < inputs.count ? "writes around input \(index)"
+      damage =
+        index < inputs.count
+        ? "writes around input \(index)"
         : index < blocks.count ? "writes outside output \(index - inputs.count)" : "writes outside its scratch memory"
     }
     for index in inputs.indices where blocks[index].bytes != inputBytes[index] {

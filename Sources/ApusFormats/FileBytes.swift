@@ -5,15 +5,15 @@ import ApusTensor
 import Synchronization
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// The bytes of one file or stream, in memory of this process: what happens to the file afterwards changes nothing.
 ///
-/// Large elements of tensors may be left in the file until somebody asks for them (`Reading.structure`, `Reading.ranges`).
-/// Only `Reading.mapped` maps the file, with all that this means; see docs/security.md.
+/// Large elements of tensors may be left in the file until somebody asks for them (`Reading.structure`,
+/// `Reading.ranges`). Only `Reading.mapped` maps the file, with all that this means; see docs/security.md.
 package final class FileBytes: Sendable {
   /// What is read when a regular file is opened.
   package enum Reading: Sendable {
@@ -68,8 +68,8 @@ package final class FileBytes: Sendable {
     self.init(name: name, count: array.count, reader: nil, block: storage, account: nil)
   }
 
-  /// Refers to `byteCount` bytes at `base` that somebody else owns and nobody changes; `release` is called when no tensor
-  /// refers to them any more.
+  /// Refers to `byteCount` bytes at `base` that somebody else owns and nobody changes; `release` is called when no
+  /// tensor refers to them any more.
   package convenience init(
     borrowing base: UnsafeRawPointer, byteCount: Int, name: String = "model", release: @escaping @Sendable () -> Void
   ) {
@@ -95,7 +95,8 @@ package final class FileBytes: Sendable {
     account: MemoryAccount? = nil
   ) throws(LoadError) -> FileBytes {
     try FileBytes(
-      Descriptor(borrowing: descriptor), name: name, anyStream: true, limits: limits, reading: reading, account: account)
+      Descriptor(borrowing: descriptor), name: name, anyStream: true, limits: limits, reading: reading, account: account
+    )
   }
 
   /// What is kept of the file is charged to `account`; without one it may be as much as `LoadLimits.maximumLoadMemory`.
@@ -110,7 +111,8 @@ package final class FileBytes: Sendable {
         switch status.st_mode & S_IFMT {
         case S_IFDIR: throw LoadError(.cannotRead, "a file was expected; this is a folder")
         case S_IFIFO, S_IFSOCK: break
-        default: if !anyStream { throw LoadError(.cannotRead, "a regular file or a pipe was expected; this is a device") }
+        default:
+          if !anyStream { throw LoadError(.cannotRead, "a regular file or a pipe was expected; this is a device") }
         }
         let storage = try Self.readAll(descriptor, limits: limits)
         self.init(name: name, count: storage.byteCount, reader: nil, block: storage, account: account)
@@ -156,8 +158,8 @@ package final class FileBytes: Sendable {
     return try body(buffer.span)
   }
 
-  /// The tensor whose elements lie in `range`. The range must lie in the file and have as many bytes as the elements take;
-  /// it may not cross the end of a range that was left in the file.
+  /// The tensor whose elements lie in `range`. The range must lie in the file and have as many bytes as the elements
+  /// take; it may not cross the end of a range that was left in the file.
   package func tensor(_ dataType: DataType, _ shape: Shape, in range: Range<Int>) throws(LoadError) -> Tensor {
     precondition(range.lowerBound >= 0 && range.upperBound <= count)
     precondition(dataType.byteCount(elements: shape.elementCount) == range.count)
@@ -199,9 +201,10 @@ package final class FileBytes: Sendable {
     return TensorStorage(base: base, byteCount: count, release: { base, byteCount in munmap(base, byteCount) })
   }
 
-  /// Everything up to the end of the stream, in a block from malloc that grows by doubling (realloc moves large blocks by
-  /// changing page tables).
-  private static func readAll(_ descriptor: borrowing Descriptor, limits: LoadLimits) throws(LoadError) -> TensorStorage {
+  /// Everything up to the end of the stream, in a block from malloc that grows by doubling (realloc moves large blocks
+  /// by changing page tables).
+  private static func readAll(_ descriptor: borrowing Descriptor, limits: LoadLimits) throws(LoadError) -> TensorStorage
+  {
     var capacity = 1 << 16
     var count = 0
     let limit = min(limits.maximumStreamBytes, limits.maximumLoadMemory)

@@ -4,9 +4,9 @@
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// Ranges of addresses, zeros at first, whose pages take memory only once they are written.
@@ -153,10 +153,12 @@ struct FileContent {
 
   private static let maximumDepth = 1000
 
-  /// The number and the value of the field at `position` of a message that ends at `end`; nil if there is no sound field.
+  /// The number and the value of the field at `position` of a message that ends at `end`; nil if there is no sound
+  /// field.
   private func header(at position: Int, in end: Int) -> (number: UInt32, value: Range<Int>)? {
     // Everything up to the longest header has been read; the span does not outlive the call.
-    let bytes = UnsafeBufferPointer(start: block.baseAddress?.assumingMemoryBound(to: UInt8.self), count: reader.count).span
+    let bytes = UnsafeBufferPointer(start: block.baseAddress?.assumingMemoryBound(to: UInt8.self), count: reader.count)
+      .span
     var field = WireReader(position..<end)
     guard let (number, type) = try? field.tag(bytes), let value = try? field.value(type, bytes) else { return nil }
     return (number, value)

@@ -4,9 +4,9 @@ import ApusTensor
 import Synchronization
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// Reads ranges of one regular file, from any thread, until it is closed, and tells whether the file stayed the same.
@@ -104,8 +104,8 @@ struct Descriptor: ~Copyable {
   let number: Int32
   private let isOwned: Bool
 
-  /// Opens a file for reading; `isOpen` is false and errno set if that fails. Opening a pipe waits for its writer unless
-  /// `waiting` is false.
+  /// Opens a file for reading; `isOpen` is false and errno set if that fails. Opening a pipe waits for its writer
+  /// unless `waiting` is false.
   init(opening path: String, waiting: Bool = true) {
     number = Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (waiting ? 0 : O_NONBLOCK))
     isOwned = true

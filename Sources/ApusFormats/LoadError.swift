@@ -4,7 +4,8 @@ import ApusTensor
 
 /// One thing that is wrong with a model.
 public struct ModelProblem: Sendable, Hashable {
-  /// The nodes from the outermost inwards, as `If 'choice' › then_branch › Conv 'layer1/conv'`; empty for the whole model.
+  /// The nodes from the outermost inwards, as `If 'choice' › then_branch › Conv 'layer1/conv'`; empty for the whole
+  /// model.
   public var nodePath: String
   /// What was expected and what was found.
   public var reason: String
@@ -69,7 +70,8 @@ public struct LoadError: Error, Sendable {
 
   /// An error that holds `problems`, of which there must be at least one.
   public init(problems: [ModelProblem]) {
-    self.init(.invalidModel, problems.count == 1 ? "the model has a problem" : "the model has \(problems.count) problems")
+    self.init(
+      .invalidModel, problems.count == 1 ? "the model has a problem" : "the model has \(problems.count) problems")
     self.problems = problems
   }
 

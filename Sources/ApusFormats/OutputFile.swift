@@ -11,12 +11,13 @@ import Synchronization
 
 /// A file that is written from the beginning to the end and gets its name when it is whole.
 ///
-/// The bytes go to a temporary file in the folder of the target, which `commit` renames. Whoever has the old file open
-/// or mapped keeps it, so a file may be written over while it is read. Without `commit` the temporary file is removed
-/// and the old one stays. Of an existing target the permissions, and where allowed the owner, are kept; a target that
-/// may not be written is not replaced. A symbolic link stays, and the file that it names is replaced; further hard
-/// links keep the old content. What is no regular file (terminals, pipes, `/dev/null`, the standard streams) is written
-/// directly.
+/// The bytes go to a temporary file in the folder of the target, which `commit` renames. Until then it has no name,
+/// where the file system can do that, so that not even a signal that ends the process leaves it behind. Whoever has the
+/// old file open or mapped keeps it, so a file may be written over while it is read. Without `commit` the temporary
+/// file is gone and the old one stays. Of an existing target the permissions, and where allowed the owner, are kept; a
+/// target that may not be written is not replaced. A symbolic link stays, and the file that it names is replaced;
+/// further hard links keep the old content. What is no regular file (terminals, pipes, `/dev/null`, the standard
+/// streams) is written directly.
 ///
 /// Where a file is replaced, its bytes are brought to the disk before the name changes, so that after a power failure
 /// one of the two is there.
@@ -26,7 +27,7 @@ package struct OutputFile: ~Copyable {
   private let path: String
   private let target: OutputTarget
   /// The temporary file; nil if there is none, or none any more.
-  private var temporary: String?
+  private var temporary: Temporary?
   /// Bytes written so far.
   package private(set) var count = 0
 
@@ -39,12 +40,24 @@ package struct OutputFile: ~Copyable {
 
   deinit {
     if number >= 0 { close(number) }
-    if let temporary { PendingFiles.remove(temporary) }
+    if let temporary, temporary.isNamed { PendingFiles.remove(temporary.path) }
+  }
+
+  /// A file beside the target.
+  private struct Temporary {
+    var path: String
+    /// False as long as it is open without a name.
+    var isNamed: Bool
+
+    /// Another name in a folder, which ends with a slash or is empty.
+    static func path(in folder: String) -> String {
+      folder + ".apus-\(getpid())-" + String(UInt64.random(in: 0 ... .max), radix: 36) + ".tmp"
+    }
   }
 
   private static func open(
     _ target: OutputTarget, for path: String
-  ) throws(LoadError) -> (number: Int32, temporary: String?) {
+  ) throws(LoadError) -> (number: Int32, temporary: Temporary?) {
     if target.descriptor != nil || target.isDirect {
       let number = target.descriptor.map { dup($0) } ?? Glibc.open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY)
       if number < 0 { throw LoadError.cannotWrite(path, errno) }
@@ -52,25 +65,41 @@ package struct OutputFile: ~Copyable {
     }
     // A name that exists already is drawn again.
     for _ in 0..<16 {
-      guard let file = try createTemporary(in: target.folder, for: path) else { continue }
+      var file = openUnnamed(in: target.folder)
+      if file == nil { file = try createTemporary(in: target.folder, for: path) }
+      guard let file else { continue }
       if let status = target.existing {
         // Not allowed to everyone; the permissions count.
         _ = fchown(file.number, status.st_uid, status.st_gid)
         _ = fchmod(file.number, status.st_mode & 0o777)
       }
-      return (file.number, file.path)
+      return (file.number, file.temporary)
     }
     throw LoadError.cannotWrite(path, EEXIST)
   }
 
+  /// Linux's O_TMPFILE, which is no constant that Swift can import.
+  private static let withoutName = 0o20_000_000 | O_DIRECTORY
+
+  /// nil if the file system has no files without names, or if they could not get one later.
+  private static func openUnnamed(in folder: String) -> (number: Int32, temporary: Temporary)? {
+    let number = Glibc.open(folder.isEmpty ? "." : folder, O_WRONLY | O_CLOEXEC | withoutName, 0o666)
+    if number < 0 { return nil }
+    if access("/proc/self/fd/\(number)", F_OK) == 0 {
+      return (number, Temporary(path: Temporary.path(in: folder), isNamed: false))
+    }
+    close(number)
+    return nil
+  }
+
   /// nil if a file of the name that was drawn exists.
-  private static func createTemporary(in folder: String, for path: String) throws(LoadError) -> (
-    number: Int32, path: String
-  )? {
-    let temporary = folder + ".apus-\(getpid())-" + String(UInt64.random(in: 0 ... .max), radix: 36) + ".tmp"
+  private static func createTemporary(
+    in folder: String, for path: String
+  ) throws(LoadError) -> (number: Int32, temporary: Temporary)? {
+    let temporary = Temporary.path(in: folder)
     PendingFiles.add(temporary)
     let number = Glibc.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o666)
-    if number >= 0 { return (number, temporary) }
+    if number >= 0 { return (number, Temporary(path: temporary, isNamed: true)) }
     let code = errno
     PendingFiles.forget(temporary)
     if code == EEXIST { return nil }
@@ -102,13 +131,24 @@ package struct OutputFile: ~Copyable {
   /// Ends the file and gives it its name. Nothing can be written after it.
   package mutating func commit() throws(LoadError) {
     if temporary != nil, target.existing != nil, fsync(number) != 0 { throw LoadError.cannotWrite(path, errno) }
+    if let temporary, !temporary.isNamed { try name(temporary) }
     let closing = number
     number = -1
     if close(closing) != 0, errno != EINTR { throw LoadError.cannotWrite(path, errno) }
     guard let temporary else { return }
-    if rename(temporary, target.path) != 0 { throw LoadError.cannotWrite(path, errno) }
-    PendingFiles.forget(temporary)
+    if rename(temporary.path, target.path) != 0 { throw LoadError.cannotWrite(path, errno) }
+    PendingFiles.forget(temporary.path)
     self.temporary = nil
+  }
+
+  private mutating func name(_ file: Temporary) throws(LoadError) {
+    PendingFiles.add(file.path)
+    if linkat(AT_FDCWD, "/proc/self/fd/\(number)", AT_FDCWD, file.path, AT_SYMLINK_FOLLOW) != 0 {
+      let code = errno
+      PendingFiles.forget(file.path)
+      throw LoadError.cannotWrite(path, code)
+    }
+    temporary = Temporary(path: file.path, isNamed: true)
   }
 
   /// Writes a whole file.

@@ -1,9 +1,9 @@
 // How much memory this process may have: the machine's, its control groups', its own limits.
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 package enum SystemMemory {
@@ -12,7 +12,8 @@ package enum SystemMemory {
   package static var share: Int { min(fixed, remainingOfProcess) / 5 * 4 }
 
   /// The least of what does not change while the process runs.
-  private static let fixed = min(machine, controlGroups(of: SystemFile.lines("/proc/self/cgroup"), root: "/sys/fs/cgroup"))
+  private static let fixed = min(
+    machine, controlGroups(of: SystemFile.lines("/proc/self/cgroup"), root: "/sys/fs/cgroup"))
 
   private static var machine: Int {
     let pages = sysconf(Int32(_SC_PHYS_PAGES))

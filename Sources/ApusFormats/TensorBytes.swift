@@ -3,8 +3,9 @@
 import ApusTensor
 
 extension Tensor {
-  /// A tensor whose bytes `body` appends, all of them, in row-major order and the byte order of the file formats (little
-  /// endian, as on every machine that Apus runs on). The size must have been checked against the limits. Not for strings.
+  /// A tensor whose bytes `body` appends, all of them, in row-major order and the byte order of the file formats
+  /// (little endian, as on every machine that Apus runs on). The size must have been checked against the limits. Not
+  /// for strings.
   static func building(
     _ dataType: DataType, _ shape: Shape, account: MemoryAccount? = nil,
     _ body: (inout OutputSpan<UInt8>) throws(LoadError) -> Void

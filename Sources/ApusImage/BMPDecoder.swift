@@ -32,7 +32,9 @@ enum BMPDecoder {
     header.dataOffset = try cursor.little(4)
     let start = cursor.position
     let size = try cursor.little(4)
-    guard size == 12 || size >= 40, size <= 4096 else { throw ImageError("BMP: a header of \(size) bytes is not known") }
+    guard size == 12 || size >= 40, size <= 4096 else {
+      throw ImageError("BMP: a header of \(size) bytes is not known")
+    }
     var colours = 0
     if size == 12 {
       header.width = try cursor.little(2)
@@ -51,7 +53,9 @@ enum BMPDecoder {
       cursor.position += 4
     }
     try limits.check(width: header.width, height: header.height)
-    guard [1, 2, 4, 8, 16, 24, 32].contains(header.bits) else { throw ImageError("BMP: \(header.bits) bits a pixel are not known") }
+    guard [1, 2, 4, 8, 16, 24, 32].contains(header.bits) else {
+      throw ImageError("BMP: \(header.bits) bits a pixel are not known")
+    }
     switch (header.compression, header.bits) {
     case (0, _), (1, 8), (2, 4), (3, 16), (3, 32), (6, 16), (6, 32): break
     default: throw ImageError("BMP: compression \(header.compression) of \(header.bits) bits is not known")
@@ -85,7 +89,9 @@ enum BMPDecoder {
     let count = (header.width * header.bits + 31) / 32 * 4
     // The fill of the last row may be missing.
     let needed = count * (header.height - 1) + (header.width * header.bits + 7) / 8
-    guard cursor.bytes.count - cursor.position >= needed else { throw ImageError("BMP: the file is too short for its size") }
+    guard cursor.bytes.count - cursor.position >= needed else {
+      throw ImageError("BMP: the file is too short for its size")
+    }
     return count
   }
 
@@ -145,7 +151,9 @@ enum BMPDecoder {
     var pixels: [UInt8] = []
     pixels.reserveCapacity(indices.count * (isGrey ? 1 : 3))
     for index in indices {
-      guard Int(index) < header.palette.count else { throw ImageError("BMP: a pixel has colour \(index) of \(header.palette.count)") }
+      guard Int(index) < header.palette.count else {
+        throw ImageError("BMP: a pixel has colour \(index) of \(header.palette.count)")
+      }
       let (red, green, blue) = header.palette[Int(index)]
       pixels.append(red)
       if !isGrey {

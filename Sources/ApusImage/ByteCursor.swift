@@ -12,7 +12,9 @@ struct ByteCursor {
   }
 
   mutating func byte() throws(ImageError) -> UInt8 {
-    guard position >= 0, position < bytes.count else { throw ImageError("\(format): the file ends at byte \(bytes.count)") }
+    guard position >= 0, position < bytes.count else {
+      throw ImageError("\(format): the file ends at byte \(bytes.count)")
+    }
     position += 1
     return bytes[position - 1]
   }

@@ -11,7 +11,8 @@ extension Image {
       result = result.resampled(rows: height, from: width, to: newWidth, elementStride: channels, isHorizontal: true)
     }
     if newHeight != height {
-      result = result.resampled(rows: 1, from: height, to: newHeight, elementStride: result.width * channels, isHorizontal: false)
+      result = result.resampled(
+        rows: 1, from: height, to: newHeight, elementStride: result.width * channels, isHorizontal: false)
     }
     return result
   }

@@ -10,12 +10,13 @@ package struct Image: Sendable, Equatable {
 
   /// `pixels` must hold `height · width · channels` samples.
   package init(height: Int, width: Int, channels: Int, pixels: [UInt8]) {
-    precondition(height >= 0 && width >= 0 && pixels.count == height * width * channels, "samples do not fill the picture")
+    precondition(
+      height >= 0 && width >= 0 && pixels.count == height * width * channels, "samples do not fill the picture")
     (self.height, self.width, self.channels, self.pixels) = (height, width, channels, pixels)
   }
 
-  /// The same picture with 1, 3 or 4 channels. Colour becomes grey by the weights of ITU-R BT.601 (0.299, 0.587, 0.114);
-  /// alpha is dropped, or made opaque.
+  /// The same picture with 1, 3 or 4 channels. Colour becomes grey by the weights of ITU-R BT.601 (0.299, 0.587,
+  /// 0.114); alpha is dropped, or made opaque.
   package func converted(toChannels wanted: Int) -> Image {
     precondition(wanted == 1 || wanted == 3 || wanted == 4, "no picture has \(wanted) channels")
     if wanted == channels { return self }

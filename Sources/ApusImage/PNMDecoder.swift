@@ -58,7 +58,9 @@ enum PNMDecoder {
   }
 
   private static func check(largest: Int) throws(ImageError) {
-    guard (1...65535).contains(largest) else { throw ImageError("PNM: the largest sample is \(largest); expected 1 to 65535") }
+    guard (1...65535).contains(largest) else {
+      throw ImageError("PNM: the largest sample is \(largest); expected 1 to 65535")
+    }
   }
 
   /// A sample as 8 bits, rounded.

@@ -35,6 +35,8 @@ package struct OptimizerWork: Sendable {
   package let allowance: Allowance
   /// The memory of the constants that the passes make, as a part of the loading's.
   package let folding: Allowance
+  /// Whether the passes work on a graph inside a node.
+  private(set) var isInside = false
 
   /// Constants of at most this many bytes may be made for any model,
   static let smallestFoldedBytes = 64 << 20
@@ -48,6 +50,25 @@ package struct OptimizerWork: Sendable {
       MemoryAccount(
         limit: max(OptimizerWork.smallestFoldedBytes, overflow ? .max : grown), name: "the bound of folded constants",
         parent: allowance.memory))
+  }
+
+  /// The same work on a graph inside a node.
+  var inside: OptimizerWork {
+    var work = self
+    work.isInside = true
+    return work
+  }
+
+  /// Types and shapes under what the passes know. A graph inside a node may never run: what cannot run there is no
+  /// error.
+  var inference: InferenceDriver {
+    InferenceDriver(registry: registry, allowance: allowance, keepsFaultySubgraphs: true)
+  }
+
+  /// Infers the graph anew; throws the first error.
+  func infer(_ graph: inout Graph) throws(OperatorError) {
+    let error = inference.infer(&graph).first { !isInside || $0.code != .invalidInput }
+    if let error { throw error }
   }
 }
 
@@ -96,7 +117,8 @@ package struct Optimizer: Sendable {
 
   package static let allPasses = portablePasses + enginePasses
 
-  /// Runs the passes within `allowance`. The facts of every value are inferred anew after a pass that changed something.
+  /// Runs the passes within `allowance`. The facts of every value are inferred anew after a pass that changed
+  /// something.
   package func optimize(
     _ graph: inout Graph, allowance: Allowance = .unlimited
   ) throws(OperatorError) -> [PassReport] {
@@ -134,20 +156,15 @@ package struct Optimizer: Sendable {
     let notes = graph.notes.count
     var changes = try pass.run(&graph, within: work)
     for index in graph.nodes.indices {
-      for entry in graph.nodes[index].attributes.entries.indices {
-        switch graph.nodes[index].attributes.entries[entry].value {
-        case .graph(var subgraph):
-          changes += try run(pass, on: &subgraph.graph, within: work)
-          graph.nodes[index].attributes.entries[entry].value = .graph(subgraph)
-        case .graphs(var subgraphs):
-          for position in subgraphs.indices { changes += try run(pass, on: &subgraphs[position].graph, within: work) }
-          graph.nodes[index].attributes.entries[entry].value = .graphs(subgraphs)
-        default: break
-        }
+      try graph.nodes[index].attributes.updateGraphs { (subgraph) throws(OperatorError) in
+        changes += try run(pass, on: &subgraph.graph, within: work.inside)
       }
     }
     if changes > 0 {
-      if var error = InferenceDriver(registry: registry, allowance: work.allowance).infer(&graph).first {
+      do throws(OperatorError) {
+        try work.infer(&graph)
+      } catch {
+        var error = error
         if error.code != .limit { error.message += " (found after the pass '\(pass.name)')" }
         throw error
       }

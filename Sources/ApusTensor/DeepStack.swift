@@ -1,13 +1,13 @@
 // Work that recurses runs on a stack of known size, whatever thread the caller has.
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
-/// Graphs lie in graphs, and values in values, as deep as the limits allow; the walk over them must not depend on the stack
-/// of the caller, which may be small (threads of a server, fibers, `ulimit -s`).
+/// Graphs lie in graphs, and values in values, as deep as the limits allow; the walk over them must not depend on the
+/// stack of the caller, which may be small (threads of a server, fibers, `ulimit -s`).
 package enum DeepStack {
   /// Enough for graphs a thousand deep.
   package static let byteCount = 32 << 20

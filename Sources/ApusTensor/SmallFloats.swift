@@ -1,5 +1,6 @@
 // The floats of a byte or less: one code to float32 and back, with the rounding and saturation of ONNX's Cast.
-// OCP 8-bit Floating Point (OFP8), OCP Microscaling Formats 1.0 (E8M0, E2M3, E3M2, E2M1), arXiv 2206.02915 (the FNUZ forms).
+// OCP 8-bit Floating Point (OFP8), OCP Microscaling Formats 1.0 (E8M0, E2M3, E3M2, E2M1), arXiv 2206.02915 (the FNUZ
+// forms).
 
 /// One of the float formats of 8, 6 or 4 bits with a sign: sign, exponent, fraction, from the highest bit down.
 package struct SmallFloat: Sendable, Hashable {
@@ -128,8 +129,8 @@ package enum PowerOfTwoFloat {
     return code == 0 ? Float(bitPattern: 0x40_0000) : Float(bitPattern: UInt32(code) << 23)
   }
 
-  /// The power of two for |value|, rounded as stated (`nearest`: ties up). What lies outside the range, zero and infinity
-  /// included, becomes the end of the range if `saturate` is set, else NaN.
+  /// The power of two for |value|, rounded as stated (`nearest`: ties up). What lies outside the range, zero and
+  /// infinity included, becomes the end of the range if `saturate` is set, else NaN.
   package static func encode(_ value: Float, saturate: Bool = true, rounding: Rounding = .up) -> UInt8 {
     let magnitude = value.bitPattern & 0x7FFF_FFFF
     if magnitude > 0x7F80_0000 { return nan }

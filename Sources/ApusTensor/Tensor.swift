@@ -45,6 +45,9 @@ public struct Tensor: Sendable {
     self.init(placeholder: dataType, shape: shape, storage: TensorStorage.released)
   }
 
+  /// True for what `init(released:shape:)` makes.
+  package var isReleased: Bool { storage === TensorStorage.released }
+
   private init(placeholder dataType: DataType, shape: Shape, storage: TensorStorage) {
     (self.dataType, self.shape, self.storage, byteOffset) = (dataType, shape, storage, 0)
   }
@@ -55,7 +58,8 @@ public struct Tensor: Sendable {
     self = Tensor.unwrap { () throws(TensorError) in try Tensor(zeros: dataType, validating: shape) }
   }
 
-  /// A string tensor. Traps if `strings` has not as many elements as `shape`; `init(strings:validating:)` throws instead.
+  /// A string tensor. Traps if `strings` has not as many elements as `shape`; `init(strings:validating:)` throws
+  /// instead.
   public init(strings: [String], shape: Shape) {
     precondition(strings.count == shape.elementCount, "\(strings.count) strings for a shape of \(shape)")
     self.init(dataType: .string, shape: shape, storage: TensorStorage(strings: strings))
@@ -105,9 +109,9 @@ public struct Tensor: Sendable {
     return result
   }
 
-  /// Calls `body` with the bytes of the elements, from the first to the last, in pieces of `pieceBytes` bytes, of which the
-  /// last may have fewer, until it returns false. What still lies in a file is read piece by piece and not kept in memory.
-  /// Not for strings.
+  /// Calls `body` with the bytes of the elements, from the first to the last, in pieces of `pieceBytes` bytes, of which
+  /// the last may have fewer, until it returns false. What still lies in a file is read piece by piece and not kept in
+  /// memory. Not for strings.
   ///
   /// - Returns: false if `body` did.
   package func allPieces(

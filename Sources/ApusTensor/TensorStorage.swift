@@ -3,9 +3,9 @@
 import Synchronization
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// A block of bytes with one owner. Immutable once a `Tensor` that others can see refers to it.
@@ -25,15 +25,15 @@ public final class TensorStorage: @unchecked Sendable {
   private let release: (@Sendable (UnsafeMutableRawPointer, Int) -> Void)?
   private let charged = Mutex<MemoryAccount?>(nil)
 
-  /// The first byte. 64-byte aligned for owned blocks; of any alignment otherwise. Deferred bytes are read now; where that
-  /// fails the block holds zeros, and `load` tells why.
+  /// The first byte. 64-byte aligned for owned blocks; of any alignment otherwise. Deferred bytes are read now; where
+  /// that fails the block holds zeros, and `load` tells why.
   @inline(__always) package var base: UnsafeMutableRawPointer {
     if let deferred, deferred.isPending { fill(deferred) }
     return address
   }
 
-  /// A new block, uninitialised, 64-byte aligned, with at least 64 readable bytes after its end, charged to `account` as
-  /// long as it lives.
+  /// A new block, uninitialised, 64-byte aligned, with at least 64 readable bytes after its end, charged to `account`
+  /// as long as it lives.
   package init(byteCount: Int, account: MemoryAccount? = nil) throws(TensorError) {
     let (size, overflow) = max(byteCount, 1).addingReportingOverflow(64)
     try account?.charge(byteCount)
@@ -57,12 +57,13 @@ public final class TensorStorage: @unchecked Sendable {
     if let account { charged.withLock { $0 = account } }
   }
 
-  /// Blocks of at least so many bytes ask the system for large pages: fewer faults to fill them, fewer misses to read them.
+  /// Blocks of at least so many bytes ask the system for large pages: fewer faults to fill them, fewer misses to read
+  /// them.
   private static let smallestLarge = 4 << 20
   private static let largePage = 2 << 20
 
-  /// Bytes that somebody else owns; `release` is called once, when no tensor refers to them any more. With `deferred`, the
-  /// block must be writable, and zeros until it is filled.
+  /// Bytes that somebody else owns; `release` is called once, when no tensor refers to them any more. With `deferred`,
+  /// the block must be writable, and zeros until it is filled.
   package init(
     base: UnsafeMutableRawPointer, byteCount: Int, deferred: DeferredBytes? = nil,
     release: (@Sendable (UnsafeMutableRawPointer, Int) -> Void)?
@@ -130,6 +131,7 @@ public final class TensorStorage: @unchecked Sendable {
     _ = deferred.fill(UnsafeMutableRawBufferPointer(start: address, count: byteCount))
   }
 
-  /// A place to point at for blocks without bytes. Never written: `nonisolated(unsafe)` because pointers are not Sendable.
+  /// A place to point at for blocks without bytes. Never written: `nonisolated(unsafe)` because pointers are not
+  /// Sendable.
   private nonisolated(unsafe) static let nothing = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 64)
 }

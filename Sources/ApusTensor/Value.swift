@@ -45,7 +45,8 @@ public struct MapValue: Sendable {
   /// A map of keys that come from elsewhere: strings or integers of rank 1, one value each.
   public init(validating keys: Tensor, values: [Value], valueType: ValueType) throws(TensorError) {
     guard keys.rank == 1, keys.dataType == .string || keys.dataType.isInteger else {
-      throw TensorError(.mismatch, "the keys of a map are strings or integers of rank 1; these are \(keys.dataType)\(keys.shape)")
+      throw TensorError(
+        .mismatch, "the keys of a map are strings or integers of rank 1; these are \(keys.dataType)\(keys.shape)")
     }
     guard keys.count == values.count else {
       throw TensorError(.mismatch, "\(keys.count) keys were given for \(values.count) values")

@@ -29,7 +29,8 @@ static void ok(apus_error *error, int line) {
 // Expects an error with the code and a message that contains the text.
 static void fails(apus_error *error, int32_t code, const char *text, int line) {
     if (apus_error_code(error) != code || !strstr(error ? apus_error_message(error) : "", text)) {
-        printf("%s:%d: code %d, expected %d; message '%s', expected '%s'\n", __FILE__, line, apus_error_code(error), code,
+        printf("%s:%d: code %d, expected %d; message '%s', expected '%s'\n", __FILE__, line,
+               apus_error_code(error), code,
                error ? apus_error_message(error) : "", text);
         problems += 1;
     }
@@ -104,7 +105,8 @@ static void running(const apus_model *model, const float *pixels, size_t count, 
     EXPECT(apus_tensor_element_type(output) == APUS_FLOAT32 && apus_tensor_rank(output) == 2);
     EXPECT(apus_tensor_shape(output)[0] == (int64_t)count && apus_tensor_shape(output)[1] == 10);
     const float *scores = apus_tensor_data(output);
-    for (size_t i = 0; i < count * 10; i++) EXPECT(fabsf(scores[i] - expected[i]) <= 1e-4f + 1e-3f * fabsf(expected[i]));
+    for (size_t i = 0; i < count * 10; i++)
+      EXPECT(fabsf(scores[i] - expected[i]) <= 1e-4f + 1e-3f * fabsf(expected[i]));
     apus_value_release(output);
 
     FAILS(apus_model_run(model, names, inputs, 0, wanted, 1, NULL, &output), APUS_INVALID_INPUT, "'input'");
@@ -141,7 +143,8 @@ static void tensors(void) {
 
     // Writing copies borrowed memory and memory that a sequence shares; memory of one's own stays where it is.
     OK(apus_tensor_create_borrowed(APUS_INT32, shape, 2, numbers, 24, NULL, NULL, &one));
-    EXPECT(apus_tensor_data(one) == numbers && apus_tensor_byte_count(one) == 24 && apus_tensor_element_count(one) == 6);
+    EXPECT(apus_tensor_data(one) == numbers && apus_tensor_byte_count(one) == 24);
+    EXPECT(apus_tensor_element_count(one) == 6);
     void *data = NULL;
     OK(apus_tensor_data_mutable(one, &data));
     EXPECT(data != numbers && memcmp(data, numbers, 24) == 0);
@@ -188,7 +191,8 @@ static void strings(void) {
     OK(apus_tensor_string(tensor, 2, &text, &length));
     EXPECT(strcmp(text, words[2]) == 0 && length == strlen(words[2]));
     OK(apus_tensor_strings(tensor, &block, &offsets));
-    EXPECT(strcmp(block + offsets[0], "swift") == 0 && offsets[1] == 6 && offsets[2] == 7 && block + offsets[2] == text);
+    EXPECT(strcmp(block + offsets[0], "swift") == 0 && offsets[1] == 6 && offsets[2] == 7);
+    EXPECT(block + offsets[2] == text);
     FAILS(apus_tensor_string(tensor, 3, &text, NULL), APUS_INVALID_ARGUMENT, "there are 3");
     EXPECT(text == NULL && apus_tensor_data(tensor) == NULL);
     void *data = NULL;

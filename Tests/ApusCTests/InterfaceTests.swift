@@ -1,8 +1,8 @@
 // The C interface, called by a program in C; and that the program links with nothing but the header.
 
 import Apus
-import ApusCProgram
 import ApusC
+import ApusCProgram
 import ApusFormats
 import Foundation
 import Testing

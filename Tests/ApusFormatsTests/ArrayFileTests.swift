@@ -89,7 +89,8 @@ import Testing
   }
 
   private func npy(_ header: String, _ data: Int) throws -> FileBytes {
-    let magic: [UInt8] = [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(header.utf8.count & 255), UInt8(header.utf8.count >> 8)]
+    let magic: [UInt8] =
+      [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(header.utf8.count & 255), UInt8(header.utf8.count >> 8)]
     return try FileBytes(copying: magic + Array(header.utf8) + [UInt8](repeating: 0, count: data))
   }
 
@@ -129,7 +130,10 @@ import Testing
   @Test func boundsDecompression() {
     var limits = LoadLimits()
     limits.maximumDecodedBytes = 1_000_000
-    #expect(message { _ = try Npz.decode(Samples.file("compressed.npz"), as: ["bfloat16": .bfloat16, "int4": .int4], limits: limits) }.contains("maximumDecodedBytes"))
+    #expect(
+      message {
+        _ = try Npz.decode(Samples.file("compressed.npz"), as: ["bfloat16": .bfloat16, "int4": .int4], limits: limits)
+      }.contains("maximumDecodedBytes"))
     #expect(message { _ = try Npz.decode(FileBytes(copying: [1, 2, 3])) }.contains("no zip directory"))
   }
 }

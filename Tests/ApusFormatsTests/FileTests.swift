@@ -61,7 +61,8 @@ import Testing
     truncate(path, 1000)
     #expect(throws: TensorError.self) { try weights(model.model.graph)?.storage.load() }
     #expect(message { try model.files[0].check() }.contains("changed while it was read"))
-    #expect(message { _ = try FileBytes.open(path: path, reading: .structure(.model)).withBytes { $0.count } } == "no error")
+    #expect(
+      message { _ = try FileBytes.open(path: path, reading: .structure(.model)).withBytes { $0.count } } == "no error")
   }
 
   @Test func filesThatAreWrittenToAreAnError() throws {
@@ -114,7 +115,9 @@ import Testing
   }
 
   @Test func saysWhatIsNoFile() {
-    #expect(message { _ = try FileBytes.open(path: "/no/such/file") }.contains("/no/such/file: cannot open the file: No such file"))
+    #expect(
+      message { _ = try FileBytes.open(path: "/no/such/file") }.contains(
+        "/no/such/file: cannot open the file: No such file"))
     #expect(message { _ = try FileBytes.open(path: "/tmp") }.contains("this is a folder"))
     #expect(message { _ = try FileBytes.open(path: "/dev/zero") }.contains("this is a device"))
     var limits = LoadLimits()
@@ -138,7 +141,9 @@ import Testing
     close(ends[1])
     var limits = LoadLimits()
     limits.maximumStreamBytes = 999
-    #expect(message { _ = try FileBytes.read(descriptor: ends[0], name: "pipe", limits: limits) }.contains("maximumStreamBytes"))
+    #expect(
+      message { _ = try FileBytes.read(descriptor: ends[0], name: "pipe", limits: limits) }.contains(
+        "maximumStreamBytes"))
     close(ends[0])
   }
 
@@ -165,7 +170,8 @@ import Testing
     tensor.name = "w"
     tensor.dims = [2]
     tensor.dataType = 1
-    return folder.write(ModelProto(GraphProto(outputs: ["w"], nodes: [], initializers: [tensor])).encoded, name + ".onnx")
+    return folder.write(
+      ModelProto(GraphProto(outputs: ["w"], nodes: [], initializers: [tensor])).encoded, name + ".onnx")
   }
 
   private func load(_ path: String, in folder: String? = nil) throws(LoadError) -> [Float]? {
@@ -175,7 +181,9 @@ import Testing
     return model.graph.constant(model.graph.outputs[0])?.elements(as: Float.self)
   }
 
-  private func floats(_ values: [Float]) -> [UInt8] { values.flatMap { value in withUnsafeBytes(of: value.bitPattern) { Array($0) } } }
+  private func floats(_ values: [Float]) -> [UInt8] {
+    values.flatMap { value in withUnsafeBytes(of: value.bitPattern) { Array($0) } }
+  }
 
   @Test func readsSideFiles() throws {
     _ = folder.write([9] + floats([1, 2]), "w.bin")
@@ -198,7 +206,8 @@ import Testing
     symlink("/tmp", folder.path("folder-out"))
     defer { unlink(outside) }
     let cases: [(String, String)] = [
-      (outside, "absolute path"), ("../apus-outside-\(getpid())", "outside the folder"), ("a/../../x", "outside the folder"),
+      (outside, "absolute path"), ("../apus-outside-\(getpid())", "outside the folder"),
+      ("a/../../x", "outside the folder"),
       ("link-out", "leads out"), ("folder-out/apus-outside-\(getpid())", "leads out"), ("missing", "No such file"),
       ("", "outside the folder"), (".", "no regular file"),
     ]
@@ -211,8 +220,10 @@ import Testing
   @Test func checksOffsetsAndLengths() {
     _ = folder.write(floats([1, 2]), "short.bin")
     let cases: [([(String, String)], String)] = [
-      ([("offset", "1")], "which has 8 bytes"), ([("length", "4")], "takes 8 bytes"), ([("offset", "-1")], "number of bytes"),
-      ([("offset", "99999999999999999999")], "number of bytes"), ([("offset", "9223372036854775807")], "which has 8 bytes"),
+      ([("offset", "1")], "which has 8 bytes"), ([("length", "4")], "takes 8 bytes"),
+      ([("offset", "-1")], "number of bytes"),
+      ([("offset", "99999999999999999999")], "number of bytes"),
+      ([("offset", "9223372036854775807")], "which has 8 bytes"),
     ]
     for (index, (entries, expected)) in cases.enumerated() {
       let message = message { _ = try load(model([("location", "short.bin")] + entries, name: "check\(index)")) }

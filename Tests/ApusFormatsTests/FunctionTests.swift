@@ -10,8 +10,10 @@ import Testing
     ModelProto(GraphProto(inputs: ["x"], outputs: outputs, nodes: nodes), functions: functions)
   }
 
-  private func call(_ name: String, _ inputs: [String], _ outputs: [String], node: String = "call", overload: String = "",
-                    _ attributes: [(String, AttributeProto.Content)] = []) -> NodeProto {
+  private func call(
+    _ name: String, _ inputs: [String], _ outputs: [String], node: String = "call", overload: String = "",
+    _ attributes: [(String, AttributeProto.Content)] = []
+  ) -> NodeProto {
     var call = NodeProto(name, inputs, outputs, name: node, domain: "local", attributes)
     call.overload = overload
     return call
@@ -22,10 +24,14 @@ import Testing
     nodes: [NodeProto("Add", ["a", "a"], ["s"]), NodeProto("Neg", ["s"], ["b"], name: "neg")])
 
   @Test func inlinesCalls() throws {
-    let graph = try model([double], [call("Double", ["x"], ["h"], node: "one"), call("Double", ["h"], ["y"], node: "two")]).loaded().graph
-    #expect(graph.lines == [
-      "one/s: Add(x, x) -> one/s", "one/neg: Neg(one/s) -> h", "two/s: Add(h, h) -> two/s", "two/neg: Neg(two/s) -> y",
-    ])
+    let graph = try model(
+      [double], [call("Double", ["x"], ["h"], node: "one"), call("Double", ["h"], ["y"], node: "two")]
+    ).loaded().graph
+    #expect(
+      graph.lines == [
+        "one/s: Add(x, x) -> one/s", "one/neg: Neg(one/s) -> h", "two/s: Add(h, h) -> two/s",
+        "two/neg: Neg(two/s) -> y",
+      ])
   }
 
   @Test func inlinesCallsInFunctions() throws {
@@ -42,19 +48,27 @@ import Testing
       "Scaled", inputs: ["a"], outputs: ["b"], attributes: ["label"], defaults: [("k", .float(2))],
       nodes: [NodeProto("Scale", ["a"], ["b"], [("factor", .reference("k")), ("label", .reference("label"))])])
     let outer = FunctionProto(
-      "Outer", inputs: ["a"], outputs: ["b"], attributes: ["z"], nodes: [call("Scaled", ["a"], ["b"], [("k", .reference("z"))])])
-    func attributes(_ node: NodeProto) throws -> Attributes { try model([scaled, outer], [node]).loaded().graph.nodes[0].attributes }
+      "Outer", inputs: ["a"], outputs: ["b"], attributes: ["z"],
+      nodes: [call("Scaled", ["a"], ["b"], [("k", .reference("z"))])])
+    func attributes(_ node: NodeProto) throws -> Attributes {
+      try model([scaled, outer], [node]).loaded().graph.nodes[0].attributes
+    }
     #expect(try attributes(call("Scaled", ["x"], ["y"])).float("factor") == 2)
     #expect(try attributes(call("Scaled", ["x"], ["y"])).string("label") == nil)
     let given = try attributes(call("Scaled", ["x"], ["y"], [("k", .float(3)), ("label", .string(Array("hi".utf8)))]))
     #expect(given.float("factor") == 3 && given.string("label") == "hi")
     #expect(try attributes(call("Outer", ["x"], ["y"], [("z", .float(5))])).float("factor") == 5)
-    #expect(try attributes(call("Outer", ["x"], ["y"])).float("factor") == 2, "a reference to nothing leaves the default")
-    #expect(model([scaled], [call("Scaled", ["x"], ["y"], [("q", .int(1))])]).problems().map(\.reason) == ["the function has no attribute q"])
+    #expect(
+      try attributes(call("Outer", ["x"], ["y"])).float("factor") == 2, "a reference to nothing leaves the default")
+    #expect(
+      model([scaled], [call("Scaled", ["x"], ["y"], [("q", .int(1))])]).problems().map(\.reason) == [
+        "the function has no attribute q"
+      ])
   }
 
   @Test func choosesOverloads() throws {
-    let other = FunctionProto("Double", inputs: ["a"], outputs: ["b"], overload: "v2", nodes: [NodeProto("Neg", ["a"], ["b"])])
+    let other = FunctionProto(
+      "Double", inputs: ["a"], outputs: ["b"], overload: "v2", nodes: [NodeProto("Neg", ["a"], ["b"])])
     #expect(try model([double, other], [call("Double", ["x"], ["y"], overload: "v2")]).loaded().graph.nodes.count == 1)
     #expect(try model([double, other], [call("Double", ["x"], ["y"])]).loaded().graph.nodes.count == 2)
   }
@@ -70,12 +84,15 @@ import Testing
   @Test func keepsTheNamesOfOutputsThatAreInputs() throws {
     let swap = FunctionProto("Swap", inputs: ["a", "b"], outputs: ["b", "a"], nodes: [])
     let twice = FunctionProto("Twice", inputs: ["a"], outputs: ["n", "n"], nodes: [NodeProto("Neg", ["a"], ["n"])])
-    let graph = try model([swap, twice], [call("Twice", ["x"], ["p", "q"]), call("Swap", ["p", "q"], ["y", "z"])], outputs: ["y", "z"])
-      .loaded().graph
+    let graph = try model(
+      [swap, twice], [call("Twice", ["x"], ["p", "q"]), call("Swap", ["p", "q"], ["y", "z"])], outputs: ["y", "z"]
+    )
+    .loaded().graph
     #expect(graph.names(graph.outputs) == ["y", "z"])
-    #expect(graph.lines == [
-      "call/n: Neg(x) -> p", "q: Identity(p) -> q", "y: Identity(q) -> y", "z: Identity(p) -> z",
-    ])
+    #expect(
+      graph.lines == [
+        "call/n: Neg(x) -> p", "q: Identity(p) -> q", "y: Identity(q) -> y", "z: Identity(p) -> z",
+      ])
   }
 
   @Test func subgraphsOfFunctionsSeeTheFunction() throws {
@@ -92,7 +109,9 @@ import Testing
     #expect(subgraph.graph.nodes[0].attributes.float("factor") == 7)
     // The names of the caller are no names of the function.
     let blind = FunctionProto("Blind", inputs: [], outputs: ["b"], nodes: [NodeProto("Neg", ["x"], ["b"])])
-    #expect(model([blind], [call("Blind", [], ["y"])]).problems().map(\.reason).first == "input 0 is 'x', which is defined nowhere")
+    #expect(
+      model([blind], [call("Blind", [], ["y"])]).problems().map(\.reason).first
+        == "input 0 is 'x', which is defined nowhere")
   }
 
   @Test func graphsAsArgumentsSeeTheCaller() throws {
@@ -101,7 +120,8 @@ import Testing
       nodes: [NodeProto("If", ["a"], ["b"], [("then_branch", .reference("g")), ("else_branch", .reference("g"))])])
     let argument = GraphProto(outputs: ["t"], nodes: [NodeProto("Neg", ["h"], ["t"])])
     let graph = try model(
-      [function], [NodeProto("Neg", ["x"], ["h"]), call("Apply", ["x"], ["y"], [("g", .graph(argument))])]).loaded().graph
+      [function], [NodeProto("Neg", ["x"], ["h"]), call("Apply", ["x"], ["y"], [("g", .graph(argument))])]
+    ).loaded().graph
     let subgraph = try #require(graph.nodes[1].attributes.graph("else_branch"))
     #expect(graph.names(subgraph.captured) == ["h"])
   }

@@ -25,7 +25,8 @@ import Testing
     let path = folder + "/a"
     var file = try OutputFile(path: path)
     try file.write([1, 2, 3])
-    #expect(names(in: folder).allSatisfy { $0 != "a" } && names(in: folder).count == 1)
+    // The temporary file, which has no name where the file system can do that.
+    #expect(names(in: folder).allSatisfy { $0 != "a" } && names(in: folder).count <= 1)
     try file.commit()
     #expect(names(in: folder) == ["a"])
     #expect(try content(path) == [1, 2, 3])
@@ -88,7 +89,8 @@ import Testing
     let folder = TemporaryFolder.shared.makeFolder("output-npy")
     let deep = Tensor([Float(1)], shape: Shape([Int](repeating: 1, count: 30_000)))
     #expect(throws: LoadError.self) { try Npy.write(deep, to: folder + "/deep.npy") }
-    let long = Tensor(strings: [String(repeating: "a", count: 200_000)] + [String](repeating: "", count: 20_000), shape: [20_001])
+    let long = Tensor(
+      strings: [String(repeating: "a", count: 200_000)] + [String](repeating: "", count: 20_000), shape: [20_001])
     #expect(throws: LoadError.self) { try Npy.write(long, to: folder + "/long.npy") }
     #expect(throws: LoadError.self) { try Npz.write([("long", long)], to: folder + "/long.npz") }
     let zero = Tensor(strings: ["a\0"], shape: [1])

@@ -1,4 +1,5 @@
-// What the tests of this target share: the sample files, messages made by hand, and operators that stand in for real ones.
+// What the tests of this target share: the sample files, messages made by hand, and operators that stand in for real
+// ones.
 
 import ApusFormats
 import ApusGraph
@@ -23,8 +24,12 @@ enum Wire {
     return bytes + [UInt8(rest)]
   }
   static func tag(_ number: UInt64, _ wire: UInt64) -> [UInt8] { varint(number << 3 | wire) }
-  static func int(_ number: UInt64, _ value: Int) -> [UInt8] { tag(number, 0) + varint(UInt64(bitPattern: Int64(value))) }
-  static func data(_ number: UInt64, _ content: [UInt8]) -> [UInt8] { tag(number, 2) + varint(UInt64(content.count)) + content }
+  static func int(_ number: UInt64, _ value: Int) -> [UInt8] {
+    tag(number, 0) + varint(UInt64(bitPattern: Int64(value)))
+  }
+  static func data(_ number: UInt64, _ content: [UInt8]) -> [UInt8] {
+    tag(number, 2) + varint(UInt64(content.count)) + content
+  }
   static func text(_ number: UInt64, _ content: String) -> [UInt8] { data(number, Array(content.utf8)) }
 }
 
@@ -34,13 +39,15 @@ struct StandIn: OperatorDefinition {
 
   init(_ name: String, domain: String = "", versions: [Int] = [1], attributes: [AttributeSchema] = []) {
     schema = OperatorSchema(
-      name, domain: domain, versions: versions, inputs: [.variadic("inputs", "V")], outputs: [.variadic("outputs", "V")],
+      name, domain: domain, versions: versions, inputs: [.variadic("inputs", "V")],
+      outputs: [.variadic("outputs", "V")],
       attributes: attributes, types: ["V": .all])
   }
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     // Version 1 of AddAxis has the axis as an attribute, version 13 as an input.
-    if schema.id.name == "AddAxis", version == 1, let axis = node.attributes.remove("axis"), case .int(let value) = axis {
+    if schema.id.name == "AddAxis", version == 1, let axis = node.attributes.remove("axis"), case .int(let value) = axis
+    {
       node.inputs.append(graph.addConstant(Tensor(scalar: value)))
     }
   }
@@ -51,16 +58,19 @@ struct StandIn: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel { throw .unsupported("a stand-in") }
 
-  static let registry = OperatorRegistry([[
-    StandIn("Identity"), StandIn("Neg"), StandIn("Add"), StandIn("Young", versions: [20]),
-    StandIn("AddAxis", versions: [1, 13]),
-    StandIn("Scale", attributes: [.float("factor", default: 1), .optional("label", .string), .optional("counts", .ints)]),
-    StandIn("If", attributes: [.required("then_branch", .graph), .required("else_branch", .graph)]),
-    StandIn("Loop", attributes: [.required("body", .graph)]),
-    StandIn(
-      "Gradient", domain: "ai.onnx.preview.training",
-      attributes: [.required("xs", .strings), .required("y", .string), .optional("zs", .strings)]),
-  ]])
+  static let registry = OperatorRegistry([
+    [
+      StandIn("Identity"), StandIn("Neg"), StandIn("Add"), StandIn("Young", versions: [20]),
+      StandIn("AddAxis", versions: [1, 13]),
+      StandIn(
+        "Scale", attributes: [.float("factor", default: 1), .optional("label", .string), .optional("counts", .ints)]),
+      StandIn("If", attributes: [.required("then_branch", .graph), .required("else_branch", .graph)]),
+      StandIn("Loop", attributes: [.required("body", .graph)]),
+      StandIn(
+        "Gradient", domain: "ai.onnx.preview.training",
+        attributes: [.required("xs", .strings), .required("y", .string), .optional("zs", .strings)]),
+    ]
+  ])
 }
 
 extension NodeProto {
@@ -82,7 +92,9 @@ extension GraphProto {
   init(inputs: [String] = [], outputs: [String], nodes: [NodeProto], initializers: [TensorProto] = []) {
     self.init()
     name = "graph"
-    self.inputs = inputs.map { ValueInfoProto(name: $0, type: .tensor(elementType: 1, shape: [.parameter("n"), .value(3)])) }
+    self.inputs = inputs.map {
+      ValueInfoProto(name: $0, type: .tensor(elementType: 1, shape: [.parameter("n"), .value(3)]))
+    }
     self.outputs = outputs.map { ValueInfoProto(name: $0, type: nil) }
     self.nodes = nodes
     self.initializers = initializers
@@ -141,7 +153,8 @@ extension Graph {
   /// One line a node: `name: op(inputs) -> outputs`.
   var lines: [String] {
     func text(_ ids: [ValueID?]) -> String {
-      ids.map { id in id.map { values[$0.index].name.isEmpty ? "_" : values[$0.index].name } ?? "" }.joined(separator: ", ")
+      ids.map { id in id.map { values[$0.index].name.isEmpty ? "_" : values[$0.index].name } ?? "" }.joined(
+        separator: ", ")
     }
     return nodes.map { "\($0.name): \($0.op)(\(text($0.inputs))) -> \(text($0.outputs))" }
   }

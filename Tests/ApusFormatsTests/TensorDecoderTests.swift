@@ -29,7 +29,9 @@ import Testing
     let decoder = TensorDecoder(
       file: file, external: ExternalDataFolder(nil, limits: LoadLimits()), limits: LoadLimits())
     var tensors: [String: Tensor] = [:]
-    for proto in try ProtobufUnpack.model(scanned).graph?.initializers ?? [] { tensors[proto.name] = try decoder.tensor(proto) }
+    for proto in try ProtobufUnpack.model(scanned).graph?.initializers ?? [] {
+      tensors[proto.name] = try decoder.tensor(proto)
+    }
     return tensors
   }
 
@@ -47,7 +49,8 @@ import Testing
       types.insert(raw.dataType)
     }
     #expect(types.count == DataType.allCases.count)
-    #expect(tensors["int32.raw"]?.elements(as: Int32.self) == [0, 1, Int32.min, .max, .max - 1, .min + 1, 1] as [Int32])
+    #expect(
+      tensors["int32.raw"]?.elements(as: Int32.self) == [0, 1, Int32.min, .max, .max - 1, .min + 1, 1] as [Int32])
     #expect(tensors["bool.typed"]?.elements(as: UInt8.self) == nil)
     #expect(bytes(tensors["bool.typed"]) == [1, 0, 1, 1, 0, 0, 1])
     // 0, 1, -2, 1 and 0, -1, 1 in two bits each, the first in the lowest.
@@ -94,17 +97,21 @@ import Testing
     let two = Wire.int(1, 2)
     #expect(message(two + Wire.int(2, 1) + Wire.data(9, [0])).contains("takes 8 bytes, but raw_data has 1"))
     #expect(message(two + Wire.int(2, 1)).contains("takes 2 entries of float_data, but there are 0"))
-    #expect(message(two + Wire.int(2, 1) + Wire.int(7, 3)).contains("belong in float_data or raw_data; this tensor has int64_data"))
+    #expect(
+      message(two + Wire.int(2, 1) + Wire.int(7, 3)).contains(
+        "belong in float_data or raw_data; this tensor has int64_data"))
     #expect(message(two + Wire.int(2, 77)).contains("data_type 77"))
     #expect(message(two + Wire.int(2, 8) + Wire.data(9, [1])).contains("string_data"))
     #expect(message(Wire.int(1, 1) + Wire.int(2, 8) + Wire.data(6, [0xFF])).contains("UTF-8"))
-    #expect(message(Wire.int(1, 1) + Wire.int(2, 3) + Wire.int(5, 300)).contains("the entry 300 of int32_data is no int8"))
+    #expect(
+      message(Wire.int(1, 1) + Wire.int(2, 3) + Wire.int(5, 300)).contains("the entry 300 of int32_data is no int8"))
     #expect(message(Wire.int(1, -3) + Wire.int(2, 1)).contains("no size of a tensor"))
     #expect(message(Wire.int(1, 1 << 40) + Wire.int(1, 1 << 40) + Wire.int(2, 1)).contains("no size of a tensor"))
     #expect(message(Wire.int(1, 1 << 41) + Wire.int(2, 2)).contains("maximumTensorElements"))
     #expect(message(two + Wire.int(2, 1) + Wire.data(3, [])).contains("segments"))
-    #expect(message(two + Wire.int(2, 1) + Wire.int(14, 1) + Wire.data(13, Wire.text(1, "location") + Wire.text(2, "w.bin")))
-      .contains("not read from a folder"))
+    #expect(
+      message(two + Wire.int(2, 1) + Wire.int(14, 1) + Wire.data(13, Wire.text(1, "location") + Wire.text(2, "w.bin")))
+        .contains("not read from a folder"))
   }
 
   @Test func boundsWhatTypedFieldsTake() {

@@ -55,7 +55,8 @@ import Testing
 
   @Test(arguments: [
     ("[1, 2", "',' or ']'"), ("[[1], [2, 3]]", "rows of an array differ"), ("[1] 2", "more after the end"),
-    ("[null]", "null is no float32"), ("[1, \"a\"]", "number 1 is no string"), ("nope", "is no value"), ("", "a value was expected"),
+    ("[null]", "null is no float32"), ("[1, \"a\"]", "number 1 is no string"), ("nope", "is no value"),
+    ("", "a value was expected"),
     ("[\"\\ud800\"]", "surrogate"), ("[\"\\u+123\"]", "hexadecimal"),
   ])
   func refusesBadJSON(_ text: String, _ expected: String) {

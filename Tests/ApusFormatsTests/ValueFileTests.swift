@@ -18,7 +18,8 @@ import Testing
   }
 
   @Test func readsOptionals() throws {
-    guard case .optional(let some?, let type) = try ValueFile.decode(Samples.file("optional.pb"), as: .optional(floats)) else {
+    guard case .optional(let some?, let type) = try ValueFile.decode(Samples.file("optional.pb"), as: .optional(floats))
+    else {
       Issue.record("no optional")
       return
     }

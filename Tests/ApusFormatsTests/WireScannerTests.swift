@@ -58,7 +58,9 @@ import Testing
     /// A graph in an attribute of a node of a graph and so on, `depth` messages in each other.
     func nested(_ depth: Int) -> [UInt8] {
       var bytes: [UInt8] = []
-      for level in (0..<depth).reversed() { bytes = Wire.data([7, 1, 5, 6, 1, 5][level < 3 ? level : 3 + level % 3], bytes) }
+      for level in (0..<depth).reversed() {
+        bytes = Wire.data([7, 1, 5, 6, 1, 5][level < 3 ? level : 3 + level % 3], bytes)
+      }
       return bytes
     }
     #expect(error(nested(100)) == nil)
@@ -121,7 +123,9 @@ import Testing
       }
       #expect(values == [5, -1, 300])
     }
-    #expect(error(Wire.data(7, Wire.data(1, Wire.data(5, Wire.data(7, [1, 2, 3])))))?.message.contains("multiple of 4") == true)
+    #expect(
+      error(Wire.data(7, Wire.data(1, Wire.data(5, Wire.data(7, [1, 2, 3])))))?.message.contains("multiple of 4")
+        == true)
   }
 
   @Test func findsAttributeTypesOfOldFiles() throws {

@@ -25,13 +25,16 @@ import Testing
     var proto = ModelProto(
       GraphProto(
         inputs: ["x"], outputs: ["y", "x", "w"],
-        nodes: [NodeProto("Scale", ["x"], ["h"], name: "s", [("factor", .float(2)), ("counts", .ints([1, -2]))]), choice],
+        nodes: [
+          NodeProto("Scale", ["x"], ["h"], name: "s", [("factor", .float(2)), ("counts", .ints([1, -2]))]), choice,
+        ],
         initializers: [tensor("w", [1, 2, 3])]))
     proto.metadata = [StringEntry(key: "k", value: "v")]
     proto.docString = "words"
     let first = try proto.loaded()
     let message = try written(first)
-    #expect(message.graph?.initializers.map(\.name) == ["w"], "the subgraphs share the weights of the graph around them")
+    #expect(
+      message.graph?.initializers.map(\.name) == ["w"], "the subgraphs share the weights of the graph around them")
     let second = try message.loaded()
     #expect(second.graph.lines == first.graph.lines)
     #expect(second.graph.names(second.graph.inputs) == ["x"])
@@ -45,7 +48,8 @@ import Testing
   }
 
   @Test func lowersInternalNodes() throws {
-    var model = try ModelProto(GraphProto(inputs: ["x"], outputs: ["y"], nodes: [NodeProto("Neg", ["x"], ["y"])])).loaded()
+    var model = try ModelProto(GraphProto(inputs: ["x"], outputs: ["y"], nodes: [NodeProto("Neg", ["x"], ["y"])]))
+      .loaded()
     model.graph.nodes[0].op = OperatorID("Fused", domain: "apus")
     let again = try written(model).loaded()
     #expect(again.graph.lines == ["y_1: Neg(x) -> y_1", "y: Neg(y_1) -> y"])
@@ -60,7 +64,9 @@ import Testing
       let output = model.graph.addValue(name: "y", fact: .tensor(.float32, nil))
       model.graph.inputs = [input]
       model.graph.outputs = [output]
-      model.graph.nodes = [Node(OperatorID("Cast"), inputs: [input], outputs: [output], attributes: Attributes(attributes))]
+      model.graph.nodes = [
+        Node(OperatorID("Cast"), inputs: [input], outputs: [output], attributes: Attributes(attributes))
+      ]
       let registry = OperatorRegistry([[StandIn("Cast", versions: [1, 13, 28])]])
       return try ONNXWriter.message(model, registry: registry).opsetImport.first?.version
     }
@@ -70,10 +76,12 @@ import Testing
   }
 
   @Test func namesWhatHasNoName() throws {
-    var model = try ModelProto(GraphProto(inputs: ["x"], outputs: ["y"], nodes: [NodeProto("Neg", ["x"], ["y"])])).loaded()
+    var model = try ModelProto(GraphProto(inputs: ["x"], outputs: ["y"], nodes: [NodeProto("Neg", ["x"], ["y"])]))
+      .loaded()
     let output = model.graph.addNode(OperatorID("Neg"), name: "", inputs: [model.graph.outputs[0]])[0]
     let constant = model.graph.addConstant(Tensor([Float(1)]))
-    model.graph.nodes.append(Node(OperatorID("Add"), inputs: [output, constant], outputs: [model.graph.addValue(name: "z")]))
+    model.graph.nodes.append(
+      Node(OperatorID("Add"), inputs: [output, constant], outputs: [model.graph.addValue(name: "z")]))
     let again = try written(model).loaded()
     #expect(again.graph.nodes.count == 3)
     #expect(!again.graph.values.contains { $0.name.isEmpty })
@@ -81,7 +89,8 @@ import Testing
 
   @Test func putsLargeWeightsBeside() throws {
     let values = (0..<1000).map { Float($0) }
-    let model = ModelProto(GraphProto(outputs: ["w", "v"], nodes: [], initializers: [tensor("w", values), tensor("v", [7])]))
+    let model = ModelProto(
+      GraphProto(outputs: ["w", "v"], nodes: [], initializers: [tensor("w", values), tensor("v", [7])]))
     let path = TemporaryFolder.shared.path("large.onnx")
     try model.write(to: path, maximumInlineBytes: 1000)
     let graph = try ONNXReader.load(path: path, registry: StandIn.registry).model.graph

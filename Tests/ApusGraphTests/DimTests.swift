@@ -64,7 +64,8 @@ import Testing
     for index in 0..<10 { wide = wide + Dim.symbol("s\(index)") }
     #expect((wide * wide).isUnknown)
     #expect(wide.size <= 20 && wide.description.hasPrefix("s0 + s1"))
-    #expect(!TensorFact.keeps([Dim](repeating: wide, count: 1000)) && TensorFact.keeps([Dim](repeating: 4, count: 1000)))
+    #expect(
+      !TensorFact.keeps([Dim](repeating: wide, count: 1000)) && TensorFact.keeps([Dim](repeating: 4, count: 1000)))
   }
 
   @Test func orderIsThatOfTheNames() {

@@ -11,10 +11,11 @@ import Testing
     var builder = GraphBuilder()
     try build(&builder)
     var declared = builder.graph
-    for index in declared.values.indices where !declared.inputs.contains(ValueID(index)) && declared.values[index].constant == nil {
+    for index in declared.values.indices
+    where !declared.inputs.contains(ValueID(index)) && declared.values[index].constant == nil {
       declared.values[index].fact = .unknown
     }
-    return SymbolSplitting.split(declared: declared, inferred: builder.graph, registry: .standard)
+    return try! SymbolSplitting.split(declared: declared, inferred: builder.graph, registry: .standard)
   }
 
   private func text(_ graph: Graph, _ value: ValueID) -> String { graph.fact(value).description }
@@ -42,7 +43,9 @@ import Testing
   /// A name that is taken is not given again, and names of one extent stay.
   @Test func names() throws {
     let graph = try split { builder in
-      let inputs = [builder.input("a", [.symbol("N"), .symbol("N")]), builder.input("b", [.symbol("N_2"), .symbol("K")])]
+      let inputs = [
+        builder.input("a", [.symbol("N"), .symbol("N")]), builder.input("b", [.symbol("N_2"), .symbol("K")]),
+      ]
       for input in inputs { builder.output(try builder.node("Neg", [input])) }
     }
     #expect(graph.inputs.map { text(graph, $0) } == ["float32[N, N_3]", "float32[N_2, K]"])

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the pictures of Samples/ with Pillow. Every picture is 7 wide and 5 high; ImageTests.swift has the same formula."""
+"""Writes the pictures of Samples/ with Pillow. Every picture is 7 wide and 5 high; ImageTests.swift has the same
+formula."""
+
 import pathlib
 
 import numpy
@@ -17,8 +19,13 @@ def picture(channels: int) -> Image.Image:
 def main() -> None:
     SAMPLES.mkdir(exist_ok=True)
     for ending, options in {
-        "png": {}, "bmp": {}, "ppm": {}, "tif": {"compression": "tiff_lzw"},
-        "webp": {"lossless": True, "exact": True}, "jp2": {}, "j2k": {"no_jp2": True},
+        "png": {},
+        "bmp": {},
+        "ppm": {},
+        "tif": {"compression": "tiff_lzw"},
+        "webp": {"lossless": True, "exact": True},
+        "jp2": {},
+        "j2k": {"no_jp2": True},
     }.items():
         for channels in (1, 3, 4):
             if channels == 4 and ending == "ppm" or channels == 1 and ending == "webp":

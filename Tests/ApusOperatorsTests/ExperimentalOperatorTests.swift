@@ -16,7 +16,8 @@ import Testing
 
   private func expect(_ found: Tensor, _ expected: [Float]) {
     let elements = found.elements(as: Float.self) ?? []
-    #expect(elements.count == expected.count && zip(elements, expected).allSatisfy { abs($0 - $1) <= 1e-6 }, "\(elements)")
+    #expect(
+      elements.count == expected.count && zip(elements, expected).allSatisfy { abs($0 - $1) <= 1e-6 }, "\(elements)")
   }
 
   @Test func functions() throws {
@@ -53,9 +54,12 @@ import Testing
     #expect(try run("Crop", [("border", .ints([3, 1, 2, 0]))])(image)[0].shape == [2, 3, 3, 0])
     let refused: [[(String, AttributeValue)]] = [
       [("border", .ints([1, 2, 0]))], [("border", .ints([-1, 0, 0, 0]))], [("border", .ints([3, 0, 3, 0]))],
-      [("border", .ints([1, 2, 0, 0])), ("scale", .ints([3, 3]))], [("border", .ints([0, 0, 0, 0])), ("scale", .ints([3]))],
+      [("border", .ints([1, 2, 0, 0])), ("scale", .ints([3, 3]))],
+      [("border", .ints([0, 0, 0, 0])), ("scale", .ints([3]))],
     ]
-    for attributes in refused { #expect(throws: (any Error).self, "\(attributes)") { try run("Crop", attributes)(image) } }
+    for attributes in refused {
+      #expect(throws: (any Error).self, "\(attributes)") { try run("Crop", attributes)(image) }
+    }
   }
 
   @Test func fills() throws {
@@ -67,7 +71,8 @@ import Testing
     #expect(try run("GivenTensorFill", asShape)(Tensor([2]))[0].shape == [2, 3])
     #expect(throws: (any Error).self) { try run("GivenTensorFill", [values, ("shape", .ints([2, 2]))])([]) }
     #expect(throws: (any Error).self) { try run("GivenTensorFill", [values])([]) }
-    let constant = try run("ConstantFill", [("value", .float(7)), ("dtype", .int(7)), ("extra_shape", .ints([2]))])(x)[0]
+    let constant = try run("ConstantFill", [("value", .float(7)), ("dtype", .int(7)), ("extra_shape", .ints([2]))])(x)[
+      0]
     #expect(constant.shape == [3, 2] && constant.elements(as: Int.self) == [7, 7, 7, 7, 7, 7])
   }
 
@@ -79,6 +84,9 @@ import Testing
     let channels = Tensor([Float(1), 10, 3, 30], shape: [2, 2, 1, 1])
     expect(try run("MeanVarianceNormalization")(channels)[0], [-1, -1, 1, 1])
     let whole = try run("MeanVarianceNormalization", [("across_channels", .int(1))])(channels)[0]
-    expect(whole, try OperatorRun("MeanVarianceNormalization", attributes: [("axes", .ints([0, 1, 2, 3]))])(channels)[0].elements(as: Float.self)!)
+    expect(
+      whole,
+      try OperatorRun("MeanVarianceNormalization", attributes: [("axes", .ints([0, 1, 2, 3]))])(channels)[0].elements(
+        as: Float.self)!)
   }
 }

@@ -1,5 +1,5 @@
-// float16 and bfloat16: every operator gives what float32 gives, rounded once. Where steps in between were rounded, too, these
-// inputs show it.
+// float16 and bfloat16: every operator gives what float32 gives, rounded once. Where steps in between were rounded,
+// too, these inputs show it.
 
 import ApusGraph
 import ApusTensor
@@ -21,7 +21,9 @@ import Testing
       #expect(found.count == expected.count)
       for (index, pair) in zip(found, expected).enumerated() where pair.0.dataType == type {
         let rounded = try cast(pair.1, to: type)
-        let isSame = try cast(pair.0, to: .float32).elements(as: Float.self) == cast(rounded, to: .float32).elements(as: Float.self)
+        let isSame =
+          try cast(pair.0, to: .float32).elements(as: Float.self)
+          == cast(rounded, to: .float32).elements(as: Float.self)
         #expect(isSame, "\(comment), \(type), output \(index)")
       }
     }
@@ -35,7 +37,10 @@ import Testing
     for name in ["Sum", "Mean"] {
       let inputs = (0..<5).map { sampleTensor([3, 1, 7], seed: $0) }
       try expectOneRounding(OperatorRun(name), inputs, name)
-      try expectOneRounding(OperatorRun(name), [sampleTensor([4, 1], seed: 9), sampleTensor([3], seed: 8), sampleTensor([2, 4, 3], seed: 7)], "\(name), broadcast")
+      try expectOneRounding(
+        OperatorRun(name),
+        [sampleTensor([4, 1], seed: 9), sampleTensor([3], seed: 8), sampleTensor([2, 4, 3], seed: 7)],
+        "\(name), broadcast")
       try expectOneRounding(OperatorRun(name), [inputs[0]], "\(name) of one")
     }
   }
@@ -44,7 +49,8 @@ import Testing
     for axis in 0..<3 {
       for name in ["Softmax", "LogSoftmax"] {
         try expectOneRounding(
-          OperatorRun(name, attributes: [("axis", .int(axis))]), [sampleTensor([5, 33, 200], seed: axis)], "\(name), axis \(axis)")
+          OperatorRun(name, attributes: [("axis", .int(axis))]), [sampleTensor([5, 33, 200], seed: axis)],
+          "\(name), axis \(axis)")
       }
     }
   }
@@ -54,7 +60,8 @@ import Testing
     for name in ["CumSum", "CumProd"] {
       for axis in 0..<2 {
         try expectOneRounding(
-          OperatorRun(name, attributes: attributes), [sampleTensor([40, 300], seed: flags), Tensor(scalar: axis)], "\(name), axis \(axis)")
+          OperatorRun(name, attributes: attributes), [sampleTensor([40, 300], seed: flags), Tensor(scalar: axis)],
+          "\(name), axis \(axis)")
       }
     }
     let many = Tensor([Float16](repeating: 1, count: 3000))
@@ -76,6 +83,7 @@ import Testing
     try expectOneRounding(run("BiasGelu"), [x, row], "BiasGelu")
     try expectOneRounding(run("FastGelu"), [x, row], "FastGelu")
     try expectOneRounding(run("FusedMatMul", [("alpha", .float(0.3)), ("transB", .int(1))]), [x, y], "FusedMatMul")
-    try expectOneRounding(run("MultiHeadAttention", [("num_heads", .int(4))]), [x, y, y, sampleTensor([96], seed: 5)], "MultiHeadAttention")
+    try expectOneRounding(
+      run("MultiHeadAttention", [("num_heads", .int(4))]), [x, y, y, sampleTensor([96], seed: 5)], "MultiHeadAttention")
   }
 }

@@ -10,7 +10,9 @@ import Testing
 
 @Suite struct FusionTests {
   /// Runs the graph as it is and optimized; returns the operators that are left and the largest difference.
-  private func optimize(_ graph: Graph, _ inputs: [Tensor], disabled: Set<String> = []) throws -> (ops: [String], difference: Float) {
+  private func optimize(_ graph: Graph, _ inputs: [Tensor], disabled: Set<String> = []) throws -> (
+    ops: [String], difference: Float
+  ) {
     let pool = WorkerPool(threads: 1)
     let values = inputs.map { Value.tensor($0) }
     let before = try Program(graph: graph, registry: .standard, pool: pool).run(values, on: pool)
@@ -47,8 +49,10 @@ import Testing
     var builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 8])
     let cube = try builder.node("Pow", [x, builder.constant([3 as Float], [])])
-    let inner = try builder.node("Add", [x, try builder.node("Mul", [cube, builder.constant([0.044715 as Float], [])])])
-    let tanh = try builder.node("Tanh", [try builder.node("Mul", [inner, builder.constant([0.7978845608 as Float], [])])])
+    let inner = try builder.node(
+      "Add", [x, try builder.node("Mul", [cube, builder.constant([0.044715 as Float], [])])])
+    let tanh = try builder.node(
+      "Tanh", [try builder.node("Mul", [inner, builder.constant([0.7978845608 as Float], [])])])
     let sum = try builder.node("Add", [tanh, builder.constant([1 as Float], [])])
     builder.output(try builder.node("Mul", [try builder.node("Mul", [x, builder.constant([0.5 as Float], [])]), sum]))
     let result = try optimize(builder.graph, [sampleTensor([5, 8], seed: 3)])
@@ -153,14 +157,16 @@ import Testing
     let (q, k, v) = (try heads(&builder), try heads(&builder), try heads(&builder))
     let factor = builder.constant([Float(8).squareRoot().squareRoot()], [])
     let transposed = try builder.node("Transpose", [k], [("perm", .ints([0, 1, 3, 2]))])
-    var scores = try builder.node("MatMul", [try builder.node("Div", [q, factor]), try builder.node("Div", [transposed, factor])])
+    var scores = try builder.node(
+      "MatMul", [try builder.node("Div", [q, factor]), try builder.node("Div", [transposed, factor])])
     if let mask { scores = try builder.node("Add", [scores, mask]) }
     var probabilities = try builder.node("Softmax", [scores], [("axis", .int(-1))])
     if safe {
       let isNaN = try builder.node("IsNaN", [probabilities])
       probabilities = try builder.node("Where", [isNaN, builder.constant([0 as Float], []), probabilities])
     }
-    let y = try builder.node("Transpose", [try builder.node("MatMul", [probabilities, v])], [("perm", .ints([0, 2, 1, 3]))])
+    let y = try builder.node(
+      "Transpose", [try builder.node("MatMul", [probabilities, v])], [("perm", .ints([0, 2, 1, 3]))])
     builder.output(try builder.node("Reshape", [y, builder.constant([0, 0, 24] as [Int], [3])]))
     return builder.graph
   }

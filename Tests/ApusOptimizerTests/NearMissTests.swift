@@ -1,4 +1,5 @@
-// Patterns with odd constants, shared values and other types: rewritten only where the numbers and shapes stay the same.
+// Patterns with odd constants, shared values and other types: rewritten only where the numbers and shapes stay the
+// same.
 
 import ApusGraph
 import ApusOptimizer
@@ -9,7 +10,8 @@ import Testing
 @Suite struct NearMissTests {
   /// x·half·(1 + erf(x·root)), with constants of any shape.
   private func gelu(
-    half: [Float] = [0.5], halfShape: Shape = [], one: Float = 1, oneShape: Shape = [], root: Float = Float(0.5).squareRoot(),
+    half: [Float] = [0.5], halfShape: Shape = [], one: Float = 1, oneShape: Shape = [],
+    root: Float = Float(0.5).squareRoot(),
     rootShape: Shape = [], keepsCurve: Bool = false
   ) throws -> Graph {
     var builder = GraphBuilder()
@@ -86,7 +88,9 @@ import Testing
   @Test func affineConstantsGoIntoConvolutions() throws {
     let image = sampleTensor([1, 2, 3, 3], seed: 9)
     for op in ["Mul", "Add", "Sub", "Div"] {
-      for (numbers, shape) in [([2, -3] as [Float], [2, 1, 1] as Shape), ([2, -3], [1, 2, 1, 1]), ([0.5], []), ([-4], [1, 1, 1, 1])] {
+      for (numbers, shape) in [
+        ([2, -3] as [Float], [2, 1, 1] as Shape), ([2, -3], [1, 2, 1, 1]), ([0.5], []), ([-4], [1, 1, 1, 1]),
+      ] {
         let result = try PassCheck(convolution(op, numbers, shape), [image])
         #expect(!result.ops.contains(op), "\(op) \(shape)")
         #expect(result.difference < 1e-5)
@@ -117,7 +121,9 @@ import Testing
   /// softmax(scale·Q·Kᵀ [+ mask])·V over four axes.
   private func attention(scale: [Float]?, _ shape: Shape = [], mask: Shape? = nil, zero: Shape = []) throws -> Graph {
     var builder = GraphBuilder()
-    let (q, k, v) = (builder.input("q", [1, 2, 3, 4]), builder.input("k", [1, 2, 5, 4]), builder.input("v", [1, 2, 5, 4]))
+    let (q, k, v) = (
+      builder.input("q", [1, 2, 3, 4]), builder.input("k", [1, 2, 5, 4]), builder.input("v", [1, 2, 5, 4])
+    )
     let keys = try builder.node("Transpose", [k], [("perm", .ints([0, 1, 3, 2]))])
     var scores = try builder.node("MatMul", [q, keys])
     if let scale { scores = try builder.node("Mul", [scores, builder.constant(scale, shape)]) }
@@ -132,7 +138,9 @@ import Testing
   }
 
   @Test func attentionTakesPositiveScalesOnly() throws {
-    let inputs = [sampleTensor([1, 2, 3, 4], seed: 1), sampleTensor([1, 2, 5, 4], seed: 2), sampleTensor([1, 2, 5, 4], seed: 3)]
+    let inputs = [
+      sampleTensor([1, 2, 3, 4], seed: 1), sampleTensor([1, 2, 5, 4], seed: 2), sampleTensor([1, 2, 5, 4], seed: 3),
+    ]
     for scale: [Float]? in [nil, [0.5], [1e3]] {
       let result = try PassCheck(attention(scale: scale), inputs)
       #expect(result.ops == ["Attention"], "\(scale ?? [])")
@@ -147,13 +155,18 @@ import Testing
   }
 
   @Test func attentionMasksHaveAColumnForEachKey() throws {
-    let inputs = [sampleTensor([1, 2, 3, 4], seed: 1), sampleTensor([1, 2, 5, 4], seed: 2), sampleTensor([1, 2, 5, 4], seed: 3)]
-    for (mask, isFused) in [([3, 5] as Shape, true), ([1, 5], true), ([2, 3, 5], true), ([3, 1], false), ([1, 1], false), ([5], false)] {
+    let inputs = [
+      sampleTensor([1, 2, 3, 4], seed: 1), sampleTensor([1, 2, 5, 4], seed: 2), sampleTensor([1, 2, 5, 4], seed: 3),
+    ]
+    for (mask, isFused) in [
+      ([3, 5] as Shape, true), ([1, 5], true), ([2, 3, 5], true), ([3, 1], false), ([1, 1], false), ([5], false),
+    ] {
       let result = try PassCheck(attention(scale: nil, mask: mask), inputs)
       #expect(result.ops.contains("Attention") == isFused, "\(mask)")
       #expect(result.difference < 1e-5)
     }
-    #expect(!(try PassCheck(attention(scale: nil, mask: [3, 5], zero: [1, 1, 1, 1, 1]), inputs).ops.contains("Attention")))
+    #expect(
+      !(try PassCheck(attention(scale: nil, mask: [3, 5], zero: [1, 1, 1, 1, 1]), inputs).ops.contains("Attention")))
   }
 
   @Test func sumsOfAValueWithItselfStay() throws {

@@ -19,7 +19,8 @@ import Testing
     let start = builder.input("start", [2, 4])
     let weights = try initialWeights(&builder)
     let trips = builder.constant([3], [])
-    let result = try builder.node("Loop", [trips, nil, start, weights], [("body", .graph(Subgraph(graph: body.graph, captured: [])))])
+    let result = try builder.node(
+      "Loop", [trips, nil, start, weights], [("body", .graph(Subgraph(graph: body.graph, captured: [])))])
     builder.output(result)
     var graph = builder.graph
     if returnsWeights {
@@ -31,13 +32,16 @@ import Testing
   }
 
   private func body(of graph: Graph) -> Graph? {
-    guard case .graph(let subgraph)? = graph.nodes.first(where: { $0.op.name == "Loop" })?.attributes["body"] else { return nil }
+    guard case .graph(let subgraph)? = graph.nodes.first(where: { $0.op.name == "Loop" })?.attributes["body"] else {
+      return nil
+    }
     return subgraph.graph
   }
 
   private func run(_ graph: Graph, _ inputs: [Tensor]) throws -> [Tensor] {
     let pool = WorkerPool(threads: 1)
-    return try Program(graph: graph, registry: .standard, pool: pool).run(inputs.map { .tensor($0) }, on: pool).compactMap(\.tensor)
+    return try Program(graph: graph, registry: .standard, pool: pool).run(inputs.map { .tensor($0) }, on: pool)
+      .compactMap(\.tensor)
   }
 
   @Test(arguments: [false, true]) func carriedWeights(_ returnsWeights: Bool) throws {
@@ -80,12 +84,15 @@ import Testing
     let condition = builder.input("c", [], .bool)
     let weights = try builder.node("Neg", [builder.weights([4])])
     let subgraph = Subgraph(graph: inner, captured: [weights])
-    builder.output(try builder.node("If", [condition], [("then_branch", .graph(subgraph)), ("else_branch", .graph(subgraph))]))
+    builder.output(
+      try builder.node("If", [condition], [("then_branch", .graph(subgraph)), ("else_branch", .graph(subgraph))]))
     let plain = builder.graph
     var graph = plain
     _ = try Optimizer(registry: .standard).optimize(&graph)
     for (_, subgraph) in graph.nodes.flatMap(\.subgraphs) {
-      #expect(subgraph.captured.isEmpty && subgraph.graph.nodes.isEmpty && subgraph.graph.constant(subgraph.graph.outputs[0]) != nil)
+      #expect(
+        subgraph.captured.isEmpty && subgraph.graph.nodes.isEmpty
+          && subgraph.graph.constant(subgraph.graph.outputs[0]) != nil)
     }
     let condition1 = Tensor(scalar: true)
     #expect(largestDifference(try run(graph, [condition1])[0], try run(plain, [condition1])[0]) == 0)

@@ -7,7 +7,8 @@ import ApusTestSupport
 import Testing
 
 @Suite struct SweepTests {
-  /// Heads of attention that are convolutions with a factor, or Gelus: `conv-affine` and `attention` look at the same nodes.
+  /// Heads of attention that are convolutions with a factor, or Gelus: `conv-affine` and `attention` look at the same
+  /// nodes.
   @Test(arguments: ["Conv", "Gelu", "Swish"]) func attentionBehindOtherPatterns(_ kind: String) throws {
     var builder = GraphBuilder()
     let x = builder.input("x", [1, 2, 3, 4])
@@ -21,7 +22,8 @@ import Testing
         return try builder.node("Mul", [y, try builder.node("Sigmoid", [y])])
       default:
         let y = try builder.node("Mul", [x, builder.weights([4])])
-        let erf = try builder.node("Erf", [try builder.node("Div", [y, builder.constant([Float(2).squareRoot()], [])])])
+        let erf = try builder.node(
+          "Erf", [try builder.node("Div", [y, builder.constant([Float(2).squareRoot()], [])])])
         let sum = try builder.node("Add", [erf, builder.constant([1 as Float], [])])
         return try builder.node("Mul", [try builder.node("Mul", [y, sum]), builder.constant([0.5 as Float], [])])
       }

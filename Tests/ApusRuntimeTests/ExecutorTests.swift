@@ -106,7 +106,8 @@ import Testing
       let input = sampleTensor([rows, 96], seed: rows)
       let one = try run(builder.graph, [input], threads: 1)[0]
       for threads in [2, 3] {
-        #expect(try run(builder.graph, [input], threads: threads)[0].elements(as: Float.self) == one.elements(as: Float.self))
+        #expect(
+          try run(builder.graph, [input], threads: threads)[0].elements(as: Float.self) == one.elements(as: Float.self))
       }
     }
   }
@@ -118,7 +119,9 @@ import Testing
     builder.output(try builder.node("Tanh", [product]))
     let pool = WorkerPool(threads: 2)
     let program = try Program(graph: builder.graph, registry: .standard, pool: pool)
-    let expected = try (0..<8).map { try program.run([.tensor(sampleTensor([$0 + 1, 32], seed: $0))], on: pool)[0].tensor! }
+    let expected = try (0..<8).map {
+      try program.run([.tensor(sampleTensor([$0 + 1, 32], seed: $0))], on: pool)[0].tensor!
+    }
     try await withThrowingTaskGroup(of: Bool.self) { group in
       for worker in 0..<4 {
         group.addTask {

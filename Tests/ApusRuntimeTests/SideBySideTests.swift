@@ -1,4 +1,5 @@
-// Branches that run side by side: they meet, keep their bits, name the right node, and overwrite nothing that is needed.
+// Branches that run side by side: they meet, keep their bits, name the right node, and overwrite nothing that is
+// needed.
 
 import ApusGraph
 import ApusOperators
@@ -51,7 +52,8 @@ private struct Meet: OperatorDefinition {
 @Suite struct SideBySideTests {
   private func run(_ graph: Graph, _ registry: OperatorRegistry, _ input: Tensor, threads: Int) throws -> [Tensor] {
     let pool = WorkerPool(threads: threads)
-    return try Program(graph: graph, registry: registry, pool: pool).run([.tensor(input)], on: pool).compactMap(\.tensor)
+    return try Program(graph: graph, registry: registry, pool: pool).run([.tensor(input)], on: pool).compactMap(
+      \.tensor)
   }
 
   /// Two nodes of one part each that wait for each other: with two threads both are inside at the same time.
@@ -63,7 +65,8 @@ private struct Meet: OperatorDefinition {
     let x = graph.addValue(name: "x", fact: .tensor(.float32, [100]))
     graph.inputs = [x]
     for branch in 0..<2 {
-      graph.outputs += graph.addNode(OperatorID("Meet", domain: "test"), name: "m\(branch)", inputs: [x], attributes: Attributes([]))
+      graph.outputs += graph.addNode(
+        OperatorID("Meet", domain: "test"), name: "m\(branch)", inputs: [x], attributes: Attributes([]))
     }
     #expect(InferenceDriver(registry: registry).infer(&graph).isEmpty)
     let input = sampleTensor([100], seed: 1)

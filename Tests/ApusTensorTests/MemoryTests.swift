@@ -77,7 +77,8 @@ private final class Counter: Sendable {
       try MapValue(validating: Tensor([1, 2] as [Int]), values: [], valueType: .tensor(.float32, nil))
     }
     #expect(throws: TensorError.self) {
-      try MapValue(validating: Tensor(scalar: Float(1)), values: [.tensor(Tensor(scalar: 1))], valueType: .tensor(.int64, nil))
+      try MapValue(
+        validating: Tensor(scalar: Float(1)), values: [.tensor(Tensor(scalar: 1))], valueType: .tensor(.int64, nil))
     }
   }
 

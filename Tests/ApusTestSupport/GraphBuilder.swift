@@ -30,7 +30,8 @@ package struct GraphBuilder {
     _ name: String, _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = [], domain: String = ""
   ) throws -> ValueID {
     let outputs = graph.addNode(
-      OperatorID(name, domain: domain), name: "n\(graph.nodes.count)", inputs: inputs, attributes: Attributes(attributes))
+      OperatorID(name, domain: domain), name: "n\(graph.nodes.count)", inputs: inputs,
+      attributes: Attributes(attributes))
     try InferenceDriver(registry: .standard).infer(nodeAt: graph.nodes.count - 1, in: &graph)
     return outputs[0]
   }
@@ -52,7 +53,9 @@ package func sampleTensor(_ shape: Shape, seed: Int) -> Tensor {
 
 /// The largest absolute difference of two float32 tensors of equal shape; infinity if they cannot be compared.
 package func largestDifference(_ a: Tensor, _ b: Tensor) -> Float {
-  guard a.shape == b.shape, let x = a.elements(as: Float.self), let y = b.elements(as: Float.self) else { return .infinity }
+  guard a.shape == b.shape, let x = a.elements(as: Float.self), let y = b.elements(as: Float.self) else {
+    return .infinity
+  }
   return zip(x, y).reduce(0) { largest, pair in
     let difference = pair.0 == pair.1 || (pair.0.isNaN && pair.1.isNaN) ? 0 : abs(pair.0 - pair.1)
     return difference.isNaN ? .infinity : max(largest, difference)

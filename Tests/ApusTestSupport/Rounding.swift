@@ -28,7 +28,9 @@ package struct RoundingCheck {
     }
     let result = try run(narrow.map { $0.map { .tensor($0) } })[0].tensor
     let (expected, sums) = try KernelChoice.$generalOnly.withValue(true) {
-      try (run(exact.map { $0.map { .tensor($0) } })[0].tensor, run(magnitudes.map { $0.map { .tensor($0) } })[0].tensor)
+      try (
+        run(exact.map { $0.map { .tensor($0) } })[0].tensor, run(magnitudes.map { $0.map { .tensor($0) } })[0].tensor
+      )
     }
     guard let result, result.dataType == type, result.shape == expected?.shape,
       let found = try cast(result, to: .float64).elements(as: Double.self),

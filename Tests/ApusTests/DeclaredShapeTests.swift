@@ -24,7 +24,11 @@ import Testing
       graph.nodes.append(node)
     }
     graph.outputs = [info("e", .float32, nil), info("a", .float32, [.parameter("n")])]
-    if isOutput { graph.outputs.append(info("c", .float32, shape)) } else { graph.valueInfo = [info("c", .float32, shape)] }
+    if isOutput {
+      graph.outputs.append(info("c", .float32, shape))
+    } else {
+      graph.valueInfo = [info("c", .float32, shape)]
+    }
     var proto = ModelProto()
     proto.irVersion = 8
     proto.opsetImport = [OperatorSetID(domain: "", version: 17)]

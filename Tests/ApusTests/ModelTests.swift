@@ -57,7 +57,9 @@ import Testing
       Issue.record("a float64 image was taken")
     } catch {
       #expect(error.code == .invalidInput)
-      #expect(error.description.contains("'input'") && error.description.contains("float64") && error.description.contains("float32"))
+      #expect(
+        error.description.contains("'input'") && error.description.contains("float64")
+          && error.description.contains("float32"))
     }
   }
 
@@ -177,8 +179,10 @@ import Testing
     options.extraOutputs = [all.outputs[1].name]
     let one = try model("digits", options: options)
     let value = try one.run(["input": image])[all.outputs[1].name]!
-    let difference = zip(value.elements(as: Float.self) ?? [], results[all.outputs[1].name]?.elements(as: Float.self) ?? [])
-      .map { abs($0 - $1) }.max()
+    let difference = zip(
+      value.elements(as: Float.self) ?? [], results[all.outputs[1].name]?.elements(as: Float.self) ?? []
+    )
+    .map { abs($0 - $1) }.max()
     #expect(difference.map { $0 < 1e-4 } ?? false)
   }
 

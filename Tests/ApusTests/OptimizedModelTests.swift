@@ -10,7 +10,8 @@ import Testing
     .deletingLastPathComponent().appending(path: "TestModels")
 
   private static let models: [String] =
-    ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).filter { $0.hasSuffix(".onnx") }.sorted()
+    ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).filter { $0.hasSuffix(".onnx") }
+    .sorted()
 
   private func temporary(_ name: String) -> URL {
     URL(filePath: NSTemporaryDirectory()).appending(path: "\(UUID().uuidString)-\(name)")

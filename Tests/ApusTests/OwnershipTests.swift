@@ -1,5 +1,5 @@
-// What outlives a run owns what it keeps: inputs that are refilled or gone, outputs beside inputs, buffers of the caller,
-// constants at odd addresses.
+// What outlives a run owns what it keeps: inputs that are refilled or gone, outputs beside inputs, buffers of the
+// caller, constants at odd addresses.
 
 import Apus
 import ApusGraph
@@ -41,17 +41,25 @@ struct PlannedByValues: Sendable, CustomTestStringConvertible {
 
   static let all = [
     PlannedByValues(op: "Reshape", inputs: [data, Tensor([6, 4])], position: 1, other: Tensor([4, 6])),
-    PlannedByValues(op: "Slice", inputs: [data, Tensor([0]), Tensor([2]), Tensor([1])], position: 2, other: Tensor([1])),
-    PlannedByValues(op: "Slice", inputs: [data, Tensor([0]), Tensor([2]), Tensor([1])], position: 3, other: Tensor([2])),
-    PlannedByValues(op: "Pad", inputs: [data, Tensor([0, 1, 0, 0, 0, 2])], position: 1, other: Tensor([1, 0, 0, 0, 1, 0])),
+    PlannedByValues(
+      op: "Slice", inputs: [data, Tensor([0]), Tensor([2]), Tensor([1])], position: 2, other: Tensor([1])),
+    PlannedByValues(
+      op: "Slice", inputs: [data, Tensor([0]), Tensor([2]), Tensor([1])], position: 3, other: Tensor([2])),
+    PlannedByValues(
+      op: "Pad", inputs: [data, Tensor([0, 1, 0, 0, 0, 2])], position: 1, other: Tensor([1, 0, 0, 0, 1, 0])),
     PlannedByValues(op: "Tile", inputs: [data, Tensor([1, 2, 1])], position: 1, other: Tensor([2, 1, 2])),
-    PlannedByValues(op: "Expand", inputs: [Tensor([1, 2] as [Float]), Tensor([3, 2])], position: 1, other: Tensor([2, 2])),
+    PlannedByValues(
+      op: "Expand", inputs: [Tensor([1, 2] as [Float]), Tensor([3, 2])], position: 1, other: Tensor([2, 2])),
     PlannedByValues(op: "TopK", inputs: [data, Tensor([1])], position: 1, other: Tensor([3]), outputs: 2),
     PlannedByValues(op: "ReduceSum", inputs: [data, Tensor([1])], position: 1, other: Tensor([2])),
     PlannedByValues(op: "Unsqueeze", inputs: [data, Tensor([0])], position: 1, other: Tensor([3])),
-    PlannedByValues(op: "Split", inputs: [data, Tensor([1, 3])], position: 1, other: Tensor([2, 2]), outputs: 2, attributes: [("axis", .int(2))]),
+    PlannedByValues(
+      op: "Split", inputs: [data, Tensor([1, 3])], position: 1, other: Tensor([2, 2]), outputs: 2,
+      attributes: [("axis", .int(2))]),
     PlannedByValues(op: "ConstantOfShape", inputs: [Tensor([2, 2])], position: 0, other: Tensor([1, 3])),
-    PlannedByValues(op: "Range", inputs: [Tensor(scalar: 0), Tensor(scalar: 6), Tensor(scalar: 1)], position: 1, other: Tensor(scalar: 4)),
+    PlannedByValues(
+      op: "Range", inputs: [Tensor(scalar: 0), Tensor(scalar: 6), Tensor(scalar: 1)], position: 1,
+      other: Tensor(scalar: 4)),
     PlannedByValues(
       op: "OneHot", inputs: [Tensor([0, 2]), Tensor([3]), Tensor([0, 1] as [Float])], position: 1, other: Tensor([5])),
     PlannedByValues(op: "CumSum", inputs: [data, Tensor(scalar: 1)], position: 1, other: Tensor(scalar: 2)),
@@ -70,7 +78,8 @@ struct PlannedByValues: Sendable, CustomTestStringConvertible {
     }
     let outputs = (0..<test.outputs).map { graph.addValue(name: "y\($0)") }
     graph.nodes = [
-      Node(OperatorID(test.op), name: "n", inputs: graph.inputs, outputs: outputs, attributes: Attributes(test.attributes))
+      Node(
+        OperatorID(test.op), name: "n", inputs: graph.inputs, outputs: outputs, attributes: Attributes(test.attributes))
     ]
     graph.outputs = outputs
     return try Model(ModelGraph(graph: graph), options: ModelOptions(threads: 1))
@@ -145,7 +154,9 @@ struct PlannedByValues: Sendable, CustomTestStringConvertible {
     defer { memory.deallocate() }
     let values = (0..<8).map { Float($0) - 4 }
     memory.copyBytes(from: values.withUnsafeBytes { Array($0) })
-    let input = Tensor(noCopy: UnsafeMutableRawBufferPointer(rebasing: memory[..<32]), dataType: .float32, shape: [8]) { _, _ in }
+    let input = Tensor(noCopy: UnsafeMutableRawBufferPointer(rebasing: memory[..<32]), dataType: .float32, shape: [8]) {
+      _, _ in
+    }
     let results = try model.run(["x": input], into: ["y": UnsafeMutableRawBufferPointer(rebasing: memory[..<32])])
     #expect(results["w"]?.elements(as: Float.self) == values.map { 2 * $0 })
     #expect(Array(memory.bindMemory(to: Float.self)[..<8]) == values.map { max($0, 0) })
@@ -188,7 +199,9 @@ struct PlannedByValues: Sendable, CustomTestStringConvertible {
       graph.outputs = outputs
       let model = try Model(ModelGraph(graph: graph), options: ModelOptions(threads: 1))
       var last = [Float](repeating: 0, count: 4)
-      let results = try last.withUnsafeMutableBytes { try model.run(["x": Tensor([1, 2, 3, 4] as [Float])], into: ["last": $0]) }
+      let results = try last.withUnsafeMutableBytes {
+        try model.run(["x": Tensor([1, 2, 3, 4] as [Float])], into: ["last": $0])
+      }
       #expect(last == [8, 16, 24, 32])
       #expect(results["all"]?.elements(as: Float.self) == [-2, -4, -6, -8, -4, -8, -12, -16, -8, -16, -24, -32])
     }

@@ -29,7 +29,8 @@ import Testing
   }
 
   private func node(
-    _ op: String, _ inputs: [String], _ outputs: [String] = ["y"], _ attributes: [(String, AttributeProto.Content)] = [],
+    _ op: String, _ inputs: [String], _ outputs: [String] = ["y"],
+    _ attributes: [(String, AttributeProto.Content)] = [],
     domain: String = "", name: String = ""
   ) -> NodeProto {
     var node = NodeProto()
@@ -61,20 +62,36 @@ import Testing
       (11, node("ReduceSum", ["x"], ["y"], [("axes", .ints([1]))]), [image], []),
       (9, node("Softmax", ["x"], ["y"], [("axis", .int(1))]), [image], []),
       (12, node("LogSoftmax", ["x"], ["y"], [("axis", .int(3))]), [image], []),
-      (7, node("Slice", ["x"], ["y"], [("starts", .ints([1])), ("ends", .ints([2])), ("axes", .ints([1]))]), [image], []),
+      (
+        7, node("Slice", ["x"], ["y"], [("starts", .ints([1])), ("ends", .ints([2])), ("axes", .ints([1]))]), [image],
+        []
+      ),
       (8, node("Pad", ["x"], ["y"], [("pads", .ints([0, 0, 1, 1, 0, 0, 1, 1])), ("value", .float(2))]), [image], []),
       (9, node("Split", ["x"], ["y", "z"], [("axis", .int(1)), ("split", .ints([1, 1]))]), [image], []),
       (13, node("Split", ["x"], ["y", "z"], [("axis", .int(1))]), [image], []),
       (9, node("TopK", ["x"], ["y", "z"], [("k", .int(2))]), [image], []),
-      (10, node("Resize", ["x", "s"], ["y"], [("mode", .string(Array("nearest".utf8)))]), [image],
-        [TensorProto(name: "s", Tensor([1, 1, 0.5, 2] as [Float]))]),
-      (9, node("Upsample", ["x", "s"], ["y"], [("mode", .string(Array("linear".utf8)))]), [image],
-        [TensorProto(name: "s", Tensor([1, 1, 2, 2] as [Float]))]),
-      (7, node("Upsample", ["x"], ["y"], [("mode", .string(Array("nearest".utf8))), ("scales", .floats([1, 1, 2, 2]))]), [image], []),
-      (16, node("GridSample", ["x", "g"], ["y"], [("mode", .string(Array("bicubic".utf8)))]), [image, ("g", .float32, [1, 3, 3, 2])], []),
+      (
+        10, node("Resize", ["x", "s"], ["y"], [("mode", .string(Array("nearest".utf8)))]), [image],
+        [TensorProto(name: "s", Tensor([1, 1, 0.5, 2] as [Float]))]
+      ),
+      (
+        9, node("Upsample", ["x", "s"], ["y"], [("mode", .string(Array("linear".utf8)))]), [image],
+        [TensorProto(name: "s", Tensor([1, 1, 2, 2] as [Float]))]
+      ),
+      (
+        7,
+        node("Upsample", ["x"], ["y"], [("mode", .string(Array("nearest".utf8))), ("scales", .floats([1, 1, 2, 2]))]),
+        [image], []
+      ),
+      (
+        16, node("GridSample", ["x", "g"], ["y"], [("mode", .string(Array("bicubic".utf8)))]),
+        [image, ("g", .float32, [1, 3, 3, 2])], []
+      ),
       (17, node("DFT", ["x"], ["y"], [("axis", .int(1))]), [("x", .float32, [1, 8, 1])], []),
-      (9, node("Scatter", ["x", "i", "u"], ["y"], [("axis", .int(1))]),
-        [("x", .float32, [2, 3]), ("i", .int64, [1, 2]), ("u", .float32, [1, 2])], []),
+      (
+        9, node("Scatter", ["x", "i", "u"], ["y"], [("axis", .int(1))]),
+        [("x", .float32, [2, 3]), ("i", .int64, [1, 2]), ("u", .float32, [1, 2])], []
+      ),
       (13, node("Cast", ["x"], ["y"], [("to", .int(Int(DataType.bfloat16.rawValue)))]), [image], []),
     ]
     for (opset, node, inputs, initializers) in cases {
@@ -92,7 +109,8 @@ import Testing
     let result = try saved(proto([node("Relu", ["x"])], inputs: [("x", .float32, [2])], opset: 28, ir: 13))
     #expect(version(result) == 21)
     #expect(result.irVersion == 10)
-    #expect(version(try saved(proto([node("Relu", ["x"])], inputs: [("x", .float32, [2])], opset: 28), opset: 13)) == 13)
+    #expect(
+      version(try saved(proto([node("Relu", ["x"])], inputs: [("x", .float32, [2])], opset: 28), opset: 13)) == 13)
   }
 
   @Test func fusionsKeepToTheOperatorSet() throws {
@@ -117,13 +135,16 @@ import Testing
       ("n_targets", .int(1)), ("nodes_treeids", .ints([0, 0, 0])), ("nodes_nodeids", .ints([0, 1, 2])),
       ("nodes_featureids", .ints([0, 0, 0])), ("nodes_values", .floats([0.5, 0, 0])),
       ("nodes_modes", .strings([Array("BRANCH_LEQ".utf8), Array("LEAF".utf8), Array("LEAF".utf8)])),
-      ("nodes_truenodeids", .ints([1, 0, 0])), ("nodes_falsenodeids", .ints([2, 0, 0])), ("target_treeids", .ints([0, 0])),
+      ("nodes_truenodeids", .ints([1, 0, 0])), ("nodes_falsenodeids", .ints([2, 0, 0])),
+      ("target_treeids", .ints([0, 0])),
       ("target_nodeids", .ints([1, 2])), ("target_ids", .ints([0, 0])), ("target_weights", .floats([1, 2])),
     ]
     let trees = node("TreeEnsembleRegressor", ["x"], ["y"], attributes, domain: "ai.onnx.ml")
     for ml in [1, 3] {
       let result = try saved(
-        proto([trees], inputs: [("x", .float32, [2, 1])], opset: 9, more: [OperatorSetID(domain: "ai.onnx.ml", version: ml)]))
+        proto(
+          [trees], inputs: [("x", .float32, [2, 1])], opset: 9, more: [OperatorSetID(domain: "ai.onnx.ml", version: ml)]
+        ))
       #expect(version(result, "ai.onnx.ml") == ml)
       #expect(version(result) == 9)
     }
@@ -144,7 +165,8 @@ import Testing
 
   @Test func nodesHaveNamesOfTheirOwn() throws {
     let nodes = [
-      node("Relu", ["x"], ["r"], name: "same"), node("Neg", ["r"], ["s"], name: "same"), node("Abs", ["s"], ["y"], name: "same"),
+      node("Relu", ["x"], ["r"], name: "same"), node("Neg", ["r"], ["s"], name: "same"),
+      node("Abs", ["s"], ["y"], name: "same"),
     ]
     let names = try saved(proto(nodes, inputs: [("x", .float32, [2])], opset: 13)).graph?.nodes.map(\.name) ?? []
     #expect(names.count == 3 && Set(names).count == 3)

@@ -13,7 +13,8 @@ import Testing
     _ operation: (T, T) -> T
   ) {
     for n in Self.lengths {
-      let a = Buffer<T>(max(n, 1)) { _ in make() }, b = Buffer<T>(max(n, 1)) { _ in make() }
+      let a = Buffer<T>(max(n, 1)) { _ in make() }
+      let b = Buffer<T>(max(n, 1)) { _ in make() }
       let expected = [
         (0..<n).map { operation(a[$0], b[$0]) }, (0..<n).map { operation(a[$0], b[0]) },
         (0..<n).map { operation(a[0], b[$0]) },
@@ -22,7 +23,8 @@ import Testing
         let y = Buffer<T>(n) { _ in make() }
         kernel(n, a.base, b.base, y.base)
         #expect((0..<n).allSatisfy { equal(y[$0], expected[form][$0]) }, "\(label) form \(form) n \(n)")
-        let left = Buffer<T>(max(n, 1)) { a[$0] }, right = Buffer<T>(max(n, 1)) { b[$0] }
+        let left = Buffer<T>(max(n, 1)) { a[$0] }
+        let right = Buffer<T>(max(n, 1)) { b[$0] }
         if form != 2 {
           kernel(n, left.base, b.base, left.base)
           #expect((0..<n).allSatisfy { equal(left[$0], expected[form][$0]) }, "\(label) form \(form) n \(n) in place")
@@ -36,27 +38,37 @@ import Testing
   }
 
   @Test(arguments: levels.indices) func floats(level: Int) {
-    let k = levels[level], name = k.label
+    let k = levels[level]
+    let name = k.label
     var numbers = Numbers(31)
     let f32 = { () -> Float in numbers.below(9) == 0 ? .nan : numbers.float() * 10 }
     forms("\(name) add", (k.add_f32_vv, k.add_f32_vs, k.add_f32_sv), f32, same) { $0 + $1 }
     forms("\(name) sub", (k.sub_f32_vv, k.sub_f32_vs, k.sub_f32_sv), f32, same) { $0 - $1 }
     forms("\(name) mul", (k.mul_f32_vv, k.mul_f32_vs, k.mul_f32_sv), f32, same) { $0 * $1 }
     forms("\(name) div", (k.div_f32_vv, k.div_f32_vs, k.div_f32_sv), f32, same) { $0 / $1 }
-    forms("\(name) min", (k.min_f32_vv, k.min_f32_vs, k.min_f32_sv), f32, same) { $0.isNaN || $1.isNaN ? .nan : Swift.min($0, $1) }
-    forms("\(name) max", (k.max_f32_vv, k.max_f32_vs, k.max_f32_sv), f32, same) { $0.isNaN || $1.isNaN ? .nan : Swift.max($0, $1) }
+    forms("\(name) min", (k.min_f32_vv, k.min_f32_vs, k.min_f32_sv), f32, same) {
+      $0.isNaN || $1.isNaN ? .nan : Swift.min($0, $1)
+    }
+    forms("\(name) max", (k.max_f32_vv, k.max_f32_vs, k.max_f32_sv), f32, same) {
+      $0.isNaN || $1.isNaN ? .nan : Swift.max($0, $1)
+    }
     let f64 = { () -> Double in numbers.below(9) == 0 ? .nan : Double(numbers.float()) * 10 }
     let equal = { (a: Double, b: Double) in a == b || (a.isNaN && b.isNaN) }
     forms("\(name) add", (k.add_f64_vv, k.add_f64_vs, k.add_f64_sv), f64, equal) { $0 + $1 }
     forms("\(name) sub", (k.sub_f64_vv, k.sub_f64_vs, k.sub_f64_sv), f64, equal) { $0 - $1 }
     forms("\(name) mul", (k.mul_f64_vv, k.mul_f64_vs, k.mul_f64_sv), f64, equal) { $0 * $1 }
     forms("\(name) div", (k.div_f64_vv, k.div_f64_vs, k.div_f64_sv), f64, equal) { $0 / $1 }
-    forms("\(name) min", (k.min_f64_vv, k.min_f64_vs, k.min_f64_sv), f64, equal) { $0.isNaN || $1.isNaN ? .nan : Swift.min($0, $1) }
-    forms("\(name) max", (k.max_f64_vv, k.max_f64_vs, k.max_f64_sv), f64, equal) { $0.isNaN || $1.isNaN ? .nan : Swift.max($0, $1) }
+    forms("\(name) min", (k.min_f64_vv, k.min_f64_vs, k.min_f64_sv), f64, equal) {
+      $0.isNaN || $1.isNaN ? .nan : Swift.min($0, $1)
+    }
+    forms("\(name) max", (k.max_f64_vv, k.max_f64_vs, k.max_f64_sv), f64, equal) {
+      $0.isNaN || $1.isNaN ? .nan : Swift.max($0, $1)
+    }
   }
 
   @Test(arguments: levels.indices) func integers(level: Int) {
-    let k = levels[level], name = k.label
+    let k = levels[level]
+    let name = k.label
     var numbers = Numbers(32)
     let i32 = { Int32(truncatingIfNeeded: numbers.next()) }
     forms("\(name) add", (k.add_i32_vv, k.add_i32_vs, k.add_i32_sv), i32, ==) { $0 &+ $1 }
@@ -74,19 +86,24 @@ import Testing
 
   /// bfloat16 by its definition: the nearest of the two neighbours that share the upper half.
   private func bfloat16(_ x: Float) -> UInt16 {
-    let bits = UInt64(x.bitPattern), low = bits & 0xffff, high = bits >> 16
+    let bits = UInt64(x.bitPattern)
+    let low = bits & 0xffff
+    let high = bits >> 16
     let up = low > 0x8000 || (low == 0x8000 && high & 1 == 1)
     return UInt16(truncatingIfNeeded: high + (up ? 1 : 0))
   }
 
   @Test(arguments: levels.indices) func halfPrecision(level: Int) {
     let k = levels[level]
-    let all = Buffer<UInt16>(65536) { UInt16($0) }, wide = Buffer<Float>(65536, repeating: 0)
+    let all = Buffer<UInt16>(65536) { UInt16($0) }
+    let wide = Buffer<Float>(65536, repeating: 0)
     let back = Buffer<UInt16>(65536, repeating: 0)
     k.f16_to_f32(65536, all.base, wide.base)
     #expect((0..<65536).allSatisfy { same(wide[$0], Float(Float16(bitPattern: UInt16($0)))) }, "\(k.label)")
     k.f32_to_f16(65536, wide.base, back.base)
-    #expect((0..<65536).allSatisfy { wide[$0].isNaN ? Float16(bitPattern: back[$0]).isNaN : back[$0] == all[$0] }, "\(k.label)")
+    #expect(
+      (0..<65536).allSatisfy { wide[$0].isNaN ? Float16(bitPattern: back[$0]).isNaN : back[$0] == all[$0] },
+      "\(k.label)")
     k.bf16_to_f32(65536, all.base, wide.base)
     #expect((0..<65536).allSatisfy { wide[$0].bitPattern == UInt32($0) << 16 }, "\(k.label)")
 
@@ -94,7 +111,9 @@ import Testing
     let x = Buffer<Float>(count) { Float(bitPattern: UInt32(truncatingIfNeeded: $0 &* 35_791 &+ 0x3300_0000)) }
     let y = Buffer<UInt16>(count, repeating: 0)
     k.f32_to_f16(count, x.base, y.base)
-    var wrong = (0..<count).count { x[$0].isNaN ? !Float16(bitPattern: y[$0]).isNaN : y[$0] != Float16(x[$0]).bitPattern }
+    var wrong = (0..<count).count {
+      x[$0].isNaN ? !Float16(bitPattern: y[$0]).isNaN : y[$0] != Float16(x[$0]).bitPattern
+    }
     #expect(wrong == 0, "\(k.label) to float16")
     k.f32_to_bf16(count, x.base, y.base)
     wrong = (0..<count).count { i in
@@ -114,16 +133,21 @@ import Testing
     for n in Self.lengths {
       for (scale, zero) in [(Float(0.1), Int32(7)), (0.037, 0), (1, 100)] {
         let x = Buffer<Float>(n) { $0 == 2 ? .infinity : $0 == 4 ? 2.5 * scale : numbers.float() * 20 }
-        let q = Buffer<UInt8>(n, repeating: 0), back = Buffer<Float>(n, repeating: 0)
+        let q = Buffer<UInt8>(n, repeating: 0)
+        let back = Buffer<Float>(n, repeating: 0)
         k.quantize_u8(n, x.pointer, q.base, scale, zero)
         let level = (0..<n).map { (x[$0] / scale).rounded(.toNearestOrEven) + Float(zero) }
         #expect((0..<n).allSatisfy { Float(q[$0]) == min(max(level[$0], 0), 255) }, "\(k.label) u8 n \(n)")
         k.dequantize_u8(n, q.base, back.base, scale, zero)
         #expect((0..<n).allSatisfy { back[$0] == Float(Int32(q[$0]) - zero) * scale }, "\(k.label) u8 n \(n)")
         k.quantize_s8(n, x.pointer, q.base, scale, zero)
-        #expect((0..<n).allSatisfy { Float(Int8(bitPattern: q[$0])) == min(max(level[$0], -128), 127) }, "\(k.label) s8 n \(n)")
+        #expect(
+          (0..<n).allSatisfy { Float(Int8(bitPattern: q[$0])) == min(max(level[$0], -128), 127) },
+          "\(k.label) s8 n \(n)")
         k.dequantize_s8(n, q.base, back.base, scale, zero)
-        #expect((0..<n).allSatisfy { back[$0] == Float(Int32(Int8(bitPattern: q[$0])) - zero) * scale }, "\(k.label) s8 n \(n)")
+        #expect(
+          (0..<n).allSatisfy { back[$0] == Float(Int32(Int8(bitPattern: q[$0])) - zero) * scale },
+          "\(k.label) s8 n \(n)")
         let i = Buffer<Int32>(n) { _ in Int32(numbers.below(100_000)) - 50_000 }
         k.dequantize_i32(n, i.base, back.base, scale, zero)
         #expect((0..<n).allSatisfy { back[$0] == Float(i[$0] - zero) * scale }, "\(k.label) i32 n \(n)")
@@ -137,13 +161,16 @@ import Testing
     let sides = [0, 1, 2, 3, 7, 8, 9, 16, 17, 33, 70]
     for rows in sides {
       for columns in sides {
-        let sourceLd = columns + 1, targetLd = rows + 3
+        let sourceLd = columns + 1
+        let targetLd = rows + 3
         let source = Buffer<T>(max(0, rows * sourceLd - 1)) { T(truncatingIfNeeded: $0 &* 7 &+ 1) }
         let target = Buffer<T>(max(0, columns * targetLd), repeating: 99)
         kernel(rows, columns, source.base, sourceLd, target.base, targetLd)
         var wrong = 0
         for c in 0..<columns {
-          for r in 0..<targetLd where target[c * targetLd + r] != (r < rows ? source[r * sourceLd + c] : 99) { wrong += 1 }
+          for r in 0..<targetLd where target[c * targetLd + r] != (r < rows ? source[r * sourceLd + c] : 99) {
+            wrong += 1
+          }
         }
         #expect(wrong == 0, "\(label) \(rows)x\(columns)")
       }

@@ -172,24 +172,31 @@ private struct Problem {
 
   /// B in 16 bits gives the bits of the float32 product with the widened B.
   @Test(arguments: levels.indices) func halvesOfBAreWidenedExactly(level: Int) {
-    let kernels = levels[level], nr = kernels.gemm_f32_nr
+    let kernels = levels[level]
+    let nr = kernels.gemm_f32_nr
     var numbers = Numbers(17)
     for (m, n, taps, kc) in [(1, 130, 1, 9), (3, 33, 1, 20), (17, 40, 2, 5), (30, 15, 9, 4)] {
-      let depth = taps * kc, panels = apus_gemm_panels(n, nr), count = apus_gemm_f32_packed_count(taps, kc, n, nr)
+      let depth = taps * kc
+      let panels = apus_gemm_panels(n, nr)
+      let count = apus_gemm_f32_packed_count(taps, kc, n, nr)
       let offsets = Buffer<Int32>(m * taps) { _ in Int32(numbers.below(m) * kc) }
-      let a = numbers.floats(m * kc), exact = numbers.floats(n * depth)
+      let a = numbers.floats(m * kc)
+      let exact = numbers.floats(n * depth)
       for isBrain in [false, true] {
-        let b = Buffer<UInt16>(n * depth, repeating: 0), wide = Buffer<Float>(n * depth, repeating: 0)
+        let b = Buffer<UInt16>(n * depth, repeating: 0)
+        let wide = Buffer<Float>(n * depth, repeating: 0)
         (isBrain ? kernels.f32_to_bf16 : kernels.f32_to_f16)(n * depth, exact.base, b.base)
         (isBrain ? kernels.bf16_to_f32 : kernels.f16_to_f32)(n * depth, b.base, wide.base)
         for strides in [(tap: kc, k: 1, n: depth), (tap: 1, k: taps, n: depth), (tap: kc * n, k: n, n: 1)] {
           var source = apus_gemm_source(
             b: wide.base, stride_tap: strides.tap, stride_k: strides.k, stride_n: strides.n, taps: taps, kc: kc, n: n)
-          let packed = Buffer<Float>(count, repeating: .nan), half = Buffer<UInt16>(count, repeating: 0xffff)
+          let packed = Buffer<Float>(count, repeating: .nan)
+          let half = Buffer<UInt16>(count, repeating: 0xffff)
           kernels.gemm_f32_pack(&source, packed.base, 0, panels)
           source.b = UnsafeRawPointer(b.base)
           kernels.gemm_b16_pack(&source, half.base, 0, panels)
-          let expected = Buffer<Float>(m * n, repeating: 0), got = Buffer<Float>(m * n, repeating: 0)
+          let expected = Buffer<Float>(m * n, repeating: 0)
+          let got = Buffer<Float>(m * n, repeating: 0)
           var arguments = apus_gemm_f32_args(
             a: a.pointer, lda: kc, offsets: offsets.pointer, zeros: a.pointer, taps: taps, kc: kc, n: n,
             b: packed.pointer, c: expected.base, ldc: n, epilogue: apus_epilogue_f32())

@@ -1,4 +1,5 @@
-// The float64 GEMM: the sums of its contract, bit for bit, in every layout and however the work is split; and against OpenBLAS.
+// The float64 GEMM: the sums of its contract, bit for bit, in every layout and however the work is split; and against
+// OpenBLAS.
 
 import CApusKernels
 import COpenBLAS
@@ -47,7 +48,8 @@ import Testing
         a: a.base, a_row: k, a_depth: 1, b: b.base, b_depth: n, b_column: 1, c: c.base, ldc: n, k: k)
       kernels.gemm_f64(&arguments, 0, m, 0, n)
       cblas_dgemm(
-        CblasRowMajor, CblasNoTrans, CblasNoTrans, Int32(m), Int32(n), Int32(k), 1, a.base, Int32(k), b.base, Int32(n), 0,
+        CblasRowMajor, CblasNoTrans, CblasNoTrans, Int32(m), Int32(n), Int32(k), 1, a.base, Int32(k), b.base, Int32(n),
+        0,
         oracle.base, Int32(n))
       // Both sum k products of numbers below 1, in orders of their own.
       let bound = Double(k) * Double.ulpOfOne * 2

@@ -6,10 +6,15 @@ import Testing
 @Suite struct GemmI8Tests {
   private struct Shape { let m, n, taps, kc: Int }
 
-  private func check(_ kernels: Kernels, _ s: Shape, signs: (a: Bool, b: Bool), indirect: Bool, perRow: Bool,
-                     perColumn: Bool, zeros: (a: Int32, b: Int32), output: apus_gemm_i8_output, seed: Int) {
+  private func check(
+    _ kernels: Kernels, _ s: Shape, signs: (a: Bool, b: Bool), indirect: Bool, perRow: Bool,
+    perColumn: Bool, zeros: (a: Int32, b: Int32), output: apus_gemm_i8_output, seed: Int
+  ) {
     var numbers = Numbers(seed)
-    let taps = indirect ? s.taps : 1, depth = taps * s.kc, lda = s.kc + 1, rows = s.m + 2
+    let taps = indirect ? s.taps : 1
+    let depth = taps * s.kc
+    let lda = s.kc + 1
+    let rows = s.m + 2
     // Extremes are frequent, to catch saturation on the way.
     let a = Buffer<UInt8>(rows * lda - 1) { _ in numbers.below(3) == 0 ? 255 : UInt8(numbers.below(256)) }
     let b = Buffer<UInt8>(depth * s.n) { _ in numbers.below(3) == 0 ? 128 : UInt8(numbers.below(256)) }
@@ -30,7 +35,8 @@ import Testing
       b: b.base, stride_tap: s.kc * s.n, stride_k: s.n, stride_n: 1, taps: taps, kc: s.kc, n: s.n)
     for p in 0..<panels { kernels.gemm_i8_pack(&source, signs.b, packed, p, p + 1) }
 
-    let ldc = s.n + 3, wide = output == APUS_GEMM_I8_TO_I32 || output == APUS_GEMM_I8_TO_F32
+    let ldc = s.n + 3
+    let wide = output == APUS_GEMM_I8_TO_I32 || output == APUS_GEMM_I8_TO_F32
     let c = Buffer<UInt8>(s.m * ldc * (wide ? 4 : 1), repeating: 0x5a)
     let isSigned = output == APUS_GEMM_I8_TO_S8
     let (low, high): (Int32, Int32) = isSigned ? (-128, 127) : (0, 255)
@@ -44,7 +50,8 @@ import Testing
         bias: floatBias.pointer, add: nil, add_ld: 0, activation: APUS_ACTIVATION_CLIP, alpha: -5, beta: 5))
     var row = 0
     while row < s.m {
-      let end = min(s.m, row + 1 + numbers.below(16)), half = panels / 2
+      let end = min(s.m, row + 1 + numbers.below(16))
+      let half = panels / 2
       kernels.gemm_i8(&arguments, row, end, 0, half)
       kernels.gemm_i8(&arguments, row, end, half, panels)
       row = end
@@ -55,7 +62,8 @@ import Testing
     var wrong = 0
     for r in 0..<s.m {
       for j in 0..<s.n {
-        let za = Int(perRow ? aZeros[r] : zeros.a), zb = Int(perColumn ? bZeros[j] : zeros.b)
+        let za = Int(perRow ? aZeros[r] : zeros.a)
+        let zb = Int(perColumn ? bZeros[j] : zeros.b)
         var sum = Int(bias[j])
         for t in 0..<taps {
           let offset = indirect ? Int(offsets[r * taps + t]) : r * lda

@@ -14,14 +14,18 @@ import Testing
   @Test(arguments: levels.indices) func reductions(level: Int) {
     let kernels = levels[level]
     var numbers = Numbers(21)
-    #expect(kernels.sum_f32(0, [0]) == 0 && kernels.max_f32(0, [0]) == -.infinity && kernels.min_f32(0, [0]) == .infinity)
+    #expect(
+      kernels.sum_f32(0, [0]) == 0 && kernels.max_f32(0, [0]) == -.infinity && kernels.min_f32(0, [0]) == .infinity)
     for n in Self.lengths {
-      let x = numbers.floats(n), exact = x.array.map(Double.init), label = "\(kernels.label) n \(n)"
+      let x = numbers.floats(n)
+      let exact = x.array.map(Double.init)
+      let label = "\(kernels.label) n \(n)"
       #expect(near(kernels.sum_f32(n, x.pointer), exact.reduce(0, +), 1e-5), "\(label)")
       #expect(near(kernels.mean_f32(n, x.pointer), exact.reduce(0, +) / Double(n)), "\(label)")
       #expect(near(kernels.sum_abs_f32(n, x.pointer), exact.reduce(0) { $0 + $1.magnitude }), "\(label)")
       #expect(near(kernels.sum_squares_f32(n, x.pointer), exact.reduce(0) { $0 + $1 * $1 }), "\(label)")
-      #expect(kernels.max_f32(n, x.pointer) == x.array.max() && kernels.min_f32(n, x.pointer) == x.array.min(), "\(label)")
+      #expect(
+        kernels.max_f32(n, x.pointer) == x.array.max() && kernels.min_f32(n, x.pointer) == x.array.min(), "\(label)")
       let moved = Buffer<Float>(n + 1) { $0 == 0 ? 9 : x[$0 - 1] }
       #expect(kernels.sum_f32(n, moved.pointer + 1) == kernels.sum_f32(n, x.pointer), "\(label): address")
       for place in [0, n / 2, n - 1] {
@@ -36,18 +40,23 @@ import Testing
     var numbers = Numbers(22)
     for n in Self.lengths {
       for masked in [false, true] {
-        let x = numbers.floats(n, scale: 20), mask = numbers.floats(n, scale: 3), y = Buffer<Float>(n, repeating: 0)
+        let x = numbers.floats(n, scale: 20)
+        let mask = numbers.floats(n, scale: 3)
+        let y = Buffer<Float>(n, repeating: 0)
         if n > 2 { mask[1] = -.infinity }
         let scale: Float = masked ? 0.125 : 1
         let logits = (0..<n).map { Double(x[$0]) * Double(scale) + (masked ? Double(mask[$0]) : 0) }
-        let top = logits.max()!, sum = logits.reduce(0) { $0 + exp($1 - top) }
+        let top = logits.max()!
+        let sum = logits.reduce(0) { $0 + exp($1 - top) }
         kernels.softmax_f32(n, x.pointer, y.base, scale, masked ? mask.pointer : nil)
         for i in 0..<n { #expect(near(y[i], exp(logits[i] - top) / sum, 5e-6), "\(kernels.label) n \(n)") }
         let z = Buffer<Float>(n) { x[$0] }
         kernels.softmax_f32(n, z.pointer, z.base, scale, masked ? mask.pointer : nil)
         #expect(same(y.array, z.array), "\(kernels.label) n \(n): in place")
         kernels.log_softmax_f32(n, x.pointer, y.base, scale, masked ? mask.pointer : nil)
-        for i in 0..<n where logits[i].isFinite { #expect(near(y[i], logits[i] - top - log(sum), 5e-6), "\(kernels.label) n \(n)") }
+        for i in 0..<n where logits[i].isFinite {
+          #expect(near(y[i], logits[i] - top - log(sum), 5e-6), "\(kernels.label) n \(n)")
+        }
         kernels.log_softmax_f32(n, x.pointer, x.base, scale, masked ? mask.pointer : nil)
         #expect(same(x.array, y.array), "\(kernels.label) n \(n): logarithm in place")
       }
@@ -58,14 +67,19 @@ import Testing
     let kernels = levels[level]
     var numbers = Numbers(23)
     for n in Self.lengths {
-      let x = numbers.floats(n), scale = numbers.floats(n), bias = numbers.floats(n)
-      let exact = x.array.map(Double.init), y = Buffer<Float>(n, repeating: 0), statistics = Buffer<Float>(2, repeating: 0)
+      let x = numbers.floats(n)
+      let scale = numbers.floats(n)
+      let bias = numbers.floats(n)
+      let exact = x.array.map(Double.init)
+      let y = Buffer<Float>(n, repeating: 0)
+      let statistics = Buffer<Float>(2, repeating: 0)
       let mean = exact.reduce(0, +) / Double(n)
       let inverse = 1 / (exact.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(n) + 1e-3).squareRoot()
       kernels.layer_norm_f32(n, x.pointer, y.base, scale.pointer, bias.pointer, 1e-3, statistics.base)
       #expect(near(statistics[0], mean) && near(statistics[1], inverse, 1e-5), "\(kernels.label) n \(n)")
       for i in 0..<n {
-        #expect(near(y[i], (exact[i] - mean) * inverse * Double(scale[i]) + Double(bias[i]), 2e-5), "\(kernels.label) n \(n)")
+        #expect(
+          near(y[i], (exact[i] - mean) * inverse * Double(scale[i]) + Double(bias[i]), 2e-5), "\(kernels.label) n \(n)")
       }
       let root = (exact.reduce(0) { $0 + $1 * $1 } / Double(n) + 1e-3).squareRoot()
       kernels.rms_norm_f32(n, x.pointer, x.base, scale.pointer, 1e-3)
@@ -77,7 +91,9 @@ import Testing
     let kernels = levels[level]
     var numbers = Numbers(24)
     for (rows, n) in [(0, 3), (1, 1), (3, 17), (4, 16), (49, 33), (50, 5)] {
-      let ld = n + 1, x = numbers.floats(max(0, rows * ld - 1)), y = Buffer<Float>(n, repeating: 5)
+      let ld = n + 1
+      let x = numbers.floats(max(0, rows * ld - 1))
+      let y = Buffer<Float>(n, repeating: 5)
       kernels.column_sums_f32(rows, n, x.pointer, ld, y.base)
       let sums = (0..<n).map { j in (0..<rows).reduce(0.0) { $0 + Double(x[$1 * ld + j]) } }
       for j in 0..<n { #expect(near(y[j], sums[j], 1e-5), "\(kernels.label) \(rows)x\(n)") }

@@ -1,4 +1,5 @@
-// The float32 unary kernels against the C library in double precision: sampled, or with APUS_EXHAUSTIVE=1 all 2^32 values.
+// The float32 unary kernels against the C library in double precision: sampled, or with APUS_EXHAUSTIVE=1 all 2^32
+// values.
 
 import CApusKernels
 import Foundation
@@ -13,7 +14,8 @@ func unary(_ kernels: Kernels, _ name: String) -> apus_unary_f32_entry.Function?
 }
 
 extension apus_unary_f32_entry {
-  typealias Function = @convention(c) (Int, UnsafePointer<Float>, UnsafeMutablePointer<Float>, UnsafePointer<Float>?)
+  typealias Function =
+    @convention(c) (Int, UnsafePointer<Float>, UnsafeMutablePointer<Float>, UnsafePointer<Float>?)
     -> Void
 }
 
@@ -30,7 +32,8 @@ private let references: [String: @Sendable (Double) -> Double] = [
   "gelu": { 0.5 * $0 * erfc(-$0 / 2.0.squareRoot()) },
   "gelu_tanh": { $0 * sigmoid(2 * (2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0)) },
   "mish": { x in
-    let e = exp(min(x, 40)), w = e * (e + 2)
+    let e = exp(min(x, 40))
+    let w = e * (e + 2)
     return x.isNaN ? x : x * (w / (w + 2))
   },
   "elu": { $0 > 0 ? $0 : Double(parameters[0]) * expm1($0) },
@@ -56,7 +59,10 @@ private func unit(_ x: Double) -> Double {
     let block = 1 << 14
     let x = Buffer<Float>(block, repeating: 0)
     let y = Buffer<Float>(block, repeating: 0)
-    var pattern: UInt64 = 0, worst = 0.0, worstAt = Float(0), wrong: [Float] = []
+    var pattern: UInt64 = 0
+    var worst = 0.0
+    var worstAt = Float(0)
+    var wrong: [Float] = []
     while pattern >> 32 == 0 {
       var n = 0
       while n < block, pattern >> 32 == 0 {
@@ -66,7 +72,9 @@ private func unit(_ x: Double) -> Double {
       }
       entry.function(n, x.pointer, y.base, parameters)
       for i in 0..<n {
-        let expected = reference(Double(x[i])), got = Double(y[i]), rounded = Float(expected)
+        let expected = reference(Double(x[i]))
+        let got = Double(y[i])
+        let rounded = Float(expected)
         if expected.isNaN || got.isNaN {
           if expected.isNaN != got.isNaN { wrong.append(x[i]) }
         } else if rounded.isInfinite || got.isInfinite {
@@ -86,13 +94,15 @@ private func unit(_ x: Double) -> Double {
   @Test(arguments: levels.indices) func errorsAreAsStated(level: Int) throws {
     var kernels = levels[level]
     for index in 0..<apus_unary_f32_count() {
-      let entry = apus_unary_f32_at(&kernels, index), name = String(cString: entry.name)
+      let entry = apus_unary_f32_at(&kernels, index)
+      let name = String(cString: entry.name)
       let reference = try #require(references[name], "no reference for \(name)")
       check(entry, reference, step: Self.exhaustive ? 1 : 50_021, "\(kernels.label) \(name)")
     }
   }
 
-  /// The bits of an element depend on neither its place nor its company; nothing beyond n is written; in place is legal.
+  /// The bits of an element depend on neither its place nor its company; nothing beyond n is written; in place is
+  /// legal.
   @Test(arguments: levels.indices) func elementsAreIndependent(level: Int) {
     var kernels = levels[level]
     var numbers = Numbers(7)
@@ -120,7 +130,8 @@ private func unit(_ x: Double) -> Double {
       ("erf", .infinity, 1), ("erf", -.infinity, -1), ("exp", -.infinity, 0), ("exp", .infinity, .infinity),
       ("exp", 100, .infinity), ("exp", 0, 1), ("log", 0, -.infinity), ("log", -0.0, -.infinity), ("log", -1, .nan),
       ("log", .infinity, .infinity), ("log", 1, 0), ("tanh", .infinity, 1), ("tanh", -0.0, -0.0), ("erf", -0.0, -0.0),
-      ("sigmoid", -.infinity, 0), ("sigmoid", .infinity, 1), ("elu", -.infinity, -0.3), ("softplus", .infinity, .infinity),
+      ("sigmoid", -.infinity, 0), ("sigmoid", .infinity, 1), ("elu", -.infinity, -0.3),
+      ("softplus", .infinity, .infinity),
       ("softplus", -.infinity, 0), ("sin", .infinity, .nan), ("cos", -.infinity, .nan), ("sin", -0.0, -0.0),
       ("round", 2.5, 2), ("round", -0.5, -0.0), ("ceil", -0.5, -0.0), ("relu", .nan, .nan), ("clip", .nan, .nan),
       ("rsqrt", 0, .infinity), ("reciprocal", -0.0, -.infinity), ("exp", .nan, .nan), ("tanh", 0x1p-140, 0x1p-140),

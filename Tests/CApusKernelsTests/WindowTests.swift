@@ -29,7 +29,8 @@ private struct Geometry {
     var found: [(Int, Int?)] = []
     for i in 0..<kernel {
       for j in 0..<kw {
-        let iy = y * stride - pad + i * dilation, ix = x * stride - pad + j * dilation
+        let iy = y * stride - pad + i * dilation
+        let ix = x * stride - pad + j * dilation
         if iy >= h + padEnd || ix >= w + padEnd { continue }
         let inside = iy >= 0 && iy < h && ix >= 0 && ix < w
         found.append((i * kw + j, inside ? (iy * w + ix) * (c + 1) : nil))
@@ -40,12 +41,17 @@ private struct Geometry {
 }
 
 private let geometries = [
-  Geometry(h: 7, w: 9, c: 16, kernel: 3, pad: 1, padEnd: 1), Geometry(h: 14, w: 23, c: 33, kernel: 3, stride: 2, pad: 1, padEnd: 1),
-  Geometry(h: 9, w: 17, c: 7, kernel: 5, pad: 2, padEnd: 2), Geometry(h: 12, w: 19, c: 40, kernel: 5, stride: 2, pad: 2, padEnd: 1),
-  Geometry(h: 8, w: 12, c: 5, kernel: 7, pad: 3, padEnd: 3), Geometry(h: 10, w: 11, c: 20, kernel: 3, dilation: 2, pad: 2, padEnd: 2),
+  Geometry(h: 7, w: 9, c: 16, kernel: 3, pad: 1, padEnd: 1),
+  Geometry(h: 14, w: 23, c: 33, kernel: 3, stride: 2, pad: 1, padEnd: 1),
+  Geometry(h: 9, w: 17, c: 7, kernel: 5, pad: 2, padEnd: 2),
+  Geometry(h: 12, w: 19, c: 40, kernel: 5, stride: 2, pad: 2, padEnd: 1),
+  Geometry(h: 8, w: 12, c: 5, kernel: 7, pad: 3, padEnd: 3),
+  Geometry(h: 10, w: 11, c: 20, kernel: 3, dilation: 2, pad: 2, padEnd: 2),
   Geometry(h: 3, w: 3, c: 17, kernel: 5, pad: 2, padEnd: 2), Geometry(h: 1, w: 1, c: 1, kernel: 1),
-  Geometry(h: 6, w: 15, c: 9, kernel: 2, kernelW: 4, stride: 3), Geometry(h: 4, w: 4, c: 8, kernel: 3, pad: 3, padEnd: 3),
-  Geometry(h: 5, w: 6, c: 12, kernel: 2, stride: 2, extra: 1), Geometry(h: 2, w: 30, c: 31, kernel: 1, kernelW: 3, padEnd: 1),
+  Geometry(h: 6, w: 15, c: 9, kernel: 2, kernelW: 4, stride: 3),
+  Geometry(h: 4, w: 4, c: 8, kernel: 3, pad: 3, padEnd: 3),
+  Geometry(h: 5, w: 6, c: 12, kernel: 2, stride: 2, extra: 1),
+  Geometry(h: 2, w: 30, c: 31, kernel: 1, kernelW: 3, padEnd: 1),
 ]
 
 @Suite struct WindowTests {
@@ -65,15 +71,20 @@ private let geometries = [
     let kernels = levels[level]
     var numbers = Numbers(11)
     for (index, g) in geometries.enumerated() where g.extra == 0 {
-      let input = image(g, &numbers), result = output(g), parts = output(g), fused = output(g)
-      let weights = numbers.floats(g.kernel * g.kw * g.c), bias = numbers.floats(g.c)
+      let input = image(g, &numbers)
+      let result = output(g)
+      let parts = output(g)
+      let fused = output(g)
+      let weights = numbers.floats(g.kernel * g.kw * g.c)
+      let bias = numbers.floats(g.c)
       let add = numbers.floats(g.outH * g.outW * g.c)
       var arguments = apus_depthwise_f32_args(
         window: g.window(input, result), weights: weights.pointer, weights_ld: g.c,
         epilogue: apus_epilogue_f32(
           bias: bias.pointer, add: add.pointer, add_ld: g.c, activation: APUS_ACTIVATION_NONE, alpha: 0, beta: 0))
       kernels.depthwise_f32(&arguments, 0, g.outH, 0, g.c)
-      var worst = 0.0, stray = 0
+      var worst = 0.0
+      var stray = 0
       for y in 0..<g.outH {
         for x in 0..<g.outW {
           let pixel = y * g.outW + x
@@ -114,7 +125,8 @@ private let geometries = [
       let input = image(g, &numbers)
       if input.count > 5 { input[4] = .nan }
       for kind in 0..<3 {
-        let result = output(g), parts = output(g)
+        let result = output(g)
+        let parts = output(g)
         func run(_ target: Buffer<Float>, _ y0: Int, _ y1: Int, _ c0: Int, _ c1: Int) {
           var window = g.window(input, target)
           if kind == 0 {
@@ -129,7 +141,8 @@ private let geometries = [
         var wrong = 0
         for y in 0..<g.outH {
           for x in 0..<g.outW {
-            let taps = g.taps(y, x), seen = taps.compactMap(\.offset)
+            let taps = g.taps(y, x)
+            let seen = taps.compactMap(\.offset)
             for c in 0..<g.c {
               let values = seen.map { input[$0 + c] }
               let got = result[(y * g.outW + x) * (g.c + 2) + c]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,7 +22,12 @@ from .program import Case, constant, identity, model, tensor
 def weights(count: int = 4096) -> onnx.ModelProto:
     """A model whose weights are read from the mapped file while it is saved."""
     values = np.arange(count, dtype=np.float32)
-    return model([helper.make_node("Mul", ["x", "w"], ["y"])], [tensor("x", [count])], [tensor("y", [count])], [constant("w", values)])
+    return model(
+        [helper.make_node("Mul", ["x", "w"], ["y"])],
+        [tensor("x", [count])],
+        [tensor("y", [count])],
+        [constant("w", values)],
+    )
 
 
 def content(path) -> np.ndarray:
@@ -32,7 +39,9 @@ class OverItself(Case):
         made = weights()
         self.save(made)
         self.apus("optimize", "model.onnx", "--output", "model.onnx")
-        np.testing.assert_array_equal(content(self.path("model.onnx")), numpy_helper.to_array(made.graph.initializer[0]))
+        np.testing.assert_array_equal(
+            content(self.path("model.onnx")), numpy_helper.to_array(made.graph.initializer[0])
+        )
         self.assertEqual(self.leftovers(), [])
 
     def test_optimized_model_replaces_what_a_link_names(self) -> None:
@@ -44,7 +53,9 @@ class OverItself(Case):
 
     def test_optimized_model_replaces_its_side_file(self) -> None:
         made = weights()
-        onnx.save(made, self.path("model.onnx"), save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+        onnx.save(
+            made, self.path("model.onnx"), save_as_external_data=True, location="model.onnx.data", size_threshold=0
+        )
         self.apus("optimize", "model.onnx", "--output", "model.onnx")
         np.testing.assert_array_equal(content(self.path("model.onnx")), np.arange(4096, dtype=np.float32))
         self.save(made, "other.onnx")
@@ -53,8 +64,11 @@ class OverItself(Case):
 
     def test_outputs_replace_mapped_inputs(self) -> None:
         values = np.arange(1 << 20, dtype=np.float32)
-        made = model([helper.make_node("Neg", ["x"], ["x2"]), helper.make_node("Identity", ["x"], ["x3"])],
-                     [tensor("x", [values.size])], [tensor("x2"), tensor("x3")])
+        made = model(
+            [helper.make_node("Neg", ["x"], ["x2"]), helper.make_node("Identity", ["x"], ["x3"])],
+            [tensor("x", [values.size])],
+            [tensor("x2"), tensor("x3")],
+        )
         self.save(made)
         self.path("out").mkdir()
         for target in ("x2", "x3"):
@@ -112,7 +126,15 @@ class Replacing(Case):
         self.run_to("--output", "/dev/full", status=1)
 
     def test_what_cannot_be_written(self) -> None:
-        for target in ("", "no/such/y.npy", "x.npy/y.npy", "n" * 5000, "n" * 300 + ".npy", "/proc/nothing/y.npz", "folder.npz"):
+        for target in (
+            "",
+            "no/such/y.npy",
+            "x.npy/y.npy",
+            "n" * 5000,
+            "n" * 300 + ".npy",
+            "/proc/nothing/y.npz",
+            "folder.npz",
+        ):
             self.path("folder.npz").mkdir(exist_ok=True)
             with self.subTest(target[:40]):
                 self.run_to("--output", target, status=1)
@@ -126,24 +148,66 @@ class Replacing(Case):
         import resource
 
         self.write("y.npy", "old")
-        self.apus("run", self.save(identity(shape=[100000]), "big.onnx"), "--random", "--output", "y.npy", status=1,
-                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
+        self.apus(
+            "run",
+            self.save(identity(shape=[100000]), "big.onnx"),
+            "--random",
+            "--output",
+            "y.npy",
+            status=1,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+        )
         self.assertEqual(self.path("y.npy").read_text(), "old")
         self.assertEqual(self.leftovers(), [])
 
     def test_an_interrupted_run_leaves_the_old_file(self) -> None:
         self.save(identity(shape=[20_000_000]), "big.onnx")
         self.write("y.json", "old")
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        unnamed = getattr(os, "O_TMPFILE", 0)
+        try:
+            os.close(os.open(self.folder, os.O_WRONLY | unnamed))
+            # What has no name cannot stay behind, whatever ends the process.
+            numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM, signal.SIGKILL)
+        except OSError:
+            numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in numbers:
             process = subprocess.Popen(
-                [program.APUS, "run", "big.onnx", "--random", "--output", "y.json"], cwd=self.folder,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while process.poll() is None and not self.leftovers():
+                [program.APUS, "run", "big.onnx", "--random", "--output", "y.json"],
+                cwd=self.folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            while process.poll() is None and not self.leftovers() and not self.has_unnamed_file(process.pid):
                 time.sleep(0.005)
             process.send_signal(number)
             self.assertEqual(process.wait(20), -number)
             self.assertEqual(self.path("y.json").read_text(), "old")
             self.assertEqual(self.leftovers(), [])
+
+    def has_unnamed_file(self, process: int) -> bool:
+        links = []
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                links.append(os.readlink(link))
+        return any(link.startswith(f"{self.folder}/") and link.endswith(" (deleted)") for link in links)
+
+
+class Twice(Case):
+    def test_two_values_of_one_file(self) -> None:
+        self.save(identity(shape=[2]))
+        for options in (
+            ["--output", "y.npy", "--output", "./y.npy"],
+            ["--output", "a.npz", "--save-inputs", "a.npz"],
+            ["--output", "-", "--save-inputs", "-"],
+        ):
+            self.apus("run", "model.onnx", "--random", *options, status=1)
+            self.assertEqual([p.name for p in self.folder.iterdir()], ["model.onnx"])
+
+    def test_a_report_does_not_replace_a_model(self) -> None:
+        self.save(identity(shape=[2]))
+        before = self.path("model.onnx").read_bytes()
+        self.apus("profile", "model.onnx", "--runs", 1, "--trace", "model.onnx", status=2)
+        self.assertEqual(self.path("model.onnx").read_bytes(), before)
 
 
 class Forms(Case):
@@ -178,7 +242,9 @@ class Forms(Case):
     def test_several_outputs(self) -> None:
         self.apus("run", "model.onnx", "-i", "x.npy", "-o", "y.npy", status=1)
         self.assertFalse(self.path("y.npy").exists())
-        self.apus("run", "model.onnx", "-i", "x.npy", "-o", "b=b.json", "-o", "a=a.npy", "-o", "all.npz", "-o", "folder")
+        self.apus(
+            "run", "model.onnx", "-i", "x.npy", "-o", "b=b.json", "-o", "a=a.npy", "-o", "all.npz", "-o", "folder"
+        )
         np.testing.assert_array_equal(np.load(self.path("a.npy")), -self.values)
         self.assertEqual(json.loads(self.path("b.json").read_text())[0], [2.0, 4.0])
         self.assertEqual(sorted(np.load(self.path("all.npz"))), ["a", "b"])
@@ -188,14 +254,22 @@ class Forms(Case):
         self.apus("run", "one.onnx", "-i", "x.npy", "-o", "y.csv", status=2)
 
     def test_saved_inputs_run_again(self) -> None:
-        first = self.json("run", "model.onnx", "--random", "--seed", 7, "--save-inputs", "in.npz", "--save-inputs", "in/")
+        first = self.json(
+            "run", "model.onnx", "--random", "--seed", 7, "--save-inputs", "in.npz", "--save-inputs", "in/"
+        )
         again = self.json("run", "model.onnx", "-i", "in.npz")
         self.assertEqual([o["value"] for o in first["outputs"]], [o["value"] for o in again["outputs"]])
         np.testing.assert_array_equal(np.load(self.path("in/x.npy")), np.load(self.path("in.npz"))["x"])
 
     def test_names_become_files(self) -> None:
         names = ["a/b", "a_b", "a b", "a_b_", ".hidden", "..", "é" * 200, "e\u0301" * 300, "n" * 5000]
-        self.save(model([helper.make_node("Identity", ["x"], [n]) for n in names], [tensor("x", [2])], [tensor(n, [2]) for n in names]))
+        self.save(
+            model(
+                [helper.make_node("Identity", ["x"], [n]) for n in names],
+                [tensor("x", [2])],
+                [tensor(n, [2]) for n in names],
+            )
+        )
         self.apus("run", "model.onnx", "--random", "-o", "out")
         self.assertEqual(len(list(self.path("out").glob("*.npy"))), len(names))
         self.apus("run", "model.onnx", "--random", "-o", "out.npz")
@@ -207,8 +281,12 @@ class Forms(Case):
             self.apus("run", "model.onnx", "--random", "-o", target, status=1)
         self.apus("run", "model.onnx", "--random", "-o", "y.pb")
         strings = ["a" * 200000] + [""] * 20000
-        made = model([], [], [tensor("w", [20001], TensorProto.STRING)],
-                     [helper.make_tensor("w", TensorProto.STRING, [20001], [s.encode() for s in strings])])
+        made = model(
+            [],
+            [],
+            [tensor("w", [20001], TensorProto.STRING)],
+            [helper.make_tensor("w", TensorProto.STRING, [20001], [s.encode() for s in strings])],
+        )
         self.save(made)
         self.apus("run", "model.onnx", "-o", "w.npy", status=1)
         self.apus("run", "model.onnx", "-o", "w.json")
@@ -219,7 +297,11 @@ class Forms(Case):
         self.apus("graph", "model.onnx", "-o", "g.dot")
         self.apus("profile", "model.onnx", "--runs", 1, "--trace", "t.json")
         self.assertTrue(json.loads(self.path("t.json").read_text())["traceEvents"])
-        for command in (["graph", "model.onnx", "-o", "no/g.svg"], ["profile", "model.onnx", "--runs", 1, "--trace", "no/t.json"],
-                        ["optimize", "model.onnx", "-o", "no/m.onnx"], ["optimize", "model.onnx", "-o", "/dev/full"]):
+        for command in (
+            ["graph", "model.onnx", "-o", "no/g.svg"],
+            ["profile", "model.onnx", "--runs", 1, "--trace", "no/t.json"],
+            ["optimize", "model.onnx", "-o", "no/m.onnx"],
+            ["optimize", "model.onnx", "-o", "/dev/full"],
+        ):
             self.apus(*command, status=1)
         self.assertEqual(self.leftovers(), [])

@@ -15,7 +15,12 @@ T = TensorProto
 
 class Labels(Case):
     def top(self, labels: bytes | None, scores: list[float], **metadata: str) -> list[str | None]:
-        made = model([helper.make_node("Identity", ["x"], ["y"])], [tensor("x", [len(scores)])], [tensor("y", [len(scores)])], metadata=metadata)
+        made = model(
+            [helper.make_node("Identity", ["x"], ["y"])],
+            [tensor("x", [len(scores)])],
+            [tensor("y", [len(scores)])],
+            metadata=metadata,
+        )
         self.save(made)
         self.array("x.npy", np.array(scores, np.float32))
         more = [] if labels is None else ["--labels", self.write("labels.txt", labels)]
@@ -39,7 +44,9 @@ class Labels(Case):
     def test_what_is_no_text(self) -> None:
         self.save(identity(shape=[3]))
         for text in ("a\nb".encode("utf-16"), b"a\nb\xff\n"):
-            error = self.apus("run", "model.onnx", "--random", "--top", 1, "--labels", self.write("l.txt", text), status=1)
+            error = self.apus(
+                "run", "model.onnx", "--random", "--top", 1, "--labels", self.write("l.txt", text), status=1
+            )
             self.assertIn("UTF-8", error.stderr.decode())
 
     def test_what_is_no_number_is_last(self) -> None:
@@ -67,8 +74,14 @@ def npy(descriptor: str, shape: str, data: bytes = b"") -> bytes:
 class Arrays(Case):
     def test_what_no_file_pays_for(self) -> None:
         self.save(identity(T.STRING))
-        for content in (npy("<U0", "(500000000,)"), npy("|S0", "(400000000,)"), npy("<U0", "(1000000000000,)"), npy("<U9", "(4611686018427387904,)"),
-                        npy("|S1", "(4,)", b"abc"), npy("<f4", "(" + "1," * 65 + ")", bytes(4))):
+        for content in (
+            npy("<U0", "(500000000,)"),
+            npy("|S0", "(400000000,)"),
+            npy("<U0", "(1000000000000,)"),
+            npy("<U9", "(4611686018427387904,)"),
+            npy("|S1", "(4,)", b"abc"),
+            npy("<f4", "(" + "1," * 65 + ")", bytes(4)),
+        ):
             self.apus("run", "model.onnx", "-i", self.write("x.npy", content), status=1)
         report = self.json("run", "model.onnx", "-i", self.write("x.npy", npy("<U0", "(3,)")))
         self.assertEqual(report["outputs"][0]["value"], ["", "", ""])
@@ -101,6 +114,19 @@ class Pictures(Case):
         columns = np.repeat(np.arange(8, dtype=np.uint8)[None, :, None] * 10, 4, 0)
         self.write("p.ppm", b"P6 8 4 255\n" + np.repeat(columns, 3, 2).tobytes())
 
+    def test_an_initializer_is_no_input(self) -> None:
+        self.save(
+            model(
+                [helper.make_node("Mul", ["x", "w"], ["y"])],
+                [tensor("x", [1])],
+                [tensor("y", [1])],
+                [constant("w", np.float32([2]))],
+            )
+        )
+        self.array("one.npy", np.ones(1, np.float32))
+        done = self.apus("run", "model.onnx", "-i", "x=one.npy", "-i", "w=one.npy", status=1)
+        self.assertRegex(done.stderr.decode(), r"no input 'w'")
+
     def test_fits(self) -> None:
         stretched = self.image([1, 3, 4, 4])
         np.testing.assert_array_equal(self.image([1, 3, 4, 4], "--image-fit", "stretch"), stretched)
@@ -117,7 +143,12 @@ class Pictures(Case):
             self.save(identity(shape=shape))
             self.apus("run", "model.onnx", "--image", "p.ppm", status=1)
         self.save(identity(shape=[1, 3, 4, 4]))
-        for file in (self.write("large.png", png(60000, 60000, b"")), self.write("large.ppm", b"P6 65536 65536 255\n"), "no.png", self.write("x.txt", "hello")):
+        for file in (
+            self.write("large.png", png(60000, 60000, b"")),
+            self.write("large.ppm", b"P6 65536 65536 255\n"),
+            "no.png",
+            self.write("x.txt", "hello"),
+        ):
             self.apus("run", "model.onnx", "--image", file, status=1)
 
 
@@ -125,7 +156,17 @@ def wave(samples: np.ndarray, rate: int = 16000, code: int = 1, bits: int | None
     data = samples.tobytes()
     bits = bits or samples.itemsize * 8
     body = struct.pack("<HHIIHH", code, channels, rate, rate * 2, samples.itemsize * channels, bits)
-    return b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVE" + b"fmt " + struct.pack("<I", 16) + body + b"data" + struct.pack("<I", len(data)) + data
+    return (
+        b"RIFF"
+        + struct.pack("<I", 36 + len(data))
+        + b"WAVE"
+        + b"fmt "
+        + struct.pack("<I", 16)
+        + body
+        + b"data"
+        + struct.pack("<I", len(data))
+        + data
+    )
 
 
 class Sound(Case):
@@ -143,9 +184,15 @@ class Sound(Case):
 
     def test_formats(self) -> None:
         ramp = np.linspace(-1, 0.99, 200)
-        for array, code in ((np.round(ramp * 32767).astype("<i2"), 1), (np.round(ramp * 2147483647).astype("<i4"), 1), (ramp.astype("<f4"), 3),
-                            (np.round(ramp * 127 + 128).astype("u1"), 1)):
-            np.testing.assert_allclose(self.samples(wave(array, code=code)), ramp, atol=0.02 if array.itemsize == 1 else 1e-4)
+        for array, code in (
+            (np.round(ramp * 32767).astype("<i2"), 1),
+            (np.round(ramp * 2147483647).astype("<i4"), 1),
+            (ramp.astype("<f4"), 3),
+            (np.round(ramp * 127 + 128).astype("u1"), 1),
+        ):
+            np.testing.assert_allclose(
+                self.samples(wave(array, code=code)), ramp, atol=0.02 if array.itemsize == 1 else 1e-4
+            )
         stereo = np.stack([ramp, -ramp], 1).astype("<f4")
         np.testing.assert_allclose(self.samples(wave(stereo, code=3, channels=2)), 0, atol=1e-7)
         self.assertEqual(self.samples(wave(ramp.astype("<f4"), code=3), shape=[300])[200:].tolist(), [0] * 100)
@@ -154,7 +201,17 @@ class Sound(Case):
         data = np.zeros(64, "<i2")
         for bits in (1, 7, 33, 39, 40, 65535):
             self.refuse(wave(data, bits=bits))
-        for content in (wave(data, channels=0), wave(data, rate=0), wave(data, code=2), wave(data, code=3), wave(data)[:20], b"fLaC", b"OggS", b"", bytes(100)):
+        for content in (
+            wave(data, channels=0),
+            wave(data, rate=0),
+            wave(data, code=2),
+            wave(data, code=3),
+            wave(data)[:20],
+            b"fLaC",
+            b"OggS",
+            b"",
+            bytes(100),
+        ):
             self.refuse(content)
         for shape in ([1 << 40], [1 << 62], [1 << 40, 1 << 40], [1, 1 << 33]):
             self.refuse(wave(data), shape=shape)
@@ -165,7 +222,14 @@ class Sound(Case):
         self.assertEqual(self.samples(wave(np.zeros(441, "<i2"), rate=44100), sample_rate="16000").size, 160)
 
     def test_resampling_is_faithful(self) -> None:
-        for source, target in ((44100, 16000), (8000, 16000), (48000, 44100), (22050, 16000), (11025, 48000), (16000, 16001)):
+        for source, target in (
+            (44100, 16000),
+            (8000, 16000),
+            (48000, 44100),
+            (22050, 16000),
+            (11025, 48000),
+            (16000, 16001),
+        ):
             with self.subTest(f"{source} to {target}"):
                 low = min(source, target)
                 time = np.arange(source) / source

@@ -26,24 +26,42 @@ class Values(Case):
 
     def test_every_type(self) -> None:
         cases = {
-            T.FLOAT: [[0.1, -1.5e-7], [3e38, 0.0]], T.DOUBLE: [[0.1, 1e300], [5e-324, 2.0]], T.FLOAT16: [[0.5, 65504.0], [1.0, -2.0]],
-            T.INT64: [[2**63 - 1, -(2**63)], [0, 2**53 + 1]], T.UINT64: [[2**64 - 1, 0], [1, 2]], T.INT8: [[-128, 127], [0, 1]],
-            T.UINT8: [[255, 0], [1, 2]], T.INT32: [[-1, 2], [3, 4]], T.BOOL: [[True, False], [False, True]],
-            T.STRING: [["a\"\\\n\x01é", ""], ["NaN", "😀"]],
+            T.FLOAT: [[0.1, -1.5e-7], [3e38, 0.0]],
+            T.DOUBLE: [[0.1, 1e300], [5e-324, 2.0]],
+            T.FLOAT16: [[0.5, 65504.0], [1.0, -2.0]],
+            T.INT64: [[2**63 - 1, -(2**63)], [0, 2**53 + 1]],
+            T.UINT64: [[2**64 - 1, 0], [1, 2]],
+            T.INT8: [[-128, 127], [0, 1]],
+            T.UINT8: [[255, 0], [1, 2]],
+            T.INT32: [[-1, 2], [3, 4]],
+            T.BOOL: [[True, False], [False, True]],
+            T.STRING: [['a"\\\n\x01é', ""], ["NaN", "😀"]],
         }
         for type_, expected in cases.items():
             with self.subTest(T.DataType.Name(type_)):
                 array = np.array(expected, object if type_ == T.STRING else helper.tensor_dtype_to_np_dtype(type_))
                 text = array.reshape(-1).tolist()
-                made = helper.make_tensor("w", type_, [2, 2], [s.encode() for s in text] if type_ == T.STRING else array.reshape(-1))
+                made = helper.make_tensor(
+                    "w", type_, [2, 2], [s.encode() for s in text] if type_ == T.STRING else array.reshape(-1)
+                )
                 output = self.value(model([], [], [tensor("w", [2, 2], type_)], [made]))
                 self.assertEqual(output["shape"], [2, 2])
                 found = output["value"]
-                self.assertEqual(np.array(found, array.dtype).tolist() if "FLOAT" in T.DataType.Name(type_) else found, array.tolist())
+                self.assertEqual(
+                    np.array(found, array.dtype).tolist() if "FLOAT" in T.DataType.Name(type_) else found,
+                    array.tolist(),
+                )
 
     def test_narrow_types(self) -> None:
-        for type_, numbers in {T.BFLOAT16: [1.0, -2.0], T.FLOAT8E4M3FN: [0.5, 448.0], T.INT4: [-8, 7], T.UINT2: [3, 0]}.items():
-            output = self.value(model([], [], [tensor("w", [2], type_)], [helper.make_tensor("w", type_, [2], numbers)]))
+        for type_, numbers in {
+            T.BFLOAT16: [1.0, -2.0],
+            T.FLOAT8E4M3FN: [0.5, 448.0],
+            T.INT4: [-8, 7],
+            T.UINT2: [3, 0],
+        }.items():
+            output = self.value(
+                model([], [], [tensor("w", [2], type_)], [helper.make_tensor("w", type_, [2], numbers)])
+            )
             self.assertEqual(output["value"], numbers)
 
     def test_what_is_no_number(self) -> None:
@@ -65,7 +83,9 @@ class Values(Case):
         made = model([helper.make_node("SequenceConstruct", ["x", "x"], ["s"])], [tensor("x", [2])], [sequence])
         self.array("x.npy", np.array([1, 2], np.float32))
         self.assertEqual(self.value(made, "-i", "x.npy")["value"], [[1.0, 2.0], [1.0, 2.0]])
-        maps = helper.make_sequence_type_proto(helper.make_map_type_proto(T.STRING, helper.make_tensor_type_proto(T.FLOAT, [])))
+        maps = helper.make_sequence_type_proto(
+            helper.make_map_type_proto(T.STRING, helper.make_tensor_type_proto(T.FLOAT, []))
+        )
         node = helper.make_node("ZipMap", ["x"], ["m"], domain="ai.onnx.ml", classlabels_strings=["cat", "dog"])
         made = model([node], [tensor("x", [1, 2])], [helper.make_value_info("m", maps)])
         made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
@@ -84,37 +104,77 @@ class Values(Case):
 class OneStyle(Case):
     def test_every_command_has_a_version_and_names_like_these(self) -> None:
         self.save(identity(shape=["n", 3]))
-        for command in (["run", "model.onnx", "--random"], ["info", "model.onnx"], ["check", "model.onnx"], ["graph", "model.onnx", "-o", "g.svg"],
-                        ["bench", "model.onnx", "--seconds", "0.05"], ["profile", "model.onnx", "--runs", 1], ["optimize", "model.onnx"],
-                        ["operators", "Relu"]):
+        for command in (
+            ["run", "model.onnx", "--random"],
+            ["info", "model.onnx"],
+            ["check", "model.onnx"],
+            ["graph", "model.onnx", "-o", "g.svg"],
+            ["bench", "model.onnx", "--seconds", "0.05"],
+            ["profile", "model.onnx", "--runs", 1],
+            ["optimize", "model.onnx"],
+            ["operators", "Relu"],
+        ):
             report = self.json(*command)
             for key in report:
                 self.assertRegex(key, r"^[a-z][a-z0-9_]*$", f"{command}")
 
     def test_keys_of_strangers_stay(self) -> None:
-        self.save(model([helper.make_node("Relu", ["x"], ["y"])], [tensor("x", [1])], [tensor("y", [1])], metadata={"someKey": "v"}))
+        self.save(
+            model(
+                [helper.make_node("Relu", ["x"], ["y"])],
+                [tensor("x", [1])],
+                [tensor("y", [1])],
+                metadata={"someKey": "v"},
+            )
+        )
         report = self.json("info", "model.onnx")
-        self.assertEqual((report["metadata"], report["opsets"], report["ir_version"]), ({"someKey": "v"}, {"ai.onnx": 21}, 10))
+        self.assertEqual(
+            (report["metadata"], report["opsets"], report["ir_version"]), ({"someKey": "v"}, {"ai.onnx": 21}, 10)
+        )
 
 
 class Errors(Case):
     def setUp(self) -> None:
         super().setUp()
-        self.save(model([helper.make_node("Add", ["input_ids", "attention_mask"], ["y"])],
-                        [tensor("input_ids", ["n"]), tensor("attention_mask", ["n"])], [tensor("y", ["n"])]))
+        self.save(
+            model(
+                [helper.make_node("Add", ["input_ids", "attention_mask"], ["y"])],
+                [tensor("input_ids", ["n"]), tensor("attention_mask", ["n"])],
+                [tensor("y", ["n"])],
+            )
+        )
 
     def test_status(self) -> None:
-        for arguments in (["run"], ["run", "model.onnx", "--nonsense"], ["nonsense"], ["run", "model.onnx", "--top", "many"],
-                          ["run", "model.onnx", "--disable-pass", "zz"], ["graph", "model.onnx", "-o", "g.png"], ["run", "model.onnx", "extra"]):
+        for arguments in (
+            ["run"],
+            ["run", "model.onnx", "--nonsense"],
+            ["nonsense"],
+            ["run", "model.onnx", "--top", "many"],
+            ["run", "model.onnx", "--disable-pass", "zz"],
+            ["graph", "model.onnx", "-o", "g.png"],
+            ["run", "model.onnx", "extra"],
+        ):
             self.apus(*arguments, status=2)
         self.write("text.onnx", "hello")
-        for arguments in (["run", "no.onnx"], ["run", "text.onnx"], ["info", "."], ["run", "model.onnx"], ["conformance", "nowhere"],
-                          ["run", "model.onnx", "-i", "input_ids=no.npy"], ["run", "model.onnx", "--random", "--top", 1, "--labels", "no.txt"],
-                          ["run", "model.onnx", "--random", "--top", 1, "--labels", "/dev/zero"], ["operators", "NoSuchOperator"]):
+        for arguments in (
+            ["run", "no.onnx"],
+            ["run", "text.onnx"],
+            ["info", "."],
+            ["run", "model.onnx"],
+            ["conformance", "nowhere"],
+            ["run", "model.onnx", "-i", "input_ids=no.npy"],
+            ["run", "model.onnx", "--random", "--top", 1, "--labels", "no.txt"],
+            ["run", "model.onnx", "--random", "--top", 1, "--labels", "/dev/zero"],
+            ["operators", "NoSuchOperator"],
+        ):
             self.apus(*arguments, status=1)
 
     def test_json(self) -> None:
-        for arguments, code, status in ((["run", "no.onnx"], "cannotRead", 1), (["run", "--nonsense"], "usage", 2), (["run", "model.onnx"], "invalidInput", 1)):
+        for arguments, code, status in (
+            (["run", "no.onnx"], "cannotRead", 1),
+            (["run", "--nonsense"], "usage", 2),
+            (["run", "model.onnx"], "invalidInput", 1),
+        ):
             error = self.json(*arguments, status=status)["error"]
             self.assertEqual((error["code"], error["status"]), (code, status))
             self.assertTrue(error["message"])
@@ -134,12 +194,20 @@ class Errors(Case):
 
     def test_names_of_strangers(self) -> None:
         for name in ("a\x1b[31m\nb", "n" * 100_000, "\u202egpj", "b\x07\x7f\u2028"):
-            self.save(model([helper.make_node("NoSuch", ["x"], [name], name=name)], [tensor("x", [1])], [tensor(name, [1])]))
+            self.save(
+                model([helper.make_node("NoSuch", ["x"], [name], name=name)], [tensor("x", [1])], [tensor(name, [1])])
+            )
             for command in (["run", "model.onnx", "--random"], ["check", "model.onnx"]):
-                done = self.apus(*command, status=1) if command[0] == "run" else self.apus(*command, status=1, check_error=False)
+                done = (
+                    self.apus(*command, status=1)
+                    if command[0] == "run"
+                    else self.apus(*command, status=1, check_error=False)
+                )
                 self.assertNotRegex((done.stdout + done.stderr).decode(), "[\x00-\x09\x0b-\x1f\x7f\u202e\u2028]")
                 self.assertLess(len(done.stdout + done.stderr), 6000)
-            self.save(model([helper.make_node("Identity", ["x"], [name], name=name)], [tensor("x", [1])], [tensor(name, [1])]))
+            self.save(
+                model([helper.make_node("Identity", ["x"], [name], name=name)], [tensor("x", [1])], [tensor(name, [1])])
+            )
             done = self.apus("run", "model.onnx", "--random")
             self.assertNotRegex(done.stdout.decode(), "[\x00-\x09\x0b-\x1f\x7f\u202e\u2028]")
             self.apus("graph", "model.onnx", "-o", "g.svg")
@@ -148,10 +216,40 @@ class Errors(Case):
     def test_numbers_that_cannot_be(self) -> None:
         self.save(identity(shape=["n"]))
         for command, texts in {
-            "run --random": ["--top=-1", "--top -1", "--top 0", "--threads 0", "--threads -3", "--threads 1000000000", "--timeout nan", "--timeout -1",
-                             "--timeout inf", "--timeout 1e300", "--timeout 0", "--seed -1", "--dim n=-1", "--dim n=x", "--shape x=-1", "--shape x=1xx2",
-                             "--shape x=9223372036854775807x9223372036854775807", "--scale nan", "--std 0", "--mean a", "--pad-value 256", "--sample-rate 0"],
-            "bench": ["--seconds nan", "--seconds inf", "--seconds=-1", "--seconds 1e300", "--runs 0", "--runs -1", "--warmup -1", "--batch 0"],
+            "run --random": [
+                "--top=-1",
+                "--top -1",
+                "--top 0",
+                "--threads 0",
+                "--threads -3",
+                "--threads 1000000000",
+                "--timeout nan",
+                "--timeout -1",
+                "--timeout inf",
+                "--timeout 1e300",
+                "--timeout 0",
+                "--seed -1",
+                "--dim n=-1",
+                "--dim n=x",
+                "--shape x=-1",
+                "--shape x=1xx2",
+                "--shape x=9223372036854775807x9223372036854775807",
+                "--scale nan",
+                "--std 0",
+                "--mean a",
+                "--pad-value 256",
+                "--sample-rate 0",
+            ],
+            "bench": [
+                "--seconds nan",
+                "--seconds inf",
+                "--seconds=-1",
+                "--seconds 1e300",
+                "--runs 0",
+                "--runs -1",
+                "--warmup -1",
+                "--batch 0",
+            ],
             "profile": ["--limit=-1", "--limit -1", "--runs 0"],
             "info": ["-t 0"],
         }.items():
@@ -167,21 +265,34 @@ class Errors(Case):
     def test_negative_values_are_values(self) -> None:
         self.save(identity(shape=[1, 2, 2]))
         self.write("p.ppm", b"P6 2 2 255\n" + bytes(12))
-        output = self.json("run", "model.onnx", "--image", "p.ppm", "--mean", "-0.5", "--std", "-1", "--scale", "-1")["outputs"][0]
+        output = self.json("run", "model.onnx", "--image", "p.ppm", "--mean", "-0.5", "--std", "-1", "--scale", "-1")[
+            "outputs"
+        ][0]
         self.assertEqual(output["value"][0][0][0], -0.5)
 
 
 class Surroundings(Case):
     def test_lost_output(self) -> None:
         self.save(identity(shape=[4]))
-        for command in (["run", "model.onnx", "--random"], ["info", "model.onnx"], ["check", "model.onnx"], ["operators"], ["--help"],
-                        ["--version"], ["bench", "model.onnx", "--seconds", "0.05"], ["profile", "model.onnx", "--runs", 1]):
+        for command in (
+            ["run", "model.onnx", "--random"],
+            ["info", "model.onnx"],
+            ["check", "model.onnx"],
+            ["operators"],
+            ["--help"],
+            ["--version"],
+            ["bench", "model.onnx", "--seconds", "0.05"],
+            ["profile", "model.onnx", "--runs", 1],
+        ):
             for more in ([], ["--json"])[: 2 if command[0][0] != "-" else 1]:
                 with open("/dev/full", "wb") as full:
                     self.apus(*command, *more, stdout=full, status=1)
 
     def test_reader_that_goes(self) -> None:
-        done = subprocess.run(["bash", "-c", '"$0" operators --json | head -c 10 >/dev/null; echo ${PIPESTATUS[0]}', program.APUS], capture_output=True)
+        done = subprocess.run(
+            ["bash", "-c", '"$0" operators --json | head -c 10 >/dev/null; echo ${PIPESTATUS[0]}', program.APUS],
+            capture_output=True,
+        )
         self.assertEqual(done.stdout.split(b"\n")[-2], b"1")
         self.assertEqual(done.stderr, b"")
 
@@ -209,7 +320,10 @@ class Pictures(Case):
     def layers(self, count: int) -> onnx.ModelProto:
         operators = ["Neg", "Exp", "Relu", "Sqrt", "Abs", "Tanh", "Ceil", "Sin"]
         names = [f"v{k}" for k in range(count * len(operators) + 1)]
-        nodes = [helper.make_node(operators[k % len(operators)], [names[k]], [names[k + 1]], name=f"layer{k // 8}/{k}") for k in range(len(names) - 1)]
+        nodes = [
+            helper.make_node(operators[k % len(operators)], [names[k]], [names[k + 1]], name=f"layer{k // 8}/{k}")
+            for k in range(len(names) - 1)
+        ]
         return model(nodes, [tensor(names[0], [2])], [tensor(names[-1], [2])])
 
     def test_large_graphs_are_folded(self) -> None:
@@ -233,8 +347,22 @@ class Pictures(Case):
 
     def test_tooltips_are_whole(self) -> None:
         name = "a/very/long/name/of/a/node/that/does/not/fit/into/the/box/of/a/node"
-        node = helper.make_node("Conv", ["x", "w"], ["y"], name=name, kernel_shape=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1], strides=[1, 1], auto_pad="NOTSET")
-        self.save(model([node], [tensor("x", [1, 1, 4, 4])], [tensor("y")], [constant("w", np.ones((1, 1, 1, 1), np.float32))]))
+        node = helper.make_node(
+            "Conv",
+            ["x", "w"],
+            ["y"],
+            name=name,
+            kernel_shape=[1, 1],
+            pads=[0, 0, 0, 0],
+            dilations=[1, 1],
+            strides=[1, 1],
+            auto_pad="NOTSET",
+        )
+        self.save(
+            model(
+                [node], [tensor("x", [1, 1, 4, 4])], [tensor("y")], [constant("w", np.ones((1, 1, 1, 1), np.float32))]
+            )
+        )
         for file in ("g.svg", "g.dot"):
             self.apus("graph", "model.onnx", "-o", file)
             text = self.path(file).read_text()

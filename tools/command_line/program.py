@@ -26,7 +26,9 @@ def identity(type_: int = TensorProto.FLOAT, shape: Any = None) -> onnx.ModelPro
     return model([helper.make_node("Identity", ["x"], ["y"])], [value("x")], [value("y")])
 
 
-def model(nodes: list, inputs: list, outputs: list, initializers: list = (), metadata: dict[str, str] | None = None) -> onnx.ModelProto:
+def model(
+    nodes: list, inputs: list, outputs: list, initializers: list = (), metadata: dict[str, str] | None = None
+) -> onnx.ModelProto:
     graph = helper.make_graph(list(nodes), "g", list(inputs), list(outputs), list(initializers))
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     helper.set_model_props(made, metadata or {})
@@ -68,8 +70,13 @@ class Case(unittest.TestCase):
             options["stdout"] = subprocess.PIPE
         options.setdefault("preexec_fn", lambda: resource.setrlimit(resource.RLIMIT_AS, (SPACE, SPACE)))
         done = subprocess.run(
-            [APUS, *map(str, arguments)], stderr=subprocess.PIPE, cwd=self.folder, timeout=60,
-            env=os.environ | {"SWIFT_BACKTRACE": "enable=no"} | options.pop("environment", {}), **options)
+            [APUS, *map(str, arguments)],
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            timeout=60,
+            env=os.environ | {"SWIFT_BACKTRACE": "enable=no"} | options.pop("environment", {}),
+            **options,
+        )
         error = done.stderr.decode()
         self.assertEqual(done.returncode, status, f"{arguments}: {error[:500]}")
         if status and check_error:

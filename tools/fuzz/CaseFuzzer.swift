@@ -9,7 +9,7 @@ import ApusTensor
 import Glibc
 
 #if canImport(FoundationEssentials)
-import FoundationEssentials
+  import FoundationEssentials
 #endif
 
 /// A model file with the values for its inputs.
@@ -161,8 +161,10 @@ struct CaseFuzzer {
       if memory > Outcome.limits.maximumRunMemory >> 20 + Self.slackMegabytes { faults.append("took \(memory) MB") }
       if !faults.isEmpty {
         mutant.write(to: "\(keep)/\(series)-\(index)")
-        report(["mutant": "\(index)", "seed": seed.name, "notes": mutant.notes.joined(separator: ", "),
-          "faults": faults.joined(separator: "; ")])
+        report([
+          "mutant": "\(index)", "seed": seed.name, "notes": mutant.notes.joined(separator: ", "),
+          "faults": faults.joined(separator: "; "),
+        ])
       }
     }
     alarm(0)

@@ -9,7 +9,7 @@ import ApusTensor
 import Glibc
 
 #if canImport(FoundationEssentials)
-import FoundationEssentials
+  import FoundationEssentials
 #endif
 
 let usage = """

@@ -16,8 +16,10 @@ struct ModelMutator {
   static let words = [
     "", "a", "SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET", "linear", "nearest", "cubic", "none", "mul", "add", "max",
     "min", "reflect", "edge", "wrap", "constant", "bidirectional", "reverse", "forward", "(a+)+$", "[", "a{1000000}",
-    "ij,jk->ik", "...ij,...jk", "iiiiiiiii->i", "->", "i,i,i,i,i->", "TREE", "BRANCH_LEQ", "SOFTMAX", "PROBIT", "SUM", "RBF",
-    "TFIDF", "tanh", "Relu", "Affine", "align_corners", "half_pixel", "tf_crop_and_resize", "asymmetric", "DCR", "avg", "RGB",
+    "ij,jk->ik", "...ij,...jk", "iiiiiiiii->i", "->", "i,i,i,i,i->", "TREE", "BRANCH_LEQ", "SOFTMAX", "PROBIT", "SUM",
+    "RBF",
+    "TFIDF", "tanh", "Relu", "Affine", "align_corners", "half_pixel", "tf_crop_and_resize", "asymmetric", "DCR", "avg",
+    "RGB",
   ]
 
   mutating func mutate(_ model: inout ModelProto, _ inputs: inout [String: Value]) {

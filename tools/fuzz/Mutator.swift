@@ -135,7 +135,8 @@ enum Mutator {
       case 1: end = afterKey + 8
       case 5: end = afterKey + 4
       case 2:
-        guard let (length, after) = varint(bytes, afterKey, range.upperBound), length <= UInt64(range.upperBound - after)
+        guard let (length, after) = varint(bytes, afterKey, range.upperBound),
+          length <= UInt64(range.upperBound - after)
         else { return fields }
         value = after
         end = after + Int(length)

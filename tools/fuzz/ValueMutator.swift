@@ -6,7 +6,8 @@ import ApusTensor
 enum Extremes {
   static let integers: [Int] = [
     0, 1, -1, 2, -2, 3, 5, 7, 16, 17, 64, 255, 256, 1000, 65535, 1 << 31 - 1, 1 << 31, -(1 << 31), -(1 << 31) - 1,
-    1 << 32, 1 << 33, 1 << 40, 1 << 53, 1 << 61, 1 << 62, 1 << 62 + 1, -(1 << 62), Int.max, Int.max - 1, Int.min, Int.min + 1,
+    1 << 32, 1 << 33, 1 << 40, 1 << 53, 1 << 61, 1 << 62, 1 << 62 + 1, -(1 << 62), Int.max, Int.max - 1, Int.min,
+    Int.min + 1,
   ]
   static let floats: [Float] = [
     0, -0.0, 1, -1, 0.5, 2, 0x1p-149, 1e-38, 3.4e38, -3.4e38, 1e10, -1e10, .nan, .infinity, -.infinity, 0x1p31, 0x1p63,

@@ -1,7 +1,7 @@
 """Random small ONNX models for tools/random_graphs.py: valid by construction, with what passes of optimizers look for.
 
-A model has inputs of several shapes at once: every value knows its shape for each of the `FEEDS` feeds, and an operator is
-only applied where it is valid for all of them. Values are shared, and any of them may be an output.
+A model has inputs of several shapes at once: every value knows its shape for each of the `FEEDS` feeds, and an operator
+is only applied where it is valid for all of them. Values are shared, and any of them may be an output.
 """
 
 import numpy as np

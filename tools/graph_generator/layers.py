@@ -67,9 +67,10 @@ class Layers:
         spatial = x.rank - 2
         shapes = [(s[0], out) + tuple(e + 2 * pad - size + 1 for e in s[2:]) for s in x.shapes]
         if self.chance(0.1) and group == 1:
-            weight, shapes = self.weights(channels, out, *[size] * spatial), [
-                (s[0], out) + tuple(e - 2 * pad + size - 1 for e in s[2:]) for s in x.shapes
-            ]
+            weight, shapes = (
+                self.weights(channels, out, *[size] * spatial),
+                [(s[0], out) + tuple(e - 2 * pad + size - 1 for e in s[2:]) for s in x.shapes],
+            )
             op = "ConvTranspose"
         else:
             weight, op = self.weights(out, channels // group, *[size] * spatial), "Conv"

@@ -29,7 +29,7 @@ def attention_mask(case: Case, elem: int, shape: list[int], whole: bool) -> np.n
     whole = whole or case.forced.get("U", elem) not in (TensorProto.BOOL, elem)
     if not whole and shape[-1] > 1 and case.chance(0.2):
         kept[-1] = case.size(1, shape[-1])
-    kept = kept[4 - case.pick(2, 3, 4, 4, 2, 1):]
+    kept = kept[4 - case.pick(2, 3, 4, 4, 2, 1) :]
     # Other types mean nothing much, so they come up only where they are asked for.
     mask_type = case.type("U", only=None if "U" in case.forced else {TensorProto.BOOL, elem})
     if mask_type == TensorProto.BOOL:
@@ -61,7 +61,8 @@ def attention(case: Case) -> None:
     if packed:
         attributes = {"q_num_heads": heads, "kv_num_heads": kv_heads}
     feeds = [
-        tensor(elem, heads, queries, size), tensor(elem, kv_heads, keys, size),
+        tensor(elem, heads, queries, size),
+        tensor(elem, kv_heads, keys, size),
         tensor(value_type, kv_heads, keys, value_size),
         attention_mask(case, elem, [batch, heads, queries, total], whole=case.version < 24),
         moderate(case, elem, [batch, kv_heads, past, size]) if past else None,
@@ -103,7 +104,8 @@ def modifier(case: Case, precision: int, shape: list[int]) -> onnx.GraphProto | 
     else:
         constant = np.array(-50, dtype)
         nodes = [
-            helper.make_node("Less", ["x", "z"], ["m"]), helper.make_node("Where", ["m", "c", "x"], ["y"]),
+            helper.make_node("Less", ["x", "z"], ["m"]),
+            helper.make_node("Where", ["m", "c", "x"], ["y"]),
         ]
     tensors = [onnx.numpy_helper.from_array(constant, "c"), onnx.numpy_helper.from_array(np.array(0, dtype), "z")]
     tensors = tensors if kind == "mask" else tensors[:1]
@@ -124,8 +126,13 @@ def flex_attention(case: Case) -> None:
     ]
     shape = [batch, heads, queries, keys]
     case.node(
-        inputs, outputs=[elem], scale=case.pick(None, 0.5), softmax_precision=precision,
-        score_mod=modifier(case, inner, shape), prob_mod=modifier(case, inner, shape))
+        inputs,
+        outputs=[elem],
+        scale=case.pick(None, 0.5),
+        softmax_precision=precision,
+        score_mod=modifier(case, inner, shape),
+        prob_mod=modifier(case, inner, shape),
+    )
 
 
 @generator("LinearAttention")
@@ -143,7 +150,8 @@ def linear_attention(case: Case) -> None:
         return moderate(case, kind, shape) if low is None else case.values(kind, shape, low, high)
 
     inputs = [
-        case.input(values([batch, length, heads * size])), case.input(values([batch, length, kv_heads * size])),
+        case.input(values([batch, length, heads * size])),
+        case.input(values([batch, length, kv_heads * size])),
         case.input(values([batch, length, kv_heads * value_size])),
         # Without a state there is nothing but T to tell its type from.
         case.input(values([batch, kv_heads, size, value_size], kind=state_type) if has_state else None),
@@ -151,8 +159,14 @@ def linear_attention(case: Case) -> None:
         case.input(values([batch, length, case.pick(1, kv_heads)], 0, 0.5) if corrected else None),
     ]
     case.node(
-        inputs, outputs=[elem, state_type], q_num_heads=heads, kv_num_heads=kv_heads, update_rule=rule,
-        scale=case.pick(None, 0.0, 0.5), chunk_size=case.pick(None, 1, 2, 64))
+        inputs,
+        outputs=[elem, state_type],
+        q_num_heads=heads,
+        kv_num_heads=kv_heads,
+        update_rule=rule,
+        scale=case.pick(None, 0.0, 0.5),
+        chunk_size=case.pick(None, 1, 2, 64),
+    )
 
 
 @generator("RotaryEmbedding")
@@ -172,9 +186,14 @@ def rotary_embedding(case: Case) -> None:
     dtype = helper.tensor_dtype_to_np_dtype(elem)
     inputs = [
         case.input(moderate(case, elem, [batch, length, heads * size] if packed else [batch, heads, length, size])),
-        case.input(np.cos(angles).astype(dtype), constant=0.5), case.input(np.sin(angles).astype(dtype), constant=0.5),
+        case.input(np.cos(angles).astype(dtype), constant=0.5),
+        case.input(np.sin(angles).astype(dtype), constant=0.5),
         case.input(positions),
     ]
     case.node(
-        inputs, outputs=[elem], interleaved=case.pick(None, 0, 1), num_heads=heads if packed else None,
-        rotary_embedding_dim=2 * half if partial else case.pick(None, 0))
+        inputs,
+        outputs=[elem],
+        interleaved=case.pick(None, 0, 1),
+        num_heads=heads if packed else None,
+        rotary_embedding_dim=2 * half if partial else case.pick(None, 0),
+    )

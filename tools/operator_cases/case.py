@@ -385,7 +385,8 @@ class Case:
         """The case in a line or a few: opset, attributes, and types, shapes and small values of the inputs."""
         node = self.under_test
         attributes = ", ".join(
-            f"{attribute.name}={shown(self.attribute(attribute.name))}" for attribute in (node.attribute if node else ())
+            f"{attribute.name}={shown(self.attribute(attribute.name))}"
+            for attribute in (node.attribute if node else ())
         )
         constants = {tensor.name for tensor in self.initializers}
         parts = []

@@ -114,15 +114,20 @@ def quantized_conv(case: Case) -> None:
 
     terms = (c // groups) * int(np.prod(drawn.kernel))
     values = [
-        bytes_of(case, x_type, [batch(case), c, *drawn.extents]), scale([], 0.05),
-        case.values(x_type, [], *middle(x_type)), bytes_of(case, w_type, [m, c // groups, *drawn.kernel]),
-        scale(scale_shape, 0.05), case.values(w_type, scale_shape, *middle(w_type)),
-        np.float32(case.rng.uniform(0.01, 0.1) * terms ** 0.5), case.values(y_type, [], *middle(y_type)),
+        bytes_of(case, x_type, [batch(case), c, *drawn.extents]),
+        scale([], 0.05),
+        case.values(x_type, [], *middle(x_type)),
+        bytes_of(case, w_type, [m, c // groups, *drawn.kernel]),
+        scale(scale_shape, 0.05),
+        case.values(w_type, scale_shape, *middle(w_type)),
+        np.float32(case.rng.uniform(0.01, 0.1) * terms**0.5),
+        case.values(y_type, [], *middle(y_type)),
         case.values(TensorProto.INT32, [m], -2000, 2000) if case.chance() else None,
     ]
     fed = case.chance(0.3)
-    inputs = [case.input(values[0])] + [case.input(np.asarray(value) if value is not None else None, constant=not fed)
-                                        for value in values[1:]]
+    inputs = [case.input(values[0])] + [
+        case.input(np.asarray(value) if value is not None else None, constant=not fed) for value in values[1:]
+    ]
     case.node(inputs, outputs=[y_type], **attributes_of(case, drawn, groups))
 
 
@@ -158,7 +163,8 @@ def causal_conv(case: Case) -> None:
     elem = case.type("T")
     n, c, length, taps = case.size(1, 3), case.size(1, 5), case.size(1, 7), case.size(1, 5)
     inputs = [
-        case.input(moderate(case, elem, [n, c, length])), case.input(moderate(case, elem, [c, 1, taps]), constant=0.7),
+        case.input(moderate(case, elem, [n, c, length])),
+        case.input(moderate(case, elem, [c, 1, taps]), constant=0.7),
         case.input(moderate(case, elem, [c]) if case.chance() else None, constant=0.7),
         case.input(moderate(case, elem, [n, c, taps - 1]) if case.chance() else None),
     ]

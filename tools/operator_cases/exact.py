@@ -1,8 +1,8 @@
 """Operators on integers in NumPy: exact sums, and scales in double precision.
 
-onnxruntime multiplies unsigned by signed bytes in pairs that saturate in 16 bits on processors without VNNI, so what it says
-of such products depends on the machine. These functions say the same everywhere; onnxruntime is heard only where its
-products cannot saturate (`may_saturate`).
+onnxruntime multiplies unsigned by signed bytes in pairs that saturate in 16 bits on processors without VNNI, so what it
+says of such products depends on the machine. These functions say the same everywhere; onnxruntime is heard only where
+its products cannot saturate (`may_saturate`).
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ class DynamicFactor:
 
 def dynamic_lstm(case: Case) -> list[np.ndarray]:
     """DynamicQuantizeLSTM: the whole input is quantized at once, the hidden states of all samples in every step."""
-    return recurrent(case, lambda direction: (DynamicFactor(case, 1, 8, direction), DynamicFactor(case, 2, 10, direction)))
+    return recurrent(
+        case, lambda direction: (DynamicFactor(case, 1, 8, direction), DynamicFactor(case, 2, 10, direction))
+    )
 
 
 # Element by element, on dequantized numbers

@@ -9,9 +9,16 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from .case import Case, NotApplicable, generator
+
 INTEGERS = {
-    TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64, TensorProto.INT8,
-    TensorProto.INT16, TensorProto.INT32, TensorProto.INT64,
+    TensorProto.UINT8,
+    TensorProto.UINT16,
+    TensorProto.UINT32,
+    TensorProto.UINT64,
+    TensorProto.INT8,
+    TensorProto.INT16,
+    TensorProto.INT32,
+    TensorProto.INT64,
 }
 FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE}
 NUMBERS = INTEGERS | FLOATS
@@ -153,8 +160,12 @@ def grid_sample(case: Case) -> None:
     places = [batch, *(case.size(1, 5 if space == 2 else 3) for _ in range(space)), space]
     grid = case.values(grid_type, places, -1.4, 1.4)
     case.node(
-        [case.input(pixels(case, elem, shape)), case.input(grid)], outputs=[elem], mode=mode,
-        padding_mode=case.pick(None, "zeros", "border", "reflection"), align_corners=case.pick(None, 0, 1))
+        [case.input(pixels(case, elem, shape)), case.input(grid)],
+        outputs=[elem],
+        mode=mode,
+        padding_mode=case.pick(None, "zeros", "border", "reflection"),
+        align_corners=case.pick(None, 0, 1),
+    )
 
 
 @generator("AffineGrid")
@@ -165,8 +176,10 @@ def affine_grid(case: Case) -> None:
     size = [batch, case.size(1, 3), *(case.size(1, 6) for _ in range(space))]
     theta = case.values(elem, [batch, space, space + 1])
     case.node(
-        [case.input(theta), case.input(np.array(size, np.int64), constant=0.7)], outputs=[elem],
-        align_corners=case.pick(None, 0, 1))
+        [case.input(theta), case.input(np.array(size, np.int64), constant=0.7)],
+        outputs=[elem],
+        align_corners=case.pick(None, 0, 1),
+    )
 
 
 @generator("RoiAlign")
@@ -184,13 +197,20 @@ def roi_align(case: Case) -> None:
         attributes["coordinate_transformation_mode"] = case.pick(None, "half_pixel", "output_half_pixel")
     dtype = helper.tensor_dtype_to_np_dtype(elem)
     inputs = [
-        case.input(case.values(elem, [batch, case.size(1, 3), height, width])), case.input(rois.astype(dtype)),
+        case.input(case.values(elem, [batch, case.size(1, 3), height, width])),
+        case.input(rois.astype(dtype)),
         case.input(case.rng.integers(0, batch, [count]).astype(np.int64)),
     ]
     case.node(
-        inputs, outputs=[elem], mode=case.pick(None, "avg", "max"), output_height=case.pick(None, 1, 2, 3),
-        output_width=case.pick(None, 1, 2, 4), sampling_ratio=case.pick(None, 0, 1, 2, 3), spatial_scale=scale,
-        **attributes)
+        inputs,
+        outputs=[elem],
+        mode=case.pick(None, "avg", "max"),
+        output_height=case.pick(None, 1, 2, 3),
+        output_width=case.pick(None, 1, 2, 4),
+        sampling_ratio=case.pick(None, 0, 1, 2, 3),
+        spatial_scale=scale,
+        **attributes,
+    )
 
 
 @generator("Col2Im")
@@ -204,21 +224,21 @@ def col2im(case: Case) -> None:
     if case.chance():
         pads = [0] * (2 * rank)
     reach = [(size - 1) * dilation + 1 for size, dilation in zip(block, dilations)]
-    image = [
-        max(1, reach[axis] - pads[axis] - pads[axis + rank]) + case.size(0, 4) for axis in range(rank)
-    ]
-    counts = [
-        (image[axis] + pads[axis] + pads[axis + rank] - reach[axis]) // strides[axis] + 1 for axis in range(rank)
-    ]
+    image = [max(1, reach[axis] - pads[axis] - pads[axis + rank]) + case.size(0, 4) for axis in range(rank)]
+    counts = [(image[axis] + pads[axis] + pads[axis + rank] - reach[axis]) // strides[axis] + 1 for axis in range(rank)]
     shape = [case.size(1, 2), case.size(1, 3) * int(np.prod(block)), int(np.prod(counts))]
     inputs = [
-        case.input(case.values(elem, shape)), case.input(np.array(image, np.int64), constant=0.7),
+        case.input(case.values(elem, shape)),
+        case.input(np.array(image, np.int64), constant=0.7),
         case.input(np.array(block, np.int64), constant=0.7),
     ]
     case.node(
-        inputs, outputs=[elem], strides=strides if strides != [1] * rank or case.chance() else None,
+        inputs,
+        outputs=[elem],
+        strides=strides if strides != [1] * rank or case.chance() else None,
         dilations=dilations if dilations != [1] * rank or case.chance() else None,
-        pads=pads if any(pads) or case.chance() else None)
+        pads=pads if any(pads) or case.chance() else None,
+    )
 
 
 @generator("CenterCropPad")
@@ -257,8 +277,10 @@ def non_max_suppression(case: Case) -> None:
         return None if value is None else np.array(value if case.chance() else [value], dtype)
 
     inputs = [
-        case.input(values.astype(np.float32)), case.input(scores.astype(np.float32)),
-        case.input(scalar(limit, np.int64), constant=0.7), case.input(scalar(threshold, np.float32), constant=0.7),
+        case.input(values.astype(np.float32)),
+        case.input(scores.astype(np.float32)),
+        case.input(scalar(limit, np.int64), constant=0.7),
+        case.input(scalar(threshold, np.float32), constant=0.7),
         case.input(scalar(least, np.float32), constant=0.7),
     ]
     case.node(inputs, outputs=[TensorProto.INT64], center_point_box=centered)
@@ -269,11 +291,21 @@ def encodings() -> list[tuple[str, dict[str, Any]]]:
     from PIL import features
 
     return [
-        ("PNG", {}), ("PNG", {"optimize": True}), ("BMP", {}), ("PPM", {}),
-        *(("TIFF", {"compression": name}) for name in ("raw", *TIFF_CODECS) if name == "raw" or features.check("libtiff")),
+        ("PNG", {}),
+        ("PNG", {"optimize": True}),
+        ("BMP", {}),
+        ("PPM", {}),
+        *(
+            ("TIFF", {"compression": name})
+            for name in ("raw", *TIFF_CODECS)
+            if name == "raw" or features.check("libtiff")
+        ),
         *([("WEBP", {"lossless": True})] if features.check("webp") else []),
-        *([("JPEG2000", {"irreversible": False, "quality_mode": "dB", "quality_layers": [0]})]
-          if features.check("jpg_2000") else []),
+        *(
+            [("JPEG2000", {"irreversible": False, "quality_mode": "dB", "quality_layers": [0]})]
+            if features.check("jpg_2000")
+            else []
+        ),
     ]
 
 

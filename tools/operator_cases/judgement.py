@@ -17,8 +17,8 @@ Results = dict[str, list[Any]]
 class Judgement:
     """The expectation of a case.
 
-    kind: "agreed" (several oracles say the same), the name of the only one that computes it, "rule", "precise" (more digits
-    of the reference evaluator), or "UNEXPLAINED".
+    kind: "agreed" (several oracles say the same), the name of the only one that computes it, "rule", "precise" (more
+    digits of the reference evaluator), or "UNEXPLAINED".
     expected: outputs by the name of who says so, several only where nothing explains the difference. rule: the place in
     RULES of the rule that decided, or that records how the text is read. overrules: whether it stands against oracles
     that agree.
@@ -98,8 +98,8 @@ def computed(case: Case, indices: list[int]) -> tuple[int, list[Any]] | None:
 
 
 def decided_by_precision(case: Case, results: Results) -> Judgement | None:
-    """Where two oracles differ in the precision of float32 or less: what the reference evaluator gives in float64, if one
-    of them comes as near to it as the tolerance asks."""
+    """Where two oracles differ in the precision of float32 or less: what the reference evaluator gives in float64, if
+    one of them comes as near to it as the tolerance asks."""
     try:
         wide = oracles.run_wide(case)
     except oracles.Refusal:

@@ -1,5 +1,5 @@
-"""Rules of arithmetic, reductions, conversions and com.microsoft; see rules.py. The other modules known_differences_* have
-those of tensors, layers and ai.onnx.ml."""
+"""Rules of arithmetic, reductions, conversions and com.microsoft; see rules.py. The other modules known_differences_*
+have those of tensors, layers and ai.onnx.ml."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from onnx import TensorProto as T
 
@@ -100,6 +101,29 @@ def exact_activation(case: Case) -> list[np.ndarray]:
 complementary = np.vectorize(math.erfc, otypes=[np.float64])
 
 
+def empty_reduction(case: Case) -> list[np.ndarray]:
+    """Sums and products of nothing."""
+    x = case.operand(0)
+    axes, keeps = case.attribute("axes"), bool(case.attribute("keepdims", 1))
+    fold = np.prod if case.op == "ReduceProd" else np.sum
+    return [fold(x, axis=None if axes is None else tuple(axes), keepdims=keeps).astype(x.dtype)]
+
+
+def clipped(case: Case) -> list[np.ndarray]:
+    """Clip between finite bounds."""
+    x = case.operand(0)
+    # Before version 11 the bounds are attributes, of 32 bits.
+    limits = ml_dtypes.finfo(np.float32 if case.version < 11 else x.dtype)
+    low, high = (
+        (case.attribute("min", None), case.attribute("max", None))
+        if case.version < 11
+        else (case.operand(1), case.operand(2))
+    )
+    low = limits.min if low is None else low
+    high = limits.max if high is None else high
+    return [np.minimum(np.maximum(x, np.asarray(low, x.dtype)), np.asarray(high, x.dtype))]
+
+
 def old_selu(case: Case) -> list[np.ndarray]:
     """Selu with the defaults of version 1."""
     x = case.operand(0).astype(np.float64)
@@ -112,106 +136,164 @@ def of_floats(case: Case) -> bool:
 
 
 rule(
-    "PRelu", TEXT,
-    "Before version 7 a slope that is not one for all is one a channel; the reference evaluator aligns it with the last axis.",
+    "PRelu",
+    TEXT,
+    "Before version 7 a slope that is not one for all is one a channel; the reference evaluator aligns it with the"
+    " last axis.",
     "PRelu-1 and PRelu-6, input slope",
-    lambda case: case.version < 7, expected=legacy_prelu,
+    lambda case: case.version < 7,
+    expected=legacy_prelu,
 )
 rule(
-    " ".join(LEGACY), TEXT,
+    " ".join(LEGACY),
+    TEXT,
     "Before version 7 axis says where the axes of input 1 stand; the reference evaluator does not read it.",
     "Add-6 and its relatives, attributes axis and broadcast",
-    lambda case: case.version < 7 and case.attribute("axis") is not None, expected=legacy_broadcast,
+    lambda case: case.version < 7 and case.attribute("axis") is not None,
+    expected=legacy_broadcast,
 )
 rule(
-    "Shrink", REFERENCE,
+    "Shrink",
+    REFERENCE,
     "Shrink of float64 is computed in float64; onnxruntime goes through float32.",
     "onnx/reference/ops/op_shrink.py; Shrink-9 constrains input and output to one type",
-    lambda case: case.types.get("T") == T.DOUBLE, right="reference",
+    lambda case: case.types.get("T") == T.DOUBLE,
+    right="reference",
 )
 rule(
-    "Gelu HardSwish", TEXT,
-    "Constants are as exact as the type; the reference evaluator computes the function body, whose constants are of 32 bits.",
+    "Gelu HardSwish",
+    TEXT,
+    "Constants are as exact as the type; the reference evaluator computes the function body, whose constants are of"
+    " 32 bits.",
     "Gelu-20: erf(x / sqrt(2)); HardSwish-14: alpha is 1/6",
-    lambda case: case.types.get("T") == T.DOUBLE, expected=exact_activation,
+    lambda case: case.types.get("T") == T.DOUBLE,
+    expected=exact_activation,
 )
 rule(
-    "Erf", TEXT,
+    "Erf",
+    TEXT,
     "The error function of float64 has that precision; the reference evaluator goes through float32.",
     "Erf-13, type constraint T",
-    lambda case: case.types.get("T") == T.DOUBLE, expected=lambda case: [1 - complementary(case.operand(0))],
+    lambda case: case.types.get("T") == T.DOUBLE,
+    expected=lambda case: [1 - complementary(case.operand(0))],
 )
 rule(
-    "Selu", TEXT,
-    "Before version 6 alpha is 1.6732 and gamma 1.0507 by default; the reference evaluator has the longer numbers of version"
+    "Clip",
+    TEXT,
+    "Without a bound Clip puts the lowest or the highest number of the type; the function body, which the reference"
+    " evaluator"
+    " computes, leaves infinities alone.",
+    "Clip-13: the bounds default to numeric_limits::lowest() and numeric_limits::max()",
+    lambda case: case.version >= 6 and holds(case, np.isinf),
+    expected=clipped,
+)
+rule(
+    "Selu",
+    TEXT,
+    "Before version 6 alpha is 1.6732 and gamma 1.0507 by default; the reference evaluator has the longer numbers of"
+    " version"
     " 6.",
     "Selu-1, attributes alpha and gamma",
-    lambda case: case.version == 1, expected=old_selu,
+    lambda case: case.version == 1,
+    expected=old_selu,
 )
 rule(
-    "Dropout", TEXT,
+    "Dropout",
+    TEXT,
     "The mask of Dropout 7 and 10, which drops nothing, is true everywhere; onnxruntime says false.",
     "Dropout-10: outside of training the output is a copy, so that the mask of what is kept is true",
-    lambda case: 7 <= case.version < 12, expected=kept,
+    lambda case: 7 <= case.version < 12,
+    expected=kept,
 )
 rule(
-    RANDOM, REFERENCE,
+    RANDOM,
+    REFERENCE,
     "With a seed random operators give the numbers of the reference evaluator.",
     "the cases of the ONNX backend suite of these operators were drawn with it",
-    lambda case: case.version >= 12 or case.op != "Dropout", right="reference",
+    lambda case: case.version >= 12 or case.op != "Dropout",
+    right="reference",
 )
 rule(
-    "ReduceMax ReduceMin ArgMax ArgMin", REFERENCE,
+    "ReduceMax ReduceMin ArgMax ArgMin",
+    REFERENCE,
     "NaN is the largest and the smallest number, as in NumPy; onnxruntime passes it over.",
     "onnx/reference/ops/op_reduce_max.py",
-    lambda case: holds(case, np.isnan), right="reference",
+    lambda case: holds(case, np.isnan),
+    right="reference",
 )
 rule(
-    "ReduceLogSumExp ReduceLogSum ReduceL2", BODY,
+    "ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceProd",
+    TEXT,
+    "The reduction of nothing is 0, and 1 of products; onnxruntime keeps extents of 0 where an axis counts from the end.",
+    "ReduceSumSquare-13, attribute keepdims: the reduced dimension is retained with size 1",
+    lambda case: case.operand(0).size == 0 and case.version < 13,
+    expected=empty_reduction,
+)
+rule(
+    "ReduceLogSumExp ReduceLogSum ReduceL2",
+    BODY,
     "Roots and logarithms of integers are computed in floating point and truncated.",
     "function bodies of ReduceL2-18, ReduceLogSum-18 and ReduceLogSumExp-18, which cast to a float and back",
-    of_integers, expected=lambda case: oracles.run_wide(case, (case.types["T"],)),
+    of_integers,
+    expected=lambda case: oracles.run_wide(case, (case.types["T"],)),
 )
 rule(
-    "ReduceMean", REFERENCE,
+    "ReduceMean",
+    REFERENCE,
     "Means of integers are computed in floating point and truncated.",
     "onnx/reference/ops/op_reduce_mean.py",
-    of_integers, expected=lambda case: oracles.run_wide(case, (case.types["T"],)),
+    of_integers,
+    expected=lambda case: oracles.run_wide(case, (case.types["T"],)),
 )
 rule(
-    "QuantizeLinear", TEXT,
+    "QuantizeLinear",
+    TEXT,
     "The attribute precision is the type of the division; onnxruntime does not read it.",
     "QuantizeLinear-23, attribute precision",
-    lambda case: bool(case.attribute("precision")), right="reference",
+    lambda case: bool(case.attribute("precision")),
+    right="reference",
 )
 rule(
-    "QuantizeLinear", TEXT,
-    "A scale of half precision is that of the division too; onnxruntime divides in float32.",
+    "QuantizeLinear",
+    TEXT,
+    "A scale of half precision is that of the division too; onnxruntime divides in float32, and the reference evaluator in"
+    " the wider of both types.",
     "QuantizeLinear-21: the type of y_scale determines the precision of the division",
-    lambda case: forms.elem_type_of(case.operand(1)) in (T.FLOAT16, T.BFLOAT16), right="reference",
+    lambda case: forms.elem_type_of(case.operand(1)) in (T.FLOAT16, T.BFLOAT16),
+    expected=lambda case: oracles.run_converted(case, forms.elem_type_of(case.operand(1))),
 )
 rule(
-    "Cast CastLike", TEXT,
+    "Cast CastLike",
+    TEXT,
     "-0 is false, of floats of a byte too; onnxruntime says true.",
     "Cast-13, floating point to bool",
-    lambda case: case.types.get("T2") == T.BOOL and case.types.get("T1") in forms.FLOAT8, right="reference",
+    lambda case: case.types.get("T2") == T.BOOL and case.types.get("T1") in forms.FLOAT8,
+    right="reference",
 )
 rule(
-    "Cast CastLike", REFERENCE,
+    "Cast CastLike",
+    REFERENCE,
     "Floats are truncated on the way to integers of 4 and 2 bits, as to all others; onnxruntime rounds.",
     "onnx/reference/ops/op_cast.py, ml_dtypes",
-    lambda case: case.types.get("T2") in forms.NARROW_INTEGERS and of_floats(case), right="reference",
+    lambda case: case.types.get("T2") in forms.NARROW_INTEGERS and of_floats(case),
+    right="reference",
 )
 rule(
-    "QMoE", TEXT,
-    "Only weights are quantized; onnxruntime quantizes the activations to 8 bits as well where blocks of weights have 8.",
+    "QMoE",
+    TEXT,
+    "Only weights are quantized; onnxruntime quantizes the activations to 8 bits as well where blocks of weights"
+    " have 8.",
     "onnxruntime's ContribOperators.md, QMoE: inputs are of type T, weights of T1",
     lambda case: case.attribute("expert_weight_bits") == 8 and bool(case.attribute("block_size")),
-    right="numpy", domain=MS,
+    right="numpy",
+    domain=MS,
 )
 rule(
-    "MoE", ONNXRUNTIME,
+    "MoE",
+    ONNXRUNTIME,
     "Without normalization experts of float16 are weighed as those of float32; onnxruntime does it otherwise.",
     "onnxruntime's kernel for float32",
-    lambda case: not case.attribute("normalize_routing_weights"), right="numpy", domain=MS,
+    lambda case: not case.attribute("normalize_routing_weights"),
+    right="numpy",
+    domain=MS,
 )

@@ -66,57 +66,75 @@ def has_probabilities(case: Case) -> bool:
 
 
 rule(
-    "DictVectorizer", TEXT,
+    "DictVectorizer",
+    TEXT,
     "The result is a vector; onnxruntime gives one row of a matrix, the reference evaluator has no types.",
     "DictVectorizer-1: the 1-D output Y",
     expected=plain_models.dict_vectorizer,
 )
 rule(
-    "LinearClassifier", TEXT,
+    "LinearClassifier",
+    TEXT,
     "A linear model without intercepts has none; the reference evaluator gives NaN.",
     "LinearClassifier-1, attribute intercepts",
-    lambda case: case.attribute("intercepts") is None, expected=plain_models.linear_classifier,
+    lambda case: case.attribute("intercepts") is None,
+    expected=plain_models.linear_classifier,
 )
 rule(
-    "LinearRegressor", TEXT,
-    "A linear model without intercepts has none, integers are numbers, and post_transform is applied to a single target too;"
+    "LinearRegressor",
+    TEXT,
+    "A linear model without intercepts has none, integers are numbers, and post_transform is applied to a single"
+    " target too;"
     " the reference evaluator gives NaN, integers and an error, onnxruntime leaves the transformation out.",
     "LinearRegressor-1: intercepts are optional, attribute post_transform, type constraint T",
     lambda case: transforms(case) or case.attribute("intercepts") is None or of_integers(case),
     expected=plain_models.linear_regressor,
 )
 rule(
-    "SVMRegressor", TEXT,
-    "Integers are numbers, and post_transform is applied to a single target too; the reference evaluator gives integers and an"
+    "SVMRegressor",
+    TEXT,
+    "Integers are numbers, and post_transform is applied to a single target too; the reference evaluator gives"
+    " integers and an"
     " error, onnxruntime leaves the transformation out.",
     "SVMRegressor-1, attribute post_transform, type constraint T",
-    lambda case: transforms(case) or of_integers(case), expected=plain_models.svm_regressor,
+    lambda case: transforms(case) or of_integers(case),
+    expected=plain_models.svm_regressor,
 )
 rule(
-    "CastMap", TEXT,
-    "Strings are read as numbers; the reference evaluator has no CastMap, onnxruntime's Python interface takes no such maps.",
+    "CastMap",
+    TEXT,
+    "Strings are read as numbers; the reference evaluator has no CastMap, onnxruntime's Python interface takes no"
+    " such maps.",
     "CastMap-1: casts the values of a map",
-    lambda case: isinstance(next(iter(case.operand(0).values())), str), expected=plain_models.cast_map,
+    lambda case: isinstance(next(iter(case.operand(0).values())), str),
+    expected=plain_models.cast_map,
 )
 rule(
-    "Normalizer", TEXT,
+    "Normalizer",
+    TEXT,
     "MAX divides by the maximum; the reference evaluator by that of magnitudes.",
     "Normalizer-1: X / max(X)",
-    lambda case: case.attribute("norm", "MAX") == "MAX", right="onnxruntime",
+    lambda case: case.attribute("norm", "MAX") == "MAX",
+    right="onnxruntime",
 )
 rule(
-    "Normalizer", AGREEMENT,
-    "L1 divides by the sum of magnitudes, and L2 keeps signs, where the letters of the formulas say a sum of signed numbers"
+    "Normalizer",
+    AGREEMENT,
+    "L1 divides by the sum of magnitudes, and L2 keeps signs, where the letters of the formulas say a sum of signed"
+    " numbers"
     " and a root of squares: they abbreviate, as the names of the norms say what is meant.",
     "Normalizer-1, formulas of L1 and L2; both oracles",
     lambda case: case.attribute("norm") in ("L1", "L2"),
 )
 rule(
-    "SVMClassifier", ONNXRUNTIME,
-    "Probabilities of three and more classes come from the pairs as in libsvm; the reference evaluator makes a mistake in"
+    "SVMClassifier",
+    ONNXRUNTIME,
+    "Probabilities of three and more classes come from the pairs as in libsvm; the reference evaluator makes a"
+    " mistake in"
     " the matrix.",
     "libsvm's multiclass_probability; the text of SVMClassifier-1 does not say",
-    lambda case: has_probabilities(case) and label_count(case) > 2, right="onnxruntime",
+    lambda case: has_probabilities(case) and label_count(case) > 2,
+    right="onnxruntime",
 )
 for operator, model in (
     ("TreeEnsemble", plain_models.tree_ensemble),
@@ -124,47 +142,67 @@ for operator, model in (
     ("TreeEnsembleClassifier", plain_models.tree_classifier),
 ):
     rule(
-        operator, TEXT,
-        "A missing value goes the way that nodes_missing_value_tracks_true says, at BRANCH_NEQ too, where for the reference"
+        operator,
+        TEXT,
+        "A missing value goes the way that nodes_missing_value_tracks_true says, at BRANCH_NEQ too, where for the"
+        " reference"
         " evaluator and onnxruntime NaN is always unequal.",
         f"{operator}, attribute nodes_missing_value_tracks_true",
-        compares_nan, expected=model,
+        compares_nan,
+        expected=model,
     )
 rule(
-    "TreeEnsembleRegressor", TEXT,
-    "post_transform is applied, to a single target too, and base values are added to a target that no leaf is for; PROBIT of 0"
+    "TreeEnsembleRegressor",
+    TEXT,
+    "post_transform is applied, to a single target too, and base values are added to a target that no leaf is for;"
+    " PROBIT of 0"
     " and 1 is infinite. onnxruntime leaves out the first two, for the reference evaluator PROBIT of 0 is 0.",
     "TreeEnsembleRegressor-3, attributes post_transform and base_values; onnxruntime's ComputeProbit",
-    lambda case: transforms(case) or misses_targets(case), expected=plain_models.tree_regressor,
+    lambda case: transforms(case) or misses_targets(case),
+    expected=plain_models.tree_regressor,
 )
 rule(
-    "TreeEnsemble", TEXT,
-    "post_transform is applied, to a single target too; the reference evaluator leaves it out, onnxruntime for a single target.",
+    "TreeEnsemble",
+    TEXT,
+    "post_transform is applied, to a single target too; the reference evaluator leaves it out, onnxruntime for a"
+    " single target.",
     "TreeEnsemble-5, attribute post_transform",
-    transforms, expected=plain_models.tree_ensemble,
+    transforms,
+    expected=plain_models.tree_ensemble,
 )
 rule(
-    "TreeEnsemble", TEXT,
-    "A tree that is one leaf has the leaf that both sides name; the reference evaluator takes the one with the root's number.",
+    "TreeEnsemble",
+    TEXT,
+    "A tree that is one leaf has the leaf that both sides name; the reference evaluator takes the one with the"
+    " root's number.",
     "TreeEnsemble-5, attribute nodes_trueleafs",
-    has_lone_leaf, expected=plain_models.tree_ensemble,
+    has_lone_leaf,
+    expected=plain_models.tree_ensemble,
 )
 rule(
-    "TreeEnsemble", ONNXRUNTIME,
-    "The least and the largest of no leaves are 0; for the reference evaluator they are the largest and the least number.",
+    "TreeEnsemble",
+    ONNXRUNTIME,
+    "The least and the largest of no leaves are 0; for the reference evaluator they are the largest and the least"
+    " number.",
     "onnxruntime's tree_ensemble_aggregator.h; the text does not say",
-    misses_targets, expected=plain_models.tree_ensemble,
+    misses_targets,
+    expected=plain_models.tree_ensemble,
 )
 rule(
-    "TreeEnsembleClassifier", TEXT,
-    "Weights belong to the class of their index, and the label is that of the largest score. The reference evaluator makes two"
+    "TreeEnsembleClassifier",
+    TEXT,
+    "Weights belong to the class of their index, and the label is that of the largest score. The reference evaluator"
+    " makes two"
     " classes of many if weights are for one only, and takes no tensors; onnxruntime has rules of its own.",
     "TreeEnsembleClassifier-3, attributes class_ids and class_weights, output Y: the top class",
-    lambda case: has_tensors(case) or one_sided(case, many=True), expected=plain_models.tree_classifier,
+    lambda case: has_tensors(case) or one_sided(case, many=True),
+    expected=plain_models.tree_classifier,
 )
 rule(
-    "TreeEnsembleClassifier", ONNXRUNTIME,
-    "Of two classes with weights for the first only, some of them negative, and no transformation, scores are distances from a"
+    "TreeEnsembleClassifier",
+    ONNXRUNTIME,
+    "Of two classes with weights for the first only, some of them negative, and no transformation, scores are"
+    " distances from a"
     " border at 0, the first one the negative of the second; the reference evaluator takes them for probabilities.",
     "onnxruntime's tree_ensemble_aggregator.h; the text does not say",
     lambda case: one_sided(case, many=False) and not transforms(case) and has_negative(case),

@@ -132,59 +132,78 @@ def is_end(case: Case) -> bool:
 # Tensors
 
 rule(
-    "NonZero", TEXT,
+    "NonZero",
+    TEXT,
     "Of a scalar it has the shape [0, n]; onnxruntime takes the scalar for a vector.",
     "NonZero-13, scalar input",
-    lambda case: case.operand(0).ndim == 0, right="reference",
+    lambda case: case.operand(0).ndim == 0,
+    right="reference",
 )
 rule(
-    "Gather", TEXT,
+    "Gather",
+    TEXT,
     "Of strings every element of a slice is copied; onnxruntime copies the first one only.",
     "Gather-13, type constraint T",
-    is_text, right="reference",
+    is_text,
+    right="reference",
 )
 rule(
-    "Shape", TEXT,
+    "Shape",
+    TEXT,
     "start and end are clamped to the axes; the reference evaluator counts them from the end twice.",
     "Shape-15, attributes start and end",
-    counts_from_before, right="onnxruntime",
-)
-rule(
-    "Trilu", ONNXRUNTIME,
-    "Of strings empty ones stand for zeros; the reference evaluator puts the text 0.",
-    "the text of Trilu-14 speaks of zeros only; Pad-25 names the empty string as the zero of strings",
-    is_text, expected=triangle,
-)
-rule(
-    "Pad", TEXT,
-    "Strings are filled with empty ones by default; the reference evaluator has the text 0.",
-    "Pad-25, input constant_value",
-    is_text, expected=padded,
-)
-rule(
-    "Unsqueeze", TEXT,
-    "The order of the axes does not matter; the reference evaluator goes one by one.",
-    "Unsqueeze-11, attribute axes",
-    lambda case: case.version < 13
-    and any(a > b or (a < 0) != (b < 0) or a < 0 for a, b in pairwise(case.attribute("axes"))),
+    counts_from_before,
     right="onnxruntime",
 )
 rule(
-    "Slice", TEXT,
-    "A start before the first element is moved to it, with a negative step too, where NumPy's slice is empty. Backwards to"
+    "Trilu",
+    ONNXRUNTIME,
+    "Of strings empty ones stand for zeros; the reference evaluator puts the text 0.",
+    "the text of Trilu-14 speaks of zeros only; Pad-25 names the empty string as the zero of strings",
+    is_text,
+    expected=triangle,
+)
+rule(
+    "Pad",
+    TEXT,
+    "Strings are filled with empty ones by default; the reference evaluator has the text 0.",
+    "Pad-25, input constant_value",
+    is_text,
+    expected=padded,
+)
+rule(
+    "Unsqueeze",
+    TEXT,
+    "The order of the axes does not matter; the reference evaluator goes one by one.",
+    "Unsqueeze-11, attribute axes",
+    lambda case: (
+        case.version < 13 and any(a > b or (a < 0) != (b < 0) or a < 0 for a, b in pairwise(case.attribute("axes")))
+    ),
+    right="onnxruntime",
+)
+rule(
+    "Slice",
+    TEXT,
+    "A start before the first element is moved to it, with a negative step too, where NumPy's slice is empty."
+    " Backwards to"
     " an end beyond the largest 32-bit number is empty; onnxruntime takes it for no end.",
     "Slice-13: how starts and ends are clamped",
-    lambda case: starts_before(case) or ends_behind(case), expected=sliced,
+    lambda case: starts_before(case) or ends_behind(case),
+    expected=sliced,
 )
 rule(
-    "Squeeze", TEXT,
+    "Squeeze",
+    TEXT,
     "An empty list of axes is a list and changes nothing; onnxruntime takes it for none.",
     "Squeeze-13, input axes: all single dimensions go where it is not provided",
-    lambda case: case.operand(1) is not None and case.operand(1).size == 0, right="reference",
+    lambda case: case.operand(1) is not None and case.operand(1).size == 0,
+    right="reference",
 )
 rule(
-    "Unique", TEXT,
-    "Without sorting slices are taken along the axis, and without an axis the result is a vector, of an empty tensor too;"
+    "Unique",
+    TEXT,
+    "Without sorting slices are taken along the axis, and without an axis the result is a vector, of an empty tensor"
+    " too;"
     " the reference evaluator takes slices along axis 0.",
     "Unique-11, attribute axis and output Y",
     lambda case: case.attribute("sorted", 1) == 0 and (case.attribute("axis") is not None or case.operand(0).size == 0),
@@ -194,54 +213,69 @@ rule(
 # Sequences and optionals
 
 rule(
-    "Optional OptionalGetElement OptionalHasElement", TEXT,
+    "Optional OptionalGetElement OptionalHasElement",
+    TEXT,
     "An optional holds its element; the reference evaluator makes a list of it, and takes none for empty.",
     "Optional-15, OptionalGetElement-18, OptionalHasElement-18",
-    made_optional, expected=optional_results,
+    made_optional,
+    expected=optional_results,
 )
 rule(
-    "If", TEXT,
+    "If",
+    TEXT,
     "An optional holds its element; the reference evaluator makes a list of it, and none that is empty.",
     "Optional-15",
-    lambda case: any(info.type.HasField("optional_type") for info in case.outputs), right="onnxruntime",
+    lambda case: any(info.type.HasField("optional_type") for info in case.outputs),
+    right="onnxruntime",
 )
 rule(
-    "SequenceInsert", TEXT,
+    "SequenceInsert",
+    TEXT,
     "At the position that follows the last element it appends; the reference evaluator inserts at the front.",
     "SequenceInsert-11, input position: up to n",
-    is_end, right="onnxruntime",
+    is_end,
+    right="onnxruntime",
 )
 rule(
-    "SplitToSequence", TEXT,
+    "SplitToSequence",
+    TEXT,
     "With given lengths keepdims is ignored; onnxruntime obeys it.",
     "SplitToSequence-24, attribute keepdims",
-    lambda case: case.operand(1) is not None and case.attribute("keepdims", 1) == 0, right="reference",
+    lambda case: case.operand(1) is not None and case.attribute("keepdims", 1) == 0,
+    right="reference",
 )
 
 # Control flow
 
 rule(
-    "Loop", TEXT,
+    "Loop",
+    TEXT,
     "Without a first condition those of the body do not count; onnxruntime obeys them, the reference evaluator does not"
     " run.",
-    "Loop-25: input (trip_count, \"\") ignores cond",
-    is_unconditional, expected=loop,
+    'Loop-25: input (trip_count, "") ignores cond',
+    is_unconditional,
+    expected=loop,
 )
 rule(
-    "Loop", TEXT,
+    "Loop",
+    TEXT,
     "Outputs of iterations are stacked along a new axis, also if there were none; the reference evaluator stacks as"
     " numpy.vstack does, and fails.",
     "Loop-25, scan_outputs: Scan-25 says that they are concatenated along a new axis",
-    has_scan_outputs, expected=loop,
+    has_scan_outputs,
+    expected=loop,
 )
 rule(
-    "Scan", TEXT,
+    "Scan",
+    TEXT,
     "Version 8 has a batch axis; the reference evaluator has none.",
     "Scan-8, inputs and outputs",
-    lambda case: case.version == 8, right="onnxruntime",
+    lambda case: case.version == 8,
+    right="onnxruntime",
 )
 rule(
-    "Scan", TEXT,
+    "Scan",
+    TEXT,
     "Slices go along any axis, counted from the end too; the reference evaluator takes negative ones for 0.",
     "Scan-11, attributes scan_input_axes and scan_output_axes",
     lambda case: min([*case.attribute("scan_input_axes", [0]), *case.attribute("scan_output_axes", [0])]) < 0,
@@ -251,34 +285,43 @@ rule(
 # Text
 
 rule(
-    "Cast CastLike", TEXT,
+    "Cast CastLike",
+    TEXT,
     "Floats become strings without an exponent; both oracles write one for large and small numbers.",
     "Cast-25: plain floating-point representation would be used",
-    writes_floats, expected=plain_decimals,
+    writes_floats,
+    expected=plain_decimals,
 )
 rule(
-    "RegexFullMatch", TEXT,
+    "RegexFullMatch",
+    TEXT,
     "The syntax is that of RE2, whose \\d, \\w and \\s are ASCII; the reference evaluator uses Python's re.",
     "RegexFullMatch-20, attribute pattern",
     right="onnxruntime",
 )
 rule(
-    "StringNormalizer", TEXT,
+    "StringNormalizer",
+    TEXT,
     "Stop words are removed that are whole elements, and no accents; the reference evaluator removes accents, empty"
     " strings, and stop words inside of strings.",
     "StringNormalizer-10: step one removes elements",
     expected=normalized_strings,
 )
 rule(
-    "StringSplit", TEXT,
-    "The empty string at a delimiter is one empty string. Without a delimiter all white space separates, not spaces alone"
+    "StringSplit",
+    TEXT,
+    "The empty string at a delimiter is one empty string. Without a delimiter all white space separates, not spaces"
+    " alone"
     " as in onnxruntime, and none is left at the end, as by the reference evaluator.",
     "StringSplit-20, delimiter: consecutive delimiters delimit empty strings, white space is removed at both ends",
-    splits_oddly, expected=pieces,
+    splits_oddly,
+    expected=pieces,
 )
 rule(
-    "TfIdfVectorizer", TEXT,
+    "TfIdfVectorizer",
+    TEXT,
     "The i-th weight is that of the i-th n-gram; the reference evaluator gives it to the i-th output.",
     "TfIdfVectorizer-9, attribute weights",
-    lambda case: case.attribute("weights") is not None, right="onnxruntime",
+    lambda case: case.attribute("weights") is not None,
+    right="onnxruntime",
 )

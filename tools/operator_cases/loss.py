@@ -24,5 +24,8 @@ def loss(case: Case) -> None:
     if case.op == "SoftmaxCrossEntropyLoss" and case.chance(0.5):
         outputs.append(elem)
     case.node(
-        [case.input(x), case.input(target), case.input(weight, constant=0.4)], outputs=outputs,
-        ignore_index=ignored, reduction=case.pick(None, "mean", "sum", "none"))
+        [case.input(x), case.input(target), case.input(weight, constant=0.4)],
+        outputs=outputs,
+        ignore_index=ignored,
+        reduction=case.pick(None, "mean", "sum", "none"),
+    )

@@ -16,8 +16,8 @@ def factor_shapes(case: Case, vectors: bool = True) -> tuple[list[int], list[int
     m, k, n = (0 if case.chance(0.03) else case.pick(1, 2, 3, 5, 7, 8, 13, 17, 32, 65) for _ in range(3))
     axes = case.size(0, max(0, min(3, case.max_rank - 2)))
     batch = [case.size(1, 3) for _ in range(axes)]
-    left = [1 if case.chance(0.25) else extent for extent in batch][case.size(0, axes) if case.chance(0.3) else 0:]
-    right = [1 if case.chance(0.25) else extent for extent in batch][case.size(0, axes) if case.chance(0.3) else 0:]
+    left = [1 if case.chance(0.25) else extent for extent in batch][case.size(0, axes) if case.chance(0.3) else 0 :]
+    right = [1 if case.chance(0.25) else extent for extent in batch][case.size(0, axes) if case.chance(0.3) else 0 :]
     a, b = [*left, m, k], [*right, k, n]
     if vectors and case.chance(0.15):
         a = [k]
@@ -54,7 +54,8 @@ def gemm(case: Case) -> None:
     else:
         attributes |= {"alpha": case.pick(None, 1.0, 2.0), "beta": case.pick(None, 1.0, 0.0, 3.0)}
     inputs = [
-        case.input(moderate(case, elem, a)), case.input(moderate(case, elem, b), constant=0.4),
+        case.input(moderate(case, elem, a)),
+        case.input(moderate(case, elem, b), constant=0.4),
         case.input(moderate(case, elem, c_shape) if c_shape is not None else None, constant=0.4),
     ]
     case.node(inputs, outputs=[elem], **attributes)
@@ -88,7 +89,8 @@ def matmul_integer(case: Case) -> None:
     a, b = factor_shapes(case, vectors=case.chance(0.2))
     a_zero, b_zero = parameter_shapes(case, a, b)
     inputs = [
-        case.input(bytes_of(case, a_type, a)), case.input(bytes_of(case, b_type, b), constant=0.5),
+        case.input(bytes_of(case, a_type, a)),
+        case.input(bytes_of(case, b_type, b), constant=0.5),
         case.input(zero_point(case, a_type, a_zero) if case.chance(0.7) else None, constant=0.5),
         case.input(zero_point(case, b_type, b_zero) if case.chance(0.7) else None, constant=0.5),
     ]
@@ -112,9 +114,14 @@ def quantized_matmul(case: Case) -> None:
     y_scale = np.asarray(case.values(scale_type, case.pick([], [1]), 0.01, 0.03).astype(np.float64))
     y_scale = y_scale * max(1, a[-1]) ** 0.5 * (50 if a_type in integers else 0.02)
     values = [
-        bytes_of(case, a_type, a), case.values(scale_type, a_shape, 0.002, 0.02), zero_point(case, a_type, a_shape),
-        bytes_of(case, b_type, b), case.values(scale_type, b_shape, 0.002, 0.02), zero_point(case, b_type, b_shape),
-        y_scale.astype(case.values(scale_type, []).dtype), zero_point(case, y_type, list(y_scale.shape)),
+        bytes_of(case, a_type, a),
+        case.values(scale_type, a_shape, 0.002, 0.02),
+        zero_point(case, a_type, a_shape),
+        bytes_of(case, b_type, b),
+        case.values(scale_type, b_shape, 0.002, 0.02),
+        zero_point(case, b_type, b_shape),
+        y_scale.astype(case.values(scale_type, []).dtype),
+        zero_point(case, y_type, list(y_scale.shape)),
     ]
     fed = case.chance(0.3)
     inputs = [case.input(values[0])] + [case.input(value, constant=not fed) for value in values[1:]]

@@ -39,7 +39,8 @@ def batch_normalization(case: Case) -> None:
         attributes["is_test"] = case.pick(None, 0) if training else 1
         attributes["consumed_inputs"] = [0, 0, 0, 1, 1] if version == 1 else None
     inputs = [
-        case.input(moderate(case, elem, shape)), case.input(case.values(scale_type, width), constant=0.6),
+        case.input(moderate(case, elem, shape)),
+        case.input(case.values(scale_type, width), constant=0.6),
         case.input(case.values(scale_type, width), constant=0.6),
         case.input(case.values(mean_type, width), constant=0.6),
         case.input(case.values(mean_type, width, 0.1, 2), constant=0.6),
@@ -82,13 +83,14 @@ def layer_normalization(case: Case) -> None:
     axis = case.axis(len(shape))
     if case.chance(0.3):
         axis = None
-    tail = shape[axis if axis is not None else -1:]
+    tail = shape[axis if axis is not None else -1 :]
     stash = case.pick(None, TensorProto.FLOAT)
     if elem == TensorProto.BFLOAT16 and (case.chance(0.1) or case.forced.get("U") == elem):
         stash = TensorProto.BFLOAT16
     kept = stash or TensorProto.FLOAT
     inputs = [
-        case.input(moderate(case, elem, shape)), case.input(moderate(case, elem, part(case, tail)), constant=0.6),
+        case.input(moderate(case, elem, shape)),
+        case.input(moderate(case, elem, part(case, tail)), constant=0.6),
         case.input(moderate(case, elem, part(case, tail)) if case.chance() else None, constant=0.6),
     ]
     wanted = case.pick([elem], [elem], [elem, kept], [elem, kept, kept], [elem, None, kept])
@@ -100,7 +102,7 @@ def part(case: Case, shape: list[int]) -> list[int]:
     if case.chance(0.8):
         return shape
     smaller = [1 if case.chance(0.4) else extent for extent in shape]
-    return smaller[case.size(0, len(smaller)) if case.chance(0.3) else 0:]
+    return smaller[case.size(0, len(smaller)) if case.chance(0.3) else 0 :]
 
 
 @generator("RMSNormalization")
@@ -111,11 +113,12 @@ def rms_normalization(case: Case) -> None:
     axis = case.axis(len(shape))
     if case.chance(0.3):
         axis = None
-    tail = shape[axis if axis is not None else -1:]
+    tail = shape[axis if axis is not None else -1 :]
     scale = case.values(scale_type, part(case, tail))
     inputs = [case.input(moderate(case, elem, shape)), case.input(scale, constant=0.6)]
     case.node(
-        inputs, outputs=[scale_type], axis=axis, epsilon=epsilon(case), stash_type=case.pick(None, TensorProto.FLOAT))
+        inputs, outputs=[scale_type], axis=axis, epsilon=epsilon(case), stash_type=case.pick(None, TensorProto.FLOAT)
+    )
 
 
 @generator("LRN")
@@ -124,8 +127,13 @@ def local_response(case: Case) -> None:
     rank = case.pick(4, 4, 4, 3, 5, 2)
     shape = [case.size(1, 2), case.size(1, 9), *(case.size(1, 4) for _ in range(rank - 2))]
     case.node(
-        [case.input(moderate(case, elem, shape))], outputs=[elem], size=case.pick(1, 2, 3, 4, 5, 7),
-        alpha=case.pick(None, 0.1, 1.0), beta=case.pick(None, 0.5, 1.0), bias=case.pick(None, 2.0))
+        [case.input(moderate(case, elem, shape))],
+        outputs=[elem],
+        size=case.pick(1, 2, 3, 4, 5, 7),
+        alpha=case.pick(None, 0.1, 1.0),
+        beta=case.pick(None, 0.5, 1.0),
+        bias=case.pick(None, 2.0),
+    )
 
 
 @generator("LpNormalization")

@@ -43,8 +43,8 @@ def run_numpy(case: Case) -> list[Any]:
 
 
 def run_reference(case: Case) -> list[Any]:
-    """The reference evaluator; of half precision, and of floats of several types, in double precision and rounded once, as it
-    would else round after every step of its expression."""
+    """The reference evaluator; of half precision, and of floats of several types, in double precision and rounded once,
+    as it would else round after every step of its expression."""
     if case.domain == "com.microsoft":
         raise Refusal("the reference evaluator has no com.microsoft")
     types = {info.type.tensor_type.elem_type for info in (*case.inputs, *case.outputs)}
@@ -58,6 +58,25 @@ def run_reference(case: Case) -> list[Any]:
     try:
         results = ReferenceEvaluator(case.model()).run(None, dict(case.feeds))
         return normalized(case, results)
+    except Exception as error:  # anything may come out of NumPy
+        raise Refusal(f"{type(error).__name__}: {error}") from error
+
+
+def run_converted(case: Case, elem_type: int) -> list[Any]:
+    """What the reference evaluator gives when input 0 of the node under test is converted to a type before."""
+    if case.under_test is None:
+        raise Refusal("no node is under test")
+    model, feeds, first = case.model(), dict(case.feeds), case.under_test.input[0]
+    for info in model.graph.input:
+        if info.name == first:
+            info.type.tensor_type.elem_type = elem_type
+            feeds[first] = feeds[first].astype(forms.dtype_of(elem_type))
+    for tensor in model.graph.initializer:
+        if tensor.name == first:
+            converted = numpy_helper.to_array(tensor).astype(forms.dtype_of(elem_type))
+            tensor.CopyFrom(numpy_helper.from_array(converted, first))
+    try:
+        return ReferenceEvaluator(model).run(None, feeds)
     except Exception as error:  # anything may come out of NumPy
         raise Refusal(f"{type(error).__name__}: {error}") from error
 
@@ -96,7 +115,8 @@ def run_wide(case: Case, types: tuple[int, ...] = (*HALVES, T.FLOAT)) -> list[An
 
 
 def run_coded(case: Case) -> list[Any]:
-    """What the reference evaluator gives when the strings of input 0 are numbers from 1 on; 0 comes back as the empty string."""
+    """What the reference evaluator gives when the strings of input 0 are numbers from 1 on; 0 comes back as the empty
+    string."""
     model, feeds, name = case.model(), dict(case.feeds), case.under_test.input[0]
     words = ["", *case.operand(0).ravel().tolist()]
     feeds[name] = np.arange(1, len(words), dtype=np.int64).reshape(case.operand(0).shape)

@@ -74,8 +74,8 @@ def attention(case: Case) -> list[np.ndarray]:
 
 
 def projected_bias(mask: np.ndarray | None, batch: int, queries: int, past: int, causal: bool) -> np.ndarray:
-    """What Attention of com.microsoft adds to its scores, (batch, 1, queries, keys): -10000 for what a mask hides, the least
-    number for what follows a query."""
+    """What Attention of com.microsoft adds to its scores, (batch, 1, queries, keys): -10000 for what a mask hides, the
+    least number for what follows a query."""
     keys = past + queries
     bias = np.zeros([batch, queries, keys])
     place = np.arange(keys)

@@ -33,8 +33,7 @@ class LoopBody:
             helper.make_tensor_value_info(name, elem_type_of(np.asarray(value)), np.shape(value))
             for name, value in captured.items()
         ]
-        whole = helper.make_graph(
-            graph.node, graph.name, [*graph.input, *infos], graph.output, graph.initializer)
+        whole = helper.make_graph(graph.node, graph.name, [*graph.input, *infos], graph.output, graph.initializer)
         model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", case.opset)])
         self.names = [value.name for value in graph.input]
         self.captured = captured

@@ -72,7 +72,8 @@ def windows_of(window: Window) -> Any:
         inside = [[row for row in rows[axis] if 0 <= row < window.extents[axis]] for axis in range(rank)]
         counted = math.prod(
             sum(-window.begins[axis] <= row < window.extents[axis] + window.ends[axis] for row in rows[axis])
-            for axis in range(rank))
+            for axis in range(rank)
+        )
         yield place, inside, counted
 
 
@@ -124,10 +125,20 @@ def convolved(case: Case, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     y = np.zeros([x.shape[0], w.shape[0], *window.outputs])
     inputs, outputs = w.shape[1], w.shape[0] // groups
     for tap in itertools.product(*(range(extent) for extent in w.shape[2:])):
-        view = padded[(slice(None), slice(None), *(
-            slice(start := tap[axis] * window.dilations[axis],
-                  start + (window.outputs[axis] - 1) * window.strides[axis] + 1, window.strides[axis])
-            for axis in range(rank)))]
+        view = padded[
+            (
+                slice(None),
+                slice(None),
+                *(
+                    slice(
+                        start := tap[axis] * window.dilations[axis],
+                        start + (window.outputs[axis] - 1) * window.strides[axis] + 1,
+                        window.strides[axis],
+                    )
+                    for axis in range(rank)
+                ),
+            )
+        ]
         for group in range(groups):
             weights = w[(slice(group * outputs, (group + 1) * outputs), slice(None), *tap)]
             part = view[:, group * inputs : (group + 1) * inputs]
@@ -194,7 +205,8 @@ def conv_transpose(case: Case) -> list[np.ndarray]:
     mode, shape = case.attribute("auto_pad", "NOTSET"), case.attribute("output_shape")
     whole = [
         strides[axis] * (x.shape[axis + 2] - 1) + padding[axis] + (w.shape[axis + 2] - 1) * dilations[axis] + 1
-        for axis in range(rank)]
+        for axis in range(rank)
+    ]
     if mode == "VALID":
         pads = [0] * (2 * rank)
     if shape or mode.startswith("SAME"):
@@ -208,14 +220,17 @@ def conv_transpose(case: Case) -> list[np.ndarray]:
     full = np.zeros([x.shape[0], outputs * groups, *whole])
     for tap in itertools.product(*(range(extent) for extent in w.shape[2:])):
         target = [
-            slice(start := tap[axis] * dilations[axis],
-                  start + strides[axis] * (x.shape[axis + 2] - 1) + 1, strides[axis])
-            for axis in range(rank)]
+            slice(
+                start := tap[axis] * dilations[axis], start + strides[axis] * (x.shape[axis + 2] - 1) + 1, strides[axis]
+            )
+            for axis in range(rank)
+        ]
         for group in range(groups):
             part = x[:, group * inputs : (group + 1) * inputs]
             weights = w[(slice(group * inputs, (group + 1) * inputs), slice(None), *tap)]
             full[(slice(None), slice(group * outputs, (group + 1) * outputs), *target)] += np.einsum(
-                "nc...,cm->nm...", part, weights)
+                "nc...,cm->nm...", part, weights
+            )
     # Negative pads add zeros.
     added = [(max(0, -pads[axis]), max(0, -pads[axis + rank])) for axis in range(rank)]
     cut = [slice(max(0, pads[axis]), whole[axis] - max(0, pads[axis + rank])) for axis in range(rank)]
@@ -230,15 +245,20 @@ def deformable(case: Case) -> list[np.ndarray]:
     sharing = case.attribute("offset_group", 1)
     n, channels = x.shape[:2]
     shifts = offset.reshape(n, sharing, taps, 2, *window.outputs)
-    weights = np.ones([n, sharing, taps, *window.outputs]) if mask is None else mask.reshape(
-        n, sharing, taps, *window.outputs)
+    weights = (
+        np.ones([n, sharing, taps, *window.outputs])
+        if mask is None
+        else mask.reshape(n, sharing, taps, *window.outputs)
+    )
     columns = np.zeros([n, channels, taps, *window.outputs])
     for image, channel, tap in itertools.product(range(n), range(channels), range(taps)):
         of = channel // (channels // sharing)
         row, column = divmod(tap, w.shape[3])
         for place in itertools.product(*map(range, window.outputs)):
-            at = [window.rows(axis, place[axis])[(row, column)[axis]] + shifts[(image, of, tap, axis, *place)]
-                  for axis in range(2)]
+            at = [
+                window.rows(axis, place[axis])[(row, column)[axis]] + shifts[(image, of, tap, axis, *place)]
+                for axis in range(2)
+            ]
             sampled = bilinear(x[image, channel], at[0], at[1])
             columns[(image, channel, tap, *place)] = sampled * weights[(image, of, tap, *place)]
     groups = case.attribute("group", 1)
@@ -271,6 +291,7 @@ def determinant(case: Case) -> list[np.ndarray]:
 
 # Normalizations
 
+
 def softmax_of_rows(case: Case) -> list[np.ndarray]:
     """Softmax, LogSoftmax and Hardmax: before version 13 of the rows of a matrix whose columns begin at the axis."""
     x = double(case, 0)
@@ -295,8 +316,9 @@ def local_response(case: Case) -> list[np.ndarray]:
     size = case.attribute("size")
     before, after = (size - 1) // 2, size // 2
     channels = x.shape[1]
-    sums = np.stack([
-        (x[:, max(0, c - before) : min(channels, c + after + 1)] ** 2).sum(axis=1) for c in range(channels)], axis=1)
+    sums = np.stack(
+        [(x[:, max(0, c - before) : min(channels, c + after + 1)] ** 2).sum(axis=1) for c in range(channels)], axis=1
+    )
     base = case.attribute("bias", 1.0) + case.attribute("alpha", 1e-4) / size * sums
     return results(case, x / base ** case.attribute("beta", 0.75))
 
@@ -360,6 +382,7 @@ def group_normalization(case: Case) -> list[np.ndarray]:
 
 # Losses
 
+
 def negative_log_likelihood(case: Case) -> list[np.ndarray]:
     x, target, weight = double(case, 0), np.asarray(case.operand(1)).astype(np.int64), double(case, 2)
     ignored = case.attribute("ignore_index")
@@ -372,6 +395,7 @@ def negative_log_likelihood(case: Case) -> list[np.ndarray]:
 
 
 # Signals
+
 
 def mel_weights(case: Case) -> list[np.ndarray]:
     bins, length, rate = (int(double(case, index)) for index in range(3))

@@ -215,7 +215,9 @@ def cast_map(case: Case) -> list[Any]:
     form, length = case.attribute("cast_to", "TO_FLOAT"), case.attribute("max_map")
     keys = range(length) if case.attribute("map_form", "DENSE") == "SPARSE" else sorted(mapping)
     nothing, read, kind = {
-        "TO_FLOAT": (0.0, float, np.float32), "TO_INT64": (0, int, np.int64), "TO_STRING": ("0.f", str, object),
+        "TO_FLOAT": (0.0, float, np.float32),
+        "TO_INT64": (0, int, np.int64),
+        "TO_STRING": ("0.f", str, object),
     }[form]
     return [np.array([[read(mapping[key]) if key in mapping else nothing for key in keys]], kind)]
 

@@ -1,4 +1,5 @@
-"""RNN, GRU and LSTM in NumPy and double precision, by the specification's equations; their factors may be quantized ones."""
+"""RNN, GRU and LSTM in NumPy and double precision, by the specification's equations; their factors may be quantized
+ones."""
 
 from __future__ import annotations
 
@@ -12,8 +13,12 @@ from .plain_layers import double, results
 
 Function = Callable[[np.ndarray], np.ndarray]
 DEFAULTS: dict[str, tuple[float, float]] = {
-    "affine": (1.0, 0.0), "leakyrelu": (0.01, 0.0), "thresholdedrelu": (1.0, 0.0), "scaledtanh": (1.0, 1.0),
-    "hardsigmoid": (0.2, 0.5), "elu": (1.0, 0.0),
+    "affine": (1.0, 0.0),
+    "leakyrelu": (0.01, 0.0),
+    "thresholdedrelu": (1.0, 0.0),
+    "scaledtanh": (1.0, 1.0),
+    "hardsigmoid": (0.2, 0.5),
+    "elu": (1.0, 0.0),
 }
 WITH_BETA = ("affine", "scaledtanh", "hardsigmoid")
 STANDARD = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
@@ -21,12 +26,17 @@ STANDARD = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Ta
 
 def function(name: str, alpha: float, beta: float) -> Function:
     table: dict[str, Function] = {
-        "relu": lambda x: np.maximum(x, 0), "tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-        "affine": lambda x: alpha * x + beta, "leakyrelu": lambda x: np.where(x < 0, alpha * x, x),
-        "thresholdedrelu": lambda x: np.where(x > alpha, x, 0), "scaledtanh": lambda x: alpha * np.tanh(beta * x),
+        "relu": lambda x: np.maximum(x, 0),
+        "tanh": np.tanh,
+        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+        "affine": lambda x: alpha * x + beta,
+        "leakyrelu": lambda x: np.where(x < 0, alpha * x, x),
+        "thresholdedrelu": lambda x: np.where(x > alpha, x, 0),
+        "scaledtanh": lambda x: alpha * np.tanh(beta * x),
         "hardsigmoid": lambda x: np.clip(alpha * x + beta, 0, 1),
         "elu": lambda x: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x),
-        "softsign": lambda x: x / (1 + np.abs(x)), "softplus": lambda x: np.logaddexp(0, x),
+        "softsign": lambda x: x / (1 + np.abs(x)),
+        "softplus": lambda x: np.logaddexp(0, x),
     }
     return table[name]
 
@@ -92,8 +102,11 @@ class Layer:
             matrix, last = self.r.matrix, slice(2 * size, None)
             from_h = h @ matrix[:, : 2 * size] + self.r_bias[: 2 * size]
             z, r = np.split(f(from_x[:, : 2 * size] + from_h), 2, axis=1)
-            inner = r * (h @ matrix[:, last] + self.r_bias[last]) if self.linear else (
-                (r * h) @ matrix[:, last] + self.r_bias[last])
+            inner = (
+                r * (h @ matrix[:, last] + self.r_bias[last])
+                if self.linear
+                else ((r * h) @ matrix[:, last] + self.r_bias[last])
+            )
             return (1 - z) * g(from_x[:, last] + inner) + z * h, c
         from_h = self.r.product(h) + self.r_bias
         if self.op == "RNN":
@@ -141,7 +154,8 @@ def recurrent(case: Case, factors: Factors | None = None) -> list[Any]:
         h, c = states[0][direction], states[1][direction]
         rows = np.arange(batch)
         for turn in range(longest):
-            # A sample that has ended goes on, as its numbers count where all are quantized together, but is not looked at.
+            # A sample that has ended goes on, as its numbers count where all are quantized together, but is not looked
+            # at.
             runs = lengths > turn
             at = np.where(runs & backwards, lengths - 1 - turn, turn)
             h, c = layer.step(from_x[at, rows], h, c)

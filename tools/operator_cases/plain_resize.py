@@ -35,7 +35,9 @@ def coordinate(mode: str, place: int, scale: float, extent: int, output: int, re
 
 def rounded(mode: str, x: float) -> int:
     table = {
-        "round_prefer_floor": math.ceil(x - 0.5), "round_prefer_ceil": math.floor(x + 0.5), "floor": math.floor(x),
+        "round_prefer_floor": math.ceil(x - 0.5),
+        "round_prefer_ceil": math.floor(x + 0.5),
+        "floor": math.floor(x),
         "ceil": math.ceil(x),
     }
     return table[mode]

@@ -1,4 +1,5 @@
-"""StringNormalizer in Python, with case by Unicode's full mappings, whatever locales the machine has; numbers as text."""
+"""StringNormalizer in Python, with case by Unicode's full mappings, whatever locales the machine has; numbers as
+text."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def writes_floats(case: Case) -> bool:
 
 
 def plain_decimals(case: Case) -> list[np.ndarray]:
-    """The shortest digits that identify each number, without an exponent and with at least one digit behind the point."""
+    """The shortest digits that identify each number, without an exponent and with at least one digit behind the
+    point."""
     data = case.operand(0)
     if data.dtype.name not in ("float16", "float32", "float64"):
         data = data.astype(np.float32)

@@ -22,7 +22,8 @@ def optimizer(case: Case) -> list[np.ndarray]:
 
 
 def adagrad(
-    case: Case, rate: np.ndarray, step: int, x: np.ndarray, g: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, ...]:
+    case: Case, rate: np.ndarray, step: int, x: np.ndarray, g: np.ndarray, h: np.ndarray
+) -> tuple[np.ndarray, ...]:
     g = case.attribute("norm_coefficient", 0.0) * x + g
     h = h + g * g
     slower = rate / (1 + step * case.attribute("decay_factor", 0.0))
@@ -30,19 +31,26 @@ def adagrad(
 
 
 def adam(
-    case: Case, rate: np.ndarray, step: int, x: np.ndarray, g: np.ndarray, v: np.ndarray, h: np.ndarray,
+    case: Case,
+    rate: np.ndarray,
+    step: int,
+    x: np.ndarray,
+    g: np.ndarray,
+    v: np.ndarray,
+    h: np.ndarray,
 ) -> tuple[np.ndarray, ...]:
     alpha, beta = case.attribute("alpha", 0.9), case.attribute("beta", 0.999)
     g = case.attribute("norm_coefficient", 0.0) * x + g
     v, h = alpha * v + (1 - alpha) * g, beta * h + (1 - beta) * g * g
     if step > 0:
-        rate = rate * math.sqrt(1 - beta ** step) / (1 - alpha ** step)
+        rate = rate * math.sqrt(1 - beta**step) / (1 - alpha**step)
     x = x - rate * v / (np.sqrt(h) + case.attribute("epsilon", 1e-6))
     return (1 - case.attribute("norm_coefficient_post", 0.0)) * x, v, h
 
 
 def momentum(
-    case: Case, rate: np.ndarray, step: int, x: np.ndarray, g: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, ...]:
+    case: Case, rate: np.ndarray, step: int, x: np.ndarray, g: np.ndarray, v: np.ndarray
+) -> tuple[np.ndarray, ...]:
     alpha = case.attribute("alpha")
     g = case.attribute("norm_coefficient") * x + g
     v = alpha * v + (case.attribute("beta") if step > 0 else 1) * g

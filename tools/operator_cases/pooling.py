@@ -81,13 +81,18 @@ def max_unpool(case: Case) -> None:
     # The indices are those of the tensor that was pooled: the plain one.
     indices = np.stack([plane * places + case.rng.permutation(places)[:taken] for plane in range(planes)])
     inputs = [
-        case.input(case.values(elem, shape)), case.input(indices.reshape(shape).astype(np.int64)),
+        case.input(case.values(elem, shape)),
+        case.input(indices.reshape(shape).astype(np.int64)),
         case.input(output_shape, constant=0.6),
     ]
     strides_attribute = strides if case.chance(0.5) or strides != [1] * rank else None
     case.node(
-        inputs, outputs=[elem], kernel_shape=kernel, strides=strides_attribute,
-        pads=pads if any(pads) or case.chance(0.3) else None)
+        inputs,
+        outputs=[elem],
+        kernel_shape=kernel,
+        strides=strides_attribute,
+        pads=pads if any(pads) or case.chance(0.3) else None,
+    )
 
 
 @generator("MaxRoiPool")

@@ -12,8 +12,17 @@ from .windows import moderate
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 ACTIVATIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
 NAMES = (
-    "Relu", "Tanh", "Sigmoid", "Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu",
-    "Softsign", "Softplus",
+    "Relu",
+    "Tanh",
+    "Sigmoid",
+    "Affine",
+    "LeakyRelu",
+    "ThresholdedRelu",
+    "ScaledTanh",
+    "HardSigmoid",
+    "Elu",
+    "Softsign",
+    "Softplus",
 )
 WITH_ALPHA = {"Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu"}
 WITH_BETA = {"Affine", "ScaledTanh", "HardSigmoid"}
@@ -83,7 +92,8 @@ def recurrent(case: Case) -> None:
         case.input(weights([directions, gates * hidden, width]), constant=0.7),
         case.input(weights([directions, gates * hidden, hidden]), constant=0.7),
         case.input(moderate(case, elem, [directions, 2 * gates * hidden]) if case.chance(0.6) else None, constant=0.7),
-        case.input(lengths), case.input(state()),
+        case.input(lengths),
+        case.input(state()),
     ]
     if case.op == "LSTM":
         peepholes = moderate(case, elem, [directions, 3 * hidden]) if case.chance(0.3) else None
@@ -93,5 +103,11 @@ def recurrent(case: Case) -> None:
         attributes["linear_before_reset"] = case.pick(None, 0, 1)
     wanted, attributes["output_sequence"] = outputs_of(case, elem)
     case.node(
-        inputs, outputs=wanted, direction=direction, layout=layout, clip=case.pick(None, None, None, 0.5, 3.0),
-        hidden_size=hidden if case.chance(0.8) else None, **attributes)
+        inputs,
+        outputs=wanted,
+        direction=direction,
+        layout=layout,
+        clip=case.pick(None, None, None, 0.5, 3.0),
+        hidden_size=hidden if case.chance(0.8) else None,
+        **attributes,
+    )

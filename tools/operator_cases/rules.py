@@ -1,7 +1,7 @@
 """Rules: which oracle is right where they differ, or what to compute where none is, each with its authority and source.
 
-The order of authority is that of `Authority`. What two oracles say alike stands unless a rule of the first three levels,
-which are those of the specification itself, says otherwise. The modules known_differences* fill `RULES`.
+The order of authority is that of `Authority`. What two oracles say alike stands unless a rule of the first three
+levels, which are those of the specification itself, says otherwise. The modules known_differences* fill `RULES`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ ORACLES = ("reference", "onnxruntime", "numpy")
 class Authority(enum.IntEnum):
     """Who decides, the highest first."""
 
-    TEXT = 1  # the normative text of the specification: a schema's documentation, IEEE 754 where it is silent of arithmetic
-    BODY = 2  # the function body of a schema
+    TEXT = 1  # the normative text of the specification: a schema's documentation, IEEE 754 where it is silent of
+    arithmetic BODY = 2  # the function body of a schema
     DATA = 3  # the cases of the ONNX backend suite and what ONNX's shape inference says
     AGREEMENT = 4  # both oracles, where the text can be read in two ways
     ONNXRUNTIME = 5  # for com.microsoft and ai.onnx.ml, and for what it alone computes
@@ -29,7 +29,12 @@ class Authority(enum.IntEnum):
     @property
     def title(self) -> str:
         return (
-            "normative text", "function body", "ONNX's own data", "both oracles", "onnxruntime", "reference evaluator",
+            "normative text",
+            "function body",
+            "ONNX's own data",
+            "both oracles",
+            "onnxruntime",
+            "reference evaluator",
         )[self - 1]
 
 

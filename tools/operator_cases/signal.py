@@ -55,7 +55,8 @@ def stft(case: Case) -> None:
     kind = case.pick("window", "length", "both")
     window = case.values(elem, [frame], 0.1, 1) if kind != "length" else None
     inputs = [
-        case.input(case.values(elem, shape)), case.input(np.array(case.size(1, 6), dtype), constant=0.8),
+        case.input(case.values(elem, shape)),
+        case.input(np.array(case.size(1, 6), dtype), constant=0.8),
         case.input(window, constant=0.5),
         case.input(np.array(frame, dtype) if kind != "window" else None, constant=0.8),
     ]
@@ -72,8 +73,8 @@ def window_function(case: Case) -> None:
     dtype = helper.tensor_dtype_to_np_dtype(size_type)
     given = out if out != TensorProto.FLOAT or case.chance() else None
     case.node(
-        [case.input(np.array(size, dtype), constant=0.6)], outputs=[out], output_datatype=given,
-        periodic=periodic)
+        [case.input(np.array(size, dtype), constant=0.6)], outputs=[out], output_datatype=given, periodic=periodic
+    )
 
 
 @generator("MelWeightMatrix")
@@ -84,8 +85,11 @@ def mel_weights(case: Case) -> None:
     low = case.pick(0.0, 20.0, 128.0, 251.0)  # none that is a bin exactly
     high = case.pick(rate / 2, 2000.0, 3000.0, 4000.0)
     values = [
-        np.array(case.size(1, 12), sizes), np.array(case.pick(8, 16, 31, 64, 128), sizes), np.array(rate, sizes),
-        np.array(low, edges), np.array(high, edges),
+        np.array(case.size(1, 12), sizes),
+        np.array(case.pick(8, 16, 31, 64, 128), sizes),
+        np.array(rate, sizes),
+        np.array(low, edges),
+        np.array(high, edges),
     ]
     given = out if out != TensorProto.FLOAT or case.chance() else None
     case.node([case.input(value, constant=0.6) for value in values], outputs=[out], output_datatype=given)

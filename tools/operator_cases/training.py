@@ -27,24 +27,39 @@ def optimizer_inputs(case: Case, states: int) -> tuple[list[str], list[int]]:
 def adagrad(case: Case) -> None:
     inputs, outputs = optimizer_inputs(case, 1)
     case.node(
-        inputs, outputs=outputs, decay_factor=case.pick(None, 0.1), epsilon=case.pick(None, 1e-3),
-        norm_coefficient=case.pick(None, 0.01))
+        inputs,
+        outputs=outputs,
+        decay_factor=case.pick(None, 0.1),
+        epsilon=case.pick(None, 1e-3),
+        norm_coefficient=case.pick(None, 0.01),
+    )
 
 
 @generator("Adam", domain=DOMAIN)
 def adam(case: Case) -> None:
     inputs, outputs = optimizer_inputs(case, 2)
     case.node(
-        inputs, outputs=outputs, alpha=case.pick(None, 0.8), beta=case.pick(None, 0.9), epsilon=case.pick(None, 1e-3),
-        norm_coefficient=case.pick(None, 0.01), norm_coefficient_post=case.pick(None, 0.02))
+        inputs,
+        outputs=outputs,
+        alpha=case.pick(None, 0.8),
+        beta=case.pick(None, 0.9),
+        epsilon=case.pick(None, 1e-3),
+        norm_coefficient=case.pick(None, 0.01),
+        norm_coefficient_post=case.pick(None, 0.02),
+    )
 
 
 @generator("Momentum", domain=DOMAIN)
 def momentum(case: Case) -> None:
     inputs, outputs = optimizer_inputs(case, 1)
     case.node(
-        inputs, outputs=outputs, alpha=case.pick(0.9, 0.5), beta=case.pick(0.8, 1.0),
-        mode=case.pick("standard", "nesterov"), norm_coefficient=case.pick(0.0, 0.01))
+        inputs,
+        outputs=outputs,
+        alpha=case.pick(0.9, 0.5),
+        beta=case.pick(0.8, 1.0),
+        mode=case.pick("standard", "nesterov"),
+        norm_coefficient=case.pick(0.0, 0.01),
+    )
 
 
 @generator("Gradient", domain=DOMAIN)
@@ -55,7 +70,9 @@ def gradient(case: Case) -> None:
     x = case.input(case.values(elem, case.shape(case.rank(0, 3), 1, 5)))
     z = case.input(case.values(held, case.shape(case.rank(0, 3), 1, 5)))
     case.nodes += [
-        helper.make_node("Size", [z], ["count"]), helper.make_node("CastLike", ["count", x], ["factor"]),
-        helper.make_node("Mul", [x, x], ["square"]), helper.make_node("Mul", ["square", "factor"], ["y"]),
+        helper.make_node("Size", [z], ["count"]),
+        helper.make_node("CastLike", ["count", x], ["factor"]),
+        helper.make_node("Mul", [x, x], ["square"]),
+        helper.make_node("Mul", ["square", "factor"], ["y"]),
     ]
     case.node([x, z], outputs=[elem], xs=[x], zs=[z], y="y")

@@ -60,9 +60,7 @@ def window(case: Case, rank: int, dilated: bool = True, automatic: bool = True, 
     if auto_pad in (None, "NOTSET") and case.chance(0.6):
         pads = [case.size(0, min(3, reach[axis % rank] - 1)) for axis in range(2 * rank)]
     room = 5 if rank == 3 else 9
-    extents = [
-        max(1, reach[axis] - pads[axis] - pads[axis + rank]) + case.size(0, room) for axis in range(rank)
-    ]
+    extents = [max(1, reach[axis] - pads[axis] - pads[axis + rank]) + case.size(0, room) for axis in range(rank)]
     if auto_pad in ("SAME_UPPER", "SAME_LOWER") and case.chance(0.2):
         extents = [case.size(1, 3) for _ in range(rank)]
     attributes = {

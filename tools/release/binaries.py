@@ -45,7 +45,8 @@ class Binaries:
 def run(*command: str | Path, environment: dict[str, str] | None = None) -> str:
     """The standard output of a command that must succeed."""
     finished = subprocess.run(
-        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, env=os.environ | (environment or {}))
+        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, env=os.environ | (environment or {})
+    )
     if finished.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\n{finished.stdout}{finished.stderr}")
     return finished.stdout

@@ -26,7 +26,8 @@ COMPONENTS = {
     "openjp2": ("OpenJPEG", "BSD-2-Clause"),
 }
 SPDX = " AND ".join(
-    ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "IJG", "MIT", "Unicode-3.0", "Zlib", "libpng-2.0", "libtiff"])
+    ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "IJG", "MIT", "Unicode-3.0", "Zlib", "libpng-2.0", "libtiff"]
+)
 
 
 def debian_package(file: Path) -> str:

@@ -1,14 +1,15 @@
-/* Apus from C and from every language that can call C: load an ONNX model, inspect it, run it on tensors, sequences, maps and
- * optionals. This interface is stable: later versions of the library add functions and constants and change none.
+/* Apus from C and from every language that can call C: load an ONNX model, inspect it, run it on tensors, sequences,
+ * maps and optionals. This interface is stable: later versions of the library add functions and constants and change
+ * none.
  *
  *     apus_model *model = NULL;
  *     apus_error *error = apus_model_load_file("digits.onnx", NULL, &model);
  *     if (error) { fprintf(stderr, "%s\n", apus_error_message(error)); apus_error_release(error); return 1; }
  *
- * Errors. A function that can fail returns an `apus_error *`: NULL means success, anything else belongs to the caller, who
- * gives it back with `apus_error_release`. A function that fails leaves NULL in its result. A handle or text that must be
- * there and is NULL is such an error. No exception and no signal crosses this interface; functions that cannot fail answer a
- * NULL handle with 0, NULL or false.
+ * Errors. A function that can fail returns an `apus_error *`: NULL means success, anything else belongs to the caller,
+ * who gives it back with `apus_error_release`. A function that fails leaves NULL in its result. A handle or text that
+ * must be there and is NULL is such an error. No exception and no signal crosses this interface; functions that cannot
+ * fail answer a NULL handle with 0, NULL or false.
  *
  * Memory. A handle that a function hands out through its last parameter or returns from `…_create` belongs to the
  * caller until `…_release`, which accepts NULL. What a handle needs it keeps: values outlive the model that computed
@@ -18,9 +19,9 @@
  * memory lent by `apus_tensor_create_borrowed`. Outputs of a run never lie in memory that was lent for its inputs. All
  * texts are UTF-8 and end with a zero byte.
  *
- * Threads. A model may be run, and a value read, by any number of threads at once; runs of one model share its weights. A
- * cancellation may be set by any thread at any time. Options, `apus_tensor_data_mutable` and every `…_release` need the handle
- * for themselves.
+ * Threads. A model may be run, and a value read, by any number of threads at once; runs of one model share its weights.
+ * A cancellation may be set by any thread at any time. Options, `apus_tensor_data_mutable` and every `…_release` need
+ * the handle for themselves.
  *
  * Forks. Models and values that were made before a fork may be used in the child; a model starts its threads there
  * anew. A fork waits, for at most a second, until no call is in progress; in the child of a fork that found one in
@@ -40,7 +41,8 @@ extern "C" {
 /* The version of this header. A library serves every program that was compiled with this version or an earlier one. */
 #define APUS_API_VERSION 2
 
-/* The version of the interface that the library has: at least `APUS_API_VERSION` of the header, or the library is too old. */
+/* The version of the interface that the library has: at least `APUS_API_VERSION` of the header, or the library is too
+ * old. */
 int32_t apus_api_version(void);
 
 /* The version of the library, as in "0.1.0". */
@@ -77,8 +79,8 @@ enum {
     APUS_OPTIONAL = 4
 };
 
-/* Element types, with the numbers of ONNX's TensorProto.DataType. Elements of less than 8 bits are packed without gaps, the
- * first in the lowest bits of the first byte. Complex numbers are two floats, the real part first. */
+/* Element types, with the numbers of ONNX's TensorProto.DataType. Elements of less than 8 bits are packed without
+ * gaps, the first in the lowest bits of the first byte. Complex numbers are two floats, the real part first. */
 enum {
     APUS_FLOAT32 = 1,
     APUS_UINT8 = 2,
@@ -167,7 +169,8 @@ void apus_options_release(apus_options *options);
  * released afterwards. */
 apus_error *apus_model_load_file(const char *path, const apus_options *options, apus_model **model);
 
-/* Loads a model from the bytes of a file, which are copied. External data is looked for in `folder` only; NULL forbids it. */
+/* Loads a model from the bytes of a file, which are copied. External data is looked for in `folder` only; NULL
+ * forbids it. */
 apus_error *apus_model_load_bytes(const void *bytes, size_t byte_count, const char *folder, const apus_options *options,
                                   apus_model **model);
 
@@ -236,8 +239,8 @@ apus_error *apus_model_write_profile(const apus_model *model, const char *path);
 
 /* MARK: - Running */
 
-/* A wish to end runs early. It is set by `apus_cancellation_cancel`, or by itself `seconds` after its creation if that is a
- * positive number. */
+/* A wish to end runs early. It is set by `apus_cancellation_cancel`, or by itself `seconds` after its creation if
+ * that is a positive number. */
 apus_cancellation *apus_cancellation_create(double seconds);
 
 /* Ends the runs that were started with it, within one part of one node, and those that will be. */
@@ -246,7 +249,8 @@ void apus_cancellation_cancel(const apus_cancellation *cancellation);
 void apus_cancellation_release(apus_cancellation *cancellation);
 
 /* Runs the model on `input_count` values by name. `outputs` receives a handle for each name of `output_names`; with
- * `output_names` NULL, for each output of the model. `output_count` is the number of places in `outputs`, which must fit.
+ * `output_names` NULL, for each output of the model. `output_count` is the number of places in `outputs`, which must
+ * fit.
  * `cancellation` may be NULL. */
 apus_error *apus_model_run(const apus_model *model, const char *const *input_names, const apus_value *const *inputs,
                            size_t input_count, const char *const *output_names, size_t output_count,
@@ -277,18 +281,18 @@ apus_error *apus_tensor_create_borrowed(int32_t element_type, const int64_t *sha
 apus_error *apus_tensor_create(int32_t element_type, const int64_t *shape, size_t rank, const void *data,
                                size_t byte_count, apus_value **tensor);
 
-/* A tensor of strings, copied: as many as the shape has elements. `lengths` are their bytes; with NULL, each ends with a zero
- * byte. Strings must be valid UTF-8. */
+/* A tensor of strings, copied: as many as the shape has elements. `lengths` are their bytes; with NULL, each ends
+ * with a zero byte. Strings must be valid UTF-8. */
 apus_error *apus_tensor_create_strings(const int64_t *shape, size_t rank, const char *const *strings,
                                        const size_t *lengths, apus_value **tensor);
 
-/* A sequence of values, which the caller keeps. `element_type` is a type as `apus_value_info_type` has it; NULL takes that of
- * the first element, which there must be then. */
+/* A sequence of values, which the caller keeps. `element_type` is a type as `apus_value_info_type` has it; NULL takes
+ * that of the first element, which there must be then. */
 apus_error *apus_sequence_create(const apus_value *const *elements, size_t count, const char *element_type,
                                  apus_value **sequence);
 
-/* A map. `keys` is a tensor of rank 1 of strings or integers, each different; `values` is a sequence of as many values, or a
- * tensor with as many elements along its first axis. The caller keeps both. */
+/* A map. `keys` is a tensor of rank 1 of strings or integers, each different; `values` is a sequence of as many
+ * values, or a tensor with as many elements along its first axis. The caller keeps both. */
 apus_error *apus_map_create(const apus_value *keys, const apus_value *values, apus_value **map);
 
 /* An optional that holds `content`, which the caller keeps, or nothing if it is NULL. `content_type` is a type as
@@ -316,7 +320,8 @@ const void *apus_tensor_data(const apus_value *tensor);
  * Fails for strings. */
 apus_error *apus_tensor_data_mutable(apus_value *tensor, void **data);
 
-/* One string of a tensor of strings. `length`, which may be NULL, receives its bytes without the zero byte at the end. */
+/* One string of a tensor of strings. `length`, which may be NULL, receives its bytes without the zero byte at the
+ * end. */
 apus_error *apus_tensor_string(const apus_value *tensor, size_t index, const char **text, size_t *length);
 
 /* All strings of a tensor in one block: string i begins at `offsets[i]`, ends with a zero byte, and takes
@@ -330,8 +335,8 @@ apus_error *apus_sequence_element(const apus_value *sequence, size_t index, apus
 /* The keys: a tensor of rank 1. */
 apus_error *apus_map_keys(const apus_value *map, apus_value **keys);
 
-/* The values in the order of the keys: one tensor with a further axis in front if all are tensors of one type and shape, else
- * a sequence. */
+/* The values in the order of the keys: one tensor with a further axis in front if all are tensors of one type and
+ * shape, else a sequence. */
 apus_error *apus_map_values(const apus_value *map, apus_value **values);
 
 /* False for what is no optional. */

@@ -95,10 +95,11 @@ struct BenchCommand: ParsableCommand {
       value < 1 ? "\(ValueText.format(value * 1000)) µs" : "\(ValueText.format(value)) ms"
     }
     return """
-      \(report.model.printable()): median \(ms(report.median_ms)), mean \(ms(report.mean_ms)), min \(ms(report.min_ms)), \
-      p90 \(ms(report.p90_ms)), p99 \(ms(report.p99_ms)) over \(report.runs) runs on \(report.threads) threads
-      load \(ms(report.load_ms)), first run \(ms(report.first_run_ms)), peak memory \(ValueText.format(report.peak_rss_mb)) MB, \
-      \(ValueText.format(report.throughput_per_s)) per second
+      \(report.model.printable()): median \(ms(report.median_ms)), mean \(ms(report.mean_ms)), \
+      min \(ms(report.min_ms)), p90 \(ms(report.p90_ms)), p99 \(ms(report.p99_ms)) over \(report.runs) runs on \
+      \(report.threads) threads
+      load \(ms(report.load_ms)), first run \(ms(report.first_run_ms)), \
+      peak memory \(ValueText.format(report.peak_rss_mb)) MB, \(ValueText.format(report.throughput_per_s)) per second
       """
   }
 }

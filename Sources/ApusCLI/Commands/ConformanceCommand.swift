@@ -11,7 +11,7 @@ struct ConformanceCommand: ParsableCommand {
     commandName: "conformance",
     abstract: "Runs test cases in the ONNX layout (model.onnx, test_data_set_N/input_K.pb and output_K.pb).",
     discussion:
-      "Exit status 0 only if every case passes, or fails as --expected says. tools/onnx_backend_tests.py writes the suite."
+      "Exit status 0 only if every case passes, or fails as --expected says. tools/onnx_backend_tests.py makes a suite."
   )
 
   @Argument(help: "Folders with cases, at any depth.", completion: .directory)
@@ -38,11 +38,12 @@ struct ConformanceCommand: ParsableCommand {
 
   @Flag(
     help:
-      "Check the contract of operators on the models and inputs of the cases, not the results: see docs/adding-an-operator.md."
+      "Check the contract of operators on the models and inputs of the cases, not the results: see docs/testing.md."
   )
   var contract = false
 
-  @Option(help: "With --contract: check whole sessions and changing files, which takes most of the time, for one case in N.")
+  @Option(
+    help: "With --contract: check whole sessions and changing files, which takes most of the time, for one case in N.")
   var sessionsEvery = 1
 
   @Flag(help: "Print JSON: one object with the counts and every case.")
@@ -57,6 +58,8 @@ struct ConformanceCommand: ParsableCommand {
   func validate() throws {
     try OptionValues.check(threads, "--threads", ModelArguments.threadRange)
     try OptionValues.check(sessionsEvery, "--sessions-every", 1...1_000_000)
+    try OptionValues.check(ending: junit, "--junit", ["xml"])
+    try OptionValues.check(ending: html, "--html", ["html", "htm"])
     if contract && (unoptimized || threads != nil) {
       throw ValidationError("--contract chooses passes and threads itself; leave --unoptimized and --threads out")
     }

@@ -8,8 +8,8 @@ struct GraphCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "graph", abstract: "Draws a model, subgraphs nested: SVG for a browser, DOT for Graphviz.",
     discussion: """
-      In a graph of more than \(GraphFolding.usualLimit) nodes, layers that repeat become boxes of their own, and so do \
-      stretches of other nodes; pointing at a box shows what is in it.
+      In a graph of more than \(GraphFolding.usualLimit) nodes, layers that repeat become boxes of their own, and so \
+      do stretches of other nodes; pointing at a box shows what is in it.
       """)
 
   @OptionGroup var model: ModelArguments

@@ -8,8 +8,9 @@ struct OptimizeCommand: ParsableCommand {
     commandName: "optimize",
     abstract: "Shows what each pass of the optimizer does to a model; saves the optimized model as ONNX.",
     discussion: """
-      A saved model holds standard operators only and runs on any runtime: of the passes, those that end in operators of \
-      Apus alone are left out. Every load optimizes by itself; saving is for other runtimes and for looking at the result.
+      A saved model holds standard operators only and runs on any runtime: of the passes, those that end in operators \
+      of Apus alone are left out. Every load optimizes by itself; saving is for other runtimes and for looking at the \
+      result.
       """)
 
   @OptionGroup var model: ModelArguments
@@ -23,7 +24,8 @@ struct OptimizeCommand: ParsableCommand {
   var output: String?
 
   @Option(
-    help: "The operator set to save for. [default: that of the model, or a lower one down to 21 if it holds the result]")
+    help: "The operator set to save for. [default: that of the model, or a lower one down to 21 if it holds the result]"
+  )
   var opset: Int?
 
   @Flag(help: "Print JSON.")
@@ -36,6 +38,8 @@ struct OptimizeCommand: ParsableCommand {
     }
     var model: String
     var file: String?
+    /// Inputs with a default value, which the saved model has as constants.
+    var fixedInputs: [String]
     var passes: [Pass]
   }
 
@@ -54,7 +58,7 @@ struct OptimizeCommand: ParsableCommand {
     let optimized = try ModelReader.optimize(path: model.model, options: options, opset: opset)
     if let output { try optimized.save(to: output, opset: opset) }
     let report = Report(
-      model: model.name, file: output,
+      model: model.name, file: output, fixedInputs: optimized.model.defaultedInputs.map(\.name),
       passes: optimized.passes.map {
         .init(pass: $0.pass, changes: $0.changes, nodesBefore: $0.nodesBefore, nodesAfter: $0.nodesAfter)
       })
@@ -65,5 +69,9 @@ struct OptimizeCommand: ParsableCommand {
     let rows = report.passes.map { [$0.pass, "\($0.changes)", "\($0.nodesBefore)", "\($0.nodesAfter)"] }
     try Console.print(table([["pass", "changes", "nodes before", "after"]] + rows))
     if let file = report.file { try Console.print("\n\(file.printable()) written") }
+    if !report.fixedInputs.isEmpty {
+      let names = report.fixedInputs.map { "'\($0.printable())'" }.joined(separator: ", ")
+      try Console.print("Inputs with a default value are constants now: \(names)")
+    }
   }
 }

@@ -43,6 +43,7 @@ struct ProfileCommand: ParsableCommand {
   func validate() throws {
     try OptionValues.check(runs, "--runs", 1...Int.max)
     try OptionValues.check(limit, "--limit", 0...Int.max)
+    try OptionValues.check(ending: trace, "--trace", ["json"])
   }
 
   func run() throws {
@@ -102,7 +103,7 @@ struct ProfileCommand: ParsableCommand {
             "\(ValueText.format(($0.share * 1000).rounded() / 10)) %",
             $0.gflops > 0 ? ValueText.format(($0.gflops * 10).rounded() / 10) : "–",
             $0.bytes > 0 ? ValueText.format(($0.gigabytesPerSecond * 10).rounded() / 10) : "–",
-            String($0.kernel.prefix(40))
+            String($0.kernel.prefix(40)),
           ]
         })
   }

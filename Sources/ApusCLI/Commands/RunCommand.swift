@@ -81,6 +81,7 @@ struct RunCommand: ParsableCommand {
     let names = loaded.outputs.map(\.name).unique
     let outputFiles = try OutputFiles(output, option: "--output", names: names)
     let inputFiles = try OutputFiles(saveInputs, option: "--save-inputs", names: loaded.inputs.map(\.name))
+    try OutputFiles.checkDistinct([outputFiles, inputFiles])
     let top = self.top ?? (labels == nil ? nil : 5)
     let classes = top == nil ? [] : try Labels.read(labels, or: loaded.information)
     let values = try inputs.values(for: loaded)

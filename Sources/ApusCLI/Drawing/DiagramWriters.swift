@@ -26,7 +26,8 @@ enum SVGWriter {
       let radius = box.kind == .node || box.kind == .group ? 4.0 : 11.0
       out += "<g><title>\(box.details.map(detail).joined(separator: "\n"))</title>"
       out +=
-        "<rect x=\"\(number(left))\" y=\"\(number(top))\" width=\"\(number(placed.width))\" height=\"\(number(placed.height))\" "
+        "<rect x=\"\(number(left))\" y=\"\(number(top))\" width=\"\(number(placed.width))\" "
+        + "height=\"\(number(placed.height))\" "
       out += "rx=\"\(number(radius))\" fill=\"\(fill(box))\" stroke=\"#99a\"/>"
       out +=
         "<text x=\"\(number(left + placed.width / 2))\" y=\"\(number(top + 16))\" font-size=\"12\" font-weight=\"600\" "
@@ -39,10 +40,12 @@ enum SVGWriter {
       out += "</g>\n"
       for inner in placed.inner {
         out +=
-          "<rect x=\"\(number(left + inner.x))\" y=\"\(number(top + inner.y))\" width=\"\(number(inner.layout.width))\" "
+          "<rect x=\"\(number(left + inner.x))\" y=\"\(number(top + inner.y))\" "
+          + "width=\"\(number(inner.layout.width))\" "
         out += "height=\"\(number(inner.layout.height))\" fill=\"#fff\" stroke=\"#bbc\" stroke-dasharray=\"4 3\"/>"
         out +=
-          "<text x=\"\(number(left + inner.x + 4))\" y=\"\(number(top + inner.y - 3))\" font-size=\"10\" fill=\"#667\">\(escaped(inner.name))</text>\n"
+          "<text x=\"\(number(left + inner.x + 4))\" y=\"\(number(top + inner.y - 3))\" font-size=\"10\" "
+          + "fill=\"#667\">\(escaped(inner.name))</text>\n"
         write(inner.layout, x: left + inner.x, y: top + inner.y, to: &out)
       }
     }
@@ -60,7 +63,8 @@ enum SVGWriter {
     out += "<path d=\"\(data)\" fill=\"none\" stroke=\"#889\" marker-end=\"url(#tip)\"/>"
     if !label.isEmpty {
       out +=
-        "<text x=\"\(number(x + last.x + 4))\" y=\"\(number(y + last.y - 9))\" font-size=\"9\" fill=\"#778\">\(escaped(label))</text>"
+        "<text x=\"\(number(x + last.x + 4))\" y=\"\(number(y + last.y - 9))\" font-size=\"9\" "
+        + "fill=\"#778\">\(escaped(label))</text>"
     }
     out += "\n"
   }
@@ -85,7 +89,7 @@ enum SVGWriter {
       return "#fdf0cf"
     }
     if [
-      "Reshape", "Transpose", "Concat", "Split", "Slice", "Gather", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Pad"
+      "Reshape", "Transpose", "Concat", "Split", "Slice", "Gather", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Pad",
     ].contains(name) {
       return "#ececf2"
     }
@@ -99,7 +103,8 @@ enum SVGWriter {
 enum DOTWriter {
   static func text(_ diagram: Diagram, title: String) -> String {
     var out =
-      "digraph \"\(quoted(title))\" {\n  node [shape=box, fontname=\"sans-serif\", fontsize=10];\n  edge [fontsize=8];\n"
+      "digraph \"\(quoted(title))\" {\n  node [shape=box, fontname=\"sans-serif\", fontsize=10];\n"
+      + "  edge [fontsize=8];\n"
     write(diagram, prefix: "n", indent: "  ", to: &out)
     return out + "}\n"
   }

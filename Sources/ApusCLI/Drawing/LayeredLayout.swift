@@ -86,7 +86,9 @@ struct LayeredLayout {
     }
     // Inputs stand right above their first user.
     for box in diagram.boxes.indices where diagram.boxes[box].kind == .input || diagram.boxes[box].kind == .capture {
-      if let first = diagram.arrows.filter({ $0.from == box }).map({ layers[$0.to] }).min() { layers[box] = max(first - 1, 0) }
+      if let first = diagram.arrows.filter({ $0.from == box }).map({ layers[$0.to] }).min() {
+        layers[box] = max(first - 1, 0)
+      }
     }
     return layers
   }
@@ -101,7 +103,8 @@ struct LayeredLayout {
       for index in order {
         let keys = rows[index].map { slot -> Double in
           let neighbours = sweep % 2 == 0 ? slots[slot].above : slots[slot].below
-          return neighbours.isEmpty ? position[slot] : neighbours.reduce(0) { $0 + position[$1] } / Double(neighbours.count)
+          return neighbours.isEmpty
+            ? position[slot] : neighbours.reduce(0) { $0 + position[$1] } / Double(neighbours.count)
         }
         rows[index] = zip(rows[index], keys).enumerated()
           .sorted { ($0.element.1, $0.offset) < ($1.element.1, $1.offset) }.map(\.element.0)

@@ -21,6 +21,15 @@ enum OptionValues {
       "\(option) is \(seconds); expected a number of seconds above 0, at most \(Int(maximumSeconds))")
   }
 
+  /// Throws if a file to write has the ending of something else, which it may well be.
+  static func check(ending path: String?, _ option: String, _ endings: [String]) throws(ValidationError) {
+    guard let path else { return }
+    let ending = FileFormat.ending(of: path)
+    if ending.isEmpty || endings.contains(ending) || path.hasPrefix("/dev/") { return }
+    throw ValidationError(
+      "\(option) \(path): the ending .\(ending) is not known; expected .\(endings.joined(separator: " or ."))")
+  }
+
   /// Finite numbers between commas.
   static func numbers(_ text: String?, _ option: String) throws(ValidationError) -> [Double] {
     guard let text else { return [] }

@@ -51,6 +51,23 @@ struct OutputFiles {
     }
   }
 
+  /// Throws if two of the files are one: the second would replace the first. Folders hold many.
+  static func checkDistinct(_ files: [OutputFiles]) throws {
+    var seen: [String: String] = [:]
+    for file in files {
+      for target in file.targets where target.form != .folder && !isStream(target.path) {
+        let path = URL(filePath: target.path).standardizedFileURL.resolvingSymlinksInPath().path
+        if let other = seen[path] {
+          throw InputError("\(other) and \(file.option) both write \(target.path); give each a file of its own")
+        }
+        seen[path] = file.option
+      }
+    }
+    if files.flatMap(\.targets).count(where: { $0.path == "-" }) > 1 {
+      throw InputError("only one value can go to standard output; store the others in files")
+    }
+  }
+
   private static func form(of path: String, option: String) throws -> Form {
     if path == "-" { return .npy }
     if path.hasSuffix("/") { return .folder }
@@ -77,7 +94,7 @@ struct OutputFiles {
   /// Endings with which nobody means a folder.
   private static let foreignEndings: Set<String> = [
     "txt", "csv", "tsv", "bin", "raw", "dat", "onnx", "h5", "hdf5", "pt", "pth", "pkl", "pickle", "mat", "png", "jpg",
-    "jpeg", "bmp", "wav", "xml", "yaml", "zip", "safetensors"
+    "jpeg", "bmp", "wav", "xml", "yaml", "zip", "safetensors",
   ]
 
   /// Stores the values; returns the file of each name, a folder's last one for values of several tensors.

@@ -1,10 +1,10 @@
-// Decompression of deflate streams (RFC 1951), and the checksum of zip files. Our own, and not zlib's: it needs a page of
-// code, keeps to a bound on its output by construction, and saves the package a dependency.
+// Decompression of deflate streams (RFC 1951), and the checksum of zip files. Our own, and not zlib's: it needs a page
+// of code, keeps to a bound on its output by construction, and saves the package a dependency.
 
 /// Decompresses deflate streams.
 enum Inflate {
-  /// What `range` of `bytes` decompresses to, which must be exactly `size` bytes. The caller has checked `size` against the
-  /// limits; no more than that is ever written.
+  /// What `range` of `bytes` decompresses to, which must be exactly `size` bytes. The caller has checked `size` against
+  /// the limits; no more than that is ever written.
   static func decompress(_ bytes: Span<UInt8>, _ range: Range<Int>, size: Int) throws(LoadError) -> [UInt8] {
     // A match of 258 bytes takes at least two bits.
     guard size <= (range.count + 8) * 1032 else {
@@ -41,7 +41,9 @@ enum Inflate {
   ) throws(LoadError) {
     input.alignToByte()
     let length = try input.bits(16, bytes)
-    guard try input.bits(16, bytes) == length ^ 0xFFFF else { throw input.error("the length of a stored block is wrong") }
+    guard try input.bits(16, bytes) == length ^ 0xFFFF else {
+      throw input.error("the length of a stored block is wrong")
+    }
     guard output.count + length <= size else { throw input.error("more bytes than announced") }
     for _ in 0..<length { output.append(UInt8(try input.bits(8, bytes))) }
   }
@@ -77,7 +79,9 @@ enum Inflate {
   private static let lengthBase = [
     3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258,
   ]
-  private static let lengthExtra = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0]
+  private static let lengthExtra = [
+    0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0,
+  ]
   private static let distanceBase = [
     1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145,
     8193, 12289, 16385, 24577,

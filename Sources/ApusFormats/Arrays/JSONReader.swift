@@ -32,7 +32,8 @@ struct JSONReader {
 
   static func parse(_ bytes: Span<UInt8>, limits: LoadLimits) throws(LoadError) -> JSONValue {
     if bytes.count >= 3, (bytes[0], bytes[1], bytes[2]) == (0xEF, 0xBB, 0xBF) {
-      throw LoadError(.malformed, "this is no valid JSON: it begins with a byte order mark", remedy: "Save it as UTF-8 without one")
+      throw LoadError(
+        .malformed, "this is no valid JSON: it begins with a byte order mark", remedy: "Save it as UTF-8 without one")
     }
     var reader = JSONReader(limits: limits)
     let value = try reader.value(bytes, depth: 0)
@@ -53,7 +54,8 @@ struct JSONReader {
   private mutating func charge(_ bytes: Int) throws(LoadError) {
     treeBytes += bytes
     if treeBytes > limits.maximumDecodedBytes {
-      throw .limit("maximumDecodedBytes", limits.maximumDecodedBytes, found: "the JSON text takes more bytes", at: position)
+      throw .limit(
+        "maximumDecodedBytes", limits.maximumDecodedBytes, found: "the JSON text takes more bytes", at: position)
     }
   }
 
@@ -91,7 +93,8 @@ struct JSONReader {
 
   private static func isWord(_ byte: UInt8) -> Bool {
     switch byte {
-    case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+    case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "z"),
+      UInt8(ascii: "A")...UInt8(ascii: "Z"),
       UInt8(ascii: "+"), UInt8(ascii: "-"), UInt8(ascii: "."):
       true
     default: false
@@ -174,7 +177,8 @@ struct JSONReader {
     case UInt8(ascii: "u"):
       var code = try hexadecimal(bytes)
       if code >> 10 == 0x36 {  // the first half of a pair
-        guard position + 1 < bytes.count, bytes[position] == UInt8(ascii: "\\"), bytes[position + 1] == UInt8(ascii: "u")
+        guard position + 1 < bytes.count, bytes[position] == UInt8(ascii: "\\"),
+          bytes[position + 1] == UInt8(ascii: "u")
         else { throw error("half of a surrogate pair") }
         position += 2
         let low = try hexadecimal(bytes)

@@ -65,7 +65,7 @@ extension Npy {
         throw .limit(
           "maximumDecodedBytes", limits.maximumDecodedBytes,
           found:
-            "\(shape.elementCount) strings, of which the longest has \(width) characters, take as much room each in .npy",
+            "\(shape.elementCount) strings, of which the longest has \(width) characters, each take its room in .npy",
           remedy: "Use .json or .pb")
       }
       header = Self.header(Self.descriptor(tensor.dataType, width: width), shape)
@@ -104,7 +104,7 @@ extension Npy {
       // Two bytes hold the length: 64 axes of 20 digits are less than 1,500 characters.
       let length = text.utf8.count
       return [0x93] + Array("NUMPY".utf8) + [
-        1, 0, UInt8(truncatingIfNeeded: length), UInt8(truncatingIfNeeded: length >> 8)
+        1, 0, UInt8(truncatingIfNeeded: length), UInt8(truncatingIfNeeded: length >> 8),
       ]
         + Array(text.utf8)
     }

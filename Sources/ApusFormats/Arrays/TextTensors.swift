@@ -12,7 +12,9 @@ package enum TextTensors {
     _ file: FileBytes, as declared: ValueType? = nil, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> Value {
     do throws(LoadError) {
-      let tree = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in try JSONReader.parse(bytes, limits: limits) }
+      let tree = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
+        try JSONReader.parse(bytes, limits: limits)
+      }
       return try value(tree, declared)
     } catch {
       throw error.inFile(file.name)

@@ -3,9 +3,9 @@
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// The folder that a model may take side files from. Each side file is opened once; only what tensors refer to is read.
@@ -35,7 +35,9 @@ package final class ExternalDataFolder {
   }
 
   /// The tensor of the given type and shape that the `external_data` entries of a TensorProto point at.
-  func tensor(_ entries: [StringEntry], _ dataType: DataType, _ shape: Shape, byteCount: Int) throws(LoadError) -> Tensor {
+  func tensor(_ entries: [StringEntry], _ dataType: DataType, _ shape: Shape, byteCount: Int) throws(LoadError)
+    -> Tensor
+  {
     guard let location = entries.last(where: { $0.key == "location" })?.value else {
       throw LoadError(.externalData, "external data without a location")
     }
@@ -107,6 +109,7 @@ package final class ExternalDataFolder {
         remedy: "Copy the file it leads to into '\(folder)'")
     }
     return try FileBytes(
-      descriptor, name: path, anyStream: false, limits: limits, reading: mapsFiles ? .mapped : .ranges, account: account)
+      descriptor, name: path, anyStream: false, limits: limits, reading: mapsFiles ? .mapped : .ranges, account: account
+    )
   }
 }

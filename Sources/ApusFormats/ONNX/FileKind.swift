@@ -45,7 +45,8 @@ extension FileKind {
   }
 
   private static let signatures: [Signature] = [
-    Signature("version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the file it points to", "Run `git lfs pull`"),
+    Signature(
+      "version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the file it points to", "Run `git lfs pull`"),
     Signature("ORTM", at: 4, "a model in ONNX Runtime's own format (.ort)", "Use the ONNX model that it was made from"),
     Signature("TFL3", at: 4, "a TensorFlow Lite model", fromTensorFlow),
     Signature([0x89] + Array("HDF\r\n".utf8), "an HDF5 file, as Keras writes (.h5)", fromTensorFlow),
@@ -65,10 +66,13 @@ extension FileKind {
 
   private static func signed(_ head: [UInt8]) -> FileKind? {
     if let found = signatures.first(where: { head.dropFirst($0.offset).starts(with: $0.bytes) }) { return found.kind }
-    if head.starts(with: Array("PK".utf8) + [3, 4]) || head.starts(with: Array("PK".utf8) + [5, 6]) { return zip(head) }
+    if head.starts(with: Array("PK".utf8) + [3, 4]) || head.starts(with: Array("PK".utf8) + [5, 6]) {
+      return zip(head)
+    }
     // A protocol of pickle, 2 to 5, then an opcode of what a checkpoint may begin with.
     if head.count > 2, head[0] == 0x80, (2...5).contains(head[1]) {
-      return FileKind("a Python pickle, as PyTorch and scikit-learn write", fromPyTorch + ", or convert it with skl2onnx")
+      return FileKind(
+        "a Python pickle, as PyTorch and scikit-learn write", fromPyTorch + ", or convert it with skl2onnx")
     }
     if !head.isEmpty, head.prefix(64).allSatisfy({ $0 == 0 }) {
       return FileKind("filled with zeros, as an interrupted download leaves it", "Fetch it again")
@@ -107,8 +111,8 @@ extension FileKind {
     return nil
   }
 
-  /// True if the bytes begin with a message in field 1 that has printable strings in fields 1 and 2: a node with its name and
-  /// its operation.
+  /// True if the bytes begin with a message in field 1 that has printable strings in fields 1 and 2: a node with its
+  /// name and its operation.
   private static func isGraphDef(_ head: [UInt8]) -> Bool {
     var position = 0
     func length(after tag: UInt8) -> Int? {
@@ -139,7 +143,8 @@ extension FileKind {
   private static func text(_ head: [UInt8]) -> FileKind? {
     let isPrintable = head.allSatisfy { $0 >= 0x20 && $0 != 0x7F || [0x09, 0x0A, 0x0C, 0x0D].contains($0) }
     // The last character may be cut.
-    guard isPrintable, let all = String(validating: head.reversed().drop { $0 >= 0x80 }.reversed(), as: UTF8.self) else {
+    guard isPrintable, let all = String(validating: head.reversed().drop { $0 >= 0x80 }.reversed(), as: UTF8.self)
+    else {
       return nil
     }
     var text = all.lowercased()[...]
@@ -147,11 +152,19 @@ extension FileKind {
     if text.hasPrefix("<!doctype html") || text.hasPrefix("<html") || text.contains("<head") {
       return FileKind("a web page (HTML)", "Fetch the file itself: a download link, not the page that shows it")
     }
-    if text.hasPrefix("<?xml") || text.hasPrefix("<net") { return FileKind("an XML file, as of OpenVINO or of a server's error") }
-    if text.contains("/annex/objects/") { return FileKind("a git-annex pointer, not the file it points to", "Run `git annex get`") }
-    if text.contains("ir_version") { return FileKind("an ONNX model as text", "Convert it to protobuf with the onnx package") }
+    if text.hasPrefix("<?xml") || text.hasPrefix("<net") {
+      return FileKind("an XML file, as of OpenVINO or of a server's error")
+    }
+    if text.contains("/annex/objects/") {
+      return FileKind("a git-annex pointer, not the file it points to", "Run `git annex get`")
+    }
+    if text.contains("ir_version") {
+      return FileKind("an ONNX model as text", "Convert it to protobuf with the onnx package")
+    }
     if text.hasPrefix("{") || text.hasPrefix("[") { return FileKind("a JSON text") }
-    if text.hasPrefix("node {") || text.hasPrefix("node{") { return FileKind("a TensorFlow graph as text", fromTensorFlow) }
+    if text.hasPrefix("node {") || text.hasPrefix("node{") {
+      return FileKind("a TensorFlow graph as text", fromTensorFlow)
+    }
     return FileKind("a text", "Give the .onnx file")
   }
 }

@@ -3,8 +3,8 @@
 import ApusGraph
 import ApusTensor
 
-/// Finds what reading made of such a node (Flatten, the operator over rows, Reshape to the shape of its input), and puts
-/// the one node back.
+/// Finds what reading made of such a node (Flatten, the operator over rows, Reshape to the shape of its input), and
+/// puts the one node back.
 enum FlattenedAxes {
   /// An attribute of nodes whose `axis` has the old meaning.
   static let mark = "flattened_axes"

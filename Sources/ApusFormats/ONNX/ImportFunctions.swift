@@ -17,7 +17,8 @@ extension ONNXImporter {
     if inputs.count > function.inputs.count || call.outputs.count > function.outputs.count {
       isSound = false
       try report(
-        path, "the function has \(function.inputs.count) inputs and \(function.outputs.count) outputs; "
+        path,
+        "the function has \(function.inputs.count) inputs and \(function.outputs.count) outputs; "
           + "the call gives \(inputs.count) and takes \(call.outputs.count)")
     }
     let arguments = try self.arguments(of: call, function, scope, path)
@@ -65,8 +66,8 @@ extension ONNXImporter {
     return arguments
   }
 
-  /// Gives the outputs of the call their values. A value that has a name already (an input that the function hands through,
-  /// or one that is an output twice) goes through an Identity, so that every output keeps its name.
+  /// Gives the outputs of the call their values. A value that has a name already (an input that the function hands
+  /// through, or one that is an output twice) goes through an Identity, so that every output keeps its name.
   private func bindOutputs(
     of call: NodeProto, _ function: FunctionProto, _ body: NameScope, _ scope: NameScope, _ path: [String]
   ) throws(LoadError) {
@@ -95,8 +96,8 @@ extension ONNXImporter {
 // MARK: - Counting
 
 extension ONNXImporter {
-  /// Throws if there would be too many nodes, or calls in calls, with all functions inlined. Counted without inlining any:
-  /// twenty functions that call each other twice make a million nodes.
+  /// Throws if there would be too many nodes, or calls in calls, with all functions inlined. Counted without inlining
+  /// any: twenty functions that call each other twice make a million nodes.
   func checkInlinedNodes(of graph: GraphProto) throws(LoadError) {
     if functions.isEmpty { return }
     var counter = InlinedNodes(functions: functions, limits: options.limits)

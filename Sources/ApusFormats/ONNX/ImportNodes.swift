@@ -154,14 +154,15 @@ extension ONNXImporter {
       return NameScope.Argument(content: attribute.content, scope: scope)
     }
     guard let arguments = scope.arguments else {
-      try report(path, "the attribute \(attribute.name) refers to '\(name)' of a function, but this is outside of functions")
+      try report(
+        path, "the attribute \(attribute.name) refers to '\(name)' of a function, but this is outside of functions")
       return nil
     }
     return arguments[name]
   }
 
-  /// The value of an attribute; nil, and a problem, if it has none. `scope` is where the node stands; names in subgraphs
-  /// mean what they mean in the scope of the argument.
+  /// The value of an attribute; nil, and a problem, if it has none. `scope` is where the node stands; names in
+  /// subgraphs mean what they mean in the scope of the argument.
   private func value(
     of argument: NameScope.Argument, _ name: String, _ scope: NameScope, _ path: [String]
   ) throws(LoadError) -> AttributeValue? {
@@ -263,7 +264,8 @@ extension ONNXImporter {
     if let tensor { return try defineConstant(node.outputs[0], tensor, scope) }
     if isSound {
       try report(
-        path, "a Constant has exactly one attribute: value, sparse_value, value_int(s), value_float(s) or value_string(s); "
+        path,
+        "a Constant has exactly one attribute: value, sparse_value, value_int(s), value_float(s) or value_string(s); "
           + "found \(attributes.entries.map(\.name))")
     }
     _ = try define(node.outputs[0], fact: .unknown, in: scope)

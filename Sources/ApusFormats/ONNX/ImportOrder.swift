@@ -8,8 +8,8 @@ extension Array where Element == NodeProto {
     let names: [String]
   }
 
-  /// Positions of the nodes so that each comes after those whose outputs it needs: the order of the file if that will do.
-  /// `isDefined` says which names have a value before any node runs.
+  /// Positions of the nodes so that each comes after those whose outputs it needs: the order of the file if that will
+  /// do. `isDefined` says which names have a value before any node runs.
   func runnableOrder(_ isDefined: (String) -> Bool) throws(Cycle) -> [Int] {
     var definers: [String: Int] = [:]
     for (index, node) in enumerated() {
@@ -25,7 +25,7 @@ extension Array where Element == NodeProto {
       if sources.contains(where: { $0 >= index }) { isOrdered = false }
       needs.append(sources)
     }
-    return isOrdered ? Array<Int>(indices) : try sorted(needs)
+    return isOrdered ? [Int](indices) : try sorted(needs)
   }
 
   /// Depth first, with a stack of its own.
@@ -75,8 +75,8 @@ extension NodeProto {
   /// True of the only operator whose attributes name values of the graph around it.
   package var isGradient: Bool { opType == "Gradient" && domain == "ai.onnx.preview.training" }
 
-  /// The names that must have a value before the node can run: its inputs, what its subgraphs take from outside, and what
-  /// its attributes name.
+  /// The names that must have a value before the node can run: its inputs, what its subgraphs take from outside, and
+  /// what its attributes name.
   var usedNames: [String] {
     var names = inputs.filter { !$0.isEmpty }
     for attribute in attributes {

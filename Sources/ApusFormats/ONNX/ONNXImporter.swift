@@ -14,8 +14,8 @@ package struct ImportOptions: Sendable {
   package var externalFolder: String?
   /// Initializers that are also listed as inputs and shall stay inputs. All others become constants.
   package var overridableInputs: Set<String> = []
-  /// For looking at a model that cannot run: nodes with problems stay as they were written, and `ImportedModel.problems`
-  /// tells of them. Malformed bytes and passed limits are errors all the same.
+  /// For looking at a model that cannot run: nodes with problems stay as they were written, and
+  /// `ImportedModel.problems` tells of them. Malformed bytes and passed limits are errors all the same.
   package var keepsFaultyNodes = false
 
   package init() {}
@@ -26,8 +26,8 @@ package struct ImportedModel: Sendable {
   package var model: ModelGraph
   /// Why it cannot run; empty unless `ImportOptions.keepsFaultyNodes` is set.
   package var problems: [ModelProblem] = []
-  /// The files that tensors of the model may still lie in. They must stay as they are until `FileReader.check` and are not
-  /// needed after `FileReader.close`.
+  /// The files that tensors of the model may still lie in. They must stay as they are until `FileReader.check` and are
+  /// not needed after `FileReader.close`.
   package var files: [FileReader] = []
 }
 
@@ -98,7 +98,8 @@ package enum ONNXReader {
 
   /// Reads a model that was parsed already.
   package static func load(
-    _ proto: ModelProto, decoder: TensorDecoder, registry: OperatorRegistry, options: ImportOptions, notes: [String] = []
+    _ proto: ModelProto, decoder: TensorDecoder, registry: OperatorRegistry, options: ImportOptions,
+    notes: [String] = []
   ) throws(LoadError) -> ImportedModel {
     guard let graph = proto.graph else { throw noGraph(proto) }
     let importer = ONNXImporter(proto, decoder: decoder, registry: registry, options: options)
@@ -251,7 +252,10 @@ final class ONNXImporter {
       if let fact = info.type?.fact.withoutShapes, fact != .unknown { scope.declared[info.name] = fact }
     }
     scope.builder.graph.outputDeclarations = graphProto.outputs.map { $0.type?.fact ?? .unknown }
-    let overridable = scope.parent == nil && scope.prefix.isEmpty ? options.overridableInputs : []
+    // Names that are no inputs are initializers and nothing else.
+    let overridable =
+      scope.parent == nil && scope.prefix.isEmpty
+      ? options.overridableInputs.intersection(graphProto.inputs.map(\.name)) : []
     let initializerNames = Set(
       graphProto.initializers.map(\.name) + graphProto.sparseInitializers.compactMap(\.values?.name)
     ).subtracting(overridable)
@@ -291,8 +295,8 @@ final class ONNXImporter {
     }
   }
 
-  /// What is known of a formal input: what it says where every run is checked against that, which are tensors of the main
-  /// graph; otherwise the type.
+  /// What is known of a formal input: what it says where every run is checked against that, which are tensors of the
+  /// main graph; otherwise the type.
   private func inputFact(_ input: ValueInfoProto, _ scope: NameScope) -> ValueFact {
     let fact = input.type?.fact ?? .unknown
     return scope.parent == nil && fact.tensor != nil ? fact : fact.withoutShapes
@@ -314,7 +318,8 @@ final class ONNXImporter {
     _ name: String, fact: ValueFact, constant: Tensor? = nil, in scope: NameScope
   ) throws(LoadError) -> ValueID? {
     if scope.isDefinedHere(name) {
-      try report(scope.path, "the value '\(name)' is defined twice", remedy: "Give each value of the graph a name of its own")
+      try report(
+        scope.path, "the value '\(name)' is defined twice", remedy: "Give each value of the graph a name of its own")
       return nil
     }
     let identity = scope.identity(of: name)

@@ -6,9 +6,9 @@ extension ModelProto {
   /// Above so many bytes of tensors they go to a side file.
   package static let maximumInlineBytes = 1_500_000_000
 
-  /// Writes the model to the file at `path`; if its initializers take more than `maximumInlineBytes`, those of more than
-  /// 1 KiB go to `path` + ".data". Both files get their names when both are whole, so the tensors of the model may lie in
-  /// the files that are replaced.
+  /// Writes the model to the file at `path`; if its initializers take more than `maximumInlineBytes`, those of more
+  /// than 1 KiB go to `path` + ".data". Both files get their names when both are whole, so the tensors of the model may
+  /// lie in the files that are replaced.
   package func write(to path: String, maximumInlineBytes: Int = ModelProto.maximumInlineBytes) throws(LoadError) {
     var model = self
     let bytes = graph?.initializers.reduce(0) { total, proto in

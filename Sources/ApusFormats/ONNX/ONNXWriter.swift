@@ -5,9 +5,9 @@ import ApusTensor
 
 /// Writes ONNX models.
 package struct ONNXWriter {
-  /// Turns a node of a domain that only Apus knows into standard nodes: appends them, in order, to the nodes of the graph
-  /// (which may also get values and constants) and returns true; false for nodes that can be written as they are. The
-  /// outputs of the node keep their values.
+  /// Turns a node of a domain that only Apus knows into standard nodes: appends them, in order, to the nodes of the
+  /// graph (which may also get values and constants) and returns true; false for nodes that can be written as they are.
+  /// The outputs of the node keep their values.
   package typealias Lowering = (Node, inout Graph) throws(OperatorError) -> Bool
 
   private let registry: OperatorRegistry
@@ -46,9 +46,9 @@ package struct ONNXWriter {
     self.lowering = lowering
   }
 
-  /// The message for `model`. Its operator set is that of the model, or an older one down to `PortableOpsets.floor`, in which
-  /// every node means what it means here; it is newer than the model's only where that must be. `opset` asks for a certain
-  /// one instead, and throws if it cannot hold the model.
+  /// The message for `model`. Its operator set is that of the model, or an older one down to `PortableOpsets.floor`, in
+  /// which every node means what it means here; it is newer than the model's only where that must be. `opset` asks for
+  /// a certain one instead, and throws if it cannot hold the model.
   package static func message(
     _ model: ModelGraph, registry: OperatorRegistry, opset: Int? = nil, internalDomains: Set<String> = ["apus"],
     lowering: @escaping Lowering = { (_, _) throws(OperatorError) in false }
@@ -70,8 +70,8 @@ package struct ONNXWriter {
     return proto
   }
 
-  /// The IR version of the model, unless its operator set is another: then that which came with the set. Before version 4
-  /// initializers had to be inputs.
+  /// The IR version of the model, unless its operator set is another: then that which came with the set. Before version
+  /// 4 initializers had to be inputs.
   private static func irVersion(of model: ModelGraph, opset: Int) -> Int {
     let usual = irVersion(opset: opset)
     guard let source = model.opsets[""], model.irVersion > 0 else { return usual }

@@ -18,7 +18,8 @@ struct OlderForms {
     let value: Value
 
     enum Value {
-      case int(Int), string(String)
+      case int(Int)
+      case string(String)
       /// A list of ones.
       case ones
       /// Never to be left out.
@@ -85,7 +86,8 @@ struct OlderForms {
   private static let youngInputs: [String: [YoungInput]] = [
     "Attention": [.init(position: 6, since: 24)],
     "Clip": [
-      .init(position: 1, since: 11, attribute: ("min", .float)), .init(position: 2, since: 11, attribute: ("max", .float)),
+      .init(position: 1, since: 11, attribute: ("min", .float)),
+      .init(position: 2, since: 11, attribute: ("max", .float)),
     ],
     "DFT": [.init(position: 2, since: 20, attribute: ("axis", .int))],
     "Dropout": [.init(position: 1, since: 12), .init(position: 2, since: 12)],
@@ -122,7 +124,9 @@ struct OlderForms {
     if opset < source {
       let needed = PortableOpsets.opset(of: node, newest: versions.last ?? 1, in: graph)
       if needed > PortableOpsets.floor, needed > opset { return nil }
-      let types = (node.inputs + node.outputs).compactMap { $0.flatMap { PortableOpsets.elementType(of: graph.fact($0)) } }
+      let types = (node.inputs + node.outputs).compactMap {
+        $0.flatMap { PortableOpsets.elementType(of: graph.fact($0)) }
+      }
       if types.contains(where: { Self.firstOpset(of: $0) > opset }) { return nil }
     }
     let isReduction = Self.reductions.contains(result.op.name)
@@ -220,7 +224,9 @@ struct OlderForms {
   }
 
   private func castForm(of node: Node, in graph: Graph) -> Node? {
-    guard node.inputs.count == 2, let like = node.inputs[1], let type = graph.fact(like).tensor?.dataType else { return nil }
+    guard node.inputs.count == 2, let like = node.inputs[1], let type = graph.fact(like).tensor?.dataType else {
+      return nil
+    }
     var result = node
     result.op = OperatorID("Cast")
     result.inputs.removeLast()
@@ -241,7 +247,9 @@ struct OlderForms {
   /// Before version 14 an extent of 0 is copied from the data.
   private func reshapeForm(of node: Node, in graph: Graph) -> Node? {
     guard node.attributes.int("allowzero") ?? 0 != 0 else { return node.without("allowzero") }
-    guard node.inputs.count == 2, let shape = graph.constant(node.inputs[1])?.integers, !shape.contains(0) else { return nil }
+    guard node.inputs.count == 2, let shape = graph.constant(node.inputs[1])?.integers, !shape.contains(0) else {
+      return nil
+    }
     return node.without("allowzero")
   }
 
@@ -268,7 +276,9 @@ struct OlderForms {
       guard count > 0, let input = node.inputs[0], let shape = graph.fact(input).tensor?.shape else { return nil }
       let axis = node.attributes.int("axis") ?? 0
       let position = axis < 0 ? axis + shape.count : axis
-      guard shape.indices.contains(position), let extent = shape[position].known, extent % count == 0 else { return nil }
+      guard shape.indices.contains(position), let extent = shape[position].known, extent % count == 0 else {
+        return nil
+      }
     }
     return node.without("num_outputs")
   }

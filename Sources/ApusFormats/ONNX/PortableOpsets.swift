@@ -46,7 +46,9 @@ enum PortableOpsets {
     let types: Set<DataType>
     if moreTypesOnly.contains(node.op.name) {
       types = classicTypes
-    } else if let more = more[node.op.name], !node.attributes.entries.contains(where: { more.attributes.contains($0.name) }) {
+    } else if let more = more[node.op.name],
+      !node.attributes.entries.contains(where: { more.attributes.contains($0.name) })
+    {
       types = more.types
     } else {
       return newest

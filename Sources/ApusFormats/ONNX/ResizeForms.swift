@@ -1,4 +1,5 @@
-// Resize in its versions, and as the Upsample of operator sets before 10. https://onnx.ai/onnx/operators/onnx__Resize.html
+// Resize in its versions, and as the Upsample of operator sets before 10.
+// https://onnx.ai/onnx/operators/onnx__Resize.html
 
 import ApusGraph
 import ApusTensor

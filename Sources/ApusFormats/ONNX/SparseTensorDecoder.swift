@@ -3,8 +3,9 @@
 import ApusTensor
 
 extension TensorDecoder {
-  /// The dense form of `proto`, bounded by `maximumTensorElements` and `maximumDecodedBytes`. The indices are int64, either
-  /// linear, of the shape [count], or by axis, of the shape [count, rank], in strictly ascending order.
+  /// The dense form of `proto`, bounded by `maximumTensorElements` and an eighth of `maximumDecodedBytes`. The indices
+  /// are int64, either linear, of the shape [count], or by axis, of the shape [count, rank], in strictly ascending
+  /// order.
   package func tensor(_ proto: SparseTensorProto) throws(LoadError) -> Tensor {
     let name = proto.values?.name ?? ""
     do throws(LoadError) {
@@ -29,8 +30,10 @@ extension TensorDecoder {
     }
     if values.dataType == .string {
       let elementCount = shape.elementCount
-      let (bytes, overflow) = elementCount.multipliedReportingOverflow(by: MemoryLayout<String>.stride)
-      try charge(overflow ? .max : bytes)
+      let (product, overflow) = elementCount.multipliedReportingOverflow(by: MemoryLayout<String>.stride)
+      let bytes = overflow ? Int.max : product
+      try checkDenseForm(bytes)
+      try charge(bytes)
       do throws(TensorError) {
         try account?.check(bytes)
       } catch {
@@ -46,6 +49,7 @@ extension TensorDecoder {
       }
       return tensor
     }
+    try checkDenseForm(byteCount)
     try charge(byteCount)
     return try values.withByteSpan { (bytes) throws(LoadError) in
       try Tensor.building(values.dataType, shape, account: account) { (output) throws(LoadError) in
@@ -55,6 +59,15 @@ extension TensorDecoder {
           copyElement(bytes, index, to: &dense, position, bits: values.dataType.bits)
         }
       }
+    }
+  }
+
+  /// Few bytes of a file can stand for any number of zeros, so one dense form may take a share of the limit only.
+  private func checkDenseForm(_ bytes: Int) throws(LoadError) {
+    if bytes > limits.maximumDecodedBytes / 8 {
+      throw .limit(
+        "maximumDecodedBytes", limits.maximumDecodedBytes,
+        found: "the dense form would take \(bytes) bytes, more than an eighth of it")
     }
   }
 

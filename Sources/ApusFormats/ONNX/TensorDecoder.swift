@@ -78,7 +78,8 @@ package final class TensorDecoder {
     _ raw: TensorPayload, _ dataType: DataType, _ shape: Shape, byteCount: Int
   ) throws(LoadError) -> Tensor {
     if dataType == .string {
-      throw LoadError(.malformed, "strings belong in string_data; this tensor has raw_data", byteOffset: raw.range.lowerBound)
+      throw LoadError(
+        .malformed, "strings belong in string_data; this tensor has raw_data", byteOffset: raw.range.lowerBound)
     }
     if raw.range.count != byteCount {
       throw LoadError(
@@ -107,7 +108,9 @@ package final class TensorDecoder {
 
   // MARK: Typed fields
 
-  private func decodeTyped(_ payloads: [TensorPayload], _ dataType: DataType, _ shape: Shape) throws(LoadError) -> Tensor {
+  private func decodeTyped(_ payloads: [TensorPayload], _ dataType: DataType, _ shape: Shape) throws(LoadError)
+    -> Tensor
+  {
     let expected = dataType.payloadField
     if let other = payloads.first(where: { $0.field != expected }) {
       throw LoadError(
@@ -135,7 +138,9 @@ package final class TensorDecoder {
     // Scalars that are not packed have one byte of tag each.
     let found = payloads.reduce(0) { $0 + ($1.form == .packed ? $1.range.count : $1.range.count / (width + 1) * width) }
     if found != byteCount { throw mismatch(dataType, shape, expected: byteCount / width, found: found / width) }
-    if payloads.count == 1, payloads[0].form == .packed { return try file.tensor(dataType, shape, in: payloads[0].range) }
+    if payloads.count == 1, payloads[0].form == .packed {
+      return try file.tensor(dataType, shape, in: payloads[0].range)
+    }
     try charge(byteCount)
     return try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
       try Tensor.building(dataType, shape, account: account) { (output: inout OutputSpan<UInt8>) throws(LoadError) in
@@ -176,7 +181,8 @@ package final class TensorDecoder {
       try forEachVarint(payloads, bytes) { _ in found += 1 }
       if found != expected { throw mismatch(dataType, shape, expected: expected, found: found) }
       try charge(byteCount)
-      return try Tensor.building(dataType, shape, account: account) { (output: inout OutputSpan<UInt8>) throws(LoadError) in
+      return try Tensor.building(dataType, shape, account: account) {
+        (output: inout OutputSpan<UInt8>) throws(LoadError) in
         var pending: UInt64 = 0
         var pendingBits = 0
         try forEachVarint(payloads, bytes) { (entry) throws(LoadError) in

@@ -1,11 +1,12 @@
-// Values in files of their own, as the test cases of ONNX have them: TensorProto, SequenceProto, OptionalProto, MapProto.
+// Values in files of their own, as the test cases of ONNX have them: TensorProto, SequenceProto, OptionalProto,
+// MapProto.
 
 import ApusTensor
 
 /// Reads and writes `.pb` files that hold one value.
 package enum ValueFile {
-  /// Reads the value in `file`. The message does not say of which type it is, so `type` must: shapes in it do not matter.
-  /// nil means a tensor of any type.
+  /// Reads the value in `file`. The message does not say of which type it is, so `type` must: shapes in it do not
+  /// matter. nil means a tensor of any type.
   package static func decode(
     _ file: FileBytes, as type: ValueType?, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> Value {
@@ -17,7 +18,8 @@ package enum ValueFile {
     }
   }
 
-  private static func parse(_ file: FileBytes, _ type: ValueType?, _ limits: LoadLimits) throws(LoadError) -> ValueProto {
+  private static func parse(_ file: FileBytes, _ type: ValueType?, _ limits: LoadLimits) throws(LoadError) -> ValueProto
+  {
     let root: MessageType =
       switch type {
       case nil, .tensor: .tensor
@@ -91,7 +93,8 @@ extension TensorDecoder {
         try charge(MemoryLayout<Value>.stride)
         elements.append(try value(proto, elementType))
       }
-      return .sequence(elements, elementType: elementType ?? elements.first?.type.withoutShapes ?? Self.type(ofKind: kind))
+      return .sequence(
+        elements, elementType: elementType ?? elements.first?.type.withoutShapes ?? Self.type(ofKind: kind))
     case .optional(_, let kind, let inner):
       var elementType: ValueType?
       if case .optional(let declared)? = type { elementType = declared }

@@ -2,7 +2,8 @@
 
 /// The wire types of protobuf.
 enum WireType: UInt8 {
-  case varint = 0, fixed64, bytes, startGroup, endGroup, fixed32
+  case varint = 0
+  case fixed64, bytes, startGroup, endGroup, fixed32
 }
 
 /// A position in some bytes, and the reads that move it forward. Nothing here trusts a length: each read is checked
@@ -41,7 +42,8 @@ struct WireReader {
     let start = position
     let tag = try varint(bytes)
     guard tag >> 3 != 0, tag <= UInt64(UInt32.max) else {
-      throw LoadError(.malformed, "a field number from 1 to 536870911 was expected; this is \(tag >> 3)", byteOffset: start)
+      throw LoadError(
+        .malformed, "a field number from 1 to 536870911 was expected; this is \(tag >> 3)", byteOffset: start)
     }
     guard let type = WireType(rawValue: UInt8(tag & 7)) else {
       throw LoadError(.malformed, "a wire type from 0 to 5 was expected; this is \(tag & 7)", byteOffset: start)

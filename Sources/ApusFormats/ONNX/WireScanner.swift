@@ -1,12 +1,14 @@
-// The first look at the bytes of an ONNX file: checks every bound of the wire format, finds the elements of tensors, and
-// writes the message again without them, so that what protobuf-c unpacks is small and well formed.
+// The first look at the bytes of an ONNX file: checks every bound of the wire format, finds the elements of tensors,
+// and writes the message again without them, so that what protobuf-c unpacks is small and well formed.
 
 /// Where elements of a tensor lie in the file.
 package struct TensorPayload: Sendable, Hashable {
   /// The field of TensorProto that holds them.
   package enum Field: UInt8, Sendable {
-    case floatData = 4, int32Data, stringData, int64Data
-    case rawData = 9, doubleData, uint64Data
+    case floatData = 4
+    case int32Data, stringData, int64Data
+    case rawData = 9
+    case doubleData, uint64Data
   }
   package enum Form: Sendable {
     /// Nothing but elements: raw bytes, or packed scalars.
@@ -95,8 +97,8 @@ package struct WireScanner {
       }
       let value = try stack[depth].reader.value(wire, bytes)
       let index = Int(stack[depth].counts[Int(number)])
-      // In range: tables have fewer than 28 entries. Wraps only after 2^31 fields that are left out; a count only shows up
-      // in the text of an error.
+      // In range: tables have fewer than 28 entries. Wraps only after 2^31 fields that are left out; a count only shows
+      // up in the text of an error.
       stack[depth].counts[Int(number)] &+= 1
       if case .message(let type) = field.rule {
         try expect(.bytes, wire, field, at: start)

@@ -84,57 +84,86 @@ extension MessageType {
   }()
 
   private static let schema: [(MessageType, [(Int, String, FieldRule)])] = [
-    (.model, [
-      (1, "ir_version", .varint), (2, "producer_name", .prose), (3, "producer_version", .prose), (4, "domain", .prose),
-      (5, "model_version", .varint), (6, "doc_string", .prose), (7, "graph", .message(.graph)),
-      (8, "opset_import", .message(.opset)), (14, "metadata_props", .message(.entry)),
-      (20, "training_info", .dropWithNote("training_info is left out: Apus does not train")),
-      (25, "functions", .message(.function)),
-      (26, "configuration", .dropWithNote("configuration (of devices) is left out: Apus runs on one machine")),
-    ]),
+    (
+      .model,
+      [
+        (1, "ir_version", .varint), (2, "producer_name", .prose), (3, "producer_version", .prose),
+        (4, "domain", .prose),
+        (5, "model_version", .varint), (6, "doc_string", .prose), (7, "graph", .message(.graph)),
+        (8, "opset_import", .message(.opset)), (14, "metadata_props", .message(.entry)),
+        (20, "training_info", .dropWithNote("training_info is left out: Apus does not train")),
+        (25, "functions", .message(.function)),
+        (26, "configuration", .dropWithNote("configuration (of devices) is left out: Apus runs on one machine")),
+      ]
+    ),
     (.opset, [(1, "domain", .name), (2, "version", .varint)]),
     (.entry, [(1, "key", .prose), (2, "value", .prose)]),
-    (.graph, [
-      (1, "node", .message(.node)), (2, "name", .name), (5, "initializer", .message(.tensor)), (10, "doc_string", .prose),
-      (11, "input", .message(.valueInfo)), (12, "output", .message(.valueInfo)), (13, "value_info", .message(.valueInfo)),
-      (14, "quantization_annotation", .drop), (15, "sparse_initializer", .message(.sparseTensor)),
-      (16, "metadata_props", .drop),
-    ]),
-    (.valueInfo, [(1, "name", .name), (2, "type", .message(.type)), (3, "doc_string", .drop), (4, "metadata_props", .drop)]),
-    (.node, [
-      (1, "input", .name), (2, "output", .name), (3, "name", .name), (4, "op_type", .name),
-      (5, "attribute", .message(.attribute)), (6, "doc_string", .drop), (7, "domain", .name), (8, "overload", .name),
-      (9, "metadata_props", .drop), (10, "device_configurations", .drop),
-    ]),
-    (.attribute, [
-      (1, "name", .name), (2, "f", .fixed32), (3, "i", .varint), (4, "s", .bytes), (5, "t", .message(.tensor)),
-      (6, "g", .message(.graph)), (7, "floats", .fixed32s), (8, "ints", .varints), (9, "strings", .bytes),
-      (10, "tensors", .message(.tensor)), (11, "graphs", .message(.graph)), (13, "doc_string", .drop),
-      (14, "tp", .message(.type)), (15, "type_protos", .message(.type)), (20, "type", .varint),
-      (21, "ref_attr_name", .name), (22, "sparse_tensor", .message(.sparseTensor)),
-      (23, "sparse_tensors", .message(.sparseTensor)),
-    ]),
-    (.function, [
-      (1, "name", .name), (4, "input", .name), (5, "output", .name), (6, "attribute", .name), (7, "node", .message(.node)),
-      (8, "doc_string", .drop), (9, "opset_import", .message(.opset)), (10, "domain", .name),
-      (11, "attribute_proto", .message(.attribute)), (12, "value_info", .message(.valueInfo)), (13, "overload", .name),
-      (14, "metadata_props", .drop),
-    ]),
-    (.tensor, [
-      (1, "dims", .varints), (2, "data_type", .varint), (3, "segment", .message(.segment)),
-      (4, "float_data", .payload(.floatData)), (5, "int32_data", .payload(.int32Data)),
-      (6, "string_data", .payload(.stringData)), (7, "int64_data", .payload(.int64Data)), (8, "name", .name),
-      (9, "raw_data", .payload(.rawData)), (10, "double_data", .payload(.doubleData)),
-      (11, "uint64_data", .payload(.uint64Data)), (12, "doc_string", .drop), (13, "external_data", .message(.entry)),
-      (14, "data_location", .varint), (16, "metadata_props", .drop),
-    ]),
+    (
+      .graph,
+      [
+        (1, "node", .message(.node)), (2, "name", .name), (5, "initializer", .message(.tensor)),
+        (10, "doc_string", .prose),
+        (11, "input", .message(.valueInfo)), (12, "output", .message(.valueInfo)),
+        (13, "value_info", .message(.valueInfo)),
+        (14, "quantization_annotation", .drop), (15, "sparse_initializer", .message(.sparseTensor)),
+        (16, "metadata_props", .drop),
+      ]
+    ),
+    (
+      .valueInfo,
+      [(1, "name", .name), (2, "type", .message(.type)), (3, "doc_string", .drop), (4, "metadata_props", .drop)]
+    ),
+    (
+      .node,
+      [
+        (1, "input", .name), (2, "output", .name), (3, "name", .name), (4, "op_type", .name),
+        (5, "attribute", .message(.attribute)), (6, "doc_string", .drop), (7, "domain", .name), (8, "overload", .name),
+        (9, "metadata_props", .drop), (10, "device_configurations", .drop),
+      ]
+    ),
+    (
+      .attribute,
+      [
+        (1, "name", .name), (2, "f", .fixed32), (3, "i", .varint), (4, "s", .bytes), (5, "t", .message(.tensor)),
+        (6, "g", .message(.graph)), (7, "floats", .fixed32s), (8, "ints", .varints), (9, "strings", .bytes),
+        (10, "tensors", .message(.tensor)), (11, "graphs", .message(.graph)), (13, "doc_string", .drop),
+        (14, "tp", .message(.type)), (15, "type_protos", .message(.type)), (20, "type", .varint),
+        (21, "ref_attr_name", .name), (22, "sparse_tensor", .message(.sparseTensor)),
+        (23, "sparse_tensors", .message(.sparseTensor)),
+      ]
+    ),
+    (
+      .function,
+      [
+        (1, "name", .name), (4, "input", .name), (5, "output", .name), (6, "attribute", .name),
+        (7, "node", .message(.node)),
+        (8, "doc_string", .drop), (9, "opset_import", .message(.opset)), (10, "domain", .name),
+        (11, "attribute_proto", .message(.attribute)), (12, "value_info", .message(.valueInfo)),
+        (13, "overload", .name),
+        (14, "metadata_props", .drop),
+      ]
+    ),
+    (
+      .tensor,
+      [
+        (1, "dims", .varints), (2, "data_type", .varint), (3, "segment", .message(.segment)),
+        (4, "float_data", .payload(.floatData)), (5, "int32_data", .payload(.int32Data)),
+        (6, "string_data", .payload(.stringData)), (7, "int64_data", .payload(.int64Data)), (8, "name", .name),
+        (9, "raw_data", .payload(.rawData)), (10, "double_data", .payload(.doubleData)),
+        (11, "uint64_data", .payload(.uint64Data)), (12, "doc_string", .drop), (13, "external_data", .message(.entry)),
+        (14, "data_location", .varint), (16, "metadata_props", .drop),
+      ]
+    ),
     (.segment, [(1, "begin", .varint), (2, "end", .varint)]),
     (.sparseTensor, [(1, "values", .message(.tensor)), (2, "indices", .message(.tensor)), (3, "dims", .varints)]),
-    (.type, [
-      (1, "tensor_type", .message(.tensorType)), (4, "sequence_type", .message(.sequenceType)),
-      (5, "map_type", .message(.mapType)), (6, "denotation", .drop), (7, "opaque_type", .message(.opaqueType)),
-      (8, "sparse_tensor_type", .message(.sparseType)), (9, "optional_type", .message(.optionalType)),
-    ]),
+    (
+      .type,
+      [
+        (1, "tensor_type", .message(.tensorType)), (4, "sequence_type", .message(.sequenceType)),
+        (5, "map_type", .message(.mapType)), (6, "denotation", .drop), (7, "opaque_type", .message(.opaqueType)),
+        (8, "sparse_tensor_type", .message(.sparseType)), (9, "optional_type", .message(.optionalType)),
+      ]
+    ),
     (.tensorType, [(1, "elem_type", .varint), (2, "shape", .message(.shape))]),
     (.sequenceType, [(1, "elem_type", .message(.type))]),
     (.mapType, [(1, "key_type", .varint), (2, "value_type", .message(.type))]),
@@ -143,19 +172,28 @@ extension MessageType {
     (.opaqueType, [(1, "domain", .name), (2, "name", .name)]),
     (.shape, [(1, "dim", .message(.dimension))]),
     (.dimension, [(1, "dim_value", .varint), (2, "dim_param", .name), (3, "denotation", .drop)]),
-    (.sequence, [
-      (1, "name", .name), (2, "elem_type", .varint), (3, "tensor_values", .message(.tensor)),
-      (4, "sparse_tensor_values", .message(.sparseTensor)), (5, "sequence_values", .message(.sequence)),
-      (6, "map_values", .message(.map)), (7, "optional_values", .message(.optional)),
-    ]),
-    (.map, [
-      (1, "name", .name), (2, "key_type", .varint), (3, "keys", .varints), (4, "string_keys", .bytes),
-      (5, "values", .message(.sequence)),
-    ]),
-    (.optional, [
-      (1, "name", .name), (2, "elem_type", .varint), (3, "tensor_value", .message(.tensor)),
-      (4, "sparse_tensor_value", .message(.sparseTensor)), (5, "sequence_value", .message(.sequence)),
-      (6, "map_value", .message(.map)), (7, "optional_value", .message(.optional)),
-    ]),
+    (
+      .sequence,
+      [
+        (1, "name", .name), (2, "elem_type", .varint), (3, "tensor_values", .message(.tensor)),
+        (4, "sparse_tensor_values", .message(.sparseTensor)), (5, "sequence_values", .message(.sequence)),
+        (6, "map_values", .message(.map)), (7, "optional_values", .message(.optional)),
+      ]
+    ),
+    (
+      .map,
+      [
+        (1, "name", .name), (2, "key_type", .varint), (3, "keys", .varints), (4, "string_keys", .bytes),
+        (5, "values", .message(.sequence)),
+      ]
+    ),
+    (
+      .optional,
+      [
+        (1, "name", .name), (2, "elem_type", .varint), (3, "tensor_value", .message(.tensor)),
+        (4, "sparse_tensor_value", .message(.sparseTensor)), (5, "sequence_value", .message(.sequence)),
+        (6, "map_value", .message(.map)), (7, "optional_value", .message(.optional)),
+      ]
+    ),
   ]
 }

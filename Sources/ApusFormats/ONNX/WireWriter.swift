@@ -44,8 +44,8 @@ package struct WireWriter {
   mutating func message(_ number: UInt32, _ body: (inout WireWriter) -> Void) {
     bytes.appendTag(number, .bytes)
     let start = bytes.count
-    // The length is known only afterwards: five bytes are left for it. In small messages they are closed up; in large ones
-    // the length keeps five bytes, which is as good, and nothing has to move.
+    // The length is known only afterwards: five bytes are left for it. In small messages they are closed up; in large
+    // ones the length keeps five bytes, which is as good, and nothing has to move.
     for _ in 0..<5 { bytes.append(0) }
     body(&self)
     let length = bytes.count - start - 5

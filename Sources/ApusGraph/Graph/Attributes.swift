@@ -60,6 +60,21 @@ package struct Attributes: Sendable {
     }
   }
 
+  /// Changes every subgraph.
+  package mutating func updateGraphs<Failure: Error>(_ body: (inout Subgraph) throws(Failure) -> Void) throws(Failure) {
+    for index in entries.indices {
+      switch entries[index].value {
+      case .graph(var subgraph):
+        try body(&subgraph)
+        entries[index].value = .graph(subgraph)
+      case .graphs(var subgraphs):
+        for position in subgraphs.indices { try body(&subgraphs[position]) }
+        entries[index].value = .graphs(subgraphs)
+      default: break
+      }
+    }
+  }
+
   /// Gives the attribute another name, if it is there.
   package mutating func rename(_ name: String, to newName: String) {
     if let index = entries.firstIndex(where: { $0.name == name }) { entries[index].name = newName }

@@ -95,11 +95,14 @@ package struct Graph: Sendable {
   package var inputs: [ValueID] = []
   /// The outputs, in order. The same value may stand there twice, and an input or constant may be an output.
   package var outputs: [ValueID] = []
-  /// What the file says of the outputs, in order; may be shorter. For people and other runtimes to read: nothing that is
-  /// computed may depend on it.
+  /// What the file says of the outputs, in order; may be shorter. For people and other runtimes to read: nothing that
+  /// is computed may depend on it.
   package var outputDeclarations: [ValueFact] = []
-  /// What the file says of the inputs, in order; may be shorter. Operators that feed a subgraph may go by it where nothing
-  /// else tells what it takes.
+  /// In a subgraph: what was known of the outputs when the file had been read, before any pass; nil as long as it was
+  /// not settled. Operators go by it where the subgraph never ran: what passes find out must not change results.
+  package var settledOutputs: [ValueFact]?
+  /// What the file says of the inputs, in order; may be shorter. Operators that feed a subgraph may go by it where
+  /// nothing else tells what it takes.
   package var inputDeclarations: [ValueFact] = []
   /// In a subgraph: the inner values that stand for values of the enclosing graph.
   package var captures: [ValueID] = []
@@ -124,6 +127,35 @@ package struct Graph: Sendable {
   package func describedOutput(_ position: Int) -> ValueFact {
     let fact = fact(outputs[position])
     return position < outputDeclarations.count ? fact.completed(by: outputDeclarations[position]) : fact
+  }
+
+  /// What stands for an output that nothing computed: settled, or what is known now. `inputs` are the facts of the node
+  /// around: extents that hang on other symbols than theirs are those that the file declares, where these are numbers.
+  package func uncomputedOutput(_ position: Int, inputs: [ValueFact?]) -> ValueFact {
+    if let settledOutputs { return settledOutputs[position] }
+    let described = describedOutput(position)
+    guard let known = described.tensor, let shape = known.shape, position < outputDeclarations.count,
+      let declared = outputDeclarations[position].tensor?.shape, declared.count == shape.count
+    else { return described }
+    let dims = inputs.flatMap { $0?.tensor?.shape ?? [] }
+    let extents = zip(shape, declared).map { own, said in
+      let isBound = own.symbols.allSatisfy { name in dims.contains(.symbol(name)) }
+      return isBound || said.known == nil ? own : said
+    }
+    return .tensor(known.dataType, extents)
+  }
+
+  /// Settles the outputs of all subgraphs.
+  package mutating func settleSubgraphs() {
+    for index in nodes.indices where !nodes[index].subgraphs.isEmpty {
+      let facts = nodes[index].inputs.map { $0.map { fact($0) } }
+      nodes[index].attributes.updateGraphs { subgraph in
+        subgraph.graph.settledOutputs = subgraph.graph.outputs.indices.map {
+          subgraph.graph.uncomputedOutput($0, inputs: facts)
+        }
+        subgraph.graph.settleSubgraphs()
+      }
+    }
   }
 
   package func constant(_ id: ValueID?) -> Tensor? { id.flatMap { values[$0.index].constant } }

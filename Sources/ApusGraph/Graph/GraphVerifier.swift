@@ -2,8 +2,9 @@
 
 import ApusTensor
 
-/// Checks a graph and its subgraphs: identifiers in range, one producer a value, nodes in an order in which they can run,
-/// counts of inputs and outputs, attributes, captured values, and that constants and nodes have the types that are stored.
+/// Checks a graph and its subgraphs: identifiers in range, one producer a value, nodes in an order in which they can
+/// run, counts of inputs and outputs, attributes, captured values, and that constants and nodes have the types that are
+/// stored.
 package enum GraphVerifier {
   package static func verify(_ graph: Graph, registry: OperatorRegistry? = nil) throws(OperatorError) {
     var available = [Bool](repeating: false, count: graph.values.count)
@@ -19,7 +20,9 @@ package enum GraphVerifier {
     }
     for id in graph.inputs + graph.captures {
       guard available.indices.contains(id.index) else { throw .invalid("input \(id.index) is out of range") }
-      guard !available[id.index] else { throw .invalid("input \(label(id.index, graph)) is a constant, or there twice") }
+      guard !available[id.index] else {
+        throw .invalid("input \(label(id.index, graph)) is a constant, or there twice")
+      }
       available[id.index] = true
     }
     for node in graph.nodes { try verify(node, in: graph, available: &available, registry: registry) }

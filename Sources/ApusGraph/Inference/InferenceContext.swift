@@ -31,11 +31,13 @@ package struct InferenceContext: OperatorContext {
     self.inferSubgraph = inferSubgraph
   }
 
-  /// Infers the subgraph that the attribute `name` holds under facts for its formal inputs; the captured values have theirs
-  /// already. Returns the facts of its outputs. What the last call finds stays with the subgraph, so it must hold for
-  /// every run of it.
+  /// Infers the subgraph that the attribute `name` holds under facts for its formal inputs; the captured values have
+  /// theirs already. Returns the facts of its outputs. What the last call finds stays with the subgraph, so it must
+  /// hold for every run of it.
   package mutating func infer(subgraph name: String, _ facts: [ValueFact]) throws(OperatorError) -> [ValueFact] {
-    guard case .graph(let subgraph)? = node.attributes[name] else { throw .invalid("attribute \(name) (graph) is missing") }
+    guard case .graph(let subgraph)? = node.attributes[name] else {
+      throw .invalid("attribute \(name) (graph) is missing")
+    }
     guard facts.count == subgraph.graph.inputs.count else {
       throw .invalid("\(name) has \(subgraph.graph.inputs.count) inputs; expected \(facts.count)")
     }
@@ -107,7 +109,8 @@ package func broadcast(_ shapes: [[Dim]]) throws(OperatorError) -> [Dim] {
       let axis = rank - shape.count + offset
       if let a = result[axis].known, let b = dim.known, a != b, a != 1, b != 1 {
         throw .mismatch(
-          "the shapes " + shapes.map { "[" + $0.map(\.description).joined(separator: ", ") + "]" }.joined(separator: " and ")
+          "the shapes "
+            + shapes.map { "[" + $0.map(\.description).joined(separator: ", ") + "]" }.joined(separator: " and ")
             + " do not broadcast: \(a) meets \(b) on axis \(axis - rank) from the end")
       }
       result[axis] = Dim.broadcast(result[axis], dim)

@@ -7,19 +7,25 @@ package struct InferenceDriver: Sendable {
   package let registry: OperatorRegistry
   /// What the work may take; its time is looked at before each node.
   package let allowance: Allowance
+  /// Whether a subgraph may hold nodes that cannot run on what is known of their inputs. Passes learn more than the
+  /// file says, and a branch that never runs may be wrong for it.
+  private let keepsFaultySubgraphs: Bool
   /// The number of nodes with subgraphs around the graph.
   private let depth: Int
 
-  package init(registry: OperatorRegistry, allowance: Allowance = .unlimited) {
-    self.init(registry: registry, allowance: allowance, depth: 0)
+  package init(
+    registry: OperatorRegistry, allowance: Allowance = .unlimited, keepsFaultySubgraphs: Bool = false
+  ) {
+    self.init(registry: registry, allowance: allowance, keepsFaultySubgraphs: keepsFaultySubgraphs, depth: 0)
   }
 
-  private init(registry: OperatorRegistry, allowance: Allowance, depth: Int) {
+  private init(registry: OperatorRegistry, allowance: Allowance, keepsFaultySubgraphs: Bool, depth: Int) {
     (self.registry, self.allowance, self.depth) = (registry, allowance, depth)
+    self.keepsFaultySubgraphs = keepsFaultySubgraphs
   }
 
-  /// Infers every node in order, collecting one error a node at most. Facts that are declared already (graph inputs) stay.
-  /// When the time is over, the error that says so is the only one.
+  /// Infers every node in order, collecting one error a node at most. Facts that are declared already (graph inputs)
+  /// stay. When the time is over, the error that says so is the only one.
   package func infer(_ graph: inout Graph) -> [OperatorError] {
     var errors: [OperatorError] = []
     for index in graph.nodes.indices {
@@ -33,8 +39,8 @@ package struct InferenceDriver: Sendable {
     return errors
   }
 
-  /// Infers one node from the facts of its inputs and merges the result into the facts of its outputs. The values of its
-  /// subgraphs get the facts that hold for this use of them.
+  /// Infers one node from the facts of its inputs and merges the result into the facts of its outputs. The values of
+  /// its subgraphs get the facts that hold for this use of them.
   package func infer(nodeAt index: Int, in graph: inout Graph) throws(OperatorError) {
     try allowance.checkTime()
     let node = graph.nodes[index]
@@ -73,7 +79,8 @@ package struct InferenceDriver: Sendable {
   ) throws(OperatorError) -> InferenceContext {
     let definition = try registry.require(node.op)
     try node.validateTypes(inputs, against: definition.schema)
-    let inner = InferenceDriver(registry: registry, allowance: allowance, depth: depth + 1)
+    let inner = InferenceDriver(
+      registry: registry, allowance: allowance, keepsFaultySubgraphs: keepsFaultySubgraphs, depth: depth + 1)
     var context = InferenceContext(
       node: node, schema: definition.schema, inputs: inputs, constants: constants, depth: depth,
       inferSubgraph: { (subgraph, facts) throws(OperatorError) in
@@ -94,7 +101,15 @@ package struct InferenceDriver: Sendable {
     }
     for (id, fact) in zip(graph.inputs, inputs) where fact != .unknown { graph[id].fact = fact }
     for (id, outer) in zip(graph.captures, subgraph.captured) { graph[id].fact = outerFact(outer) }
-    for index in graph.nodes.indices { try infer(nodeAt: index, in: &graph) }
+    for index in graph.nodes.indices {
+      do throws(OperatorError) {
+        try infer(nodeAt: index, in: &graph)
+      } catch {
+        guard keepsFaultySubgraphs, error.code == .invalidInput else { throw error }
+        // Nothing is known of what comes behind it.
+        return graph
+      }
+    }
     return graph
   }
 

@@ -1,11 +1,12 @@
-// Symbols of inputs that a file gives one name and a graph does not need to be equal: each extent gets a symbol of its own,
-// and only those become one again that an operator makes one extent of.
+// Symbols of inputs that a file gives one name and a graph does not need to be equal: each extent gets a symbol of its
+// own, and only those become one again that an operator makes one extent of.
 
 /// Facts of a graph under symbols that are equal only where the graph needs it.
 ///
-/// Exporters use one name for extents that merely look alike. A plan or a rewriting that trusts in the name would be wrong for
-/// inputs of different sizes, and to refuse them would refuse graphs that can be computed. Two extents of one name are kept as
-/// one symbol where some operator broadcasts them against each other or knows its output only if they are equal.
+/// Exporters use one name for extents that merely look alike. A plan or a rewriting that trusts in the name would be
+/// wrong for inputs of different sizes, and to refuse them would refuse graphs that can be computed. Two extents of one
+/// name are kept as one symbol where some operator broadcasts them against each other or knows its output only if they
+/// are equal.
 package struct SymbolSplitting {
   /// One axis of one input that has a plain symbol.
   private struct Occurrence {
@@ -24,17 +25,27 @@ package struct SymbolSplitting {
 
   private init(driver: InferenceDriver) { self.driver = driver }
 
-  /// The graph with its facts under split symbols. `declared` has the facts that the file gives, `inferred` what inference made
-  /// of them. That is the result where there is nothing to split, or where inference does not come through without the names.
-  package static func split(declared: Graph, inferred: Graph, registry: OperatorRegistry) -> Graph {
-    var splitting = SymbolSplitting(driver: InferenceDriver(registry: registry))
+  /// The graph with its facts under split symbols. `declared` has the facts that the file gives, `inferred` what
+  /// inference made of them. That is the result where there is nothing to split, or, with a note, where inference does
+  /// not come through without the names. Throws if the time of `allowance` is over.
+  package static func split(
+    declared: Graph, inferred: Graph, registry: OperatorRegistry, within allowance: Allowance = .unlimited
+  ) throws(OperatorError) -> Graph {
+    var splitting = SymbolSplitting(driver: InferenceDriver(registry: registry, allowance: allowance))
     splitting.collect(declared)
     let counts = Dictionary(grouping: splitting.occurrences, by: \.name).mapValues(\.count)
     splitting.occurrences.removeAll { counts[$0.name] == 1 }
     if splitting.occurrences.isEmpty { return inferred }
     var graph = splitting.separated(declared)
     for index in graph.nodes.indices {
-      guard (try? splitting.infer(nodeAt: index, in: &graph, as: inferred)) != nil else { return inferred }
+      do throws(OperatorError) {
+        try splitting.infer(nodeAt: index, in: &graph, as: inferred)
+      } catch {
+        try allowance.checkTime()
+        graph = inferred
+        graph.notes.append("extents of one name are taken to be equal; without that, \(error)")
+        return graph
+      }
     }
     // The notes are those of one inference.
     graph.notes = inferred.notes
@@ -50,7 +61,8 @@ package struct SymbolSplitting {
     }
   }
 
-  /// The declared facts with a symbol for each occurrence, and without the names elsewhere: which one they mean is not known.
+  /// The declared facts with a symbol for each occurrence, and without the names elsewhere: which one they mean is not
+  /// known.
   private mutating func separated(_ declared: Graph) -> Graph {
     var graph = declared
     let shared = Set(occurrences.map(\.name))
@@ -101,7 +113,8 @@ package struct SymbolSplitting {
     }
   }
 
-  /// The extents and elements of the outputs of a node that are less known than under shared symbols, and their symbols.
+  /// The extents and elements of the outputs of a node that are less known than under shared symbols, and their
+  /// symbols.
   private func losses(of node: Node, in graph: Graph, _ shared: Graph) -> (count: Int, symbols: Set<String>) {
     var count = 0
     var symbols: Set<String> = []
@@ -139,7 +152,9 @@ package struct SymbolSplitting {
 
   private mutating func join(_ symbols: [String], in graph: inout Graph) {
     let bindings = Dictionary(uniqueKeysWithValues: symbols.dropFirst().map { ($0, Dim.symbol(symbols[0])) })
-    for index in occurrences.indices where bindings[occurrences[index].symbol] != nil { occurrences[index].symbol = symbols[0] }
+    for index in occurrences.indices where bindings[occurrences[index].symbol] != nil {
+      occurrences[index].symbol = symbols[0]
+    }
     for index in graph.values.indices where graph.values[index].constant == nil {
       let fact = graph.values[index].fact
       if !fact.symbols.isDisjoint(with: symbols) { graph.values[index].fact = fact.substituting(bindings) }

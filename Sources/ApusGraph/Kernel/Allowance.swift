@@ -2,8 +2,8 @@
 
 import ApusTensor
 
-/// The memory and the time that a piece of work shares with everything else that belongs to the same run, or to the same
-/// loading. Copies share both.
+/// The memory and the time that a piece of work shares with everything else that belongs to the same run, or to the
+/// same loading. Copies share both.
 package struct Allowance: Sendable {
   /// nil: as much as the system has.
   package let memory: MemoryAccount?

@@ -36,7 +36,9 @@ extension EagerContext {
   /// Throws if `count` objects of `bytes` each would break the memory limit.
   package func check(allocating count: Int, of bytes: Int) throws(OperatorError) {
     let (total, overflow) = count.multipliedReportingOverflow(by: bytes)
-    if overflow { throw OperatorError(.limit, "\(count) items of \(bytes) bytes are more than there can be memory for") }
+    if overflow {
+      throw OperatorError(.limit, "\(count) items of \(bytes) bytes are more than there can be memory for")
+    }
     try allowance.check(allocating: total)
   }
 
@@ -86,7 +88,9 @@ extension [Value?] {
 
   package func sequence(_ index: Int) throws(OperatorError) -> (elements: [Value], elementType: ValueType) {
     guard index < count, case .sequence(let elements, let type)? = self[index] else {
-      throw .mismatch("input \(index) is \(index < count ? self[index]?.type.description ?? "absent" : "absent"); expected a sequence")
+      throw .mismatch(
+        "input \(index) is \(index < count ? self[index]?.type.description ?? "absent" : "absent"); expected a sequence"
+      )
     }
     return (elements, type)
   }

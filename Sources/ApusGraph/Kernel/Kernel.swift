@@ -39,8 +39,8 @@ package enum PreparedKernel: Sendable {
 package protocol Kernel: Sendable {
   /// Called once per set of shapes. Output types and shapes are already in `context`, from the operator's inference.
   func plan(_ context: PlanContext) throws(OperatorError) -> Step
-  /// The constant inputs of which the kernel holds a form of its own: neither planning nor running reads their bytes, so
-  /// they need not stay in memory. A plan that has to read one after all ends with an error.
+  /// The constant inputs of which the kernel holds a form of its own: neither planning nor running reads their bytes,
+  /// so they need not stay in memory. A plan that has to read one after all ends with an error.
   var packedInputs: [Int] { get }
 }
 
@@ -49,8 +49,8 @@ extension Kernel {
 }
 
 extension Kernel {
-  /// The step of the kernel for one set of shapes: `plan`, or nothing to do where no output has elements. So a kernel plans for
-  /// outputs of some elements only; extents beside one of 0 may be so large that their products overflow.
+  /// The step of the kernel for one set of shapes: `plan`, or nothing to do where no output has elements. So a kernel
+  /// plans for outputs of some elements only; extents beside one of 0 may be so large that their products overflow.
   package func step(for context: PlanContext) throws(OperatorError) -> Step {
     let outputs = context.outputs.compactMap { $0 }
     if !outputs.isEmpty, outputs.allSatisfy({ $0.shape.contains(0) }) { return Step(phases: []) { _, _, _ in } }
@@ -195,7 +195,8 @@ package struct RunContext: @unchecked Sendable {
   package let operands: UnsafePointer<UnsafeMutableRawPointer>
   package let inputCount: Int
   package let outputCount: Int
-  /// Where `fail` leaves its message. Not retained, so that passing a context on costs nothing: whoever runs the step keeps it.
+  /// Where `fail` leaves its message. Not retained, so that passing a context on costs nothing: whoever runs the step
+  /// keeps it.
   package unowned(unsafe) let failure: RunFailure
 
   package init(
@@ -217,10 +218,12 @@ package struct RunContext: @unchecked Sendable {
   }
 
   @inline(__always) package func inputBytes(_ index: Int) -> UnsafeRawPointer { UnsafeRawPointer(operands[index]) }
-  @inline(__always) package func outputBytes(_ index: Int = 0) -> UnsafeMutableRawPointer { operands[inputCount &+ index] }
+  @inline(__always) package func outputBytes(_ index: Int = 0) -> UnsafeMutableRawPointer {
+    operands[inputCount &+ index]
+  }
   @inline(__always) package var scratch: UnsafeMutableRawPointer { operands[inputCount &+ outputCount] }
 
-  /// Reports data that the operator cannot work on (an index out of range, a division by zero). The part should fill its
-  /// output with anything and return; the run ends with this error after the step.
+  /// Reports data that the operator cannot work on (an index out of range, a division by zero). The part should fill
+  /// its output with anything and return; the run ends with this error after the step.
   package func fail(_ message: @autoclosure () -> String) { failure.report(message()) }
 }

@@ -1,4 +1,5 @@
-// Runs one prepared kernel by itself, serially: constant folding, planning-time values, eager use of planned kernels, tests.
+// Runs one prepared kernel by itself, serially: constant folding, planning-time values, eager use of planned kernels,
+// tests.
 
 import ApusTensor
 
@@ -9,7 +10,9 @@ package enum KernelRunner {
     _ kernel: any Kernel, inputs: [Tensor?], outputTypes: [TensorType?], allowance: Allowance
   ) throws(OperatorError) -> [Tensor?] {
     // Kernels plan with sizes that are possible.
-    for type in outputTypes { try type.map { (type) throws(OperatorError) in try allowance.check(allocating: type.byteCount) } }
+    for type in outputTypes {
+      try type.map { (type) throws(OperatorError) in try allowance.check(allocating: type.byteCount) }
+    }
     let context = PlanContext(
       inputs: inputs.map { $0.map { TensorType($0.dataType, $0.shape) } }, outputs: outputTypes, known: inputs)
     return try run(try kernel.step(for: context), inputs: inputs, outputTypes: outputTypes, allowance: allowance)
@@ -20,7 +23,8 @@ package enum KernelRunner {
     _ step: Step, inputs: [Tensor?], outputTypes: [TensorType?], allowance: Allowance,
     parallel: ((_ parts: Int, (Int) -> Void) -> Void)? = nil
   ) throws(OperatorError) -> [Tensor?] {
-    // A kernel may ask for alignment of its element type; ranges of files have any. What is never read may not be there.
+    // A kernel may ask for alignment of its element type; ranges of files have any. What is never read may not be
+    // there.
     var aligned: [Tensor?] = []
     for (position, input) in inputs.enumerated() {
       let isRead = !step.unreadInputs.contains(position) || step.views.contains { $0.input == position }
@@ -38,7 +42,8 @@ package enum KernelRunner {
     for view in step.views {
       guard let source = aligned[view.input], let type = outputTypes[view.output] else { continue }
       outputs[view.output] = Tensor(
-        dataType: type.dataType, shape: type.shape, storage: source.storage, byteOffset: source.byteOffset + view.byteOffset)
+        dataType: type.dataType, shape: type.shape, storage: source.storage,
+        byteOffset: source.byteOffset + view.byteOffset)
     }
     let scratch = try allowance.allocate(byteCount: step.scratchBytes)
     var operands: [UnsafeMutableRawPointer] = []

@@ -42,7 +42,9 @@ package struct PrepareContext: OperatorContext {
 
   /// The element type of an input; nil if it is absent or no tensor.
   package func optionalType(_ input: Int) -> DataType? { input < inputs.count ? inputs[input]?.tensor?.dataType : nil }
-  package func outputType(_ output: Int) -> DataType? { output < outputs.count ? outputs[output]?.tensor?.dataType : nil }
+  package func outputType(_ output: Int) -> DataType? {
+    output < outputs.count ? outputs[output]?.tensor?.dataType : nil
+  }
   package func rank(_ input: Int) -> Int? { input < inputs.count ? inputs[input]?.tensor?.shape?.count : nil }
   package func shape(_ input: Int) -> [Dim]? { input < inputs.count ? inputs[input]?.tensor?.shape : nil }
   package func constant(_ input: Int) -> Tensor? { input < constants.count ? constants[input] : nil }
@@ -87,15 +89,14 @@ package final class PackedWeights: Sendable {
     buffers.withLock { $0 = [] }
   }
 
-  /// The packed form, made by `pack` at the first call. `pack` gets the tensor, or a copy of it that lives only during the
-  /// call where its bytes are still in a file.
+  /// The packed form, made by `pack` at the first call.
   package func storage(
-    for tensor: Tensor, format: String, pack: (Tensor) throws(OperatorError) -> TensorStorage
+    for tensor: Tensor, format: String, pack: (PackingSource) throws(OperatorError) -> TensorStorage
   ) throws(OperatorError) -> TensorStorage {
     let key = Key(tensor, format: format)
     if let entry = entries.withLock({ $0[key] }) { return entry.packed }
     try allowance.checkTime()
-    let packed = try packing(tensor, pack)
+    let packed = try pack(PackingSource(tensor: tensor, weights: self))
     // The source is kept alive so that its identity stays unique.
     return entries.withLock { entries in
       if let entry = entries[key] { return entry.packed }
@@ -104,25 +105,24 @@ package final class PackedWeights: Sendable {
     }
   }
 
-  private func packing(
-    _ tensor: Tensor, _ pack: (Tensor) throws(OperatorError) -> TensorStorage
-  ) throws(OperatorError) -> TensorStorage {
-    guard let deferred = tensor.storage.deferred, deferred.isPending else { return try pack(tensor) }
-    let buffer = try takeBuffer(tensor.byteCount)
+  /// Reads a range of the bytes of a deferred tensor into a buffer, which is free again when `body` returns.
+  fileprivate func withCopy(
+    of range: Range<Int>, _ deferred: DeferredBytes, _ body: (UnsafeRawPointer) throws(OperatorError) -> Void
+  ) throws(OperatorError) {
+    let buffer = try takeBuffer(range.count)
     defer { buffers.withLock { $0.append(buffer) } }
-    var done = 0
-    while done < tensor.byteCount {
+    for start in stride(from: 0, to: range.count, by: PackedWeights.readingChunk) {
       try allowance.checkTime()
-      let count = min(tensor.byteCount - done, PackedWeights.readingChunk)
+      let count = min(range.count - start, PackedWeights.readingChunk)
       do throws(TensorError) {
-        try deferred.copy(
-          from: tensor.byteOffset + done, into: UnsafeMutableRawBufferPointer(start: buffer.base + done, count: count))
+        // In bounds: the buffer has at least `range.count` bytes.
+        let target = UnsafeMutableRawBufferPointer(start: buffer.base + start, count: count)
+        try deferred.copy(from: range.lowerBound + start, into: target)
       } catch {
         throw OperatorError(error)
       }
-      done += count
     }
-    return try pack(Tensor(dataType: tensor.dataType, shape: tensor.shape, storage: buffer))
+    try body(buffer.base)
   }
 
   /// Bytes that are read between two looks at the clock.
@@ -134,5 +134,35 @@ package final class PackedWeights: Sendable {
     }
     if let buffer, buffer.byteCount >= byteCount { return buffer }
     return try allowance.allocate(byteCount: byteCount)
+  }
+}
+
+/// A constant whose bytes somebody packs. What is still in a file is read by the ranges that are asked for, so that
+/// they pass through the caches and never lie in memory as a whole.
+package struct PackingSource {
+  package let tensor: Tensor
+  fileprivate let weights: PackedWeights
+
+  /// Bytes that are worth to be asked for at a time: they fit into the second cache beside what is made of them.
+  package static let usualPiece = 1 << 18
+
+  /// Calls `body` with the address of the first of a range of the tensor's bytes, of any alignment, valid during the
+  /// call.
+  package func withBytes(
+    _ range: Range<Int>, _ body: (UnsafeRawPointer) throws(OperatorError) -> Void
+  ) throws(OperatorError) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= tensor.byteCount)
+    defer { withExtendedLifetime(tensor) {} }
+    guard let deferred = tensor.storage.deferred, deferred.isPending else {
+      try weights.allowance.checkTime()
+      return try body(tensor.base + range.lowerBound)
+    }
+    let place = tensor.byteOffset + range.lowerBound
+    try weights.withCopy(of: place..<place + range.count, deferred, body)
+  }
+
+  /// The same with all bytes.
+  package func withBytes(_ body: (UnsafeRawPointer) throws(OperatorError) -> Void) throws(OperatorError) {
+    try withBytes(0..<tensor.byteCount, body)
   }
 }

@@ -99,7 +99,8 @@ extension Node {
           remedy: "Known are: " + schema.attributes.map(\.name).joined(separator: ", "))
       }
       guard known.kind == entry.value.kind else {
-        throw .invalid("attribute \(entry.name) is of kind \(entry.value.kind.rawValue); expected \(known.kind.rawValue)")
+        throw .invalid(
+          "attribute \(entry.name) is of kind \(entry.value.kind.rawValue); expected \(known.kind.rawValue)")
       }
     }
     for known in schema.attributes where known.isRequired && attributes[known.name] == nil {
@@ -109,7 +110,8 @@ extension Node {
     try Node.validate(count: outputs.map { $0 != nil }, against: schema.outputs, what: "output")
   }
 
-  private static func validate(count given: [Bool], against parameters: [Parameter], what: String) throws(OperatorError) {
+  private static func validate(count given: [Bool], against parameters: [Parameter], what: String) throws(OperatorError)
+  {
     let isVariadic = parameters.last?.presence == .variadic
     if given.count > parameters.count && !isVariadic {
       throw .invalid("\(given.count) \(what)s; expected at most \(parameters.count)")
@@ -128,7 +130,8 @@ extension Node {
       guard let fact, let parameter = schema.input(at: index) else { continue }
       if let allowed = schema.types[parameter.type], !allowed.allows(fact) {
         let names = allowed.tensors.map(\.description).joined(separator: ", ")
-        throw .mismatch("input \(index) (\(parameter.name)) is \(fact); expected \(names.isEmpty ? "no tensor" : names)")
+        throw .mismatch(
+          "input \(index) (\(parameter.name)) is \(fact); expected \(names.isEmpty ? "no tensor" : names)")
       }
       guard parameter.presence != .variadic, let type = fact.tensor?.dataType else { continue }
       if let first = bound[parameter.type], first.type != type {

@@ -10,7 +10,8 @@ import ApusTensor
 /// - `upgrade`: turns a node of an older version into the newest form while the file is read.
 /// - `infer`: types and symbolic shapes of the outputs. The planner calls the same function with concrete shapes, so
 ///   there is no second place that computes shapes. Leave an output shape nil, or a dimension unknown, only where it
-///   depends on data; then `prepare` must return an eager kernel, or the schema must mark the input as read when planning.
+///   depends on data; then `prepare` must return an eager kernel, or the schema must mark the input as read when
+/// planning.
 /// - `prepare`: reads attributes and element types, once, and returns a kernel or says what is not supported.
 package protocol OperatorDefinition: Sendable {
   var schema: OperatorSchema { get }
@@ -66,6 +67,7 @@ package struct OperatorRegistry: Sendable {
     let sameName = definitions.keys.filter { $0.name.lowercased() == id.name.lowercased() }.map(\.description).sorted()
     throw .unsupported(
       "operator \(id) is not known",
-      remedy: sameName.isEmpty ? "See docs/operators.md for what is" : "Did you mean \(sameName.joined(separator: " or "))?")
+      remedy: sameName.isEmpty
+        ? "See docs/operators.md for what is" : "Did you mean \(sameName.joined(separator: " or "))?")
   }
 }

@@ -128,7 +128,8 @@ package struct TypeSet: Sendable, ExpressibleByArrayLiteral {
   package init(arrayLiteral elements: DataType...) { tensors = elements }
 
   package init(
-    tensors: [DataType] = [], sequences: [DataType] = [], optionals: [DataType] = [], optionalSequences: [DataType] = [],
+    tensors: [DataType] = [], sequences: [DataType] = [], optionals: [DataType] = [],
+    optionalSequences: [DataType] = [],
     maps: Bool = false
   ) {
     self.tensors = tensors
@@ -187,5 +188,6 @@ package struct TypeSet: Sendable, ExpressibleByArrayLiteral {
   /// The same element types as optional tensors, and as optional sequences.
   package var inOptionals: TypeSet { TypeSet(optionals: tensors, optionalSequences: tensors) }
   /// Every tensor type of IR 14.
-  package static let all = allBeforeBFloat16 + [.bfloat16] + float8 + packedIntegers + [.float4e2m1, .float8e8m0] + float6
+  package static let all =
+    allBeforeBFloat16 + [.bfloat16] + float8 + packedIntegers + [.float4e2m1, .float8e8m0] + float6
 }

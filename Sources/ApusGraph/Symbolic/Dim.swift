@@ -1,8 +1,8 @@
 // A symbolic extent: a polynomial with integer coefficients over named symbols, kept in one canonical form.
 
 /// An extent of a tensor, or a small integer value, as far as it is known before running: a number, an expression of
-/// symbols such as `2*seq + 1`, or unknown. What would be a larger expression than the bounds below allow is unknown: a graph
-/// can square an extent in four nodes.
+/// symbols such as `2*seq + 1`, or unknown. What would be a larger expression than the bounds below allow is unknown: a
+/// graph can square an extent in four nodes.
 package struct Dim: Sendable, Hashable {
   /// Terms of one sum.
   private static let maximumTerms = 64
@@ -319,7 +319,8 @@ extension Dim {
 
   /// The atom, if the expression is one atom and nothing else.
   private var atom: Atom? {
-    guard case .sum(let terms) = storage, terms.count == 1, terms[0].coefficient == 1, terms[0].factors.count == 1 else {
+    guard case .sum(let terms) = storage, terms.count == 1, terms[0].coefficient == 1, terms[0].factors.count == 1
+    else {
       return nil
     }
     return terms[0].factors[0]

@@ -111,7 +111,8 @@ package indirect enum ValueFact: Sendable, Hashable {
     case .unknown: self
     case .tensor(let fact):
       .tensor(
-        fact.dataType, fact.shape?.map { $0.substituting(bindings) }, values: fact.values?.map { $0.substituting(bindings) })
+        fact.dataType, fact.shape?.map { $0.substituting(bindings) },
+        values: fact.values?.map { $0.substituting(bindings) })
     case .sequence(let element): .sequence(element.substituting(bindings))
     case .optional(let element): .optional(element.substituting(bindings))
     case .map(let key, let value): .map(key: key, value: value.substituting(bindings))
@@ -130,14 +131,16 @@ extension ValueFact {
     }
   }
 
-  /// The same fact with the extents of `hint` where its own are unknown. If the two contradict each other it stays as it is.
+  /// The same fact with the extents of `hint` where its own are unknown. If the two contradict each other it stays as
+  /// it is.
   package func completed(by hint: ValueFact) -> ValueFact {
     switch (self, hint) {
     case (.unknown, _): return hint
     case (.tensor(let own), .tensor(let other)):
       guard own.dataType == other.dataType, let extents = other.shape else { return self }
       guard let shape = own.shape else { return .tensor(own.dataType, extents, values: own.values) }
-      guard shape.count == extents.count, !zip(shape, extents).contains(where: { $0.isSurelyDifferent(from: $1) }) else {
+      guard shape.count == extents.count, !zip(shape, extents).contains(where: { $0.isSurelyDifferent(from: $1) })
+      else {
         return self
       }
       return .tensor(own.dataType, zip(shape, extents).map { $0.isUnknown ? $1 : $0 }, values: own.values)

@@ -1,6 +1,7 @@
-// Attention: scaled dot-product attention with caches, masks and windows. https://onnx.ai/onnx/operators/onnx__Attention.html
-// Versions: 23, 24 (nonpad_kv_seqlen; causal frontier by the cache), 25 (windows).
-// Narrow types are computed in float32, whatever softmax_precision says, unless it is narrower than the inputs.
+// Attention: scaled dot-product attention with caches, masks and windows.
+// https://onnx.ai/onnx/operators/onnx__Attention.html Versions: 23, 24 (nonpad_kv_seqlen; causal frontier by the
+// cache), 25 (windows). Narrow types are computed in float32, whatever softmax_precision says, unless it is narrower
+// than the inputs.
 
 import ApusGraph
 import ApusTensor
@@ -58,7 +59,8 @@ package struct Attention: OperatorDefinition {
     let rounding = isNarrowed && floats.contains { $0 == .float32 || $0 == .float64 } ? options.precision : nil
     let prepare: (PrepareContext) -> PreparedKernel = { (_: PrepareContext) in
       if isDouble { return .planned(AttentionKernel(options: options, core: .plain(.float64, rounding))) }
-      return .planned(AttentionKernel(options: options, core: isPlain || rounding != nil ? .plain(.float32, rounding) : .packed))
+      return .planned(
+        AttentionKernel(options: options, core: isPlain || rounding != nil ? .plain(.float32, rounding) : .packed))
     }
     if narrow.isEmpty { return prepare(context) }
     return try StagedKernel.prepare(
@@ -163,13 +165,18 @@ private struct AttentionHeads {
     if let a = queryHeads?.known, let b = keyHeads?.known, b == 0 || a % b != 0 {
       throw .mismatch("\(a) heads of Q cannot share \(b) heads of K")
     }
-    if let a = q?[0], let b = k?[0], a.isSurelyDifferent(from: b) { throw .mismatch("Q has a batch of \(a), K of \(b)") }
+    if let a = q?[0], let b = k?[0], a.isSurelyDifferent(from: b) {
+      throw .mismatch("Q has a batch of \(a), K of \(b)")
+    }
     for (input, size) in [(4, size), (5, valueSize)] {
       guard let past = context.shape(input) else { continue }
       let expected = [batch, keyHeads, nil, size]
       let fits =
         past.count == 4 && zip(past, expected).allSatisfy { !$0.isSurelyDifferent(from: $1 ?? $0) }
       if !fits { throw .mismatch("\(context.schema.inputs[input].name) is \(past.text), which does not fit K and V") }
+    }
+    if let a = context.shape(4)?[2], let b = context.shape(5)?[2], a.isSurelyDifferent(from: b) {
+      throw .mismatch("past_key has a length of \(a) and past_value of \(b); expected the same")
     }
     if let count = context.shape(6), count.count != 1 || (batch.map { count[0].isSurelyDifferent(from: $0) } ?? false) {
       throw .mismatch("nonpad_kv_seqlen is \(count.text); expected one element for each of the batch")

@@ -37,7 +37,8 @@ struct AttentionKernel: Kernel {
       let layout = AttentionGeometry.Layout.byHead(heads: geometry.keyHeads, length: geometry.keys, size: size)
       let count = geometry.batch * geometry.keyHeads * geometry.keys * size
       let place: StepSequence.Operand = isKept ? .output(input) : sequence.reserve(bytes: count * width)
-      let step = concatenation(geometry, size: size, from: input == 1 ? geometry.key : geometry.value, past: pastLength ?? 0)
+      let step = concatenation(
+        geometry, size: size, from: input == 1 ? geometry.key : geometry.value, past: pastLength ?? 0)
       sequence.append(step, inputs: [.input(input), pastLength == nil ? .none : .input(input + 3)], outputs: [place])
       places.append(place)
       if input == 1 { geometry.key = layout } else { geometry.value = layout }
@@ -74,7 +75,8 @@ struct AttentionKernel: Kernel {
     typealias Layout = AttentionGeometry.Layout
     if q.rank == 4 {
       let geometry = AttentionGeometry(
-        batch: q[0], queryHeads: q[1], keyHeads: k[1], queries: q[2], keys: k[2] + (past ?? 0), size: q[3], valueSize: v[3],
+        batch: q[0], queryHeads: q[1], keyHeads: k[1], queries: q[2], keys: k[2] + (past ?? 0), size: q[3],
+        valueSize: v[3],
         query: .byHead(heads: q[1], length: q[2], size: q[3]), key: .byHead(heads: k[1], length: k[2], size: k[3]),
         value: .byHead(heads: v[1], length: v[2], size: v[3]), result: .byHead(heads: q[1], length: q[2], size: v[3]))
       return (geometry, past)
@@ -109,7 +111,9 @@ struct AttentionKernel: Kernel {
   }
 
   /// The mask as numbers of the core's type to add: true is 0, false -infinity.
-  private func addMask(_ context: PlanContext, to sequence: inout StepSequence) throws(OperatorError) -> StepSequence.Operand {
+  private func addMask(_ context: PlanContext, to sequence: inout StepSequence) throws(OperatorError)
+    -> StepSequence.Operand
+  {
     guard let type = context.inputs[3] else { return .none }
     if type.dataType == core.type { return .input(3) }
     let place = sequence.reserve(bytes: type.count * core.type.byteWidth)
@@ -134,7 +138,8 @@ struct AttentionKernel: Kernel {
       step = .parallel(parts: partition.parts) { run, part in
         let range = partition.range(part)
         convert(
-          run.inputBytes(0) + range.lowerBound &* type.dataType.byteWidth, run.outputBytes() + range.lowerBound &* width,
+          run.inputBytes(0) + range.lowerBound &* type.dataType.byteWidth,
+          run.outputBytes() + range.lowerBound &* width,
           range.count)
       }
     }
@@ -164,7 +169,8 @@ struct AttentionProblem: Sendable {
   var sink = AttentionSink.none
 
   var operations: Int {
-    2 &* geometry.batch &* geometry.queryHeads &* geometry.queries &* geometry.keys &* (geometry.size &+ geometry.valueSize)
+    2 &* geometry.batch &* geometry.queryHeads &* geometry.queries &* geometry.keys
+      &* (geometry.size &+ geometry.valueSize)
   }
 
   /// The keys that a query sees, apart from the elements of the mask.

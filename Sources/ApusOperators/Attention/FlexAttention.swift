@@ -21,7 +21,9 @@ package struct FlexAttention: OperatorDefinition {
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let shapes = [context.shape(0), context.shape(1), context.shape(2)]
     for (index, shape) in shapes.enumerated() {
-      if let shape, shape.count != 4 { throw .mismatch("\(schema.inputs[index].name) is \(shape.text); expected 4 axes") }
+      if let shape, shape.count != 4 {
+        throw .mismatch("\(schema.inputs[index].name) is \(shape.text); expected 4 axes")
+      }
     }
     if let q = shapes[0], let k = shapes[1] {
       guard !q[0].isSurelyDifferent(from: k[0]), !q[3].isSurelyDifferent(from: k[3]) else {
@@ -31,7 +33,9 @@ package struct FlexAttention: OperatorDefinition {
         throw .mismatch("\(a) heads of Q cannot share \(b) heads of K")
       }
     }
-    if let k = shapes[1], let v = shapes[2], zip(k.dropLast(), v.dropLast()).contains(where: { $0.isSurelyDifferent(from: $1) }) {
+    if let k = shapes[1], let v = shapes[2],
+      zip(k.dropLast(), v.dropLast()).contains(where: { $0.isSurelyDifferent(from: $1) })
+    {
       throw .mismatch("K is \(k.text) and V \(v.text); batch, heads and length must be equal")
     }
     let result = shapes[0].map { [$0[0], $0[1], $0[2], shapes[2]?[3] ?? .unknown] }
@@ -42,7 +46,8 @@ package struct FlexAttention: OperatorDefinition {
     let type = try context.type(0)
     var precision = type == .float64 ? DataType.float64 : .float32
     if let value = context.optionalInt("softmax_precision") {
-      guard let given = DataType(rawValue: Int32(truncatingIfNeeded: value)), TypeSet.floats.tensors.contains(given) else {
+      guard let given = DataType(rawValue: Int32(truncatingIfNeeded: value)), TypeSet.floats.tensors.contains(given)
+      else {
         throw .invalid("softmax_precision is \(value); expected 1, 10, 11 or 16")
       }
       precision = given
@@ -50,7 +55,8 @@ package struct FlexAttention: OperatorDefinition {
     return .eager(
       FlexAttentionKernel(
         type: type, precision: precision, wide: type == .float64 || precision == .float64 ? .float64 : .float32,
-        scale: context.optionalFloat("scale"), hasScoreMod: context.has("score_mod"), hasProbMod: context.has("prob_mod")))
+        scale: context.optionalFloat("scale"), hasScoreMod: context.has("score_mod"),
+        hasProbMod: context.has("prob_mod")))
   }
 }
 
@@ -96,9 +102,12 @@ private struct FlexAttentionKernel: EagerKernel {
     var result = try converted(tensor, to: precision, context)
     if hasSubgraph {
       let outputs = try context.run(subgraph: name, inputs: [.tensor(result)])
-      guard outputs.count == 1, let output = outputs[0].tensor, output.dataType == precision, output.shape == result.shape else {
+      guard outputs.count == 1, let output = outputs[0].tensor, output.dataType == precision,
+        output.shape == result.shape
+      else {
         throw .mismatch(
-          "\(name) gave \(outputs.map { $0.type.description }.joined(separator: ", ")); expected \(precision)\(result.shape)")
+          "\(name) gave \(outputs.map { $0.type.description }.joined(separator: ", ")); expected "
+            + "\(precision)\(result.shape)")
       }
       result = output
     }
@@ -126,19 +135,27 @@ private struct FlexAttentionKernel: EagerKernel {
     if scale == 1 { return result }
     let count = result.count
     let scaling = Step.serial { run in
-      for index in 0..<count { run.output(0, as: Double.self)[index] = run.input(0, as: Double.self)[index] * Double(scale) }
+      for index in 0..<count {
+        run.output(0, as: Double.self)[index] = run.input(0, as: Double.self)[index] * Double(scale)
+      }
     }
     return try run(scaling, [result], to: shape, context)
   }
 
-  private func run(_ step: Step, _ inputs: [Tensor], to shape: Shape, _ context: any EagerContext) throws(OperatorError) -> Tensor {
+  private func run(_ step: Step, _ inputs: [Tensor], to shape: Shape, _ context: any EagerContext) throws(OperatorError)
+    -> Tensor
+  {
     let output = TensorType(wide, shape)
-    let results = try KernelRunner.run(step, inputs: inputs, outputTypes: [output], allowance: context.allowance) { context.parallel(parts: $0, $1) }
+    let results = try KernelRunner.run(step, inputs: inputs, outputTypes: [output], allowance: context.allowance) {
+      context.parallel(parts: $0, $1)
+    }
     guard let result = results.first ?? nil else { throw .invalid("a step gave no result") }
     return result
   }
 
-  private func converted(_ tensor: Tensor, to target: DataType, _ context: any EagerContext) throws(OperatorError) -> Tensor {
+  private func converted(_ tensor: Tensor, to target: DataType, _ context: any EagerContext) throws(OperatorError)
+    -> Tensor
+  {
     if tensor.dataType == target { return tensor }
     guard let convert = elementConverter(from: tensor.dataType, to: target) else {
       throw .unsupported("FlexAttention has no kernel for \(tensor.dataType)")

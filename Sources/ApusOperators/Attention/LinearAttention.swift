@@ -1,5 +1,6 @@
-// LinearAttention: attention by a recurrent state for each head. https://onnx.ai/onnx/operators/onnx__LinearAttention.html
-// Versions: 27. The state is float32; token after token, whatever chunk_size says.
+// LinearAttention: attention by a recurrent state for each head.
+// https://onnx.ai/onnx/operators/onnx__LinearAttention.html Versions: 27. The state is float32; token after token,
+// whatever chunk_size says.
 
 import ApusGraph
 import ApusTensor
@@ -37,14 +38,17 @@ package struct LinearAttention: OperatorDefinition {
       }
     }
     let (query, key, value) = (context.shape(0), context.shape(1), context.shape(2))
-    if let query, let key, let value, query[1].isSurelyDifferent(from: key[1]) || query[1].isSurelyDifferent(from: value[1]) {
+    if let query, let key, let value,
+      query[1].isSurelyDifferent(from: key[1]) || query[1].isSurelyDifferent(from: value[1])
+    {
       throw .mismatch("query, key and value have \(query[1]), \(key[1]) and \(value[1]) tokens")
     }
     let valueSize = value.map { $0[2].dividedRoundingDown(by: Dim(keyHeads)) } ?? .unknown
     context.set(0, context.type(0), [query?[0] ?? .unknown, query?[1] ?? .unknown, valueSize * Dim(queryHeads)])
     let keySize = query.map { $0[2].dividedRoundingDown(by: Dim(queryHeads)) } ?? .unknown
     context.set(
-      1, context.type(3) ?? context.type(0), context.shape(3) ?? [query?[0] ?? .unknown, Dim(keyHeads), keySize, valueSize])
+      1, context.type(3) ?? context.type(0),
+      context.shape(3) ?? [query?[0] ?? .unknown, Dim(keyHeads), keySize, valueSize])
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
@@ -127,7 +131,8 @@ private struct LinearRecurrence: Sendable {
       for row in 0..<keySize {
         let line = state + row &* valueSize
         if hasPast {
-          line.update(from: run.input(3, as: Float.self) + ((head &* keySize &+ row) &* valueSize &+ first), count: columns.count)
+          line.update(
+            from: run.input(3, as: Float.self) + ((head &* keySize &+ row) &* valueSize &+ first), count: columns.count)
         } else {
           line.update(repeating: 0, count: columns.count)
         }
@@ -150,7 +155,8 @@ private struct LinearRecurrence: Sendable {
     let key = run.input(1, as: Float.self) + (position &* keyHeads &+ head) &* keySize
     let value = run.input(2, as: Float.self) + ((position &* keyHeads &+ head) &* valueSize &+ columns.lowerBound)
     if isGated && keySize > 0 {
-      let decay = run.input(4, as: Float.self)
+      let decay =
+        run.input(4, as: Float.self)
         + (decaysByElement ? (position &* keyHeads &+ head) &* keySize : position &* keyHeads &+ head)
       var factor = Float.exp(decay[0])
       for row in 0..<keySize {
@@ -175,7 +181,8 @@ private struct LinearRecurrence: Sendable {
     let group = queryHeads / keyHeads
     for queryHead in head &* group..<(head &+ 1) &* group {
       let query = run.input(0, as: Float.self) + (position &* queryHeads &+ queryHead) &* keySize
-      let output = run.output(0, as: Float.self)
+      let output =
+        run.output(0, as: Float.self)
         + ((position &* queryHeads &+ queryHead) &* valueSize &+ columns.lowerBound)
       output.update(repeating: 0, count: count)
       for row in 0..<keySize {

@@ -6,8 +6,8 @@ import CApusKernels
 
 /// How attention divides into blocks of rows that share a head of keys, and the memory of a part.
 ///
-/// A block computes the scores of some queries for all keys that any of them sees, the probabilities row by row, and their
-/// product with the values. Keys and values are packed some panels at a time by each block.
+/// A block computes the scores of some queries for all keys that any of them sees, the probabilities row by row, and
+/// their product with the values. Keys and values are packed some panels at a time by each block.
 struct PackedAttention: Sendable {
   let problem: AttentionProblem
   private let kernels = GemmKernels.current
@@ -30,7 +30,8 @@ struct PackedAttention: Sendable {
   init(_ problem: AttentionProblem) {
     self.problem = problem
     let geometry = problem.geometry
-    let isEven = geometry.group == 1 || geometry.queries == 1 || geometry.query.head == geometry.queries * geometry.query.row
+    let isEven =
+      geometry.group == 1 || geometry.queries == 1 || geometry.query.head == geometry.queries * geometry.query.row
     headsPerMatrix = isEven ? geometry.group : 1
     matrices = geometry.batch * (geometry.queryHeads / max(headsPerMatrix, 1))
     rowsPerMatrix = headsPerMatrix * geometry.queries
@@ -60,7 +61,9 @@ struct PackedAttention: Sendable {
   func step() -> Step {
     let floats = floatsPerPart
     let isEmpty = problem.geometry.valueSize == 0 && problem.scoreMode == nil
-    return Step.parallel(parts: rowsPerMatrix == 0 || isEmpty ? 0 : partition.parts, scratchBytes: partition.parts * floats * 4) { run, part in
+    return Step.parallel(
+      parts: rowsPerMatrix == 0 || isEmpty ? 0 : partition.parts, scratchBytes: partition.parts * floats * 4
+    ) { run, part in
       let scores = run.scratch.assumingMemoryBound(to: Float.self) + part &* floats
       for block in partition.range(part) {
         let (matrix, index) = block.quotientAndRemainder(dividingBy: blocksPerMatrix)
@@ -112,14 +115,16 @@ struct PackedAttention: Sendable {
     let columns = kernels.panelColumns
     // Where heads are one matrix, a row follows the last of the head before.
     let lda = geometry.queries == 1 ? geometry.query.head : geometry.query.row
-    let q = run.input(0, as: Float.self) + (block.batch &* geometry.query.batch &+ block.firstHead &* geometry.query.head)
+    let q =
+      run.input(0, as: Float.self) + (block.batch &* geometry.query.batch &+ block.firstHead &* geometry.query.head)
     var panel = block.keys.lowerBound / columns
     let end = (block.keys.upperBound + columns - 1) / columns
     while panel < end {
       let count = min(keyPanels, end &- panel)
       let first = panel &* columns
       var source = apus_gemm_source(
-        b: k + first &* geometry.key.row, stride_tap: 0, stride_k: 1, stride_n: geometry.key.row, taps: 1, kc: geometry.size,
+        b: k + first &* geometry.key.row, stride_tap: 0, stride_k: 1, stride_n: geometry.key.row, taps: 1,
+        kc: geometry.size,
         n: geometry.keys &- first)
       kernels.pack(&source, packed, 0, count)
       var args = arguments(
@@ -137,14 +142,17 @@ struct PackedAttention: Sendable {
     let geometry = problem.geometry
     let v = run.input(2, as: Float.self) + (block.batch &* geometry.value.batch &+ block.keyHead &* geometry.value.head)
     let ldc = geometry.queries == 1 ? geometry.result.head : geometry.result.row
-    let y = run.output(0, as: Float.self)
-      + (block.batch &* geometry.result.batch &+ block.firstHead &* geometry.result.head &+ block.rows.lowerBound &* ldc)
+    let y =
+      run.output(0, as: Float.self)
+      + (block.batch &* geometry.result.batch &+ block.firstHead &* geometry.result.head)
+      + block.rows.lowerBound &* ldc
     let panels = kernels.panelCount(geometry.valueSize)
     var first = block.keys.lowerBound
     repeat {
       let depth = min(valueRows, block.keys.upperBound &- first)
       var source = apus_gemm_source(
-        b: v + first &* geometry.value.row, stride_tap: 0, stride_k: geometry.value.row, stride_n: 1, taps: 1, kc: depth,
+        b: v + first &* geometry.value.row, stride_tap: 0, stride_k: geometry.value.row, stride_n: 1, taps: 1,
+        kc: depth,
         n: geometry.valueSize)
       kernels.pack(&source, packed, 0, panels)
       var args = arguments(
@@ -159,7 +167,8 @@ struct PackedAttention: Sendable {
   }
 
   private func arguments(
-    a: UnsafePointer<Float>, lda: Int, depth: Int, columns: Int, b: UnsafePointer<Float>, c: UnsafeMutablePointer<Float>,
+    a: UnsafePointer<Float>, lda: Int, depth: Int, columns: Int, b: UnsafePointer<Float>,
+    c: UnsafeMutablePointer<Float>,
     ldc: Int
   ) -> apus_gemm_f32_args {
     apus_gemm_f32_args(
@@ -180,7 +189,8 @@ struct PackedAttention: Sendable {
     let table = vectors.table
     var kept: UnsafeMutablePointer<Float>?
     if problem.scoreMode != nil {
-      kept = run.output(1, as: Float.self)
+      kept =
+        run.output(1, as: Float.self)
         + ((block.batch &* geometry.queryHeads &+ head) &* geometry.queries &+ query) &* geometry.keys
     }
     if problem.softcap > 0 || problem.scoreMode.map({ $0 < 3 }) ?? false {
@@ -211,7 +221,8 @@ struct PackedAttention: Sendable {
       softmax(run, block, row, scores, seen, 1, nil)
       // The greatest probability is 1 over the sum of the others' shares, which the sink joins.
       let sink = problem.sink == .byHead ? run.input(5, as: Float.self)[head] : 0
-      let share = highest == -.infinity ? 0 : Float(Double.exp(Double(sink - highest))) * table.pointee.max_f32(seen.count, line)
+      let share =
+        highest == -.infinity ? 0 : Float(Double.exp(Double(sink - highest))) * table.pointee.max_f32(seen.count, line)
       multiply(line, seen.count, by: 1 / (1 + share))
     }
     guard problem.scoreMode == 3, let kept else { return }
@@ -225,7 +236,8 @@ struct PackedAttention: Sendable {
   }
 
   private func keepBiased(
-    _ kept: UnsafeMutablePointer<Float>, _ scores: UnsafePointer<Float>, _ mask: UnsafePointer<Float>?, _ seen: Range<Int>
+    _ kept: UnsafeMutablePointer<Float>, _ scores: UnsafePointer<Float>, _ mask: UnsafePointer<Float>?,
+    _ seen: Range<Int>
   ) {
     for key in 0..<problem.geometry.keys {
       kept[key] = scores[key] + (seen.contains(key) ? mask.map { $0[key] } ?? 0 : -.infinity)

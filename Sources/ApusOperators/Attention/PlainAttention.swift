@@ -26,13 +26,16 @@ extension AttentionProblem {
   ) {
     let (keys, size, valueSize) = (geometry.keys, geometry.size, geometry.valueSize)
     let keyHead = head / geometry.group
-    let q = run.input(0, as: Element.self)
+    let q =
+      run.input(0, as: Element.self)
       + (image &* geometry.query.batch &+ head &* geometry.query.head &+ query &* geometry.query.row)
     let k = run.input(1, as: Element.self) + (image &* geometry.key.batch &+ keyHead &* geometry.key.head)
     let v = run.input(2, as: Element.self) + (image &* geometry.value.batch &+ keyHead &* geometry.value.head)
-    let y = run.output(0, as: Element.self)
+    let y =
+      run.output(0, as: Element.self)
       + (image &* geometry.result.batch &+ head &* geometry.result.head &+ query &* geometry.result.row)
-    let kept = run.output(1, as: Element.self)
+    let kept =
+      run.output(1, as: Element.self)
       + ((image &* geometry.queryHeads &+ head) &* geometry.queries &+ query) &* keys
     func keep(_ mode: Int) {
       guard scoreMode == mode else { return }
@@ -64,7 +67,8 @@ extension AttentionProblem {
 
   /// Adds the mask; keys that are out of sight get -infinity. True if no key is left.
   private func addBias<Element: Real>(
-    _ type: Element.Type, _ run: RunContext, _ image: Int, _ head: Int, _ query: Int, _ scores: UnsafeMutablePointer<Double>
+    _ type: Element.Type, _ run: RunContext, _ image: Int, _ head: Int, _ query: Int,
+    _ scores: UnsafeMutablePointer<Double>
   ) -> Bool {
     let seen = visible(run, batch: image, query: query)
     let row = mask.map { run.input(3, as: Element.self) + $0.row(batch: image, head: head, query: query) }

@@ -1,5 +1,5 @@
-// RotaryEmbedding: turns pairs of elements by angles of their position. https://onnx.ai/onnx/operators/onnx__RotaryEmbedding.html
-// Versions: 23.
+// RotaryEmbedding: turns pairs of elements by angles of their position.
+// https://onnx.ai/onnx/operators/onnx__RotaryEmbedding.html Versions: 23.
 
 import ApusGraph
 import ApusTensor
@@ -7,7 +7,9 @@ import ApusTensor
 package struct RotaryEmbedding: OperatorDefinition {
   package let schema = OperatorSchema(
     "RotaryEmbedding", versions: [23],
-    inputs: [.required("X", "T"), .required("cos_cache", "T"), .required("sin_cache", "T"), .optional("position_ids", "M")],
+    inputs: [
+      .required("X", "T"), .required("cos_cache", "T"), .required("sin_cache", "T"), .optional("position_ids", "M"),
+    ],
     outputs: [.required("Y", "T")],
     attributes: [
       .int("interleaved", default: 0), .optional("num_heads", .int), .int("rotary_embedding_dim", default: 0),
@@ -129,7 +131,8 @@ private struct Rotation: Sendable {
   }
 
   private func turn(
-    _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ cosines: UnsafePointer<Float>, _ sines: UnsafePointer<Float>
+    _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ cosines: UnsafePointer<Float>,
+    _ sines: UnsafePointer<Float>
   ) {
     let half = rotated / 2
     if isInterleaved {

@@ -1,5 +1,5 @@
-// Numbers to strings and back, as Cast does it: the shortest digits that identify a number, "inf", "nan". Floats are plain
-// decimal numbers with at least one digit behind the point, never with an exponent.
+// Numbers to strings and back, as Cast does it: the shortest digits that identify a number, "inf", "nan". Floats are
+// plain decimal numbers with at least one digit behind the point, never with an exponent.
 
 import ApusGraph
 import ApusTensor

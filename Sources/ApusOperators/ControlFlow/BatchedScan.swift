@@ -1,11 +1,13 @@
-// Scan of version 8 in the newest form: a Scan over the batch whose body is a Scan over the sequence. Lengths become a Slice
-// of the inputs before and a Pad of the outputs after the inner Scan. https://onnx.ai/onnx/operators/onnx__Scan.html
+// Scan of version 8 in the newest form: a Scan over the batch whose body is a Scan over the sequence. Lengths become a
+// Slice of the inputs before and a Pad of the outputs after the inner Scan.
+// https://onnx.ai/onnx/operators/onnx__Scan.html
 
 import ApusGraph
 import ApusTensor
 
 enum BatchedScan {
-  /// `node.inputs` are the lengths (or nil), the states and the scan inputs, all but the lengths with the batch as axis 0.
+  /// `node.inputs` are the lengths (or nil), the states and the scan inputs, all but the lengths with the batch as axis
+  /// 0.
   static func rewrite(_ node: inout Node, in graph: inout Graph) throws(OperatorError) {
     guard case .graph(let body)? = node.attributes["body"], let count = node.attributes.int("num_scan_inputs"),
       node.inputs.count >= 2, count >= 1, count < node.inputs.count
@@ -26,7 +28,8 @@ enum BatchedScan {
       length = outer.addNode(OperatorID("Reshape"), name: "", inputs: [scalar, one])[0]
       let zero = outer.addConstant(Tensor([0]))
       for index in stateCount..<operands.count {
-        operands[index] = outer.addNode(OperatorID("Slice"), name: "", inputs: [operands[index], zero, length, zero])[0]
+        operands[index] =
+          outer.addNode(OperatorID("Slice"), name: "", inputs: [operands[index], zero, length, zero])[0]
       }
     }
     var attributes = Attributes([
@@ -34,7 +37,8 @@ enum BatchedScan {
     ])
     if let directions = node.attributes.ints("directions") { attributes["scan_input_directions"] = .ints(directions) }
     var results = outer.addNode(
-      OperatorID("Scan"), name: node.name, inputs: operands, attributes: attributes, outputCount: body.graph.outputs.count)
+      OperatorID("Scan"), name: node.name, inputs: operands, attributes: attributes,
+      outputCount: body.graph.outputs.count)
     if let length {
       let zero = outer.addConstant(Tensor([0]))
       let shape = Attributes([("start", .int(0)), ("end", .int(1))])

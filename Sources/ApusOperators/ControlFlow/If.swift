@@ -16,7 +16,8 @@ struct If: OperatorDefinition {
     let then = try context.infer(subgraph: "then_branch", [])
     let otherwise = try context.infer(subgraph: "else_branch", [])
     guard then.count == otherwise.count, then.count >= context.outputs.count else {
-      throw .invalid("the branches have \(then.count) and \(otherwise.count) outputs; expected \(context.outputs.count)")
+      throw .invalid(
+        "the branches have \(then.count) and \(otherwise.count) outputs; expected \(context.outputs.count)")
     }
     let condition = context.constant(0)?.integers?.first
     for output in context.outputs.indices {

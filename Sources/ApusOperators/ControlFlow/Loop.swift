@@ -1,5 +1,5 @@
-// Loop: a graph run again and again, with values carried from one iteration to the next. Versions: 1, 11, 13 (sequences),
-// 16 (optionals), 19, 21, 23, 24, 25 (more types). https://onnx.ai/onnx/operators/onnx__Loop.html
+// Loop: a graph run again and again, with values carried from one iteration to the next. Versions: 1, 11, 13
+// (sequences), 16 (optionals), 19, 21, 23, 24, 25 (more types). https://onnx.ai/onnx/operators/onnx__Loop.html
 
 import ApusGraph
 import ApusTensor
@@ -21,8 +21,8 @@ struct Loop: OperatorDefinition {
       .tensor(type, body.describedInput(input).tensor?.shape?.count == 1 ? [1] : [])
     }
     let control = [scalar(.int64, 0), scalar(.bool, 1)]
-    // What is carried must have a fact that holds before and after every iteration. Inner loops, whose bodies are inferred
-    // once for each inference of the graphs around them, make do with types.
+    // What is carried must have a fact that holds before and after every iteration. Inner loops, whose bodies are
+    // inferred once for each inference of the graphs around them, make do with types.
     var carried = context.depth >= 3 ? initial.map(\.withoutShapes) : initial
     var results: [ValueFact] = []
     for attempt in 0... {
@@ -36,7 +36,8 @@ struct Loop: OperatorDefinition {
           continue
         }
         guard before.hasSameType(as: after) else {
-          throw .mismatch("carried value \(index) is \(before) before and \(after) after an iteration; expected the same type")
+          throw .mismatch(
+            "carried value \(index) is \(before) before and \(after) after an iteration; expected the same type")
         }
         next.append(after == .unknown ? before.withoutShapes : before == .unknown ? before : before.common(with: after))
       }
@@ -58,25 +59,15 @@ struct Loop: OperatorDefinition {
   private static func carriedCount(_ body: Graph, inputs: Int, outputs: Int) throws(OperatorError) -> Int {
     let carried = body.inputs.count - 2
     guard carried >= 0, max(inputs, 2) == body.inputs.count else {
-      throw .invalid("the body has \(body.inputs.count) inputs; the node gives \(max(inputs, 2)) with counter and condition")
+      throw .invalid(
+        "the body has \(body.inputs.count) inputs; the node gives \(max(inputs, 2)) with counter and condition")
     }
     guard body.outputs.count > carried, outputs < body.outputs.count else {
       throw .invalid(
-        "the body has \(body.outputs.count) outputs; expected the condition, \(carried) carried values and the scan outputs "
-          + "of \(outputs) outputs")
+        "the body has \(body.outputs.count) outputs; expected the condition, \(carried) carried values and the scan "
+          + "outputs of \(outputs) outputs")
     }
     return carried
-  }
-
-  /// The extents of an element that no iteration makes: those that hang on symbols which the inputs of the node do not
-  /// bind, as of captured values, are the declared ones where these are numbers.
-  private static func extents(_ shape: [Dim], declared: [Dim]?, inputs: [ValueFact?]) -> [Dim] {
-    guard let declared, declared.count == shape.count else { return shape }
-    let dims = inputs.flatMap { $0?.tensor?.shape ?? [] }
-    return zip(shape, declared).map { own, said in
-      let isBound = own.symbols.allSatisfy { name in dims.contains(.symbol(name)) }
-      return isBound || said.known == nil ? own : said
-    }
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
@@ -85,18 +76,18 @@ struct Loop: OperatorDefinition {
     func shape(_ input: Int) -> Shape { body.describedInput(input).tensor?.shape?.count == 1 ? [1] : [] }
     var scanned: [ValueFact] = []
     for index in 1 + carried..<body.outputs.count {
-      // The element with a new first axis. Without an iteration nothing tells more than what the body declares.
-      guard let element = body.describedOutput(index).tensor else {
+      // The element with a new first axis.
+      let fact = body.uncomputedOutput(index, inputs: context.inputs)
+      guard let element = fact.tensor else {
         scanned.append(.unknown)
         continue
       }
-      let declared = index < body.outputDeclarations.count ? body.outputDeclarations[index].tensor?.shape : nil
-      let shape = element.shape.map { Loop.extents($0, declared: declared, inputs: context.inputs) }
-      scanned.append(.tensor(element.dataType, shape.map { [Dim(0)] + $0 }))
+      scanned.append(.tensor(element.dataType, element.shape.map { [Dim(0)] + $0 }))
     }
     return .eager(
       LoopKernel(
-        carried: carried, scanned: scanned, counterShape: shape(0), conditionShape: shape(1), inputFacts: context.inputs))
+        carried: carried, scanned: scanned, counterShape: shape(0), conditionShape: shape(1), inputFacts: context.inputs
+      ))
   }
 }
 

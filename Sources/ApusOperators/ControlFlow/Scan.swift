@@ -1,6 +1,6 @@
 // Scan: a graph run over the elements of tensors, with a state. https://onnx.ai/onnx/operators/onnx__Scan.html
-// Versions: 8 (a batch axis, lengths), 9 (any axes, directions of outputs), 11 (negative axes), 16, 19, 21, 23, 24, 25 (more
-// types).
+// Versions: 8 (a batch axis, lengths), 9 (any axes, directions of outputs), 11 (negative axes), 16, 19, 21, 23, 24, 25
+// (more types).
 
 import ApusGraph
 import ApusTensor
@@ -22,7 +22,7 @@ struct Scan: OperatorDefinition {
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
-    let plan = try ScanPlan(context, inputs: context.inputs.count)
+    let plan = try ScanPlan(context, inputs: context.inputs)
     var elements: [ValueFact] = []
     var length = Dim.unknown
     for index in plan.states..<context.inputs.count {
@@ -52,7 +52,8 @@ struct Scan: OperatorDefinition {
         guard pair.0.hasSameType(as: pair.1) else {
           throw .mismatch("state \(index) is \(pair.0) before and \(pair.1) after an iteration; expected the same type")
         }
-        next.append(pair.1 == .unknown ? pair.0.withoutShapes : pair.0 == .unknown ? pair.0 : pair.0.common(with: pair.1))
+        next.append(
+          pair.1 == .unknown ? pair.0.withoutShapes : pair.0 == .unknown ? pair.0 : pair.0.common(with: pair.1))
       }
       if next == states { break }
       states = attempt < 2 ? next : next.map(\.withoutShapes)
@@ -70,7 +71,7 @@ struct Scan: OperatorDefinition {
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    let plan = try ScanPlan(context, inputs: context.inputs.count)
+    let plan = try ScanPlan(context, inputs: context.inputs)
     return .eager(ScanKernel(plan: plan, inputFacts: context.inputs))
   }
 }
@@ -85,7 +86,8 @@ private struct ScanPlan {
   /// The facts of the scan outputs.
   let scanned: [ValueFact]
 
-  init(_ context: some OperatorContext, inputs: Int) throws(OperatorError) {
+  init(_ context: some OperatorContext, inputs facts: [ValueFact?]) throws(OperatorError) {
+    let inputs = facts.count
     let body = try context.subgraph("body")
     let count = try context.int("num_scan_inputs")
     guard count >= 1, count <= inputs else { throw .invalid("num_scan_inputs is \(count); expected 1 to \(inputs)") }
@@ -112,8 +114,9 @@ private struct ScanPlan {
     isOutputReversed = try directions("scan_output_directions", outputs)
     var scanned: [ValueFact] = []
     for index in 0..<outputs {
-      guard let element = body.fact(body.outputs[states + index]).tensor, var shape = element.shape else {
-        scanned.append(body.fact(body.outputs[states + index]).withoutShapes)
+      let fact = body.uncomputedOutput(states + index, inputs: facts)
+      guard let element = fact.tensor, var shape = element.shape else {
+        scanned.append(fact.withoutShapes)
         continue
       }
       shape.insert(0, at: try resolveAxis(outputAxes[index], rank: shape.count + 1, name: "scan_output_axes"))

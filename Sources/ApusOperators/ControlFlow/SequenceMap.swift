@@ -39,7 +39,9 @@ struct SequenceMap: OperatorDefinition {
       for position in 0..<count {
         try context.check(allocating: 0)
         let elements = inputs.compactMap { $0?.sequence?[position] ?? $0 }
-        for (index, value) in try context.run(subgraph: "body", inputs: elements).enumerated() { results[index].append(value) }
+        for (index, value) in try context.run(subgraph: "body", inputs: elements).enumerated() {
+          results[index].append(value)
+        }
       }
       return zip(results, types).map { values, type in
         .sequence(values, elementType: type ?? values.first?.type.withoutShapes ?? .tensor(.float32, nil))

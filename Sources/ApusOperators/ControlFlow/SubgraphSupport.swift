@@ -11,7 +11,9 @@ extension TypeSet {
 extension OperatorContext {
   /// The graph that an attribute holds.
   func subgraph(_ name: String) throws(OperatorError) -> Graph {
-    guard case .graph(let subgraph)? = node.attributes[name] else { throw .invalid("attribute \(name) (graph) is missing") }
+    guard case .graph(let subgraph)? = node.attributes[name] else {
+      throw .invalid("attribute \(name) (graph) is missing")
+    }
     return subgraph.graph
   }
 }
@@ -37,7 +39,9 @@ struct AccumulatedOutput {
   init(fact: ValueFact) { self.fact = fact }
 
   mutating func append(_ value: Value, _ context: any EagerContext) throws(OperatorError) {
-    guard let tensor = value.tensor else { throw .mismatch("a scan output of the body is \(value.type); expected a tensor") }
+    guard let tensor = value.tensor else {
+      throw .mismatch("a scan output of the body is \(value.type); expected a tensor")
+    }
     bytes += tensor.byteCount + tensor.storage.strings.count * MemoryLayout<String>.stride
     // The elements and, at the end, the result.
     try context.check(allocating: bytes + tensors.count * MemoryLayout<Tensor>.stride)
@@ -45,7 +49,9 @@ struct AccumulatedOutput {
   }
 
   /// The stacked tensors. Without any: an empty tensor of the inferred type, in which extents that are not known are 0.
-  func stacked(axis: Int, isReversed: Bool, symbols: [String: Dim], _ context: any EagerContext) throws(OperatorError) -> Value {
+  func stacked(axis: Int, isReversed: Bool, symbols: [String: Dim], _ context: any EagerContext) throws(OperatorError)
+    -> Value
+  {
     guard let first = tensors.first else {
       guard let fact = fact.tensor else {
         throw .unsupported("there is no iteration, and the type of a scan output is not known")

@@ -32,10 +32,11 @@ struct ByteWeights: Sendable {
     else { return nil }
     let format = "conv i8 \(groups) \(tensor.shape) \(tensor.dataType) \(String(cString: apus_kernels().pointee.name))"
     let source = weights
-    weights.storage = try context.packedWeights.storage(for: tensor, format: format) { (tensor) throws(OperatorError) in
+    weights.storage = try context.packedWeights.storage(for: tensor, format: format) { (bytes) throws(OperatorError) in
       let storage = try context.allowance.allocate(byteCount: source.groupBytes &* groups)
-      for part in 0..<groups { source.pack(tensor.base, storage.base, part: part) }
-      withExtendedLifetime(tensor) {}
+      try bytes.withBytes { (bytes) throws(OperatorError) in
+        for part in 0..<groups { source.pack(bytes, storage.base, part: part) }
+      }
       return storage
     }
     self = weights
@@ -52,7 +53,8 @@ struct ByteWeights: Sendable {
       b: source + part &* outputsPerGroup &* depth, stride_tap: 1, stride_k: taps, stride_n: depth, taps: taps,
       kc: channelsPerGroup, n: outputsPerGroup)
     apus_kernels().pointee.gemm_i8_pack(
-      &block, isSigned, target + part &* groupBytes, 0, apus_gemm_panels(outputsPerGroup, apus_kernels().pointee.gemm_i8_nr))
+      &block, isSigned, target + part &* groupBytes, 0,
+      apus_gemm_panels(outputsPerGroup, apus_kernels().pointee.gemm_i8_nr))
   }
 }
 
@@ -78,7 +80,8 @@ struct ByteConvolution: Sendable {
     let convolution = node.convolution
     guard convolution.outputCount > 0, convolution.geometry.inputCount > 0,
       let tiles = ConvolutionTiles(
-        convolution.geometry, images: convolution.batch, groups: convolution.groups, depth: convolution.channelsPerGroup,
+        convolution.geometry, images: convolution.batch, groups: convolution.groups,
+        depth: convolution.channelsPerGroup,
         outputs: convolution.outputChannelsPerGroup, pixelStride: convolution.channels,
         tileRows: apus_kernels().pointee.gemm_i8_mr, panelColumns: apus_kernels().pointee.gemm_i8_nr)
     else { return nil }
@@ -118,13 +121,15 @@ struct ByteConvolution: Sendable {
     var step = Step(phases: phases, scratchBytes: scratchBytes) { run, phase, part in
       switch self.stages[phase] {
       case .parameters: self.prepare(run, part)
-      case .toChannelsLast: input.toChannelsLast(part, run.inputBytes(node.inputs.operands.x), run.scratch + inputOffset)
+      case .toChannelsLast:
+        input.toChannelsLast(part, run.inputBytes(node.inputs.operands.x), run.scratch + inputOffset)
       case .sum: self.sum(run, part)
       case .toPlanar: output.toPlanar(part, run.scratch + outputOffset, run.outputBytes(0))
       }
     }
     if weights.storage != nil { step.unreadInputs = [node.inputs.operands.w] }
-    return step.named("gemm_i8 \(String(cString: apus_kernels().pointee.name))", operations: node.convolution.operations)
+    return step.named(
+      "gemm_i8 \(String(cString: apus_kernels().pointee.name))", operations: node.convolution.operations)
   }
 
   private func prepare(_ run: RunContext, _ part: Int) {
@@ -156,8 +161,10 @@ struct ByteConvolution: Sendable {
     var arguments = apus_gemm_i8_args(
       a: x, lda: convolution.channels, offsets: nil, pad: UnsafeRawPointer(run.scratch + padOffset), taps: weights.taps,
       kc: weights.channelsPerGroup, n: weights.outputsPerGroup, a_signed: node.xIsSigned, b_signed: node.wIsSigned,
-      a_zero: node.xZero(run), b_zero: node.wZero(run, output: 0), a_zeros: nil, b_zeros: nil, b: packed, c: y, ldc: outputs,
-      output: isRequantized ? (node.yIsSigned ? APUS_GEMM_I8_TO_S8 : APUS_GEMM_I8_TO_U8) : APUS_GEMM_I8_TO_I32, bias: nil,
+      a_zero: node.xZero(run), b_zero: node.wZero(run, output: 0), a_zeros: nil, b_zeros: nil, b: packed, c: y,
+      ldc: outputs,
+      output: isRequantized ? (node.yIsSigned ? APUS_GEMM_I8_TO_S8 : APUS_GEMM_I8_TO_U8) : APUS_GEMM_I8_TO_I32,
+      bias: nil,
       scale: 1, scales: nil, zero: node.yZero(run), low: node.yIsSigned ? -128 : 0, high: node.yIsSigned ? 127 : 255,
       epilogue: apus_epilogue_f32())
     tiles.forEach(part, scratch: run.scratch) { call in

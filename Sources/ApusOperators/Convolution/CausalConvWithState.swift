@@ -6,9 +6,9 @@ import ApusGraph
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 struct CausalConvWithState: OperatorDefinition {
@@ -22,7 +22,9 @@ struct CausalConvWithState: OperatorDefinition {
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     _ = try context.string("activation", oneOf: ["none", "silu", "swish"])
     let (input, weight) = (context.shape(0), context.shape(1))
-    if let input, input.count != 3 { throw .mismatch("the input has the shape \(input); expected [batch, channels, length]") }
+    if let input, input.count != 3 {
+      throw .mismatch("the input has the shape \(input); expected [batch, channels, length]")
+    }
     if let weight, weight.count != 3 || (weight[1].known ?? 1) != 1 {
       throw .mismatch("the weight has the shape \(weight); expected [channels, 1, k]")
     }
@@ -36,7 +38,9 @@ struct CausalConvWithState: OperatorDefinition {
     if let bias = context.shape(2), bias.count != 1 || bias[0].isSurelyDifferent(from: channels) {
       throw .mismatch("the bias has the shape \(bias); expected [\(channels)]")
     }
-    if let past = context.shape(3), past.count != 3 || zip(past, state).contains(where: { $0.isSurelyDifferent(from: $1) }) {
+    if let past = context.shape(3),
+      past.count != 3 || zip(past, state).contains(where: { $0.isSurelyDifferent(from: $1) })
+    {
       throw .mismatch("past_state has the shape \(past); expected \(state)")
     }
     context.set(0, context.type(0), input)
@@ -99,7 +103,8 @@ private func causalRow(
 
 /// The last `count` elements of past and x laid end to end.
 private func carryState(
-  _ x: UnsafePointer<Float>, _ past: UnsafePointer<Float>?, _ state: UnsafeMutablePointer<Float>, length: Int, count: Int
+  _ x: UnsafePointer<Float>, _ past: UnsafePointer<Float>?, _ state: UnsafeMutablePointer<Float>, length: Int,
+  count: Int
 ) {
   for index in 0..<count {
     let position = index &+ length

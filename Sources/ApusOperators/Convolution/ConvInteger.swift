@@ -9,7 +9,9 @@ package struct ConvInteger: OperatorDefinition {
 
   package let schema = OperatorSchema(
     "ConvInteger", versions: [10],
-    inputs: [.required("x", "T1"), .required("w", "T2"), .optional("x_zero_point", "T1"), .optional("w_zero_point", "T2")],
+    inputs: [
+      .required("x", "T1"), .required("w", "T2"), .optional("x_zero_point", "T1"), .optional("w_zero_point", "T2"),
+    ],
     outputs: [.required("y", "T3")],
     attributes: convolutionAttributes,
     types: ["T1": [.int8, .uint8], "T2": [.int8, .uint8], "T3": [.int32]])

@@ -71,7 +71,9 @@ package struct ConvTranspose: OperatorDefinition {
   }
 
   private func prepareFloat(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    guard !KernelChoice.generalOnly, let weights = try TransposedWeights(context) else { return direct(Float.self, context) }
+    guard !KernelChoice.generalOnly, let weights = try TransposedWeights(context) else {
+      return direct(Float.self, context)
+    }
     let attributes = NodeAttributes(context)
     return .planned(packing: [1]) { [self] (plan) throws(OperatorError) in
       let shape = try TransposedConvolution(attributes, plan, channelsLast: channelsLast)
@@ -107,7 +109,8 @@ package struct ConvTranspose: OperatorDefinition {
       inputs: [.input(0)], outputs: [x])
     sequence.append(step, inputs: [x, .input(1), hasBias ? .input(2) : .none], outputs: [y])
     sequence.append(
-      .parallel(parts: output.parts) { run, part in output.toChannelsLast(part, run.inputBytes(0), run.outputBytes(0)) },
+      .parallel(parts: output.parts) { run, part in output.toChannelsLast(part, run.inputBytes(0), run.outputBytes(0))
+      },
       inputs: [y], outputs: [.output(0)])
     return sequence.step
   }
@@ -153,7 +156,8 @@ package struct ConvTranspose: OperatorDefinition {
           }
         }
       }
-    }.named("direct", operations: 2 &* shape.batch &* shape.outputChannels &* inputArea &* taps &* shape.channelsPerGroup)
+    }.named(
+      "direct", operations: 2 &* shape.batch &* shape.outputChannels &* inputArea &* taps &* shape.channelsPerGroup)
   }
 }
 

@@ -41,7 +41,8 @@ struct TransposeAttributes: Sendable {
       let pads = Dim(window.padBegin[axis]) + Dim(window.padEnd[axis])
       let extent = fullExtent(axis, input: input[axis], kernel: kernel[axis]) - pads
       if let known = extent.known, known < 0 {
-        throw .mismatch("spatial axis \(axis) of the output would have the extent \(known): the pads are larger than the rest")
+        throw .mismatch(
+          "spatial axis \(axis) of the output would have the extent \(known): the pads are larger than the rest")
       }
       extents.append(extent)
     }

@@ -49,7 +49,8 @@ struct ConvolutionCore: Sendable {
     // Depthwise: rows of pixels first, then blocks of channels.
     let height = geometry.output[0]
     let rowCost = max(1, geometry.outputCount / max(height, 1) &* convolution.channels &* weights.taps)
-    rowTiles = Partition(height, minimum: max(1, 131_072 / rowCost), maximumParts: max(1, 64 / max(convolution.batch, 1)))
+    rowTiles = Partition(
+      height, minimum: max(1, 131_072 / rowCost), maximumParts: max(1, 64 / max(convolution.batch, 1)))
     let channelCost = max(1, geometry.outputCount / rowTiles.parts &* weights.taps)
     channelTiles = Partition(
       (convolution.channels + 63) / 64, minimum: max(1, 131_072 / max(1, channelCost &* 64)),
@@ -84,12 +85,14 @@ struct ConvolutionCore: Sendable {
       let firstOutput = call.group &* weights.outputsPerGroup
       let target = (call.image &* convolution.geometry.outputCount &+ call.rows.lowerBound) &* outputs &+ firstOutput
       var arguments = apus_gemm_f32_args(
-        a: call.table == nil ? source + call.rows.lowerBound &* convolution.channels : source, lda: convolution.channels,
+        a: call.table == nil ? source + call.rows.lowerBound &* convolution.channels : source,
+        lda: convolution.channels,
         offsets: call.table, zeros: UnsafePointer(zeros.base.assumingMemoryBound(to: Float.self)), taps: weights.taps,
         kc: weights.depth, n: weights.outputsPerGroup, b: addresses.weights + call.group &* weights.groupCount,
         c: addresses.y + target, ldc: outputs,
         epilogue: epilogue.arguments(
-          bias: addresses.bias.map { $0 + firstOutput }, add: addresses.residual.map { $0 + target }, rowLength: outputs))
+          bias: addresses.bias.map { $0 + firstOutput }, add: addresses.residual.map { $0 + target }, rowLength: outputs
+        ))
       GemmKernels.current.multiply(&arguments, 0, call.rows.count, call.panels.lowerBound, call.panels.upperBound)
     }
   }
@@ -129,7 +132,8 @@ extension WindowGeometry {
     return apus_window_f32(
       input: input, output: output, in_row: inWidth &* channels, in_pixel: channels, out_row: outWidth &* channels,
       out_pixel: channels, in_h: self.input[0], in_w: inWidth, out_w: outWidth, kernel_h: kernel[0],
-      kernel_w: isFlat ? 1 : kernel[1], stride_h: strides[0], stride_w: isFlat ? 1 : strides[1], dilation_h: dilations[0],
+      kernel_w: isFlat ? 1 : kernel[1], stride_h: strides[0], stride_w: isFlat ? 1 : strides[1],
+      dilation_h: dilations[0],
       dilation_w: isFlat ? 1 : dilations[1], pad_top: padBegin[0], pad_left: isFlat ? 0 : padBegin[1],
       pad_bottom: padEnd[0], pad_right: isFlat ? 0 : padEnd[1])
   }

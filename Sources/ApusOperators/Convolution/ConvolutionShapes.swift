@@ -45,7 +45,8 @@ struct ConvolutionOperands: Sendable {
     if let weights {
       if channels.isSurelyDifferent(from: weights[1] * Dim(group)) {
         throw .mismatch(
-          "the input has \(channels) channels; expected \(weights[1] * Dim(group)): \(weights[1]) for each of \(group) groups")
+          "the input has \(channels) channels; expected \(weights[1] * Dim(group)): \(weights[1]) for each of "
+            + "\(group) groups")
       }
       if let count = weights[0].known, count % group != 0 {
         throw .mismatch("\(count) output channels do not divide into \(group) groups")
@@ -67,7 +68,8 @@ struct ConvolutionOperands: Sendable {
     let (input, weights, output) = (context.shape(x), context.shape(w), context.outputShape(0))
     let rank = input.rank
     guard rank >= 3, weights.rank == rank, output.rank == rank else {
-      throw .mismatch("the input has rank \(rank) and the weights have rank \(weights.rank); expected the same, 3 or more")
+      throw .mismatch(
+        "the input has rank \(rank) and the weights have rank \(weights.rank); expected the same, 3 or more")
     }
     let window = try WindowAttributes(attributes, rank: rank - 2)
     let spatial = channelsLast ? 1..<(rank - 1) : 2..<rank

@@ -25,7 +25,8 @@ struct ConvolutionStep: Sendable {
   init(_ core: ConvolutionCore, isPlanar: Bool, bias: Int?, residual: Int? = nil) {
     (self.core, self.isPlanar, self.bias, self.residual) = (core, isPlanar, bias, residual)
     let convolution = core.convolution
-    input = LayoutChange(images: convolution.batch, channels: convolution.channels, pixels: convolution.geometry.inputCount)
+    input = LayoutChange(
+      images: convolution.batch, channels: convolution.channels, pixels: convolution.geometry.inputCount)
     output = LayoutChange(
       images: convolution.batch, channels: convolution.outputChannels, pixels: convolution.geometry.outputCount)
     var stages: [Stage] = []
@@ -39,7 +40,8 @@ struct ConvolutionStep: Sendable {
     if !isPacked { stages.append(.pack) }
     changesInput = isPlanar && core.padded == nil && !input.isNothing
     changesOutput = isPlanar && !output.isNothing
-    inputOffset = changesInput ? reserve(convolution.batch &* convolution.channels &* convolution.geometry.inputCount) : 0
+    inputOffset =
+      changesInput ? reserve(convolution.batch &* convolution.channels &* convolution.geometry.inputCount) : 0
     outputOffset = changesOutput ? reserve(convolution.outputCount) : 0
     if core.padded != nil { stages.append(.pad) }
     if changesInput { stages.append(.toChannelsLast) }
@@ -67,9 +69,13 @@ struct ConvolutionStep: Sendable {
   }
 
   private func run(_ run: RunContext, _ phase: Int, _ part: Int) {
-    func block(_ offset: Int) -> UnsafeMutablePointer<Float> { (run.scratch + offset).assumingMemoryBound(to: Float.self) }
+    func block(_ offset: Int) -> UnsafeMutablePointer<Float> {
+      (run.scratch + offset).assumingMemoryBound(to: Float.self)
+    }
     switch stages[phase] {
-    case .pack: core.weights.pack(run.inputBytes(1), block(weightsOffset), part: part)
+    case .pack:
+      let source = run.inputBytes(1) + core.weights.sourceBytes(part: part).lowerBound
+      core.weights.pack(source, block(weightsOffset), part: part)
     case .pad: core.padded?.copy(part, run.input(0), isPlanar: isPlanar, scratch: run.scratch)
     case .toChannelsLast: input.toChannelsLast(part, run.inputBytes(0), block(inputOffset))
     case .sum:

@@ -3,7 +3,8 @@
 import ApusGraph
 import ApusTensor
 
-/// One multiply for each image and group, or for each group where all pixels of all images are rows one after the other.
+/// One multiply for each image and group, or for each group where all pixels of all images are rows one after the
+/// other.
 struct ConvolutionTiles: Sendable {
   /// The rows of one call of a matrix kernel.
   struct Call {

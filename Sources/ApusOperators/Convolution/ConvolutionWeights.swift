@@ -56,34 +56,49 @@ struct ConvolutionWeights: Sendable {
   /// Parts that `pack` divides into.
   var packingParts: Int { form == .depthwise ? 1 : groups &* panels }
 
-  /// Packs one part of `source` (the weights as they are, of any alignment).
+  /// The outputs of one group that a part has, and the group.
+  private func outputs(ofPart part: Int) -> (group: Int, panel: Int, outputs: Range<Int>) {
+    let (group, panel) = part.quotientAndRemainder(dividingBy: panels)
+    let first = panel &* GemmKernels.current.panelColumns
+    return (group, panel, first..<min(first &+ GemmKernels.current.panelColumns, outputsPerGroup))
+  }
+
+  /// The bytes of the weights, as they are, that a part is packed from.
+  func sourceBytes(part: Int) -> Range<Int> {
+    let bytesOfOutput = channelsPerGroup &* kernel.reduce(1, &*) &* 4
+    if form == .depthwise { return 0..<groups &* bytesOfOutput }
+    let (group, _, outputs) = outputs(ofPart: part)
+    let first = group &* outputsPerGroup
+    return (first &+ outputs.lowerBound) &* bytesOfOutput..<(first &+ outputs.upperBound) &* bytesOfOutput
+  }
+
+  /// Packs one part. `source` is the first of its `sourceBytes`, of any alignment.
   func pack(_ source: UnsafeRawPointer, _ target: UnsafeMutablePointer<Float>, part: Int) {
     let allTaps = kernel.reduce(1, &*)
-    let float = MemoryLayout<Float>.stride
+    let columns = GemmKernels.current.panelColumns
     switch form {
     case .depthwise:
       apus_kernels().pointee.transpose_4(groups, allTaps, source, allTaps, target, groups)
     case .taps:
-      let (group, panel) = part.quotientAndRemainder(dividingBy: panels)
-      let depth = channelsPerGroup &* allTaps
+      let (group, panel, outputs) = outputs(ofPart: part)
       var block = apus_gemm_source(
-        b: source + group &* outputsPerGroup &* depth &* float, stride_tap: 1, stride_k: allTaps, stride_n: depth, taps: taps,
-        kc: channelsPerGroup, n: outputsPerGroup)
-      GemmKernels.current.pack(&block, target + group &* groupCount, panel, panel + 1)
+        b: source, stride_tap: 1, stride_k: allTaps, stride_n: channelsPerGroup &* allTaps, taps: taps,
+        kc: channelsPerGroup, n: outputs.count)
+      let panelStart = target + group &* groupCount + panel &* taps &* channelsPerGroup &* columns
+      GemmKernels.current.pack(&block, panelStart, 0, 1)
     case .rows:
       // Column by column: element (t, w, c) of output j lies at j, c, t, w of the weights.
       let width = kernel.last ?? 1
-      let columns = GemmKernels.current.panelColumns
       let panelStart = target + part &* taps &* depth &* columns
+      let count = outputs(ofPart: part).outputs.count
       for column in 0..<columns {
-        let output = part &* columns &+ column
         for tap in 0..<taps {
           for w in 0..<width {
             for c in 0..<channelsPerGroup {
-              let position = ((output &* channelsPerGroup &+ c) &* taps &+ tap) &* width &+ w
+              let position = ((column &* channelsPerGroup &+ c) &* taps &+ tap) &* width &+ w
               let row = tap &* depth &+ w &* channelsPerGroup &+ c
               panelStart[row &* columns &+ column] =
-                output < outputsPerGroup ? source.loadUnaligned(fromByteOffset: position &* float, as: Float.self) : 0
+                column < count ? source.loadUnaligned(fromByteOffset: position &* 4, as: Float.self) : 0
             }
           }
         }
@@ -96,7 +111,8 @@ struct ConvolutionWeights: Sendable {
     guard let tensor = context.constant(input), tensor.dataType == .float32, tensor.rank >= 3 else { return nil }
     let groups = try context.int("group")
     let window = try WindowAttributes(context, rank: tensor.rank - 2)
-    guard groups >= 1, let weights = ConvolutionWeights(shape: tensor.shape.dims, groups: groups, dilations: window.dilations)
+    guard groups >= 1,
+      let weights = ConvolutionWeights(shape: tensor.shape.dims, groups: groups, dilations: window.dilations)
     else { return nil }
     self = try weights.packed(tensor, context.packedWeights)
   }
@@ -105,13 +121,25 @@ struct ConvolutionWeights: Sendable {
   func packed(_ weights: Tensor, _ store: PackedWeights) throws(OperatorError) -> ConvolutionWeights {
     var result = self
     let format = "conv \(form.rawValue) \(groups) \(weights.shape) \(String(cString: apus_kernels().pointee.name))"
-    result.storage = try store.storage(for: weights, format: format) { (weights) throws(OperatorError) in
+    result.storage = try store.storage(for: weights, format: format) { (source) throws(OperatorError) in
       let storage = try store.allowance.allocate(byteCount: packedCount &* 4)
-      for part in 0..<packingParts {
-        try store.allowance.checkTime()
-        pack(weights.base, storage.base.assumingMemoryBound(to: Float.self), part: part)
+      let target = storage.base.assumingMemoryBound(to: Float.self)
+      var part = 0
+      while part < packingParts {
+        // As many parts as make a piece: they lie one after the other.
+        var range = sourceBytes(part: part)
+        var end = part + 1
+        while end < packingParts, sourceBytes(part: end).upperBound - range.lowerBound <= PackingSource.usualPiece {
+          range = range.lowerBound..<sourceBytes(part: end).upperBound
+          end += 1
+        }
+        try source.withBytes(range) { bytes in
+          for part in part..<end {
+            pack(bytes + (sourceBytes(part: part).lowerBound - range.lowerBound), target, part: part)
+          }
+        }
+        part = end
       }
-      withExtendedLifetime(weights) {}
       return storage
     }
     return result

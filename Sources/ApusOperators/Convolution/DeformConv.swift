@@ -28,7 +28,9 @@ struct DeformConv: OperatorDefinition {
     if let channels = context.shape(0)?[1].known, channels % groups != 0 {
       throw .mismatch("\(channels) channels do not divide into \(groups) offset groups")
     }
-    guard let weights = context.shape(1), case .tensor(let output) = context.outputs[0], let shape = output.shape else { return }
+    guard let weights = context.shape(1), case .tensor(let output) = context.outputs[0], let shape = output.shape else {
+      return
+    }
     let taps = weights[2...].reduce(Dim(groups), *)
     let batchAndExtents = [shape[0]] + shape[2...]
     func check(_ input: Int, channels: Dim, _ name: String) throws(OperatorError) {
@@ -47,7 +49,8 @@ struct DeformConv: OperatorDefinition {
     case .float32: try DeformConv.prepare(Float.self, context)
     case .float64: try DeformConv.prepare(Double.self, context)
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try DeformConv.prepare(Float.self, context) }
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try DeformConv.prepare(Float.self, context)
+      }
     case let type: throw context.unsupportedType(type)
     }
   }
@@ -88,7 +91,9 @@ private struct DeformedConvolution<Element: SampledElement & ConvolutionElement>
     let column = convolution.channels &* convolution.geometry.tapCount
     partition = Partition(
       convolution.batch &* convolution.geometry.outputCount,
-      minimum: max(1, 65_536 / max(1, convolution.channelsPerGroup &* convolution.outputChannels &* convolution.geometry.tapCount)))
+      minimum: max(
+        1, 65_536 / max(1, convolution.channelsPerGroup &* convolution.outputChannels &* convolution.geometry.tapCount))
+    )
     sampler = LinearSampler(extents: convolution.geometry.input)
     columnBytes = aligned(column &* MemoryLayout<Element>.stride)
     cornerBytes = aligned(sampler.scratchBytes)
@@ -120,7 +125,8 @@ private struct DeformedConvolution<Element: SampledElement & ConvolutionElement>
 
   /// Samples all taps of all channels at one output position.
   private func fill(
-    _ column: UnsafeMutablePointer<Element>, image: Int, position: Int, _ corners: SampleCorners<Element>, _ run: RunContext
+    _ column: UnsafeMutablePointer<Element>, image: Int, position: Int, _ corners: SampleCorners<Element>,
+    _ run: RunContext
   ) {
     let geometry = convolution.geometry
     let (rank, taps, area) = (geometry.rank, geometry.tapCount, geometry.outputCount)

@@ -56,7 +56,8 @@ struct DepthwiseBytes: Sendable {
     inputOffset = changesInput ? reserve(input.byteCount) : 0
     outputOffset = changesOutput ? reserve(output.byteCount) : 0
     stages =
-      [.parameters] + (changesInput ? [.toChannelsLast] : []) + [.widen, .sum, .narrow] + (changesOutput ? [.toPlanar] : [])
+      [.parameters] + (changesInput ? [.toChannelsLast] : []) + [.widen, .sum, .narrow]
+      + (changesOutput ? [.toPlanar] : [])
     scratchBytes = end
   }
 
@@ -77,13 +78,15 @@ struct DepthwiseBytes: Sendable {
       let y = (run.scratch + floatOutputOffset).assumingMemoryBound(to: Float.self)
       switch stages[phase] {
       case .parameters: prepare(run, parameters)
-      case .toChannelsLast: input.toChannelsLast(part, run.inputBytes(node.inputs.operands.x), run.scratch + inputOffset)
+      case .toChannelsLast:
+        input.toChannelsLast(part, run.inputBytes(node.inputs.operands.x), run.scratch + inputOffset)
       case .widen: widen(run, part, x)
       case .sum:
         core.run(
           part,
           ConvolutionAddresses(
-            x: UnsafePointer(x), weights: UnsafePointer(parameters), bias: nil, residual: nil, y: y, scratch: run.scratch))
+            x: UnsafePointer(x), weights: UnsafePointer(parameters), bias: nil, residual: nil, y: y,
+            scratch: run.scratch))
       case .narrow: narrow(run, part, y, UnsafePointer(parameters))
       case .toPlanar: output.toPlanar(part, run.scratch + outputOffset, run.outputBytes(0))
       }
@@ -96,16 +99,19 @@ struct DepthwiseBytes: Sendable {
     for channel in 0..<channels {
       let zero = node.wZero(run, output: channel)
       for tap in 0..<taps {
-        parameters[tap &* channels &+ channel] = Float(node.byte(bytes, channel &* taps &+ tap, isSigned: node.wIsSigned) &- zero)
+        parameters[tap &* channels &+ channel] = Float(
+          node.byte(bytes, channel &* taps &+ tap, isSigned: node.wIsSigned) &- zero)
       }
       parameters[taps &* channels &+ channel] = node.scale(run, output: channel)
-      parameters[(taps &+ 1) &* channels &+ channel] = node.bias.map { Float(run.input($0, as: Int32.self)[channel]) } ?? 0
+      parameters[(taps &+ 1) &* channels &+ channel] =
+        node.bias.map { Float(run.input($0, as: Int32.self)[channel]) } ?? 0
     }
   }
 
   private func widen(_ run: RunContext, _ part: Int, _ x: UnsafeMutablePointer<Float>) {
     let range = widening.range(part)
-    let bytes = (inputOffset > 0 ? UnsafeRawPointer(run.scratch + inputOffset) : run.inputBytes(node.inputs.operands.x))
+    let bytes =
+      (inputOffset > 0 ? UnsafeRawPointer(run.scratch + inputOffset) : run.inputBytes(node.inputs.operands.x))
       + range.lowerBound
     if node.xIsSigned {
       apus_kernels().pointee.dequantize_s8(range.count, bytes, x + range.lowerBound, 1, node.xZero(run))
@@ -114,7 +120,9 @@ struct DepthwiseBytes: Sendable {
     }
   }
 
-  private func narrow(_ run: RunContext, _ part: Int, _ sums: UnsafeMutablePointer<Float>, _ parameters: UnsafePointer<Float>) {
+  private func narrow(
+    _ run: RunContext, _ part: Int, _ sums: UnsafeMutablePointer<Float>, _ parameters: UnsafePointer<Float>
+  ) {
     let (channels, taps) = (node.convolution.channels, core.weights.taps)
     let target = outputOffset > 0 ? run.scratch + outputOffset : run.outputBytes(0)
     let (scales, biases) = (parameters + taps &* channels, parameters + (taps &+ 1) &* channels)

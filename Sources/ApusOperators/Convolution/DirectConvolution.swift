@@ -70,7 +70,8 @@ struct DirectConvolution<Element: ConvolutionElement>: Sendable {
     let direct = DirectConvolution<Element>(convolution)
     return .parallel(parts: direct.windows.partition.parts, scratchBytes: direct.windows.scratchBytes) { run, part in
       direct.run(
-        part: part, x: run.input(0), w: run.input(1), bias: bias.map { run.input($0) }, y: run.output(), scratch: run.scratch)
+        part: part, x: run.input(0), w: run.input(1), bias: bias.map { run.input($0) }, y: run.output(),
+        scratch: run.scratch)
     }.named("direct", operations: convolution.operations)
   }
 }

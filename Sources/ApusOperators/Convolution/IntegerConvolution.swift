@@ -32,7 +32,8 @@ struct IntegerOperands: Sendable {
     for input in [wZero, requantization?.wScale] {
       guard let input, let shape = context.shape(input) else { continue }
       guard shape.count <= 1, shape.isEmpty || shape[0].known == 1 || !shape[0].isSurelyDifferent(from: channels) else {
-        throw .mismatch("\(context.schema.inputs[input].name) has the shape \(shape); expected a scalar or [\(channels)]")
+        throw .mismatch(
+          "\(context.schema.inputs[input].name) has the shape \(shape); expected a scalar or [\(channels)]")
       }
     }
   }
@@ -58,7 +59,8 @@ struct IntegerConvolution: Kernel {
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     let convolution = try inputs.operands.resolve(attributes, context)
-    guard let xType = context.inputs[inputs.operands.x]?.dataType, let wType = context.inputs[inputs.operands.w]?.dataType,
+    guard let xType = context.inputs[inputs.operands.x]?.dataType,
+      let wType = context.inputs[inputs.operands.w]?.dataType,
       let yType = context.outputs.first??.dataType
     else { throw .mismatch("an operand is missing") }
     let node = IntegerNode(
@@ -68,7 +70,10 @@ struct IntegerConvolution: Kernel {
       wScaleCount: inputs.requantization.map { context.shape($0.wScale).elementCount } ?? 0)
     if !KernelChoice.generalOnly {
       if let step = DepthwiseBytes(node)?.step { return step }
-      let form = weights ?? ByteWeights(shape: context.shape(inputs.operands.w).dims, groups: convolution.groups, isSigned: wType == .int8)
+      let form =
+        weights
+        ?? ByteWeights(
+          shape: context.shape(inputs.operands.w).dims, groups: convolution.groups, isSigned: wType == .int8)
       if let form, let step = ByteConvolution(node, form)?.step { return step }
     }
     let step = DirectIntegerConvolution(node).step
@@ -83,7 +88,8 @@ extension IntegerConvolution {
     let input = LayoutChange(
       images: convolution.batch, channels: convolution.channels, pixels: convolution.geometry.inputCount, width: 1)
     let output = LayoutChange(
-      images: convolution.batch, channels: convolution.outputChannels, pixels: convolution.geometry.outputCount, width: 1)
+      images: convolution.batch, channels: convolution.outputChannels, pixels: convolution.geometry.outputCount,
+      width: 1)
     var sequence = StepSequence()
     let (x, y) = (sequence.reserve(bytes: input.byteCount), sequence.reserve(bytes: output.byteCount))
     sequence.append(
@@ -92,7 +98,8 @@ extension IntegerConvolution {
     let others = (1...8).map { $0 < 8 || node.bias != nil ? StepSequence.Operand.input($0) : .none }
     sequence.append(step, inputs: [x] + others, outputs: [y])
     sequence.append(
-      .parallel(parts: output.parts) { run, part in output.toChannelsLast(part, run.inputBytes(0), run.outputBytes(0)) },
+      .parallel(parts: output.parts) { run, part in output.toChannelsLast(part, run.inputBytes(0), run.outputBytes(0))
+      },
       inputs: [y], outputs: [.output(0)])
     return sequence.step.named("direct", operations: step.operations)
   }
@@ -154,7 +161,8 @@ struct DirectIntegerConvolution: Sendable {
     wPartition = Partition(
       convolution.outputChannels, minimum: max(1, 65_536 / max(1, w / max(1, convolution.outputChannels))))
     planes = Partition(
-      convolution.batch &* convolution.outputChannels, minimum: max(1, 32_768 / max(convolution.geometry.outputCount, 1)))
+      convolution.batch &* convolution.outputChannels,
+      minimum: max(1, 32_768 / max(convolution.geometry.outputCount, 1)))
     wOffset = aligned(x &* 4)
     windowsOffset = aligned(wOffset + w &* 4)
     sumsOffset = aligned(windowsOffset + direct.windows.scratchBytes)
@@ -163,7 +171,8 @@ struct DirectIntegerConvolution: Sendable {
   var step: Step {
     let requantizes = node.inputs.requantization != nil
     let sums = requantizes ? aligned(node.convolution.outputCount &* 4) : 0
-    let phases = [xPartition.parts + wPartition.parts, direct.windows.partition.parts] + (requantizes ? [planes.parts] : [])
+    let phases =
+      [xPartition.parts + wPartition.parts, direct.windows.partition.parts] + (requantizes ? [planes.parts] : [])
     return Step(phases: phases, scratchBytes: sumsOffset + sums) { run, phase, part in
       switch phase {
       case 0: self.widen(run, part)

@@ -40,8 +40,10 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
   }
 
   private func core(_ convolution: Convolution, _ context: PlanContext) -> ConvolutionCore? {
-    let form = weights ?? ConvolutionWeights(
-      shape: context.shape(operands.w).dims, groups: convolution.groups, dilations: convolution.geometry.dilations)
+    let form =
+      weights
+      ?? ConvolutionWeights(
+        shape: context.shape(operands.w).dims, groups: convolution.groups, dilations: convolution.geometry.dilations)
     return form.flatMap { ConvolutionCore(convolution, $0, activation?.epilogue ?? GemmEpilogue()) }
   }
 

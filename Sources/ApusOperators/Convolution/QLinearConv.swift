@@ -17,14 +17,16 @@ package struct QLinearConv: OperatorDefinition {
     schema = OperatorSchema(
       "QLinearConv", domain: channelsLast ? "apus" : "", versions: channelsLast ? [1] : [10],
       inputs: [
-        .required("x", "T1"), .required("x_scale", "tensor(float)"), .required("x_zero_point", "T1"), .required("w", "T2"),
+        .required("x", "T1"), .required("x_scale", "tensor(float)"), .required("x_zero_point", "T1"),
+        .required("w", "T2"),
         .required("w_scale", "tensor(float)"), .required("w_zero_point", "T2"), .required("y_scale", "tensor(float)"),
         .required("y_zero_point", "T3"), .optional("B", "T4"),
       ],
       outputs: [.required("y", "T3")],
       attributes: convolutionAttributes,
       types: [
-        "T1": [.int8, .uint8], "T2": [.int8, .uint8], "T3": [.int8, .uint8], "T4": [.int32], "tensor(float)": [.float32],
+        "T1": [.int8, .uint8], "T2": [.int8, .uint8], "T3": [.int8, .uint8], "T4": [.int32],
+        "tensor(float)": [.float32],
       ])
   }
 

@@ -18,7 +18,9 @@ struct TransposedWeights: Sendable {
 
   /// The constant weights at input 1; nil if they are not constant or have no elements.
   init?(_ context: PrepareContext) throws(OperatorError) {
-    guard let tensor = context.constant(1), tensor.dataType == .float32, tensor.rank >= 3, tensor.count > 0 else { return nil }
+    guard let tensor = context.constant(1), tensor.dataType == .float32, tensor.rank >= 3, tensor.count > 0 else {
+      return nil
+    }
     let groups = try context.int("group")
     guard groups >= 1, tensor.shape[0] % groups == 0 else { return nil }
     let (channels, outputs) = (tensor.shape[0] / groups, tensor.shape[1])
@@ -27,22 +29,31 @@ struct TransposedWeights: Sendable {
     let groupCount = kernels.packedCount(k: channels, n: taps * outputs)
     (self.groups, channelsPerGroup, outputsPerGroup, self.taps) = (groups, channels, outputs, taps)
     let format = "transposed conv \(groups) \(tensor.shape) \(kernels.panelColumns)"
-    storage = try context.packedWeights.storage(for: tensor, format: format) { (tensor) throws(OperatorError) in
+    storage = try context.packedWeights.storage(for: tensor, format: format) { (source) throws(OperatorError) in
       let packed = try context.allowance.allocate(byteCount: groupCount * groups * 4)
       // Outputs behind taps, so that one tap of all outputs is a run.
       let ordered = try context.allowance.allocate(byteCount: tensor.byteCount)
-      for channel in 0..<tensor.shape[0] {
-        let offset = channel * outputs * taps * 4
-        apus_kernels().pointee.transpose_4(outputs, taps, tensor.base + offset, taps, ordered.base + offset, outputs)
+      let channelBytes = outputs * taps * 4
+      let step = max(1, PackingSource.usualPiece / channelBytes)
+      for first in stride(from: 0, to: tensor.shape[0], by: step) {
+        let piece = first..<min(first + step, tensor.shape[0])
+        try source.withBytes(piece.lowerBound * channelBytes..<piece.upperBound * channelBytes) { bytes in
+          for channel in piece {
+            apus_kernels().pointee.transpose_4(
+              outputs, taps, bytes + (channel - first) * channelBytes, taps, ordered.base + channel * channelBytes,
+              outputs)
+          }
+        }
       }
       for group in 0..<groups {
         var source = apus_gemm_source(
           b: ordered.base + group * channels * outputs * taps * 4, stride_tap: 0, stride_k: outputs * taps, stride_n: 1,
           taps: 1, kc: channels, n: taps * outputs)
         kernels.pack(
-          &source, packed.base.assumingMemoryBound(to: Float.self) + group * groupCount, 0, kernels.panelCount(taps * outputs))
+          &source, packed.base.assumingMemoryBound(to: Float.self) + group * groupCount, 0,
+          kernels.panelCount(taps * outputs))
       }
-      withExtendedLifetime((tensor, ordered)) {}
+      withExtendedLifetime(ordered) {}
       return packed
     }
   }
@@ -92,7 +103,9 @@ struct TransposedCore: Sendable {
     (self.shape, self.weights, self.hasBias) = (shape, weights, hasBias)
     let pixels = shape.batch &* shape.geometry.outputCount
     let products = (pixels &* weights.columns).multipliedReportingOverflow(by: weights.groups &* 4)
-    guard !products.overflow, products.partialValue <= 1 << 30, pixels > 0, shape.geometry.inputCount > 0 else { return nil }
+    guard !products.overflow, products.partialValue <= 1 << 30, pixels > 0, shape.geometry.inputCount > 0 else {
+      return nil
+    }
     axes = (0..<shape.geometry.rank).map { TransposedAxis(shape.geometry, $0) }
     tiling = GemmTiling(
       batch: weights.groups, m: pixels, n: weights.columns, k: weights.channelsPerGroup,
@@ -125,7 +138,8 @@ struct TransposedCore: Sendable {
       switch stages[phase] {
       case .toChannelsLast: input.toChannelsLast(part, run.inputBytes(0), run.scratch)
       case .multiply:
-        multiply(part, columnsOffset > 0 ? UnsafeRawPointer(run.scratch) : run.inputBytes(0), run.scratch + columnsOffset)
+        multiply(
+          part, columnsOffset > 0 ? UnsafeRawPointer(run.scratch) : run.inputBytes(0), run.scratch + columnsOffset)
       case .gather: gather(part, run, result.assumingMemoryBound(to: Float.self))
       case .toPlanar: output.toPlanar(part, result, run.outputBytes(0))
       }

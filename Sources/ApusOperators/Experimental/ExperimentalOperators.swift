@@ -1,13 +1,14 @@
-// The experimental operators of the first operator sets of ONNX, which files of 2017 and 2018 still have: Affine, ConstantFill,
-// Crop, DynamicSlice, GivenTensorFill, ImageScaler, ParametricSoftplus, Scale, ScaledTanh. They were never versioned and left
-// with operator set 10; https://github.com/onnx/onnx/blob/v1.4.1/onnx/defs/experiments/defs.cc
+// The experimental operators of the first operator sets of ONNX, which files of 2017 and 2018 still have: Affine,
+// ConstantFill, Crop, DynamicSlice, GivenTensorFill, ImageScaler, ParametricSoftplus, Scale, ScaledTanh. They were
+// never versioned and left with operator set 10; https://github.com/onnx/onnx/blob/v1.4.1/onnx/defs/experiments/defs.cc
 // Versions: 1.
 
 import ApusGraph
 import ApusTensor
 
 let experimentalOperators: [any OperatorDefinition] = [
-  experimental("Affine", attributes: [.float("alpha", default: 1), .float("beta", default: 0)]) { r throws(OperatorError) in
+  experimental("Affine", attributes: [.float("alpha", default: 1), .float("beta", default: 0)]) {
+    r throws(OperatorError) in
     let x = try r.required(0)
     let product = try r.apply("Mul", [x, r.scalar(r.float("alpha"), r.type(x))])
     r.finish("Add", [product, try r.scalar(r.float("beta"), r.type(x))])
@@ -18,7 +19,8 @@ let experimentalOperators: [any OperatorDefinition] = [
     r.finish("Mul", [x, try r.scalar(r.float("scale"), r.type(x))])
   },
 
-  experimental("ScaledTanh", attributes: [.required("alpha", .float), .required("beta", .float)]) { r throws(OperatorError) in
+  experimental("ScaledTanh", attributes: [.required("alpha", .float), .required("beta", .float)]) {
+    r throws(OperatorError) in
     let x = try r.required(0)
     let inner = try r.apply("Mul", [x, r.scalar(r.float("beta"), r.type(x))])
     r.finish("Mul", [try r.apply("Tanh", [inner]), try r.scalar(r.float("alpha"), r.type(x))])
@@ -58,7 +60,9 @@ let experimentalOperators: [any OperatorDefinition] = [
 
   MicrosoftRewrite(
     "DynamicSlice", domain: "",
-    inputs: [.required("data", "T"), .required("starts", "Tind"), .required("ends", "Tind"), .optional("axes", "Tind")],
+    inputs: [
+      .required("data", "T"), .required("starts", "Tind"), .required("ends", "Tind"), .optional("axes", "Tind"),
+    ],
     outputs: [.required("output", "T")], types: ["T": .allBeforeBFloat16, "Tind": .indices]
   ) { r throws(OperatorError) in
     r.finish("Slice", [try r.required(0), try r.required(1), try r.required(2), r.input(3)])
@@ -93,7 +97,8 @@ private let fillAttributes: [AttributeSchema] = [
 
 /// An operator of one float tensor.
 private func experimental(
-  _ name: String, input: String = "X", output: String = "Y", attributes: [AttributeSchema], widening: Widening = .always,
+  _ name: String, input: String = "X", output: String = "Y", attributes: [AttributeSchema],
+  widening: Widening = .always,
   _ body: @escaping @Sendable (inout Rewriter) throws(OperatorError) -> Void
 ) -> MicrosoftRewrite {
   MicrosoftRewrite(
@@ -144,7 +149,9 @@ extension Rewriter {
     guard let given = input(0) else { throw .invalid("there is neither an input nor the attribute shape") }
     let first = try bool("input_as_shape") ? cast(given, .int64) : apply("Shape", [given])
     guard let extra = optionalInts("extra_shape"), !extra.isEmpty else { return first }
-    guard extra.allSatisfy({ $0 >= 0 }) else { throw .invalid("extra_shape is \(extra); expected extents of 0 or more") }
+    guard extra.allSatisfy({ $0 >= 0 }) else {
+      throw .invalid("extra_shape is \(extra); expected extents of 0 or more")
+    }
     return try apply("Concat", [first, ints(extra)], [("axis", .int(0))])
   }
 }

@@ -4,8 +4,8 @@
 import ApusGraph
 import ApusTensor
 
-/// Y = activation(convolution(X, W) + B + residual). X, residual and Y are [batch, spatial axes…, channels]; W is in the
-/// specification's layout and, to be fast, constant.
+/// Y = activation(convolution(X, W) + B + residual). X, residual and Y are [batch, spatial axes…, channels]; W is in
+/// the specification's layout and, to be fast, constant.
 package struct ChannelsLastConv: OperatorDefinition {
   package let schema = OperatorSchema(
     "Conv", domain: "apus", versions: [1],

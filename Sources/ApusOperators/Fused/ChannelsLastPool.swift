@@ -105,7 +105,9 @@ struct ChannelsLastGlobalAveragePool: OperatorDefinition {
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard let shape = context.shape(0) else { return context.set(0, context.type(0), nil) }
-    guard shape.count >= 2 else { throw .mismatch("the input has rank \(shape.count); expected batch, spatial axes and channels") }
+    guard shape.count >= 2 else {
+      throw .mismatch("the input has rank \(shape.count); expected batch, spatial axes and channels")
+    }
     context.set(0, context.type(0), [shape[0]] + [Dim](repeating: 1, count: shape.count - 2) + [shape[shape.count - 1]])
   }
 

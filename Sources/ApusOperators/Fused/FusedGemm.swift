@@ -85,7 +85,8 @@ package struct FusedGemm: OperatorDefinition {
       }
       var sequence = StepSequence()
       sequence.append(product, inputs: [.input(0), .input(1)], outputs: [.output(0)])
-      sequence.append(finish, inputs: [hasBias ? .input(2) : .none, hasResidual ? .input(3) : .none], outputs: [.output(0)])
+      sequence.append(
+        finish, inputs: [hasBias ? .input(2) : .none, hasResidual ? .input(3) : .none], outputs: [.output(0)])
       return sequence.step.named(product.kernelName, operations: product.operations)
     }
   }

@@ -15,7 +15,9 @@ struct AffineGrid: OperatorDefinition {
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let theta = context.shape(0)
-    if let theta, theta.count != 3 { throw .mismatch("theta has the shape \(theta); expected [batch, 2, 3] or [batch, 3, 4]") }
+    if let theta, theta.count != 3 {
+      throw .mismatch("theta has the shape \(theta); expected [batch, 2, 3] or [batch, 3, 4]")
+    }
     guard let size = context.values(1) else {
       let rank = context.shape(1)?.first?.known ?? theta?[1].known.map { $0 &+ 2 }
       return context.set(0, context.type(0), .unknown(rank: rank))
@@ -28,7 +30,9 @@ struct AffineGrid: OperatorDefinition {
     if let theta, zip(theta, expected).contains(where: { $0.isSurelyDifferent(from: $1) }) {
       throw .mismatch("theta has the shape \(theta); expected \(expected)")
     }
-    for extent in size { if let known = extent.known, known < 0 { throw .mismatch("size is \(size); expected 0 or more") } }
+    for extent in size {
+      if let known = extent.known, known < 0 { throw .mismatch("size is \(size); expected 0 or more") }
+    }
     context.set(0, context.type(0), [size[0]] + size[2...] + [Dim(rank)])
   }
 

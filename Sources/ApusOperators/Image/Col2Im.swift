@@ -18,9 +18,12 @@ struct Col2Im: OperatorDefinition {
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     if context.type(0) == .string { throw .mismatch("strings cannot be added") }
     let input = context.shape(0)
-    if let input, input.count != 3 { throw .mismatch("the input has the shape \(input); expected [batch, channels × block, blocks]") }
+    if let input, input.count != 3 {
+      throw .mismatch("the input has the shape \(input); expected [batch, channels × block, blocks]")
+    }
     let (image, block) = (context.values(1), context.values(2))
-    guard let rank = image?.count ?? block?.count ?? context.shape(1)?.first?.known ?? context.shape(2)?.first?.known else {
+    guard let rank = image?.count ?? block?.count ?? context.shape(1)?.first?.known ?? context.shape(2)?.first?.known
+    else {
       return context.set(0, context.type(0), nil)
     }
     if let image, let block, image.count != block.count {
@@ -46,7 +49,8 @@ struct Col2Im: OperatorDefinition {
         }
       }
     }
-    context.set(0, context.type(0), [input?[0] ?? .unknown, channels] + (image ?? [Dim](repeating: .unknown, count: rank)))
+    context.set(
+      0, context.type(0), [input?[0] ?? .unknown, channels] + (image ?? [Dim](repeating: .unknown, count: rank)))
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
@@ -66,12 +70,15 @@ struct Col2Im: OperatorDefinition {
   }
 
   private func plan<Element: BitwiseCopyable & Sendable & SendableMetatype>(
-    _ type: Element.Type, _ context: PrepareContext, _ zero: Element, _ add: @escaping @Sendable (Element, Element) -> Element
+    _ type: Element.Type, _ context: PrepareContext, _ zero: Element,
+    _ add: @escaping @Sendable (Element, Element) -> Element
   ) -> PreparedKernel {
     let attributes = NodeAttributes(context)
     let lanes = context.optionalType(0)?.isComplex ?? false ? 2 : 1
     return .planned { (plan) throws(OperatorError) in
-      guard let image = plan.integers(1), let block = plan.integers(2) else { throw .mismatch("image_shape or block_shape is missing") }
+      guard let image = plan.integers(1), let block = plan.integers(2) else {
+        throw .mismatch("image_shape or block_shape is missing")
+      }
       let window = try WindowAttributes(attributes, rank: image.count)
       let extents = try window.outputExtents(input: image.map { Dim($0) }, kernel: block.map { Dim($0) })
       guard let blocks = extents.concrete?.dims else { throw .mismatch("the number of blocks is not known") }

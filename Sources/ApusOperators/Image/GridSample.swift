@@ -29,11 +29,14 @@ struct GridSample: OperatorDefinition {
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let mode = try context.string("mode", oneOf: ["linear", "nearest", "cubic"])
     _ = try context.string("padding_mode", oneOf: ["zeros", "border", "reflection"])
-    if context.type(0) == .string, mode != "nearest" { throw .mismatch("strings can be sampled with the mode nearest only") }
+    if context.type(0) == .string, mode != "nearest" {
+      throw .mismatch("strings can be sampled with the mode nearest only")
+    }
     let (input, grid) = (context.shape(0), context.shape(1))
     guard let rank = input?.count ?? grid?.count else { return context.set(0, context.type(0), nil) }
     guard rank >= 3, input?.count ?? rank == rank, grid?.count ?? rank == rank else {
-      throw .mismatch("the input has rank \(input?.count ?? rank) and the grid \(grid?.count ?? rank); expected the same, 3 or more")
+      throw .mismatch(
+        "the input has rank \(input?.count ?? rank) and the grid \(grid?.count ?? rank); expected the same, 3 or more")
     }
     if let grid, let count = grid[rank - 1].known, count != rank - 2 {
       throw .mismatch("the points of the grid have \(count) coordinates; expected \(rank - 2)")
@@ -52,13 +55,17 @@ struct GridSample: OperatorDefinition {
       alignsCorners: try context.bool("align_corners"))
     func kernel(_ compute: DataType) -> PreparedKernel {
       compute == .float64
-        ? GridSampleKernel<Double>(attributes: attributes).prepared : GridSampleKernel<Float>(attributes: attributes).prepared
+        ? GridSampleKernel<Double>(attributes: attributes).prepared
+        : GridSampleKernel<Float>(attributes: attributes).prepared
     }
     if attributes.mode == .nearest || type.isComplex {
       // Elements move as they are, or are pairs of the type to compute in.
-      let compute: DataType = (type == .complex128 || (gridType == .float64 && type != .complex64)) ? .float64 : .float32
+      let compute: DataType =
+        (type == .complex128 || (gridType == .float64 && type != .complex64)) ? .float64 : .float32
       if gridType == compute { return kernel(compute) }
-      return try StagedKernel.prepare(context, [gridType: compute], operands: [1], outputs: false) { _ in kernel(compute) }
+      return try StagedKernel.prepare(context, [gridType: compute], operands: [1], outputs: false) { _ in
+        kernel(compute)
+      }
     }
     let isWide = gridType == .float64 || type.bits > 32 || ((type.isInteger || type == .float64) && type.bits >= 32)
     let compute: DataType = isWide ? .float64 : .float32
@@ -195,7 +202,8 @@ private struct GridSampler<Element: SampledElement>: Sendable {
 
   /// Multiplies the corners so far by those along one axis; returns their new number.
   private func expand(
-    _ offsets: UnsafeMutablePointer<Int>, _ weights: UnsafeMutablePointer<Element>, _ count: Int, axis: Int, _ x: Element
+    _ offsets: UnsafeMutablePointer<Int>, _ weights: UnsafeMutablePointer<Element>, _ count: Int, axis: Int,
+    _ x: Element
   ) -> Int {
     let extent = extents[axis]
     guard x > -4, x < Element(extent) + 4, extent > 0 else { return 0 }
@@ -252,7 +260,8 @@ private struct GridSampler<Element: SampledElement>: Sendable {
   }
 
   func interpolate(
-    _ range: Range<Int>, image: Int, _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ list: GridCorners<Element>
+    _ range: Range<Int>, image: Int, _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>,
+    _ list: GridCorners<Element>
   ) {
     let area = extents.reduce(1, &*)
     for channel in 0..<channels {
@@ -273,7 +282,8 @@ private struct GridSampler<Element: SampledElement>: Sendable {
 
   /// Copies one element a point, zeros for points outside. `width` is that of an element in bytes.
   func gather(
-    _ range: Range<Int>, image: Int, width: Int, _ x: UnsafeRawPointer, _ y: UnsafeMutableRawPointer, _ list: GridCorners<Element>
+    _ range: Range<Int>, image: Int, width: Int, _ x: UnsafeRawPointer, _ y: UnsafeMutableRawPointer,
+    _ list: GridCorners<Element>
   ) {
     switch width {
     case 1: gather(UInt8.self, 0, range, image, x, y, list)
@@ -286,7 +296,8 @@ private struct GridSampler<Element: SampledElement>: Sendable {
 
   @inline(__always)
   private func gather<Word: BitwiseCopyable>(
-    _ type: Word.Type, _ zero: Word, _ range: Range<Int>, _ image: Int, _ x: UnsafeRawPointer, _ y: UnsafeMutableRawPointer,
+    _ type: Word.Type, _ zero: Word, _ range: Range<Int>, _ image: Int, _ x: UnsafeRawPointer,
+    _ y: UnsafeMutableRawPointer,
     _ list: GridCorners<Element>
   ) {
     let area = extents.reduce(1, &*)

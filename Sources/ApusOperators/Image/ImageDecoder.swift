@@ -23,7 +23,9 @@ struct ImageDecoder: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let format = try ImageDecoder.format(context)
     return .eager { (inputs, context) throws(OperatorError) in
-      guard let bytes = try inputs.tensor(0).elements(as: UInt8.self) else { throw .mismatch("the stream is not uint8") }
+      guard let bytes = try inputs.tensor(0).elements(as: UInt8.self) else {
+        throw .mismatch("the stream is not uint8")
+      }
       let channels = format == "Grayscale" ? 1 : 3
       let decoded: Image
       do throws(ImageError) { decoded = try ImageCodec.decode(bytes) } catch {

@@ -24,8 +24,11 @@ struct NonMaxSuppression: OperatorDefinition {
     if let boxes, boxes.count != 3 || (boxes[2].known ?? 4) != 4 {
       throw .mismatch("boxes has the shape \(boxes); expected [batches, boxes, 4]")
     }
-    if let scores, scores.count != 3 { throw .mismatch("scores has the shape \(scores); expected [batches, classes, boxes]") }
-    if let boxes, let scores, scores[0].isSurelyDifferent(from: boxes[0]) || scores[2].isSurelyDifferent(from: boxes[1]) {
+    if let scores, scores.count != 3 {
+      throw .mismatch("scores has the shape \(scores); expected [batches, classes, boxes]")
+    }
+    if let boxes, let scores, scores[0].isSurelyDifferent(from: boxes[0]) || scores[2].isSurelyDifferent(from: boxes[1])
+    {
       throw .mismatch("scores has the shape \(scores) and boxes has \(boxes): batches or boxes differ")
     }
     context.set(0, .int64, [.unknown, 3])
@@ -38,10 +41,14 @@ struct NonMaxSuppression: OperatorDefinition {
       guard boxes.rank == 3, scores.rank == 3, boxes.shape[2] == 4, boxes.shape[0] == scores.shape[0],
         boxes.shape[1] == scores.shape[2], let coordinates = boxes.elements(as: Float.self),
         let values = scores.elements(as: Float.self)
-      else { throw .mismatch("boxes has the shape \(boxes.shape) and scores \(scores.shape); expected [b, n, 4] and [b, c, n]") }
+      else {
+        throw .mismatch(
+          "boxes has the shape \(boxes.shape) and scores \(scores.shape); expected [b, n, 4] and [b, c, n]")
+      }
       let limit = inputs.optionalTensor(2)?.integers?.first ?? 0
       let search = Suppression(
-        count: boxes.shape[1], limit: max(limit, 0), overlap: inputs.optionalTensor(3)?.elements(as: Float.self)?.first ?? 0,
+        count: boxes.shape[1], limit: max(limit, 0),
+        overlap: inputs.optionalTensor(3)?.elements(as: Float.self)?.first ?? 0,
         threshold: inputs.optionalTensor(4)?.elements(as: Float.self)?.first)
       let corners = isCentered ? Suppression.corners(ofCentered: coordinates) : Suppression.corners(coordinates)
       let classes = scores.shape[1]

@@ -1,6 +1,7 @@
 // Resize: an image in another size, by nearest element, linear or cubic interpolation.
 // https://onnx.ai/onnx/operators/onnx__Resize.html
-// Versions: 10 (scales only), 11 (roi, sizes, coordinate modes), 13, 18 (antialias, axes, aspect policy), 19 (half_pixel_symmetric).
+// Versions: 10 (scales only), 11 (roi, sizes, coordinate modes), 13, 18 (antialias, axes, aspect policy), 19
+// (half_pixel_symmetric).
 
 import ApusGraph
 import ApusTensor
@@ -50,7 +51,9 @@ package struct Resize: OperatorDefinition {
     for axis in axes { shape[axis] = .unknown }
     if sizes != false, let values = context.values(3) {
       try expect(count: values.count, axes, "sizes")
-      if let known = values.concrete?.dims, known.contains(where: { $0 < 0 }) { throw .mismatch("sizes are \(known); expected 0 or more") }
+      if let known = values.concrete?.dims, known.contains(where: { $0 < 0 }) {
+        throw .mismatch("sizes are \(known); expected 0 or more")
+      }
       try inferSizes(&shape, input, axes, values, attributes)
     } else if scales != false, let values = context.constant(2)?.elements(as: Float.self) {
       try expect(count: values.count, axes, "scales")
@@ -68,7 +71,9 @@ package struct Resize: OperatorDefinition {
   }
 
   private func expect(count: Int, _ axes: [Int], _ name: String) throws(OperatorError) {
-    guard count == axes.count else { throw .mismatch("\(name) has \(count) elements; expected \(axes.count), one for each axis") }
+    guard count == axes.count else {
+      throw .mismatch("\(name) has \(count) elements; expected \(axes.count), one for each axis")
+    }
   }
 
   private func inferSizes(
@@ -156,6 +161,8 @@ extension ResizeAttributes {
 extension Tensor {
   /// The elements of a float tensor in double precision; nil for other types.
   fileprivate var floats: [Double]? {
-    elementConverter(from: dataType, to: .float64).flatMap { try? converted(to: .float64, $0, .unlimited).elements(as: Double.self) }
+    elementConverter(from: dataType, to: .float64).flatMap {
+      try? converted(to: .float64, $0, .unlimited).elements(as: Double.self)
+    }
   }
 }

@@ -105,12 +105,14 @@ struct ResizeAttributes: Sendable {
       }
     let transformation = try context.string("coordinate_transformation_mode")
     guard let coordinates = ResizeCoordinates(rawValue: transformation) else {
-      throw .invalid("attribute coordinate_transformation_mode is '\(transformation)', which the specification does not know")
+      throw .invalid(
+        "attribute coordinate_transformation_mode is '\(transformation)', which the specification does not know")
     }
     self.coordinates = coordinates
     let nearest = try context.string("nearest_mode")
     guard let rounding = ResizeRounding(rawValue: nearest) else {
-      throw .invalid("attribute nearest_mode is '\(nearest)'; expected round_prefer_floor, round_prefer_ceil, floor or ceil")
+      throw .invalid(
+        "attribute nearest_mode is '\(nearest)'; expected round_prefer_floor, round_prefer_ceil, floor or ceil")
     }
     self.rounding = rounding
     antialias = try context.bool("antialias")
@@ -187,7 +189,8 @@ struct ResizeFilter: Sendable {
     let before = attributes.mode == .nearest ? 0 : -Int(max((-reach / stretch).rounded(.down), -0x1p30)) - 1
     taps = attributes.mode == .nearest ? 1 : 2 * before + 2
     guard output <= ResizeFilter.limit / taps else {
-      throw OperatorError(.limit, "axis \(axis) is resized from \(input) to \(output) elements, which is beyond the limit")
+      throw OperatorError(
+        .limit, "axis \(axis) is resized from \(input) to \(output) elements, which is beyond the limit")
     }
     var positions: [Int] = []
     var weights: [Double] = []
@@ -200,7 +203,8 @@ struct ResizeFilter: Sendable {
       // Far outside everything is the edge; the bounds also keep the conversion to an integer safe.
       let bounded = x.isNaN ? 0 : Swift.min(Swift.max(x, -4), Double(scale.input) + 4)
       if attributes.mode == .nearest {
-        positions.append(Swift.min(Swift.max(Int(attributes.rounding(bounded, shrinking: scale.scale < 1)), 0), scale.input - 1))
+        positions.append(
+          Swift.min(Swift.max(Int(attributes.rounding(bounded, shrinking: scale.scale < 1)), 0), scale.input - 1))
         weights.append(1)
         continue
       }

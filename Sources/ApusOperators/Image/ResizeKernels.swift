@@ -69,7 +69,9 @@ private struct NearestGather: Sendable {
       if fill.isEmpty { continue }
       for column in 0..<width where isRowOutside || (!isOutside[lastAxis].isEmpty && isOutside[lastAxis][column]) {
         for start in Swift.stride(from: 0, to: block, by: fill.count) {
-          for index in 0..<fill.count { target.storeBytes(of: fill[index], toByteOffset: column &* block &+ start &+ index, as: UInt8.self) }
+          for index in 0..<fill.count {
+            target.storeBytes(of: fill[index], toByteOffset: column &* block &+ start &+ index, as: UInt8.self)
+          }
         }
       }
     }
@@ -94,7 +96,8 @@ private struct NearestGather: Sendable {
   /// Blocks of one element.
   @inline(__always)
   private func move<Word>(
-    _ type: Word.Type, _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ columns: UnsafeBufferPointer<Int>
+    _ type: Word.Type, _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer,
+    _ columns: UnsafeBufferPointer<Int>
   ) {
     let (from, to) = (source.assumingMemoryBound(to: Word.self), target.assumingMemoryBound(to: Word.self))
     for column in columns.indices { to[column] = from[columns[column]] }
@@ -157,7 +160,8 @@ struct FilterResize<Element: SampledElement & SendableMetatype>: Sendable {
           positions: filter.positions, weights: filter.weights.map { Element($0) }, isOutside: filter.isOutside,
           partition: Partition(outer * filter.output, minimum: max(1, 32_768 / cost))))
       if index < filters.count - 1 {
-        bufferBytes[index % 2] = max(bufferBytes[index % 2], aligned(outer * filter.output * inner * MemoryLayout<Element>.stride))
+        bufferBytes[index % 2] = max(
+          bufferBytes[index % 2], aligned(outer * filter.output * inner * MemoryLayout<Element>.stride))
       }
     }
     let secondBuffer = bufferBytes[0]
@@ -166,10 +170,12 @@ struct FilterResize<Element: SampledElement & SendableMetatype>: Sendable {
     if passes.isEmpty {
       return .parallel(parts: copied.parts) { run, part in
         let range = copied.range(part)
-        (run.outputBytes(0) + range.lowerBound).copyMemory(from: run.inputBytes(0) + range.lowerBound, byteCount: range.count)
+        (run.outputBytes(0) + range.lowerBound).copyMemory(
+          from: run.inputBytes(0) + range.lowerBound, byteCount: range.count)
       }.named("copy")
     }
-    return Step(phases: passes.map(\.partition.parts), scratchBytes: bufferBytes[0] + bufferBytes[1]) { [passes] run, phase, part in
+    return Step(phases: passes.map(\.partition.parts), scratchBytes: bufferBytes[0] + bufferBytes[1]) {
+      [passes] run, phase, part in
       func buffer(_ index: Int) -> UnsafeMutablePointer<Element> {
         (run.scratch + (index % 2 == 0 ? 0 : secondBuffer)).assumingMemoryBound(to: Element.self)
       }

@@ -29,10 +29,14 @@ struct RoiAlign: OperatorDefinition {
       throw .invalid("the output is to be \(height) by \(width); expected 0 or more")
     }
     let ratio = try context.int("sampling_ratio")
-    guard ratio <= 4_096 else { throw .unsupported("attribute sampling_ratio is \(ratio); no more than 4096 samples an axis") }
+    guard ratio <= 4_096 else {
+      throw .unsupported("attribute sampling_ratio is \(ratio); no more than 4096 samples an axis")
+    }
     _ = try context.string("mode", oneOf: ["avg", "max"])
     _ = try context.string("coordinate_transformation_mode", oneOf: ["half_pixel", "output_half_pixel"])
-    if let input, input.count != 4 { throw .mismatch("the input has the shape \(input); expected [batch, channels, height, width]") }
+    if let input, input.count != 4 {
+      throw .mismatch("the input has the shape \(input); expected [batch, channels, height, width]")
+    }
     if let rois, rois.count != 2 || (rois[1].known ?? 4) != 4 {
       throw .mismatch("rois has the shape \(rois); expected [regions, 4]")
     }
@@ -63,7 +67,8 @@ struct RoiAlign: OperatorDefinition {
     return .planned { plan in
       let (input, output) = (plan.shape(0), plan.outputShape(0))
       let align = RegionAlign(
-        batch: input[0], channels: input[1], height: input[2], width: input[3], binRows: output[2], binColumns: output[3],
+        batch: input[0], channels: input[1], height: input[2], width: input[3], binRows: output[2],
+        binColumns: output[3],
         scale: scale, offset: offset, samplingRatio: ratio, takesMaximum: takesMaximum)
       let partition = Partition(output[0] &* output[1], minimum: max(1, 8_192 / max(1, output[2] &* output[3])))
       return .parallel(parts: partition.parts) { run, part in

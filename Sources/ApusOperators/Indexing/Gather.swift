@@ -11,7 +11,9 @@ struct Gather: OperatorDefinition {
     attributes: [.int("axis", default: 0)], types: ["T": .basic, "Tind": .indices], traits: .movesData)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
-    guard let data = context.shape(0), let indices = context.shape(1) else { return context.set(0, context.type(0), nil) }
+    guard let data = context.shape(0), let indices = context.shape(1) else {
+      return context.set(0, context.type(0), nil)
+    }
     let axis = try resolveAxis(try context.int("axis"), rank: data.count)
     context.set(0, context.type(0), Array(data[..<axis]) + indices + data[(axis + 1)...])
     context.moveValues(of: self)
@@ -62,7 +64,9 @@ struct Gather: OperatorDefinition {
     guard let first = indices.first, first >= -extent, first < extent else { return nil }
     let start = first < 0 ? first + extent : first
     guard start + indices.count <= extent else { return nil }
-    for (offset, index) in indices.enumerated() where index != start + offset && index != start + offset - extent { return nil }
+    for (offset, index) in indices.enumerated() where index != start + offset && index != start + offset - extent {
+      return nil
+    }
     return start
   }
 }

@@ -76,7 +76,8 @@ func checkIndexShape(_ indices: [Dim], data: [Dim], axis: Int) throws(OperatorEr
   }
 }
 
-/// The lines along the last axis of a tensor of indices, and where each begins in the data that they index along `axis`.
+/// The lines along the last axis of a tensor of indices, and where each begins in the data that they index along
+/// `axis`.
 struct IndexLines: Sendable {
   /// The number of lines and the length of each.
   let count: Int

@@ -12,7 +12,9 @@ struct GatherND: OperatorDefinition {
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let batches = try context.int("batch_dims")
-    guard let data = context.shape(0), let indices = context.shape(1) else { return context.set(0, context.type(0), nil) }
+    guard let data = context.shape(0), let indices = context.shape(1) else {
+      return context.set(0, context.type(0), nil)
+    }
     guard batches >= 0, batches < min(data.count, indices.count) else {
       throw .mismatch("batch_dims is \(batches); expected 0 to \(min(data.count, indices.count) - 1)")
     }

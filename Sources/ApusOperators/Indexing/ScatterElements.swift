@@ -66,7 +66,8 @@ struct Scatter: OperatorDefinition {
   }
 }
 
-/// The work of a ScatterElements: a copy of the data, then one task for each stretch of places that no other task touches.
+/// The work of a ScatterElements: a copy of the data, then one task for each stretch of places that no other task
+/// touches.
 ///
 /// Indices along the last axis: a task is a line of them. Along another axis: a task is a block of columns of the last
 /// axis with all their indices along the axis.
@@ -90,7 +91,8 @@ private struct ScatterPlan {
     let copy = MovementCopy(
       from: .input(0), width: width, extents: [data.count], sourceStrides: [1], targetStrides: [1])
     let copying = Partition(copy.count, minimum: max(256, (128 << 10) / copy.width))
-    let scattering = Partition(tasks, minimum: max(1, 16_384 / max(1, min(columns, isLast ? columns : IndexReader.block) * lines)))
+    let scattering = Partition(
+      tasks, minimum: max(1, 16_384 / max(1, min(columns, isLast ? columns : IndexReader.block) * lines)))
     let parts = indices.elementCount == 0 ? 0 : scattering.parts
     let shape = data.shape
     step = Step(

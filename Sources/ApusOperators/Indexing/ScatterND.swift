@@ -6,9 +6,9 @@ import ApusGraph
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// Updates of one place are applied in the order of the indices.
@@ -30,7 +30,8 @@ struct ScatterND: OperatorDefinition {
         }
         let expected = Array(indices[..<(indices.count - 1)]) + data[length...]
         if let updates = context.shape(2) {
-          guard updates.count == expected.count, !zip(updates, expected).contains(where: { $0.isSurelyDifferent(from: $1) })
+          guard updates.count == expected.count,
+            !zip(updates, expected).contains(where: { $0.isSurelyDifferent(from: $1) })
           else { throw .mismatch("updates has the shape \(updates.text); expected \(expected.text)") }
         }
       }

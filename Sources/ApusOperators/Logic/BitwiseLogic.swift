@@ -51,7 +51,8 @@ struct BitShift: OperatorDefinition {
 
 struct BitwiseNot: OperatorDefinition {
   let schema = OperatorSchema(
-    "BitwiseNot", versions: [18], inputs: [.required("X", "T")], outputs: [.required("Y", "T")], types: ["T": .integers])
+    "BitwiseNot", versions: [18], inputs: [.required("X", "T")], outputs: [.required("Y", "T")], types: ["T": .integers]
+  )
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) { context.copy() }
 

@@ -24,7 +24,8 @@ struct BooleanLogic: OperatorDefinition {
       "And", values: { a, b in a.known == 0 || b.known == 0 ? 0 : a.known != nil && b.known != nil ? 1 : .unknown },
       Elementwise.test { (a: UInt8, b: UInt8) in a != 0 && b != 0 }),
     BooleanLogic(
-      "Or", values: { a, b in (a.known ?? 0) != 0 || (b.known ?? 0) != 0 ? 1 : a.known == 0 && b.known == 0 ? 0 : .unknown },
+      "Or",
+      values: { a, b in (a.known ?? 0) != 0 || (b.known ?? 0) != 0 ? 1 : a.known == 0 && b.known == 0 ? 0 : .unknown },
       Elementwise.test { (a: UInt8, b: UInt8) in a | b != 0 }),
     BooleanLogic(
       "Xor",

@@ -1,5 +1,5 @@
-// IsNaN (9, 13, 20: float8) and IsInf (10, 20: float16, float64, bfloat16, float8): the class of floats, from their bits.
-// https://onnx.ai/onnx/operators/onnx__IsNaN.html, …/onnx__IsInf.html
+// IsNaN (9, 13, 20: float8) and IsInf (10, 20: float16, float64, bfloat16, float8): the class of floats, from their
+// bits. https://onnx.ai/onnx/operators/onnx__IsNaN.html, …/onnx__IsInf.html
 
 import ApusGraph
 import ApusTensor
@@ -53,7 +53,9 @@ struct IsInf: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
     let (negative, positive) = (try context.bool("detect_negative"), try context.bool("detect_positive"))
-    guard let loop = IsInf.loop(type, negative: negative, positive: positive) else { throw context.unsupportedType(type) }
+    guard let loop = IsInf.loop(type, negative: negative, positive: positive) else {
+      throw context.unsupportedType(type)
+    }
     return Elementwise.unary(loop, cost: .light, name: "IsInf")
   }
 

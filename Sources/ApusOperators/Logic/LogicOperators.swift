@@ -2,11 +2,12 @@
 
 import ApusGraph
 
-let logicOperators: [any OperatorDefinition] = Comparison.all + BooleanLogic.all + BitwiseLogic.all + [
-  BitShift(),
-  BitwiseNot(),
-  IsInf(),
-  IsNaN(),
-  Not(),
-  Where(),
-]
+let logicOperators: [any OperatorDefinition] =
+  Comparison.all + BooleanLogic.all + BitwiseLogic.all + [
+    BitShift(),
+    BitwiseNot(),
+    IsInf(),
+    IsNaN(),
+    Not(),
+    Where(),
+  ]

@@ -13,7 +13,9 @@ struct Where: OperatorDefinition {
     let type = context.type(1) ?? context.type(2)
     let shape = try context.broadcastShape([0, 1, 2])
     let values = context.elementwiseValues([0, 1, 2], output: shape) { operands in
-      guard let condition = operands[0].known else { return operands[1].isSame(as: operands[2]) ? operands[1] : .unknown }
+      guard let condition = operands[0].known else {
+        return operands[1].isSame(as: operands[2]) ? operands[1] : .unknown
+      }
       return condition != 0 ? operands[1] : operands[2]
     }
     context.set(0, type, shape, values: values)
@@ -44,10 +46,12 @@ struct Where: OperatorDefinition {
   }
 
   /// target[i] = condition[i * strides.0] ? x[i * strides.1] : y[i * strides.2]
-  typealias Select = @Sendable (
-    _ condition: UnsafePointer<UInt8>, _ x: UnsafeRawPointer, _ y: UnsafeRawPointer, _ target: UnsafeMutableRawPointer,
-    _ count: Int, _ strides: (Int, Int, Int)
-  ) -> Void
+  typealias Select =
+    @Sendable (
+      _ condition: UnsafePointer<UInt8>, _ x: UnsafeRawPointer, _ y: UnsafeRawPointer,
+      _ target: UnsafeMutableRawPointer,
+      _ count: Int, _ strides: (Int, Int, Int)
+    ) -> Void
 
   private static func select(width: Int) -> Select {
     switch width {

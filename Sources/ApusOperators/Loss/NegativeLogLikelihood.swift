@@ -31,7 +31,9 @@ struct NegativeLogLikelihood: Sendable {
         throw .mismatch("the weights are \(weight.text); expected [\(scores[1])]")
       }
       let expected = [scores[0]] + scores[2...]
-      if let target, target.count != expected.count || zip(target, expected).contains(where: { $0.isSurelyDifferent(from: $1) }) {
+      if let target,
+        target.count != expected.count || zip(target, expected).contains(where: { $0.isSurelyDifferent(from: $1) })
+      {
         throw .mismatch("the targets are \(target.text); expected \(expected.text)")
       }
       return reduction == .none ? expected : []
@@ -54,7 +56,8 @@ struct NegativeLogLikelihood: Sendable {
     let partition = Partition(shape[0] * inner, minimum: 16_384)
     let reduction = reduction
     // Each part leaves its sum of losses and of weights; the second phase adds them up in order.
-    return Step(phases: [partition.parts, reduction == .none ? 0 : 1], scratchBytes: partition.parts * 16) { run, phase, part in
+    return Step(phases: [partition.parts, reduction == .none ? 0 : 1], scratchBytes: partition.parts * 16) {
+      run, phase, part in
       let partial = run.scratch.assumingMemoryBound(to: Double.self)
       if phase == 1 {
         var (loss, weight) = (0.0, 0.0)

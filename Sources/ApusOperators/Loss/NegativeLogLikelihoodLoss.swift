@@ -1,5 +1,6 @@
-// NegativeLogLikelihoodLoss: the loss of log-probabilities. https://onnx.ai/onnx/operators/onnx__NegativeLogLikelihoodLoss.html
-// Versions: 12, 13 (targets of several axes), 22 (bfloat16).
+// NegativeLogLikelihoodLoss: the loss of log-probabilities.
+// https://onnx.ai/onnx/operators/onnx__NegativeLogLikelihoodLoss.html Versions: 12, 13 (targets of several axes), 22
+// (bfloat16).
 
 import ApusGraph
 import ApusTensor

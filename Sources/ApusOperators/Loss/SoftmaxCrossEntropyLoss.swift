@@ -21,7 +21,9 @@ package struct SoftmaxCrossEntropyLoss: OperatorDefinition {
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let loss = try NegativeLogLikelihood(context)
     let softmax = Softmax(logarithm: true)
-    func kernel<Element: Real>(_ type: Element.Type, _ logarithm: @escaping @Sendable (AxisRows) -> Step) -> PreparedKernel {
+    func kernel<Element: Real>(_ type: Element.Type, _ logarithm: @escaping @Sendable (AxisRows) -> Step)
+      -> PreparedKernel
+    {
       .planned { plan in
         let shape = plan.shape(0)
         var sequence = StepSequence()

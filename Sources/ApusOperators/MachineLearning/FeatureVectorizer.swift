@@ -16,8 +16,11 @@ struct FeatureVectorizer: OperatorDefinition {
     var columns = Dim(0)
     for (index, width) in try FeatureVectorizer.widths(context, count: context.inputs.count).enumerated() {
       let shape = context.shape(index)
-      if shape?.isEmpty ?? false { throw .mismatch("input \(index) is a scalar; expected [rows, columns] or [columns]") }
-      columns = columns + (width.map { Dim($0) } ?? shape.map { $0.count == 1 ? $0[0] : Array($0[1...]).product } ?? .unknown)
+      if shape?.isEmpty ?? false {
+        throw .mismatch("input \(index) is a scalar; expected [rows, columns] or [columns]")
+      }
+      columns =
+        columns + (width.map { Dim($0) } ?? shape.map { $0.count == 1 ? $0[0] : Array($0[1...]).product } ?? .unknown)
     }
     let rows = context.shape(0).map { $0.count == 1 ? 1 : $0[0] } ?? .unknown
     context.set(0, .float32, [rows, columns])

@@ -44,7 +44,9 @@ struct Imputer: OperatorDefinition {
     let imputed = context.optionalInts("imputed_value_int64s") ?? []
     guard !imputed.isEmpty else { throw .invalid("attribute imputed_value_int64s (ints) is missing") }
     let replaced = try context.int("replaced_value_int64")
-    guard let load = Lane.int64.load(type), let store = Lane.int64.store(type) else { throw context.unsupportedType(type) }
+    guard let load = Lane.int64.load(type), let store = Lane.int64.store(type) else {
+      throw context.unsupportedType(type)
+    }
     return .planned { (plan) throws(OperatorError) in
       let columns = FeatureKernel.columns(plan.shape(0))
       try FeatureKernel.check(imputed.count, columns: columns, "imputed_value_int64s")

@@ -1,5 +1,6 @@
-// LabelEncoder: each element replaced by what a table says. https://onnx.ai/onnx/operators/onnx_aionnxml_LabelEncoder.html
-// Versions: 1 (a list of strings and their positions), 2 (keys and values), 4 (tables as tensors, more types).
+// LabelEncoder: each element replaced by what a table says.
+// https://onnx.ai/onnx/operators/onnx_aionnxml_LabelEncoder.html Versions: 1 (a list of strings and their positions), 2
+// (keys and values), 4 (tables as tensors, more types).
 
 import ApusGraph
 import ApusTensor
@@ -16,7 +17,10 @@ struct LabelEncoder: OperatorDefinition {
       .optional("keys_tensor", .tensor), .optional("values_floats", .floats), .optional("values_int64s", .ints),
       .optional("values_strings", .strings), .optional("values_tensor", .tensor),
     ],
-    types: ["T1": [.string, .int64, .float32, .int32, .int16, .float64], "T2": [.string, .int64, .float32, .int32, .int16, .float64]])
+    types: [
+      "T1": [.string, .int64, .float32, .int32, .int16, .float64],
+      "T2": [.string, .int64, .float32, .int32, .int16, .float64],
+    ])
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     guard version == 1 else { return }
@@ -28,7 +32,8 @@ struct LabelEncoder: OperatorDefinition {
     }
     let positions = AttributeValue.ints(Array(0..<classes.count))
     node.attributes[type == .string ? "keys_strings" : "keys_int64s"] = type == .string ? .strings(classes) : positions
-    node.attributes[type == .string ? "values_int64s" : "values_strings"] = type == .string ? positions : .strings(classes)
+    node.attributes[type == .string ? "values_int64s" : "values_strings"] =
+      type == .string ? positions : .strings(classes)
   }
 
   /// The one of the attributes `prefix`_tensor, _floats, _int64s and _strings that is there, as a tensor of rank 1.
@@ -37,8 +42,12 @@ struct LabelEncoder: OperatorDefinition {
     if let tensor = context.optionalTensor("\(prefix)_tensor") { found.append(tensor.reshaped(to: [tensor.count])) }
     if let values = context.optionalFloats("\(prefix)_floats") { found.append(Tensor(values)) }
     if let values = context.optionalInts("\(prefix)_int64s") { found.append(Tensor(values)) }
-    if let values = context.optionalStrings("\(prefix)_strings") { found.append(Tensor(strings: values, shape: [values.count])) }
-    guard found.count == 1 else { throw .invalid("expected exactly one of the attributes \(prefix)_*; found \(found.count)") }
+    if let values = context.optionalStrings("\(prefix)_strings") {
+      found.append(Tensor(strings: values, shape: [values.count]))
+    }
+    guard found.count == 1 else {
+      throw .invalid("expected exactly one of the attributes \(prefix)_*; found \(found.count)")
+    }
     return found[0]
   }
 
@@ -125,7 +134,9 @@ struct LabelEncoder: OperatorDefinition {
   }
 
   /// With strings on one side or both.
-  private static func strings(_ keys: Tensor, _ values: Tensor, _ fallback: Tensor) throws(OperatorError) -> PreparedKernel {
+  private static func strings(_ keys: Tensor, _ values: Tensor, _ fallback: Tensor) throws(OperatorError)
+    -> PreparedKernel
+  {
     let numbers = keys.dataType == .string ? [:] : try positions(keys)
     let names = Dictionary(
       (keys.strings ?? []).enumerated().map { (ExactString($0.element), $0.offset) }, uniquingKeysWith: { $1 })

@@ -1,5 +1,5 @@
-// The attributes that TreeEnsembleRegressor and TreeEnsembleClassifier have in common: one list entry a node, leaves among
-// them, nodes by tree and number. Versions: 1, 3 (numbers as tensors of float64), 5 (deprecated).
+// The attributes that TreeEnsembleRegressor and TreeEnsembleClassifier have in common: one list entry a node, leaves
+// among them, nodes by tree and number. Versions: 1, 3 (numbers as tensors of float64), 5 (deprecated).
 
 import ApusGraph
 import ApusTensor
@@ -9,7 +9,8 @@ enum LegacyTrees {
   static func attributes(prefix: String) -> [AttributeSchema] {
     [
       .optional("base_values", .floats), .optional("base_values_as_tensor", .tensor),
-      .optional("nodes_falsenodeids", .ints), .optional("nodes_featureids", .ints), .optional("nodes_hitrates", .floats),
+      .optional("nodes_falsenodeids", .ints), .optional("nodes_featureids", .ints),
+      .optional("nodes_hitrates", .floats),
       .optional("nodes_hitrates_as_tensor", .tensor), .optional("nodes_missing_value_tracks_true", .ints),
       .optional("nodes_modes", .strings), .optional("nodes_nodeids", .ints), .optional("nodes_treeids", .ints),
       .optional("nodes_truenodeids", .ints), .optional("nodes_values", .floats),
@@ -51,8 +52,10 @@ enum LegacyTrees {
     let onFalse = context.optionalInts("nodes_falsenodeids") ?? []
     let missing = context.optionalInts("nodes_missing_value_tracks_true") ?? []
     let counts = [ids.count, features.count, modes.count, values.count, onTrue.count, onFalse.count]
-    guard !trees.isEmpty, counts.allSatisfy({ $0 == trees.count }), missing.isEmpty || missing.count == trees.count else {
-      throw .invalid("the lists nodes_* have \(trees.count), \(counts) and \(missing.count) elements; expected equal counts")
+    guard !trees.isEmpty, counts.allSatisfy({ $0 == trees.count }), missing.isEmpty || missing.count == trees.count
+    else {
+      throw .invalid(
+        "the lists nodes_* have \(trees.count), \(counts) and \(missing.count) elements; expected equal counts")
     }
     var positions: [Key: Int] = [:]
     positions.reserveCapacity(trees.count)
@@ -86,13 +89,15 @@ enum LegacyTrees {
           onFalse: try reference(onFalse[index], of: trees[index]),
           isMissingTrue: !missing.isEmpty && missing[index] != 0))
     }
-    let (leafIDs, leafNodes) = (context.optionalInts("\(prefix)_ids") ?? [], context.optionalInts("\(prefix)_nodeids") ?? [])
+    let (leafIDs, leafNodes) = (
+      context.optionalInts("\(prefix)_ids") ?? [], context.optionalInts("\(prefix)_nodeids") ?? []
+    )
     let leafTrees = context.optionalInts("\(prefix)_treeids") ?? []
     let weights = try numbers(context, "\(prefix)_weights")
     guard leafIDs.count == leafNodes.count, leafIDs.count == leafTrees.count, leafIDs.count == weights.count else {
       throw .invalid(
-        "the lists \(prefix)_* have \(leafIDs.count), \(leafNodes.count), \(leafTrees.count) and \(weights.count) elements; "
-          + "expected equal counts")
+        "the lists \(prefix)_* have \(leafIDs.count), \(leafNodes.count), \(leafTrees.count) and \(weights.count) "
+          + "elements; expected equal counts")
     }
     for index in leafIDs.indices {
       guard let position = positions[Key(tree: leafTrees[index], node: leafNodes[index])] else {

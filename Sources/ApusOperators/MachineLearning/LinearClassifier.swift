@@ -10,7 +10,8 @@ struct LinearClassifier: OperatorDefinition {
     inputs: [.required("X", "T1")],
     outputs: [.required("Y", "T2"), .required("Z", "tensor(float)")],
     attributes: [
-      .optional("classlabels_ints", .ints), .optional("classlabels_strings", .strings), .required("coefficients", .floats),
+      .optional("classlabels_ints", .ints), .optional("classlabels_strings", .strings),
+      .required("coefficients", .floats),
       .optional("intercepts", .floats), .int("multi_class", default: 0), .string("post_transform", default: "NONE"),
     ],
     types: ["T1": featureTypes, "T2": [.string, .int64], "tensor(float)": [.float32]])
@@ -28,8 +29,8 @@ struct LinearClassifier: OperatorDefinition {
     context.set(1, .float32, [rows, targets.map { Dim($0 == 1 && labels.count == 2 ? 2 : $0) } ?? .unknown])
   }
 
-  /// The number of rows of coefficients: as many as intercepts, or as the features leave. Where their number is not known
-  /// yet: as many as labels, of which two may have one row.
+  /// The number of rows of coefficients: as many as intercepts, or as the features leave. Where their number is not
+  /// known yet: as many as labels, of which two may have one row.
   private static func targets(_ context: some OperatorContext, columns: Int?, _ labels: ClassLabels) -> Int? {
     if let intercepts = context.optionalFloats("intercepts"), !intercepts.isEmpty { return intercepts.count }
     guard let columns, columns > 0 else { return labels.count > 0 ? labels.count : nil }
@@ -57,7 +58,8 @@ struct LinearClassifier: OperatorDefinition {
     if type == .float64 {
       return try RowModelKernel.prepareClassifier(
         LinearModel<Double>(
-          type, lane: .float64, coefficients: coefficients, intercepts: intercepts, transform: transform, result: result,
+          type, lane: .float64, coefficients: coefficients, intercepts: intercepts, transform: transform,
+          result: result,
           targets: targets), names, context)
     }
     return try RowModelKernel.prepareClassifier(

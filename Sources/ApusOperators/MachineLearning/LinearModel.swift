@@ -91,7 +91,7 @@ extension Node {
   func noteExtraCoefficients(targets: Int, in graph: inout Graph) {
     guard targets > 0, let x = inputs.first ?? nil, let columns = graph.fact(x).tensor?.shape?.last?.known,
       let count = attributes.floats("coefficients")?.count,
-      case let (used, overflow) = columns.multipliedReportingOverflow(by: targets), !overflow, used < count
+      case (let used, let overflow) = columns.multipliedReportingOverflow(by: targets), !overflow, used < count
     else { return }
     graph.notes.append(
       "\(op) '\(name)': only the first \(used) of \(count) coefficients count: \(targets) rows of \(columns) features")

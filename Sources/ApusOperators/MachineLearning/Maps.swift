@@ -4,7 +4,6 @@
 import ApusGraph
 import ApusTensor
 
-
 struct ZipMap: OperatorDefinition {
   let schema = OperatorSchema(
     "ZipMap", domain: "ai.onnx.ml", versions: [1],
@@ -44,7 +43,8 @@ struct ZipMap: OperatorDefinition {
 extension [Value?] {
   fileprivate func map(_ index: Int) throws(OperatorError) -> MapValue {
     guard index < count, case .map(let map)? = self[index] else {
-      throw .mismatch("input \(index) is \(index < count ? self[index]?.type.description ?? "absent" : "absent"); expected a map")
+      throw .mismatch(
+        "input \(index) is \(index < count ? self[index]?.type.description ?? "absent" : "absent"); expected a map")
     }
     return map
   }
@@ -55,7 +55,9 @@ struct CastMap: OperatorDefinition {
     "CastMap", domain: "ai.onnx.ml", versions: [1],
     inputs: [.required("X", "T1")],
     outputs: [.required("Y", "T2")],
-    attributes: [.string("cast_to", default: "TO_FLOAT"), .string("map_form", default: "DENSE"), .int("max_map", default: 1)],
+    attributes: [
+      .string("cast_to", default: "TO_FLOAT"), .string("map_form", default: "DENSE"), .int("max_map", default: 1),
+    ],
     types: ["T1": TypeSet(maps: true), "T2": [.string, .float32, .int64]])
 
   private static func type(_ context: some OperatorContext) throws(OperatorError) -> DataType {
@@ -158,7 +160,9 @@ struct DictVectorizer: OperatorDefinition {
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let keys = try ClassLabels(context, integers: "int64_vocabulary", strings: "string_vocabulary")
     guard case .map(let key, let value)? = context.inputs[0] else { return }
-    guard key == keys.dataType else { throw .mismatch("the keys of the map are \(key); the vocabulary has \(keys.dataType)") }
+    guard key == keys.dataType else {
+      throw .mismatch("the keys of the map are \(key); the vocabulary has \(keys.dataType)")
+    }
     context.set(0, value.tensor?.dataType, [Dim(keys.count)])
   }
 
@@ -179,7 +183,9 @@ struct DictVectorizer: OperatorDefinition {
       let strings = map.keys.strings
       var found: [(position: Int, value: Tensor)] = []
       for (index, value) in map.values.enumerated() {
-        guard let position = integers.flatMap({ numbers[$0[index]] }) ?? strings.flatMap({ names[ExactString($0[index])] }) else {
+        guard
+          let position = integers.flatMap({ numbers[$0[index]] }) ?? strings.flatMap({ names[ExactString($0[index])] })
+        else {
           throw .mismatch("the vocabulary lacks the key \(strings.map { $0[index] } ?? "\(integers?[index] ?? 0)")")
         }
         guard let tensor = value.tensor, tensor.dataType == type, tensor.count == 1 else {
@@ -195,7 +201,8 @@ struct DictVectorizer: OperatorDefinition {
       let result = try context.allocate(type, shape)
       result.storage.base.initializeMemory(as: UInt8.self, repeating: 0, count: result.byteCount)
       for entry in found {
-        (result.storage.base + entry.position * type.byteWidth).copyMemory(from: entry.value.base, byteCount: type.byteWidth)
+        (result.storage.base + entry.position * type.byteWidth).copyMemory(
+          from: entry.value.base, byteCount: type.byteWidth)
         withExtendedLifetime(entry.value) {}
       }
       return [.tensor(result)]

@@ -12,9 +12,12 @@ struct OneHotEncoder: OperatorDefinition {
     attributes: [.optional("cats_int64s", .ints), .optional("cats_strings", .strings), .int("zeros", default: 1)],
     types: ["T": featureTypes + [.string], "tensor(float)": [.float32]])
 
-  private static func counts(_ context: some OperatorContext) throws(OperatorError) -> (numbers: [Int], names: [String]) {
+  private static func counts(_ context: some OperatorContext) throws(OperatorError) -> (numbers: [Int], names: [String])
+  {
     let (numbers, names) = (context.optionalInts("cats_int64s") ?? [], context.optionalStrings("cats_strings") ?? [])
-    guard numbers.isEmpty != names.isEmpty else { throw .invalid("expected one of the attributes cats_int64s and cats_strings") }
+    guard numbers.isEmpty != names.isEmpty else {
+      throw .invalid("expected one of the attributes cats_int64s and cats_strings")
+    }
     return (numbers, names)
   }
 

@@ -4,9 +4,9 @@
 import ApusGraph
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// A function of the scores of one row.

@@ -17,8 +17,8 @@ protocol RowModel: Sendable {
   func scratchBytes(columns: Int) -> Int
   /// Work of one row, in about as many multiply-adds.
   func work(columns: Int) -> Int
-  /// Writes the scores and classes of at most `RowModelKernel.blockRows` rows. `rows` is the first of them, in elements of
-  /// the input's type.
+  /// Writes the scores and classes of at most `RowModelKernel.blockRows` rows. `rows` is the first of them, in elements
+  /// of the input's type.
   func run(
     _ rows: UnsafeRawPointer, count: Int, columns: Int, scores: UnsafeMutablePointer<Double>,
     classes: UnsafeMutablePointer<Int>, scratch: UnsafeMutableRawPointer)
@@ -92,9 +92,13 @@ enum RowModelKernel {
   }
 
   /// A regressor: output 0 holds the scores.
-  static func prepareRegressor(_ model: some RowModel, _ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+  static func prepareRegressor(_ model: some RowModel, _ context: PrepareContext) throws(OperatorError)
+    -> PreparedKernel
+  {
     let input = try context.type(0)
-    guard let store = Lane.float64.store(context.outputType(0) ?? .float32) else { throw context.unsupportedType(input) }
+    guard let store = Lane.float64.store(context.outputType(0) ?? .float32) else {
+      throw context.unsupportedType(input)
+    }
     return .planned { (plan) throws(OperatorError) in
       let (rows, columns) = try extents(plan.shape(0))
       try model.check(columns: columns)
@@ -184,7 +188,8 @@ enum RowModelKernel {
 
     private let rows: Int
 
-    /// Calls the model for every block of a part, and `finish` with scores, classes, the first row and the number of rows.
+    /// Calls the model for every block of a part, and `finish` with scores, classes, the first row and the number of
+    /// rows.
     @inline(__always)
     func run(
       _ model: some RowModel, _ features: UnsafeRawPointer, part: Int, scratch: UnsafeMutableRawPointer,

@@ -5,9 +5,9 @@ import ApusGraph
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 struct SVMClassifier: OperatorDefinition {
@@ -16,7 +16,8 @@ struct SVMClassifier: OperatorDefinition {
     inputs: [.required("X", "T1")],
     outputs: [.required("Y", "T2"), .required("Z", "tensor(float)")],
     attributes: [
-      .optional("classlabels_ints", .ints), .optional("classlabels_strings", .strings), .optional("coefficients", .floats),
+      .optional("classlabels_ints", .ints), .optional("classlabels_strings", .strings),
+      .optional("coefficients", .floats),
       .optional("kernel_params", .floats), .string("kernel_type", default: "LINEAR"),
       .string("post_transform", default: "NONE"), .optional("prob_a", .floats), .optional("prob_b", .floats),
       .optional("rho", .floats), .optional("support_vectors", .floats), .optional("vectors_per_class", .ints),
@@ -60,7 +61,8 @@ struct SVMClassifier: OperatorDefinition {
       guard let rho = rho.first else { throw .invalid("attribute rho (floats) is missing") }
       kernel.kind = .linear
       let model = LinearMachine(
-        vectors: try SupportVectors<Scalar>(type, lane: lane, kernel: kernel, count: labels.count, elements: coefficients),
+        vectors: try SupportVectors<Scalar>(
+          type, lane: lane, kernel: kernel, count: labels.count, elements: coefficients),
         rho: rho, isPositive: isPositive, transform: transform)
       return try RowModelKernel.prepareClassifier(model, labels.count == 1 ? labels.orNothing : labels, context)
     }
@@ -70,8 +72,8 @@ struct SVMClassifier: OperatorDefinition {
       coefficients.count >= (labels.count - 1) * supports, a.count == b.count, a.isEmpty || a.count >= pairs
     else {
       throw .invalid(
-        "\(perClass.count) vectors_per_class, \(rho.count) rho, \(coefficients.count) coefficients, \(a.count) prob_a and "
-          + "\(b.count) prob_b do not fit \(labels.count) classes with \(supports) vectors")
+        "\(perClass.count) vectors_per_class, \(rho.count) rho, \(coefficients.count) coefficients, \(a.count) prob_a "
+          + "and \(b.count) prob_b do not fit \(labels.count) classes with \(supports) vectors")
     }
     let model = PairwiseMachine(
       vectors: try SupportVectors<Scalar>(
@@ -119,8 +121,8 @@ private struct LinearMachine<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable
 private struct PairwiseMachine<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: RowModel {
   let vectors: SupportVectors<Scalar>
   let perClass: [Int]
-  /// One row less than there are classes, each with one coefficient a vector: row j − 1 of the vectors of class i < j, and
-  /// row i of those of class j, decide between i and j.
+  /// One row less than there are classes, each with one coefficient a vector: row j − 1 of the vectors of class i < j,
+  /// and row i of those of class j, decide between i and j.
   let coefficients: [Double]
   let rho: [Double]
   /// Of the logistic functions that make probabilities of the decisions; empty: there are none.
@@ -135,7 +137,8 @@ private struct PairwiseMachine<Scalar: BinaryFloatingPoint & SIMDScalar & Sendab
   func check(columns: Int) throws(OperatorError) { try vectors.check(columns: columns) }
   /// Kernel values, decisions, votes, and the matrices of the probabilities.
   func scratchBytes(columns: Int) -> Int {
-    vectors.scratchBytes(columns: columns) + (8 * (pairCount + 2 * classCount + 2 * classCount * classCount) + 63) / 64 * 64
+    vectors.scratchBytes(columns: columns) + (8 * (pairCount + 2 * classCount + 2 * classCount * classCount) + 63) / 64
+      * 64
   }
   func work(columns: Int) -> Int { vectors.work(columns: columns) + vectors.count * classCount }
 

@@ -10,7 +10,8 @@ struct SVMRegressor: OperatorDefinition {
     inputs: [.required("X", "T")],
     outputs: [.required("Y", "tensor(float)")],
     attributes: [
-      .optional("coefficients", .floats), .optional("kernel_params", .floats), .string("kernel_type", default: "LINEAR"),
+      .optional("coefficients", .floats), .optional("kernel_params", .floats),
+      .string("kernel_type", default: "LINEAR"),
       .int("n_supports", default: 0), .int("one_class", default: 0), .string("post_transform", default: "NONE"),
       .optional("rho", .floats), .optional("support_vectors", .floats),
     ],

@@ -4,9 +4,9 @@ import ApusGraph
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// A kernel function of two rows of features.
@@ -80,7 +80,9 @@ struct SupportVectors<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: Send
     }
   }
 
-  func scratchBytes(columns: Int) -> Int { (columns * MemoryLayout<Scalar>.stride + 63) / 64 * 64 + (count * 8 + 63) / 64 * 64 }
+  func scratchBytes(columns: Int) -> Int {
+    (columns * MemoryLayout<Scalar>.stride + 63) / 64 * 64 + (count * 8 + 63) / 64 * 64
+  }
   func work(columns: Int) -> Int { count * (columns + 8) }
 
   /// The kernel's value for every vector and the row at `index`, in scratch memory.

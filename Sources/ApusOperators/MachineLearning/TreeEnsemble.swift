@@ -12,7 +12,8 @@ struct TreeEnsemble: OperatorDefinition {
     attributes: [
       .int("aggregate_function", default: 1), .required("leaf_targetids", .ints), .required("leaf_weights", .tensor),
       .optional("membership_values", .tensor), .optional("n_targets", .int), .required("nodes_falseleafs", .ints),
-      .required("nodes_falsenodeids", .ints), .required("nodes_featureids", .ints), .optional("nodes_hitrates", .tensor),
+      .required("nodes_falsenodeids", .ints), .required("nodes_featureids", .ints),
+      .optional("nodes_hitrates", .tensor),
       .optional("nodes_missing_value_tracks_true", .ints), .required("nodes_modes", .tensor),
       .required("nodes_splits", .tensor), .required("nodes_trueleafs", .ints), .required("nodes_truenodeids", .ints),
       .int("post_transform", default: 0), .required("tree_roots", .ints),
@@ -56,7 +57,8 @@ struct TreeEnsemble: OperatorDefinition {
     let missing = context.optionalInts("nodes_missing_value_tracks_true") ?? []
     let counts = [modes.count, splits.count, onTrue.count, onFalse.count, trueLeaves.count, falseLeaves.count]
     guard counts.allSatisfy({ $0 == features.count }), missing.isEmpty || missing.count == features.count else {
-      throw .invalid("the lists nodes_* have \(features.count), \(counts) and \(missing.count) elements; expected equal counts")
+      throw .invalid(
+        "the lists nodes_* have \(features.count), \(counts) and \(missing.count) elements; expected equal counts")
     }
     let (targets, weights) = (try context.ints("leaf_targetids"), try numbers("leaf_weights"))
     guard targets.count == weights.count else {

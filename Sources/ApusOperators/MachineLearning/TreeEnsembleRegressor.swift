@@ -29,7 +29,8 @@ struct TreeEnsembleRegressor: OperatorDefinition {
     }
     return try prepareTrees(
       context, LegacyTrees.forest(context, prefix: "target", targetCount: targets),
-      aggregate: TreeAggregate(rawValue: name) ?? .sum, base: base, transform: PostTransform(context), result: .regression,
+      aggregate: TreeAggregate(rawValue: name) ?? .sum, base: base, transform: PostTransform(context),
+      result: .regression,
       labels: nil, isDouble: LegacyTrees.isDouble(context, prefix: "target"))
   }
 }

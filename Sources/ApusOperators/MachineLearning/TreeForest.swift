@@ -2,10 +2,11 @@
 
 import ApusTensor
 
-/// One node. The children of a branch lie side by side: the true one at `child`, the false one behind it. A leaf is its own
-/// true child, so that a row that has arrived stays.
+/// One node. The children of a branch lie side by side: the true one at `child`, the false one behind it. A leaf is its
+/// own true child, so that a row that has arrived stays.
 struct TreeNode: Sendable {
-  /// A row goes to the true child if its feature is not above this; EQ: if it is equal; member: the position of the set.
+  /// A row goes to the true child if its feature is not above this; EQ: if it is equal; member: the position of the
+  /// set.
   var threshold: Double
   /// The feature, and the flags below.
   var feature: UInt32
@@ -48,7 +49,9 @@ final class TreeForest: @unchecked Sendable {
     setStarts: [Int], members: [Double]
   ) {
     let memory = UnsafeMutablePointer<TreeNode>.allocate(capacity: max(nodes.count, 1))
-    nodes.withUnsafeBufferPointer { if let source = $0.baseAddress { memory.initialize(from: source, count: nodes.count) } }
+    nodes.withUnsafeBufferPointer {
+      if let source = $0.baseAddress { memory.initialize(from: source, count: nodes.count) }
+    }
     self.nodes = UnsafePointer(memory)
     nodeCount = nodes.count
     self.roots = roots

@@ -106,8 +106,8 @@ struct TreeForestBuilder {
       setStarts: setStarts, members: members)
   }
 
-  /// The branch as one of few comparisons, and whether its children change places for it: x < t is x ≤ the number before
-  /// t, x > t is not x ≤ t, and so on.
+  /// The branch as one of few comparisons, and whether its children change places for it: x < t is x ≤ the number
+  /// before t, x > t is not x ≤ t, and so on.
   private static func node(_ branch: Branch, child: Int32) throws(OperatorError) -> (node: TreeNode, isSwapped: Bool) {
     guard branch.feature >= 0, branch.feature <= Int(TreeNode.featureMask) else {
       throw .invalid("a node has the feature \(branch.feature)")

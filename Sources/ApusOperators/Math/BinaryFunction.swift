@@ -1,4 +1,5 @@
-// The functions of two elements of one type: their definition for floats and integers, and the C kernels that are faster.
+// The functions of two elements of one type: their definition for floats and integers, and the C kernels that are
+// faster.
 
 import ApusTensor
 import CApusKernels

@@ -1,6 +1,6 @@
 // The arithmetic operators of two inputs with broadcasting, and those of any number: Add, Sub, Mul, Div, Mod, Min, Max,
-// Sum, Mean. https://onnx.ai/onnx/operators/. Versions 1 and 6 broadcast one way (`broadcast`, `axis`) or, with any number
-// of inputs, not at all; 7 and 8 broadcast both ways; later ones added types (Mod 28: floats with fmod = 0).
+// Sum, Mean. https://onnx.ai/onnx/operators/. Versions 1 and 6 broadcast one way (`broadcast`, `axis`) or, with any
+// number of inputs, not at all; 7 and 8 broadcast both ways; later ones added types (Mod 28: floats with fmod = 0).
 
 import ApusGraph
 import ApusTensor
@@ -71,7 +71,8 @@ struct VariadicMath: OperatorDefinition {
   private let values: (@Sendable ([Dim]) -> Dim)?
 
   init(
-    _ name: String, _ versions: [Int], _ types: TypeSet, output: String, _ function: BinaryFunction, isMean: Bool = false,
+    _ name: String, _ versions: [Int], _ types: TypeSet, output: String, _ function: BinaryFunction,
+    isMean: Bool = false,
     values: (@Sendable ([Dim]) -> Dim)? = nil
   ) {
     schema = OperatorSchema(

@@ -2,11 +2,12 @@
 
 import ApusGraph
 
-let mathOperators: [any OperatorDefinition] = unaryMathOperators + binaryMathOperators + [
-  Clip(),
-  Cumulative.product,
-  Cumulative.sum,
-  Pow(),
-  PRelu(),
-  SwiGLU(),
-]
+let mathOperators: [any OperatorDefinition] =
+  unaryMathOperators + binaryMathOperators + [
+    Clip(),
+    Cumulative.product,
+    Cumulative.sum,
+    Pow(),
+    PRelu(),
+    SwiGLU(),
+  ]

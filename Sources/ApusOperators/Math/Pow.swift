@@ -47,7 +47,9 @@ struct Pow: OperatorDefinition {
                 if isInteger {
                   loadBase(a, start, x, n)
                   loadExponent(b, start, z, n)
-                  for i in 0..<n { x[i] = integerPower(x[i], isUnsigned && z[i] < 0 ? Int64.max - 1 + (z[i] & 1) : z[i]) }
+                  for i in 0..<n {
+                    x[i] = integerPower(x[i], isUnsigned && z[i] < 0 ? Int64.max - 1 + (z[i] & 1) : z[i])
+                  }
                   storeInteger(x, y, start, n)
                 } else {
                   loadBase(a, start, z, n)

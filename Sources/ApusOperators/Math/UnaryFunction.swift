@@ -1,4 +1,5 @@
-// The functions of one element: their definition for float32 and float64, for integers, and the C kernels that are faster.
+// The functions of one element: their definition for float32 and float64, for integers, and the C kernels that are
+// faster.
 
 import ApusTensor
 import CApusKernels
@@ -40,7 +41,8 @@ package enum UnaryFunction: Sendable {
     }
   }
 
-  /// The same function with the parameters that it has for `type`. The slope of LeakyRelu has the precision of the data.
+  /// The same function with the parameters that it has for `type`. The slope of LeakyRelu has the precision of the
+  /// data.
   private func rounding(to type: DataType) -> UnaryFunction {
     if case .leakyRelu(let alpha) = self { return .leakyRelu(alpha: rounded(alpha, to: type)) }
     return self
@@ -48,7 +50,8 @@ package enum UnaryFunction: Sendable {
 
   var cost: ElementCost {
     switch self {
-    case .abs, .neg, .sign, .ceil, .floor, .round, .relu, .leakyRelu, .hardSigmoid, .hardSwish, .thresholdedRelu, .shrink,
+    case .abs, .neg, .sign, .ceil, .floor, .round, .relu, .leakyRelu, .hardSigmoid, .hardSwish, .thresholdedRelu,
+      .shrink,
       .bitwiseNot, .softsign, .reciprocal, .sqrt:
       .light
     default: fastLoop == nil ? .heavy : .medium
@@ -223,6 +226,7 @@ extension UnaryFunction {
 }
 
 /// A float32 kernel of one operand, as `kernels.inc` lists them.
-typealias FloatKernel = @convention(c) (
-  Int, UnsafePointer<Float>, UnsafeMutablePointer<Float>, UnsafePointer<Float>?
-) -> Void
+typealias FloatKernel =
+  @convention(c) (
+    Int, UnsafePointer<Float>, UnsafeMutablePointer<Float>, UnsafePointer<Float>?
+  ) -> Void

@@ -1,7 +1,6 @@
 // The operators of one element of Math: a table of names, versions, types and functions.
-// https://onnx.ai/onnx/operators/ (Abs … ThresholdedRelu). Version 1 had consumed_inputs; later ones added types, but for
-// Selu 6 (defaults with more digits) and Erf 13 (no integers any more).
-// ThresholdedRelu 1 was experimental.
+// https://onnx.ai/onnx/operators/ (Abs … ThresholdedRelu). Version 1 had consumed_inputs; later ones added types, but
+// for Selu 6 (defaults with more digits) and Erf 13 (no integers any more). ThresholdedRelu 1 was experimental.
 
 import ApusGraph
 import ApusTensor
@@ -28,7 +27,8 @@ struct UnaryMath: OperatorDefinition {
     _ name: String, _ versions: [Int], _ types: TypeSet, input: String = "X", output: String = "Y",
     values: (@Sendable (Dim) -> Dim)? = nil, _ function: UnaryFunction
   ) {
-    self.init(name, versions, types, input: input, output: output, values: values) { _ throws(OperatorError) in function }
+    self.init(name, versions, types, input: input, output: output, values: values) { _ throws(OperatorError) in function
+    }
   }
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
@@ -83,12 +83,14 @@ let unaryMathOperators: [any OperatorDefinition] = [
   UnaryMath("Atanh", [9, 22], .floats, input: "input", output: "output", .atanh),
   UnaryMath("Erf", [9, 13], .numeric, input: "input", output: "output", .erf),
   UnaryMath("Sigmoid", [1, 6, 13], .floats, .sigmoid),
-  UnaryMath("Relu", [1, 6, 13, 14], .signed + .floats, values: { $0.known.map { Dim(max($0, 0)) } ?? .unknown }, .relu),
+  UnaryMath(
+    "Relu", [1, 6, 13, 14], .signed + .floats, values: { $0.known.map { Dim(max($0, 0)) } ?? .unknown }, .relu),
   UnaryMath("Softplus", [1, 22], .floats, .softplus),
   UnaryMath("Softsign", [1, 22], .floats, input: "input", output: "output", .softsign),
   UnaryMath("Mish", [18, 22], .floats, .mish),
   UnaryMath("HardSwish", [14, 22], .floats, .hardSwish),
-  UnaryMath("Gelu", [20], .floats, attributes: [.string("approximate", default: "none")]) { context throws(OperatorError) in
+  UnaryMath("Gelu", [20], .floats, attributes: [.string("approximate", default: "none")]) {
+    context throws(OperatorError) in
     try context.string("approximate", oneOf: ["none", "tanh"]) == "tanh" ? .geluTanh : .gelu
   },
   UnaryMath(
@@ -99,14 +101,17 @@ let unaryMathOperators: [any OperatorDefinition] = [
   },
   UnaryMath(
     "Selu", [1, 6, 22], .floats,
-    attributes: [.float("alpha", default: 1.67326319217681884765625), .float("gamma", default: 1.05070102214813232421875)]
+    attributes: [
+      .float("alpha", default: 1.67326319217681884765625), .float("gamma", default: 1.05070102214813232421875),
+    ]
   ) { context throws(OperatorError) in .selu(alpha: try context.float("alpha"), gamma: try context.float("gamma")) },
   UnaryMath("Celu", [12, 28], .floats, attributes: [.float("alpha", default: 1)]) { context throws(OperatorError) in
     .celu(alpha: try context.float("alpha"))
   },
   UnaryMath(
     "HardSigmoid", [1, 6, 22], .floats, attributes: [.float("alpha", default: 0.2), .float("beta", default: 0.5)]
-  ) { context throws(OperatorError) in .hardSigmoid(alpha: try context.float("alpha"), beta: try context.float("beta")) },
+  ) { context throws(OperatorError) in .hardSigmoid(alpha: try context.float("alpha"), beta: try context.float("beta"))
+  },
   UnaryMath(
     "ThresholdedRelu", [1, 10, 22], .floats, attributes: [.float("alpha", default: 1)]
   ) { context throws(OperatorError) in .thresholdedRelu(alpha: try context.float("alpha")) },

@@ -27,7 +27,8 @@ package struct Det: OperatorDefinition {
         let area = side * side
         let count = plan.outputShape(0).elementCount
         let partition = Partition(count, minimum: max(1, 16_384 / max(area * side, 1)))
-        return .parallel(parts: count == 0 ? 0 : partition.parts, scratchBytes: partition.parts * area * 8) { run, part in
+        return .parallel(parts: count == 0 ? 0 : partition.parts, scratchBytes: partition.parts * area * 8) {
+          run, part in
           let work = run.scratch.assumingMemoryBound(to: Double.self) + part &* area
           for index in partition.range(part) {
             work.update(from: run.input(0, as: Double.self) + index &* area, count: area)

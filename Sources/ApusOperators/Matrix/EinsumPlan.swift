@@ -104,7 +104,9 @@ struct EinsumPlan {
   /// The labels that somebody needs after the operands at `first` and `second` are one.
   private func needed(without first: Int, _ second: Int) -> Set<EinsumEquation.Label> {
     var labels = Set(output)
-    for (index, view) in views.enumerated() where index != first && index != second { labels.formUnion(view.axes.map(\.label)) }
+    for (index, view) in views.enumerated() where index != first && index != second {
+      labels.formUnion(view.axes.map(\.label))
+    }
     return labels
   }
 
@@ -133,7 +135,9 @@ struct EinsumPlan {
     let left = try summed(first) { kept.contains($0) || second.has($0) }
     let right = try summed(second) { kept.contains($0) || first.has($0) }
     let order = output + kept.subtracting(output).sorted()
-    func has(_ view: EinsumView, _ label: EinsumEquation.Label) -> Bool { view.axis(label).map { $0.extent != 1 } ?? false }
+    func has(_ view: EinsumView, _ label: EinsumEquation.Label) -> Bool {
+      view.axis(label).map { $0.extent != 1 } ?? false
+    }
     let labels = order.filter { left.has($0) || right.has($0) }
     let both = labels.filter { has(left, $0) && has(right, $0) }
     let leftOnly = labels.filter { !both.contains($0) && has(left, $0) }
@@ -144,22 +148,27 @@ struct EinsumPlan {
     if shared.count < contracted.count || shared.isEmpty {
       return try multiplied(left, right, labels: labels, contracted: contracted)
     }
+    // By the equation, not by extents, so that one row has the bits that it has among others.
+    let isDot = order.allSatisfy { left.has($0) == right.has($0) }
     // The side whose own axes come first in the result is the left one.
-    if let l = leftOnly.first, let r = rightOnly.first, let x = order.firstIndex(of: l), let y = order.firstIndex(of: r), y < x {
-      return try product(right, left, batch: both, rows: rightOnly, columns: leftOnly, depth: shared)
+    if let l = leftOnly.first, let r = rightOnly.first, let x = order.firstIndex(of: l),
+      let y = order.firstIndex(of: r), y < x
+    {
+      return try product(right, left, batch: both, rows: rightOnly, columns: leftOnly, depth: shared, isDot: isDot)
     }
-    return try product(left, right, batch: both, rows: leftOnly, columns: rightOnly, depth: shared)
+    return try product(left, right, batch: both, rows: leftOnly, columns: rightOnly, depth: shared, isDot: isDot)
   }
 
   private mutating func product(
     _ left: EinsumView, _ right: EinsumView, batch: [EinsumEquation.Label], rows: [EinsumEquation.Label],
-    columns: [EinsumEquation.Label], depth: [EinsumEquation.Label]
+    columns: [EinsumEquation.Label], depth: [EinsumEquation.Label], isDot: Bool
   ) throws(OperatorError) -> EinsumView {
     var (left, right) = (left, right)
     if left.merged(rows) == nil || left.merged(depth) == nil { left = dense(left, batch + rows + depth) }
     // The order of the contracted axes must be the same on both sides.
     if right.merged(columns) == nil || right.merged(depth) == nil { right = dense(right, batch + depth + columns) }
-    guard let m = left.merged(rows), let k = left.merged(depth), let n = right.merged(columns), let depthRight = right.merged(depth)
+    guard let m = left.merged(rows), let k = left.merged(depth), let n = right.merged(columns),
+      let depthRight = right.merged(depth)
     else { throw .unsupported("the operands cannot be brought into rows and columns") }
     let batches = GemmBatch(
       extents: batch.map { extents[$0] ?? 1 }, a: batch.map { left.axis($0)?.stride ?? 0 },
@@ -167,7 +176,7 @@ struct EinsumPlan {
     let leftLayout = MatrixLayout(rowStride: m.stride, columnStride: k.stride)
     let rightLayout = MatrixLayout(rowStride: depthRight.stride, columnStride: n.stride)
     let step: Step
-    if usesPanels && type == .float32 && m.extent * n.extent > 1 {
+    if usesPanels && type == .float32 && !isDot {
       step = GemmPlan(
         m: m.extent, n: n.extent, k: k.extent, left: leftLayout, right: .unpacked(rightLayout, scale: 1), batch: batches
       ).step()
@@ -206,7 +215,8 @@ struct EinsumPlan {
   /// Copies all elements; both views have the same axes in the same order.
   private mutating func copy(_ source: EinsumView, to target: EinsumView) {
     let copy = MovementCopy(
-      from: .input(0), width: type.byteWidth, extents: target.axes.map(\.extent), sourceStrides: source.axes.map(\.stride),
+      from: .input(0), width: type.byteWidth, extents: target.axes.map(\.extent),
+      sourceStrides: source.axes.map(\.stride),
       targetStrides: target.axes.map(\.stride))
     let partition = Partition(copy.count, minimum: 32_768)
     let step = Step.parallel(parts: copy.count == 0 ? 0 : partition.parts) { run, part in
@@ -223,7 +233,8 @@ struct EinsumPlan {
       return EinsumView(place: view.place, axes: view.axes.filter { isKept($0.label) })
     }
     let kept = view.axes.filter { isKept($0.label) }
-    let target = EinsumView.dense(kept, at: sequence.reserve(bytes: kept.reduce(1) { $0 &* $1.extent } * type.byteWidth))
+    let target = EinsumView.dense(
+      kept, at: sequence.reserve(bytes: kept.reduce(1) { $0 &* $1.extent } * type.byteWidth))
     let step = try StridedTerms(
       extents: kept.map(\.extent), left: kept.map(\.stride), right: kept.map { _ in 0 },
       sumExtents: view.axes.filter { !isKept($0.label) }.map(\.extent),
@@ -238,7 +249,9 @@ struct EinsumPlan {
     _ left: EinsumView, _ right: EinsumView, labels: [EinsumEquation.Label], contracted: [EinsumEquation.Label]
   ) throws(OperatorError) -> EinsumView {
     let result = newView(labels.map { EinsumView.Axis(label: $0, extent: extents[$0] ?? 1, stride: 0) })
-    func strides(_ view: EinsumView, _ labels: [EinsumEquation.Label]) -> [Int] { labels.map { view.axis($0)?.stride ?? 0 } }
+    func strides(_ view: EinsumView, _ labels: [EinsumEquation.Label]) -> [Int] {
+      labels.map { view.axis($0)?.stride ?? 0 }
+    }
     let step = try StridedTerms(
       extents: labels.map { extents[$0] ?? 1 }, left: strides(left, labels), right: strides(right, labels),
       sumExtents: contracted.map { extents[$0] ?? 1 }, sumLeft: strides(left, contracted),

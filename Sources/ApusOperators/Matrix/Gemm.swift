@@ -83,14 +83,17 @@ private struct BroadcastAddend: Sendable {
   /// Calls `body` for rows of a result of `columns` columns.
   func step<Element>(
     _ shape: Shape, _ type: Element.Type, c: Int,
-    _ body: @escaping @Sendable (_ y: UnsafeMutablePointer<Element>, _ c: UnsafePointer<Element>, _ stride: Int, _ count: Int) -> Void
+    _ body:
+      @escaping @Sendable (_ y: UnsafeMutablePointer<Element>, _ c: UnsafePointer<Element>, _ stride: Int, _ count: Int)
+      -> Void
   ) -> Step {
     let columns = shape[1]
     let rows = Partition(shape[0], minimum: max(1, 32_768 / max(columns, 1)))
     return .parallel(parts: columns == 0 ? 0 : rows.parts) { run, part in
       for row in rows.range(part) {
         body(
-          run.output(0, as: Element.self) + row &* columns, run.input(c, as: Element.self) + row &* rowStride, columnStride,
+          run.output(0, as: Element.self) + row &* columns, run.input(c, as: Element.self) + row &* rowStride,
+          columnStride,
           columns)
       }
     }
@@ -133,7 +136,8 @@ private struct PackedGemm: Kernel {
   }
 }
 
-/// The plain product, then alpha and beta. Integers with factors other than 1 go by way of float64 and are cut towards 0.
+/// The plain product, then alpha and beta. Integers with factors other than 1 go by way of float64 and are cut towards
+/// 0.
 private struct PlainGemm: Kernel {
   let options: Gemm.Options
 

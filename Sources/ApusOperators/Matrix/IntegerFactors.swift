@@ -16,8 +16,9 @@ struct LineIndex: Sendable {
   private let form: Form
   private let lines: Int
 
-  /// `axis` is the axis of the lines from the end: 2 for rows, 1 for columns. The parameter has one element, one for each
-  /// line, or a shape that broadcasts to that of the matrices with an extent of 1 on the other of the last two axes.
+  /// `axis` is the axis of the lines from the end: 2 for rows, 1 for columns. The parameter has one element, one for
+  /// each line, or a shape that broadcasts to that of the matrices with an extent of 1 on the other of the last two
+  /// axes.
   init(_ parameter: Shape?, of matrices: Shape, axis: Int, name: String) throws(OperatorError) {
     lines = matrices.rank >= axis ? matrices[matrices.rank - axis] : 1
     guard let parameter, parameter.elementCount != 1 else {
@@ -56,7 +57,8 @@ struct LineIndex: Sendable {
   }
 }
 
-/// Writes an 8-bit factor less its zero points as int32. Inputs: the factor, its zero point; output: int32 of its shape.
+/// Writes an 8-bit factor less its zero points as int32. Inputs: the factor, its zero point; output: int32 of its
+/// shape.
 struct IntegerFactor: Sendable {
   let shape: Shape
   let zeroPoints: LineIndex
@@ -71,7 +73,9 @@ struct IntegerFactor: Sendable {
     }
   }
 
-  private func step<Element: FixedWidthInteger & BitwiseCopyable & Sendable>(_ element: Element.Type, _ hasZeroPoint: Bool) -> Step {
+  private func step<Element: FixedWidthInteger & BitwiseCopyable & Sendable>(
+    _ element: Element.Type, _ hasZeroPoint: Bool
+  ) -> Step {
     let columns = shape.last ?? 1
     // A vector on the right is a column.
     let isColumn = shape.rank == 1 && !isLeft
@@ -107,9 +111,11 @@ func integerProduct(
   let aZero = context.isPresent(aZeroPoint) ? context.shape(aZeroPoint) : nil
   let bZero = context.isPresent(bZeroPoint) ? context.shape(bZeroPoint) : nil
   let left = IntegerFactor(
-    shape: aType.shape, zeroPoints: try LineIndex(aZero, of: aType.shape, axis: 2, name: "the zero point of A"), isLeft: true)
+    shape: aType.shape, zeroPoints: try LineIndex(aZero, of: aType.shape, axis: 2, name: "the zero point of A"),
+    isLeft: true)
   let right = IntegerFactor(
-    shape: bType.shape, zeroPoints: try LineIndex(bZero, of: bType.shape, axis: 1, name: "the zero point of B"), isLeft: false)
+    shape: bType.shape, zeroPoints: try LineIndex(bZero, of: bType.shape, axis: 1, name: "the zero point of B"),
+    isLeft: false)
   guard let leftStep = left.step(aType.dataType, hasZeroPoint: aZero != nil),
     let rightStep = right.step(bType.dataType, hasZeroPoint: bZero != nil),
     let product = MatMulExtents(aType.shape, bType.shape).plain.step(.int32)

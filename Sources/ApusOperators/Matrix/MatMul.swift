@@ -59,7 +59,8 @@ struct MatMulKernel: Kernel {
   private let options: Options
   private let packed: PackedMatrix?
 
-  static func prepare(_ context: PrepareContext, _ options: Options = Options()) throws(OperatorError) -> PreparedKernel {
+  static func prepare(_ context: PrepareContext, _ options: Options = Options()) throws(OperatorError) -> PreparedKernel
+  {
     .planned(try MatMulKernel(context, options))
   }
 

@@ -1,5 +1,5 @@
-// MatMulInteger: product of 8-bit matrices less zero points, as int32. https://onnx.ai/onnx/operators/onnx__MatMulInteger.html
-// Versions: 10. Sums wrap around.
+// MatMulInteger: product of 8-bit matrices less zero points, as int32.
+// https://onnx.ai/onnx/operators/onnx__MatMulInteger.html Versions: 10. Sums wrap around.
 
 import ApusGraph
 import ApusTensor
@@ -7,7 +7,9 @@ import ApusTensor
 package struct MatMulInteger: OperatorDefinition {
   package let schema = OperatorSchema(
     "MatMulInteger", versions: [10],
-    inputs: [.required("A", "T1"), .required("B", "T2"), .optional("a_zero_point", "T1"), .optional("b_zero_point", "T2")],
+    inputs: [
+      .required("A", "T1"), .required("B", "T2"), .optional("a_zero_point", "T1"), .optional("b_zero_point", "T2"),
+    ],
     outputs: [.required("Y", "T3")],
     types: ["T1": [.int8, .uint8], "T2": [.int8, .uint8], "T3": [.int32]])
 

@@ -29,8 +29,8 @@ struct MatMulExtents: Sendable {
   /// The matrices of B, which lie one after the other.
   let rightCount: Int
 
-  /// `transposesA` and `transposesB` exchange the last two axes of a factor before the product. A factor of rank 1 is not
-  /// transposed.
+  /// `transposesA` and `transposesB` exchange the last two axes of a factor before the product. A factor of rank 1 is
+  /// not transposed.
   init(_ a: Shape, _ b: Shape, transposesA: Bool = false, transposesB: Bool = false) {
     let transposesA = transposesA && a.rank > 1
     let transposesB = transposesB && b.rank > 1
@@ -55,7 +55,8 @@ struct MatMulExtents: Sendable {
       m = rows
       batch = GemmBatch(
         extents: zip(aBatch, bBatch).map { $0 == 1 ? $1 : $0 },
-        a: MatMulExtents.strides(aBatch, matrix: aRows * aColumns), b: MatMulExtents.strides(bBatch, matrix: bRows * bColumns))
+        a: MatMulExtents.strides(aBatch, matrix: aRows * aColumns),
+        b: MatMulExtents.strides(bBatch, matrix: bRows * bColumns))
     }
   }
 

@@ -9,7 +9,8 @@ package struct QLinearMatMul: OperatorDefinition {
     "QLinearMatMul", versions: [10, 21],
     inputs: [
       .required("a", "T1"), .required("a_scale", "TS"), .required("a_zero_point", "T1"), .required("b", "T2"),
-      .required("b_scale", "TS"), .required("b_zero_point", "T2"), .required("y_scale", "TS"), .required("y_zero_point", "T3"),
+      .required("b_scale", "TS"), .required("b_zero_point", "T2"), .required("y_scale", "TS"),
+      .required("y_zero_point", "T3"),
     ],
     outputs: [.required("y", "T3")],
     types: [
@@ -151,7 +152,8 @@ private struct Quantizer: Sendable {
   let rightMatrix: [Int]
 
   /// Inputs: the product, the scales of a, b and y and the zero point of y, all but the first as float32.
-  func step<Sum: BitwiseCopyable & Sendable>(_ sum: Sum.Type, _ type: DataType) throws(OperatorError) -> Step where Sum: SumOfProducts {
+  func step<Sum: BitwiseCopyable & Sendable>(_ sum: Sum.Type, _ type: DataType) throws(OperatorError) -> Step
+  where Sum: SumOfProducts {
     let partition = Partition(columns == 0 ? 0 : count / columns, minimum: max(1, 8192 / max(columns, 1)))
     let range: (Double, Double)? =
       switch type {
@@ -160,7 +162,9 @@ private struct Quantizer: Sendable {
       default: nil
       }
     let format = SmallFloat(type)
-    guard range != nil || format != nil else { throw .unsupported("QLinearMatMul has no kernel for \(type) at the output") }
+    guard range != nil || format != nil else {
+      throw .unsupported("QLinearMatMul has no kernel for \(type) at the output")
+    }
     return .parallel(parts: partition.parts) { run, part in
       let product = run.input(0, as: Sum.self)
       let (a, b) = (run.input(1, as: Float.self), run.input(2, as: Float.self))

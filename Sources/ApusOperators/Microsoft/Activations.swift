@@ -1,6 +1,6 @@
-// Gelu and its kin with a bias, and the other element-wise operators: BiasGelu, FastGelu, QuickGelu, Gelu, BiasSplitGelu,
-// BiasAdd, BiasSoftmax, SampleOp. https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
-// Versions: 1.
+// Gelu and its kin with a bias, and the other element-wise operators: BiasGelu, FastGelu, QuickGelu, Gelu,
+// BiasSplitGelu, BiasAdd, BiasSoftmax, SampleOp.
+// https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md Versions: 1.
 
 import ApusGraph
 import ApusTensor
@@ -48,7 +48,8 @@ let microsoftActivations: [any OperatorDefinition] = [
 
   MicrosoftRewrite(
     "BiasSoftmax", inputs: [.required("data", "T"), .required("bias", "T")], outputs: [.required("output", "T")],
-    attributes: [.int("axis", default: 1), .required("is_inner_broadcast", .int)], types: ["T": .ieeeFloats], widening: .always
+    attributes: [.int("axis", default: 1), .required("is_inner_broadcast", .int)], types: ["T": .ieeeFloats],
+    widening: .always
   ) { r throws(OperatorError) in
     // The bias broadcasts as that of Add, which the operator is made of; is_inner_broadcast says over which axes.
     let rank = try r.rank(r.required(0))

@@ -1,6 +1,6 @@
-// Attention of com.microsoft as that of ai.onnx: MultiHeadAttention, Attention, QAttention, DecoderMaskedMultiHeadAttention,
-// RotaryEmbedding, LinearAttention. https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
-// Versions: 1.
+// Attention of com.microsoft as that of ai.onnx: MultiHeadAttention, Attention, QAttention,
+// DecoderMaskedMultiHeadAttention, RotaryEmbedding, LinearAttention.
+// https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md Versions: 1.
 
 import ApusGraph
 import ApusTensor
@@ -97,7 +97,8 @@ let microsoftAttention: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     let product = try r.scaledProduct(a: 0, b: 1, scales: (3, 4), zeroPoints: (6, 7))
     try r.finishProjected(
-      try r.apply("Add", [product, r.required(2)]), width: r.shape(r.input(1))?.last?.known, sizes: nil, mask: r.input(5),
+      try r.apply("Add", [product, r.required(2)]), width: r.shape(r.input(1))?.last?.known, sizes: nil,
+      mask: r.input(5),
       bias: nil, past: r.input(8))
   },
 
@@ -143,7 +144,9 @@ let microsoftAttention: [any OperatorDefinition] = [
       .float("scale", default: 0), .int("state_window", default: 0), .string("update_rule", default: "gated_delta"),
     ], types: ["T": .microsoftFloats, "S": .microsoftFloats]
   ) { r throws(OperatorError) in
-    guard try r.int("state_window") == 0 else { throw .unsupported("state_window is \(try r.int("state_window")); only 0 is supported") }
+    guard try r.int("state_window") == 0 else {
+      throw .unsupported("state_window is \(try r.int("state_window")); only 0 is supported")
+    }
     r.finish(
       "LinearAttention", r.node.inputs, r.kept(["chunk_size", "kv_num_heads", "q_num_heads", "scale", "update_rule"]),
       outputs: r.node.outputs)
@@ -239,13 +242,18 @@ extension Rewriter {
     _ product: ValueID, width: Int?, sizes given: [Int]?, mask: ValueID?, bias: ValueID?, past: ValueID?
   ) throws(OperatorError) {
     if optionalInt("do_rotary") ?? 0 != 0 { throw .unsupported("do_rotary is not supported") }
-    if optionalInt("past_present_share_buffer") ?? 0 != 0 { throw .unsupported("past_present_share_buffer is not supported") }
+    if optionalInt("past_present_share_buffer") ?? 0 != 0 {
+      throw .unsupported("past_present_share_buffer is not supported")
+    }
     guard let width else { throw .unsupported("the columns of the weights are not known before running") }
     let sizes = given ?? [width / 3, width / 3, width / 3]
-    guard sizes.count == 3, sizes.allSatisfy({ (0...max(width, 0)).contains($0) }), sizes.reduce(0, +) == width else { throw .mismatch("\(width) columns cannot be \(sizes)") }
+    guard sizes.count == 3, sizes.allSatisfy({ (0...max(width, 0)).contains($0) }), sizes.reduce(0, +) == width else {
+      throw .mismatch("\(width) columns cannot be \(sizes)")
+    }
     let parts = try split(product, 2, sizes: sizes)
     var operands = AttentionOperands(
-      query: parts[0], key: parts[1], value: parts[2], heads: try int("num_heads"), isCausal: try bool("unidirectional"))
+      query: parts[0], key: parts[1], value: parts[2], heads: try int("num_heads"), isCausal: try bool("unidirectional")
+    )
     operands.padding = mask
     operands.bias = bias
     if let past {
@@ -257,7 +265,9 @@ extension Rewriter {
     let results: [ValueID?] = [newValue(), newValue(), newValue(), nil]
     try finishAttention(operands, outputs: results)
     guard let attention = replacement else { return }
-    try apply(attention.op.name, attention.inputs, attention.attributes.entries.map { ($0.name, $0.value) }, outputs: attention.outputs)
+    try apply(
+      attention.op.name, attention.inputs, attention.attributes.entries.map { ($0.name, $0.value) },
+      outputs: attention.outputs)
     var presents: [ValueID] = []
     for result in results[1...2] { if let result { presents.append(try unsqueeze(result, [0])) } }
     try apply("Concat", presents, [("axis", .int(0))], outputs: [output(1)])
@@ -323,7 +333,8 @@ extension Rewriter {
     var attributes: [(String, AttributeValue)] = []
     if let scale = optionalFloat("scale"), scale != 0 { attributes.append(("scale", .float(scale))) }
     let result = try apply(
-      "Attention", [byHead(given.query, &self), keys, values, mask, nil, nil, apply("Add", [position, int(1)])], attributes)
+      "Attention", [byHead(given.query, &self), keys, values, mask, nil, nil, apply("Add", [position, int(1)])],
+      attributes)
     finish("Reshape", [try transpose(result, [0, 2, 1, 3]), ints([0, 0, -1])])
   }
 
@@ -354,7 +365,9 @@ extension Rewriter {
   }
 
   /// Numbers of keys by batch, perhaps followed by the first keys by batch.
-  private mutating func visibleByLength(_ lengths: ValueID, _ operands: AttentionOperands) throws(OperatorError) -> ValueID {
+  private mutating func visibleByLength(_ lengths: ValueID, _ operands: AttentionOperands) throws(OperatorError)
+    -> ValueID
+  {
     var total = try extent(operands.key, operands.isByHead ? 2 : 1)
     if let past = operands.past { total = try apply("Add", [total, extent(past.key, 2)]) }
     let keys = try cast(apply("Range", [int(0), squeeze(total, [0]), int(1)]), .int32)
@@ -363,7 +376,9 @@ extension Rewriter {
     let rows = try apply("Reshape", [lengths, apply("Concat", [ints([-1]), batch], [("axis", .int(0))])])
     let first = try slice(rows, 0, from: 0, to: 1)
     let isBefore = try apply("Less", [keys, reshape(first, [-1, 1, 1, 1])])
-    if let known = shape(lengths)?.first, let size = shape(operands.query)?[0], known.isSame(as: size) { return isBefore }
+    if let known = shape(lengths)?.first, let size = shape(operands.query)?[0], known.isSame(as: size) {
+      return isBefore
+    }
     // Behind the rows that are there, one of zeros: the starts if none are given.
     let zeros = try apply("Mul", [first, constant(Tensor(scalar: Int32(0)))])
     let padded = try apply("Concat", [rows, zeros], [("axis", .int(0))])

@@ -1,6 +1,6 @@
-// Convolutions and pools with something more, or with channels at the end: FusedConv, NhwcConv, NhwcMaxPool, QLinearConv,
-// ConvTransposeWithDynamicPads, CausalConvWithState. https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
-// Versions: 1.
+// Convolutions and pools with something more, or with channels at the end: FusedConv, NhwcConv, NhwcMaxPool,
+// QLinearConv, ConvTransposeWithDynamicPads, CausalConvWithState.
+// https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md Versions: 1.
 
 import ApusGraph
 import ApusTensor
@@ -70,14 +70,16 @@ let microsoftConvolutions: [any OperatorDefinition] = [
     ], types: ["T": .bytes]
   ) { r throws(OperatorError) in
     let x = try r.toChannelsFirst(r.required(0))
-    let y = try r.apply("MaxPool", [x], r.kept(["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides"]))
+    let y = try r.apply(
+      "MaxPool", [x], r.kept(["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides"]))
     r.finish("Transpose", [y], [("perm", .ints(Rewriter.channelsLast(rank: try r.rank(x))))])
   },
 
   MicrosoftRewrite(
     "QLinearConv",
     inputs: [
-      .required("x", "T1"), .required("x_scale", "tensor(float)"), .required("x_zero_point", "T1"), .required("w", "T2"),
+      .required("x", "T1"), .required("x_scale", "tensor(float)"), .required("x_zero_point", "T1"),
+      .required("w", "T2"),
       .required("w_scale", "tensor(float)"), .required("w_zero_point", "T2"), .required("y_scale", "tensor(float)"),
       .required("y_zero_point", "T3"), .optional("B", "T4"),
     ],
@@ -87,7 +89,9 @@ let microsoftConvolutions: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     let attributes = r.kept(["auto_pad", "dilations", "kernel_shape", "pads", "strides", "group"])
     let parameters = r.node.inputs.dropFirst()
-    guard try r.bool("channels_last") else { return r.finish("QLinearConv", [try r.required(0)] + parameters, attributes) }
+    guard try r.bool("channels_last") else {
+      return r.finish("QLinearConv", [try r.required(0)] + parameters, attributes)
+    }
     let x = try r.toChannelsFirst(r.required(0))
     let y = try r.apply("QLinearConv", [x] + parameters, attributes)
     r.finish("Transpose", [y], [("perm", .ints(Rewriter.channelsLast(rank: try r.rank(x))))])
@@ -131,7 +135,9 @@ let microsoftConvolutions: [any OperatorDefinition] = [
       guard value == expected else { throw .unsupported("\(name) is \(value); only \(expected) is supported") }
     }
     let attributes = r.kept(["activation"])
-    guard try r.bool("channels_last") else { return r.finish("CausalConvWithState", r.node.inputs, attributes, outputs: r.node.outputs) }
+    guard try r.bool("channels_last") else {
+      return r.finish("CausalConvWithState", r.node.inputs, attributes, outputs: r.node.outputs)
+    }
     // Input, output and states have the channels at the end.
     let x = try r.transpose(r.required(0), [0, 2, 1])
     let past = try r.input(3).map { (past) throws(OperatorError) in try r.transpose(past, [0, 2, 1]) }

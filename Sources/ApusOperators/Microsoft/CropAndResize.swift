@@ -33,7 +33,8 @@ struct CropAndResize: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let isBilinear = try context.string("mode", oneOf: ["bilinear", "nearest"]) == "bilinear"
     let outside = try context.float("extrapolation_value")
-    return try StagedKernel.prepare(context, [.float16: .float32, .float64: .float32], operands: [0, 1]) { (_) throws(OperatorError) in
+    return try StagedKernel.prepare(context, [.float16: .float32, .float64: .float32], operands: [0, 1]) {
+      (_) throws(OperatorError) in
       .planned { plan in
         let (source, target) = (plan.shape(0), plan.outputShape(0))
         let planes = target[0] * target[1]
@@ -59,12 +60,14 @@ struct CropAndResize: OperatorDefinition {
 
   /// The region is [y1, x1, y2, x2] in units of the image.
   private func crop(
-    _ x: UnsafePointer<Float>, _ region: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, from source: (Int, Int),
+    _ x: UnsafePointer<Float>, _ region: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
+    from source: (Int, Int),
     to target: (Int, Int), _ isBilinear: Bool, _ outside: Float
   ) {
     func place(_ index: Int, _ low: Float, _ high: Float, _ source: Int, _ target: Int) -> Float {
       let last = Float(source - 1)
-      return target > 1 ? low * last + Float(index) * ((high - low) * last / Float(target - 1)) : 0.5 * (low + high) * last
+      return target > 1
+        ? low * last + Float(index) * ((high - low) * last / Float(target - 1)) : 0.5 * (low + high) * last
     }
     for row in 0..<target.0 {
       let v = place(row, region[0], region[2], source.0, target.0)
@@ -80,7 +83,8 @@ struct CropAndResize: OperatorDefinition {
           let (bottom, right) = (min(top + 1, source.0 - 1), min(left + 1, source.1 - 1))
           let (fv, fu) = (v - Float(top), u - Float(left))
           let above = x[top &* source.1 &+ left] + (x[top &* source.1 &+ right] - x[top &* source.1 &+ left]) * fu
-          let below = x[bottom &* source.1 &+ left] + (x[bottom &* source.1 &+ right] - x[bottom &* source.1 &+ left]) * fu
+          let below =
+            x[bottom &* source.1 &+ left] + (x[bottom &* source.1 &+ right] - x[bottom &* source.1 &+ left]) * fu
           y[index] = above + (below - above) * fv
         } else {
           y[index] = x[Int(v.rounded()) &* source.1 &+ Int(u.rounded())]

@@ -26,7 +26,8 @@ struct DecodedProduct: Sendable {
 
   func step(a: Int = 0, bias: Int?, _ decode: @escaping Decoder) -> Step {
     let (partition, scratch) = (partition, scratchFloats)
-    return Step.parallel(parts: m == 0 || n == 0 ? 0 : partition.parts, scratchBytes: partition.parts * scratch * 4) { run, part in
+    return Step.parallel(parts: m == 0 || n == 0 ? 0 : partition.parts, scratchBytes: partition.parts * scratch * 4) {
+      run, part in
       multiply(
         run, partition.range(part), a: run.input(a), bias: bias.map { run.input($0) }, c: run.output(),
         scratch: run.scratch.assumingMemoryBound(to: Float.self) + part &* scratch, rows: m, decode)

@@ -10,7 +10,8 @@ struct DynamicQuantizeLSTM: OperatorDefinition {
     "DynamicQuantizeLSTM", domain: "com.microsoft", versions: [1],
     inputs: [
       .required("X", "T"), .required("W", "T2"), .required("R", "T2"), .optional("B", "T"),
-      .optional("sequence_lens", "T1"), .optional("initial_h", "T"), .optional("initial_c", "T"), .optional("P", "T"), .required("W_scale", "T"),
+      .optional("sequence_lens", "T1"), .optional("initial_h", "T"), .optional("initial_c", "T"), .optional("P", "T"),
+      .required("W_scale", "T"),
       .required("W_zero_point", "T2"), .required("R_scale", "T"), .required("R_zero_point", "T2"),
     ],
     outputs: [.optional("Y", "T"), .optional("Y_h", "T"), .optional("Y_c", "T")],

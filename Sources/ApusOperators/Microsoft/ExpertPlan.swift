@@ -63,7 +63,8 @@ struct ExpertPlan: Sendable {
     }
     let active = sequence.reserve(bytes: rows * inner * 4)
     sequence.append(activating, inputs: [outer, gates], outputs: [active])
-    sequence.append(second.step(nodeInputs: node.count, rows: rows), inputs: node + [active, firsts], outputs: [result])
+    sequence.append(
+      second.step(nodeInputs: node.count, rows: rows), inputs: node + [active, firsts], outputs: [result])
     sequence.append(mixing, inputs: [result, places, weights], outputs: [.output(0)])
     return sequence.step.named("experts", operations: 2 * rows * hidden * (first.rows + inner * (gate == nil ? 1 : 2)))
   }
@@ -73,7 +74,9 @@ struct ExpertPlan: Sendable {
     let experts = first.experts
     return .serial(scratchBytes: rows * 8) { run in
       let scores = run.input(0, as: Float.self)
-      let (places, weights, firsts) = (run.output(0, as: Int.self), run.output(1, as: Float.self), run.output(2, as: Int.self))
+      let (places, weights, firsts) = (
+        run.output(0, as: Int.self), run.output(1, as: Float.self), run.output(2, as: Int.self)
+      )
       let choice = run.scratch.assumingMemoryBound(to: Int.self)
       firsts.update(repeating: 0, count: experts &+ 1)
       for token in 0..<tokens {

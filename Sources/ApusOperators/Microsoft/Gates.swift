@@ -109,7 +109,8 @@ extension Rewriter {
       throw .mismatch("mrope_section adds up to \(half); cos_cache has \(width) columns")
     }
     // The position that each column follows.
-    let owners: [Int] = layout == 0
+    let owners: [Int] =
+      layout == 0
       ? (0..<3).flatMap { [Int](repeating: $0, count: sections[$0]) }
       : (0..<half).map { $0 % 3 > 0 && $0 < 3 * sections[$0 % 3] ? $0 % 3 : 0 }
     var tables: [ValueID] = []

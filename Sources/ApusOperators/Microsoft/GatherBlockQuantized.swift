@@ -21,7 +21,9 @@ struct GatherBlockQuantized: OperatorDefinition {
     ])
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
-    guard var data = context.shape(0), let indices = context.shape(1) else { return context.set(0, context.type(2), nil) }
+    guard var data = context.shape(0), let indices = context.shape(1) else {
+      return context.set(0, context.type(2), nil)
+    }
     let (gatherAxis, _) = try GatherBlockQuantized.axes(context, rank: data.count)
     if context.type(0) == .uint8 {
       let bits = try context.int("bits")
@@ -31,7 +33,9 @@ struct GatherBlockQuantized: OperatorDefinition {
     context.set(0, context.type(2), data[..<gatherAxis] + indices + data[(gatherAxis + 1)...])
   }
 
-  private static func axes(_ context: some OperatorContext, rank: Int) throws(OperatorError) -> (gather: Int, quantize: Int) {
+  private static func axes(_ context: some OperatorContext, rank: Int) throws(OperatorError) -> (
+    gather: Int, quantize: Int
+  ) {
     let gather = try resolveAxis(context.int("gather_axis"), rank: rank, name: "gather_axis")
     let quantize = try resolveAxis(context.int("quantize_axis"), rank: rank, name: "quantize_axis")
     guard gather != quantize else { throw .invalid("gather_axis and quantize_axis are the same") }
@@ -49,7 +53,8 @@ struct GatherBlockQuantized: OperatorDefinition {
     return .planned { (plan) throws(OperatorError) in
       let axes = try GatherBlockQuantized.axes(context, rank: plan.shape(0).rank)
       return try QuantizedTable(
-        plan, gatherAxis: axes.gather, axis: axes.quantize, blockSize: blockSize, bits: bits, type: type, load: load, codec: codec,
+        plan, gatherAxis: axes.gather, axis: axes.quantize, blockSize: blockSize, bits: bits, type: type, load: load,
+        codec: codec,
         reader: reader
       ).step
     }
@@ -58,9 +63,10 @@ struct GatherBlockQuantized: OperatorDefinition {
 
 /// A table [outer, rows, inner], quantized by blocks of one axis, of which some rows are wanted.
 private struct QuantizedTable: Sendable {
-  typealias Loader = @Sendable (
-    _ base: UnsafeRawPointer, _ start: Int, _ target: UnsafeMutablePointer<Float>, _ count: Int
-  ) -> Void
+  typealias Loader =
+    @Sendable (
+      _ base: UnsafeRawPointer, _ start: Int, _ target: UnsafeMutablePointer<Float>, _ count: Int
+    ) -> Void
 
   private let shape: Shape
   private let scaleShape: Shape
@@ -78,7 +84,8 @@ private struct QuantizedTable: Sendable {
   private let zeroRow: Int
 
   init(
-    _ context: PlanContext, gatherAxis: Int, axis: Int, blockSize: Int, bits: Int, type: DataType, load: @escaping Loader,
+    _ context: PlanContext, gatherAxis: Int, axis: Int, blockSize: Int, bits: Int, type: DataType,
+    load: @escaping Loader,
     codec: FloatCodec, reader: IndexReader
   ) throws(OperatorError) {
     var shape = context.shape(0)
@@ -93,7 +100,9 @@ private struct QuantizedTable: Sendable {
     hasZeros = context.isPresent(3)
     var zeroShape = expected
     zeroShape[last] = (zeroShape[last] - 1) / perByte + 1
-    if hasZeros && context.shape(3) != zeroShape { throw .mismatch("zero_points is \(context.shape(3)); expected \(zeroShape)") }
+    if hasZeros && context.shape(3) != zeroShape {
+      throw .mismatch("zero_points is \(context.shape(3)); expected \(zeroShape)")
+    }
     zeroRow = zeroShape[last] * perByte
     middle = type == .uint8 ? Float(1 << (bits - 1)) : 0
     indexCount = context.shape(1).elementCount

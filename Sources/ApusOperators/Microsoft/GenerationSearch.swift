@@ -23,7 +23,8 @@ extension GenerationParameters {
     let steps = maximumLength - start
     let stepCount = rows.multipliedReportingOverflow(by: vocabulary)
     try context.check(allocating: stepCount.overflow ? .max : stepCount.partialValue &* 4)
-    let allScores = context.isWanted(2)
+    let allScores =
+      context.isWanted(2)
       ? try context.allocate(.float32, [steps, batch, beams, vocabulary]) : nil
     allScores?.storage.base.initializeMemory(as: UInt8.self, repeating: 0, count: allScores?.byteCount ?? 0)
     var silence = [Float](repeating: 0, count: batch)
@@ -112,7 +113,8 @@ extension GenerationParameters {
           rules.apply(to: scores, after: sequences[row], image: row, isFirst: step == 0)
           if isSampled { attributes.sampling.filter(scores) }
         }
-        let choice = isSampled
+        let choice =
+          isSampled
           ? MinimalGenerator.draw(scores[line], &generator) : GenerationParameters.greatest(scores[line])
         tokens[row] = Int32(choice)
         if choice == endToken || hasEnded[row] {

@@ -132,7 +132,9 @@ private struct GroupQueryPlan: Sendable {
     isPacked = !context.isPresent(1)
     size = query[2] / (isPacked ? options.heads + 2 * options.keyHeads : options.heads)
     guard let total = context.integers(6)?.first, total >= length else {
-      throw .mismatch("total_sequence_length is \(context.integers(6)?.first.map { "\($0)" } ?? "missing"); expected at least \(length)")
+      throw .mismatch(
+        "total_sequence_length is \(context.integers(6)?.first.map { "\($0)" } ?? "missing"); expected at least "
+          + "\(length)")
     }
     self.total = total
     hasPast = context.isPresent(3)
@@ -140,7 +142,8 @@ private struct GroupQueryPlan: Sendable {
     longest = max(past, total)
     if !isPacked {
       for input in 1...2 where context.shape(input) != [batch, length, options.keyHeads * size] {
-        throw .mismatch("key or value is \(context.shape(input)); expected \(Shape([batch, length, options.keyHeads * size]))")
+        throw .mismatch(
+          "key or value is \(context.shape(input)); expected \(Shape([batch, length, options.keyHeads * size]))")
       }
     }
     if hasPast {
@@ -148,7 +151,9 @@ private struct GroupQueryPlan: Sendable {
         throw .mismatch("the past is \(context.shape(input)); expected \(Shape([batch, options.keyHeads, past, size]))")
       }
     }
-    guard context.shape(5).elementCount == batch else { throw .mismatch("seqlens_k is \(context.shape(5)); expected [\(batch)]") }
+    guard context.shape(5).elementCount == batch else {
+      throw .mismatch("seqlens_k is \(context.shape(5)); expected [\(batch)]")
+    }
     hasPositions = context.isPresent(9)
     if hasPositions && context.shape(9).elementCount != batch * length {
       throw .mismatch("position_ids is \(context.shape(9)); expected [\(batch), \(length)]")
@@ -156,7 +161,8 @@ private struct GroupQueryPlan: Sendable {
     let cache = context.shape(7)
     if options.isRotary {
       guard cache.rank == 2, cache == context.shape(8), 2 * cache[1] <= size else {
-        throw .mismatch("cos_cache is \(cache) and sin_cache \(context.shape(8)); expected two tables of up to \(size / 2) columns")
+        throw .mismatch(
+          "cos_cache is \(cache) and sin_cache \(context.shape(8)); expected two tables of up to \(size / 2) columns")
       }
     }
     (positions, rotated) = options.isRotary ? (cache[0], 2 * cache[1]) : (0, 0)
@@ -191,7 +197,9 @@ private struct GroupQueryPlan: Sendable {
       key: byHead, value: byHead, result: .byPosition(heads: options.heads, length: length, size: size))
     let mask = context.isPresent(10) ? try AttentionMask(context.shape(10), geometry) : nil
     let wantsScores = context.isWanted(3) && options.scores > 0
-    if wantsScores && longest != total { throw .unsupported("output_qk is not supported where the cache is longer than the keys") }
+    if wantsScores && longest != total {
+      throw .unsupported("output_qk is not supported where the cache is longer than the keys")
+    }
     var problem = AttentionProblem(
       geometry: geometry,
       range: KeyRange(
@@ -221,8 +229,8 @@ private struct GroupQueryPlan: Sendable {
     }
   }
 
-  // Operands of the first step: query, key, value, past key, past value, seqlens_k, cosines, sines, position_ids, weights
-  // of the normalizations; then the caches, the queries, the numbers of valid keys.
+  // Operands of the first step: query, key, value, past key, past value, seqlens_k, cosines, sines, position_ids,
+  // weights of the normalizations; then the caches, the queries, the numbers of valid keys.
 
   /// Fills the caches and turns queries and new keys: a part for each head of an image.
   private var fillingStep: Step {
@@ -232,7 +240,8 @@ private struct GroupQueryPlan: Sendable {
       let valid = Int(run.input(5, as: Int32.self)[image]) &+ 1
       let start = isPrompt ? 0 : valid &- length
       guard start >= 0, valid <= longest, valid > 0, isPrompt || start <= past else {
-        run.fail("seqlens_k[\(image)] is \(valid - 1), which does not fit \(length) new tokens and a cache of \(longest)")
+        run.fail(
+          "seqlens_k[\(image)] is \(valid - 1), which does not fit \(length) new tokens and a cache of \(longest)")
         return
       }
       if index == 0 { run.output(3, as: Int.self)[image] = valid }
@@ -294,7 +303,9 @@ private struct GroupQueryPlan: Sendable {
       return
     }
     let half = rotated / 2
-    let (cosines, sines) = (run.input(6, as: Float.self) + position &* half, run.input(7, as: Float.self) + position &* half)
+    let (cosines, sines) = (
+      run.input(6, as: Float.self) + position &* half, run.input(7, as: Float.self) + position &* half
+    )
     for index in 0..<half {
       let (first, second) = options.isInterleaved ? (2 &* index, 2 &* index &+ 1) : (index, index &+ half)
       let (a, b) = (vector[first], vector[second])

@@ -1,5 +1,6 @@
-// Inverse: inverses of square matrices. https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.Inverse
-// Versions: 1. Computed in float64 by elimination with partial pivoting; a singular matrix gives what its division gives.
+// Inverse: inverses of square matrices.
+// https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.Inverse Versions: 1.
+// Computed in float64 by elimination with partial pivoting; a singular matrix gives what its division gives.
 
 import ApusGraph
 import ApusTensor
@@ -24,7 +25,8 @@ struct Inverse: OperatorDefinition {
         let area = side * side
         let count = area == 0 ? 0 : plan.shape(0).elementCount / area
         let partition = Partition(count, minimum: max(1, 16_384 / max(area * side, 1)))
-        return .parallel(parts: count == 0 ? 0 : partition.parts, scratchBytes: partition.parts * area * 8) { run, part in
+        return .parallel(parts: count == 0 ? 0 : partition.parts, scratchBytes: partition.parts * area * 8) {
+          run, part in
           let work = run.scratch.assumingMemoryBound(to: Double.self) + part &* area
           for index in partition.range(part) {
             work.update(from: run.input(0, as: Double.self) + index &* area, count: area)
@@ -40,7 +42,9 @@ struct Inverse: OperatorDefinition {
     for index in 0..<side * side { y[index] = index % (side + 1) == 0 ? 1 : 0 }
     for column in 0..<side {
       var pivot = column
-      for row in column..<side where a[row * side + column].magnitude > a[pivot * side + column].magnitude { pivot = row }
+      for row in column..<side where a[row * side + column].magnitude > a[pivot * side + column].magnitude {
+        pivot = row
+      }
       if pivot != column {
         for index in 0..<side {
           swap(&a[pivot * side + index], &a[column * side + index])

@@ -41,12 +41,16 @@ struct MatMulNBits: OperatorDefinition {
       context,
       float: { (context) throws(OperatorError) in
         let hasFloatZeros = context.optionalType(3).map { $0 != .uint8 } ?? false
-        return .planned { (plan) throws(OperatorError) in try MatMulNBits.step(plan, blocks, hasFloatZeros: hasFloatZeros) }
+        return .planned { (plan) throws(OperatorError) in
+          try MatMulNBits.step(plan, blocks, hasFloatZeros: hasFloatZeros)
+        }
       },
       double: { (context) throws(OperatorError) in throw context.unsupportedType(.float64) })
   }
 
-  private static func step(_ context: PlanContext, _ blocks: QuantizedBlocks, hasFloatZeros: Bool) throws(OperatorError) -> Step {
+  private static func step(_ context: PlanContext, _ blocks: QuantizedBlocks, hasFloatZeros: Bool) throws(OperatorError)
+    -> Step
+  {
     let rows = blocks.k == 0 ? 0 : context.shape(0).elementCount / blocks.k
     let hasGroups = context.isPresent(4)
     try blocks.check(
@@ -94,7 +98,8 @@ struct QuantizedBlocks: Sendable {
   init(n: Int, k: Int, bits: Int, blockSize: Int) throws(OperatorError) {
     guard [2, 4, 8].contains(bits) else { throw .unsupported("bits is \(bits); expected 2, 4 or 8") }
     guard n > 0, k > 0, blockSize >= 16, blockSize <= 1 << 30, blockSize & (blockSize - 1) == 0 else {
-      throw .invalid("N is \(n), K \(k) and block_size \(blockSize); expected positive numbers, and a power of two from 16 on")
+      throw .invalid(
+        "N is \(n), K \(k) and block_size \(blockSize); expected positive numbers, and a power of two from 16 on")
     }
     (self.n, self.k, self.bits, self.blockSize) = (n, k, bits, blockSize)
     blocks = (k - 1) / blockSize + 1

@@ -4,7 +4,8 @@
 import ApusGraph
 import ApusTensor
 
-/// Whether float16 and bfloat16 become float32 for the operators that an operator is written as, so that it rounds once.
+/// Whether float16 and bfloat16 become float32 for the operators that an operator is written as, so that it rounds
+/// once.
 enum Widening: Sendable {
   /// One operator computes, or none.
   case none

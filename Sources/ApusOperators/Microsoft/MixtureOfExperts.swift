@@ -38,7 +38,8 @@ struct MixtureOfExperts: OperatorDefinition {
         .optional("fc3_scales", "T2"), .optional("fc3_experts_bias", "T"), .optional("fc1_zero_points", "T1"),
         .optional("fc2_zero_points", "T1"), .optional("fc3_zero_points", "T1"), .optional("router_weights", "T"),
         .optional("fc1_global_scale", "T4"), .optional("fc2_global_scale", "T4"), .optional("fc1_act_scale", "T4"),
-        .optional("fc2_act_scale", "T4"), .optional("fc1_act_block_scale", "T2"), .optional("fc2_act_block_scale", "T2"),
+        .optional("fc2_act_scale", "T4"), .optional("fc1_act_block_scale", "T2"),
+        .optional("fc2_act_block_scale", "T2"),
       ],
       outputs: [.required("output", "T")],
       attributes: MixtureOfExperts.attributes + [
@@ -68,7 +69,9 @@ struct MixtureOfExperts: OperatorDefinition {
         throw .unsupported("weights_prepacked is set: the weights are in a layout of one device")
       }
       bits = (1...3).map { context.optionalInt("fc\($0)_expert_weight_bits") ?? common }
-      guard bits.allSatisfy({ [2, 4, 8].contains($0) }) else { throw .unsupported("the weights have \(bits) bits; expected 2, 4 or 8") }
+      guard bits.allSatisfy({ [2, 4, 8].contains($0) }) else {
+        throw .unsupported("the weights have \(bits) bits; expected 2, 4 or 8")
+      }
     }
     let blockSize = isQuantized ? context.optionalInt("block_size") ?? 0 : 0
     guard blockSize >= 0 else { throw .invalid("block_size is \(blockSize)") }
@@ -158,7 +161,9 @@ struct ExpertLayer: Sendable {
       throw .mismatch("a bias is \(context.shape(bias)); expected \(Shape([shape[0], rows]))")
     }
     if bits == 0 {
-      decoder = { run, row, target in target.update(from: run.input(weights, as: Float.self) + row &* columns, count: columns) }
+      decoder = { run, row, target in
+        target.update(from: run.input(weights, as: Float.self) + row &* columns, count: columns)
+      }
       return
     }
     let size = blockSize == 0 ? Swift.max(columns, 1) : blockSize
@@ -190,15 +195,16 @@ struct ExpertLayer: Sendable {
     }
   }
 
-  /// y = x · Wᵀ + bias for the rows of each expert, which lie together. Operands: those of the node (the weights are read
-  /// where they are), then x and the first rows by expert; the result is output 0.
+  /// y = x · Wᵀ + bias for the rows of each expert, which lie together. Operands: those of the node (the weights are
+  /// read where they are), then x and the first rows by expert; the result is output 0.
   func step(nodeInputs: Int, rows count: Int) -> Step {
     let product = DecodedProduct(m: Swift.max(1, count / Swift.max(experts, 1)), n: rows, k: columns)
     let panels = GemmKernels.current.panelCount(rows)
     let cost = Swift.max(1, GemmKernels.current.panelColumns * columns * 8)
     let partition = Partition(experts * panels, minimum: Swift.max(1, (256 << 10) / cost), maximumParts: 32)
     let scratch = product.scratchFloats
-    return Step.parallel(parts: rows == 0 ? 0 : partition.parts, scratchBytes: partition.parts * scratch * 4) { run, part in
+    return Step.parallel(parts: rows == 0 ? 0 : partition.parts, scratchBytes: partition.parts * scratch * 4) {
+      run, part in
       let firsts = run.input(nodeInputs + 1, as: Int.self)
       for item in partition.range(part) {
         let (expert, panel) = item.quotientAndRemainder(dividingBy: panels)

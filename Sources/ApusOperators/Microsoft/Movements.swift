@@ -18,7 +18,8 @@ let microsoftMovements: [any OperatorDefinition] = [
   MicrosoftRewrite(
     "GridSample", inputs: [.required("X", "T1"), .required("Grid", "T1")], outputs: [.required("Y", "T2")],
     attributes: [
-      .int("align_corners", default: 0), .string("mode", default: "bilinear"), .string("padding_mode", default: "zeros"),
+      .int("align_corners", default: 0), .string("mode", default: "bilinear"),
+      .string("padding_mode", default: "zeros"),
     ], types: ["T1": .ieeeFloats, "T2": .ieeeFloats]
   ) { r throws(OperatorError) in
     let modes = ["bilinear": "linear", "bicubic": "cubic", "nearest": "nearest"]
@@ -91,7 +92,8 @@ let microsoftMovements: [any OperatorDefinition] = [
     let (size, step) = (try r.int("size"), try r.int("step"))
     guard size > 0, step > 0 else { throw .invalid("size is \(size) and step \(step); expected positive numbers") }
     guard size <= WindowAttributes.limit, r.shape(x)?[axis].known.map({ size <= $0 }) ?? (size < 1 << 24) else {
-      throw .invalid("windows of \(size) elements do not fit into axis \(axis) of the input, \(r.shape(x)?[axis] ?? .unknown)")
+      throw .invalid(
+        "windows of \(size) elements do not fit into axis \(axis) of the input, \(r.shape(x)?[axis] ?? .unknown)")
     }
     // One row of indices for each window, then the axis of a window to the end.
     let end = try r.apply("Sub", [r.squeeze(r.extent(x, axis), [0]), r.int(size - 1)])
@@ -110,7 +112,11 @@ let microsoftMovements: [any OperatorDefinition] = [
     let (a, b) = (try r.required(0), try r.required(1))
     // |a|² - 2 a·b + |b|², which rounding may bring below 0.
     let squares = try r.apply(
-      "Add", [r.apply("ReduceSumSquare", [a, r.ints([1])]), r.transpose(r.apply("ReduceSumSquare", [b, r.ints([1])]), [1, 0])])
+      "Add",
+      [
+        r.apply("ReduceSumSquare", [a, r.ints([1])]),
+        r.transpose(r.apply("ReduceSumSquare", [b, r.ints([1])]), [1, 0]),
+      ])
     let product = try r.apply("Gemm", [a, b, squares], [("alpha", .float(-2)), ("transB", .int(1))])
     if metric == "sqeuclidean" { return r.finish("Max", [product, try r.scalar(0, r.type(a))]) }
     r.finish("Sqrt", [try r.apply("Max", [product, r.scalar(0, r.type(a))])])
@@ -161,7 +167,9 @@ extension Rewriter {
     let relative = try apply("Sub", [apply("Range", [int(0), keys, int(1)]), rows])
     // Distances to keys behind the query; keys ahead have a half of their own, or count as 0.
     var distance: ValueID
-    if isBidirectional { distance = try apply("Abs", [relative]) } else {
+    if isBidirectional {
+      distance = try apply("Abs", [relative])
+    } else {
       distance = try apply("Max", [apply("Neg", [relative]), int(0)])
     }
     let isNear = try apply("Less", [distance, exact])

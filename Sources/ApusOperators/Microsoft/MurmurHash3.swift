@@ -1,13 +1,14 @@
-// MurmurHash3: hashes of 32 bits of numbers or strings. https://github.com/aappleby/smhasher/wiki/MurmurHash3 (x86, 32 bits)
-// https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MurmurHash3
-// Versions: 1.
+// MurmurHash3: hashes of 32 bits of numbers or strings. https://github.com/aappleby/smhasher/wiki/MurmurHash3 (x86, 32
+// bits) https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MurmurHash3 Versions:
+// 1.
 
 import ApusGraph
 import ApusTensor
 
 struct MurmurHash3: OperatorDefinition {
   let schema = OperatorSchema(
-    "MurmurHash3", domain: "com.microsoft", versions: [1], inputs: [.required("X", "T1")], outputs: [.required("Y", "T2")],
+    "MurmurHash3", domain: "com.microsoft", versions: [1], inputs: [.required("X", "T1")],
+    outputs: [.required("Y", "T2")],
     attributes: [.int("positive", default: 1), .int("seed", default: 0)],
     types: ["T1": [.uint32, .int32, .uint64, .int64, .float32, .float64, .string], "T2": [.uint32, .int32]])
 

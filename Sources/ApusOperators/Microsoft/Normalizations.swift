@@ -10,10 +10,12 @@ let microsoftNormalizations: [any OperatorDefinition] = [
   MicrosoftRewrite(
     "SkipLayerNormalization",
     inputs: [
-      .required("input", "T"), .required("skip", "T"), .required("gamma", "T"), .optional("beta", "T"), .optional("bias", "T"),
+      .required("input", "T"), .required("skip", "T"), .required("gamma", "T"), .optional("beta", "T"),
+      .optional("bias", "T"),
     ],
     outputs: [
-      .required("output", "T"), .optional("mean", "U"), .optional("inv_std_var", "U"), .optional("input_skip_bias_sum", "T"),
+      .required("output", "T"), .optional("mean", "U"), .optional("inv_std_var", "U"),
+      .optional("input_skip_bias_sum", "T"),
     ],
     attributes: [.float("epsilon", default: 1e-12)], types: ["T": .floats, "U": .float32], widening: .always
   ) { r throws(OperatorError) in
@@ -27,7 +29,8 @@ let microsoftNormalizations: [any OperatorDefinition] = [
     "SkipSimplifiedLayerNormalization",
     inputs: [.required("input", "T"), .required("skip", "T"), .required("gamma", "T"), .optional("bias", "T")],
     outputs: [
-      .required("output", "T"), .optional("mean", "U"), .optional("inv_std_var", "U"), .optional("input_skip_bias_sum", "T"),
+      .required("output", "T"), .optional("mean", "U"), .optional("inv_std_var", "U"),
+      .optional("input_skip_bias_sum", "T"),
     ],
     attributes: [.float("epsilon", default: 1e-12)], types: ["T": .floats, "U": .float32], widening: .always
   ) { r throws(OperatorError) in
@@ -52,7 +55,8 @@ let microsoftNormalizations: [any OperatorDefinition] = [
   MicrosoftRewrite(
     "SkipGroupNorm",
     inputs: [
-      .required("X", "T"), .required("gamma", "M"), .required("beta", "M"), .required("skip", "T"), .optional("bias", "T"),
+      .required("X", "T"), .required("gamma", "M"), .required("beta", "M"), .required("skip", "T"),
+      .optional("bias", "T"),
     ],
     outputs: [.required("Y", "T"), .optional("S", "T")],
     attributes: [
@@ -61,7 +65,9 @@ let microsoftNormalizations: [any OperatorDefinition] = [
     ], types: ["T": [.float16, .float32], "M": [.float16, .float32]], widening: .always
   ) { r throws(OperatorError) in
     var (x, skip) = (try r.required(0), try r.required(3))
-    if try !r.bool("channels_last") { throw .unsupported("channels_last is 0; SkipGroupNorm has the channels at the end") }
+    if try !r.bool("channels_last") {
+      throw .unsupported("channels_last is 0; SkipGroupNorm has the channels at the end")
+    }
     // The skip is [N, H, W, C], [N, 1, 1, C] or [N, C].
     if try r.rank(skip) == 2 { skip = try r.unsqueeze(skip, [1, 2]) }
     if let bias = r.input(4) { x = try r.apply("Add", [x, bias]) }
@@ -99,7 +105,8 @@ let microsoftNormalizations: [any OperatorDefinition] = [
       .required("input_ids", "T1"), .optional("segment_ids", "T1"), .required("word_embedding_quant", "T2"),
       .required("position_embedding_quant", "T2"), .optional("segment_embedding", "T2"), .required("gamma_quant", "T2"),
       .required("beta_quant", "T2"), .optional("mask", "T1"), .required("word_embedding_scale", "T"),
-      .required("position_embedding_scale", "T"), .optional("segment_embedding_scale", "T"), .required("gamma_scale", "T"),
+      .required("position_embedding_scale", "T"), .optional("segment_embedding_scale", "T"),
+      .required("gamma_scale", "T"),
       .required("beta_scale", "T"), .required("word_embedding_zero_point", "T2"),
       .required("position_embedding_zero_point", "T2"), .optional("segment_embedding_zero_point", "T2"),
       .required("gamma_zero_point", "T2"), .required("beta_zero_point", "T2"),
@@ -108,7 +115,9 @@ let microsoftNormalizations: [any OperatorDefinition] = [
     attributes: [.float("epsilon", default: 1e-12)], types: ["T1": .int32, "T2": .bytes, "T": .float32]
   ) { r throws(OperatorError) in
     let ids = try r.required(0)
-    func dequantized(_ value: ValueID, _ scale: Int, _ zeroPoint: Int, _ r: inout Rewriter) throws(OperatorError) -> ValueID {
+    func dequantized(_ value: ValueID, _ scale: Int, _ zeroPoint: Int, _ r: inout Rewriter) throws(OperatorError)
+      -> ValueID
+    {
       try r.apply("DequantizeLinear", [value, r.scalarInput(scale), r.scalarInput(zeroPoint)])
     }
     let words = try dequantized(r.apply("Gather", [r.required(2), ids]), 8, 13, &r)
@@ -141,7 +150,9 @@ private func simplifiedLayerNormalization(domain: String) -> MicrosoftRewrite {
 
 extension Rewriter {
   /// input + bias + skip, which is also an output of the node.
-  fileprivate mutating func skipSum(input: Int, skip: Int, bias: Int, output index: Int) throws(OperatorError) -> ValueID {
+  fileprivate mutating func skipSum(input: Int, skip: Int, bias: Int, output index: Int) throws(OperatorError)
+    -> ValueID
+  {
     var x = try required(input)
     if let bias = self.input(bias) { x = try apply("Add", [x, bias]) }
     return try apply("Add", [x, try required(skip)], outputs: [output(index)])

@@ -9,7 +9,8 @@ let microsoftProducts: [any OperatorDefinition] = [
   MicrosoftRewrite(
     "FusedMatMul", inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("Y", "T")],
     attributes: [
-      .float("alpha", default: 1), .int("transA", default: 0), .int("transB", default: 0), .int("transBatchA", default: 0),
+      .float("alpha", default: 1), .int("transA", default: 0), .int("transB", default: 0),
+      .int("transBatchA", default: 0),
       .int("transBatchB", default: 0),
     ], types: ["T": .floats], widening: .always
   ) { r throws(OperatorError) in
@@ -55,11 +56,13 @@ let microsoftProducts: [any OperatorDefinition] = [
     types: ["T": .floats], widening: .always
   ) { r throws(OperatorError) in
     try r.finishProduct(
-      try r.factor(0, transposes: r.bool("transA"), batch: false), try r.factor(1, transposes: r.bool("transB"), batch: false))
+      try r.factor(0, transposes: r.bool("transA"), batch: false),
+      try r.factor(1, transposes: r.bool("transB"), batch: false))
   },
 
   MicrosoftRewrite(
-    "FusedGemm", inputs: [.required("A", "T"), .required("B", "T"), .optional("C", "T")], outputs: [.required("Y", "T")],
+    "FusedGemm", inputs: [.required("A", "T"), .required("B", "T"), .optional("C", "T")],
+    outputs: [.required("Y", "T")],
     attributes: [
       .optional("activation", .string), .optional("activation_alpha", .float), .optional("activation_beta", .float),
       .optional("activation_gamma", .float), .float("alpha", default: 1), .float("beta", default: 1),
@@ -128,7 +131,9 @@ extension Rewriter {
       return finish("Clip", [value] + limits)
     }
     guard let known = names[name] else {
-      throw .unsupported("the activation '\(name)' is not known", remedy: "Known are Clip, " + names.keys.sorted().joined(separator: ", "))
+      throw .unsupported(
+        "the activation '\(name)' is not known",
+        remedy: "Known are Clip, " + names.keys.sorted().joined(separator: ", "))
     }
     finish(
       name, [value],

@@ -21,7 +21,8 @@ private let unaryInputs: [Parameter] = [
 ]
 
 private func binary(_ name: String, _ op: String) -> MicrosoftRewrite {
-  MicrosoftRewrite(name, inputs: binaryInputs, outputs: [.required("C", "T")], types: quantizedTypes) { r throws(OperatorError) in
+  MicrosoftRewrite(name, inputs: binaryInputs, outputs: [.required("C", "T")], types: quantizedTypes) {
+    r throws(OperatorError) in
     let value = try r.apply(op, [r.dequantized(0, 1, 2), r.dequantized(3, 4, 5)])
     try r.finishQuantized(value, scale: 6, zeroPoint: 7, as: try r.type(r.required(0)))
   }
@@ -46,7 +47,8 @@ let microsoftQuantizedOperators: [any OperatorDefinition] = [
   unary("QLinearLeakyRelu", attributes: [.float("alpha", default: 0.01)]) { r, x throws(OperatorError) in
     try r.apply("LeakyRelu", [x], [("alpha", .float(r.float("alpha")))])
   },
-  unary("QLinearSoftmax", attributes: [.int("axis", default: -1), .required("opset", .int)]) { r, x throws(OperatorError) in
+  unary("QLinearSoftmax", attributes: [.int("axis", default: -1), .required("opset", .int)]) {
+    r, x throws(OperatorError) in
     let axis = try r.int("axis")
     if try r.int("opset") >= 13 { return try r.apply("Softmax", [x], [("axis", .int(axis))]) }
     // Before, the softmax ran over all axes from `axis` on.
@@ -80,7 +82,8 @@ let microsoftQuantizedOperators: [any OperatorDefinition] = [
     outputs: [.required("reduced", "T")], attributes: [.required("axes", .ints), .required("keepdims", .int)],
     types: quantizedTypes
   ) { r throws(OperatorError) in
-    let mean = try r.apply("ReduceMean", [r.dequantized(0, 1, 2), r.ints(r.ints("axes"))], [("keepdims", .int(r.int("keepdims")))])
+    let mean = try r.apply(
+      "ReduceMean", [r.dequantized(0, 1, 2), r.ints(r.ints("axes"))], [("keepdims", .int(r.int("keepdims")))])
     try r.finishQuantized(mean, scale: 3, zeroPoint: 4, as: try r.type(r.required(0)))
   },
 
@@ -94,7 +97,9 @@ let microsoftQuantizedOperators: [any OperatorDefinition] = [
       throw .invalid("\(r.node.inputs.count) inputs; expected two and then three for each tensor")
     }
     var parts: [ValueID] = []
-    for index in stride(from: 2, to: r.node.inputs.count, by: 3) { parts.append(try r.dequantized(index, index + 1, index + 2)) }
+    for index in stride(from: 2, to: r.node.inputs.count, by: 3) {
+      parts.append(try r.dequantized(index, index + 1, index + 2))
+    }
     let whole = try r.apply("Concat", parts, [("axis", .int(try r.int("axis")))])
     try r.finishQuantized(whole, scale: 0, zeroPoint: 1, as: try r.type(r.required(1)))
   },
@@ -130,7 +135,8 @@ let microsoftQuantizedOperators: [any OperatorDefinition] = [
 extension Rewriter {
   /// (x - zero point) * scale for an input with one scale.
   fileprivate mutating func dequantized(_ x: Int, _ scale: Int, _ zeroPoint: Int) throws(OperatorError) -> ValueID {
-    try apply("DequantizeLinear", [required(x), scalarInput(scale), input(zeroPoint) == nil ? nil : scalarInput(zeroPoint)])
+    try apply(
+      "DequantizeLinear", [required(x), scalarInput(scale), input(zeroPoint) == nil ? nil : scalarInput(zeroPoint)])
   }
 
   fileprivate mutating func finishQuantized(

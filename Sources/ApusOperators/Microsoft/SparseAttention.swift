@@ -41,8 +41,8 @@ extension Rewriter {
     }
     guard let layouts = shape(input(5))?.first?.known, layouts > 0, heads > 0, heads % layouts == 0 else {
       throw .mismatch(
-        "block_row_indices is \(shape(input(5))?.text ?? "unknown"); expected [layouts, blocks + 1], and \(heads) heads "
-          + "to be a multiple of the layouts")
+        "block_row_indices is \(shape(input(5))?.text ?? "unknown"); expected [layouts, blocks + 1], and \(heads) "
+          + "heads to be a multiple of the layouts")
     }
     // By layout, row and column of blocks.
     let rowIndices = try cast(required(5), .int64)
@@ -60,7 +60,8 @@ extension Rewriter {
     // A prompt begins at 0, whatever padding it has; other queries are the last of their image.
     let isPrompt = try apply("Equal", [total, length])
     let starts = try apply("Where", [isPrompt, int(0), apply("Sub", [cast(ends, .int64), length])])
-    let positions = try apply("Add", [unsqueeze(starts, [1]), unsqueeze(apply("Range", [int(0), length, int(1)]), [0])])
+    let positions = try apply(
+      "Add", [unsqueeze(starts, [1]), unsqueeze(apply("Range", [int(0), length, int(1)]), [0])])
     let queryBlocks = try apply("Div", [apply("Max", [positions, int(0)]), int(blockSize)])
     let ofQueries = try apply("Gather", [counts, queryBlocks], [("axis", .int(1))])
     let keys = try apply("Div", [apply("Range", [int(0), total, int(1)]), int(blockSize)])

@@ -23,9 +23,10 @@ struct AxisRows: Sendable {
   func step<Element>(
     _ type: Element.Type, cost: Int = 4,
     row: @escaping @Sendable (_ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int) -> Void,
-    columns: @escaping @Sendable (
-      _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ width: Int, _ rows: AxisRows
-    ) -> Void
+    columns:
+      @escaping @Sendable (
+        _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ width: Int, _ rows: AxisRows
+      ) -> Void
   ) -> Step {
     let width = min(inner, AxisRows.blockWidth)
     let blocks = inner == 0 ? 0 : (inner + width - 1) / width
@@ -46,8 +47,8 @@ struct AxisRows: Sendable {
   }
 }
 
-/// An operator with one input whose output has its type and shape, and an axis. Before version 13 such operators saw the
-/// tensor as a matrix, all axes from `axis` on as one.
+/// An operator with one input whose output has its type and shape, and an axis. Before version 13 such operators saw
+/// the tensor as a matrix, all axes from `axis` on as one.
 func upgradeFlattenedAxis(_ node: inout Node, from version: Int, in graph: inout Graph) {
   guard version < 13 else { return }
   let axis = node.attributes.int("axis") ?? 1

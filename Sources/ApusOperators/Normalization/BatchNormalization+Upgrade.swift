@@ -37,7 +37,8 @@ extension BatchNormalization {
     let drop = Attributes([("keepdims", .int(0))])
     let mean = OperatorID("ReduceMean")
     if let savedMean = saved[0] {
-      graph.nodes.append(Node(mean, name: node.name + "/saved_mean", inputs: [x, axes], outputs: [savedMean], attributes: drop))
+      graph.nodes.append(
+        Node(mean, name: node.name + "/saved_mean", inputs: [x, axes], outputs: [savedMean], attributes: drop))
     }
     guard saved.count > 1, let savedVariance = saved[1] else { return }
     let center = graph.addNode(mean, name: node.name + "/center", inputs: [x, axes])[0]

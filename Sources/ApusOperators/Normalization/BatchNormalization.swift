@@ -1,5 +1,6 @@
-// BatchNormalization: each channel less its mean, over its deviation. https://onnx.ai/onnx/operators/onnx__BatchNormalization.html
-// Versions: 1, 6 (is_test, spatial), 7 (training by the number of outputs), 9 (no spatial), 14 (training_mode), 15.
+// BatchNormalization: each channel less its mean, over its deviation.
+// https://onnx.ai/onnx/operators/onnx__BatchNormalization.html Versions: 1, 6 (is_test, spatial), 7 (training by the
+// number of outputs), 9 (no spatial), 14 (training_mode), 15.
 
 import ApusGraph
 import ApusTensor
@@ -12,7 +13,9 @@ package struct BatchNormalization: OperatorDefinition {
       .required("input_var", "T2"),
     ],
     outputs: [.required("Y", "T"), .optional("running_mean", "T2"), .optional("running_var", "T2")],
-    attributes: [.float("epsilon", default: 1e-5), .float("momentum", default: 0.9), .int("training_mode", default: 0)],
+    attributes: [
+      .float("epsilon", default: 1e-5), .float("momentum", default: 0.9), .int("training_mode", default: 0),
+    ],
     types: ["T": .floats, "T1": .floats, "T2": .floats])
 
   package init() {}
@@ -88,7 +91,9 @@ private struct ChannelLayout: Sendable {
       for line in partition.range(part) {
         let (source, target) = (x + line &* length, y + line &* length)
         if inner == 1 {
-          for channel in 0..<length { target[channel] = (source[channel] - means[channel]) * factors[channel] + bias[channel] }
+          for channel in 0..<length {
+            target[channel] = (source[channel] - means[channel]) * factors[channel] + bias[channel]
+          }
         } else {
           let channel = line % channels
           let (mean, factor, shift) = (means[channel], factors[channel], bias[channel])
@@ -110,7 +115,9 @@ private struct ChannelLayout: Sendable {
       (mean, variance) = moments(of: channel, run.input(0, as: Element.self))
       let (old, new) = (options.momentum, 1 - options.momentum)
       if wanted.contains(1) { run.output(1, as: Element.self)[channel] = Element(runningMean * old + mean * new) }
-      if wanted.contains(2) { run.output(2, as: Element.self)[channel] = Element(runningVariance * old + variance * new) }
+      if wanted.contains(2) {
+        run.output(2, as: Element.self)[channel] = Element(runningVariance * old + variance * new)
+      }
     } else {
       if wanted.contains(1) { run.output(1, as: Element.self)[channel] = Element(mean) }
       if wanted.contains(2) { run.output(2, as: Element.self)[channel] = Element(variance) }
@@ -120,7 +127,8 @@ private struct ChannelLayout: Sendable {
     factors[channel] = Element(scale / (variance + options.epsilon).squareRoot())
   }
 
-  private func moments<Element: Real>(of channel: Int, _ x: UnsafePointer<Element>) -> (mean: Double, variance: Double) {
+  private func moments<Element: Real>(of channel: Int, _ x: UnsafePointer<Element>) -> (mean: Double, variance: Double)
+  {
     let count = Double(batch * inner)
     var sum = 0.0
     for image in 0..<batch {

@@ -58,7 +58,8 @@ package struct InstanceNormalization: OperatorDefinition {
   // https://onnx.ai/onnx/operators/onnx__InstanceNormalization.html Versions: 1, 6 (no consumed_inputs), 22 (bfloat16).
   package let schema = OperatorSchema(
     "InstanceNormalization", versions: [1, 6, 22],
-    inputs: [.required("input", "T"), .required("scale", "T"), .required("B", "T")], outputs: [.required("output", "T")],
+    inputs: [.required("input", "T"), .required("scale", "T"), .required("B", "T")],
+    outputs: [.required("output", "T")],
     attributes: [.float("epsilon", default: 1e-5)], types: ["T": .floats])
 
   /// True: never the C kernels, for tests that hold the two against each other.
@@ -105,7 +106,9 @@ private func prepareGroups(
           kernels.table.pointee.layer_norm_f32(length, x, y, nil, nil, epsilon, nil)
         }
     },
-    double: { (_) throws(OperatorError) in groupKernel(Double.self, groups, "plain") { normalizeRow($0, $1, $2, epsilon) } })
+    double: { (_) throws(OperatorError) in
+      groupKernel(Double.self, groups, "plain") { normalizeRow($0, $1, $2, epsilon) }
+    })
 }
 
 private func normalizeRow<Element: Real>(
@@ -119,7 +122,8 @@ private func normalizeRow<Element: Real>(
 /// A part normalizes whole groups with `normalize`, then applies scale and bias channel by channel.
 private func groupKernel<Element: Real>(
   _ type: Element.Type, _ groups: @escaping @Sendable (Int) -> Int, _ name: String,
-  _ normalize: @escaping @Sendable (_ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int) -> Void
+  _ normalize:
+    @escaping @Sendable (_ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int) -> Void
 ) -> PreparedKernel {
   .planned { plan in
     let shape = plan.shape(0)

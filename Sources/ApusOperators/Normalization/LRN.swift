@@ -9,7 +9,8 @@ package struct LRN: OperatorDefinition {
   package let schema = OperatorSchema(
     "LRN", versions: [1, 13], inputs: [.required("X", "T")], outputs: [.required("Y", "T")],
     attributes: [
-      .float("alpha", default: 0.0001), .float("beta", default: 0.75), .float("bias", default: 1), .required("size", .int),
+      .float("alpha", default: 0.0001), .float("beta", default: 0.75), .float("bias", default: 1),
+      .required("size", .int),
     ],
     types: ["T": .floats])
 
@@ -34,7 +35,9 @@ package struct LRN: OperatorDefinition {
       context,
       float: { (_) throws(OperatorError) in
         if isPlain { return LRN.kernel(Float.self, window) { LRN.divide($0, $1, $2, $3, window) } }
-        let (slope, bias, exponent) = (Float(window.alpha / Double(window.size)), Float(window.bias), -Float(window.beta))
+        let (slope, bias, exponent) = (
+          Float(window.alpha / Double(window.size)), Float(window.bias), -Float(window.beta)
+        )
         return LRN.kernel(Float.self, window) { x, sums, y, count in
           // sums ^ -beta = exp(-beta * log(sums)); not for a base of 0 or less.
           for index in 0..<count { sums[index] = bias + slope * sums[index] }
@@ -67,7 +70,8 @@ package struct LRN: OperatorDefinition {
 
   /// y = x / (bias + alpha / size * sums) ^ beta.
   private static func divide<Element: Real>(
-    _ x: UnsafePointer<Element>, _ sums: UnsafeMutablePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ count: Int,
+    _ x: UnsafePointer<Element>, _ sums: UnsafeMutablePointer<Element>, _ y: UnsafeMutablePointer<Element>,
+    _ count: Int,
     _ window: Window
   ) {
     for index in 0..<count {
@@ -81,9 +85,11 @@ package struct LRN: OperatorDefinition {
   /// `divide` takes x, the sums of squares (which it may overwrite), y and their count.
   private static func kernel<Element: Real>(
     _ type: Element.Type, _ window: Window,
-    _ divide: @escaping @Sendable (
-      _ x: UnsafePointer<Element>, _ sums: UnsafeMutablePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ count: Int
-    ) -> Void
+    _ divide:
+      @escaping @Sendable (
+        _ x: UnsafePointer<Element>, _ sums: UnsafeMutablePointer<Element>, _ y: UnsafeMutablePointer<Element>,
+        _ count: Int
+      ) -> Void
   ) -> PreparedKernel {
     .planned { plan in
       let shape = plan.shape(0)

@@ -1,6 +1,6 @@
-// LayerNormalization: each row less its mean, over its deviation. https://onnx.ai/onnx/operators/onnx__LayerNormalization.html
-// Versions: 17. Computed in float32 for narrower inputs, in float64 for float64, whatever stash_type says; stash_type is
-// the type of Mean and InvStdDev.
+// LayerNormalization: each row less its mean, over its deviation.
+// https://onnx.ai/onnx/operators/onnx__LayerNormalization.html Versions: 17. Computed in float32 for narrower inputs,
+// in float64 for float64, whatever stash_type says; stash_type is the type of Mean and InvStdDev.
 
 import ApusGraph
 import ApusTensor
@@ -58,8 +58,8 @@ package struct LayerNormalization: OperatorDefinition {
     let wantsDeviation: Bool
   }
 
-  /// A step of `rows` behind those that bring the parameters into rows. Its inputs are X, Scale and B, its outputs those of
-  /// the node.
+  /// A step of `rows` behind those that bring the parameters into rows. Its inputs are X, Scale and B, its outputs
+  /// those of the node.
   private static func step(
     _ plan: PlanContext, axis: Int, width: Int, _ rows: (Rows) -> Step
   ) throws(OperatorError) -> Step {

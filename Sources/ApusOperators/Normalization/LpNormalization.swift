@@ -1,5 +1,5 @@
-// LpNormalization: each row over its 1- or 2-norm; a row of zeros stays. https://onnx.ai/onnx/operators/onnx__LpNormalization.html
-// Versions: 1, 22 (bfloat16).
+// LpNormalization: each row over its 1- or 2-norm; a row of zeros stays.
+// https://onnx.ai/onnx/operators/onnx__LpNormalization.html Versions: 1, 22 (bfloat16).
 
 import ApusGraph
 import ApusTensor
@@ -32,7 +32,8 @@ package struct LpNormalization: OperatorDefinition {
         if isPlain { return LpNormalization.kernel(Float.self, axis, isSquare: isSquare) }
         return LpNormalization.kernel(Float.self, axis, isSquare: isSquare) { x, length in
           isSquare
-            ? kernels.table.pointee.sum_squares_f32(length, x).squareRoot() : kernels.table.pointee.sum_abs_f32(length, x)
+            ? kernels.table.pointee.sum_squares_f32(length, x).squareRoot()
+            : kernels.table.pointee.sum_abs_f32(length, x)
         }
       },
       double: { (_) throws(OperatorError) in LpNormalization.kernel(Double.self, axis, isSquare: isSquare) })

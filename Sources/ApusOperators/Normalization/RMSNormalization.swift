@@ -1,5 +1,6 @@
-// RMSNormalization: each row over the root of its mean square. https://onnx.ai/onnx/operators/onnx__RMSNormalization.html
-// Versions: 23. Computed in float32, or in float64 if an operand is of it, whatever stash_type says.
+// RMSNormalization: each row over the root of its mean square.
+// https://onnx.ai/onnx/operators/onnx__RMSNormalization.html Versions: 23. Computed in float32, or in float64 if an
+// operand is of it, whatever stash_type says.
 
 import ApusGraph
 import ApusTensor
@@ -53,9 +54,10 @@ package struct RMSNormalization: OperatorDefinition {
 
   private static func kernel<Element: Real>(
     _ type: Element.Type, _ axis: Int, _ name: String,
-    _ row: @escaping @Sendable (
-      _ x: UnsafePointer<Element>, _ scale: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int
-    ) -> Void
+    _ row:
+      @escaping @Sendable (
+        _ x: UnsafePointer<Element>, _ scale: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int
+      ) -> Void
   ) -> PreparedKernel {
     .planned { (plan) throws(OperatorError) in
       let shape = plan.shape(0)
@@ -69,7 +71,8 @@ package struct RMSNormalization: OperatorDefinition {
       let step = Step.parallel(parts: partition.parts) { run, part in
         for index in partition.range(part) {
           row(
-            run.input(0, as: Element.self) + index &* length, run.input(1, as: Element.self) + index &* parameter.rowStride,
+            run.input(0, as: Element.self) + index &* length,
+            run.input(1, as: Element.self) + index &* parameter.rowStride,
             run.output(0, as: Element.self) + index &* length, length)
         }
       }

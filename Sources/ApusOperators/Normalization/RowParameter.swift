@@ -16,7 +16,9 @@ struct RowParameter: Sendable {
   ) throws(OperatorError) {
     guard context.isPresent(index) else { return nil }
     let own = context.shape(index)
-    guard own.rank <= shape.rank else { throw .mismatch("input \(index) is \(own), which does not broadcast to \(shape)") }
+    guard own.rank <= shape.rank else {
+      throw .mismatch("input \(index) is \(own), which does not broadcast to \(shape)")
+    }
     let extents = [Int](repeating: 1, count: shape.rank - own.rank) + own.dims
     for (extent, target) in zip(extents, shape) where extent != 1 && extent != target {
       throw .mismatch("input \(index) is \(own), which does not broadcast to \(shape)")
@@ -51,7 +53,8 @@ func checkBroadcast(_ context: borrowing InferenceContext, parameters: [Int]) th
       parameter.count <= shape.count
       && zip(parameter.reversed(), shape.reversed()).allSatisfy { $0.known == 1 || !$0.isSurelyDifferent(from: $1) }
     if !fits {
-      throw .mismatch("\(context.schema.inputs[input].name) is \(parameter.text), which does not broadcast to \(shape.text)")
+      throw .mismatch(
+        "\(context.schema.inputs[input].name) is \(parameter.text), which does not broadcast to \(shape.text)")
     }
   }
 }

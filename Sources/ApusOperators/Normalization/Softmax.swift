@@ -51,7 +51,9 @@ package struct Softmax: OperatorDefinition {
       _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int, _ stride: Int
     ) {
       var highest = x[0]
-      for index in 1..<max(length, 1) where x[index &* stride] > highest || x[index &* stride].isNaN { highest = x[index &* stride] }
+      for index in 1..<max(length, 1) where x[index &* stride] > highest || x[index &* stride].isNaN {
+        highest = x[index &* stride]
+      }
       var sum: Element = 0
       for index in 0..<length { sum += Element.exp(x[index &* stride] - highest) }
       let logarithm = Element.log(sum)

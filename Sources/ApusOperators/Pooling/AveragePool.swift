@@ -39,7 +39,9 @@ package struct AveragePool: OperatorDefinition {
     }
   }
 
-  private func plan<Element: PoolElement>(_ type: Element.Type, _ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+  private func plan<Element: PoolElement>(_ type: Element.Type, _ context: PrepareContext) throws(OperatorError)
+    -> PreparedKernel
+  {
     let attributes = NodeAttributes(context)
     let countsPads = try context.bool("count_include_pad")
     return .planned { (plan) throws(OperatorError) in

@@ -29,7 +29,9 @@ struct GlobalPool: OperatorDefinition {
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     if reduction == .norm { _ = try LpNorm(context) }
     guard let shape = context.shape(0) else { return context.set(0, context.type(0), nil) }
-    guard shape.count >= 2 else { throw .mismatch("the input has rank \(shape.count); expected batch, channels and spatial axes") }
+    guard shape.count >= 2 else {
+      throw .mismatch("the input has rank \(shape.count); expected batch, channels and spatial axes")
+    }
     context.set(0, context.type(0), shape[..<2] + [Dim](repeating: 1, count: shape.count - 2))
   }
 

@@ -31,12 +31,15 @@ struct LpPool: OperatorDefinition {
     }
   }
 
-  private func plan<Element: PoolElement>(_ type: Element.Type, _ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+  private func plan<Element: PoolElement>(_ type: Element.Type, _ context: PrepareContext) throws(OperatorError)
+    -> PreparedKernel
+  {
     let attributes = NodeAttributes(context)
     let norm = try LpNorm(context)
     return .planned { (plan) throws(OperatorError) in
       let geometry = try PoolLayout().geometry(attributes, plan)
-      let windows = PlaneWindows(geometry, planes: plan.shape(0).count(of: 0..<2), cost: norm.p == 1 || norm.p == 2 ? 1 : 16)
+      let windows = PlaneWindows(
+        geometry, planes: plan.shape(0).count(of: 0..<2), cost: norm.p == 1 || norm.p == 2 ? 1 : 16)
       let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
       return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
         let y: UnsafeMutablePointer<Element> = run.output()

@@ -16,7 +16,9 @@ struct MaxRoiPool: OperatorDefinition {
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let pooled = try MaxRoiPool.pooledShape(context)
     let (input, rois) = (context.shape(0), context.shape(1))
-    if let input, input.count != 4 { throw .mismatch("the input has the shape \(input); expected [batch, channels, height, width]") }
+    if let input, input.count != 4 {
+      throw .mismatch("the input has the shape \(input); expected [batch, channels, height, width]")
+    }
     if let rois, rois.count != 2 || (rois[1].known ?? 5) != 5 {
       throw .mismatch("rois has the shape \(rois); expected [regions, 5]")
     }

@@ -21,7 +21,9 @@ struct MaxUnpool: OperatorDefinition {
     for axis in 0..<window.rank {
       let pads = Dim(window.padBegin[axis]) + Dim(window.padEnd[axis])
       let extent = (input[axis + 2] - 1) * Dim(window.strides[axis]) + Dim(kernel[axis]) - pads
-      if let known = extent.known, known < 0 { throw .mismatch("spatial axis \(axis) of the output would have the extent \(known)") }
+      if let known = extent.known, known < 0 {
+        throw .mismatch("spatial axis \(axis) of the output would have the extent \(known)")
+      }
       shape.append(extent)
     }
     return shape
@@ -29,7 +31,9 @@ struct MaxUnpool: OperatorDefinition {
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard let input = context.shape(0) else { return context.set(0, context.type(0), nil) }
-    if let indices = context.shape(1), indices.count != input.count || zip(indices, input).contains(where: { $0.isSurelyDifferent(from: $1) }) {
+    if let indices = context.shape(1),
+      indices.count != input.count || zip(indices, input).contains(where: { $0.isSurelyDifferent(from: $1) })
+    {
       throw .mismatch("the indices have the shape \(indices); expected that of the input, \(input)")
     }
     let indexed = try indexedShape(context, input: input)
@@ -37,7 +41,9 @@ struct MaxUnpool: OperatorDefinition {
     guard let given = context.values(2) else {
       return context.set(0, context.type(0), [Dim](repeating: .unknown, count: input.count))
     }
-    guard given.count == input.count else { throw .mismatch("output_shape is \(given); expected \(input.count) extents") }
+    guard given.count == input.count else {
+      throw .mismatch("output_shape is \(given); expected \(input.count) extents")
+    }
     for (extent, needed) in zip(given, indexed) {
       if let extent = extent.known, let needed = needed.known, extent < needed {
         throw .mismatch("output_shape is \(given), which is smaller than the unpooled shape \(indexed)")

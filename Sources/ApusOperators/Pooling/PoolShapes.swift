@@ -4,9 +4,9 @@ import ApusGraph
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// The attributes of a pool in the newest version, but for its own.
@@ -35,7 +35,9 @@ struct PoolLayout: Sendable {
   func geometry(_ attributes: NodeAttributes, _ context: PlanContext) throws(OperatorError) -> WindowGeometry {
     let (input, output) = (context.shape(0), context.outputShape(0))
     let window = try WindowAttributes(attributes, rank: input.rank - 2)
-    guard let kernel = window.kernel, output.rank == input.rank else { throw .invalid("attribute kernel_shape is empty") }
+    guard let kernel = window.kernel, output.rank == input.rank else {
+      throw .invalid("attribute kernel_shape is empty")
+    }
     let spatial = channelsLast ? 1..<(input.rank - 1) : 2..<input.rank
     return window.geometry(input: Array(input.dims[spatial]), kernel: kernel, output: Array(output.dims[spatial]))
   }

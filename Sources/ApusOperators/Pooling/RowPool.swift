@@ -1,5 +1,6 @@
-// Maximum and average pools of float32 planes by whole rows. Where rows are joined, the rows of a window become one first,
-// element by element, and then the columns of that row: a window costs the sum of its extents, not their product.
+// Maximum and average pools of float32 planes by whole rows. Where rows are joined, the rows of a window become one
+// first, element by element, and then the columns of that row: a window costs the sum of its extents, not their
+// product.
 
 import ApusGraph
 import ApusTensor
@@ -44,7 +45,9 @@ struct RowPool: Sendable {
   }
 
   /// The width of a row of the input, and of one of the output.
-  private var widths: (input: Int, output: Int) { (geometry.input[geometry.rank - 1], geometry.output[geometry.rank - 1]) }
+  private var widths: (input: Int, output: Int) {
+    (geometry.input[geometry.rank - 1], geometry.output[geometry.rank - 1])
+  }
 
   /// Input 0 to output 0.
   var step: Step {

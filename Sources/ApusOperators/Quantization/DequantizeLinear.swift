@@ -25,7 +25,8 @@ struct DequantizeLinear: OperatorDefinition {
     let number = try context.int("output_dtype")
     if number != 0 { return try elementType(number, name: "output_dtype", allowed: DequantizeLinear.results) }
     if scale == .float8e8m0 {
-      throw .invalid("a scale of float8e8m0 does not say the type of the output", remedy: "Set the attribute output_dtype")
+      throw .invalid(
+        "a scale of float8e8m0 does not say the type of the output", remedy: "Set the attribute output_dtype")
     }
     return scale
   }

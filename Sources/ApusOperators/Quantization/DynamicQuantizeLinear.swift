@@ -24,7 +24,8 @@ struct DynamicQuantizeLinear: OperatorDefinition {
       let kernels = apus_kernels().pointee
       let (maximum, minimum, quantize) = (kernels.max_f32, kernels.min_f32, kernels.quantize_u8)
       let (wantsY, wantsScale, wantsZero) = (plan.isWanted(0), plan.isWanted(1), plan.isWanted(2))
-      var step = Step(phases: [partition.parts, partition.parts], scratchBytes: partition.parts * 8) { run, phase, part in
+      var step = Step(phases: [partition.parts, partition.parts], scratchBytes: partition.parts * 8) {
+        run, phase, part in
         let range = partition.range(part)
         let x = run.input(0, as: Float.self) + range.lowerBound
         let extremes = run.scratch.assumingMemoryBound(to: Float.self)
@@ -43,7 +44,8 @@ struct DynamicQuantizeLinear: OperatorDefinition {
     }
   }
 
-  /// Scale and zero point for the least and greatest element, given as pairs. All elements equal to 0: a scale of 1 / 255.
+  /// Scale and zero point for the least and greatest element, given as pairs. All elements equal to 0: a scale of 1 /
+  /// 255.
   private static func parameters(_ extremes: UnsafePointer<Float>, parts: Int) -> (scale: Float, zero: UInt8) {
     var (low, high): (Float, Float) = (0, 0)
     for part in 0..<parts {

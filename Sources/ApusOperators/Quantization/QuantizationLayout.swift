@@ -28,7 +28,8 @@ struct QuantizationLayout: Sendable {
     (self.extent, self.inner) = (extent, inner)
     if blockSize == 0 {
       guard scale.rank == 1, shape.rank > 0, scale[0] == extent else {
-        throw .mismatch("the scale has the shape \(scale); expected a scalar or [\(extent)], the extent of axis \(axis)")
+        throw .mismatch(
+          "the scale has the shape \(scale); expected a scalar or [\(extent)], the extent of axis \(axis)")
       }
       (mode, self.blockSize, blocks) = (.axis, 1, extent)
     } else {
@@ -37,14 +38,15 @@ struct QuantizationLayout: Sendable {
       var expected = shape
       if shape.rank > 0 { expected[axis] = blocks }
       guard scale == expected else {
-        throw .mismatch("the scale has the shape \(scale); expected \(expected) for blocks of \(blockSize) on axis \(axis)")
+        throw .mismatch(
+          "the scale has the shape \(scale); expected \(expected) for blocks of \(blockSize) on axis \(axis)")
       }
       (mode, self.blockSize, self.blocks) = (.block, blockSize, blocks)
     }
   }
 
-  /// Calls `body` for every run of the elements `range` along which the scale either stands still (stride 0) or moves with
-  /// the elements (stride 1).
+  /// Calls `body` for every run of the elements `range` along which the scale either stands still (stride 0) or moves
+  /// with the elements (stride 1).
   @inline(__always)
   func forEachSegment(
     in range: Range<Int>, _ body: (_ start: Int, _ count: Int, _ scale: Int, _ scaleStride: Int) -> Void
@@ -77,7 +79,8 @@ struct QuantizationLayout: Sendable {
 }
 
 extension QuantizationLayout {
-  /// Writes the scale, or zero point, of every element of `range` to `target`. `load` reads them into lanes of type `T`.
+  /// Writes the scale, or zero point, of every element of `range` to `target`. `load` reads them into lanes of type
+  /// `T`.
   @inline(__always)
   func gather<T: BitwiseCopyable>(
     _ range: Range<Int>, _ base: UnsafeRawPointer, _ target: UnsafeMutablePointer<T>, _ load: LaneLoad

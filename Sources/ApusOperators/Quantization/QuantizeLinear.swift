@@ -184,7 +184,9 @@ struct QuantizeLoop: Sendable {
 
   /// Writes saturate(round(quotient) + zero point) over the zero points. NaN gives the least value.
   @inline(__always)
-  private func roundToIntegers<T: Real>(_ quotients: UnsafePointer<T>, _ lanes: UnsafeMutablePointer<Int64>, _ count: Int) {
+  private func roundToIntegers<T: Real>(
+    _ quotients: UnsafePointer<T>, _ lanes: UnsafeMutablePointer<Int64>, _ count: Int
+  ) {
     guard let limits else { return }
     let hasZero = loadZero != nil
     for i in 0..<count {
@@ -198,8 +200,8 @@ struct QuantizeLoop: Sendable {
     }
   }
 
-  /// Writes quotient + zero point over the zero points. A zero point of 0 leaves alone what becomes a float of 8 bits, and
-  /// with it the sign of a zero.
+  /// Writes quotient + zero point over the zero points. A zero point of 0 leaves alone what becomes a float of 8 bits,
+  /// and with it the sign of a zero.
   @inline(__always)
   private func addZeros<T: Real>(_ quotients: UnsafePointer<T>, _ floats: UnsafeMutablePointer<Float>, _ count: Int) {
     let hasZero = loadZero != nil

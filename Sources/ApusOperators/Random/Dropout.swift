@@ -1,7 +1,7 @@
 // Dropout: zeroes elements at random and scales the others, in training.
 // https://onnx.ai/onnx/operators/onnx__Dropout.html
-// Versions: 1, 6 (ratio, is_test), 7 (never in training), 10 (mask is bool), 12 (ratio and training_mode as inputs), 13,
-// 22 (bfloat16, float8). Before 10 the mask had the type of the data.
+// Versions: 1, 6 (ratio, is_test), 7 (never in training), 10 (mask is bool), 12 (ratio and training_mode as inputs),
+// 13, 22 (bfloat16, float8). Before 10 the mask had the type of the data.
 
 import ApusGraph
 import ApusTensor

@@ -1,10 +1,10 @@
-// The generator of NumPy's RandomState: MT19937 with the seeding, the doubles and the normal deviates of its legacy stream.
-// Matsumoto and Nishimura, ACM TOMACS 8 (1998); Marsaglia's polar method; NumPy NEP 19 (the stream is frozen).
+// The generator of NumPy's RandomState: MT19937 with the seeding, the doubles and the normal deviates of its legacy
+// stream. Matsumoto and Nishimura, ACM TOMACS 8 (1998); Marsaglia's polar method; NumPy NEP 19 (the stream is frozen).
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// MT19937 over memory of the caller, so that a kernel can use its scratch.

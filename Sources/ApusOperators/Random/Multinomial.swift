@@ -53,7 +53,8 @@ struct Multinomial: OperatorDefinition {
     }
   }
 
-  /// Replaces logarithms by the sums of probabilities up to each, of a scale in which the greatest is 1. Returns the last.
+  /// Replaces logarithms by the sums of probabilities up to each, of a scale in which the greatest is 1. Returns the
+  /// last.
   private static func cumulate(_ values: UnsafeMutablePointer<Double>, _ count: Int) -> Double {
     var greatest = -Double.infinity
     for i in 0..<count where values[i] > greatest { greatest = values[i] }

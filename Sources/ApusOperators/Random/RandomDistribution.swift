@@ -1,5 +1,5 @@
-// RandomNormal, RandomUniform, RandomNormalLike, RandomUniformLike. https://onnx.ai/onnx/operators/onnx__RandomNormal.html …
-// Versions: 1, 22 (bfloat16).
+// RandomNormal, RandomUniform, RandomNormalLike, RandomUniformLike.
+// https://onnx.ai/onnx/operators/onnx__RandomNormal.html … Versions: 1, 22 (bfloat16).
 
 import ApusGraph
 import ApusTensor
@@ -102,7 +102,9 @@ struct RandomDistribution: OperatorDefinition {
     // Strings have no place in a plan; only their shape counts.
     return .eager { inputs, context throws(OperatorError) in
       let output = TensorType(type, try inputs.tensor(0).shape)
-      return try KernelRunner.run(planned, inputs: [nil], outputTypes: [output], allowance: context.allowance).map { $0.map { .tensor($0) } }
+      return try KernelRunner.run(planned, inputs: [nil], outputTypes: [output], allowance: context.allowance).map {
+        $0.map { .tensor($0) }
+      }
     }
   }
 }

@@ -2,8 +2,9 @@
 
 import ApusGraph
 
-let randomOperators: [any OperatorDefinition] = RandomDistribution.all + [
-  Bernoulli(),
-  Dropout(),
-  Multinomial(),
-]
+let randomOperators: [any OperatorDefinition] =
+  RandomDistribution.all + [
+    Bernoulli(),
+    Dropout(),
+    Multinomial(),
+  ]

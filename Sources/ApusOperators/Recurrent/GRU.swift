@@ -8,11 +8,14 @@ package struct GRU: OperatorDefinition {
   package let schema = OperatorSchema(
     "GRU", versions: [1, 3, 7, 14, 22],
     inputs: [
-      .required("X", "T"), .required("W", "T"), .required("R", "T"), .optional("B", "T"), .optional("sequence_lens", "T1"),
+      .required("X", "T"), .required("W", "T"), .required("R", "T"), .optional("B", "T"),
+      .optional("sequence_lens", "T1"),
       .optional("initial_h", "T"),
     ],
     outputs: [.optional("Y", "T"), .optional("Y_h", "T")],
-    attributes: RecurrentAttributes.schemas(.optional("activations", .strings)) + [.int("linear_before_reset", default: 0)],
+    attributes: RecurrentAttributes.schemas(.optional("activations", .strings)) + [
+      .int("linear_before_reset", default: 0)
+    ],
     types: ["T": .floats, "T1": [.int32]])
 
   /// True: never the packed form, for tests that hold the two against each other.
@@ -65,14 +68,16 @@ extension RecurrentLoop {
     let hidden = extents.hidden
     let room = cell(run, part.direction)
     // The candidate's bias of R lies behind the biases of W and those of R for z and r.
-    let bias = run.input(1, as: Element.self) + (2 &* part.direction &* extents.gateWidth &+ extents.gateWidth &+ 2 &* hidden)
+    let bias =
+      run.input(1, as: Element.self) + (2 &* part.direction &* extents.gateWidth &+ extents.gateWidth &+ 2 &* hidden)
     for row in part.rows {
       let line = room + row &* hidden
       for unit in part.units { line[unit] = hasBias ? bias[unit] : 0 }
     }
     let first = part.rows.lowerBound &* hidden
     multiply(
-      run.input(0), part.direction &* extents.gates &+ 2, previous + first, part.rows.count, room + first, hidden, part.units)
+      run.input(0), part.direction &* extents.gates &+ 2, previous + first, part.rows.count, room + first, hidden,
+      part.units)
     for row in part.rows {
       if isActive(run, part, row: row) {
         let line = gates(run, part, row: row)

@@ -1,5 +1,5 @@
-// LSTM: long short-term memory; gates i (input), o (output), f (forget), c (cell). https://onnx.ai/onnx/operators/onnx__LSTM.html
-// Versions: 1, 7 (no output_sequence), 14 (layout), 22 (bfloat16).
+// LSTM: long short-term memory; gates i (input), o (output), f (forget), c (cell).
+// https://onnx.ai/onnx/operators/onnx__LSTM.html Versions: 1, 7 (no output_sequence), 14 (layout), 22 (bfloat16).
 
 import ApusGraph
 import ApusTensor
@@ -8,7 +8,8 @@ package struct LSTM: OperatorDefinition {
   package let schema = OperatorSchema(
     "LSTM", versions: [1, 7, 14, 22],
     inputs: [
-      .required("X", "T"), .required("W", "T"), .required("R", "T"), .optional("B", "T"), .optional("sequence_lens", "T1"),
+      .required("X", "T"), .required("W", "T"), .required("R", "T"), .optional("B", "T"),
+      .optional("sequence_lens", "T1"),
       .optional("initial_h", "T"), .optional("initial_c", "T"), .optional("P", "T"),
     ],
     outputs: [.optional("Y", "T"), .optional("Y_h", "T"), .optional("Y_c", "T")],

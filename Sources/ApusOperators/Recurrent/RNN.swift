@@ -8,7 +8,8 @@ package struct RNN: OperatorDefinition {
   package let schema = OperatorSchema(
     "RNN", versions: [1, 7, 14, 22],
     inputs: [
-      .required("X", "T"), .required("W", "T"), .required("R", "T"), .optional("B", "T"), .optional("sequence_lens", "T1"),
+      .required("X", "T"), .required("W", "T"), .required("R", "T"), .optional("B", "T"),
+      .optional("sequence_lens", "T1"),
       .optional("initial_h", "T"),
     ],
     outputs: [.optional("Y", "T"), .optional("Y_h", "T")],

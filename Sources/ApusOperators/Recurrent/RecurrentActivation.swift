@@ -26,8 +26,8 @@ struct RecurrentActivation: Sendable {
   var alpha: Float = 0
   var beta: Float = 0
 
-  /// The activations of a node: `count` for each direction, `defaults` where none are named. Values of alpha and beta go
-  /// to those functions that have such a parameter, in order.
+  /// The activations of a node: `count` for each direction, `defaults` where none are named. Values of alpha and beta
+  /// go to those functions that have such a parameter, in order.
   static func all(
     _ context: some OperatorContext, directions: Int, defaults: [Kind]
   ) throws(OperatorError) -> [[RecurrentActivation]] {

@@ -40,7 +40,8 @@ struct RecurrentAttributes: Sendable {
   /// The attributes that all three have. `activations` is nil where the schema states no default.
   static func schemas(_ activations: AttributeSchema) -> [AttributeSchema] {
     [
-      .optional("activation_alpha", .floats), .optional("activation_beta", .floats), activations, .optional("clip", .float),
+      .optional("activation_alpha", .floats), .optional("activation_beta", .floats), activations,
+      .optional("clip", .float),
       .string("direction", default: "forward"), .optional("hidden_size", .int), .int("layout", default: 0),
     ]
   }
@@ -97,11 +98,14 @@ struct RecurrentAttributes: Sendable {
       context, packed: isPlain ? [] : [1, 2],
       float: { (context) throws(OperatorError) in
         isPlain
-          ? RecurrentKernel(self, RecurrentFactors<Float>.plain, activations.map { $0.map { $0.function(Float.self) } }).prepared
-          : RecurrentKernel(self, try RecurrentFactors.packed(context, self), activations.map { $0.map(\.fast) }).prepared
+          ? RecurrentKernel(self, RecurrentFactors<Float>.plain, activations.map { $0.map { $0.function(Float.self) } })
+            .prepared
+          : RecurrentKernel(self, try RecurrentFactors.packed(context, self), activations.map { $0.map(\.fast) })
+            .prepared
       },
       double: { (_) throws(OperatorError) in
-        RecurrentKernel(self, RecurrentFactors<Double>.plain, activations.map { $0.map { $0.function(Double.self) } }).prepared
+        RecurrentKernel(self, RecurrentFactors<Double>.plain, activations.map { $0.map { $0.function(Double.self) } })
+          .prepared
       })
   }
 }

@@ -16,7 +16,9 @@ struct RecurrentFactors<Element: Real>: Sendable {
 }
 
 extension RecurrentFactors<Float> {
-  static func packed(_ context: PrepareContext, _ attributes: RecurrentAttributes) throws(OperatorError) -> RecurrentFactors {
+  static func packed(_ context: PrepareContext, _ attributes: RecurrentAttributes) throws(OperatorError)
+    -> RecurrentFactors
+  {
     let gates = attributes.kind.gates
     func constant(_ input: Int) -> Tensor? {
       guard let tensor = context.constant(input), tensor.dataType == .float32, tensor.rank == 3 else { return nil }
@@ -24,7 +26,8 @@ extension RecurrentFactors<Float> {
     }
     let input = try constant(1).map { (w) throws(OperatorError) in
       try PackedMatrix(
-        w, count: w.shape[0], k: w.shape[2], n: w.shape[1], layout: .columnMajor(rows: w.shape[2]), in: context.packedWeights)
+        w, count: w.shape[0], k: w.shape[2], n: w.shape[1], layout: .columnMajor(rows: w.shape[2]),
+        in: context.packedWeights)
     }
     let hidden = try constant(2).map { (r) throws(OperatorError) in
       try PackedMatrix(
@@ -69,7 +72,8 @@ struct RecurrentKernel<Element: Real>: Sendable {
     let cells = sequence.reserve(bytes: extents.stateCount * width)
     func input(_ index: Int) -> StepSequence.Operand { context.isPresent(index) ? .input(index) : .none }
     sequence.append(
-      initialization(context, extents), inputs: [input(3), input(4), input(5), input(6)], outputs: [bias, states, cells])
+      initialization(context, extents), inputs: [input(3), input(4), input(5), input(6)],
+      outputs: [bias, states, cells])
     let projection = try projection(extents)
     for step in projection { sequence.append(step, inputs: [.input(0), .input(1), bias], outputs: [gates]) }
     let (hidden, packing) = hiddenFactor(extents)
@@ -121,7 +125,8 @@ struct RecurrentKernel<Element: Real>: Sendable {
             // Hidden states have two places, of which the first step reads the first.
             let place = index == 2 ? 2 &* direction &* extents.batch &+ row : direction &* extents.batch &+ row
             let line = target + place &* extents.hidden
-            let source = attributes.isBatchFirst
+            let source =
+              attributes.isBatchFirst
               ? row &* extents.directions &+ direction : direction &* extents.batch &+ row
             if has[index] {
               line.update(from: run.input(index, as: Element.self) + source &* extents.hidden, count: extents.hidden)

@@ -6,15 +6,16 @@ import CApusKernels
 
 /// Runs over the time. Inputs of its step: R, B, sequence_lens, P; outputs: Y, Y_h, Y_c, gates, hidden states, cells.
 ///
-/// Gates are [direction, row, gate, hidden]; rows are those of X. Hidden states are [direction, 2, batch, hidden]: a step
-/// reads one and writes the other. Cells [direction, batch, hidden] are those of an LSTM, or room for a GRU.
+/// Gates are [direction, row, gate, hidden]; rows are those of X. Hidden states are [direction, 2, batch, hidden]: a
+/// step reads one and writes the other. Cells [direction, batch, hidden] are those of an LSTM, or room for a GRU.
 struct RecurrentLoop<Element: Real>: Sendable {
-  /// c[row][unit] += sum over k of a[row][k] * R[matrix][unit][k]; rows of `a` are `hidden` apart. `units` start where a
-  /// panel starts.
-  typealias Product = @Sendable (
-    _ r: UnsafePointer<Element>, _ matrix: Int, _ a: UnsafePointer<Element>, _ rows: Int,
-    _ c: UnsafeMutablePointer<Element>, _ ldc: Int, _ units: Range<Int>
-  ) -> Void
+  /// c[row][unit] += sum over k of a[row][k] * R[matrix][unit][k]; rows of `a` are `hidden` apart. `units` start where
+  /// a panel starts.
+  typealias Product =
+    @Sendable (
+      _ r: UnsafePointer<Element>, _ matrix: Int, _ a: UnsafePointer<Element>, _ rows: Int,
+      _ c: UnsafeMutablePointer<Element>, _ ldc: Int, _ units: Range<Int>
+    ) -> Void
 
   let attributes: RecurrentAttributes
   let extents: RecurrentExtents
@@ -81,7 +82,8 @@ struct RecurrentLoop<Element: Real>: Sendable {
         let range = units.range(block)
         let (step, sub) = phase.quotientAndRemainder(dividingBy: subSteps)
         advance(
-          run, RecurrentPart(
+          run,
+          RecurrentPart(
             direction: direction, step: step, sub: sub, rows: 0..<extents.batch,
             units: range.lowerBound * columns..<min(range.upperBound * columns, extents.hidden)))
         return
@@ -124,7 +126,8 @@ struct RecurrentLoop<Element: Real>: Sendable {
     let (hidden, batch) = (extents.hidden, extents.batch)
     for direction in 0..<extents.directions {
       for row in 0..<batch {
-        let target = (attributes.isBatchFirst ? row &* extents.directions &+ direction : direction &* batch &+ row) &* hidden
+        let target =
+          (attributes.isBatchFirst ? row &* extents.directions &+ direction : direction &* batch &+ row) &* hidden
         if wantsHidden {
           let source = state(run, direction, extents.steps) + row &* hidden
           (run.output(1, as: Element.self) + target).update(from: source, count: hidden)
@@ -166,7 +169,8 @@ struct RecurrentLoop<Element: Real>: Sendable {
     let target = gates(run, part, row: part.rows.lowerBound)
     for gate in range {
       multiply(
-        run.input(0), part.direction &* extents.gates &+ gate, a + part.rows.lowerBound &* extents.hidden, part.rows.count,
+        run.input(0), part.direction &* extents.gates &+ gate, a + part.rows.lowerBound &* extents.hidden,
+        part.rows.count,
         target + gate &* extents.hidden, gateStride, part.units)
     }
   }

@@ -44,7 +44,9 @@ struct ArgReduction: OperatorDefinition {
       let extent = shape[axis]
       let inner = shape.count(of: axis + 1..<shape.rank)
       let outputs = plan.outputShape(0).elementCount
-      if extent == 0 && outputs > 0 { throw .mismatch("axis \(axis) of the shape \(shape) is empty: no element stands out") }
+      if extent == 0 && outputs > 0 {
+        throw .mismatch("axis \(axis) of the shape \(shape) is empty: no element stands out")
+      }
       let partition = Partition(outputs, minimum: max(1, 32_768 / max(extent, 1)))
       let block = 128
       let parts = outputs == 0 ? 0 : partition.parts
@@ -62,7 +64,9 @@ struct ArgReduction: OperatorDefinition {
             for offset in 0..<count {
               // Larger is better; for the minimum the order is turned round, with NaN still best.
               let key = isMaximum || (isFloat && buffer[offset] == .max) ? buffer[offset] : ~buffer[offset]
-              if key > best || (prefersLast && key == best) || start &+ offset == 0 { (best, place) = (key, start &+ offset) }
+              if key > best || (prefersLast && key == best) || start &+ offset == 0 {
+                (best, place) = (key, start &+ offset)
+              }
             }
             start &+= count
           }

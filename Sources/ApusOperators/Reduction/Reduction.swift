@@ -7,21 +7,28 @@ import ApusTensor
 import CApusKernels
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// A family of operators that differ in what they do with the elements of one output.
 ///
-/// Floats are summed in float32 or float64 with totals in float64; integers wrap. The reduction of nothing is 0 for sums,
-/// 1 for products, the least or greatest value for maxima and minima, NaN for means (in integers what a cast of NaN gives),
-/// and minus infinity for logarithms. NaN wins in maxima and minima.
+/// Floats are summed in float32 or float64 with totals in float64; integers wrap. The reduction of nothing is 0 for
+/// sums, 1 for products, the least or greatest value for maxima and minima, NaN for means (in integers what a cast of
+/// NaN gives), and minus infinity for logarithms. NaN wins in maxima and minima.
 struct Reduction: OperatorDefinition {
   enum Kind: String {
-    case sum = "ReduceSum", mean = "ReduceMean", maximum = "ReduceMax", minimum = "ReduceMin", product = "ReduceProd"
-    case l1 = "ReduceL1", l2 = "ReduceL2", sumSquare = "ReduceSumSquare"
-    case logSum = "ReduceLogSum", logSumExp = "ReduceLogSumExp"
+    case sum = "ReduceSum"
+    case mean = "ReduceMean"
+    case maximum = "ReduceMax"
+    case minimum = "ReduceMin"
+    case product = "ReduceProd"
+    case l1 = "ReduceL1"
+    case l2 = "ReduceL2"
+    case sumSquare = "ReduceSumSquare"
+    case logSum = "ReduceLogSum"
+    case logSumExp = "ReduceLogSumExp"
 
     var fold: Fold {
       switch self {

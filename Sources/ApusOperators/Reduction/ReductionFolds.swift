@@ -37,7 +37,12 @@ struct LaneFold<Element: ReductionLane>: Sendable {
   /// acc[i] = acc[i] joined with x[i] for i < n.
   var row: @Sendable (_ x: UnsafePointer<Element>, _ acc: UnsafeMutablePointer<Element>, _ n: Int) -> Void
   /// acc[i] = the fold of `rows` elements, `stride` apart, from x[i] on; nil where `row` does it.
-  var rows: (@Sendable (_ x: UnsafePointer<Element>, _ stride: Int, _ rows: Int, _ acc: UnsafeMutablePointer<Element>, _ n: Int) -> Void)?
+  var rows:
+    (
+      @Sendable (
+        _ x: UnsafePointer<Element>, _ stride: Int, _ rows: Int, _ acc: UnsafeMutablePointer<Element>, _ n: Int
+      ) -> Void
+    )?
   var join: @Sendable (Element.Total, Element.Total) -> Element.Total
   /// The fold of nothing.
   var identity: Element
@@ -47,7 +52,8 @@ extension LaneFold {
   /// Eight accumulators in turn, joined in a fixed order.
   @inline(__always)
   fileprivate static func make(
-    identity: Element, _ step: @escaping @Sendable (Element, Element) -> Element, _ merge: @escaping @Sendable (Element, Element) -> Element,
+    identity: Element, _ step: @escaping @Sendable (Element, Element) -> Element,
+    _ merge: @escaping @Sendable (Element, Element) -> Element,
     _ join: @escaping @Sendable (Element.Total, Element.Total) -> Element.Total
   ) -> LaneFold {
     LaneFold(

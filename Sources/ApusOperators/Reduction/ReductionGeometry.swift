@@ -5,8 +5,8 @@ import ApusTensor
 /// The loops of a reduction over a contiguous tensor.
 ///
 /// Line form (the last axis is reduced): each output folds `reduceCount` elements in lines of `lineLength` neighbours.
-/// Tile form (the last axis is kept): a tile of neighbouring outputs folds rows, `lineLength` of them `lineStride` apart.
-/// The outputs are in row-major order of the kept axes in both.
+/// Tile form (the last axis is kept): a tile of neighbouring outputs folds rows, `lineLength` of them `lineStride`
+/// apart. The outputs are in row-major order of the kept axes in both.
 struct ReductionGeometry: Sendable {
   /// One loop, with a stride in elements.
   struct Axis: Sendable {
@@ -31,10 +31,18 @@ struct ReductionGeometry: Sendable {
   init(shape: Shape, axes: [Int]) {
     let strides = shape.strides
     var loops: [(axis: Axis, isReduced: Bool)] = []
-    for position in shape.indices where shape[position] != 1 {
+    // A kept axis between reduced ones parts them even if it has one index only: how a fold is cut must not tell how
+    // many other outputs there are.
+    var parts = false
+    for position in shape.indices {
       let isReduced = axes.contains(position)
+      if shape[position] == 1 {
+        parts = parts || !isReduced
+        continue
+      }
+      defer { parts = false }
       let axis = Axis(extent: shape[position], stride: strides[position])
-      if let last = loops.last, last.isReduced == isReduced {
+      if let last = loops.last, last.isReduced == isReduced, !(isReduced && parts) {
         // Products wrap only where another extent is 0, and with it all of them.
         loops[loops.count - 1].axis = Axis(extent: last.axis.extent &* axis.extent, stride: axis.stride)
       } else {

@@ -4,9 +4,9 @@ import ApusGraph
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// A reduction prepared for one lane type.
@@ -19,11 +19,16 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
   let finish: @Sendable (Element.Total, Int) -> Element.Total
 
   /// What is done to the lanes before they are folded: x becomes exp(x - shift), a shift for each column.
-  typealias Shift = @Sendable (_ x: UnsafePointer<Element>, _ shift: UnsafePointer<Element>, _ stride: Int, UnsafeMutablePointer<Element>, Int)
+  typealias Shift =
+    @Sendable (
+      _ x: UnsafePointer<Element>, _ shift: UnsafePointer<Element>, _ stride: Int, UnsafeMutablePointer<Element>, Int
+    )
     -> Void
 
   /// Lanes of a block, and columns of a tile at most.
   static var block: Int { 512 }
+  /// Columns of a tile where tiles are few.
+  private static var narrowTile: Int { 64 }
   /// Rows that are folded in lanes before they are joined in totals.
   static var rowBlock: Int { 256 }
 
@@ -45,28 +50,36 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
   }
 
   func step(_ geometry: ReductionGeometry, name: String) -> Step {
-    if let step = shortLineStep(geometry) { return step.named(name, operations: geometry.outerCount * geometry.reduceCount) }
-    let tiles = (geometry.columns + Self.block - 1) / Self.block
-    let tasks = geometry.outerCount * tiles
-    if tasks == 0 { return Step(phases: []) { _, _, _ in } }
-    let columns = min(geometry.columns, Self.block)
-    // Few tasks with long folds are cut, so that there is work for all threads.
-    let work = geometry.reduceCount * columns
-    let wanted = tasks >= 16 ? 1 : max(1, min(64 / tasks, work / 65_536))
+    if let step = shortLineStep(geometry) {
+      return step.named(name, operations: geometry.outerCount * geometry.reduceCount)
+    }
+    // Long folds are cut, so that there is work for all threads: where, their length alone decides.
+    let wanted = max(1, min(64, geometry.reduceCount / 65_536))
     let chunk = max(1, (geometry.reduceCount + wanted - 1) / wanted)
     let chunks = max(1, (geometry.reduceCount + chunk - 1) / chunk)
+    // Narrow tiles for the same reason; no column knows how many others there are.
+    let isWide = geometry.outerCount * chunks * (geometry.columns / Self.block) >= 16
+    let width = isWide ? Self.block : Self.narrowTile
+    let tiles = (geometry.columns + width - 1) / width
+    let tasks = geometry.outerCount * tiles
+    if tasks == 0 { return Step(phases: []) { _, _, _ in } }
+    let columns = min(geometry.columns, width)
+    let work = geometry.reduceCount * columns
     let partition = Partition(tasks * chunks, minimum: max(1, 32_768 / max(1, chunk * columns)))
     let partials = partition.parts * Memory.bytes
     let scratch = partials + (chunks > 1 ? tasks * chunks * columns * 8 : 0)
-    var step = Step(phases: chunks > 1 ? [partition.parts, 1] : [partition.parts], scratchBytes: scratch) { run, phase, part in
+    var step = Step(phases: chunks > 1 ? [partition.parts, 1] : [partition.parts], scratchBytes: scratch) {
+      run, phase, part in
       let memory = Memory(run.scratch + part &* Memory.bytes)
       let table = (run.scratch + partials).assumingMemoryBound(to: Element.Total.self)
-      if phase == 1 { return join(geometry, tiles: tiles, chunks: chunks, table, memory, run.outputBytes()) }
+      if phase == 1 {
+        return join(geometry, tileWidth: width, chunks: chunks, table, memory, run.outputBytes())
+      }
       for item in partition.range(part) {
         let (task, number) = (item / chunks, item % chunks)
         let (outer, tile) = (task / tiles, task % tiles)
-        let first = tile &* Self.block
-        let count = min(Self.block, geometry.columns &- first)
+        let first = tile &* width
+        let count = min(width, geometry.columns &- first)
         let base = geometry.keptOffset(outer) &+ first
         let range = number &* chunk..<min(geometry.reduceCount, (number &+ 1) &* chunk)
         fold(geometry, run.inputBytes(0), base, count, range, memory, shift: nil)
@@ -85,12 +98,12 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
   /// Elements of a line up to which many lines are folded side by side.
   private static var shortLine: Int { 16 }
 
-  /// Short lines one behind the other: the first elements of many lines, then the second ones, and so on. nil for others.
+  /// Short lines one behind the other: the first elements of many lines, then the second ones, and so on. nil for
+  /// others.
   private func shortLineStep(_ geometry: ReductionGeometry) -> Step? {
     let length = geometry.lineLength
-    guard geometry.isLine, geometry.outerReduced.isEmpty, length > 0, length <= Self.shortLine, geometry.outerCount > 1 else {
-      return nil
-    }
+    guard geometry.isLine, geometry.outerReduced.isEmpty, length > 0, length <= Self.shortLine, geometry.outerCount > 0
+    else { return nil }
     // Elements that must be loaded first have as much room as lanes.
     let lines = load == nil ? Self.block : Self.block / length
     let partition = Partition(geometry.outerCount, minimum: 32_768 / length)
@@ -119,13 +132,14 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
 
   /// Joins the partial results of all chunks, in order.
   private func join(
-    _ geometry: ReductionGeometry, tiles: Int, chunks: Int, _ table: UnsafeMutablePointer<Element.Total>, _ memory: Memory,
-    _ output: UnsafeMutableRawPointer
+    _ geometry: ReductionGeometry, tileWidth: Int, chunks: Int, _ table: UnsafeMutablePointer<Element.Total>,
+    _ memory: Memory, _ output: UnsafeMutableRawPointer
   ) {
-    let columns = min(geometry.columns, Self.block)
+    let columns = min(geometry.columns, tileWidth)
+    let tiles = (geometry.columns + tileWidth - 1) / tileWidth
     for task in 0..<geometry.outerCount &* tiles {
-      let first = task % tiles &* Self.block
-      let count = min(Self.block, geometry.columns &- first)
+      let first = task % tiles &* tileWidth
+      let count = min(tileWidth, geometry.columns &- first)
       for column in 0..<count {
         var total = table[task &* chunks &* columns &+ column]
         for number in 1..<chunks { total = fold.join(total, table[(task &* chunks &+ number) &* columns &+ column]) }
@@ -190,7 +204,8 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
 
   /// Folds `length` rows of `count` columns, `stride` apart, into the totals.
   private func foldRows(
-    _ input: UnsafeRawPointer, _ element: Int, _ stride: Int, _ length: Int, _ count: Int, _ memory: Memory, _ shift: Shift?
+    _ input: UnsafeRawPointer, _ element: Int, _ stride: Int, _ length: Int, _ count: Int, _ memory: Memory,
+    _ shift: Shift?
   ) {
     var start = 0
     while start < length {
@@ -213,7 +228,9 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
 
   /// The lanes of `count` neighbours: the elements themselves or a copy.
   @inline(__always)
-  private func lanes(_ input: UnsafeRawPointer, _ element: Int, _ count: Int, _ memory: Memory) -> UnsafePointer<Element> {
+  private func lanes(_ input: UnsafeRawPointer, _ element: Int, _ count: Int, _ memory: Memory) -> UnsafePointer<
+    Element
+  > {
     guard let load else { return input.assumingMemoryBound(to: Element.self) + element }
     load(input, element, memory.lanes, count)
     return UnsafePointer(memory.lanes)

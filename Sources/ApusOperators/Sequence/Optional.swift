@@ -33,7 +33,9 @@ struct OptionalOperator: OperatorDefinition {
     let declared = context.node.attributes.type("type")?.withoutShapes.type
     return .eager { (inputs, _) throws(OperatorError) in
       let value = inputs.first.flatMap { $0 }
-      guard let type = value?.type.withoutShapes ?? declared else { throw .invalid("the type of the optional is not known") }
+      guard let type = value?.type.withoutShapes ?? declared else {
+        throw .invalid("the type of the optional is not known")
+      }
       return [.optional(value, elementType: type)]
     }
   }
@@ -50,10 +52,11 @@ struct OptionalHasElement: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     .eager { (inputs, _) throws(OperatorError) in
-      let isFull = switch inputs.first.flatMap({ $0 }) {
-      case nil, .optional(nil, _): false
-      default: true
-      }
+      let isFull =
+        switch inputs.first.flatMap({ $0 }) {
+        case nil, .optional(nil, _): false
+        default: true
+        }
       return [.tensor(Tensor(scalar: isFull))]
     }
   }

@@ -15,7 +15,8 @@ struct SequenceConstruct: OperatorDefinition {
     var element = context.inputs.first.flatMap { $0 } ?? .unknown
     for (index, fact) in context.inputs.enumerated() {
       guard let fact, fact.hasSameType(as: element) else {
-        throw .mismatch("input \(index) is \(context.inputs[index] ?? .unknown); expected the type of input 0, \(element)")
+        throw .mismatch(
+          "input \(index) is \(context.inputs[index] ?? .unknown); expected the type of input 0, \(element)")
       }
       element = element.common(with: fact)
     }
@@ -51,7 +52,9 @@ struct SequenceEmpty: OperatorDefinition {
 
   private static func type(_ context: some OperatorContext) throws(OperatorError) -> DataType {
     let code = try context.int("dtype")
-    guard let type = DataType(rawValue: Int32(clamping: code)) else { throw .invalid("dtype is \(code), which is no element type") }
+    guard let type = DataType(rawValue: Int32(clamping: code)) else {
+      throw .invalid("dtype is \(code), which is no element type")
+    }
     return type
   }
 }

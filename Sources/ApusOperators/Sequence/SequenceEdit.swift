@@ -6,7 +6,8 @@ import ApusTensor
 
 private let sequences = TypeSet.all.inSequences
 
-/// The element at an optional position input, counted from the end if negative, within `range` of non-negative positions.
+/// The element at an optional position input, counted from the end if negative, within `range` of non-negative
+/// positions.
 private func position(
   _ inputs: [Value?], _ index: Int, count: Int, upTo last: Int
 ) throws(OperatorError) -> Int? {
@@ -71,7 +72,8 @@ struct SequenceErase: OperatorDefinition {
     .eager { (inputs, context) throws(OperatorError) in
       var (elements, type) = try inputs.sequence(0)
       guard !elements.isEmpty else { throw .mismatch("the sequence is empty; there is nothing to erase") }
-      elements.remove(at: try position(inputs, 1, count: elements.count, upTo: elements.count - 1) ?? elements.count - 1)
+      elements.remove(
+        at: try position(inputs, 1, count: elements.count, upTo: elements.count - 1) ?? elements.count - 1)
       return [.sequence(elements, elementType: type)]
     }
   }

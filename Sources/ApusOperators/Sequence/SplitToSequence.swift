@@ -21,7 +21,9 @@ struct SplitToSequence: OperatorDefinition {
     } else {
       // A scalar that divides the extent, or equal lengths, make equal pieces.
       let lengths = context.integers(1) ?? []
-      let isEven = context.rank(1) == 0 ? shape[axis].known.map { lengths.first ?? 0 > 0 && $0 % lengths[0] == 0 } : Set(lengths).count == 1
+      let isEven =
+        context.rank(1) == 0
+        ? shape[axis].known.map { lengths.first ?? 0 > 0 && $0 % lengths[0] == 0 } : Set(lengths).count == 1
       shape[axis] = isEven == true ? Dim(lengths[0]) : .unknown
     }
     context.set(0, .sequence(.tensor(type, shape)))
@@ -43,7 +45,8 @@ struct SplitToSequence: OperatorDefinition {
       } else {
         try context.check(allocating: tensor.shape[axis], of: 128)
         for index in 0..<tensor.shape[axis] {
-          let piece = try keepsAxis
+          let piece =
+            try keepsAxis
             ? TensorPieces.slice(tensor, axis: axis, range: index..<index + 1, context)
             : TensorPieces.element(tensor, axis: axis, index: index, context)
           pieces.append(.tensor(piece))
@@ -59,7 +62,9 @@ struct SplitToSequence: OperatorDefinition {
   ) throws(OperatorError) -> [Int] {
     let given = split.integers ?? []
     if split.rank == 0 {
-      guard let size = given.first, size > 0 else { throw .mismatch("split is \(given.first ?? 0); expected a positive length") }
+      guard let size = given.first, size > 0 else {
+        throw .mismatch("split is \(given.first ?? 0); expected a positive length")
+      }
       // A piece is a value with a shape of its own.
       try context.check(allocating: (extent - 1) / size + 1, of: 128)
       return stride(from: 0, to: extent, by: size).map { min(size, extent - $0) }

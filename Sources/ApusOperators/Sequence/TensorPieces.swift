@@ -20,7 +20,8 @@ enum TensorPieces {
       return try context.tensor(strings: Array(rows.joined()), shape: shape)
     }
     if tensor.dataType.isPacked {
-      return try packed(slice(codes(of: tensor, context), axis: axis, range: range, context), as: tensor.dataType, context)
+      return try packed(
+        slice(codes(of: tensor, context), axis: axis, range: range, context), as: tensor.dataType, context)
     }
     let width = tensor.dataType.byteWidth
     if outer == 1 {
@@ -57,7 +58,8 @@ enum TensorPieces {
       if expected.rank == shape.rank { expected[axis] = shape[axis] }
       guard expected == shape, tensor.dataType == first.dataType else {
         throw .mismatch(
-          "element \(index) is \(tensor.dataType)\(tensor.shape), which does not fit \(first.dataType)\(first.shape) along axis \(axis)")
+          "element \(index) is \(tensor.dataType)\(tensor.shape), which does not fit \(first.dataType)\(first.shape) "
+            + "along axis \(axis)")
       }
     }
     if tensors.count == 1 { return first }
@@ -120,7 +122,8 @@ enum TensorPieces {
   private static func codes(of tensor: Tensor, _ context: any EagerContext) throws(OperatorError) -> Tensor {
     let codes = try context.allocate(.uint8, tensor.shape)
     PackedElements.unpack(
-      tensor.base, bits: tensor.dataType.bits, from: 0, codes.storage.base.assumingMemoryBound(to: UInt8.self), codes.count)
+      tensor.base, bits: tensor.dataType.bits, from: 0, codes.storage.base.assumingMemoryBound(to: UInt8.self),
+      codes.count)
     withExtendedLifetime(tensor) {}
     return codes
   }

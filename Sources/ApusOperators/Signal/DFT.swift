@@ -1,6 +1,6 @@
 // DFT: the discrete Fourier transform along one axis. https://onnx.ai/onnx/operators/onnx__DFT.html
-// Versions: 17 (axis as attribute, 1 by default), 20 (axis as input, -2 by default). As in NumPy, complex float32 signals
-// are transformed in float32, real ones in float64.
+// Versions: 17 (axis as attribute, 1 by default), 20 (axis as input, -2 by default). As in NumPy, complex float32
+// signals are transformed in float32, real ones in float64.
 
 import ApusGraph
 import ApusTensor
@@ -66,7 +66,9 @@ package struct DFT: OperatorDefinition {
     }
   }
 
-  private static func kernel<Element: Real>(_ type: Element.Type, _ isInverse: Bool, _ isOnesided: Bool) -> PreparedKernel {
+  private static func kernel<Element: Real>(_ type: Element.Type, _ isInverse: Bool, _ isOnesided: Bool)
+    -> PreparedKernel
+  {
     .planned { (plan) throws(OperatorError) in
       let (shape, result) = (plan.shape(0), plan.outputShape(0))
       let axis = try DFT.axis(plan.integers(2)?.first ?? -2, rank: shape.rank)
@@ -111,21 +113,26 @@ private struct DFTLines<Element: Real, Inner: Real>: Sendable {
     // The signal, then what the transform needs, 16-byte aligned.
     let dataBytes = (transform.length * MemoryLayout<Complex>.stride + 15) & ~15
     let perPart = dataBytes + transform.workBytes
-    return .parallel(parts: shape.lines == 0 ? 0 : partition.parts, scratchBytes: partition.parts * perPart) { run, part in
+    return .parallel(parts: shape.lines == 0 ? 0 : partition.parts, scratchBytes: partition.parts * perPart) {
+      run, part in
       let memory = run.scratch + part &* perPart
       let data = memory.assumingMemoryBound(to: Complex.self)
       for line in partition.range(part) {
         let (outer, position) = line.quotientAndRemainder(dividingBy: shape.inner)
-        let source = run.input(0, as: Element.self) + (outer &* shape.inputLength &* shape.inner &+ position) &* shape.inputParts
+        let source =
+          run.input(0, as: Element.self) + (outer &* shape.inputLength &* shape.inner &+ position) &* shape.inputParts
         load(source, to: data)
         let result = transform(data, memory + dataBytes)
-        store(result, to: run.output(0, as: Element.self) + (outer &* shape.outputLength &* shape.inner &+ position) &* shape.outputParts)
+        store(
+          result,
+          to: run.output(0, as: Element.self) + (outer &* shape.outputLength &* shape.inner &+ position)
+            &* shape.outputParts)
       }
     }.named("fft")
   }
 
-  /// The signal, cut or padded. For an inverse transform real and imaginary parts change places, here and in the result:
-  /// that makes a forward transform of it.
+  /// The signal, cut or padded. For an inverse transform real and imaginary parts change places, here and in the
+  /// result: that makes a forward transform of it.
   private func load(_ source: UnsafePointer<Element>, to data: UnsafeMutablePointer<Complex>) {
     let points = transform.length
     let count = min(shape.inputLength, shape.isInverse && shape.isOnesided ? points / 2 + 1 : points)

@@ -53,7 +53,8 @@ struct FourierTransform<Element: Real>: Sendable {
   init(length: Int) throws(OperatorError) {
     guard length > 0 else { throw .mismatch("the length of the transform is \(length); expected at least 1") }
     guard length <= FourierTransform.maximumLength else {
-      throw OperatorError(.limit, "a transform of length \(length) is beyond the limit of \(FourierTransform.maximumLength)")
+      throw OperatorError(
+        .limit, "a transform of length \(length) is beyond the limit of \(FourierTransform.maximumLength)")
     }
     self.length = length
     let radices = FourierTransform.radices(of: length)
@@ -281,7 +282,8 @@ private struct Chirp: Sendable {
     workBytes = padded * 16 + transform.workBytes
   }
 
-  func transform<Element: Real>(_ data: UnsafeMutablePointer<ComplexNumber<Element>>, _ memory: UnsafeMutableRawPointer) {
+  func transform<Element: Real>(_ data: UnsafeMutablePointer<ComplexNumber<Element>>, _ memory: UnsafeMutableRawPointer)
+  {
     let padded = spectrum.count
     let work = memory.assumingMemoryBound(to: Complex.self)
     for k in 0..<length { work[k] = Complex(Double(data[k].x), Double(data[k].y)) * factors[k] }

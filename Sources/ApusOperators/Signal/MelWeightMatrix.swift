@@ -10,7 +10,8 @@ package struct MelWeightMatrix: OperatorDefinition {
     "MelWeightMatrix", versions: [17],
     inputs: [
       .required("num_mel_bins", "T1", readWhenPlanning: true), .required("dft_length", "T1", readWhenPlanning: true),
-      .required("sample_rate", "T1", readWhenPlanning: true), .required("lower_edge_hertz", "T2", readWhenPlanning: true),
+      .required("sample_rate", "T1", readWhenPlanning: true),
+      .required("lower_edge_hertz", "T2", readWhenPlanning: true),
       .required("upper_edge_hertz", "T2", readWhenPlanning: true),
     ],
     outputs: [.required("output", "T3")], attributes: [.int("output_datatype", default: 1)],

@@ -25,14 +25,17 @@ package struct STFT: OperatorDefinition {
       }
       if isOnesided && signal[2].known == 2 { throw .mismatch("a complex signal has no onesided transform") }
     }
-    if let window = context.shape(2), window.count != 1 { throw .mismatch("window is \(window.text); expected one axis") }
+    if let window = context.shape(2), window.count != 1 {
+      throw .mismatch("window is \(window.text); expected one axis")
+    }
     let window = context.shape(2)?[0]
     let given = context.values(3)?.first
     if let window, let given, window.isSurelyDifferent(from: given) {
       throw .mismatch("window has \(window) elements and frame_length is \(given); they must be equal")
     }
     let length: Dim =
-      context.isPresent(3) ? given ?? window ?? .unknown : context.isPresent(2) ? window ?? .unknown : signal?[1] ?? .unknown
+      context.isPresent(3)
+      ? given ?? window ?? .unknown : context.isPresent(2) ? window ?? .unknown : signal?[1] ?? .unknown
     let step = context.values(1)?.first ?? .unknown
     if let step = step.known, step < 1 { throw .mismatch("frame_step is \(step); expected at least 1") }
     if let length = length.known, length < 1 { throw .mismatch("frame_length is \(length); expected at least 1") }

@@ -17,7 +17,8 @@ package struct WindowFunction: OperatorDefinition {
   private init(_ name: String, _ a0: Double, _ a1: Double, _ a2: Double) {
     coefficients = (a0, a1, a2)
     schema = OperatorSchema(
-      name, versions: [17], inputs: [.required("size", "T1", readWhenPlanning: true)], outputs: [.required("output", "T2")],
+      name, versions: [17], inputs: [.required("size", "T1", readWhenPlanning: true)],
+      outputs: [.required("output", "T2")],
       attributes: [.int("output_datatype", default: 1), .int("periodic", default: 1)],
       types: ["T1": .indices, "T2": .numeric])
   }

@@ -3,8 +3,8 @@
 
 import ApusTensor
 
-/// The elements of inputs that broadcast to one output. Axes that can be walked as one are one; what remains is a number of
-/// rows, along which every input either moves with the output (row stride 1) or stands still (row stride 0).
+/// The elements of inputs that broadcast to one output. Axes that can be walked as one are one; what remains is a
+/// number of rows, along which every input either moves with the output (row stride 1) or stands still (row stride 0).
 struct Broadcast: Sendable {
   /// Elements of the output.
   let count: Int
@@ -49,8 +49,8 @@ struct Broadcast: Sendable {
     return result
   }
 
-  /// Calls `body` for every row, or piece of a row, of the output elements `range`: with the element offset of every input,
-  /// the first output element and the number of elements.
+  /// Calls `body` for every row, or piece of a row, of the output elements `range`: with the element offset of every
+  /// input, the first output element and the number of elements.
   @inline(__always)
   func forEachRow(in range: Range<Int>, _ body: (_ inputs: UnsafePointer<Int>, _ output: Int, _ count: Int) -> Void) {
     if range.isEmpty { return }

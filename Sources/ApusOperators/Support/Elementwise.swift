@@ -8,9 +8,10 @@ package typealias UnaryLoop = @Sendable (_ x: UnsafeRawPointer, _ y: UnsafeMutab
 
 /// y[i] = f(a[i], b[i]) for i < count; a loop for a scalar operand reads a[0] or b[0] only. y may be the address of an
 /// operand of the same width that moves.
-package typealias BinaryLoop = @Sendable (
-  _ a: UnsafeRawPointer, _ b: UnsafeRawPointer, _ y: UnsafeMutableRawPointer, _ count: Int
-) -> Void
+package typealias BinaryLoop =
+  @Sendable (
+    _ a: UnsafeRawPointer, _ b: UnsafeRawPointer, _ y: UnsafeMutableRawPointer, _ count: Int
+  ) -> Void
 
 /// The loops of a binary operation: both operands move, only a, only b.
 package struct BinaryLoops: Sendable {
@@ -73,11 +74,15 @@ enum Elementwise {
       let partition = Partition(output.count, minimum: cost.itemsPerPart)
       if inputs.count == 1 && finish == nil { return .views([.init(input: inputs[0])]) }
       let first = RowApplication(
-        loops, widths: (width, width, width), a: context.shape(inputs[0]), b: context.shape(inputs[min(1, inputs.count - 1)]),
+        loops, widths: (width, width, width), a: context.shape(inputs[0]),
+        b: context.shape(inputs[min(1, inputs.count - 1)]),
         output: output.shape)
       let rest = inputs.dropFirst(2).map { input in
-        (input: input, rows: RowApplication(
-          loops, widths: (width, width, width), a: output.shape, b: context.shape(input), output: output.shape))
+        (
+          input: input,
+          rows: RowApplication(
+            loops, widths: (width, width, width), a: output.shape, b: context.shape(input), output: output.shape)
+        )
       }
       let isSingle = inputs.count == 1
       let (a, b) = (inputs[0], inputs[min(1, inputs.count - 1)])
@@ -111,7 +116,8 @@ enum Elementwise {
       rows.apply(run.inputBytes(a), run.inputBytes(b), run.outputBytes(0), partition.range(part))
     }
     step.operations = output.count
-    // An operand with as many elements as the output is not repeated, so every element is read before it is overwritten.
+    // An operand with as many elements as the output is not repeated, so every element is read before it is
+    // overwritten.
     if widths.0 == widths.2, x.count == output.count { step.inPlace.append((input: a, output: 0)) }
     if widths.1 == widths.2, z.count == output.count { step.inPlace.append((input: b, output: 0)) }
     return step

@@ -44,13 +44,14 @@ extension Node {
     _ = attributes.remove("is_test")
   }
 
-  /// Versions before 7: input 1 broadcasts only if `broadcast` is 1, from `axis` on. Gives it the trailing axes of extent 1
-  /// that today's rule needs.
+  /// Versions before 7: input 1 broadcasts only if `broadcast` is 1, from `axis` on. Gives it the trailing axes of
+  /// extent 1 that today's rule needs.
   mutating func upgradeLegacyBroadcast(in graph: inout Graph) throws(OperatorError) {
     removeLegacyHints()
     let broadcasts = attributes.remove("broadcast")
     let axis = attributes.remove("axis")
-    guard case .int(1)? = broadcasts, case .int(let first)? = axis, inputs.count > 1, let a = inputs[0], let b = inputs[1]
+    guard case .int(1)? = broadcasts, case .int(let first)? = axis, inputs.count > 1, let a = inputs[0],
+      let b = inputs[1]
     else { return }
     guard let rankA = graph.fact(a).tensor?.shape?.count, let rankB = graph.fact(b).tensor?.shape?.count else {
       inputs[1] = graph.appendingUnitAxes(to: b, alignedWith: a, from: first, nodeName: name)
@@ -98,9 +99,11 @@ extension Graph {
   }
 }
 
-/// What binary operators with broadcasting infer: the type of `input` or `type`, and the shape both inputs broadcast to.
+/// What binary operators with broadcasting infer: the type of `input` or `type`, and the shape both inputs broadcast
+/// to.
 func inferBroadcast(
-  _ context: inout InferenceContext, _ positions: [Int], type: DataType? = nil, valuesBy function: (([Dim]) -> Dim)? = nil
+  _ context: inout InferenceContext, _ positions: [Int], type: DataType? = nil,
+  valuesBy function: (([Dim]) -> Dim)? = nil
 ) throws(OperatorError) {
   let shape = try context.broadcastShape(positions)
   let output = type ?? positions.lazy.compactMap { [context] in context.type($0) }.first

@@ -1,4 +1,5 @@
-// Makers of typed loops: from a function of one element, for scalar operands, and for half-width floats through float32.
+// Makers of typed loops: from a function of one element, for scalar operands, and for half-width floats through
+// float32.
 
 import ApusTensor
 
@@ -133,8 +134,8 @@ extension Elementwise {
     }
   }
 
-  /// The loops of a narrow float type from those of float32. `outputWidth` nil: the result is of the narrow type; else the
-  /// float32 loops write results of that width themselves.
+  /// The loops of a narrow float type from those of float32. `outputWidth` nil: the result is of the narrow type; else
+  /// the float32 loops write results of that width themselves.
   static func narrow(_ codec: FloatCodec, outputWidth: Int? = nil, _ loops: BinaryLoops) -> BinaryLoops {
     @Sendable func finish(_ block: UnsafeMutablePointer<Float>, _ y: UnsafeMutableRawPointer, _ start: Int, _ n: Int) {
       codec.store(block, y, start, n)

@@ -4,9 +4,9 @@ import ApusGraph
 import CApusKernels
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// The activation that the attributes `activation`, `activation_alpha` and `activation_beta` of a fused operator mean.
@@ -17,7 +17,8 @@ struct FusedActivation: Sendable {
 
   /// The attributes, for the schemas of fused operators.
   static let attributes: [AttributeSchema] = [
-    .string("activation", default: "none"), .float("activation_alpha", default: 0), .float("activation_beta", default: 0),
+    .string("activation", default: "none"), .float("activation_alpha", default: 0),
+    .float("activation_beta", default: 0),
   ]
 
   private static let kinds: [(name: String, kind: apus_activation)] = [

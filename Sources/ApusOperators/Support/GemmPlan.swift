@@ -53,7 +53,9 @@ struct GemmBatch: Sendable {
       }
     }
     let step = total > 1 ? table[1] : Offsets(a: 0, b: 0)
-    let isEven = table.enumerated().allSatisfy { $0.element.a == $0.offset * step.a && $0.element.b == $0.offset * step.b }
+    let isEven = table.enumerated().allSatisfy {
+      $0.element.a == $0.offset * step.a && $0.element.b == $0.offset * step.b
+    }
     self.init(count: total, strides: step, table: isEven ? [] : table)
   }
 
@@ -143,12 +145,14 @@ struct GemmPlan: Sendable {
         let lda = copiesLeft ? k : left.rowStride
         var args = arguments(a: a, lda: lda, b: UnsafePointer(packed), c: c, bias: bias, add: add)
         multiply(
-          part, form, &args, biasStride: operands.biasStride, b: form == .constant ? nil : run.input(operands.b), packed: packed,
+          part, form, &args, biasStride: operands.biasStride, b: form == .constant ? nil : run.input(operands.b),
+          packed: packed,
           leftIsCopied: copiesLeft)
       } else if phase == 0 && copiesLeft {
         let (index, rows) = part.quotientAndRemainder(dividingBy: leftRows.parts)
         let source: UnsafePointer<Float> = run.input(operands.a) + batch[index].a
-        copyLeft(leftRows.range(rows), from: source, to: run.scratch.assumingMemoryBound(to: Float.self) + index * m * k)
+        copyLeft(
+          leftRows.range(rows), from: source, to: run.scratch.assumingMemoryBound(to: Float.self) + index * m * k)
       } else {
         let (index, group) = part.quotientAndRemainder(dividingBy: panelGroup.parts)
         let source: UnsafePointer<Float> = run.input(operands.b) + batch[index].b
@@ -191,7 +195,8 @@ struct GemmPlan: Sendable {
   // MARK: - One part
 
   private func arguments(
-    a: UnsafePointer<Float>, lda: Int, b: UnsafePointer<Float>, c: UnsafeMutablePointer<Float>, bias: UnsafePointer<Float>?,
+    a: UnsafePointer<Float>, lda: Int, b: UnsafePointer<Float>, c: UnsafeMutablePointer<Float>,
+    bias: UnsafePointer<Float>?,
     add: UnsafePointer<Float>?
   ) -> apus_gemm_f32_args {
     apus_gemm_f32_args(
@@ -215,10 +220,12 @@ struct GemmPlan: Sendable {
       switch right {
       case .packed(let matrix):
         args.b = matrix.base(offset.b)
-        kernels.multiply(&args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
+        kernels.multiply(
+          &args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
       case .unpacked where form == .packedFirst:
         args.b = UnsafePointer(packed) + index &* kernels.packedCount(k: k, n: n)
-        kernels.multiply(&args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
+        kernels.multiply(
+          &args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
       case .unpacked:
         guard let b else { return }
         packAndMultiply(

@@ -32,7 +32,8 @@ struct GemmTiling: Sendable {
     self.m = m
     panels = (n + panelColumns - 1) / panelColumns
     let work = Double(m < 4 ? 4 : m) * Double(n) * Double(max(k, 1))
-    let wanted = Int(min(max(work * Double(batch) / Double(GemmTiling.minimumWork), 1), Double(GemmTiling.maximumParts)))
+    let wanted = Int(
+      min(max(work * Double(batch) / Double(GemmTiling.minimumWork), 1), Double(GemmTiling.maximumParts)))
     if batch >= wanted || batch == 0 || m == 0 || panels == 0 {
       (rowsPerBlock, panelsPerBlock, rowBlocks, panelBlocks) = (max(m, 1), max(panels, 1), 1, 1)
       batchesPerPart = max(1, (batch + wanted - 1) / wanted)
@@ -70,6 +71,7 @@ struct GemmTiling: Sendable {
     let row = (block &- panelBlock &* rowBlocks) &* rowsPerBlock
     let panel = panelBlock &* panelsPerBlock
     return Tile(
-      batches: index..<index &+ 1, rows: row..<min(row &+ rowsPerBlock, m), panels: panel..<min(panel &+ panelsPerBlock, panels))
+      batches: index..<index &+ 1, rows: row..<min(row &+ rowsPerBlock, m),
+      panels: panel..<min(panel &+ panelsPerBlock, panels))
   }
 }

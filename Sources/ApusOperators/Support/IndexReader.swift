@@ -2,12 +2,14 @@
 
 import ApusTensor
 
-/// Reads numbers as `Int`. Floats are truncated towards zero; what does not fit becomes the nearest `Int`, NaN becomes 0.
+/// Reads numbers as `Int`. Floats are truncated towards zero; what does not fit becomes the nearest `Int`, NaN becomes
+/// 0.
 struct IndexReader: Sendable {
   /// The longest block that kernels read at a time.
   static let block = 512
 
-  private let function: @Sendable (_ source: UnsafeRawPointer, _ start: Int, _ count: Int, UnsafeMutablePointer<Int>) -> Void
+  private let function:
+    @Sendable (_ source: UnsafeRawPointer, _ start: Int, _ count: Int, UnsafeMutablePointer<Int>) -> Void
 
   /// nil for types that are no numbers of at least a byte.
   init?(_ type: DataType) {
@@ -17,7 +19,8 @@ struct IndexReader: Sendable {
       { source, start, count, target in
         let first = source + start &* MemoryLayout<Element>.size
         for index in 0..<count {
-          target[index] = integer(first.loadUnaligned(fromByteOffset: index &* MemoryLayout<Element>.size, as: Element.self))
+          target[index] = integer(
+            first.loadUnaligned(fromByteOffset: index &* MemoryLayout<Element>.size, as: Element.self))
         }
       }
     }

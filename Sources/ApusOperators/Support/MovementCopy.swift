@@ -5,15 +5,15 @@ import ApusTensor
 import CApusKernels
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// Nested loops that copy elements of one width from a source to a target. Immutable; made while planning.
 ///
-/// The loops cover `count` elements in an order of their own; any range of that order can be copied alone, so that parts
-/// can divide them. Reads and writes need no alignment.
+/// The loops cover `count` elements in an order of their own; any range of that order can be copied alone, so that
+/// parts can divide them. Reads and writes need no alignment.
 struct MovementCopy: Sendable {
   /// Where the elements come from.
   enum Source: Sendable {
@@ -104,7 +104,8 @@ struct MovementCopy: Sendable {
     let target = context.outputBytes(output)
     switch source {
     case .input(let index): run(from: context.inputBytes(index), to: target, range)
-    case .constant(let tensor): tensor.withUnsafeBytes { if let base = $0.baseAddress { run(from: base, to: target, range) } }
+    case .constant(let tensor):
+      tensor.withUnsafeBytes { if let base = $0.baseAddress { run(from: base, to: target, range) } }
     case .zeros: run(from: UnsafeRawPointer(MovementCopy.zeros), to: target, range)
     }
   }
@@ -151,9 +152,10 @@ struct MovementCopy: Sendable {
 
 /// The two innermost loops of a copy: `rows` × `columns` elements with fixed strides in bytes.
 private struct PlaneCopy: Sendable {
-  typealias Function = @Sendable (
-    _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ rows: Int, _ columns: Int, _ strides: PlaneCopy
-  ) -> Void
+  typealias Function =
+    @Sendable (
+      _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ rows: Int, _ columns: Int, _ strides: PlaneCopy
+    ) -> Void
 
   let row: MovementCopy.Axis
   let column: MovementCopy.Axis
@@ -242,7 +244,9 @@ private func copyElements<Element: BitwiseCopyable>(
       if columnTarget == size {
         for column in 0..<columns { line.storeBytes(of: element, toByteOffset: column &* size, as: Element.self) }
       } else {
-        for column in 0..<columns { line.storeBytes(of: element, toByteOffset: column &* columnTarget, as: Element.self) }
+        for column in 0..<columns {
+          line.storeBytes(of: element, toByteOffset: column &* columnTarget, as: Element.self)
+        }
       }
     }
     return
@@ -258,7 +262,8 @@ private func copyElements<Element: BitwiseCopyable>(
       let to = target + column &* columnTarget
       for row in 0..<rows {
         to.storeBytes(
-          of: (from + row &* rowSource).loadUnaligned(as: Element.self), toByteOffset: row &* rowTarget, as: Element.self)
+          of: (from + row &* rowSource).loadUnaligned(as: Element.self), toByteOffset: row &* rowTarget,
+          as: Element.self)
       }
     }
     return

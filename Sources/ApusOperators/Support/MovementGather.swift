@@ -4,16 +4,17 @@ import ApusGraph
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// Copies elements of one width from listed offsets to consecutive places.
 struct GatherRun: Sendable {
-  typealias Function = @Sendable (
-    _ source: UnsafeRawPointer, _ offsets: UnsafePointer<Int>, _ count: Int, _ target: UnsafeMutableRawPointer
-  ) -> Void
+  typealias Function =
+    @Sendable (
+      _ source: UnsafeRawPointer, _ offsets: UnsafePointer<Int>, _ count: Int, _ target: UnsafeMutableRawPointer
+    ) -> Void
 
   private let function: Function
 
@@ -58,9 +59,10 @@ enum ScatterReduction: String, CaseIterable {
 
 /// Joins consecutive updates with elements at listed offsets, or with as many consecutive elements.
 struct ScatterRun: Sendable {
-  typealias Function = @Sendable (
-    _ target: UnsafeMutableRawPointer, _ offsets: UnsafePointer<Int>?, _ updates: UnsafeRawPointer, _ count: Int
-  ) -> Void
+  typealias Function =
+    @Sendable (
+      _ target: UnsafeMutableRawPointer, _ offsets: UnsafePointer<Int>?, _ updates: UnsafeRawPointer, _ count: Int
+    ) -> Void
 
   private let function: Function
   /// True if updates replace what is there, so that a run of them is a plain copy.
@@ -74,7 +76,8 @@ struct ScatterRun: Sendable {
     case _ where reduction == .none: function = ScatterRun.replacing(width: type.byteWidth)
     case .float32: function = ScatterRun.joining(reduction, Float.self)
     case .float64: function = ScatterRun.joining(reduction, Double.self)
-    case .float16: function = ScatterRun.joiningHalves(reduction, { Float(Float16(bitPattern: $0)) }, { Float16($0).bitPattern })
+    case .float16:
+      function = ScatterRun.joiningHalves(reduction, { Float(Float16(bitPattern: $0)) }, { Float16($0).bitPattern })
     case .bfloat16:
       function = ScatterRun.joiningHalves(reduction, { BFloat16(bitPattern: $0).float }, { BFloat16($0).bitPattern })
     case .int8: function = ScatterRun.joining(reduction, Int8.self)

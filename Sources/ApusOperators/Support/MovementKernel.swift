@@ -5,7 +5,8 @@ import ApusTensor
 
 extension PreparedKernel {
   /// A kernel that works on elements of 1, 2, 4, 8 or 16 bytes. Elements of less than a byte reach `plan` as uint8, one
-  /// byte each: they are unpacked before and packed after the step. `plan` must not depend on the element type otherwise.
+  /// byte each: they are unpacked before and packed after the step. `plan` must not depend on the element type
+  /// otherwise.
   static func moving(_ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step) -> PreparedKernel {
     .planned(MovementKernel(body: plan))
   }
@@ -68,8 +69,8 @@ extension PlanContext {
 
 /// A step on packed elements made of one on bytes.
 ///
-/// Scratch memory: the inner step's own, a table of its operands, then one byte for each element of each packed operand.
-/// The first phase unpacks the inputs and fills the table, the last packs the outputs.
+/// Scratch memory: the inner step's own, a table of its operands, then one byte for each element of each packed
+/// operand. The first phase unpacks the inputs and fills the table, the last packs the outputs.
 private struct PackedMovement {
   /// One range of elements of one packed operand, done by one part.
   private struct Piece: Sendable {
@@ -167,7 +168,8 @@ private struct PackedMovement {
           at: piece.elements.lowerBound)
       } else {
         let wide = RunContext(
-          operands: UnsafePointer(operands), inputCount: run.inputCount, outputCount: run.outputCount, failure: run.failure)
+          operands: UnsafePointer(operands), inputCount: run.inputCount, outputCount: run.outputCount,
+          failure: run.failure)
         body(wide, phase - 1, part)
       }
     }

@@ -4,9 +4,9 @@ import ApusGraph
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// Fills a contiguous target whose element [i, j, …] is the element [table₀[i], table₁[j], …] of the source.

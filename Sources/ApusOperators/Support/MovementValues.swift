@@ -4,9 +4,9 @@ import ApusGraph
 import ApusTensor
 
 extension InferenceContext {
-  /// Sets the known elements of every output that has a concrete shape, by running the operator's own kernel on positions
-  /// in place of elements. Does nothing unless the elements of all inputs of the type variable `variable` are known, and
-  /// those of all other inputs are numbers. Call it after types and shapes of the outputs are set.
+  /// Sets the known elements of every output that has a concrete shape, by running the operator's own kernel on
+  /// positions in place of elements. Does nothing unless the elements of all inputs of the type variable `variable` are
+  /// known, and those of all other inputs are numbers. Call it after types and shapes of the outputs are set.
   mutating func moveValues(of definition: some OperatorDefinition, variable: String = "T") {
     // Position 0 stands for the zero that kernels fill with.
     var pool: [Dim] = [0]
@@ -47,7 +47,8 @@ extension InferenceContext {
   }
 
   private func run(
-    _ definition: some OperatorDefinition, _ variable: String, _ tensors: [Tensor?], _ types: [TensorType?], _ outputTypes: [TensorType?]
+    _ definition: some OperatorDefinition, _ variable: String, _ tensors: [Tensor?], _ types: [TensorType?],
+    _ outputTypes: [TensorType?]
   ) throws(OperatorError) -> [Tensor?] {
     func facts(_ types: [TensorType?]) -> [ValueFact?] {
       types.map { $0.map { ValueFact.tensor($0.dataType, [Dim]($0.shape)) } }

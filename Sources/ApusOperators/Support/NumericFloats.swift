@@ -3,18 +3,20 @@
 import ApusTensor
 import CApusKernels
 
-/// Conversion of runs of elements of one float type to and from float32. Elements are counted from the start of the tensor,
-/// so that packed types (float4e2m1, float6…) work like the others.
+/// Conversion of runs of elements of one float type to and from float32. Elements are counted from the start of the
+/// tensor, so that packed types (float4e2m1, float6…) work like the others.
 struct FloatCodec: Sendable {
   /// Reads the elements `start ..< start + count`.
-  typealias Load = @Sendable (
-    _ base: UnsafeRawPointer, _ start: Int, _ target: UnsafeMutablePointer<Float>, _ count: Int
-  ) -> Void
-  /// Writes the elements `start ..< start + count`. For packed types `start` must begin a byte, and bits behind the last
-  /// element in its byte become zero: a multiple of 4 elements is always right.
-  typealias Store = @Sendable (
-    _ source: UnsafePointer<Float>, _ base: UnsafeMutableRawPointer, _ start: Int, _ count: Int
-  ) -> Void
+  typealias Load =
+    @Sendable (
+      _ base: UnsafeRawPointer, _ start: Int, _ target: UnsafeMutablePointer<Float>, _ count: Int
+    ) -> Void
+  /// Writes the elements `start ..< start + count`. For packed types `start` must begin a byte, and bits behind the
+  /// last element in its byte become zero: a multiple of 4 elements is always right.
+  typealias Store =
+    @Sendable (
+      _ source: UnsafePointer<Float>, _ base: UnsafeMutableRawPointer, _ start: Int, _ count: Int
+    ) -> Void
 
   let load: Load
   /// Rounds to nearest, ties to even; float8e8m0 rounds up.

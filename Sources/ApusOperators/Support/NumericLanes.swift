@@ -31,14 +31,17 @@ enum Lane: Sendable {
 }
 
 /// Reads the elements `start ..< start + count` of a tensor into lanes.
-typealias LaneLoad = @Sendable (
-  _ base: UnsafeRawPointer, _ start: Int, _ lanes: UnsafeMutableRawPointer, _ count: Int
-) -> Void
+typealias LaneLoad =
+  @Sendable (
+    _ base: UnsafeRawPointer, _ start: Int, _ lanes: UnsafeMutableRawPointer, _ count: Int
+  ) -> Void
 
-/// Writes lanes to the elements `start ..< start + count`. Packed types: `start` must begin a byte; see `FloatCodec.Store`.
-typealias LaneStore = @Sendable (
-  _ lanes: UnsafeRawPointer, _ base: UnsafeMutableRawPointer, _ start: Int, _ count: Int
-) -> Void
+/// Writes lanes to the elements `start ..< start + count`. Packed types: `start` must begin a byte; see
+/// `FloatCodec.Store`.
+typealias LaneStore =
+  @Sendable (
+    _ lanes: UnsafeRawPointer, _ base: UnsafeMutableRawPointer, _ start: Int, _ count: Int
+  ) -> Void
 
 /// How float types of 8 bits are rounded, as the attributes of Cast say.
 struct CastRounding: Sendable {
@@ -230,7 +233,8 @@ extension Lane {
     case .uint32: each { (x: L) in UInt32(truncatingIfNeeded: truncated64(x)) }
     case .int64: each { (x: L) in truncated64(x) }
     case .uint64: each { (x: L) in truncatedUnsigned64(x) }
-    case .int4, .uint4, .int2, .uint2: eachPacked(bits: type.bits) { (x: L) in UInt8(truncatingIfNeeded: truncated32(x)) }
+    case .int4, .uint4, .int2, .uint2:
+      eachPacked(bits: type.bits) { (x: L) in UInt8(truncatingIfNeeded: truncated32(x)) }
     case .float32: each { (x: L) in L.float(x) }
     case .float64: each { (x: L) in L.double(x) }
     case .float16 where L.self == Double.self: each { (x: L) in Float16(L.double(x)) }

@@ -1,9 +1,9 @@
 // The elementary functions of float32 and float64 under one name each, from the C library.
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// float32 or float64, with the functions that operators are written in.

@@ -52,27 +52,32 @@ struct PackedMatrix: Sendable {
   ) throws(OperatorError) {
     let kernels = GemmKernels.current
     let stride = (kernels.packedCount(k: k, n: n) + 15) & ~15
-    let format = "gemm_f32/\(kernels.panelColumns) \(count)x\(k)x\(n) \(layout.rowStride),\(layout.columnStride) *\(scale)"
+    let format =
+      "gemm_f32/\(kernels.panelColumns) \(count)x\(k)x\(n) \(layout.rowStride),\(layout.columnStride) *\(scale)"
     self.stride = stride
-    storage = try weights.storage(for: tensor, format: format) { (tensor) throws(OperatorError) in
+    storage = try weights.storage(for: tensor, format: format) { (source) throws(OperatorError) in
       let storage = try weights.allowance.allocate(byteCount: count * stride * 4)
       let packed = storage.base.assumingMemoryBound(to: Float.self)
       for index in 0..<count {
-        var source = apus_gemm_source(
-          b: tensor.base + index * k * n * 4, stride_tap: 0, stride_k: layout.rowStride, stride_n: layout.columnStride,
-          taps: 1, kc: k, n: n)
-        let panels = kernels.panelCount(n)
-        // As many panels between two looks at the clock as make some megabytes.
-        let step = max(1, (16 << 20) / max(k * kernels.panelColumns * 4, 1))
-        for start in Swift.stride(from: 0, to: panels, by: step) {
-          try weights.allowance.checkTime()
-          kernels.pack(&source, packed + index * stride, start, min(start + step, panels))
+        let pieces = MatrixPieces(k: k, n: n, layout: layout, panelColumns: kernels.panelColumns)
+        for (rows, columns) in pieces {
+          let start = index * k * n + rows.lowerBound * layout.rowStride + columns.lowerBound * layout.columnStride
+          let last = (rows.count - 1) * layout.rowStride + (columns.count - 1) * layout.columnStride
+          try source.withBytes(start * 4..<(start + last + 1) * 4) { bytes in
+            for first in Swift.stride(from: 0, to: columns.count, by: kernels.panelColumns) {
+              var piece = apus_gemm_source(
+                b: bytes + first * layout.columnStride * 4, stride_tap: 0, stride_k: layout.rowStride,
+                stride_n: layout.columnStride, taps: 1, kc: rows.count,
+                n: min(kernels.panelColumns, columns.count - first))
+              let panel = packed + index * stride + (columns.lowerBound + first) * k
+              kernels.pack(&piece, panel + rows.lowerBound * kernels.panelColumns, 0, 1)
+            }
+          }
         }
       }
       if scale != 1 {
         for index in 0..<count * stride { packed[index] *= scale }
       }
-      withExtendedLifetime(tensor) {}
       return storage
     }
   }
@@ -80,5 +85,36 @@ struct PackedMatrix: Sendable {
   /// The first float of one matrix. Valid while the matrix lives.
   @inline(__always) func base(_ index: Int) -> UnsafePointer<Float> {
     UnsafePointer(storage.base.assumingMemoryBound(to: Float.self)) + index &* stride
+  }
+}
+
+/// A [k, n] matrix in pieces of neighbouring bytes that are packed one after the other: some rows with all columns, or
+/// whole panels of columns with all rows, as the layout has it.
+private struct MatrixPieces: Sequence, IteratorProtocol {
+  private let k: Int
+  private let n: Int
+  /// Rows of a piece, or columns; the other ones are all there.
+  private let step: Int
+  private let isByRows: Bool
+  private var start = 0
+
+  init(k: Int, n: Int, layout: MatrixLayout, panelColumns: Int) {
+    (self.k, self.n) = (k, n)
+    isByRows = layout.columnStride == 1 && layout.rowStride >= n
+    let room = PackingSource.usualPiece / 4
+    if isByRows {
+      step = Swift.max(1, room / Swift.max(layout.rowStride, 1))
+    } else if layout.rowStride == 1, layout.columnStride >= k {
+      step = Swift.max(1, room / Swift.max(layout.columnStride * panelColumns, 1)) * panelColumns
+    } else {
+      step = Swift.max(n, 1)
+    }
+  }
+
+  mutating func next() -> (rows: Range<Int>, columns: Range<Int>)? {
+    guard k > 0, n > 0, start < (isByRows ? k : n) else { return nil }
+    let range = start..<Swift.min(start + step, isByRows ? k : n)
+    start = range.upperBound
+    return isByRows ? (range, 0..<n) : (0..<k, range)
   }
 }

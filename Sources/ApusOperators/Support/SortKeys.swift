@@ -3,12 +3,13 @@
 import ApusGraph
 import ApusTensor
 
-/// Turns elements into keys: for a, b of one type, key(a) < key(b) just if a < b, and equal keys just if a == b. NaN comes
-/// last and equals itself; -0 equals 0; false comes before true.
+/// Turns elements into keys: for a, b of one type, key(a) < key(b) just if a < b, and equal keys just if a == b. NaN
+/// comes last and equals itself; -0 equals 0; false comes before true.
 struct SortKeys: Sendable {
-  typealias Loader = @Sendable (
-    _ source: UnsafeRawPointer, _ stride: Int, _ count: Int, _ keys: UnsafeMutablePointer<UInt64>
-  ) -> Void
+  typealias Loader =
+    @Sendable (
+      _ source: UnsafeRawPointer, _ stride: Int, _ count: Int, _ keys: UnsafeMutablePointer<UInt64>
+    ) -> Void
 
   let width: Int
   /// Writes the keys of `count` elements, `stride` bytes apart. The elements need no alignment.
@@ -17,7 +18,9 @@ struct SortKeys: Sendable {
   /// nil for types without an order of their own (complex numbers, strings) and those below a byte.
   init?(_ type: DataType) {
     width = type.byteWidth
-    func loader<Element: BitwiseCopyable>(_ type: Element.Type, _ key: @escaping @Sendable (Element) -> UInt64) -> Loader {
+    func loader<Element: BitwiseCopyable>(_ type: Element.Type, _ key: @escaping @Sendable (Element) -> UInt64)
+      -> Loader
+    {
       { source, stride, count, keys in
         for index in 0..<count {
           keys[index] = key(source.loadUnaligned(fromByteOffset: index &* stride, as: Element.self))

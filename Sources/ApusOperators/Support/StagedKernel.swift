@@ -6,7 +6,8 @@ import ApusTensor
 import CApusKernels
 
 /// Converts `count` elements from one element type to another. Neither side needs more than its element's alignment.
-typealias ElementConverter = @Sendable (_ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ count: Int) -> Void
+typealias ElementConverter =
+  @Sendable (_ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ count: Int) -> Void
 
 /// A kernel whose tensors have other element types than the node's: each operand with a staged type is converted before
 /// or after the inner kernel. The inner kernel must not ask for views.
@@ -41,7 +42,9 @@ struct StagedKernel: Kernel {
         inputs.append(nil)
         continue
       }
-      guard let convert = elementConverter(from: from, to: to) else { throw context.unsupportedType(from, input: index) }
+      guard let convert = elementConverter(from: from, to: to) else {
+        throw context.unsupportedType(from, input: index)
+      }
       let constant = try context.constant(index).map { (tensor) throws(OperatorError) in
         try tensor.converted(to: to, convert, context.allowance)
       }
@@ -61,7 +64,9 @@ struct StagedKernel: Kernel {
         if let stage, let tensor = fact?.tensor { .tensor(stage.type, tensor.shape) } else { fact }
       }
     }
-    let constants = context.constants.enumerated().map { inputs[$0.offset] == nil ? $0.element : inputs[$0.offset]?.constant }
+    let constants = context.constants.enumerated().map {
+      inputs[$0.offset] == nil ? $0.element : inputs[$0.offset]?.constant
+    }
     // The converted constants are nobody else's: shared packed weights would keep them alive.
     let wide = PrepareContext(
       node: context.node, schema: context.schema, inputs: facts(context.inputs, inputs),
@@ -129,7 +134,8 @@ struct StagedKernel: Kernel {
     let operandCount = offsets.count
     let lastPhase = step.phases.count + 1
     let body = step.body
-    var result = Step(phases: [before.count] + step.phases + [after.count], scratchBytes: scratchBytes) { run, phase, part in
+    var result = Step(phases: [before.count] + step.phases + [after.count], scratchBytes: scratchBytes) {
+      run, phase, part in
       if phase > 0 && phase < lastPhase {
         withUnsafeTemporaryAllocation(of: UnsafeMutableRawPointer.self, capacity: operandCount + 1) { operands in
           guard let base = operands.baseAddress else { return }
@@ -206,7 +212,9 @@ extension Double: StagingFloat {
 }
 
 private func widening<Wide: StagingFloat>(_ type: DataType, as wide: Wide.Type) -> ElementConverter? {
-  func integer<Narrow: FixedWidthInteger & BitwiseCopyable & SendableMetatype>(_ narrow: Narrow.Type) -> ElementConverter {
+  func integer<Narrow: FixedWidthInteger & BitwiseCopyable & SendableMetatype>(_ narrow: Narrow.Type)
+    -> ElementConverter
+  {
     convertElements(Narrow.self, Wide.self) { Wide($0) }
   }
   return switch type {
@@ -228,7 +236,9 @@ private func widening<Wide: StagingFloat>(_ type: DataType, as wide: Wide.Type) 
 }
 
 private func narrowing<Wide: StagingFloat>(_ wide: Wide.Type, _ type: DataType) -> ElementConverter? {
-  func integer<Narrow: FixedWidthInteger & BitwiseCopyable & SendableMetatype>(_ narrow: Narrow.Type) -> ElementConverter {
+  func integer<Narrow: FixedWidthInteger & BitwiseCopyable & SendableMetatype>(_ narrow: Narrow.Type)
+    -> ElementConverter
+  {
     // The bounds as floats lie at or just beyond those of the type; what rounds onto them saturates.
     let (low, high) = (Wide(Narrow.min), Wide(Narrow.max))
     return convertElements(Wide.self, Narrow.self) { value in

@@ -106,7 +106,8 @@ struct WindowAttributes: Sendable {
       }
     }
     return WindowGeometry(
-      input: input, output: output, kernel: kernel, strides: strides, dilations: dilations, padBegin: begin, padEnd: end)
+      input: input, output: output, kernel: kernel, strides: strides, dilations: dilations, padBegin: begin, padEnd: end
+    )
   }
 }
 
@@ -209,13 +210,14 @@ struct PlaneWindows: Sendable {
         body(
           plane, row &* width &+ window,
           PlaneWindow(
-            rows: rows, taps: taps, rowCount: count == 0 ? 0 : rowCount, first: first, tap: tap, count: count, step: step))
+            rows: rows, taps: taps, rowCount: count == 0 ? 0 : rowCount, first: first, tap: tap, count: count,
+            step: step))
       }
     }
   }
 
-  /// Calls `body` for every row of windows of a part: its plane and number, and the runs that its windows draw on, by where
-  /// each starts in the plane and by its tap.
+  /// Calls `body` for every row of windows of a part: its plane and number, and the runs that its windows draw on, by
+  /// where each starts in the plane and by its tap.
   @inline(__always)
   func forEachRow(
     part: Int, scratch: UnsafeMutableRawPointer,

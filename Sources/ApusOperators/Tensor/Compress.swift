@@ -49,7 +49,9 @@ extension Tensor {
       try context.check(allocating: count, of: MemoryLayout<String>.stride)
       var chosen: [String] = []
       for block in 0..<outer {
-        for position in positions { chosen += strings[(block * extent + position) * inner..<(block * extent + position + 1) * inner] }
+        for position in positions {
+          chosen += strings[(block * extent + position) * inner..<(block * extent + position + 1) * inner]
+        }
       }
       return try context.tensor(strings: chosen, shape: result)
     }

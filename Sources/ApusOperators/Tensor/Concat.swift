@@ -30,7 +30,8 @@ struct Concat: OperatorDefinition {
         continue
       }
       guard shape.count == joined.count else {
-        throw .mismatch("input \(index) has the shape \(shape.text), an input before it \(joined.text): the ranks differ")
+        throw .mismatch(
+          "input \(index) has the shape \(shape.text), an input before it \(joined.text): the ranks differ")
       }
       for position in shape.indices where position != axis {
         if shape[position].isSurelyDifferent(from: joined[position]) {

@@ -31,7 +31,8 @@ struct ConstantOfShape: OperatorDefinition {
     if let negative = dims.first(where: { $0.known.map { $0 < 0 } ?? false }) {
       throw .mismatch("the shape \(dims.text) has the extent \(negative)")
     }
-    let isSmallInteger = element.dataType.isInteger && dims.concrete?.checkedElementCount ?? Int.max <= TensorFact.maximumValues
+    let isSmallInteger =
+      element.dataType.isInteger && dims.concrete?.checkedElementCount ?? Int.max <= TensorFact.maximumValues
     let repeated = isSmallInteger ? element.integers?.first : nil
     let count = dims.concrete?.checkedElementCount ?? 0
     context.set(0, element.dataType, dims, values: repeated.map { [Dim](repeating: Dim($0), count: count) })

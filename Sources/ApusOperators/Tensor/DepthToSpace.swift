@@ -73,7 +73,8 @@ struct SpaceToDepth: OperatorDefinition {
       let plane = dims[2] * row
       // The input as [n, c, h, b, w, b], read in the order n, (b, b, c) or (c, b, b), h, w.
       let extents =
-        isDepthFirst ? [dims[0], block, block, dims[1], rows, columns] : [dims[0], dims[1], block, block, rows, columns]
+        isDepthFirst
+        ? [dims[0], block, block, dims[1], rows, columns] : [dims[0], dims[1], block, block, rows, columns]
       let strides =
         isDepthFirst
         ? [dims[1] * plane, row, 1, plane, block * row, block] : [dims[1] * plane, plane, row, 1, block * row, block]

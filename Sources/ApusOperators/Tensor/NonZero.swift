@@ -34,13 +34,17 @@ struct NonZero: OperatorDefinition {
   /// The row-major positions of all elements that are not zero.
   private static func positions(in tensor: Tensor) throws(OperatorError) -> [Int] {
     if let strings = tensor.strings { return strings.indices.filter { !strings[$0].isEmpty } }
-    func find<Word: FixedWidthInteger & BitwiseCopyable>(_ type: Word.Type, ignoring sign: Word = 0, words: Int = 1) -> [Int] {
+    func find<Word: FixedWidthInteger & BitwiseCopyable>(_ type: Word.Type, ignoring sign: Word = 0, words: Int = 1)
+      -> [Int]
+    {
       tensor.withUnsafeBytes { bytes in
         var found: [Int] = []
         for index in 0..<tensor.count {
           var bits: Word = 0
           for word in 0..<words {
-            bits |= bytes.loadUnaligned(fromByteOffset: (index * words + word) * MemoryLayout<Word>.size, as: Word.self) & ~sign
+            bits |=
+              bytes.loadUnaligned(fromByteOffset: (index * words + word) * MemoryLayout<Word>.size, as: Word.self)
+              & ~sign
           }
           if bits != 0 { found.append(index) }
         }

@@ -14,7 +14,9 @@ struct OneHot: OperatorDefinition {
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     if let count = context.length(2), count != 2 { throw .mismatch("values has \(count) elements; expected [off, on]") }
-    if let count = context.shape(1)?.product.known, count != 1 { throw .mismatch("depth has \(count) elements; expected one") }
+    if let count = context.shape(1)?.product.known, count != 1 {
+      throw .mismatch("depth has \(count) elements; expected one")
+    }
     guard var shape = context.shape(0) else { return context.set(0, context.type(2), nil) }
     let axis = try resolveAxis(try context.int("axis"), rank: shape.count + 1)
     var depth = context.values(1)?.first ?? .unknown

@@ -1,5 +1,6 @@
 // Pad: more elements, or fewer, at the ends of axes. https://onnx.ai/onnx/operators/onnx__Pad.html
-// Versions: 1, 2 (paddings renamed to pads), 11 (inputs), 13 (all types), 18 (axes), 19 (wrap), 21, 23, 24, 25 (more types).
+// Versions: 1, 2 (paddings renamed to pads), 11 (inputs), 13 (all types), 18 (axes), 19 (wrap), 21, 23, 24, 25 (more
+// types).
 
 import ApusGraph
 import ApusTensor
@@ -8,7 +9,8 @@ struct Pad: OperatorDefinition {
   let schema = OperatorSchema(
     "Pad", versions: [1, 2, 11, 13, 18, 19, 21, 23, 24, 25],
     inputs: [
-      .required("data", "T"), .required("pads", "tensor(int64)", readWhenPlanning: true), .optional("constant_value", "T"),
+      .required("data", "T"), .required("pads", "tensor(int64)", readWhenPlanning: true),
+      .optional("constant_value", "T"),
       .optional("axes", "Tind", readWhenPlanning: true),
     ],
     outputs: [.required("output", "T")],
@@ -20,7 +22,9 @@ struct Pad: OperatorDefinition {
     let name = version == 1 ? "paddings" : "pads"
     guard node.attributes.ints(name) != nil else { throw .invalid("attribute \(name) (ints) is missing") }
     node.makeInput(ofInts: name, at: 1, in: &graph)
-    guard case .float(let value)? = node.attributes.remove("value"), value != 0, let data = node.inputs[0] else { return }
+    guard case .float(let value)? = node.attributes.remove("value"), value != 0, let data = node.inputs[0] else {
+      return
+    }
     switch graph.fact(data).tensor?.dataType {
     case .float32: node.setInput(2, graph.addConstant(Tensor(scalar: value)))
     case .float64: node.setInput(2, graph.addConstant(Tensor(scalar: Double(value))))

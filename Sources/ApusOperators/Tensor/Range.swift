@@ -29,7 +29,8 @@ struct RangeOperator: OperatorDefinition {
     if let floats = try RangeOperator.floats(context.constants) {
       return context.set(0, type, [Dim(try RangeOperator.count(floats))])
     }
-    guard let start = context.values(0)?.first, let limit = context.values(1)?.first, let delta = context.values(2)?.first,
+    guard let start = context.values(0)?.first, let limit = context.values(1)?.first,
+      let delta = context.values(2)?.first,
       type?.isInteger ?? true
     else { return context.set(0, type, [.unknown]) }
     let count = try RangeOperator.count(start: start, limit: limit, delta: delta)

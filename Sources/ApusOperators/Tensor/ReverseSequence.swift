@@ -1,13 +1,13 @@
-// ReverseSequence: the first elements of each sequence backwards. https://onnx.ai/onnx/operators/onnx__ReverseSequence.html
-// Versions: 10, 28 (bfloat16).
+// ReverseSequence: the first elements of each sequence backwards.
+// https://onnx.ai/onnx/operators/onnx__ReverseSequence.html Versions: 10, 28 (bfloat16).
 
 import ApusGraph
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 struct ReverseSequence: OperatorDefinition {

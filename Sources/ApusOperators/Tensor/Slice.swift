@@ -123,7 +123,8 @@ struct SliceRange {
       }
     } else {
       // Only the whole axis backwards.
-      guard let first = start.known, first == -1 || first >= Int(Int32.max), let last = end.known, last <= -Int(Int32.max)
+      guard let first = start.known, first == -1 || first >= Int(Int32.max), let last = end.known,
+        last <= -Int(Int32.max)
       else { return .unknown }
       length = extent
     }

@@ -16,9 +16,10 @@ struct Split: OperatorDefinition {
     if version < 13 { node.makeInput(ofInts: "split", at: 1, in: &graph) }
     if version == 1, node.inputs.count > 1, let lengths = node.inputs[1] {
       // In version 1 the lengths have the type of the data.
-      node.inputs[1] = graph.addNode(
-        OperatorID("Cast"), name: node.name + "/split", inputs: [lengths],
-        attributes: Attributes([("to", .int(Int(DataType.int64.rawValue)))]))[0]
+      node.inputs[1] =
+        graph.addNode(
+          OperatorID("Cast"), name: node.name + "/split", inputs: [lengths],
+          attributes: Attributes([("to", .int(Int(DataType.int64.rawValue)))]))[0]
     }
     let hasLengths = node.inputs.count > 1 && node.inputs[1] != nil
     if version < 18, !hasLengths { node.attributes["num_outputs"] = .int(node.outputs.count) }
@@ -28,7 +29,9 @@ struct Split: OperatorDefinition {
     let count = context.outputs.count
     let isGiven = context.isPresent(1)
     if let parts = context.optionalInt("num_outputs") {
-      guard !isGiven else { throw .invalid("both the input split and the attribute num_outputs are given; expected one") }
+      guard !isGiven else {
+        throw .invalid("both the input split and the attribute num_outputs are given; expected one")
+      }
       guard parts == count else { throw .invalid("num_outputs is \(parts), but the node has \(count) outputs") }
     }
     guard let shape = context.shape(0) else {
@@ -85,7 +88,8 @@ struct Split: OperatorDefinition {
       let lengths = plan.integers(1)
       let each = (input.shape[axis] + plan.outputs.count - 1) / max(plan.outputs.count, 1)
       for (index, type) in plan.outputs.enumerated() {
-        let length = lengths.map { index < $0.count ? $0[index] : 0 } ?? min(each, max(0, input.shape[axis] - index * each))
+        let length =
+          lengths.map { index < $0.count ? $0[index] : 0 } ?? min(each, max(0, input.shape[axis] - index * each))
         if type != nil {
           let run = length * inner
           if outer == 1 { views.append(.init(output: index, byteOffset: offset * width)) }

@@ -6,9 +6,9 @@ import ApusGraph
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 struct TensorScatter: OperatorDefinition {
@@ -62,7 +62,8 @@ struct TensorScatter: OperatorDefinition {
           let first = hasIndices ? run.inputBytes(2).loadUnaligned(fromByteOffset: batch &* 8, as: Int.self) : 0
           guard isCircular || (first >= 0 && first <= room - length) else {
             return run.fail(
-              "write_indices[\(batch)] is \(first); expected 0 to \(room - length) for \(length) entries in a cache of \(room)")
+              "write_indices[\(batch)] is \(first); expected 0 to \(room - length) for \(length) entries in a cache of "
+                + "\(room)")
           }
           let target = run.outputBytes() + line &* room &* bytes
           let source = run.inputBytes(0) + line &* room &* bytes

@@ -11,17 +11,19 @@ struct Tile: OperatorDefinition {
     outputs: [.required("output", "T")],
     types: ["T": .basic, "T1": .int64], traits: .movesData)
 
-  /// Version 1 has one number of tiles and one axis, both of the type of the data: they become ones of the length of the
-  /// rank with the number of tiles at the axis.
+  /// Version 1 has one number of tiles and one axis, both of the type of the data: they become ones of the length of
+  /// the rank with the number of tiles at the axis.
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     guard version == 1 else { return }
-    guard node.inputs.count == 3, let input = node.inputs[0], let tiles = node.inputs[1], let axis = node.inputs[2] else {
+    guard node.inputs.count == 3, let input = node.inputs[0], let tiles = node.inputs[1], let axis = node.inputs[2]
+    else {
       throw .invalid("version 1 needs the inputs input, tiles and axis")
     }
     let toInt64 = Attributes([("to", .int(Int(DataType.int64.rawValue)))])
     let one = graph.addConstant(Tensor([1]))
     func scalar(_ value: ValueID, _ name: String) -> ValueID {
-      let cast = graph.addNode(OperatorID("Cast"), name: "\(node.name)/\(name)", inputs: [value], attributes: toInt64)[0]
+      let cast = graph.addNode(OperatorID("Cast"), name: "\(node.name)/\(name)", inputs: [value], attributes: toInt64)[
+        0]
       return graph.addNode(OperatorID("Reshape"), name: "\(node.name)/\(name)", inputs: [cast, one])[0]
     }
     let shape = graph.addNode(OperatorID("Shape"), name: "\(node.name)/shape", inputs: [input])[0]
@@ -53,7 +55,9 @@ struct Tile: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     .moving { plan throws(OperatorError) in
-      guard let input = plan.inputs[0], let repeats = plan.integers(1) else { throw .invalid("input or repeats is missing") }
+      guard let input = plan.inputs[0], let repeats = plan.integers(1) else {
+        throw .invalid("input or repeats is missing")
+      }
       let output = plan.outputShape(0)
       let (strides, targets) = (input.shape.strides, output.strides)
       var extents: [Int] = []

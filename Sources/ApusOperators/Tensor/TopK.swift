@@ -1,5 +1,6 @@
-// TopK: the largest or smallest elements along an axis, with their positions. https://onnx.ai/onnx/operators/onnx__TopK.html
-// Versions: 1 (k as attribute), 10 (K as input), 11 (largest, sorted), 24 (bfloat16).
+// TopK: the largest or smallest elements along an axis, with their positions.
+// https://onnx.ai/onnx/operators/onnx__TopK.html Versions: 1 (k as attribute), 10 (K as input), 11 (largest, sorted),
+// 24 (bfloat16).
 
 import ApusGraph
 import ApusTensor
@@ -26,7 +27,9 @@ struct TopK: OperatorDefinition {
       return context.set(1, .int64, nil)
     }
     let axis = try resolveAxis(try context.int("axis"), rank: shape.count)
-    if let values = context.values(1), values.count != 1 { throw .mismatch("K has \(values.count) elements; expected one") }
+    if let values = context.values(1), values.count != 1 {
+      throw .mismatch("K has \(values.count) elements; expected one")
+    }
     let k = context.values(1)?.first ?? .unknown
     if let k = k.known, k < 0 || k > shape[axis].known ?? Int.max {
       throw .mismatch("K is \(k); expected 0 to \(shape[axis]), the extent of axis \(axis)")
@@ -93,7 +96,8 @@ struct TopKHeap {
   }
 
   /// Finds the best of `count` elements, `stride` bytes apart. `count` is at least the capacity.
-  mutating func select(from source: UnsafeRawPointer, stride: Int, count: Int, keys sortKeys: SortKeys, isLargest: Bool) {
+  mutating func select(from source: UnsafeRawPointer, stride: Int, count: Int, keys sortKeys: SortKeys, isLargest: Bool)
+  {
     var start = 0
     while start < count {
       let length = min(TopKHeap.blockLength, count &- start)

@@ -5,9 +5,9 @@ import ApusGraph
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 struct Trilu: OperatorDefinition {
@@ -21,7 +21,9 @@ struct Trilu: OperatorDefinition {
     if let shape = context.shape(0), shape.count < 2 {
       throw .mismatch("the input has the shape \(shape.text); expected matrices")
     }
-    if let count = context.shape(1)?.product.known, count != 1 { throw .mismatch("k has \(count) elements; expected one") }
+    if let count = context.shape(1)?.product.known, count != 1 {
+      throw .mismatch("k has \(count) elements; expected one")
+    }
     context.copy()
     context.moveValues(of: self)
   }

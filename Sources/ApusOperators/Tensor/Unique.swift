@@ -95,7 +95,9 @@ struct Unique: OperatorDefinition {
     return tensor.withUnsafeBytes { bytes in
       [UInt64](unsafeUninitializedCapacity: count) { buffer, initialized in
         initialized = count
-        if let source = bytes.baseAddress, let target = buffer.baseAddress { loader.load(source, loader.width, count, target) }
+        if let source = bytes.baseAddress, let target = buffer.baseAddress {
+          loader.load(source, loader.width, count, target)
+        }
       }
     }
   }

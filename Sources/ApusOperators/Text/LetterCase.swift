@@ -1,5 +1,5 @@
-// Upper and lower case by the full mappings of Unicode, with the conditions of SpecialCasing.txt: the final sigma, and the
-// letters i of Turkish, Azeri and Lithuanian. https://www.unicode.org/Public/UCD/latest/ucd/SpecialCasing.txt
+// Upper and lower case by the full mappings of Unicode, with the conditions of SpecialCasing.txt: the final sigma, and
+// the letters i of Turkish, Azeri and Lithuanian. https://www.unicode.org/Public/UCD/latest/ucd/SpecialCasing.txt
 
 /// The rules of a language.
 struct LetterCase: Sendable {

@@ -1,5 +1,5 @@
-// RegexFullMatch: does a regular expression match the whole string? https://onnx.ai/onnx/operators/onnx__RegexFullMatch.html
-// Versions: 20.
+// RegexFullMatch: does a regular expression match the whole string?
+// https://onnx.ai/onnx/operators/onnx__RegexFullMatch.html Versions: 20.
 
 import ApusGraph
 import ApusTensor

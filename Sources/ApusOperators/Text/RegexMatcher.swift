@@ -1,5 +1,6 @@
-// Whether a text matches an automaton as a whole, in time linear in the text: a deterministic automaton that is made as far
-// as it is needed. R. Cox, Regular Expression Matching in the Wild (2010), https://swtch.com/~rsc/regexp/regexp3.html
+// Whether a text matches an automaton as a whole, in time linear in the text: a deterministic automaton that is made as
+// far as it is needed. R. Cox, Regular Expression Matching in the Wild (2010),
+// https://swtch.com/~rsc/regexp/regexp3.html
 
 /// One matcher serves one thread at a time; `@unchecked Sendable` so that matchers can be lent from a pool.
 final class RegexMatcher: @unchecked Sendable {
@@ -115,7 +116,8 @@ final class RegexMatcher: @unchecked Sendable {
     }
     taken = Array(Set(taken)).sorted()
     let before: Before =
-      !program.hasAssertions ? .start : program.classIsNewline[kind] ? .newline : program.classIsWord[kind] ? .word : .other
+      !program.hasAssertions
+      ? .start : program.classIsNewline[kind] ? .newline : program.classIsWord[kind] ? .word : .other
     let count = states.count
     let next = index(of: Key(waiting: taken, before: before))
     // If the states were forgotten on the way, `state` is no more.

@@ -58,7 +58,8 @@ struct RegexParser {
 
   private mutating func skip(_ prefix: String) -> Bool {
     let scalars = Array(prefix.unicodeScalars)
-    guard text.count - position >= scalars.count, text[position..<position + scalars.count].elementsEqual(scalars) else {
+    guard text.count - position >= scalars.count, text[position..<position + scalars.count].elementsEqual(scalars)
+    else {
       return false
     }
     position += scalars.count
@@ -182,11 +183,15 @@ struct RegexParser {
   private mutating func groupName() throws(OperatorError) {
     var name = ""
     while let character = next, character != ">" {
-      guard CharacterClass.word.contains(character.value) else { throw error("the name of a group has other than letters") }
+      guard CharacterClass.word.contains(character.value) else {
+        throw error("the name of a group has other than letters")
+      }
       name.unicodeScalars.append(character)
       position += 1
     }
-    guard skip(">"), !name.isEmpty, groupNames.insert(name).inserted else { throw error("the name of a group is wrong") }
+    guard skip(">"), !name.isEmpty, groupNames.insert(name).inserted else {
+      throw error("the name of a group is wrong")
+    }
   }
 
   /// Reads flags and sets them; true if a group follows, false if they hold from here on.
@@ -264,7 +269,9 @@ struct RegexParser {
       name = String(character)
       position += 1
     }
-    guard let set = CharacterClass.unicode(name) else { throw error("no category or script of Unicode is called '\(name)'") }
+    guard let set = CharacterClass.unicode(name) else {
+      throw error("no category or script of Unicode is called '\(name)'")
+    }
     let folded = flags.foldsCase ? set.foldingCase : set
     return isNegated ? folded.complement : folded
   }
@@ -295,7 +302,9 @@ struct RegexParser {
       }
       return Unicode.Scalar(UInt32(value)) ?? "\0"
     default:
-      guard letter.isASCII, !CharacterClass.word.contains(letter.value) else { throw error("the escape \\\(letter) is not known") }
+      guard letter.isASCII, !CharacterClass.word.contains(letter.value) else {
+        throw error("the escape \\\(letter) is not known")
+      }
       return letter
     }
   }
@@ -312,7 +321,9 @@ struct RegexParser {
       guard count > 0, skip("}") else { throw error("\\x{ without number or }") }
     } else {
       for _ in 0..<2 {
-        guard let digit = next.flatMap({ RegexParser.digit($0, below: 16) }) else { throw error("\\x without two digits") }
+        guard let digit = next.flatMap({ RegexParser.digit($0, below: 16) }) else {
+          throw error("\\x without two digits")
+        }
         value = value * 16 + digit
         position += 1
       }

@@ -1,5 +1,5 @@
-// A regular expression as a nondeterministic automaton over classes of characters. K. Thompson, Regular Expression Search
-// Algorithm, CACM 11 (1968).
+// A regular expression as a nondeterministic automaton over classes of characters. K. Thompson, Regular Expression
+// Search Algorithm, CACM 11 (1968).
 
 import ApusGraph
 

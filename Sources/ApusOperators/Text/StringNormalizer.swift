@@ -10,7 +10,8 @@ struct StringNormalizer: OperatorDefinition {
     inputs: [.required("X", "tensor(string)")],
     outputs: [.required("Y", "tensor(string)")],
     attributes: [
-      .string("case_change_action", default: "NONE"), .int("is_case_sensitive", default: 0), .optional("locale", .string),
+      .string("case_change_action", default: "NONE"), .int("is_case_sensitive", default: 0),
+      .optional("locale", .string),
       .optional("stopwords", .strings),
     ],
     types: ["tensor(string)": .string])
@@ -32,7 +33,8 @@ struct StringNormalizer: OperatorDefinition {
     let action = try context.string("case_change_action", oneOf: ["LOWER", "UPPER", "NONE"])
     let isSensitive = try context.bool("is_case_sensitive")
     let letters = LetterCase(locale: context.optionalString("locale") ?? "en_US")
-    let stops = Set((context.optionalStrings("stopwords") ?? []).map { ExactString(isSensitive ? $0 : letters.lower($0)) })
+    let stops = Set(
+      (context.optionalStrings("stopwords") ?? []).map { ExactString(isSensitive ? $0 : letters.lower($0)) })
     return .eager { (inputs, context) throws(OperatorError) in
       let input = try inputs.tensor(0)
       try StringNormalizer.check([Dim](input.shape))

@@ -27,7 +27,8 @@ struct StringSplit: OperatorDefinition {
       var pieces: [[String]] = []
       var cost = 0
       for string in strings {
-        let row = delimiter.isEmpty
+        let row =
+          delimiter.isEmpty
           ? StringSplit.words(string, limit: limit) : StringSplit.split(string, at: delimiter, limit: limit)
         cost += TensorStorage.cost(of: row)
         try context.check(allocating: cost)
@@ -48,8 +49,8 @@ struct StringSplit: OperatorDefinition {
     }
   }
 
-  /// What stands between white space, which is that of Unicode and the four separators of ASCII. After `limit` pieces the
-  /// rest is one, without white space around it.
+  /// What stands between white space, which is that of Unicode and the four separators of ASCII. After `limit` pieces
+  /// the rest is one, without white space around it.
   private static func words(_ text: String, limit: Int) -> [String] {
     func isSpace(_ scalar: Unicode.Scalar) -> Bool {
       scalar.properties.isWhitespace || (0x1C...0x1F).contains(scalar.value)

@@ -118,7 +118,9 @@ private struct NGrams: Sendable {
       throw .invalid("n-grams of \(shortest) to \(longest) tokens with \(skips) skips are not possible")
     }
     let (numbers, strings) = (context.optionalInts("pool_int64s") ?? [], context.optionalStrings("pool_strings") ?? [])
-    guard numbers.isEmpty || strings.isEmpty else { throw .invalid("only one of pool_int64s and pool_strings may be set") }
+    guard numbers.isEmpty || strings.isEmpty else {
+      throw .invalid("only one of pool_int64s and pool_strings may be set")
+    }
     isString = !strings.isEmpty || context.has("pool_strings")
     var ids: (integers: [Int: Int32], strings: [ExactString: Int32]) = ([:], [:])
     var pool: [Int32] = []
@@ -175,7 +177,8 @@ private struct NGrams: Sendable {
     }
   }
 
-  /// Counts the n-grams of one row, with every number of tokens skipped between neighbours. Single tokens are counted once.
+  /// Counts the n-grams of one row, with every number of tokens skipped between neighbours. Single tokens are counted
+  /// once.
   func count(_ row: ArraySlice<Int32>, _ counts: UnsafeMutablePointer<Float>) {
     var smallest = shortest
     // No two tokens of a row lie as far apart as the row is long.

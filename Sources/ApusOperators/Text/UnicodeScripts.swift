@@ -2,8 +2,8 @@
 // https://www.unicode.org/Public/UCD/latest/ucd/Scripts.txt (© Unicode, Inc., under the Unicode License)
 
 enum UnicodeScripts {
-  /// A script a line: its name, then ranges as hexadecimal numbers; the second one of a range is its length less one, the
-  /// first one the distance from the end of the range before.
+  /// A script a line: its name, then ranges as hexadecimal numbers; the second one of a range is its length less one,
+  /// the first one the distance from the end of the range before.
   static let table = """
     Adlam 1e900+4b 5+9 5+1
     Ahom 11700+1a 3+e 5+16

@@ -1,13 +1,14 @@
 // Adagrad, Adam and Momentum: one step of an optimizer over any number of tensors.
-// https://onnx.ai/onnx/operators/onnx_aionnxpreviewtraining_Adam.html and its neighbours. Version 1 of ai.onnx.preview.training.
+// https://onnx.ai/onnx/operators/onnx_aionnxpreviewtraining_Adam.html and its neighbours. Version 1 of
+// ai.onnx.preview.training.
 
 import ApusGraph
 import ApusTensor
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// A rule that gives the new value of one element, and of its states, from its gradient and the learning rate.
@@ -36,12 +37,14 @@ struct OptimizerOperator: OperatorDefinition {
     case .momentum:
       name = "Momentum"
       attributes = [
-        .required("alpha", .float), .required("beta", .float), .required("mode", .string), .required("norm_coefficient", .float),
+        .required("alpha", .float), .required("beta", .float), .required("mode", .string),
+        .required("norm_coefficient", .float),
       ]
     }
     schema = OperatorSchema(
       name, domain: "ai.onnx.preview.training", versions: [1],
-      inputs: [.required("R", "T1"), .required("T", "T2"), .variadic("inputs", "T3")], outputs: [.variadic("outputs", "T3")],
+      inputs: [.required("R", "T1"), .required("T", "T2"), .variadic("inputs", "T3")],
+      outputs: [.variadic("outputs", "T3")],
       attributes: attributes, types: ["T1": [.float32, .float64], "T2": .int64, "T3": [.float32, .float64]])
   }
 
@@ -96,12 +99,17 @@ struct OptimizerOperator: OperatorDefinition {
         let steps = run.input(1, as: Int64.self)[0]
         let wide = isDouble[1 + tensor]
         for index in 0..<sizes[tensor] {
-          func input(_ part: Int) -> Double { OptimizerOperator.load(run.inputBytes(2 + part * count + tensor), index, wide) }
+          func input(_ part: Int) -> Double {
+            OptimizerOperator.load(run.inputBytes(2 + part * count + tensor), index, wide)
+          }
           let result = update.apply(
-            rate: rate, steps: steps, value: input(0), gradient: input(1), first: input(2), second: stateCount == 2 ? input(3) : 0)
+            rate: rate, steps: steps, value: input(0), gradient: input(1), first: input(2),
+            second: stateCount == 2 ? input(3) : 0)
           OptimizerOperator.store(result.value, run.outputBytes(tensor), index, wide)
           OptimizerOperator.store(result.first, run.outputBytes(count + tensor), index, wide)
-          if stateCount == 2 { OptimizerOperator.store(result.second, run.outputBytes(2 * count + tensor), index, wide) }
+          if stateCount == 2 {
+            OptimizerOperator.store(result.second, run.outputBytes(2 * count + tensor), index, wide)
+          }
         }
       }
     }

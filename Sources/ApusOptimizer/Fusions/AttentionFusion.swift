@@ -5,8 +5,8 @@ import ApusTensor
 
 /// softmax(s·Q·Kᵀ [+ mask])·V over [batch, heads, length, size] → Attention.
 ///
-/// With a mask, only the form that replaces NaN by 0 (torch's safe softmax): Attention gives 0 for a row that sees no key,
-/// where a bare Softmax of -infinities gives NaN.
+/// With a mask, only the form that replaces NaN by 0 (torch's safe softmax): Attention gives 0 for a row that sees no
+/// key, where a bare Softmax of -infinities gives NaN.
 struct AttentionFusion: Fusion {
   let name = "attention"
   let roots: Set<OperatorID> = [OperatorID("MatMul")]
@@ -75,8 +75,8 @@ struct AttentionFusion: Fusion {
     return shape[shape.count - 1].isSame(as: keys)
   }
 
-  /// What a value is before it was multiplied or divided by constants, which go into `scale`. These may be anything: whether
-  /// the product of all is a scale is for the caller to see.
+  /// What a value is before it was multiplied or divided by constants, which go into `scale`. These may be anything:
+  /// whether the product of all is a scale is for the caller to see.
   private func peelScale(_ value: ValueID?, _ scale: inout Double, in sweep: Sweep) -> ValueID? {
     var value = value
     while true {
@@ -94,7 +94,8 @@ struct AttentionFusion: Fusion {
     }
   }
 
-  /// The value whose last two axes are exchanged to give `value`: by one Transpose, or by one of rank 3 between reshapes.
+  /// The value whose last two axes are exchanged to give `value`: by one Transpose, or by one of rank 3 between
+  /// reshapes.
   private func untransposed(_ value: ValueID, in sweep: Sweep) -> ValueID? {
     if let transpose = sweep.producer(of: value, is: "Transpose") {
       return transpose.node.attributes.ints("perm") == [0, 1, 3, 2] ? transpose.node.inputs[0] : nil
@@ -104,7 +105,8 @@ struct AttentionFusion: Fusion {
       transpose.node.attributes.ints("perm") == [0, 2, 1],
       let inner = sweep.producer(of: transpose.node.inputs[0], is: "Reshape"), let key = inner.node.inputs[0],
       let source = sweep.shape(key), source.count == 4,
-      let flat = sweep.shape(inner.node.outputs[0]), flat.count == 3, let result = sweep.shape(value), result.count == 4,
+      let flat = sweep.shape(inner.node.outputs[0]), flat.count == 3, let result = sweep.shape(value),
+      result.count == 4,
       flat[1].isSame(as: source[2]), flat[2].isSame(as: source[3]), result[0].isSame(as: source[0]),
       result[1].isSame(as: source[1]), result[2].isSame(as: source[3]), result[3].isSame(as: source[2])
     else { return nil }

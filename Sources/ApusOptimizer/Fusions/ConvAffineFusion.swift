@@ -1,4 +1,5 @@
-// A convolution followed by a scale or shift per channel (BatchNormalization, Mul, Add, Sub) → a convolution with other weights.
+// A convolution followed by a scale or shift per channel (BatchNormalization, Mul, Add, Sub) → a convolution with other
+// weights.
 
 import ApusGraph
 import ApusTensor
@@ -15,7 +16,8 @@ struct ConvAffineFusion: Fusion {
     guard let output = node.outputs[0], !node.outputs.dropFirst().contains(where: { $0 != nil }) else { return nil }
     let left = node.inputs.count > 0 ? sweep.producer(of: node.inputs[0], is: "Conv") : nil
     let isLeft = left != nil
-    let right = node.inputs.count == 2 && (node.op.name == "Mul" || node.op.name == "Add")
+    let right =
+      node.inputs.count == 2 && (node.op.name == "Mul" || node.op.name == "Add")
       ? sweep.producer(of: node.inputs[1], is: "Conv") : nil
     guard let conv = left ?? right, let weight = sweep.constant(conv.node.inputs[1]), weight.dataType == .float32,
       weight.rank >= 3
@@ -25,10 +27,14 @@ struct ConvAffineFusion: Fusion {
     let biasInput = conv.node.inputs.count > 2 ? conv.node.inputs[2] : nil
     var bias = [Float](repeating: 0, count: channels)
     if let biasInput {
-      guard let values = sweep.constant(biasInput)?.elements(as: Float.self), values.count == channels else { return nil }
+      guard let values = sweep.constant(biasInput)?.elements(as: Float.self), values.count == channels else {
+        return nil
+      }
       bias = values
     }
-    guard let (scale, shift) = affine(node, isLeft: isLeft, channels: channels, rank: weight.rank, in: sweep) else { return nil }
+    guard let (scale, shift) = affine(node, isLeft: isLeft, channels: channels, rank: weight.rank, in: sweep) else {
+      return nil
+    }
     for channel in 0..<channels {
       bias[channel] = bias[channel] * scale[channel] + shift[channel]
       guard bias[channel].isFinite else { return nil }
@@ -43,8 +49,8 @@ struct ConvAffineFusion: Fusion {
       constants: [weights, Tensor(bias, shape: [channels])])
   }
 
-  /// The weights, each channel of outputs times its factor; nil if a product is beyond what float32 holds in full, where the
-  /// result of the convolution may not be.
+  /// The weights, each channel of outputs times its factor; nil if a product is beyond what float32 holds in full,
+  /// where the result of the convolution may not be.
   private func scaled(_ weight: Tensor, by scale: [Float]) -> Tensor? {
     if scale.allSatisfy({ $0 == 1 }) { return weight }
     let block = weight.count / scale.count
@@ -59,7 +65,8 @@ struct ConvAffineFusion: Fusion {
           let end = min((channel + 1) * block - first, bytes.count / 4)
           // In bounds: `position..<end` lies in the piece, and the piece in the tensor.
           let isExact = multiply(
-            bytes.baseAddress! + position * 4, by: scale[channel], count: end - position, into: products + first + position)
+            bytes.baseAddress! + position * 4, by: scale[channel], count: end - position,
+            into: products + first + position)
           if !isExact { return false }
           position = end
         }
@@ -78,7 +85,8 @@ struct ConvAffineFusion: Fusion {
   private func multiply(
     _ source: UnsafeRawPointer, by factor: Float, count: Int, into target: UnsafeMutablePointer<Float>
   ) -> Bool {
-    // Without branches, so that several are computed at once: an exponent of all ones, or of zeros where there is no zero.
+    // Without branches, so that several are computed at once: an exponent of all ones, or of zeros where there is no
+    // zero.
     let exponent: UInt32 = 0x7f80_0000
     var isInexact: UInt32 = 0
     for index in 0..<count {

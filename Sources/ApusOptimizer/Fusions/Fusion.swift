@@ -20,7 +20,8 @@ struct Rewrite {
   var removed: [Int]
   /// Computes every value that removed nodes made and that is still used. Runs in the place of the root.
   var added: [Node]
-  /// Constants that the new nodes use, made on application: `added` refers to them by their position, see `constant(_:)`.
+  /// Constants that the new nodes use, made on application: `added` refers to them by their position, see
+  /// `constant(_:)`.
   var constants: [Tensor] = []
 
   /// Stands for `constants[position]` until the rewrite is applied.
@@ -55,14 +56,16 @@ struct FusionPass: GraphPass {
       var sweep = Sweep(graph)
       for root in graph.nodes.indices {
         for fusion in fusions where fusion.roots.contains(graph.nodes[root].op) && !sweep.isChanged(root) {
-          guard let rewrite = fusion.match(root: root, in: sweep), isAllowed(rewrite, registry: registry) else { continue }
+          guard let rewrite = fusion.match(root: root, in: sweep), isAllowed(rewrite, registry: registry) else {
+            continue
+          }
           sweep.accept(rewrite, at: root)
         }
       }
       if sweep.changes == 0 { break }
       total += sweep.changes
       graph = sweep.applied()
-      if let error = InferenceDriver(registry: registry, allowance: work.allowance).infer(&graph).first { throw error }
+      try work.infer(&graph)
     }
     return total
   }

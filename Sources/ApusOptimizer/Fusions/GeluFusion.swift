@@ -71,7 +71,8 @@ private struct GeluProduct {
     guard let factors = Self.factors(of: root, in: sweep) else { return nil }
     self.root = sweep.graph.nodes[root]
     for (x, other) in [(factors.values.0, factors.values.1), (factors.values.1, factors.values.0)] {
-      guard let add = sweep.producer(of: other, is: "Add"), let (curve, one) = sweep.splitScalar(add.node), one.value == 1
+      guard let add = sweep.producer(of: other, is: "Add"), let (curve, one) = sweep.splitScalar(add.node),
+        one.value == 1
       else { continue }
       input = x
       self.curve = curve

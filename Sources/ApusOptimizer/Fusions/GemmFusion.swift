@@ -90,7 +90,9 @@ struct GemmEpilogueFusion: Fusion {
       let hasResidual = fused.inputs.count > 3 && fused.inputs[3] != nil
       let rank = sweep.rank(value) ?? 0
       if let constant = sweep.constant(other) {
-        guard !hasBias, !hasResidual, constant.rank <= rank, let bias = biasVector(constant, width: width) else { continue }
+        guard !hasBias, !hasResidual, constant.rank <= rank, let bias = biasVector(constant, width: width) else {
+          continue
+        }
         fused.inputs = [fused.inputs[0], fused.inputs[1], bias.isAsGiven ? other : Rewrite.constant(0)]
         return Rewrite(
           removed: [gemm.position, root], added: [fused], constants: bias.isAsGiven ? [] : [bias.tensor])

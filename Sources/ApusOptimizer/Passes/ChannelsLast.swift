@@ -110,7 +110,8 @@ struct LayoutRewriter {
     case "Conv", "ConvTranspose": return convertWindow(node, input: input, output: output)
     case "MaxPool", "AveragePool", "GlobalAveragePool":
       return twins[input] != nil && isFloat32(input) && convertWindow(node, input: input, output: output)
-    case "Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Elu", "Selu", "Celu",
+    case "Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Elu", "Selu",
+      "Celu",
       "Mish", "Softplus", "Softsign", "Abs", "Neg", "Exp", "Log", "Sqrt", "Erf", "Identity", "Reciprocal":
       return convertUnary(node, input: input, output: output)
     case "Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu": return convertBroadcast(node, output: output)
@@ -140,7 +141,8 @@ struct LayoutRewriter {
     if node.op.name == "MaxPool", node.attributes.int("storage_order") ?? 0 != 0 { return false }
     guard let x = twin(of: input) else { return false }
     append(
-      node, OperatorID(node.op.name, domain: "apus"), inputs: [x] + node.inputs.dropFirst(), output: newTwin(of: output))
+      node, OperatorID(node.op.name, domain: "apus"), inputs: [x] + node.inputs.dropFirst(), output: newTwin(of: output)
+    )
     return true
   }
 
@@ -153,7 +155,9 @@ struct LayoutRewriter {
   /// Element-wise with broadcasting: every operand as a twin, or so small that its layout does not matter.
   private mutating func convertBroadcast(_ node: Node, output: ValueID) -> Bool {
     let operands = node.inputs.compactMap { $0 }
-    guard operands.contains(where: { twins[$0] != nil }), isFloat32(output), let rank = rank(output), rank >= 3 else { return false }
+    guard operands.contains(where: { twins[$0] != nil }), isFloat32(output), let rank = rank(output), rank >= 3 else {
+      return false
+    }
     var inputs: [ValueID?] = []
     for operand in operands where twins[operand] == nil {
       guard let shape = graph.fact(operand).tensor?.shape else { return false }
@@ -251,7 +255,9 @@ struct LayoutRewriter {
     else { return false }
     if node.op.name == "Reshape" {
       // A 0 in the shape would copy an extent of the wrong axis.
-      guard let target = graph.constant(node.inputs[1])?.integers, !target.dropFirst(2).contains(0) else { return false }
+      guard let target = graph.constant(node.inputs[1])?.integers, !target.dropFirst(2).contains(0) else {
+        return false
+      }
       if target.count > 1, target[1] == 0 { return false }
       append(node, node.op, inputs: [x] + node.inputs.dropFirst(), output: output)
     } else if let target = graph.fact(output).tensor?.shape,

@@ -20,7 +20,8 @@ struct CommonSubexpressionElimination: GraphPass {
     for var node in graph.nodes {
       node.inputs = node.inputs.map { $0.map { replacement[$0] ?? $0 } }
       guard let attributes = text(of: node.attributes), let definition = registry.definition(of: node.op),
-        !definition.schema.traits.contains(.random), !node.outputs.contains(where: { $0.map { graph.outputs.contains($0) } ?? false })
+        !definition.schema.traits.contains(.random),
+        !node.outputs.contains(where: { $0.map { graph.outputs.contains($0) } ?? false })
       else {
         kept.append(node)
         continue

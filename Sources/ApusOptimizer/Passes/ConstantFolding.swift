@@ -64,7 +64,7 @@ struct ConstantFolding: GraphPass {
       .multipliedReportingOverflow(by: ConstantFolding.maximumFactor)
     let limit = max(ConstantFolding.maximumGrowth, overflow ? .max : grown)
     do throws(OperatorError) {
-      let inferred = try InferenceDriver(registry: registry, allowance: work.allowance).infer(node, inputs: facts, constants: inputs) { _ in .unknown }
+      let inferred = try work.inference.infer(node, inputs: facts, constants: inputs) { _ in .unknown }
       let context = PrepareContext(
         node: node, schema: definition.schema, inputs: facts, outputs: inferred, constants: inputs,
         packedWeights: PackedWeights(allowance: work.folding))
@@ -89,7 +89,8 @@ struct ConstantFolding: GraphPass {
         let results = try kernel.execute(
           inputs.map { $0.map { .tensor($0) } }, SerialEagerContext(wantedOutputs: wanted, allowance: work.folding))
         for (isWanted, result) in zip(wanted, results) where isWanted {
-          guard let tensor = result?.tensor, max(tensor.byteCount, TensorStorage.cost(of: tensor.storage.strings)) <= limit
+          guard let tensor = result?.tensor,
+            max(tensor.byteCount, TensorStorage.cost(of: tensor.storage.strings)) <= limit
           else { return nil }
           if !inputs.contains(where: { $0?.storage === tensor.storage }) { try work.folding.charge(.tensor(tensor)) }
         }

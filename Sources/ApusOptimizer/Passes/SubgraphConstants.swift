@@ -1,5 +1,5 @@
-// Makes constants of what is constant inside of a subgraph: values that a Loop or Scan carries unchanged become captured ones,
-// and captured constants become constants of the subgraph.
+// Makes constants of what is constant inside of a subgraph: values that a Loop or Scan carries unchanged become
+// captured ones, and captured constants become constants of the subgraph.
 
 import ApusGraph
 import ApusTensor
@@ -55,8 +55,8 @@ struct SubgraphConstants: GraphPass {
     }
   }
 
-  /// Lets the body of a Loop or Scan capture the tensors that it hands on as it gets them. Returns their number, and nodes that
-  /// compute what was the last value of each.
+  /// Lets the body of a Loop or Scan capture the tensors that it hands on as it gets them. Returns their number, and
+  /// nodes that compute what was the last value of each.
   private func releaseCarried(_ node: inout Node, _ graph: Graph) -> (count: Int, copies: [Node]) {
     guard case .graph(var subgraph)? = node.attributes["body"] else { return (0, []) }
     let places = carried(node, subgraph.graph)
@@ -127,5 +127,6 @@ extension Graph {
   fileprivate mutating func removeOutput(at position: Int) {
     outputs.remove(at: position)
     if position < outputDeclarations.count { outputDeclarations.remove(at: position) }
+    settledOutputs?.remove(at: position)
   }
 }

@@ -5,9 +5,9 @@ import ApusTensor
 import Synchronization
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// One arena with the operand tables of the plans that were run in it. Used by one run at a time.
@@ -33,8 +33,8 @@ final class Lease: @unchecked Sendable {
 
   deinit { release() }
 
-  /// Makes the arena at least `needed` bytes large. Gives most of it back after many runs that needed far less, and at once
-  /// if it is larger than needed by more than the `available` bytes that the run has left.
+  /// Makes the arena at least `needed` bytes large. Gives most of it back after many runs that needed far less, and at
+  /// once if it is larger than needed by more than the `available` bytes that the run has left.
   func reserve(_ needed: Int, available: Int) throws(OperatorError) {
     recentPeak = max(recentPeak, needed)
     runsSinceLook += 1

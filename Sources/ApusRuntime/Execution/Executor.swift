@@ -96,7 +96,8 @@ extension Program {
     // Kernels may ask for the alignment of their element type.
     var inputs: [Tensor?] = []
     for input in plan.inputs {
-      inputs.append(try values.tensor(input.value).map { (tensor) throws(OperatorError) in try allowance.aligned(tensor, to: 16) })
+      inputs.append(
+        try values.tensor(input.value).map { (tensor) throws(OperatorError) in try allowance.aligned(tensor, to: 16) })
     }
     for patch in table.inputPatches {
       guard let tensor = inputs[patch.slot] else {
@@ -114,8 +115,8 @@ extension Program {
     return plan.nodes.upperBound
   }
 
-  /// Memory for the blocks that outlive the region: the caller's where an output fills a block and kernels may write to the
-  /// address, new memory otherwise.
+  /// Memory for the blocks that outlive the region: the caller's where an output fills a block and kernels may write to
+  /// the address, new memory otherwise.
   private func outputStorages(of plan: RegionPlan, _ settings: RunSettings) throws(OperatorError) -> [TensorStorage] {
     let allowance = settings.allowance
     var blocks: [TensorStorage] = []
@@ -253,8 +254,10 @@ extension Program {
       var captured: [Value] = []
       for id in subprogram.captured {
         guard let value = values[id] else {
-          throw OperatorError.inconsistency("value '\(graph[id].name)', which \(subprogram.name) uses, was not computed")
-            .inside(prepared.node)
+          throw OperatorError.inconsistency(
+            "value '\(graph[id].name)', which \(subprogram.name) uses, was not computed"
+          )
+          .inside(prepared.node)
         }
         captured.append(value)
       }
@@ -280,8 +283,8 @@ extension Program {
 }
 
 extension Program {
-  /// Charges what an eager kernel has made by itself, and not what it hands on: that belongs to the caller or the model, or
-  /// was charged before.
+  /// Charges what an eager kernel has made by itself, and not what it hands on: that belongs to the caller or the
+  /// model, or was charged before.
   private func charge(
     _ value: Value, unlessIn inputs: [Value?], _ captures: [[Value]], _ allowance: Allowance
   ) throws(OperatorError) {

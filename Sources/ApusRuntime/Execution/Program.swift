@@ -13,7 +13,8 @@ struct PreparedNode: Sendable {
   let subprograms: [(name: String, program: Program, captured: [ValueID])]
 }
 
-/// An immutable prepared graph with its cache of plans and its pool of arenas. Safe to run from several threads at once.
+/// An immutable prepared graph with its cache of plans and its pool of arenas. Safe to run from several threads at
+/// once.
 package final class Program: Sendable {
   package let graph: Graph
   let nodes: [PreparedNode]
@@ -68,9 +69,9 @@ package final class Program: Sendable {
     alignedConstants = Mutex([:])
   }
 
-  /// `tensor`, all or a range of the bytes of `whole`, at an address that is a multiple of its element's width: itself, or
-  /// the same range of a copy of `whole`. A constant of the graph, whose value is `root`, is copied once; what planning has
-  /// found lies aligned already.
+  /// `tensor`, all or a range of the bytes of `whole`, at an address that is a multiple of its element's width: itself,
+  /// or the same range of a copy of `whole`. A constant of the graph, whose value is `root`, is copied once; what
+  /// planning has found lies aligned already.
   func aligned(_ tensor: Tensor, rangeOf whole: Tensor, root: ValueID) throws(TensorError) -> Tensor {
     try tensor.storage.load()
     if tensor.isAligned(to: max(tensor.dataType.byteWidth, 1)) { return tensor }
@@ -163,7 +164,9 @@ private struct Preparation {
         node: node, schema: definition.schema, inputs: inputs, outputs: node.outputs.map { $0.map { graph.fact($0) } },
         constants: node.inputs.map { graph.constant($0) }, packedWeights: packedWeights)
       var kernel = try definition.prepare(context)
-      if case .planned(let planned) = kernel, StringIndirection.isNeeded(for: node, schema: definition.schema, graph: graph) {
+      if case .planned(let planned) = kernel,
+        StringIndirection.isNeeded(for: node, schema: definition.schema, graph: graph)
+      {
         kernel = .eager(StringIndirection(kernel: planned, node: node, registry: registry))
       }
       return PreparedNode(node: node, schema: definition.schema, kernel: kernel, subprograms: subprograms)

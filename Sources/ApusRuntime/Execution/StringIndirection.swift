@@ -3,8 +3,8 @@
 import ApusGraph
 import ApusTensor
 
-/// Runs a planned kernel of an operator with the trait `movesData` on tensors of int64 in place of strings, each element
-/// the position of a string in the list of all input strings, and looks the results up.
+/// Runs a planned kernel of an operator with the trait `movesData` on tensors of int64 in place of strings, each
+/// element the position of a string in the list of all input strings, and looks the results up.
 struct StringIndirection: EagerKernel {
   let kernel: any Kernel
   let node: Node

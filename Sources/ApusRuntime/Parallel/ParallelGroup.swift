@@ -15,8 +15,8 @@ package struct ParallelTask {
 }
 
 extension WorkerPool {
-  /// Runs all parts of all `tasks`, which must not depend on one another; each function gets its own part numbers, from 0.
-  /// Parts begin in the order of the tasks: the longest first fills the threads best. Else as `run`.
+  /// Runs all parts of all `tasks`, which must not depend on one another; each function gets its own part numbers, from
+  /// 0. Parts begin in the order of the tasks: the longest first fills the threads best. Else as `run`.
   @discardableResult
   package func runGroup(_ tasks: UnsafeBufferPointer<ParallelTask>, cancellation: CancellationFlag? = nil) -> Bool {
     guard let base = tasks.baseAddress, let last = tasks.last else { return true }

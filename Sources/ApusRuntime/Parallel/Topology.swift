@@ -1,4 +1,5 @@
-// How many processors this process may use: the affinity of its threads and the quota of its control groups, not the host.
+// How many processors this process may use: the affinity of its threads and the quota of its control groups, not the
+// host.
 
 import Glibc
 
@@ -14,8 +15,8 @@ package enum Topology {
     return max(1, min(allowed, quota ?? allowed))
   }
 
-  /// The number of processors in the affinity mask of a `/proc/<pid>/status`; nil if the text has none. The mask is that
-  /// of `sched_getaffinity`, which already respects cpusets.
+  /// The number of processors in the affinity mask of a `/proc/<pid>/status`; nil if the text has none. The mask is
+  /// that of `sched_getaffinity`, which already respects cpusets.
   package static func allowedProcessors(status: String) -> Int? {
     for line in status.split(separator: "\n") where line.hasPrefix("Cpus_allowed:") {
       let mask = line.dropFirst("Cpus_allowed:".count)

@@ -98,8 +98,8 @@ package final class WorkerPool: Sendable {
     return complete
   }
 
-  /// The same with a closure, which several threads may call at once. Where the work is shared, the closure costs a small
-  /// allocation; the hot path passes a function pointer.
+  /// The same with a closure, which several threads may call at once. Where the work is shared, the closure costs a
+  /// small allocation; the hot path passes a function pointer.
   @discardableResult
   package func run(parts: Int, cancellation: CancellationFlag? = nil, _ body: (_ part: Int) -> Void) -> Bool {
     if parts <= 1 || threadCount == 1 {

@@ -1,8 +1,8 @@
 // Places blocks of known size and lifetime in one arena, so that blocks alive at the same time never overlap.
 
 /// Offline allocation by best fit over lifetimes: blocks are placed one after the other, each in the smallest gap that
-/// the blocks already placed and alive with it leave, or behind them. Several orders of placing are tried within a fixed
-/// budget of work, largest first before all, and the smallest arena wins. The result depends on the blocks alone.
+/// the blocks already placed and alive with it leave, or behind them. Several orders of placing are tried within a
+/// fixed budget of work, largest first before all, and the smallest arena wins. The result depends on the blocks alone.
 ///
 /// Time grows with n log n and with the pairs of blocks whose lifetimes overlap.
 package enum ArenaPlanner {
@@ -32,8 +32,8 @@ package enum ArenaPlanner {
   /// - Parameters:
   ///   - alignment: of every offset, in bytes; a power of two.
   ///   - limit: the largest arena wanted, in bytes.
-  /// - Returns: nil for a negative size, for a last use before the first, for an arena beyond the limit, and for sizes that
-  ///   do not add up in an `Int`.
+  /// - Returns: nil for a negative size, for a last use before the first, for an arena beyond the limit, and for sizes
+  ///   that do not add up in an `Int`.
   package static func plan(_ blocks: [Block], alignment: Int = 64, limit: Int = Int.max) -> Plan? {
     guard let lifetimes = aligned(blocks, alignment) else { return nil }
     let lowerBound = peak(lifetimes)

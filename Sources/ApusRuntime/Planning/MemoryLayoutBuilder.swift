@@ -5,9 +5,9 @@ import ApusTensor
 
 /// Turns the drafts of a region into steps with operands.
 ///
-/// A block is memory with one lifetime. A value lies in a block at a byte offset; views share the block of what they view,
-/// and an in-place result takes over the block of the input that it overwrites. Blocks that outlive the region are
-/// allocated by each run, all others lie in the arena.
+/// A block is memory with one lifetime. A value lies in a block at a byte offset; views share the block of what they
+/// view, and an in-place result takes over the block of the input that it overwrites. Blocks that outlive the region
+/// are allocated by each run, all others lie in the arena.
 struct MemoryLayoutBuilder: ~Copyable {
   struct Result {
     var steps: [PlannedStep] = []
@@ -122,7 +122,9 @@ struct MemoryLayoutBuilder: ~Copyable {
 
   /// Where a value that `node` reads lies, at a multiple of its element's width.
   private func alignedSource(of value: ValueID, for node: Node) throws(OperatorError) -> OperandSource {
-    guard case .constant(let tensor, let root)? = place(of: value), let whole = known[root.index] else { return source(of: value) }
+    guard case .constant(let tensor, let root)? = place(of: value), let whole = known[root.index] else {
+      return source(of: value)
+    }
     do throws(TensorError) {
       return .constant(try program.aligned(tensor, rangeOf: whole, root: root))
     } catch {
@@ -153,7 +155,8 @@ struct MemoryLayoutBuilder: ~Copyable {
         {
           switch base {
           case .block(let block, let offset): places[output.index] = .block(block, byteOffset: offset + view.byteOffset)
-          case .input(let slot, let offset): places[output.index] = .input(slot: slot, byteOffset: offset + view.byteOffset)
+          case .input(let slot, let offset):
+            places[output.index] = .input(slot: slot, byteOffset: offset + view.byteOffset)
           case .constant(let tensor, let root):
             let range = Tensor(
               dataType: type.dataType, shape: type.shape, storage: tensor.storage,
@@ -191,7 +194,8 @@ struct MemoryLayoutBuilder: ~Copyable {
     for (index, draft) in drafts.enumerated() where !draft.step.inPlace.isEmpty {
       let node = program.nodes[draft.node].node
       for pair in draft.step.inPlace {
-        guard pair.input < node.inputs.count, let input = node.inputs[pair.input], let output = node.outputs[pair.output],
+        guard pair.input < node.inputs.count, let input = node.inputs[pair.input],
+          let output = node.outputs[pair.output],
           case .block(let sourceBlock, 0)? = places[input.index], case .block(let target, 0)? = places[output.index],
           case let source = root(of: sourceBlock), mergedInto[target] == target, source != target,
           blocks[target].firstWave == waves[index], blocks[source].lastWave == waves[index], !blocks[source].outlives,
@@ -220,9 +224,15 @@ struct MemoryLayoutBuilder: ~Copyable {
   private func isTouchedBeside(_ index: Int, block: Int) -> Bool {
     var beside: [Int] = []
     var other = index
-    while other > 0, waves[other - 1] == waves[index] { other -= 1; beside.append(other) }
+    while other > 0, waves[other - 1] == waves[index] {
+      other -= 1
+      beside.append(other)
+    }
     other = index
-    while other + 1 < waves.count, waves[other + 1] == waves[index] { other += 1; beside.append(other) }
+    while other + 1 < waves.count, waves[other + 1] == waves[index] {
+      other += 1
+      beside.append(other)
+    }
     return beside.contains { draft in
       let node = program.nodes[drafts[draft].node].node
       return (node.inputs + node.outputs).contains { value in

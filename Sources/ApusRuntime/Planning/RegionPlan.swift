@@ -66,7 +66,8 @@ final class RegionPlan: Sendable {
   let operands: [OperandSource]
   /// The values that enter, with the types the plan holds for.
   let inputs: [(value: ValueID, type: TensorType)]
-  /// The values whose very elements the plan holds for. Copies of its own: a plan outlives the runs that it was made for.
+  /// The values whose very elements the plan holds for. Copies of its own: a plan outlives the runs that it was made
+  /// for.
   let valuesRead: [(value: ValueID, tensor: Tensor)]
   let outputs: [RegionOutput]
   /// The bytes of each block that outlives the region.

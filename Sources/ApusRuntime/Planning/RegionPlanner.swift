@@ -5,8 +5,9 @@ import ApusTensor
 
 /// Builds one `RegionPlan`, starting at a node, from the values that exist.
 ///
-/// A region ends before an eager node, and before a node whose plan needs the elements of a tensor that this very region
-/// computes. Nodes whose inputs are all known while planning, and whose outputs are small, are computed right here.
+/// A region ends before an eager node, and before a node whose plan needs the elements of a tensor that this very
+/// region computes. Nodes whose inputs are all known while planning, and whose outputs are small, are computed right
+/// here.
 struct RegionPlanner: ~Copyable {
   private let program: Program
   private let start: Int
@@ -160,7 +161,10 @@ struct RegionPlanner: ~Copyable {
     if schema.traits.contains(.random) || outputBytes > RegionPlanner.foldingLimit { return false }
     if foldedBytes + outputBytes > RegionPlanner.foldingTotal { return false }
     if schema.traits.contains(.readsShapeOnly) { return true }
-    return zip(node.inputs, tensors).allSatisfy { $0 == nil || ($1 != nil && $1!.dataType != .string) }
+    return zip(node.inputs, tensors).allSatisfy { input, tensor in
+      guard input != nil else { return true }
+      return tensor.map { $0.dataType != .string && !$0.isReleased } ?? false
+    }
   }
 
   /// Gives every value its place and finishes the plan.

@@ -2,10 +2,11 @@
 
 import ApusGraph
 
-/// Orders the steps of a region in waves. The steps of a wave do not depend on one another; waves run one after the other.
+/// Orders the steps of a region in waves. The steps of a wave do not depend on one another; waves run one after the
+/// other.
 ///
-/// A step that fills the threads by itself, or that is over before a second thread could help, is a wave of its own, and
-/// such steps keep their order. Only where steps run changes, never what their parts are: results keep their bits.
+/// A step that fills the threads by itself, or that is over before a second thread could help, is a wave of its own,
+/// and such steps keep their order. Only where steps run changes, never what their parts are: results keep their bits.
 enum SideBySide {
   /// The most steps of one wave.
   static let maximumSteps = 16

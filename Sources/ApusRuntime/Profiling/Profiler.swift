@@ -4,9 +4,9 @@ import ApusGraph
 import Synchronization
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 /// One measured node of a run.
@@ -69,7 +69,8 @@ package final class Profiler: Sendable {
 
   func record(eager node: Node, from start: UInt64) {
     let event = ProfileEvent(
-      node: node.name, op: node.op, kernel: "eager", start: start, duration: now() - start, bytes: 0, operations: 0, parts: 1)
+      node: node.name, op: node.op, kernel: "eager", start: start, duration: now() - start, bytes: 0, operations: 0,
+      parts: 1)
     append(event)
   }
 }

@@ -5,6 +5,8 @@
  * - a fork waits, for a bounded time, until no call of the library is in progress;
  * - in the child, calls are made by a thread that was born there, on behalf of the one that came out of the fork;
  * - in the child of a fork that found a call in progress, calls are refused.
+ *
+ * What a guest in a process owes to its signals is in apus_signals.h.
  */
 #ifndef APUS_FORK_H
 #define APUS_FORK_H

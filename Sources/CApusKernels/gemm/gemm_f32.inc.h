@@ -1,7 +1,7 @@
-// The float32 indirect GEMM, written once over the vector vocabulary. A file includes this after its simd header and its
-// tiles header, which defines GEMM_NV (vectors of a panel), GEMM_MR (rows of a full tile) and GEMM_TILES, the list of
-// register tiles TILE(rows, vectors); a tile of more than GEMM_NV vectors spans several panels, for few rows. The file
-// defines GEMM_NAME, the kernel; GEMM_B, the element type of packed B; and GEMM_LOAD(p), a vector of B as float32.
+// The float32 indirect GEMM, written once over the vector vocabulary. A file includes this after its simd header and
+// its tiles header, which defines GEMM_NV (vectors of a panel), GEMM_MR (rows of a full tile) and GEMM_TILES, the list
+// of register tiles TILE(rows, vectors); a tile of more than GEMM_NV vectors spans several panels, for few rows. The
+// file defines GEMM_NAME, the kernel; GEMM_B, the element type of packed B; and GEMM_LOAD(p), a vector of B as float32.
 //
 // Each accumulator lives in one register from the first tap to the epilogue, so the order of a sum is the order of
 // (tap, k), whichever tile computes it.

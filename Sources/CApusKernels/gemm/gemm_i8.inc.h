@@ -4,12 +4,12 @@
 //   I8_TILES                 the list TILE(rows, columns); columns beyond I8_NR span panels
 //   i8_products(...)         see the prototype in the comment below
 //
-// One form inside: A' is u8 (an s8 value has its top bit turned, which adds 128, to the zero point as well) and B' is s8
-// (from u8, less 128). Then sum (A - za)(B - zb) = sum A'B' - zb' (sum A' - K za') - za' sum B'.
+// One form inside: A' is u8 (an s8 value has its top bit turned, which adds 128, to the zero point as well) and B' is
+// s8 (from u8, less 128). Then sum (A - za)(B - zb) = sum A'B' - zb' (sum A' - K za') - za' sum B'.
 
 // INLINE void i8_products(const apus_gemm_i8_args *g, size_t row, size_t panel, int rows, int columns, uint32_t *sums)
-// sums[i * columns + j] = sum over taps and k of A'(row + i) B'(panel * I8_NR + j). It reads whole groups of B, and of A no
-// more than kc bytes a tap.
+// sums[i * columns + j] = sum over taps and k of A'(row + i) B'(panel * I8_NR + j). It reads whole groups of B, and of
+// A no more than kc bytes a tap.
 
 INLINE const uint8_t *i8_row(const apus_gemm_i8_args *g, size_t row, size_t tap) {
   if (!g->offsets) return (const uint8_t *)g->a + (ptrdiff_t)row * g->lda;

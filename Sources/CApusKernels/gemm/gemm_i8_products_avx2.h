@@ -1,5 +1,5 @@
-// Inner products by widening to 16 bits and VPMADDWD, which cannot overflow: a vector holds two partial sums for each of
-// four columns, added at the end.
+// Inner products by widening to 16 bits and VPMADDWD, which cannot overflow: a vector holds two partial sums for each
+// of four columns, added at the end.
 
 INLINE void i8_products(const apus_gemm_i8_args *g, size_t row, size_t panel, const int rows, const int columns,
                         uint32_t *sums) {

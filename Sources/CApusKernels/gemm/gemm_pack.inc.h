@@ -1,11 +1,11 @@
 // Packing of B for the float32 GEMM: panels of NR columns, rows in (tap, k) order, zeros beyond the last column.
-// Included after gemm_f32.inc.h, which defines NR and GEMM_B, with PACK_NAME and PACK_TRANSPOSE, the kernel for elements of
-// that width.
+// Included after gemm_f32.inc.h, which defines NR and GEMM_B, with PACK_NAME and PACK_TRANSPOSE, the kernel for
+// elements of that width.
 
 typedef GEMM_B unaligned_element __attribute__((aligned(1)));
 
-// From [n][c][taps], whose rows are contiguous: a stretch of a few channels is transposed whole, then its rows, which are
-// in (channel, tap) order, are dealt out.
+// From [n][c][taps], whose rows are contiguous: a stretch of a few channels is transposed whole, then its rows, which
+// are in (channel, tap) order, are dealt out.
 static void pack_convolution(const apus_gemm_source *s, const unaligned_element *source, GEMM_B *out, size_t columns) {
   enum { STRETCH = 128 };
   GEMM_B turned[STRETCH * NR];
@@ -44,6 +44,7 @@ void APUS_(PACK_NAME)(const apus_gemm_source *s, GEMM_B *packed, size_t p0, size
       pack_convolution(s, source, out, columns);
       continue;
     }
-    for (size_t t = 0; t < s->taps; t++) pack_tap(s, source + (ptrdiff_t)t * s->stride_tap, out + t * s->kc * NR, columns);
+    for (size_t t = 0; t < s->taps; t++)
+      pack_tap(s, source + (ptrdiff_t)t * s->stride_tap, out + t * s->kc * NR, columns);
   }
 }

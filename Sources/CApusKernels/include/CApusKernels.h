@@ -3,7 +3,8 @@
 // Common to all kernels:
 //  - they never allocate, block, or start threads, and touch nothing but the memory named by their arguments;
 //  - pointers need only the alignment of their element type, or none where `void *` is written;
-//  - ranges: a kernel reads and writes exactly the elements its contract names. Packed operands may be read up to the end
+//  - ranges: a kernel reads and writes exactly the elements its contract names. Packed operands may be read up to the
+// end
 //    of their padded size;
 //  - determinism: the bits of an output element depend on the inputs, the shapes and the level, not on how the work
 //    was split into calls.
@@ -56,8 +57,8 @@ const apus_kernel_table *apus_kernels(void);
 // The table of one level, or NULL where the machine or the build does not have it.
 const apus_kernel_table *_Nullable apus_kernels_for(apus_level level);
 
-// Lets apus_kernels() give the table of another level; false, and no change, where there is none. For tests: nothing may
-// be running, and what was prepared under one level must not run under another.
+// Lets apus_kernels() give the table of another level; false, and no change, where there is none. For tests: nothing
+// may be running, and what was prepared under one level must not run under another.
 bool apus_force_level(apus_level level);
 
 // The kernels of kernels.inc as data, for tests and benchmarks. index < apus_kernel_count().

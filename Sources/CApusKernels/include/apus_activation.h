@@ -19,8 +19,8 @@ typedef enum {
   APUS_ACTIVATION_GELU_TANH,     // x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2
 } apus_activation;
 
-// y = activation((sum + bias[column]) + add[row * add_ld + column]); absent terms are skipped. Rows and columns are those
-// of the whole output. `add` may be the output itself (each element is read before it is written).
+// y = activation((sum + bias[column]) + add[row * add_ld + column]); absent terms are skipped. Rows and columns are
+// those of the whole output. `add` may be the output itself (each element is read before it is written).
 typedef struct {
   const float *_Nullable bias;
   const float *_Nullable add;

@@ -42,13 +42,13 @@ typedef struct {
   size_t taps, kc, n;
 } apus_gemm_source;
 
-// Writes panels [p0, p1) of packed B: packed[p][t * kc + k][nr], columns at or beyond n zero. `packed` is the start of the
-// whole buffer of apus_gemm_f32_packed_count floats, aligned to 64 bytes for speed.
+// Writes panels [p0, p1) of packed B: packed[p][t * kc + k][nr], columns at or beyond n zero. `packed` is the start of
+// the whole buffer of apus_gemm_f32_packed_count floats, aligned to 64 bytes for speed.
 typedef void apus_gemm_f32_pack_fn(const apus_gemm_source *source, float *packed, size_t p0, size_t p1);
 
-// B in half the memory: gemm_f32_f16 and gemm_f32_bf16 take float16 or bfloat16 panels of the same layout, for which the
-// field `b` is a pointer to uint16_t in disguise, and widen them exactly in registers. The result has the bits of gemm_f32
-// on the widened B. gemm_b16_pack packs them, from 16-bit elements at b + 2 * (...).
+// B in half the memory: gemm_f32_f16 and gemm_f32_bf16 take float16 or bfloat16 panels of the same layout, for which
+// the field `b` is a pointer to uint16_t in disguise, and widen them exactly in registers. The result has the bits of
+// gemm_f32 on the widened B. gemm_b16_pack packs them, from 16-bit elements at b + 2 * (...).
 typedef void apus_gemm_b16_pack_fn(const apus_gemm_source *source, uint16_t *packed, size_t p0, size_t p1);
 
 // Panels that n columns need, and the elements of the whole packed B.

@@ -14,8 +14,8 @@ typedef enum {
 
 // sum[r][j] = bias[j] + sum over t, k of (A(r, t)[k] - a_zero(r)) * (B[t * kc + k][j] - b_zero(j)), modulo 2^32.
 //
-// A is u8 or s8 and found as in apus_gemm_f32_args, with `pad` (kc bytes, each the zero point, when a_zeros is NULL) in the
-// place of the zero row. Per-row and per-column zero points and scales replace the single ones where given.
+// A is u8 or s8 and found as in apus_gemm_f32_args, with `pad` (kc bytes, each the zero point, when a_zeros is NULL) in
+// the place of the zero row. Per-row and per-column zero points and scales replace the single ones where given.
 // Distances are in elements. c holds int32, float, u8 or s8, as `output` says.
 typedef struct {
   const void *a;
@@ -41,8 +41,8 @@ typedef struct {
 // Rows [m0, m1), panels [p0, p1) of gemm_i8_nr columns.
 typedef void apus_gemm_i8_fn(const apus_gemm_i8_args *args, size_t m0, size_t m1, size_t p0, size_t p1);
 
-// Packs panels [p0, p1) of B (strides as in apus_gemm_source, here in bytes). A panel holds, for each tap, kc rounded up to
-// a multiple of four, in groups of four by column; then the sums of its columns.
+// Packs panels [p0, p1) of B (strides as in apus_gemm_source, here in bytes). A panel holds, for each tap, kc rounded
+// up to a multiple of four, in groups of four by column; then the sums of its columns.
 typedef void apus_gemm_i8_pack_fn(const apus_gemm_source *source, bool b_signed, void *packed, size_t p0, size_t p1);
 
 // Bytes of one panel, and of the whole packed B. The buffer is aligned to 64 bytes.

@@ -19,12 +19,12 @@ typedef void apus_binary_fn(size_t n, const void *a, const void *b, void *y);
 // order. Of nothing: sum 0, max -infinity, min +infinity. NaN wins in max and min.
 typedef float apus_reduce_f32_fn(size_t n, const float *x);
 
-// y = softmax(x * scale + mask) or its logarithm over n floats, with the maximum taken off first; NaN throughout for a row
-// of -infinity only or with a NaN. y may be x.
+// y = softmax(x * scale + mask) or its logarithm over n floats, with the maximum taken off first; NaN throughout for a
+// row of -infinity only or with a NaN. y may be x.
 typedef void apus_softmax_f32_fn(size_t n, const float *x, float *y, float scale, const float *_Nullable mask);
 
-// y = (x - mean) / sqrt(variance + epsilon) * scale + bias over n floats; the variance is the mean of squares around the
-// mean, in a second pass. statistics, where given, receives the mean and 1 / sqrt(variance + epsilon). y may be x.
+// y = (x - mean) / sqrt(variance + epsilon) * scale + bias over n floats; the variance is the mean of squares around
+// the mean, in a second pass. statistics, where given, receives the mean and 1 / sqrt(variance + epsilon). y may be x.
 typedef void apus_layer_norm_f32_fn(size_t n, const float *x, float *y, const float *_Nullable scale,
                                     const float *_Nullable bias, float epsilon, float *_Nullable statistics);
 
@@ -46,8 +46,8 @@ typedef void apus_dequantize_fn(size_t n, const void *x, float *y, float scale, 
 // y[i] = saturate(round_half_even(x[i] / scale) + zero), to the integer type in the name. NaN gives the least value.
 typedef void apus_quantize_fn(size_t n, const float *x, void *y, float scale, int32_t zero);
 
-// dst[c * dst_ld + r] = src[r * src_ld + c] for r < rows, c < columns, elements of the width in the name (bytes) and any
-// alignment; distances in elements. No overlap.
+// dst[c * dst_ld + r] = src[r * src_ld + c] for r < rows, c < columns, elements of the width in the name (bytes) and
+// any alignment; distances in elements. No overlap.
 typedef void apus_transpose_fn(size_t rows, size_t columns, const void *src, ptrdiff_t src_ld, void *dst,
                                ptrdiff_t dst_ld);
 

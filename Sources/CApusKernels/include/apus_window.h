@@ -6,8 +6,8 @@
 #pragma clang assume_nonnull begin
 
 // One image, float32: pixel (y, x) of the input starts at input + y * in_row + x * in_pixel, of the output at
-// output + y * out_row + x * out_pixel; distances in elements, channels contiguous. Output pixel (y, x) sees the input at
-// rows y * stride_h - pad_top + i * dilation_h, i < kernel_h, and likewise columns; what lies outside is padding.
+// output + y * out_row + x * out_pixel; distances in elements, channels contiguous. Output pixel (y, x) sees the input
+// at rows y * stride_h - pad_top + i * dilation_h, i < kernel_h, and likewise columns; what lies outside is padding.
 // pad_bottom and pad_right matter to the divisor of an average only.
 typedef struct {
   const float *input;
@@ -21,8 +21,8 @@ typedef struct {
 } apus_window_f32;
 
 // output[y][x][c] = epilogue(sum over taps in the image, ascending, of input * weights[tap * weights_ld + c]), one
-// accumulator, fused; a tap in the padding adds nothing, or zero. Computes rows [y0, y1), channels [c0, c1) of the output.
-// Row r of epilogue.add is pixel y * out_w + x.
+// accumulator, fused; a tap in the padding adds nothing, or zero. Computes rows [y0, y1), channels [c0, c1) of the
+// output. Row r of epilogue.add is pixel y * out_w + x.
 typedef struct {
   apus_window_f32 window;
   const float *weights;

@@ -1,6 +1,6 @@
 // Elementary functions on one vector of float32, over the vector vocabulary. Lane-wise: a lane's result depends on that
-// lane only. The polynomials are minimax fits made for this project (tools of the fit: Lawson's algorithm in long double,
-// coefficients rounded one after another).
+// lane only. The polynomials are minimax fits made for this project (tools of the fit: Lawson's algorithm in long
+// double, coefficients rounded one after another).
 
 INLINE vf v_poly4(vf x, float c0, float c1, float c2, float c3, float c4) {
   vf p = v_fma(v_set1(c4), x, v_set1(c3));
@@ -160,7 +160,8 @@ INLINE vf v_gelu_tanh(vf x) {
   return x * v_sigmoid(inner * v_set1(0x1.988454p+0f));
 }
 
-// x tanh(log(1 + e)) with e = exp(x): the quotient w / (w + 2) with w = e (e + 2), which is 1 to the last place for x > 20.
+// x tanh(log(1 + e)) with e = exp(x): the quotient w / (w + 2) with w = e (e + 2), which is 1 to the last place for x >
+// 20.
 INLINE vf v_mish(vf x) {
   vf e = v_exp(v_min(v_set1(20), x));
   vf w = e * (e + v_set1(2));

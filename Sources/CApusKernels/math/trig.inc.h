@@ -1,5 +1,5 @@
-// Sine and cosine on one vector of float32. Up to 8192 in magnitude the argument is reduced by multiples of pi/2 in four
-// parts, each with so few bits that its multiples are exact; beyond (rare) each lane asks the C library.
+// Sine and cosine on one vector of float32. Up to 8192 in magnitude the argument is reduced by multiples of pi/2 in
+// four parts, each with so few bits that its multiples are exact; beyond (rare) each lane asks the C library.
 
 #define TRIG_LIMIT 8192.0f
 

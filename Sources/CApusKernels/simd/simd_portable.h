@@ -1,5 +1,5 @@
-// The vector vocabulary without any instruction set of its own: four float32 lanes in the compiler's vector types, which
-// become SSE2 on x86-64 and NEON on AArch64. See simd_avx512.h for what each name means.
+// The vector vocabulary without any instruction set of its own: four float32 lanes in the compiler's vector types,
+// which become SSE2 on x86-64 and NEON on AArch64. See simd_avx512.h for what each name means.
 #pragma once
 #include "simd_common.h"
 

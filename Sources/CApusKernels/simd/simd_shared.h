@@ -41,7 +41,8 @@ INLINE float v_sum(vf x) {
 #endif
 #if APUS_LANES >= 8
   typedef float quad __attribute__((vector_size(16)));
-  const quad four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  const quad four =
+      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
 #else
   const vf four = eight;
 #endif

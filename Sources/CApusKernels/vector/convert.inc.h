@@ -3,7 +3,8 @@
 typedef uint8_t vb __attribute__((vector_size(VL)));
 typedef int8_t vsb __attribute__((vector_size(VL)));
 
-// Runs `body` over blocks of VL elements; the last block goes through zero-filled copies, so that a body is always whole.
+// Runs `body` over blocks of VL elements; the last block goes through zero-filled copies, so that a body is always
+// whole.
 #define BLOCKS(n, from_type, to_type, body) \
   { \
     const from_type *source_ = x_; \

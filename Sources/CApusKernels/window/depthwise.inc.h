@@ -1,9 +1,9 @@
 // Depthwise convolution of channels-last float32 images, over the vector vocabulary.
 //
-// A row of the output is cut into tiles of PIXELS neighbours, the last one shorter. Common kernels have tiles of their own,
-// in which every column of the input is loaded once per kernel row and serves all the pixels that see it; in such a tile
-// at the edge of the image, columns outside count as zeros. Other kernels go pixel by pixel where padding is seen, and skip
-// the taps in it. Rows outside are always skipped. All of this follows from the geometry alone.
+// A row of the output is cut into tiles of PIXELS neighbours, the last one shorter. Common kernels have tiles of their
+// own, in which every column of the input is loaded once per kernel row and serves all the pixels that see it; in such
+// a tile at the edge of the image, columns outside count as zeros. Other kernels go pixel by pixel where padding is
+// seen, and skip the taps in it. Rows outside are always skipped. All of this follows from the geometry alone.
 #include "geometry.inc.h"
 
 enum { PIXELS = 4, MAX_COLUMNS = 11 };
@@ -40,8 +40,8 @@ INLINE void depthwise_finish(const apus_depthwise_f32_args *g, const depthwise_t
   }
 }
 
-// Channels c, c + 1, ... (VL of them, or left) of a tile for a kernel of constant width, dilation 1. `edge` says that some
-// columns lie outside.
+// Channels c, c + 1, ... (VL of them, or left) of a tile for a kernel of constant width, dilation 1. `edge` says that
+// some columns lie outside.
 INLINE void known_channels(const apus_depthwise_f32_args *g, const depthwise_tile *s, clamp_range bounds, size_t c,
                            size_t left, const int pixels, const int kernel_w, const int stride_w, const int edge) {
   const apus_window_f32 *w = &g->window;
@@ -133,7 +133,8 @@ INLINE void general_tile(const apus_depthwise_f32_args *g, const depthwise_tile 
   const apus_window_f32 *w = &g->window;
   const clamp_range bounds = clamp_of(&g->epilogue);
   const ptrdiff_t step = w->in_pixel * (ptrdiff_t)w->stride_w * 4;
-  const ptrdiff_t tap_step = w->in_pixel * (ptrdiff_t)w->dilation_w * 4, row_step = w->in_row * (ptrdiff_t)w->dilation_h * 4;
+  const ptrdiff_t tap_step = w->in_pixel * (ptrdiff_t)w->dilation_w * 4;
+  const ptrdiff_t row_step = w->in_row * (ptrdiff_t)w->dilation_h * 4;
   for (size_t c = s->c0; c < s->c1; c += VL) {
     const size_t left = s->c1 - c;
     vf acc[PIXELS];
@@ -141,7 +142,8 @@ INLINE void general_tile(const apus_depthwise_f32_args *g, const depthwise_tile 
     for (int p = 0; p < pixels; p++) acc[p] = v_zero();
     for (size_t i = s->rows.begin; i < s->rows.end; i++) {
       for (size_t j = s->columns.begin; j < s->columns.end; j++) {
-        const uintptr_t tap = s->input + (uintptr_t)((ptrdiff_t)i * row_step + (ptrdiff_t)j * tap_step + (ptrdiff_t)c * 4);
+        const uintptr_t tap =
+            s->input + (uintptr_t)((ptrdiff_t)i * row_step + (ptrdiff_t)j * tap_step + (ptrdiff_t)c * 4);
         const vf k = v_load_upto(g->weights + (ptrdiff_t)(i * w->kernel_w + j) * g->weights_ld + (ptrdiff_t)c, left);
 #pragma clang loop unroll(full)
         for (int p = 0; p < pixels; p++)

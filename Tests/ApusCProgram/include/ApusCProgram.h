@@ -4,8 +4,9 @@
 
 #include <stddef.h>
 
-// Runs the model at `path`, the digits of TestModels, on `count` pictures of 8×8 pixels, and everything else of the interface
-// that needs no further model. Prints what is wrong and returns how much that is. `expected` has ten numbers a picture.
+// Runs the model at `path`, the digits of TestModels, on `count` pictures of 8×8 pixels, and everything else of the
+// interface that needs no further model. Prints what is wrong and returns how much that is. `expected` has ten numbers
+// a picture.
 int apus_c_program(const char *path, const float *pixels, size_t count, const float *expected);
 
 #endif

@@ -44,7 +44,13 @@ def typed(data_type: int, array: np.ndarray, name: str) -> TensorProto:
         getattr(tensor, field).extend(array.view(part).tolist())
     elif data_type in (TensorProto.FLOAT6E2M3, TensorProto.FLOAT6E3M2):
         tensor.int32_data.extend(int(x) for x in array.view(np.uint8))
-    elif data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1, TensorProto.INT2, TensorProto.UINT2):
+    elif data_type in (
+        TensorProto.INT4,
+        TensorProto.UINT4,
+        TensorProto.FLOAT4E2M1,
+        TensorProto.INT2,
+        TensorProto.UINT2,
+    ):
         tensor.int32_data.extend(raw.raw_data)
     elif array.dtype.kind in "iub" and array.dtype.kind != "V":
         getattr(tensor, field).extend(int(x) for x in array)
@@ -103,8 +109,12 @@ def main() -> None:
     for name, content in values().items():
         (HERE / f"{name}.pb").write_bytes(content)
     np.savez(HERE / "arrays.npz", **arrays())
-    np.savez_compressed(HERE / "compressed.npz", **arrays(), zeros=np.zeros(100_000),
-                        noise=np.random.default_rng(0).integers(0, 256, 5000, np.uint8))
+    np.savez_compressed(
+        HERE / "compressed.npz",
+        **arrays(),
+        zeros=np.zeros(100_000),
+        noise=np.random.default_rng(0).integers(0, 256, 5000, np.uint8),
+    )
     np.lib.format.write_array((HERE / "version2.npy").open("wb"), np.arange(3), version=(2, 0))
 
 

@@ -18,25 +18,29 @@ import Testing
     var outputs = 1
   }
 
-  private static let cases: [Case] = [
-    Case(testDescription: "plain"),
-    Case(testDescription: "causal", attributes: [("is_causal", .int(1))]),
-    Case(testDescription: "window", attributes: [("left_window_size", .int(5)), ("right_window_size", .int(2))]),
-    Case(testDescription: "huge window", attributes: [("left_window_size", .int(.max)), ("right_window_size", .int(.max))]),
-    Case(testDescription: "softcap", attributes: [("softcap", .float(1.5)), ("scale", .float(2))]),
-    Case(testDescription: "past", attributes: [("is_causal", .int(1))], queries: 3, past: 70, outputs: 3),
-    Case(testDescription: "one query", queries: 1, past: 100),
-    Case(testDescription: "mask", mask: [2, 1, 40, 40]),
-    Case(testDescription: "short mask", mask: [40, 33]),
-    Case(testDescription: "bool mask", attributes: [("is_causal", .int(1))], mask: [6, 40, 40], isBoolMask: true),
-    Case(testDescription: "padding", attributes: [("is_causal", .int(1))], validKeys: [40, 7]),
-    Case(testDescription: "more queries than keys", attributes: [("is_causal", .int(1))], validKeys: [0, 3]),
-  ] + (0...3).map {
-    Case(
-      testDescription: "scores \($0)",
-      attributes: [("qk_matmul_output_mode", .int($0)), ("softcap", .float(3)), ("is_causal", .int(1))], past: 9,
-      mask: [40, 49], outputs: 4)
-  }
+  private static let cases: [Case] =
+    [
+      Case(testDescription: "plain"),
+      Case(testDescription: "causal", attributes: [("is_causal", .int(1))]),
+      Case(testDescription: "window", attributes: [("left_window_size", .int(5)), ("right_window_size", .int(2))]),
+      Case(
+        testDescription: "huge window",
+        attributes: [("left_window_size", .int(.max)), ("right_window_size", .int(.max))]),
+      Case(testDescription: "softcap", attributes: [("softcap", .float(1.5)), ("scale", .float(2))]),
+      Case(testDescription: "past", attributes: [("is_causal", .int(1))], queries: 3, past: 70, outputs: 3),
+      Case(testDescription: "one query", queries: 1, past: 100),
+      Case(testDescription: "mask", mask: [2, 1, 40, 40]),
+      Case(testDescription: "short mask", mask: [40, 33]),
+      Case(testDescription: "bool mask", attributes: [("is_causal", .int(1))], mask: [6, 40, 40], isBoolMask: true),
+      Case(testDescription: "padding", attributes: [("is_causal", .int(1))], validKeys: [40, 7]),
+      Case(testDescription: "more queries than keys", attributes: [("is_causal", .int(1))], validKeys: [0, 3]),
+    ]
+    + (0...3).map {
+      Case(
+        testDescription: "scores \($0)",
+        attributes: [("qk_matmul_output_mode", .int($0)), ("softcap", .float(3)), ("is_causal", .int(1))], past: 9,
+        mask: [40, 49], outputs: 4)
+    }
 
   @Test(arguments: cases)
   private func packedIsPlain(_ test: Case) throws {
@@ -62,7 +66,8 @@ import Testing
       }
       var attributes = test.attributes
       if !hasFourAxes { attributes += [("q_num_heads", .int(heads)), ("kv_num_heads", .int(keyHeads))] }
-      try FormComparison("Attention", attributes, outputs: test.outputs).check(inputs, halves: group == 1 && test.outputs < 4)
+      try FormComparison("Attention", attributes, outputs: test.outputs).check(
+        inputs, halves: group == 1 && test.outputs < 4)
     }
   }
 
@@ -70,7 +75,8 @@ import Testing
     let (q, k) = (sampleTensor([1, 1, 3, 4], seed: 1), sampleTensor([1, 1, 5, 4], seed: 2))
     let mask = Tensor((0..<15).map { $0 >= 5 && $0 < 10 ? false : true }, shape: [3, 5])
     for plain in [false, true] {
-      let y = try FormComparison("Attention", [("qk_matmul_output_mode", .int(3))], outputs: 4).run([q, k, k, mask], plain: plain)
+      let y = try FormComparison("Attention", [("qk_matmul_output_mode", .int(3))], outputs: 4).run(
+        [q, k, k, mask], plain: plain)
       #expect(y[0].elements(as: Float.self)![4..<8].allSatisfy { $0 == 0 })
       #expect(y[3].elements(as: Float.self)![5..<10].allSatisfy { $0 == 0 })
       #expect(y[0].elements(as: Float.self)![0..<4].contains { $0 != 0 })
@@ -86,7 +92,9 @@ import Testing
 
   @Test func impossibleInputsAreRefused() {
     let q = sampleTensor([1, 3, 2, 4], seed: 1)
-    #expect(throws: (any Error).self) { try OperatorRun("Attention")(q, sampleTensor([1, 2, 2, 4], seed: 1), sampleTensor([1, 2, 2, 4], seed: 1)) }
+    #expect(throws: (any Error).self) {
+      try OperatorRun("Attention")(q, sampleTensor([1, 2, 2, 4], seed: 1), sampleTensor([1, 2, 2, 4], seed: 1))
+    }
     #expect(throws: (any Error).self) { try OperatorRun("Attention")(q, sampleTensor([1, 3, 2, 5], seed: 1), q) }
     #expect(throws: (any Error).self) { try OperatorRun("Attention")(q, q, q, nil, q) }
     let three = sampleTensor([1, 2, 8], seed: 1)

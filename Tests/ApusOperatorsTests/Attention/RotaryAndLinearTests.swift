@@ -20,7 +20,8 @@ import Testing
       let shared = Tensor(Array(cosines.elements(as: Float.self)![0..<20]), shape: [1, 5, 4])
       let sharedSines = Tensor(Array(sines.elements(as: Float.self)![0..<20]), shape: [1, 5, 4])
       let byCache = try run(x, shared, sharedSines)[0]
-      #expect(haveSameBits(try run(x, shared.reshaped(to: [5, 4]), sharedSines.reshaped(to: [5, 4]), places)[0], byCache))
+      #expect(
+        haveSameBits(try run(x, shared.reshaped(to: [5, 4]), sharedSines.reshaped(to: [5, 4]), places)[0], byCache))
     }
   }
 
@@ -28,7 +29,8 @@ import Testing
     let cache = sampleTensor([3, 2], seed: 1)
     for position in [Int64(3), -1] {
       #expect(throws: (any Error).self) {
-        try OperatorRun("RotaryEmbedding")(sampleTensor([1, 1, 1, 4], seed: 1), cache, cache, Tensor([position], shape: [1, 1]))
+        try OperatorRun("RotaryEmbedding")(
+          sampleTensor([1, 1, 1, 4], seed: 1), cache, cache, Tensor([position], shape: [1, 1]))
       }
     }
   }
@@ -50,7 +52,8 @@ import Testing
     let run = OperatorRun("LinearAttention", attributes: heads)
     let whole = try run(q, k, v, nil, decay, beta, outputs: 2)
     func pass(_ tokens: Range<Int>, _ state: Tensor?) throws -> [Tensor] {
-      try run(part(q, tokens), part(k, tokens), part(v, tokens), state, part(decay, tokens), part(beta, tokens), outputs: 2)
+      try run(
+        part(q, tokens), part(k, tokens), part(v, tokens), state, part(decay, tokens), part(beta, tokens), outputs: 2)
     }
     let first = try pass(0..<4, nil)
     let second = try pass(4..<6, first[1])
@@ -64,19 +67,22 @@ import Testing
       var graph = Graph(name: op)
       let input = graph.addValue(name: "x", fact: .tensor(.float32, [Dim](repeating: .unknown, count: 4)))
       graph.inputs = [input]
-      graph.outputs = graph.addNode(OperatorID(op), name: op, inputs: [input, graph.addConstant(Tensor(scalar: number))])
+      graph.outputs = graph.addNode(
+        OperatorID(op), name: op, inputs: [input, graph.addConstant(Tensor(scalar: number))])
       _ = InferenceDriver(registry: .standard).infer(&graph)
       return .graph(Subgraph(graph: graph, captured: []))
     }
     let (q, k) = (sampleTensor([2, 4, 3, 8], seed: 1), sampleTensor([2, 2, 5, 8], seed: 2))
     let v = sampleTensor([2, 2, 5, 6], seed: 3)
     let flex = OperatorRun(
-      "FlexAttention", domain: "ai.onnx.preview", attributes: [("score_mod", subgraph("Mul", 3)), ("prob_mod", subgraph("Mul", 2))])
+      "FlexAttention", domain: "ai.onnx.preview",
+      attributes: [("score_mod", subgraph("Mul", 3)), ("prob_mod", subgraph("Mul", 2))])
     let scale = 3 / Float(8).squareRoot()
     let plain = try OperatorRun("Attention", attributes: [("scale", .float(scale))])(q, k, v)[0]
     let doubled = Tensor(plain.elements(as: Float.self)!.map { 2 * $0 }, shape: plain.shape)
     #expect(distance(try flex(q, k, v)[0], doubled) < 1e-5)
-    let without = try OperatorRun("FlexAttention", domain: "ai.onnx.preview", attributes: [("scale", .float(scale))])(q, k, v)[0]
+    let without = try OperatorRun("FlexAttention", domain: "ai.onnx.preview", attributes: [("scale", .float(scale))])(
+      q, k, v)[0]
     #expect(distance(without, plain) < 1e-5)
   }
 }

@@ -49,7 +49,9 @@ import Testing
     expectClose(try channelsFirst(fast[0]), plain, "seed \(seed)")
     expectClose(fast[0], general[0], "seed \(seed)")
     let residual = sampleTensor(fast[0].shape, seed: seed)
-    for name in ["relu", "clip", "leaky_relu", "sigmoid", "tanh", "hard_sigmoid", "hard_swish", "silu", "gelu", "gelu_tanh"] {
+    for name in [
+      "relu", "clip", "leaky_relu", "sigmoid", "tanh", "hard_sigmoid", "hard_swish", "silu", "gelu", "gelu_tanh",
+    ] {
       run.attributes["activation"] = .string(name)
       run.attributes["activation_alpha"] = .float(0.2)
       run.attributes["activation_beta"] = .float(0.5)
@@ -98,6 +100,8 @@ import Testing
     let x = builder.input("x", [.symbol("n"), 3, .symbol("h"), 224])
     let y = try builder.node(
       "Conv", [x, builder.weights([8, 3, 3, 3])], [("strides", .ints([2, 2])), ("pads", .ints([1, 1, 1, 1]))])
-    #expect(builder.graph.fact(y) == .tensor(.float32, [.symbol("n"), 8, (.symbol("h") - 1).dividedRoundingDown(by: 2) + 1, 112]))
+    #expect(
+      builder.graph.fact(y)
+        == .tensor(.float32, [.symbol("n"), 8, (.symbol("h") - 1).dividedRoundingDown(by: 2) + 1, 112]))
   }
 }

@@ -14,7 +14,8 @@ import Testing
     let groups = dice.roll(1...3)
     let (channels, outputs) = (dice.roll(1...12), dice.roll(1...20))
     var attributes: [(String, AttributeValue)] = [
-      ("strides", .ints(dice.rolls(rank, 2...3))), ("dilations", .ints(dice.rolls(rank, 1...2))), ("group", .int(groups)),
+      ("strides", .ints(dice.rolls(rank, 2...3))), ("dilations", .ints(dice.rolls(rank, 1...2))),
+      ("group", .int(groups)),
     ]
     switch dice.roll(0...4) {
     case 0: attributes.append(("auto_pad", .string("SAME_UPPER")))

@@ -12,7 +12,8 @@ import Testing
     let kernel = Array([3, 2, 2].prefix(rank))
     let extents = Array([7, 6, 5].prefix(rank))
     let attributes: [(String, AttributeValue)] = [
-      ("group", .int(2)), ("strides", .ints([Int](repeating: 2, count: rank))), ("pads", .ints([Int](repeating: 1, count: 2 * rank))),
+      ("group", .int(2)), ("strides", .ints([Int](repeating: 2, count: rank))),
+      ("pads", .ints([Int](repeating: 1, count: 2 * rank))),
     ]
     let x = sampleTensor(Shape([2, 4] + extents), seed: 1)
     let w = sampleTensor(Shape([6, 2] + kernel), seed: 2)
@@ -41,7 +42,9 @@ import Testing
   /// A sequence in pieces, each with the state of the one before, is the sequence at once.
   @Test(arguments: [DataType.float32, .float16, .bfloat16]) func causalInPieces(_ type: DataType) throws {
     let x = try cast(sampleTensor([2, 3, 11], seed: 1), to: type)
-    let (w, bias) = (try cast(sampleTensor([3, 1, 4], seed: 2), to: type), try cast(sampleTensor([3], seed: 3), to: type))
+    let (w, bias) = (
+      try cast(sampleTensor([3, 1, 4], seed: 2), to: type), try cast(sampleTensor([3], seed: 3), to: type)
+    )
     let run = OperatorRun("CausalConvWithState", attributes: [("activation", .string("silu"))])
     let whole = try run(x, w, bias, outputs: 2)
     var state: Tensor?
@@ -54,7 +57,8 @@ import Testing
     }
     let joined = try OperatorRun("Concat", attributes: [("axis", .int(2))])(pieces.map { .tensor($0) })[0].tensor
     expectClose(
-      try cast(try #require(joined), to: .float32), try cast(whole[0], to: .float32), tolerance: type == .float32 ? 1e-6 : 0,
+      try cast(try #require(joined), to: .float32), try cast(whole[0], to: .float32),
+      tolerance: type == .float32 ? 1e-6 : 0,
       "\(type)")
     #expect(bytes(try #require(state)) == bytes(whole[1]))
   }

@@ -44,8 +44,11 @@ struct RandomWindow {
   }
 }
 
-/// Runs an operator with the micro-kernels on one and on three threads, which must give the same bits, and without them.
-func fastAndGeneral(_ run: OperatorRun, _ inputs: [Tensor?], outputs: Int = 1) throws -> (fast: [Tensor], general: [Tensor]) {
+/// Runs an operator with the micro-kernels on one and on three threads, which must give the same bits, and without
+/// them.
+func fastAndGeneral(_ run: OperatorRun, _ inputs: [Tensor?], outputs: Int = 1) throws -> (
+  fast: [Tensor], general: [Tensor]
+) {
   let values = inputs.map { $0.map { Value.tensor($0) } }
   let fast = try run(values, outputs: outputs).compactMap(\.tensor)
   var threaded = run
@@ -69,7 +72,8 @@ func channelsLast(_ tensor: Tensor) throws -> Tensor {
   try OperatorRun("Transpose", attributes: [("perm", .ints([0] + Array(2..<tensor.rank) + [1]))])(tensor)[0]
 }
 func channelsFirst(_ tensor: Tensor) throws -> Tensor {
-  try OperatorRun("Transpose", attributes: [("perm", .ints([0, tensor.rank - 1] + Array(1..<tensor.rank - 1)))])(tensor)[0]
+  try OperatorRun("Transpose", attributes: [("perm", .ints([0, tensor.rank - 1] + Array(1..<tensor.rank - 1)))])(
+    tensor)[0]
 }
 
 func expectClose(_ a: Tensor, _ b: Tensor, tolerance: Float = 1e-4, _ what: String) {

@@ -1,5 +1,5 @@
-// The image operators where the backend suite does not look: every type, layouts, old versions, shapes without elements,
-// coordinates that are no numbers.
+// The image operators where the backend suite does not look: every type, layouts, old versions, shapes without
+// elements, coordinates that are no numbers.
 
 import ApusGraph
 import ApusOperators
@@ -26,7 +26,9 @@ import Testing
 
   @Test(arguments: types) func nearest(_ type: DataType) throws {
     let x = try alternating(type, [1, 2, 3])
-    var run = OperatorRun("Resize", attributes: [("coordinate_transformation_mode", .string("asymmetric")), ("nearest_mode", .string("floor"))])
+    var run = OperatorRun(
+      "Resize",
+      attributes: [("coordinate_transformation_mode", .string("asymmetric")), ("nearest_mode", .string("floor"))])
     run.constantInputs = [2]
     let y = try run(x, nil, Tensor([Float(1), 2, 1]))[0]
     let twice = try OperatorRun("Gather", attributes: [("axis", .int(1))])(x, Tensor([0, 0, 1, 1]))[0]
@@ -37,7 +39,8 @@ import Testing
     // An axis that keeps its ends: 0 and 1 stay what they are, with what lies between them in the middle.
     let x = try alternating(type, [2, 2])
     for mode in ["linear", "cubic"] {
-      let run = OperatorRun("Resize", attributes: [("mode", .string(mode)), ("coordinate_transformation_mode", .string("align_corners"))])
+      let run = OperatorRun(
+        "Resize", attributes: [("mode", .string(mode)), ("coordinate_transformation_mode", .string("align_corners"))])
       let y = try run(x, nil, nil, Tensor([2, 3]))[0]
       let ends = try OperatorRun("Gather", attributes: [("axis", .int(1))])(y, Tensor([0, 2]))[0]
       #expect(y.dataType == type && bytes(ends) == bytes(x), "\(mode)")
@@ -87,7 +90,9 @@ import Testing
     upsample.attributes["scales"] = .floats([1, 1, 2, 3])
     #expect(bytes(try upsample(x)[0]) == bytes(expected))
     upsample.version = 1
-    upsample.attributes = Attributes([("height_scale", .float(2)), ("width_scale", .float(3)), ("mode", .string("bilinear"))])
+    upsample.attributes = Attributes([
+      ("height_scale", .float(2)), ("width_scale", .float(3)), ("mode", .string("bilinear")),
+    ])
     #expect(try upsample(x)[0].shape == [1, 1, 4, 6])
   }
 
@@ -112,7 +117,8 @@ import Testing
         #expect(y.dataType == type && y.strings == x.strings && bytes(y) == bytes(x), "\(mode) \(gridType)")
       }
     }
-    let outside = try OperatorRun("GridSample", attributes: [("mode", .string("nearest"))])(x, Tensor([Float(9), 9], shape: [1, 1, 1, 2]))[0]
+    let outside = try OperatorRun("GridSample", attributes: [("mode", .string("nearest"))])(
+      x, Tensor([Float(9), 9], shape: [1, 1, 1, 2]))[0]
     #expect(outside.strings == (type == .string ? [""] : nil) && bytes(outside).allSatisfy { $0 == 0 })
   }
 
@@ -120,8 +126,10 @@ import Testing
     let theta = try cast(Tensor([Float(1), 0, 0, 0, 1, 0], shape: [1, 2, 3]), to: type)
     let x = sampleTensor([1, 2, 5, 4], seed: 5)
     for corners in [0, 1] {
-      let grid = try OperatorRun("AffineGrid", attributes: [("align_corners", .int(corners))])(theta, Tensor([1, 2, 5, 4]))[0]
-      let y = try OperatorRun("GridSample", attributes: [("align_corners", .int(corners))])(x, cast(grid, to: .float32))[0]
+      let grid = try OperatorRun("AffineGrid", attributes: [("align_corners", .int(corners))])(
+        theta, Tensor([1, 2, 5, 4]))[0]
+      let y = try OperatorRun("GridSample", attributes: [("align_corners", .int(corners))])(
+        x, cast(grid, to: .float32))[0]
       // Half a unit of the grid, of five points between −1 and 1, moves a sample by less than that part of a step of 2.
       let unit: Float = type == .bfloat16 ? 0x1p-9 : type == .float16 ? 0x1p-12 : 0x1p-22
       expectClose(y, x, tolerance: 2 * 2 * 2.5 * unit, "\(type)")
@@ -133,7 +141,8 @@ import Testing
   @Test func regionsOfInterest() throws {
     let x = sampleTensor([2, 1, 4, 4], seed: 1)
     for mode in ["avg", "max"] {
-      let run = OperatorRun("RoiAlign", attributes: [("mode", .string(mode)), ("output_height", .int(2)), ("output_width", .int(2))])
+      let run = OperatorRun(
+        "RoiAlign", attributes: [("mode", .string(mode)), ("output_height", .int(2)), ("output_width", .int(2))])
       for wild in [Float.nan, .infinity, 1e30, -1e30] {
         let y = try run(x, Tensor([0, 0, wild, 2, wild, 0, 3, 3], shape: [2, 4]), Tensor([0, 1]))[0]
         #expect(y.shape == [2, 1, 2, 2])
@@ -147,7 +156,8 @@ import Testing
     for type in [DataType.float32, .float64, .float16, .bfloat16] {
       let y = try OperatorRun("RoiAlign", attributes: [("output_height", .int(3))])(
         cast(constant, to: type), cast(Tensor([Float(1), 1, 6.5, 5.25], shape: [1, 4]), to: type), Tensor([0]))[0]
-      expectClose(try cast(y, to: .float32), Tensor([Float(3), 3, 3], shape: [1, 1, 3, 1]), tolerance: 2e-6, "\(type)")
+      expectClose(
+        try cast(y, to: .float32), Tensor([Float(3), 3, 3], shape: [1, 1, 3, 1]), tolerance: 2e-6, "\(type)")
     }
   }
 
@@ -158,12 +168,15 @@ import Testing
     let selected = try run(boxes, scores, Tensor([9]), Tensor([Float(0.5)]))[0]
     #expect(selected.elements(as: Int.self) == [0, 0, 2, 0, 0, 1])
     #expect(try run(boxes, scores)[0].shape == [0, 3])
-    #expect(try run(Tensor(zeros: .float32, shape: [1, 0, 4]), Tensor(zeros: .float32, shape: [1, 2, 0]), Tensor([3]))[0].shape == [0, 3])
+    #expect(
+      try run(Tensor(zeros: .float32, shape: [1, 0, 4]), Tensor(zeros: .float32, shape: [1, 2, 0]), Tensor([3]))[0]
+        .shape == [0, 3])
   }
 
   @Test(arguments: types) func centres(_ type: DataType) throws {
     let x = try alternating(type, [3, 4])
-    let back = try OperatorRun("CenterCropPad")(try OperatorRun("CenterCropPad")(x, Tensor([8, 9]))[0], Tensor([Int32(3), 4]))[0]
+    let back = try OperatorRun("CenterCropPad")(
+      try OperatorRun("CenterCropPad")(x, Tensor([8, 9]))[0], Tensor([Int32(3), 4]))[0]
     #expect(back.strings == x.strings && bytes(back) == bytes(x))
     let padded = try OperatorRun("CenterCropPad", attributes: [("axes", .ints([-1]))])(x, Tensor([6]))[0]
     #expect(padded.shape == [3, 6] && padded.strings?[0] == (type == .string ? "" : nil))
@@ -176,7 +189,8 @@ import Testing
     let x = try alternating(type, [1, 2, 6])
     let y = try OperatorRun("Col2Im")(x, Tensor([2, 3]), Tensor([1, 1]))[0]
     #expect(y.shape == [1, 2, 2, 3] && bytes(y) == bytes(x))
-    let ones = try cast(Tensor([Float](repeating: 1, count: 4), shape: [1, 2, 2]), to: type.isComplex ? .float32 : type)
+    let ones = try cast(
+      Tensor([Float](repeating: 1, count: 4), shape: [1, 2, 2]), to: type.isComplex ? .float32 : type)
     let sums = try OperatorRun("Col2Im")(ones, Tensor([1, 3]), Tensor([1, 2]))[0]
     #expect(try cast(sums, to: .float32).elements(as: Float.self) == (type == .bool ? [1, 1, 1] : [1, 2, 1]))
   }

@@ -26,7 +26,9 @@ import Testing
     let data = try tensor([5, 2, 3, 1], [4])
     let updates = try tensor([2, 3, 4], [3])
     let indices = Tensor([1, 0, -3])
-    for (name, expected) in [("add", [8, 8, 3, 1]), ("mul", [15, 16, 3, 1]), ("max", [5, 4, 3, 1]), ("min", [3, 2, 3, 1])] {
+    for (name, expected) in [
+      ("add", [8, 8, 3, 1]), ("mul", [15, 16, 3, 1]), ("max", [5, 4, 3, 1]), ("min", [3, 2, 3, 1]),
+    ] {
       let attributes: [(String, AttributeValue)] = [("reduction", .string(name))]
       let result = try runEveryWay(OperatorRun("ScatterElements", attributes: attributes), data, indices, updates)[0]
       #expect(atoms(result) == atoms(try tensor(expected, [4])), "\(name)")
@@ -74,7 +76,8 @@ import Testing
     for index in rows.indices { expected[rows[index] * 700 + index % 700] &+= given[index] }
     #expect(elements.elements(as: Int32.self) == expected)
     let tuples = (0..<90).map { $0 * 7 % 50 }
-    let slices = try runEveryWay(OperatorRun("ScatterND", attributes: add), data, Tensor(tuples, shape: [90, 1]), updates)[0]
+    let slices = try runEveryWay(
+      OperatorRun("ScatterND", attributes: add), data, Tensor(tuples, shape: [90, 1]), updates)[0]
     expected = data.elements(as: Int32.self)!
     for index in given.indices { expected[tuples[index / 700] * 700 + index % 700] &+= given[index] }
     #expect(slices.elements(as: Int32.self) == expected)

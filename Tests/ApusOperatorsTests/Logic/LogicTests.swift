@@ -25,7 +25,10 @@ import Testing
     let y = try OperatorRun("Equal")(a, Tensor(strings: ["b", "é"], shape: [2, 1]))[0]
     #expect(y.shape == [2, 3] && bools(y) == [false, true, false, false, false, true])
     // The same letter composed in another way is another string.
-    #expect(bools(try OperatorRun("Equal")(Tensor(strings: ["e\u{301}"], shape: [1]), Tensor(strings: ["\u{E9}"], shape: [1]))[0]) == [false])
+    #expect(
+      bools(
+        try OperatorRun("Equal")(Tensor(strings: ["e\u{301}"], shape: [1]), Tensor(strings: ["\u{E9}"], shape: [1]))[0])
+        == [false])
   }
 
   @Test func truthValues() throws {
@@ -38,7 +41,10 @@ import Testing
 
   @Test func shifts() throws {
     let right = OperatorRun("BitShift", attributes: [("direction", .string("RIGHT"))])
-    #expect(try right(Tensor([Int8(-8), -8, 8, -8]), Tensor([Int8(1), 8, 9, -1]))[0].elements(as: Int8.self) == [-4, -1, 0, -1])
+    #expect(
+      try right(Tensor([Int8(-8), -8, 8, -8]), Tensor([Int8(1), 8, 9, -1]))[0].elements(as: Int8.self) == [
+        -4, -1, 0, -1,
+      ])
     let left = OperatorRun("BitShift", attributes: [("direction", .string("LEFT"))])
     #expect(try left(Tensor([UInt8(3), 3]), Tensor([UInt8(7), 200]))[0].elements(as: UInt8.self) == [0x80, 0])
     #expect(try left(Tensor([Int16(1), 1]), Tensor([Int16(15), -1]))[0].elements(as: Int16.self) == [Int16.min, 0])
@@ -47,13 +53,16 @@ import Testing
   @Test func floatClasses() throws {
     let x = Tensor([1, Float.nan, Float.infinity, -Float.infinity])
     #expect(bools(try OperatorRun("IsNaN")(x)[0]) == [false, true, false, false])
-    #expect(bools(try OperatorRun("IsInf", attributes: [("detect_positive", .int(0))])(x)[0]) == [false, false, false, true])
+    #expect(
+      bools(try OperatorRun("IsInf", attributes: [("detect_positive", .int(0))])(x)[0]) == [false, false, false, true])
     for (type, nan, infinity) in [
       (DataType.float8e4m3fn, 0xFF as UInt8, nil as UInt8?), (.float8e4m3fnuz, 0x80, nil), (.float8e5m2, 0x7D, 0xFC),
       (.float8e5m2fnuz, 0x80, nil),
     ] {
       let codes = try Tensor(uninitialized: type, shape: [3])
-      for (index, code) in [nan, infinity ?? 0, 0x12].enumerated() { codes.storage.base.storeBytes(of: code, toByteOffset: index, as: UInt8.self) }
+      for (index, code) in [nan, infinity ?? 0, 0x12].enumerated() {
+        codes.storage.base.storeBytes(of: code, toByteOffset: index, as: UInt8.self)
+      }
       #expect(bools(try OperatorRun("IsNaN")(codes)[0]) == [true, false, false])
       #expect(bools(try OperatorRun("IsInf")(codes)[0]) == [false, infinity != nil, false])
     }
@@ -74,7 +83,8 @@ import Testing
         #expect(element == Complex128(Double(at(index, isFirst ? shapes[1] : shapes[2])), isFirst ? 1 : -1))
       }
     }
-    let strings = try OperatorRun("Where")(Tensor([true, false]), Tensor(strings: ["a"], shape: [1]), Tensor(strings: ["b", "c"], shape: [2]))
+    let strings = try OperatorRun("Where")(
+      Tensor([true, false]), Tensor(strings: ["a"], shape: [1]), Tensor(strings: ["b", "c"], shape: [2]))
     #expect(strings[0].strings == ["a", "c"])
     let bytes = try OperatorRun("Where")(Tensor(scalar: false), Tensor([UInt8(1), 2]), Tensor([UInt8(3), 4]))
     #expect(bytes[0].elements(as: UInt8.self) == [3, 4])

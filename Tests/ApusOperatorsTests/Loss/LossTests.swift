@@ -43,7 +43,9 @@ import Testing
       let whole = try OperatorRun("SoftmaxCrossEntropyLoss", attributes: [("reduction", .string(reduction))])(
         x, targets, weights, outputs: 2)
       #expect(haveSameBits(whole[1], logarithm))
-      #expect(haveSameBits(whole[0], try loss("NegativeLogLikelihoodLoss", logarithm, targets, weights, reduction: reduction)))
+      #expect(
+        haveSameBits(whole[0], try loss("NegativeLogLikelihoodLoss", logarithm, targets, weights, reduction: reduction))
+      )
       let half = try loss(
         "SoftmaxCrossEntropyLoss", narrowed(x, .bfloat16), targets, narrowed(weights, .bfloat16), reduction: reduction)
       #expect(half.dataType == .bfloat16)

@@ -15,7 +15,8 @@ import Testing
     let encoder = run(
       "LabelEncoder",
       [
-        ("keys_tensor", .tensor(Tensor([1.5, .nan, 0.0, 1.5]))), ("values_tensor", .tensor(Tensor([Int16(1), 2, 3, 4]))),
+        ("keys_tensor", .tensor(Tensor([1.5, .nan, 0.0, 1.5]))),
+        ("values_tensor", .tensor(Tensor([Int16(1), 2, 3, 4]))),
         ("default_tensor", .tensor(Tensor([Int16(9)]))),
       ])
     // The last of equal keys counts; every NaN is one key, and so are both zeros.
@@ -42,14 +43,19 @@ import Testing
   @Test func maps() throws {
     let floats = ValueType.tensor(.float32, nil)
     let map = Value.map(
-      MapValue(keys: Tensor([3, 1]), values: [.tensor(Tensor(scalar: Float(30))), .tensor(Tensor(scalar: Float(10)))], valueType: floats))
+      MapValue(
+        keys: Tensor([3, 1]), values: [.tensor(Tensor(scalar: Float(30))), .tensor(Tensor(scalar: Float(10)))],
+        valueType: floats))
     #expect(try run("CastMap", [])([map])[0].tensor?.elements(as: Float.self) == [10, 30])
-    let sparse = run("CastMap", [("map_form", .string("SPARSE")), ("max_map", .int(5)), ("cast_to", .string("TO_INT64"))])
+    let sparse = run(
+      "CastMap", [("map_form", .string("SPARSE")), ("max_map", .int(5)), ("cast_to", .string("TO_INT64"))])
     #expect(try sparse([map])[0].tensor?.elements(as: Int.self) == [0, 10, 0, 30, 0])
-    let decimals = run("CastMap", [("map_form", .string("SPARSE")), ("max_map", .int(3)), ("cast_to", .string("TO_STRING"))])
+    let decimals = run(
+      "CastMap", [("map_form", .string("SPARSE")), ("max_map", .int(3)), ("cast_to", .string("TO_STRING"))])
     let fractions = Value.map(
       MapValue(
-        keys: Tensor([2, 0]), values: [.tensor(Tensor(scalar: Float(-1.7450947))), .tensor(Tensor(scalar: Float(1e10)))],
+        keys: Tensor([2, 0]),
+        values: [.tensor(Tensor(scalar: Float(-1.7450947))), .tensor(Tensor(scalar: Float(1e10)))],
         valueType: floats))
     #expect(try decimals([fractions])[0].tensor?.strings == ["10000000000.000000", "0.f", "-1.745095"])
     let vectorizer = run("DictVectorizer", [("int64_vocabulary", .ints([1, 2, 3]))])
@@ -87,7 +93,8 @@ import Testing
     func classify(_ coefficients: [Float], _ intercepts: [Float]?) throws -> [Tensor] {
       let given: [(String, AttributeValue)] = intercepts.map { [("intercepts", .floats($0))] } ?? []
       return try run(
-        "LinearClassifier", given + [("coefficients", .floats(coefficients)), ("classlabels_ints", .ints([5, 6]))])(x, outputs: 2)
+        "LinearClassifier", given + [("coefficients", .floats(coefficients)), ("classlabels_ints", .ints([5, 6]))])(
+          x, outputs: 2)
     }
     let plain = try classify([1, 2, 3, 4], [0.1, 0.2])
     let extra = try classify([1, 2, 3, 4, 5, 6], [0.1, 0.2])

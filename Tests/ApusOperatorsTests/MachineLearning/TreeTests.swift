@@ -1,5 +1,5 @@
-// Forests: the fast way of rows through ordered trees and the general one, against a walk over the attribute lists; what two
-// classes and one score become; broken forests.
+// Forests: the fast way of rows through ordered trees and the general one, against a walk over the attribute lists;
+// what two classes and one score become; broken forests.
 
 import ApusGraph
 import ApusOperators
@@ -122,7 +122,8 @@ import Testing
     OperatorRun(
       "TreeEnsembleClassifier", domain: "ai.onnx.ml",
       attributes: [
-        ("nodes_treeids", .ints([0, 0, 0])), ("nodes_nodeids", .ints([0, 1, 2])), ("nodes_featureids", .ints([0, 0, 0])),
+        ("nodes_treeids", .ints([0, 0, 0])), ("nodes_nodeids", .ints([0, 1, 2])),
+        ("nodes_featureids", .ints([0, 0, 0])),
         ("nodes_modes", .strings(["BRANCH_LEQ", "LEAF", "LEAF"])), ("nodes_values", .floats([0, 0, 0])),
         ("nodes_truenodeids", .ints(truths)), ("nodes_falsenodeids", .ints([2, 0, 0])),
         ("class_treeids", .ints([0, 0])), ("class_nodeids", .ints([1, 2])), ("class_ids", .ints([0, 0])),

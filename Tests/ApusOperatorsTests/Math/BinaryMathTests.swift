@@ -6,7 +6,9 @@ import ApusTestSupport
 import Testing
 
 @Suite struct BinaryMathTests {
-  @Test(arguments: [BinaryFunction.add, .sub, .mul, .div, .min, .max]) func kernelsMatchDefinitions(_ function: BinaryFunction) throws {
+  @Test(arguments: [BinaryFunction.add, .sub, .mul, .div, .min, .max]) func kernelsMatchDefinitions(
+    _ function: BinaryFunction
+  ) throws {
     let fast = try #require(function.fastLoops(.float32))
     let slow = try #require(function.definition(.float32))
     let a: [Float] = (0..<67).map { Float($0 * 37 % 41) - 20 } + [.infinity, -.infinity, .nan, 1, -0.0, 3]
@@ -23,7 +25,9 @@ import Testing
   private func apply(_ loop: BinaryLoop, _ a: [Float], _ b: [Float]) -> [Float] {
     var y = [Float](repeating: 0, count: a.count)
     a.withUnsafeBytes { x in
-      b.withUnsafeBytes { z in y.withUnsafeMutableBytes { loop(x.baseAddress!, z.baseAddress!, $0.baseAddress!, a.count) } }
+      b.withUnsafeBytes { z in
+        y.withUnsafeMutableBytes { loop(x.baseAddress!, z.baseAddress!, $0.baseAddress!, a.count) }
+      }
     }
     return y
   }
@@ -74,8 +78,12 @@ import Testing
 
   @Test func integerCorners() throws {
     let a = Tensor([Int8.min, 5, -7, 7, -7])
-    #expect(try OperatorRun("Div")(a, Tensor([Int8(-1), 0, 2, -2, -2]))[0].elements(as: Int8.self) == [Int8.min, 0, -3, -3, 3])
-    #expect(try OperatorRun("Mod")(a, Tensor([Int8(-1), 0, 2, -2, -2]))[0].elements(as: Int8.self) == [0, 0, 1, -1, -1])
+    #expect(
+      try OperatorRun("Div")(a, Tensor([Int8(-1), 0, 2, -2, -2]))[0].elements(as: Int8.self) == [
+        Int8.min, 0, -3, -3, 3,
+      ])
+    #expect(
+      try OperatorRun("Mod")(a, Tensor([Int8(-1), 0, 2, -2, -2]))[0].elements(as: Int8.self) == [0, 0, 1, -1, -1])
     let fmod = OperatorRun("Mod", attributes: [("fmod", .int(1))])
     #expect(try fmod(a, Tensor([Int8(-1), 0, 2, -2, -2]))[0].elements(as: Int8.self) == [0, 0, -1, 1, -1])
     #expect(try OperatorRun("Add")(Tensor([UInt8(250)]), Tensor([UInt8(10)]))[0].elements(as: UInt8.self) == [4])
@@ -84,7 +92,8 @@ import Testing
   }
 
   @Test func floatModulo() throws {
-    let y = try OperatorRun("Mod")(Tensor([Float(-5), 5, -0.0, 3]), Tensor([Float(3), -3, 2, -Float.infinity]))[0].elements(as: Float.self)
+    let y = try OperatorRun("Mod")(Tensor([Float(-5), 5, -0.0, 3]), Tensor([Float(3), -3, 2, -Float.infinity]))[0]
+      .elements(as: Float.self)
     #expect(y == [1, -1, 0, -.infinity])
     #expect(y?[2].sign == .plus)
   }
@@ -112,7 +121,8 @@ import Testing
 
   /// Versions before 7: B from an axis of A on.
   @Test(arguments: [false, true]) func legacyBroadcast(_ isConstant: Bool) throws {
-    var run = OperatorRun("Add", attributes: [("broadcast", .int(1)), ("axis", .int(1)), ("consumed_inputs", .ints([0, 0]))])
+    var run = OperatorRun(
+      "Add", attributes: [("broadcast", .int(1)), ("axis", .int(1)), ("consumed_inputs", .ints([0, 0]))])
     run.version = 1
     if isConstant { run.constantInputs = [1] }
     let y = try run(Tensor((0..<12).map { Float($0) }, shape: [2, 3, 2]), Tensor([Float(100), 200, 300]))[0]

@@ -28,7 +28,8 @@ import Testing
     let axis = Tensor(scalar: Int64(0))
     #expect(try OperatorRun("CumProd")(Tensor([Float16(1), 2, 3]), axis)[0].elements(as: Float16.self) == [1, 2, 6])
     let exclusive = OperatorRun("CumProd", attributes: [("exclusive", .int(1))])
-    #expect(try exclusive(Tensor([BFloat16(2), BFloat16(3)]), axis)[0].elements(as: BFloat16.self)?.map(\.float) == [1, 2])
+    #expect(
+      try exclusive(Tensor([BFloat16(2), BFloat16(3)]), axis)[0].elements(as: BFloat16.self)?.map(\.float) == [1, 2])
     #expect(try OperatorRun("CumSum")(Tensor([UInt32.max, 2]), axis)[0].elements(as: UInt32.self) == [.max, 1])
     #expect(try OperatorRun("CumSum")(Tensor(zeros: .float64, shape: [0, 2]), axis)[0].shape == [0, 2])
     #expect(throws: (any Error).self) { try OperatorRun("CumSum")(Tensor([Float(1)]), Tensor(scalar: Int64(1))) }

@@ -7,7 +7,8 @@ import Testing
 
 @Suite struct UnaryMathTests {
   private static let functions: [UnaryFunction] = [
-    .abs, .neg, .ceil, .floor, .round, .sqrt, .reciprocal, .exp, .log, .sin, .cos, .tanh, .erf, .sigmoid, .relu, .softplus,
+    .abs, .neg, .ceil, .floor, .round, .sqrt, .reciprocal, .exp, .log, .sin, .cos, .tanh, .erf, .sigmoid, .relu,
+    .softplus,
     .mish, .hardSwish, .gelu, .geluTanh, .leakyRelu(alpha: 0.1), .elu(alpha: 0.7), .selu(alpha: 1.6, gamma: 1.05),
     .celu(alpha: 1), .hardSigmoid(alpha: 0.3, beta: 0.4), .swish(alpha: 1),
   ]
@@ -56,7 +57,8 @@ import Testing
     #expect(try OperatorRun("Sign")(Tensor([Int8(-5), 0, 7]))[0].elements(as: Int8.self) == [-1, 0, 1])
     #expect(try OperatorRun("Relu")(Tensor([Int32(-5), 0, 7]))[0].elements(as: Int32.self) == [0, 0, 7])
     #expect(try OperatorRun("BitwiseNot")(Tensor([UInt8(0xF0)]))[0].elements(as: UInt8.self) == [0x0F])
-    let shrunk = try OperatorRun("Shrink", attributes: [("bias", .float(1.5)), ("lambd", .float(2))])(Tensor([Int16(-5), 0, 7]))
+    let shrunk = try OperatorRun("Shrink", attributes: [("bias", .float(1.5)), ("lambd", .float(2))])(
+      Tensor([Int16(-5), 0, 7]))
     #expect(shrunk[0].elements(as: Int16.self) == [-3, 0, 5])
   }
 
@@ -91,7 +93,8 @@ import Testing
     // The lower bound above the upper one: the upper one.
     let crossed = try OperatorRun("Clip")(Tensor([Int8(1), 9]), Tensor(scalar: Int8(8)), Tensor(scalar: Int8(5)))
     #expect(crossed[0].elements(as: Int8.self) == [5, 5])
-    let half = try OperatorRun("Clip")(Tensor([-1, 3, Float16.nan]), nil, Tensor(scalar: Float16(2)))[0].elements(as: Float16.self)
+    let half = try OperatorRun("Clip")(Tensor([-1, 3, Float16.nan]), nil, Tensor(scalar: Float16(2)))[0].elements(
+      as: Float16.self)
     #expect(half?.prefix(2) == [-1, 2])
     #expect(half?.last?.isNaN == true)
     #expect(throws: (any Error).self) { try OperatorRun("Clip")(Tensor([Float(1)]), Tensor([Float(1), 2])) }

@@ -11,13 +11,16 @@ import Testing
     try OperatorRun("Einsum", attributes: [("equation", .string(equation))])(inputs.map { .tensor($0) })[0].tensor!
   }
 
-  @Test(arguments: [
-    ("ij,jk->ik", [[4, 50], [50, 6]]), ("bhid,bhjd->bhij", [[2, 3, 4, 5], [2, 3, 7, 5]]), ("i,j->ij", [[3], [4]]),
-    ("ij,kj,lk->il", [[2, 3], [4, 3], [5, 4]]), ("...ij,...jk->...ik", [[2, 1, 3, 4], [5, 4, 2]]), ("ii->i", [[4, 4]]),
-    ("iij->j", [[3, 3, 2]]), ("ij,ij->", [[3, 4], [3, 4]]), ("abcde->edcba", [[2, 3, 1, 4, 2]]), ("ij", [[2, 3]]),
-    ("ij,jk", [[2, 0], [0, 3]]), ("bij,bkj->bik", [[1, 2, 3], [1, 4, 3]]), ("ab,ab,ab->a", [[2, 3], [2, 3], [2, 3]]),
-    ("a,->a", [[3], []]), ("ij,jk->ik", [[3, 1], [4, 5]]),
-  ] as [(String, [[Int]])])
+  @Test(
+    arguments: [
+      ("ij,jk->ik", [[4, 50], [50, 6]]), ("bhid,bhjd->bhij", [[2, 3, 4, 5], [2, 3, 7, 5]]), ("i,j->ij", [[3], [4]]),
+      ("ij,kj,lk->il", [[2, 3], [4, 3], [5, 4]]), ("...ij,...jk->...ik", [[2, 1, 3, 4], [5, 4, 2]]),
+      ("ii->i", [[4, 4]]),
+      ("iij->j", [[3, 3, 2]]), ("ij,ij->", [[3, 4], [3, 4]]), ("abcde->edcba", [[2, 3, 1, 4, 2]]), ("ij", [[2, 3]]),
+      ("ij,jk", [[2, 0], [0, 3]]), ("bij,bkj->bik", [[1, 2, 3], [1, 4, 3]]),
+      ("ab,ab,ab->a", [[2, 3], [2, 3], [2, 3]]),
+      ("a,->a", [[3], []]), ("ij,jk->ik", [[3, 1], [4, 5]]),
+    ] as [(String, [[Int]])])
   func packedIsPlain(_ equation: String, _ shapes: [[Int]]) throws {
     let inputs = shapes.enumerated().map { sampleTensor(Shape($0.element), seed: $0.offset + 1) }
     try FormComparison("Einsum", [("equation", .string(equation))], tolerance: 1e-4).check(inputs)
@@ -53,6 +56,8 @@ import Testing
   }
 
   @Test func extentsMustAgree() {
-    #expect(throws: (any Error).self) { try einsum("ij,jk->ik", [sampleTensor([2, 3], seed: 1), sampleTensor([4, 2], seed: 1)]) }
+    #expect(throws: (any Error).self) {
+      try einsum("ij,jk->ik", [sampleTensor([2, 3], seed: 1), sampleTensor([4, 2], seed: 1)])
+    }
   }
 }

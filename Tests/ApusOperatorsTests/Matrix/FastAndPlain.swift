@@ -25,7 +25,8 @@ struct FormComparison {
   var tolerance = 2e-5
 
   init(
-    _ name: String, domain: String = "", _ attributes: [(String, AttributeValue)] = [], outputs: Int = 1, tolerance: Double = 2e-5
+    _ name: String, domain: String = "", _ attributes: [(String, AttributeValue)] = [], outputs: Int = 1,
+    tolerance: Double = 2e-5
   ) {
     (self.name, self.domain, self.attributes) = (name, domain, attributes)
     (self.outputs, self.tolerance) = (outputs, tolerance)
@@ -48,7 +49,8 @@ struct FormComparison {
   /// The fast form must give what the plain form gives; the same bits with constants and with three threads; and in
   /// float16 and bfloat16 what float32 gives, rounded.
   func check(
-    _ inputs: [Tensor?], constants: Set<Int> = [], halves: Bool = true, sourceLocation: SourceLocation = #_sourceLocation
+    _ inputs: [Tensor?], constants: Set<Int> = [], halves: Bool = true,
+    sourceLocation: SourceLocation = #_sourceLocation
   ) throws {
     let fast = try run(inputs)
     let plain = try run(inputs, plain: true)
@@ -79,7 +81,9 @@ struct FormComparison {
 
 /// The largest difference of two tensors of float32; infinity where only one is finite.
 func distance(_ a: Tensor, _ b: Tensor, relative: Bool = false) -> Double {
-  guard a.shape == b.shape, let x = a.elements(as: Float.self), let y = b.elements(as: Float.self) else { return .infinity }
+  guard a.shape == b.shape, let x = a.elements(as: Float.self), let y = b.elements(as: Float.self) else {
+    return .infinity
+  }
   var worst = 0.0
   for (p, q) in zip(x, y) where p.bitPattern != q.bitPattern && !(p.isNaN && q.isNaN) {
     let difference = abs(Double(p) - Double(q))

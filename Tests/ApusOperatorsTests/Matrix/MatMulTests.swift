@@ -7,11 +7,14 @@ import ApusTestSupport
 import Testing
 
 @Suite struct MatMulTests {
-  @Test(arguments: [
-    ([1, 32], [32, 32]), ([7, 5], [5, 3]), ([1, 300], [300, 500]), ([130, 65], [65, 33]), ([257, 129], [129, 200]),
-    ([5], [5]), ([5], [5, 3]), ([4, 5], [5]), ([2, 3, 4, 5], [5, 6]), ([2, 3, 4, 5], [3, 5, 6]), ([4, 5], [2, 3, 5, 6]),
-    ([2, 1, 4, 5], [1, 3, 5, 6]), ([40, 20, 30], [40, 30, 10]), ([0, 5], [5, 3]), ([4, 0], [0, 3]), ([2, 3, 4], [4, 0]),
-  ] as [([Int], [Int])])
+  @Test(
+    arguments: [
+      ([1, 32], [32, 32]), ([7, 5], [5, 3]), ([1, 300], [300, 500]), ([130, 65], [65, 33]), ([257, 129], [129, 200]),
+      ([5], [5]), ([5], [5, 3]), ([4, 5], [5]), ([2, 3, 4, 5], [5, 6]), ([2, 3, 4, 5], [3, 5, 6]),
+      ([4, 5], [2, 3, 5, 6]),
+      ([2, 1, 4, 5], [1, 3, 5, 6]), ([40, 20, 30], [40, 30, 10]), ([0, 5], [5, 3]), ([4, 0], [0, 3]),
+      ([2, 3, 4], [4, 0]),
+    ] as [([Int], [Int])])
   func packedIsPlain(_ a: [Int], _ b: [Int]) throws {
     try FormComparison("MatMul", tolerance: 1e-4).check(
       [sampleTensor(Shape(a), seed: 1), sampleTensor(Shape(b), seed: 2)], constants: [1])
@@ -60,7 +63,9 @@ import Testing
     #expect(throws: (any Error).self) {
       try OperatorRun("MatMul")(sampleTensor([2, 3], seed: 1), sampleTensor([4, 2], seed: 2))
     }
-    #expect(throws: (any Error).self) { try OperatorRun("MatMul")(sampleTensor([], seed: 1), sampleTensor([4, 2], seed: 2)) }
+    #expect(throws: (any Error).self) {
+      try OperatorRun("MatMul")(sampleTensor([], seed: 1), sampleTensor([4, 2], seed: 2))
+    }
   }
 }
 
@@ -70,7 +75,8 @@ import Testing
     let (m, n, k) = (37, 45, 70)
     let a = sampleTensor(transA == 1 ? [k, m] : [m, k], seed: 1)
     let b = sampleTensor(transB == 1 ? [n, k] : [k, n], seed: 2)
-    let addends: [Tensor?] = [nil] + ([[n], [1, n], [m, 1], [m, n], [1], []] as [Shape]).map { sampleTensor($0, seed: 3) }
+    let addends: [Tensor?] =
+      [nil] + ([[n], [1, n], [m, 1], [m, n], [1], []] as [Shape]).map { sampleTensor($0, seed: 3) }
     for (alpha, beta) in [(1, 1), (0.5, 1), (1, 0.25), (2, 0)] as [(Float, Float)] {
       let gemm = FormComparison(
         "Gemm", [("transA", .int(transA)), ("transB", .int(transB)), ("alpha", .float(alpha)), ("beta", .float(beta))],

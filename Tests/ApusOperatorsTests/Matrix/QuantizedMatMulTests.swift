@@ -17,7 +17,8 @@ import Testing
   }
 
   @Test func vectors() throws {
-    let y = try OperatorRun("MatMulInteger")(Tensor([1 as UInt8, 255]), Tensor([200 as UInt8, 3]), Tensor(scalar: 1 as UInt8))
+    let y = try OperatorRun("MatMulInteger")(
+      Tensor([1 as UInt8, 255]), Tensor([200 as UInt8, 3]), Tensor(scalar: 1 as UInt8))
     #expect(y[0].shape == [] && y[0].elements(as: Int32.self) == [762])
   }
 

@@ -133,7 +133,8 @@ import Testing
       "GroupQueryAttention",
       [("num_heads", .int(2)), ("kv_num_heads", .int(1)), ("do_rotary", .int(positions == nil ? 0 : 1))]
     )(
-      sampleTensor([1, 1, 8], seed: 1), sampleTensor([1, 1, 4], seed: 2), sampleTensor([1, 1, 4], seed: 3), cache, cache,
+      sampleTensor([1, 1, 8], seed: 1), sampleTensor([1, 1, 4], seed: 2), sampleTensor([1, 1, 4], seed: 3), cache,
+      cache,
       Tensor([last]), Tensor([total]), angles, angles, positions.map { Tensor($0, shape: [1, 1]) }, outputs: 3)
   }
 

@@ -13,7 +13,8 @@ import Testing
   func rowsAlongEveryAxis(_ name: String, _ shape: [Int]) throws {
     for axis in shape.indices {
       // float16 is rounded at every step of Softmax, so it is not that of float32.
-      try FormComparison(name, [("axis", .int(axis))]).check([sampleTensor(Shape(shape), seed: axis)], halves: name != "Softmax")
+      try FormComparison(name, [("axis", .int(axis))]).check(
+        [sampleTensor(Shape(shape), seed: axis)], halves: name != "Softmax")
     }
   }
 
@@ -44,7 +45,8 @@ import Testing
   @Test func hardmaxTakesTheFirst() throws {
     let x = Tensor([1 as Float, 3, 3, .nan, 5, .nan], shape: [2, 3])
     #expect(try OperatorRun("Hardmax")(x)[0].elements(as: Float.self) == [0, 1, 0, 1, 0, 0])
-    #expect(try OperatorRun("Hardmax", attributes: [("axis", .int(0))])(x)[0].elements(as: Float.self) == [0, 0, 0, 1, 1, 1])
+    #expect(
+      try OperatorRun("Hardmax", attributes: [("axis", .int(0))])(x)[0].elements(as: Float.self) == [0, 0, 0, 1, 1, 1])
   }
 
   @Test(arguments: [[7], [1, 7], [1], [5, 7], [5, 1], [3, 5, 7], [3, 1, 1]] as [[Int]])
@@ -53,7 +55,8 @@ import Testing
     let (scale, bias) = (sampleTensor(Shape(parameter), seed: 2), sampleTensor([7], seed: 3))
     for axis in [1, 2, -1] {
       let attributes: [(String, AttributeValue)] = [("axis", .int(axis))]
-      try FormComparison("LayerNormalization", attributes, outputs: 3).check([x, scale, bias], constants: [1, 2], halves: false)
+      try FormComparison("LayerNormalization", attributes, outputs: 3).check(
+        [x, scale, bias], constants: [1, 2], halves: false)
       try FormComparison("LayerNormalization", attributes).check([x, scale], constants: [1])
       try FormComparison("RMSNormalization", attributes).check([x, scale], constants: [1])
     }
@@ -73,7 +76,8 @@ import Testing
     let x = sampleTensor([2, 6, 5, 7], seed: 1)
     let (scale, bias) = (sampleTensor([6], seed: 2), sampleTensor([6], seed: 3))
     for groups in [1, 2, 3, 6] {
-      try FormComparison("GroupNormalization", [("num_groups", .int(groups))]).check([x, scale, bias], constants: [1, 2])
+      try FormComparison("GroupNormalization", [("num_groups", .int(groups))]).check(
+        [x, scale, bias], constants: [1, 2])
     }
     try FormComparison("InstanceNormalization").check([x, scale, bias], constants: [1, 2])
     // A group of one channel is an instance; scale by group before version 21.
@@ -86,8 +90,11 @@ import Testing
     let x = Tensor([1 as Float, 3, 10, 20, 5, 7, 30, 40], shape: [2, 2, 2])
     let (scale, bias) = (Tensor([1 as Float, 2]), Tensor([0 as Float, 1]))
     let (mean, variance) = (Tensor([0 as Float, 0]), Tensor([1 as Float, 1]))
-    let attributes: [(String, AttributeValue)] = [("training_mode", .int(1)), ("momentum", .float(0.5)), ("epsilon", .float(0))]
-    let results = try OperatorRun("BatchNormalization", attributes: attributes)(x, scale, bias, mean, variance, outputs: 3)
+    let attributes: [(String, AttributeValue)] = [
+      ("training_mode", .int(1)), ("momentum", .float(0.5)), ("epsilon", .float(0)),
+    ]
+    let results = try OperatorRun("BatchNormalization", attributes: attributes)(
+      x, scale, bias, mean, variance, outputs: 3)
     #expect(results[1].elements(as: Float.self) == [2, 12.5])
     #expect(results[2].elements(as: Float.self) == [3, 63])
     let deviation = Float(5).squareRoot()
@@ -109,7 +116,9 @@ import Testing
     let flat = try OperatorRun("BatchNormalization")(
       x.reshaped(to: [3, 8]), parameters[0].reshaped(to: [8]), parameters[1].reshaped(to: [8]),
       parameters[2].reshaped(to: [8]), parameters[3].reshaped(to: [8]))[0]
-    #expect(haveSameBits(try old(x, parameters[0], parameters[1], parameters[2], parameters[3])[0].reshaped(to: [3, 8]), flat))
+    #expect(
+      haveSameBits(
+        try old(x, parameters[0], parameters[1], parameters[2], parameters[3])[0].reshaped(to: [3, 8]), flat))
   }
 
   @Test func neighbouringChannels() throws {
@@ -117,14 +126,17 @@ import Testing
       try FormComparison("LRN", [("size", .int(size)), ("alpha", .float(0.5)), ("bias", .float(0.1))]).check(
         [sampleTensor(Shape(shape), seed: size)])
     }
-    #expect(throws: (any Error).self) { try OperatorRun("LRN", attributes: [("size", .int(0))])(sampleTensor([1, 2], seed: 1)) }
+    #expect(throws: (any Error).self) {
+      try OperatorRun("LRN", attributes: [("size", .int(0))])(sampleTensor([1, 2], seed: 1))
+    }
   }
 
   @Test func meanAndVarianceOverAnyAxes() throws {
     let x = sampleTensor([2, 3, 4, 5], seed: 1)
     let values = x.elements(as: Float.self)!
     for axes in [[0, 2, 3], [1], [0, 3], [-1], [0, 1, 2, 3]] {
-      let y = try OperatorRun("MeanVarianceNormalization", attributes: [("axes", .ints(axes))])(x)[0].elements(as: Float.self)!
+      let y = try OperatorRun("MeanVarianceNormalization", attributes: [("axes", .ints(axes))])(x)[0].elements(
+        as: Float.self)!
       let reduced = Set(axes.map { $0 < 0 ? $0 + 4 : $0 })
       var groups: [[Int]: [Int]] = [:]
       let strides = x.shape.strides

@@ -10,11 +10,14 @@ import Testing
   @Test(arguments: 0..<24) func layoutsAndTypes(_ seed: Int) throws {
     var dice = Dice(seed)
     let window = RandomWindow(&dice, rank: [1, 2, 2, 3][dice.roll(0...3)], isPool: true)
-    var attributes = window.attributes + [("kernel_shape", .ints(window.kernel)), ("ceil_mode", .int(dice.roll(0...1)))]
+    var attributes =
+      window.attributes + [("kernel_shape", .ints(window.kernel)), ("ceil_mode", .int(dice.roll(0...1)))]
     let x = sampleTensor(Shape([2, dice.roll(1...20)] + window.extents), seed: seed)
     for name in ["MaxPool", "AveragePool", "LpPool"] {
       if name == "AveragePool" { attributes.append(("count_include_pad", .int(seed % 2))) }
-      if name == "LpPool" { attributes = attributes.filter { $0.0 != "count_include_pad" } + [("p", .int(1 + seed % 3))] }
+      if name == "LpPool" {
+        attributes = attributes.filter { $0.0 != "count_include_pad" } + [("p", .int(1 + seed % 3))]
+      }
       var run = OperatorRun(name, attributes: attributes)
       let (fast, general) = try fastAndGeneral(run, [x])
       expectClose(fast[0], general[0], "\(name), seed \(seed)")
@@ -49,7 +52,9 @@ import Testing
         "MaxPool", attributes: [("kernel_shape", .ints([2])), ("strides", .ints([stride])), ("pads", .ints([2, 0]))])
       let found = try #require(rows(x)[0].elements(as: Float.self))
       let expected: [Float] = stride == 1 ? [-.infinity, 1, .nan, .nan, .nan] : [-.infinity, .nan, .nan]
-      #expect(zip(found, expected).allSatisfy { $0 == $1 || ($0.isNaN && $1.isNaN) } && found.count == expected.count, "\(found)")
+      #expect(
+        zip(found, expected).allSatisfy { $0 == $1 || ($0.isNaN && $1.isNaN) } && found.count == expected.count,
+        "\(found)")
     }
     #expect(try OperatorRun("GlobalMaxPool")(x)[0].elements(as: Float.self)?[0].isNaN == true)
     let last = OperatorRun("MaxPool", domain: "apus", attributes: [("kernel_shape", .ints([4]))])
@@ -92,7 +97,8 @@ import Testing
     #expect(try run(Tensor([Float(-1), 2], shape: [1, 1, 2]))[0].elements(as: Float.self) == [3])
     run.attributes["p"] = .float(1.5)
     // (1^1.5 + 2^1.5)^(1/1.5)
-    expectClose(try run(Tensor([Float(-1), 2], shape: [1, 1, 2]))[0], Tensor([Float(2.4472)], shape: [1, 1, 1]), "p = 1.5")
+    expectClose(
+      try run(Tensor([Float(-1), 2], shape: [1, 1, 2]))[0], Tensor([Float(2.4472)], shape: [1, 1, 1]), "p = 1.5")
     run.attributes["p"] = .float(-1)
     #expect(throws: (any Error).self) { try run(Tensor([Float(-1), 2], shape: [1, 1, 2])) }
   }
@@ -116,11 +122,13 @@ import Testing
   @Test func regions() throws {
     let x = sampleTensor([2, 3, 8, 8], seed: 1)
     let attributes: [(String, AttributeValue)] = [("pooled_shape", .ints([1, 1]))]
-    let whole = try OperatorRun("MaxRoiPool", attributes: attributes)(x, Tensor([Float(1), 0, 0, 7, 7], shape: [1, 5]))[0]
+    let whole = try OperatorRun("MaxRoiPool", attributes: attributes)(
+      x, Tensor([Float(1), 0, 0, 7, 7], shape: [1, 5]))[0]
     let maximum = try OperatorRun("GlobalMaxPool")(x)[0].elements(as: Float.self)
     #expect(whole.elements(as: Float.self).map { Array($0) } == maximum.map { Array($0[3...]) })
     for wild in [Float.nan, .infinity, 1e30, -1e30] {
-      let result = try OperatorRun("MaxRoiPool", attributes: attributes)(x, Tensor([Float(0), wild, 0, wild, 7], shape: [1, 5]))[0]
+      let result = try OperatorRun("MaxRoiPool", attributes: attributes)(
+        x, Tensor([Float(0), wild, 0, wild, 7], shape: [1, 5]))[0]
       #expect(result.shape == [1, 3, 1, 1])
     }
     for image in [Float(-1), 2, .nan] {

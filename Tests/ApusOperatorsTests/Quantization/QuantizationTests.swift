@@ -7,7 +7,8 @@ import Testing
 
 @Suite struct QuantizationTests {
   private func integers(_ tensor: Tensor) throws -> [Int32]? {
-    try OperatorRun("Cast", attributes: [("to", .int(Int(DataType.int32.rawValue)))])(tensor)[0].elements(as: Int32.self)
+    try OperatorRun("Cast", attributes: [("to", .int(Int(DataType.int32.rawValue)))])(tensor)[0].elements(
+      as: Int32.self)
   }
 
   /// uint8 by the kernel equals the low byte's worth of uint16 by the general loop, within range.
@@ -15,7 +16,8 @@ import Testing
     let x = Tensor((0..<5003).map { Float($0 % 511) / 7 - 20 })
     let (scale, type) = (Tensor(scalar: Float(0.37)), Int(DataType.uint16.rawValue))
     let narrow = try OperatorRun("QuantizeLinear")(x, scale, Tensor(scalar: UInt8(60)))[0]
-    let wide = try OperatorRun("QuantizeLinear", attributes: [("output_dtype", .int(type))])(x, scale, Tensor(scalar: UInt16(60)))[0]
+    let wide = try OperatorRun("QuantizeLinear", attributes: [("output_dtype", .int(type))])(
+      x, scale, Tensor(scalar: UInt16(60)))[0]
     #expect(try integers(narrow) == integers(wide)?.map { min($0, 255) })
     let back = try OperatorRun("DequantizeLinear")(narrow, scale, Tensor(scalar: UInt8(60)))[0]
     let expected = narrow.elements(as: UInt8.self)?.map { (Float($0) - 60) * 0.37 }
@@ -33,7 +35,8 @@ import Testing
         if block == 0 { scaleShape = [shape[axis]] }
         let scales = (0..<scaleShape.elementCount).map { 0.25 + Float($0 % 5) / 4 }
         let zeros = (0..<scaleShape.elementCount).map { Int32($0 % 4) - 2 }
-        let int4 = try OperatorRun("Cast", attributes: [("to", .int(Int(DataType.int4.rawValue)))])(Tensor(zeros, shape: scaleShape))[0]
+        let int4 = try OperatorRun("Cast", attributes: [("to", .int(Int(DataType.int4.rawValue)))])(
+          Tensor(zeros, shape: scaleShape))[0]
         let attributes: [(String, AttributeValue)] = [("axis", .int(axis)), ("block_size", .int(block))]
         let scale = Tensor(scales, shape: scaleShape)
         let y = try OperatorRun("QuantizeLinear", attributes: attributes)(Tensor(x, shape: shape), scale, int4)[0]
@@ -59,10 +62,12 @@ import Testing
 
   @Test func saturationAndTypes() throws {
     let x = Tensor([Float.infinity, -Float.infinity, Float.nan, 2.5, -2.5])
-    #expect(try OperatorRun("QuantizeLinear")(x, Tensor(scalar: Float(1)), Tensor(scalar: Int8(3)))[0].elements(as: Int8.self)
-      == [127, -128, -128, 5, 1])
+    #expect(
+      try OperatorRun("QuantizeLinear")(x, Tensor(scalar: Float(1)), Tensor(scalar: Int8(3)))[0].elements(as: Int8.self)
+        == [127, -128, -128, 5, 1])
     let output = Int(DataType.float8e4m3fn.rawValue)
-    let y = try OperatorRun("QuantizeLinear", attributes: [("output_dtype", .int(output))])(x, Tensor(scalar: Float(1)))[0]
+    let y = try OperatorRun("QuantizeLinear", attributes: [("output_dtype", .int(output))])(
+      x, Tensor(scalar: Float(1)))[0]
     #expect(y.dataType == .float8e4m3fn)
     #expect(Array(y.elements(as: UInt8.self, reinterpreting: true).prefix(2)) == [0x7E, 0xFE])
     let half = OperatorRun("DequantizeLinear", attributes: [("output_dtype", .int(Int(DataType.bfloat16.rawValue)))])
@@ -74,9 +79,12 @@ import Testing
     let two = Tensor([Float(1), 2])
     #expect(throws: (any Error).self) { try OperatorRun("QuantizeLinear", attributes: [("axis", .int(0))])(x, two) }
     #expect(throws: (any Error).self) { try OperatorRun("QuantizeLinear", attributes: [("axis", .int(5))])(x, two) }
-    #expect(throws: (any Error).self) { try OperatorRun("QuantizeLinear", attributes: [("block_size", .int(-1))])(x, two) }
     #expect(throws: (any Error).self) {
-      try OperatorRun("QuantizeLinear", attributes: [("output_dtype", .int(3))])(x, Tensor(scalar: Float(1)), Tensor(scalar: UInt8(0)))
+      try OperatorRun("QuantizeLinear", attributes: [("block_size", .int(-1))])(x, two)
+    }
+    #expect(throws: (any Error).self) {
+      try OperatorRun("QuantizeLinear", attributes: [("output_dtype", .int(3))])(
+        x, Tensor(scalar: Float(1)), Tensor(scalar: UInt8(0)))
     }
   }
 
@@ -90,6 +98,8 @@ import Testing
       return UInt8(min(255, max(0, rounded)))
     }
     #expect(y[0].elements(as: UInt8.self) == expected)
-    #expect(try OperatorRun("DynamicQuantizeLinear")(Tensor(zeros: .float32, shape: [0]), outputs: 3)[2].elements(as: UInt8.self) == [0])
+    #expect(
+      try OperatorRun("DynamicQuantizeLinear")(Tensor(zeros: .float32, shape: [0]), outputs: 3)[2].elements(
+        as: UInt8.self) == [0])
   }
 }

@@ -11,16 +11,19 @@ import Testing
   @Test func legacyStream() {
     withUnsafeTemporaryAllocation(byteCount: MersenneTwister.stateBytes, alignment: 4) { memory in
       var generator = MersenneTwister(seed: 42, memory: memory.baseAddress!)
-      #expect((0..<3).map { _ in generator.nextDouble() } == [0.3745401188473625, 0.9507143064099162, 0.7319939418114051])
+      #expect(
+        (0..<3).map { _ in generator.nextDouble() } == [0.3745401188473625, 0.9507143064099162, 0.7319939418114051])
       generator = MersenneTwister(seed: 42, memory: memory.baseAddress!)
-      #expect((0..<3).map { _ in generator.nextNormal() } == [0.4967141530112327, -0.13826430117118466, 0.6476885381006925])
+      #expect(
+        (0..<3).map { _ in generator.nextNormal() } == [0.4967141530112327, -0.13826430117118466, 0.6476885381006925])
     }
   }
 
   @Test func seededAndNot() throws {
     let seeded = OperatorRun("RandomUniform", attributes: [("shape", .ints([2, 3])), ("seed", .float(7))])
     #expect(try seeded()[0].elements(as: Float.self) == seeded()[0].elements(as: Float.self))
-    let free = OperatorRun("RandomNormal", attributes: [("shape", .ints([10_000])), ("mean", .float(2)), ("dtype", .int(11))])
+    let free = OperatorRun(
+      "RandomNormal", attributes: [("shape", .ints([10_000])), ("mean", .float(2)), ("dtype", .int(11))])
     let (a, b) = (try #require(free()[0].elements(as: Double.self)), try #require(free()[0].elements(as: Double.self)))
     #expect(a != b)
     let mean = a.reduce(0, +) / 10_000
@@ -30,7 +33,8 @@ import Testing
   }
 
   @Test func likeAnotherTensor() throws {
-    let run = OperatorRun("RandomUniformLike", attributes: [("dtype", .int(10)), ("low", .float(3)), ("high", .float(4))])
+    let run = OperatorRun(
+      "RandomUniformLike", attributes: [("dtype", .int(10)), ("low", .float(3)), ("high", .float(4))])
     let y = try run(Tensor(strings: ["a", "b"], shape: [1, 2]))[0]
     #expect(y.dataType == .float16 && y.shape == [1, 2])
     #expect((y.elements(as: Float16.self) ?? []).allSatisfy { $0 >= 3 && $0 <= 4 })
@@ -47,7 +51,8 @@ import Testing
   }
 
   @Test func classes() throws {
-    let run = OperatorRun("Multinomial", attributes: [("sample_size", .int(20_000)), ("dtype", .int(7)), ("seed", .float(3))])
+    let run = OperatorRun(
+      "Multinomial", attributes: [("sample_size", .int(20_000)), ("dtype", .int(7)), ("seed", .float(3))])
     let y = try run(Tensor([Float(0), 1.0986123, -.infinity, 5, 5, 5], shape: [2, 3]))[0]
     let draws = try #require(y.elements(as: Int64.self))
     #expect(y.shape == [2, 20_000])
@@ -64,7 +69,9 @@ import Testing
     let (half, on, off) = (Tensor(scalar: Float(0.5)), Tensor(scalar: true), Tensor(scalar: false))
     let run = OperatorRun("Dropout", attributes: [("seed", .int(5))])
     let trained = try run(x, half, on, outputs: 2)
-    let (y, mask) = (try #require(trained[0].elements(as: Float.self)), try #require(trained[1].elements(as: Bool.self)))
+    let (y, mask) = (
+      try #require(trained[0].elements(as: Float.self)), try #require(trained[1].elements(as: Bool.self))
+    )
     for i in 0..<1000 { #expect(y[i] == (mask[i] ? Float(i + 1) * 2 : 0)) }
     #expect(mask.contains(true) && mask.contains(false))
     for inputs in [[x], [x, half], [x, half, off]] {

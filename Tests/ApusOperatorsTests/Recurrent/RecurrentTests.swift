@@ -77,16 +77,19 @@ import Testing
   @Test func noStepsKeepTheState() throws {
     let given = inputs("LSTM", steps: 0, batch: 2, input: 3, hidden: 5, directions: 1)
     let results = try FormComparison("LSTM", outputs: 3).run(given)
-    #expect(results[0].shape == [0, 1, 2, 5] && haveSameBits(results[1], given[5]!) && haveSameBits(results[2], given[6]!))
+    #expect(
+      results[0].shape == [0, 1, 2, 5] && haveSameBits(results[1], given[5]!) && haveSameBits(results[2], given[6]!))
   }
 
   @Test(arguments: [
-    "Relu", "Tanh", "Sigmoid", "Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu", "Softsign", "Softplus",
+    "Relu", "Tanh", "Sigmoid", "Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu", "Softsign",
+    "Softplus",
   ])
   func activations(_ activation: String) throws {
     let given = inputs("RNN", steps: 3, batch: 2, input: 3, hidden: 5, directions: 1)
     let attributes: [(String, AttributeValue)] = [
-      ("activations", .strings([activation])), ("activation_alpha", .floats([0.4])), ("activation_beta", .floats([0.3])),
+      ("activations", .strings([activation])), ("activation_alpha", .floats([0.4])),
+      ("activation_beta", .floats([0.3])),
     ]
     try FormComparison("RNN", attributes, outputs: 2).check(given)
   }

@@ -8,10 +8,12 @@ import Testing
 @Suite struct ArgReductionTests {
   @Test(arguments: TypeSet.numeric.tensors) func everyType(_ type: DataType) throws {
     let numbers = (0..<3 * 301 * 2).map { $0 * 7919 % 101 }
-    let input = try OperatorRun("Cast", attributes: [("to", .int(Int(type.rawValue)))])(Tensor(numbers, shape: [3, 301, 2]))[0]
+    let input = try OperatorRun("Cast", attributes: [("to", .int(Int(type.rawValue)))])(
+      Tensor(numbers, shape: [3, 301, 2]))[0]
     for (name, sign) in [("ArgMax", 1), ("ArgMin", -1)] {
       for last in [0, 1] {
-        let run = OperatorRun(name, attributes: [("axis", .int(-2)), ("keepdims", .int(0)), ("select_last_index", .int(last))])
+        let run = OperatorRun(
+          name, attributes: [("axis", .int(-2)), ("keepdims", .int(0)), ("select_last_index", .int(last))])
         let result = try runEveryWay(run, input)[0]
         #expect(result.shape == [3, 2])
         for (index, place) in result.elements(as: Int.self)!.enumerated() {
@@ -30,7 +32,8 @@ import Testing
     #expect(try OperatorRun("ArgMin")(Tensor([Float(0), -0.0]))[0].elements(as: Int.self) == [0])
     #expect(try OperatorRun("ArgMax")(Tensor(scalar: Float(4)))[0].shape == [])
     #expect(try OperatorRun("ArgMax")(Tensor([Int8(-128), -1]))[0].elements(as: Int.self) == [1])
-    #expect(try OperatorRun("ArgMax", attributes: [("axis", .int(1))])(Tensor([Float](), shape: [0, 2]))[0].shape == [0, 1])
+    #expect(
+      try OperatorRun("ArgMax", attributes: [("axis", .int(1))])(Tensor([Float](), shape: [0, 2]))[0].shape == [0, 1])
     #expect(throws: (any Error).self) { try OperatorRun("ArgMax")(Tensor([Float](), shape: [0])) }
   }
 }

@@ -7,9 +7,9 @@ import ApusTestSupport
 import Testing
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 private let names = [
@@ -39,7 +39,9 @@ private func cast(_ tensor: Tensor, _ type: DataType) throws -> Tensor {
   try OperatorRun("Cast", attributes: [("to", .int(Int(type.rawValue)))])(tensor)[0]
 }
 
-private func run(_ name: String, _ input: Tensor, _ axes: [Int]?, keepDims: Bool = true, noop: Bool = false) throws -> Tensor {
+private func run(_ name: String, _ input: Tensor, _ axes: [Int]?, keepDims: Bool = true, noop: Bool = false) throws
+  -> Tensor
+{
   let attributes: [(String, AttributeValue)] = [
     ("keepdims", .int(keepDims ? 1 : 0)), ("noop_with_empty_axes", .int(noop ? 1 : 0)),
   ]
@@ -74,14 +76,17 @@ private func run(_ name: String, _ input: Tensor, _ axes: [Int]?, keepDims: Bool
         var expected = plain(name, folded.map { numbers[$0] })
         if isInteger { expected.round(.towardZero) }
         let tolerance = type == .bfloat16 ? 8e-3 : type == .float16 ? 1e-3 : 1e-6
-        #expect(abs(value - expected) <= tolerance * max(1, abs(expected)), "\(axes) at \(at): \(value), not \(expected)")
+        #expect(
+          abs(value - expected) <= tolerance * max(1, abs(expected)), "\(axes) at \(at): \(value), not \(expected)")
       }
     }
   }
 
   @Test(arguments: names, [DataType.float32, .float16, .float64])
   func fastAndGeneral(_ name: String, _ type: DataType) throws {
-    for (shape, axes) in [([70_001], [0]), ([3, 40_003], [1]), ([20_001, 7], [0]), ([5, 1031, 33], [1]), ([17, 3, 29], [0, 2])]
+    for (shape, axes) in [
+      ([70_001], [0]), ([3, 40_003], [1]), ([20_001, 7], [0]), ([5, 1031, 33], [1]), ([17, 3, 29], [0, 2]),
+    ]
       as [(Shape, [Int])]
     {
       var numbers = sampleTensor(shape, seed: 3).elements(as: Float.self)!
@@ -125,7 +130,9 @@ private func run(_ name: String, _ input: Tensor, _ axes: [Int]?, keepDims: Bool
 
   @Test func noAxes() throws {
     let input = Tensor([Float(4), 9], shape: [2])
-    for (name, expected) in [("ReduceSum", [4, 9]), ("ReduceSumSquare", [16, 81]), ("ReduceL2", [4, 9])] as [(String, [Float])] {
+    for (name, expected) in [("ReduceSum", [4, 9]), ("ReduceSumSquare", [16, 81]), ("ReduceL2", [4, 9])]
+      as [(String, [Float])]
+    {
       for axes in [nil, [Int]()] {
         #expect(try run(name, input, axes, noop: true).elements(as: Float.self) == expected)
         #expect(try run(name, input, axes).shape == [1])
@@ -158,8 +165,12 @@ private func run(_ name: String, _ input: Tensor, _ axes: [Int]?, keepDims: Bool
     let expected = Float(0.1) * Float(count)
     for shape in [[count, 1], [count / 8, 8]] as [Shape] {
       for generalOnly in [false, true] {
-        let result = try KernelChoice.$generalOnly.withValue(generalOnly) { try run("ReduceMean", tenths.reshaped(to: shape), [0]) }
-        for value in result.elements(as: Float.self)! { #expect(abs(value * Float(count) - expected) <= expected * 1e-5) }
+        let result = try KernelChoice.$generalOnly.withValue(generalOnly) {
+          try run("ReduceMean", tenths.reshaped(to: shape), [0])
+        }
+        for value in result.elements(as: Float.self)! {
+          #expect(abs(value * Float(count) - expected) <= expected * 1e-5)
+        }
       }
     }
   }

@@ -15,8 +15,10 @@ import Testing
     } else {
       tensor = Tensor(zeros: type, shape: shape)
       for byte in 0..<tensor.byteCount {
-        let unused = byte == tensor.byteCount - 1 && type.isPacked ? UInt8(truncatingIfNeeded: 0xFF << (30 * type.bits % 8)) : 0
-        tensor.storage.base.storeBytes(of: UInt8(truncatingIfNeeded: byte * 37) & ~unused, toByteOffset: byte, as: UInt8.self)
+        let unused =
+          byte == tensor.byteCount - 1 && type.isPacked ? UInt8(truncatingIfNeeded: 0xFF << (30 * type.bits % 8)) : 0
+        tensor.storage.base.storeBytes(
+          of: UInt8(truncatingIfNeeded: byte * 37) & ~unused, toByteOffset: byte, as: UInt8.self)
       }
     }
     for axis in 0..<3 {
@@ -27,7 +29,8 @@ import Testing
       let whole = try #require(try concatenate([pieces])[0].tensor)
       #expect(whole.shape == shape && whole.strings == tensor.strings)
       if type != .string, type.bits != 6 {
-        #expect(whole.elements(as: UInt8.self, reinterpreting: true) == tensor.elements(as: UInt8.self, reinterpreting: true))
+        #expect(
+          whole.elements(as: UInt8.self, reinterpreting: true) == tensor.elements(as: UInt8.self, reinterpreting: true))
       }
     }
   }

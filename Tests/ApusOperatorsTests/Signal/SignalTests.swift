@@ -7,16 +7,18 @@ import ApusTestSupport
 import Testing
 
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #else
-import Musl
+  import Musl
 #endif
 
 @Suite struct SignalTests {
   private func run(
     _ x: Tensor, length: Int? = nil, axis: Int = -2, inverse: Bool = false, onesided: Bool = false
   ) throws -> Tensor {
-    let attributes: [(String, AttributeValue)] = [("inverse", .int(inverse ? 1 : 0)), ("onesided", .int(onesided ? 1 : 0))]
+    let attributes: [(String, AttributeValue)] = [
+      ("inverse", .int(inverse ? 1 : 0)), ("onesided", .int(onesided ? 1 : 0)),
+    ]
     return try OperatorRun("DFT", attributes: attributes)(x, length.map { Tensor(scalar: $0) }, Tensor(scalar: axis))[0]
   }
 
@@ -93,7 +95,8 @@ import Musl
       let wide = try OperatorRun(name, attributes: [("output_datatype", .int(11))])(Tensor(scalar: 10))[0]
       #expect(numbers(wide)[5] == 1 || abs(numbers(wide)[5] - 1) < 1e-12)
       for type in TypeSet.numeric.tensors {
-        let y = try OperatorRun(name, attributes: [("output_datatype", .int(Int(type.rawValue)))])(Tensor(scalar: 10 as Int32))[0]
+        let y = try OperatorRun(name, attributes: [("output_datatype", .int(Int(type.rawValue)))])(
+          Tensor(scalar: 10 as Int32))[0]
         #expect(y.dataType == type && y.shape == [10])
       }
       #expect(try OperatorRun(name)(Tensor(scalar: 0))[0].shape == [0])
@@ -104,7 +107,8 @@ import Musl
   @Test func melBandsBeyondTheSpectrumAreRefused() {
     func matrix(_ bands: Int, _ length: Int, _ rate: Int, _ high: Float) throws -> Tensor {
       try OperatorRun("MelWeightMatrix")(
-        Tensor(scalar: bands), Tensor(scalar: length), Tensor(scalar: rate), Tensor(scalar: 0 as Float), Tensor(scalar: high))[0]
+        Tensor(scalar: bands), Tensor(scalar: length), Tensor(scalar: rate), Tensor(scalar: 0 as Float),
+        Tensor(scalar: high))[0]
     }
     #expect(throws: Never.self) { try matrix(8, 16, 8192, 4096) }
     #expect(throws: (any Error).self) { try matrix(8, 16, 8192, 100_000) }

@@ -32,7 +32,8 @@ import Testing
     #expect(result.dataType == type)
     let zero = zeroAtom(type)
     #expect(atoms(result).enumerated().allSatisfy { ($0.element == zero) == ![4, 9].contains($0.offset) })
-    #expect(try OperatorRun("EyeLike", attributes: [("k", .int(Int.max))])(anyTensor(.int8, [2, 0]))[0].shape == [2, 0])
+    #expect(
+      try OperatorRun("EyeLike", attributes: [("k", .int(Int.max))])(anyTensor(.int8, [2, 0]))[0].shape == [2, 0])
   }
 
   @Test(arguments: basicTypes) func oneHot(_ type: DataType) throws {

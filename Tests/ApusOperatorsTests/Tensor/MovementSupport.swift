@@ -53,9 +53,12 @@ func coordinates(_ index: Int, _ shape: Shape) -> [Int] {
 }
 
 /// The position of coordinates in a shape.
-func position(_ coordinates: [Int], _ shape: Shape) -> Int { zip(coordinates, shape.strides).reduce(0) { $0 + $1.0 * $1.1 } }
+func position(_ coordinates: [Int], _ shape: Shape) -> Int {
+  zip(coordinates, shape.strides).reduce(0) { $0 + $1.0 * $1.1 }
+}
 
-/// Checks that `result` has the shape, and that each of its elements is the one of `source` that `from` names; nil: zero.
+/// Checks that `result` has the shape, and that each of its elements is the one of `source` that `from` names; nil:
+/// zero.
 func expectMoved(
   _ result: Tensor, _ source: Tensor, shape: Shape, sourceLocation: SourceLocation = #_sourceLocation,
   from: ([Int]) -> [Int]?
@@ -70,7 +73,8 @@ func expectMoved(
   #expect(atoms(result) == expected, sourceLocation: sourceLocation)
 }
 
-/// Runs an operator by its fast and by its general path, and on several threads, and checks that the bytes are the same.
+/// Runs an operator by its fast and by its general path, and on several threads, and checks that the bytes are the
+/// same.
 func runEveryWay(_ run: OperatorRun, _ inputs: Tensor?..., outputs: Int = 1) throws -> [Tensor] {
   func results(threads: Int) throws -> [Tensor] {
     var run = run

@@ -11,7 +11,8 @@ private func integers(_ values: Int...) -> Tensor { Tensor(values) }
   @Test(arguments: movedTypes) func reshapes(_ type: DataType) throws {
     let input = anyTensor(type, [3, 1, 5])
     for (name, parameter, shape) in [
-      ("Reshape", integers(5, -1), [5, 3]), ("Squeeze", integers(-2), [3, 5]), ("Unsqueeze", integers(0, -1), [1, 3, 1, 5, 1]),
+      ("Reshape", integers(5, -1), [5, 3]), ("Squeeze", integers(-2), [3, 5]),
+      ("Unsqueeze", integers(0, -1), [1, 3, 1, 5, 1]),
       ("Flatten", nil, [3, 5]), ("Identity", nil, [3, 1, 5]), ("Squeeze", nil, [3, 5]),
     ] as [(String, Tensor?, Shape)] {
       let inputs: [Value?] = [.tensor(input)] + (parameter.map { [.tensor($0)] } ?? [])
@@ -28,7 +29,8 @@ private func integers(_ values: Int...) -> Tensor { Tensor(values) }
         shape[axis] = extent
         return anyTensor(type, shape, seed: index)
       }
-      let joined = try OperatorRun("Concat", attributes: [("axis", .int(axis - 3))])(parts.map { .tensor($0) })[0].tensor!
+      let joined = try OperatorRun("Concat", attributes: [("axis", .int(axis - 3))])(parts.map { .tensor($0) })[0]
+        .tensor!
       #expect(joined.shape[axis] == 6)
       let split = OperatorRun("Split", attributes: [("axis", .int(axis))])
       let pieces = try runEveryWay(split, joined, integers(2, 0, 1, 3), outputs: 4)
@@ -59,7 +61,8 @@ private func integers(_ values: Int...) -> Tensor { Tensor(values) }
   @Test func sliceBounds() throws {
     let input = Tensor([Float](arrayLiteral: 0, 1, 2))
     for (start, end, step, expected) in [
-      (-10, Int.min, -1, [0]), (10, Int.min, -2, [2, 0]), (1, 1, 1, []), (-2, 99, 1, [1, 2]), (0, Int.max, Int.max, [0]),
+      (-10, Int.min, -1, [0]), (10, Int.min, -2, [2, 0]), (1, 1, 1, []), (-2, 99, 1, [1, 2]),
+      (0, Int.max, Int.max, [0]),
       (2, Int.min, Int.min, [2]), (2, 0, -1, [2, 1]), (5, 9, 1, []),
     ] as [(Int, Int, Int, [Float])] {
       let result = try OperatorRun("Slice")(input, integers(start), integers(end), integers(0), integers(step))[0]
@@ -107,7 +110,9 @@ private func integers(_ values: Int...) -> Tensor { Tensor(values) }
       }
     }
     #expect(throws: (any Error).self) { try OperatorRun("Pad")(empty, integers(-1, 0, 0, 0)) }
-    for (pads, count) in [([-2, 3], 2), ([3, -2], 2), ([-1, 0], 0), ([Int.min, Int.max], nil), ([-3, 1], nil)] as [([Int], Int?)] {
+    for (pads, count) in [([-2, 3], 2), ([3, -2], 2), ([-1, 0], 0), ([Int.min, Int.max], nil), ([-3, 1], nil)]
+      as [([Int], Int?)]
+    {
       let result = try? OperatorRun("Pad")(Tensor([Float(7)]), Tensor(pads))[0].elements(as: Float.self)
       #expect(result == count.map { [Float](repeating: 0, count: $0) })
     }

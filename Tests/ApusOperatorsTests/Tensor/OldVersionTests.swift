@@ -19,11 +19,13 @@ import Testing
   @Test func attributesBecomeInputs() throws {
     #expect(try run("Squeeze", version: 1, [("axes", .ints([0]))], row)[0].shape == [6])
     #expect(try run("Unsqueeze", version: 11, [("axes", .ints([-1]))], row)[0].shape == [1, 6, 1])
-    let slice = try run("Slice", version: 1, [("starts", .ints([1])), ("ends", .ints([-1])), ("axes", .ints([1]))], row)
+    let slice = try run(
+      "Slice", version: 1, [("starts", .ints([1])), ("ends", .ints([-1])), ("axes", .ints([1]))], row)
     #expect(slice[0].elements(as: Float.self) == [1, 2, 3, 4])
     let split = try run("Split", version: 2, [("axis", .int(1)), ("split", .ints([1, 5]))], row, outputs: 2)
     #expect(split.map(\.shape) == [[1, 1], [1, 5]])
-    #expect(try run("Split", version: 11, [("axis", .int(1))], row, outputs: 3).map(\.shape) == [[1, 2], [1, 2], [1, 2]])
+    #expect(
+      try run("Split", version: 11, [("axis", .int(1))], row, outputs: 3).map(\.shape) == [[1, 2], [1, 2], [1, 2]])
     let sum = try run("ReduceSum", version: 11, [("axes", .ints([1])), ("keepdims", .int(0))], row)
     #expect(sum[0].elements(as: Float.self) == [15])
     #expect(try run("ReduceMax", version: 1, [], row)[0].elements(as: Float.self) == [5])
@@ -69,7 +71,8 @@ import Testing
   }
 
   @Test func scatterIsScatterElements() throws {
-    let result = try run("Scatter", version: 9, [("axis", .int(1))], row, Tensor([4], shape: [1, 1]), Tensor([Float(9)], shape: [1, 1]))
+    let result = try run(
+      "Scatter", version: 9, [("axis", .int(1))], row, Tensor([4], shape: [1, 1]), Tensor([Float(9)], shape: [1, 1]))
     #expect(result[0].elements(as: Float.self) == [0, 1, 2, 3, 9, 5])
   }
 }

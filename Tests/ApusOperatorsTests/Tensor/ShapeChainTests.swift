@@ -17,7 +17,8 @@ import Testing
     let x = builder.input("x", [batch, seq, 768])
     let extents = try builder.node("Shape", [x])
     let index = builder.constant([0], [])
-    let first = try builder.node("Unsqueeze", [try builder.node("Gather", [extents, index]), builder.constant([0], [1])])
+    let first = try builder.node(
+      "Unsqueeze", [try builder.node("Gather", [extents, index]), builder.constant([0], [1])])
     let second = try builder.node(
       "Slice", [extents, builder.constant([1], [1]), builder.constant([2], [1]), builder.constant([0], [1])])
     let target = try builder.node("Concat", [first, second, builder.constant([12, 64], [2])], [("axis", .int(0))])
@@ -37,7 +38,10 @@ import Testing
     func slice(_ start: Int, _ end: Int, _ step: Int = 1) throws -> Dim? {
       let sliced = try builder.node(
         "Slice",
-        [x, builder.constant([start], [1]), builder.constant([end], [1]), builder.constant([1], [1]), builder.constant([step], [1])])
+        [
+          x, builder.constant([start], [1]), builder.constant([end], [1]), builder.constant([1], [1]),
+          builder.constant([step], [1]),
+        ])
       return shape(builder, sliced)?[1]
     }
     #expect(try slice(0, Int.max) == seq)
@@ -45,7 +49,9 @@ import Testing
     #expect(try slice(-1, Int.min, -1) == seq)
     #expect(try slice(0, 5) == .min(5, seq))
     // Whatever the symbol stands for, the number is the one that the concrete slice has.
-    for (start, end, step) in [(1, Int.max, 1), (-1, Int.max, 1), (0, -1, 1), (2, 5, 2), (-3, -1, 1), (0, Int.max, 3), (1, -2, 1)] {
+    for (start, end, step) in [
+      (1, Int.max, 1), (-1, Int.max, 1), (0, -1, 1), (2, 5, 2), (-3, -1, 1), (0, Int.max, 3), (1, -2, 1),
+    ] {
       let extent = try #require(try slice(start, end, step))
       for length in [0, 1, 2, 3, 4, 9] {
         let bound = extent.substituting(["seq": Dim(length)])
@@ -75,7 +81,9 @@ import Testing
   }
 
   @Test func unknownRanksStayUnknown() throws {
-    for (name, count) in [("Transpose", 1), ("Slice", 3), ("Squeeze", 1), ("Gather", 2), ("ReduceSum", 1), ("Pad", 2), ("Tile", 2)] {
+    for (name, count) in [
+      ("Transpose", 1), ("Slice", 3), ("Squeeze", 1), ("Gather", 2), ("ReduceSum", 1), ("Pad", 2), ("Tile", 2),
+    ] {
       var graph = Graph()
       var inputs: [ValueID?] = []
       for index in 0..<count {

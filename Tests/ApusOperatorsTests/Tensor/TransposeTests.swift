@@ -23,7 +23,9 @@ import Testing
 
   @Test(arguments: [DataType.uint8, .float16, .float32, .float64, .complex128, .int4])
   func largeOddPlanes(_ type: DataType) throws {
-    for (shape, perm) in [([131, 259], [1, 0]), ([3, 67, 129], [0, 2, 1]), ([37, 5, 41, 3], [2, 1, 0, 3])] as [(Shape, [Int])] {
+    for (shape, perm) in [([131, 259], [1, 0]), ([3, 67, 129], [0, 2, 1]), ([37, 5, 41, 3], [2, 1, 0, 3])]
+      as [(Shape, [Int])]
+    {
       let input = anyTensor(type, shape)
       let result = try runEveryWay(OperatorRun("Transpose", attributes: [("perm", .ints(perm))]), input)[0]
       var inverse = perm

@@ -41,7 +41,8 @@ import Testing
     arguments: [
       "(", ")", "[", "[b-a]", "*", "a**", "a{2}{3}", "a{1001}", "\\", "\\8", "\\p{Klingon}", "(?<n>a)(?<n>b)", "(?z)",
       "\\x{110000}", "(?=a)", "(a)\\1", "[[:nothing:]]",
-    ]) func refused(pattern: String) {
+    ]) func refused(pattern: String)
+  {
     #expect(throws: PreparationError.self) { try matches(pattern, ["a"]) }
   }
 

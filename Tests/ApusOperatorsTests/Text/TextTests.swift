@@ -38,7 +38,8 @@ import Testing
   @Test func otherLocales() throws {
     #expect(try normalized(["title", "ı"], "UPPER", locale: "en_US") == ["TITLE", "I"])
     #expect(try normalized(["TITLE"], "LOWER", locale: "no such place") == ["title"])
-    #expect(try normalized(["\u{CC}", "J\u{301}"], "LOWER", locale: "lt_LT") == ["i\u{307}\u{300}", "j\u{307}\u{301}"])
+    #expect(
+      try normalized(["\u{CC}", "J\u{301}"], "LOWER", locale: "lt_LT") == ["i\u{307}\u{300}", "j\u{307}\u{301}"])
     #expect(try normalized(["i\u{307}"], "UPPER", locale: "lt") == ["I"])
   }
 
@@ -103,7 +104,8 @@ import Testing
       "TfIdfVectorizer",
       attributes: [
         ("mode", .string("TF")), ("min_gram_length", .int(low)), ("max_gram_length", .int(high)),
-        ("max_skip_count", .int(skips)), ("pool_int64s", .ints(pool)), ("ngram_counts", .ints(starts)), ("ngram_indexes", .ints(places)),
+        ("max_skip_count", .int(skips)), ("pool_int64s", .ints(pool)), ("ngram_counts", .ints(starts)),
+        ("ngram_indexes", .ints(places)),
       ])
   }
 

@@ -11,7 +11,8 @@ import Testing
   }
 
   @Test(arguments: [
-    GradientCase("Conv", [.x([2, 2, 5]), .x([3, 2, 3]), .x([3])], [("strides", .ints([2])), ("pads", .ints([1, 2]))]),
+    GradientCase(
+      "Conv", [.x([2, 2, 5]), .x([3, 2, 3]), .x([3])], [("strides", .ints([2])), ("pads", .ints([1, 2]))]),
     GradientCase("Conv", [.x([1, 2, 4, 3]), .x([2, 2, 2, 2])]),
     GradientCase(
       "Conv", [.x([1, 2, 6, 4]), .x([1, 2, 2, 2])],
@@ -103,7 +104,8 @@ import Testing
       "Resize", [.x([5, 2]), .absent, none, .constant(Tensor([3]))],
       [("mode", .string("linear")), ("antialias", .int(1)), ("axes", .ints([0]))]),
     GradientCase(
-      "Resize", [.x([3, 4]), .constant(Tensor([0.1, -0.2, 0.9, 1.1] as [Float])), .absent, .constant(Tensor([2, 5]))],
+      "Resize",
+      [.x([3, 4]), .constant(Tensor([0.1, -0.2, 0.9, 1.1] as [Float])), .absent, .constant(Tensor([2, 5]))],
       [
         ("mode", .string("linear")), ("coordinate_transformation_mode", .string("tf_crop_and_resize")),
         ("extrapolation_value", .float(3)),

@@ -76,7 +76,9 @@ import Testing
     #expect(g.graph.fact(y).tensor?.shape == nil)
     let gradients = try g.gradients(of: y, [x, b])
     let program = try g.program(gradients)
-    for (shape, wanted) in [([2], [[2.0, 8], [1, 4]]), ([2, 1], [[6, 12], [5, 5]]), ([1, 1, 2], [[2, 8], [1, 4]])] {
+    for (shape, wanted) in [
+      ([2], [[2.0, 8], [1, 4]]), ([2, 1], [[6, 12], [5, 5]]), ([1, 1, 2], [[2, 8], [1, 4]]),
+    ] {
       let found = try program.values([Tensor([1.0, 2]), Tensor(shape), Tensor([1.0, 2])])
       #expect(found.map(doubles) == wanted)
     }

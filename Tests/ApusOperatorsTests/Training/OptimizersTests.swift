@@ -10,7 +10,9 @@ import Testing
   @Test func momentumByHand() throws {
     let momentum = OperatorRun(
       "Momentum", domain: domain,
-      attributes: [("alpha", .float(0.5)), ("beta", .float(0.25)), ("mode", .string("standard")), ("norm_coefficient", .float(0))])
+      attributes: [
+        ("alpha", .float(0.5)), ("beta", .float(0.25)), ("mode", .string("standard")), ("norm_coefficient", .float(0)),
+      ])
     let inputs = [
       Tensor(scalar: 0.5), Tensor(scalar: Int64(3)), Tensor([1.0, 2.0]), Tensor([4.0, 8.0]), Tensor([2.0, 0.0]),
     ]
@@ -23,7 +25,8 @@ import Testing
   @Test func adamKeepsEmptyTensors() throws {
     let empty = Tensor([] as [Float])
     let outputs = try OperatorRun("Adam", domain: domain)(
-      [Tensor(scalar: Float(0.1)), Tensor(scalar: Int64(1)), empty, empty, empty, empty].map { .tensor($0) }, outputs: 3)
+      [Tensor(scalar: Float(0.1)), Tensor(scalar: Int64(1)), empty, empty, empty, empty].map { .tensor($0) }, outputs: 3
+    )
     #expect(outputs.compactMap(\.tensor).map(\.shape) == [[0], [0], [0]])
   }
 

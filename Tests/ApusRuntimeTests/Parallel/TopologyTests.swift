@@ -40,7 +40,8 @@ import Testing
   }
 
   @Test func version2WalksUp() {
-    let mounts = "25 30 0:23 / /sys rw - sysfs sysfs rw\n31 25 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n"
+    let mounts =
+      "25 30 0:23 / /sys rw - sysfs sysfs rw\n31 25 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n"
     let group = "0::/kube/pod7/box\n"
     let pod = "/sys/fs/cgroup/kube/pod7"
     #expect(quota(group, mounts, [:]) == nil)

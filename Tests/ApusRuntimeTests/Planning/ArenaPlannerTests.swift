@@ -26,7 +26,9 @@ private func expectValid(
   #expect(plan.size >= plan.lowerBound && plan.size % alignment == 0, sourceLocation: location)
   var violations = 0
   for (i, a) in blocks.enumerated() {
-    if plan.offsets[i] % alignment != 0 || plan.offsets[i] < 0 || plan.offsets[i] + a.size > plan.size { violations += 1 }
+    if plan.offsets[i] % alignment != 0 || plan.offsets[i] < 0 || plan.offsets[i] + a.size > plan.size {
+      violations += 1
+    }
     if a.size == 0 { continue }
     for (j, b) in blocks.enumerated().dropFirst(i + 1) where b.size > 0 {
       let together = a.firstUse <= b.lastUse && b.firstUse <= a.lastUse
@@ -67,7 +69,8 @@ private func transformer(layers: Int, random: inout Random) -> [Block] {
   return blocks
 }
 
-/// Blocks as a convolutional network makes them: sizes that fall with depth, skip connections, and long skips of a U-Net.
+/// Blocks as a convolutional network makes them: sizes that fall with depth, skip connections, and long skips of a
+/// U-Net.
 private func convolutional(layers: Int, random: inout Random) -> [Block] {
   var blocks: [Block] = []
   var side = 224

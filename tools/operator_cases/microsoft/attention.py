@@ -21,12 +21,18 @@ def rotary(case: Case) -> None:
     else:
         positions = case.integers([batch, length], 0, limit)
     inputs = [
-        case.input(case.floats(shape)), case.input(positions), case.input(case.floats([limit, half]), True),
+        case.input(case.floats(shape)),
+        case.input(positions),
+        case.input(case.floats([limit, half]), True),
         case.input(case.floats([limit, half]), True),
     ]
     case.node(
-        inputs, [dtype], interleaved=case.pick(None, 0, 1),
-        num_heads=heads if partial or case.chance() else None, rotary_embedding_dim=2 * half if partial else None)
+        inputs,
+        [dtype],
+        interleaved=case.pick(None, 0, 1),
+        num_heads=heads if partial or case.chance() else None,
+        rotary_embedding_dim=2 * half if partial else None,
+    )
 
 
 def padding_mask(case: Case, batch: int, queries: int, keys: int) -> np.ndarray | None:
@@ -76,8 +82,13 @@ def multi_head_attention(case: Case) -> None:
     present = form in ("plain", "qkv") and (past or case.chance(0.3))
     outputs = [dtype] + ([dtype, dtype] if present else [None, None]) + [dtype if case.chance(0.2) else None]
     case.node(
-        inputs, outputs, num_heads=heads, scale=case.pick(None, 0.5),
-        unidirectional=unidirectional, mask_filter_value=case.pick(None, -100.0))
+        inputs,
+        outputs,
+        num_heads=heads,
+        scale=case.pick(None, 0.5),
+        unidirectional=unidirectional,
+        mask_filter_value=case.pick(None, -100.0),
+    )
 
 
 @generator("DecoderMaskedMultiHeadAttention", domain="com.microsoft")
@@ -104,8 +115,12 @@ def decoder_attention(case: Case) -> None:
     inputs += [case.input(cache if keeps else None) for cache in caches]
     inputs += [case.input(np.array([past], np.int32) if form == "buffers" else None), "", "", case.input(bias, True)]
     case.node(
-        inputs, [np.float32] * (3 if keeps else 1), num_heads=heads, scale=case.pick(None, 0.5),
-        past_present_share_buffer=1 if form == "buffers" else None)
+        inputs,
+        [np.float32] * (3 if keeps else 1),
+        num_heads=heads,
+        scale=case.pick(None, 0.5),
+        past_present_share_buffer=1 if form == "buffers" else None,
+    )
 
 
 def projected_mask(case: Case, batch: int, queries: int, past: int) -> np.ndarray | None:
@@ -128,7 +143,13 @@ def projected_mask(case: Case, batch: int, queries: int, past: int) -> np.ndarra
 
 @generator("Attention", domain="com.microsoft")
 def attention(case: Case) -> None:
-    batch, queries, heads, size, width = case.size(1, 3), case.size(1, 6), case.size(1, 4), case.size(1, 9), case.size(1, 12)
+    batch, queries, heads, size, width = (
+        case.size(1, 3),
+        case.size(1, 6),
+        case.size(1, 4),
+        case.size(1, 9),
+        case.size(1, 12),
+    )
     past = case.size(1, 4) if case.chance(0.4) else 0
     sizes = None
     columns = 3 * heads * size
@@ -138,29 +159,49 @@ def attention(case: Case) -> None:
         columns = sum(sizes)
     unidirectional = case.pick(None, 0, 1)
     mask = projected_mask(case, batch, queries, past)
-    attention_bias = case.floats([case.pick(1, batch), case.pick(1, heads), queries, queries + past]) if case.chance(0.3) else None
+    attention_bias = (
+        case.floats([case.pick(1, batch), case.pick(1, heads), queries, queries + past]) if case.chance(0.3) else None
+    )
     inputs = [
-        case.input(case.floats([batch, queries, width])), case.input(case.floats([width, columns]), True),
-        case.input(case.floats([columns]), True), case.input(mask),
-        case.input(case.floats([2, batch, heads, past, size]) if past else None), case.input(attention_bias),
+        case.input(case.floats([batch, queries, width])),
+        case.input(case.floats([width, columns]), True),
+        case.input(case.floats([columns]), True),
+        case.input(mask),
+        case.input(case.floats([2, batch, heads, past, size]) if past else None),
+        case.input(attention_bias),
     ]
     outputs = [np.float32] + ([np.float32] if past or (sizes is None and case.chance(0.3)) else [])
     case.node(
-        inputs, outputs, num_heads=heads, unidirectional=unidirectional, qkv_hidden_sizes=sizes,
-        scale=case.pick(None, 0.5), mask_filter_value=case.pick(None, -100.0))
+        inputs,
+        outputs,
+        num_heads=heads,
+        unidirectional=unidirectional,
+        qkv_hidden_sizes=sizes,
+        scale=case.pick(None, 0.5),
+        mask_filter_value=case.pick(None, -100.0),
+    )
 
 
 @generator("QAttention", domain="com.microsoft")
 def quantized_attention(case: Case) -> None:
-    batch, queries, heads, size, width = case.size(1, 3), case.size(1, 6), case.size(1, 4), case.size(1, 9), case.size(1, 12)
+    batch, queries, heads, size, width = (
+        case.size(1, 3),
+        case.size(1, 6),
+        case.size(1, 4),
+        case.size(1, 9),
+        case.size(1, 12),
+    )
     past = case.size(1, 4) if case.chance(0.4) else 0
     columns = 3 * heads * size
     dtype = case.pick(np.uint8, np.int8)
     per_column = case.chance(0.3)
     scales = np.abs(case.floats([columns] if per_column else [], 0.01)) + np.float32(0.001)
     inputs = [
-        case.input(case.quantized([batch, queries, width], np.uint8)), case.input(case.factors([width, columns], dtype), True),
-        case.input(case.floats([columns]), True), case.input(np.float32(0.02), True), case.input(np.float32(scales), True),
+        case.input(case.quantized([batch, queries, width], np.uint8)),
+        case.input(case.factors([width, columns], dtype), True),
+        case.input(case.floats([columns]), True),
+        case.input(np.float32(0.02), True),
+        case.input(np.float32(scales), True),
         case.input(projected_mask(case, batch, queries, past)),
         case.input(np.uint8(case.size(0, 255)) if case.chance(0.8) else None, True),
         case.input(case.quantized([columns] if per_column else [], dtype) if case.chance(0.6) else None, True),
@@ -172,26 +213,36 @@ def quantized_attention(case: Case) -> None:
 
 @generator("LinearAttention", domain="com.microsoft")
 def linear_attention(case: Case) -> None:
-    batch, length, kv_heads, size, value_size = case.size(1, 2), case.size(1, 5), case.size(1, 3), case.size(1, 6), case.size(1, 6)
+    batch, length, kv_heads, size, value_size = (
+        case.size(1, 2),
+        case.size(1, 5),
+        case.size(1, 3),
+        case.size(1, 6),
+        case.size(1, 6),
+    )
     heads = kv_heads * case.size(1, 2)
     rule = case.pick("linear", "gated", "delta", "gated_delta")
     inputs = [
-        case.input(case.floats([batch, length, heads * size], 0.5)), case.input(case.floats([batch, length, kv_heads * size], 0.5)),
+        case.input(case.floats([batch, length, heads * size], 0.5)),
+        case.input(case.floats([batch, length, kv_heads * size], 0.5)),
         case.input(case.floats([batch, length, kv_heads * value_size], 0.5)),
         case.input(case.floats([batch, kv_heads, size, value_size], 0.5) if case.chance() else None),
-        case.input(-np.abs(case.floats([batch, length, kv_heads * case.pick(1, size)])) if rule.startswith("gated") else None),
+        case.input(
+            -np.abs(case.floats([batch, length, kv_heads * case.pick(1, size)])) if rule.startswith("gated") else None
+        ),
         case.input(np.abs(case.floats([batch, length, kv_heads], 0.3)) if rule.endswith("delta") else None),
     ]
     case.node(
-        inputs, [np.float32] * 2, q_num_heads=heads, kv_num_heads=kv_heads, update_rule=rule,
-        scale=case.pick(None, 0.5))
+        inputs, [np.float32] * 2, q_num_heads=heads, kv_num_heads=kv_heads, update_rule=rule, scale=case.pick(None, 0.5)
+    )
 
 
 @generator("CausalConvWithState", domain="com.microsoft")
 def causal_conv(case: Case) -> None:
     batch, channels, length, taps = case.size(1, 3), case.size(1, 5), case.size(1, 7), case.size(1, 4)
     inputs = [
-        case.input(case.floats([batch, channels, length])), case.input(case.floats([channels, 1, taps]), 0.8),
+        case.input(case.floats([batch, channels, length])),
+        case.input(case.floats([channels, 1, taps]), 0.8),
         case.input(case.floats([channels]) if case.chance() else None, 0.8),
         case.input(case.floats([batch, channels, taps - 1]) if case.chance() else None),
     ]
@@ -236,12 +287,22 @@ def group_query_attention(case: Case) -> None:
     inputs = [case.input(value_) for value_ in (query, key, value, *pasts, seqlens)]
     inputs += [case.input(np.array(case.pick(total, [total]), np.int32), 0.5)]
     inputs += [case.input(cosines if rotary else None, True), case.input(sines if rotary else None, True)]
-    inputs += [case.input(positions), case.input(bias), case.input(sinks, True), "", ""] + [case.input(norm, True) for norm in norms]
+    inputs += [case.input(positions), case.input(bias), case.input(sinks, True), "", ""] + [
+        case.input(norm, True) for norm in norms
+    ]
     # onnxruntime leaves scores behind the end of a shorter sequence as it finds the memory.
     scores = case.pick(0, 0, 1, 2) if buffer <= total and (seqlens == total - 1).all() else 0
     case.node(
-        inputs, [dtype] * 3 + [dtype if scores else None], num_heads=heads, kv_num_heads=kv_heads, do_rotary=rotary,
-        causal=causal, qk_output=scores or None, rotary_interleaved=case.pick(None, 0, 1),
+        inputs,
+        [dtype] * 3 + [dtype if scores else None],
+        num_heads=heads,
+        kv_num_heads=kv_heads,
+        do_rotary=rotary,
+        causal=causal,
+        qk_output=scores or None,
+        rotary_interleaved=case.pick(None, 0, 1),
         local_window_size=case.pick(None, None, 2, 3) if causal != 0 else None,
-        softcap=case.pick(None, None, 5.0), smooth_softmax=case.pick(None, 1) if sinks is None else None,
-        scale=case.pick(None, 0.3))
+        softcap=case.pick(None, None, 5.0),
+        smooth_softmax=case.pick(None, 1) if sinks is None else None,
+        scale=case.pick(None, 0.3),
+    )

@@ -257,7 +257,8 @@ def bias_softmax(case: Case) -> None:
         bias = case.floats(shape[cut:] if case.chance() else [1] * cut + shape[cut:])
     data = case.floats(shape)
     case.node(
-        [case.input(data), case.input(bias)], [dtype], axis=case.pick(axis, axis - rank), is_inner_broadcast=int(inner))
+        [case.input(data), case.input(bias)], [dtype], axis=case.pick(axis, axis - rank), is_inner_broadcast=int(inner)
+    )
     flat = sum(wide(data, bias)).reshape(*shape[:axis], -1)
     exponents = np.exp(flat - flat.max(-1, keepdims=True))
     finish(case, (exponents / exponents.sum(-1, keepdims=True)).reshape(shape))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import shutil
+import subprocess
 import sys
 from ctypes import POINTER, c_bool, c_char_p, c_double, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 from functools import cache
@@ -115,7 +117,8 @@ def candidates() -> list[Path]:
 
 
 class Library:
-    """The functions of libapus without their prefix; those that can fail raise what `raise_error` makes of the error."""
+    """The functions of libapus without their prefix; those that can fail raise what `raise_error` makes of the
+    error."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -164,16 +167,30 @@ def library() -> Library:
     )
 
 
+def _extension_of_checkout(package: Path) -> Path:
+    """Where the extension of a checkout lies; compiled first if it is not there or older than its source."""
+    root, source = package.parents[2], package / "_apus.c"
+    place, tool = root / ".build/python" / EXTENSION, root / "tools/build-python-extension"
+    try:
+        is_stale = not place.exists() or place.stat().st_mtime < source.stat().st_mtime
+        if is_stale and tool.exists() and any(map(shutil.which, ("cc", "clang", "gcc"))):
+            subprocess.run([sys.executable, str(tool)], capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.SubprocessError):  # then calls cost more
+        pass
+    return place
+
+
 @cache
 def extension() -> Any:
     """The extension module `_apus`, which makes runs cheaper and nothing else: beside the package in a wheel, or where
-    tools/build-python-extension puts it. None if it is not there, cannot be loaded, or APUS_EXTENSION=0 forbids it."""
+    tools/build-python-extension puts it, which a checkout does by itself. None if it is not there, cannot be loaded, or
+    APUS_EXTENSION=0 forbids it."""
     if os.environ.get("APUS_EXTENSION") == "0" or sys.version_info < (3, 11):
         return None
     package = Path(__file__).resolve().parent
     places = [package / EXTENSION]
     if len(package.parents) > 2:
-        places.append(package.parents[2] / ".build/python" / EXTENSION)
+        places.append(_extension_of_checkout(package))
     for place in places:
         spec = importlib.util.spec_from_file_location("apus._apus", place) if place.exists() else None
         if spec is None or spec.loader is None:

@@ -122,10 +122,11 @@ class InferenceSession:
         self._profiling = profiling or self._options.enable_profiling
         self._profiling_start = time.monotonic_ns()
         self._handle = _load(path_or_bytes, self._settings, self._profiling)
-        self._path = os.fsdecode(path_or_bytes) if isinstance(path_or_bytes, (str, os.PathLike)) else None
         self._inputs = _describe_all(lib.model_input_count, lib.model_input, self._handle)
         self._outputs = _describe_all(lib.model_output_count, lib.model_output, self._handle)
         self._overridable = _describe_all(lib.model_overridable_count, lib.model_overridable, self._handle)
+        # What the model is loaded from again when initializers are given to `run`; bytes are kept for that alone.
+        self._source = path_or_bytes if self._overridable else None
         self._types = {arg.name: arg.value_type for arg in self._inputs}
         self._overriding: dict[frozenset[str], InferenceSession] = {}
         self._runner = _make_runner(self)
@@ -321,14 +322,9 @@ class InferenceSession:
         if not names:
             return None
         if names not in self._overriding:
-            if self._path is None:
-                raise InvalidArgument(
-                    f"'{min(names)}' is an initializer of a model that was loaded from bytes; name it in "
-                    "overridable_initializers when the session is made"
-                )
             settings = dict(self._settings)
             settings["overridable_initializers"] += tuple(sorted(names))
-            self._overriding[names] = InferenceSession(self._path, profiling=self._profiling, **settings)
+            self._overriding[names] = InferenceSession(self._source, profiling=self._profiling, **settings)
         return self._overriding[names]
 
 

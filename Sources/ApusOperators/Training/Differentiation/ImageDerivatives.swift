@@ -75,7 +75,9 @@ private func resizeGradient(_ w: inout DerivativeWriter, _ node: Application) th
     if isCropped, let roi = node.input(1) {
       inputs[1] = try w.apply("Gather", [roi, w.ints([position, position + axes.count])])
     }
-    if isBySize { inputs[3] = try w.extent(y, axis) } else {
+    if isBySize {
+      inputs[3] = try w.extent(y, axis)
+    } else {
       inputs[2] = try w.apply("Gather", [node.required(2), w.ints([position])])
     }
     let matrix = try w.apply("Resize", inputs, attributes)

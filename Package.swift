@@ -33,7 +33,7 @@ let package = Package(
   ],
   targets: [
     .target(name: "CApusKernels"),
-    .target(name: "CApusFork"),
+    .target(name: "CApusProcess"),
     .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
@@ -50,19 +50,19 @@ let package = Package(
       name: "ApusImage",
       dependencies: imageLibraries.map { .target(name: $0.target, condition: .when(traits: $0.traits)) },
       swiftSettings: strict + imageLibraries.map { .define($0.format, .when(traits: $0.traits)) }),
-    .target(name: "ApusTensor", dependencies: ["CApusKernels"], swiftSettings: strict),
+    .target(name: "ApusTensor", dependencies: ["CApusKernels", "CApusProcess"], swiftSettings: strict),
     .target(name: "ApusGraph", dependencies: ["ApusTensor"], swiftSettings: strict),
     .target(
       name: "ApusOperators", dependencies: ["ApusGraph", "ApusImage", "CApusKernels"], swiftSettings: strict),
     .target(name: "ApusOptimizer", dependencies: ["ApusGraph", "ApusOperators"], swiftSettings: strict),
-    .target(name: "ApusRuntime", dependencies: ["ApusGraph", "CApusFork"], swiftSettings: strict),
+    .target(name: "ApusRuntime", dependencies: ["ApusGraph", "CApusProcess"], swiftSettings: strict),
     .target(name: "ApusFormats", dependencies: ["ApusGraph", "COnnxProto"], swiftSettings: strict),
     .target(
       name: "Apus",
       dependencies: ["ApusFormats", "ApusOperators", "ApusOptimizer", "ApusRuntime"],
       swiftSettings: strict),
     .systemLibrary(name: "CApus", path: "Sources/ApusC/include"),
-    .target(name: "ApusC", dependencies: ["Apus", "CApus", "CApusFork"], exclude: ["include"], swiftSettings: strict),
+    .target(name: "ApusC", dependencies: ["Apus", "CApus", "CApusProcess"], exclude: ["include"], swiftSettings: strict),
     .target(name: "ApusConformance", dependencies: ["Apus", "CApusKernels"], swiftSettings: strict),
     .executableTarget(
       name: "ApusCLI",

@@ -60,7 +60,9 @@ public final class Model: Sendable {
   package init(_ source: ModelSource, options: ModelOptions) throws {
     let pool = WorkerPool(threads: options.threads)
     self.pool = pool
-    let prepared = try DeepStack.run { try Model.prepare(source, options: options, on: pool) }
+    let prepared = try DeepStack.run(needing: source.stackBytes) {
+      try Model.prepare(source, options: options, on: pool)
+    }
     (information, notes, passReport) = (prepared.information, prepared.notes, prepared.passReport)
     (inputs, outputs, program) = (prepared.inputs, prepared.outputs, prepared.program)
     // Passes may rename what they replace; the names that users know are the file's.

@@ -10,6 +10,13 @@ package struct ModelSource {
   /// The files that large tensors are still in.
   let files: [FileReader]
   let allowance: Allowance
+  /// The stack that work on the graph takes.
+  let stackBytes: Int
+
+  init(model: ModelGraph, files: [FileReader], allowance: Allowance) {
+    (self.model, self.files, self.allowance) = (model, files, allowance)
+    stackBytes = DeepStack.bytes(forMessages: 3 * model.graph.nesting)
+  }
 
   package var graph: Graph { model.graph }
 
@@ -27,18 +34,23 @@ package struct ModelSource {
 package enum ModelReader {
   /// Reads a file; `-` is standard input.
   package static func read(path: String, options: ModelOptions) throws(LoadError) -> ModelSource {
-    try DeepStack.run { () throws(LoadError) in
+    try DeepStack.run(needing: stack(options)) { () throws(LoadError) in
       let settings = importOptions(options)
       return source(try ONNXReader.load(path: path, registry: .standard, options: settings), settings)
     }
   }
 
   package static func read(bytes: [UInt8], folder: String?, options: ModelOptions) throws(LoadError) -> ModelSource {
-    try DeepStack.run { () throws(LoadError) in
+    try DeepStack.run(needing: stack(options)) { () throws(LoadError) in
       var settings = importOptions(options)
       settings.externalFolder = folder
       return source(try ONNXReader.load(FileBytes(copying: bytes), registry: .standard, options: settings), settings)
     }
+  }
+
+  /// The stack that reading takes with files as deep as the limits allow.
+  private static func stack(_ options: ModelOptions) -> Int {
+    DeepStack.bytes(forMessages: options.limits.maximumNesting)
   }
 
   private static func source(_ imported: ImportedModel, _ settings: ImportOptions) -> ModelSource {

@@ -2,7 +2,7 @@
 
 import Apus
 import CApus
-import CApusFork
+import CApusProcess
 
 /// A call with arguments that it cannot work on.
 struct ArgumentError: Error {

@@ -112,7 +112,8 @@ package struct Optimizer: Sendable {
   /// Passes that end in the operators of this engine's own domain.
   package static let enginePasses: [any GraphPass] = [
     SubgraphConstants(), FusionPass(matrixFusions), ChannelsLast(), TransposeCancellation(), FusionPass(engineFusions),
-    ConstantFolding(), DeadNodeElimination(),
+    // What fusions left behind must not be computed first: a weight that is read transposed now, say.
+    DeadNodeElimination(), ConstantFolding(), DeadNodeElimination(),
   ]
 
   package static let allPasses = portablePasses + enginePasses
@@ -175,6 +176,8 @@ package struct Optimizer: Sendable {
   }
 
   private static func nodeCount(_ graph: Graph) -> Int {
-    graph.nodes.reduce(0) { $0 + 1 + $1.subgraphs.reduce(0) { $0 + nodeCount($1.subgraph.graph) } }
+    graph.nodes.reduce(0) { count, node in
+      count + 1 + (node.hasSubgraphs ? node.subgraphs.reduce(0) { $0 + nodeCount($1.subgraph.graph) } : 0)
+    }
   }
 }

@@ -1,5 +1,7 @@
 // Work that recurses runs on a stack of known size, whatever thread the caller has.
 
+import CApusProcess
+
 #if canImport(Glibc)
   import Glibc
 #else
@@ -9,13 +11,23 @@
 /// Graphs lie in graphs, and values in values, as deep as the limits allow; the walk over them must not depend on the
 /// stack of the caller, which may be small (threads of a server, fibers, `ulimit -s`).
 package enum DeepStack {
-  /// Enough for graphs a thousand deep.
+  /// Enough for messages a thousand deep, which are graphs three hundred deep.
   package static let byteCount = 32 << 20
 
-  /// Calls `body` on a thread with `byteCount` bytes of stack and waits for it; on this thread if it is such a one
-  /// already, or if the system has none to give.
-  package static func run<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
-    if isDeep { return try body() }
+  /// What work needs that recurses as deep as messages lie in each other; three levels are a graph inside a node.
+  package static func bytes(forMessages depth: Int) -> Int {
+    min(byteCount, smallest + byteCount / 1000 * max(depth, 0))
+  }
+
+  /// What work needs that does not recurse.
+  private static let smallest = 1 << 20
+
+  /// Calls `body` where at least `needed` bytes of stack are left: on this thread, which costs nothing, or on one of its
+  /// own with `byteCount` bytes, and waits for it. On this thread too if the system has none to give.
+  package static func run<Result, Failure: Error>(
+    needing needed: Int = byteCount, _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    if isDeep || apus_stack_remaining() >= needed { return try body() }
     var outcome: Swift.Result<Result, Failure>?
     withoutActuallyEscaping({
       do throws(Failure) {

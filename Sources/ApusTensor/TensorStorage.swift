@@ -23,6 +23,8 @@ public final class TensorStorage: @unchecked Sendable {
   /// The contents, where they come from a file.
   package let deferred: DeferredBytes?
   private let release: (@Sendable (UnsafeMutableRawPointer, Int) -> Void)?
+  /// What an owned block gives back to the C library.
+  private let allocation: UnsafeMutableRawPointer?
   private let charged = Mutex<MemoryAccount?>(nil)
 
   /// The first byte. 64-byte aligned for owned blocks; of any alignment otherwise. Deferred bytes are read now; where
@@ -35,25 +37,20 @@ public final class TensorStorage: @unchecked Sendable {
   /// A new block, uninitialised, 64-byte aligned, with at least 64 readable bytes after its end, charged to `account`
   /// as long as it lives.
   package init(byteCount: Int, account: MemoryAccount? = nil) throws(TensorError) {
-    let (size, overflow) = max(byteCount, 1).addingReportingOverflow(64)
     try account?.charge(byteCount)
-    var pointer: UnsafeMutableRawPointer?
-    let isLarge = byteCount >= TensorStorage.smallestLarge
-    let alignment = isLarge ? TensorStorage.largePage : 64
-    guard byteCount >= 0, !overflow, posix_memalign(&pointer, alignment, size) == 0, let pointer else {
+    guard let (allocation, address) = TensorStorage.allocate(byteCount) else {
       account?.credit(byteCount)
       throw TensorError(
         .memory, "the system has no memory for \(byteCount) bytes",
         remedy: "Use smaller inputs, or a process that may have more memory")
     }
-    // Only whole pages: a page that is begun must not cost two megabytes.
-    if isLarge { madvise(pointer, size / TensorStorage.largePage * TensorStorage.largePage, MADV_HUGEPAGE) }
-    address = pointer
+    self.allocation = allocation
+    self.address = address
     self.byteCount = byteCount
     strings = []
     isOwned = true
     deferred = nil
-    release = { pointer, _ in free(pointer) }
+    release = nil
     if let account { charged.withLock { $0 = account } }
   }
 
@@ -61,6 +58,23 @@ public final class TensorStorage: @unchecked Sendable {
   /// them.
   private static let smallestLarge = 4 << 20
   private static let largePage = 2 << 20
+  /// Smaller blocks are aligned by hand: the C library takes twice the time for an alignment.
+  private static let largestSmall = 1 << 12
+
+  /// The block to free later and the first byte to use; nil if there is no memory.
+  private static func allocate(
+    _ byteCount: Int
+  ) -> (allocation: UnsafeMutableRawPointer, address: UnsafeMutableRawPointer)? {
+    let (size, overflow) = max(byteCount, 1).addingReportingOverflow(64)
+    if byteCount < 0 || overflow { return nil }
+    if size <= largestSmall { return malloc(size + 63).map { ($0, $0.alignedUp(toMultipleOf: 64)) } }
+    let isLarge = byteCount >= smallestLarge
+    var pointer: UnsafeMutableRawPointer?
+    guard posix_memalign(&pointer, isLarge ? largePage : 64, size) == 0, let pointer else { return nil }
+    // Only whole pages: a page that is begun must not cost two megabytes.
+    if isLarge { madvise(pointer, size / largePage * largePage, MADV_HUGEPAGE) }
+    return (pointer, pointer)
+  }
 
   /// Bytes that somebody else owns; `release` is called once, when no tensor refers to them any more. With `deferred`,
   /// the block must be writable, and zeros until it is filled.
@@ -74,6 +88,7 @@ public final class TensorStorage: @unchecked Sendable {
     isOwned = false
     self.deferred = deferred
     self.release = release
+    allocation = nil
   }
 
   package init(strings: [String]) {
@@ -83,6 +98,7 @@ public final class TensorStorage: @unchecked Sendable {
     isOwned = false
     deferred = nil
     release = nil
+    allocation = nil
   }
 
   /// The storage of tensors that were released: without bytes, and with an error for whoever asks.
@@ -95,6 +111,7 @@ public final class TensorStorage: @unchecked Sendable {
 
   deinit {
     charged.withLock { $0?.credit(cost) }
+    free(allocation)
     release?(address, byteCount)
   }
 
@@ -102,6 +119,9 @@ public final class TensorStorage: @unchecked Sendable {
   package func load() throws(TensorError) {
     if let error = deferred?.fill(UnsafeMutableRawBufferPointer(start: address, count: byteCount)) { throw error }
   }
+
+  /// True for a block that some account has been charged for.
+  package var isCharged: Bool { charged.withLock { $0 != nil } }
 
   /// Charges a block that was made without an account; does nothing for memory of others and for blocks that have one.
   package func charge(to account: MemoryAccount) throws(TensorError) {

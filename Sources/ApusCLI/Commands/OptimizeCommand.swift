@@ -50,13 +50,17 @@ struct OptimizeCommand: ParsableCommand {
           + "\(OptimizedModel.writableOpsets.upperBound)")
     }
     if opset != nil, output == nil { throw ValidationError("--opset is for saving; give --output too") }
+    if json, output == "-" {
+      throw ValidationError("--json and --output - exclude each other: both go to standard output")
+    }
   }
 
   func run() throws {
     var options = try model.options()
     options.optimization.isPortable = output != nil
     let optimized = try ModelReader.optimize(path: model.model, options: options, opset: opset)
-    if let output { try optimized.save(to: output, opset: opset) }
+    if let output { try optimized.save(to: output == "-" ? "/dev/stdout" : output, opset: opset) }
+    if output == "-" { return }
     let report = Report(
       model: model.name, file: output, fixedInputs: optimized.model.defaultedInputs.map(\.name),
       passes: optimized.passes.map {

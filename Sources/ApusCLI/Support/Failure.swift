@@ -74,7 +74,9 @@ struct Failure {
   }
 
   private func sentence(_ message: String, _ remedy: String) -> String {
-    message.printableMessage() + (remedy.isEmpty ? "" : ". " + remedy.printableMessage())
+    message.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces).printableMessage() }.joined(
+      separator: "; ")
+      + (remedy.isEmpty ? "" : ". " + remedy.printableMessage())
   }
 
   private struct Report: Encodable {

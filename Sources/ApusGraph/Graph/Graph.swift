@@ -38,14 +38,16 @@ package struct ValueRecord: Sendable {
 
 /// One application of an operator, in the form of the newest opset.
 package struct Node: Sendable {
-  package var op: OperatorID
+  package var op: OperatorID { didSet { memo = nil } }
   /// The name in the file, or one made from the operator and the first output. Used in messages and profiles only.
   package var name: String
   /// nil: an optional input that is not given.
-  package var inputs: [ValueID?]
+  package var inputs: [ValueID?] { didSet { memo = nil } }
   /// nil: an optional output that nobody wants.
-  package var outputs: [ValueID?]
-  package var attributes: Attributes
+  package var outputs: [ValueID?] { didSet { memo = nil } }
+  package var attributes: Attributes { didSet { memo = nil } }
+  /// What the last inference of the node went by; nil after every change of it.
+  var memo: InferenceMemo?
 
   package init(
     _ op: OperatorID, name: String = "", inputs: [ValueID?], outputs: [ValueID?], attributes: Attributes = Attributes()
@@ -64,6 +66,16 @@ package struct Node: Sendable {
       case .graph(let subgraph): [(entry.name, subgraph)]
       case .graphs(let subgraphs): subgraphs.enumerated().map { ("\(entry.name)[\($0.offset)]", $0.element) }
       default: []
+      }
+    }
+  }
+
+  package var hasSubgraphs: Bool {
+    attributes.entries.contains { entry in
+      switch entry.value {
+      case .graph: true
+      case .graphs(let subgraphs): !subgraphs.isEmpty
+      default: false
       }
     }
   }
@@ -147,7 +159,7 @@ package struct Graph: Sendable {
 
   /// Settles the outputs of all subgraphs.
   package mutating func settleSubgraphs() {
-    for index in nodes.indices where !nodes[index].subgraphs.isEmpty {
+    for index in nodes.indices where nodes[index].hasSubgraphs {
       let facts = nodes[index].inputs.map { $0.map { fact($0) } }
       nodes[index].attributes.updateGraphs { subgraph in
         subgraph.graph.settledOutputs = subgraph.graph.outputs.indices.map {
@@ -156,6 +168,19 @@ package struct Graph: Sendable {
         subgraph.graph.settleSubgraphs()
       }
     }
+  }
+
+  /// Graphs in each other, this one included. Found without recursion, since it says how deep a recursion would go.
+  package var nesting: Int {
+    var depth = 0
+    var level = [self]
+    while !level.isEmpty {
+      depth += 1
+      level = level.flatMap { graph in
+        graph.nodes.lazy.filter(\.hasSubgraphs).flatMap(\.subgraphs).map(\.subgraph.graph)
+      }
+    }
+    return depth
   }
 
   package func constant(_ id: ValueID?) -> Tensor? { id.flatMap { values[$0.index].constant } }

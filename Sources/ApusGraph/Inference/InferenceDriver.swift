@@ -44,11 +44,13 @@ package struct InferenceDriver: Sendable {
   package func infer(nodeAt index: Int, in graph: inout Graph) throws(OperatorError) {
     try allowance.checkTime()
     let node = graph.nodes[index]
+    if let memo = node.memo, memo.holds(for: node, in: graph) { return }
     let inputs = node.inputs.map { $0.map { graph.fact($0) } }
     let constants = node.inputs.map { graph.constant($0) }
+    let hasSubgraphs = node.hasSubgraphs
     do throws(OperatorError) {
       // Only subgraphs look at the graph; holding on to it would make the change below copy all values.
-      let outer = node.subgraphs.isEmpty ? nil : graph
+      let outer = hasSubgraphs ? graph : nil
       let inferred = try context(of: node, inputs: inputs, constants: constants) { outer?.fact($0) ?? .unknown }
       for (name, subgraph) in inferred.inferredSubgraphs {
         guard case .graph(let former)? = node.attributes[name] else { continue }
@@ -61,6 +63,7 @@ package struct InferenceDriver: Sendable {
         }
         graph[output].fact = try merge(declared: graph.fact(output), inferred: fact, name: graph[output].name)
       }
+      if !hasSubgraphs { graph.nodes[index].memo = InferenceMemo(node, in: graph) }
     } catch {
       throw error.inside(node, inputs: inputs)
     }

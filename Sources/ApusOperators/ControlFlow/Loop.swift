@@ -110,11 +110,11 @@ private struct LoopKernel: EagerKernel {
     }
     var outputs = scanned.map { AccumulatedOutput(fact: $0) }
     var iteration = 0
+    // The condition of an iteration that runs.
+    let isTrue = Value.tensor(Tensor([true], shape: conditionShape))
     while condition != 0, iteration < trips ?? .max {
       try context.check(allocating: 0)
-      let control: [Value] = [
-        .tensor(Tensor([iteration], shape: counterShape)), .tensor(Tensor([condition != 0], shape: conditionShape)),
-      ]
+      let control = [.tensor(Tensor([iteration], shape: counterShape)), isTrue]
       let results = try context.run(subgraph: "body", inputs: control + values)
       guard let next = results[0].tensor else { throw .mismatch("the condition of the body is \(results[0].type)") }
       if !isCounted { condition = try next.singleInteger("the condition of the body") }

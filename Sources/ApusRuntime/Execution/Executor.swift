@@ -288,9 +288,13 @@ extension Program {
   private func charge(
     _ value: Value, unlessIn inputs: [Value?], _ captures: [[Value]], _ allowance: Allowance
   ) throws(OperatorError) {
-    if let storage = value.tensor?.storage {
-      if inputs.contains(where: { $0?.tensor?.storage === storage }) { return }
-      if captures.contains(where: { $0.contains { $0.tensor?.storage === storage } }) { return }
+    if case .tensor(let tensor) = value {
+      // What has an account already needs no look at the others.
+      if tensor.storage.isCharged { return }
+      for case .tensor(let input)? in inputs where input.storage === tensor.storage { return }
+      for captured in captures {
+        for case .tensor(let other) in captured where other.storage === tensor.storage { return }
+      }
     }
     try allowance.charge(value)
   }
@@ -325,7 +329,7 @@ private struct ExecutorContext: EagerContext {
     }
     // The buffers are those of the main graph, whose values have numbers of their own.
     var inner = settings
-    inner.outputBuffers = [:]
+    if !inner.outputBuffers.isEmpty { inner.outputBuffers = [:] }
     return try prepared.subprograms[index].program.run(inputs, captures: captures[index], on: pool, settings: inner)
   }
 

@@ -1,7 +1,7 @@
 // The threads of the engine: parts of a job are handed to whoever is free, the caller included.
 
 import ApusGraph
-import CApusFork
+import CApusProcess
 import Glibc
 import Synchronization
 

@@ -1,6 +1,6 @@
 // The start of a worker thread.
 
-import CApusFork
+import CApusProcess
 import Glibc
 
 /// What a new thread is given: whom it works for.

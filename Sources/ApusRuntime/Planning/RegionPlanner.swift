@@ -127,7 +127,8 @@ struct RegionPlanner: ~Copyable {
       guard let fact = inferred[position].tensor, let shape = fact.concreteShape,
         let count = shape.checkedElementCount, let bytes = fact.dataType.byteCount(elements: count)
       else {
-        throw .unsupported("the shape of output \(position), \(inferred[position]), cannot be found before running")
+        throw .unsupported(
+          "the shape of output \(position), \(inferred[position]), cannot be found before running or is too large")
       }
       outputTypes.append(TensorType(fact.dataType, shape))
       // Only compared with a limit.

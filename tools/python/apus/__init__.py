@@ -10,6 +10,8 @@ The names are those of onnxruntime where there is one, so that `import apus as o
 `apus.compat.install()` does for libraries that import onnxruntime themselves.
 """
 
+from typing import Any
+
 from ._cancellation import Cancellation
 from ._errors import (
     CancelledError,
@@ -116,3 +118,9 @@ def set_seed(seed: int) -> None:
     from ._library import library
 
     library().set_seed(int(seed))
+
+
+def __getattr__(name: str) -> Any:
+    from ._errors import MISSING_IN_MODULE, missing
+
+    raise missing(name, MISSING_IN_MODULE, "module 'apus'")

@@ -76,6 +76,33 @@ class NotImplemented(Error):
     """The specification, or onnxruntime, allows it; Apus does not do it."""
 
 
+class MissingName(NotImplemented, AttributeError):
+    """A name of onnxruntime that Apus does not have: `hasattr` says no."""
+
+
+# Names of onnxruntime's module, and of its sessions, that mean nothing here.
+MISSING_IN_MODULE = frozenset(
+    "AdapterFormat LoraAdapter ModelCompiler OrtAllocatorType OrtArenaCfg OrtCompileApiFlags OrtDeviceMemoryType"
+    " OrtDeviceVendorId OrtEpAssignedNode OrtEpAssignedSubgraph OrtEpDevice OrtExecutionProviderDevicePolicy"
+    " OrtExternalInitializerInfo OrtHardwareDevice OrtHardwareDeviceType OrtMemType OrtMemoryInfo"
+    " OrtMemoryInfoDeviceType OrtSparseFormat OrtSyncStream SessionIOBinding SparseTensor create_and_register_allocator"
+    " create_and_register_allocator_v2 get_ep_devices has_collective_ops preload_dlls print_debug_info"
+    " register_execution_provider_library unregister_execution_provider_library".split()
+)
+MISSING_IN_SESSION = frozenset(
+    "create_ortvalue_from_shape_and_type get_input_epdevices get_input_memory_infos get_output_memory_infos"
+    " get_provider_graph_assignment_info get_tuning_results release_captured_graph run_with_ortvaluevector"
+    " set_ep_dynamic_options set_tuning_results".split()
+)
+
+
+def missing(name: str, names: frozenset[str], owner: str) -> AttributeError:
+    """The error for an attribute that `owner` does not have; `names` are those that onnxruntime has there."""
+    if name in names:
+        return MissingName(f"{name} of onnxruntime is not supported")
+    return AttributeError(f"{owner} has no attribute '{name}'")
+
+
 class CancelledError(Fail):
     """The run was cancelled, or its time was over."""
 

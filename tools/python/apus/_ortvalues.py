@@ -255,7 +255,9 @@ class IOBinding:
 
     def _run(self, run_options: RunOptions | None) -> None:
         names = list(self._targets)
-        results = self._session.run(names, dict(self._inputs), run_options) if names else []
+        if not names:
+            raise InvalidArgument("no output is bound; bind_output says what to compute")
+        results = self._session.run(names, dict(self._inputs), run_options)
         outputs = []
         for name, result in zip(names, results, strict=True):
             target = self._targets[name]

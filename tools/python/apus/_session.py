@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ._cancellation import Cancellation, Ending
-from ._errors import InvalidArgument, make_error
+from ._errors import MISSING_IN_SESSION, InvalidArgument, make_error, missing
 from ._library import extension, library
 from ._options import GraphOptimizationLevel, RunOptions, SessionOptions, get_available_providers
 from ._ortvalues import IOBinding, OrtValue
@@ -134,6 +134,10 @@ class InferenceSession:
     def __del__(self) -> None:
         if hasattr(self, "_handle"):
             self._release(self._handle)
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached for what is not there only.
+        raise missing(name, MISSING_IN_SESSION, "'InferenceSession'")
 
     # What the model is
 

@@ -240,6 +240,24 @@ class Passes(unittest.TestCase):
             np.testing.assert_array_equal(found[0], [np.finfo(np.float32).max, np.finfo(np.float32).min, 7])
 
 
+class Names(unittest.TestCase):
+    def test_what_onnxruntime_has_and_apus_has_not(self) -> None:
+        session = apus.InferenceSession(ROOT / "TestModels/digits.onnx")
+        for owner, name in ((apus, "SparseTensor"), (apus, "OrtMemoryInfo"), (session, "run_with_ortvaluevector")):
+            self.assertFalse(hasattr(owner, name))
+            with self.assertRaisesRegex(apus.NotImplemented, name):
+                getattr(owner, name)
+        for owner in (apus, session):
+            with self.assertRaises(AttributeError) as raised:
+                getattr(owner, "no_such_name")
+            self.assertNotIsInstance(raised.exception, apus.Error)
+
+    def test_a_binding_without_outputs(self) -> None:
+        session = apus.InferenceSession(ROOT / "TestModels/digits.onnx")
+        with self.assertRaisesRegex(apus.InvalidArgument, "no output is bound"):
+            session.run_with_iobinding(session.io_binding())
+
+
 class Guests(unittest.TestCase):
     def test_signal_handlers_are_the_hosts(self) -> None:
         code = """

@@ -102,8 +102,7 @@ package final class Program: Sendable {
   ) throws(PreparationError) -> Graph {
     var isRead = [Bool](repeating: !packedWeights.releasesSources, count: graph.values.count)
     for prepared in nodes {
-      var packed: [Int] = []
-      if case .planned(let kernel) = prepared.kernel { packed = kernel.packedInputs }
+      let packed = prepared.kernel.packedInputs
       for (position, input) in prepared.node.inputs.enumerated() where !packed.contains(position) {
         if let input { isRead[input.index] = true }
       }
@@ -169,10 +168,32 @@ private struct Preparation {
       {
         kernel = .eager(StringIndirection(kernel: planned, node: node, registry: registry))
       }
+      try load(node, kernel)
       return PreparedNode(node: node, schema: definition.schema, kernel: kernel, subprograms: subprograms)
     } catch {
       throw PreparationError(errors: [error.inside(node, inputs: inputs)])
     }
+  }
+
+  /// Reads the constants that the kernel goes on to read, while other threads pack: a table of embeddings is large.
+  private func load(_ node: Node, _ kernel: PreparedKernel) throws(OperatorError) {
+    let packed = kernel.packedInputs
+    for (position, input) in node.inputs.enumerated() where !packed.contains(position) {
+      guard let constant = graph.constant(input) else { continue }
+      do throws(TensorError) {
+        try constant.storage.load()
+      } catch {
+        throw OperatorError(error)
+      }
+    }
+  }
+}
+
+extension PreparedKernel {
+  /// The inputs that the kernel holds in a form of its own.
+  fileprivate var packedInputs: [Int] {
+    if case .planned(let kernel) = self { return kernel.packedInputs }
+    return []
   }
 }
 

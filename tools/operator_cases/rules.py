@@ -19,8 +19,8 @@ ORACLES = ("reference", "onnxruntime", "numpy")
 class Authority(enum.IntEnum):
     """Who decides, the highest first."""
 
-    TEXT = 1  # the normative text of the specification: a schema's documentation, IEEE 754 where it is silent of
-    arithmetic BODY = 2  # the function body of a schema
+    TEXT = 1  # the normative text of the specification: a schema's documentation, IEEE 754 where it is silent
+    BODY = 2  # the function body of a schema
     DATA = 3  # the cases of the ONNX backend suite and what ONNX's shape inference says
     AGREEMENT = 4  # both oracles, where the text can be read in two ways
     ONNXRUNTIME = 5  # for com.microsoft and ai.onnx.ml, and for what it alone computes

@@ -277,8 +277,7 @@ extension Rewriter {
   /// Attention of ai.onnx takes the place of the node. Outputs: the result, present keys and values, scores.
   fileprivate mutating func finishAttention(_ given: AttentionOperands, outputs: [ValueID?]) throws(OperatorError) {
     var operands = given
-    let filter = optionalFloat("mask_filter_value") ?? -10_000
-    let mask = try attentionMask(operands, filter: filter)
+    let mask = try attentionMask(operands)
     // A single query comes last and sees every key.
     let isCausal = operands.isCausal && (operands.past != nil || shape(operands.query)?[1].known != 1)
     var attributes: [(String, AttributeValue)] = [("is_causal", .int(isCausal ? 1 : 0))]
@@ -325,10 +324,7 @@ extension Rewriter {
     var mask = given.bias
     if let padding = given.padding {
       guard try rank(padding) == 2 else { throw .unsupported("mask_index has \(try rank(padding)) axes; expected 2") }
-      let filter = try scalar(optionalFloat("mask_filter_value") ?? -10_000, type(given.query))
-      let added = try apply(
-        "Where", [unsqueeze(isPositive(padding), [1, 2]), scalar(0, type(given.query)), filter])
-      mask = try mask.map { (bias) throws(OperatorError) in try apply("Add", [added, bias]) } ?? added
+      mask = try filtered(unsqueeze(isPositive(padding), [1, 2]), given)
     }
     var attributes: [(String, AttributeValue)] = []
     if let scale = optionalFloat("scale"), scale != 0 { attributes.append(("scale", .float(scale))) }
@@ -338,10 +334,9 @@ extension Rewriter {
     finish("Reshape", [try transpose(result, [0, 2, 1, 3]), ints([0, 0, -1])])
   }
 
-  /// What is added to the scores: `filter` for keys that are padding, and the bias. nil if there is neither.
-  private mutating func attentionMask(_ operands: AttentionOperands, filter: Float) throws(OperatorError) -> ValueID? {
+  /// What is added to the scores for keys that are padding, and the bias. nil if there is neither.
+  private mutating func attentionMask(_ operands: AttentionOperands) throws(OperatorError) -> ValueID? {
     guard let padding = operands.padding else { return operands.bias }
-    let type = try type(operands.query)
     let visible: ValueID
     switch try rank(padding) {
     case 1: visible = try visibleByLength(padding, operands)
@@ -355,9 +350,17 @@ extension Rewriter {
       visible = try isPositive(apply("Slice", [rows, ints([0]), end, ints([3])]))
     case let rank: throw .mismatch("the mask has \(rank) axes; expected 1 to 4")
     }
+    return try filtered(visible, operands)
+  }
+
+  /// What is added to the scores: the filter where a key is not visible, and the bias. Beside the filter a bias of half
+  /// precision would be rounded away, and with it what tells the keys of a query apart that sees none.
+  private mutating func filtered(_ visible: ValueID, _ operands: AttentionOperands) throws(OperatorError) -> ValueID {
+    let filter = optionalFloat("mask_filter_value") ?? -10_000
+    let type: DataType = try type(operands.query) == .float64 ? .float64 : .float32
     let added = try apply("Where", [visible, scalar(0, type), scalar(filter, type)])
     guard let bias = operands.bias else { return added }
-    return try apply("Add", [added, bias])
+    return try apply("Add", [added, self.type(bias) == type ? bias : cast(bias, type)])
   }
 
   private mutating func isPositive(_ mask: ValueID) throws(OperatorError) -> ValueID {

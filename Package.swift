@@ -62,7 +62,8 @@ let package = Package(
       dependencies: ["ApusFormats", "ApusOperators", "ApusOptimizer", "ApusRuntime"],
       swiftSettings: strict),
     .systemLibrary(name: "CApus", path: "Sources/ApusC/include"),
-    .target(name: "ApusC", dependencies: ["Apus", "CApus", "CApusProcess"], exclude: ["include"], swiftSettings: strict),
+    .target(
+      name: "ApusC", dependencies: ["Apus", "CApus", "CApusProcess"], exclude: ["include"], swiftSettings: strict),
     .target(name: "ApusConformance", dependencies: ["Apus", "CApusKernels"], swiftSettings: strict),
     .executableTarget(
       name: "ApusCLI",

@@ -22,8 +22,8 @@ package enum DeepStack {
   /// What work needs that does not recurse.
   private static let smallest = 1 << 20
 
-  /// Calls `body` where at least `needed` bytes of stack are left: on this thread, which costs nothing, or on one of its
-  /// own with `byteCount` bytes, and waits for it. On this thread too if the system has none to give.
+  /// Calls `body` where at least `needed` bytes of stack are left: on this thread, which costs nothing, or on one of
+  /// its own with `byteCount` bytes, and waits for it. On this thread too if the system has none to give.
   package static func run<Result, Failure: Error>(
     needing needed: Int = byteCount, _ body: () throws(Failure) -> Result
   ) throws(Failure) -> Result {

@@ -224,7 +224,8 @@ rule(
 rule(
     "ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceProd",
     TEXT,
-    "The reduction of nothing is 0, and 1 of products; onnxruntime keeps extents of 0 where an axis counts from the end.",
+    "The reduction of nothing is 0, and 1 of products; onnxruntime keeps extents of 0 where an axis counts from the"
+    " end.",
     "ReduceSumSquare-13, attribute keepdims: the reduced dimension is retained with size 1",
     lambda case: case.operand(0).size == 0 and case.version < 13,
     expected=empty_reduction,
@@ -256,8 +257,8 @@ rule(
 rule(
     "QuantizeLinear",
     TEXT,
-    "A scale of half precision is that of the division too; onnxruntime divides in float32, and the reference evaluator in"
-    " the wider of both types.",
+    "A scale of half precision is that of the division too; onnxruntime divides in float32, and the reference"
+    " evaluator in the wider of both types.",
     "QuantizeLinear-21: the type of y_scale determines the precision of the division",
     lambda case: forms.elem_type_of(case.operand(1)) in (T.FLOAT16, T.BFLOAT16),
     expected=lambda case: oracles.run_converted(case, forms.elem_type_of(case.operand(1))),

@@ -8,8 +8,8 @@ import ApusTensor
 final class InferenceMemo: Sendable {
   private let inputs: [ValueFact?]
   private let outputs: [ValueFact?]
-  /// The constants whose elements inference may read. Larger ones are looked at for type and shape only, and must not be
-  /// kept in memory from here.
+  /// The constants whose elements inference may read. Larger ones are looked at for type and shape only, and must not
+  /// be kept in memory from here.
   private let constants: [TensorStorage?]
 
   private static let largestRead = 1 << 16

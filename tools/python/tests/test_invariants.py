@@ -104,7 +104,8 @@ class Rows(unittest.TestCase):
 
 
 def weighty_models() -> dict[str, tuple[onnx.ModelProto, dict[str, np.ndarray]]]:
-    """Models whose weights are packed piece by piece: whole panels and rests, groups, scales, both orders of a matrix."""
+    """Models whose weights are packed piece by piece: whole panels and rests, groups, scales, both orders of a
+    matrix."""
     random = np.random.default_rng(5)
     models: dict[str, tuple[onnx.ModelProto, dict[str, np.ndarray]]] = {}
 

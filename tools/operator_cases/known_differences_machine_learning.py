@@ -65,6 +65,12 @@ def has_probabilities(case: Case) -> bool:
     return bool(case.attribute("prob_a"))
 
 
+def has_two_open_classes(case: Case, linear: bool) -> bool:
+    """Whether a support vector machine tells two classes apart without probabilities, with or without vectors."""
+    vectors = sum(case.attribute("vectors_per_class") or [])
+    return label_count(case) == 2 and not has_probabilities(case) and linear == (vectors == 0)
+
+
 rule(
     "DictVectorizer",
     TEXT,
@@ -136,6 +142,33 @@ rule(
     lambda case: has_probabilities(case) and label_count(case) > 2,
     right="onnxruntime",
 )
+rule(
+    "SVMClassifier",
+    TEXT,
+    "Where one decision stands for two classes, post_transform is applied to the scores of both; onnxruntime leaves"
+    " SOFTMAX and SOFTMAX_ZERO out and writes one score of PROBIT only, the reference evaluator takes no strings.",
+    "SVMClassifier-1, attribute post_transform",
+    lambda case: transforms(case) and has_two_open_classes(case, linear=False),
+    expected=plain_models.svm_two_classes,
+)
+rule(
+    "SVMClassifier",
+    ONNXRUNTIME,
+    "Of two classes with support vectors the sign of the decision says which it is; for the reference evaluator it is"
+    " the second one wherever no weight is negative.",
+    "onnxruntime's svmclassifier.cc; the text does not say",
+    lambda case: has_two_open_classes(case, linear=False),
+    expected=plain_models.svm_two_classes,
+)
+rule(
+    "SVMClassifier",
+    ONNXRUNTIME,
+    "Of two linear functions the larger score means the second class where it passes 0, or 0.5 if no weight is"
+    " negative, whichever class it belongs to; for the reference evaluator it does so for 0.5 and a single rho only.",
+    "onnxruntime's svmclassifier.cc; the text does not say",
+    lambda case: has_two_open_classes(case, linear=True),
+    expected=plain_models.svm_two_classes,
+)
 for operator, model in (
     ("TreeEnsemble", plain_models.tree_ensemble),
     ("TreeEnsembleRegressor", plain_models.tree_regressor),
@@ -195,7 +228,7 @@ rule(
     " makes two"
     " classes of many if weights are for one only, and takes no tensors; onnxruntime has rules of its own.",
     "TreeEnsembleClassifier-3, attributes class_ids and class_weights, output Y: the top class",
-    lambda case: has_tensors(case) or one_sided(case, many=True),
+    lambda case: has_tensors(case) or not one_sided(case, many=False),
     expected=plain_models.tree_classifier,
 )
 rule(
@@ -206,5 +239,15 @@ rule(
     " border at 0, the first one the negative of the second; the reference evaluator takes them for probabilities.",
     "onnxruntime's tree_ensemble_aggregator.h; the text does not say",
     lambda case: one_sided(case, many=False) and not transforms(case) and has_negative(case),
+    expected=plain_models.tree_classifier,
+)
+rule(
+    "TreeEnsembleClassifier",
+    TEXT,
+    "Of two classes with weights for the first only, post_transform is applied to the scores of both, and the label is"
+    " that of the larger one; onnxruntime leaves SOFTMAX and SOFTMAX_ZERO out, and its label is that of a score above"
+    " 0.5 or 0 before the transformation.",
+    "TreeEnsembleClassifier-3, attribute post_transform, output Y: the top class",
+    lambda case: one_sided(case, many=False) and transforms(case),
     expected=plain_models.tree_classifier,
 )

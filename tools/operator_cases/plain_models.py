@@ -134,9 +134,8 @@ def tree_classifier(case: Case) -> list[np.ndarray]:
         scores = aggregated(weights, len(labels), "SUM", 1)
         if binary:
             score = scores[0] + base[0]
-            scores = np.array([1 - score if transform == "NONE" else -score, score])
-            if transform == "NONE" and not probabilities:
-                scores[0] = -score
+            centred = transform == "PROBIT" or (transform == "NONE" and probabilities)
+            scores = np.array([1 - score if centred else -score, score])
         else:
             scores = scores + base
         rows.append(transformed(scores, transform))
@@ -230,23 +229,54 @@ def dict_vectorizer(case: Case) -> list[Any]:
     return [np.array([mapping.get(key, "" if info == T.STRING else 0) for key in keys], dtype_of(info))]
 
 
+def kernel_values(case: Case, data: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """The kernel's value for every row and every support vector."""
+    gamma, offset, degree = case.attribute("kernel_params", [0.0, 0.0, 0.0])
+    kind = case.attribute("kernel_type", "LINEAR")
+    if kind == "RBF":
+        return np.exp(-gamma * ((data[:, None] - vectors[None]) ** 2).sum(-1))
+    products = data @ vectors.T
+    if kind == "POLY":
+        return (gamma * products + offset) ** int(degree)
+    return np.tanh(gamma * products + offset) if kind == "SIGMOID" else products
+
+
 def svm_regressor(case: Case) -> list[np.ndarray]:
     """SVMRegressor: a weighted sum of kernels, one for each support vector."""
     data = case.operand(0).astype(np.float64)
     weights = np.array(case.attribute("coefficients"), np.float64)
-    gamma, offset, degree = case.attribute("kernel_params", [0.0, 0.0, 0.0])
     count = case.attribute("n_supports", 0)
-    vectors = np.array(case.attribute("support_vectors", [])).reshape(count, -1) if count else weights[None]
-    products = data @ vectors.T
-    kind = case.attribute("kernel_type", "LINEAR") if count else "LINEAR"
-    if kind == "POLY":
-        products = (gamma * products + offset) ** int(degree)
-    elif kind == "SIGMOID":
-        products = np.tanh(gamma * products + offset)
-    elif kind == "RBF":
-        products = np.exp(-gamma * ((data[:, None] - vectors[None]) ** 2).sum(-1))
-    scores = (products @ weights[:, None] if count else products) + case.attribute("rho")[0]
+    if count:
+        vectors = np.array(case.attribute("support_vectors")).reshape(count, -1)
+        scores = kernel_values(case, data, vectors) @ weights[:, None]
+    else:
+        scores = data @ weights[:, None]
+    scores = scores + case.attribute("rho")[0]
     if case.attribute("one_class", 0):
         return [np.where(scores > 0, 1.0, -1.0).astype(np.float32)]
     rows = [transformed(row, case.attribute("post_transform", "NONE")) for row in scores]
     return [np.array(rows).reshape(-1, 1).astype(np.float32)]
+
+
+def svm_two_classes(case: Case) -> list[np.ndarray]:
+    """SVMClassifier of two classes without probabilities. With support vectors one decision stands for both classes.
+    Without any each class has a linear function, and the larger score means the second class where it passes a border,
+    whichever of them it belongs to: 0, or 0.5 if no weight is negative."""
+    labels = case.attribute("classlabels_ints") or [name.decode() for name in case.attribute("classlabels_strings")]
+    transform = case.attribute("post_transform", "NONE")
+    data = case.operand(0).astype(np.float64)
+    weights = np.array(case.attribute("coefficients"), np.float64)
+    rho = case.attribute("rho")[0]
+    if count := sum(case.attribute("vectors_per_class") or []):
+        vectors = np.array(case.attribute("support_vectors")).reshape(count, -1)
+        decisions = kernel_values(case, data, vectors) @ weights + rho
+        scores = np.stack([1 - decisions if transform == "PROBIT" else -decisions, decisions], axis=1)
+        chosen = np.where(decisions > 0, 0, 1)
+    else:
+        scores = data @ weights.reshape(2, -1).T + rho
+        largest = scores.max(axis=1)
+        passed = largest >= 0.5 if (weights >= 0).all() else largest > 0
+        chosen = np.where(passed, 1, scores.argmax(axis=1))
+    rows = [transformed(row, transform) for row in scores]
+    names = np.array(labels, np.int64 if case.attribute("classlabels_ints") else object)
+    return [names[chosen], np.array(rows).reshape(-1, 2).astype(np.float32)]

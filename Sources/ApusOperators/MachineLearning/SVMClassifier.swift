@@ -53,7 +53,7 @@ struct SVMClassifier: OperatorDefinition {
     let perClass = context.optionalInts("vectors_per_class") ?? []
     guard perClass.allSatisfy({ $0 >= 0 && $0 < 1 << 31 }) else { throw .invalid("vectors_per_class is \(perClass)") }
     let supports = perClass.reduce(0, +)
-    let isPositive = coefficients.allSatisfy { $0 >= 0 }
+    let (a, b) = (context.optionalFloats("prob_a") ?? [], context.optionalFloats("prob_b") ?? [])
     var kernel = try SupportKernel(context)
     let transform = try PostTransform(context)
     let type = try context.type(0)
@@ -63,10 +63,9 @@ struct SVMClassifier: OperatorDefinition {
       let model = LinearMachine(
         vectors: try SupportVectors<Scalar>(
           type, lane: lane, kernel: kernel, count: labels.count, elements: coefficients),
-        rho: rho, isPositive: isPositive, transform: transform)
-      return try RowModelKernel.prepareClassifier(model, labels.count == 1 ? labels.orNothing : labels, context)
+        rho: rho, border: labels.count == 2 && a.isEmpty ? LinearBorder(coefficients) : nil, transform: transform)
+      return try RowModelKernel.prepareClassifier(model, labels, context)
     }
-    let (a, b) = (context.optionalFloats("prob_a") ?? [], context.optionalFloats("prob_b") ?? [])
     let pairs = labels.count * (labels.count - 1) / 2
     guard perClass.count == labels.count, labels.count >= 2, labels.count < 1 << 16, rho.count >= pairs,
       coefficients.count >= (labels.count - 1) * supports, a.count == b.count, a.isEmpty || a.count >= pairs
@@ -79,7 +78,7 @@ struct SVMClassifier: OperatorDefinition {
       vectors: try SupportVectors<Scalar>(
         type, lane: lane, kernel: kernel, count: supports, elements: context.optionalFloats("support_vectors") ?? []),
       perClass: perClass, coefficients: coefficients.map { Double($0) }, rho: rho, slopes: a.map { Double($0) },
-      offsets: b.map { Double($0) }, isPositive: isPositive, transform: transform)
+      offsets: b.map { Double($0) }, transform: transform)
     return try RowModelKernel.prepareClassifier(model, labels, context)
   }
 }
@@ -88,7 +87,8 @@ struct SVMClassifier: OperatorDefinition {
 private struct LinearMachine<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: RowModel {
   let vectors: SupportVectors<Scalar>
   let rho: Double
-  let isPositive: Bool
+  /// Of two classes without probabilities.
+  let border: LinearBorder?
   let transform: PostTransform
 
   var scoreCount: Int { vectors.count }
@@ -104,17 +104,30 @@ private struct LinearMachine<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable
     for row in 0..<count {
       let values = vectors.values(rows, index: row, columns: columns, scratch: scratch)
       let target = scores + row &* targets
-      var largest = -Double.infinity
-      for index in 0..<targets {
-        target[index] = values[index] + rho
-        largest = max(largest, target[index])
-      }
-      // Weights without a sign are probabilities: a large one speaks for the second of two classes.
-      let isSecond = targets == 2 && isPositive && largest >= 0.5
-      let best = transform.applyAndFindLargest(target, targets)
-      classes[row] = targets == 1 ? (largest > 0 ? 1 : 0) : isSecond ? 1 : best
+      for index in 0..<targets { target[index] = values[index] + rho }
+      classes[row] = choose(target)
+      transform.apply(target, targets)
     }
   }
+
+  /// The class of the largest score before the transformation.
+  private func choose(_ scores: UnsafePointer<Double>) -> Int {
+    var best = 0
+    for index in 1..<vectors.count where scores[index] > scores[best] { best = index }
+    return border?.isPassed(by: scores[best]) == true ? 1 : best
+  }
+}
+
+/// What the larger score of two classes has to pass to mean the second class, whichever of them it belongs to: the rule
+/// of ONNX Runtime, as the specification does not say how the class is found.
+private struct LinearBorder: Sendable {
+  /// Without negative weights scores are taken for probabilities.
+  let isProbability: Bool
+
+  init(_ coefficients: [Float]) { isProbability = coefficients.allSatisfy { $0 >= 0 } }
+
+  /// In float32, as the scores come out.
+  func isPassed(by score: Double) -> Bool { isProbability ? Float(score) >= 0.5 : Float(score) > 0 }
 }
 
 /// A machine for every pair of classes; they vote for the class.
@@ -128,7 +141,6 @@ private struct PairwiseMachine<Scalar: BinaryFloatingPoint & SIMDScalar & Sendab
   /// Of the logistic functions that make probabilities of the decisions; empty: there are none.
   let slopes: [Double]
   let offsets: [Double]
-  let isPositive: Bool
   let transform: PostTransform
 
   private var classCount: Int { perClass.count }

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from onnx import TensorProto as T
 
@@ -110,18 +109,11 @@ def empty_reduction(case: Case) -> list[np.ndarray]:
 
 
 def clipped(case: Case) -> list[np.ndarray]:
-    """Clip between finite bounds."""
-    x = case.operand(0)
-    # Before version 11 the bounds are attributes, of 32 bits.
-    limits = ml_dtypes.finfo(np.float32 if case.version < 11 else x.dtype)
-    low, high = (
-        (case.attribute("min", None), case.attribute("max", None))
-        if case.version < 11
-        else (case.operand(1), case.operand(2))
-    )
-    low = limits.min if low is None else low
-    high = limits.max if high is None else high
-    return [np.minimum(np.maximum(x, np.asarray(low, x.dtype)), np.asarray(high, x.dtype))]
+    """Clip of version 6."""
+    x, limits = case.operand(0), np.finfo(np.float32)
+    low, high = case.attribute("min", float(limits.min)), case.attribute("max", float(limits.max))
+    with np.errstate(over="ignore"):
+        return [np.minimum(np.maximum(x, np.asarray(low, x.dtype)), np.asarray(high, x.dtype))]
 
 
 def old_selu(case: Case) -> list[np.ndarray]:
@@ -179,12 +171,19 @@ rule(
 )
 rule(
     "Clip",
+    BODY,
+    "A bound that is not given bounds nothing, not even infinities; onnxruntime has the largest finite numbers in its"
+    " place.",
+    "function body of Clip-13: Identity, or one comparison",
+    lambda case: case.version >= 11 and holds(case, np.isinf),
+    right="reference",
+)
+rule(
+    "Clip",
     TEXT,
-    "Without a bound Clip puts the lowest or the highest number of the type; the function body, which the reference"
-    " evaluator"
-    " computes, leaves infinities alone.",
-    "Clip-13: the bounds default to numeric_limits::lowest() and numeric_limits::max()",
-    lambda case: case.version >= 6 and holds(case, np.isinf),
+    "Before version 11 the bounds are attributes, with the largest finite numbers of 32 bits as their defaults.",
+    "Clip-6, attributes min and max",
+    lambda case: case.version == 6 and holds(case, np.isinf),
     expected=clipped,
 )
 rule(

@@ -52,7 +52,7 @@ struct Clip: OperatorDefinition {
     guard let loop = Clip.loop(type) else { throw context.unsupportedType(type) }
     let (hasLow, hasHigh) = (context.isPresent(1), context.isPresent(2))
     let width = type.byteWidth
-    if !hasLow && !hasHigh && type.isInteger { return .planned { _ in .views([.init()]) } }
+    if !hasLow && !hasHigh { return .planned { _ in .views([.init()]) } }
     return .planned { plan throws(OperatorError) in
       let count = plan.outputShape(0).elementCount
       let partition = Partition(count, minimum: ElementCost.light.itemsPerPart)
@@ -66,7 +66,7 @@ struct Clip: OperatorDefinition {
     }
   }
 
-  /// y = min(max(x, low), high); nil: the lowest or highest number of the type, which infinities become. NaN stays NaN.
+  /// y = min(max(x, low), high); nil: no bound. NaN stays NaN.
   typealias ClipLoop =
     @Sendable (
       _ x: UnsafeRawPointer, _ low: UnsafeRawPointer?, _ high: UnsafeRawPointer?, _ y: UnsafeMutableRawPointer,
@@ -76,7 +76,7 @@ struct Clip: OperatorDefinition {
   static func loop(_ type: DataType) -> ClipLoop? {
     switch type {
     case .float32: fast
-    case .float64: definition(Double.self, -.greatestFiniteMagnitude, .greatestFiniteMagnitude)
+    case .float64: definition(Double.self, -.infinity, .infinity)
     case .int8: integers(Int8.self)
     case .int16: integers(Int16.self)
     case .int32: integers(Int32.self)
@@ -112,8 +112,8 @@ struct Clip: OperatorDefinition {
     let kernel = apus_kernels().pointee.clip_f32
     return { x, low, high, y, count in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: 2) { bounds in
-        bounds[0] = low.map { $0.assumingMemoryBound(to: Float.self).pointee } ?? -.greatestFiniteMagnitude
-        bounds[1] = high.map { $0.assumingMemoryBound(to: Float.self).pointee } ?? .greatestFiniteMagnitude
+        bounds[0] = low.map { $0.assumingMemoryBound(to: Float.self).pointee } ?? -.infinity
+        bounds[1] = high.map { $0.assumingMemoryBound(to: Float.self).pointee } ?? .infinity
         kernel(count, x.assumingMemoryBound(to: Float.self), y.assumingMemoryBound(to: Float.self), bounds.baseAddress)
       }
     }
@@ -122,12 +122,10 @@ struct Clip: OperatorDefinition {
   private static func narrow(_ type: DataType) -> ClipLoop? {
     guard let codec = FloatCodec(type) else { return nil }
     let kernel = apus_kernels().pointee.clip_f32
-    // Of the types that Clip takes, bfloat16 and float16 come here.
-    let greatest: Float = type == .float16 ? 65504 : Float(bitPattern: 0x7f7f_0000)
     return { x, low, high, y, count in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: 2) { bounds in
         guard let base = bounds.baseAddress else { return }
-        (bounds[0], bounds[1]) = (-greatest, greatest)
+        (bounds[0], bounds[1]) = (-.infinity, .infinity)
         if let low { codec.load(low, 0, base, 1) }
         if let high { codec.load(high, 0, base + 1, 1) }
         Elementwise.forEachBlock(count) { block, start, n in

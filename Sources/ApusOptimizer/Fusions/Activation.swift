@@ -34,8 +34,8 @@ struct Activation {
     case "Gelu": name = node.attributes.string("approximate") == "tanh" ? "gelu_tanh" : "gelu"
     case "Clip":
       name = "clip"
-      guard let low = Activation.bound(node, 1, default: -.greatestFiniteMagnitude, in: graph),
-        let high = Activation.bound(node, 2, default: .greatestFiniteMagnitude, in: graph)
+      guard let low = Activation.bound(node, 1, default: -.infinity, in: graph),
+        let high = Activation.bound(node, 2, default: .infinity, in: graph)
       else { return nil }
       (alpha, beta) = (low, high)
     default: return nil

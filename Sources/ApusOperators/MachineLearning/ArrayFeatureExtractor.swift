@@ -23,14 +23,15 @@ struct ArrayFeatureExtractor: OperatorDefinition {
     .planned { (plan) throws(OperatorError) in
       let width = plan.inputs[0]?.dataType.byteWidth ?? 8
       let columns = plan.shape(0).last ?? 1
-      let rows = columns == 0 ? 0 : plan.shape(0).elementCount / columns
+      // Without columns too: then every position is an error.
+      let rows = plan.shape(0).count(of: 0..<max(plan.shape(0).rank - 1, 0))
       let count = plan.shape(1).elementCount
       let gather = GatherRun(width: width)
       let partition = Partition(rows, minimum: max(1, 16384 / max(count, 1)))
       return .parallel(parts: rows == 0 ? 0 : partition.parts) { run, part in
         let positions: UnsafePointer<Int> = run.input(1)
         for index in 0..<count where positions[index] < 0 || positions[index] >= columns {
-          return run.fail("Y holds \(positions[index]); expected 0 to \(columns - 1)")
+          return run.fail("Y holds \(positions[index]); expected a position among \(columns) columns")
         }
         withUnsafeTemporaryAllocation(of: Int.self, capacity: 128) { block in
           guard let offsets = block.baseAddress else { return }

@@ -59,7 +59,11 @@ struct AccumulatedOutput {
       var dims = (fact.shape ?? [0]).map { $0.substituting(symbols).known ?? 0 }
       let position = axis < 0 ? axis + dims.count : axis
       if position >= 0, position < dims.count { dims[position] = 0 }
-      return .tensor(Tensor(zeros: fact.dataType, shape: Shape(dims)))
+      do throws(TensorError) {
+        return .tensor(try Tensor(zeros: fact.dataType, validating: Shape(dims)))
+      } catch {
+        throw OperatorError(error)
+      }
     }
     let position = axis < 0 ? axis + first.rank + 1 : axis
     guard position >= 0, position <= first.rank else {

@@ -98,14 +98,17 @@ struct TransposedCore: Sendable {
   private let outputOffset: Int
   private let scratchBytes: Int
 
+  /// Outputs along an axis for which tables are made.
+  private static let longestAxis = 1 << 26
+
   /// nil if the products would take more than a GiB.
   init?(_ shape: TransposedConvolution, _ weights: TransposedWeights, hasBias: Bool, channelsLast: Bool) {
     (self.shape, self.weights, self.hasBias) = (shape, weights, hasBias)
     let pixels = shape.batch &* shape.geometry.outputCount
     let products = (pixels &* weights.columns).multipliedReportingOverflow(by: weights.groups &* 4)
-    guard !products.overflow, products.partialValue <= 1 << 30, pixels > 0, shape.geometry.inputCount > 0 else {
-      return nil
-    }
+    guard !products.overflow, products.partialValue <= 1 << 30, pixels > 0, shape.geometry.inputCount > 0,
+      shape.geometry.input.allSatisfy({ $0 <= Self.longestAxis })
+    else { return nil }
     axes = (0..<shape.geometry.rank).map { TransposedAxis(shape.geometry, $0) }
     tiling = GemmTiling(
       batch: weights.groups, m: pixels, n: weights.columns, k: weights.channelsPerGroup,

@@ -90,6 +90,8 @@ package struct LayerNormalization: OperatorDefinition {
           let (x, y): (UnsafePointer<Float>, UnsafeMutablePointer<Float>) = (run.input(0), run.output(0))
           let (scale, bias): (UnsafePointer<Float>, UnsafePointer<Float>) = (run.input(1), run.input(2))
           withUnsafeTemporaryAllocation(of: Float.self, capacity: 2) { statistics in
+            // The mean of nothing, which the kernel leaves alone.
+            statistics.initialize(repeating: .nan)
             for row in rows.partition.range(part) {
               kernels.table.pointee.layer_norm_f32(
                 rows.length, x + row &* rows.length, y + row &* rows.length, scale + row &* rows.scaleStride,

@@ -15,7 +15,7 @@ import Testing
     where !declared.inputs.contains(ValueID(index)) && declared.values[index].constant == nil {
       declared.values[index].fact = .unknown
     }
-    return try! SymbolSplitting.split(declared: declared, inferred: builder.graph, registry: .standard)
+    return try SymbolSplitting.split(declared: declared, inferred: builder.graph, registry: .standard)
   }
 
   private func text(_ graph: Graph, _ value: ValueID) -> String { graph.fact(value).description }

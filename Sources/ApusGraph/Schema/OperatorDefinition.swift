@@ -11,7 +11,7 @@ import ApusTensor
 /// - `infer`: types and symbolic shapes of the outputs. The planner calls the same function with concrete shapes, so
 ///   there is no second place that computes shapes. Leave an output shape nil, or a dimension unknown, only where it
 ///   depends on data; then `prepare` must return an eager kernel, or the schema must mark the input as read when
-/// planning.
+///   planning.
 /// - `prepare`: reads attributes and element types, once, and returns a kernel or says what is not supported.
 package protocol OperatorDefinition: Sendable {
   var schema: OperatorSchema { get }

@@ -78,6 +78,11 @@ public func apus_options_set_maximum_run_memory(_ options: OpaquePointer?, _ byt
 }
 
 @c @implementation
+public func apus_options_set_map_files(_ options: OpaquePointer?, _ mapFiles: Bool) -> OpaquePointer? {
+  change(options) { $0.mapsFiles = mapFiles }
+}
+
+@c @implementation
 public func apus_options_set_profiling(_ options: OpaquePointer?, _ profiling: Bool) -> OpaquePointer? {
   attempt { try OptionsHandle.at(options, "options").isProfiling = profiling }
 }

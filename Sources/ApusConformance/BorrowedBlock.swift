@@ -4,10 +4,13 @@ import ApusTensor
 import Foundation
 import Synchronization
 
-/// Pages that stand for a caller's array. A tensor over them is to be used for one run.
-final class BorrowedBlock {
+/// Pages that stand for a caller's array, with a page behind them that nobody may touch. A tensor over them is to be
+/// used for one run.
+package final class BorrowedBlock {
   private let base: UnsafeMutableRawPointer
+  /// The bytes in front of the page that nobody may touch.
   private let byteCount: Int
+  private let pageBytes: Int
   private var tensors = 0
   private let released = Count()
 
@@ -15,28 +18,52 @@ final class BorrowedBlock {
     let value = Atomic<Int>(0)
   }
 
-  /// nil if the system has no memory.
-  init?(byteCount: Int) {
-    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
-    self.byteCount = (byteCount / page + 2) * page
-    let pages = mmap(nil, self.byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    guard let pages, pages != MAP_FAILED else { return nil }
-    base = pages
+  /// Where a tensor lies in a block.
+  package enum Place {
+    /// So many bytes from the first page.
+    case offset(Int)
+    /// Its last byte is the last one that may be touched.
+    case end
   }
 
-  deinit { munmap(base, byteCount) }
+  /// nil if the system has no memory.
+  package init?(byteCount: Int) {
+    pageBytes = Int(sysconf(Int32(_SC_PAGESIZE)))
+    self.byteCount = (byteCount / pageBytes + 2) * pageBytes
+    let pages = mmap(nil, self.byteCount + pageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let pages, pages != MAP_FAILED else { return nil }
+    base = pages
+    mprotect(base + self.byteCount, pageBytes, PROT_NONE)
+  }
 
-  /// The elements of `tensor` in this block, `offset` bytes from its start. What lay here before is gone.
-  func tensor(like tensor: Tensor, offset: Int) -> Tensor {
+  deinit { munmap(base, byteCount + pageBytes) }
+
+  /// The elements of `tensor` in this block. What lay here before is gone.
+  package func tensor(like tensor: Tensor, at place: Place) -> Tensor {
     scramble()
+    let target = address(of: tensor.byteCount, at: place)
     tensor.withUnsafeBytes { bytes in
-      if let source = bytes.baseAddress { (base + offset).copyMemory(from: source, byteCount: bytes.count) }
+      if let source = bytes.baseAddress { target.copyMemory(from: source, byteCount: bytes.count) }
     }
     tensors += 1
-    let storage = TensorStorage(base: base + offset, byteCount: tensor.byteCount) { [released] _, _ in
+    let storage = TensorStorage(base: target, byteCount: tensor.byteCount) { [released] _, _ in
       released.value.add(1, ordering: .relaxed)
     }
     return Tensor(dataType: tensor.dataType, shape: tensor.shape, storage: storage)
+  }
+
+  /// The last `count` bytes, each set to `fill`.
+  package func buffer(byteCount count: Int, fill: UInt8) -> UnsafeMutableRawBufferPointer {
+    let buffer = UnsafeMutableRawBufferPointer(start: address(of: count, at: .end), count: count)
+    buffer.initializeMemory(as: UInt8.self, repeating: fill)
+    return buffer
+  }
+
+  private func address(of count: Int, at place: Place) -> UnsafeMutableRawPointer {
+    switch place {
+    case .offset(let offset): base + offset
+    case .end: base + byteCount - count
+    }
   }
 
   /// Writes other bytes over everything.

@@ -8,9 +8,10 @@ import ApusTensor
 /// Runs a model on inputs whose shapes, elements and places change from run to run in an order that looks random, and
 /// holds every run against a model that was never run before.
 ///
-/// Inputs lie in memory of the caller. It is filled with other bytes after each run and given back to the system in the
-/// end. The model must not hold on to it, and outputs that were handed out must not change with it. Constants lie at
-/// all offsets from a multiple of 16 that a file may put them at.
+/// Inputs lie in memory of the caller, every third time in front of a page that cannot be read. It is filled with other
+/// bytes after each run and given back to the system in the end. The model must not hold on to it, and outputs that
+/// were handed out must not change with it. Constants lie at all offsets from a multiple of 16 that a file may put them
+/// at.
 struct SessionContract {
   private let source: ModelGraph
   private let inputs: [Value]
@@ -113,8 +114,10 @@ struct SessionContract {
   ) -> (outcome: RunOutcome, copy: RunOutcome) {
     let borrowed = zip(inputs, blocks).map { input, block -> Value in
       guard let tensor = input.tensor, let block, tensor.dataType != .string else { return input }
-      // Aligned and misaligned in turn: kernels may be given a copy then.
-      return .tensor(block.tensor(like: tensor, offset: turn % 3 == 2 ? max(tensor.dataType.byteWidth, 1) : 0))
+      // Aligned, in front of memory that nobody may read, and misaligned in turn: kernels may be given a copy then.
+      let place: BorrowedBlock.Place =
+        turn % 3 == 1 ? .end : .offset(turn % 3 == 2 ? max(tensor.dataType.byteWidth, 1) : 0)
+      return .tensor(block.tensor(like: tensor, at: place))
     }
     let outcome = RunOutcome { try session.run(values: named(borrowed, graph)) }
     return (outcome, outcome.copied)

@@ -24,19 +24,22 @@ public struct Shape: Sendable, Hashable, ExpressibleByArrayLiteral, RandomAccess
     return product
   }
 
-  /// The number of elements, or nil if an extent is negative or the product overflows.
+  /// The number of elements, or nil if an extent is negative or no memory can hold as many: the extents beside those
+  /// of 0 multiply to more than `maximumElementCount`. So sizes, strides and small multiples of them never overflow,
+  /// of empty tensors neither.
   public var checkedElementCount: Int? {
     var product = 1
-    var overflow = false
     for dim in dims {
       if dim < 0 { return nil }
       let next = product.multipliedReportingOverflow(by: Swift.max(dim, 1))
+      if next.overflow || next.partialValue > Shape.maximumElementCount { return nil }
       product = next.partialValue
-      overflow = overflow || next.overflow
     }
-    if overflow { return nil }
     return dims.contains(0) ? 0 : product
   }
+
+  /// More than the addresses of a process.
+  private static let maximumElementCount = 1 << 48
 
   /// Row-major strides in elements.
   public var strides: [Int] {

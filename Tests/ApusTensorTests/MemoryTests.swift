@@ -54,6 +54,22 @@ private final class Counter: Sendable {
     #expect(throws: TensorError.self) { try Tensor(strings: [long, long], shape: [2]).storage.charge(to: account) }
   }
 
+  /// Small blocks, large ones, and those of large pages, around the sizes where one becomes the other.
+  @Test func blocksAreAligned() throws {
+    let edges = [1, 64, 4096 - 64, 4096, 4 << 20]
+    var blocks: [TensorStorage] = []
+    for byteCount in [0] + edges.flatMap({ [$0 - 1, $0, $0 + 1] }) {
+      let block = try TensorStorage(byteCount: byteCount)
+      #expect(UInt(bitPattern: block.base) % 64 == 0, "\(byteCount) bytes")
+      block.base.initializeMemory(as: UInt8.self, repeating: UInt8(truncatingIfNeeded: blocks.count), count: byteCount)
+      blocks.append(block)
+    }
+    for (number, block) in blocks.enumerated() {
+      let bytes = UnsafeRawBufferPointer(start: block.base, count: block.byteCount)
+      #expect(bytes.allSatisfy { $0 == UInt8(truncatingIfNeeded: number) }, "\(block.byteCount) bytes")
+    }
+  }
+
   @Test func impossibleSizesAreErrors() {
     #expect(throws: TensorError.self) { try TensorStorage(byteCount: .max) }
     #expect(throws: TensorError.self) { try TensorStorage(byteCount: 1 << 60) }

@@ -63,7 +63,14 @@ struct FuzzMutant {
     _ = random.next()
     self.seed = seed.name
     inputs = seed.inputs
-    if random.isOnce(in: 12) {
+    if random.isOnce(in: 4) {
+      // Shapes that no longer fit one another, and nothing else that could be refused.
+      var model = seed.model
+      var mutator = ModelMutator(random)
+      mutator.reshape(&model, &inputs)
+      (random, notes) = (mutator.random, mutator.notes)
+      bytes = model.encoded
+    } else if random.isOnce(in: 12) {
       (bytes, notes) = (Mutator.mutated(seed.bytes, all: [seed.bytes], &random), ["bytes of the file"])
     } else {
       var model = seed.model
@@ -201,7 +208,7 @@ struct CaseFuzzer {
 struct MutantTrial {
   /// `ran`, or the kind of the error.
   let outcome: String
-  /// What may not be: results that differ between runs, or with and without passes.
+  /// What may not be: results that differ between runs, with and without passes, or with what lies in memory.
   private(set) var faults: [String] = []
 
   private enum Ending {
@@ -227,8 +234,47 @@ struct MutantTrial {
     } else {
       faults.append("the second run fails")
     }
-    let (_, plain) = MutantTrial.load(mutant, isOptimized: false, threads: 1)
-    if case .outputs(let expected) = plain { compare(outputs, expected) }
+    checkMemory(session, mutant.inputs, outputs)
+    let (plainSession, plain) = MutantTrial.load(mutant, isOptimized: false, threads: 1)
+    guard let plainSession, case .outputs(let expected) = plain else { return }
+    compare(outputs, expected)
+    checkMemory(plainSession, mutant.inputs, expected)
+  }
+
+  /// Runs on inputs that end where memory ends, and into outputs that do too and begin with other contents. What reads
+  /// or writes behind a tensor ends the process.
+  private mutating func checkMemory(_ session: Model, _ inputs: [String: Value], _ expected: [String: Value]) {
+    var given: [String: Tensor] = [:]
+    var blocks: [BorrowedBlock] = []
+    defer { withExtendedLifetime(blocks) {} }
+    for id in session.graph.inputs {
+      let name = session.graph[id].name
+      guard let tensor = inputs[name]?.tensor else { return }
+      if tensor.dataType == .string {
+        given[name] = tensor
+        continue
+      }
+      guard let block = BorrowedBlock(byteCount: tensor.byteCount) else { return }
+      blocks.append(block)
+      given[name] = block.tensor(like: tensor, at: .end)
+    }
+    for fill: UInt8 in [0xA5, 0x5A] {
+      var buffers: [String: UnsafeMutableRawBufferPointer] = [:]
+      for (name, value) in expected {
+        guard let tensor = value.tensor, tensor.dataType != .string else { continue }
+        guard let block = BorrowedBlock(byteCount: tensor.byteCount) else { return }
+        blocks.append(block)
+        buffers[name] = block.buffer(byteCount: tensor.byteCount, fill: fill)
+      }
+      guard let found = try? session.run(given, into: buffers) else {
+        faults.append("fails on inputs in the memory of the caller")
+        return
+      }
+      for (name, value) in expected {
+        guard let tensor = found[name], !Value.tensor(tensor).hasSameBits(as: value) else { continue }
+        faults.append("output '\(name)' has other bits in memory that held other bytes")
+      }
+    }
   }
 
   /// What fails with passes must fail without them.

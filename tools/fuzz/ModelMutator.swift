@@ -41,6 +41,19 @@ struct ModelMutator {
     model.graph = graph
   }
 
+  /// Gives one input, or two, another shape; whether inputs are constants and what the file declares is left to chance.
+  mutating func reshape(_ model: inout ModelProto, _ inputs: inout [String: Value]) {
+    guard var graph = model.graph else { return }
+    loosen(&graph)
+    for _ in 0...random.below(2) {
+      guard let name = random.pick(inputs.keys.sorted()), let tensor = inputs[name]?.tensor else { break }
+      inputs[name] = .tensor(ValueMutator.reshaped(tensor, &random))
+      notes.append("shape of \(name)")
+    }
+    if random.isOnce(in: 3) { makeConstants(&graph, &inputs) }
+    model.graph = graph
+  }
+
   /// One change in the graph, or in a graph inside of it.
   private mutating func breakGraph(_ graph: inout GraphProto, in model: inout ModelProto) {
     let inner = graph.nodes.indices.flatMap { node in

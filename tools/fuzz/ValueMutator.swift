@@ -71,6 +71,11 @@ enum ValueMutator {
     }
   }
 
+  /// The elements over and over in a shape that differs in one place.
+  static func reshaped(_ tensor: Tensor, _ random: inout FuzzRandom) -> Tensor {
+    resized(tensor, to: otherShape(tensor.shape, &random))
+  }
+
   private static func withOtherElements(_ tensor: Tensor, _ random: inout FuzzRandom) -> Tensor {
     guard tensor.count > 0 else { return tensor }
     let isWide = random.isOnce(in: 5)

@@ -158,6 +158,11 @@ apus_error *apus_options_override_initializer(apus_options *options, const char 
 /* Bytes that one run may hold at a time; by default most of the memory of the machine or control group. */
 apus_error *apus_options_set_maximum_run_memory(apus_options *options, uint64_t byte_count);
 
+/* Whether the files of the model are mapped instead of read into memory. Weights that are used as they lie in the file
+   are then shared with other processes that load it; in return nobody may write to the files or make them shorter while
+   the model is loaded: results would change, or the system would end the process. */
+apus_error *apus_options_set_map_files(apus_options *options, bool map_files);
+
 /* Whether runs of the model are timed node by node, for `apus_model_write_profile`. */
 apus_error *apus_options_set_profiling(apus_options *options, bool profiling);
 

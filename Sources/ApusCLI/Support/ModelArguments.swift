@@ -29,6 +29,14 @@ struct ModelArguments: ParsableArguments {
     completion: .list(passNames))
   var disablePass: [String] = []
 
+  @Flag(
+    name: .customLong("map"),
+    help: """
+      Map the model's files instead of reading them into memory. Nobody may write to them or make them shorter \
+      meanwhile.
+      """)
+  var mapsFiles = false
+
   /// Threads beyond this do not help any machine that we know of.
   static let threadRange = 1...1024
 
@@ -79,6 +87,7 @@ struct ModelArguments: ParsableArguments {
 
   func options() throws -> ModelOptions {
     var options = ModelOptions(threads: threads)
+    options.mapsFiles = mapsFiles
     options.optimization.isEnabled = !noOptimize
     options.optimization.disabledPasses = Set(disablePass)
     for text in dim {

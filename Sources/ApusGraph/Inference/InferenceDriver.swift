@@ -90,6 +90,7 @@ package struct InferenceDriver: Sendable {
         try inner.infer(subgraph, inputs: facts, outerFact: outerFact)
       })
     try definition.infer(&context)
+    try node.validateOutputTypes(context.outputs, against: definition.schema)
     return context
   }
 

@@ -54,7 +54,16 @@ extension Kernel {
   package func step(for context: PlanContext) throws(OperatorError) -> Step {
     let outputs = context.outputs.compactMap { $0 }
     if !outputs.isEmpty, outputs.allSatisfy({ $0.shape.contains(0) }) { return Step(phases: []) { _, _, _ in } }
-    return try plan(context)
+    let step = try plan(context)
+    if step.phases.allSatisfy({ $0 == 0 }),
+      let output = context.outputs.indices.first(where: { index in
+        guard let type = context.outputs[index] else { return false }
+        return !type.shape.contains(0) && !step.views.contains { $0.output == index }
+      })
+    {
+      throw .inconsistency("the kernel plans no work that writes output \(output)")
+    }
+    return step
   }
 }
 
@@ -175,14 +184,19 @@ package struct Partition: Sendable {
   package init(_ count: Int, minimum: Int, maximumParts: Int = 64) {
     self.count = count
     let wanted = Swift.max(1, Swift.min(maximumParts, count / Swift.max(minimum, 1)))
-    itemsPerPart = Swift.max(1, (count + wanted - 1) / wanted)
-    parts = Swift.max(1, (count + itemsPerPart - 1) / itemsPerPart)
+    itemsPerPart = Swift.max(1, Partition.quotientRoundedUp(count, wanted))
+    parts = Swift.max(1, Partition.quotientRoundedUp(count, itemsPerPart))
+  }
+
+  /// Without a sum that could overflow.
+  private static func quotientRoundedUp(_ count: Int, _ divisor: Int) -> Int {
+    count / divisor + (count % divisor > 0 ? 1 : 0)
   }
 
   /// The items of one part; empty if there are none.
   package func range(_ part: Int) -> Range<Int> {
     let start = Swift.min(part &* itemsPerPart, count)
-    return start..<Swift.min(start &+ itemsPerPart, count)
+    return start..<start &+ Swift.min(itemsPerPart, count &- start)
   }
 }
 

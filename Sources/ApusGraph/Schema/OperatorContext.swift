@@ -141,4 +141,16 @@ extension Node {
       bound[parameter.type] = (type, parameter.name)
     }
   }
+
+  /// Checks the types that were inferred for outputs: attributes may name types that the operator does not give.
+  package func validateOutputTypes(_ facts: [ValueFact], against schema: OperatorSchema) throws(OperatorError) {
+    for (index, fact) in facts.enumerated() {
+      guard let parameter = schema.output(at: index), let allowed = schema.types[parameter.type],
+        !allowed.allows(fact)
+      else { continue }
+      let names = allowed.tensors.map(\.description).joined(separator: ", ")
+      throw .invalid(
+        "output \(index) (\(parameter.name)) would be \(fact); expected \(names.isEmpty ? "no tensor" : names)")
+    }
+  }
 }

@@ -91,14 +91,15 @@ struct AttentionOptions: Sendable {
     func window(_ name: String) throws(OperatorError) -> Int? {
       let size = try context.int(name)
       guard size >= -1 else { throw .invalid("\(name) is \(size); expected -1 or more") }
-      return size < 0 ? nil : size
+      // Larger than every length, so that positions can be added to it.
+      return size < 0 ? nil : min(size, 1 << 62)
     }
     left = try window("left_window_size")
     right = try window("right_window_size")
     scoreMode = try context.int("qk_matmul_output_mode")
     guard (0...3).contains(scoreMode) else { throw .invalid("qk_matmul_output_mode is \(scoreMode); expected 0 to 3") }
     if let value = context.optionalInt("softmax_precision") {
-      guard let type = DataType(rawValue: Int32(truncatingIfNeeded: value)),
+      guard let type = Int32(exactly: value).flatMap(DataType.init(rawValue:)),
         [.float16, .bfloat16, .float32, .float64].contains(type)
       else { throw .invalid("softmax_precision is \(value); expected 1, 10, 11 or 16") }
       precision = type

@@ -46,7 +46,7 @@ package struct FlexAttention: OperatorDefinition {
     let type = try context.type(0)
     var precision = type == .float64 ? DataType.float64 : .float32
     if let value = context.optionalInt("softmax_precision") {
-      guard let given = DataType(rawValue: Int32(truncatingIfNeeded: value)), TypeSet.floats.tensors.contains(given)
+      guard let given = Int32(exactly: value).flatMap(DataType.init(rawValue:)), TypeSet.floats.tensors.contains(given)
       else {
         throw .invalid("softmax_precision is \(value); expected 1, 10, 11 or 16")
       }
@@ -80,6 +80,8 @@ private struct FlexAttentionKernel: EagerKernel {
     else { throw .mismatch("Q \(q.shape), K \(k.shape) and V \(v.shape) do not fit") }
     let (heads, queries, keys, size, valueSize) = (q.shape[1], q.shape[2], k.shape[2], q.shape[3], v.shape[3])
     let shape: Shape = [q.shape[0], heads, queries, keys]
+    let extents: Shape = [q.shape[0], heads, queries, valueSize]
+    for made in [shape, extents] { try context.check(allocating: TensorType(wide, made).byteCount) }
     let factor = scale ?? 1 / Float(size).squareRoot()
     var scores = try product(
       q, k, (queries, keys, size), right: .columnMajor(rows: size), to: shape, scale: factor, context)
@@ -91,7 +93,7 @@ private struct FlexAttentionKernel: EagerKernel {
     scores = try modified(scores, "prob_mod", hasProbMod, context)
     let result = try product(
       scores, v, (queries, valueSize, keys), right: .rowMajor(columns: valueSize),
-      to: [q.shape[0], heads, queries, valueSize], scale: 1, context)
+      to: extents, scale: 1, context)
     return [.tensor(try converted(result, to: type, context))]
   }
 

@@ -131,6 +131,8 @@ private struct DeformedConvolution<Element: SampledElement & ConvolutionElement>
     let geometry = convolution.geometry
     let (rank, taps, area) = (geometry.rank, geometry.tapCount, geometry.outputCount)
     let channelsPerOffset = convolution.channels / offsetGroups
+    // Without channels the offsets are as many as nobody can count.
+    if channelsPerOffset == 0 { return }
     for group in 0..<offsetGroups {
       let source: UnsafePointer<Element> =
         run.input(0) + (image &* convolution.channels &+ group &* channelsPerOffset) &* geometry.inputCount

@@ -29,6 +29,7 @@ struct Col2Im: OperatorDefinition {
     if let image, let block, image.count != block.count {
       throw .mismatch("image_shape is \(image) and block_shape is \(block); expected as many extents")
     }
+    guard rank <= TensorFact.maximumValues else { throw .mismatch("image_shape has \(rank) elements") }
     let window = try WindowAttributes(context, rank: rank)
     for extent in (image ?? []) + (block ?? []) {
       if let known = extent.known, known < 1 || known > WindowAttributes.limit {
@@ -81,7 +82,9 @@ struct Col2Im: OperatorDefinition {
       }
       let window = try WindowAttributes(attributes, rank: image.count)
       let extents = try window.outputExtents(input: image.map { Dim($0) }, kernel: block.map { Dim($0) })
-      guard let blocks = extents.concrete?.dims else { throw .mismatch("the number of blocks is not known") }
+      guard let blocks = extents.concrete?.dims, Shape(blocks).checkedElementCount == plan.shape(0)[2] else {
+        throw .mismatch("the input has \(plan.shape(0)[2]) blocks; \(extents) fit into the image \(image)")
+      }
       let geometry = window.geometry(input: image, kernel: block, output: blocks)
       let windows = PlaneWindows(geometry, planes: plan.outputShape(0).count(of: 0..<2), wholePlanes: true)
       let (area, columns, taps) = (geometry.inputCount, geometry.outputCount, geometry.tapCount)

@@ -42,6 +42,9 @@ package struct Resize: OperatorDefinition {
     if context.type(0) == .string, attributes.mode != .nearest {
       throw .mismatch("strings can be resized with the mode nearest only")
     }
+    if context.type(0) == .string, attributes.coordinates == .cropAndResize, attributes.extrapolation != 0 {
+      throw .mismatch("strings have no extrapolation_value \(attributes.extrapolation); expected 0")
+    }
     guard let input = context.shape(0) else { return context.set(0, context.type(0), nil) }
     let axes = try attributes.resolvedAxes(rank: input.count)
     var shape = input
@@ -140,7 +143,7 @@ extension ResizeAttributes {
       } else {
         scales[axis].scale = Double(output[axis]) / extent
       }
-      scales[axis].region = region(roi, position, of: axes.count)
+      scales[axis].region = try region(roi, position, of: axes.count)
     }
     if output.elementCount > 0, input.elementCount == 0 {
       throw .mismatch("an input of shape \(input) has no elements to make the shape \(output) of")

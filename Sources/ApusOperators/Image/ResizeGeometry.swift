@@ -138,8 +138,11 @@ struct ResizeAttributes: Sendable {
   }
 
   /// The part of an axis that is resized, from the input `roi`.
-  func region(_ roi: [Double]?, _ position: Int, of count: Int) -> (start: Double, end: Double) {
-    guard coordinates == .cropAndResize, let roi, roi.count == 2 * count else { return (0, 1) }
+  func region(_ roi: [Double]?, _ position: Int, of count: Int) throws(OperatorError) -> (start: Double, end: Double) {
+    guard coordinates == .cropAndResize else { return (0, 1) }
+    guard let roi, roi.count == 2 * count else {
+      throw .mismatch("roi has \(roi?.count ?? 0) elements; tf_crop_and_resize needs \(2 * count)")
+    }
     return (roi[position], roi[count + position])
   }
 }

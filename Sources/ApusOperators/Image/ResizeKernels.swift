@@ -153,6 +153,9 @@ struct FilterResize<Element: SampledElement & SendableMetatype>: Sendable {
       let outer = shape.count(of: 0..<filter.axis)
       let inner = shape.count(of: filter.axis + 1..<shape.rank) * (type.isComplex ? 2 : 1)
       shape[filter.axis] = filter.output
+      guard shape.checkedElementCount != nil else {
+        throw OperatorError(.limit, "resizing axis by axis leads through the shape \(shape), which no memory holds")
+      }
       let cost = max(1, inner * filter.taps)
       passes.append(
         Pass(

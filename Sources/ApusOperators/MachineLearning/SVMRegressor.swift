@@ -36,7 +36,7 @@ struct SVMRegressor: OperatorDefinition {
     var kernel = try SupportKernel(context)
     // Without vectors the coefficients are the weights of the features.
     if supports == 0 { kernel.kind = .linear }
-    guard supports == 0 || coefficients.count >= supports else {
+    guard supports >= 0, supports == 0 || coefficients.count >= supports else {
       throw .invalid("\(coefficients.count) coefficients for \(supports) support vectors")
     }
     return SupportRegression(

@@ -73,7 +73,7 @@ struct TreeEnsemble: OperatorDefinition {
     if builder.sets.last?.isEmpty == true { builder.sets.removeLast() }
     var set = 0
     for index in features.indices {
-      guard let mode = TreeMode(rawValue: UInt8(clamping: modes[index])) else {
+      guard let mode = UInt8(exactly: modes[index]).flatMap(TreeMode.init(rawValue:)) else {
         throw .invalid("the node mode \(modes[index]) is not known; expected 0 to 6")
       }
       builder.branches.append(

@@ -90,6 +90,7 @@ struct TreeForestBuilder {
         guard entry.target >= 0, entry.target < targetCount else {
           throw .invalid("a leaf has the target \(entry.target); expected 0 to \(targetCount - 1)")
         }
+        guard targets.count < 1 << 29 else { throw .invalid("the forest has too many weights") }
         targets.append(Int32(entry.target))
         weights.append(entry.weight)
       }

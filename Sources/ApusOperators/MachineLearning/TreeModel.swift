@@ -37,8 +37,10 @@ struct TreeModel<Score: BinaryFloatingPoint & Sendable>: RowModel {
   var scoreCount: Int { if case .twoClasses = result { 2 } else { targets } }
 
   func check(columns: Int) throws(OperatorError) {
-    guard columns >= forest.featureCount else {
-      throw .mismatch("the trees look at feature \(forest.featureCount - 1); the input has \(columns) features")
+    // A leaf looks at the first feature too.
+    let features = max(forest.featureCount, 1)
+    guard columns >= features else {
+      throw .mismatch("the trees look at feature \(features - 1); the input has \(columns) features")
     }
   }
 

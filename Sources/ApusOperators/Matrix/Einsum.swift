@@ -18,6 +18,13 @@ package struct Einsum: OperatorDefinition {
   package init(plain: Bool = false) { isPlain = plain }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    let type = context.type(0)
+    for (index, fact) in context.inputs.enumerated() {
+      guard fact != nil else { throw .invalid("input \(index) is missing") }
+      if let type, let other = context.type(index), other != type {
+        throw .mismatch("inputs 0 and \(index) must have the same type; found \(type) and \(other)")
+      }
+    }
     let text = try context.string("equation")
     let ranks = context.inputs.indices.map { context.rank($0) }
     if text.contains(".") && ranks.contains(nil) { return context.set(0, context.type(0), nil) }

@@ -23,7 +23,7 @@ struct EinsumView: Sendable {
     var result = axes
     for index in axes.indices.reversed() {
       result[index].stride = axes[index].extent == 1 ? 0 : stride
-      stride *= axes[index].extent
+      stride &*= axes[index].extent
     }
     return EinsumView(place: place, axes: result)
   }
@@ -80,7 +80,7 @@ struct EinsumPlan {
         if let first = axes.firstIndex(where: { $0.label == label }) {
           // A label twice in one term runs along the diagonal.
           axes[first].stride += stride
-          axes[first].extent = max(axes[first].extent, shape[dim])
+          if axes[first].extent == 1 { axes[first].extent = shape[dim] }
         } else {
           axes.append(EinsumView.Axis(label: label, extent: shape[dim], stride: stride))
         }
@@ -164,12 +164,18 @@ struct EinsumPlan {
     columns: [EinsumEquation.Label], depth: [EinsumEquation.Label], isDot: Bool
   ) throws(OperatorError) -> EinsumView {
     var (left, right) = (left, right)
-    if left.merged(rows) == nil || left.merged(depth) == nil { left = dense(left, batch + rows + depth) }
+    if left.merged(rows) == nil || left.merged(depth) == nil { left = try dense(left, batch + rows + depth) }
     // The order of the contracted axes must be the same on both sides.
-    if right.merged(columns) == nil || right.merged(depth) == nil { right = dense(right, batch + depth + columns) }
+    if right.merged(columns) == nil || right.merged(depth) == nil { right = try dense(right, batch + depth + columns) }
     guard let m = left.merged(rows), let k = left.merged(depth), let n = right.merged(columns),
       let depthRight = right.merged(depth)
     else { throw .unsupported("the operands cannot be brought into rows and columns") }
+    // Extents of the operands: another one may have more than 1 where both have 1.
+    let axes = (batch + rows + columns).map { label in
+      let own = left.axis(label)?.extent ?? 1
+      return EinsumView.Axis(label: label, extent: own == 1 ? right.axis(label)?.extent ?? 1 : own, stride: 0)
+    }
+    let result = try newView(axes)
     let batches = GemmBatch(
       extents: batch.map { extents[$0] ?? 1 }, a: batch.map { left.axis($0)?.stride ?? 0 },
       b: batch.map { right.axis($0)?.stride ?? 0 })
@@ -186,8 +192,6 @@ struct EinsumPlan {
       guard let plain = plain.step(type) else { throw .unsupported("Einsum has no kernel for \(type)") }
       step = plain
     }
-    let axes = (batch + rows + columns).map { EinsumView.Axis(label: $0, extent: extents[$0] ?? 1, stride: 0) }
-    let result = newView(axes)
     sequence.append(step, inputs: [left.place, right.place], outputs: [result.place])
     return result
   }
@@ -195,19 +199,30 @@ struct EinsumPlan {
   // MARK: - The parts of it
 
   /// Memory for an intermediate result: the output of the node if this is its last form.
-  private mutating func newView(_ axes: [EinsumView.Axis]) -> EinsumView {
-    let count = axes.reduce(1) { $0 &* $1.extent }
-    if views.isEmpty && axes.map(\.label).filter({ extents[$0] != 1 }) == output.filter({ extents[$0] != 1 }) {
+  private mutating func newView(_ axes: [EinsumView.Axis]) throws(OperatorError) -> EinsumView {
+    if views.isEmpty && axes.allSatisfy({ $0.extent == extents[$0.label] ?? 1 })
+      && axes.map(\.label).filter({ extents[$0] != 1 }) == output.filter({ extents[$0] != 1 })
+    {
       return .dense(axes, at: .output(0))
     }
-    return .dense(axes, at: sequence.reserve(bytes: count * type.byteWidth))
+    return .dense(axes, at: try reserve(axes))
+  }
+
+  /// Memory for the elements of `axes`.
+  private mutating func reserve(_ axes: [EinsumView.Axis]) throws(OperatorError) -> StepSequence.Operand {
+    let shape = Shape(axes.map(\.extent))
+    guard let count = shape.checkedElementCount else {
+      throw .mismatch("an intermediate result would have the shape \(shape), which no memory holds")
+    }
+    return sequence.reserve(bytes: count * type.byteWidth)
   }
 
   /// The same elements in rows, axes in the order of `labels`; those that the view lacks are left out.
-  private mutating func dense(_ view: EinsumView, _ labels: [EinsumEquation.Label]) -> EinsumView {
+  private mutating func dense(
+    _ view: EinsumView, _ labels: [EinsumEquation.Label]
+  ) throws(OperatorError) -> EinsumView {
     let axes = labels.compactMap { view.axis($0) }
-    let count = axes.reduce(1) { $0 &* $1.extent }
-    let target = EinsumView.dense(axes, at: sequence.reserve(bytes: count * type.byteWidth))
+    let target = EinsumView.dense(axes, at: try reserve(axes))
     copy(EinsumView(place: view.place, axes: axes), to: target)
     return target
   }
@@ -233,8 +248,7 @@ struct EinsumPlan {
       return EinsumView(place: view.place, axes: view.axes.filter { isKept($0.label) })
     }
     let kept = view.axes.filter { isKept($0.label) }
-    let target = EinsumView.dense(
-      kept, at: sequence.reserve(bytes: kept.reduce(1) { $0 &* $1.extent } * type.byteWidth))
+    let target = EinsumView.dense(kept, at: try reserve(kept))
     let step = try StridedTerms(
       extents: kept.map(\.extent), left: kept.map(\.stride), right: kept.map { _ in 0 },
       sumExtents: view.axes.filter { !isKept($0.label) }.map(\.extent),
@@ -248,7 +262,7 @@ struct EinsumPlan {
   private mutating func multiplied(
     _ left: EinsumView, _ right: EinsumView, labels: [EinsumEquation.Label], contracted: [EinsumEquation.Label]
   ) throws(OperatorError) -> EinsumView {
-    let result = newView(labels.map { EinsumView.Axis(label: $0, extent: extents[$0] ?? 1, stride: 0) })
+    let result = try newView(labels.map { EinsumView.Axis(label: $0, extent: extents[$0] ?? 1, stride: 0) })
     func strides(_ view: EinsumView, _ labels: [EinsumEquation.Label]) -> [Int] {
       labels.map { view.axis($0)?.stride ?? 0 }
     }

@@ -21,7 +21,8 @@ struct LineIndex: Sendable {
   /// axes.
   init(_ parameter: Shape?, of matrices: Shape, axis: Int, name: String) throws(OperatorError) {
     lines = matrices.rank >= axis ? matrices[matrices.rank - axis] : 1
-    guard let parameter, parameter.elementCount != 1 else {
+    // Of empty matrices nothing is looked up.
+    guard let parameter, parameter.elementCount != 1, matrices.elementCount > 0 else {
       form = .one
       return
     }
@@ -30,7 +31,7 @@ struct LineIndex: Sendable {
       return
     }
     var target = matrices
-    if target.rank > 1 { target[target.rank - (3 - axis)] = 1 }
+    if target.rank > 1 { target[target.rank - (3 - axis)] = 1 } else if axis == 2 { target = [1] }
     let fits = parameter.rank == target.rank && zip(parameter, target).allSatisfy { $0 == 1 || $0 == $1 }
     guard fits else {
       throw .mismatch("\(name) has the shape \(parameter); expected one element, [\(lines)], or \(target)")
@@ -54,6 +55,41 @@ struct LineIndex: Sendable {
     case .byLine: line
     case .table(let table): table[matrix &* lines &+ line]
     }
+  }
+}
+
+extension Shape {
+  /// That of a right factor as a matrix: a vector is a column.
+  var asColumn: Shape { rank == 1 ? [self[0], 1] : self }
+}
+
+/// The number of a factor's matrix for each matrix of a product whose batch it broadcasts to.
+struct BroadcastMatrices: Sendable {
+  /// From the last axis on: the extent of the batch, and how far a step on it goes among the matrices of the factor.
+  private let axes: [(extent: Int, step: Int)]
+  private let isSame: Bool
+
+  /// `shape` is that of the factor, `batch` the extents of the product before the last two.
+  init(of shape: Shape, in batch: [Int]) {
+    let own = [Int](repeating: 1, count: batch.count - (shape.rank - 2)) + shape.dims.dropLast(2)
+    isSame = own == batch
+    var axes: [(extent: Int, step: Int)] = []
+    var step = 1
+    for axis in batch.indices.reversed() {
+      axes.append((batch[axis], own[axis] == 1 ? 0 : step))
+      step &*= own[axis]
+    }
+    self.axes = axes
+  }
+
+  subscript(matrix: Int) -> Int {
+    if isSame { return matrix }
+    var (rest, position) = (matrix, 0)
+    for axis in axes {
+      position &+= rest % axis.extent &* axis.step
+      rest /= axis.extent
+    }
+    return position
   }
 }
 
@@ -114,7 +150,8 @@ func integerProduct(
     shape: aType.shape, zeroPoints: try LineIndex(aZero, of: aType.shape, axis: 2, name: "the zero point of A"),
     isLeft: true)
   let right = IntegerFactor(
-    shape: bType.shape, zeroPoints: try LineIndex(bZero, of: bType.shape, axis: 1, name: "the zero point of B"),
+    shape: bType.shape,
+    zeroPoints: try LineIndex(bZero, of: bType.shape.asColumn, axis: 1, name: "the zero point of B"),
     isLeft: false)
   guard let leftStep = left.step(aType.dataType, hasZeroPoint: aZero != nil),
     let rightStep = right.step(bType.dataType, hasZeroPoint: bZero != nil),

@@ -66,7 +66,7 @@ struct MatMulKernel: Kernel {
 
   init(_ context: PrepareContext, _ options: Options) throws(OperatorError) {
     self.options = options
-    guard let tensor = context.constant(1), tensor.dataType == .float32, tensor.rank > 0 else {
+    guard let tensor = context.constant(1), tensor.dataType == .float32, tensor.rank > 0, tensor.count > 0 else {
       packed = nil
       return
     }

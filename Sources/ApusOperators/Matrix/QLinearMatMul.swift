@@ -65,28 +65,13 @@ private struct QuantizedProduct {
     let quantizer = Quantizer(
       lines: resultShape[resultShape.rank - 2], columns: extents.n, count: y.count, rows: rows, columnScales: columns,
       results: results, resultPoints: resultPoints,
-      leftMatrix: QuantizedProduct.matrices(of: rowShape, in: batchDims),
-      rightMatrix: QuantizedProduct.matrices(of: columnShape, in: batchDims))
+      leftMatrix: BroadcastMatrices(of: rowShape, in: batchDims),
+      rightMatrix: BroadcastMatrices(of: columnShape, in: batchDims))
     let last =
       isInteger
       ? try quantizer.step(Int32.self, y.dataType) : try quantizer.step(Float.self, y.dataType)
     sequence.append(last, inputs: [product] + scales, outputs: [.output(0)])
     step = sequence.step.named(isInteger ? "plain" : "gemm_f32")
-  }
-
-  /// The number of the factor's matrix for each matrix of the result; empty if they are the same.
-  private static func matrices(of shape: Shape, in batch: [Int]) -> [Int] {
-    let own = [Int](repeating: 1, count: batch.count - (shape.rank - 2)) + shape.dims.dropLast(2)
-    if own == batch { return [] }
-    return (0..<batch.reduce(1, &*)).map { index in
-      var (rest, stride, position) = (index, 1, 0)
-      for axis in batch.indices.reversed() {
-        if own[axis] != 1 { position += rest % batch[axis] * stride }
-        stride *= own[axis]
-        rest /= batch[axis]
-      }
-      return position
-    }
   }
 
   private static func widening(_ context: PlanContext, _ input: Int) throws(OperatorError) -> Step {
@@ -114,7 +99,8 @@ private struct QuantizedProduct {
       sequence.append(try widening(context, input + 2), inputs: [.input(input + 2)], outputs: [points])
       let isLeft = input == 0
       let shape = type.shape
-      let lines = try LineIndex(context.shape(input + 2), of: shape, axis: isLeft ? 2 : 1, name: "a zero point")
+      let lines = try LineIndex(
+        context.shape(input + 2), of: isLeft ? shape : shape.asColumn, axis: isLeft ? 2 : 1, name: "a zero point")
       let columns = shape.last ?? 1
       let rowsPerMatrix = shape.rank > 1 ? shape[shape.rank - 2] : 1
       let isColumn = shape.rank == 1 && !isLeft
@@ -148,8 +134,8 @@ private struct Quantizer: Sendable {
   let columnScales: LineIndex
   let results: LineIndex
   let resultPoints: LineIndex
-  let leftMatrix: [Int]
-  let rightMatrix: [Int]
+  let leftMatrix: BroadcastMatrices
+  let rightMatrix: BroadcastMatrices
 
   /// Inputs: the product, the scales of a, b and y and the zero point of y, all but the first as float32.
   func step<Sum: BitwiseCopyable & Sendable>(_ sum: Sum.Type, _ type: DataType) throws(OperatorError) -> Step
@@ -172,8 +158,8 @@ private struct Quantizer: Sendable {
       let output = run.output(0, as: UInt8.self)
       for row in partition.range(part) {
         let (matrix, line) = row.quotientAndRemainder(dividingBy: max(lines, 1))
-        let left = a[rows(matrix: leftMatrix.isEmpty ? matrix : leftMatrix[matrix], line: line)]
-        let rightIndex = rightMatrix.isEmpty ? matrix : rightMatrix[matrix]
+        let left = a[rows(matrix: leftMatrix[matrix], line: line)]
+        let rightIndex = rightMatrix[matrix]
         let result = y[results(matrix: matrix, line: line)]
         let point = Double(points[resultPoints(matrix: matrix, line: line)])
         for column in 0..<columns {

@@ -183,6 +183,7 @@ struct AttentionOperands {
       return parts
     }
     if let key = r.input(1) {
+      if let shape = r.shape(query), shape.count != 3 { throw .mismatch("query is \(shape.text); expected 3 axes") }
       if let value = r.input(2) {
         (self.key, self.value) = (key, value)
         isByHead = try r.rank(key) == 4

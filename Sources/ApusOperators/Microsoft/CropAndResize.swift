@@ -21,6 +21,10 @@ struct CropAndResize: OperatorDefinition {
     if let rois = context.shape(1), rois.count != 2 || rois[1].isSurelyDifferent(from: 4) {
       throw .mismatch("rois is \(rois.text); expected [number, 4]")
     }
+    let count = context.shape(1)?[0] ?? .unknown
+    if let indices = context.shape(2), indices.count != 1 || indices[0].isSurelyDifferent(from: count) {
+      throw .mismatch("batch_indices is \(indices.text); expected [\(count)]")
+    }
     let size = context.values(3)
     if let size, size.count != 2 || size.contains(where: { ($0.known ?? 1) < 1 }) {
       throw .mismatch("crop_size is \(size); expected two positive numbers")
@@ -79,7 +83,8 @@ struct CropAndResize: OperatorDefinition {
           continue
         }
         if isBilinear {
-          let (top, left) = (Int(v), Int(u))
+          // Beyond 2^24 the last place of the image may be rounded up.
+          let (top, left) = (min(Int(v), source.0 - 1), min(Int(u), source.1 - 1))
           let (bottom, right) = (min(top + 1, source.0 - 1), min(left + 1, source.1 - 1))
           let (fv, fu) = (v - Float(top), u - Float(left))
           let above = x[top &* source.1 &+ left] + (x[top &* source.1 &+ right] - x[top &* source.1 &+ left]) * fu
@@ -87,7 +92,8 @@ struct CropAndResize: OperatorDefinition {
             x[bottom &* source.1 &+ left] + (x[bottom &* source.1 &+ right] - x[bottom &* source.1 &+ left]) * fu
           y[index] = above + (below - above) * fv
         } else {
-          y[index] = x[Int(v.rounded()) &* source.1 &+ Int(u.rounded())]
+          let (top, left) = (min(Int(v.rounded()), source.0 - 1), min(Int(u.rounded()), source.1 - 1))
+          y[index] = x[top &* source.1 &+ left]
         }
       }
     }

@@ -115,6 +115,10 @@ private struct QuantizedRecurrence: Sendable {
       isByColumn[index] = count != directions
     }
     self.isByColumn = (isByColumn[0], isByColumn[1], isByColumn[2], isByColumn[3])
+    // The outputs that nobody wants were not looked at.
+    guard Shape([directions, steps, batch, 4, hidden, 16]).checkedElementCount != nil else {
+      throw .mismatch("X is \(context.shape(0)); there can be no memory for the gates of so many steps")
+    }
   }
 
   /// A part for each direction.
@@ -140,7 +144,7 @@ private struct QuantizedRecurrence: Sendable {
       let sums = (memory + aligned(floats * 4) + aligned(max(rows, batch) * longest))
         .assumingMemoryBound(to: Int32.self)
       advance(run, direction, products, codes, sums, lengths, wants)
-    }.named("quantized lstm", operations: 2 * directions * rows * gates * (width + hidden))
+    }.named("quantized lstm", operations: 2 &* directions &* rows &* gates &* (width &+ hidden))
   }
 
   private func advance(

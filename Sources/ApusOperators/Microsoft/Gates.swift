@@ -17,8 +17,9 @@ let microsoftGates: [any OperatorDefinition] = [
     // Groups of as many columns as the scale has.
     let shape = try r.apply("Shape", [x])
     let wide = try r.cast(x, .float32)
+    let rows = try r.apply("Shape", [x], [("end", .int(-1))])
     let groups = try r.apply(
-      "Reshape", [wide, r.apply("Concat", [r.ints([-1]), r.extent(r.required(1), 0)], [("axis", .int(0))])])
+      "Reshape", [wide, r.apply("Concat", [rows, r.ints([-1]), r.extent(r.required(1), 0)], [("axis", .int(0))])])
     let normalized = try r.apply(
       "RMSNormalization", [groups, r.cast(r.required(1), .float32)], [("epsilon", .float(try r.float("epsilon")))])
     let gate = try r.apply(activation, [r.cast(r.required(2), .float32)])
@@ -105,8 +106,10 @@ extension Rewriter {
       throw .invalid("mrope_section is \(sections) and mrope_layout \(layout); expected three counts, and 0 or 1")
     }
     let half = sections.reduce(0, +)
-    if let width = shape(input(2))?.last, width.isSurelyDifferent(from: Dim(half)) {
-      throw .mismatch("mrope_section adds up to \(half); cos_cache has \(width) columns")
+    for (index, name) in [(2, "cos_cache"), (3, "sin_cache")] {
+      if let width = shape(input(index))?.last, width.isSurelyDifferent(from: Dim(half)) {
+        throw .mismatch("mrope_section adds up to \(half); \(name) has \(width) columns")
+      }
     }
     // The position that each column follows.
     let owners: [Int] =

@@ -38,6 +38,14 @@ struct GenerationForm: Sendable {
             + "past_0 … and logits, present_0 …")
       }
       guard inputs == leading + layers else { throw GenerationForm.sharedCaches }
+      if hasFirstDecoder {
+        let first = try context.subgraph("init_decoder")
+        guard first.inputs.count == inputs, first.outputs.count == outputs else {
+          throw .invalid(
+            "init_decoder has \(first.inputs.count) inputs and \(first.outputs.count) outputs; expected \(inputs) and "
+              + "\(outputs), as decoder")
+        }
+      }
       (encoderDecodes, takesAllTokens) = (false, false)
     } else {
       layers = (outputs - 1) / 2
@@ -314,6 +322,13 @@ struct Logits {
     values = (0..<rows).flatMap { row in
       let start = (row * length + length - 1) * width
       return all[start..<start + count]
+    }
+  }
+
+  /// Throws unless there are as many as in the first step, whose number everything was made for.
+  func require(vocabulary expected: Int) throws(OperatorError) {
+    guard vocabulary == expected else {
+      throw .mismatch("the logits have \(vocabulary) columns; expected \(expected), as in the first step")
     }
   }
 

@@ -32,6 +32,7 @@ extension GenerationParameters {
       if step > 0 {
         let origins = beams > 1 ? state.origins : nil
         logits = try model.advance(state.tokens, origins: origins, state.sequences, context)
+        try logits.require(vocabulary: vocabulary)
       }
       var candidates = [Float](repeating: 0, count: rows * vocabulary)
       for row in 0..<rows {
@@ -105,7 +106,10 @@ extension GenerationParameters {
     var scores = [Float](repeating: 0, count: batch * vocabulary)
     var tokens = [Int32](repeating: 0, count: batch)
     for step in 0..<maximumLength - start {
-      if step > 0 { logits = try model.advance(tokens, origins: nil, sequences, context) }
+      if step > 0 {
+        logits = try model.advance(tokens, origins: nil, sequences, context)
+        try logits.require(vocabulary: vocabulary)
+      }
       for row in 0..<batch {
         let line = row * vocabulary..<(row + 1) * vocabulary
         scores.replaceSubrange(line, with: try logits.row(row, of: batch))

@@ -34,7 +34,7 @@ struct GroupQueryAttention: OperatorDefinition {
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let (heads, keyHeads) = (try context.int("num_heads"), try context.int("kv_num_heads"))
-    guard heads > 0, keyHeads > 0, heads % keyHeads == 0 else {
+    guard heads > 0, heads <= 1 << 31, keyHeads > 0, heads % keyHeads == 0 else {
       throw .invalid("num_heads is \(heads); expected a positive multiple of kv_num_heads, \(keyHeads)")
     }
     guard context.isPresent(1) == context.isPresent(2), context.isPresent(3) == context.isPresent(4) else {
@@ -99,6 +99,7 @@ struct GroupQueryAttention: OperatorDefinition {
       (softcap, window) = (try context.float("softcap"), try context.int("local_window_size"))
       (epsilon, smooth) = (try context.float("qk_norm_epsilon"), try context.int("smooth_softmax") == 1)
       scores = try context.int("qk_output")
+      guard (0...2).contains(scores) else { throw .invalid("qk_output is \(scores); expected 0, 1 or 2") }
     }
   }
 }
@@ -160,7 +161,7 @@ private struct GroupQueryPlan: Sendable {
     }
     let cache = context.shape(7)
     if options.isRotary {
-      guard cache.rank == 2, cache == context.shape(8), 2 * cache[1] <= size else {
+      guard cache.rank == 2, cache == context.shape(8), cache[1] <= size / 2 else {
         throw .mismatch(
           "cos_cache is \(cache) and sin_cache \(context.shape(8)); expected two tables of up to \(size / 2) columns")
       }
@@ -196,7 +197,10 @@ private struct GroupQueryPlan: Sendable {
         : Layout(batch: length * columns, head: size, row: columns),
       key: byHead, value: byHead, result: .byPosition(heads: options.heads, length: length, size: size))
     let mask = context.isPresent(10) ? try AttentionMask(context.shape(10), geometry) : nil
-    let wantsScores = context.isWanted(3) && options.scores > 0
+    let wantsScores = context.isWanted(3)
+    if wantsScores && options.scores == 0 {
+      throw .invalid("output_qk is wanted, and the attribute qk_output is 0; expected 1 or 2")
+    }
     if wantsScores && longest != total {
       throw .unsupported("output_qk is not supported where the cache is longer than the keys")
     }

@@ -97,9 +97,12 @@ struct QuantizedBlocks: Sendable {
 
   init(n: Int, k: Int, bits: Int, blockSize: Int) throws(OperatorError) {
     guard [2, 4, 8].contains(bits) else { throw .unsupported("bits is \(bits); expected 2, 4 or 8") }
-    guard n > 0, k > 0, blockSize >= 16, blockSize <= 1 << 30, blockSize & (blockSize - 1) == 0 else {
+    guard n > 0, k > 0, n <= 1 << 31, k <= 1 << 31, blockSize >= 16, blockSize <= 1 << 30,
+      blockSize & (blockSize - 1) == 0
+    else {
       throw .invalid(
-        "N is \(n), K \(k) and block_size \(blockSize); expected positive numbers, and a power of two from 16 on")
+        "N is \(n), K \(k) and block_size \(blockSize); expected positive numbers up to 2^31, and a power "
+          + "of two from 16 on")
     }
     (self.n, self.k, self.bits, self.blockSize) = (n, k, bits, blockSize)
     blocks = (k - 1) / blockSize + 1

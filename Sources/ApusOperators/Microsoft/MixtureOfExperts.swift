@@ -152,7 +152,9 @@ struct ExpertLayer: Sendable {
   ) throws(OperatorError) {
     guard context.isPresent(weights) else { return nil }
     let shape = context.shape(weights)
-    guard shape.rank == 3 else { throw .mismatch("the weights are \(shape); expected three axes") }
+    guard shape.rank == 3, shape.allSatisfy({ $0 < 1 << 56 }) else {
+      throw .mismatch("the weights are \(shape); expected three axes")
+    }
     let columns = bits == 0 ? shape[2] : shape[2] * 8 / bits
     let rows = shape[1]
     (experts, self.rows, self.columns) = (shape[0], rows, columns)
@@ -169,7 +171,10 @@ struct ExpertLayer: Sendable {
     let size = blockSize == 0 ? Swift.max(columns, 1) : blockSize
     let blocks = QuantizedBlocks(rows: shape[0] * rows, columns: columns, bits: bits, size: size)
     guard columns % size == 0 else { throw .mismatch("\(columns) columns are no multiple of block_size, \(size)") }
-    guard context.shape(scales).elementCount == shape[0] * rows * blocks.blocks else {
+    guard size % (8 / bits) == 0 || blocks.blocks <= 1 else {
+      throw .mismatch("block_size is \(size); expected whole bytes of \(bits) bits each")
+    }
+    guard context.isPresent(scales), context.shape(scales).elementCount == shape[0] * rows * blocks.blocks else {
       throw .mismatch("scales are \(context.shape(scales)); expected \(Shape([shape[0], rows, blocks.blocks]))")
     }
     let hasZeros = context.isPresent(zeros)

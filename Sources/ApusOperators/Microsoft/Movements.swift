@@ -91,15 +91,15 @@ let microsoftMovements: [any OperatorDefinition] = [
     let axis = try resolveAxis(try r.int("dim"), rank: rank, name: "dim")
     let (size, step) = (try r.int("size"), try r.int("step"))
     guard size > 0, step > 0 else { throw .invalid("size is \(size) and step \(step); expected positive numbers") }
-    guard size <= WindowAttributes.limit, r.shape(x)?[axis].known.map({ size <= $0 }) ?? (size < 1 << 24) else {
+    guard size <= WindowAttributes.limit, r.shape(x)?[axis].known.map({ size <= $0 }) ?? true else {
       throw .invalid(
         "windows of \(size) elements do not fit into axis \(axis) of the input, \(r.shape(x)?[axis] ?? .unknown)")
     }
     // One row of indices for each window, then the axis of a window to the end.
     let end = try r.apply("Sub", [r.squeeze(r.extent(x, axis), [0]), r.int(size - 1)])
     let starts = try r.unsqueeze(r.apply("Range", [r.int(0), end, r.int(step)]), [1])
-    let windows = try r.apply(
-      "Gather", [x, r.apply("Add", [starts, r.ints(Array(0..<size))])], [("axis", .int(axis))])
+    let steps = try r.apply("Range", [r.int(0), r.int(size), r.int(1)])
+    let windows = try r.apply("Gather", [x, r.apply("Add", [starts, steps])], [("axis", .int(axis))])
     let perm = Array(0...axis) + Array(axis + 2..<rank + 1) + [axis + 1]
     r.finish("Transpose", [windows], [("perm", .ints(perm))])
   },

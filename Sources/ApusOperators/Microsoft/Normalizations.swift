@@ -171,8 +171,8 @@ extension Rewriter {
   /// The axes from `axis` to the last one, as a value; found when planning where the rank is open.
   private mutating func axesFrom(_ axis: Int, of x: ValueID) throws(OperatorError) -> ValueID {
     if let rank = shape(x)?.count { return ints(Array(try resolveAxis(axis, rank: rank)..<rank)) }
-    if axis < 0 { return ints(Array(axis..<0)) }
-    return try apply("Range", [int(axis), apply("Size", [apply("Shape", [x])]), int(1)])
+    let end = axis < 0 ? int(0) : try apply("Size", [apply("Shape", [x])])
+    return try apply("Range", [int(axis), end, int(1)])
   }
 
   fileprivate mutating func finishGroupNorm(of value: ValueID) throws(OperatorError) {

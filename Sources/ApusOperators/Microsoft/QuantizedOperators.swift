@@ -70,7 +70,9 @@ let microsoftQuantizedOperators: [any OperatorDefinition] = [
   },
   unary("QLinearGlobalAveragePool", attributes: [.int("channels_last", default: 0)]) { r, x throws(OperatorError) in
     guard try r.bool("channels_last") else { return try r.apply("GlobalAveragePool", [x]) }
-    return try r.apply("ReduceMean", [x, r.ints(Array(1..<max(r.rank(x) - 1, 1)))])
+    let rank = try r.rank(x)
+    guard rank > 2 else { throw .mismatch("X has \(rank) axes; expected 3 or more") }
+    return try r.apply("ReduceMean", [x, r.ints(Array(1..<rank - 1))])
   },
 
   MicrosoftRewrite(

@@ -22,7 +22,8 @@ package struct LayerNormalization: OperatorDefinition {
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     context.copy()
     let stash = try context.int("stash_type")
-    guard let type = DataType(rawValue: Int32(truncatingIfNeeded: stash)), type == .float32 || type == .bfloat16 else {
+    guard let type = Int32(exactly: stash).flatMap(DataType.init(rawValue:)), type == .float32 || type == .bfloat16
+    else {
       throw .invalid("stash_type is \(stash); expected 1 (float32) or 16 (bfloat16)")
     }
     var reduced = context.shape(0)

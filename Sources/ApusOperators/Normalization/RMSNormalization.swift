@@ -84,7 +84,7 @@ package struct RMSNormalization: OperatorDefinition {
 
 /// Throws unless the attribute stash_type names a float type in which one can compute.
 func checkStashType(_ value: Int) throws(OperatorError) {
-  let type = DataType(rawValue: Int32(truncatingIfNeeded: value))
+  let type = Int32(exactly: value).flatMap(DataType.init(rawValue:))
   guard let type, [.float16, .bfloat16, .float32, .float64].contains(type) else {
     throw .invalid("stash_type is \(value); expected the number of a float type")
   }

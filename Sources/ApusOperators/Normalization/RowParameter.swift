@@ -30,6 +30,11 @@ struct RowParameter: Sendable {
       return
     }
     let target = Shape(isShared ? Array(shape.dims[axis...]) : shape.dims)
+    if target.contains(0) {
+      // Nothing is read.
+      place = .input(index)
+      return
+    }
     let dropped = isShared ? axis : 0
     let strides = Shape(extents).strides.enumerated().map { extents[$0.offset] == 1 ? 0 : $0.element }
     let copy = MovementCopy(

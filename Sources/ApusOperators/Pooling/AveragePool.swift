@@ -35,32 +35,42 @@ package struct AveragePool: OperatorDefinition {
     let countsPads = try context.bool("count_include_pad")
     return .planned { (plan) throws(OperatorError) in
       let geometry = try PoolLayout().geometry(attributes, plan)
-      return RowPool(geometry, planes: plan.shape(0).count(of: 0..<2), .average(countsPads: countsPads)).step
+      let planes = plan.shape(0).count(of: 0..<2)
+      if geometry.output.last ?? 0 > RowPool.longestCounted {
+        return direct(Float.self, geometry, planes: planes, countsPads: countsPads)
+      }
+      return RowPool(geometry, planes: planes, .average(countsPads: countsPads)).step
     }
   }
 
-  private func plan<Element: PoolElement>(_ type: Element.Type, _ context: PrepareContext) throws(OperatorError)
-    -> PreparedKernel
-  {
+  private func plan<Element: PoolElement & SendableMetatype>(
+    _ type: Element.Type, _ context: PrepareContext
+  ) throws(OperatorError) -> PreparedKernel {
     let attributes = NodeAttributes(context)
     let countsPads = try context.bool("count_include_pad")
     return .planned { (plan) throws(OperatorError) in
       let geometry = try PoolLayout().geometry(attributes, plan)
-      let windows = PlaneWindows(geometry, planes: plan.shape(0).count(of: 0..<2))
-      let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
-      return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
-        let y: UnsafeMutablePointer<Element> = run.output()
-        windows.forEach(part: part, scratch: run.scratch) { plane, index, window in
-          let source: UnsafePointer<Element> = run.input(0) + (plane &* area &+ window.first)
-          var sum = Element.zero
-          for row in 0..<window.rowCount {
-            for tap in 0..<window.count { sum += source[window.rows[row] &+ tap &* window.step] }
-          }
-          let count = countsPads ? geometry.countInPads(position: index) : window.rowCount &* window.count
-          y[plane &* outputArea &+ index] = sum / Element(count)
-        }
-      }.named("direct")
+      return direct(type, geometry, planes: plan.shape(0).count(of: 0..<2), countsPads: countsPads)
     }
+  }
+
+  private func direct<Element: PoolElement>(
+    _ type: Element.Type, _ geometry: WindowGeometry, planes: Int, countsPads: Bool
+  ) -> Step {
+    let windows = PlaneWindows(geometry, planes: planes)
+    let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
+    return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
+      let y: UnsafeMutablePointer<Element> = run.output()
+      windows.forEach(part: part, scratch: run.scratch) { plane, index, window in
+        let source: UnsafePointer<Element> = run.input(0) + (plane &* area &+ window.first)
+        var sum = Element.zero
+        for row in 0..<window.rowCount {
+          for tap in 0..<window.count { sum += source[window.rows[row] &+ tap &* window.step] }
+        }
+        let count = countsPads ? geometry.countInPads(position: index) : window.rowCount &* window.count
+        y[plane &* outputArea &+ index] = sum / Element(count)
+      }
+    }.named("direct")
   }
 }
 

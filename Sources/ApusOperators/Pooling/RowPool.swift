@@ -26,6 +26,9 @@ struct RowPool: Sendable {
   /// numbers lie in the middle of two others now and then, and every other order would round some to the other one.
   private let joinsRows: Bool
 
+  /// Elements of a row of outputs whose windows are counted beforehand: the counts are a table of the plan.
+  static let longestCounted = 1 << 22
+
   /// The largest windows whose elements are added in their order.
   private static let smallWindow = 64
 
@@ -52,7 +55,7 @@ struct RowPool: Sendable {
   /// Input 0 to output 0.
   var step: Step {
     let lines = aligned(windows.scratchBytes)
-    let lineBytes = aligned(widths.input * 4)
+    let lineBytes = geometry.input.contains(0) ? 0 : aligned(widths.input * 4)
     let parts = windows.partition.parts
     return .parallel(parts: parts, scratchBytes: lines + parts * lineBytes) { run, part in
       let line = (run.scratch + lines + part &* lineBytes).assumingMemoryBound(to: Float.self)

@@ -74,6 +74,9 @@ struct RecurrentAttributes: Sendable {
     let batch = x.map { $0[isBatchFirst ? 0 : 1] } ?? .unknown
     let steps = x.map { $0[isBatchFirst ? 1 : 0] } ?? .unknown
     let gates = hidden * Dim(kind.gates)
+    if let size = hidden.known, size >= 1 << 48 {
+      throw .mismatch("hidden_size is \(size); no memory holds the gates of so many units")
+    }
     let state: [Dim] = isBatchFirst ? [batch, directions, hidden] : [directions, batch, hidden]
     var expected: [[Dim]] = [
       [directions, gates, x?[2] ?? .unknown], [directions, gates, hidden], [directions, gates * Dim(2)], [batch], state,

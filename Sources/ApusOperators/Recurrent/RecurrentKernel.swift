@@ -64,6 +64,11 @@ struct RecurrentKernel<Element: Real>: Sendable {
     let extents = RecurrentExtents(
       steps: x[time], batch: x[1 - time], input: x[2], hidden: r[2], directions: attributes.isReversed.count,
       gates: attributes.kind.gates, isBatchFirst: attributes.isBatchFirst)
+    // The outputs that nobody wants were not looked at.
+    let all: Shape = [extents.directions, extents.steps, extents.batch, 2 * extents.gates, extents.hidden]
+    guard all.checkedElementCount != nil else {
+      throw .mismatch("X is \(x) and the hidden size \(r[2]): no memory holds the gates of all steps")
+    }
     let width = MemoryLayout<Element>.stride
     var sequence = StepSequence()
     let bias = sequence.reserve(bytes: extents.directions * extents.gateWidth * width)

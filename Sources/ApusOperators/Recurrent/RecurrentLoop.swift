@@ -62,6 +62,9 @@ struct RecurrentLoop<Element: Real>: Sendable {
 
   // MARK: - The step
 
+  /// Time steps that units are divided for: each is a phase of its own.
+  private static var longestSplit: Int { 1 << 20 }
+
   /// Parts are directions and blocks of the batch, each through all of time; or, for large states and few rows,
   /// directions and blocks of units, which meet after every time step.
   func step(isPacked: Bool) -> Step {
@@ -69,7 +72,9 @@ struct RecurrentLoop<Element: Real>: Sendable {
     let panels = (extents.hidden + columns - 1) / columns
     let rows = Partition(extents.batch, minimum: 4, maximumParts: 16)
     let work = extents.gateWidth * extents.hidden * extents.batch
-    let splitsUnits = isPacked && extents.directions * rows.parts < 8 && work >= 512 << 10 && panels > 1
+    let splitsUnits =
+      isPacked && extents.directions * rows.parts < 8 && work >= 512 << 10 && panels > 1
+      && extents.steps <= Self.longestSplit
     let units = Partition(panels, minimum: max(1, panels * (128 << 10) / max(work, 1)), maximumParts: 16)
     let count = extents.batch * extents.hidden == 0 ? 0 : extents.directions
     let last = splitsUnits ? extents.steps * subSteps : 1

@@ -114,8 +114,9 @@ struct Reduction: OperatorDefinition {
     }
     let isSum = kind == .sum || kind == .product
     let outputShape = Shape(shape.indices.map { axes.contains($0) ? 1 : shape[$0] })
+    guard let count = outputShape.checkedElementCount, count <= TensorFact.maximumValues else { return nil }
     let (strides, outputStrides) = (shape.strides, outputShape.strides)
-    var results = [Dim?](repeating: isSum ? Dim(kind == .sum ? 0 : 1) : nil, count: outputShape.elementCount)
+    var results = [Dim?](repeating: isSum ? Dim(kind == .sum ? 0 : 1) : nil, count: count)
     for (index, value) in values.enumerated() {
       let place = shape.indices.reduce(0) {
         $0 + (axes.contains($1) ? 0 : index / strides[$1] % shape[$1] * outputStrides[$1])

@@ -21,6 +21,7 @@ struct SplitToSequence: OperatorDefinition {
     } else {
       // A scalar that divides the extent, or equal lengths, make equal pieces.
       let lengths = context.integers(1) ?? []
+      if let negative = lengths.first(where: { $0 < 0 }) { throw .mismatch("split has the length \(negative)") }
       let isEven =
         context.rank(1) == 0
         ? shape[axis].known.map { lengths.first ?? 0 > 0 && $0 % lengths[0] == 0 } : Set(lengths).count == 1

@@ -56,7 +56,8 @@ package struct WindowFunction: OperatorDefinition {
 /// The type that the attribute output_datatype names, if the schema allows it.
 func outputDataType(_ context: some OperatorContext) throws(OperatorError) -> DataType {
   let value = try context.int("output_datatype")
-  guard let type = DataType(rawValue: Int32(truncatingIfNeeded: value)), TypeSet.numeric.tensors.contains(type) else {
+  guard let type = Int32(exactly: value).flatMap(DataType.init(rawValue:)), TypeSet.numeric.tensors.contains(type)
+  else {
     throw .invalid("output_datatype is \(value); expected the number of a numeric type")
   }
   return type

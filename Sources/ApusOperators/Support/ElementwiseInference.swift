@@ -53,6 +53,9 @@ extension Node {
     guard case .int(1)? = broadcasts, case .int(let first)? = axis, inputs.count > 1, let a = inputs[0],
       let b = inputs[1]
     else { return }
+    guard first.magnitude <= UInt(WindowAttributes.limit) else {
+      throw .mismatch("axis is \(first); expected that of an axis of A")
+    }
     guard let rankA = graph.fact(a).tensor?.shape?.count, let rankB = graph.fact(b).tensor?.shape?.count else {
       inputs[1] = graph.appendingUnitAxes(to: b, alignedWith: a, from: first, nodeName: name)
       return

@@ -19,58 +19,79 @@ struct GemmBatch: Sendable {
     var b: Int
   }
 
+  /// Where the matrices lie.
+  private enum Places: Sendable {
+    /// At equal distances.
+    case even(Offsets)
+    case table([Offsets])
+    /// By axis of the batch, where a table would be large.
+    case axes([Axis])
+  }
+
+  private struct Axis: Sendable {
+    let extent: Int
+    let stride: Offsets
+  }
+
   let count: Int
-  private let strides: Offsets
-  /// Where the distances are not equal.
-  private let table: [Offsets]
+  private let places: Places
 
   static let single = GemmBatch(count: 1, a: 0, b: 0)
 
+  private static let largestTable = 1 << 16
+
   /// Matrices at equal distances; 0 repeats one.
-  init(count: Int, a: Int, b: Int) {
-    self.init(count: count, strides: Offsets(a: a, b: b), table: [])
-  }
+  init(count: Int, a: Int, b: Int) { (self.count, places) = (count, .even(Offsets(a: a, b: b))) }
 
   /// The products of `extents`, in row-major order, of matrices at distances by axis.
   init(extents: [Int], a: [Int], b: [Int]) {
-    let total = extents.reduce(1, &*)
-    var table: [Offsets] = []
-    table.reserveCapacity(total)
-    var position = [Int](repeating: 0, count: extents.count)
-    var current = Offsets(a: 0, b: 0)
-    while table.count < total {
-      table.append(current)
-      var axis = extents.count - 1
-      while axis >= 0 {
-        position[axis] += 1
-        current.a += a[axis]
-        current.b += b[axis]
-        if position[axis] < extents[axis] { break }
-        current.a -= extents[axis] * a[axis]
-        current.b -= extents[axis] * b[axis]
-        position[axis] = 0
-        axis -= 1
-      }
+    count = extents.reduce(1, &*)
+    let axes = extents.indices.filter { extents[$0] != 1 }.map {
+      Axis(extent: extents[$0], stride: Offsets(a: a[$0], b: b[$0]))
     }
-    let step = total > 1 ? table[1] : Offsets(a: 0, b: 0)
-    let isEven = table.enumerated().allSatisfy {
-      $0.element.a == $0.offset * step.a && $0.element.b == $0.offset * step.b
+    let isEven = zip(axes, axes.dropFirst()).allSatisfy { outer, inner in
+      outer.stride.a == inner.stride.a &* inner.extent && outer.stride.b == inner.stride.b &* inner.extent
     }
-    self.init(count: total, strides: step, table: isEven ? [] : table)
+    if isEven {
+      places = .even(axes.last?.stride ?? Offsets(a: 0, b: 0))
+    } else if count > GemmBatch.largestTable {
+      places = .axes(axes)
+    } else {
+      places = .table((0..<count).map { GemmBatch.offsets($0, axes) })
+    }
+  }
+
+  private static func offsets(_ index: Int, _ axes: [Axis]) -> Offsets {
+    var offsets = Offsets(a: 0, b: 0)
+    var rest = index
+    for axis in axes.reversed() {
+      let position = rest % axis.extent
+      rest /= axis.extent
+      offsets.a &+= position &* axis.stride.a
+      offsets.b &+= position &* axis.stride.b
+    }
+    return offsets
   }
 
   /// The same with the places of B in matrices of `matrix` elements.
   func countingB(matrix: Int) -> GemmBatch {
     func counted(_ offsets: Offsets) -> Offsets { Offsets(a: offsets.a, b: matrix == 0 ? 0 : offsets.b / matrix) }
-    return GemmBatch(count: count, strides: counted(strides), table: table.map(counted))
+    return switch places {
+    case .even(let stride): GemmBatch(count: count, places: .even(counted(stride)))
+    case .table(let table): GemmBatch(count: count, places: .table(table.map(counted)))
+    case .axes(let axes):
+      GemmBatch(count: count, places: .axes(axes.map { Axis(extent: $0.extent, stride: counted($0.stride)) }))
+    }
   }
 
-  private init(count: Int, strides: Offsets, table: [Offsets]) {
-    (self.count, self.strides, self.table) = (count, strides, table)
-  }
+  private init(count: Int, places: Places) { (self.count, self.places) = (count, places) }
 
   @inline(__always) subscript(index: Int) -> Offsets {
-    table.isEmpty ? Offsets(a: index &* strides.a, b: index &* strides.b) : table[index]
+    switch places {
+    case .even(let stride): Offsets(a: index &* stride.a, b: index &* stride.b)
+    case .table(let table): table[index]
+    case .axes(let axes): GemmBatch.offsets(index, axes)
+    }
   }
 }
 

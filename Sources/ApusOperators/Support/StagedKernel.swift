@@ -100,7 +100,7 @@ struct StagedKernel: Kernel {
     }
     // Converted constants are known to the inner kernel in their new type; a packed one is not.
     let known = context.known.enumerated().map { inputs[$0.offset] == nil ? $0.element : inputs[$0.offset]?.constant }
-    let step = try inner.plan(PlanContext(inputs: inputTypes, outputs: outputTypes, known: known))
+    let step = try inner.step(for: PlanContext(inputs: inputTypes, outputs: outputTypes, known: known))
     precondition(step.views.isEmpty, "a staged kernel cannot return views")
     // The scratch of the inner kernel, then a block for each operand that is converted.
     var offsets = [Int?](repeating: nil, count: inputTypes.count + outputTypes.count)

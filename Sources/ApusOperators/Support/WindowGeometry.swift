@@ -172,6 +172,8 @@ struct PlaneWindows: Sendable {
   /// Rows of windows in one plane: all output axes but the last.
   private let rowsPerPlane: Int
   private let capacity: Int
+  /// No window has an element to draw on.
+  private let isEmpty: Bool
 
   private let planeUnits: Int
 
@@ -181,7 +183,9 @@ struct PlaneWindows: Sendable {
     self.geometry = geometry
     rowsPerPlane = geometry.output.dropLast().reduce(1, &*)
     planeUnits = wholePlanes ? rowsPerPlane : 1
-    capacity = zip(geometry.kernel, geometry.input).dropLast().reduce(1) { $0 &* Swift.max(Swift.min($1.0, $1.1), 1) }
+    isEmpty = cost == 0 || geometry.input.contains(0) || geometry.kernel.contains(0)
+    let runs = zip(geometry.kernel, geometry.input).dropLast()
+    capacity = isEmpty ? 1 : runs.reduce(1) { $0 &* Swift.max(Swift.min($1.0, $1.1), 1) }
     let covered = zip(geometry.kernel, geometry.input).reduce(1) { $0 &* Swift.max(Swift.min($1.0, $1.1), 1) }
     let perRow = (geometry.output.last ?? 1).multipliedReportingOverflow(by: covered &* cost)
     let rowCost = perRow.overflow ? Int.max : Swift.max(perRow.partialValue, 1)
@@ -228,7 +232,7 @@ struct PlaneWindows: Sendable {
     let range = partition.range(part)
     for unit in range.lowerBound &* planeUnits..<range.upperBound &* planeUnits {
       let (plane, row) = unit.quotientAndRemainder(dividingBy: rowsPerPlane)
-      let rowCount = fillRuns(row: row, rows, taps)
+      let rowCount = isEmpty ? 0 : fillRuns(row: row, rows, taps)
       body(plane, row, UnsafePointer(rows), UnsafePointer(taps), rowCount)
     }
   }

@@ -13,7 +13,9 @@ struct OneHot: OperatorDefinition {
     types: ["T1": .integers + .ieeeFloats, "T2": .integers + .ieeeFloats, "T3": .basic], traits: .movesData)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
-    if let count = context.length(2), count != 2 { throw .mismatch("values has \(count) elements; expected [off, on]") }
+    if let count = context.shape(2)?.product.known, count != 2 {
+      throw .mismatch("values has \(count) elements; expected [off, on]")
+    }
     if let count = context.shape(1)?.product.known, count != 1 {
       throw .mismatch("depth has \(count) elements; expected one")
     }

@@ -54,6 +54,9 @@ struct Pad: OperatorDefinition {
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     _ = try Mode.of(context)
+    if let count = context.shape(2)?.product.known, count != 1 {
+      throw .mismatch("constant_value has \(count) elements; expected one")
+    }
     guard let shape = context.shape(0) else { return context.set(0, context.type(0), nil) }
     let axes: [Int]?
     switch context.axes(3) {

@@ -29,6 +29,9 @@ struct Slice: OperatorDefinition {
     case .known(let axes): given = axes
     case .absent:
       guard let count = context.length(1) ?? context.length(2) else { fallthrough }
+      guard count <= shape.count else {
+        throw .mismatch("\(count) starts for the \(shape.count) axes of the shape \(shape.text)")
+      }
       given = Array(0..<count)
     case .unknown: return context.set(0, context.type(0), .unknown(rank: shape.count))
     }

@@ -27,6 +27,7 @@ struct Split: OperatorDefinition {
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let count = context.outputs.count
+    guard count > 0 else { throw .invalid("the node has no outputs; expected at least one") }
     let isGiven = context.isPresent(1)
     if let parts = context.optionalInt("num_outputs") {
       guard !isGiven else {
@@ -55,6 +56,9 @@ struct Split: OperatorDefinition {
     guard lengths.count == count else { throw .mismatch("split has \(lengths.count) lengths for \(count) outputs") }
     if let negative = lengths.first(where: { $0.known.map { $0 < 0 } ?? false }) {
       throw .mismatch("split \(lengths.text) has the length \(negative)")
+    }
+    if let extent = extent.known, let long = lengths.first(where: { $0.known ?? 0 > extent }) {
+      throw .mismatch("split \(lengths.text) has the length \(long), beyond the extent \(extent)")
     }
     if lengths.reduce(Dim(0), +).isSurelyDifferent(from: extent) {
       throw .mismatch("the lengths \(lengths.text) of split do not add up to the extent \(extent)")

@@ -18,7 +18,7 @@ struct Unsqueeze: OperatorDefinition {
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard let shape = context.shape(0) else { return context.set(0, context.type(0), nil) }
     guard let given = context.integers(1) else {
-      return context.set(0, context.type(0), .unknown(rank: context.length(1).map { shape.count + $0 }))
+      return context.set(0, context.type(0), .unknown(rank: context.length(1).map { shape.count &+ $0 }))
     }
     // The axes are those of the output.
     let added = try resolveAxes(given, rank: shape.count + given.count)

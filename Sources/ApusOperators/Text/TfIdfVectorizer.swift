@@ -34,6 +34,7 @@ struct TfIdfVectorizer: OperatorDefinition {
     }
     return .eager { (inputs, context) throws(OperatorError) in
       let input = try inputs.tensor(0)
+      guard input.rank <= 2 else { throw .mismatch("the input has rank \(input.rank); expected [C] or [N, C]") }
       let rows = input.rank == 2 ? input.shape[0] : 1
       let length = rows == 0 ? 0 : input.count / rows
       // Tokens that are in no n-gram have the number -1.

@@ -57,6 +57,9 @@ struct OptimizerOperator: OperatorDefinition {
       throw .invalid("\(tensors) tensors after R and T; expected a multiple of \(2 + stateCount)")
     }
     let count = tensors / (2 + stateCount)
+    guard context.outputs.count == count * (1 + stateCount) else {
+      throw .invalid("the node has \(context.outputs.count) outputs; expected \(count * (1 + stateCount))")
+    }
     for input in 0..<tensors {
       let first = 2 + input % count
       guard let own = context.shape(2 + input), let value = context.shape(first) else { continue }

@@ -84,7 +84,8 @@ extension Program {
     if let cached = plans.plan(startingAt: start, for: values) {
       plan = cached
     } else {
-      plan = try RegionPlanner.plan(self, startingAt: start, values: values, threads: pool.threadCount)
+      plan = try RegionPlanner.plan(
+        self, startingAt: start, values: values, threads: pool.threadCount, available: settings.memory.available)
       plans.insert(plan)
     }
     let allowance = settings.allowance

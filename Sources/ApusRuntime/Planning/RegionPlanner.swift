@@ -22,6 +22,8 @@ struct RegionPlanner: ~Copyable {
   private var drafts: [StepDraft] = []
   /// Bytes of the tensors that were computed here.
   private var foldedBytes = 0
+  /// Bytes that outputs of one node may have: plans hold tables that grow with them.
+  private let available: Int
 
   struct StepDraft {
     let node: Int
@@ -35,20 +37,22 @@ struct RegionPlanner: ~Copyable {
   /// Bytes of such tensors that one plan keeps.
   private static let foldingTotal = 8 << 20
 
-  private init(program: Program, start: Int) {
+  private init(program: Program, start: Int, available: Int) {
     self.program = program
     self.start = start
+    self.available = available
     end = start
     facts = [ValueFact?](repeating: nil, count: program.graph.values.count)
     known = program.graph.values.map(\.constant)
     producedHere = [Bool](repeating: false, count: program.graph.values.count)
   }
 
-  /// Plans from `start`, as far as it goes, for a number of threads. The node at `start` must not be eager.
+  /// Plans from `start`, as far as it goes, for a number of threads and `available` bytes of memory. The node at
+  /// `start` must not be eager.
   static func plan(
-    _ program: Program, startingAt start: Int, values: borrowing ValueTable, threads: Int
+    _ program: Program, startingAt start: Int, values: borrowing ValueTable, threads: Int, available: Int
   ) throws(OperatorError) -> RegionPlan {
-    var planner = RegionPlanner(program: program, start: start)
+    var planner = RegionPlanner(program: program, start: start, available: available)
     while planner.end < program.nodes.count, try planner.append(planner.end, values: values) { planner.end += 1 }
     return try planner.layOut(threads: threads)
   }
@@ -140,6 +144,14 @@ struct RegionPlanner: ~Copyable {
       guard let tensor = fact?.tensor, let shape = tensor.concreteShape else { return nil }
       return TensorType(tensor.dataType, shape)
     }
+    // Views of inputs take no memory.
+    let inputBytes = inputTypes.reduce(0) { $0 &+ ($1?.byteCount ?? 0) }
+    guard outputBytes <= max(available, inputBytes) else {
+      throw OperatorError(
+        .limit, "the outputs have \(outputBytes) bytes; \(available) bytes are available to this run",
+        remedy: "Use smaller inputs, or a larger maximumRunMemory")
+    }
+    let kernel = try settled(kernel, node, schema, facts: inputFacts, outputs: inferred, known: tensors)
     let step = try kernel.step(for: PlanContext(inputs: inputTypes, outputs: outputTypes, known: tensors))
     if isFoldable(node, schema: schema, known: tensors, outputBytes: outputBytes) {
       let placeholders = zip(tensors, inputTypes).map { tensor, type in
@@ -155,6 +167,31 @@ struct RegionPlanner: ~Copyable {
       return
     }
     drafts.append(StepDraft(node: index, step: step, inputTypes: inputTypes, outputTypes: outputTypes))
+  }
+
+  /// The kernel for the types that the inputs have: where one was not known when the model was loaded, the kernel was
+  /// chosen without it.
+  private func settled(
+    _ kernel: any Kernel, _ node: Node, _ schema: OperatorSchema, facts: [ValueFact?], outputs: [ValueFact],
+    known tensors: [Tensor?]
+  ) throws(OperatorError) -> any Kernel {
+    var isChosenAnew = false
+    for (position, input) in node.inputs.enumerated() {
+      guard let input, let type = facts[position]?.tensor?.dataType else { continue }
+      let former = program.graph.fact(input).tensor?.dataType
+      if former == type { continue }
+      if let former { throw .mismatch("input \(position) is \(type); the model was loaded for \(former)") }
+      isChosenAnew = true
+    }
+    if !isChosenAnew { return kernel }
+    let definition = try program.registry.require(node.op)
+    let context = PrepareContext(
+      node: node, schema: schema, inputs: facts, outputs: zip(node.outputs, outputs).map { $0 == nil ? nil : $1 },
+      constants: tensors)
+    guard case .planned(let chosen) = try definition.prepare(context),
+      !facts.contains(where: { $0?.tensor?.dataType == .string })
+    else { throw .unsupported("the types of the inputs must be known when the model is loaded") }
+    return chosen
   }
 
   /// True if the node can be computed while planning.

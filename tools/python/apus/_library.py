@@ -53,6 +53,7 @@ _QUICK: dict[str, tuple[Any, list[Any]]] = {
     "options_add_output": ("error", [c_void_p, _TEXT]),
     "options_override_initializer": ("error", [c_void_p, _TEXT]),
     "options_set_maximum_run_memory": ("error", [c_void_p, c_uint64]),
+    "options_set_map_files": ("error", [c_void_p, c_bool]),
     "options_set_profiling": ("error", [c_void_p, c_bool]),
     "options_release": (None, [c_void_p]),
     "model_input_count": (c_size_t, [c_void_p]),

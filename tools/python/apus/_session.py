@@ -81,6 +81,7 @@ class InferenceSession:
         overridable_initializers: Iterable[str] = (),
         external_data_folder: str | os.PathLike[str] | None = None,
         maximum_run_memory: int | None = None,
+        map_files: bool = False,
         profiling: bool = False,
         disabled_optimizers: Iterable[str] | None = None,
         enable_fallback: bool = True,
@@ -96,6 +97,8 @@ class InferenceSession:
         overridable_initializers: initializers that the graph also lists as inputs, which are then given to `run`.
         external_data_folder: where the weights beside a model from bytes lie. For a path it is the folder of the model.
         maximum_run_memory: the bytes that one run may hold at a time.
+        map_files: maps the model's files instead of reading them into memory, which other processes then share; nobody
+            may write to them or make them shorter while the model is loaded.
         profiling: whether runs are timed node by node, for `end_profiling`.
         disabled_optimizers, enable_fallback: accepted and not looked at; they are about parts of onnxruntime.
         """
@@ -118,6 +121,7 @@ class InferenceSession:
             "overridable_initializers": tuple(overridable_initializers),
             "external_data_folder": external_data_folder,
             "maximum_run_memory": maximum_run_memory,
+            "map_files": map_files,
         }
         self._profiling = profiling or self._options.enable_profiling
         self._profiling_start = time.monotonic_ns()
@@ -401,6 +405,7 @@ def _load(model: Any, settings: Mapping[str, Any], profiling: bool) -> int:
             lib.options_override_initializer(options, name.encode())
         if settings["maximum_run_memory"] is not None:
             lib.options_set_maximum_run_memory(options, settings["maximum_run_memory"])
+        lib.options_set_map_files(options, settings["map_files"])
         lib.options_set_profiling(options, profiling)
         return _read(model, settings["external_data_folder"], options)
     finally:

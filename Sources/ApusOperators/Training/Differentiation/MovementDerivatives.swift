@@ -56,7 +56,7 @@ extension Application {
 extension DerivativeWriter {
   /// The extent of one axis, which may count from the end, as an int64 vector.
   mutating func extent(_ value: ValueID, _ axis: Int) throws(OperatorError) -> ValueID {
-    try shapeOf(value, from: axis, to: axis == -1 ? nil : axis + 1)
+    try shapeOf(value, from: axis, to: axis == -1 ? nil : axis &+ 1)
   }
 }
 

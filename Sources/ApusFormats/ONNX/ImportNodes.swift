@@ -74,6 +74,8 @@ extension ONNXImporter {
     for index in first..<builder.graph.nodes.count {
       if index > first { try chargeNode(path) }
       do throws(OperatorError) {
+        let made = builder.graph.nodes[index]
+        try made.validate(against: registry.require(made.op).schema)
         try completeOutputs(ofNodeAt: index, in: &builder.graph)
         try inference.infer(nodeAt: index, in: &builder.graph)
       } catch {

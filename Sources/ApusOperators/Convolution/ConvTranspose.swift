@@ -93,9 +93,14 @@ package struct ConvTranspose: OperatorDefinition {
   private func directStep<Element: ConvolutionElement>(
     _ type: Element.Type, _ shape: TransposedConvolution, hasBias: Bool
   ) -> Step {
-    let step = ConvTranspose.planarStep(type, shape, hasBias: hasBias)
-    return channelsLast
-      ? ConvTranspose.betweenLayouts(step, shape, hasBias: hasBias).named("direct", operations: step.operations) : step
+    let planar = ConvTranspose.planarStep(type, shape, hasBias: hasBias)
+    var step =
+      channelsLast
+      ? ConvTranspose.betweenLayouts(planar, shape, hasBias: hasBias).named("direct", operations: planar.operations)
+      : planar
+    // Without pixels the outputs are the bias.
+    if shape.geometry.outputCount == 0 { step.unreadInputs = [1] }
+    return step
   }
 
   /// The plain form between two changes of layout.

@@ -101,7 +101,9 @@ extension IntegerConvolution {
       .parallel(parts: output.parts) { run, part in output.toChannelsLast(part, run.inputBytes(0), run.outputBytes(0))
       },
       inputs: [y], outputs: [.output(0)])
-    return sequence.step.named("direct", operations: step.operations)
+    var result = sequence.step
+    result.unreadInputs = step.unreadInputs
+    return result.named("direct", operations: step.operations)
   }
 }
 
@@ -150,10 +152,13 @@ struct DirectIntegerConvolution: Sendable {
   private let wOffset: Int
   private let windowsOffset: Int
   private let sumsOffset: Int
+  /// False for empty images, of which only the padding is seen.
+  private let readsWeights: Bool
 
   init(_ node: IntegerNode) {
     self.node = node
     let convolution = node.convolution
+    readsWeights = convolution.geometry.inputCount > 0
     let x = convolution.batch &* convolution.channels &* convolution.geometry.inputCount
     let w = convolution.outputChannels &* convolution.channelsPerGroup &* convolution.geometry.tapCount
     direct = DirectConvolution(convolution)
@@ -172,8 +177,9 @@ struct DirectIntegerConvolution: Sendable {
     let requantizes = node.inputs.requantization != nil
     let sums = requantizes ? aligned(node.convolution.outputCount &* 4) : 0
     let phases =
-      [xPartition.parts + wPartition.parts, direct.windows.partition.parts] + (requantizes ? [planes.parts] : [])
-    return Step(phases: phases, scratchBytes: sumsOffset + sums) { run, phase, part in
+      [xPartition.parts + (readsWeights ? wPartition.parts : 0), direct.windows.partition.parts]
+      + (requantizes ? [planes.parts] : [])
+    var step = Step(phases: phases, scratchBytes: sumsOffset + sums) { run, phase, part in
       switch phase {
       case 0: self.widen(run, part)
       case 1:
@@ -185,7 +191,9 @@ struct DirectIntegerConvolution: Sendable {
           scratch: run.scratch + windowsOffset)
       default: self.requantize(run, part)
       }
-    }.named("direct", operations: node.convolution.operations)
+    }
+    if !readsWeights { step.unreadInputs = [node.inputs.operands.w] }
+    return step.named("direct", operations: node.convolution.operations)
   }
 
   private func widen(_ run: RunContext, _ part: Int) {

@@ -35,8 +35,13 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
     if Element.self == Float.self, !KernelChoice.generalOnly, let core = core(convolution, context) {
       return ConvolutionStep(core, isPlanar: !operands.channelsLast, bias: bias, residual: residual).step
     }
-    if operands.channelsLast { return channelsLastStep(convolution, bias: bias, residual: residual) }
-    return DirectConvolution<Element>.step(convolution, bias: bias)
+    var step =
+      operands.channelsLast
+      ? channelsLastStep(convolution, bias: bias, residual: residual)
+      : DirectConvolution<Element>.step(convolution, bias: bias)
+    // Of empty images only the padding is seen.
+    if convolution.geometry.inputCount == 0 { step.unreadInputs = [operands.w] }
+    return step
   }
 
   private func core(_ convolution: Convolution, _ context: PlanContext) -> ConvolutionCore? {

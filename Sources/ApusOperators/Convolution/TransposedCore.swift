@@ -79,113 +79,183 @@ private struct TransposedAxis: Sendable {
     }
     (self.starts, self.entries) = (starts, entries)
   }
+
+  /// The positions of the input that an output position draws on, and those between them.
+  func positions(of output: Int) -> Range<Int> {
+    let drawn = entries[starts[output]..<starts[output + 1]].lazy.map(\.position)
+    guard let first = drawn.min(), let last = drawn.max() else { return 0..<0 }
+    return first..<last + 1
+  }
 }
 
-/// Phases: layout, products, sums, layout.
+/// A share of a transposed convolution whose products are in memory together: whole images, or rows of one image.
+private struct TransposedPass: Sendable {
+  let images: Range<Int>
+  /// Rows of the outputs: positions on the first axis.
+  let rows: Range<Int>
+  /// Pixels of the input of each image, which these rows are sums of.
+  let pixels: Range<Int>
+  let tiling: GemmTiling
+  let lines: Partition
+}
+
+/// Phases: layout; for each pass products and sums; layout.
 struct TransposedCore: Sendable {
-  private enum Stage: Sendable { case toChannelsLast, multiply, gather, toPlanar }
+  private enum Stage: Sendable {
+    case toChannelsLast, toPlanar
+    case multiply(TransposedPass)
+    case gather(TransposedPass)
+  }
 
   private let shape: TransposedConvolution
   private let weights: TransposedWeights
   private let hasBias: Bool
   private let axes: [TransposedAxis]
-  private let tiling: GemmTiling
-  private let lines: Partition
   private let input: LayoutChange
   private let output: LayoutChange
   private let stages: [Stage]
+  private let changesInput: Bool
+  private let changesOutput: Bool
   private let columnsOffset: Int
   private let outputOffset: Int
   private let scratchBytes: Int
 
   /// Outputs along an axis for which tables are made.
   private static let longestAxis = 1 << 26
+  /// Bytes of products that are in memory together, unless one row of outputs needs more.
+  private static let passBytes = 1 << 28
 
-  /// nil if the products would take more than a GiB.
+  /// nil without pixels or outputs, and for axes that are too long.
   init?(_ shape: TransposedConvolution, _ weights: TransposedWeights, hasBias: Bool, channelsLast: Bool) {
     (self.shape, self.weights, self.hasBias) = (shape, weights, hasBias)
     let pixels = shape.batch &* shape.geometry.outputCount
-    let products = (pixels &* weights.columns).multipliedReportingOverflow(by: weights.groups &* 4)
-    guard !products.overflow, products.partialValue <= 1 << 30, pixels > 0, shape.geometry.inputCount > 0,
-      shape.geometry.input.allSatisfy({ $0 <= Self.longestAxis })
-    else { return nil }
+    guard pixels > 0, shape.geometry.inputCount > 0, shape.geometry.input.allSatisfy({ $0 <= Self.longestAxis }) else {
+      return nil
+    }
     axes = (0..<shape.geometry.rank).map { TransposedAxis(shape.geometry, $0) }
-    tiling = GemmTiling(
-      batch: weights.groups, m: pixels, n: weights.columns, k: weights.channelsPerGroup,
-      tileRows: GemmKernels.current.tileRows, panelColumns: GemmKernels.current.panelColumns)
-    let outputs = shape.batch &* shape.geometry.inputCount
-    lines = Partition(outputs, minimum: max(1, 32_768 / max(1, shape.outputChannels &* 4)))
+    let pixelBytes = weights.columns &* weights.groups &* 4
+    let passes = Self.passes(
+      shape, weights, axes[0], largest: max(1, (KernelChoice.passBytes ?? Self.passBytes) / pixelBytes))
+    let most = passes.map { $0.images.count &* $0.pixels.count }.max() ?? 0
+    let (products, overflow) = most.multipliedReportingOverflow(by: pixelBytes)
+    if overflow { return nil }
     input = LayoutChange(images: shape.batch, channels: shape.channels, pixels: shape.geometry.outputCount)
     output = LayoutChange(images: shape.batch, channels: shape.outputChannels, pixels: shape.geometry.inputCount)
-    let changesInput = !channelsLast && !input.isNothing
-    let changesOutput = !channelsLast && !output.isNothing
+    changesInput = !channelsLast && !input.isNothing
+    changesOutput = !channelsLast && !output.isNothing
     columnsOffset = changesInput ? aligned(input.byteCount) : 0
-    outputOffset = columnsOffset + aligned(products.partialValue)
+    outputOffset = columnsOffset + aligned(products)
     scratchBytes = outputOffset + (changesOutput ? aligned(output.byteCount) : 0)
     stages =
-      (changesInput ? [.toChannelsLast] : []) + [.multiply, .gather] + (changesOutput ? [.toPlanar] : [])
+      (changesInput ? [.toChannelsLast] : []) + passes.flatMap { [.multiply($0), .gather($0)] }
+      + (changesOutput ? [.toPlanar] : [])
+  }
+
+  /// Passes of at most `largest` pixels where that is possible.
+  private static func passes(
+    _ shape: TransposedConvolution, _ weights: TransposedWeights, _ axis: TransposedAxis, largest: Int
+  ) -> [TransposedPass] {
+    let (pixels, height) = (shape.geometry.outputCount, shape.geometry.input[0])
+    let (rowPixels, rowOutputs) = (pixels / shape.geometry.output[0], shape.geometry.inputCount / height)
+    func pass(_ images: Range<Int>, _ rows: Range<Int>, _ pixels: Range<Int>) -> TransposedPass {
+      TransposedPass(
+        images: images, rows: rows, pixels: pixels,
+        tiling: GemmTiling(
+          batch: weights.groups, m: images.count &* pixels.count, n: weights.columns, k: weights.channelsPerGroup,
+          tileRows: GemmKernels.current.tileRows, panelColumns: GemmKernels.current.panelColumns),
+        lines: Partition(
+          images.count &* rows.count &* rowOutputs, minimum: max(1, 32_768 / max(1, shape.outputChannels &* 4))))
+    }
+    if pixels <= largest {
+      let step = largest / pixels
+      return stride(from: 0, to: shape.batch, by: step).map {
+        pass($0..<min($0 &+ step, shape.batch), 0..<height, 0..<pixels)
+      }
+    }
+    var bands: [(rows: Range<Int>, pixels: Range<Int>)] = []
+    var first = 0
+    while first < height {
+      var end = first + 1
+      var needed = axis.positions(of: first)
+      while end < height {
+        let next = axis.positions(of: end)
+        let both = min(needed.lowerBound, next.lowerBound)..<max(needed.upperBound, next.upperBound)
+        let longer = needed.isEmpty ? next : next.isEmpty ? needed : both
+        if longer.count &* rowPixels > largest { break }
+        (needed, end) = (longer, end + 1)
+      }
+      bands.append((first..<end, needed.lowerBound &* rowPixels..<needed.upperBound &* rowPixels))
+      first = end
+    }
+    return (0..<shape.batch).flatMap { image in bands.map { pass(image..<image + 1, $0.rows, $0.pixels) } }
   }
 
   var step: Step {
     let phases = stages.map { stage in
       switch stage {
       case .toChannelsLast: input.parts
-      case .multiply: tiling.parts
-      case .gather: lines.parts
+      case .multiply(let pass): pass.tiling.parts
+      case .gather(let pass): pass.lines.parts
       case .toPlanar: output.parts
       }
     }
-    let changesOutput = stages.last == .toPlanar
     var step = Step(phases: phases, scratchBytes: scratchBytes) { run, phase, part in
       let result = changesOutput ? run.scratch + outputOffset : run.outputBytes(0)
       switch stages[phase] {
       case .toChannelsLast: input.toChannelsLast(part, run.inputBytes(0), run.scratch)
-      case .multiply:
+      case .multiply(let pass):
         multiply(
-          part, columnsOffset > 0 ? UnsafeRawPointer(run.scratch) : run.inputBytes(0), run.scratch + columnsOffset)
-      case .gather: gather(part, run, result.assumingMemoryBound(to: Float.self))
+          pass, part, changesInput ? UnsafeRawPointer(run.scratch) : run.inputBytes(0), run.scratch + columnsOffset)
+      case .gather(let pass): gather(pass, part, run, result.assumingMemoryBound(to: Float.self))
       case .toPlanar: output.toPlanar(part, result, run.outputBytes(0))
       }
     }
     step.unreadInputs = [1]
-    let operations = 2 &* tiling.m &* weights.columns &* weights.channelsPerGroup &* weights.groups
+    let pixels = shape.batch &* shape.geometry.outputCount
+    let operations = 2 &* pixels &* weights.columns &* weights.channelsPerGroup &* weights.groups
     return step.named("gemm \(String(cString: apus_kernels().pointee.name))", operations: operations)
   }
 
   /// Columns of one group: [pixels][taps][outputs of the group].
-  private func multiply(_ part: Int, _ x: UnsafeRawPointer, _ columns: UnsafeMutableRawPointer) {
-    let tile = tiling.tile(part)
+  private func multiply(
+    _ pass: TransposedPass, _ part: Int, _ x: UnsafeRawPointer, _ columns: UnsafeMutableRawPointer
+  ) {
+    let tile = pass.tiling.tile(part)
+    let first = pass.images.lowerBound &* shape.geometry.outputCount &+ pass.pixels.lowerBound
+    let source = x.assumingMemoryBound(to: Float.self) + first &* shape.channels
     for group in tile.batches {
       var arguments = apus_gemm_f32_args(
-        a: x.assumingMemoryBound(to: Float.self) + group &* weights.channelsPerGroup, lda: shape.channels, offsets: nil,
-        zeros: nil, taps: 1, kc: weights.channelsPerGroup, n: weights.columns,
+        a: source + group &* weights.channelsPerGroup, lda: shape.channels, offsets: nil, zeros: nil, taps: 1,
+        kc: weights.channelsPerGroup, n: weights.columns,
         b: UnsafePointer(weights.storage.base.assumingMemoryBound(to: Float.self)) + group &* weights.groupCount,
-        c: columns.assumingMemoryBound(to: Float.self) + group &* tiling.m &* weights.columns, ldc: weights.columns,
-        epilogue: apus_epilogue_f32())
+        c: columns.assumingMemoryBound(to: Float.self) + group &* pass.tiling.m &* weights.columns,
+        ldc: weights.columns, epilogue: apus_epilogue_f32())
       GemmKernels.current.multiply(
         &arguments, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
     }
   }
 
-  private func gather(_ part: Int, _ run: RunContext, _ y: UnsafeMutablePointer<Float>) {
+  private func gather(_ pass: TransposedPass, _ part: Int, _ run: RunContext, _ y: UnsafeMutablePointer<Float>) {
     let columns = UnsafePointer((run.scratch + columnsOffset).assumingMemoryBound(to: Float.self))
-    let geometry = shape.geometry
-    let (area, pixels) = (geometry.inputCount, geometry.outputCount)
+    let area = shape.geometry.inputCount
+    let rowOutputs = area / shape.geometry.input[0]
     let outputs = weights.outputsPerGroup
-    for unit in lines.range(part) {
-      let target = y + unit &* shape.outputChannels
+    for unit in pass.lines.range(part) {
+      let (image, line) = unit.quotientAndRemainder(dividingBy: pass.rows.count &* rowOutputs)
+      let position = pass.rows.lowerBound &* rowOutputs &+ line
+      let target = y + ((pass.images.lowerBound &+ image) &* area &+ position) &* shape.outputChannels
       if hasBias {
         target.update(from: run.input(2), count: shape.outputChannels)
       } else {
         target.update(repeating: 0, count: shape.outputChannels)
       }
-      let (image, position) = unit.quotientAndRemainder(dividingBy: area)
       for combination in 0..<combinations(position) {
         let (tap, pixel) = place(position, combination)
-        let source = columns + ((image &* pixels &+ pixel) &* weights.columns &+ tap &* outputs)
+        let row = image &* pass.pixels.count &+ pixel &- pass.pixels.lowerBound
+        let source = columns + (row &* weights.columns &+ tap &* outputs)
         for group in 0..<weights.groups {
           apus_kernels().pointee.accumulate_f32(
-            outputs, source + group &* tiling.m &* weights.columns, target + group &* outputs)
+            outputs, source + group &* pass.tiling.m &* weights.columns, target + group &* outputs)
         }
       }
     }

@@ -1,5 +1,6 @@
 // ConvTranspose: the matrix kernel against the plain form, and against Conv, of which it is the transpose.
 
+import ApusConformance
 import ApusGraph
 import ApusOperators
 import ApusTensor
@@ -31,6 +32,10 @@ import Testing
     if seed % 3 > 0 { run.constantInputs = [1] }
     let (fast, general) = try fastAndGeneral(run, [x, w, bias])
     expectClose(fast[0], general[0], "seed \(seed)")
+    for bytes in [1, 1 << 11, 1 << 13, 1 << 15] {
+      let passes = try KernelChoice.$passBytes.withValue(bytes) { try run(x, w, bias) }
+      #expect(Value.tensor(passes[0]).hasSameBits(as: .tensor(fast[0])), "passes of \(bytes) bytes, seed \(seed)")
+    }
     run.op.domain = "apus"
     let (last, lastGeneral) = try fastAndGeneral(run, [try channelsLast(x), w, bias])
     expectClose(try channelsFirst(last[0]), general[0], "seed \(seed)")

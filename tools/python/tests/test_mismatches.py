@@ -254,6 +254,25 @@ class Edges(unittest.TestCase):
         found = attempt("Attention", [q, k, v], left_window_size=(1 << 63) - 1, right_window_size=(1 << 63) - 1)[0]
         np.testing.assert_array_equal(found, wanted)
 
+    def test_windows_over_nothing(self) -> None:
+        """Of an empty image only the padding is seen; weights that were packed are not needed."""
+        x, w, bias = (2, 3, 0, 4), floats(5, 3, 2, 3), floats(5)
+        wanted = np.broadcast_to(bias[:, None, None], (2, 5, 1, 4))
+        found = attempt("Conv", [np.zeros(x, np.float32), w, bias], (1, 2), pads=[1, 1, 1, 1])[0]
+        np.testing.assert_array_equal(found, wanted)
+        found = attempt(
+            "ConvInteger", [np.zeros(x, np.uint8), np.ones((5, 3, 2, 3), np.uint8)], (1,), pads=[1, 1, 1, 1]
+        )
+        np.testing.assert_array_equal(found[0], np.zeros((2, 5, 1, 4)))
+
+    def test_many_products_of_a_transposed_convolution(self) -> None:
+        """More than are held at a time."""
+        x, w = floats(1, 2, 1500, 700), floats(2, 16, 3, 3)
+        found = attempt("ConvTranspose", [x, w], (1,), strides=[2, 2])[0]
+        # Odd outputs see the middle tap alone.
+        wanted = np.einsum("bchw,co->bohw", x, w[:, :, 1, 1])
+        np.testing.assert_allclose(found[:, :, 1:-1:2, 1:-1:2], wanted, rtol=1e-5, atol=1e-5)
+
     def test_types_that_the_file_does_not_say(self) -> None:
         """The kernel is chosen when they are known."""
         node = helper.make_node("Attention", ["q", "k", "v"], ["y"])

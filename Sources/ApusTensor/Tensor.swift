@@ -86,7 +86,7 @@ public struct Tensor: Sendable {
 
   /// The elements in row-major order, or nil if the element type is another.
   public func elements<Element: TensorElement>(as type: Element.Type = Element.self) -> [Element]? {
-    guard dataType == Element.dataType else { return nil }
+    guard dataType == Element.dataType, !isReleased else { return nil }
     return withUnsafeBytes { bytes in
       [Element](unsafeUninitializedCapacity: count) { buffer, initialized in
         initialized = count
@@ -104,7 +104,7 @@ public struct Tensor: Sendable {
   public func withUnsafeBytes<Result, Failure: Error>(
     _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
   ) throws(Failure) -> Result {
-    let result = try body(UnsafeRawBufferPointer(start: base, count: byteCount))
+    let result = try body(UnsafeRawBufferPointer(start: base, count: isReleased ? 0 : byteCount))
     withExtendedLifetime(storage) {}
     return result
   }

@@ -19,7 +19,8 @@ package struct TensorFact: Sendable, Hashable {
   package init(_ tensor: Tensor) {
     dataType = tensor.dataType
     shape = tensor.shape.map { Dim($0) }
-    values = tensor.count <= TensorFact.maximumValues && tensor.dataType.isInteger ? tensor.dims : nil
+    let isSmall = tensor.count <= TensorFact.maximumValues && !tensor.isReleased
+    values = isSmall && tensor.dataType.isInteger ? tensor.dims : nil
   }
 
   /// Tensors with more elements do not carry their values,

@@ -48,7 +48,7 @@ struct BifurcationDetector: OperatorDefinition {
         let equal = zip(predicted, source[start...]).prefix { $0 == $1 }.count
         current += predicted[...equal]
       }
-      let found = BifurcationDetector.continuation(of: current, in: source, sizes)
+      let found = try BifurcationDetector.continuation(of: current, in: source, sizes, context)
       guard position.count == 1 else {
         throw .mismatch("prev_suffix_match_idx is \(position.shape); expected one element")
       }
@@ -58,9 +58,13 @@ struct BifurcationDetector: OperatorDefinition {
 
   /// Where the source goes on behind the last tokens, if those stand there once; -1 otherwise. Longer runs of last
   /// tokens are tried as long as shorter ones stand there.
-  private static func continuation(of tokens: [Int], in source: [Int], _ sizes: ClosedRange<Int>) -> Int {
+  private static func continuation(
+    of tokens: [Int], in source: [Int], _ sizes: ClosedRange<Int>, _ context: any EagerContext
+  ) throws(OperatorError) -> Int {
     var found = -1
-    for size in sizes where size <= tokens.count {
+    for size in sizes {
+      if size > tokens.count { break }
+      try context.check(allocating: 0)
       let tail = tokens.suffix(size)
       func first(from start: Int) -> Int? {
         guard start <= source.count - size else { return nil }

@@ -32,6 +32,8 @@ public final class Model: Sendable {
   /// The graph that runs, after all passes.
   package let graph: Graph
   package let program: Program
+  /// Whose threads the model runs on.
+  public let engine: Engine
   package let pool: WorkerPool
   private let limits: LoadLimits
   let contract: InputContract
@@ -58,7 +60,8 @@ public final class Model: Sendable {
 
   /// Optimizes and prepares a graph that has been read.
   package init(_ source: ModelSource, options: ModelOptions) throws {
-    let pool = WorkerPool(threads: options.threads)
+    engine = options.engine ?? Engine.common(threads: options.threads)
+    let pool = engine.share(threads: options.threads)
     self.pool = pool
     let prepared = try DeepStack.run(needing: source.stackBytes) {
       try Model.prepare(source, options: options, on: pool)

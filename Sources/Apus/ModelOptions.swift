@@ -8,8 +8,10 @@
 
 /// How a model is loaded and prepared.
 public struct ModelOptions: Sendable {
-  /// Threads that one run may use, the caller's included. nil: the processors that this process may use.
+  /// Threads that one run may use, the caller's included. nil: all of the engine's.
   public var threads: Int?
+  /// Whose threads the model runs on. nil: those that all models of the process share.
+  public var engine: Engine?
   /// Whether, and how, the graph is rewritten to run faster.
   public var optimization = OptimizationOptions()
   /// Values for symbolic dimensions by name, as in `["batch": 4]`.
@@ -41,7 +43,7 @@ public struct OptimizationOptions: Sendable, Hashable {
   public var isEnabled = true
   /// Passes to leave out, by name; `apus optimize MODEL` names them.
   public var disabledPasses: Set<String> = []
-  /// Stops after that many passes; nil runs all.
+  /// Stops after that many changes of all passes together; nil: all are made. For finding the one that is wrong.
   public var stopAfter: Int?
   /// True: only passes that keep to standard operators.
   public var isPortable = false

@@ -16,25 +16,38 @@ package struct PassReport: Sendable {
 package protocol GraphPass: Sendable {
   /// The name by which users switch it off, in words joined by hyphens.
   var name: String { get }
-  /// Rewrites `graph` and returns the number of changes. Subgraphs are the driver's duty.
-  func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int
-  /// The same for passes that make constants or take long.
-  func run(_ graph: inout Graph, within work: OptimizerWork) throws(OperatorError) -> Int
+  /// Rewrites the graph and returns the number of changes. Subgraphs are the driver's duty.
+  func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int
 }
 
-extension GraphPass {
-  package func run(_ graph: inout Graph, within work: OptimizerWork) throws(OperatorError) -> Int {
-    try run(&graph, registry: work.registry)
+/// How many changes passes may still make, for bisecting.
+package final class PatchBudget {
+  private var remaining: Int
+
+  /// nil: as many as they like.
+  init(_ count: Int?) { remaining = count ?? .max }
+
+  var mayPatch: Bool { remaining > 0 }
+
+  /// One change was made.
+  func count() { remaining -= 1 }
+
+  /// True if one more change may be made, which is counted.
+  func take() -> Bool {
+    if remaining <= 0 { return false }
+    remaining -= 1
+    return true
   }
 }
 
 /// What all passes over one model share.
-package struct OptimizerWork: Sendable {
+package struct OptimizerWork {
   package let registry: OperatorRegistry
   /// The memory and the time of the loading.
   package let allowance: Allowance
   /// The memory of the constants that the passes make, as a part of the loading's.
   package let folding: Allowance
+  let budget: PatchBudget
   /// Whether the passes work on a graph inside a node.
   private(set) var isInside = false
 
@@ -43,8 +56,8 @@ package struct OptimizerWork: Sendable {
   /// and of so many times the bytes of the model's own: integers of 8 bits that become float32.
   static let foldedGrowth = 4
 
-  init(_ graph: Graph, registry: OperatorRegistry, allowance: Allowance) {
-    (self.registry, self.allowance) = (registry, allowance)
+  init(_ graph: Graph, registry: OperatorRegistry, allowance: Allowance, budget: PatchBudget = PatchBudget(nil)) {
+    (self.registry, self.allowance, self.budget) = (registry, allowance, budget)
     let (grown, overflow) = graph.constantBytes.multipliedReportingOverflow(by: OptimizerWork.foldedGrowth)
     folding = allowance.charging(
       MemoryAccount(
@@ -65,11 +78,8 @@ package struct OptimizerWork: Sendable {
     InferenceDriver(registry: registry, allowance: allowance, keepsFaultySubgraphs: true)
   }
 
-  /// Infers the graph anew; throws the first error.
-  func infer(_ graph: inout Graph) throws(OperatorError) {
-    let error = inference.infer(&graph).first { !isInside || $0.code != .invalidInput }
-    if let error { throw error }
-  }
+  /// Infers what has changed; throws the first error.
+  func settle(_ graph: inout GraphEditor) throws(OperatorError) { try graph.settle(keepsFaults: isInside) }
 }
 
 extension Graph {
@@ -88,7 +98,7 @@ package struct Optimizer: Sendable {
   package let registry: OperatorRegistry
   package let passes: [any GraphPass]
   package let disabled: Set<String>
-  /// The number of passes to run; nil runs all. For bisecting.
+  /// The number of changes to make; nil: all. For bisecting.
   package let stopAfter: Int?
 
   package init(
@@ -118,27 +128,29 @@ package struct Optimizer: Sendable {
 
   package static let allPasses = portablePasses + enginePasses
 
-  /// Runs the passes within `allowance`. The facts of every value are inferred anew after a pass that changed
-  /// something.
+  /// Runs the passes within `allowance`. What changed is inferred anew after each, and the graph verified.
   package func optimize(
     _ graph: inout Graph, allowance: Allowance = .unlimited
   ) throws(OperatorError) -> [PassReport] {
-    let work = OptimizerWork(graph, registry: registry, allowance: allowance)
+    let work = OptimizerWork(graph, registry: registry, allowance: allowance, budget: PatchBudget(stopAfter))
     var reports: [PassReport] = []
-    for pass in passes.prefix(stopAfter ?? Int.max) where !disabled.contains(pass.name) {
+    var editor = GraphEditor(graph, inference: work.inference)
+    var count = editor.totalNodeCount
+    for pass in passes where !disabled.contains(pass.name) && work.budget.mayPatch {
       try allowance.checkTime()
-      let before = Optimizer.nodeCount(graph)
-      let changes = try run(pass, on: &graph, within: work)
+      let changes = try run(pass, on: &editor, within: work)
       if changes > 0 {
         do throws(OperatorError) {
-          try GraphVerifier.verify(graph, registry: registry)
+          try editor.verify()
         } catch {
           throw Optimizer.fault(of: pass, error)
         }
       }
-      reports.append(
-        PassReport(pass: pass.name, changes: changes, nodesBefore: before, nodesAfter: Optimizer.nodeCount(graph)))
+      let before = count
+      count = changes > 0 ? editor.totalNodeCount : count
+      reports.append(PassReport(pass: pass.name, changes: changes, nodesBefore: before, nodesAfter: count))
     }
+    graph = editor.finish()
     return reports
   }
 
@@ -152,32 +164,38 @@ package struct Optimizer: Sendable {
 
   /// Runs the pass over the graph, then over its subgraphs, and infers what it changed anew.
   private func run(
-    _ pass: any GraphPass, on graph: inout Graph, within work: OptimizerWork
+    _ pass: any GraphPass, on graph: inout GraphEditor, within work: OptimizerWork
   ) throws(OperatorError) -> Int {
-    let notes = graph.notes.count
+    let notes = graph.noteCount
     var changes = try pass.run(&graph, within: work)
-    for index in graph.nodes.indices {
-      try graph.nodes[index].attributes.updateGraphs { (subgraph) throws(OperatorError) in
-        changes += try run(pass, on: &subgraph.graph, within: work.inside)
+    for node in graph.nodes where graph[node].hasSubgraphs {
+      changes += try graph.updateSubgraphs(of: node) { (subgraph) throws(OperatorError) in
+        var inner = GraphEditor(subgraph.takeGraph(), inference: work.inference)
+        let made = try run(pass, on: &inner, within: work.inside)
+        subgraph.graph = inner.finish()
+        return made
       }
     }
     if changes > 0 {
       do throws(OperatorError) {
-        try work.infer(&graph)
+        try work.settle(&graph)
       } catch {
         var error = error
         if error.code != .limit { error.message += " (found after the pass '\(pass.name)')" }
         throw error
       }
       // All shapes were inferred before; what contradicts them now computes something else.
-      if graph.notes.count > notes { throw Optimizer.fault(of: pass, .invalid(graph.notes[notes])) }
+      if let note = graph.notes(after: notes).first { throw Optimizer.fault(of: pass, .invalid(note)) }
     }
     return changes
   }
+}
 
-  private static func nodeCount(_ graph: Graph) -> Int {
-    graph.nodes.reduce(0) { count, node in
-      count + 1 + (node.hasSubgraphs ? node.subgraphs.reduce(0) { $0 + nodeCount($1.subgraph.graph) } : 0)
-    }
+extension Subgraph {
+  /// The graph, of which nothing stays here: it can be changed without a copy.
+  fileprivate mutating func takeGraph() -> Graph {
+    let taken = graph
+    graph = Graph()
+    return taken
   }
 }

@@ -15,13 +15,14 @@ struct PassCheck {
   let difference: Float
 
   init(
-    _ graph: Graph, _ inputs: [Tensor], passes: [any GraphPass] = Optimizer.allPasses, disabled: Set<String> = []
+    _ graph: Graph, _ inputs: [Tensor], passes: [any GraphPass] = Optimizer.allPasses, disabled: Set<String> = [],
+    stopAfter: Int? = nil
   ) throws {
     let pool = WorkerPool(threads: 1)
     let values = inputs.map { Value.tensor($0) }
     let before = try Program(graph: graph, registry: .standard, pool: pool).run(values, on: pool)
     var optimized = graph
-    _ = try Optimizer(registry: .standard, passes: passes, disabled: disabled).optimize(&optimized)
+    _ = try Optimizer(registry: .standard, passes: passes, disabled: disabled, stopAfter: stopAfter).optimize(&optimized)
     try GraphVerifier.verify(optimized, registry: .standard)
     let after = try Program(graph: optimized, registry: .standard, pool: pool).run(values, on: pool)
     ops = optimized.nodes.map(\.op.description)

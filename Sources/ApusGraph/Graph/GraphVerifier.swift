@@ -6,7 +6,10 @@ import ApusTensor
 /// run, counts of inputs and outputs, attributes, captured values, and that constants and nodes have the types that are
 /// stored.
 package enum GraphVerifier {
-  package static func verify(_ graph: Graph, registry: OperatorRegistry? = nil) throws(OperatorError) {
+  /// `order` gives the nodes in the order in which they run; nil: as they lie in the graph.
+  package static func verify(
+    _ graph: Graph, order: [Int]? = nil, registry: OperatorRegistry? = nil
+  ) throws(OperatorError) {
     var available = [Bool](repeating: false, count: graph.values.count)
     for (index, value) in graph.values.enumerated() {
       guard let constant = value.constant else { continue }
@@ -25,7 +28,9 @@ package enum GraphVerifier {
       }
       available[id.index] = true
     }
-    for node in graph.nodes { try verify(node, in: graph, available: &available, registry: registry) }
+    for index in order ?? Array(graph.nodes.indices) {
+      try verify(graph.nodes[index], in: graph, available: &available, registry: registry)
+    }
     for id in graph.outputs where !available.indices.contains(id.index) || !available[id.index] {
       throw .invalid("output \(label(id.index, graph)) is never computed")
     }

@@ -14,7 +14,7 @@ struct Activation {
   ]
 
   /// The activation that a node applies to its first input; nil if its parameters are not constant or not expressible.
-  init?(_ node: Node, in graph: Graph) {
+  init?(_ node: Node, in graph: borrowing GraphEditor) {
     guard node.op.domain.isEmpty else { return nil }
     switch node.op.name {
     case "Relu": name = "relu"
@@ -43,7 +43,7 @@ struct Activation {
   }
 
   /// A bound of Clip; nil if it is no constant number of float32.
-  private static func bound(_ node: Node, _ position: Int, default none: Float, in graph: Graph) -> Float? {
+  private static func bound(_ node: Node, _ position: Int, default none: Float, in graph: borrowing GraphEditor) -> Float? {
     guard position < node.inputs.count, let value = node.inputs[position] else { return none }
     guard let bound = graph.constant(value), bound.count == 1, let number = bound.elements(as: Float.self)?.first,
       !number.isNaN

@@ -11,15 +11,15 @@ struct ConvAffineFusion: Fusion {
     OperatorID("BatchNormalization"), OperatorID("Mul"), OperatorID("Add"), OperatorID("Sub"), OperatorID("Div"),
   ]
 
-  func match(root: Int, in sweep: Sweep) -> Rewrite? {
-    let node = sweep.graph.nodes[root]
+  func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
+    let node = graph[root]
     guard let output = node.outputs[0], !node.outputs.dropFirst().contains(where: { $0 != nil }) else { return nil }
-    let left = node.inputs.count > 0 ? sweep.producer(of: node.inputs[0], is: "Conv") : nil
+    let left = node.inputs.count > 0 ? graph.producer(of: node.inputs[0], is: "Conv") : nil
     let isLeft = left != nil
     let right =
       node.inputs.count == 2 && (node.op.name == "Mul" || node.op.name == "Add")
-      ? sweep.producer(of: node.inputs[1], is: "Conv") : nil
-    guard let conv = left ?? right, let weight = sweep.constant(conv.node.inputs[1]), weight.dataType == .float32,
+      ? graph.producer(of: node.inputs[1], is: "Conv") : nil
+    guard let conv = left ?? right, let weight = graph.constant(conv.node.inputs[1]), weight.dataType == .float32,
       weight.rank >= 3
     else { return nil }
     let channels = weight.shape[0]
@@ -27,12 +27,12 @@ struct ConvAffineFusion: Fusion {
     let biasInput = conv.node.inputs.count > 2 ? conv.node.inputs[2] : nil
     var bias = [Float](repeating: 0, count: channels)
     if let biasInput {
-      guard let values = sweep.constant(biasInput)?.elements(as: Float.self), values.count == channels else {
+      guard let values = graph.constant(biasInput)?.elements(as: Float.self), values.count == channels else {
         return nil
       }
       bias = values
     }
-    guard let (scale, shift) = affine(node, isLeft: isLeft, channels: channels, rank: weight.rank, in: sweep) else {
+    guard let (scale, shift) = affine(node, isLeft: isLeft, channels: channels, rank: weight.rank, in: graph) else {
       return nil
     }
     for channel in 0..<channels {
@@ -42,9 +42,9 @@ struct ConvAffineFusion: Fusion {
     guard let weights = scaled(weight, by: scale) else { return nil }
     let fused = Node(
       conv.node.op, name: conv.node.name,
-      inputs: [conv.node.inputs[0], Rewrite.constant(0), Rewrite.constant(1)], outputs: [output],
+      inputs: [conv.node.inputs[0], GraphPatch.constant(0), GraphPatch.constant(1)], outputs: [output],
       attributes: conv.node.attributes)
-    return Rewrite(
+    return GraphPatch(
       removed: [conv.position, root], added: [fused],
       constants: [weights, Tensor(bias, shape: [channels])])
   }
@@ -102,13 +102,13 @@ struct ConvAffineFusion: Fusion {
 
   /// The factor and summand of each channel; nil if the node is no such operation.
   private func affine(
-    _ node: Node, isLeft: Bool, channels: Int, rank: Int, in sweep: Sweep
+    _ node: Node, isLeft: Bool, channels: Int, rank: Int, in graph: borrowing GraphEditor
   ) -> (scale: [Float], shift: [Float])? {
     let ones = [Float](repeating: 1, count: channels)
     let zeros = [Float](repeating: 0, count: channels)
     if node.op.name == "BatchNormalization" {
       guard isLeft, node.attributes.int("training_mode") ?? 0 == 0, node.inputs.count == 5 else { return nil }
-      let parameters = node.inputs.dropFirst().map { sweep.constant($0)?.elements(as: Float.self) }
+      let parameters = node.inputs.dropFirst().map { graph.constant($0)?.elements(as: Float.self) }
       guard let gamma = parameters[0], let beta = parameters[1], let mean = parameters[2], let variance = parameters[3],
         [gamma, beta, mean, variance].allSatisfy({ $0.count == channels })
       else { return nil }
@@ -116,7 +116,7 @@ struct ConvAffineFusion: Fusion {
       let scale = (0..<channels).map { gamma[$0] / (variance[$0] + epsilon).squareRoot() }
       return (scale, (0..<channels).map { beta[$0] - mean[$0] * scale[$0] })
     }
-    guard node.inputs.count == 2, let operand = sweep.constant(node.inputs[isLeft ? 1 : 0]),
+    guard node.inputs.count == 2, let operand = graph.constant(node.inputs[isLeft ? 1 : 0]),
       let values = perChannel(operand, channels: channels, rank: rank)
     else { return nil }
     switch node.op.name {

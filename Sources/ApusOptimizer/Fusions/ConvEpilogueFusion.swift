@@ -7,35 +7,35 @@ struct ConvEpilogueFusion: Fusion {
   let name = "conv-epilogue"
   let roots: Set<OperatorID> = Set(Activation.operators.map { OperatorID($0) } + [OperatorID("Add")])
 
-  func match(root: Int, in sweep: Sweep) -> Rewrite? {
-    let node = sweep.graph.nodes[root]
+  func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
+    let node = graph[root]
     guard let output = node.outputs[0] else { return nil }
-    if node.op.name == "Add" { return matchResidual(root, output: output, in: sweep) }
-    guard let conv = sweep.producer(of: node.inputs[0], is: "Conv", domain: "apus"),
-      conv.node.attributes["activation"] == nil, let activation = Activation(node, in: sweep.graph)
+    if node.op.name == "Add" { return matchResidual(root, output: output, in: graph) }
+    guard let conv = graph.producer(of: node.inputs[0], is: "Conv", domain: "apus"),
+      conv.node.attributes["activation"] == nil, let activation = Activation(node, in: graph)
     else { return nil }
     var fused = conv.node
     fused.outputs = [output]
     activation.write(to: &fused.attributes)
-    return Rewrite(removed: [conv.position, root], added: [fused])
+    return GraphPatch(removed: [conv.position, root], added: [fused])
   }
 
   /// The later of two convolutions takes the sum, so that the other operand exists when it runs.
-  private func matchResidual(_ root: Int, output: ValueID, in sweep: Sweep) -> Rewrite? {
-    let node = sweep.graph.nodes[root]
-    var best: (position: Int, node: Node, other: ValueID)?
+  private func matchResidual(_ root: NodeID, output: ValueID, in graph: borrowing GraphEditor) -> GraphPatch? {
+    let node = graph[root]
+    var best: (position: NodeID, node: Node, other: ValueID)?
     for (value, other) in [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])] {
-      guard let value, let other, value != other, sweep.constant(other) == nil,
-        let conv = sweep.producer(of: value, is: "Conv", domain: "apus"), sweep.hasOneUser(value),
+      guard let value, let other, value != other, graph.constant(other) == nil,
+        let conv = graph.producer(of: value, is: "Conv", domain: "apus"), graph.hasOneUser(value),
         conv.node.attributes["activation"] == nil, conv.node.inputs.count < 4 || conv.node.inputs[3] == nil,
-        sweep.haveSameShape(value, other)
+        graph.haveSameShape(value, other)
       else { continue }
-      if best == nil || conv.position > best!.position { best = (conv.position, conv.node, other) }
+      if best == nil || graph.isBefore(best!.position, conv.position) { best = (conv.position, conv.node, other) }
     }
     guard let best else { return nil }
     var fused = best.node
     fused.outputs = [output]
     fused.inputs = [fused.inputs[0], fused.inputs[1], fused.inputs.count > 2 ? fused.inputs[2] : nil, best.other]
-    return Rewrite(removed: [best.position, root], added: [fused])
+    return GraphPatch(removed: [best.position, root], added: [fused])
   }
 }

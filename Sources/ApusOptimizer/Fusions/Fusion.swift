@@ -1,4 +1,4 @@
-// Fusions: small patterns of nodes, each replaced by fewer. The sweep guards what others still use.
+// Fusions: small patterns of nodes, each replaced by fewer. `GraphEditor.apply` guards what others still use.
 
 import ApusGraph
 import ApusTensor
@@ -9,26 +9,9 @@ protocol Fusion: Sendable {
   var name: String { get }
   /// The operators that the last node of the pattern may have.
   var roots: Set<OperatorID> { get }
-  /// The rewrite if the pattern ends at node `root`. Need not look at who else uses the values inside: the sweep does.
+  /// The patch if the pattern ends at node `root`. Need not look at who else uses the values inside: applying it does.
   /// The new nodes must give what the removed ones gave for every input: types, ranks and extents too.
-  func match(root: Int, in sweep: Sweep) -> Rewrite?
-}
-
-/// Nodes that go, and the nodes that come in the place of the last of them.
-struct Rewrite {
-  /// Nodes of the pattern that nobody needs any more. A node whose results are used elsewhere must not be among them.
-  var removed: [Int]
-  /// Computes every value that removed nodes made and that is still used. Runs in the place of the root.
-  var added: [Node]
-  /// Constants that the new nodes use, made on application: `added` refers to them by their position, see
-  /// `constant(_:)`.
-  var constants: [Tensor] = []
-
-  /// Stands for `constants[position]` until the rewrite is applied.
-  static func constant(_ position: Int) -> ValueID { ValueID(-1 - position) }
-
-  /// The values of the graph that the new nodes read.
-  var reads: [ValueID] { added.flatMap(\.dependencies).filter { $0.index >= 0 } }
+  func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch?
 }
 
 /// Applies fusions until none matches any more.
@@ -44,34 +27,42 @@ struct FusionPass: GraphPass {
     self.opset = opset
   }
 
-  func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
-    try run(&graph, within: OptimizerWork(graph, registry: registry, allowance: .unlimited))
-  }
-
-  func run(_ graph: inout Graph, within work: OptimizerWork) throws(OperatorError) -> Int {
-    let registry = work.registry
+  func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
     var total = 0
-    // Each sweep shortens the graph, so it ends; the bound is against a fusion that does not.
+    // Each walk shortens the graph, so it ends; the bound is against a fusion that does not.
     for _ in 0..<64 {
-      var sweep = Sweep(graph)
-      for root in graph.nodes.indices {
-        for fusion in fusions where fusion.roots.contains(graph.nodes[root].op) && !sweep.isChanged(root) {
-          guard let rewrite = fusion.match(root: root, in: sweep), isAllowed(rewrite, registry: registry) else {
-            continue
-          }
-          sweep.accept(rewrite, at: root)
-        }
+      var found = 0
+      var next = graph.firstNode
+      while let root = next {
+        next = graph.node(after: root)
+        if fuse(endingAt: root, &graph, work) { found += 1 }
       }
-      if sweep.changes == 0 { break }
-      total += sweep.changes
-      graph = sweep.applied()
-      try work.infer(&graph)
+      if found == 0 { break }
+      total += found
+      try work.settle(&graph)
     }
     return total
   }
 
-  private func isAllowed(_ rewrite: Rewrite, registry: OperatorRegistry) -> Bool {
-    rewrite.added.allSatisfy { node in
+  /// Applies the first fusion whose pattern ends at the node.
+  private func fuse(endingAt root: NodeID, _ graph: inout GraphEditor, _ work: OptimizerWork) -> Bool {
+    for fusion in fusions where fusion.roots.contains(graph[root].op) {
+      guard let patch = fusion.match(root: root, in: graph), isAllowed(patch, registry: work.registry) else { continue }
+      do throws(PatchRefusal) {
+        guard work.budget.mayPatch else { return false }
+        try graph.apply(patch, at: root)
+        work.budget.count()
+        return true
+      } catch {
+        // Somebody else needs what would vanish.
+        continue
+      }
+    }
+    return false
+  }
+
+  private func isAllowed(_ patch: GraphPatch, registry: OperatorRegistry) -> Bool {
+    patch.added.allSatisfy { node in
       guard let schema = registry.definition(of: node.op)?.schema else { return false }
       return !node.op.domain.isEmpty || schema.version(atOpset: opset) != nil
     }

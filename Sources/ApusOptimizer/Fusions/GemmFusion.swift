@@ -8,11 +8,11 @@ struct GemmFusion: Fusion {
   let name = "gemm"
   let roots: Set<OperatorID> = [OperatorID("MatMul"), OperatorID("Gemm")]
 
-  func match(root: Int, in sweep: Sweep) -> Rewrite? {
-    let node = sweep.graph.nodes[root]
+  func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
+    let node = graph[root]
     guard let output = node.outputs[0], node.inputs.count >= 2, let a = node.inputs[0],
-      let (b, isReversed) = weights(node.inputs[1], in: sweep), let weight = sweep.constant(b),
-      weight.dataType == .float32, weight.rank == 2, weight.count > 0, sweep.rank(a) ?? 0 >= 1
+      let (b, isReversed) = weights(node.inputs[1], in: graph), let weight = graph.constant(b),
+      weight.dataType == .float32, weight.rank == 2, weight.count > 0, graph.rank(a) ?? 0 >= 1
     else { return nil }
     var isTransposed = isReversed
     var attributes = Attributes()
@@ -23,23 +23,23 @@ struct GemmFusion: Fusion {
       if node.attributes.int("transB") ?? 0 != 0 { isTransposed.toggle() }
       attributes["alpha"] = .float(node.attributes.float("alpha") ?? 1)
       if node.inputs.count > 2, let c = node.inputs[2] {
-        guard let bias = biasVector(sweep.constant(c), width: weight.shape[isTransposed ? 0 : 1]) else { return nil }
-        inputs.append(bias.isAsGiven ? c : Rewrite.constant(0))
+        guard let bias = biasVector(graph.constant(c), width: weight.shape[isTransposed ? 0 : 1]) else { return nil }
+        inputs.append(bias.isAsGiven ? c : GraphPatch.constant(0))
         if !bias.isAsGiven { constants = [bias.tensor] }
       }
     }
     attributes["transB"] = .int(isTransposed ? 1 : 0)
     let gemm = Node(
       OperatorID("Gemm", domain: "apus"), name: node.name, inputs: inputs, outputs: [output], attributes: attributes)
-    return Rewrite(removed: [root], added: [gemm], constants: constants)
+    return GraphPatch(removed: [root], added: [gemm], constants: constants)
   }
 
   /// The constant behind the second operand, and whether it has to be read transposed.
-  private func weights(_ value: ValueID?, in sweep: Sweep) -> (value: ValueID, isTransposed: Bool)? {
+  private func weights(_ value: ValueID?, in graph: borrowing GraphEditor) -> (value: ValueID, isTransposed: Bool)? {
     guard let value else { return nil }
-    if sweep.constant(value) != nil { return (value, false) }
-    guard let transpose = sweep.producer(of: value, is: "Transpose"), let source = transpose.node.inputs[0],
-      sweep.constant(source)?.rank == 2, transpose.node.attributes.ints("perm") ?? [1, 0] == [1, 0]
+    if graph.constant(value) != nil { return (value, false) }
+    guard let transpose = graph.producer(of: value, is: "Transpose"), let source = transpose.node.inputs[0],
+      graph.constant(source)?.rank == 2, transpose.node.attributes.ints("perm") ?? [1, 0] == [1, 0]
     else { return nil }
     return (source, true)
   }
@@ -64,42 +64,42 @@ struct GemmEpilogueFusion: Fusion {
   let roots: Set<OperatorID> = Set(Activation.operators.map { OperatorID($0) } + [OperatorID("Add")])
   private static let gemm = OperatorID("Gemm", domain: "apus")
 
-  func match(root: Int, in sweep: Sweep) -> Rewrite? {
-    let node = sweep.graph.nodes[root]
+  func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
+    let node = graph[root]
     guard let output = node.outputs[0] else { return nil }
-    if node.op.name == "Add" { return matchAdd(root, output: output, in: sweep) }
-    guard let gemm = sweep.producer(of: node.inputs[0], is: "Gemm", domain: "apus"),
-      gemm.node.attributes["activation"] == nil, let activation = Activation(node, in: sweep.graph)
+    if node.op.name == "Add" { return matchAdd(root, output: output, in: graph) }
+    guard let gemm = graph.producer(of: node.inputs[0], is: "Gemm", domain: "apus"),
+      gemm.node.attributes["activation"] == nil, let activation = Activation(node, in: graph)
     else { return nil }
     var fused = gemm.node
     fused.outputs = [output]
     activation.write(to: &fused.attributes)
-    return Rewrite(removed: [gemm.position, root], added: [fused])
+    return GraphPatch(removed: [gemm.position, root], added: [fused])
   }
 
-  private func matchAdd(_ root: Int, output: ValueID, in sweep: Sweep) -> Rewrite? {
-    let node = sweep.graph.nodes[root]
+  private func matchAdd(_ root: NodeID, output: ValueID, in graph: borrowing GraphEditor) -> GraphPatch? {
+    let node = graph[root]
     for (value, other) in [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])] {
-      guard let value, let other, let gemm = sweep.producer(of: value, is: "Gemm", domain: "apus"),
-        gemm.node.attributes["activation"] == nil, let weight = sweep.constant(gemm.node.inputs[1])
+      guard let value, let other, let gemm = graph.producer(of: value, is: "Gemm", domain: "apus"),
+        gemm.node.attributes["activation"] == nil, let weight = graph.constant(gemm.node.inputs[1])
       else { continue }
       let width = weight.shape[gemm.node.attributes.int("transB") ?? 0 != 0 ? 0 : 1]
       var fused = gemm.node
       fused.outputs = [output]
       let hasBias = fused.inputs.count > 2 && fused.inputs[2] != nil
       let hasResidual = fused.inputs.count > 3 && fused.inputs[3] != nil
-      let rank = sweep.rank(value) ?? 0
-      if let constant = sweep.constant(other) {
+      let rank = graph.rank(value) ?? 0
+      if let constant = graph.constant(other) {
         guard !hasBias, !hasResidual, constant.rank <= rank, let bias = biasVector(constant, width: width) else {
           continue
         }
-        fused.inputs = [fused.inputs[0], fused.inputs[1], bias.isAsGiven ? other : Rewrite.constant(0)]
-        return Rewrite(
+        fused.inputs = [fused.inputs[0], fused.inputs[1], bias.isAsGiven ? other : GraphPatch.constant(0)]
+        return GraphPatch(
           removed: [gemm.position, root], added: [fused], constants: bias.isAsGiven ? [] : [bias.tensor])
       }
-      guard !hasResidual, sweep.haveSameShape(value, other) else { continue }
+      guard !hasResidual, graph.haveSameShape(value, other) else { continue }
       fused.inputs = [fused.inputs[0], fused.inputs[1], hasBias ? fused.inputs[2] : nil, other]
-      return Rewrite(removed: [gemm.position, root], added: [fused])
+      return GraphPatch(removed: [gemm.position, root], added: [fused])
     }
     return nil
   }

@@ -8,31 +8,36 @@ import ApusTensor
 struct ChannelsLast: GraphPass {
   let name = "channels-last"
 
-  func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
-    let isWorthwhile = graph.nodes.contains { LayoutRewriter.isAnchor($0, in: graph) }
-    if !isWorthwhile || registry.definition(of: OperatorID("Conv", domain: "apus")) == nil { return 0 }
+  func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
+    let nodes = graph.nodes
+    let isWorthwhile = nodes.contains { LayoutRewriter.isAnchor(graph[$0], in: graph) }
+    if !isWorthwhile || work.registry.definition(of: OperatorID("Conv", domain: "apus")) == nil { return 0 }
     var rewriter = LayoutRewriter(graph)
-    for node in graph.nodes { rewriter.take(node) }
-    let changes = rewriter.converted
-    if changes > 0 { graph = rewriter.finish() }
+    for node in nodes { rewriter.take(node, work.budget) }
+    let (changes, failure) = (rewriter.converted, rewriter.failure)
+    graph = rewriter.finish()
+    if let failure { throw failure }
     return changes
   }
 }
 
 /// Rewrites one graph, node by node in order.
-struct LayoutRewriter {
-  private var graph: Graph
-  private var nodes: [Node] = []
+private struct LayoutRewriter: ~Copyable {
+  private var graph: GraphEditor
   /// The channels-last twin of a value.
   private var twins: [ValueID: ValueID] = [:]
   /// Values that exist as a twin only, until somebody needs them as they were.
   private var pending: Set<ValueID> = []
+  /// Where new nodes go; nil: to the end.
+  private var place: NodeID?
   private(set) var converted = 0
+  /// The first node that could not be inferred.
+  private(set) var failure: OperatorError?
 
-  init(_ graph: Graph) { self.graph = graph }
+  init(_ graph: consuming GraphEditor) { self.graph = graph }
 
   /// True for nodes that are faster in channels-last order by themselves.
-  static func isAnchor(_ node: Node, in graph: Graph) -> Bool {
+  static func isAnchor(_ node: Node, in graph: borrowing GraphEditor) -> Bool {
     guard node.op.domain.isEmpty, let input = node.inputs.first ?? nil, let fact = graph.fact(input).tensor,
       fact.dataType == .float32, let rank = fact.shape?.count, rank >= 3
     else { return false }
@@ -42,19 +47,30 @@ struct LayoutRewriter {
     }
   }
 
-  mutating func take(_ node: Node) {
-    if convert(node) {
+  mutating func take(_ id: NodeID, _ budget: PatchBudget) {
+    place = id
+    let node = graph[id]
+    if budget.mayPatch, convert(node) {
+      graph.remove(id)
+      budget.count()
       converted += 1
       return
     }
     for value in node.dependencies { restore(value) }
-    nodes.append(node)
   }
 
-  consuming func finish() -> Graph {
+  consuming func finish() -> GraphEditor {
+    place = nil
     for value in graph.outputs { restore(value) }
-    graph.nodes = nodes
     return graph
+  }
+
+  private mutating func add(_ node: Node) {
+    do throws(OperatorError) {
+      try graph.insert(node, before: place)
+    } catch {
+      failure = failure ?? error
+    }
   }
 
   // MARK: - Twins
@@ -63,9 +79,9 @@ struct LayoutRewriter {
   private mutating func restore(_ value: ValueID) {
     guard pending.remove(value) != nil, let twin = twins[value], let rank = rank(value) else { return }
     let perm = [0, rank - 1] + Array(1..<(rank - 1))
-    nodes.append(
+    add(
       Node(
-        OperatorID("Transpose"), name: "\(graph[value].name)/channels-first", inputs: [twin], outputs: [value],
+        OperatorID("Transpose"), name: "\(graph.name(of: value))/channels-first", inputs: [twin], outputs: [value],
         attributes: Attributes([("perm", .ints(perm))])))
   }
 
@@ -74,12 +90,11 @@ struct LayoutRewriter {
     if let twin = twins[value] { return twin }
     guard let rank = rank(value), rank >= 3, graph.fact(value).tensor?.dataType == .float32 else { return nil }
     let perm = [0] + Array(2..<rank) + [1]
-    let twin = graph.addValue()
-    nodes.append(
+    let twin = graph.addValue(fact: channelsLastFact(of: value))
+    add(
       Node(
-        OperatorID("Transpose"), name: "\(graph[value].name)/channels-last", inputs: [value], outputs: [twin],
+        OperatorID("Transpose"), name: "\(graph.name(of: value))/channels-last", inputs: [value], outputs: [twin],
         attributes: Attributes([("perm", .ints(perm))])))
-    setFact(of: twin, like: value)
     twins[value] = twin
     return twin
   }
@@ -88,16 +103,15 @@ struct LayoutRewriter {
 
   /// A new value that will be the twin of an output.
   private mutating func newTwin(of output: ValueID) -> ValueID {
-    let twin = graph.addValue()
-    setFact(of: twin, like: output)
+    let twin = graph.addValue(fact: channelsLastFact(of: output))
     twins[output] = twin
     pending.insert(output)
     return twin
   }
 
-  private mutating func setFact(of twin: ValueID, like value: ValueID) {
-    guard let fact = graph.fact(value).tensor, let shape = fact.shape, shape.count >= 2 else { return }
-    graph[twin].fact = .tensor(fact.dataType, [shape[0]] + shape[2...] + [shape[1]])
+  private func channelsLastFact(of value: ValueID) -> ValueFact {
+    guard let fact = graph.fact(value).tensor, let shape = fact.shape, shape.count >= 2 else { return .unknown }
+    return .tensor(fact.dataType, [shape[0]] + shape[2...] + [shape[1]])
   }
 
   // MARK: - Nodes
@@ -132,7 +146,7 @@ struct LayoutRewriter {
     copy.op = op
     copy.inputs = inputs
     copy.outputs = [output]
-    nodes.append(copy)
+    add(copy)
   }
 
   /// Conv and poolings: the operators of the engine's own domain.
@@ -264,7 +278,7 @@ struct LayoutRewriter {
       let dims = reshapeTarget(target)
     {
       let shape = graph.addConstant(Tensor(dims))
-      nodes.append(Node(OperatorID("Reshape"), name: node.name, inputs: [x, shape], outputs: [output]))
+      add(Node(OperatorID("Reshape"), name: node.name, inputs: [x, shape], outputs: [output]))
     } else {
       return false
     }

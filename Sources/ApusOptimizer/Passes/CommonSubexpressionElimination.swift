@@ -13,32 +13,27 @@ struct CommonSubexpressionElimination: GraphPass {
     let attributes: String
   }
 
-  func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
+  func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
     var seen: [Key: [ValueID?]] = [:]
-    var replacement: [ValueID: ValueID] = [:]
-    var kept: [Node] = []
-    for var node in graph.nodes {
-      node.inputs = node.inputs.map { $0.map { replacement[$0] ?? $0 } }
-      guard let attributes = text(of: node.attributes), let definition = registry.definition(of: node.op),
+    var changes = 0
+    for id in graph.nodes {
+      let node = graph[id]
+      guard let attributes = text(of: node.attributes), let definition = work.registry.definition(of: node.op),
         !definition.schema.traits.contains(.random),
-        !node.outputs.contains(where: { $0.map { graph.outputs.contains($0) } ?? false })
-      else {
-        kept.append(node)
+        !node.outputs.contains(where: { $0.map { graph.isOutput($0) } ?? false })
+      else { continue }
+      let key = Key(op: node.op, inputs: node.inputs, outputs: node.outputs.map { $0 != nil }, attributes: attributes)
+      guard let first = seen[key] else {
+        seen[key] = node.outputs
         continue
       }
-      let key = Key(op: node.op, inputs: node.inputs, outputs: node.outputs.map { $0 != nil }, attributes: attributes)
-      if let first = seen[key] {
-        for (duplicate, original) in zip(node.outputs, first) {
-          if let duplicate, let original { replacement[duplicate] = original }
-        }
-      } else {
-        seen[key] = node.outputs
-        kept.append(node)
+      guard work.budget.take() else { break }
+      for case (let duplicate?, let original?) in zip(node.outputs, first) {
+        graph.replaceUses(of: duplicate, with: original)
       }
+      graph.remove(id)
+      changes += 1
     }
-    let changes = graph.nodes.count - kept.count
-    graph.nodes = kept
-    if changes > 0 { graph.replaceUses { replacement[$0] ?? $0 } }
     return changes
   }
 

@@ -19,35 +19,25 @@ struct ConstantFolding: GraphPass {
   /// Elements of 4 bits that become float32.
   private static let maximumFactor = 8
 
-  func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
-    try run(&graph, within: OptimizerWork(graph, registry: registry, allowance: .unlimited))
-  }
-
-  func run(_ graph: inout Graph, within work: OptimizerWork) throws(OperatorError) -> Int {
-    var uses = GraphUses(graph)
+  func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
     var changes = 0
-    var kept: [Node] = []
-    for node in graph.nodes {
+    for id in graph.nodes {
       try work.allowance.checkTime()
-      if let results = fold(node, in: graph, within: work) {
-        for (output, value) in zip(node.outputs, results) {
-          guard let output, let tensor = value?.tensor else { continue }
-          graph[output].constant = tensor
-          graph[output].fact = .tensor(TensorFact(tensor))
-        }
-        uses.remove(node, from: &graph)
-        changes += 1
-      } else {
-        kept.append(node)
+      let node = graph[id]
+      guard let results = fold(node, in: graph, within: work), work.budget.take() else { continue }
+      graph.remove(id)
+      for (output, value) in zip(node.outputs, results) {
+        if let output, let tensor = value?.tensor { graph.replace(output, withConstant: tensor) }
       }
+      for case let input? in node.inputs { graph.forgetUnusedConstant(input) }
+      changes += 1
     }
-    graph.nodes = kept
     return changes
   }
 
   /// The outputs of a node, or nil if it cannot or should not be computed now. A node that fails here is left to fail,
   /// with its full message, when it is prepared or run.
-  private func fold(_ node: Node, in graph: Graph, within work: OptimizerWork) -> [Value?]? {
+  private func fold(_ node: Node, in graph: borrowing GraphEditor, within work: OptimizerWork) -> [Value?]? {
     let registry = work.registry
     guard node.subgraphs.isEmpty, let definition = registry.definition(of: node.op),
       !definition.schema.traits.contains(.random)
@@ -98,27 +88,6 @@ struct ConstantFolding: GraphPass {
       }
     } catch {
       return nil
-    }
-  }
-}
-
-/// How often each constant is used, to forget those that folding leaves without a use.
-private struct GraphUses {
-  private var counts: [Int]
-
-  init(_ graph: Graph) {
-    counts = [Int](repeating: 0, count: graph.values.count)
-    for node in graph.nodes {
-      for value in node.dependencies { counts[value.index] += 1 }
-    }
-    for value in graph.outputs { counts[value.index] += 1 }
-  }
-
-  /// A node that is gone does not use its inputs any more.
-  mutating func remove(_ node: Node, from graph: inout Graph) {
-    for value in node.dependencies {
-      counts[value.index] -= 1
-      if counts[value.index] == 0 { graph[value].constant = nil }
     }
   }
 }

@@ -5,17 +5,18 @@ import ApusGraph
 struct DeadNodeElimination: GraphPass {
   let name = "eliminate-dead-nodes"
 
-  func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
-    var needed = [Bool](repeating: false, count: graph.values.count)
-    for value in graph.outputs { needed[value.index] = true }
-    var kept: [Node] = []
-    for node in graph.nodes.reversed() where node.outputs.contains(where: { $0.map { needed[$0.index] } ?? false }) {
-      for value in node.dependencies { needed[value.index] = true }
-      kept.append(node)
+  func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
+    var removed = 0
+    var next = graph.lastNode
+    while let node = next {
+      next = graph.node(before: node)
+      guard graph[node].outputs.allSatisfy({ $0.map { graph.isUnused($0) } ?? true }), work.budget.take() else {
+        continue
+      }
+      graph.remove(node)
+      removed += 1
     }
-    for index in graph.values.indices where !needed[index] { graph.values[index].constant = nil }
-    let removed = graph.nodes.count - kept.count
-    graph.nodes = kept.reversed()
+    for index in 0..<graph.valueCount { graph.forgetUnusedConstant(ValueID(index)) }
     return removed
   }
 }

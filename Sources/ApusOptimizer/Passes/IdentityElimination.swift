@@ -6,29 +6,23 @@ import ApusTensor
 struct IdentityElimination: GraphPass {
   let name = "eliminate-identities"
 
-  func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
-    var replacement: [ValueID: ValueID] = [:]
-    var kept: [Node] = []
+  func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
+    var changes = 0
     let isInput = Set(graph.inputs + graph.captures)
-    for var node in graph.nodes {
-      node.inputs = node.inputs.map { $0.map { replacement[$0] ?? $0 } }
+    for id in graph.nodes {
       // An output of the graph that is an input would lose its own name and memory; keep the copy.
-      if let source = source(of: node, in: graph), let output = node.outputs[0],
-        !(graph.outputs.contains(output) && (isInput.contains(source) || graph.constant(source) != nil))
-      {
-        replacement[output] = source
-      } else {
-        kept.append(node)
-      }
+      guard let source = source(of: graph[id], in: graph), let output = graph[id].outputs[0],
+        !(graph.isOutput(output) && (isInput.contains(source) || graph.constant(source) != nil)), work.budget.take()
+      else { continue }
+      graph.replaceUses(of: output, with: source)
+      graph.remove(id)
+      changes += 1
     }
-    let changes = graph.nodes.count - kept.count
-    graph.nodes = kept
-    if changes > 0 { graph.replaceUses { replacement[$0] ?? $0 } }
     return changes
   }
 
   /// The input that the only output equals, if the node changes nothing.
-  private func source(of node: Node, in graph: Graph) -> ValueID? {
+  private func source(of node: Node, in graph: borrowing GraphEditor) -> ValueID? {
     guard node.op.domain.isEmpty, let input = node.inputs.first ?? nil, node.outputs.count >= 1, node.outputs[0] != nil,
       !node.outputs.dropFirst().contains(where: { $0 != nil })
     else { return nil }

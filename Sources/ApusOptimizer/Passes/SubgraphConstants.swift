@@ -7,28 +7,18 @@ import ApusTensor
 struct SubgraphConstants: GraphPass {
   let name = "subgraph-constants"
 
-  func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
+  func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
     var changes = 0
-    var nodes: [Node] = []
-    for var node in graph.nodes {
+    for id in graph.nodes where graph[id].hasSubgraphs {
+      var node = graph[id]
       let (released, copies) = releaseCarried(&node, graph)
-      changes += released
-      nodes.append(node)
-      nodes += copies
-    }
-    graph.nodes = nodes
-    for index in graph.nodes.indices {
-      for entry in graph.nodes[index].attributes.entries.indices {
-        switch graph.nodes[index].attributes.entries[entry].value {
-        case .graph(var subgraph):
-          changes += share(graph, with: &subgraph)
-          graph.nodes[index].attributes.entries[entry].value = .graph(subgraph)
-        case .graphs(var subgraphs):
-          for position in subgraphs.indices { changes += share(graph, with: &subgraphs[position]) }
-          graph.nodes[index].attributes.entries[entry].value = .graphs(subgraphs)
-        default: break
-        }
-      }
+      var shared = 0
+      node.attributes.updateGraphs { subgraph in shared += share(graph, with: &subgraph) }
+      guard released + shared > 0, work.budget.take() else { continue }
+      changes += released + shared
+      graph.update(id) { $0 = node }
+      let next = graph.node(after: id)
+      for copy in copies { try graph.insert(copy, before: next) }
     }
     return changes
   }
@@ -57,7 +47,7 @@ struct SubgraphConstants: GraphPass {
 
   /// Lets the body of a Loop or Scan capture the tensors that it hands on as it gets them. Returns their number, and
   /// nodes that compute what was the last value of each.
-  private func releaseCarried(_ node: inout Node, _ graph: Graph) -> (count: Int, copies: [Node]) {
+  private func releaseCarried(_ node: inout Node, _ graph: borrowing GraphEditor) -> (count: Int, copies: [Node]) {
     guard case .graph(var subgraph)? = node.attributes["body"] else { return (0, []) }
     let places = carried(node, subgraph.graph)
     // Without an iteration the extents of what is scanned come from inputs of the node: those of unknown extents stay.
@@ -101,7 +91,7 @@ struct SubgraphConstants: GraphPass {
 
   // MARK: - Captured constants
 
-  private func share(_ outer: Graph, with subgraph: inout Subgraph) -> Int {
+  private func share(_ outer: borrowing GraphEditor, with subgraph: inout Subgraph) -> Int {
     var kept: [(inner: ValueID, outer: ValueID)] = []
     for (inner, value) in zip(subgraph.graph.captures, subgraph.captured) {
       if let constant = outer.constant(value) {

@@ -5,26 +5,24 @@ import ApusGraph
 struct TransposeCancellation: GraphPass {
   let name = "cancel-transposes"
 
-  func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
-    let index = GraphIndex(graph)
+  func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
     var changes = 0
-    for position in graph.nodes.indices {
-      let node = graph.nodes[position]
-      guard node.op == OperatorID("Transpose"), let perm = node.attributes.ints("perm"),
-        let first = index.producer(of: node.inputs[0]).map({ graph.nodes[$0] }), first.op == OperatorID("Transpose"),
-        let firstPerm = first.attributes.ints("perm"), firstPerm.count == perm.count
+    for node in graph.nodes {
+      let second = graph[node]
+      guard second.op == OperatorID("Transpose"), let perm = second.attributes.ints("perm"),
+        let first = graph.producer(of: second.inputs[0], is: "Transpose")?.node,
+        let firstPerm = first.attributes.ints("perm"), firstPerm.count == perm.count, work.budget.take()
       else { continue }
       let composed = perm.map { firstPerm[$0] }
-      graph.nodes[position].inputs = first.inputs
-      if composed == Array(composed.indices) {
-        graph.nodes[position].op = OperatorID("Identity")
-        graph.nodes[position].attributes = Attributes()
-      } else {
-        graph.nodes[position].attributes["perm"] = .ints(composed)
+      let isIdentity = composed == Array(composed.indices)
+      graph.update(node) { node in
+        node.inputs = first.inputs
+        node.op = isIdentity ? OperatorID("Identity") : node.op
+        node.attributes["perm"] = isIdentity ? nil : .ints(composed)
       }
       changes += 1
     }
-    if changes > 0 { _ = try IdentityElimination().run(&graph, registry: registry) }
+    if changes > 0 { _ = try IdentityElimination().run(&graph, within: work) }
     return changes
   }
 }

@@ -63,12 +63,13 @@ final class PoolCore: @unchecked Sendable {
 
   // MARK: The caller
 
-  /// Computes all parts of `job` together with whoever is idle. False: cancelled before the last part had begun.
-  func run(_ job: Job) -> Bool {
+  /// Computes all parts of `job` together with whoever is idle, `most` workers at most. False: cancelled before the last
+  /// part had begun.
+  func run(_ job: Job, helpers most: Int) -> Bool {
     guard let index = takeSlot() else { return job.runSerially() }
     let bit = UInt64(1) << UInt64(index)
     let slot = slots + index
-    let helpers = min(job.parts - 1, workerCount)
+    let helpers = min(job.parts - 1, workerCount, most)
     slot.pointee.open(job, helpers: helpers)
     // Before the look at `idle`, in one order for all: a worker that falls asleep counts itself out first and then
     // looks at `openJobs`, so either it sees this job or it is seen asleep.

@@ -20,6 +20,8 @@ package final class WorkerPool: Sendable {
 
   /// The threads that can compute at once for one caller, which is one of them.
   package let threadCount: Int
+  /// The pool whose threads these are; nil: its own.
+  private let owner: WorkerPool?
   private let core: PoolCore
   private let workers: Mutex<[pthread_t]>
   /// The process that the workers live in, as `apus_fork_generation` counts them.
@@ -41,6 +43,15 @@ package final class WorkerPool: Sendable {
     core.workersMissing(wanted - started.count)
     threadCount = started.count + 1
     workers = Mutex(started)
+    owner = nil
+  }
+
+  /// A share of another pool: at most `threads` of its threads, the caller's included, compute at once for one caller.
+  package init(sharing pool: WorkerPool, threads: Int) {
+    owner = pool.owner ?? pool
+    core = pool.core
+    threadCount = min(max(threads, 1), (pool.owner ?? pool).threadCount)
+    workers = Mutex([])
   }
 
   deinit { shutdown() }
@@ -58,9 +69,11 @@ package final class WorkerPool: Sendable {
     for thread in threads { pthread_join(thread, nil) }
   }
 
-  /// Processor time that the worker threads have used so far, without the callers' share; 0 after `shutdown`.
+  /// Processor time that the worker threads have used so far, without the callers' share; 0 after `shutdown`. Of a share
+  /// that of the whole pool.
   package var workerNanoseconds: UInt64 {
-    workers.withLock { threads in
+    if let owner { return owner.workerNanoseconds }
+    return workers.withLock { threads in
       if isInherited { return 0 }
       return threads.reduce(0) { sum, thread in
         var clock = clockid_t()
@@ -90,8 +103,8 @@ package final class WorkerPool: Sendable {
     if parts <= 1 || threadCount == 1 {
       complete = job.runSerially()
     } else {
-      if isInherited { restart() }
-      complete = core.run(job)
+      (owner ?? self).reviveAfterFork()
+      complete = core.run(job, helpers: threadCount - 1)
     }
     // The job holds the flag unretained.
     withExtendedLifetime(cancellation) {}
@@ -120,6 +133,8 @@ package final class WorkerPool: Sendable {
 
   /// Whether this process was forked from the one that the workers live in.
   private var isInherited: Bool { generation.load(ordering: .acquiring) != apus_fork_generation() }
+
+  private func reviveAfterFork() { if isInherited { restart() } }
 
   /// Starts workers in place of those that a fork has left behind. Whoever comes first does, and the others wait.
   @inline(never)

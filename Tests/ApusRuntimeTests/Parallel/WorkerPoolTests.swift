@@ -150,6 +150,37 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
     }
   }
 
+  /// Shares of one pool: each has no more threads than are its own, and what one leaves idle helps the other.
+  @Test func shares() {
+    let pool = WorkerPool(threads: 6)
+    let share = WorkerPool(sharing: WorkerPool(sharing: pool, threads: 4), threads: 2)
+    #expect(share.threadCount == 2)
+    #expect(WorkerPool(sharing: share, threads: 9).threadCount == 6, "a share of a share is one of the pool")
+    let (inside, most) = (Atomic<Int>(0), Atomic<Int>(0))
+    for _ in 0..<20 {
+      share.run(parts: 32) { _ in
+        let now = inside.wrappingAdd(1, ordering: .relaxed).newValue
+        most.max(now, ordering: .relaxed)
+        usleep(100)
+        inside.wrappingSubtract(1, ordering: .relaxed)
+      }
+    }
+    #expect((1...2).contains(most.load(ordering: .relaxed)))
+    // The whole pool is there for whoever asks for it, and for several at once.
+    let gate = Atomic<Int>(0)
+    pool.run(parts: 6) { _ in
+      gate.wrappingAdd(1, ordering: .relaxed)
+      while gate.load(ordering: .relaxed) < 6 { sched_yield() }
+    }
+    let counters = Counters()
+    onThreads(8) { thread in
+      let share = WorkerPool(sharing: pool, threads: 1 + thread % 4)
+      for _ in 0..<200 { share.run(parts: 5, context: counters.address, Counters.add) }
+    }
+    #expect(counters.calls.load(ordering: .relaxed) == 8 * 200 * 5)
+    withExtendedLifetime(counters) {}
+  }
+
   @Test func groups() {
     let pool = WorkerPool(threads: 3)
     let sizes = [3, 0, 0, 5, 1, 0]

@@ -316,6 +316,25 @@ class Threads(unittest.TestCase):
             worker.join()
         self.assertEqual(wrong, [])
 
+    def test_sessions_share_their_threads(self) -> None:
+        """Ten sessions of eight threads have the seven workers of one, beside whoever calls."""
+
+        def workers() -> int:
+            names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+            return names.count("apus-worker")
+
+        gc.collect()
+        before = workers()
+        model = MODELS / "digits.onnx"
+        sessions = [apus.InferenceSession(model, threads=8) for _ in range(10)]
+        feed = {arg.name: np.zeros([1 if d is None else d for d in arg.shape], np.float32) for arg in sessions[0].get_inputs()}
+        for session in sessions:
+            session.run(None, feed)
+        self.assertLessEqual(workers() - before, 7)
+        del session, sessions
+        gc.collect()
+        self.assertEqual(workers(), before)
+
     def test_cancellation_and_timeout(self) -> None:
         session = apus.InferenceSession(long_model(), threads=1)
         value = np.zeros((1500, 1500), np.float32)

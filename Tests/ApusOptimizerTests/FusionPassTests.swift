@@ -1,4 +1,5 @@
-// Rewrites of one sweep: none reads, or takes, what another one has taken. Passes that leave a bad graph are named.
+// Fusions beside each other: none reads, or takes, what another one has taken. Passes that leave a bad graph are named,
+// and changes can be counted off.
 
 import ApusGraph
 import ApusOptimizer
@@ -6,7 +7,7 @@ import ApusTensor
 import ApusTestSupport
 import Testing
 
-@Suite struct SweepTests {
+@Suite struct FusionPassTests {
   /// Heads of attention that are convolutions with a factor, or Gelus: `conv-affine` and `attention` look at the same
   /// nodes.
   @Test(arguments: ["Conv", "Gelu", "Swish"]) func attentionBehindOtherPatterns(_ kind: String) throws {
@@ -52,8 +53,8 @@ import Testing
 
   private struct Breaker: GraphPass {
     let name = "break-things"
-    let change: @Sendable (inout Graph) -> Void
-    func run(_ graph: inout Graph, registry: OperatorRegistry) throws(OperatorError) -> Int {
+    let change: @Sendable (inout GraphEditor) -> Void
+    func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
       change(&graph)
       return 1
     }
@@ -65,12 +66,13 @@ import Testing
     let y = try builder.node("Abs", [try builder.node("Relu", [x])])
     builder.output(y)
     let breaker = Breaker { graph in
+      guard let first = graph.firstNode, let last = graph.lastNode else { return }
       switch way {
-      case 0: graph.nodes.removeFirst()
-      case 1: graph.nodes.reverse()
-      case 2: graph.nodes[0].inputs.append(x)
+      case 0: graph.remove(first)
+      case 1: graph.update(first) { $0.inputs = [y] }
+      case 2: graph.update(first) { $0.inputs.append(x) }
       // Another shape than the value had.
-      default: graph.nodes[1] = Node(OperatorID("ReduceMax"), inputs: [x], outputs: [y])
+      default: graph.update(last) { $0 = Node(OperatorID("ReduceMax"), inputs: [x], outputs: [y]) }
       }
     }
     var graph = builder.graph
@@ -78,5 +80,26 @@ import Testing
       try Optimizer(registry: .standard, passes: [breaker]).optimize(&graph)
     }
     #expect(error?.message.contains("break-things") == true)
+  }
+
+  /// Any number of changes from the first on leaves a graph that computes the same.
+  @Test func changesAreCounted() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [1, 3, 8, 8])
+    var y = x
+    for _ in 0..<3 {
+      y = try builder.node("Relu", [try builder.node("Conv", [y, builder.weights([3, 3, 1, 1])])])
+      y = try builder.node("Identity", [try builder.node("Mul", [y, try builder.node("Sigmoid", [y])])])
+    }
+    builder.output(y)
+    let input = sampleTensor([1, 3, 8, 8], seed: 4)
+    var ops: Set<[String]> = []
+    for count in 0..<40 {
+      let result = try PassCheck(builder.graph, [input], stopAfter: count)
+      #expect(result.difference < 1e-5, "after \(count) changes")
+      ops.insert(result.ops)
+    }
+    #expect(ops.count > 10)
+    #expect(try PassCheck(builder.graph, [input], stopAfter: 0).ops == builder.graph.nodes.map(\.op.description))
   }
 }

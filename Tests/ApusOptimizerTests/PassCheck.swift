@@ -22,7 +22,8 @@ struct PassCheck {
     let values = inputs.map { Value.tensor($0) }
     let before = try Program(graph: graph, registry: .standard, pool: pool).run(values, on: pool)
     var optimized = graph
-    _ = try Optimizer(registry: .standard, passes: passes, disabled: disabled, stopAfter: stopAfter).optimize(&optimized)
+    _ = try Optimizer(registry: .standard, passes: passes, disabled: disabled, stopAfter: stopAfter).optimize(
+      &optimized)
     try GraphVerifier.verify(optimized, registry: .standard)
     let after = try Program(graph: optimized, registry: .standard, pool: pool).run(values, on: pool)
     ops = optimized.nodes.map(\.op.description)

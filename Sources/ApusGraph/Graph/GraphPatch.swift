@@ -6,7 +6,8 @@ import ApusTensor
 package struct GraphPatch {
   /// Nodes that nobody needs any more. One whose results are used elsewhere must not be among them.
   package var removed: [NodeID]
-  /// Computes every value that removed nodes computed and that is still used. Runs in the place of the last removed one.
+  /// Computes every value that removed nodes computed and that is still used. Runs in the place of the last removed
+  /// node.
   package var added: [Node]
   /// Constants that the new nodes use, made on application: `added` refers to them by their position, see
   /// `constant(_:)`.

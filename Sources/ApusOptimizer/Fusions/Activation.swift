@@ -43,7 +43,9 @@ struct Activation {
   }
 
   /// A bound of Clip; nil if it is no constant number of float32.
-  private static func bound(_ node: Node, _ position: Int, default none: Float, in graph: borrowing GraphEditor) -> Float? {
+  private static func bound(_ node: Node, _ position: Int, default none: Float, in graph: borrowing GraphEditor)
+    -> Float?
+  {
     guard position < node.inputs.count, let value = node.inputs[position] else { return none }
     guard let bound = graph.constant(value), bound.count == 1, let number = bound.elements(as: Float.self)?.first,
       !number.isNaN

@@ -114,7 +114,8 @@ struct AttentionFusion: Fusion {
   }
 
   /// True for [batch, heads, length, size] with the same batch and heads, and sizes and numbers of keys that match.
-  private func isHeadwise(_ query: ValueID, _ key: ValueID, _ values: ValueID, in graph: borrowing GraphEditor) -> Bool {
+  private func isHeadwise(_ query: ValueID, _ key: ValueID, _ values: ValueID, in graph: borrowing GraphEditor) -> Bool
+  {
     guard let q = graph.shape(query), let k = graph.shape(key), let v = graph.shape(values), q.count == 4, k.count == 4,
       v.count == 4
     else { return false }

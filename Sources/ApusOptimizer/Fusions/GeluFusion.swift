@@ -83,7 +83,9 @@ private struct GeluProduct {
   }
 
   /// The two values of a product of three factors of which the third is the constant ½, and its two nodes.
-  private static func factors(of root: NodeID, in graph: borrowing GraphEditor) -> (values: (ValueID, ValueID), nodes: [NodeID])? {
+  private static func factors(of root: NodeID, in graph: borrowing GraphEditor) -> (
+    values: (ValueID, ValueID), nodes: [NodeID]
+  )? {
     let node = graph[root]
     guard node.inputs.count == 2, let a = node.inputs[0], let b = node.inputs[1] else { return nil }
     if let (product, half) = graph.splitScalar(node), half.value == 0.5 {

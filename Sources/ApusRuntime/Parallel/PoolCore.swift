@@ -63,8 +63,8 @@ final class PoolCore: @unchecked Sendable {
 
   // MARK: The caller
 
-  /// Computes all parts of `job` together with whoever is idle, `most` workers at most. False: cancelled before the last
-  /// part had begun.
+  /// Computes all parts of `job` together with whoever is idle, `most` workers at most. False: cancelled before the
+  /// last part had begun.
   func run(_ job: Job, helpers most: Int) -> Bool {
     guard let index = takeSlot() else { return job.runSerially() }
     let bit = UInt64(1) << UInt64(index)

@@ -69,8 +69,8 @@ package final class WorkerPool: Sendable {
     for thread in threads { pthread_join(thread, nil) }
   }
 
-  /// Processor time that the worker threads have used so far, without the callers' share; 0 after `shutdown`. Of a share
-  /// that of the whole pool.
+  /// Processor time that the worker threads have used so far, without the callers' share; 0 after `shutdown`. Of a
+  /// share that of the whole pool.
   package var workerNanoseconds: UInt64 {
     if let owner { return owner.workerNanoseconds }
     return workers.withLock { threads in

@@ -327,7 +327,10 @@ class Threads(unittest.TestCase):
         before = workers()
         model = MODELS / "digits.onnx"
         sessions = [apus.InferenceSession(model, threads=8) for _ in range(10)]
-        feed = {arg.name: np.zeros([1 if d is None else d for d in arg.shape], np.float32) for arg in sessions[0].get_inputs()}
+        feed = {
+            arg.name: np.zeros([1 if d is None else d for d in arg.shape], np.float32)
+            for arg in sessions[0].get_inputs()
+        }
         for session in sessions:
             session.run(None, feed)
         self.assertLessEqual(workers() - before, 7)

@@ -3,8 +3,8 @@
 import ApusRuntime
 import Synchronization
 
-/// Threads that models share. Any number of models may run on one engine at once: whichever of its threads is idle helps
-/// whoever computes, so the threads are no more than one model would have.
+/// Threads that models share. Any number of models may run on one engine at once: whichever of its threads is idle
+/// helps whoever computes, so the threads are no more than one model would have.
 ///
 /// Models whose options name no engine share one that the process has for them: with a thread for each processor that
 /// the process may use, of which a model takes as many as its options say; models that want more threads than that

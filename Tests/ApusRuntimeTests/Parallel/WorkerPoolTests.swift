@@ -156,7 +156,8 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
     let share = WorkerPool(sharing: WorkerPool(sharing: pool, threads: 4), threads: 2)
     #expect(share.threadCount == 2)
     #expect(WorkerPool(sharing: share, threads: 9).threadCount == 6, "a share of a share is one of the pool")
-    let (inside, most) = (Atomic<Int>(0), Atomic<Int>(0))
+    let inside = Atomic<Int>(0)
+    let most = Atomic<Int>(0)
     for _ in 0..<20 {
       share.run(parts: 32) { _ in
         let now = inside.wrappingAdd(1, ordering: .relaxed).newValue

@@ -328,7 +328,7 @@ class Threads(unittest.TestCase):
         model = MODELS / "digits.onnx"
         sessions = [apus.InferenceSession(model, threads=8) for _ in range(10)]
         feed = {
-            arg.name: np.zeros([1 if d is None else d for d in arg.shape], np.float32)
+            arg.name: np.zeros([d if isinstance(d, int) else 1 for d in arg.shape], np.float32)
             for arg in sessions[0].get_inputs()
         }
         for session in sessions:

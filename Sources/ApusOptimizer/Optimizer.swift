@@ -5,11 +5,20 @@ import ApusTensor
 
 /// What one pass did to a model.
 package struct PassReport: Sendable {
+  /// A pattern that was there and could not be replaced.
+  package struct Refusal: Sendable, Hashable {
+    package let fusion: String
+    /// The last node of the pattern.
+    package let node: String
+    package let reason: String
+  }
+
   package let pass: String
   /// Rewrites made, subgraphs included.
   package let changes: Int
   package let nodesBefore: Int
   package let nodesAfter: Int
+  package let refusals: [Refusal]
 }
 
 /// A rewrite of a whole graph that keeps its results.
@@ -18,6 +27,19 @@ package protocol GraphPass: Sendable {
   var name: String { get }
   /// Rewrites the graph and returns the number of changes. Subgraphs are the driver's duty.
   func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int
+}
+
+/// What a pass has to say beside its changes.
+final class PassLog {
+  private(set) var refusals: [PassReport.Refusal] = []
+
+  /// Notes a refusal once, however often the pattern is looked at.
+  func note(_ refusal: PassReport.Refusal) { if !refusals.contains(refusal) { refusals.append(refusal) } }
+
+  func take() -> [PassReport.Refusal] {
+    defer { refusals = [] }
+    return refusals
+  }
 }
 
 /// How many changes passes may still make, for bisecting.
@@ -48,6 +70,7 @@ package struct OptimizerWork {
   /// The memory of the constants that the passes make, as a part of the loading's.
   package let folding: Allowance
   let budget: PatchBudget
+  let log = PassLog()
   /// Whether the passes work on a graph inside a node.
   private(set) var isInside = false
 
@@ -148,7 +171,9 @@ package struct Optimizer: Sendable {
       }
       let before = count
       count = changes > 0 ? editor.totalNodeCount : count
-      reports.append(PassReport(pass: pass.name, changes: changes, nodesBefore: before, nodesAfter: count))
+      reports.append(
+        PassReport(
+          pass: pass.name, changes: changes, nodesBefore: before, nodesAfter: count, refusals: work.log.take()))
     }
     graph = editor.finish()
     return reports

@@ -51,6 +51,9 @@ import Testing
     let result = try PassCheck(gelu(keepsCurve: true), [x])
     #expect(result.ops.contains("Erf"))
     #expect(result.difference == 0)
+    let refusals = result.reports.flatMap(\.refusals)
+    #expect(refusals.map(\.fusion) == ["erf-gelu"], "noted once")
+    #expect(refusals.first?.reason.hasSuffix("is needed elsewhere") ?? false)
   }
 
   @Test func gelusOfDoublesNeedTheirFullConstants() throws {

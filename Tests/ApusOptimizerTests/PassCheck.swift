@@ -11,6 +11,7 @@ import Testing
 /// A graph after the passes, run beside the graph before.
 struct PassCheck {
   let ops: [String]
+  let reports: [PassReport]
   /// The largest difference of any output; infinity where types or shapes differ.
   let difference: Float
 
@@ -22,7 +23,7 @@ struct PassCheck {
     let values = inputs.map { Value.tensor($0) }
     let before = try Program(graph: graph, registry: .standard, pool: pool).run(values, on: pool)
     var optimized = graph
-    _ = try Optimizer(registry: .standard, passes: passes, disabled: disabled, stopAfter: stopAfter).optimize(
+    reports = try Optimizer(registry: .standard, passes: passes, disabled: disabled, stopAfter: stopAfter).optimize(
       &optimized)
     try GraphVerifier.verify(optimized, registry: .standard)
     let after = try Program(graph: optimized, registry: .standard, pool: pool).run(values, on: pool)

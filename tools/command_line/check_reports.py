@@ -118,6 +118,23 @@ class OneStyle(Case):
             for key in report:
                 self.assertRegex(key, r"^[a-z][a-z0-9_]*$", f"{command}")
 
+    def test_what_passes_could_not_do(self) -> None:
+        """A Swish whose curve is an output too."""
+        self.save(
+            model(
+                [helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Mul", ["x", "s"], ["y"], name="product")],
+                [tensor("x", [1])],
+                [tensor("y", [1]), tensor("s", [1])],
+            )
+        )
+        text = self.apus("optimize", "model.onnx", "--explain").stdout.decode()
+        self.assertIn("not swish at Mul 'product': 's' is needed elsewhere", text)
+        self.assertNotIn("not swish", self.apus("optimize", "model.onnx").stdout.decode())
+        refused = [item for entry in self.json("optimize", "model.onnx")["passes"] for item in entry["refused"]]
+        self.assertEqual([item["fusion"] for item in refused], ["swish"])
+        changes = [entry["changes"] for entry in self.json("optimize", "model.onnx", "--stop-after", 0)["passes"]]
+        self.assertEqual(sum(changes), 0)
+
     def test_keys_of_strangers_stay(self) -> None:
         self.save(
             model(

@@ -28,6 +28,12 @@ struct OptimizeCommand: ParsableCommand {
   )
   var opset: Int?
 
+  @Flag(help: "Also list the patterns that were there and could not be replaced, and why.")
+  var explain = false
+
+  @Option(help: "Stop after that many changes: to find the one that makes a difference.")
+  var stopAfter: Int?
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -35,6 +41,10 @@ struct OptimizeCommand: ParsableCommand {
     struct Pass: Encodable {
       var pass: String
       var changes, nodesBefore, nodesAfter: Int
+      var refused: [Refusal]
+    }
+    struct Refusal: Encodable {
+      var fusion, node, reason: String
     }
     var model: String
     var file: String?
@@ -49,6 +59,7 @@ struct OptimizeCommand: ParsableCommand {
         "--opset is \(opset); expected \(OptimizedModel.writableOpsets.lowerBound) to "
           + "\(OptimizedModel.writableOpsets.upperBound)")
     }
+    try OptionValues.check(stopAfter, "--stop-after", 0...Int.max)
     if opset != nil, output == nil { throw ValidationError("--opset is for saving; give --output too") }
     if json, output == "-" {
       throw ValidationError("--json and --output - exclude each other: both go to standard output")
@@ -58,24 +69,37 @@ struct OptimizeCommand: ParsableCommand {
   func run() throws {
     var options = try model.options()
     options.optimization.isPortable = output != nil
+    options.optimization.stopAfter = stopAfter
     let optimized = try ModelReader.optimize(path: model.model, options: options, opset: opset)
     if let output { try optimized.save(to: output == "-" ? "/dev/stdout" : output, opset: opset) }
     if output == "-" { return }
     let report = Report(
       model: model.name, file: output, fixedInputs: optimized.model.defaultedInputs.map(\.name),
       passes: optimized.passes.map {
-        .init(pass: $0.pass, changes: $0.changes, nodesBefore: $0.nodesBefore, nodesAfter: $0.nodesAfter)
+        .init(
+          pass: $0.pass, changes: $0.changes, nodesBefore: $0.nodesBefore, nodesAfter: $0.nodesAfter,
+          refused: $0.refusals.map { .init(fusion: $0.fusion, node: $0.node, reason: $0.reason) })
       })
     if json { try printJSON(report) } else { try show(report) }
   }
 
+  /// Names of inputs that are listed; --json has all.
+  private static let namesShown = 5
+
   private func show(_ report: Report) throws {
     let rows = report.passes.map { [$0.pass, "\($0.changes)", "\($0.nodesBefore)", "\($0.nodesAfter)"] }
     try Console.print(table([["pass", "changes", "nodes before", "after"]] + rows))
+    if explain {
+      for refused in report.passes.flatMap(\.refused) {
+        try Console.print("not \(refused.fusion) at \(refused.node.printable()): \(refused.reason.printable())")
+      }
+    }
     if let file = report.file { try Console.print("\n\(file.printable()) written") }
     if !report.fixedInputs.isEmpty {
-      let names = report.fixedInputs.map { "'\($0.printable())'" }.joined(separator: ", ")
-      try Console.print("Inputs with a default value are constants now: \(names)")
+      let names = report.fixedInputs.prefix(Self.namesShown).map { "'\($0.printable())'" }.joined(separator: ", ")
+      let rest = report.fixedInputs.count - Self.namesShown
+      try Console.print(
+        "Inputs with a default value are constants now: \(names)" + (rest > 0 ? " and \(rest) more" : ""))
     }
   }
 }

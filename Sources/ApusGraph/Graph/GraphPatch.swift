@@ -37,6 +37,19 @@ package enum PatchRefusal: Error, Sendable, Equatable {
   case invalidNode(String)
 }
 
+extension PatchRefusal: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .nodeIsGone: "a node of it is gone"
+    case .valueIsUsed(let value): "\(value) is needed elsewhere"
+    case .valueIsAbsent(let value): "\(value) does not exist where it would be read"
+    case .valueIsNotTheirs(let value): "\(value) is not computed by the nodes that go, or twice by those that come"
+    case .factDiffers(let text): text
+    case .invalidNode(let text): text
+    }
+  }
+}
+
 extension GraphEditor {
   /// Applies a patch whose place is that of `root`, or says why it cannot be; the graph stays as it is then.
   package mutating func apply(_ patch: GraphPatch, at root: NodeID) throws(PatchRefusal) {

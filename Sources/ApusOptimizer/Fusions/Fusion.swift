@@ -54,8 +54,8 @@ struct FusionPass: GraphPass {
         work.budget.count()
         return true
       } catch {
-        // Somebody else needs what would vanish.
-        continue
+        work.log.note(
+          .init(fusion: fusion.name, node: "\(graph[root].op) '\(graph[root].name)'", reason: "\(error)"))
       }
     }
     return false
@@ -78,7 +78,7 @@ struct FusionGroup: Sendable {
 let portableFusions = FusionGroup(
   name: "fuse-patterns",
   fusions: [
-    ErfGeluFusion(), TanhGeluFusion(), SwishFusion(), ConvAffineFusion(), AttentionFusion(), AttentionLayoutFusion(),
+    GeluFusion.erf, GeluFusion.tanh, SwishFusion(), ConvAffineFusion(), AttentionFusion(), AttentionLayoutFusion(),
   ])
 let matrixFusions = FusionGroup(name: "fuse-matrix-products", fusions: [GemmFusion(), GemmEpilogueFusion()])
 let engineFusions = FusionGroup(name: "fuse-convolutions", fusions: [ConvEpilogueFusion()])

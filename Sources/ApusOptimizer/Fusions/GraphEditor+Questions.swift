@@ -41,13 +41,6 @@ extension GraphEditor {
     if let scalar = scalar(b, beside: a) { return (a, scalar) }
     return scalar(a, beside: b).map { (b, $0) }
   }
-
-  /// The other input of a node with two inputs of which one is `value`.
-  func partner(of value: ValueID, in node: Node) -> ValueID? {
-    guard node.inputs.count == 2 else { return nil }
-    if node.inputs[0] == value { return node.inputs[1] }
-    return node.inputs[1] == value ? node.inputs[0] : nil
-  }
 }
 
 /// A floating-point constant of one element, in full.
@@ -69,6 +62,8 @@ struct ScalarConstant {
     value = number
   }
 
-  /// True if this is `wanted`, as far as its type can tell.
-  func isClose(to wanted: Double) -> Bool { abs(value - wanted) <= tolerance * abs(wanted) }
+  /// True if this is `wanted`, as far as its type can tell: a number that every type holds must be that very number.
+  func isClose(to wanted: Double) -> Bool {
+    Double(Float16(wanted)) == wanted ? value == wanted : abs(value - wanted) <= tolerance * abs(wanted)
+  }
 }

@@ -12,8 +12,8 @@ struct ApusCommand: ParsableCommand {
     discussion: "Status: 0 success, 1 a file, model or run at fault, 2 a command line that cannot be.",
     version: "apus \(ApusVersion.text)",
     subcommands: [
-      RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, ProfileCommand.self, GraphCommand.self,
-      OptimizeCommand.self, OperatorsCommand.self, ConformanceCommand.self,
+      RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, ProfileCommand.self, PlanCommand.self,
+      GraphCommand.self, OptimizeCommand.self, OperatorsCommand.self, ConformanceCommand.self,
     ])
 
   static func main() {

@@ -135,6 +135,30 @@ class OneStyle(Case):
         changes = [entry["changes"] for entry in self.json("optimize", "model.onnx", "--stop-after", 0)["passes"]]
         self.assertEqual(sum(changes), 0)
 
+    def test_plans(self) -> None:
+        """Steps in order, and blocks of the arena that lie beside each other as long as both are needed."""
+        nodes = [helper.make_node("MatMul", ["x", "x"], ["v0"], name="first")]
+        nodes += [helper.make_node("MatMul", [f"v{k}", "x"], [f"v{k + 1}"], name=f"n{k}") for k in range(5)]
+        nodes.append(helper.make_node("Softmax", ["v5"], ["y"], name="last"))
+        self.save(model(nodes, [tensor("x", ["n", "n"])], [tensor("y", None)]))
+        (plan,) = self.json("plan", "model.onnx", "--dim", "n=20")["plans"]
+        self.assertEqual(plan["inputs"], ["x: float32[20, 20]"])
+        self.assertEqual([step["node"] for step in plan["steps"]], ["first", *(f"n{k}" for k in range(5)), "last"])
+        self.assertEqual(plan["output_bytes"], 1600)
+        self.assertLessEqual(plan["arena_lower_bound"], plan["arena_bytes"])
+        self.assertLess(plan["arena_bytes"], 6 * 1600 + 6 * 4096, "memory is used again")
+        for one in plan["blocks"]:
+            for other in plan["blocks"]:
+                if one is other or one["last_wave"] < other["first_wave"] or other["last_wave"] < one["first_wave"]:
+                    continue
+                apart = one["offset"] + one["bytes"] <= other["offset"] or (
+                    other["offset"] + other["bytes"] <= one["offset"]
+                )
+                self.assertTrue(apart, f"{one} and {other}")
+        text = self.apus("plan", "model.onnx", "--dim", "n=20", "--blocks").stdout.decode()
+        self.assertIn("7 steps, arena", text)
+        self.assertIn("first wave", text)
+
     def test_keys_of_strangers_stay(self) -> None:
         self.save(
             model(

@@ -20,6 +20,10 @@ struct MemoryLayoutBuilder: ~Copyable {
     var operands: [OperandSource] = []
     var outputBlocks: [Int] = []
     var arenaBytes = 0
+    /// No arena can be smaller.
+    var arenaLowerBound = 0
+    /// What lies in the arena.
+    var arenaBlocks: [ArenaBlock] = []
   }
 
   private enum Place {
@@ -72,7 +76,7 @@ struct MemoryLayoutBuilder: ~Copyable {
     findLifetimes()
     mergeInPlace()
     var result = Result()
-    result.arenaBytes = try assignAddresses(&result.outputBlocks)
+    try assignAddresses(&result)
     var lastWave = -1
     for (index, draft) in drafts.enumerated() where !draft.step.phases.isEmpty {
       let node = program.nodes[draft.node].node
@@ -242,12 +246,12 @@ struct MemoryLayoutBuilder: ~Copyable {
     }
   }
 
-  private mutating func assignAddresses(_ outputBlocks: inout [Int]) throws(OperatorError) -> Int {
+  private mutating func assignAddresses(_ result: inout Result) throws(OperatorError) {
     var arenaIndices: [Int] = []
     for index in blocks.indices where mergedInto[index] == index {
       if blocks[index].outlives {
-        blocks[index].address = outputBlocks.count
-        outputBlocks.append(blocks[index].bytes)
+        blocks[index].address = result.outputBlocks.count
+        result.outputBlocks.append(blocks[index].bytes)
       } else {
         arenaIndices.append(index)
       }
@@ -259,6 +263,9 @@ struct MemoryLayoutBuilder: ~Copyable {
       throw OperatorError(.limit, "the intermediate values are larger than memory can be")
     }
     for (position, index) in arenaIndices.enumerated() { blocks[index].address = arena.offsets[position] }
-    return arena.size
+    (result.arenaBytes, result.arenaLowerBound) = (arena.size, arena.lowerBound)
+    result.arenaBlocks = zip(requests, arena.offsets).map {
+      ArenaBlock(offset: $1, bytes: $0.size, firstWave: $0.firstUse, lastWave: $0.lastUse)
+    }
   }
 }

@@ -34,6 +34,9 @@ final class PlanCache: Sendable {
     }
   }
 
+  /// All plans, by starting node, the most recently used first.
+  var all: [RegionPlan] { plans.withLock { $0.flatMap(\.self) } }
+
   func removeAll() {
     plans.withLock { plans in
       for node in plans.indices { plans[node] = [] }

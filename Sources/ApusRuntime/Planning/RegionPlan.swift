@@ -46,6 +46,14 @@ struct StepProfile: Sendable {
   let parts: Int
 }
 
+/// A block of the arena, and the waves of steps, the first and the last, that need it.
+package struct ArenaBlock: Sendable {
+  package let offset: Int
+  package let bytes: Int
+  package let firstWave: Int
+  package let lastWave: Int
+}
+
 /// A value that a region leaves behind.
 struct RegionOutput: Sendable {
   let value: ValueID
@@ -73,6 +81,9 @@ final class RegionPlan: Sendable {
   /// The bytes of each block that outlives the region.
   let outputBlocks: [Int]
   let arenaBytes: Int
+  /// The most bytes that are alive at once.
+  let arenaLowerBound: Int
+  let arenaBlocks: [ArenaBlock]
   /// False for a plan that holds for so many elements that they are seldom the same twice, and cost much to keep.
   let isKept: Bool
 
@@ -89,7 +100,8 @@ final class RegionPlan: Sendable {
     waves = layout.waves
     operands = layout.operands
     outputBlocks = layout.outputBlocks
-    arenaBytes = layout.arenaBytes
+    (arenaBytes, arenaLowerBound) = (layout.arenaBytes, layout.arenaLowerBound)
+    arenaBlocks = layout.arenaBlocks
     self.inputs = inputs
     self.valuesRead = valuesRead
     self.outputs = outputs

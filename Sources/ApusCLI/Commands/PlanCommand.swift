@@ -1,0 +1,95 @@
+// apus plan: what a run of a model will do, step by step, and where everything lies.
+
+import Apus
+import ApusRuntime
+import ArgumentParser
+
+struct PlanCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "plan",
+    abstract: "Shows the plan of a model for given inputs: steps, kernels, memory, its peak and lower bound.",
+    discussion: """
+      The plan holds for the shapes of the inputs; those that are not given are drawn. Steps of one wave run side by \
+      side. Operands are bytes of the arena (@64), constants, inputs or outputs of the plan; views and values that \
+      were known while planning have no step.
+      """)
+
+  @OptionGroup var model: ModelArguments
+  @OptionGroup var inputs: InputArguments
+
+  @Flag(help: "Also list the blocks of the arena, with the first and the last wave that needs each.")
+  var blocks = false
+
+  @Flag(help: "Print JSON.")
+  var json = false
+
+  private struct Report: Encodable {
+    struct Step: Encodable {
+      var node, op, kernel: String
+      var wave, operations: Int
+      var phases: [Int]
+      var inputs, outputs: [String]
+      var scratch: String
+    }
+    struct Block: Encodable {
+      var offset, bytes, firstWave, lastWave: Int
+    }
+    struct Plan: Encodable {
+      var path, inputs: [String]
+      var arenaBytes, arenaLowerBound, outputBytes: Int
+      var steps: [Step]
+      var blocks: [Block]
+    }
+    var model: String
+    var plans: [Plan]
+  }
+
+  func run() throws {
+    let loaded = try model.load()
+    var arguments = inputs
+    arguments.random = true
+    _ = try loaded.run(values: try arguments.values(for: loaded))
+    let report = Report(model: model.name, plans: loaded.program.planReports().map(Self.plan))
+    if json { return try printJSON(report) }
+    for plan in report.plans { try show(plan) }
+  }
+
+  private static func plan(_ plan: PlanReport) -> Report.Plan {
+    Report.Plan(
+      path: plan.path, inputs: plan.inputs, arenaBytes: plan.arenaBytes, arenaLowerBound: plan.arenaLowerBound,
+      outputBytes: plan.outputBytes,
+      steps: plan.steps.map {
+        .init(
+          node: $0.node, op: "\($0.op)", kernel: $0.kernel, wave: $0.wave, operations: $0.operations, phases: $0.phases,
+          inputs: $0.inputs, outputs: $0.outputs, scratch: $0.scratch)
+      },
+      blocks: plan.blocks.map {
+        .init(offset: $0.offset, bytes: $0.bytes, firstWave: $0.firstWave, lastWave: $0.lastWave)
+      })
+  }
+
+  private func show(_ plan: Report.Plan) throws {
+    let place = plan.path.isEmpty ? "plan" : "plan inside of \(plan.path.joined(separator: "/").printable())"
+    let above = Double(plan.arenaBytes) / Double(max(plan.arenaLowerBound, 1))
+    try Console.print(
+      "\(place) for \(plan.inputs.joined(separator: ", ").printable())\n"
+        + "\(plan.steps.count) steps, arena \(plan.arenaBytes) bytes"
+        + (plan.arenaBytes > 0 ? " (\(ValueText.format((above * 1000).rounded() / 1000)) of the lower bound)" : "")
+        + ", outputs \(plan.outputBytes) bytes\n")
+    let header = ["node", "wave", "parts", "inputs", "outputs", "scratch", "kernel"]
+    let rows = plan.steps.map { step -> [String] in
+      [
+        String((step.node.isEmpty ? step.op : step.node).printable().suffix(40)), "\(step.wave)",
+        step.phases.map { "\($0)" }.joined(separator: ","), step.inputs.joined(separator: " "),
+        step.outputs.joined(separator: " "), step.scratch, step.kernel,
+      ]
+    }
+    try Console.print(table([header] + rows) + "\n")
+    if blocks {
+      let rows = plan.blocks.sorted { ($0.firstWave, $0.offset) < ($1.firstWave, $1.offset) }.map {
+        ["@\($0.offset)", "\($0.bytes)", "\($0.firstWave)", "\($0.lastWave)"]
+      }
+      try Console.print(table([["block", "bytes", "first wave", "last wave"]] + rows) + "\n")
+    }
+  }
+}

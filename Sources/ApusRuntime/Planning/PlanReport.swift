@@ -1,0 +1,92 @@
+// What a plan is, for people and programs to read.
+
+import ApusGraph
+import ApusTensor
+
+/// A plan of consecutive nodes for one set of input shapes.
+package struct PlanReport: Sendable {
+  /// One node of the plan.
+  package struct Step: Sendable {
+    package let node: String
+    package let op: OperatorID
+    /// The algorithm or micro-kernel.
+    package let kernel: String
+    /// Steps of one wave run side by side.
+    package let wave: Int
+    /// The parts of each phase.
+    package let phases: [Int]
+    /// Operations, a multiply-add as two; 0 where they are not counted.
+    package let operations: Int
+    /// Where each operand lies: inputs, outputs, and scratch memory.
+    package let inputs: [String]
+    package let outputs: [String]
+    package let scratch: String
+  }
+
+  /// The names of the nodes with subgraphs around this plan, and of the subgraph: empty for the graph itself.
+  package let path: [String]
+  /// The values that enter, by name and type.
+  package let inputs: [String]
+  package let steps: [Step]
+  /// What lies in the arena, and the waves that need it.
+  package let blocks: [ArenaBlock]
+  package let arenaBytes: Int
+  /// The most bytes that are alive at once: no arena can be smaller.
+  package let arenaLowerBound: Int
+  /// Bytes of the values that outlive the plan.
+  package let outputBytes: Int
+}
+
+extension Program {
+  /// The plans that runs have made so far, subgraphs included.
+  package func planReports(path: [String] = []) -> [PlanReport] {
+    var reports = plans.all.map { PlanReport($0, in: self, path: path) }
+    for prepared in nodes {
+      for subprogram in prepared.subprograms {
+        let node = prepared.node
+        let name = node.name.isEmpty ? node.op.description : node.name
+        reports += subprogram.program.planReports(path: path + [name, subprogram.name])
+      }
+    }
+    return reports
+  }
+}
+
+extension PlanReport {
+  fileprivate init(_ plan: RegionPlan, in program: Program, path: [String]) {
+    self.path = path
+    inputs = plan.inputs.map { "\(program.graph[$0.value].name): \($0.type.dataType)\($0.type.shape)" }
+    (blocks, arenaBytes, arenaLowerBound) = (plan.arenaBlocks, plan.arenaBytes, plan.arenaLowerBound)
+    outputBytes = plan.outputBlocks.reduce(0, &+)
+    var waves = [Int](repeating: 0, count: plan.steps.count)
+    for (wave, range) in plan.waves.enumerated() {
+      for step in range { waves[step] = wave }
+    }
+    steps = plan.steps.enumerated().map { index, step in
+      let node = program.nodes[step.node].node
+      let operands = plan.operands[step.operands..<step.operands + step.inputCount + step.outputCount + 1]
+        .map(\.description)
+      return Step(
+        node: node.name, op: node.op, kernel: plan.profiles[index].kernelName, wave: waves[index],
+        phases: Array(plan.phases[step.phases]), operations: plan.profiles[index].operations,
+        inputs: Array(operands[..<step.inputCount]),
+        outputs: Array(operands[step.inputCount..<step.inputCount + step.outputCount]), scratch: operands.last ?? "-")
+    }
+  }
+}
+
+extension OperandSource: CustomStringConvertible {
+  /// `@64` is a byte of the arena, `constant`, `input 0+16`, `output 1`; `-` is nothing.
+  var description: String {
+    func place(_ name: String, _ index: Int, _ offset: Int) -> String {
+      "\(name) \(index)" + (offset > 0 ? "+\(offset)" : "")
+    }
+    return switch self {
+    case .arena(let offset): "@\(offset)"
+    case .constant: "constant"
+    case .input(let slot, let offset): place("input", slot, offset)
+    case .output(let block, let offset): place("output", block, offset)
+    case .none: "-"
+    }
+  }
+}

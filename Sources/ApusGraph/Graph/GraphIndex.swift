@@ -2,7 +2,7 @@
 
 import ApusTensor
 
-/// Producers and users of a graph at one moment. Passes make a new one after they have changed the graph.
+/// Producers and users of a graph at one moment, to look at. Whoever changes a graph uses `GraphEditor`.
 package struct GraphIndex: Sendable {
   /// By value: the node that computes it.
   package let producers: [Int?]
@@ -28,33 +28,5 @@ package struct GraphIndex: Sendable {
   /// The only node that uses the value, if the value has one use and is no output.
   package func onlyUser(of value: ValueID) -> Int? {
     users[value.index].count == 1 && !isOutput[value.index] ? users[value.index][0] : nil
-  }
-}
-
-extension Graph {
-  /// Lets every use of a value, as input, captured value or output, use another.
-  package mutating func replaceUses(of old: ValueID, with new: ValueID) {
-    replaceUses { $0 == old ? new : $0 }
-  }
-
-  /// Maps every use of every value.
-  package mutating func replaceUses(_ map: (ValueID) -> ValueID) {
-    for index in nodes.indices {
-      for position in nodes[index].inputs.indices {
-        if let value = nodes[index].inputs[position] { nodes[index].inputs[position] = map(value) }
-      }
-      for entry in nodes[index].attributes.entries.indices {
-        switch nodes[index].attributes.entries[entry].value {
-        case .graph(var subgraph):
-          subgraph.captured = subgraph.captured.map(map)
-          nodes[index].attributes.entries[entry].value = .graph(subgraph)
-        case .graphs(let subgraphs):
-          nodes[index].attributes.entries[entry].value = .graphs(
-            subgraphs.map { Subgraph(graph: $0.graph, captured: $0.captured.map(map)) })
-        default: break
-        }
-      }
-    }
-    outputs = outputs.map(map)
   }
 }

@@ -108,8 +108,8 @@ extension GraphEditor {
         guard let input else { return nil }
         return input.index < 0 ? patch.constants[-1 - input.index] : constant(input)
       }
-      // Patches are about nodes without subgraphs, or leave them as they were.
-      if node.hasSubgraphs { continue }
+      // What is inferred of these depends on the graph around them: it cannot be known before they are in it.
+      if node.hasSubgraphs { throw .invalidNode("\(node.op) '\(node.name)' has a graph inside; patches make none") }
       do throws(OperatorError) {
         try node.validate(against: inference.registry.require(node.op).schema)
         let found = try inference.infer(node, inputs: known, constants: tensors) { _ in .unknown }

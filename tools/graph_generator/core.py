@@ -7,7 +7,7 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-FEEDS = 3
+FEEDS = 5
 KINDS = {T.FLOAT: np.float32, T.INT64: np.int64, T.BOOL: np.bool_, T.DOUBLE: np.float64, T.FLOAT16: np.float16}
 
 

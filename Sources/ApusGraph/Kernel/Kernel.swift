@@ -29,6 +29,9 @@ package enum PreparedKernel: Sendable {
     packing packedInputs: [Int] = [], _ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step
   ) -> PreparedKernel { .planned(ClosureKernel(packedInputs: packedInputs, body: plan)) }
 
+  /// A planned kernel whose output 0 is all of input 0 under another shape or type of the same width.
+  package static let view = PreparedKernel.planned(ViewKernel())
+
   /// An eager kernel from a closure.
   package static func eager(
     _ execute: @escaping @Sendable ([Value?], any EagerContext) throws(OperatorError) -> [Value?]
@@ -42,10 +45,13 @@ package protocol Kernel: Sendable {
   /// The constant inputs of which the kernel holds a form of its own: neither planning nor running reads their bytes,
   /// so they need not stay in memory. A plan that has to read one after all ends with an error.
   var packedInputs: [Int] { get }
+  /// What `plan` returns, if that is the same for all shapes.
+  var fixedStep: Step? { get }
 }
 
 extension Kernel {
   package var packedInputs: [Int] { [] }
+  package var fixedStep: Step? { nil }
 }
 
 extension Kernel {
@@ -71,6 +77,12 @@ private struct ClosureKernel: Kernel {
   let packedInputs: [Int]
   let body: @Sendable (PlanContext) throws(OperatorError) -> Step
   func plan(_ context: PlanContext) throws(OperatorError) -> Step { try body(context) }
+}
+
+private struct ViewKernel: Kernel {
+  private static let step = Step.views([.init()])
+  var fixedStep: Step? { ViewKernel.step }
+  func plan(_ context: PlanContext) -> Step { ViewKernel.step }
 }
 
 /// What a kernel knows while planning.

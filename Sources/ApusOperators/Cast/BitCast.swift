@@ -21,6 +21,6 @@ struct BitCast: OperatorDefinition {
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    .planned { _ in .views([.init()]) }
+    .view
   }
 }

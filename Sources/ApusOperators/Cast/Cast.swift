@@ -83,11 +83,11 @@ private func prepareCast(_ context: PrepareContext, to: DataType) throws(Operato
   let modes = PowerOfTwoFloat.Rounding.allCases.map(\.rawValue)
   let mode = try context.string("round_mode", oneOf: modes)
   let rounding = CastRounding(saturate: try context.bool("saturate"), powersOfTwo: .init(rawValue: mode) ?? .up)
-  if from == to { return .planned { _ in .views([.init()]) } }
+  if from == to { return .view }
   if from == .string { return castFromStrings(to: to, rounding) }
   if to == .string { return castToStrings() }
   // Between signed and unsigned of the same width the bits stay.
-  if from.isInteger && to.isInteger && from.bits == to.bits { return .planned { _ in .views([.init()]) } }
+  if from.isInteger && to.isInteger && from.bits == to.bits { return .view }
   guard let loop = CastLoop(from: from, to: to, rounding) else { throw context.unsupportedType(from) }
   return .planned { plan throws(OperatorError) in loop.step(count: plan.outputShape(0).elementCount) }
 }

@@ -52,7 +52,7 @@ struct Clip: OperatorDefinition {
     guard let loop = Clip.loop(type) else { throw context.unsupportedType(type) }
     let (hasLow, hasHigh) = (context.isPresent(1), context.isPresent(2))
     let width = type.byteWidth
-    if !hasLow && !hasHigh { return .planned { _ in .views([.init()]) } }
+    if !hasLow && !hasHigh { return .view }
     return .planned { plan throws(OperatorError) in
       let count = plan.outputShape(0).elementCount
       let partition = Partition(count, minimum: ElementCost.light.itemsPerPart)

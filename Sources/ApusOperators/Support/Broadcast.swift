@@ -20,6 +20,12 @@ struct Broadcast: Sendable {
   /// Every input must broadcast to `output`, which inference has checked.
   init(output: Shape, inputs: [Shape]) {
     count = output.elementCount
+    if inputs.allSatisfy({ $0 == output }) {
+      rowLength = Swift.max(count, 1)
+      rowStrides = [Int](repeating: 1, count: inputs.count)
+      (dims, strides) = ([], [])
+      return
+    }
     let full = inputs.map { Broadcast.strides(of: $0, in: output) }
     // Collapsed axes, innermost first.
     var collapsedDims: [Int] = []

@@ -15,6 +15,7 @@ extension PreparedKernel {
 extension Step {
   /// A step that makes all copies. Together they must write each output byte at most once.
   static func copying(_ copies: [MovementCopy], name: String = "copy") -> Step {
+    if copies.count == 1 { return copying(copies[0], name: name) }
     var starts: [Int] = []
     var total = 0
     var bytes = 0
@@ -23,8 +24,7 @@ extension Step {
       total += copy.count
       bytes += copy.count * copy.width
     }
-    let width = max(1, total == 0 ? 1 : bytes / total)
-    let partition = Partition(total, minimum: max(256, (128 << 10) / width))
+    let partition = copyPartition(total, width: total == 0 ? 1 : bytes / total)
     return Step.parallel(parts: total == 0 ? 0 : partition.parts) { [starts] run, part in
       let range = partition.range(part)
       for index in copies.indices {
@@ -35,9 +35,20 @@ extension Step {
     }.named(name)
   }
 
+  private static func copying(_ copy: MovementCopy, name: String) -> Step {
+    let partition = copyPartition(copy.count, width: copy.width)
+    return Step.parallel(parts: copy.count == 0 ? 0 : partition.parts) { run, part in
+      copy.run(run, partition.range(part))
+    }.named(name)
+  }
+
+  private static func copyPartition(_ count: Int, width: Int) -> Partition {
+    Partition(count, minimum: max(256, (128 << 10) / max(1, width)))
+  }
+
   /// A step for one copy that fills output 0 in order: a view where the elements are neighbours already.
   static func copyingOrViewing(_ copy: MovementCopy, name: String = "copy") -> Step {
-    guard copy.isContiguous, case .input(let input) = copy.source else { return copying([copy], name: name) }
+    guard copy.isContiguous, case .input(let input) = copy.source else { return copying(copy, name: name) }
     return .views([.init(input: input, byteOffset: copy.firstSourceByte)])
   }
 }

@@ -23,6 +23,6 @@ struct Flatten: OperatorDefinition {
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    .moving { _ in .views([.init()]) }
+    .view
   }
 }

@@ -22,7 +22,7 @@ struct Identity: OperatorDefinition {
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    if let type = context.optionalType(0), type != .string { return .moving { _ in .views([.init()]) } }
+    if let type = context.optionalType(0), type != .string { return .view }
     return .eager { inputs, _ in [inputs.first.flatMap { $0 }] }
   }
 }

@@ -38,6 +38,6 @@ struct Squeeze: OperatorDefinition {
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    .moving { _ in .views([.init()]) }
+    .view
   }
 }

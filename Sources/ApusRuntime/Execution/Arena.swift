@@ -41,7 +41,9 @@ final class Lease: @unchecked Sendable {
     let isMuchTooLarge = runsSinceLook >= 256 && byteCount > 4 << 20 && recentPeak < byteCount / 2
     let isInTheWay = byteCount > needed + Self.granule && byteCount - needed > available
     if needed > byteCount || isMuchTooLarge || isInTheWay {
-      let target = needed > byteCount || isInTheWay ? needed : recentPeak
+      // Sizes that grow from run to run, as the past of a decoder, do not take new memory each time.
+      let grown = needed > byteCount && byteCount > 0 ? min(needed + needed / 4, max(available, needed)) : needed
+      let target = needed > byteCount || isInTheWay ? grown : recentPeak
       release()
       let (rounded, overflow) = max(target, 64).addingReportingOverflow(Self.granule - 1)
       guard !overflow else { throw OperatorError(.limit, "no memory for an arena of \(target) bytes") }

@@ -80,14 +80,7 @@ extension Program {
   private func runRegion(
     startingAt start: Int, values: inout ValueTable, pool: WorkerPool, settings: RunSettings
   ) throws(OperatorError) -> Int {
-    let plan: RegionPlan
-    if let cached = plans.plan(startingAt: start, for: values) {
-      plan = cached
-    } else {
-      plan = try RegionPlanner.plan(
-        self, startingAt: start, values: values, threads: pool.threadCount, available: settings.memory.available)
-      plans.insert(plan)
-    }
+    let plan = try plan(startingAt: start, values: values, threads: pool.threadCount, settings)
     let allowance = settings.allowance
     try allowance.chargeWorkspace(plan.arenaBytes)
     let lease = leases.take()
@@ -114,6 +107,24 @@ extension Program {
       values[output.value] = .tensor(try tensor(of: output, inputs: inputs, blocks: blocks))
     }
     return plan.nodes.upperBound
+  }
+
+  /// The plan of the region that starts at a node: one made before, one bound from the template, or a new one.
+  private func plan(
+    startingAt start: Int, values: borrowing ValueTable, threads: Int, _ settings: RunSettings
+  ) throws(OperatorError) -> RegionPlan {
+    if let cached = plans.plan(startingAt: start, for: values) { return cached }
+    let available = settings.memory.available
+    if let template = plans.template(startingAt: start),
+      let bound = try template.bind(self, values: values, threads: threads, available: available)
+    {
+      plans.insert(bound)
+      return bound
+    }
+    let plan = try RegionPlanner.plan(
+      self, startingAt: start, values: values, threads: threads, available: available)
+    plans.insert(plan) { TemplateBuilder.template(of: plan, in: self) }
+    return plan
   }
 
   /// Memory for the blocks that outlive the region: the caller's where an output fills a block and kernels may write to

@@ -5,12 +5,33 @@ import ApusTensor
 import Synchronization
 
 /// One node with its kernel.
-struct PreparedNode: Sendable {
+final class PreparedNode: Sendable {
   let node: Node
   let schema: OperatorSchema
   let kernel: PreparedKernel
   /// The programs of the node's subgraphs by attribute name.
-  let subprograms: [(name: String, program: Program, captured: [ValueID])]
+  let subprograms: [Subprogram]
+  /// Those of the node.
+  let inputs: [ValueID?]
+  let outputs: [ValueID?]
+  /// True if the kernel takes operands at any address.
+  let movesData: Bool
+
+  init(node: Node, schema: OperatorSchema, kernel: PreparedKernel, subprograms: [Subprogram]) {
+    (self.node, self.schema) = (node, schema)
+    (self.kernel, self.subprograms) = (kernel, subprograms)
+    (inputs, outputs) = (node.inputs, node.outputs)
+    movesData = schema.traits.contains(.movesData)
+  }
+}
+
+/// A subgraph of a node.
+struct Subprogram: Sendable {
+  /// Of the attribute.
+  let name: String
+  let program: Program
+  /// The values of the graph around it that it uses.
+  let captured: [ValueID]
 }
 
 /// An immutable prepared graph with its cache of plans and its pool of arenas. Safe to run from several threads at
@@ -18,6 +39,8 @@ struct PreparedNode: Sendable {
 package final class Program: Sendable {
   package let graph: Graph
   let nodes: [PreparedNode]
+  /// By value of the graph: its constant, if it is one.
+  let constants: [Tensor?]
   let registry: OperatorRegistry
   /// By value: the last node that uses it; `nodes.count` for outputs of the graph; -1 if nobody does.
   let lastUse: [Int]
@@ -63,6 +86,7 @@ package final class Program: Sendable {
     if !errors.isEmpty { throw PreparationError(errors: errors) }
     self.nodes = nodes
     self.graph = try Program.settled(graph, nodes, packedWeights)
+    constants = self.graph.values.map(\.constant)
     lastUse = Program.lastUses(of: graph)
     nesting = 1 + (nodes.lazy.flatMap(\.subprograms).map(\.program.nesting).max() ?? 0)
     plans = PlanCache(nodeCount: nodes.count)
@@ -146,12 +170,12 @@ private struct Preparation {
   let leases: LeasePool
 
   func prepare(_ node: Node) throws(PreparationError) -> PreparedNode {
-    var subprograms: [(name: String, program: Program, captured: [ValueID])] = []
+    var subprograms: [Subprogram] = []
     for (name, subgraph) in node.subgraphs {
       do throws(PreparationError) {
         let program = try Program(
           graph: subgraph.graph, registry: registry, pool: pool, packedWeights: packedWeights, leases: leases)
-        subprograms.append((name, program, subgraph.captured))
+        subprograms.append(Subprogram(name: name, program: program, captured: subgraph.captured))
       } catch {
         throw PreparationError(errors: error.errors.map { $0.inside(node) })
       }

@@ -32,16 +32,17 @@ package enum ArenaPlanner {
   /// - Parameters:
   ///   - alignment: of every offset, in bytes; a power of two.
   ///   - limit: the largest arena wanted, in bytes.
+  ///   - slack: the search ends at an arena larger than the lower bound by this part of it.
   /// - Returns: nil for a negative size, for a last use before the first, for an arena beyond the limit, and for sizes
   ///   that do not add up in an `Int`.
-  package static func plan(_ blocks: [Block], alignment: Int = 64, limit: Int = Int.max) -> Plan? {
+  package static func plan(_ blocks: [Block], alignment: Int = 64, limit: Int = Int.max, slack: Double = 0) -> Plan? {
     guard let lifetimes = aligned(blocks, alignment) else { return nil }
     let lowerBound = peak(lifetimes)
     if lowerBound > limit { return nil }
     var offsets = [Int](repeating: 0, count: blocks.count)
     if lifetimes.isEmpty { return Plan(offsets: offsets, size: 0, lowerBound: 0) }
 
-    let best = search(lifetimes, lowerBound: lowerBound)
+    let best = search(lifetimes, enough: lowerBound + Int(Double(lowerBound) * slack))
     if best.size > limit { return nil }
     for (index, lifetime) in lifetimes.enumerated() { offsets[lifetime.block] = best.offsets[index] }
     return Plan(offsets: offsets, size: best.size, lowerBound: lowerBound)
@@ -51,8 +52,8 @@ package enum ArenaPlanner {
   private static let searchBudget = 250_000
 
   /// Places in each order; then, starting from the best, moves the blocks that end the arena to the front of the order
-  /// and places again. Stops at the lower bound or when the budget is spent.
-  private static func search(_ lifetimes: [Lifetime], lowerBound: Int) -> Placement {
+  /// and places again. Stops at an arena of `enough` bytes or when the budget is spent.
+  private static func search(_ lifetimes: [Lifetime], enough: Int) -> Placement {
     let neighbours = Neighbours(lifetimes)
     let cost = lifetimes.count + (neighbours?.pairVisits ?? lifetimes.count * lifetimes.count / 2)
     var spent = 0
@@ -64,7 +65,7 @@ package enum ArenaPlanner {
       if placement.size < best.size { (best, bestSequence) = (placement, sequence) }
       return placement
     }
-    var mayGoOn: Bool { best.size > lowerBound && spent + cost <= searchBudget }
+    var mayGoOn: Bool { best.size > enough && spent + cost <= searchBudget }
 
     _ = place(PlacementOrder.largestFirst.sequence(lifetimes))
     for order in PlacementOrder.allCases.dropFirst() where mayGoOn { _ = place(order.sequence(lifetimes)) }

@@ -9,6 +9,9 @@ import ApusTensor
 /// view, and an in-place result takes over the block of the input that it overwrites. Blocks that outlive the region
 /// are allocated by each run, all others lie in the arena.
 struct MemoryLayoutBuilder: ~Copyable {
+  /// The part of the smallest arena that a plan bound from a template may waste: looking for less takes time.
+  private static let boundSlack = 1.0 / 16
+
   struct Result {
     var steps: [PlannedStep] = []
     /// By step.
@@ -26,11 +29,20 @@ struct MemoryLayoutBuilder: ~Copyable {
     var arenaBlocks: [ArenaBlock] = []
   }
 
-  private enum Place {
-    case block(Int, byteOffset: Int)
-    case input(slot: Int, byteOffset: Int)
-    /// All or a range of the bytes of the known value `root`.
-    case constant(Tensor, root: ValueID)
+  /// Where a value lies. Small and without references: there is one for every value of the graph.
+  private struct Place {
+    enum Kind: UInt8 {
+      case nowhere
+      /// In the block `index`.
+      case block
+      /// In the input of the region at slot `index`.
+      case input
+      /// In the constant or known value `index`.
+      case known
+    }
+    var kind = Kind.nowhere
+    var index: Int32 = 0
+    var byteOffset = 0
   }
 
   private struct Block {
@@ -46,28 +58,30 @@ struct MemoryLayoutBuilder: ~Copyable {
   private let program: Program
   private let nodes: Range<Int>
   /// In the order in which they run.
-  private let drafts: [RegionPlanner.StepDraft]
+  private let drafts: [StepDraft]
   /// By draft: its wave.
   private let waves: [Int]
   private let known: [Tensor?]
-  private let inputSlot: [ValueID: Int]
-  private var places: [Int: Place] = [:]
+  private let isBound: Bool
+  /// By value of the graph.
+  private var places: [Place]
   private var blocks: [Block] = []
+  /// By draft: the block of its scratch memory.
   private var scratch: [Int?] = []
   /// By block: the block that it was merged into, or itself.
   private var mergedInto: [Int] = []
 
-  /// `waves` are the indices of the drafts that run side by side, in the order in which they run.
-  init(
-    program: Program, nodes: Range<Int>, drafts: [RegionPlanner.StepDraft], waves: [[Int]], known: [Tensor?],
-    inputSlot: [ValueID: Int]
-  ) {
+  init(_ region: RegionDraft, program: Program, order: SideBySide.Order) {
     self.program = program
-    self.nodes = nodes
-    self.drafts = waves.flatMap { $0.map { drafts[$0] } }
-    self.waves = waves.enumerated().flatMap { wave, members in members.map { _ in wave } }
-    self.known = known
-    self.inputSlot = inputSlot
+    nodes = region.nodes
+    known = region.known
+    isBound = region.isBound
+    drafts = order.drafts.map { region.drafts[$0] }
+    waves = order.waves
+    places = [Place](repeating: Place(), count: known.count)
+    for (slot, input) in region.inputs.enumerated() {
+      places[input.value.index] = Place(kind: .input, index: Int32(slot))
+    }
   }
 
   mutating func build() throws(OperatorError) -> Result {
@@ -78,20 +92,29 @@ struct MemoryLayoutBuilder: ~Copyable {
     var result = Result()
     try assignAddresses(&result)
     var lastWave = -1
+    result.steps.reserveCapacity(drafts.count)
+    result.operands.reserveCapacity(4 * drafts.count)
+    result.phases.reserveCapacity(drafts.count)
+    result.waves.reserveCapacity(drafts.count)
+    result.profiles.reserveCapacity(drafts.count)
     for (index, draft) in drafts.enumerated() where !draft.step.phases.isEmpty {
-      let node = program.nodes[draft.node].node
+      let prepared = program.nodes[draft.node]
       let first = result.operands.count
-      for (position, input) in node.inputs.enumerated() {
-        let isUnread = draft.step.unreadInputs.contains(position)
-        guard let input, !isUnread else {
+      for (position, input) in prepared.inputs.enumerated() {
+        guard let input, !draft.step.unreadInputs.contains(position) else {
           result.operands.append(.none)
           continue
         }
-        // Kernels that move bytes take any alignment; others get the alignment of the element type.
-        let takesAnyAddress = program.nodes[draft.node].schema.traits.contains(.movesData)
-        result.operands.append(takesAnyAddress ? source(of: input) : try alignedSource(of: input, for: node))
+        result.operands.append(
+          try source(of: input, as: draft.inputTypes[position], isAligned: !prepared.movesData, for: prepared))
       }
-      for output in node.outputs { result.operands.append(output.map { source(of: $0) } ?? .none) }
+      for (position, output) in prepared.outputs.enumerated() {
+        guard let output else {
+          result.operands.append(.none)
+          continue
+        }
+        result.operands.append(try source(of: output, as: draft.outputTypes[position], isAligned: false, for: prepared))
+      }
       result.operands.append(scratch[index].map { .arena(blocks[$0].address) } ?? .none)
       let start = waves[index] == lastWave ? result.waves.removeLast().lowerBound : result.steps.count
       lastWave = waves[index]
@@ -101,38 +124,48 @@ struct MemoryLayoutBuilder: ~Copyable {
       result.steps.append(
         PlannedStep(
           node: draft.node, body: draft.step.body, phases: firstPhase..<result.phases.count, operands: first,
-          inputCount: node.inputs.count, outputCount: node.outputs.count))
+          inputCount: prepared.inputs.count, outputCount: prepared.outputs.count))
       result.profiles.append(
         StepProfile(
-          kernelName: draft.step.kernelName, operations: draft.step.operations,
-          bytes: (draft.inputTypes + draft.outputTypes).reduce(0) { $0 &+ ($1?.byteCount ?? 0) },
+          kernelName: draft.step.kernelName, operations: draft.step.operations, bytes: draft.bytes,
           parts: draft.step.phases.max() ?? 0))
     }
     return result
   }
 
-  /// Where a value lies, after `build`.
-  func source(of value: ValueID) -> OperandSource {
-    switch place(of: value) {
-    case .constant(let tensor, _)?: .constant(tensor)
-    case .input(let slot, let offset)?: .input(slot: slot, byteOffset: offset)
-    case .block(let index, let offset)?:
-      blocks[root(of: index)].outlives
-        ? .output(block: blocks[root(of: index)].address, byteOffset: offset)
-        : .arena(blocks[root(of: index)].address + offset)
-    case nil: .none
-    }
+  /// Where a value that the region leaves behind lies, after `build`.
+  func source(of value: ValueID, as type: TensorType) throws(OperatorError) -> OperandSource {
+    try source(of: value, as: type, isAligned: false, for: nil)
   }
 
-  /// Where a value that `node` reads lies, at a multiple of its element's width.
-  private func alignedSource(of value: ValueID, for node: Node) throws(OperatorError) -> OperandSource {
-    guard case .constant(let tensor, let root)? = place(of: value), let whole = known[root.index] else {
-      return source(of: value)
-    }
-    do throws(TensorError) {
-      return .constant(try program.aligned(tensor, rangeOf: whole, root: root))
-    } catch {
-      throw OperatorError(error).inside(node)
+  /// Where a value lies; at a multiple of its element's width if that is asked for, as by all kernels but those that
+  /// move bytes.
+  private func source(
+    of value: ValueID, as type: TensorType?, isAligned: Bool, for prepared: PreparedNode?
+  ) throws(OperatorError) -> OperandSource {
+    let place = place(of: value)
+    let index = Int(place.index)
+    switch place.kind {
+    case .nowhere: return .none
+    case .input: return .input(slot: index, byteOffset: place.byteOffset)
+    case .block:
+      let block = blocks[root(of: index)]
+      return block.outlives
+        ? .output(block: block.address, byteOffset: place.byteOffset) : .arena(block.address + place.byteOffset)
+    case .known:
+      guard let whole = known[index], let type else { return .none }
+      let tensor =
+        value.index == index
+        ? whole
+        : Tensor(
+          dataType: type.dataType, shape: type.shape, storage: whole.storage,
+          byteOffset: whole.byteOffset + place.byteOffset)
+      if !isAligned { return .constant(tensor) }
+      do throws(TensorError) {
+        return .constant(try program.aligned(tensor, rangeOf: whole, root: ValueID(index)))
+      } catch {
+        throw prepared.map { OperatorError(error).inside($0.node) } ?? OperatorError(error)
+      }
     }
   }
 
@@ -142,35 +175,35 @@ struct MemoryLayoutBuilder: ~Copyable {
     return block
   }
 
-  private func place(of value: ValueID) -> Place? {
-    if let place = places[value.index] { return place }
-    if let slot = inputSlot[value] { return .input(slot: slot, byteOffset: 0) }
-    return known[value.index].map { .constant($0, root: value) }
+  private func place(of value: ValueID) -> Place {
+    let place = places[value.index]
+    if place.kind == .nowhere, known[value.index] != nil { return Place(kind: .known, index: Int32(value.index)) }
+    return place
+  }
+
+  /// The block that a value lies in.
+  private func block(of value: ValueID?) -> Int? {
+    guard let value, places[value.index].kind == .block else { return nil }
+    return Int(places[value.index].index)
   }
 
   /// One block for every output that is no view, and for every scratch.
   private mutating func placeOutputs() {
+    scratch.reserveCapacity(drafts.count)
     for (index, draft) in drafts.enumerated() {
-      let node = program.nodes[draft.node].node
+      let node = program.nodes[draft.node]
       for (position, output) in node.outputs.enumerated() {
         guard let output, let type = draft.outputTypes[position] else { continue }
-        if let view = draft.step.views.first(where: { $0.output == position }),
-          let input = node.inputs[view.input], let base = place(of: input)
-        {
-          switch base {
-          case .block(let block, let offset): places[output.index] = .block(block, byteOffset: offset + view.byteOffset)
-          case .input(let slot, let offset):
-            places[output.index] = .input(slot: slot, byteOffset: offset + view.byteOffset)
-          case .constant(let tensor, let root):
-            let range = Tensor(
-              dataType: type.dataType, shape: type.shape, storage: tensor.storage,
-              byteOffset: tensor.byteOffset + view.byteOffset)
-            places[output.index] = .constant(range, root: root)
+        if let view = draft.step.views.first(where: { $0.output == position }), let input = node.inputs[view.input] {
+          var base = place(of: input)
+          if base.kind != .nowhere {
+            base.byteOffset += view.byteOffset
+            places[output.index] = base
+            continue
           }
-        } else {
-          places[output.index] = .block(blocks.count, byteOffset: 0)
-          blocks.append(Block(bytes: type.byteCount, firstWave: waves[index], lastWave: waves[index]))
         }
+        places[output.index] = Place(kind: .block, index: Int32(blocks.count))
+        blocks.append(Block(bytes: type.byteCount, firstWave: waves[index], lastWave: waves[index]))
       }
       if draft.step.scratchBytes > 0 {
         scratch.append(blocks.count)
@@ -184,23 +217,27 @@ struct MemoryLayoutBuilder: ~Copyable {
   /// The last wave that needs each block.
   private mutating func findLifetimes() {
     for (index, draft) in drafts.enumerated() {
-      let node = program.nodes[draft.node].node
-      for value in (node.inputs + node.outputs).compactMap({ $0 }) {
-        guard case .block(let block, _)? = places[value.index] else { continue }
-        blocks[block].lastWave = max(blocks[block].lastWave, waves[index])
-        if program.lastUse[value.index] >= nodes.upperBound { blocks[block].outlives = true }
-      }
+      let node = program.nodes[draft.node]
+      for value in node.inputs { use(value, in: waves[index]) }
+      for value in node.outputs { use(value, in: waves[index]) }
     }
+  }
+
+  private mutating func use(_ value: ValueID?, in wave: Int) {
+    guard let value, let block = block(of: value) else { return }
+    blocks[block].lastWave = max(blocks[block].lastWave, wave)
+    if program.lastUse[value.index] >= nodes.upperBound { blocks[block].outlives = true }
   }
 
   /// Lets results take over the memory of inputs that die there.
   private mutating func mergeInPlace() {
     for (index, draft) in drafts.enumerated() where !draft.step.inPlace.isEmpty {
-      let node = program.nodes[draft.node].node
+      let node = program.nodes[draft.node]
       for pair in draft.step.inPlace {
         guard pair.input < node.inputs.count, let input = node.inputs[pair.input],
           let output = node.outputs[pair.output],
-          case .block(let sourceBlock, 0)? = places[input.index], case .block(let target, 0)? = places[output.index],
+          places[input.index].byteOffset == 0, places[output.index].byteOffset == 0,
+          let sourceBlock = block(of: input), let target = block(of: output),
           case let source = root(of: sourceBlock), mergedInto[target] == target, source != target,
           blocks[target].firstWave == waves[index], blocks[source].lastWave == waves[index], !blocks[source].outlives,
           blocks[source].bytes == blocks[target].bytes,
@@ -215,35 +252,34 @@ struct MemoryLayoutBuilder: ~Copyable {
   }
 
   /// True if another input of the node lies in the same block.
-  private func isReadTwice(_ input: ValueID, otherThan position: Int, by node: Node) -> Bool {
-    guard case .block(let own, _)? = places[input.index] else { return true }
-    let block = root(of: own)
-    return node.inputs.enumerated().contains { other, value in
-      guard other != position, let value, case .block(let otherBlock, _)? = places[value.index] else { return false }
-      return root(of: otherBlock) == block
-    }
+  private func isReadTwice(_ input: ValueID, otherThan position: Int, by node: PreparedNode) -> Bool {
+    guard let own = block(of: input) else { return true }
+    let root = root(of: own)
+    return node.inputs.enumerated().contains { $0 != position && isIn(root, $1) }
+  }
+
+  /// True if a value lies in a block or in one that was merged into it.
+  private func isIn(_ root: Int, _ value: ValueID?) -> Bool {
+    block(of: value).map { self.root(of: $0) == root } ?? false
   }
 
   /// True if another step of the same wave reads or writes the block.
   private func isTouchedBeside(_ index: Int, block: Int) -> Bool {
-    var beside: [Int] = []
+    func isTouched(by draft: Int) -> Bool {
+      let node = program.nodes[drafts[draft].node]
+      return node.inputs.contains { isIn(block, $0) } || node.outputs.contains { isIn(block, $0) }
+    }
     var other = index
     while other > 0, waves[other - 1] == waves[index] {
       other -= 1
-      beside.append(other)
+      if isTouched(by: other) { return true }
     }
     other = index
     while other + 1 < waves.count, waves[other + 1] == waves[index] {
       other += 1
-      beside.append(other)
+      if isTouched(by: other) { return true }
     }
-    return beside.contains { draft in
-      let node = program.nodes[drafts[draft].node].node
-      return (node.inputs + node.outputs).contains { value in
-        guard let value, case .block(let touched, _)? = places[value.index] else { return false }
-        return root(of: touched) == block
-      }
-    }
+    return false
   }
 
   private mutating func assignAddresses(_ result: inout Result) throws(OperatorError) {
@@ -259,7 +295,8 @@ struct MemoryLayoutBuilder: ~Copyable {
     let requests = arenaIndices.map {
       ArenaPlanner.Block(size: blocks[$0].bytes, firstUse: blocks[$0].firstWave, lastUse: blocks[$0].lastWave)
     }
-    guard let arena = ArenaPlanner.plan(requests) else {
+    let slack = isBound ? MemoryLayoutBuilder.boundSlack : 0
+    guard let arena = ArenaPlanner.plan(requests, slack: slack) else {
       throw OperatorError(.limit, "the intermediate values are larger than memory can be")
     }
     for (position, index) in arenaIndices.enumerated() { blocks[index].address = arena.offsets[position] }

@@ -1,4 +1,4 @@
-// The plans of a program by the node they start at, least recently used out.
+// The plans of a program by the node they start at, least recently used out, and what they have in common.
 
 import Synchronization
 
@@ -6,16 +6,27 @@ import Synchronization
 final class PlanCache: Sendable {
   /// Plans kept for one starting node.
   static let capacity = 64
+  /// Plans made node by node before their common form is looked for: most models see one set of sizes only.
+  private static let plansBeforeTemplate = 2
+
+  /// What is known of a starting node.
+  private struct Entry {
+    /// The most recently used first.
+    var plans: [RegionPlan] = []
+    /// Plans that were made node by node.
+    var planned = 0
+    var template: PlanTemplate?
+  }
 
   /// By starting node.
-  private let plans: Mutex<[[RegionPlan]]>
+  private let entries: Mutex<[Entry]>
 
   /// For a program of `nodeCount` nodes.
-  init(nodeCount: Int) { plans = Mutex([[RegionPlan]](repeating: [], count: nodeCount)) }
+  init(nodeCount: Int) { entries = Mutex([Entry](repeating: Entry(), count: nodeCount)) }
 
   /// The plan that starts at `node` and holds for `values`, if there is one; it becomes the most recently used.
   func plan(startingAt node: Int, for values: borrowing ValueTable) -> RegionPlan? {
-    let candidates = plans.withLock { $0[node] }
+    let candidates = entries.withLock { $0[node].plans }
     for (index, plan) in candidates.enumerated() where plan.matches(values) {
       if index > 0 { insert(plan) }
       return plan
@@ -23,23 +34,40 @@ final class PlanCache: Sendable {
     return nil
   }
 
+  /// The common form of the plans that start at `node`, if one was found.
+  func template(startingAt node: Int) -> PlanTemplate? { entries.withLock { $0[node].template } }
+
   /// Puts a plan first among those of its starting node.
   func insert(_ plan: RegionPlan) {
     if !plan.isKept { return }
-    plans.withLock { plans in
+    entries.withLock { entries in
       let node = plan.nodes.lowerBound
-      plans[node].removeAll { $0 === plan }
-      plans[node].insert(plan, at: 0)
-      if plans[node].count > PlanCache.capacity { plans[node].removeLast() }
+      entries[node].plans.removeAll { $0 === plan }
+      entries[node].plans.insert(plan, at: 0)
+      if entries[node].plans.count > PlanCache.capacity { entries[node].plans.removeLast() }
     }
   }
 
-  /// All plans, by starting node, the most recently used first.
-  var all: [RegionPlan] { plans.withLock { $0.flatMap(\.self) } }
+  /// Keeps a plan that was made node by node. `makeTemplate` is called when there have been enough of them.
+  func insert(_ plan: RegionPlan, template makeTemplate: () -> PlanTemplate?) {
+    insert(plan)
+    let node = plan.nodes.lowerBound
+    let isTime = entries.withLock { entries in
+      entries[node].planned += 1
+      return entries[node].planned == PlanCache.plansBeforeTemplate
+    }
+    if !isTime { return }
+    let template = makeTemplate()
+    entries.withLock { $0[node].template = template }
+  }
 
+  /// All plans, by starting node, the most recently used first.
+  var all: [RegionPlan] { entries.withLock { $0.flatMap(\.plans) } }
+
+  /// Forgets the plans, and keeps what they have in common.
   func removeAll() {
-    plans.withLock { plans in
-      for node in plans.indices { plans[node] = [] }
+    entries.withLock { entries in
+      for node in entries.indices { entries[node].plans = [] }
     }
   }
 }

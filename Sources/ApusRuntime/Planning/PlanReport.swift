@@ -27,6 +27,8 @@ package struct PlanReport: Sendable {
   package let path: [String]
   /// The values that enter, by name and type.
   package let inputs: [String]
+  /// True if it was bound from the formulas of its region; false if it was made node by node.
+  package let isBound: Bool
   package let steps: [Step]
   /// What lies in the arena, and the waves that need it.
   package let blocks: [ArenaBlock]
@@ -56,6 +58,7 @@ extension PlanReport {
   fileprivate init(_ plan: RegionPlan, in program: Program, path: [String]) {
     self.path = path
     inputs = plan.inputs.map { "\(program.graph[$0.value].name): \($0.type.dataType)\($0.type.shape)" }
+    isBound = plan.isBound
     (blocks, arenaBytes, arenaLowerBound) = (plan.arenaBlocks, plan.arenaBytes, plan.arenaLowerBound)
     outputBytes = plan.outputBlocks.reduce(0, &+)
     var waves = [Int](repeating: 0, count: plan.steps.count)

@@ -86,12 +86,14 @@ final class RegionPlan: Sendable {
   let arenaBlocks: [ArenaBlock]
   /// False for a plan that holds for so many elements that they are seldom the same twice, and cost much to keep.
   let isKept: Bool
+  /// True for a plan made from a template.
+  let isBound: Bool
 
   private static let maximumBytesKept = 1 << 16
 
   init(
     nodes: Range<Int>, layout: MemoryLayoutBuilder.Result, inputs: [(value: ValueID, type: TensorType)],
-    valuesRead: [(value: ValueID, tensor: Tensor)], outputs: [RegionOutput]
+    valuesRead: [(value: ValueID, tensor: Tensor)], outputs: [RegionOutput], isBound: Bool
   ) {
     self.nodes = nodes
     steps = layout.steps
@@ -105,6 +107,7 @@ final class RegionPlan: Sendable {
     self.inputs = inputs
     self.valuesRead = valuesRead
     self.outputs = outputs
+    self.isBound = isBound
     isKept = valuesRead.reduce(0) { $0 + $1.tensor.byteCount } <= RegionPlan.maximumBytesKept
   }
 

@@ -25,13 +25,6 @@ struct RegionPlanner: ~Copyable {
   /// Bytes that outputs of one node may have: plans hold tables that grow with them.
   private let available: Int
 
-  struct StepDraft {
-    let node: Int
-    let step: Step
-    let inputTypes: [TensorType?]
-    let outputTypes: [TensorType?]
-  }
-
   /// Tensors of at most this many bytes are computed while planning when their inputs are known.
   private static let foldingLimit = 16 << 10
   /// Bytes of such tensors that one plan keeps.
@@ -43,7 +36,7 @@ struct RegionPlanner: ~Copyable {
     self.available = available
     end = start
     facts = [ValueFact?](repeating: nil, count: program.graph.values.count)
-    known = program.graph.values.map(\.constant)
+    known = program.constants
     producedHere = [Bool](repeating: false, count: program.graph.values.count)
   }
 
@@ -54,7 +47,7 @@ struct RegionPlanner: ~Copyable {
   ) throws(OperatorError) -> RegionPlan {
     var planner = RegionPlanner(program: program, start: start, available: available)
     while planner.end < program.nodes.count, try planner.append(planner.end, values: values) { planner.end += 1 }
-    return try planner.layOut(threads: threads)
+    return try planner.finish(threads: threads)
   }
 
   /// Takes one more node into the region; false if the region must end before it.
@@ -205,21 +198,17 @@ struct RegionPlanner: ~Copyable {
     }
   }
 
-  /// Gives every value its place and finishes the plan.
-  private consuming func layOut(threads: Int) throws(OperatorError) -> RegionPlan {
-    let waves = SideBySide.waves(drafts, program: program, threads: threads)
-    var layout = MemoryLayoutBuilder(
-      program: program, nodes: start..<end, drafts: drafts, waves: waves, known: known, inputSlot: inputSlot)
-    let result = try layout.build()
-    var outputs: [RegionOutput] = []
+  /// The plan of the nodes that were taken in.
+  private consuming func finish(threads: Int) throws(OperatorError) -> RegionPlan {
+    var outputs: [(value: ValueID, type: TensorType)] = []
     for index in start..<end {
-      for output in program.nodes[index].node.outputs.compactMap({ $0 }) where program.lastUse[output.index] >= end {
+      for case let output? in program.nodes[index].outputs where program.lastUse[output.index] >= end {
         guard let fact = facts[output.index]?.tensor, let shape = fact.concreteShape else { continue }
-        let source: OperandSource = known[output.index].map { .constant($0) } ?? layout.source(of: output)
-        outputs.append(RegionOutput(value: output, type: TensorType(fact.dataType, shape), source: source))
+        outputs.append((output, TensorType(fact.dataType, shape)))
       }
     }
-    return RegionPlan(
-      nodes: start..<end, layout: result, inputs: inputs, valuesRead: valuesRead, outputs: outputs)
+    let draft = RegionDraft(
+      nodes: start..<end, drafts: drafts, known: known, inputs: inputs, valuesRead: valuesRead, outputs: outputs)
+    return try draft.layOut(program, threads: threads)
   }
 }

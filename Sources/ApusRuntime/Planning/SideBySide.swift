@@ -15,51 +15,64 @@ enum SideBySide {
   /// Operations below which a step is not worth a second thread: some microseconds of work.
   private static let worthSharing = 1 << 16
 
-  /// The drafts of each wave by index, longest first. Every draft stands in one wave, behind those it depends on.
-  static func waves(_ drafts: [RegionPlanner.StepDraft], program: Program, threads: Int) -> [[Int]] {
+  /// The order in which the drafts run: behind those they depend on, the longest of a wave first. `waves` has the wave
+  /// of each position.
+  struct Order {
+    var drafts: [Int]
+    var waves: [Int]
+  }
+
+  static func order(_ drafts: [StepDraft], program: Program, threads: Int) -> Order {
     let shareable = drafts.map { threads > 1 && isNarrow($0, threads: threads) }
-    guard shareable.contains(true) else { return drafts.indices.map { [$0] } }
-    let producers = dependencies(drafts, program: program)
+    guard shareable.contains(true) else { return Order(drafts: Array(drafts.indices), waves: Array(drafts.indices)) }
+    let producers = producers(drafts, program: program)
     var isDone = [Bool](repeating: false, count: drafts.count)
-    var waves: [[Int]] = []
+    func isReady(_ draft: Int) -> Bool {
+      program.nodes[drafts[draft].node].inputs.allSatisfy { input in
+        guard let input, case let producer = Int(producers[input.index]), producer >= 0 else { return true }
+        return isDone[producer]
+      }
+    }
+    var order = Order(drafts: [], waves: [])
+    var count = 0
     for index in drafts.indices where !isDone[index] {
       var wave = [index]
       if shareable[index] {
         var parts = width(drafts[index])
         for other in drafts.indices[(index + 1)...].prefix(window) {
           if wave.count == maximumSteps || parts >= 2 * threads { break }
-          guard !isDone[other], shareable[other], producers[other].allSatisfy({ isDone[$0] }) else { continue }
+          guard !isDone[other], shareable[other], isReady(other) else { continue }
           wave.append(other)
           parts += width(drafts[other])
         }
       }
-      for member in wave { isDone[member] = true }
-      waves.append(wave.sorted { (work(drafts[$0]), $1) > (work(drafts[$1]), $0) })
+      if wave.count > 1 { wave.sort { (work(drafts[$0]), $1) > (work(drafts[$1]), $0) } }
+      for member in wave {
+        isDone[member] = true
+        order.drafts.append(member)
+        order.waves.append(count)
+      }
+      count += 1
     }
-    return waves
+    return order
   }
 
-  private static func isNarrow(_ draft: RegionPlanner.StepDraft, threads: Int) -> Bool {
+  private static func isNarrow(_ draft: StepDraft, threads: Int) -> Bool {
     !draft.step.phases.isEmpty && width(draft) < 2 * threads && work(draft) >= worthSharing
   }
 
   /// The parts of the widest phase.
-  private static func width(_ draft: RegionPlanner.StepDraft) -> Int { draft.step.phases.max() ?? 0 }
+  private static func width(_ draft: StepDraft) -> Int { draft.step.phases.max() ?? 0 }
 
   /// What a step has to do, in operations; one that does not count them moves its bytes.
-  private static func work(_ draft: RegionPlanner.StepDraft) -> Int {
-    let bytes = (draft.inputTypes + draft.outputTypes).reduce(0) { $0 &+ ($1?.byteCount ?? 0) }
-    return max(draft.step.operations, bytes)
-  }
+  private static func work(_ draft: StepDraft) -> Int { max(draft.step.operations, draft.bytes) }
 
-  /// By draft: the drafts whose results it reads.
-  private static func dependencies(_ drafts: [RegionPlanner.StepDraft], program: Program) -> [[Int]] {
-    var producer: [Int: Int] = [:]
-    return drafts.enumerated().map { index, draft in
-      let node = program.nodes[draft.node].node
-      let read = node.inputs.compactMap { $0.flatMap { producer[$0.index] } }
-      for output in node.outputs.compactMap({ $0 }) { producer[output.index] = index }
-      return read
+  /// By value of the graph: the draft that computes it; -1 if none does.
+  private static func producers(_ drafts: [StepDraft], program: Program) -> [Int32] {
+    var producers = [Int32](repeating: -1, count: program.graph.values.count)
+    for (index, draft) in drafts.enumerated() {
+      for case let output? in program.nodes[draft.node].outputs { producers[output.index] = Int32(index) }
     }
+    return producers
   }
 }

@@ -1,0 +1,204 @@
+// The plans of one region for all sizes: formulas over symbols, to be bound to the numbers of one run.
+
+import ApusGraph
+import ApusTensor
+
+/// What the plans of consecutive nodes have in common, whatever the sizes of the values that enter.
+///
+/// A plan is made from a template by putting numbers for the symbols: no node is inferred anew but those whose inference
+/// may refuse some sizes. `TemplateBuilder` makes templates and finds out which nodes those are.
+struct PlanTemplate: Sendable {
+  /// The element type and the extents of a tensor, as positions in `extents`.
+  struct TypeFormula: Sendable, Hashable {
+    let dataType: DataType
+    let extents: [Int]
+  }
+
+  /// An integer tensor whose elements are formulas, as positions in `extents`.
+  struct ElementsFormula: Sendable {
+    let value: ValueID
+    let type: Int
+    let elements: [Int]
+  }
+
+  struct Input: Sendable {
+    let value: ValueID
+    let type: Int
+    /// Axes that give a symbol its number. Every other one must agree with its formula.
+    let symbols: [(axis: Int, symbol: Int)]
+  }
+
+  /// A node that is inferred for the numbers too, or that becomes a step. Types are positions in `types`.
+  struct Entry: Sendable {
+    let node: Int
+    let inputs: [Int?]
+    let outputs: [Int?]
+    /// False for a node whose outputs are all known by formula.
+    let isStep: Bool
+    /// True if the sizes that the node can work on are not all.
+    let isChecked: Bool
+  }
+
+  let nodes: Range<Int>
+  let symbols: [String]
+  /// Every formula of an extent or element once.
+  let extents: [Dim]
+  /// Every type once.
+  let types: [TypeFormula]
+  let inputs: [Input]
+  let known: [ElementsFormula]
+  let entries: [Entry]
+  /// The values that the region leaves behind.
+  let outputs: [(value: ValueID, type: Int)]
+
+  /// Larger numbers are left to planning node by node.
+  private static let largestSymbol = 1 << 40
+
+  /// The numbers for one set of sizes.
+  struct Binding {
+    /// By type.
+    let types: [TensorType]
+    /// By value of the graph: constants, and what is known by formula.
+    let known: [Tensor?]
+  }
+
+  /// The plan for the values that exist; nil if they do not have the form of the template, or if planning node by node
+  /// has something to say about them.
+  func bind(
+    _ program: Program, values: borrowing ValueTable, threads: Int, available: Int
+  ) throws(OperatorError) -> RegionPlan? {
+    guard let numbers = numbers(of: values), let binding = binding(numbers, constants: program.constants) else {
+      return nil
+    }
+    let driver = InferenceDriver(registry: program.registry)
+    var drafts: [StepDraft] = []
+    drafts.reserveCapacity(entries.count)
+    for entry in entries {
+      if entry.isChecked, !agrees(entry, binding, driver: driver, program: program) { return nil }
+      if !entry.isStep { continue }
+      let prepared = program.nodes[entry.node]
+      guard case .planned(let kernel) = prepared.kernel else { return nil }
+      let inputTypes = entry.inputs.map { $0.map { binding.types[$0] } }
+      let outputTypes = entry.outputs.map { $0.map { binding.types[$0] } }
+      guard fits(inputTypes, outputTypes, available: available) else { return nil }
+      // Whoever plans node by node names what is wrong.
+      guard
+        let step = kernel.fixedStep
+          ?? (try? kernel.step(
+            for: PlanContext(inputs: inputTypes, outputs: outputTypes, known: tensors(of: prepared, binding.known))))
+      else { return nil }
+      drafts.append(StepDraft(node: entry.node, step: step, inputTypes: inputTypes, outputTypes: outputTypes))
+    }
+    let region = RegionDraft(
+      nodes: nodes, drafts: drafts, known: binding.known,
+      inputs: inputs.map { ($0.value, binding.types[$0.type]) }, valuesRead: [],
+      outputs: outputs.map { ($0.value, binding.types[$0.type]) }, isBound: true)
+    return try region.layOut(program, threads: threads)
+  }
+
+  /// By extent: its number for the values that exist.
+  private func numbers(of values: borrowing ValueTable) -> [Int]? {
+    var bindings: [String: Int] = [:]
+    for input in inputs {
+      guard let tensor = values.tensor(input.value), tensor.dataType == types[input.type].dataType,
+        tensor.shape.rank == types[input.type].extents.count
+      else { return nil }
+      for (axis, symbol) in input.symbols { bindings[symbols[symbol]] = tensor.shape[axis] }
+    }
+    guard let numbers = numbers(bindings) else { return nil }
+    for input in inputs {
+      guard let tensor = values.tensor(input.value) else { return nil }
+      for (axis, extent) in types[input.type].extents.enumerated() where numbers[extent] != tensor.shape[axis] {
+        return nil
+      }
+    }
+    return numbers
+  }
+
+  /// By extent: its number for these values of the symbols; nil if one has none.
+  private func numbers(_ bindings: [String: Int]) -> [Int]? {
+    if bindings.contains(where: { $0.value <= 0 || $0.value > PlanTemplate.largestSymbol }) { return nil }
+    var numbers: [Int] = []
+    numbers.reserveCapacity(extents.count)
+    for extent in extents {
+      guard let number = extent.value(bindings) else { return nil }
+      numbers.append(number)
+    }
+    return numbers
+  }
+
+  /// The types and tensors for these values of the symbols; nil if one is not possible.
+  func binding(of symbols: [String: Int], constants: [Tensor?]) -> Binding? {
+    numbers(symbols).flatMap { binding($0, constants: constants) }
+  }
+
+  private func binding(_ numbers: [Int], constants: [Tensor?]) -> Binding? {
+    var bound: [TensorType] = []
+    bound.reserveCapacity(types.count)
+    for type in types {
+      let shape = Shape(type.extents.map { numbers[$0] })
+      guard let count = shape.checkedElementCount, type.dataType.byteCount(elements: count) != nil else { return nil }
+      bound.append(TensorType(type.dataType, shape))
+    }
+    var tensors = constants
+    for formula in known {
+      let elements = formula.elements.map { numbers[$0] }
+      guard let tensor = Tensor(integers: elements, bound[formula.type]) else { return nil }
+      tensors[formula.value.index] = tensor
+    }
+    return Binding(types: bound, known: tensors)
+  }
+
+  /// True if the node, inferred for the numbers, gives what the formulas say.
+  func agrees(_ entry: Entry, _ binding: Binding, driver: InferenceDriver, program: Program) -> Bool {
+    let prepared = program.nodes[entry.node]
+    let constants = tensors(of: prepared, binding.known)
+    let facts = zip(entry.inputs, constants).map { type, tensor -> ValueFact? in
+      if let tensor { return .tensor(TensorFact(tensor)) }
+      return type.map { .tensor(binding.types[$0].dataType, [Dim](binding.types[$0].shape)) }
+    }
+    guard
+      let inferred = try? driver.infer(prepared.node, inputs: facts, constants: constants, outerFact: { _ in .unknown })
+    else { return false }
+    for (position, type) in entry.outputs.enumerated() {
+      guard let type, let output = prepared.outputs[position] else { continue }
+      guard let fact = inferred[position].tensor, fact.dataType == binding.types[type].dataType,
+        fact.concreteShape == binding.types[type].shape
+      else { return false }
+      if let tensor = binding.known[output.index], fact.values != tensor.dims { return false }
+    }
+    return true
+  }
+
+  /// True if the outputs of a node fit in memory; views of inputs take none.
+  private func fits(_ inputs: [TensorType?], _ outputs: [TensorType?], available: Int) -> Bool {
+    func bytes(_ types: [TensorType?]) -> Int {
+      types.reduce(0) { sum, type in
+        let (next, overflow) = sum.addingReportingOverflow(type?.byteCount ?? 0)
+        return overflow ? .max : next
+      }
+    }
+    let needed = bytes(outputs)
+    return needed <= available || needed <= bytes(inputs)
+  }
+
+  private func tensors(of node: PreparedNode, _ known: [Tensor?]) -> [Tensor?] {
+    node.inputs.map { $0.flatMap { known[$0.index] } }
+  }
+}
+
+extension Tensor {
+  /// A tensor of int32 or int64 with these elements; nil for another type, and if one does not fit.
+  fileprivate init?(integers: [Int], _ type: TensorType) {
+    switch type.dataType {
+    case .int64:
+      guard let tensor = try? Tensor(integers.map { Int64($0) }, validating: type.shape) else { return nil }
+      self = tensor
+    case .int32:
+      let narrow = integers.compactMap { Int32(exactly: $0) }
+      guard narrow.count == integers.count, let tensor = try? Tensor(narrow, validating: type.shape) else { return nil }
+      self = tensor
+    default: return nil
+    }
+  }
+}

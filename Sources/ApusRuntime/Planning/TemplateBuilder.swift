@@ -1,0 +1,208 @@
+// Makes the template of a region: formulas by inference over symbols, and which nodes ask for more than those say.
+
+import ApusGraph
+import ApusTensor
+
+/// Infers the nodes of a region once over symbols.
+///
+/// The formulas say what a node gives, and not for which sizes it refuses to. So every node is tried with numbers too:
+/// ones, two sets of small primes, and for each symbol one very large number. A node that refuses one of these, as one
+/// that adds a table of 512 positions does, or that gives something else than its formulas say, is inferred in every
+/// plan.
+struct TemplateBuilder: ~Copyable {
+  private let program: Program
+  private let nodes: Range<Int>
+  private let driver: InferenceDriver
+  private var facts: [ValueFact?]
+  private var symbols: [String] = []
+  private var extents: [Dim] = []
+  private var extentIndex: [Dim: Int] = [:]
+  private var types: [PlanTemplate.TypeFormula] = []
+  private var typeIndex: [PlanTemplate.TypeFormula: Int] = [:]
+  private var inputs: [PlanTemplate.Input] = []
+  private var known: [PlanTemplate.ElementsFormula] = []
+  /// By value: true for constants and for what is in `known`.
+  private var isKnown: [Bool]
+  private var entries: [PlanTemplate.Entry] = []
+
+  /// More symbols are seldom; each costs one more trial of every node.
+  private static let maximumSymbols = 8
+  private static let large = 1_000_003
+  private static let primes = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37]
+
+  /// The template of the region that `plan` is a plan of; nil if its plans have no common form.
+  static func template(of plan: RegionPlan, in program: Program) -> PlanTemplate? {
+    guard plan.valuesRead.isEmpty else { return nil }
+    var builder = TemplateBuilder(program, plan.nodes)
+    guard builder.enter(plan.inputs) else { return nil }
+    for node in plan.nodes {
+      guard builder.append(node) else { return nil }
+    }
+    return builder.finish()
+  }
+
+  private init(_ program: Program, _ nodes: Range<Int>) {
+    (self.program, self.nodes) = (program, nodes)
+    driver = InferenceDriver(registry: program.registry)
+    facts = [ValueFact?](repeating: nil, count: program.graph.values.count)
+    isKnown = program.constants.map { $0 != nil }
+  }
+
+  // MARK: - Formulas
+
+  /// The values that enter, with the symbols that the graph has for their extents and new ones where it has none.
+  private mutating func enter(_ entering: [(value: ValueID, type: TensorType)]) -> Bool {
+    let shapes = entering.map { shape(of: $0.value, like: $0.type) }
+    var bound: Set<String> = []
+    for dim in shapes.joined() {
+      if let name = dim.symbol { bound.insert(name) }
+    }
+    var given: Set<String> = []
+    for (slot, (value, type)) in entering.enumerated() {
+      var shape = shapes[slot]
+      var axes: [(axis: Int, symbol: Int)] = []
+      for axis in shape.indices {
+        if shape[axis].isUnknown || !shape[axis].symbols.isSubset(of: bound) {
+          // No name in a file has a line feed.
+          shape[axis] = .symbol("\n\(slot).\(axis)")
+        }
+        guard let name = shape[axis].symbol, given.insert(name).inserted else { continue }
+        axes.append((axis, symbols.count))
+        symbols.append(name)
+      }
+      facts[value.index] = .tensor(type.dataType, shape)
+      guard let formula = enter(TensorFact(type.dataType, shape)) else { return false }
+      inputs.append(PlanTemplate.Input(value: value, type: formula, symbols: axes))
+    }
+    return symbols.count <= TemplateBuilder.maximumSymbols
+  }
+
+  private func shape(of value: ValueID, like type: TensorType) -> [Dim] {
+    guard let shape = program.graph.fact(value).tensor?.shape, shape.count == type.shape.rank else {
+      return [Dim](repeating: .unknown, count: type.shape.rank)
+    }
+    return shape
+  }
+
+  /// The position of a type; nil if an extent has no formula.
+  private mutating func enter(_ fact: TensorFact) -> Int? {
+    guard let shape = fact.shape, !shape.contains(where: \.isUnknown) else { return nil }
+    let formula = PlanTemplate.TypeFormula(dataType: fact.dataType, extents: shape.map { position(of: $0) })
+    if let index = typeIndex[formula] { return index }
+    typeIndex[formula] = types.count
+    types.append(formula)
+    return types.count - 1
+  }
+
+  private mutating func position(of extent: Dim) -> Int {
+    if let index = extentIndex[extent] { return index }
+    extentIndex[extent] = extents.count
+    extents.append(extent)
+    return extents.count - 1
+  }
+
+  /// Takes one more node; false if not all it gives has a formula.
+  private mutating func append(_ index: Int) -> Bool {
+    let prepared = program.nodes[index]
+    let node = prepared.node
+    guard case .planned = prepared.kernel else { return false }
+    var inputFacts: [ValueFact?] = []
+    var inputTypes: [Int?] = []
+    for (position, input) in node.inputs.enumerated() {
+      guard let input else {
+        inputFacts.append(nil)
+        inputTypes.append(nil)
+        continue
+      }
+      if facts[input.index] == nil, let constant = program.constants[input.index] {
+        facts[input.index] = .tensor(TensorFact(constant))
+      }
+      let isRead = prepared.schema.input(at: position)?.isReadWhenPlanning ?? false
+      guard let fact = facts[input.index]?.tensor, let type = enter(fact), !isRead || isKnown[input.index],
+        program.graph.fact(input).tensor?.dataType == fact.dataType
+      else { return false }
+      inputFacts.append(facts[input.index])
+      inputTypes.append(type)
+    }
+    let constants = node.inputs.map { $0.flatMap { program.constants[$0.index] } }
+    guard
+      let inferred = try? driver.infer(node, inputs: inputFacts, constants: constants, outerFact: { _ in .unknown })
+    else { return false }
+    var outputTypes: [Int?] = []
+    var isStep = prepared.schema.traits.contains(.random)
+    for (position, output) in node.outputs.enumerated() {
+      guard let output else {
+        outputTypes.append(nil)
+        continue
+      }
+      guard let fact = inferred[position].tensor, let type = enter(fact) else { return false }
+      outputTypes.append(type)
+      facts[output.index] = .tensor(fact)
+      if let elements = elements(of: fact) {
+        known.append(PlanTemplate.ElementsFormula(value: output, type: type, elements: elements))
+        isKnown[output.index] = true
+      } else {
+        isStep = true
+      }
+    }
+    entries.append(
+      PlanTemplate.Entry(node: index, inputs: inputTypes, outputs: outputTypes, isStep: isStep, isChecked: false))
+    return true
+  }
+
+  /// The formulas of the elements; nil if not all have one.
+  private mutating func elements(of fact: TensorFact) -> [Int]? {
+    guard fact.dataType == .int64 || fact.dataType == .int32, let values = fact.values,
+      !values.contains(where: \.isUnknown)
+    else { return nil }
+    return values.map { position(of: $0) }
+  }
+
+  // MARK: - Trials
+
+  private consuming func finish() -> PlanTemplate? {
+    var outputs: [(value: ValueID, type: Int)] = []
+    for entry in entries {
+      for (value, type) in zip(program.nodes[entry.node].outputs, entry.outputs) {
+        guard let value, let type, program.lastUse[value.index] >= nodes.upperBound else { continue }
+        outputs.append((value, type))
+      }
+    }
+    let unchecked = template(outputs: outputs)
+    var mustBeChecked = [Bool](repeating: false, count: entries.count)
+    for trial in trials() {
+      guard let binding = unchecked.binding(of: trial, constants: program.constants) else {
+        // Some size is not possible; which nodes refuse it is not known.
+        mustBeChecked = [Bool](repeating: true, count: entries.count)
+        break
+      }
+      for (index, entry) in entries.enumerated() where !mustBeChecked[index] {
+        mustBeChecked[index] = !unchecked.agrees(entry, binding, driver: driver, program: program)
+      }
+    }
+    entries = entries.enumerated().compactMap { index, entry in
+      if !entry.isStep, !mustBeChecked[index] { return nil }
+      return PlanTemplate.Entry(
+        node: entry.node, inputs: entry.inputs, outputs: entry.outputs, isStep: entry.isStep,
+        isChecked: mustBeChecked[index])
+    }
+    return template(outputs: outputs)
+  }
+
+  private func template(outputs: [(value: ValueID, type: Int)]) -> PlanTemplate {
+    PlanTemplate(
+      nodes: nodes, symbols: symbols, extents: extents, types: types, inputs: inputs, known: known, entries: entries,
+      outputs: outputs)
+  }
+
+  /// Numbers for the symbols.
+  private func trials() -> [[String: Int]] {
+    func trial(_ number: (Int) -> Int) -> [String: Int] {
+      Dictionary(uniqueKeysWithValues: symbols.enumerated().map { ($1, number($0)) })
+    }
+    let primes = TemplateBuilder.primes
+    var trials = [trial { _ in 1 }, trial { primes[$0] }, trial { primes[primes.count - 1 - $0] }]
+    for large in symbols.indices { trials.append(trial { $0 == large ? TemplateBuilder.large : primes[$0] }) }
+    return trials
+  }
+}

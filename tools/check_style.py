@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""The form of the sources: lines of at most 120 characters everywhere, and what `swift format` asks of Swift
-(.swift-format). A file counts as one check. Ends with the line `N passed, N failed, N skipped`."""
+"""The form of the sources: lines of at most 120 characters everywhere, what `swift format` asks of Swift
+(.swift-format), and a test for every line of kernels.inc. A file counts as one check. Ends with the line
+`N passed, N failed, N skipped`."""
 
 from __future__ import annotations
 
@@ -21,9 +22,24 @@ LEFT_OUT = re.compile(r"^(Sources/COnnxProto/|docs/(operators|disagreements)\.md
 def sources() -> list[str]:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     names = listed.stdout.splitlines() if listed.returncode == 0 else []
-    names = names or [str(path.relative_to(ROOT)) for top in ("Sources", "Tests", "tools", "docs")
-                      for path in (ROOT / top).rglob("*")]
+    names = names or [
+        str(path.relative_to(ROOT)) for top in ("Sources", "Tests", "tools", "docs") for path in (ROOT / top).rglob("*")
+    ]
     return [name for name in names if Path(name).suffix in SUFFIXES and not LEFT_OUT.match(name)]
+
+
+def kernels_without_test() -> list[str]:
+    """A line for each kernel that no test of the kernels names, and for each function without a reference there."""
+    table = "Sources/CApusKernels/include/kernels.inc"
+    tests = "".join(path.read_text() for path in sorted((ROOT / "Tests/CApusKernelsTests").glob("*.swift")))
+    found = []
+    for number, line in enumerate((ROOT / table).read_text().splitlines(), 1):
+        kernel = re.match(r"APUS_KERNEL\(\w+, (\w+)\)", line)
+        function = re.match(r"APUS_UNARY_F32\((\w+),", line)
+        named = rf"\b{kernel[1]}\b" if kernel else rf'"{function[1]}":' if function else ""
+        if named and not re.search(named, tests):
+            found.append(f"{table}:{number}: no test names it: {line}")
+    return found
 
 
 def main() -> int:
@@ -38,11 +54,15 @@ def main() -> int:
             # Addresses and rows of tables cannot be broken.
             if len(line) > WIDEST and "http" not in line and not line.startswith("|"):
                 problems[name].append(f"{name}:{number}: {len(line)} characters; at most {WIDEST}")
+    if untested := kernels_without_test():
+        problems["Sources/CApusKernels/include/kernels.inc"] += untested
     skipped = 0
     if shutil.which("swift"):
         linted = subprocess.run(
             ["swift", "format", "lint", "--recursive", "Package.swift", "Sources", "Tests", "tools"],
-            cwd=ROOT, capture_output=True, text=True,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
         )
         for line in linted.stderr.splitlines():
             if found := re.match(r"(.+?):\d+:\d+: (?:warning|error): ", line):

@@ -63,8 +63,9 @@ public final class Model: Sendable {
     engine = options.engine ?? Engine.common(threads: options.threads)
     let pool = engine.share(threads: options.threads)
     self.pool = pool
+    let store = engine.weights
     let prepared = try DeepStack.run(needing: source.stackBytes) {
-      try Model.prepare(source, options: options, on: pool)
+      try Model.prepare(source, options: options, on: pool, store: store)
     }
     (information, notes, passReport) = (prepared.information, prepared.notes, prepared.passReport)
     (inputs, outputs, program) = (prepared.inputs, prepared.outputs, prepared.program)
@@ -87,7 +88,9 @@ public final class Model: Sendable {
     let program: Program
   }
 
-  private static func prepare(_ source: ModelSource, options: ModelOptions, on pool: WorkerPool) throws -> Prepared {
+  private static func prepare(
+    _ source: ModelSource, options: ModelOptions, on pool: WorkerPool, store: WeightStore
+  ) throws -> Prepared {
     var graph = source.graph
     let allowance = source.allowance
     let registry = OperatorRegistry.standard
@@ -109,7 +112,8 @@ public final class Model: Sendable {
     } catch {
       throw PrepareError([error])
     }
-    let packedWeights = PackedWeights(allowance: allowance, releasesSources: !options.keepsConstants)
+    let packedWeights = PackedWeights(
+      allowance: allowance, releasesSources: !options.keepsConstants, store: store)
     defer { packedWeights.finish() }
     let program: Program
     do {

@@ -1,5 +1,6 @@
 // Where the bytes of a tensor live: memory that the storage owns, bytes of a file, or memory of the caller.
 
+import CApusProcess
 import Synchronization
 
 #if canImport(Glibc)
@@ -150,6 +151,9 @@ public final class TensorStorage: @unchecked Sendable {
   @inline(never) private func fill(_ deferred: DeferredBytes) {
     _ = deferred.fill(UnsafeMutableRawBufferPointer(start: address, count: byteCount))
   }
+
+  /// Gives the memory of blocks that were freed back to the system.
+  package static func returnFreedMemory() { apus_trim_heap() }
 
   /// A place to point at for blocks without bytes. Never written: `nonisolated(unsafe)` because pointers are not
   /// Sendable.

@@ -197,6 +197,26 @@ import Testing
     #expect(try load(model([("location", "inside-link")], name: "side5")) == [3, 4])
   }
 
+  @Test func followsLinksOfAModelThatIsALink() throws {
+    // As caches of model hubs lay their files: everything in one folder, under links of other names.
+    _ = folder.makeFolder("blobs")
+    _ = folder.makeFolder("snapshot")
+    _ = folder.write(floats([7, 8]), "blobs/c0ffee")
+    let (plain, copy) = (model([("location", "m.data")], name: "blobs/beef"), "snapshot/copy")
+    symlink("../blobs/beef.onnx", folder.path("snapshot/m.onnx"))
+    symlink("../blobs/c0ffee", folder.path("snapshot/m.data"))
+    #expect(try load(folder.path("snapshot/m.onnx")) == [7, 8])
+    // No link of the model, no way out; and its own folder has no such file.
+    #expect(message { _ = try load(model([("location", "m.data")], name: copy)) }.contains("leads out"))
+    #expect(message { _ = try load(plain) }.contains("No such file"))
+    // Another folder than that of the model stays out of reach.
+    symlink("../../w.bin", folder.path("blobs/out"))
+    symlink("../blobs/out", folder.path("snapshot/n.data"))
+    _ = model([("location", "n.data")], name: "blobs/feed")
+    symlink("../blobs/feed.onnx", folder.path("snapshot/n.onnx"))
+    #expect(throws: LoadError.self) { try load(folder.path("snapshot/n.onnx")) }
+  }
+
   @Test func staysInTheFolder() {
     let outside = "/tmp/apus-outside-\(getpid())"
     let file = fopen(outside, "wb")

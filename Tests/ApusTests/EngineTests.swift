@@ -38,4 +38,37 @@ import Testing
     let results = try [all, part].map { try #require($0.run(["x": input]).values.first) }
     #expect(largestDifference(results[0], results[1]) == 0)
   }
+
+  /// A model of two layers on an engine; the second one has weights of `seed`.
+  private func layers(_ seed: Int, engine: Engine) throws -> Model {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), 96])
+    let first = builder.constant(sampleTensor([96, 128], seed: 1).elements(as: Float.self) ?? [], [96, 128])
+    let second = builder.constant(sampleTensor([128, 96], seed: seed).elements(as: Float.self) ?? [], [128, 96])
+    let hidden = try builder.node("MatMul", [x, first])
+    builder.output(try builder.node("MatMul", [hidden, second]))
+    var options = ModelOptions(threads: 1)
+    options.engine = engine
+    return try Model(ModelGraph(graph: builder.graph), options: options)
+  }
+
+  @Test func equalWeightsAreInMemoryOnce() throws {
+    let engine = Engine(threads: 1)
+    let input = ["x": sampleTensor([5, 96], seed: 9)]
+    let model = try layers(2, engine: engine)
+    let bytes = engine.weightBytes
+    #expect(bytes >= 2 * 96 * 128 * 4)
+    let same = try layers(2, engine: engine)
+    #expect(engine.weightBytes == bytes)
+    // A version with another second layer: one layer more.
+    var version: Model? = try layers(3, engine: engine)
+    #expect(engine.weightBytes > bytes + 96 * 128 * 3 && engine.weightBytes < bytes + 96 * 128 * 5)
+    let results = try [model, same].map { try #require($0.run(input).values.first) }
+    #expect(largestDifference(results[0], results[1]) == 0)
+    let other = try #require(version?.run(input).values.first)
+    #expect(largestDifference(results[0], other) > 0.01)
+    version = nil
+    #expect(engine.weightBytes == bytes, "weights go with the last model that has them")
+    #expect(Engine(threads: 1).weightBytes == 0)
+  }
 }

@@ -155,6 +155,25 @@ import Testing
     #expect(error.map { "\($0)".contains("maximumLoadSeconds") } == true)
   }
 
+  /// A node that is folded and would take many seconds: the limit holds inside it.
+  @Test func preparationEndsInsideANode() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [1])
+    let pooled = try builder.node(
+      "LpPool", [builder.weights([1, 1, 700, 700])], [("kernel_shape", .ints([300, 300]))])
+    builder.output(try builder.node("Add", [x, try builder.node("ReduceSum", [pooled])]))
+    var source = ModelGraph(graph: builder.graph)
+    (source.irVersion, source.opsets) = (8, ["": 17])
+    let bytes = try ONNXWriter.message(source, registry: .standard).encoded
+    var options = ModelOptions(threads: 1)
+    options.limits.maximumLoadSeconds = 0.2
+    let clock = ContinuousClock()
+    let started = clock.now
+    let error = #expect(throws: (any Error).self) { try Model(bytes: bytes, options: options) }
+    #expect(error.map { "\($0)".contains("maximumLoadSeconds") } == true)
+    #expect(clock.now - started < .seconds(5))
+  }
+
   @Test func dimensionsBind() throws {
     var options = ModelOptions()
     let symbol = try model("digits").inputs[0].dimensions!.first { Int($0) == nil }

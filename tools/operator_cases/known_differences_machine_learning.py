@@ -87,6 +87,15 @@ rule(
     expected=plain_models.linear_classifier,
 )
 rule(
+    "LinearClassifier",
+    ONNXRUNTIME,
+    "Beside one score for two classes stands 1 - score where nothing is transformed; the reference evaluator gives the"
+    " negative.",
+    "onnxruntime's ml_common.h; the text does not say",
+    lambda case: len(case.attribute("intercepts") or ()) == 1 and label_count(case) == 2 and not transforms(case),
+    right="onnxruntime",
+)
+rule(
     "LinearRegressor",
     TEXT,
     "A linear model without intercepts has none, integers are numbers, and post_transform is applied to a single"

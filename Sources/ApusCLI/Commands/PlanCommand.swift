@@ -9,9 +9,9 @@ struct PlanCommand: ParsableCommand {
     commandName: "plan",
     abstract: "Shows the plan of a model for given inputs: steps, kernels, memory, its peak and lower bound.",
     discussion: """
-      The plan holds for the shapes of the inputs; those that are not given are drawn. Steps of one wave run side by \
-      side. Operands are bytes of the arena (@64), constants, inputs or outputs of the plan; views and values that \
-      were known while planning have no step.
+      The plan holds for the shapes of the inputs; those that are not given are drawn, and their symbolic extents are \
+      1 unless --dim binds them. Steps of one wave run side by side. Operands are bytes of the arena (@64), constants, \
+      inputs or outputs of the plan; views and values that were known while planning have no step.
       """)
 
   @OptionGroup var model: ModelArguments

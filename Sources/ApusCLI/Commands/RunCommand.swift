@@ -58,7 +58,8 @@ struct RunCommand: ParsableCommand {
   private struct Result {
     var name: String
     var value: Value
-    var file: String?
+    /// Where it was stored.
+    var files: [String]
     var summary: ValueSummary?
     var top: [[TopElement]]?
   }
@@ -96,7 +97,7 @@ struct RunCommand: ParsableCommand {
     if outputFiles.usesStandardOutput || inputFiles.usesStandardOutput { return }
     let report = ordered.map { name, value in
       Result(
-        name: name, value: value, file: files[name], summary: value.tensor.map { ValueSummary($0) },
+        name: name, value: value, files: files[name] ?? [], summary: value.tensor.map { ValueSummary($0) },
         top: top.flatMap { count in value.tensor.flatMap { TopElement.rows(of: $0, count: count, labels: classes) } })
     }
     noteMissingLabels(classes, report)
@@ -118,7 +119,7 @@ struct RunCommand: ParsableCommand {
       if result.top?.count ?? 0 > 1 { try Console.print("  row \(row)") }
       for element in elements { try Console.print("  \(element)") }
     }
-    if let file = result.file { try Console.print("  stored in \(file.printable())") }
+    for file in result.files { try Console.print("  stored in \(file.printable())") }
   }
 
   /// One object as `JSONReport` writes it. The outputs are written element by element, since they may be large.
@@ -144,9 +145,18 @@ struct RunCommand: ParsableCommand {
 
   private func write(_ result: Result, to writer: inout JSONWriter) throws {
     writer.beginObject()
-    if let file = result.file {
+    if let file = result.files.first {
       writer.key("file")
       writer.string(file)
+    }
+    if result.files.count > 1 {
+      writer.key("files")
+      writer.beginArray()
+      for file in result.files {
+        writer.element()
+        writer.string(file)
+      }
+      try writer.endArray()
     }
     writer.key("name")
     writer.string(result.name)

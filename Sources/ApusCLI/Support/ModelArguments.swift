@@ -92,10 +92,16 @@ struct ModelArguments: ParsableArguments {
     options.optimization.disabledPasses = Set(disablePass)
     for text in dim {
       let (name, size) = try dimension(text)
+      if let other = options.dimensions[name], other != size {
+        throw ValidationError("--dim \(name) is given as \(other) and as \(size)")
+      }
       options.dimensions[name] = size
     }
     for text in shape {
       let (name, shape) = try extents(text)
+      if let other = options.shapes[name], other != shape {
+        throw ValidationError("--shape \(name) is given as \(other) and as \(shape)")
+      }
       options.shapes[name] = shape
     }
     return options

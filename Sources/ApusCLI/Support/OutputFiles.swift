@@ -97,19 +97,20 @@ struct OutputFiles {
     "jpeg", "bmp", "wav", "xml", "yaml", "zip", "safetensors",
   ]
 
-  /// Stores the values; returns the file of each name, a folder's last one for values of several tensors.
-  func store(_ values: Values) throws -> [String: String] {
-    var files: [String: String] = [:]
+  /// Stores the values; returns the files of each name, of a folder the last one for values of several tensors.
+  func store(_ values: Values) throws -> [String: [String]] {
+    var files: [String: [String]] = [:]
     for target in targets {
       switch target.form {
-      case .folder: files.merge(try OutputFiles.storeFolder(values, target.path)) { $1 }
+      case .folder:
+        for (name, file) in try OutputFiles.storeFolder(values, target.path) { files[name, default: []].append(file) }
       case .npz:
         try Npz.write(values.flatMap { OutputFiles.flatten($0.name, $0.value) }, to: target.path)
-        for (name, _) in values { files[name] = target.path }
+        for (name, _) in values { files[name, default: []].append(target.path) }
       case .npy, .pb, .json:
         let (name, value) = try single(values, target)
         try store(value, name, target)
-        files[name] = target.path
+        files[name, default: []].append(target.path)
       }
     }
     return files

@@ -11,15 +11,21 @@ import ApusTensor
 /// The folder that a model may take side files from. Each side file is opened once; only what tensors refer to is read.
 package final class ExternalDataFolder {
   private let folder: String?
+  private let linkedFolder: String?
   private let limits: LoadLimits
   private let account: MemoryAccount?
   private let mapsFiles: Bool
   private var files: [String: FileBytes] = [:]
 
-  /// `folder` is the folder of the model, or nil if the model came from memory and nobody named one.
+  /// `folder` is the folder of the model, or nil if the model came from memory and nobody named one. Where the model in
+  /// it is a link, links of side files may lead to the folder of what it leads to as well, `linkedFolder`.
   /// What is read of the files is charged to `account`. `mapsFiles`: they are mapped in place of being read.
-  package init(_ folder: String?, limits: LoadLimits, account: MemoryAccount? = nil, mapsFiles: Bool = false) {
+  package init(
+    _ folder: String?, linkedFolder: String? = nil, limits: LoadLimits, account: MemoryAccount? = nil,
+    mapsFiles: Bool = false
+  ) {
     self.folder = folder
+    self.linkedFolder = linkedFolder
     self.limits = limits
     self.account = account
     self.mapsFiles = mapsFiles
@@ -32,6 +38,15 @@ package final class ExternalDataFolder {
   package static func folder(of path: String) -> String {
     guard let slash = path.lastIndex(of: "/") else { return "." }
     return slash == path.startIndex ? "/" : String(path[..<slash])
+  }
+
+  /// The folder in which the file at `path` really lies; nil if there is none.
+  static func realFolder(of path: String) -> String? { realPath(path).map { folder(of: $0) } }
+
+  private static func realPath(_ path: String) -> String? {
+    guard let resolved = realpath(path, nil) else { return nil }
+    defer { free(resolved) }
+    return String(cString: resolved)
   }
 
   /// The tensor of the given type and shape that the `external_data` entries of a TensorProto point at.
@@ -87,11 +102,9 @@ package final class ExternalDataFolder {
   /// the check and the use.
   private func open(_ location: String, in folder: String) throws(LoadError) -> FileBytes {
     let path = folder + "/" + location
-    guard let resolved = realpath(folder, nil) else {
+    guard let root = ExternalDataFolder.realPath(folder) else {
       throw Descriptor.error("cannot open the folder of side files '\(folder)'", errno)
     }
-    let root = String(cString: resolved)
-    free(resolved)
     let descriptor = Descriptor(opening: path, waiting: false)
     guard descriptor.isOpen else {
       var error = Descriptor.error("cannot open the side file '\(location)' in '\(folder)'", errno)
@@ -103,10 +116,11 @@ package final class ExternalDataFolder {
     guard status.st_mode & S_IFMT == S_IFREG else {
       throw LoadError(.externalData, "the side file '\(location)' is no regular file")
     }
-    guard let real = descriptor.realPath, real.hasPrefix(root == "/" ? "/" : root + "/") else {
+    let roots = [root] + (linkedFolder.map { [$0] } ?? [])
+    guard let real = descriptor.realPath, roots.contains(where: { real.hasPrefix($0 == "/" ? "/" : $0 + "/") }) else {
       throw LoadError(
         .externalData, "the side file '\(location)' is a link that leads out of the folder of the model",
-        remedy: "Copy the file it leads to into '\(folder)'")
+        remedy: "Copy the file it leads to into '\(folder)', or link the model itself to a file beside it")
     }
     return try FileBytes(
       descriptor, name: path, anyStream: false, limits: limits, reading: mapsFiles ? .mapped : .ranges, account: account

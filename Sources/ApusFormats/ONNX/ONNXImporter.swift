@@ -12,6 +12,8 @@ package struct ImportOptions: Sendable {
   package var mapsFiles = false
   /// The folder that side files may lie in; nil: that of the model's file, or none if it does not come from one.
   package var externalFolder: String?
+  /// The folder of the file that the model in `externalFolder` is a link to.
+  var linkedFolder: String?
   /// Initializers that are also listed as inputs and shall stay inputs. All others become constants.
   package var overridableInputs: Set<String> = []
   /// For looking at a model that cannot run: nodes with problems stay as they were written, and
@@ -49,7 +51,10 @@ package enum ONNXReader {
       return try load(file, registry: registry, options: options)
     }
     var options = options
-    if options.externalFolder == nil { options.externalFolder = ExternalDataFolder.folder(of: path) }
+    if options.externalFolder == nil {
+      options.externalFolder = ExternalDataFolder.folder(of: path)
+      options.linkedFolder = ExternalDataFolder.realFolder(of: path)
+    }
     let file = try FileBytes.open(path: path, limits: options.limits, reading: reading, account: account)
     return try load(file, registry: registry, options: options)
   }
@@ -61,7 +66,8 @@ package enum ONNXReader {
     do throws(LoadError) {
       let (scanned, proto) = try parse(file, limits: options.limits)
       let external = ExternalDataFolder(
-        options.externalFolder, limits: options.limits, account: options.allowance.memory, mapsFiles: options.mapsFiles)
+        options.externalFolder, linkedFolder: options.linkedFolder, limits: options.limits,
+        account: options.allowance.memory, mapsFiles: options.mapsFiles)
       let decoder = TensorDecoder(
         file: file, external: external, limits: options.limits, account: options.allowance.memory)
       var model = try load(proto, decoder: decoder, registry: registry, options: options, notes: scanned.notes)

@@ -58,8 +58,12 @@ extension Kernel {
   /// The step of the kernel for one set of shapes: `plan`, or nothing to do where no output has elements. So a kernel
   /// plans for outputs of some elements only; extents beside one of 0 may be so large that their products overflow.
   package func step(for context: PlanContext) throws(OperatorError) -> Step {
-    let outputs = context.outputs.compactMap { $0 }
-    if !outputs.isEmpty, outputs.allSatisfy({ $0.shape.contains(0) }) { return Step(phases: []) { _, _, _ in } }
+    var (isWanted, hasElements) = (false, false)
+    for case let output? in context.outputs {
+      isWanted = true
+      if !output.shape.contains(0) { hasElements = true }
+    }
+    if isWanted, !hasElements { return Step(phases: []) { _, _, _ in } }
     let step = try plan(context)
     if step.phases.allSatisfy({ $0 == 0 }),
       let output = context.outputs.indices.first(where: { index in
@@ -166,20 +170,20 @@ package struct Step: Sendable {
   }
 
   /// The same step, allowed to write output 0 over the given inputs.
-  package func overwriting(_ inputs: Int...) -> Step {
+  package consuming func overwriting(_ inputs: Int...) -> Step {
     var step = self
     step.inPlace = inputs.map { (input: $0, output: 0) }
     return step
   }
 
   /// The same step, which never reads the bytes of the given inputs.
-  package func notReading(_ inputs: Int...) -> Step {
+  package consuming func notReading(_ inputs: Int...) -> Step {
     var step = self
     step.unreadInputs = inputs
     return step
   }
 
-  package func named(_ name: String, operations: Int = 0) -> Step {
+  package consuming func named(_ name: String, operations: Int = 0) -> Step {
     var step = self
     step.kernelName = name
     step.operations = operations

@@ -79,14 +79,30 @@ package final class PackedWeights: Sendable {
   /// True if constants that all their nodes have packed shall not stay in memory in their first form.
   package let releasesSources: Bool
 
-  package init(allowance: Allowance = .unlimited, releasesSources: Bool = false) {
-    (self.allowance, self.releasesSources) = (allowance, releasesSources)
+  /// Where models look for weights that others have already; nil: nowhere.
+  private let store: WeightStore?
+
+  package init(allowance: Allowance = .unlimited, releasesSources: Bool = false, store: WeightStore? = nil) {
+    (self.allowance, self.releasesSources, self.store) = (allowance, releasesSources, store)
   }
+
+  /// The block that models share for the bytes of `storage`, which nobody may change any more.
+  package func shared(_ storage: TensorStorage) -> TensorStorage {
+    guard let store else { return storage }
+    let shared = store.shared(storage)
+    if shared !== storage { spared.add(storage.byteCount, ordering: .relaxed) }
+    return shared
+  }
+
+  /// Bytes that were packed or read and are in memory already.
+  private let spared = Atomic<Int>(0)
 
   /// Forgets what only preparing needs.
   package func finish() {
     entries.withLock { $0 = [:] }
     buffers.withLock { $0 = [] }
+    // The C library would keep what second copies have taken.
+    if spared.load(ordering: .relaxed) > 1 << 20 { TensorStorage.returnFreedMemory() }
   }
 
   /// The packed form, made by `pack` at the first call.
@@ -96,7 +112,7 @@ package final class PackedWeights: Sendable {
     let key = Key(tensor, format: format)
     if let entry = entries.withLock({ $0[key] }) { return entry.packed }
     try allowance.checkTime()
-    let packed = try pack(PackingSource(tensor: tensor, weights: self))
+    let packed = shared(try pack(PackingSource(tensor: tensor, weights: self)))
     // The source is kept alive so that its identity stays unique.
     return entries.withLock { entries in
       if let entry = entries[key] { return entry.packed }

@@ -124,11 +124,11 @@ struct LabelEncoder: OperatorDefinition {
     }
   }
 
-  /// The position of each key; of a key that is there twice, the last.
+  /// The position of each key; of a key that is there twice the first, as in onnxruntime.
   private static func positions(_ keys: Tensor) throws(OperatorError) -> [UInt64: Int] {
     guard let load = bits(keys.dataType) else { throw .invalid("keys of \(keys.dataType) are not known") }
     var table: [UInt64: Int] = [:]
-    for index in 0..<keys.count { table[load(keys.base, index)] = index }
+    for index in (0..<keys.count).reversed() { table[load(keys.base, index)] = index }
     withExtendedLifetime(keys) {}
     return table
   }
@@ -139,7 +139,8 @@ struct LabelEncoder: OperatorDefinition {
   {
     let numbers = keys.dataType == .string ? [:] : try positions(keys)
     let names = Dictionary(
-      (keys.strings ?? []).enumerated().map { (ExactString($0.element), $0.offset) }, uniquingKeysWith: { $1 })
+      (keys.strings ?? []).enumerated().map { (ExactString($0.element), $0.offset) },
+      uniquingKeysWith: { first, _ in first })
     let load = bits(keys.dataType)
     return .eager { (inputs, context) throws(OperatorError) in
       let input = try inputs.tensor(0)

@@ -73,9 +73,10 @@ struct LinearModel<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: RowMode
     case .classes: return transform.applyAndFindLargest(scores, targets)
     case .oneOrTwoScores where count == 2: return transform.applyAndFindLargest(scores, 2)
     case .twoClasses, .oneOrTwoScores:
-      // The scores of the two classes are the negative and the score itself, also for PROBIT.
-      (scores[0], scores[1]) = (-scores[0], scores[0])
-      let isSecond = scores[1] > scores[0]
+      // Beside a score as it is stands what is left to 1, as in onnxruntime; what is transformed is the negative and
+      // the score itself, also for PROBIT.
+      (scores[0], scores[1]) = (transform == .none ? 1 - scores[0] : -scores[0], scores[0])
+      let isSecond = scores[1] > 0
       transform.apply(scores, 2)
       return isSecond ? 1 : 0
     case .oneClass:

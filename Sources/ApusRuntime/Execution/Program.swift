@@ -119,8 +119,8 @@ package final class Program: Sendable {
     }
   }
 
-  /// The graph with every constant in memory that somebody may read, and without the others: those that all their nodes
-  /// have packed.
+  /// The graph with every constant in memory that somebody may read, shared with other models where they have the same,
+  /// and without the others: those that all their nodes have packed.
   private static func settled(
     _ graph: Graph, _ nodes: [PreparedNode], _ packedWeights: PackedWeights
   ) throws(PreparationError) -> Graph {
@@ -143,6 +143,11 @@ package final class Program: Sendable {
           try tensor.storage.load()
         } catch {
           throw PreparationError(errors: [OperatorError(error)])
+        }
+        let shared = packedWeights.shared(tensor.storage)
+        if shared !== tensor.storage {
+          settled.values[index].constant = Tensor(
+            dataType: tensor.dataType, shape: tensor.shape, storage: shared, byteOffset: tensor.byteOffset)
         }
       } else {
         settled.values[index].constant = Tensor(released: tensor.dataType, shape: tensor.shape)

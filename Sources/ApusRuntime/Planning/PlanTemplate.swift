@@ -5,8 +5,8 @@ import ApusTensor
 
 /// What the plans of consecutive nodes have in common, whatever the sizes of the values that enter.
 ///
-/// A plan is made from a template by putting numbers for the symbols: no node is inferred anew but those whose inference
-/// may refuse some sizes. `TemplateBuilder` makes templates and finds out which nodes those are.
+/// A plan is made from a template by putting numbers for the symbols: no node is inferred anew but those whose
+/// inference may refuse some sizes. `TemplateBuilder` makes templates and finds out which nodes those are.
 struct PlanTemplate: Sendable {
   /// The element type and the extents of a tensor, as positions in `extents`.
   struct TypeFormula: Sendable, Hashable {

@@ -199,13 +199,17 @@ static int read_names(const Runner *self, Call *call, PyObject *names) {
   return 1;
 }
 
+// More axes than any NumPy has; the general path says so.
+#define LARGEST_RANK 64
+
 // The array over output `i`, which no longer belongs to the call afterwards.
 static PyObject *take_output(const Runner *self, Call *call, Py_ssize_t i) {
   apus_value *value = call->outputs[i];
   call->outputs[i] = NULL;
   int32_t type = library.tensor_element_type(value);
-  if (!call->data[i]) return PyObject_CallFunction(self->take, "K", (unsigned long long)(uintptr_t)value);
   size_t rank = library.tensor_rank(value);
+  if (!call->data[i] || rank > LARGEST_RANK)
+    return PyObject_CallFunction(self->take, "K", (unsigned long long)(uintptr_t)value);
   const int64_t *extents = library.tensor_shape(value);
   PyObject *shape = PyTuple_New((Py_ssize_t)rank);
   for (size_t axis = 0; shape && axis < rank; axis++) {

@@ -83,11 +83,12 @@ class MissingName(NotImplemented, AttributeError):
 # Names of onnxruntime's module, and of its sessions, that mean nothing here.
 MISSING_IN_MODULE = frozenset(
     "AdapterFormat LoraAdapter ModelCompiler OrtAllocatorType OrtArenaCfg OrtCompileApiFlags OrtDeviceMemoryType"
-    " OrtDeviceVendorId OrtEpAssignedNode OrtEpAssignedSubgraph OrtEpDevice OrtExecutionProviderDevicePolicy"
-    " OrtExternalInitializerInfo OrtHardwareDevice OrtHardwareDeviceType OrtMemType OrtMemoryInfo"
-    " OrtMemoryInfoDeviceType OrtSparseFormat OrtSyncStream SessionIOBinding SparseTensor create_and_register_allocator"
-    " create_and_register_allocator_v2 get_ep_devices has_collective_ops preload_dlls print_debug_info"
-    " register_execution_provider_library unregister_execution_provider_library".split()
+    " OrtDeviceVendorId OrtEpAssignedNode OrtEpAssignedSubgraph OrtEpContextData OrtEpContextDataBuffer"
+    " OrtEpDevice OrtExecutionProviderDevicePolicy OrtExternalInitializerInfo OrtHardwareDevice"
+    " OrtHardwareDeviceType OrtMemType OrtMemoryInfo OrtMemoryInfoDeviceType OrtSparseFormat OrtSyncStream"
+    " SessionIOBinding SparseTensor create_and_register_allocator create_and_register_allocator_v2 cuda_version"
+    " get_ep_devices has_collective_ops import_capi_exception preload_dlls print_debug_info"
+    " register_execution_provider_library set_default_logger_callback unregister_execution_provider_library".split()
 )
 MISSING_IN_SESSION = frozenset(
     "create_ortvalue_from_shape_and_type get_input_epdevices get_input_memory_infos get_output_memory_infos"

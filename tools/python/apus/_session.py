@@ -30,9 +30,11 @@ class NodeArg:
     name: str
     #: As in "tensor(float)", "seq(tensor(int64))", "map(string,tensor(float))"; empty where the model does not tell.
     type: str
-    #: One entry an axis: a number, a symbol or expression, or None where nothing is known. None if that holds for the
-    #: number of axes too, or if it is no tensor.
-    shape: list[int | str | None] | None
+    #: One entry an axis: a number, a symbol or expression, or None where nothing is known. Empty, as in onnxruntime, if
+    #: that holds for the number of axes too, or if it is no tensor.
+    shape: list[int | str | None]
+    #: The number of axes; None where it is not known.
+    rank: int | None = field(default=None, compare=False)
 
     @property
     def value_type(self) -> ValueType | None:
@@ -261,6 +263,9 @@ class InferenceSession:
         if overridden is not None:
             return overridden._run(output_names, input_feed, flag)
         wanted = list(output_names) if output_names else [arg.name for arg in self._outputs]
+        for name in (*input_feed, *wanted):
+            if not isinstance(name, str):
+                raise InvalidArgument(f"{name!r} is {type(name).__name__}; names of inputs and outputs are str")
         names = (ctypes.c_char_p * len(input_feed))(*(name.encode() for name in input_feed))
         wanted_names = (ctypes.c_char_p * len(wanted))(*(name.encode() for name in wanted))
         results = (ctypes.c_void_p * len(wanted))()
@@ -437,10 +442,9 @@ def _describe_all(count: Callable[[int], int], info: Callable[[int, int], int], 
 def _describe(info: int) -> NodeArg:
     lib = library()
     rank = lib.value_info_rank(info)
-    shape: list[int | str | None] | None = None
-    if rank >= 0:
-        shape = []
-        for axis in range(rank):
-            size, symbol = lib.value_info_dimension(info, axis), lib.value_info_symbol(info, axis)
-            shape.append(size if size >= 0 else symbol.decode() if symbol else None)
-    return NodeArg(lib.value_info_name(info).decode(), lib.value_info_type(info).decode(), shape)
+    shape: list[int | str | None] = []
+    for axis in range(rank):
+        size, symbol = lib.value_info_dimension(info, axis), lib.value_info_symbol(info, axis)
+        shape.append(size if size >= 0 else symbol.decode() if symbol else None)
+    name, kind = lib.value_info_name(info).decode(), lib.value_info_type(info).decode()
+    return NodeArg(name, kind, shape, rank if rank >= 0 else None)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ._errors import InputError
+from ._errors import InputError, NotImplemented
 from ._library import library
 from ._types import BY_NUMBER, STRING, ElementType, ValueType, dtype, element_type, pack, unpack
 
@@ -180,12 +180,18 @@ def _dictionary(handle: int) -> dict[Any, Any]:
     return dict(zip(keys.tolist(), values, strict=True))
 
 
+#: The most axes of an array.
+LARGEST_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+
+
 def _array(handle: int) -> np.ndarray:
     """A tensor as an array over the library's memory, where that is one element for each of NumPy's."""
     owner = Owner(handle)
     lib = library()
     element = BY_NUMBER[lib.tensor_element_type(handle)]
     shape = tuple(lib.tensor_shape(handle)[: lib.tensor_rank(handle)])
+    if len(shape) > LARGEST_RANK:
+        raise NotImplemented(f"the tensor has {len(shape)} axes; a NumPy array has at most {LARGEST_RANK}")
     if element.number == STRING:
         return _string_array(handle, shape)
     data = ctypes.c_void_p()

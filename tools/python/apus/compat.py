@@ -26,6 +26,10 @@ for _name in apus.__all__:
 SessionIOBinding = _ortvalues.IOBinding
 
 
+def __getattr__(name: str) -> object:
+    raise _errors.missing(name, _errors.MISSING_IN_MODULE, "module 'onnxruntime'")
+
+
 def get_version_string() -> str:
     return __version__
 

@@ -197,6 +197,28 @@ class Tensors(unittest.TestCase):
         value[:] = 9
         self.assertEqual([array.tolist() for array in found], [[0] * 5, [1] * 5, [2] * 5])
 
+    def test_shapes_may_be_filled_anew(self) -> None:
+        """An input that decides on the plan is read in every run."""
+        kinds = {"x": tensor(TensorProto.FLOAT, [None]), "shape": tensor(TensorProto.INT64, [2])}
+        session = apus.InferenceSession(model_of([helper.make_node("Reshape", ["x", "shape"], ["y"])], kinds, ["y"]))
+        value, shape = np.arange(6, dtype=np.float32), np.zeros(2, np.int64)
+        for wanted in ([2, 3], [3, 2], [6, 1], [2, 3]):
+            shape[:] = wanted
+            np.testing.assert_array_equal(session.run(None, {"x": value, "shape": shape})[0], value.reshape(wanted))
+        shape[:] = [4, 4]
+        with self.assertRaises(apus.Error):
+            session.run(None, {"x": value, "shape": shape})
+
+    def test_names_of_unknown_extents(self) -> None:
+        """`?`, no name and None, as converters write them, say nothing: two of them need not be equal."""
+        for name in ("?", "", "None", None):
+            kinds = {"a": tensor(TensorProto.FLOAT, [name, name]), "b": tensor(TensorProto.FLOAT, [name, name])}
+            model = model_of([helper.make_node("Concat", ["a", "b"], ["y"], axis=0)], kinds, ["y"])
+            session = apus.InferenceSession(model)
+            self.assertEqual(session.get_inputs()[0].shape, [None, None])
+            feeds = {"a": np.ones((3, 2), np.float32), "b": np.zeros((1, 2), np.float32)}
+            self.assertEqual(session.run(None, feeds)[0].tolist(), [[1, 1]] * 3 + [[0, 0]])
+
     def test_strings(self) -> None:
         session = identity(tensor(TensorProto.STRING, [None]))
         for value in (["a", "", "ä\0b"], np.array(["a", "bc"]), np.array([b"a", b"bc"]), np.array([], object)):
@@ -213,7 +235,8 @@ class Tensors(unittest.TestCase):
 class Containers(unittest.TestCase):
     def test_sequences(self) -> None:
         session = identity(helper.make_sequence_type_proto(tensor(TensorProto.FLOAT)))
-        self.assertEqual(session.get_inputs()[0], apus.NodeArg("x", "seq(tensor(float))", None))
+        self.assertEqual(session.get_inputs()[0], apus.NodeArg("x", "seq(tensor(float))", []))
+        self.assertIsNone(session.get_inputs()[0].rank)
         value = [np.ones((2, 3), np.float32), np.zeros(0, np.float32), np.float32(4)]
         (found,) = session.run(None, {"x": value})
         self.assertEqual([item.tolist() for item in found], [np.asarray(item).tolist() for item in value])

@@ -271,14 +271,13 @@ public final class Model: Sendable {
   }
 
   /// The run behind all others, on inputs that were checked. What it returns, the outputs `wanted` or all, shares no
-  /// memory with them.
+  /// memory with them. Nodes that no wanted output needs are not run.
   private func compute(_ inputs: [Value], wanted: [Int]?, settings: RunSettings) throws(RunError) -> [Value] {
     let lent = LentMemory(inputs: inputs)
     do throws(OperatorError) {
-      let results = try execute(inputs, settings)
+      let results = try execute(wanted.map { program.part(for: $0) } ?? program, inputs, settings)
       do throws(TensorError) {
-        guard let wanted else { return try results.map(lent.detached) }
-        return try wanted.map { position throws(TensorError) in try lent.detached(results[position]) }
+        return try results.map(lent.detached)
       } catch {
         throw OperatorError(error)
       }
@@ -288,7 +287,9 @@ public final class Model: Sendable {
   }
 
   /// Runs on the thread of the caller, whose stack is enough for graphs that do not lie deep in each other.
-  private func execute(_ inputs: [Value], _ settings: RunSettings) throws(OperatorError) -> [Value] {
+  private func execute(
+    _ program: Program, _ inputs: [Value], _ settings: RunSettings
+  ) throws(OperatorError) -> [Value] {
     if program.nesting <= Model.flatNesting { return try program.run(inputs, on: pool, settings: settings) }
     return try DeepStack.run { () throws(OperatorError) in try program.run(inputs, on: pool, settings: settings) }
   }

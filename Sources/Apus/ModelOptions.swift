@@ -61,7 +61,7 @@ public struct OptimizationOptions: Sendable, Hashable {
 public struct RunOptions: Sendable {
   /// Seconds after which the run ends with an error. nil: the limit of the model's options.
   public var timeout: Double?
-  /// Names of the outputs to compute. nil: all.
+  /// Names of the outputs to compute. nil: all. What only others need is not run.
   public var outputs: [String]?
 
   public init() {}

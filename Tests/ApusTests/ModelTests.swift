@@ -81,6 +81,37 @@ import Testing
     #expect(message(["input": image], outputs: ["probabilites"]).contains("did you mean 'probabilities'?"))
   }
 
+  @Test func onlyWantedOutputsAreComputed() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), 4])
+    let index = builder.input("index", [1], .int64)
+    let hidden = try builder.node("Relu", [x])
+    let picked = try builder.node("Gather", [hidden, index])
+    let sum = try builder.node("Add", [hidden, builder.weights([4])])
+    builder.output(picked, sum)
+    let names = ["picked", "sum"]
+    var graph = builder.graph
+    for (value, name) in zip([picked, sum], names) { graph[value].name = name }
+    let model = try Model(ModelGraph(graph: graph), options: ModelOptions(threads: 1))
+    let input = sampleTensor([3, 4], seed: 3)
+    let all = try model.run(["x": input, "index": Tensor([Int64(1)])])
+    var options = RunOptions()
+    options.outputs = [names[1]]
+    // The row is not there: only who asks for it hears of that.
+    let far = Tensor([Int64(7)])
+    let one = try model.run(["x": input, "index": far], options: options)
+    #expect(one.count == 1)
+    #expect(one[names[1]]?.elements(as: Float.self) == all[names[1]]?.elements(as: Float.self))
+    #expect(throws: RunError.self) { try model.run(["x": input, "index": far]) }
+    options.outputs = [names[0]]
+    #expect(throws: RunError.self) { try model.run(["x": input, "index": far], options: options) }
+    options.outputs = []
+    #expect(try model.run(["x": input, "index": far], options: options).isEmpty)
+    options.outputs = names.reversed()
+    let both = try model.run(["x": input, "index": Tensor([Int64(1)])], options: options)
+    for name in names { #expect(both[name]?.elements(as: Float.self) == all[name]?.elements(as: Float.self)) }
+  }
+
   @Test func runsInOrder() throws {
     let model = try model("digits")
     let expected = try model.run(["input": image])

@@ -48,8 +48,9 @@ package final class Program: Sendable {
   package let nesting: Int
   let plans: PlanCache
   let leases: LeasePool
-  /// Copies of the constants that lie at odd addresses of their file, whole.
-  private let alignedConstants: Mutex<[ValueID: Tensor]>
+  private let alignedConstants: AlignedConstants
+  /// What is left of the program for some of its outputs, by their numbers.
+  private let parts = Mutex<[[Int]: Program]>([:])
 
   /// Prepares every node, in parallel on `pool`, within the allowance of `packedWeights`. Throws all problems together.
   package convenience init(
@@ -90,7 +91,44 @@ package final class Program: Sendable {
     lastUse = Program.lastUses(of: graph)
     nesting = 1 + (nodes.lazy.flatMap(\.subprograms).map(\.program.nesting).max() ?? 0)
     plans = PlanCache(nodeCount: nodes.count)
-    alignedConstants = Mutex([:])
+    alignedConstants = AlignedConstants()
+  }
+
+  /// The nodes of `whole` that the outputs with these numbers need, with the same kernels and arenas.
+  private init(_ outputs: [Int], of whole: Program) {
+    var graph = whole.graph
+    graph.outputs = outputs.map { whole.graph.outputs[$0] }
+    var isNeeded = [Bool](repeating: false, count: graph.values.count)
+    for value in graph.outputs { isNeeded[value.index] = true }
+    var kept: [Int] = []
+    for index in whole.nodes.indices.reversed() {
+      guard whole.nodes[index].outputs.contains(where: { $0.map { isNeeded[$0.index] } ?? false }) else { continue }
+      kept.append(index)
+      for value in whole.nodes[index].node.dependencies { isNeeded[value.index] = true }
+    }
+    kept.reverse()
+    graph.nodes = kept.map { whole.graph.nodes[$0] }
+    nodes = kept.map { whole.nodes[$0] }
+    self.graph = graph
+    (constants, registry, nesting) = (whole.constants, whole.registry, whole.nesting)
+    (leases, alignedConstants) = (whole.leases, whole.alignedConstants)
+    lastUse = Program.lastUses(of: graph)
+    plans = PlanCache(nodeCount: nodes.count)
+  }
+
+  /// Parts kept; programs are asked for few sets of outputs.
+  private static let maximumParts = 8
+
+  /// The program that computes the outputs with the numbers `wanted`, in that order, and nothing that they do not need.
+  package func part(for wanted: [Int]) -> Program {
+    if wanted.count == graph.outputs.count, wanted == Array(wanted.indices) { return self }
+    return parts.withLock { parts in
+      if let part = parts[wanted] { return part }
+      if parts.count == Program.maximumParts { parts.removeAll() }
+      let part = Program(wanted, of: self)
+      parts[wanted] = part
+      return part
+    }
   }
 
   /// `tensor`, all or a range of the bytes of `whole`, at an address that is a multiple of its element's width: itself,
@@ -99,12 +137,7 @@ package final class Program: Sendable {
   func aligned(_ tensor: Tensor, rangeOf whole: Tensor, root: ValueID) throws(TensorError) -> Tensor {
     try tensor.storage.load()
     if tensor.isAligned(to: max(tensor.dataType.byteWidth, 1)) { return tensor }
-    let copy = try alignedConstants.withLock { (copies) throws(TensorError) in
-      if let copy = copies[root] { return copy }
-      let copy = try whole.copied()
-      if graph.constant(root) != nil { copies[root] = copy }
-      return copy
-    }
+    let copy = try alignedConstants.copy(of: whole, for: graph.constant(root) == nil ? nil : root)
     return Tensor(
       dataType: tensor.dataType, shape: tensor.shape, storage: copy.storage,
       byteOffset: copy.byteOffset + tensor.byteOffset - whole.byteOffset)
@@ -114,6 +147,7 @@ package final class Program: Sendable {
   package func releaseMemory() {
     plans.removeAll()
     leases.releaseMemory()
+    parts.withLock { $0 = [:] }
     for node in nodes {
       for subprogram in node.subprograms { subprogram.program.releaseMemory() }
     }
@@ -163,6 +197,21 @@ package final class Program: Sendable {
     }
     for value in graph.outputs { last[value.index] = graph.nodes.count }
     return last
+  }
+}
+
+/// Copies of the constants that lie at odd addresses of their file, whole.
+private final class AlignedConstants: Sendable {
+  private let copies = Mutex<[ValueID: Tensor]>([:])
+
+  /// The copy of a tensor, which for a value of the graph is made once.
+  func copy(of tensor: Tensor, for value: ValueID?) throws(TensorError) -> Tensor {
+    try copies.withLock { (copies) throws(TensorError) in
+      if let value, let copy = copies[value] { return copy }
+      let copy = try tensor.copied()
+      if let value { copies[value] = copy }
+      return copy
+    }
   }
 }
 

@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
-"""Runs one model many times over random sizes and says whether its memory creeps up, and whether it idles afterwards.
+"""Loads, runs and cancels one model many times and says whether memory creeps up, and whether the process idles
+afterwards.
 
-For models with the dimensions `batch` and `sequence` and integer inputs, such as bert_base of tools/export_models.py.
-The peak memory after all runs must be within 5 % of that after the first `--settle` runs; afterwards the process must
-use less than 1 % of a processor. Needs libapus (`swift build -c release --product apus-c`) and the python that
-`tools/python-env test` prints.
+For models whose inputs are integers with two dynamic axes, the batch and the sequence, such as bert_base of
+tools/export_models.py. Resident memory after each kind of work must be within 5 % of what it was after the first part
+of it: loading and dropping the model, runs over random sizes, runs that are cancelled at a random moment. At the end
+the process must use less than 1 % of a processor. Needs libapus (`swift build -c release --product apus-c`) and the
+python that `tools/python-env test` prints.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,57 +23,92 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent / "python"))
 import apus  # noqa: E402
 
+#: The part of the rounds after which memory must not grow.
+SETTLED = 0.1
+GROWTH = 1.05
 
-def peak_megabytes() -> float:
-    """The largest resident memory of this process so far."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return 0.0
+
+def resident_megabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def repeat(what: str, count: int, work: Callable[[int], None]) -> bool:
+    """Whether memory is as large at the end of `count` rounds as after the first part of them, or not much larger."""
+    started = time.monotonic()
+    settled = largest = 0.0
+    for index in range(count):
+        work(index)
+        if index < count * SETTLED:
+            settled = max(settled, resident_megabytes())
+        elif index % 16 == 0 or index == count - 1:
+            largest = max(largest, resident_megabytes())
+    grown = largest > settled * GROWTH
+    print(
+        f"{count} {what}: {settled:.1f} MB at first, {largest:.1f} MB at most later, {time.monotonic() - started:.0f} s"
+        + (": it grows" if grown else ""),
+        flush=True,
+    )
+    return not grown
+
+
+def idles() -> bool:
+    before = time.process_time()
+    time.sleep(2)
+    share = (time.process_time() - before) / 2
+    print(f"idle: {100 * share:.2f} % of a processor", flush=True)
+    return share < 0.01
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
+    parser.add_argument("--loads", type=int, default=200)
     parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument(
-        "--settle", type=int, default=500, help="runs after which the memory must not grow (default 500)"
-    )
+    parser.add_argument("--cancelled", type=int, default=1_000)
     parser.add_argument("--batch", type=int, default=4, help="the largest batch")
     parser.add_argument("--sequence", type=int, default=128, help="the longest sequence")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-
-    session = apus.InferenceSession(str(arguments.model), threads=arguments.threads)
-    names = [info.name for info in session.get_inputs()]
     rng = np.random.default_rng(arguments.seed)
-    settled = 0.0
-    started = time.monotonic()
-    for run in range(1, arguments.runs + 1):
+
+    def load(_: int = 0) -> apus.InferenceSession:
+        return apus.InferenceSession(str(arguments.model), threads=arguments.threads)
+
+    def feeds() -> dict[str, np.ndarray]:
         shape = (int(rng.integers(1, arguments.batch + 1)), int(rng.integers(1, arguments.sequence + 1)))
-        feeds = {
-            name: np.ones(shape, np.int64) if "mask" in name else rng.integers(0, 2, shape, dtype=np.int64)
-            for name in names
+        return {
+            info.name: np.ones(shape, np.int64) if "mask" in info.name else rng.integers(0, 2, shape, dtype=np.int64)
+            for info in session.get_inputs()
         }
-        session.run(None, feeds)
-        if run == arguments.settle:
-            settled = peak_megabytes()
-            print(f"{run} runs: peak {settled:.1f} MB", flush=True)
-        elif run % 500 == 0:
-            print(f"{run} runs: peak {peak_megabytes():.1f} MB, {time.monotonic() - started:.0f} s", flush=True)
-    final = peak_megabytes()
-    time.sleep(0.2)
-    before = time.process_time()
-    time.sleep(2)
-    idle = (time.process_time() - before) / 2
-    growth = final / settled - 1 if settled else 0.0
-    print(
-        f"peak after {arguments.settle} runs {settled:.1f} MB, after {arguments.runs} runs {final:.1f} MB:"
-        f" {growth:+.2%}"
-    )
-    print(f"idle: {idle:.2%} of a processor")
-    return 0 if growth <= 0.05 and idle < 0.01 else 1
+
+    def load_and_run(_: int) -> None:
+        load().run(None, feeds())
+
+    def cancel(_: int) -> None:
+        cancellation = apus.Cancellation()
+        timer = threading.Timer(float(rng.random()) * longest, cancellation.cancel)
+        timer.start()
+        try:
+            session.run(None, feeds(), cancellation=cancellation)
+        except apus.CancelledError:
+            pass
+        timer.cancel()
+        timer.join()
+
+    session = load()
+    ok = repeat("loads", arguments.loads, load_and_run) if arguments.loads else True
+    if arguments.runs:
+        ok = repeat("runs of random sizes", arguments.runs, lambda _: session.run(None, feeds())) and ok
+    started = time.monotonic()
+    session.run(None, feeds())
+    longest = time.monotonic() - started
+    if arguments.cancelled:
+        ok = repeat("cancelled runs", arguments.cancelled, cancel) and ok
+    ok = idles() and ok
+    print(f"{int(ok)} passed, {int(not ok)} failed, 0 skipped")
+    return 0 if ok else 1
 
 
 if __name__ == "__main__":

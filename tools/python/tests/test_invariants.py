@@ -278,5 +278,53 @@ print([number + 1 for number in range(64) if (caught() & ~before) >> number & 1]
         self.assertEqual(re.sub(r"\s", "", done.stdout), "[]")
 
 
+class Weights(unittest.TestCase):
+    """What several sessions on the same weights take."""
+
+    #: A table that is read as it lies, and a matrix that is packed: 32 MB together.
+    PROGRAM = """
+import sys
+import numpy as np
+import apus
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+sizes, sessions = [resident()], []
+for _ in range(4):
+    sessions.append(apus.InferenceSession(sys.argv[1], threads=1))
+    sizes.append(resident())
+feed = {"i": np.arange(5)}
+results = {session.run(None, feed)[0].tobytes() for session in sessions}
+print(len(results), sizes[1] - sizes[0], sizes[-1] - sizes[1])
+"""
+
+    def test_are_in_memory_once(self) -> None:
+        random = np.random.default_rng(3)
+        model = model_of(
+            [node("Gather", ["table", "i"], ["rows"]), node("MatMul", ["rows", "matrix"], ["y"])],
+            {"i": tensor(TensorProto.INT64, ["n"])},
+            ["y"],
+            initializer=[
+                constant("table", random.standard_normal((4096, 1024))),
+                constant("matrix", random.standard_normal((1024, 4096))),
+            ],
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            onnx.save(model, path)
+            done = subprocess.run(
+                [sys.executable, "-c", self.PROGRAM, path],
+                env=os.environ | {"PYTHONPATH": str(ROOT / "tools/python")},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        results, first, others = (int(word) for word in done.stdout.split())
+        self.assertEqual(results, 1)
+        self.assertGreater(first, 32 << 20)
+        self.assertLess(others, first / 4, "three more sessions on the same file")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -61,7 +61,7 @@ struct MemoryLayoutBuilder: ~Copyable {
   private let drafts: [StepDraft]
   /// By draft: its wave.
   private let waves: [Int]
-  private let known: [Tensor?]
+  private let known: KnownTensors
   private let isBound: Bool
   /// By value of the graph.
   private var places: [Place]
@@ -177,7 +177,7 @@ struct MemoryLayoutBuilder: ~Copyable {
 
   private func place(of value: ValueID) -> Place {
     let place = places[value.index]
-    if place.kind == .nowhere, known[value.index] != nil { return Place(kind: .known, index: Int32(value.index)) }
+    if place.kind == .nowhere, known.contains(value.index) { return Place(kind: .known, index: Int32(value.index)) }
     return place
   }
 
@@ -193,7 +193,7 @@ struct MemoryLayoutBuilder: ~Copyable {
     for (index, draft) in drafts.enumerated() {
       let node = program.nodes[draft.node]
       for (position, output) in node.outputs.enumerated() {
-        guard let output, let type = draft.outputTypes[position] else { continue }
+        guard let output else { continue }
         if let view = draft.step.views.first(where: { $0.output == position }), let input = node.inputs[view.input] {
           var base = place(of: input)
           if base.kind != .nowhere {
@@ -202,6 +202,7 @@ struct MemoryLayoutBuilder: ~Copyable {
             continue
           }
         }
+        guard let type = draft.outputTypes[position] else { continue }
         places[output.index] = Place(kind: .block, index: Int32(blocks.count))
         blocks.append(Block(bytes: type.byteCount, firstWave: waves[index], lastWave: waves[index]))
       }

@@ -37,6 +37,8 @@ struct PlanTemplate: Sendable {
     let isStep: Bool
     /// True if the sizes that the node can work on are not all.
     let isChecked: Bool
+    /// The step, if it is the same for all sizes.
+    let fixed: StepDraft?
   }
 
   let nodes: Range<Int>
@@ -47,6 +49,8 @@ struct PlanTemplate: Sendable {
   let types: [TypeFormula]
   let inputs: [Input]
   let known: [ElementsFormula]
+  /// By value of the graph: its place in `known`, or -1.
+  let knownPlaces: [Int32]
   let entries: [Entry]
   /// The values that the region leaves behind.
   let outputs: [(value: ValueID, type: Int)]
@@ -58,8 +62,20 @@ struct PlanTemplate: Sendable {
   struct Binding {
     /// By type.
     let types: [TensorType]
-    /// By value of the graph: constants, and what is known by formula.
-    let known: [Tensor?]
+    /// By type.
+    let bytes: [Int]
+    let known: KnownTensors
+
+    /// The bytes of values of these types in all; `Int.max` if no integer holds them.
+    func byteCount(_ types: [Int?]) -> Int {
+      var sum = 0
+      for case let type? in types {
+        let (next, overflow) = sum.addingReportingOverflow(bytes[type])
+        if overflow { return .max }
+        sum = next
+      }
+      return sum
+    }
   }
 
   /// The plan for the values that exist; nil if they do not have the form of the template, or if planning node by node
@@ -76,18 +92,25 @@ struct PlanTemplate: Sendable {
     for entry in entries {
       if entry.isChecked, !agrees(entry, binding, driver: driver, program: program) { return nil }
       if !entry.isStep { continue }
+      let (inputBytes, outputBytes) = (binding.byteCount(entry.inputs), binding.byteCount(entry.outputs))
+      // Views of inputs take no memory.
+      guard outputBytes <= max(available, inputBytes) else { return nil }
+      if let fixed = entry.fixed {
+        drafts.append(fixed)
+        continue
+      }
       let prepared = program.nodes[entry.node]
       guard case .planned(let kernel) = prepared.kernel else { return nil }
       let inputTypes = entry.inputs.map { $0.map { binding.types[$0] } }
       let outputTypes = entry.outputs.map { $0.map { binding.types[$0] } }
-      guard fits(inputTypes, outputTypes, available: available) else { return nil }
+      let context = PlanContext(
+        inputs: inputTypes, outputs: outputTypes, known: tensors(of: prepared, binding.known))
       // Whoever plans node by node names what is wrong.
-      guard
-        let step = kernel.fixedStep
-          ?? (try? kernel.step(
-            for: PlanContext(inputs: inputTypes, outputs: outputTypes, known: tensors(of: prepared, binding.known))))
-      else { return nil }
-      drafts.append(StepDraft(node: entry.node, step: step, inputTypes: inputTypes, outputTypes: outputTypes))
+      guard let step = try? kernel.step(for: context) else { return nil }
+      drafts.append(
+        StepDraft(
+          node: entry.node, step: step, inputTypes: inputTypes, outputTypes: outputTypes,
+          bytes: inputBytes &+ outputBytes))
     }
     let region = RegionDraft(
       nodes: nodes, drafts: drafts, known: binding.known,
@@ -133,20 +156,27 @@ struct PlanTemplate: Sendable {
   }
 
   private func binding(_ numbers: [Int], constants: [Tensor?]) -> Binding? {
-    var bound: [TensorType] = []
+    var (bound, bytes) = ([TensorType](), [Int]())
     bound.reserveCapacity(types.count)
+    bytes.reserveCapacity(types.count)
     for type in types {
       let shape = Shape(type.extents.map { numbers[$0] })
-      guard let count = shape.checkedElementCount, type.dataType.byteCount(elements: count) != nil else { return nil }
+      guard let count = shape.checkedElementCount, let byteCount = type.dataType.byteCount(elements: count) else {
+        return nil
+      }
       bound.append(TensorType(type.dataType, shape))
+      bytes.append(byteCount)
     }
-    var tensors = constants
+    var tensors: [Tensor] = []
+    tensors.reserveCapacity(known.count)
     for formula in known {
       let elements = formula.elements.map { numbers[$0] }
       guard let tensor = Tensor(integers: elements, bound[formula.type]) else { return nil }
-      tensors[formula.value.index] = tensor
+      tensors.append(tensor)
     }
-    return Binding(types: bound, known: tensors)
+    return Binding(
+      types: bound, bytes: bytes,
+      known: KnownTensors(constants: constants, places: knownPlaces, computed: tensors))
   }
 
   /// True if the node, inferred for the numbers, gives what the formulas say.
@@ -170,19 +200,7 @@ struct PlanTemplate: Sendable {
     return true
   }
 
-  /// True if the outputs of a node fit in memory; views of inputs take none.
-  private func fits(_ inputs: [TensorType?], _ outputs: [TensorType?], available: Int) -> Bool {
-    func bytes(_ types: [TensorType?]) -> Int {
-      types.reduce(0) { sum, type in
-        let (next, overflow) = sum.addingReportingOverflow(type?.byteCount ?? 0)
-        return overflow ? .max : next
-      }
-    }
-    let needed = bytes(outputs)
-    return needed <= available || needed <= bytes(inputs)
-  }
-
-  private func tensors(of node: PreparedNode, _ known: [Tensor?]) -> [Tensor?] {
+  private func tensors(of node: PreparedNode, _ known: KnownTensors) -> [Tensor?] {
     node.inputs.map { $0.flatMap { known[$0.index] } }
   }
 }

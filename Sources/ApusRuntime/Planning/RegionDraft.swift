@@ -12,22 +12,49 @@ final class StepDraft: Sendable {
   /// Of inputs and outputs.
   let bytes: Int
 
-  init(node: Int, step: Step, inputTypes: [TensorType?], outputTypes: [TensorType?]) {
+  /// `bytes` nil: to be counted.
+  init(node: Int, step: Step, inputTypes: [TensorType?], outputTypes: [TensorType?], bytes: Int? = nil) {
     (self.node, self.step) = (node, step)
     (self.inputTypes, self.outputTypes) = (inputTypes, outputTypes)
-    var bytes = 0
-    for type in inputTypes { bytes &+= type?.byteCount ?? 0 }
-    for type in outputTypes { bytes &+= type?.byteCount ?? 0 }
-    self.bytes = bytes
+    if let bytes {
+      self.bytes = bytes
+      return
+    }
+    var count = 0
+    for type in inputTypes { count &+= type?.byteCount ?? 0 }
+    for type in outputTypes { count &+= type?.byteCount ?? 0 }
+    self.bytes = count
   }
+}
+
+/// The tensors that are known while planning: constants of the graph, and what was computed.
+struct KnownTensors {
+  private let constants: [Tensor?]
+  /// By value of the graph: the place in `computed`, or -1; empty if `constants` has everything.
+  private let places: [Int32]
+  private let computed: [Tensor]
+
+  init(_ all: [Tensor?]) { (constants, places, computed) = (all, [], []) }
+
+  init(constants: [Tensor?], places: [Int32], computed: [Tensor]) {
+    (self.constants, self.places, self.computed) = (constants, places, computed)
+  }
+
+  var count: Int { constants.count }
+
+  subscript(value: Int) -> Tensor? {
+    if !places.isEmpty, case let place = Int(places[value]), place >= 0 { return computed[place] }
+    return constants[value]
+  }
+
+  func contains(_ value: Int) -> Bool { !places.isEmpty && places[value] >= 0 || constants[value] != nil }
 }
 
 /// What planning found out about consecutive nodes.
 struct RegionDraft {
   let nodes: Range<Int>
   let drafts: [StepDraft]
-  /// By value of the graph: constants, and what was computed while planning.
-  let known: [Tensor?]
+  let known: KnownTensors
   /// The values that enter, with the types the plan holds for.
   let inputs: [(value: ValueID, type: TensorType)]
   /// The values whose very elements the plan holds for.

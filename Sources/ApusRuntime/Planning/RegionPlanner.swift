@@ -208,7 +208,8 @@ struct RegionPlanner: ~Copyable {
       }
     }
     let draft = RegionDraft(
-      nodes: start..<end, drafts: drafts, known: known, inputs: inputs, valuesRead: valuesRead, outputs: outputs)
+      nodes: start..<end, drafts: drafts, known: KnownTensors(known), inputs: inputs, valuesRead: valuesRead,
+      outputs: outputs)
     return try draft.layOut(program, threads: threads)
   }
 }

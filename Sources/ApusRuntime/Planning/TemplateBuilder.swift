@@ -146,7 +146,8 @@ struct TemplateBuilder: ~Copyable {
       }
     }
     entries.append(
-      PlanTemplate.Entry(node: index, inputs: inputTypes, outputs: outputTypes, isStep: isStep, isChecked: false))
+      PlanTemplate.Entry(
+        node: index, inputs: inputTypes, outputs: outputTypes, isStep: isStep, isChecked: false, fixed: nil))
     return true
   }
 
@@ -184,15 +185,28 @@ struct TemplateBuilder: ~Copyable {
       if !entry.isStep, !mustBeChecked[index] { return nil }
       return PlanTemplate.Entry(
         node: entry.node, inputs: entry.inputs, outputs: entry.outputs, isStep: entry.isStep,
-        isChecked: mustBeChecked[index])
+        isChecked: mustBeChecked[index], fixed: fixedDraft(entry))
     }
     return template(outputs: outputs)
   }
 
+  /// The draft of an entry whose step is the same for all sizes. Such a step only names views, for which nobody looks
+  /// at the types.
+  private func fixedDraft(_ entry: PlanTemplate.Entry) -> StepDraft? {
+    guard case .planned(let kernel) = program.nodes[entry.node].kernel, let step = kernel.fixedStep,
+      step.phases.isEmpty, entry.outputs.indices.allSatisfy({ output in step.views.contains { $0.output == output } })
+    else { return nil }
+    return StepDraft(
+      node: entry.node, step: step, inputTypes: entry.inputs.map { _ in nil },
+      outputTypes: entry.outputs.map { _ in nil }, bytes: 0)
+  }
+
   private func template(outputs: [(value: ValueID, type: Int)]) -> PlanTemplate {
-    PlanTemplate(
-      nodes: nodes, symbols: symbols, extents: extents, types: types, inputs: inputs, known: known, entries: entries,
-      outputs: outputs)
+    var places = [Int32](repeating: -1, count: program.graph.values.count)
+    for (place, formula) in known.enumerated() { places[formula.value.index] = Int32(place) }
+    return PlanTemplate(
+      nodes: nodes, symbols: symbols, extents: extents, types: types, inputs: inputs, known: known,
+      knownPlaces: places, entries: entries, outputs: outputs)
   }
 
   /// Numbers for the symbols.

@@ -302,7 +302,7 @@ public final class Model: Sendable {
     seconds < 1e9 ? .seconds(max(seconds, 0)) : nil
   }
 
-  private func settings(for options: RunOptions) -> RunSettings {
+  func settings(for options: RunOptions) -> RunSettings {
     var settings = RunSettings(maximumBytes: limits.maximumRunMemory)
     let seconds = options.timeout ?? limits.maximumRunSeconds
     if seconds.isFinite { settings.cancellation = CancellationFlag(timeout: Model.duration(seconds)) }

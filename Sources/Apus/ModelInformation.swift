@@ -9,8 +9,10 @@ public struct ValueDescription: Sendable, Hashable {
   public let type: String
   /// The element type, if it is a tensor.
   public let dataType: DataType?
-  /// The extents as numbers, symbols or expressions; nil if it is no tensor or its rank is unknown.
-  public let dimensions: [String]?
+  /// The extents; nil if it is no tensor or its rank is unknown.
+  public let extents: [Dimension]?
+  /// The extents in words: numbers, symbols or expressions, `?` where nothing is known.
+  public var dimensions: [String]? { extents?.map(\.description) }
   /// The shape if it is a tensor and every extent is a number.
   public let shape: Shape?
 
@@ -22,7 +24,7 @@ public struct ValueDescription: Sendable, Hashable {
     self.name = name
     type = fact.description
     dataType = fact.tensor?.dataType
-    dimensions = fact.tensor?.shape?.map(\.description)
+    extents = fact.tensor?.shape?.map { Dimension($0) }
     shape = fact.tensor?.concreteShape
   }
 }

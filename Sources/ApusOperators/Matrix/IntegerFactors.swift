@@ -1,4 +1,5 @@
-// Factors of integer products: 8-bit matrices less their zero points, as 32-bit matrices in scratch memory.
+// Integer products of 8-bit factors less their zero points: the choice of form, and the plain one, on 32-bit copies of
+// the factors in scratch memory.
 
 import ApusGraph
 import ApusTensor
@@ -15,6 +16,18 @@ struct LineIndex: Sendable {
 
   private let form: Form
   private let lines: Int
+
+  /// True if all lines have the same element.
+  var isSingle: Bool { lineStride == 0 }
+
+  /// Elements from one line to the next; nil if there is no such number.
+  var lineStride: Int? {
+    switch form {
+    case .one: 0
+    case .byLine: 1
+    case .table: nil
+    }
+  }
 
   /// `axis` is the axis of the lines from the end: 2 for rows, 1 for columns. The parameter has one element, one for
   /// each line, or a shape that broadcasts to that of the matrices with an extent of 1 on the other of the last two
@@ -136,30 +149,64 @@ struct IntegerFactor: Sendable {
   }
 }
 
-/// The int32 product of two 8-bit factors less their zero points.
-///
-/// `a`, `b` and their zero points are positions of inputs of the node.
-func integerProduct(
-  _ context: PlanContext, a: Int, aZeroPoint: Int, b: Int, bZeroPoint: Int, to target: StepSequence.Operand,
-  in sequence: inout StepSequence
-) throws(OperatorError) {
-  guard let aType = context.inputs[a], let bType = context.inputs[b] else { throw .invalid("a factor is missing") }
-  let aZero = context.isPresent(aZeroPoint) ? context.shape(aZeroPoint) : nil
-  let bZero = context.isPresent(bZeroPoint) ? context.shape(bZeroPoint) : nil
-  let left = IntegerFactor(
-    shape: aType.shape, zeroPoints: try LineIndex(aZero, of: aType.shape, axis: 2, name: "the zero point of A"),
-    isLeft: true)
-  let right = IntegerFactor(
-    shape: bType.shape,
-    zeroPoints: try LineIndex(bZero, of: bType.shape.asColumn, axis: 1, name: "the zero point of B"),
-    isLeft: false)
-  guard let leftStep = left.step(aType.dataType, hasZeroPoint: aZero != nil),
-    let rightStep = right.step(bType.dataType, hasZeroPoint: bZero != nil),
-    let product = MatMulExtents(aType.shape, bType.shape).plain.step(.int32)
-  else { throw .unsupported("there is no integer product of \(aType.dataType) and \(bType.dataType)") }
-  let leftPlace = sequence.reserve(bytes: aType.count * 4)
-  let rightPlace = sequence.reserve(bytes: bType.count * 4)
-  sequence.append(leftStep, inputs: [.input(a), aZero == nil ? .none : .input(aZeroPoint)], outputs: [leftPlace])
-  sequence.append(rightStep, inputs: [.input(b), bZero == nil ? .none : .input(bZeroPoint)], outputs: [rightPlace])
-  sequence.append(product, inputs: [leftPlace, rightPlace], outputs: [target])
+/// Where a node has the operands of an integer product among its inputs.
+struct IntegerOperandPositions: Sendable {
+  let a: Int
+  let aZero: Int
+  let b: Int
+  let bZero: Int
+
+  var all: [Int] { [a, aZero, b, bZero] }
+}
+
+/// The int32 product of two 8-bit factors less their zero points, of one node. B is packed here if it is constant.
+struct IntegerProduct: Sendable {
+  private let operands: IntegerOperandPositions
+  private let packed: PackedBytes?
+
+  init(_ context: PrepareContext, _ operands: IntegerOperandPositions) throws(OperatorError) {
+    self.operands = operands
+    packed = KernelChoice.generalOnly ? nil : try PackedBytes(context.constant(operands.b), in: context.packedWeights)
+  }
+
+  /// Of the node; the step that the product is part of does not read them.
+  var packedInputs: [Int] { packed == nil ? [] : [operands.b] }
+
+  /// Appends the product. Returns the name of its kernel and its operations.
+  func append(
+    _ context: PlanContext, to target: StepSequence.Operand, in sequence: inout StepSequence
+  ) throws(OperatorError) -> (name: String, operations: Int) {
+    guard let a = context.inputs[operands.a], let b = context.inputs[operands.b] else {
+      throw .invalid("a factor is missing")
+    }
+    let aZero = context.isPresent(operands.aZero) ? context.shape(operands.aZero) : nil
+    let bZero = context.isPresent(operands.bZero) ? context.shape(operands.bZero) : nil
+    let rows = try LineIndex(aZero, of: a.shape, axis: 2, name: "the zero point of A")
+    let columns = try LineIndex(bZero, of: b.shape.asColumn, axis: 1, name: "the zero point of B")
+    if packed != nil || !KernelChoice.generalOnly,
+      let product = ByteProduct(
+        a, b, zeroPoints: (rows, columns), operands, hasZeroPoints: (aZero != nil, bZero != nil), packed: packed)
+    {
+      let step = product.step
+      // The operands are where the node has them.
+      let inputs = (0...(operands.all.max() ?? 0)).map { index -> StepSequence.Operand in
+        operands.all.contains(index) && context.isPresent(index) ? .input(index) : .none
+      }
+      sequence.append(step, inputs: inputs, outputs: [target])
+      return (step.kernelName, step.operations)
+    }
+    let left = IntegerFactor(shape: a.shape, zeroPoints: rows, isLeft: true)
+    let right = IntegerFactor(shape: b.shape, zeroPoints: columns, isLeft: false)
+    guard let leftStep = left.step(a.dataType, hasZeroPoint: aZero != nil),
+      let rightStep = right.step(b.dataType, hasZeroPoint: bZero != nil),
+      let product = MatMulExtents(a.shape, b.shape).plain.step(.int32)
+    else { throw .unsupported("there is no integer product of \(a.dataType) and \(b.dataType)") }
+    let leftPlace = sequence.reserve(bytes: a.count * 4)
+    let rightPlace = sequence.reserve(bytes: b.count * 4)
+    func point(_ shape: Shape?, _ input: Int) -> StepSequence.Operand { shape == nil ? .none : .input(input) }
+    sequence.append(leftStep, inputs: [.input(operands.a), point(aZero, operands.aZero)], outputs: [leftPlace])
+    sequence.append(rightStep, inputs: [.input(operands.b), point(bZero, operands.bZero)], outputs: [rightPlace])
+    sequence.append(product, inputs: [leftPlace, rightPlace], outputs: [target])
+    return (product.kernelName, product.operations)
+  }
 }

@@ -20,10 +20,13 @@ package struct MatMulInteger: OperatorDefinition {
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    .planned { (plan) throws(OperatorError) in
+    let product = try IntegerProduct(context, IntegerOperandPositions(a: 0, aZero: 2, b: 1, bZero: 3))
+    return .planned(packing: product.packedInputs) { (plan) throws(OperatorError) in
       var sequence = StepSequence()
-      try integerProduct(plan, a: 0, aZeroPoint: 2, b: 1, bZeroPoint: 3, to: .output(0), in: &sequence)
-      return sequence.step.named("plain")
+      let (name, operations) = try product.append(plan, to: .output(0), in: &sequence)
+      var step = sequence.step.named(name, operations: operations)
+      step.unreadInputs = product.packedInputs
+      return step
     }
   }
 }

@@ -25,7 +25,10 @@ package struct QLinearMatMul: OperatorDefinition {
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    .planned { (plan) throws(OperatorError) in try QuantizedProduct(plan).step }
+    let product = try IntegerProduct(context, IntegerOperandPositions(a: 0, aZero: 2, b: 3, bZero: 5))
+    return .planned(packing: product.packedInputs) { (plan) throws(OperatorError) in
+      try QuantizedProduct(plan, product).step
+    }
   }
 }
 
@@ -33,15 +36,16 @@ package struct QLinearMatMul: OperatorDefinition {
 private struct QuantizedProduct {
   let step: Step
 
-  init(_ context: PlanContext) throws(OperatorError) {
+  init(_ context: PlanContext, _ integerProduct: IntegerProduct) throws(OperatorError) {
     guard let a = context.inputs[0], let b = context.inputs[3], let y = context.outputs[0] else {
       throw .invalid("an input is missing")
     }
     var sequence = StepSequence()
     let product = sequence.reserve(bytes: y.count * 4)
     let isInteger = a.dataType.isInteger && b.dataType.isInteger
+    var (name, operations) = ("gemm_f32", 0)
     if isInteger {
-      try integerProduct(context, a: 0, aZeroPoint: 2, b: 3, bZeroPoint: 5, to: product, in: &sequence)
+      (name, operations) = try integerProduct.append(context, to: product, in: &sequence)
     } else {
       try QuantizedProduct.floatProduct(context, a, b, to: product, in: &sequence)
     }
@@ -71,7 +75,9 @@ private struct QuantizedProduct {
       isInteger
       ? try quantizer.step(Int32.self, y.dataType) : try quantizer.step(Float.self, y.dataType)
     sequence.append(last, inputs: [product] + scales, outputs: [.output(0)])
-    step = sequence.step.named(isInteger ? "plain" : "gemm_f32")
+    var whole = sequence.step
+    whole.unreadInputs = integerProduct.packedInputs
+    step = whole.named(name, operations: isInteger ? operations : whole.operations)
   }
 
   private static func widening(_ context: PlanContext, _ input: Int) throws(OperatorError) -> Step {
@@ -141,14 +147,14 @@ private struct Quantizer: Sendable {
   func step<Sum: BitwiseCopyable & Sendable>(_ sum: Sum.Type, _ type: DataType) throws(OperatorError) -> Step
   where Sum: SumOfProducts {
     let partition = Partition(columns == 0 ? 0 : count / columns, minimum: max(1, 8192 / max(columns, 1)))
-    let range: (Double, Double)? =
+    let limits: ByteLimits? =
       switch type {
-      case .int8: (-128, 127)
-      case .uint8: (0, 255)
+      case .int8: ByteLimits(low: -128, high: 127)
+      case .uint8: ByteLimits(low: 0, high: 255)
       default: nil
       }
     let format = SmallFloat(type)
-    guard range != nil || format != nil else {
+    guard limits != nil || format != nil else {
       throw .unsupported("QLinearMatMul has no kernel for \(type) at the output")
     }
     return .parallel(parts: partition.parts) { run, part in
@@ -162,20 +168,50 @@ private struct Quantizer: Sendable {
         let rightIndex = rightMatrix[matrix]
         let result = y[results(matrix: matrix, line: line)]
         let point = Double(points[resultPoints(matrix: matrix, line: line)])
+        let first = row &* columns
+        if let limits, let stride = columnScales.lineStride {
+          if stride == 0 {
+            let scale = Double(left * b[0] / result)
+            for column in 0..<columns {
+              output[first &+ column] = limits.quantized(product[first &+ column].inDouble * scale + point)
+            }
+          } else {
+            for column in 0..<columns {
+              let scale = Double(left * b[column] / result)
+              output[first &+ column] = limits.quantized(product[first &+ column].inDouble * scale + point)
+            }
+          }
+          continue
+        }
         for column in 0..<columns {
-          let index = row &* columns &+ column
           let scale = left * b[columnScales(matrix: rightIndex, line: column)] / result
-          let value = product[index].inDouble * Double(scale)
-          if let range {
-            let rounded = (value + point).rounded(.toNearestOrEven)
-            let clamped = rounded.isNaN ? 0 : Swift.min(Swift.max(rounded, range.0), range.1)
-            output[index] = UInt8(truncatingIfNeeded: Int(clamped))
+          let value = product[first &+ column].inDouble * Double(scale) + point
+          if let limits {
+            output[first &+ column] = limits.quantized(value)
           } else if let format {
-            output[index] = format.encode(Float(value + point))
+            output[first &+ column] = format.encode(Float(value))
           }
         }
       }
     }
+  }
+}
+
+/// The range of an 8-bit integer.
+private struct ByteLimits {
+  let low: Double
+  let high: Double
+
+  /// 1.5 · 2^52: added to a number of small magnitude it leaves the nearest integer, half to even, in the low bits.
+  private static var integerShift: Double { 0x1.8p52 }
+
+  /// The nearest integer, half to even, in the range; 0 for NaN.
+  @inline(__always) func quantized(_ value: Double) -> UInt8 {
+    // The limits are integers: rounding does not leave them.
+    let atMost = value < high ? value : high
+    let within = atMost > low ? atMost : low
+    let number = value == value ? within : 0
+    return UInt8(truncatingIfNeeded: (number + ByteLimits.integerShift).bitPattern)
   }
 }
 

@@ -4,6 +4,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 struct DynamicQuantizeLSTM: OperatorDefinition {
   let schema = OperatorSchema(
@@ -50,9 +51,15 @@ struct DynamicQuantizeLSTM: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let options = try Options(context)
-    let isSigned = (try context.type(1) == .int8, try context.type(2) == .int8)
-    return .planned { (plan) throws(OperatorError) in
-      try QuantizedRecurrence(plan, options, isSigned: isSigned).step(plan)
+    let weights = [
+      try GateWeights(context, input: 1, scale: 8, zeroPoint: 9),
+      try GateWeights(context, input: 2, scale: 10, zeroPoint: 11),
+    ]
+    let packed = weights.filter { $0.packed != nil }.map(\.input)
+    return .planned(packing: packed) { (plan) throws(OperatorError) in
+      var step = try QuantizedRecurrence(plan, options, weights).step(plan)
+      step.unreadInputs = packed
+      return step
     }
   }
 
@@ -78,26 +85,74 @@ struct DynamicQuantizeLSTM: OperatorDefinition {
   }
 }
 
+/// The matrices of the gates that inputs or states are multiplied with, [direction, k, gate]: positions in the node.
+private struct GateWeights: Sendable {
+  let input: Int
+  let scale: Int
+  let zeroPoint: Int
+  let isSigned: Bool
+  /// nil if they are not constant.
+  let packed: PackedBytes?
+
+  init(_ context: PrepareContext, input: Int, scale: Int, zeroPoint: Int) throws(OperatorError) {
+    (self.input, self.scale, self.zeroPoint) = (input, scale, zeroPoint)
+    isSigned = try context.type(input) == .int8
+    packed = KernelChoice.generalOnly ? nil : try PackedBytes(context.constant(input), in: context.packedWeights)
+  }
+
+  func load(_ bytes: UnsafeRawPointer, _ index: Int) -> Int32 {
+    let byte = bytes.load(fromByteOffset: index, as: UInt8.self)
+    return isSigned ? Int32(Int8(bitPattern: byte)) : Int32(byte)
+  }
+}
+
+/// The product of quantized rows with the weights of one direction: extents, and where its parts lie in scratch memory.
+private struct GateProduct: Sendable {
+  let weights: GateWeights
+  let k: Int
+  let scaleIsByColumn: Bool
+  let zeroIsByColumn: Bool
+  /// From the start of the scratch memory: all matrices, if they are packed in every run.
+  let packedOffset: Int
+  let packedStride: Int
+}
+
 /// The extents of one plan, and the loop over the steps of one direction.
 private struct QuantizedRecurrence: Sendable {
   private let options: DynamicQuantizeLSTM.Options
-  private let isSigned: (input: Bool, state: Bool)
   private let steps: Int
   private let batch: Int
-  private let width: Int
   private let hidden: Int
+  private let width: Int
   private let hasBias: Bool
   private let hasLengths: Bool
   private let hasStates: (hidden: Bool, cell: Bool)
   private let hasPeepholes: Bool
-  private let isByColumn: (inputScale: Bool, inputZero: Bool, stateScale: Bool, stateZero: Bool)
+  private let products: (input: GateProduct, state: GateProduct)
+  private let memory: Memory
+  /// True: no micro-kernel.
+  private let isPlain: Bool
+  private let kernels = ByteKernels.current
   private var gates: Int { 4 * hidden }
 
+  /// Rows whose integer sums are held at a time.
+  private static let sumRows = 24
+  /// No machine has more bytes.
+  private static let largestMemory = 0x1p46
+
+  /// Scratch memory, in bytes: all packed matrices, then for each direction floats, codes, sums and zero points.
+  private struct Memory: Sendable {
+    let packed: Int
+    let codes: Int
+    let sums: Int
+    let zeros: Int
+    let direction: Int
+  }
+
   init(
-    _ context: PlanContext, _ options: DynamicQuantizeLSTM.Options, isSigned: (Bool, Bool)
+    _ context: PlanContext, _ options: DynamicQuantizeLSTM.Options, _ weights: [GateWeights]
   ) throws(OperatorError) {
     self.options = options
-    self.isSigned = isSigned
     (steps, batch, width) = (context.shape(0)[0], context.shape(0)[1], context.shape(0)[2])
     hidden = context.shape(2)[1]
     hasBias = context.isPresent(3)
@@ -114,44 +169,66 @@ private struct QuantizedRecurrence: Sendable {
       }
       isByColumn[index] = count != directions
     }
-    self.isByColumn = (isByColumn[0], isByColumn[1], isByColumn[2], isByColumn[3])
     // The outputs that nobody wants were not looked at.
-    guard Shape([directions, steps, batch, 4, hidden, 16]).checkedElementCount != nil else {
-      throw .mismatch("X is \(context.shape(0)); there can be no memory for the gates of so many steps")
+    let (gates, kernels) = (4 * hidden, ByteKernels.current)
+    let packedBytes = kernels.estimatedBytes(k: width, n: gates) + kernels.estimatedBytes(k: hidden, n: gates)
+    guard Shape([directions, steps, batch, 4, hidden, 16]).checkedElementCount != nil,
+      Double(directions) * packedBytes < QuantizedRecurrence.largestMemory
+    else { throw .mismatch("X is \(context.shape(0)); there can be no memory for the gates of so many steps") }
+    let isPlain = KernelChoice.generalOnly && weights.allSatisfy { $0.packed == nil }
+    self.isPlain = isPlain
+    var packed = 0
+    func product(_ index: Int, k: Int) -> GateProduct {
+      let stride = weights[index].packed?.stride ?? kernels.packedBytes(k: k, n: gates)
+      defer { if weights[index].packed == nil && !isPlain { packed += directions * stride } }
+      return GateProduct(
+        weights: weights[index], k: k, scaleIsByColumn: isByColumn[2 * index],
+        zeroIsByColumn: isByColumn[2 * index + 1], packedOffset: packed, packedStride: stride)
     }
+    products = (product(0, k: width), product(1, k: hidden))
+    // Products of all inputs, gates of a step, states; codes of the widest operand; sums of some rows; zero points.
+    let rows = steps * batch
+    let codes = aligned((rows * gates + batch * gates + 2 * batch * hidden) * 4)
+    let sums = codes + aligned(max(rows * width, batch * hidden))
+    let zeros = sums + aligned(min(max(rows, batch), QuantizedRecurrence.sumRows) * gates * 4)
+    memory = Memory(packed: packed, codes: codes, sums: sums, zeros: zeros, direction: zeros + aligned(gates * 4))
   }
 
-  /// A part for each direction.
-  func step(_ context: PlanContext) throws(OperatorError) -> Step {
-    let (rows, longest) = (steps * batch, max(width, hidden))
-    // By direction: products of all inputs, gates of a step, states, codes of the widest operand, sums of a product.
-    let floats = rows * gates + batch * gates + 2 * batch * hidden
-    let bytes = aligned(floats * 4) + aligned(max(rows, batch) * longest) + aligned(gates * 4)
+  /// A part for each direction, after one for each matrix that is to be packed.
+  func step(_ context: PlanContext) -> Step {
     let wants = (0..<3).map { context.isWanted($0) }
     let directions = options.isReversed.count
     let parts = batch == 0 || hidden == 0 ? 0 : directions
-    return Step.parallel(parts: parts, scratchBytes: bytes * directions) { run, direction in
-      let memory = run.scratch + direction &* bytes
-      let products = memory.assumingMemoryBound(to: Float.self)
-      let lengths = hasLengths ? run.input(4, as: Int32.self) : nil
-      for row in 0..<batch {
-        if let lengths, lengths[row] < 0 || Int(lengths[row]) > steps {
-          run.fail("sequence_lens[\(row)] is \(lengths[row]); expected 0 to \(steps)")
-          return
-        }
+    let unpacked = isPlain ? [] : [products.input, products.state].filter { $0.weights.packed == nil }
+    let phases = (unpacked.isEmpty || parts == 0 ? [] : [directions * unpacked.count]) + [parts]
+    let bytes = memory.packed + memory.direction * directions
+    return Step(phases: phases, scratchBytes: bytes) { run, phase, part in
+      if phase == phases.count &- 1 {
+        advance(run, part, wants)
+        return
       }
-      let codes = (memory + aligned(floats * 4)).assumingMemoryBound(to: UInt8.self)
-      let sums = (memory + aligned(floats * 4) + aligned(max(rows, batch) * longest))
-        .assumingMemoryBound(to: Int32.self)
-      advance(run, direction, products, codes, sums, lengths, wants)
-    }.named("quantized lstm", operations: 2 &* directions &* rows &* gates &* (width &+ hidden))
+      let (index, direction) = part.quotientAndRemainder(dividingBy: directions)
+      let product = unpacked[index]
+      kernels.pack(
+        run.inputBytes(product.weights.input) + direction &* product.k &* gates, k: product.k, n: gates,
+        isSigned: product.weights.isSigned,
+        to: run.scratch + (product.packedOffset &+ direction &* product.packedStride),
+        panels: 0..<kernels.panelCount(gates))
+    }.named(
+      "quantized lstm", operations: 2 &* directions &* steps &* batch &* gates &* (width &+ hidden))
   }
 
-  private func advance(
-    _ run: RunContext, _ direction: Int, _ products: UnsafeMutablePointer<Float>, _ codes: UnsafeMutablePointer<UInt8>,
-    _ sums: UnsafeMutablePointer<Int32>, _ lengths: UnsafePointer<Int32>?, _ wants: [Bool]
-  ) {
-    let current = products + steps &* batch &* gates
+  private func advance(_ run: RunContext, _ direction: Int, _ wants: [Bool]) {
+    let memory = run.scratch + (self.memory.packed &+ direction &* self.memory.direction)
+    let lengths = hasLengths ? run.input(4, as: Int32.self) : nil
+    for row in 0..<batch {
+      if let lengths, lengths[row] < 0 || Int(lengths[row]) > steps {
+        run.fail("sequence_lens[\(row)] is \(lengths[row]); expected 0 to \(steps)")
+        return
+      }
+    }
+    let shares = memory.assumingMemoryBound(to: Float.self)
+    let current = shares + steps &* batch &* gates
     let state = current + batch &* gates
     let cell = state + batch &* hidden
     let count = batch &* hidden
@@ -161,10 +238,13 @@ private struct QuantizedRecurrence: Sendable {
     if hasStates.hidden { state.update(from: run.input(5) + offset, count: count) }
     if hasStates.cell { cell.update(from: run.input(6) + offset, count: count) }
     var longest = steps
-    if let lengths { longest = (0..<batch).map { Int(lengths[$0]) }.max() ?? 0 }
-    multiply(
-      run, run.input(0), rows: longest &* batch, width, direction, weights: 1, scale: 8, zero: 9, isSigned.input,
-      (isByColumn.inputScale, isByColumn.inputZero), codes, sums, to: products, adds: false)
+    if let lengths {
+      longest = 0
+      for row in 0..<batch { longest = max(longest, Int(lengths[row])) }
+    }
+    fillZeros(run, direction, products.input, memory)
+    multiply(run, run.input(0), rows: longest &* batch, direction, products.input, memory, to: shares, adds: false)
+    fillZeros(run, direction, products.state, memory)
     if wants[0] {
       for time in 0..<steps {
         let line = time &* options.isReversed.count &+ direction
@@ -180,11 +260,9 @@ private struct QuantizedRecurrence: Sendable {
           continue
         }
         let place = options.isReversed[direction] ? length &- 1 &- time : time
-        (current + row &* gates).update(from: products + (place &* batch &+ row) &* gates, count: gates)
+        (current + row &* gates).update(from: shares + (place &* batch &+ row) &* gates, count: gates)
       }
-      multiply(
-        run, state, rows: batch, hidden, direction, weights: 2, scale: 10, zero: 11, isSigned.state,
-        (isByColumn.stateScale, isByColumn.stateZero), codes, sums, to: current, adds: true)
+      multiply(run, state, rows: batch, direction, products.state, memory, to: current, adds: true)
       for row in 0..<batch {
         let length = lengths.map { Int($0[row]) } ?? steps
         if time >= length { continue }
@@ -254,44 +332,99 @@ private struct QuantizedRecurrence: Sendable {
     for unit in 0..<hidden { gate[unit] = max(-options.clip, min(options.clip, gate[unit])) }
   }
 
+  // MARK: - Products
+
+  /// Writes the zero points of the columns of one matrix, if they have their own, as int32.
+  private func fillZeros(
+    _ run: RunContext, _ direction: Int, _ product: GateProduct, _ memory: UnsafeMutableRawPointer
+  ) {
+    guard product.zeroIsByColumn else { return }
+    let zeros = (memory + self.memory.zeros).assumingMemoryBound(to: Int32.self)
+    let bytes = run.inputBytes(product.weights.zeroPoint) + direction &* gates
+    for column in 0..<gates { zeros[column] = product.weights.load(bytes, column) }
+  }
+
   /// y (+)= quantized(x) · W: x [rows, k], of which all elements have one scale, W [k, gates].
   private func multiply(
-    _ run: RunContext, _ x: UnsafePointer<Float>, rows: Int, _ k: Int, _ direction: Int, weights: Int, scale: Int,
-    zero: Int, _ isSigned: Bool, _ isByColumn: (scale: Bool, zero: Bool), _ codes: UnsafeMutablePointer<UInt8>,
-    _ sums: UnsafeMutablePointer<Int32>, to y: UnsafeMutablePointer<Float>, adds: Bool
+    _ run: RunContext, _ x: UnsafePointer<Float>, rows: Int, _ direction: Int, _ product: GateProduct,
+    _ memory: UnsafeMutableRawPointer, to y: UnsafeMutablePointer<Float>, adds: Bool
   ) {
-    var (low, high): (Float, Float) = (0, 0)
-    for index in 0..<rows &* k {
-      low = min(low, x[index])
-      high = max(high, x[index])
-    }
-    let step = low == high ? 1 : (high - low) / 255
-    let middle = Int32(max(0, min(255, (-low / step).rounded(.toNearestOrEven))))
-    for index in 0..<rows &* k {
-      let value = (x[index] / step).rounded(.toNearestOrEven) + Float(middle)
-      codes[index] = value > 0 ? UInt8(min(255, value)) : 0
-    }
-    let matrix = run.inputBytes(weights) + direction &* k &* gates
-    let scales = run.input(scale, as: Float.self) + (isByColumn.scale ? direction &* gates : direction)
-    let zeros = run.inputBytes(zero) + (isByColumn.zero ? direction &* gates : direction)
-    func load(_ base: UnsafeRawPointer, _ index: Int) -> Int32 {
-      let code = base.load(fromByteOffset: index, as: UInt8.self)
-      return isSigned ? Int32(Int8(bitPattern: code)) : Int32(code)
-    }
-    for row in 0..<rows {
-      sums.update(repeating: 0, count: gates)
-      for index in 0..<k {
-        let code = Int32(codes[row &* k &+ index]) &- middle
-        if code == 0 { continue }
+    let codes = (memory + self.memory.codes).assumingMemoryBound(to: UInt8.self)
+    let sums = (memory + self.memory.sums).assumingMemoryBound(to: Int32.self)
+    let (step, middle) = quantize(x, count: rows &* product.k, to: codes)
+    let scales =
+      run.input(product.weights.scale, as: Float.self) + (product.scaleIsByColumn ? direction &* gates : direction)
+    var first = 0
+    while first < rows {
+      let count = min(QuantizedRecurrence.sumRows, rows &- first)
+      sum(run, codes + first &* product.k, rows: count, zero: middle, direction, product, memory, to: sums)
+      for row in 0..<count {
+        let (line, target) = (sums + row &* gates, y + (first &+ row) &* gates)
+        let scale = step * scales[0]
         for column in 0..<gates {
-          sums[column] &+= code &* (load(matrix, index &* gates &+ column) &- load(zeros, isByColumn.zero ? column : 0))
+          let value = Float(line[column]) * (product.scaleIsByColumn ? step * scales[column] : scale)
+          target[column] = adds ? target[column] + value : value
         }
       }
-      let target = y + row &* gates
-      for column in 0..<gates {
-        let value = Float(sums[column]) * (step * scales[isByColumn.scale ? column : 0])
-        target[column] = adds ? target[column] + value : value
-      }
+      first &+= count
     }
+  }
+
+  /// Quantizes to uint8 over the range of the elements and 0. Returns the scale and the zero point.
+  private func quantize(
+    _ x: UnsafePointer<Float>, count: Int, to codes: UnsafeMutablePointer<UInt8>
+  ) -> (scale: Float, zero: Int32) {
+    var (lows, highs) = (SIMD16<Float>(repeating: 0), SIMD16<Float>(repeating: 0))
+    var index = 0
+    while index &+ 16 <= count {
+      let lanes = UnsafeRawPointer(x + index).loadUnaligned(as: SIMD16<Float>.self)
+      lows.replace(with: lanes, where: lanes .< lows)
+      highs.replace(with: lanes, where: lanes .> highs)
+      index &+= 16
+    }
+    var (low, high) = (lows.min(), highs.max())
+    while index < count {
+      low = min(low, x[index])
+      high = max(high, x[index])
+      index &+= 1
+    }
+    let scale = low == high ? 1 : (high - low) / 255
+    let zero = Int32(max(0, min(255, (-low / scale).rounded(.toNearestOrEven))))
+    apus_kernels().pointee.quantize_u8(count, x, codes, scale, zero)
+    return (scale, zero)
+  }
+
+  /// sums [rows, gates] = (codes - zero) · (W - zero points).
+  private func sum(
+    _ run: RunContext, _ codes: UnsafePointer<UInt8>, rows: Int, zero: Int32, _ direction: Int, _ product: GateProduct,
+    _ memory: UnsafeMutableRawPointer, to sums: UnsafeMutablePointer<Int32>
+  ) {
+    let weights = product.weights
+    let zeros = UnsafePointer((memory + self.memory.zeros).assumingMemoryBound(to: Int32.self))
+    let single = product.zeroIsByColumn ? 0 : weights.load(run.inputBytes(weights.zeroPoint), direction)
+    if isPlain {
+      let matrix = run.inputBytes(weights.input) + direction &* product.k &* gates
+      for row in 0..<rows {
+        let line = sums + row &* gates
+        line.update(repeating: 0, count: gates)
+        for index in 0..<product.k {
+          let code = Int32(codes[row &* product.k &+ index]) &- zero
+          for column in 0..<gates {
+            let point = product.zeroIsByColumn ? zeros[column] : single
+            line[column] &+= code &* (weights.load(matrix, index &* gates &+ column) &- point)
+          }
+        }
+      }
+      return
+    }
+    let packed =
+      weights.packed?.base(direction)
+      ?? UnsafeRawPointer(run.scratch + (product.packedOffset &+ direction &* product.packedStride))
+    var arguments = apus_gemm_i8_args(
+      a: codes, lda: product.k, offsets: nil, pad: nil, taps: 1, kc: product.k, n: gates, a_signed: false,
+      b_signed: weights.isSigned, a_zero: zero, b_zero: single, a_zeros: nil,
+      b_zeros: product.zeroIsByColumn ? zeros : nil, b: packed, c: sums, ldc: gates, output: APUS_GEMM_I8_TO_I32,
+      bias: nil, scale: 1, scales: nil, zero: 0, low: 0, high: 0, epilogue: apus_epilogue_f32())
+    kernels.multiply(&arguments, 0, rows, 0, kernels.panelCount(gates))
   }
 }

@@ -149,6 +149,29 @@ void APUS_(apus_gemm_i8)(const apus_gemm_i8_args *g, size_t m0, size_t m1, size_
   }
 }
 
+typedef uint8_t i8_bytes __attribute__((vector_size(I8_NR)));
+typedef int8_t i8_signed_bytes __attribute__((vector_size(I8_NR)));
+typedef uint32_t i8_quads __attribute__((vector_size(4 * I8_NR)));
+typedef int32_t i8_sums __attribute__((vector_size(4 * I8_NR)));
+
+// A whole panel of one tap whose columns are neighbours: four rows become one of quads.
+static void i8_pack_rows(const uint8_t *rows, ptrdiff_t stride, size_t kc, uint8_t turn, uint8_t *out, int32_t *sums) {
+  i8_sums sum;
+  memcpy(&sum, sums, sizeof sum);
+  for (size_t k = 0; k < kc; k += 4, out += sizeof(i8_quads)) {
+    i8_quads quads = {0};
+    for (size_t i = 0; i < 4 && k + i < kc; i++) {
+      i8_bytes row;
+      memcpy(&row, rows + (ptrdiff_t)(k + i) * stride, sizeof row);
+      row ^= turn;
+      quads |= __builtin_convertvector(row, i8_quads) << (uint32_t)(8 * i);
+      sum += __builtin_convertvector((i8_signed_bytes)row, i8_sums);
+    }
+    memcpy(out, &quads, sizeof quads);
+  }
+  memcpy(sums, &sum, sizeof sum);
+}
+
 void APUS_(apus_gemm_i8_pack)(const apus_gemm_source *s, bool b_signed, void *packed, size_t p0, size_t p1) {
   const size_t last = apus_gemm_panels(s->n, I8_NR), groups = (s->kc + 3) / 4;
   const size_t panel_bytes = apus_gemm_i8_panel_bytes(s->taps, s->kc, I8_NR);
@@ -158,9 +181,15 @@ void APUS_(apus_gemm_i8_pack)(const apus_gemm_source *s, bool b_signed, void *pa
     const size_t columns = s->n - p * I8_NR < I8_NR ? s->n - p * I8_NR : I8_NR;
     uint8_t *out = (uint8_t *)packed + p * panel_bytes;
     int32_t *sums = (int32_t *)(void *)(out + panel_bytes - 4 * I8_NR);
-    memset(out, 0, panel_bytes);
+    const int whole_rows = s->stride_n == 1 && columns == I8_NR;
+    if (whole_rows) memset(sums, 0, 4 * I8_NR);
+    else memset(out, 0, panel_bytes);
     for (size_t t = 0; t < s->taps; t++, out += groups * 4 * I8_NR) {
       const uint8_t *tap = (const uint8_t *)s->b + (ptrdiff_t)t * s->stride_tap + (ptrdiff_t)(p * I8_NR) * s->stride_n;
+      if (whole_rows) {
+        i8_pack_rows(tap, s->stride_k, s->kc, turn, out, sums);
+        continue;
+      }
       for (size_t k0 = 0; k0 < s->kc; k0 += 32) {
         const size_t k1 = s->kc - k0 < 32 ? s->kc : k0 + 32;
         for (size_t j = 0; j < columns; j++) {

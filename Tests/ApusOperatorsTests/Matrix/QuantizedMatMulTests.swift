@@ -22,6 +22,107 @@ import Testing
     #expect(y[0].shape == [] && y[0].elements(as: Int32.self) == [762])
   }
 
+  // MARK: - The kernel against the plain form
+
+  private static func bytes(_ dice: inout Dice, _ shape: [Int], isSigned: Bool) -> Tensor {
+    let codes = (0..<shape.reduce(1, *)).map { _ in dice.roll(0...3) == 0 ? 255 : UInt8(dice.roll(0...255)) }
+    return isSigned
+      ? Tensor(codes.map { Int8(bitPattern: $0) }, shape: Shape(shape)) : Tensor(codes, shape: Shape(shape))
+  }
+
+  /// None, one, one for each line, or one for each line of each matrix: the other of the last two axes has extent 1.
+  private static func zeroPoint(_ dice: inout Dice, _ shape: [Int], axis: Int, isSigned: Bool) -> Tensor? {
+    switch dice.roll(0...3) {
+    case 0: return nil
+    case 1: return bytes(&dice, [], isSigned: isSigned)
+    case 2 where shape.count >= axis: return bytes(&dice, [shape[shape.count - axis]], isSigned: isSigned)
+    case 3 where shape.count > 1:
+      var lines = shape
+      lines[lines.count - (3 - axis)] = 1
+      return bytes(&dice, lines, isSigned: isSigned)
+    default: return bytes(&dice, [1], isSigned: isSigned)
+    }
+  }
+
+  /// Shapes of two factors that broadcast: vectors, batches, narrow and deep matrices.
+  private static func shapes(_ dice: inout Dice) -> (a: [Int], b: [Int]) {
+    let (m, k, n) = (dice.roll(1...40), dice.roll(0...5) == 0 ? 0 : dice.roll(1...70), dice.roll(1...140))
+    let batch = dice.rolls(dice.roll(0...2), 1...3)
+    func some(_ batch: [Int]) -> [Int] {
+      batch.dropFirst(dice.roll(0...batch.count)).map { dice.roll(0...1) * ($0 - 1) + 1 }
+    }
+    let left = dice.roll(0...5) == 0 ? [k] : some(batch) + [m, k]
+    let right = dice.roll(0...5) == 0 ? [k] : some(batch) + [k, n]
+    return (left, right)
+  }
+
+  @Test func kernelsGiveWhatThePlainFormGives() throws {
+    var dice = Dice(11)
+    for round in 0..<240 {
+      let (a, b) = Self.shapes(&dice)
+      let isSigned = (a: round & 1 != 0, b: round & 2 != 0)
+      let left = Self.bytes(&dice, a, isSigned: isSigned.a)
+      let right = Self.bytes(&dice, b, isSigned: isSigned.b)
+      let rows = Self.zeroPoint(&dice, a, axis: 2, isSigned: isSigned.a)
+      let columns = Self.zeroPoint(&dice, b.count == 1 ? [b[0], 1] : b, axis: 1, isSigned: isSigned.b)
+      var run = OperatorRun("MatMulInteger")
+      if round & 4 != 0 { run.constantInputs = [1] }
+      let (fast, general) = try fastAndGeneral(run, [left, right, rows, columns])
+      #expect(
+        fast[0].elements(as: Int32.self) == general[0].elements(as: Int32.self), "\(a) \(b) \(isSigned), \(round)")
+      // The same with the sums in 8 bits again; scales as the zero points.
+      func scale(_ zero: Tensor?, _ low: Float) -> Tensor {
+        let shape = zero?.shape ?? []
+        return Tensor((0..<shape.elementCount).map { low * Float(1 + $0 % 5) }, shape: shape)
+      }
+      var quantized = OperatorRun("QLinearMatMul")
+      if round & 4 != 0 { quantized.constantInputs = [3] }
+      let results = try fastAndGeneral(
+        quantized,
+        [
+          left, scale(rows, 0.01), rows ?? Self.bytes(&dice, [], isSigned: isSigned.a), right, scale(columns, 0.02),
+          columns ?? Self.bytes(&dice, [], isSigned: isSigned.b), Tensor(scalar: 0.5 as Float),
+          Self.bytes(&dice, [], isSigned: round & 8 != 0),
+        ])
+      #expect(haveSameBits(results.fast[0], results.general[0]), "QLinearMatMul \(a) \(b) \(isSigned), \(round)")
+    }
+  }
+
+  /// Several blocks of rows and of panels, one row, and a column.
+  @Test(arguments: [(300, 70, 600), (1, 513, 700), (600, 200, 1), (1, 300_000, 1)])
+  func largeProducts(m: Int, k: Int, n: Int) throws {
+    var dice = Dice(12)
+    for constants: Set<Int> in [[], [1]] {
+      var run = OperatorRun("MatMulInteger")
+      run.constantInputs = constants
+      let (fast, general) = try fastAndGeneral(
+        run,
+        [
+          Self.bytes(&dice, [m, k], isSigned: false), Self.bytes(&dice, [k, n], isSigned: false),
+          Tensor(scalar: 3 as UInt8), Self.bytes(&dice, [n], isSigned: false),
+        ])
+      #expect(fast[0].elements(as: Int32.self) == general[0].elements(as: Int32.self), "\(m) \(k) \(n)")
+    }
+  }
+
+  @Test(arguments: [(Float(1), 0.5), (1, 1.5), (1, -0.5), (0, 1), (.infinity, 1), (.nan, 1), (1, 1e30)])
+  func roundsHalfToEvenAndSaturates(scale: Float, factor: Double) throws {
+    for isSigned in [false, true] {
+      let zero = Tensor(scalar: 0 as Int8)
+      let one = Tensor(scalar: scale)
+      let y = try OperatorRun("QLinearMatMul")(
+        Tensor([1 as Int8, -1, 3, 0], shape: [4, 1]), one, zero, Tensor([1 as Int8], shape: [1, 1]),
+        Tensor(scalar: Float(factor)), zero, Tensor(scalar: 1 as Float),
+        isSigned ? Tensor(scalar: 1 as Int8) : Tensor(scalar: 1 as UInt8))[0]
+      let expected = [1.0, -1, 3, 0].map { sum -> Double in
+        let value = (sum * Double(scale * Float(factor)) + 1).rounded(.toNearestOrEven)
+        return value.isNaN ? 0 : isSigned ? min(max(value, -128), 127) : min(max(value, 0), 255)
+      }
+      let found = y.elements(as: Int8.self)?.map { Double($0) } ?? y.elements(as: UInt8.self)?.map { Double($0) }
+      #expect(found == expected)
+    }
+  }
+
   @Test(arguments: [DataType.float8e4m3fn, .float8e4m3fnuz, .float8e5m2, .float8e5m2fnuz])
   func smallFloats(_ type: DataType) throws {
     func small(_ values: [Float], _ shape: Shape) throws -> Tensor {

@@ -124,6 +124,32 @@ import Testing
     for length: Int32 in [5, -1] { #expect(throws: (any Error).self) { try Self.recurrent(lengths: [4, length, 1]) } }
   }
 
+  /// With the byte kernel, packed before or in the run, and without.
+  @Test(arguments: [false, true]) func quantizedLSTMProducts(isSigned: Bool) throws {
+    var dice = Dice(21)
+    func codes(_ shape: [Int]) -> Tensor {
+      let codes = (0..<shape.reduce(1, *)).map { _ in UInt8(dice.roll(0...255)) }
+      return isSigned
+        ? Tensor(codes.map { Int8(bitPattern: $0) }, shape: Shape(shape)) : Tensor(codes, shape: Shape(shape))
+    }
+    for (batch, width, hidden, byColumn) in [(1, 7, 5, true), (3, 33, 20, false), (30, 1, 9, true)] {
+      let (weights, states) = (codes([2, width, 4 * hidden]), codes([2, hidden, 4 * hidden]))
+      let shape = byColumn ? [2, 4 * hidden] : [2]
+      let scales = Tensor((0..<shape.reduce(1, *)).map { 0.001 + 0.0001 * Float($0 % 7) }, shape: Shape(shape))
+      let inputs = [
+        sampleTensor([3, batch, width], seed: 1), weights, states, nil, nil, nil, nil, nil, scales, codes(shape),
+        scales,
+        codes(shape),
+      ]
+      var lstm = Self.run("DynamicQuantizeLSTM", [("direction", .string("bidirectional"))])
+      for constants: Set<Int> in [[], [1], [1, 2]] {
+        lstm.constantInputs = constants
+        let (fast, general) = try fastAndGeneral(lstm, inputs, outputs: 3)
+        for (a, b) in zip(fast, general) { #expect(haveSameBits(a, b), "\(batch) \(width) \(hidden)") }
+      }
+    }
+  }
+
   // MARK: - Attention
 
   private static func grouped(_ last: Int32, total: Int32 = 5, positions: [Int]? = nil) throws -> [Tensor] {

@@ -96,15 +96,36 @@ static i8_tile_fn *i8_tile_for(size_t rows, size_t columns) {
   return table[rows][columns / 16];
 }
 
+// Bytes of the rows of a tile that are turned once for all panels.
+enum { I8_TURNED_BYTES = 24 * 1024 };
+
+// Dense s8 rows as A', one after the other.
+static void i8_turn_rows(const apus_gemm_i8_args *g, size_t row, size_t rows, uint8_t *turned) {
+  for (size_t i = 0; i < rows; i++, turned += g->kc) {
+    const uint8_t *a = i8_row(g, row + i, 0);
+    for (size_t k = 0; k < g->kc; k++) turned[k] = a[k] ^ 0x80;
+  }
+}
+
 // All panels [p0, p1) of one tile of rows.
 static void i8_tile_row(const apus_gemm_i8_args *g, size_t row, size_t rows, size_t p0, size_t p1) {
+  uint8_t turned[I8_TURNED_BYTES];
+  apus_gemm_i8_args tile = *g;
+  size_t tile_row = row;
+  if (g->a_signed && !g->offsets && p1 - p0 > 1 && g->kc <= I8_TURNED_BYTES / rows) {
+    i8_turn_rows(g, row, rows, turned);
+    tile.a = turned;
+    tile.lda = (ptrdiff_t)g->kc;
+    tile.a_signed = false;
+    tile_row = 0;
+  }
   uint32_t sums[I8_MR * I8_NR * 4] __attribute__((aligned(64)));
   uint32_t a_zero[I8_MR], row_term[I8_MR];
   const uint32_t depth = (uint32_t)(g->taps * g->kc);
   const int has_b_zero = g->b_zeros || !g->b_signed || g->b_zero != 0;
   for (size_t i = 0; i < rows; i++) {
     a_zero[i] = (uint32_t)(g->a_zeros ? g->a_zeros[row + i] : g->a_zero) + (g->a_signed ? 128 : 0);
-    row_term[i] = has_b_zero ? i8_row_sum(g, row + i) - depth * a_zero[i] : 0;
+    row_term[i] = has_b_zero ? i8_row_sum(&tile, tile_row + i) - depth * a_zero[i] : 0;
   }
   const size_t sums_at = g->taps * ((g->kc + 3) / 4) * 4 * I8_NR;
   for (size_t p = p0; p < p1;) {
@@ -112,7 +133,7 @@ static void i8_tile_row(const apus_gemm_i8_args *g, size_t row, size_t rows, siz
     while (span > 1 && (p + span > p1 || !i8_tile_for(rows, span * I8_NR))) span /= 2;
     size_t columns = span * I8_NR;
     if (span == 1 && g->n - p * I8_NR <= 16) columns = 16;
-    i8_tile_for(rows, columns)(g, row, p, sums);
+    i8_tile_for(rows, columns)(&tile, tile_row, p, sums);
     for (size_t s = 0; s < span; s++) {
       const size_t column = (p + s) * I8_NR, left = g->n - column;
       const int32_t *column_sums = (const int32_t *)(const void *)(i8_panel(g, p + s) + sums_at);

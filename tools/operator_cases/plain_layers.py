@@ -179,7 +179,7 @@ def rows_of(value: np.ndarray | None, factor: np.ndarray) -> np.ndarray | float:
     """A parameter of the left factor: one for all, or one a row."""
     if value is None:
         return 0.0
-    return value[:, None] if value.ndim == 1 and value.size > 1 and factor.ndim > 1 else value
+    return value[:, None] if value.ndim == 1 and value.size != 1 and factor.ndim > 1 else value
 
 
 def matmul_integer(case: Case) -> list[np.ndarray]:

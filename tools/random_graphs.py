@@ -24,6 +24,7 @@ PASSES = [
     "eliminate-common-subexpressions",
     "fuse-patterns",
     "eliminate-dead-nodes",
+    "fuse-quantized",
     "fuse-matrix-products",
     "channels-last",
     "cancel-transposes",
@@ -75,6 +76,22 @@ def by_onnxruntime(model, feeds):
         return None
 
 
+def beside(feed):
+    """The feed with every float one unit in the last place beside where it was."""
+    return {
+        name: np.nextafter(value, value.dtype.type(9)) if value.dtype.kind == "f" else value
+        for name, value in feed.items()
+    }
+
+
+def hangs_on_last_bits(model, feeds, results):
+    """Whether onnxruntime's own results differ as much for inputs that are one unit in the last place beside these: a
+    Loop may multiply such a difference by thousands, and then no engine can be held to another."""
+    moved = by_onnxruntime(model, [beside(feed) for feed in feeds])
+    scale = largest(results)
+    return moved is not None and any(difference(a, b, scale) for a, b in zip(moved, results))
+
+
 def check(seed, only, asks_onnxruntime):
     """The lines that say what is wrong with the graph of a seed, and whether onnxruntime ran it."""
     import apus
@@ -109,6 +126,10 @@ def check(seed, only, asks_onnxruntime):
             if (text := difference(a, b, largest(wanted))) and (way != "plain" or oracle):
                 faults.append(f"{way}, feed {feed}: {text}")
                 break
+    # Differences between the ways of Apus itself are about sums in another order: the same holds for them.
+    if faults and oracle and all(": output " in text for text in faults):
+        if hangs_on_last_bits(content, feeds, oracle):
+            return [], False
     if results.get("plain") is None and not oracle:
         return ([], False) if len(faults) == len(ways) - 1 else (faults, False)
     return faults, oracle is not None
@@ -180,7 +201,7 @@ def main():
             passed += 1
         skipped += not compared and not faults
     if skipped:
-        print(f"{skipped} of them compared with themselves, plain, only")
+        print(f"{skipped} of them compared with themselves, plain, only, or hang on the last bits of their inputs")
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return int(failed > 0)
 

@@ -149,7 +149,10 @@ package struct Optimizer: Sendable {
     DeadNodeElimination(), ConstantFolding(), DeadNodeElimination(),
   ]
 
-  package static let allPasses = portablePasses + enginePasses
+  /// Before constants are folded, which would make floats of quantized weights.
+  private static let integerPasses: [any GraphPass] = [FusionPass(integerFusions), DeadNodeElimination()]
+
+  package static let allPasses = integerPasses + portablePasses + enginePasses
 
   /// Runs the passes within `allowance`. What changed is inferred anew after each, and the graph verified.
   package func optimize(

@@ -104,6 +104,37 @@ class Layers:
 
     add_convolution.odds = 3
 
+    def quantized(self, name, shapes, scale, signed, zero):
+        """A value as bytes and as floats again. With powers of two as scales floats compute all this exactly."""
+        kind = np.int8 if signed else np.uint8
+        parameters = [self.constant(np.float32(scale)), self.constant(kind(zero))]
+        if self.chance(0.2) and not signed and zero == 0:
+            del parameters[1]
+        q = self.apply("QuantizeLinear", [name] + parameters, shapes, T.INT8 if signed else T.UINT8, True)
+        return self.apply("DequantizeLinear", [q.name] + parameters, shapes, exact=True)
+
+    def add_quantized(self):
+        """A convolution or product between DequantizeLinear and QuantizeLinear, or nearly so."""
+        # Where the numbers before are a bit beside those of another engine, a byte may be a step beside.
+        x = self.value(rank=(2, 3, 4), test=lambda v: v.exact and v.fixed(1) and v.fixed(1) <= 16)
+        if not x:
+            return
+        signed, inner, out = self.chance(0.4), x.fixed(1), int(self.pick([3, 4, 8]))
+        y = self.quantized(x.name, x.shapes, self.pick([0.125, 0.0625]), signed, self.pick([0, 0, 5, 100]))
+        shape = (inner, out) if x.rank == 2 else (out, inner) + (1,) * (x.rank - 2)
+        axis = 1 if x.rank == 2 else 0
+        weights = self.constant(self.random.integers(-100, 101, shape).astype(np.int8))
+        several = self.chance(0.5)
+        scales = 2.0 ** -self.random.integers(3, 6, out if several else ()).astype(np.float32)
+        w = self.apply(
+            "DequantizeLinear", [weights, self.constant(scales.astype(np.float32))], [shape] * FEEDS, axis=axis
+        )
+        shapes = [(s[0], out) + s[2:] for s in x.shapes]
+        y = self.apply("MatMul" if x.rank == 2 else "Conv", [y.name, w.name], shapes, exact=True)
+        if self.chance(0.3):
+            y = self.apply("Relu", [y.name], shapes, exact=True)
+        self.quantized(y.name, shapes, self.pick([0.5, 0.25]), self.chance(0.4), self.pick([0, 0, 5, 100]))
+
     def add_pool(self):
         if x := self.value(rank=(4,), test=lambda v: all(min(s[2:]) >= 2 for s in v.shapes)):
             op = self.pick(["MaxPool", "AveragePool", "GlobalAveragePool"])

@@ -173,23 +173,23 @@ private struct Quantizer: Sendable {
           if stride == 0 {
             let scale = Double(left * b[0] / result)
             for column in 0..<columns {
-              output[first &+ column] = limits.quantized(product[first &+ column].inDouble * scale + point)
+              output[first &+ column] = limits.quantized(product[first &+ column].inDouble * scale, zeroPoint: point)
             }
           } else {
             for column in 0..<columns {
               let scale = Double(left * b[column] / result)
-              output[first &+ column] = limits.quantized(product[first &+ column].inDouble * scale + point)
+              output[first &+ column] = limits.quantized(product[first &+ column].inDouble * scale, zeroPoint: point)
             }
           }
           continue
         }
         for column in 0..<columns {
           let scale = left * b[columnScales(matrix: rightIndex, line: column)] / result
-          let value = product[first &+ column].inDouble * Double(scale) + point
+          let value = product[first &+ column].inDouble * Double(scale)
           if let limits {
-            output[first &+ column] = limits.quantized(value)
+            output[first &+ column] = limits.quantized(value, zeroPoint: point)
           } else if let format {
-            output[first &+ column] = format.encode(Float(value))
+            output[first &+ column] = format.encode(Float(value + point))
           }
         }
       }
@@ -202,16 +202,18 @@ private struct ByteLimits {
   let low: Double
   let high: Double
 
-  /// 1.5 · 2^52: added to a number of small magnitude it leaves the nearest integer, half to even, in the low bits.
+  /// 1.5 · 2^52: added to a number of small magnitude it leaves the nearest integer, half to even.
   private static var integerShift: Double { 0x1.8p52 }
+  /// Beyond this every zero point leaves the range.
+  private static var largest: Double { 1024 }
 
-  /// The nearest integer, half to even, in the range; 0 for NaN.
-  @inline(__always) func quantized(_ value: Double) -> UInt8 {
-    // The limits are integers: rounding does not leave them.
-    let atMost = value < high ? value : high
-    let within = atMost > low ? atMost : low
-    let number = value == value ? within : 0
-    return UInt8(truncatingIfNeeded: (number + ByteLimits.integerShift).bitPattern)
+  /// The nearest integer, half to even, plus the zero point, in the range; 0 for NaN.
+  @inline(__always) func quantized(_ value: Double, zeroPoint: Double) -> UInt8 {
+    let atMost = value < ByteLimits.largest ? value : ByteLimits.largest
+    let bounded = atMost > -ByteLimits.largest ? atMost : -ByteLimits.largest
+    let number = (bounded + ByteLimits.integerShift) - ByteLimits.integerShift + zeroPoint
+    let saturated = number < high ? (number > low ? number : low) : high
+    return UInt8(truncatingIfNeeded: ((value == value ? saturated : 0) + ByteLimits.integerShift).bitPattern)
   }
 }
 

@@ -80,5 +80,7 @@ let portableFusions = FusionGroup(
   fusions: [
     GeluFusion.erf, GeluFusion.tanh, SwishFusion(), ConvAffineFusion(), AttentionFusion(), AttentionLayoutFusion(),
   ])
+let integerFusions = FusionGroup(
+  name: "fuse-quantized", fusions: [QuantizedConvFusion(), QuantizedMatMulFusion()])
 let matrixFusions = FusionGroup(name: "fuse-matrix-products", fusions: [GemmFusion(), GemmEpilogueFusion()])
 let engineFusions = FusionGroup(name: "fuse-convolutions", fusions: [ConvEpilogueFusion()])

@@ -3,8 +3,9 @@
 import ApusGraph
 import ApusTensor
 
-/// Gives every value that a float32 convolution or pooling touches a twin in channels-last order, and lets whatever can
-/// read the twin do so. Transposes stand only where a value enters or leaves that part of the graph.
+/// Gives every value that a float32 convolution or pooling, or a convolution of bytes, touches a twin in channels-last
+/// order, and lets whatever can read the twin do so. Transposes stand only where a value enters or leaves that part of
+/// the graph.
 struct ChannelsLast: GraphPass {
   let name = "channels-last"
 
@@ -39,10 +40,11 @@ private struct LayoutRewriter: ~Copyable {
   /// True for nodes that are faster in channels-last order by themselves.
   static func isAnchor(_ node: Node, in graph: borrowing GraphEditor) -> Bool {
     guard node.op.domain.isEmpty, let input = node.inputs.first ?? nil, let fact = graph.fact(input).tensor,
-      fact.dataType == .float32, let rank = fact.shape?.count, rank >= 3
+      let rank = fact.shape?.count, rank >= 3
     else { return false }
     switch node.op.name {
-    case "Conv", "ConvTranspose": return graph.constant(node.inputs[1]) != nil
+    case "Conv", "ConvTranspose": return fact.dataType == .float32 && graph.constant(node.inputs[1]) != nil
+    case "QLinearConv": return graph.constant(node.inputs[3]) != nil
     default: return false
     }
   }
@@ -88,7 +90,9 @@ private struct LayoutRewriter: ~Copyable {
   /// The twin of a value; made by a Transpose, or from a constant, if there is none.
   private mutating func twin(of value: ValueID) -> ValueID? {
     if let twin = twins[value] { return twin }
-    guard let rank = rank(value), rank >= 3, graph.fact(value).tensor?.dataType == .float32 else { return nil }
+    guard let rank = rank(value), rank >= 3, let type = graph.fact(value).tensor?.dataType,
+      [.float32, .int8, .uint8].contains(type)
+    else { return nil }
     let perm = [0] + Array(2..<rank) + [1]
     let twin = graph.addValue(fact: channelsLastFact(of: value))
     add(
@@ -121,7 +125,9 @@ private struct LayoutRewriter: ~Copyable {
       !node.outputs.dropFirst().contains(where: { $0 != nil }), let first = node.inputs.first, let input = first
     else { return false }
     switch node.op.name {
-    case "Conv", "ConvTranspose": return convertWindow(node, input: input, output: output)
+    case "Conv", "ConvTranspose", "QLinearConv": return convertWindow(node, input: input, output: output)
+    case "QuantizeLinear", "DequantizeLinear":
+      return hasOneScale(node) && convertUnary(node, input: input, output: output)
     case "MaxPool", "AveragePool", "GlobalAveragePool":
       return twins[input] != nil && isFloat32(input) && convertWindow(node, input: input, output: output)
     case "Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Elu", "Selu",
@@ -151,13 +157,21 @@ private struct LayoutRewriter: ~Copyable {
 
   /// Conv and poolings: the operators of the engine's own domain.
   private mutating func convertWindow(_ node: Node, input: ValueID, output: ValueID) -> Bool {
-    if node.op.name.hasPrefix("Conv"), !LayoutRewriter.isAnchor(node, in: graph) { return false }
+    if node.op.name.contains("Conv"), !LayoutRewriter.isAnchor(node, in: graph) { return false }
     if node.op.name == "MaxPool", node.attributes.int("storage_order") ?? 0 != 0 { return false }
     guard let x = twin(of: input) else { return false }
     append(
       node, OperatorID(node.op.name, domain: "apus"), inputs: [x] + node.inputs.dropFirst(), output: newTwin(of: output)
     )
     return true
+  }
+
+  /// True for a QuantizeLinear or DequantizeLinear that treats all elements alike.
+  private func hasOneScale(_ node: Node) -> Bool {
+    guard node.inputs.count >= 2, let scale = node.inputs[1], let shape = graph.fact(scale).tensor?.shape else {
+      return false
+    }
+    return shape.count <= 1 && shape.first?.known ?? 1 == 1 && node.attributes.int("block_size") ?? 0 == 0
   }
 
   private mutating func convertUnary(_ node: Node, input: ValueID, output: ValueID) -> Bool {

@@ -115,12 +115,21 @@ import Testing
         Tensor(scalar: Float(factor)), zero, Tensor(scalar: 1 as Float),
         isSigned ? Tensor(scalar: 1 as Int8) : Tensor(scalar: 1 as UInt8))[0]
       let expected = [1.0, -1, 3, 0].map { sum -> Double in
-        let value = (sum * Double(scale * Float(factor)) + 1).rounded(.toNearestOrEven)
+        let value = (sum * Double(scale * Float(factor))).rounded(.toNearestOrEven) + 1
         return value.isNaN ? 0 : isSigned ? min(max(value, -128), 127) : min(max(value, 0), 255)
       }
       let found = y.elements(as: Int8.self)?.map { Double($0) } ?? y.elements(as: UInt8.self)?.map { Double($0) }
       #expect(found == expected)
     }
+  }
+
+  /// `For (x / y_scale), it rounds to the nearest even`: the zero point comes after that.
+  @Test func zeroPointsAreAddedToWhatIsRounded() throws {
+    let (one, zero) = (Tensor(scalar: 1 as Float), Tensor(scalar: 0 as UInt8))
+    let y = try OperatorRun("QLinearMatMul")(
+      Tensor([1 as UInt8], shape: [1, 1]), Tensor(scalar: 0.5 as Float), zero,
+      Tensor([1, 3, 5, 7, 255] as [UInt8], shape: [1, 5]), one, zero, one, Tensor(scalar: 7 as UInt8))[0]
+    #expect(y.elements(as: UInt8.self) == [7, 9, 9, 11, 135])
   }
 
   @Test(arguments: [DataType.float8e4m3fn, .float8e4m3fnuz, .float8e5m2, .float8e5m2fnuz])

@@ -1,0 +1,150 @@
+// Operators between DequantizeLinear and QuantizeLinear → operators on integers, whose sums are exact: QLinearConv,
+// QLinearMatMul. https://onnx.ai/onnx/operators/onnx__QLinearConv.html
+//
+// The float form rounds each product and sum and may lie one step beside the exact one where that falls between two.
+
+import ApusGraph
+import ApusTensor
+
+/// DequantizeLinear → Conv (→ Relu) → QuantizeLinear → QLinearConv.
+struct QuantizedConvFusion: Fusion {
+  let name = "quantized-conv"
+  let roots: Set<OperatorID> = [OperatorID("QuantizeLinear")]
+
+  func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
+    guard let result = QuantizedResult(root, in: graph), let conv = result.producer(is: "Conv", in: graph),
+      conv.node.inputs.count >= 2, let x = Dequantized(conv.node.inputs[0], in: graph), x.isWhole,
+      let w = Dequantized(conv.node.inputs[1], in: graph), w.isWhole || (w.axis == 0 && w.scaleCount != nil),
+      graph.constant(w.quantized) != nil
+    else { return nil }
+    var patch = QuantizedPatch()
+    var inputs: [ValueID?] =
+      x.operands(&patch) + w.operands(&patch) + [result.scale, result.zeroPoint ?? patch.zero(result.type)]
+    if conv.node.inputs.count > 2, let bias = conv.node.inputs[2] {
+      guard let sums = Dequantized(bias, in: graph), sums.type == .int32, sums.isOfProduct(x, w, in: graph) else {
+        return nil
+      }
+      inputs.append(sums.quantized)
+    }
+    let node = Node(
+      OperatorID("QLinearConv"), name: conv.node.name, inputs: inputs, outputs: [result.output],
+      attributes: conv.node.attributes)
+    return GraphPatch(removed: result.between + [conv.position, root], added: [node], constants: patch.constants)
+  }
+}
+
+/// DequantizeLinear → MatMul → QuantizeLinear → QLinearMatMul.
+struct QuantizedMatMulFusion: Fusion {
+  let name = "quantized-matmul"
+  let roots: Set<OperatorID> = [OperatorID("QuantizeLinear")]
+
+  func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
+    guard let result = QuantizedResult(root, in: graph), let product = result.producer(is: "MatMul", in: graph),
+      let a = Dequantized(product.node.inputs[0], in: graph), a.isWhole,
+      let b = Dequantized(product.node.inputs[1], in: graph),
+      b.isWhole || (graph.rank(b.quantized) == 2 && b.axis == 1 && b.scaleCount != nil)
+    else { return nil }
+    var patch = QuantizedPatch()
+    let inputs: [ValueID?] =
+      a.operands(&patch) + b.operands(&patch) + [result.scale, result.zeroPoint ?? patch.zero(result.type)]
+    let node = Node(
+      OperatorID("QLinearMatMul"), name: product.node.name, inputs: inputs, outputs: [result.output])
+    return GraphPatch(removed: result.between + [product.position, root], added: [node], constants: patch.constants)
+  }
+}
+
+/// The constants of a patch under construction.
+private struct QuantizedPatch {
+  private(set) var constants: [Tensor] = []
+
+  /// A zero point of 0.
+  mutating func zero(_ type: DataType, count: Int? = nil) -> ValueID {
+    let zeros = Tensor(zeros: type, shape: count.map { [$0] } ?? [])
+    constants.append(zeros)
+    return GraphPatch.constant(constants.count - 1)
+  }
+}
+
+/// What a DequantizeLinear reads.
+private struct Dequantized {
+  let quantized: ValueID
+  let type: DataType
+  let scale: ValueID
+  let zeroPoint: ValueID?
+  /// One scale for the whole tensor.
+  let isWhole: Bool
+  /// The axis along which there are several, from the front.
+  let axis: Int
+  /// How many, if that is known.
+  let scaleCount: Int?
+
+  /// nil if `value` is not the result of a DequantizeLinear into float32 with scales for all or for one axis.
+  init?(_ value: ValueID?, in graph: borrowing GraphEditor) {
+    guard let (_, node) = graph.producer(of: value, is: "DequantizeLinear"), let quantized = node.inputs[0],
+      let scale = node.inputs[1], let type = graph.dataType(quantized), [.int8, .uint8, .int32].contains(type),
+      graph.dataType(scale) == .float32, graph.dataType(value) == .float32,
+      node.attributes.int("block_size") ?? 0 == 0, let scales = graph.shape(scale), scales.count <= 1,
+      let rank = graph.rank(quantized)
+    else { return nil }
+    (self.quantized, self.type, self.scale) = (quantized, type, scale)
+    zeroPoint = node.inputs.count > 2 ? node.inputs[2] : nil
+    scaleCount = scales.isEmpty ? 1 : scales[0].known
+    isWhole = scaleCount == 1
+    let axis = node.attributes.int("axis") ?? 1
+    self.axis = axis < 0 ? axis + rank : axis
+  }
+
+  /// Tensor, scale and zero point, as operators on integers take them.
+  func operands(_ patch: inout QuantizedPatch) -> [ValueID?] {
+    [quantized, scale, zeroPoint ?? patch.zero(type, count: isWhole ? nil : scaleCount)]
+  }
+
+  /// True if this is a sum of products of `x` and `w`: scaled by the product of their scales, without a zero point.
+  func isOfProduct(_ x: Dequantized, _ w: Dequantized, in graph: borrowing GraphEditor) -> Bool {
+    guard let own = graph.constant(scale)?.elements(as: Float.self),
+      let left = graph.constant(x.scale)?.elements(as: Float.self), left.count == 1,
+      let right = graph.constant(w.scale)?.elements(as: Float.self), own.count == right.count || own.count == 1,
+      zeroPoint == nil || graph.constant(zeroPoint)?.elements(as: Int32.self)?.allSatisfy({ $0 == 0 }) ?? false
+    else { return false }
+    return right.indices.allSatisfy { channel in
+      let product = left[0] * right[channel]
+      return abs(own[own.count == 1 ? 0 : channel] - product) <= 1e-6 * abs(product)
+    }
+  }
+}
+
+/// A QuantizeLinear into bytes with one scale.
+private struct QuantizedResult {
+  let output: ValueID
+  let type: DataType
+  let scale: ValueID
+  let zeroPoint: ValueID?
+  /// The value that is quantized, or what a Relu before it reads.
+  private let source: ValueID
+  /// The Relu: what it cuts off lies below the zero point.
+  let between: [NodeID]
+
+  init?(_ root: NodeID, in graph: borrowing GraphEditor) {
+    let node = graph[root]
+    guard node.inputs.count >= 2, let source = node.inputs[0], let scale = node.inputs[1],
+      let output = node.outputs.first ?? nil, let type = graph.dataType(output), type == .int8 || type == .uint8,
+      graph.dataType(source) == .float32, graph.dataType(scale) == .float32,
+      node.attributes.int("block_size") ?? 0 == 0, node.attributes.int("precision") ?? 0 == 0,
+      let scales = graph.shape(scale), scales.count <= 1, scales.first?.known ?? 1 == 1
+    else { return nil }
+    (self.output, self.type, self.scale) = (output, type, scale)
+    let zeroPoint = node.inputs.count > 2 ? node.inputs[2] : nil
+    self.zeroPoint = zeroPoint
+    let lowest = type == .uint8 ? 0 : -128
+    let isLowest = zeroPoint == nil ? type == .uint8 : graph.constant(zeroPoint)?.integers == [lowest]
+    if isLowest, let relu = graph.producer(of: source, is: "Relu"), let inner = relu.node.inputs[0] {
+      (self.source, between) = (inner, [relu.position])
+    } else {
+      (self.source, between) = (source, [])
+    }
+  }
+
+  func producer(is op: String, in graph: borrowing GraphEditor) -> (position: NodeID, node: Node)? {
+    graph.producer(of: source, is: op)
+  }
+}

@@ -202,7 +202,13 @@ import Testing
     let started = clock.now
     let error = #expect(throws: (any Error).self) { try Model(bytes: bytes, options: options) }
     #expect(error.map { "\($0)".contains("maximumLoadSeconds") } == true)
-    #expect(clock.now - started < .seconds(5))
+    // A part of a node takes long without optimization; the whole node would take minutes then.
+    #if DEBUG
+      let longest = Duration.seconds(60)
+    #else
+      let longest = Duration.seconds(5)
+    #endif
+    #expect(clock.now - started < longest)
   }
 
   @Test func dimensionsBind() throws {

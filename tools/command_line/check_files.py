@@ -181,6 +181,8 @@ class Replacing(Case):
                     cwd=self.folder,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
+                    # Whoever runs the tests in the background may ignore signals, which children inherit.
+                    preexec_fn=lambda: signal.signal(number, signal.SIG_DFL) if number != signal.SIGKILL else None,
                 )
                 while process.poll() is None and not self.leftovers() and not self.has_unnamed_file(process.pid):
                     time.sleep(0.005)

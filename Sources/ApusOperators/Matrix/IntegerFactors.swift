@@ -166,7 +166,11 @@ struct IntegerProduct: Sendable {
 
   init(_ context: PrepareContext, _ operands: IntegerOperandPositions) throws(OperatorError) {
     self.operands = operands
-    packed = KernelChoice.generalOnly ? nil : try PackedBytes(context.constant(operands.b), in: context.packedWeights)
+    // Beside a factor that is no byte, or not known yet, B is read as it is.
+    let isByte = context.optionalType(operands.a).map { $0 == .int8 || $0 == .uint8 } ?? false
+    packed =
+      KernelChoice.generalOnly || !isByte
+      ? nil : try PackedBytes(context.constant(operands.b), in: context.packedWeights)
   }
 
   /// Of the node; the step that the product is part of does not read them.

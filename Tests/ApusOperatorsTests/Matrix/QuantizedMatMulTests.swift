@@ -147,6 +147,15 @@ import Testing
     let hasTwoBits = type == .float8e5m2 || type == .float8e5m2fnuz
     let expected: [Float] = [2, -1.5, hasTwoBits ? -4 : -3.75, -2.5]
     #expect(values == expected)
+    // Beside such a factor one of bytes is read as it is, constant or not.
+    let bytes = Tensor([2, 1, 1, -2] as [Int8], shape: [2, 2])
+    for constants in [[], [3]] as [Set<Int>] {
+      var mixed = OperatorRun("QLinearMatMul")
+      mixed.constantInputs = constants
+      let z = try mixed(a, scale, zero, bytes, scale, Tensor(scalar: 0 as Int8), Tensor(scalar: 2 as Float), zero)[0]
+      let found = try OperatorRun("Cast", attributes: [("to", .int(1))])(z)[0].elements(as: Float.self)
+      #expect(found == expected, "\(constants)")
+    }
   }
 
   @Test func determinants() throws {

@@ -11,6 +11,8 @@ import Testing
   /// A convolution between two changes of type. Scales are powers of two, so that floats compute it exactly.
   private struct Layer {
     var biasScale: Float = 0x1p-7
+    var firstSum: Int32 = 300
+    var outputScale: Float = 0x1p-1
     var weightAxis = 0
     var zeroPoint: UInt8? = 0
     var hasRelu = true
@@ -36,7 +38,7 @@ import Testing
       let weights = try builder.node("DequantizeLinear", [w, scales], [("axis", .int(weightAxis))])
       var inputs: [ValueID?] = [inner, weights]
       if hasBias {
-        let sums = builder.constant([300, -200, 5, 0] as [Int32], [4])
+        let sums = builder.constant([firstSum, -200, 5, 0] as [Int32], [4])
         let biasScales = [biasScale, biasScale / 2, biasScale, biasScale / 4]
         inputs.append(
           try builder.node("DequantizeLinear", [sums, builder.constant(biasScales, [4])], [("axis", .int(0))]))
@@ -44,7 +46,7 @@ import Testing
       var y = try builder.node("Conv", inputs, [("pads", .ints([1, 1, 1, 1]))])
       if isUsedTwice { builder.output(y) }
       if hasRelu { y = try builder.node("Relu", [y]) }
-      let outputStep = builder.constant([0x1p-1 as Float], [])
+      let outputStep = builder.constant([outputScale], [])
       var last: [ValueID?] = [y, outputStep]
       if let zeroPoint { last.append(builder.constant([zeroPoint], [])) }
       let result = try builder.node("QuantizeLinear", last)
@@ -82,6 +84,8 @@ import Testing
     try expectFused(Layer(weightAxis: 1, hasBias: false), false, "scales along another axis")
     try expectFused(Layer(zeroPoint: 120), false, "a Relu that cuts off above the least number")
     try expectFused(Layer(hasRelu: false, isUsedTwice: true), false, "a sum that is an output")
+    try expectFused(Layer(firstSum: .max), false, "a sum that could wrap around")
+    try expectFused(Layer(outputScale: -0x1p-1), false, "a Relu before a scale below 0")
     try expectFused(Layer(areWeightsConstant: false), false, "weights that come with the run")
   }
 

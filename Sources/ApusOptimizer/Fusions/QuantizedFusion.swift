@@ -15,15 +15,15 @@ struct QuantizedConvFusion: Fusion {
     guard let result = QuantizedResult(root, in: graph), let conv = result.producer(is: "Conv", in: graph),
       conv.node.inputs.count >= 2, let x = Dequantized(conv.node.inputs[0], in: graph), x.isWhole,
       let w = Dequantized(conv.node.inputs[1], in: graph), w.isWhole || (w.axis == 0 && w.scaleCount != nil),
-      graph.constant(w.quantized) != nil
+      let weights = graph.constant(w.quantized), ExactSum.holds(weights.shape.dropFirst().reduce(1, *))
     else { return nil }
     var patch = QuantizedPatch()
     var inputs: [ValueID?] =
       x.operands(&patch) + w.operands(&patch) + [result.scale, result.zeroPoint ?? patch.zero(result.type)]
     if conv.node.inputs.count > 2, let bias = conv.node.inputs[2] {
-      guard let sums = Dequantized(bias, in: graph), sums.type == .int32, sums.isOfProduct(x, w, in: graph) else {
-        return nil
-      }
+      guard let sums = Dequantized(bias, in: graph), sums.type == .int32, sums.isOfProduct(x, w, in: graph),
+        let start = graph.constant(sums.quantized)?.elements(as: Int32.self), start.allSatisfy(ExactSum.holds(start:))
+      else { return nil }
       inputs.append(sums.quantized)
     }
     let node = Node(
@@ -42,7 +42,8 @@ struct QuantizedMatMulFusion: Fusion {
     guard let result = QuantizedResult(root, in: graph), let product = result.producer(is: "MatMul", in: graph),
       let a = Dequantized(product.node.inputs[0], in: graph), a.isWhole,
       let b = Dequantized(product.node.inputs[1], in: graph),
-      b.isWhole || (graph.rank(b.quantized) == 2 && b.axis == 1 && b.scaleCount != nil)
+      b.isWhole || (graph.rank(b.quantized) == 2 && b.axis == 1 && b.scaleCount != nil),
+      let depth = graph.shape(a.quantized)?.last?.known, ExactSum.holds(depth)
     else { return nil }
     var patch = QuantizedPatch()
     let inputs: [ValueID?] =
@@ -51,6 +52,13 @@ struct QuantizedMatMulFusion: Fusion {
       OperatorID("QLinearMatMul"), name: product.node.name, inputs: inputs, outputs: [result.output])
     return GraphPatch(removed: result.between + [product.position, root], added: [node], constants: patch.constants)
   }
+}
+
+/// Sums of products of bytes that 32 bits hold; longer ones would wrap around, where floats do not.
+private enum ExactSum {
+  static func holds(_ products: Int) -> Bool { products <= 1 << 14 }
+  /// What a sum begins with.
+  static func holds(start: Int32) -> Bool { start.magnitude <= 1 << 30 }
 }
 
 /// The constants of a patch under construction.
@@ -136,8 +144,10 @@ private struct QuantizedResult {
     let zeroPoint = node.inputs.count > 2 ? node.inputs[2] : nil
     self.zeroPoint = zeroPoint
     let lowest = type == .uint8 ? 0 : -128
+    // By a scale below 0 what a Relu cuts off would lie above.
+    let isPositive = graph.constant(scale)?.elements(as: Float.self)?.allSatisfy { $0 > 0 } ?? false
     let isLowest = zeroPoint == nil ? type == .uint8 : graph.constant(zeroPoint)?.integers == [lowest]
-    if isLowest, let relu = graph.producer(of: source, is: "Relu"), let inner = relu.node.inputs[0] {
+    if isPositive, isLowest, let relu = graph.producer(of: source, is: "Relu"), let inner = relu.node.inputs[0] {
       (self.source, between) = (inner, [relu.position])
     } else {
       (self.source, between) = (source, [])

@@ -13,6 +13,8 @@ struct LentMemory {
 
   private mutating func add(_ value: Value) {
     switch value {
+    // A growing block is nobody's to write once its rows are there.
+    case .tensor(let tensor) where tensor.storage.growth != nil: break
     case .tensor(let tensor): add(UnsafeRawPointer(tensor.base), byteCount: tensor.byteCount)
     case .sequence(let elements, _): for element in elements { add(element) }
     case .optional(let element, _): if let element { add(element) }
@@ -47,6 +49,7 @@ struct LentMemory {
 
   /// `tensor` itself, or a copy if it lies in lent memory.
   func detached(_ tensor: Tensor) throws(TensorError) -> Tensor {
-    contains(tensor.base, byteCount: tensor.byteCount) ? try tensor.copied() : tensor
+    if tensor.storage.growth != nil { return tensor }
+    return contains(tensor.base, byteCount: tensor.byteCount) ? try tensor.copied() : tensor
   }
 }

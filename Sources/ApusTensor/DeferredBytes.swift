@@ -1,4 +1,4 @@
-// Bytes of a file that are read when somebody asks for them.
+// Bytes that are read when somebody asks for them: from a file, or from a block of another form.
 
 import Synchronization
 

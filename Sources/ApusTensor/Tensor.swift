@@ -164,6 +164,11 @@ public struct Tensor: Sendable {
   package func copied(account: MemoryAccount? = nil) throws(TensorError) -> Tensor {
     if dataType == .string { return self }
     let copy = try Tensor(uninitialized: dataType, shape: shape, account: account)
+    if storage.growth != nil, let rows = storage.deferred, rows.isPending {
+      let target = UnsafeMutableRawBufferPointer(start: copy.storage.base, count: byteCount)
+      try rows.copy(from: byteOffset, into: target)
+      return copy
+    }
     copy.storage.base.copyMemory(from: base, byteCount: byteCount)
     withExtendedLifetime(storage) {}
     return copy

@@ -21,8 +21,10 @@ public final class TensorStorage: @unchecked Sendable {
   package let strings: [String]
   /// True for a block that this storage allocated itself.
   package let isOwned: Bool
-  /// The contents, where they come from a file.
+  /// The contents, where they come from a file or from a growing block.
   package let deferred: DeferredBytes?
+  /// The block whose first rows these bytes are. The dense form at `address` is made when somebody asks for it.
+  package let growth: GrowingBlock?
   private let release: (@Sendable (UnsafeMutableRawPointer, Int) -> Void)?
   /// What an owned block gives back to the C library.
   private let allocation: UnsafeMutableRawPointer?
@@ -50,7 +52,7 @@ public final class TensorStorage: @unchecked Sendable {
     self.byteCount = byteCount
     strings = []
     isOwned = true
-    deferred = nil
+    (deferred, growth) = (nil, nil)
     release = nil
     if let account { charged.withLock { $0 = account } }
   }
@@ -89,7 +91,26 @@ public final class TensorStorage: @unchecked Sendable {
     isOwned = false
     self.deferred = deferred
     self.release = release
-    allocation = nil
+    (growth, allocation) = (nil, nil)
+  }
+
+  /// The first `rows` rows of a block, which take no memory but that of the block until somebody asks for `base`: only
+  /// then the pages of the place for their dense form are touched.
+  init(rows: Int, of block: GrowingBlock, byteCount: Int) throws(TensorError) {
+    guard let (allocation, address) = TensorStorage.allocate(byteCount) else {
+      throw TensorError(
+        .memory, "the system has no memory for \(byteCount) bytes",
+        remedy: "Use smaller inputs, or a process that may have more memory")
+    }
+    (self.allocation, self.address, self.byteCount) = (allocation, address, byteCount)
+    strings = []
+    isOwned = false
+    deferred = DeferredBytes(account: nil) { offset, buffer in
+      block.copy(rows: rows, from: offset, into: buffer)
+      return nil
+    }
+    growth = block
+    release = nil
   }
 
   package init(strings: [String]) {
@@ -97,7 +118,7 @@ public final class TensorStorage: @unchecked Sendable {
     byteCount = 0
     self.strings = strings
     isOwned = false
-    deferred = nil
+    (deferred, growth) = (nil, nil)
     release = nil
     allocation = nil
   }

@@ -47,11 +47,44 @@ package protocol Kernel: Sendable {
   var packedInputs: [Int] { get }
   /// What `plan` returns, if that is the same for all shapes.
   var fixedStep: Step? { get }
+  /// Outputs that an input begins, so that they can lie where that lies if there is room behind it. For such an output
+  /// `plan` looks at `PlanContext.pitch(output:)`.
+  var growths: [Growth] { get }
+  /// Inputs that may have room behind one axis of theirs: for those `plan` looks at `PlanContext.pitch(input:)`.
+  var pitchedInputs: [PitchedInput] { get }
 }
 
 extension Kernel {
   package var packedInputs: [Int] { [] }
   package var fixedStep: Step? { nil }
+  package var growths: [Growth] { [] }
+  package var pitchedInputs: [PitchedInput] { [] }
+}
+
+/// An output that is an input with more behind it along an axis: the present and the past of a cache.
+package struct Growth: Sendable, Hashable {
+  package let input: Int
+  package let output: Int
+  /// Counted from the first.
+  package let axis: Int
+  package init(input: Int, output: Int, axis: Int) { (self.input, self.output, self.axis) = (input, output, axis) }
+}
+
+/// An input that a kernel can read where one axis has room behind it.
+package struct PitchedInput: Sendable, Hashable {
+  package let input: Int
+  /// Counted from the first.
+  package let axis: Int
+  package init(input: Int, axis: Int) { (self.input, self.axis) = (input, axis) }
+}
+
+/// How an operand lies that has room behind one axis.
+package struct Pitch: Sendable, Hashable {
+  /// The extent of the axis in memory.
+  package let capacity: Int
+  /// Of an output: what its input has is there already and must not be written.
+  package let isAppended: Bool
+  package init(capacity: Int, isAppended: Bool) { (self.capacity, self.isAppended) = (capacity, isAppended) }
 }
 
 extension Kernel {
@@ -97,10 +130,19 @@ package struct PlanContext: Sendable {
   package let outputs: [TensorType?]
   /// The inputs that are constant or whose elements are known at this point.
   package let known: [Tensor?]
+  /// Of the operands that are not dense, inputs before outputs. Only such that the kernel asks for.
+  private let pitches: [(operand: Int, pitch: Pitch)]
 
-  package init(inputs: [TensorType?], outputs: [TensorType?], known: [Tensor?]) {
-    (self.inputs, self.outputs, self.known) = (inputs, outputs, known)
+  package init(
+    inputs: [TensorType?], outputs: [TensorType?], known: [Tensor?], pitches: [(operand: Int, pitch: Pitch)] = []
+  ) {
+    (self.inputs, self.outputs, self.known, self.pitches) = (inputs, outputs, known, pitches)
   }
+
+  /// nil: the input is dense.
+  package func pitch(input: Int) -> Pitch? { pitches.first { $0.operand == input }?.pitch }
+  /// nil: the output is dense.
+  package func pitch(output: Int) -> Pitch? { pitches.first { $0.operand == inputs.count + output }?.pitch }
 
   package func isPresent(_ input: Int) -> Bool { input < inputs.count && inputs[input] != nil }
   package func isWanted(_ output: Int) -> Bool { output < outputs.count && outputs[output] != nil }

@@ -57,10 +57,11 @@ package struct Attention: OperatorDefinition {
     let narrow = Set(floats).subtracting([wide])
     let isNarrowed = options.precision.map { $0 == .float16 || $0 == .bfloat16 } ?? false
     let rounding = isNarrowed && floats.contains { $0 == .float32 || $0 == .float64 } ? options.precision : nil
-    let prepare: (PrepareContext) -> PreparedKernel = { (_: PrepareContext) in
-      if isDouble { return .planned(AttentionKernel(options: options, core: .plain(.float64, rounding))) }
+    let prepare: (PrepareContext) -> PreparedKernel = { (context: PrepareContext) in
+      if isDouble { return .planned(AttentionKernel(options: options, core: .plain(.float64, rounding), context)) }
       return .planned(
-        AttentionKernel(options: options, core: isPlain || rounding != nil ? .plain(.float32, rounding) : .packed))
+        AttentionKernel(
+          options: options, core: isPlain || rounding != nil ? .plain(.float32, rounding) : .packed, context))
     }
     if narrow.isEmpty { return prepare(context) }
     return try StagedKernel.prepare(

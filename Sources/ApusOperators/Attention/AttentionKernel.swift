@@ -21,6 +21,23 @@ struct AttentionKernel: Kernel {
 
   let options: AttentionOptions
   let core: Core
+  /// Axes of K and V; nil: not known.
+  let rank: Int?
+  let hasPast: Bool
+
+  init(options: AttentionOptions, core: Core, _ context: PrepareContext) {
+    (self.options, self.core) = (options, core)
+    (rank, hasPast) = (context.rank(1), context.isPresent(4))
+  }
+
+  var growths: [Growth] {
+    hasPast ? [Growth(input: 4, output: 1, axis: 2), Growth(input: 5, output: 2, axis: 2)] : []
+  }
+
+  var pitchedInputs: [PitchedInput] {
+    guard let rank, !hasPast else { return [] }
+    return [PitchedInput(input: 1, axis: rank - 2), PitchedInput(input: 2, axis: rank - 2)]
+  }
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     var sequence = StepSequence()
@@ -34,11 +51,14 @@ struct AttentionKernel: Kernel {
         places.append(.input(input))
         continue
       }
-      let layout = AttentionGeometry.Layout.byHead(heads: geometry.keyHeads, length: geometry.keys, size: size)
+      let pitch = context.pitch(output: input)
+      let layout = AttentionGeometry.Layout.byHead(
+        heads: geometry.keyHeads, length: pitch?.capacity ?? geometry.keys, size: size)
       let count = geometry.batch * geometry.keyHeads * geometry.keys * size
       let place: StepSequence.Operand = isKept ? .output(input) : sequence.reserve(bytes: count * width)
       let step = concatenation(
-        geometry, size: size, from: input == 1 ? geometry.key : geometry.value, past: pastLength ?? 0)
+        geometry, size: size, from: input == 1 ? geometry.key : geometry.value, to: layout, past: pastLength ?? 0,
+        isAppended: pitch?.isAppended ?? false)
       sequence.append(step, inputs: [.input(input), pastLength == nil ? .none : .input(input + 3)], outputs: [place])
       places.append(place)
       if input == 1 { geometry.key = layout } else { geometry.value = layout }
@@ -57,7 +77,10 @@ struct AttentionKernel: Kernel {
       case .plain(_, let rounding): problem.plainStep(Float.self, rounding: rounding)
       }
     sequence.append(step, inputs: places, outputs: [.output(0), context.isWanted(3) ? .output(3) : .none])
-    return sequence.step.named(step.kernelName, operations: step.operations)
+    let appended = (1...2).filter { context.pitch(output: $0)?.isAppended ?? false }.map { $0 + 3 }
+    var whole = sequence.step.named(step.kernelName, operations: step.operations)
+    whole.unreadInputs += appended
+    return whole
   }
 
   private func range(_ context: PlanContext, _ past: Int?) -> KeyRange {
@@ -73,12 +96,15 @@ struct AttentionKernel: Kernel {
     let (q, k, v) = (context.shape(0), context.shape(1), context.shape(2))
     let past = context.isPresent(4) ? context.shape(4)[2] : nil
     typealias Layout = AttentionGeometry.Layout
+    let keyRows = context.pitch(input: 1)?.capacity ?? k[k.rank - 2]
+    let valueRows = context.pitch(input: 2)?.capacity ?? v[v.rank - 2]
     if q.rank == 4 {
       let geometry = AttentionGeometry(
         batch: q[0], queryHeads: q[1], keyHeads: k[1], queries: q[2], keys: k[2] + (past ?? 0), size: q[3],
         valueSize: v[3],
-        query: .byHead(heads: q[1], length: q[2], size: q[3]), key: .byHead(heads: k[1], length: k[2], size: k[3]),
-        value: .byHead(heads: v[1], length: v[2], size: v[3]), result: .byHead(heads: q[1], length: q[2], size: v[3]))
+        query: .byHead(heads: q[1], length: q[2], size: q[3]), key: .byHead(heads: k[1], length: keyRows, size: k[3]),
+        value: .byHead(heads: v[1], length: valueRows, size: v[3]),
+        result: .byHead(heads: q[1], length: q[2], size: v[3]))
       return (geometry, past)
     }
     let (queryHeads, keyHeads) = (options.queryHeads ?? 1, options.keyHeads ?? 1)
@@ -86,17 +112,17 @@ struct AttentionKernel: Kernel {
     let geometry = AttentionGeometry(
       batch: q[0], queryHeads: queryHeads, keyHeads: keyHeads, queries: q[1], keys: k[1] + (past ?? 0), size: size,
       valueSize: valueSize, query: .byPosition(heads: queryHeads, length: q[1], size: size),
-      key: .byPosition(heads: keyHeads, length: k[1], size: size),
-      value: .byPosition(heads: keyHeads, length: v[1], size: valueSize),
+      key: .byPosition(heads: keyHeads, length: keyRows, size: size),
+      value: .byPosition(heads: keyHeads, length: valueRows, size: valueSize),
       result: .byPosition(heads: queryHeads, length: q[1], size: valueSize))
     return (geometry, past)
   }
 
-  /// Inputs: the new part in `layout`, the past; output: both, [batch, heads, keys, size].
+  /// Inputs: the new part in `layout`, the past; output: both in `target`, where the past may be already.
   private func concatenation(
-    _ geometry: AttentionGeometry, size: Int, from layout: AttentionGeometry.Layout, past: Int
+    _ geometry: AttentionGeometry, size: Int, from layout: AttentionGeometry.Layout,
+    to target: AttentionGeometry.Layout, past: Int, isAppended: Bool
   ) -> Step {
-    let target = AttentionGeometry.Layout.byHead(heads: geometry.keyHeads, length: geometry.keys, size: size)
     func copy(_ input: Int, _ source: AttentionGeometry.Layout, length: Int, offset: Int) -> MovementCopy {
       MovementCopy(
         from: .input(input), width: core.type.byteWidth, extents: [geometry.batch, geometry.keyHeads, length, size],
@@ -104,7 +130,7 @@ struct AttentionKernel: Kernel {
         targetStrides: [target.batch, target.head, target.row, 1], targetOffset: offset * size)
     }
     var copies = [copy(0, layout, length: geometry.keys - past, offset: past)]
-    if past > 0 {
+    if past > 0, !isAppended {
       copies.append(copy(1, .byHead(heads: geometry.keyHeads, length: past, size: size), length: past, offset: 0))
     }
     return .copying(copies)

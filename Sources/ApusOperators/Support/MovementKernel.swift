@@ -6,10 +6,10 @@ import ApusTensor
 extension PreparedKernel {
   /// A kernel that works on elements of 1, 2, 4, 8 or 16 bytes. Elements of less than a byte reach `plan` as uint8, one
   /// byte each: they are unpacked before and packed after the step. `plan` must not depend on the element type
-  /// otherwise.
-  static func moving(_ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step) -> PreparedKernel {
-    .planned(MovementKernel(body: plan))
-  }
+  /// otherwise. `growths` as in `Kernel`.
+  static func moving(
+    growths: [Growth] = [], _ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step
+  ) -> PreparedKernel { .planned(MovementKernel(growths: growths, body: plan)) }
 }
 
 extension Step {
@@ -55,6 +55,7 @@ extension Step {
 
 /// A planned kernel that moves elements, with its form for packed types.
 private struct MovementKernel: Kernel {
+  let growths: [Growth]
   let body: @Sendable (PlanContext) throws(OperatorError) -> Step
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {

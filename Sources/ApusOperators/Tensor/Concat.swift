@@ -61,11 +61,16 @@ struct Concat: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let givenAxis = try context.int("axis")
-    return .moving { plan throws(OperatorError) in
+    // A cache grows: what is new goes behind the first input.
+    let growths = try context.rank(0).map { (rank) throws(OperatorError) in
+      Growth(input: 0, output: 0, axis: try resolveAxis(givenAxis, rank: rank))
+    }
+    return .moving(growths: growths.map { [$0] } ?? []) { plan throws(OperatorError) in
       let output = plan.outputShape(0)
       let axis = try resolveAxis(givenAxis, rank: output.rank)
       let filled = plan.inputs.indices.filter { plan.shape($0).elementCount > 0 }
-      if filled.count == 1 { return .views([.init(input: filled[0])]) }
+      let pitch = plan.pitch(output: 0)
+      if pitch == nil, filled.count == 1 { return .views([.init(input: filled[0])]) }
       let inner = output.count(of: axis + 1..<output.rank)
       let outer = output.count(of: 0..<axis)
       var copies: [MovementCopy] = []
@@ -73,13 +78,17 @@ struct Concat: OperatorDefinition {
       for index in filled {
         guard let type = plan.inputs[index] else { continue }
         let run = type.shape[axis] * inner
-        copies.append(
-          MovementCopy(
-            from: .input(index), width: type.dataType.byteWidth, extents: [outer, run], sourceStrides: [run, 1],
-            targetStrides: [output[axis] * inner, 1], targetOffset: offset))
+        if index > 0 || !(pitch?.isAppended ?? false) {
+          copies.append(
+            MovementCopy(
+              from: .input(index), width: type.dataType.byteWidth, extents: [outer, run], sourceStrides: [run, 1],
+              targetStrides: [(pitch?.capacity ?? output[axis]) * inner, 1], targetOffset: offset))
+        }
         offset += run
       }
-      return .copying(copies, name: "concat")
+      guard let pitch else { return .copying(copies, name: "concat") }
+      return pitch.isAppended
+        ? .copying(copies, name: "append").notReading(0) : .copying(copies, name: "concat with room")
     }
   }
 }

@@ -97,12 +97,14 @@ final class OperandTable {
   /// Positions in `pointers` to set by slot of an input.
   let inputPatches: [(position: Int, slot: Int, byteOffset: Int)]
   let outputPatches: [(position: Int, block: Int, byteOffset: Int)]
+  let cachePatches: [(position: Int, cache: Int)]
 
   init(plan: RegionPlan, arena: UnsafeMutableRawPointer?) {
     self.plan = plan
     pointers = .allocate(capacity: max(plan.operands.count, 1))
     var inputPatches: [(position: Int, slot: Int, byteOffset: Int)] = []
     var outputPatches: [(position: Int, block: Int, byteOffset: Int)] = []
+    var cachePatches: [(position: Int, cache: Int)] = []
     for (position, source) in plan.operands.enumerated() {
       var pointer = OperandTable.nowhere
       switch source {
@@ -110,12 +112,14 @@ final class OperandTable {
       case .constant(let tensor): pointer = tensor.storage.base + tensor.byteOffset
       case .input(let slot, let byteOffset): inputPatches.append((position, slot, byteOffset))
       case .output(let block, let byteOffset): outputPatches.append((position, block, byteOffset))
+      case .cache(let index): cachePatches.append((position, index))
       case .none: break
       }
       (pointers + position).initialize(to: pointer)
     }
     self.inputPatches = inputPatches
     self.outputPatches = outputPatches
+    self.cachePatches = cachePatches
   }
 
   deinit { pointers.deallocate() }

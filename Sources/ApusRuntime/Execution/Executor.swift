@@ -12,6 +12,8 @@ package struct RunSettings: Sendable {
   /// Where outputs of the graph go, in place of memory of the engine's own; checked by the caller for size.
   package var outputBuffers: [ValueID: OutputBuffer] = [:]
   package var profiler: Profiler?
+  /// False if every output shall be dense from the start.
+  package var growsCaches = true
 
   /// For one run, which may hold `maximumBytes` at a time.
   package init(cancellation: CancellationFlag? = nil, maximumBytes: Int = Int.max, profiler: Profiler? = nil) {
@@ -87,9 +89,15 @@ extension Program {
     defer { leases.give(lease) }
     try lease.reserve(plan.arenaBytes, available: settings.memory.available)
     let table = lease.table(for: plan)
+    var caches: [GrowingBlock?] = []
+    for cache in plan.caches { caches.append(try cache.block(behind: values.tensor(cache.pair.past), allowance)) }
     // Kernels may ask for the alignment of their element type.
     var inputs: [Tensor?] = []
     for input in plan.inputs {
+      if plan.isAppended(input.value) {
+        inputs.append(nil)
+        continue
+      }
       inputs.append(
         try values.tensor(input.value).map { (tensor) throws(OperatorError) in try allowance.aligned(tensor, to: 16) })
     }
@@ -101,10 +109,14 @@ extension Program {
     }
     let blocks = try outputStorages(of: plan, settings)
     for patch in table.outputPatches { table.pointers[patch.position] = blocks[patch.block].base + patch.byteOffset }
-    defer { withExtendedLifetime((inputs, blocks)) {} }
+    for patch in table.cachePatches {
+      guard let block = caches[patch.cache] else { throw .inconsistency("cache \(patch.cache) lies nowhere") }
+      table.pointers[patch.position] = block.base
+    }
+    defer { withExtendedLifetime((inputs, blocks, caches)) {} }
     try run(plan, table: table, failures: lease.failures, pool: pool, settings: settings)
     for output in plan.outputs {
-      values[output.value] = .tensor(try tensor(of: output, inputs: inputs, blocks: blocks))
+      values[output.value] = .tensor(try tensor(of: output, inputs: inputs, blocks: blocks, caches: caches))
     }
     return plan.nodes.upperBound
   }
@@ -113,16 +125,18 @@ extension Program {
   private func plan(
     startingAt start: Int, values: borrowing ValueTable, threads: Int, _ settings: RunSettings
   ) throws(OperatorError) -> RegionPlan {
-    if let cached = plans.plan(startingAt: start, for: values) { return cached }
+    let mayGrow = settings.growsCaches && settings.outputBuffers.isEmpty
+    if let cached = plans.plan(startingAt: start, for: values, mayGrow: mayGrow) { return cached }
     let available = settings.memory.available
     if let template = plans.template(startingAt: start),
-      let bound = try template.bind(self, values: values, threads: threads, available: available)
+      let bound = try template.bind(
+        self, values: values, threads: threads, available: available, mayGrow: mayGrow)
     {
       plans.insert(bound)
       return bound
     }
     let plan = try RegionPlanner.plan(
-      self, startingAt: start, values: values, threads: threads, available: available)
+      self, startingAt: start, values: values, threads: threads, available: available, mayGrow: mayGrow)
     plans.insert(plan) { TemplateBuilder.template(of: plan, in: self) }
     return plan
   }
@@ -156,7 +170,7 @@ extension Program {
   }
 
   private func tensor(
-    of output: RegionOutput, inputs: [Tensor?], blocks: [TensorStorage]
+    of output: RegionOutput, inputs: [Tensor?], blocks: [TensorStorage], caches: [GrowingBlock?]
   ) throws(OperatorError) -> Tensor {
     let type = output.type
     switch output.source {
@@ -168,6 +182,13 @@ extension Program {
       guard let source = inputs[slot] else { break }
       return Tensor(
         dataType: type.dataType, shape: type.shape, storage: source.storage, byteOffset: source.byteOffset + byteOffset)
+    case .cache(let index):
+      guard let block = caches[index] else { break }
+      do throws(TensorError) {
+        return try Tensor(type.dataType, type.shape, rowsOf: block)
+      } catch {
+        throw OperatorError(error)
+      }
     case .arena, .none: break
     }
     throw .inconsistency("value '\(graph[output.value].name)' lies nowhere that outlives its region")
@@ -342,6 +363,7 @@ private struct ExecutorContext: EagerContext {
     // The buffers are those of the main graph, whose values have numbers of their own.
     var inner = settings
     if !inner.outputBuffers.isEmpty { inner.outputBuffers = [:] }
+    inner.growsCaches = true
     return try prepared.subprograms[index].program.run(inputs, captures: captures[index], on: pool, settings: inner)
   }
 

@@ -46,6 +46,8 @@ package final class Program: Sendable {
   let lastUse: [Int]
   /// Graphs in each other, this one included.
   package let nesting: Int
+  /// The caches that can grow in place.
+  let caches: CachePairs
   let plans: PlanCache
   let leases: LeasePool
   private let alignedConstants: AlignedConstants
@@ -90,6 +92,7 @@ package final class Program: Sendable {
     constants = self.graph.values.map(\.constant)
     lastUse = Program.lastUses(of: graph)
     nesting = 1 + (nodes.lazy.flatMap(\.subprograms).map(\.program.nesting).max() ?? 0)
+    caches = CachePairs(graph: self.graph, nodes: nodes)
     plans = PlanCache(nodeCount: nodes.count)
     alignedConstants = AlignedConstants()
   }
@@ -113,6 +116,7 @@ package final class Program: Sendable {
     (constants, registry, nesting) = (whole.constants, whole.registry, whole.nesting)
     (leases, alignedConstants) = (whole.leases, whole.alignedConstants)
     lastUse = Program.lastUses(of: graph)
+    caches = CachePairs(graph: graph, nodes: nodes)
     plans = PlanCache(nodeCount: nodes.count)
   }
 

@@ -39,6 +39,8 @@ struct MemoryLayoutBuilder: ~Copyable {
       case input
       /// In the constant or known value `index`.
       case known
+      /// In the cache `index`.
+      case cache
     }
     var kind = Kind.nowhere
     var index: Int32 = 0
@@ -81,6 +83,9 @@ struct MemoryLayoutBuilder: ~Copyable {
     places = [Place](repeating: Place(), count: known.count)
     for (slot, input) in region.inputs.enumerated() {
       places[input.value.index] = Place(kind: .input, index: Int32(slot))
+    }
+    for (index, cache) in region.caches.caches.enumerated() where cache.pitch != nil {
+      places[cache.pair.present.index] = Place(kind: .cache, index: Int32(index))
     }
   }
 
@@ -148,6 +153,7 @@ struct MemoryLayoutBuilder: ~Copyable {
     switch place.kind {
     case .nowhere: return .none
     case .input: return .input(slot: index, byteOffset: place.byteOffset)
+    case .cache: return .cache(index)
     case .block:
       let block = blocks[root(of: index)]
       return block.outlives
@@ -193,7 +199,7 @@ struct MemoryLayoutBuilder: ~Copyable {
     for (index, draft) in drafts.enumerated() {
       let node = program.nodes[draft.node]
       for (position, output) in node.outputs.enumerated() {
-        guard let output else { continue }
+        guard let output, places[output.index].kind != .cache else { continue }
         if let view = draft.step.views.first(where: { $0.output == position }), let input = node.inputs[view.input] {
           var base = place(of: input)
           if base.kind != .nowhere {

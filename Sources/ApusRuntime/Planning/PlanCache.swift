@@ -25,9 +25,9 @@ final class PlanCache: Sendable {
   init(nodeCount: Int) { entries = Mutex([Entry](repeating: Entry(), count: nodeCount)) }
 
   /// The plan that starts at `node` and holds for `values`, if there is one; it becomes the most recently used.
-  func plan(startingAt node: Int, for values: borrowing ValueTable) -> RegionPlan? {
+  func plan(startingAt node: Int, for values: borrowing ValueTable, mayGrow: Bool) -> RegionPlan? {
     let candidates = entries.withLock { $0[node].plans }
-    for (index, plan) in candidates.enumerated() where plan.matches(values) {
+    for (index, plan) in candidates.enumerated() where plan.matches(values, mayGrow: mayGrow) {
       if index > 0 { insert(plan) }
       return plan
     }

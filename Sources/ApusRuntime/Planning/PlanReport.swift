@@ -60,7 +60,9 @@ extension PlanReport {
     inputs = plan.inputs.map { "\(program.graph[$0.value].name): \($0.type.dataType)\($0.type.shape)" }
     isBound = plan.isBound
     (blocks, arenaBytes, arenaLowerBound) = (plan.arenaBlocks, plan.arenaBytes, plan.arenaLowerBound)
-    outputBytes = plan.outputBlocks.reduce(0, &+)
+    outputBytes =
+      plan.outputBlocks.reduce(0, &+)
+      &+ plan.caches.reduce(0) { $0 &+ ($1.pitch == nil ? 0 : $1.type.byteCount) }
     var waves = [Int](repeating: 0, count: plan.steps.count)
     for (wave, range) in plan.waves.enumerated() {
       for step in range { waves[step] = wave }
@@ -79,7 +81,7 @@ extension PlanReport {
 }
 
 extension OperandSource: CustomStringConvertible {
-  /// `@64` is a byte of the arena, `constant`, `input 0+16`, `output 1`; `-` is nothing.
+  /// `@64` is a byte of the arena, `constant`, `input 0+16`, `output 1`, `cache 2`; `-` is nothing.
   var description: String {
     func place(_ name: String, _ index: Int, _ offset: Int) -> String {
       "\(name) \(index)" + (offset > 0 ? "+\(offset)" : "")
@@ -89,6 +91,7 @@ extension OperandSource: CustomStringConvertible {
     case .constant: "constant"
     case .input(let slot, let offset): place("input", slot, offset)
     case .output(let block, let offset): place("output", block, offset)
+    case .cache(let index): "cache \(index)"
     case .none: "-"
     }
   }

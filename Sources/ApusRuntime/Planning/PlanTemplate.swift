@@ -81,12 +81,13 @@ struct PlanTemplate: Sendable {
   /// The plan for the values that exist; nil if they do not have the form of the template, or if planning node by node
   /// has something to say about them.
   func bind(
-    _ program: Program, values: borrowing ValueTable, threads: Int, available: Int
+    _ program: Program, values: borrowing ValueTable, threads: Int, available: Int, mayGrow: Bool
   ) throws(OperatorError) -> RegionPlan? {
     guard let numbers = numbers(of: values), let binding = binding(numbers, constants: program.constants) else {
       return nil
     }
     let driver = InferenceDriver(registry: program.registry)
+    var caches = CachePlan(program.caches, mayGrow: mayGrow)
     var drafts: [StepDraft] = []
     drafts.reserveCapacity(entries.count)
     for entry in entries {
@@ -103,8 +104,9 @@ struct PlanTemplate: Sendable {
       guard case .planned(let kernel) = prepared.kernel else { return nil }
       let inputTypes = entry.inputs.map { $0.map { binding.types[$0] } }
       let outputTypes = entry.outputs.map { $0.map { binding.types[$0] } }
+      let pitches = caches.pitches(of: entry.node, inputCount: inputTypes.count, outputs: outputTypes, values)
       let context = PlanContext(
-        inputs: inputTypes, outputs: outputTypes, known: tensors(of: prepared, binding.known))
+        inputs: inputTypes, outputs: outputTypes, known: tensors(of: prepared, binding.known), pitches: pitches)
       // Whoever plans node by node names what is wrong.
       guard let step = try? kernel.step(for: context) else { return nil }
       drafts.append(
@@ -115,7 +117,7 @@ struct PlanTemplate: Sendable {
     let region = RegionDraft(
       nodes: nodes, drafts: drafts, known: binding.known,
       inputs: inputs.map { ($0.value, binding.types[$0.type]) }, valuesRead: [],
-      outputs: outputs.map { ($0.value, binding.types[$0.type]) }, isBound: true)
+      outputs: outputs.map { ($0.value, binding.types[$0.type]) }, caches: caches, isBound: true)
     return try region.layOut(program, threads: threads)
   }
 

@@ -61,6 +61,7 @@ struct RegionDraft {
   let valuesRead: [(value: ValueID, tensor: Tensor)]
   /// The values that the region leaves behind.
   let outputs: [(value: ValueID, type: TensorType)]
+  let caches: CachePlan
   /// True for a plan made from a template: it is wanted soon.
   var isBound = false
 
@@ -74,6 +75,7 @@ struct RegionDraft {
       outputs.append(RegionOutput(value: value, type: type, source: try layout.source(of: value, as: type)))
     }
     return RegionPlan(
-      nodes: nodes, layout: result, inputs: inputs, valuesRead: valuesRead, outputs: outputs, isBound: isBound)
+      nodes: nodes, layout: result, inputs: inputs, valuesRead: valuesRead, outputs: outputs, caches: caches.caches,
+      mayGrow: caches.mayGrow, isBound: isBound)
   }
 }

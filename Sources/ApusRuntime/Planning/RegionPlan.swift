@@ -12,6 +12,8 @@ enum OperandSource: Sendable {
   case input(slot: Int, byteOffset: Int)
   /// A block that outlives the region.
   case output(block: Int, byteOffset: Int)
+  /// A cache with room behind it.
+  case cache(Int)
   /// Absent, unwanted or never read.
   case none
 }
@@ -78,6 +80,10 @@ final class RegionPlan: Sendable {
   /// for.
   let valuesRead: [(value: ValueID, tensor: Tensor)]
   let outputs: [RegionOutput]
+  /// The pasts and presents.
+  let caches: [CachePlan.Cache]
+  /// True for a plan whose outputs may have room behind them; nil if the program has no caches.
+  let mayGrow: Bool?
   /// The bytes of each block that outlives the region.
   let outputBlocks: [Int]
   let arenaBytes: Int
@@ -93,7 +99,8 @@ final class RegionPlan: Sendable {
 
   init(
     nodes: Range<Int>, layout: MemoryLayoutBuilder.Result, inputs: [(value: ValueID, type: TensorType)],
-    valuesRead: [(value: ValueID, tensor: Tensor)], outputs: [RegionOutput], isBound: Bool
+    valuesRead: [(value: ValueID, tensor: Tensor)], outputs: [RegionOutput], caches: [CachePlan.Cache],
+    mayGrow: Bool?, isBound: Bool
   ) {
     self.nodes = nodes
     steps = layout.steps
@@ -107,12 +114,13 @@ final class RegionPlan: Sendable {
     self.inputs = inputs
     self.valuesRead = valuesRead
     self.outputs = outputs
+    (self.caches, self.mayGrow) = (caches, mayGrow)
     self.isBound = isBound
     isKept = valuesRead.reduce(0) { $0 + $1.tensor.byteCount } <= RegionPlan.maximumBytesKept
   }
 
-  /// True if the plan holds for these values.
-  func matches(_ values: borrowing ValueTable) -> Bool {
+  /// True if the plan holds for these values, and for outputs that may have room behind them or may not.
+  func matches(_ values: borrowing ValueTable, mayGrow: Bool) -> Bool {
     for input in inputs {
       guard let tensor = values.tensor(input.value), tensor.shape == input.type.shape,
         tensor.dataType == input.type.dataType
@@ -120,6 +128,25 @@ final class RegionPlan: Sendable {
     }
     for read in valuesRead {
       guard let tensor = values.tensor(read.value), tensor.hasSameBytes(as: read.tensor) else { return false }
+    }
+    return cachesMatch(values, mayGrow: mayGrow)
+  }
+}
+
+extension RegionPlan {
+  /// True for a past whose rows are where its present lies: no step reads it.
+  func isAppended(_ value: ValueID) -> Bool {
+    !caches.isEmpty && caches.contains { $0.pair.past == value && $0.pitch?.isAppended ?? false }
+  }
+
+  /// True if a plan for these values would have the same caches.
+  private func cachesMatch(_ values: borrowing ValueTable, mayGrow: Bool) -> Bool {
+    guard let ownGrowth = self.mayGrow else { return true }
+    if ownGrowth != mayGrow { return false }
+    for cache in caches {
+      guard let past = values.tensor(cache.pair.past),
+        CachePlan.pitch(of: cache.type, behind: past, axis: cache.pair.growth.axis) == cache.pitch
+      else { return false }
     }
     return true
   }

@@ -22,6 +22,7 @@ struct RegionPlanner: ~Copyable {
   private var drafts: [StepDraft] = []
   /// Bytes of the tensors that were computed here.
   private var foldedBytes = 0
+  private var caches: CachePlan
   /// Bytes that outputs of one node may have: plans hold tables that grow with them.
   private let available: Int
 
@@ -30,22 +31,23 @@ struct RegionPlanner: ~Copyable {
   /// Bytes of such tensors that one plan keeps.
   private static let foldingTotal = 8 << 20
 
-  private init(program: Program, start: Int, available: Int) {
+  private init(program: Program, start: Int, available: Int, mayGrow: Bool) {
     self.program = program
     self.start = start
     self.available = available
     end = start
+    caches = CachePlan(program.caches, mayGrow: mayGrow)
     facts = [ValueFact?](repeating: nil, count: program.graph.values.count)
     known = program.constants
     producedHere = [Bool](repeating: false, count: program.graph.values.count)
   }
 
   /// Plans from `start`, as far as it goes, for a number of threads and `available` bytes of memory. The node at
-  /// `start` must not be eager.
+  /// `start` must not be eager. `mayGrow`: outputs may have room behind them.
   static func plan(
-    _ program: Program, startingAt start: Int, values: borrowing ValueTable, threads: Int, available: Int
+    _ program: Program, startingAt start: Int, values: borrowing ValueTable, threads: Int, available: Int, mayGrow: Bool
   ) throws(OperatorError) -> RegionPlan {
-    var planner = RegionPlanner(program: program, start: start, available: available)
+    var planner = RegionPlanner(program: program, start: start, available: available, mayGrow: mayGrow)
     while planner.end < program.nodes.count, try planner.append(planner.end, values: values) { planner.end += 1 }
     return try planner.finish(threads: threads)
   }
@@ -70,7 +72,8 @@ struct RegionPlanner: ~Copyable {
       tensors.append(known[input.index])
     }
     do throws(OperatorError) {
-      try plan(node, at: index, kernel: kernel, schema: prepared.schema, facts: inputFacts, known: tensors)
+      try plan(
+        node, at: index, kernel: kernel, schema: prepared.schema, facts: inputFacts, known: tensors, values: values)
     } catch {
       throw error.inside(node, inputs: inputFacts)
     }
@@ -109,7 +112,7 @@ struct RegionPlanner: ~Copyable {
 
   private mutating func plan(
     _ node: Node, at index: Int, kernel: any Kernel, schema: OperatorSchema, facts inputFacts: [ValueFact?],
-    known tensors: [Tensor?]
+    known tensors: [Tensor?], values: borrowing ValueTable
   ) throws(OperatorError) {
     let outer: (ValueID) -> ValueFact = { _ in .unknown }
     let inferred = try InferenceDriver(registry: program.registry).infer(
@@ -145,7 +148,9 @@ struct RegionPlanner: ~Copyable {
         remedy: "Use smaller inputs, or a larger maximumRunMemory")
     }
     let kernel = try settled(kernel, node, schema, facts: inputFacts, outputs: inferred, known: tensors)
-    let step = try kernel.step(for: PlanContext(inputs: inputTypes, outputs: outputTypes, known: tensors))
+    let pitches = caches.pitches(of: index, inputCount: node.inputs.count, outputs: outputTypes, values)
+    let step = try kernel.step(
+      for: PlanContext(inputs: inputTypes, outputs: outputTypes, known: tensors, pitches: pitches))
     if isFoldable(node, schema: schema, known: tensors, outputBytes: outputBytes) {
       let placeholders = zip(tensors, inputTypes).map { tensor, type in
         tensor ?? type.map { Tensor(placeholder: $0.dataType, shape: $0.shape) }
@@ -209,7 +214,7 @@ struct RegionPlanner: ~Copyable {
     }
     let draft = RegionDraft(
       nodes: start..<end, drafts: drafts, known: KnownTensors(known), inputs: inputs, valuesRead: valuesRead,
-      outputs: outputs)
+      outputs: outputs, caches: caches)
     return try draft.layOut(program, threads: threads)
   }
 }

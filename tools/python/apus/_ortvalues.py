@@ -10,6 +10,7 @@ import numpy as np
 
 from ._errors import InvalidArgument, NotImplemented
 from ._types import BY_NUMBER, ElementType, dtype, element_type, value_type_text
+from ._values import Held
 
 if TYPE_CHECKING:
     from ._options import RunOptions
@@ -47,8 +48,19 @@ class OrtValue:
     """A value of ONNX in a box: an array, a list of values, a dictionary, or nothing."""
 
     def __init__(self, value: Any, onnx_type: ElementType | None = None) -> None:
-        self._value = value
+        self._content = value
         self._element = onnx_type
+
+    @property
+    def _value(self) -> Any:
+        """The array over a result that was only held so far, or whatever else the box holds."""
+        if isinstance(self._content, Held):
+            self._content = self._content.take()
+        return self._content
+
+    def _feed(self) -> Any:
+        """What a run takes: the result of another one as it is, if nobody has looked at it."""
+        return self._content
 
     @staticmethod
     def ortvalue_from_numpy(
@@ -114,7 +126,7 @@ class OrtValue:
         np.copyto(array, np_arr)
 
     def shape(self) -> list[int]:
-        return list(self._array().shape)
+        return list(self._content.shape if isinstance(self._content, Held) else self._array().shape)
 
     def data_type(self) -> str:
         """As in "tensor(float)"."""
@@ -137,10 +149,10 @@ class OrtValue:
         return "cpu"
 
     def has_value(self) -> bool:
-        return self._value is not None
+        return self._content is not None
 
     def is_tensor(self) -> bool:
-        return isinstance(self._value, (np.ndarray, np.generic))
+        return isinstance(self._content, Held) or isinstance(self._content, (np.ndarray, np.generic))
 
     def is_sparse_tensor(self) -> bool:
         return False
@@ -203,7 +215,7 @@ class IOBinding:
         self.bind_cpu_input(name, _over_pointer(element_type, shape, buffer_ptr))
 
     def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
-        self.bind_cpu_input(name, ortvalue.numpy())
+        self.bind_cpu_input(name, ortvalue)
 
     def bind_output(
         self,
@@ -257,11 +269,13 @@ class IOBinding:
         names = list(self._targets)
         if not names:
             raise InvalidArgument("no output is bound; bind_output says what to compute")
-        results = self._session.run(names, dict(self._inputs), run_options)
+        feeds = {name: value._feed() if isinstance(value, OrtValue) else value for name, value in self._inputs.items()}
+        results = self._session._run_held(names, feeds, run_options)
         outputs = []
         for name, result in zip(names, results, strict=True):
             target = self._targets[name]
             if target is not None:
+                result = OrtValue(result).numpy()
                 if target.dtype != result.dtype or target.shape != result.shape:
                     raise InvalidArgument(
                         f"output '{name}' is {result.dtype}{list(result.shape)}; bound was memory for "

@@ -20,7 +20,7 @@ from ._library import extension, library
 from ._options import GraphOptimizationLevel, RunOptions, SessionOptions, get_available_providers
 from ._ortvalues import IOBinding, OrtValue
 from ._types import ELEMENT_TYPES, STRING, ValueType, dtype, parse_type
-from ._values import Handles, take
+from ._values import Handles, hold, take
 
 
 @dataclass(frozen=True)
@@ -252,8 +252,23 @@ class InferenceSession:
         with Ending(run_options, timeout, cancellation) as flag:
             return self._run(output_names, input_feed, flag)
 
-    def _run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], flag: int) -> list[Any]:
-        if self._runner is not None:
+    def _run_held(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None
+    ) -> list[Any]:
+        """`run` whose results are `Held` where they are tensors."""
+        if run_options is None:
+            return self._run(output_names, input_feed, 0, hold)
+        with Ending(run_options, None, None) as flag:
+            return self._run(output_names, input_feed, flag, hold)
+
+    def _run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        flag: int,
+        receive: Callable[[int], Any] = take,
+    ) -> list[Any]:
+        if self._runner is not None and receive is take:
             results = self._runner.run(output_names, input_feed, flag)
             if results is not NotImplemented:
                 return results  # type: ignore[no-any-return]
@@ -261,7 +276,7 @@ class InferenceSession:
             raise InvalidArgument(f"input_feed is {type(input_feed).__name__}; expected values by name, a dictionary")
         overridden = self._overridden(input_feed)
         if overridden is not None:
-            return overridden._run(output_names, input_feed, flag)
+            return overridden._run(output_names, input_feed, flag, receive)
         wanted = list(output_names) if output_names else [arg.name for arg in self._outputs]
         for name in (*input_feed, *wanted):
             if not isinstance(name, str):
@@ -276,7 +291,7 @@ class InferenceSession:
                 self._handle, names, inputs, len(made), wanted_names, len(wanted), flag or None, results
             )
             # Inside the block, which keeps the inputs until the results are arrays of their own.
-            return _take_all(results)
+            return _take_all(results, receive)
 
     def run_async(
         self,
@@ -306,9 +321,10 @@ class InferenceSession:
         input_dict_ort_values: Mapping[str, OrtValue],
         run_options: RunOptions | None = None,
     ) -> list[OrtValue]:
-        """`run` with values in boxes."""
-        feeds = {name: value.numpy() for name, value in input_dict_ort_values.items()}
-        return [OrtValue(value) for value in self.run(output_names, feeds, run_options)]
+        """`run` with values in boxes. A result that goes into the next run as it is, as the cache of a decoder does, is
+        not copied: it grows where it lies."""
+        feeds = {name: value._feed() for name, value in input_dict_ort_values.items()}
+        return [OrtValue(value) for value in self._run_held(output_names, feeds, run_options)]
 
     def io_binding(self) -> IOBinding:
         return IOBinding(self)
@@ -377,13 +393,13 @@ def _plain_dtypes() -> dict[int, np.dtype]:
     return found
 
 
-def _take_all(results: Any) -> list[Any]:
-    """The values of all handles; none of them is lost if one cannot be taken."""
+def _take_all(results: Any, receive: Callable[[int], Any]) -> list[Any]:
+    """What `receive` makes of all handles; none of them is lost if one cannot be taken."""
     outputs = []
     try:
         for index, handle in enumerate(results):
             results[index] = None
-            outputs.append(None if handle is None else take(handle))
+            outputs.append(None if handle is None else receive(handle))
     finally:
         for handle in results:
             library().value_release(handle)

@@ -42,6 +42,8 @@ class Handles:
 
     def make(self, value: Any, declared: ValueType | None, name: str) -> int:
         """The handle of `value` as `declared` has it, or by its own type where nothing is declared."""
+        if isinstance(value, Held):
+            return value.handle
         if declared is None or declared.kind == "tensor":
             if declared is None and isinstance(value, Mapping):
                 return self._map(value, None, name)
@@ -131,6 +133,34 @@ class Handles:
         result = ctypes.c_void_p()
         library().optional_create(content, spelled, ctypes.byref(result))
         return self._keep(result)
+
+
+class Held:
+    """A tensor of the library that no array lies over yet: it goes into another run as it is, with the room behind it
+    if it is a cache."""
+
+    __slots__ = ("_release", "handle")
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+        self._release = library().value_release
+
+    def __del__(self) -> None:
+        self._release(self.handle or None)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(library().tensor_shape(self.handle)[: library().tensor_rank(self.handle)])
+
+    def take(self) -> Any:
+        """The array, after which nothing is held any more."""
+        handle, self.handle = self.handle, 0
+        return take(handle)
+
+
+def hold(handle: int) -> Any:
+    """A tensor as it is, any other value as Python has it; takes the handle over."""
+    return Held(handle) if library().value_kind(handle) == TENSOR else take(handle)
 
 
 class Owner:

@@ -181,6 +181,39 @@ import Testing
     }
   }
 
+  /// Attention of six heads of queries on two of keys and values, each repeated `times` times in the order of the axes.
+  private func grouped(keys: Int, values: Int, isBehindHeads: Bool = true) throws -> Graph {
+    var builder = GraphBuilder()
+    let q = builder.input("q", [.symbol("b"), 6, .symbol("s"), 8])
+    func repeated(_ name: String, _ times: Int) throws -> ValueID {
+      let heads = builder.input(name, [.symbol("b"), Dim(6 / times), .symbol("s"), 8])
+      let axis = isBehindHeads ? 2 : 1
+      let widened = try builder.node("Unsqueeze", [heads, builder.constant([axis], [1])])
+      var extents = [1, 1, 1, 1, 1]
+      extents[axis] = times
+      let expanded = try builder.node("Expand", [widened, builder.constant(extents, [5])])
+      return try builder.node("Reshape", [expanded, builder.constant([0, 6, -1, 8] as [Int], [4])])
+    }
+    let (k, v) = (try repeated("k", keys), try repeated("v", values))
+    builder.output(try builder.node("Attention", [q, k, v]))
+    return builder.graph
+  }
+
+  @Test func repeatedHeadsAreShared() throws {
+    let q = sampleTensor([2, 6, 5, 8], seed: 1)
+    let (k, v) = (sampleTensor([2, 2, 5, 8], seed: 2), sampleTensor([2, 2, 5, 8], seed: 3))
+    let result = try optimize(grouped(keys: 3, values: 3), [q, k, v])
+    #expect(result.ops == ["Attention"])
+    #expect(result.difference < 1e-6)
+    // Keys and values of other numbers, and heads that are repeated one after the other.
+    let wide = sampleTensor([2, 3, 5, 8], seed: 4)
+    let uneven = try optimize(grouped(keys: 3, values: 2), [q, k, wide])
+    #expect(uneven.ops.filter { $0 == "Expand" }.count == 2)
+    let turned = try optimize(grouped(keys: 3, values: 3, isBehindHeads: false), [q, k, v])
+    #expect(turned.ops.filter { $0 == "Expand" }.count == 2)
+    #expect(turned.difference == 0)
+  }
+
   @Test func maskedAttentionWithoutGuardStays() throws {
     let x = sampleTensor([2, 5, 24], seed: 8)
     let mask = Tensor((0..<50).map { $0 < 5 ? -Float.infinity : 0 }, shape: [2, 1, 5, 5])

@@ -204,6 +204,53 @@ enum CacheForm: String, CaseIterable, Sendable {
     }
   }
 
+  /// Two heads of keys and values for four of queries, and a past for each of two images.
+  private func groupQueryModel() throws -> Model {
+    var graph = Graph(name: "grouped")
+    func input(_ name: String, _ type: DataType, _ shape: [Dim]) -> ValueID {
+      let value = graph.addValue(name: name, fact: .tensor(type, shape))
+      graph.inputs.append(value)
+      return value
+    }
+    let query = input("query", .float32, [2, .symbol("sequence"), 80])
+    let (key, value) = (
+      input("key", .float32, [2, .symbol("sequence"), 40]), input("value", .float32, [2, .symbol("sequence"), 40])
+    )
+    let cache: [Dim] = [2, 2, .symbol("past"), 20]
+    let (pastKey, pastValue) = (input("past_key", .float32, cache), input("past_value", .float32, cache))
+    let (lengths, total) = (input("lengths", .int32, [2]), input("total", .int32, [1]))
+    let outputs = graph.addNode(
+      OperatorID("GroupQueryAttention", domain: "com.microsoft"), name: "n",
+      inputs: [query, key, value, pastKey, pastValue, lengths, total],
+      attributes: Attributes([("num_heads", .int(4)), ("kv_num_heads", .int(2))]), outputCount: 3)
+    _ = InferenceDriver(registry: .standard).infer(&graph)
+    graph.outputs = outputs
+    return try Model(ModelGraph(graph: graph), options: ModelOptions(threads: 1))
+  }
+
+  @Test func groupedQueriesAppendOrDecline() throws {
+    let model = try groupQueryModel()
+    var caches = [Tensor](repeating: Tensor(zeros: .float32, shape: [2, 2, 0, 20]), count: 2)
+    var dense = caches
+    var appended = 0
+    for step in 0..<40 {
+      let new = step == 0 ? 60 : 1
+      let total = caches[0].shape[2] + new
+      // Now and then the second image has fewer tokens than the first: what is new goes between those of the past.
+      let lengths = [Int32(total - 1), Int32(step % 10 == 7 ? total - 5 : total - 1)]
+      let query = sampleTensor([2, new, 80], seed: 7 * step)
+      let others = (1...2).map { sampleTensor([2, new, 40], seed: 7 * step + $0) }
+      let last = [Tensor(lengths), Tensor([Int32(total)])]
+      let results = try run(model, [query] + others + caches + last)
+      let expected = try run(model, [query] + others + dense + last, grows: false)
+      for (result, wanted) in zip(results, expected) { #expect(result.hasSameBytes(as: wanted), "step \(step)") }
+      let block = caches[0].storage.growth
+      (caches, dense) = (Array(results[1...]), Array(expected[1...]))
+      if let block, caches[0].storage.growth === block { appended += 1 }
+    }
+    #expect(appended > 25)
+  }
+
   @Test func memoryOfACacheIsChargedToTheRun() throws {
     let model = try model(.concat)
     let new = inputs(.concat, batch: 1, new: 400, seed: 1)

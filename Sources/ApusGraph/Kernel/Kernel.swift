@@ -298,4 +298,9 @@ package struct RunContext: @unchecked Sendable {
   /// Reports data that the operator cannot work on (an index out of range, a division by zero). The part should fill
   /// its output with anything and return; the run ends with this error after the step.
   package func fail(_ message: @autoclosure () -> String) { failure.report(message()) }
+
+  /// Reports that what is new in a cache does not go behind all of the past, which it was planned to be put behind
+  /// (`Pitch.isAppended`). The region is run again with dense caches. To be called before anything of the past is
+  /// written over.
+  package func decline() { failure.decline() }
 }

@@ -73,7 +73,7 @@ struct GroupQueryAttention: OperatorDefinition {
     return try prepareReal(
       context,
       float: { (_) throws(OperatorError) in
-        .planned { (plan) throws(OperatorError) in try GroupQueryPlan(plan, options).step(plan) }
+        .planned(GroupQueryKernel(options: options))
       },
       double: { (context) throws(OperatorError) in throw context.unsupportedType(.float64) })
   }
@@ -104,6 +104,12 @@ struct GroupQueryAttention: OperatorDefinition {
   }
 }
 
+private struct GroupQueryKernel: Kernel {
+  let options: GroupQueryAttention.Options
+  var growths: [Growth] { [Growth(input: 3, output: 1, axis: 2), Growth(input: 4, output: 2, axis: 2)] }
+  func plan(_ context: PlanContext) throws(OperatorError) -> Step { try GroupQueryPlan(context, options).step(context) }
+}
+
 /// The extents of one plan.
 private struct GroupQueryPlan: Sendable {
   private let options: GroupQueryAttention.Options
@@ -114,6 +120,9 @@ private struct GroupQueryPlan: Sendable {
   /// Rows of the past, and of the cache that holds it and what is new.
   private let past: Int
   private let longest: Int
+  /// Where the caches that the step makes lie; nil: dense.
+  private let keyPitch: Pitch?
+  private let valuePitch: Pitch?
   private let isPacked: Bool
   private let hasPast: Bool
   private let hasPositions: Bool
@@ -141,6 +150,7 @@ private struct GroupQueryPlan: Sendable {
     hasPast = context.isPresent(3)
     past = hasPast ? context.shape(3)[2] : 0
     longest = max(past, total)
+    (keyPitch, valuePitch) = (context.pitch(output: 1), context.pitch(output: 2))
     if !isPacked {
       for input in 1...2 where context.shape(input) != [batch, length, options.keyHeads * size] {
         throw .mismatch(
@@ -188,14 +198,17 @@ private struct GroupQueryPlan: Sendable {
       outputs: [key, value, changesQuery ? query : .none, counts])
     typealias Layout = AttentionGeometry.Layout
     let columns = context.shape(0)[2]
-    let byHead = Layout.byHead(heads: options.keyHeads, length: longest, size: size)
+    func byHead(_ pitch: Pitch?) -> Layout {
+      Layout.byHead(heads: options.keyHeads, length: pitch?.capacity ?? longest, size: size)
+    }
     let geometry = AttentionGeometry(
       batch: batch, queryHeads: options.heads, keyHeads: options.keyHeads, queries: length, keys: longest, size: size,
       valueSize: size,
       query: changesQuery
         ? .byPosition(heads: options.heads, length: length, size: size)
         : Layout(batch: length * columns, head: size, row: columns),
-      key: byHead, value: byHead, result: .byPosition(heads: options.heads, length: length, size: size))
+      key: byHead(keyPitch), value: byHead(valuePitch),
+      result: .byPosition(heads: options.heads, length: length, size: size))
     let mask = context.isPresent(10) ? try AttentionMask(context.shape(10), geometry) : nil
     let wantsScores = context.isWanted(3)
     if wantsScores && options.scores == 0 {
@@ -220,7 +233,11 @@ private struct GroupQueryPlan: Sendable {
       ],
       outputs: [.output(0), wantsScores ? .output(3) : .none])
     if wantsScores && options.scores == 1 { sequence.append(hidingStep, inputs: [], outputs: [.output(3)]) }
-    return sequence.step.named(attention.kernelName, operations: attention.operations)
+    var step = sequence.step.named(attention.kernelName, operations: attention.operations)
+    for (input, pitch) in [(3, keyPitch), (4, valuePitch)] where pitch?.isAppended ?? false {
+      step.unreadInputs.append(input)
+    }
+    return step
   }
 
   /// Before the softmax, keys that a query does not see have the score 0.
@@ -248,6 +265,7 @@ private struct GroupQueryPlan: Sendable {
           "seqlens_k[\(image)] is \(valid - 1), which does not fit \(length) new tokens and a cache of \(longest)")
         return
       }
+      if start != past, keyPitch?.isAppended ?? false || valuePitch?.isAppended ?? false { return run.decline() }
       if index == 0 { run.output(3, as: Int.self)[image] = valid }
       if index < 2 * options.keyHeads {
         fillCache(run, image, index / 2, isKey: index % 2 == 0, start: start)
@@ -271,8 +289,9 @@ private struct GroupQueryPlan: Sendable {
 
   private func fillCache(_ run: RunContext, _ image: Int, _ head: Int, isKey: Bool, start: Int) {
     let line = image &* options.keyHeads &+ head
-    let cache = run.output(isKey ? 0 : 1, as: Float.self) + line &* longest &* size
-    if hasPast && start > 0 {
+    let pitch = isKey ? keyPitch : valuePitch
+    let cache = run.output(isKey ? 0 : 1, as: Float.self) + line &* (pitch?.capacity ?? longest) &* size
+    if hasPast && start > 0 && !(pitch?.isAppended ?? false) {
       cache.update(from: run.input(isKey ? 3 : 4, as: Float.self) + line &* past &* size, count: start &* size)
     }
     for token in 0..<length {

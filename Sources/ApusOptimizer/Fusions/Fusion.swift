@@ -78,7 +78,8 @@ struct FusionGroup: Sendable {
 let portableFusions = FusionGroup(
   name: "fuse-patterns",
   fusions: [
-    GeluFusion.erf, GeluFusion.tanh, SwishFusion(), ConvAffineFusion(), AttentionFusion(), AttentionLayoutFusion(),
+    GeluFusion.erf, GeluFusion.tanh, SwishFusion(), ConvAffineFusion(), AttentionFusion(),
+    RepeatedHeadsFusion(), AttentionLayoutFusion(),
   ])
 let integerFusions = FusionGroup(
   name: "fuse-quantized", fusions: [QuantizedConvFusion(), QuantizedMatMulFusion()])

@@ -82,6 +82,17 @@ extension Program {
   private func runRegion(
     startingAt start: Int, values: inout ValueTable, pool: WorkerPool, settings: RunSettings
   ) throws(OperatorError) -> Int {
+    if let end = try attemptRegion(startingAt: start, values: &values, pool: pool, settings: settings) { return end }
+    var dense = settings
+    dense.growsCaches = false
+    if let end = try attemptRegion(startingAt: start, values: &values, pool: pool, settings: dense) { return end }
+    throw .inconsistency("a kernel declines a plan without caches that grow")
+  }
+
+  /// nil if a kernel has declined what the plan does with a cache.
+  private func attemptRegion(
+    startingAt start: Int, values: inout ValueTable, pool: WorkerPool, settings: RunSettings
+  ) throws(OperatorError) -> Int? {
     let plan = try plan(startingAt: start, values: values, threads: pool.threadCount, settings)
     let allowance = settings.allowance
     try allowance.chargeWorkspace(plan.arenaBytes)
@@ -115,6 +126,7 @@ extension Program {
     }
     defer { withExtendedLifetime((inputs, blocks, caches)) {} }
     try run(plan, table: table, failures: lease.failures, pool: pool, settings: settings)
+    if !caches.isEmpty, lease.failures.reduce(false, { $1.takeDeclined() || $0 }) { return nil }
     for output in plan.outputs {
       values[output.value] = .tensor(try tensor(of: output, inputs: inputs, blocks: blocks, caches: caches))
     }

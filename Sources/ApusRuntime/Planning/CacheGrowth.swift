@@ -35,7 +35,8 @@ struct CachePairs: Sendable {
     let (inputs, outputs) = (Set(graph.inputs), Set(graph.outputs))
     for (index, maker) in nodes.enumerated() {
       for growth in maker.growths {
-        guard let past = maker.inputs[growth.input], let present = maker.outputs[growth.output],
+        guard growth.input < maker.inputs.count, growth.output < maker.outputs.count,
+          let past = maker.inputs[growth.input], let present = maker.outputs[growth.output],
           inputs.contains(past), !outputs.contains(past), users[past.index] == 1, outputs.contains(present),
           let type = graph.fact(past).tensor, type.dataType != .string, !type.dataType.isPacked
         else { continue }

@@ -88,6 +88,7 @@ _QUICK: dict[str, tuple[Any, list[Any]]] = {
         "error",
         [c_int32, POINTER(c_int64), c_size_t, c_void_p, c_size_t, c_void_p, c_void_p, _HANDLES],
     ),
+    "tensor_create": ("error", [c_int32, POINTER(c_int64), c_size_t, c_void_p, c_size_t, _HANDLES]),
     "sequence_create": ("error", [_HANDLES, c_size_t, _TEXT, _HANDLES]),
     "optional_create": ("error", [c_void_p, _TEXT, _HANDLES]),
     "value_release": (None, [c_void_p]),

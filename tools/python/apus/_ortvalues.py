@@ -54,9 +54,7 @@ class OrtValue:
     @property
     def _value(self) -> Any:
         """The array over a result that was only held so far, or whatever else the box holds."""
-        if isinstance(self._content, Held):
-            self._content = self._content.take()
-        return self._content
+        return self._content.array() if isinstance(self._content, Held) else self._content
 
     def _feed(self) -> Any:
         """What a run takes: the result of another one as it is, if nobody has looked at it."""

@@ -7,6 +7,7 @@ came out belongs to the caller, who may write to it.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ class Handles:
     def __init__(self) -> None:
         self._handles: list[int] = []
         self._arrays: list[np.ndarray] = []
+        self.borrowed: list[Held] = []
 
     def __enter__(self) -> Handles:
         return self
@@ -34,6 +36,9 @@ class Handles:
             library().value_release(handle)
         self._handles.clear()
         self._arrays.clear()
+        for held in self.borrowed:
+            held.give_back()
+        self.borrowed.clear()
 
     def _keep(self, handle: ctypes.c_void_p) -> int:
         assert handle.value is not None
@@ -43,7 +48,9 @@ class Handles:
     def make(self, value: Any, declared: ValueType | None, name: str) -> int:
         """The handle of `value` as `declared` has it, or by its own type where nothing is declared."""
         if isinstance(value, Held):
-            return value.handle
+            value = value.lend(self)
+            if isinstance(value, int):
+                return value
         if declared is None or declared.kind == "tensor":
             if declared is None and isinstance(value, Mapping):
                 return self._map(value, None, name)
@@ -139,28 +146,67 @@ class Held:
     """A tensor of the library that no array lies over yet: it goes into another run as it is, with the room behind it
     if it is a cache."""
 
-    __slots__ = ("_release", "handle")
+    __slots__ = ("_array", "_handle", "_lock", "_release", "_runs", "shape")
 
     def __init__(self, handle: int) -> None:
-        self.handle = handle
-        self._release = library().value_release
+        lib = library()
+        self._handle: int | None = handle
+        self._array: Any = None
+        self._lock = threading.Lock()
+        # That read the tensor at the moment.
+        self._runs = 0
+        self._release = lib.value_release
+        self.shape = tuple(lib.tensor_shape(handle)[: lib.tensor_rank(handle)])
 
     def __del__(self) -> None:
-        self._release(self.handle or None)
+        self._release(self._handle)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(library().tensor_shape(self.handle)[: library().tensor_rank(self.handle)])
+    def lend(self, run: Handles) -> Any:
+        """The handle, which stays as it is until the run gives it back; the array, if there is one already."""
+        with self._lock:
+            if self._array is not None or self._handle is None:
+                return self._array
+            self._runs += 1
+            run.borrowed.append(self)
+            return self._handle
 
-    def take(self) -> Any:
-        """The array, after which nothing is held any more."""
-        handle, self.handle = self.handle, 0
-        return take(handle)
+    def give_back(self) -> None:
+        with self._lock:
+            self._runs -= 1
+
+    def array(self) -> Any:
+        """The array over the tensor, or a copy of it while a run reads it. The same one each time."""
+        with self._lock:
+            if self._array is None and self._handle is not None:
+                if self._runs:
+                    self._array = _copy(self._handle)
+                else:
+                    handle, self._handle = self._handle, None
+                    self._array = take(handle)
+            return self._array
 
 
 def hold(handle: int) -> Any:
-    """A tensor as it is, any other value as Python has it; takes the handle over."""
-    return Held(handle) if library().value_kind(handle) == TENSOR else take(handle)
+    """A tensor of numbers as it is, any other value as Python has it; takes the handle over."""
+    lib = library()
+    is_held = lib.value_kind(handle) == TENSOR and lib.tensor_element_type(handle) != STRING
+    return Held(handle) if is_held else take(handle)
+
+
+def _copy(handle: int) -> Any:
+    """A tensor's elements in an array of their own."""
+    lib = library()
+    result = ctypes.c_void_p()
+    lib.tensor_create(
+        lib.tensor_element_type(handle),
+        lib.tensor_shape(handle),
+        lib.tensor_rank(handle),
+        lib.tensor_data(handle),
+        lib.tensor_byte_count(handle),
+        ctypes.byref(result),
+    )
+    assert result.value is not None
+    return take(result.value)
 
 
 class Owner:

@@ -45,49 +45,13 @@ package struct ModelStatistics: Sendable {
   // MARK: - Multiply-adds
 
   private mutating func count(_ node: Node, in graph: Graph) {
-    guard ModelStatistics.counted.contains(node.op.name), node.op.domain.isEmpty || node.op.domain == "com.microsoft"
-    else {
-      return
-    }
-    let product = ModelStatistics.multiplyAdds(of: node, in: graph)
+    guard let schema = OperatorRegistry.standard.definition(of: node.op)?.schema, let formula = schema.multiplyAdds
+    else { return }
+    let product = formula(graph.facts(of: node, schema))
     if product.isUnknown {
       uncounted.append("\(node.op) '\(node.name)'")
     } else {
       multiplyAdds = multiplyAdds + product
-    }
-  }
-
-  private static let counted: Set<String> = [
-    "Conv", "ConvInteger", "QLinearConv", "ConvTranspose", "MatMul", "MatMulInteger", "QLinearMatMul", "Gemm", "LSTM",
-    "GRU",
-    "RNN", "Attention",
-  ]
-
-  private static func multiplyAdds(of node: Node, in graph: Graph) -> Dim {
-    func shape(_ index: Int) -> [Dim]? {
-      index < node.inputs.count ? node.inputs[index].flatMap { graph.fact($0).tensor?.shape } : nil
-    }
-    let output = node.outputs.first.flatMap { $0 }.flatMap { graph.fact($0).tensor?.shape }
-    func product(_ dims: some Sequence<Dim>) -> Dim { dims.reduce(Dim(1), *) }
-    switch node.op.name {
-    case "Conv", "ConvInteger", "QLinearConv":
-      guard let weights = shape(node.op.name == "QLinearConv" ? 3 : 1), let output else { return .unknown }
-      return product(output) * product(weights.dropFirst())
-    case "ConvTranspose":
-      guard let x = shape(0), let weights = shape(1) else { return .unknown }
-      return product(x) * product(weights.dropFirst())
-    case "MatMul", "MatMulInteger", "QLinearMatMul":
-      guard let inner = shape(0)?.last, let output else { return .unknown }
-      return product(output) * inner
-    case "Gemm":
-      guard let a = shape(0), a.count == 2, let output else { return .unknown }
-      return product(output) * a[node.attributes.int("transA") ?? 0 != 0 ? 0 : 1]
-    case "LSTM", "GRU", "RNN":
-      guard let x = shape(0), x.count == 3, let w = shape(1), let r = shape(2) else { return .unknown }
-      return x[0] * x[1] * (product(w) + product(r))
-    default:
-      guard let q = shape(0), let k = shape(1), q.count == 4, k.count == 4, let output else { return .unknown }
-      return product(q) * k[2] + product(output) * k[2]
     }
   }
 

@@ -17,16 +17,16 @@ struct PassCheck {
 
   init(
     _ graph: Graph, _ inputs: [Tensor], passes: [any GraphPass] = Optimizer.allPasses, disabled: Set<String> = [],
-    stopAfter: Int? = nil
+    stopAfter: Int? = nil, registry: OperatorRegistry = .standard
   ) throws {
     let pool = WorkerPool(threads: 1)
     let values = inputs.map { Value.tensor($0) }
-    let before = try Program(graph: graph, registry: .standard, pool: pool).run(values, on: pool)
+    let before = try Program(graph: graph, registry: registry, pool: pool).run(values, on: pool)
     var optimized = graph
-    reports = try Optimizer(registry: .standard, passes: passes, disabled: disabled, stopAfter: stopAfter).optimize(
+    reports = try Optimizer(registry: registry, passes: passes, disabled: disabled, stopAfter: stopAfter).optimize(
       &optimized)
-    try GraphVerifier.verify(optimized, registry: .standard)
-    let after = try Program(graph: optimized, registry: .standard, pool: pool).run(values, on: pool)
+    try GraphVerifier.verify(optimized, registry: registry)
+    let after = try Program(graph: optimized, registry: registry, pool: pool).run(values, on: pool)
     ops = optimized.nodes.map(\.op.description)
     difference = zip(before, after).reduce(0) { largest, pair in
       guard let x = pair.0.tensor, let y = pair.1.tensor else { return .infinity }

@@ -7,8 +7,9 @@ import ApusTensor
 /// Builds a graph; every node's facts are inferred as it is added.
 package struct GraphBuilder {
   package private(set) var graph = Graph(name: "test")
+  private let registry: OperatorRegistry
 
-  package init() {}
+  package init(registry: OperatorRegistry = .standard) { self.registry = registry }
 
   /// A float32 input with extents as numbers or symbols.
   package mutating func input(_ name: String, _ shape: [Dim], _ type: DataType = .float32) -> ValueID {
@@ -32,7 +33,7 @@ package struct GraphBuilder {
     let outputs = graph.addNode(
       OperatorID(name, domain: domain), name: "n\(graph.nodes.count)", inputs: inputs,
       attributes: Attributes(attributes))
-    try InferenceDriver(registry: .standard).infer(nodeAt: graph.nodes.count - 1, in: &graph)
+    try InferenceDriver(registry: registry).infer(nodeAt: graph.nodes.count - 1, in: &graph)
     return outputs[0]
   }
 

@@ -11,6 +11,8 @@ struct Diagram {
     var kind: Kind
     /// The operator, or the name of an input or output.
     var title: String
+    /// The operator of one node.
+    var op: OperatorID?
     /// Further lines, smaller.
     var lines: [String]
     /// What a reader sees who points at the box: nothing is left out.
@@ -50,7 +52,7 @@ struct Diagram {
         foldedNodes += inner.reduce(0) { $0 + $1.diagram.foldedNodes }
         boxes.append(
           Box(
-            kind: .node, title: "\(node.op)", lines: Diagram.lines(of: node, in: graph),
+            kind: .node, title: "\(node.op)", op: node.op, lines: Diagram.lines(of: node, in: graph),
             details: Diagram.details(of: node, in: graph), inner: inner))
       } else {
         foldedNodes += nodes.count

@@ -1,5 +1,8 @@
 // Diagrams as SVG, which stands by itself, and as DOT, for Graphviz.
 
+import ApusGraph
+import ApusOperators
+
 /// Scalable Vector Graphics 1.1.
 enum SVGWriter {
   static func text(_ layout: LayeredLayout, title: String) -> String {
@@ -78,20 +81,16 @@ enum SVGWriter {
     case .group: return "#e3ecec"
     case .node: break
     }
-    let name = box.title.split(separator: ".").last.map(String.init) ?? box.title
-    if name.contains("Conv") || name.contains("MatMul") || name.contains("Gemm") || name == "Attention"
-      || name == "Einsum"
-    {
-      return "#d6e4fb"
+    guard let schema = box.op.flatMap({ OperatorRegistry.standard.definition(of: $0)?.schema }) else {
+      return "#f7f7fa"
     }
-    if ["LSTM", "GRU", "RNN", "If", "Loop", "Scan"].contains(name) { return "#e8dcf7" }
-    if name.contains("Pool") || name.hasPrefix("Reduce") || name.contains("Normalization") || name.contains("Softmax") {
-      return "#fdf0cf"
-    }
-    if [
-      "Reshape", "Transpose", "Concat", "Split", "Slice", "Gather", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Pad",
-    ].contains(name) {
-      return "#ececf2"
+    if schema.attributes.contains(where: { $0.kind == .graph }) { return "#e8dcf7" }
+    if schema.multiplyAdds != nil { return "#d6e4fb" }
+    // Rows that are brought to one scale have no trait that says so: by the words of the field.
+    if ["Normalization", "Softmax"].contains(where: { schema.id.name.contains($0) }) { return "#fdf0cf" }
+    switch schema.layout {
+    case .images, .reducing: return "#fdf0cf"
+    default: if schema.traits.contains(.movesData) { return "#ececf2" }
     }
     return "#f7f7fa"
   }

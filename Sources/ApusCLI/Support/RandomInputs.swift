@@ -2,6 +2,7 @@
 
 import Apus
 import ApusGraph
+import ApusOperators
 import ApusTensor
 import ArgumentParser
 
@@ -25,23 +26,27 @@ struct RandomInputs {
   /// Uniform in [0, 1).
   private mutating func unit() -> Double { Double(next() >> 11) * 0x1p-53 }
 
+  private static let gather = OperatorID("Gather")
+  private static let cast = OperatorID("Cast")
+
   /// By input: the number of rows of the smallest table that its elements are positions in.
   static func indexBounds(in graph: Graph) -> [String: Int] {
     var bounds: [String: Int] = [:]
     var sources = Dictionary(graph.inputs.map { ($0, graph[$0].name) }) { first, _ in first }
     for node in graph.nodes {
       guard node.inputs.count > 0, let first = node.inputs[0] else { continue }
-      if ["Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Slice"].contains(node.op.name),
-        let output = node.outputs[0]
-      {
-        sources[output] = sources[first]
-      } else if node.op.name == "Gather", node.inputs.count > 1, let indices = node.inputs[1],
-        let name = sources[indices],
+      // What is about Gather is so on purpose: it is how models look up rows by the positions that they are given.
+      if node.op == gather, node.inputs.count > 1, let indices = node.inputs[1], let name = sources[indices],
         let shape = graph.fact(first).tensor?.shape,
         let axis = try? resolveAxis(node.attributes.int("axis") ?? 0, rank: shape.count),
         let rows = shape[axis].known
       {
         bounds[name] = min(bounds[name] ?? Int.max, rows)
+      }
+      // Positions stay positions where they are moved, and in another type.
+      let traits = OperatorRegistry.standard.definition(of: node.op)?.schema.traits ?? []
+      if traits.contains(.movesData) || node.op == cast, let output = node.outputs.first ?? nil {
+        sources[output] = sources[first]
       }
     }
     return bounds

@@ -46,7 +46,7 @@ package struct ONNXWriter {
     self.lowering = lowering
   }
 
-  /// The message for `model`. Its operator set is that of the model, or an older one down to `PortableOpsets.floor`, in
+  /// The message for `model`. Its operator set is that of the model, or an older one down to `PortableForm.floor`, in
   /// which every node means what it means here; it is newer than the model's only where that must be. `opset` asks for
   /// a certain one instead, and throws if it cannot hold the model.
   package static func message(

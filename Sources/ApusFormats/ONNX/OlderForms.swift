@@ -1,5 +1,7 @@
 // The forms that nodes have in older operator sets of ai.onnx and ai.onnx.ml, for files that older runtimes shall read.
-// Made by comparing all versions of the schemas of onnx 1.23.2 from operator set 7 on.
+// Attributes and inputs that came later, and what went without them, are in the schemas (`since`), as are the versions
+// that only added element types (`portable`). What is here by name is what changed in another way, in operators that
+// changed so: made by comparing all versions of the schemas of onnx 1.23.2 from operator set 7 on.
 
 import ApusGraph
 import ApusTensor
@@ -10,161 +12,48 @@ struct OlderForms {
   let opset: Int
   /// The operator set that the model was read from: what it could say there needs no proof that it can be said again.
   let source: Int
+  let registry: OperatorRegistry
 
-  /// An attribute that versions before `since` do not have; what they do is what it says by `value`.
-  private struct YoungAttribute {
-    let name: String
-    let since: Int
-    let value: Value
-
-    enum Value {
-      case int(Int)
-      case string(String)
-      /// A list of ones.
-      case ones
-      /// Never to be left out.
-      case none
-    }
-  }
-
-  /// An input that versions before `since` do not have, or have as an attribute.
-  private struct YoungInput {
-    let position: Int
-    let since: Int
-    var attribute: (name: String, kind: AttributeKind)?
-  }
-
-  private static let casting = [
-    YoungAttribute(name: "saturate", since: 19, value: .int(1)),
-    YoungAttribute(name: "round_mode", since: 24, value: .string("up")),
-  ]
-
-  private static let youngAttributes: [String: [YoungAttribute]] = [
-    "ArgMax": [.init(name: "select_last_index", since: 12, value: .int(0))],
-    "ArgMin": [.init(name: "select_last_index", since: 12, value: .int(0))],
-    "Attention": [
-      .init(name: "left_window_size", since: 25, value: .int(-1)),
-      .init(name: "right_window_size", since: 25, value: .int(-1)),
-    ],
-    "AveragePool": [
-      .init(name: "ceil_mode", since: 10, value: .int(0)), .init(name: "dilations", since: 19, value: .ones),
-    ],
-    "BatchNormalization": [.init(name: "training_mode", since: 14, value: .int(0))],
-    "Cast": casting,
-    "CastLike": casting,
-    "DepthToSpace": [.init(name: "mode", since: 11, value: .string("DCR"))],
-    "DequantizeLinear": [
-      .init(name: "axis", since: 13, value: .int(1)), .init(name: "block_size", since: 21, value: .int(0)),
-      .init(name: "output_dtype", since: 23, value: .int(0)),
-    ],
-    "Dropout": [.init(name: "seed", since: 12, value: .none)],
-    "GRU": [.init(name: "layout", since: 14, value: .int(0))],
-    "GatherND": [.init(name: "batch_dims", since: 12, value: .int(0))],
-    "LSTM": [.init(name: "layout", since: 14, value: .int(0))],
-    "LpPool": [.init(name: "ceil_mode", since: 18, value: .int(0)), .init(name: "dilations", since: 18, value: .ones)],
-    "MaxPool": [
-      .init(name: "storage_order", since: 8, value: .int(0)), .init(name: "ceil_mode", since: 10, value: .int(0)),
-      .init(name: "dilations", since: 10, value: .ones),
-    ],
-    "QuantizeLinear": [
-      .init(name: "axis", since: 13, value: .int(1)), .init(name: "saturate", since: 19, value: .int(1)),
-      .init(name: "block_size", since: 21, value: .int(0)), .init(name: "output_dtype", since: 21, value: .int(0)),
-      .init(name: "precision", since: 23, value: .int(0)),
-    ],
-    "RNN": [.init(name: "layout", since: 14, value: .int(0))],
-    "Range": [.init(name: "stash_type", since: 27, value: .int(1))],
-    "ReduceSum": [.init(name: "noop_with_empty_axes", since: 13, value: .int(0))],
-    // Before, a Scan ran over batches.
-    "Scan": [.init(name: "num_scan_inputs", since: 9, value: .none)],
-    "ScatterElements": [.init(name: "reduction", since: 16, value: .string("none"))],
-    "ScatterND": [.init(name: "reduction", since: 16, value: .string("none"))],
-    "Shape": [.init(name: "start", since: 15, value: .int(0)), .init(name: "end", since: 15, value: .none)],
-    "SpaceToDepth": [.init(name: "mode", since: 28, value: .string("DCR"))],
-    "TopK": [.init(name: "largest", since: 11, value: .int(1)), .init(name: "sorted", since: 11, value: .int(1))],
-  ]
-
-  private static let youngInputs: [String: [YoungInput]] = [
-    "Attention": [.init(position: 6, since: 24)],
-    "Clip": [
-      .init(position: 1, since: 11, attribute: ("min", .float)),
-      .init(position: 2, since: 11, attribute: ("max", .float)),
-    ],
-    "DFT": [.init(position: 2, since: 20, attribute: ("axis", .int))],
-    "Dropout": [.init(position: 1, since: 12), .init(position: 2, since: 12)],
-    "Pad": [
-      .init(position: 1, since: 11, attribute: ("pads", .ints)),
-      .init(position: 2, since: 11, attribute: ("value", .float)), .init(position: 3, since: 18),
-    ],
-    "ReduceSum": [.init(position: 1, since: 13, attribute: ("axes", .ints))],
-    "Slice": [
-      .init(position: 1, since: 10, attribute: ("starts", .ints)),
-      .init(position: 2, since: 10, attribute: ("ends", .ints)),
-      .init(position: 3, since: 10, attribute: ("axes", .ints)), .init(position: 4, since: 10),
-    ],
-    "Split": [.init(position: 1, since: 13, attribute: ("split", .ints))],
-    "Squeeze": [.init(position: 1, since: 13, attribute: ("axes", .ints))],
-    "TopK": [.init(position: 1, since: 10, attribute: ("k", .int))],
-    "Unsqueeze": [.init(position: 1, since: 13, attribute: ("axes", .ints))],
-  ]
-
-  private static let reductions: Set<String> = [
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSumSquare",
-  ]
-  private static let reductionAttributes = [YoungAttribute(name: "noop_with_empty_axes", since: 18, value: .int(0))]
-  private static let reductionInputs = [YoungInput(position: 1, since: 18, attribute: ("axes", .ints))]
-
-  /// The node as the operator set has it; nil if it cannot say the same. May add constants to `graph`. `versions` are
-  /// those of the operator.
-  func form(of node: Node, versions: [Int], in graph: inout Graph) -> Node? {
-    if node.op.domain == "ai.onnx.ml" { return learningForm(of: node, versions: versions) }
+  /// The node as the operator set has it; nil if it cannot say the same. May add constants to `graph`.
+  func form(of node: Node, in graph: inout Graph) -> Node? {
+    let schema = registry.definition(of: node.op)?.schema
+    if node.op.domain == "ai.onnx.ml" { return learningForm(of: node, versions: schema?.versions ?? []) }
     guard node.op.domain.isEmpty else { return node }
     guard var result = specialForm(of: node, in: &graph) else { return nil }
-    if result.op == node.op, opset < versions.first ?? 1 { return nil }
+    if result.op == node.op, opset < schema?.versions.first ?? 1 { return nil }
     if opset < source {
-      let needed = PortableOpsets.opset(of: node, newest: versions.last ?? 1, in: graph)
-      if needed > PortableOpsets.floor, needed > opset { return nil }
-      let types = (node.inputs + node.outputs).compactMap {
-        $0.flatMap { PortableOpsets.elementType(of: graph.fact($0)) }
-      }
-      if types.contains(where: { Self.firstOpset(of: $0) > opset }) { return nil }
+      let types = (node.inputs + node.outputs).map { $0.flatMap { graph.fact($0).elementType } }
+      let needed = schema?.oldestOpset(of: node, types: types) ?? 1
+      if needed > PortableForm.floor, needed > opset { return nil }
+      if types.contains(where: { $0.map { Self.firstOpset(of: $0) > opset } ?? false }) { return nil }
     }
-    let isReduction = Self.reductions.contains(result.op.name)
-    let attributes = isReduction ? Self.reductionAttributes : Self.youngAttributes[result.op.name] ?? []
-    for young in attributes where opset < young.since {
+    guard let written = result.op == node.op ? schema : registry.definition(of: result.op)?.schema else {
+      return result
+    }
+    for young in written.attributes where opset < young.since {
       guard let value = result.attributes.remove(young.name) else { continue }
-      if !Self.says(value, young.value) { return nil }
+      if !young.isDefault(value) { return nil }
     }
-    let inputs = isReduction ? Self.reductionInputs : Self.youngInputs[result.op.name] ?? []
-    for young in inputs where opset < young.since && young.position < result.inputs.count {
-      guard let value = result.inputs[young.position] else { continue }
-      guard let attribute = young.attribute, let tensor = graph.constant(value),
+    for (position, young) in written.inputs.enumerated() where opset < young.since && position < result.inputs.count {
+      guard let value = result.inputs[position] else { continue }
+      guard let attribute = young.formerAttribute, let tensor = graph.constant(value),
         let content = Self.attribute(tensor, attribute.kind)
       else { return nil }
       // An empty list of axes says what a missing one says.
-      if tensor.count > 0 || attribute.name == "pads" { result.attributes[attribute.name] = content }
-      result.inputs[young.position] = nil
+      if tensor.count > 0 || young.presence == .required { result.attributes[attribute.name] = content }
+      result.inputs[position] = nil
     }
     while result.inputs.last == .some(nil) { result.inputs.removeLast() }
     return result
   }
 
-  /// The first operator set that has an element type; what is younger than `PortableOpsets.floor` is for that to know.
+  /// The first operator set that has an element type; `PortableForm` knows what is younger than its floor.
   private static func firstOpset(of type: DataType) -> Int {
     switch type {
     case .bfloat16: 13
     case .float8e4m3fn, .float8e4m3fnuz, .float8e5m2, .float8e5m2fnuz: 19
-    case .uint4, .int4, .float4e2m1, .float8e8m0, .uint2, .int2, .float6e2m3, .float6e3m2: PortableOpsets.floor
+    case .uint4, .int4, .float4e2m1, .float8e8m0, .uint2, .int2, .float6e2m3, .float6e3m2: PortableForm.floor
     default: 1
-    }
-  }
-
-  private static func says(_ value: AttributeValue, _ wanted: YoungAttribute.Value) -> Bool {
-    switch (value, wanted) {
-    case (.int(let a), .int(let b)): a == b
-    case (.string(let a), .string(let b)): a == b
-    case (.ints(let values), .ones): values.allSatisfy { $0 == 1 }
-    default: false
     }
   }
 
@@ -296,6 +185,45 @@ struct OlderForms {
       return opset < 5 && (opset >= 3 || !hasTensors) ? node : nil
     case "LabelEncoder": return opset >= 4 || (opset >= 2 && !hasTables) ? node : nil
     default: return node
+    }
+  }
+}
+
+extension AttributeSchema {
+  /// True if the value says what a node says that does not have the attribute.
+  fileprivate func isDefault(_ value: AttributeValue) -> Bool {
+    switch (value, defaultValue) {
+    case (.int(let a), .int(let b)?): a == b
+    case (.string(let a), .string(let b)?): a == b
+    case (.ints(let values), nil): isOnesByDefault && values.allSatisfy { $0 == 1 }
+    default: false
+    }
+  }
+}
+
+extension OperatorSchema {
+  /// The oldest operator set, not below `PortableForm.floor`, in which a node of this operator means the same. `types`
+  /// are those of its operands, nil where one is absent or unknown.
+  fileprivate func oldestOpset(of node: Node, types: [DataType?]) -> Int {
+    let newest = versions.last ?? 1
+    guard newest > PortableForm.floor else { return newest }
+    guard let portable else { return newest }
+    let young = Set(attributes.filter { $0.since > portable.opset }.map(\.name))
+    if node.attributes.entries.contains(where: { young.contains($0.name) }) { return newest }
+    for (operand, type) in zip(node.inputs + node.outputs, types) where operand != nil {
+      guard let type, portable.types.contains(type) else { return newest }
+    }
+    return portable.opset
+  }
+}
+
+extension ValueFact {
+  /// The element type of a tensor, or of the tensors in a container; nil if it is unknown or the value is none.
+  fileprivate var elementType: DataType? {
+    switch self {
+    case .tensor(let tensor): tensor.dataType
+    case .sequence(let element), .optional(let element): element.elementType
+    case .map, .unknown: nil
     }
   }
 }

@@ -39,7 +39,7 @@ package struct OpsetChoice {
     init(domain: String, read: Int, newest: Int, wanted: Int?) {
       self.domain = domain
       self.read = read
-      first = wanted ?? (domain.isEmpty ? max(OpsetChoice.oldest, min(read, PortableOpsets.floor)) : read)
+      first = wanted ?? (domain.isEmpty ? max(OpsetChoice.oldest, min(read, PortableForm.floor)) : read)
       last = wanted ?? max(newest, first)
     }
 
@@ -61,7 +61,7 @@ package struct OpsetChoice {
   private func lowest(in range: Range, _ graph: Graph) throws(OperatorError) -> (Graph, Int) {
     var refusal = OperatorError.unsupported("the model cannot be written for operator set \(range.last)")
     for opset in range.first...max(range.first, range.last) {
-      let forms = OlderForms(opset: opset, source: range.read)
+      let forms = OlderForms(opset: opset, source: range.read, registry: registry)
       do throws(OperatorError) { return (try written(graph, range.domain, forms), opset) } catch { refusal = error }
     }
     throw refusal
@@ -86,8 +86,7 @@ package struct OpsetChoice {
           }
         }
         guard node.op.domain == domain else { continue }
-        let versions = registry.definition(of: node.op)?.schema.versions ?? []
-        guard let form = forms.form(of: result.nodes[index], versions: versions, in: &result) else {
+        guard let form = forms.form(of: result.nodes[index], in: &result) else {
           throw .unsupported(
             "\(node.op) has no form in operator set \(forms.opset) that means the same",
             remedy: "Ask for a newer operator set, or for none")

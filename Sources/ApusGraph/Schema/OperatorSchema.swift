@@ -13,11 +13,23 @@ package struct OperatorSchema: Sendable {
   /// The element types that each type variable (`T`, `Tind`, …) may stand for, in any version.
   package var types: [String: TypeSet]
   package var traits: Traits
+  /// When a node hands its first input on as its first output.
+  package var identity: IdentityCondition
+  /// What becomes of it when the axes of its operands are put in another order.
+  package var layout: LayoutTrait
+  /// The older operator sets that have the newest form; nil: none is known.
+  package var portable: PortableForm?
+  /// The values that its body hands from one iteration to the next; nil: it has no such body.
+  package var carried: CarriedValues?
+  /// The multiply-adds of a node, unknown where a shape is; nil: it is no product.
+  package var multiplyAdds: NodeFormula?
 
   package init(
     _ name: String, domain: String = "", versions: [Int],
     inputs: [Parameter] = [], outputs: [Parameter], attributes: [AttributeSchema] = [],
-    types: [String: TypeSet] = [:], traits: Traits = []
+    types: [String: TypeSet] = [:], traits: Traits = [], identity: IdentityCondition = .never,
+    layout: LayoutTrait = .fixed, portable: PortableForm? = nil, carried: CarriedValues? = nil,
+    multiplyAdds: NodeFormula? = nil
   ) {
     id = OperatorID(name, domain: domain)
     self.versions = versions
@@ -26,6 +38,11 @@ package struct OperatorSchema: Sendable {
     self.attributes = attributes
     self.types = types
     self.traits = traits
+    self.identity = identity
+    self.layout = layout
+    self.portable = portable
+    self.carried = carried
+    self.multiplyAdds = multiplyAdds
   }
 
   /// The version that a model with this opset means; nil if the operator is younger.
@@ -65,6 +82,9 @@ package struct Parameter: Sendable {
   package var presence: Presence
   /// True if the shapes of the outputs, or the plan, depend on the elements of this input (the shape of a Reshape).
   package var isReadWhenPlanning = false
+  /// The first version that has the parameter, and the attribute that said the same before, if one did.
+  package var since = 1
+  package var formerAttribute: AttributeSchema?
 
   package static func required(_ name: String, _ type: String, readWhenPlanning: Bool = false) -> Parameter {
     Parameter(name: name, type: type, presence: .required, isReadWhenPlanning: readWhenPlanning)
@@ -76,6 +96,20 @@ package struct Parameter: Sendable {
   package static func variadic(_ name: String, _ type: String) -> Parameter {
     Parameter(name: name, type: type, presence: .variadic)
   }
+
+  /// The same parameter, which versions before `version` do not have.
+  package func since(_ version: Int) -> Parameter {
+    var copy = self
+    copy.since = version
+    return copy
+  }
+
+  /// The same parameter, which was an attribute before `version`.
+  package func since(_ version: Int, before attribute: AttributeSchema) -> Parameter {
+    var copy = since(version)
+    copy.formerAttribute = attribute
+    return copy
+  }
 }
 
 /// An attribute of an operator: its kind, and the value it has when absent.
@@ -84,6 +118,18 @@ package struct AttributeSchema: Sendable {
   package var kind: AttributeKind
   package var isRequired: Bool
   package var defaultValue: AttributeValue?
+  /// The first version that has the attribute. Before, every node meant what the default says; without a default what
+  /// the absence of the attribute says.
+  package var since = 1
+  /// True if a list of ones says what the absence of the attribute says.
+  package var isOnesByDefault = false
+
+  /// The same attribute, which versions before `version` do not have.
+  package func since(_ version: Int) -> Self {
+    var copy = self
+    copy.since = version
+    return copy
+  }
 
   package static func int(_ name: String, default value: Int) -> Self {
     Self(name: name, kind: .int, isRequired: false, defaultValue: .int(value))
@@ -106,6 +152,10 @@ package struct AttributeSchema: Sendable {
   /// Without a default: its absence means something of its own.
   package static func optional(_ name: String, _ kind: AttributeKind) -> Self {
     Self(name: name, kind: kind, isRequired: false, defaultValue: nil)
+  }
+  /// A number for every axis, all of them 1 if it is absent.
+  package static func onesByDefault(_ name: String) -> Self {
+    Self(name: name, kind: .ints, isRequired: false, defaultValue: nil, isOnesByDefault: true)
   }
   package static func required(_ name: String, _ kind: AttributeKind) -> Self {
     Self(name: name, kind: kind, isRequired: true, defaultValue: nil)
@@ -187,6 +237,8 @@ package struct TypeSet: Sendable, ExpressibleByArrayLiteral {
   package var inSequences: TypeSet { TypeSet(sequences: tensors) }
   /// The same element types as optional tensors, and as optional sequences.
   package var inOptionals: TypeSet { TypeSet(optionals: tensors, optionalSequences: tensors) }
+  /// The types that an operator has, if any, in every version from operator set 21 on.
+  package static let beforeNarrowTypes = integers + ieeeFloats + bool + string
   /// Every tensor type of IR 14.
   package static let all =
     allBeforeBFloat16 + [.bfloat16] + float8 + packedIntegers + [.float4e2m1, .float8e8m0] + float6

@@ -11,18 +11,25 @@ package struct Attention: OperatorDefinition {
     "Attention", versions: [23, 24, 25],
     inputs: [
       .required("Q", "T1"), .required("K", "T1"), .required("V", "T2"), .optional("attn_mask", "U"),
-      .optional("past_key", "T1"), .optional("past_value", "T2"), .optional("nonpad_kv_seqlen", "tensor(int64)"),
+      .optional("past_key", "T1"), .optional("past_value", "T2"),
+      .optional("nonpad_kv_seqlen", "tensor(int64)").since(24),
     ],
     outputs: [
       .required("Y", "T1"), .optional("present_key", "T1"), .optional("present_value", "T2"),
       .optional("qk_matmul_output", "T1"),
     ],
     attributes: [
-      .int("is_causal", default: 0), .optional("kv_num_heads", .int), .int("left_window_size", default: -1),
-      .optional("q_num_heads", .int), .int("qk_matmul_output_mode", default: 0), .int("right_window_size", default: -1),
+      .int("is_causal", default: 0), .optional("kv_num_heads", .int), .int("left_window_size", default: -1).since(25),
+      .optional("q_num_heads", .int), .int("qk_matmul_output_mode", default: 0),
+      .int("right_window_size", default: -1).since(25),
       .optional("scale", .float), .float("softcap", default: 0), .optional("softmax_precision", .int),
     ],
-    types: ["T1": .floats, "T2": .floats, "U": .numeric + .bool, "tensor(int64)": .int64])
+    types: ["T1": .floats, "T2": .floats, "U": .numeric + .bool, "tensor(int64)": .int64],
+    multiplyAdds: { facts in
+      guard let q = facts.shape(0), let k = facts.shape(1), q.count == 4, k.count == 4, let y = facts.outputShape(0)
+      else { return .unknown }
+      return q.product * k[2] + y.product * k[2]
+    })
 
   /// True: never the packed form, for tests that hold the two against each other.
   private let isPlain: Bool

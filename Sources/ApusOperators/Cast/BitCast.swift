@@ -10,7 +10,7 @@ struct BitCast: OperatorDefinition {
 
   let schema = OperatorSchema(
     "BitCast", versions: [26], inputs: [.required("input", "T1")], outputs: [.required("output", "T2")],
-    attributes: [.required("to", .int)], types: ["T1": types, "T2": types])
+    attributes: [.required("to", .int)], types: ["T1": types, "T2": types], layout: .elementwise)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let type = try elementType(try context.int("to"), allowed: BitCast.types)

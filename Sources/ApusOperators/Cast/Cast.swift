@@ -16,9 +16,11 @@ struct Cast: OperatorDefinition {
     "Cast", versions: [1, 6, 9, 13, 19, 21, 23, 24, 25, 28], inputs: [.required("input", "T1")],
     outputs: [.required("output", "T2")],
     attributes: [
-      .required("to", .int), .int("saturate", default: 1), .string("round_mode", default: "up"),
+      .required("to", .int), .int("saturate", default: 1).since(19), .string("round_mode", default: "up").since(24),
     ],
-    types: ["T1": .castable, "T2": .castable])
+    types: ["T1": .castable, "T2": .castable],
+    identity: .when { $0.type(0).map { Int($0.rawValue) } == $0.optionalInt("to") }, layout: .elementwise,
+    portable: .moreTypes)
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     guard version == 1, case .string(let name)? = node.attributes["to"] else { return }
@@ -45,8 +47,8 @@ struct CastLike: OperatorDefinition {
   let schema = OperatorSchema(
     "CastLike", versions: [15, 19, 21, 23, 24, 25],
     inputs: [.required("input", "T1"), .required("target_type", "T2")], outputs: [.required("output", "T2")],
-    attributes: [.int("saturate", default: 1), .string("round_mode", default: "up")],
-    types: ["T1": .castable, "T2": .castable])
+    attributes: [.int("saturate", default: 1).since(19), .string("round_mode", default: "up").since(24)],
+    types: ["T1": .castable, "T2": .castable], layout: .elementwise, portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard let type = context.type(1) else { return }

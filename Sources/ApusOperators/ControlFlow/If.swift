@@ -10,7 +10,7 @@ struct If: OperatorDefinition {
     inputs: [.required("cond", "B")],
     outputs: [.variadic("outputs", "V")],
     attributes: [.required("then_branch", .graph), .required("else_branch", .graph)],
-    types: ["B": .bool, "V": .anyValue])
+    types: ["B": .bool, "V": .anyValue], portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let then = try context.infer(subgraph: "then_branch", [])

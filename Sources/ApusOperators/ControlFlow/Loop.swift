@@ -10,7 +10,8 @@ struct Loop: OperatorDefinition {
     inputs: [.optional("M", "I"), .optional("cond", "B"), .variadic("v_initial", "V")],
     outputs: [.variadic("v_final_and_scan_outputs", "V")],
     attributes: [.required("body", .graph)],
-    types: ["I": .int64, "B": .bool, "V": .anyValue])
+    types: ["I": .int64, "B": .bool, "V": .anyValue], portable: .moreTypes,
+    carried: CarriedValues(input: 2, bodyOutput: 1) { _, bodyInputs in bodyInputs - 2 })
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let body = try context.subgraph("body")

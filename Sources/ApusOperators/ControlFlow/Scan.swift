@@ -11,11 +11,14 @@ struct Scan: OperatorDefinition {
     inputs: [.variadic("initial_state_and_scan_inputs", "V")],
     outputs: [.variadic("final_state_and_scan_outputs", "V")],
     attributes: [
-      .required("body", .graph), .required("num_scan_inputs", .int),
+      .required("body", .graph), .required("num_scan_inputs", .int).since(9),
       .optional("scan_input_axes", .ints), .optional("scan_input_directions", .ints),
       .optional("scan_output_axes", .ints), .optional("scan_output_directions", .ints),
     ],
-    types: ["V": .all])
+    types: ["V": .all], portable: .moreTypes,
+    carried: CarriedValues(input: 0, bodyOutput: 0) { node, bodyInputs in
+      bodyInputs - (node.attributes.int("num_scan_inputs") ?? bodyInputs)
+    })
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     if version == 8 { try BatchedScan.rewrite(&node, in: &graph) }

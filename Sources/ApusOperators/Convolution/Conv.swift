@@ -10,7 +10,10 @@ package struct Conv: OperatorDefinition {
     inputs: [.required("X", "T"), .required("W", "T"), .optional("B", "T")],
     outputs: [.required("Y", "T")],
     attributes: convolutionAttributes,
-    types: ["T": .floats])
+    types: ["T": .floats],
+    layout: .images(twin: OperatorID("Conv", domain: "apus"), isFaster: true) {
+      $0.type(0) == .float32 && $0.constant(1) != nil
+    }, portable: .moreTypes, multiplyAdds: convolutionProducts(weights: 1))
 
   package init() {}
 

@@ -14,7 +14,8 @@ package struct ConvInteger: OperatorDefinition {
     ],
     outputs: [.required("y", "T3")],
     attributes: convolutionAttributes,
-    types: ["T1": [.int8, .uint8], "T2": [.int8, .uint8], "T3": [.int32]])
+    types: ["T1": [.int8, .uint8], "T2": [.int8, .uint8], "T3": [.int32]], multiplyAdds: convolutionProducts(weights: 1)
+  )
 
   private static let operands = IntegerOperands(operands: ConvolutionOperands(), xZero: 2, wZero: 3)
 

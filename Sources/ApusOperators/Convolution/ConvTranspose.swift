@@ -17,7 +17,17 @@ package struct ConvTranspose: OperatorDefinition {
       inputs: [.required("X", "T"), .required("W", "T"), .optional("B", "T")],
       outputs: [.required("Y", "T")],
       attributes: convolutionAttributes + [.optional("output_padding", .ints), .optional("output_shape", .ints)],
-      types: ["T": channelsLast ? [.float32] : .floats])
+      types: ["T": channelsLast ? [.float32] : .floats],
+      layout: channelsLast
+        ? .fixed
+        : .images(twin: OperatorID("ConvTranspose", domain: "apus"), isFaster: true) {
+          $0.type(0) == .float32 && $0.constant(1) != nil
+        },
+      portable: .moreTypes,
+      multiplyAdds: { facts in
+        guard let x = facts.shape(0), let weights = facts.shape(1) else { return .unknown }
+        return x.product * Array(weights.dropFirst()).product
+      })
   }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {

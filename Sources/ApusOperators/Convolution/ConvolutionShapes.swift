@@ -5,9 +5,17 @@ import ApusTensor
 
 /// The attributes of a convolution in every version of the specification.
 let convolutionAttributes: [AttributeSchema] = [
-  .string("auto_pad", default: "NOTSET"), .optional("dilations", .ints), .int("group", default: 1),
-  .optional("kernel_shape", .ints), .optional("pads", .ints), .optional("strides", .ints),
+  .string("auto_pad", default: "NOTSET"), .onesByDefault("dilations"), .int("group", default: 1),
+  .optional("kernel_shape", .ints), .optional("pads", .ints), .onesByDefault("strides"),
 ]
+
+/// The multiply-adds of a convolution: one for each element of the result and of the weights for it.
+func convolutionProducts(weights: Int) -> NodeFormula {
+  { facts in
+    guard let weights = facts.shape(weights), let output = facts.outputShape(0) else { return .unknown }
+    return output.product * Array(weights.dropFirst()).product
+  }
+}
 
 /// Access to the attributes of a node after preparation, without its constants.
 struct NodeAttributes: OperatorContext, Sendable {

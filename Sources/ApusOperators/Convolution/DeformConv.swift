@@ -15,7 +15,7 @@ struct DeformConv: OperatorDefinition {
       .optional("dilations", .ints), .int("group", default: 1), .optional("kernel_shape", .ints),
       .int("offset_group", default: 1), .optional("pads", .ints), .optional("strides", .ints),
     ],
-    types: ["T": .floats])
+    types: ["T": .floats], portable: .moreTypes)
 
   private static let operands = ConvolutionOperands(bias: 3)
 

@@ -27,7 +27,11 @@ package struct QLinearConv: OperatorDefinition {
       types: [
         "T1": [.int8, .uint8], "T2": [.int8, .uint8], "T3": [.int8, .uint8], "T4": [.int32],
         "tensor(float)": [.float32],
-      ])
+      ],
+      layout: channelsLast
+        ? .fixed
+        : .images(twin: OperatorID("QLinearConv", domain: "apus"), isFaster: true) { $0.constant(3) != nil },
+      multiplyAdds: convolutionProducts(weights: 3))
   }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {

@@ -12,7 +12,7 @@ package struct ChannelsLastConv: OperatorDefinition {
     inputs: [.required("X", "T"), .required("W", "T"), .optional("B", "T"), .optional("residual", "T")],
     outputs: [.required("Y", "T")],
     attributes: convolutionAttributes + FusedActivation.attributes,
-    types: ["T": [.float32]])
+    types: ["T": [.float32]], multiplyAdds: convolutionProducts(weights: 1))
 
   package init() {}
 

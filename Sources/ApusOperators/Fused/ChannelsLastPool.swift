@@ -18,7 +18,7 @@ package struct ChannelsLastPool: OperatorDefinition {
       reduction == .maximum ? "MaxPool" : "AveragePool", domain: "apus", versions: [1],
       inputs: [.required("X", "T")],
       outputs: [.required("Y", "T")],
-      attributes: poolAttributes + [
+      attributes: poolAttributes() + [
         reduction == .maximum ? .int("storage_order", default: 0) : .int("count_include_pad", default: 0)
       ],
       types: ["T": [.float32]])

@@ -13,7 +13,7 @@ package struct FusedGemm: OperatorDefinition {
     inputs: [.required("A", "T"), .required("B", "T"), .optional("bias", "T"), .optional("residual", "T")],
     outputs: [.required("Y", "T")],
     attributes: [.int("transB", default: 0), .float("alpha", default: 1)] + FusedActivation.attributes,
-    types: ["T": .floats])
+    types: ["T": .floats], multiplyAdds: matMulProducts(a: 0))
 
   /// True: never the packed form, for tests that hold the two against each other.
   private let isPlain: Bool

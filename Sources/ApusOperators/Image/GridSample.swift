@@ -15,7 +15,7 @@ struct GridSample: OperatorDefinition {
     ],
     types: ["T": .allBeforeBFloat16 + [.bfloat16], "T2": .floats],
     // True of nearest, the only mode for strings.
-    traits: .movesData)
+    traits: .movesData, portable: .moreTypes)
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     guard version == 16 else { return }

@@ -15,7 +15,7 @@ struct RoiAlign: OperatorDefinition {
       .int("output_height", default: 1), .int("output_width", default: 1), .int("sampling_ratio", default: 0),
       .float("spatial_scale", default: 1),
     ],
-    types: ["T1": .floats, "T2": .int64])
+    types: ["T1": .floats, "T2": .int64], portable: .moreTypes)
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     // Version 10 had no shift by half a pixel.

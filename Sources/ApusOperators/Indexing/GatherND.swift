@@ -8,7 +8,8 @@ struct GatherND: OperatorDefinition {
   let schema = OperatorSchema(
     "GatherND", versions: [11, 12, 13],
     inputs: [.required("data", "T"), .required("indices", "tensor(int64)")], outputs: [.required("output", "T")],
-    attributes: [.int("batch_dims", default: 0)], types: ["T": .basic, "tensor(int64)": .int64], traits: .movesData)
+    attributes: [.int("batch_dims", default: 0).since(12)], types: ["T": .basic, "tensor(int64)": .int64],
+    traits: .movesData)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let batches = try context.int("batch_dims")

@@ -11,7 +11,7 @@ struct ScatterElements: OperatorDefinition {
     "ScatterElements", versions: [11, 13, 16, 18],
     inputs: [.required("data", "T"), .required("indices", "Tind"), .required("updates", "T")],
     outputs: [.required("output", "T")],
-    attributes: [.int("axis", default: 0), .string("reduction", default: "none")],
+    attributes: [.int("axis", default: 0), .string("reduction", default: "none").since(16)],
     types: ["T": .basic, "Tind": .indices], traits: .movesData)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

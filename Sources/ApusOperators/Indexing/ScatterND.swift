@@ -17,7 +17,7 @@ struct ScatterND: OperatorDefinition {
     "ScatterND", versions: [11, 13, 16, 18],
     inputs: [.required("data", "T"), .required("indices", "tensor(int64)"), .required("updates", "T")],
     outputs: [.required("output", "T")],
-    attributes: [.string("reduction", default: "none")],
+    attributes: [.string("reduction", default: "none").since(16)],
     types: ["T": .basic, "tensor(int64)": .int64], traits: .movesData)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

@@ -12,7 +12,7 @@ struct BitwiseLogic: OperatorDefinition {
   private init(_ name: String, _ function: BinaryFunction) {
     schema = OperatorSchema(
       name, versions: [18], inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("C", "T")],
-      types: ["T": .integers], traits: .commutative)
+      types: ["T": .integers], traits: .commutative, layout: .broadcasting)
     self.function = function
   }
 
@@ -35,7 +35,8 @@ struct BitwiseLogic: OperatorDefinition {
 struct BitShift: OperatorDefinition {
   let schema = OperatorSchema(
     "BitShift", versions: [11, 28], inputs: [.required("X", "T"), .required("Y", "T")], outputs: [.required("Z", "T")],
-    attributes: [.required("direction", .string)], types: ["T": .integers])
+    attributes: [.required("direction", .string)], types: ["T": .integers], layout: .broadcasting,
+    portable: .moreTypes(than: .unsigned))
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) { try inferBroadcast(&context, [0, 1]) }
 
@@ -51,8 +52,8 @@ struct BitShift: OperatorDefinition {
 
 struct BitwiseNot: OperatorDefinition {
   let schema = OperatorSchema(
-    "BitwiseNot", versions: [18], inputs: [.required("X", "T")], outputs: [.required("Y", "T")], types: ["T": .integers]
-  )
+    "BitwiseNot", versions: [18], inputs: [.required("X", "T")], outputs: [.required("Y", "T")],
+    types: ["T": .integers], layout: .elementwise)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) { context.copy() }
 

@@ -13,7 +13,7 @@ struct BooleanLogic: OperatorDefinition {
   private init(_ name: String, values: @escaping @Sendable (Dim, Dim) -> Dim, _ loop: @escaping BinaryLoop) {
     schema = OperatorSchema(
       name, versions: [1, 7], inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("C", "T1")],
-      types: ["T": .bool, "T1": .bool], traits: .commutative)
+      types: ["T": .bool, "T1": .bool], traits: .commutative, layout: .broadcasting)
     self.values = values
     self.loop = loop
   }
@@ -52,7 +52,8 @@ struct BooleanLogic: OperatorDefinition {
 
 struct Not: OperatorDefinition {
   let schema = OperatorSchema(
-    "Not", versions: [1], inputs: [.required("X", "T")], outputs: [.required("Y", "T")], types: ["T": .bool])
+    "Not", versions: [1], inputs: [.required("X", "T")], outputs: [.required("Y", "T")], types: ["T": .bool],
+    layout: .elementwise)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let shape = context.shape(0)

@@ -14,7 +14,7 @@ struct Comparison: OperatorDefinition {
     isCommutative = function == .equal
     schema = OperatorSchema(
       name, versions: versions, inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("C", "T1")],
-      types: ["T": types, "T1": .bool], traits: isCommutative ? .commutative : [])
+      types: ["T": types, "T1": .bool], traits: isCommutative ? .commutative : [], layout: .broadcasting)
     self.function = function
   }
 

@@ -7,7 +7,7 @@ import ApusTensor
 struct IsNaN: OperatorDefinition {
   let schema = OperatorSchema(
     "IsNaN", versions: [9, 13, 20], inputs: [.required("X", "T1")], outputs: [.required("Y", "T2")],
-    types: ["T1": .floats + .float8, "T2": .bool])
+    types: ["T1": .floats + .float8, "T2": .bool], layout: .elementwise)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     context.set(0, .bool, context.shape(0))
@@ -44,7 +44,7 @@ struct IsInf: OperatorDefinition {
   let schema = OperatorSchema(
     "IsInf", versions: [10, 20], inputs: [.required("X", "T1")], outputs: [.required("Y", "T2")],
     attributes: [.int("detect_negative", default: 1), .int("detect_positive", default: 1)],
-    types: ["T1": .floats + .float8, "T2": .bool])
+    types: ["T1": .floats + .float8, "T2": .bool], layout: .elementwise)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     context.set(0, .bool, context.shape(0))

@@ -7,7 +7,8 @@ import ApusTensor
 struct Where: OperatorDefinition {
   let schema = OperatorSchema(
     "Where", versions: [9, 16], inputs: [.required("condition", "B"), .required("X", "T"), .required("Y", "T")],
-    outputs: [.required("output", "T")], types: ["B": .bool, "T": .allBeforeBFloat16 + [.bfloat16]], traits: .movesData)
+    outputs: [.required("output", "T")], types: ["B": .bool, "T": .allBeforeBFloat16 + [.bfloat16]], traits: .movesData,
+    layout: .broadcasting)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let type = context.type(1) ?? context.type(2)

@@ -10,7 +10,7 @@ package struct NegativeLogLikelihoodLoss: OperatorDefinition {
     "NegativeLogLikelihoodLoss", versions: [12, 13, 22],
     inputs: [.required("input", "T"), .required("target", "Tind"), .optional("weight", "T")],
     outputs: [.required("loss", "T")], attributes: NegativeLogLikelihood.attributes,
-    types: ["T": .floats, "Tind": .indices])
+    types: ["T": .floats, "Tind": .indices], portable: .moreTypes)
 
   package init() {}
 

@@ -17,7 +17,7 @@ struct BinaryMath: OperatorDefinition {
   ) {
     schema = OperatorSchema(
       name, versions: versions, inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("C", "T")],
-      types: ["T": types], traits: isCommutative ? .commutative : [])
+      types: ["T": types], traits: isCommutative ? .commutative : [], layout: .broadcasting)
     self.function = function
     self.values = values
   }
@@ -42,7 +42,7 @@ struct BinaryMath: OperatorDefinition {
 struct Mod: OperatorDefinition {
   let schema = OperatorSchema(
     "Mod", versions: [10, 13, 28], inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("C", "T")],
-    attributes: [.int("fmod", default: 0)], types: ["T": .numeric])
+    attributes: [.int("fmod", default: 0)], types: ["T": .numeric], layout: .broadcasting, portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let truncates = try context.bool("fmod")
@@ -77,7 +77,7 @@ struct VariadicMath: OperatorDefinition {
   ) {
     schema = OperatorSchema(
       name, versions: versions, inputs: [.variadic("data_0", "T")], outputs: [.required(output, "T")],
-      types: ["T": types])
+      types: ["T": types], identity: .oneInput, layout: .broadcasting)
     self.function = function
     self.isMean = isMean
     self.values = values

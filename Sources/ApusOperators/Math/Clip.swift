@@ -8,9 +8,12 @@ import CApusKernels
 struct Clip: OperatorDefinition {
   let schema = OperatorSchema(
     "Clip", versions: [1, 6, 11, 12, 13],
-    inputs: [.required("input", "T"), .optional("min", "T"), .optional("max", "T")],
+    inputs: [
+      .required("input", "T"), .optional("min", "T").since(11, before: .optional("min", .float)),
+      .optional("max", "T").since(11, before: .optional("max", .float)),
+    ],
     outputs: [.required("output", "T")],
-    types: ["T": .numeric])
+    types: ["T": .numeric], layout: .elementwise)
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     guard version < 11 else { return }

@@ -8,7 +8,7 @@ import CApusKernels
 struct PRelu: OperatorDefinition {
   let schema = OperatorSchema(
     "PRelu", versions: [1, 6, 7, 9, 16], inputs: [.required("X", "T"), .required("slope", "T")],
-    outputs: [.required("Y", "T")], types: ["T": [.int32, .int64, .uint32, .uint64] + .floats])
+    outputs: [.required("Y", "T")], types: ["T": [.int32, .int64, .uint32, .uint64] + .floats], layout: .broadcasting)
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     node.removeLegacyHints()

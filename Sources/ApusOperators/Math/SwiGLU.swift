@@ -8,7 +8,7 @@ import CApusKernels
 struct SwiGLU: OperatorDefinition {
   let schema = OperatorSchema(
     "SwiGLU", versions: [28], inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("Y", "T")],
-    attributes: [.float("alpha", default: 1)], types: ["T": .floats])
+    attributes: [.float("alpha", default: 1)], types: ["T": .floats], layout: .broadcasting)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     if let a = context.shape(0), let b = context.shape(1) {

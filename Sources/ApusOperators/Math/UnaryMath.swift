@@ -13,12 +13,13 @@ struct UnaryMath: OperatorDefinition {
 
   init(
     _ name: String, _ versions: [Int], _ types: TypeSet, attributes: [AttributeSchema] = [],
-    input: String = "X", output: String = "Y", values: (@Sendable (Dim) -> Dim)? = nil,
+    input: String = "X", output: String = "Y", typesBefore: TypeSet = .beforeNarrowTypes,
+    values: (@Sendable (Dim) -> Dim)? = nil,
     _ function: @escaping @Sendable (PrepareContext) throws(OperatorError) -> UnaryFunction
   ) {
     schema = OperatorSchema(
       name, versions: versions, inputs: [.required(input, "T")], outputs: [.required(output, "T")],
-      attributes: attributes, types: ["T": types])
+      attributes: attributes, types: ["T": types], layout: .elementwise, portable: .moreTypes(than: typesBefore))
     self.function = function
     self.values = values
   }
@@ -105,7 +106,8 @@ let unaryMathOperators: [any OperatorDefinition] = [
       .float("alpha", default: 1.67326319217681884765625), .float("gamma", default: 1.05070102214813232421875),
     ]
   ) { context throws(OperatorError) in .selu(alpha: try context.float("alpha"), gamma: try context.float("gamma")) },
-  UnaryMath("Celu", [12, 28], .floats, attributes: [.float("alpha", default: 1)]) { context throws(OperatorError) in
+  UnaryMath("Celu", [12, 28], .floats, attributes: [.float("alpha", default: 1)], typesBefore: [.float32]) {
+    context throws(OperatorError) in
     .celu(alpha: try context.float("alpha"))
   },
   UnaryMath(

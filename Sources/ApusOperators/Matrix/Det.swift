@@ -6,7 +6,8 @@ import ApusTensor
 
 package struct Det: OperatorDefinition {
   package let schema = OperatorSchema(
-    "Det", versions: [11, 22], inputs: [.required("X", "T")], outputs: [.required("Y", "T")], types: ["T": .floats])
+    "Det", versions: [11, 22], inputs: [.required("X", "T")], outputs: [.required("Y", "T")], types: ["T": .floats],
+    portable: .moreTypes)
 
   package init() {}
 

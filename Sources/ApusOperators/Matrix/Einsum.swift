@@ -10,12 +10,26 @@ package struct Einsum: OperatorDefinition {
     inputs: [.variadic("Inputs", "T")],
     outputs: [.required("Output", "T")],
     attributes: [.required("equation", .string)],
-    types: ["T": .numeric])
+    types: ["T": .numeric], portable: .moreTypes, multiplyAdds: { Einsum.products($0) })
 
   /// True: never the packed form, for tests that hold the two against each other.
   private let isPlain: Bool
 
   package init(plain: Bool = false) { isPlain = plain }
+
+  /// One multiply-add for each choice of an index for every label; none where nothing is multiplied.
+  private static func products(_ facts: NodeFacts) -> Dim {
+    let shapes = facts.node.inputs.indices.map { facts.shape($0) ?? [.unknown] }
+    guard shapes.count > 1 else { return 0 }
+    guard let text = facts.optionalString("equation"),
+      let equation = try? EinsumEquation(text, ranks: shapes.map(\.count))
+    else { return .unknown }
+    var extents: [EinsumEquation.Label: Dim] = [:]
+    for (label, dim) in zip(equation.terms.joined(), shapes.joined()) {
+      extents[label] = Dim.broadcast(extents[label] ?? 1, dim)
+    }
+    return extents.sorted { $0.key < $1.key }.map(\.value).product
+  }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let type = context.type(0)

@@ -12,7 +12,11 @@ package struct Gemm: OperatorDefinition {
     attributes: [
       .int("transA", default: 0), .int("transB", default: 0), .float("alpha", default: 1), .float("beta", default: 1),
     ],
-    types: ["T": .floats + [.uint32, .uint64, .int32, .int64]])
+    types: ["T": .floats + [.uint32, .uint64, .int32, .int64]],
+    multiplyAdds: { facts in
+      guard let a = facts.shape(0), a.count == 2, let output = facts.outputShape(0) else { return .unknown }
+      return output.product * a[facts.optionalInt("transA") ?? 0 != 0 ? 0 : 1]
+    })
 
   /// True: never the packed form, for tests that hold the two against each other.
   private let isPlain: Bool

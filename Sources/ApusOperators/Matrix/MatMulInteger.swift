@@ -11,7 +11,7 @@ package struct MatMulInteger: OperatorDefinition {
       .required("A", "T1"), .required("B", "T2"), .optional("a_zero_point", "T1"), .optional("b_zero_point", "T2"),
     ],
     outputs: [.required("Y", "T3")],
-    types: ["T1": [.int8, .uint8], "T2": [.int8, .uint8], "T3": [.int32]])
+    types: ["T1": [.int8, .uint8], "T2": [.int8, .uint8], "T3": [.int32]], multiplyAdds: matMulProducts(a: 0))
 
   package init() {}
 

@@ -18,6 +18,14 @@ func matMulShape(_ a: [Dim]?, _ b: [Dim]?) throws(OperatorError) -> [Dim]? {
   return shape
 }
 
+/// The multiply-adds of a product: one for each element of the result and of the last axis of input `a`.
+func matMulProducts(a: Int) -> NodeFormula {
+  { facts in
+    guard let inner = facts.shape(a)?.last, let output = facts.outputShape(0) else { return .unknown }
+    return output.product * inner
+  }
+}
+
 /// The extents of A·B with the batches as few products as possible.
 struct MatMulExtents: Sendable {
   let m: Int

@@ -16,7 +16,7 @@ package struct QLinearMatMul: OperatorDefinition {
     types: [
       "TS": [.float32, .float16, .bfloat16], "T1": [.int8, .uint8] + .float8, "T2": [.int8, .uint8] + .float8,
       "T3": [.int8, .uint8] + .float8,
-    ])
+    ], multiplyAdds: matMulProducts(a: 0))
 
   package init() {}
 

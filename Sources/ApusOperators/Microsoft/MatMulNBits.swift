@@ -19,7 +19,8 @@ struct MatMulNBits: OperatorDefinition {
     ],
     types: [
       "T1": .microsoftFloats, "T2": [.uint8], "T3": [.uint8] + .microsoftFloats, "T4": .int32,
-    ])
+    ],
+    multiplyAdds: matMulProducts(a: 0))
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let n = try context.int("N")

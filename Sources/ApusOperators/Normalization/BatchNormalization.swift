@@ -14,7 +14,7 @@ package struct BatchNormalization: OperatorDefinition {
     ],
     outputs: [.required("Y", "T"), .optional("running_mean", "T2"), .optional("running_var", "T2")],
     attributes: [
-      .float("epsilon", default: 1e-5), .float("momentum", default: 0.9), .int("training_mode", default: 0),
+      .float("epsilon", default: 1e-5), .float("momentum", default: 0.9), .int("training_mode", default: 0).since(14),
     ],
     types: ["T": .floats, "T1": .floats, "T2": .floats])
 

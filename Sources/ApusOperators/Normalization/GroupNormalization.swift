@@ -60,7 +60,7 @@ package struct InstanceNormalization: OperatorDefinition {
     "InstanceNormalization", versions: [1, 6, 22],
     inputs: [.required("input", "T"), .required("scale", "T"), .required("B", "T")],
     outputs: [.required("output", "T")],
-    attributes: [.float("epsilon", default: 1e-5)], types: ["T": .floats])
+    attributes: [.float("epsilon", default: 1e-5)], types: ["T": .floats], portable: .moreTypes)
 
   /// True: never the C kernels, for tests that hold the two against each other.
   private let isPlain: Bool

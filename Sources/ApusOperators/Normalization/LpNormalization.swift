@@ -8,7 +8,7 @@ import CApusKernels
 package struct LpNormalization: OperatorDefinition {
   package let schema = OperatorSchema(
     "LpNormalization", versions: [1, 22], inputs: [.required("input", "T")], outputs: [.required("output", "T")],
-    attributes: [.int("axis", default: -1), .int("p", default: 2)], types: ["T": .floats])
+    attributes: [.int("axis", default: -1), .int("p", default: 2)], types: ["T": .floats], portable: .moreTypes)
 
   /// True: never the C kernels, for tests that hold the two against each other.
   private let isPlain: Bool

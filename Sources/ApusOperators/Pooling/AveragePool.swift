@@ -9,8 +9,10 @@ package struct AveragePool: OperatorDefinition {
     "AveragePool", versions: [1, 7, 10, 11, 19, 22],
     inputs: [.required("X", "T")],
     outputs: [.required("Y", "T")],
-    attributes: poolAttributes + [.int("count_include_pad", default: 0)],
-    types: ["T": .floats])
+    attributes: poolAttributes(ceilModeSince: 10, dilationsSince: 19) + [.int("count_include_pad", default: 0)],
+    types: ["T": .floats],
+    layout: .images(twin: OperatorID("AveragePool", domain: "apus"), isFaster: false) { $0.type(0) == .float32 },
+    portable: .moreTypes)
 
   package init() {}
 

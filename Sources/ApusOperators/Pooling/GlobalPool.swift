@@ -19,7 +19,10 @@ struct GlobalPool: OperatorDefinition {
       inputs: [.required("X", "T")],
       outputs: [.required("Y", "T")],
       attributes: reduction == .norm ? [.int("p", default: 2), LpNorm.fraction] : [],
-      types: ["T": .floats])
+      types: ["T": .floats],
+      layout: reduction == .mean
+        ? .images(twin: OperatorID(name, domain: "apus"), isFaster: false) { $0.type(0) == .float32 } : .fixed,
+      portable: .moreTypes)
   }
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {

@@ -9,8 +9,8 @@ struct LpPool: OperatorDefinition {
     "LpPool", versions: [1, 2, 11, 18, 22],
     inputs: [.required("X", "T")],
     outputs: [.required("Y", "T")],
-    attributes: poolAttributes + [.int("p", default: 2), LpNorm.fraction],
-    types: ["T": .floats])
+    attributes: poolAttributes(ceilModeSince: 18, dilationsSince: 18) + [.int("p", default: 2), LpNorm.fraction],
+    types: ["T": .floats], portable: .moreTypes)
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     try LpNorm.upgrade(&node, from: version)

@@ -9,8 +9,11 @@ package struct MaxPool: OperatorDefinition {
     "MaxPool", versions: [1, 8, 10, 11, 12, 22],
     inputs: [.required("X", "T")],
     outputs: [.required("Y", "T"), .optional("Indices", "I")],
-    attributes: poolAttributes + [.int("storage_order", default: 0)],
-    types: ["T": .floats + [.int8, .uint8], "I": .int64])
+    attributes: poolAttributes(ceilModeSince: 10, dilationsSince: 10) + [.int("storage_order", default: 0).since(8)],
+    types: ["T": .floats + [.int8, .uint8], "I": .int64],
+    layout: .images(twin: OperatorID("MaxPool", domain: "apus"), isFaster: false) {
+      $0.type(0) == .float32 && $0.optionalInt("storage_order") == 0
+    }, portable: .moreTypes)
 
   package init() {}
 

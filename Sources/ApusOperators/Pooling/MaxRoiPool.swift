@@ -11,7 +11,7 @@ struct MaxRoiPool: OperatorDefinition {
     inputs: [.required("X", "T"), .required("rois", "T")],
     outputs: [.required("Y", "T")],
     attributes: [.required("pooled_shape", .ints), .float("spatial_scale", default: 1)],
-    types: ["T": .floats])
+    types: ["T": .floats], portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let pooled = try MaxRoiPool.pooledShape(context)

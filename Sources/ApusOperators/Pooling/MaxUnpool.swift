@@ -11,7 +11,7 @@ struct MaxUnpool: OperatorDefinition {
     inputs: [.required("X", "T1"), .required("I", "T2"), .optional("output_shape", "T2", readWhenPlanning: true)],
     outputs: [.required("output", "T1")],
     attributes: [.required("kernel_shape", .ints), .optional("pads", .ints), .optional("strides", .ints)],
-    types: ["T1": .floats, "T2": .int64])
+    types: ["T1": .floats, "T2": .int64], portable: .moreTypes)
 
   /// The shape that the indices count in.
   private func indexedShape(_ context: some OperatorContext, input: [Dim]) throws(OperatorError) -> [Dim] {

@@ -9,11 +9,14 @@ import ApusTensor
   import Musl
 #endif
 
-/// The attributes of a pool in the newest version, but for its own.
-let poolAttributes: [AttributeSchema] = [
-  .string("auto_pad", default: "NOTSET"), .int("ceil_mode", default: 0), .optional("dilations", .ints),
-  .required("kernel_shape", .ints), .optional("pads", .ints), .optional("strides", .ints),
-]
+/// The attributes of a pool in the newest version, but for its own, and the versions that two of them came with.
+func poolAttributes(ceilModeSince: Int = 1, dilationsSince: Int = 1) -> [AttributeSchema] {
+  [
+    .string("auto_pad", default: "NOTSET"), .int("ceil_mode", default: 0).since(ceilModeSince),
+    .onesByDefault("dilations").since(dilationsSince), .required("kernel_shape", .ints), .optional("pads", .ints),
+    .onesByDefault("strides"),
+  ]
+}
 
 /// The layout of a pool's images.
 struct PoolLayout: Sendable {

@@ -14,8 +14,12 @@ struct DequantizeLinear: OperatorDefinition {
     "DequantizeLinear", versions: [10, 13, 19, 21, 23, 24, 25, 28],
     inputs: [.required("x", "T1"), .required("x_scale", "T2"), .optional("x_zero_point", "T1")],
     outputs: [.required("y", "T3")],
-    attributes: [.int("axis", default: 1), .int("block_size", default: 0), .int("output_dtype", default: 0)],
-    types: ["T1": quantized, "T2": results + [.float8e8m0], "T3": results])
+    attributes: [
+      .int("axis", default: 1).since(13), .int("block_size", default: 0).since(21),
+      .int("output_dtype", default: 0).since(23),
+    ],
+    types: ["T1": quantized, "T2": results + [.float8e8m0], "T3": results], layout: .elementwise(hasOneScale),
+    portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     context.set(0, try outputType(context, scale: context.type(1)), context.shape(0))

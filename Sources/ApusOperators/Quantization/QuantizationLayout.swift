@@ -98,6 +98,12 @@ extension QuantizationLayout {
   }
 }
 
+/// True for a QuantizeLinear or DequantizeLinear that treats all elements alike.
+func hasOneScale(_ facts: NodeFacts) -> Bool {
+  guard let shape = facts.shape(1) else { return false }
+  return shape.count <= 1 && shape.first?.known ?? 1 == 1 && facts.optionalInt("block_size") ?? 0 == 0
+}
+
 /// Checks that a zero point has the shape of its scale.
 func requireSameShape(_ zeroPoint: Shape?, _ scale: Shape) throws(OperatorError) {
   guard let zeroPoint, zeroPoint != scale, zeroPoint.elementCount != 1 || scale.elementCount != 1 else { return }

@@ -16,12 +16,13 @@ struct QuantizeLinear: OperatorDefinition {
     inputs: [.required("x", "T1"), .required("y_scale", "T2"), .optional("y_zero_point", "T3")],
     outputs: [.required("y", "T3")],
     attributes: [
-      .int("axis", default: 1), .int("block_size", default: 0), .int("output_dtype", default: 0),
-      .int("precision", default: 0), .int("saturate", default: 1),
+      .int("axis", default: 1).since(13), .int("block_size", default: 0).since(21),
+      .int("output_dtype", default: 0).since(21),
+      .int("precision", default: 0).since(23), .int("saturate", default: 1).since(19),
     ],
     types: [
       "T1": precisions + [.int32], "T2": precisions + [.int32, .float8e8m0], "T3": quantizedTypes,
-    ])
+    ], layout: .elementwise(hasOneScale), portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     context.set(0, try outputType(context, zeroPoint: context.type(2)), context.shape(0))

@@ -10,7 +10,7 @@ struct Bernoulli: OperatorDefinition {
   let schema = OperatorSchema(
     "Bernoulli", versions: [15, 22], inputs: [.required("input", "T1")], outputs: [.required("output", "T2")],
     attributes: [.optional("dtype", .int), .optional("seed", .float)], types: ["T1": .floats, "T2": results],
-    traits: .random)
+    traits: .random, portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     context.set(0, try outputType(context, input: context.type(0)), context.shape(0))

@@ -11,9 +11,10 @@ struct Dropout: OperatorDefinition {
 
   let schema = OperatorSchema(
     "Dropout", versions: [1, 6, 7, 10, 12, 13, 22],
-    inputs: [.required("data", "T"), .optional("ratio", "T1"), .optional("training_mode", "T2")],
-    outputs: [.required("output", "T"), .optional("mask", "T2")], attributes: [.optional("seed", .int)],
-    types: ["T": types, "T1": types, "T2": .bool], traits: .random)
+    inputs: [.required("data", "T"), .optional("ratio", "T1").since(12), .optional("training_mode", "T2").since(12)],
+    outputs: [.required("output", "T"), .optional("mask", "T2")], attributes: [.optional("seed", .int).since(12)],
+    types: ["T": types, "T1": types, "T2": .bool], traits: .random, identity: .when { !$0.isPresent(2) },
+    portable: .moreTypes)
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     guard version < 12 else { return }

@@ -9,7 +9,7 @@ struct Multinomial: OperatorDefinition {
   let schema = OperatorSchema(
     "Multinomial", versions: [7, 22], inputs: [.required("input", "T1")], outputs: [.required("output", "T2")],
     attributes: [.int("dtype", default: 6), .int("sample_size", default: 1), .optional("seed", .float)],
-    types: ["T1": .floats, "T2": .indices], traits: .random)
+    types: ["T1": .floats, "T2": .indices], traits: .random, portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let type = try elementType(try context.int("dtype"), name: "dtype", allowed: .indices)

@@ -40,7 +40,7 @@ struct RandomDistribution: OperatorDefinition {
       outputs: [.required("output", isLike ? "T2" : "T")],
       attributes: distribution.attributes + [.optional("seed", .float)] + own,
       types: isLike ? ["T1": .allBeforeBFloat16 + [.bfloat16], "T2": .floats] : ["T": .floats],
-      traits: isLike ? [.random, .readsShapeOnly] : .random)
+      traits: isLike ? [.random, .readsShapeOnly] : .random, portable: .moreTypes)
     self.distribution = distribution
     self.isLike = isLike
   }

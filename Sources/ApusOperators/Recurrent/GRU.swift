@@ -16,7 +16,7 @@ package struct GRU: OperatorDefinition {
     attributes: RecurrentAttributes.schemas(.optional("activations", .strings)) + [
       .int("linear_before_reset", default: 0)
     ],
-    types: ["T": .floats, "T1": [.int32]])
+    types: ["T": .floats, "T1": [.int32]], portable: .moreTypes, multiplyAdds: RecurrentAttributes.products)
 
   /// True: never the packed form, for tests that hold the two against each other.
   private let isPlain: Bool

@@ -14,7 +14,7 @@ package struct LSTM: OperatorDefinition {
     ],
     outputs: [.optional("Y", "T"), .optional("Y_h", "T"), .optional("Y_c", "T")],
     attributes: RecurrentAttributes.schemas(.optional("activations", .strings)) + [.int("input_forget", default: 0)],
-    types: ["T": .floats, "T1": [.int32]])
+    types: ["T": .floats, "T1": [.int32]], portable: .moreTypes, multiplyAdds: RecurrentAttributes.products)
 
   /// True: never the packed form, for tests that hold the two against each other.
   private let isPlain: Bool

@@ -14,7 +14,7 @@ package struct RNN: OperatorDefinition {
     ],
     outputs: [.optional("Y", "T"), .optional("Y_h", "T")],
     attributes: RecurrentAttributes.schemas(.strings("activations", default: ["Tanh", "Tanh"])),
-    types: ["T": .floats, "T1": [.int32]])
+    types: ["T": .floats, "T1": [.int32]], portable: .moreTypes, multiplyAdds: RecurrentAttributes.products)
 
   /// True: never the packed form, for tests that hold the two against each other.
   private let isPlain: Bool

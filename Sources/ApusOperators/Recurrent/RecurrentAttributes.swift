@@ -42,8 +42,14 @@ struct RecurrentAttributes: Sendable {
     [
       .optional("activation_alpha", .floats), .optional("activation_beta", .floats), activations,
       .optional("clip", .float),
-      .string("direction", default: "forward"), .optional("hidden_size", .int), .int("layout", default: 0),
+      .string("direction", default: "forward"), .optional("hidden_size", .int), .int("layout", default: 0).since(14),
     ]
+  }
+
+  /// The multiply-adds of a node: every step of every sequence meets all weights.
+  static let products: NodeFormula = { facts in
+    guard let x = facts.shape(0), x.count == 3, let w = facts.shape(1), let r = facts.shape(2) else { return .unknown }
+    return x[0] * x[1] * (w.product + r.product)
   }
 
   init(_ context: some OperatorContext, _ kind: RecurrentKind) throws(OperatorError) {

@@ -17,7 +17,9 @@ struct ArgReduction: OperatorDefinition {
     schema = OperatorSchema(
       name, versions: [1, 11, 12, 13],
       inputs: [.required("data", "T")], outputs: [.required("reduced", "tensor(int64)")],
-      attributes: [.int("axis", default: 0), .int("keepdims", default: 1), .int("select_last_index", default: 0)],
+      attributes: [
+        .int("axis", default: 0), .int("keepdims", default: 1), .int("select_last_index", default: 0).since(12),
+      ],
       types: ["T": .numeric, "tensor(int64)": .int64])
   }
 

@@ -55,18 +55,32 @@ struct Reduction: OperatorDefinition {
     Reduction(.maximum, [1, 11, 12, 13, 18, 20], extra: [.int8, .uint8, .bool]),
     Reduction(.minimum, [1, 11, 12, 13, 18, 20], extra: [.int8, .uint8, .bool]), Reduction(.product, [1, 11, 13, 18]),
     Reduction(.l1, [1, 11, 13, 18]), Reduction(.l2, [1, 11, 13, 18]), Reduction(.sumSquare, [1, 11, 13, 18]),
-    Reduction(.logSum, [1, 11, 13, 18, 28]), Reduction(.logSumExp, [1, 11, 13, 18, 28]),
+    Reduction(.logSum, [1, 11, 13, 18, 28], typesBefore: logTypes),
+    Reduction(.logSumExp, [1, 11, 13, 18, 28], typesBefore: logTypes),
   ]
 
-  private init(_ kind: Kind, _ versions: [Int], axesAreInputSince: Int = 18, extra: TypeSet = []) {
+  /// Before version 28 logarithms were allowed of these, and of types that are none any more.
+  private static let logTypes: TypeSet = [.float16, .float32, .float64, .int64]
+
+  private init(
+    _ kind: Kind, _ versions: [Int], axesAreInputSince: Int = 18, extra: TypeSet = [],
+    typesBefore: TypeSet = .beforeNarrowTypes
+  ) {
     self.kind = kind
     self.axesAreInputSince = axesAreInputSince
     schema = OperatorSchema(
       kind.rawValue, versions: versions,
-      inputs: [.required("data", "T"), .optional("axes", "tensor(int64)", readWhenPlanning: true)],
+      inputs: [
+        .required("data", "T"),
+        .optional("axes", "tensor(int64)", readWhenPlanning: true).since(
+          axesAreInputSince, before: .optional("axes", .ints)),
+      ],
       outputs: [.required("reduced", "T")],
-      attributes: [.int("keepdims", default: 1), .int("noop_with_empty_axes", default: 0)],
-      types: ["T": .floats + [.int32, .int64, .uint32, .uint64] + extra, "tensor(int64)": .int64])
+      attributes: [
+        .int("keepdims", default: 1), .int("noop_with_empty_axes", default: 0).since(axesAreInputSince),
+      ],
+      types: ["T": .floats + [.int32, .int64, .uint32, .uint64] + extra, "tensor(int64)": .int64], layout: .reducing,
+      portable: .moreTypes(than: typesBefore))
   }
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {

@@ -13,7 +13,7 @@ struct OptionalOperator: OperatorDefinition {
     inputs: [.optional("input", "V")],
     outputs: [.required("output", "O")],
     attributes: [.optional("type", .type)],
-    types: ["V": values, "O": optionals])
+    types: ["V": values, "O": optionals], portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let declared = context.node.attributes.type("type")
@@ -46,7 +46,7 @@ struct OptionalHasElement: OperatorDefinition {
     "OptionalHasElement", versions: [15, 18, 28],
     inputs: [.optional("input", "O")],
     outputs: [.required("output", "B")],
-    types: ["O": values + optionals, "B": .bool])
+    types: ["O": values + optionals, "B": .bool], portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) { context.set(0, .bool, []) }
 
@@ -67,7 +67,7 @@ struct OptionalGetElement: OperatorDefinition {
     "OptionalGetElement", versions: [15, 18, 28],
     inputs: [.required("input", "O")],
     outputs: [.required("output", "V")],
-    types: ["O": values + optionals, "V": values])
+    types: ["O": values + optionals, "V": values], portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     if case .optional(let element)? = context.inputs[0] {

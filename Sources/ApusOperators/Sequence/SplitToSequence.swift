@@ -10,7 +10,7 @@ struct SplitToSequence: OperatorDefinition {
     inputs: [.required("input", "T"), .optional("split", "I")],
     outputs: [.required("output_sequence", "S")],
     attributes: [.int("axis", default: 0), .int("keepdims", default: 1)],
-    types: ["T": .all, "S": TypeSet.all.inSequences, "I": .indices])
+    types: ["T": .all, "S": TypeSet.all.inSequences, "I": .indices], portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard let type = context.type(0) else { return }

@@ -10,7 +10,7 @@ package struct DFT: OperatorDefinition {
     "DFT", versions: [17, 20],
     inputs: [
       .required("input", "T1"), .optional("dft_length", "T2", readWhenPlanning: true),
-      .optional("axis", "tensor(int64)", readWhenPlanning: true),
+      .optional("axis", "tensor(int64)", readWhenPlanning: true).since(20, before: .int("axis", default: 1)),
     ],
     outputs: [.required("output", "T1")], attributes: [.int("inverse", default: 0), .int("onesided", default: 0)],
     types: ["T1": .floats, "T2": .indices, "tensor(int64)": .int64])

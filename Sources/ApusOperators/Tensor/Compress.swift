@@ -8,7 +8,7 @@ struct Compress: OperatorDefinition {
   let schema = OperatorSchema(
     "Compress", versions: [9, 11, 28],
     inputs: [.required("input", "T"), .required("condition", "T1")], outputs: [.required("output", "T")],
-    attributes: [.optional("axis", .int)], types: ["T": .basic, "T1": .bool])
+    attributes: [.optional("axis", .int)], types: ["T": .basic, "T1": .bool], portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     if let rank = context.rank(1), rank != 1 { throw .mismatch("condition has rank \(rank); expected 1") }

@@ -8,7 +8,8 @@ struct Concat: OperatorDefinition {
   let schema = OperatorSchema(
     "Concat", versions: [1, 4, 11, 13],
     inputs: [.variadic("inputs", "T")], outputs: [.required("concat_result", "T")],
-    attributes: [.required("axis", .int)], types: ["T": .basic], traits: .movesData)
+    attributes: [.required("axis", .int)], types: ["T": .basic], traits: .movesData, identity: .oneInput,
+    layout: .along(attribute: "axis"))
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     if version == 1, node.attributes["axis"] == nil { node.attributes["axis"] = .int(1) }

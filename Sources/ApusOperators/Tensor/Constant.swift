@@ -14,7 +14,7 @@ struct Constant: OperatorDefinition {
       .optional("value_ints", .ints), .optional("value_float", .float), .optional("value_floats", .floats),
       .optional("value_string", .string), .optional("value_strings", .strings),
     ],
-    types: ["T": .stored])
+    types: ["T": .stored], portable: .moreTypes)
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     let tensor = try Constant.tensor(of: node)

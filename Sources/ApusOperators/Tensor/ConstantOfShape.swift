@@ -12,7 +12,7 @@ struct ConstantOfShape: OperatorDefinition {
     types: [
       "T1": .int64,
       "T2": .numeric + .bool + .float8 + .packedIntegers + [.float4e2m1, .float8e8m0],
-    ])
+    ], portable: .moreTypes)
 
   /// The element: 0 of float32 unless given.
   private func element(_ context: some OperatorContext) throws(OperatorError) -> Tensor {

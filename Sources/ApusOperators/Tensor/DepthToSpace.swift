@@ -9,8 +9,8 @@ struct DepthToSpace: OperatorDefinition {
   let schema = OperatorSchema(
     "DepthToSpace", versions: [1, 11, 13, 28],
     inputs: [.required("input", "T")], outputs: [.required("output", "T")],
-    attributes: [.required("blocksize", .int), .string("mode", default: "DCR")],
-    types: ["T": .basic], traits: .movesData)
+    attributes: [.required("blocksize", .int), .string("mode", default: "DCR").since(11)],
+    types: ["T": .basic], traits: .movesData, portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let block = Dim(try blockSize(context))
@@ -48,8 +48,8 @@ struct SpaceToDepth: OperatorDefinition {
   let schema = OperatorSchema(
     "SpaceToDepth", versions: [1, 13, 28],
     inputs: [.required("input", "T")], outputs: [.required("output", "T")],
-    attributes: [.required("blocksize", .int), .string("mode", default: "DCR")],
-    types: ["T": .basic], traits: .movesData)
+    attributes: [.required("blocksize", .int), .string("mode", default: "DCR").since(28)],
+    types: ["T": .basic], traits: .movesData, portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let block = Dim(try blockSize(context))

@@ -9,7 +9,7 @@ struct EyeLike: OperatorDefinition {
     "EyeLike", versions: [9, 22],
     inputs: [.required("input", "T1")], outputs: [.required("output", "T2")],
     attributes: [.optional("dtype", .int), .int("k", default: 0)],
-    types: ["T1": .numeric + .bool, "T2": .numeric + .bool], traits: .readsShapeOnly)
+    types: ["T1": .numeric + .bool, "T2": .numeric + .bool], traits: .readsShapeOnly, portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     var type = context.type(0)

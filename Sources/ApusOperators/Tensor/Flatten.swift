@@ -8,7 +8,8 @@ struct Flatten: OperatorDefinition {
   let schema = OperatorSchema(
     "Flatten", versions: [1, 9, 11, 13, 21, 23, 24, 25],
     inputs: [.required("input", "T")], outputs: [.required("output", "T")],
-    attributes: [.int("axis", default: 1)], types: ["T": .stored], traits: .movesData)
+    attributes: [.int("axis", default: 1)], types: ["T": .stored], traits: .movesData, identity: .sameShape,
+    layout: .reshaping, portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard let shape = context.shape(0) else { return context.set(0, context.type(0), [.unknown, .unknown]) }

@@ -14,7 +14,7 @@ struct Identity: OperatorDefinition {
         "V": TypeSet(
           tensors: TypeSet.stored.tensors, sequences: contained, optionals: contained, optionalSequences: contained)
       ],
-      traits: .movesData)
+      traits: .movesData, identity: .always, layout: .elementwise, portable: .moreTypes)
   }()
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

@@ -10,7 +10,8 @@ struct OneHot: OperatorDefinition {
     inputs: [.required("indices", "T1"), .required("depth", "T2", readWhenPlanning: true), .required("values", "T3")],
     outputs: [.required("output", "T3")],
     attributes: [.int("axis", default: -1)],
-    types: ["T1": .integers + .ieeeFloats, "T2": .integers + .ieeeFloats, "T3": .basic], traits: .movesData)
+    types: ["T1": .integers + .ieeeFloats, "T2": .integers + .ieeeFloats, "T3": .basic], traits: .movesData,
+    portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     if let count = context.shape(2)?.product.known, count != 2 {

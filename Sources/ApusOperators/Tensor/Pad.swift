@@ -9,13 +9,15 @@ struct Pad: OperatorDefinition {
   let schema = OperatorSchema(
     "Pad", versions: [1, 2, 11, 13, 18, 19, 21, 23, 24, 25],
     inputs: [
-      .required("data", "T"), .required("pads", "tensor(int64)", readWhenPlanning: true),
-      .optional("constant_value", "T"),
-      .optional("axes", "Tind", readWhenPlanning: true),
+      .required("data", "T"),
+      .required("pads", "tensor(int64)", readWhenPlanning: true).since(11, before: .optional("pads", .ints)),
+      .optional("constant_value", "T").since(11, before: .optional("value", .float)),
+      .optional("axes", "Tind", readWhenPlanning: true).since(18),
     ],
     outputs: [.required("output", "T")],
     attributes: [.string("mode", default: "constant")],
-    types: ["T": .stored, "Tind": .indices, "tensor(int64)": .int64], traits: .movesData)
+    types: ["T": .stored, "Tind": .indices, "tensor(int64)": .int64], traits: .movesData,
+    identity: .when { $0.integers(1)?.allSatisfy { $0 == 0 } ?? false }, portable: .moreTypes)
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     guard version < 11 else { return }

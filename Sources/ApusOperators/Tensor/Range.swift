@@ -12,8 +12,9 @@ struct RangeOperator: OperatorDefinition {
       .required("delta", "T", readWhenPlanning: true),
     ],
     outputs: [.required("output", "T")],
-    attributes: [.int("stash_type", default: 1)],
-    types: ["T": [.float64, .float32, .int16, .int32, .int64, .float16, .bfloat16]])
+    attributes: [.int("stash_type", default: 1).since(27)],
+    types: ["T": [.float64, .float32, .int16, .int32, .int64, .float16, .bfloat16]],
+    portable: .moreTypes(than: [.float32, .float64, .int16, .int32, .int64]))
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let stash = try context.int("stash_type")

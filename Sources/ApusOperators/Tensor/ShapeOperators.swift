@@ -8,8 +8,8 @@ struct ShapeOperator: OperatorDefinition {
   let schema = OperatorSchema(
     "Shape", versions: [1, 13, 15, 19, 21, 23, 24, 25],
     inputs: [.required("data", "T")], outputs: [.required("shape", "T1")],
-    attributes: [.int("start", default: 0), .optional("end", .int)],
-    types: ["T": .stored, "T1": .int64], traits: .readsShapeOnly)
+    attributes: [.int("start", default: 0).since(15), .optional("end", .int).since(15)],
+    types: ["T": .stored, "T1": .int64], traits: .readsShapeOnly, portable: .moreTypes)
 
   /// The axes between `start` and `end`, which count from the end if negative and are clamped to the rank.
   private func axes(_ context: some OperatorContext, rank: Int) throws(OperatorError) -> Range<Int> {
@@ -39,7 +39,7 @@ struct Size: OperatorDefinition {
   let schema = OperatorSchema(
     "Size", versions: [1, 13, 19, 21, 23, 24, 25],
     inputs: [.required("data", "T")], outputs: [.required("size", "T1")],
-    types: ["T": .stored, "T1": .int64], traits: .readsShapeOnly)
+    types: ["T": .stored, "T1": .int64], traits: .readsShapeOnly, portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let count = context.shape(0)?.product

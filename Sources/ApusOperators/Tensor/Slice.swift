@@ -8,12 +8,15 @@ struct Slice: OperatorDefinition {
   let schema = OperatorSchema(
     "Slice", versions: [1, 10, 11, 13],
     inputs: [
-      .required("data", "T"), .required("starts", "Tind", readWhenPlanning: true),
-      .required("ends", "Tind", readWhenPlanning: true), .optional("axes", "Tind", readWhenPlanning: true),
-      .optional("steps", "Tind", readWhenPlanning: true),
+      .required("data", "T"),
+      .required("starts", "Tind", readWhenPlanning: true).since(10, before: .optional("starts", .ints)),
+      .required("ends", "Tind", readWhenPlanning: true).since(10, before: .optional("ends", .ints)),
+      .optional("axes", "Tind", readWhenPlanning: true).since(10, before: .optional("axes", .ints)),
+      .optional("steps", "Tind", readWhenPlanning: true).since(10),
     ],
     outputs: [.required("output", "T")],
-    types: ["T": .basic, "Tind": .indices], traits: .movesData)
+    types: ["T": .basic, "Tind": .indices], traits: .movesData,
+    identity: .sameShape { !$0.isPresent(4) || $0.integers(4)?.allSatisfy { $0 > 0 } ?? false })
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     guard version == 1 else { return }

@@ -7,7 +7,10 @@ import ApusTensor
 struct Split: OperatorDefinition {
   let schema = OperatorSchema(
     "Split", versions: [1, 2, 11, 13, 18],
-    inputs: [.required("input", "T"), .optional("split", "tensor(int64)", readWhenPlanning: true)],
+    inputs: [
+      .required("input", "T"),
+      .optional("split", "tensor(int64)", readWhenPlanning: true).since(13, before: .optional("split", .ints)),
+    ],
     outputs: [.variadic("outputs", "T")],
     attributes: [.int("axis", default: 0), .optional("num_outputs", .int)],
     types: ["T": .basic, "tensor(int64)": .int64], traits: .movesData)

@@ -10,10 +10,15 @@ import ApusTensor
 struct TopK: OperatorDefinition {
   let schema = OperatorSchema(
     "TopK", versions: [1, 10, 11, 24],
-    inputs: [.required("X", "T"), .required("K", "tensor(int64)", readWhenPlanning: true)],
+    inputs: [
+      .required("X", "T"),
+      .required("K", "tensor(int64)", readWhenPlanning: true).since(10, before: .required("k", .int)),
+    ],
     outputs: [.required("Values", "T"), .required("Indices", "I")],
-    attributes: [.int("axis", default: -1), .int("largest", default: 1), .int("sorted", default: 1)],
-    types: ["T": .numeric, "I": .int64, "tensor(int64)": .int64])
+    attributes: [
+      .int("axis", default: -1), .int("largest", default: 1).since(11), .int("sorted", default: 1).since(11),
+    ],
+    types: ["T": .numeric, "I": .int64, "tensor(int64)": .int64], portable: .moreTypes)
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     guard version == 1 else { return }

@@ -15,7 +15,7 @@ struct Unique: OperatorDefinition {
       .optional("counts", "tensor(int64)"),
     ],
     attributes: [.optional("axis", .int), .int("sorted", default: 1)],
-    types: ["T": .basic, "tensor(int64)": .int64])
+    types: ["T": .basic, "tensor(int64)": .int64], portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     for output in 1..<4 { context.set(output, .int64, [.unknown]) }

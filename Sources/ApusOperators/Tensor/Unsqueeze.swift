@@ -7,9 +7,13 @@ import ApusTensor
 struct Unsqueeze: OperatorDefinition {
   let schema = OperatorSchema(
     "Unsqueeze", versions: [1, 11, 13, 21, 23, 24, 25],
-    inputs: [.required("data", "T"), .required("axes", "tensor(int64)", readWhenPlanning: true)],
+    inputs: [
+      .required("data", "T"),
+      .required("axes", "tensor(int64)", readWhenPlanning: true).since(13, before: .optional("axes", .ints)),
+    ],
     outputs: [.required("expanded", "T")],
-    types: ["T": .stored, "tensor(int64)": .int64], traits: .movesData)
+    types: ["T": .stored, "tensor(int64)": .int64], traits: .movesData, identity: .sameShape, layout: .reshaping,
+    portable: .moreTypes)
 
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     if version < 13 { node.makeInput(ofInts: "axes", at: 1, in: &graph) }

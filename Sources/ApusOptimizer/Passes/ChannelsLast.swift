@@ -12,7 +12,7 @@ struct ChannelsLast: GraphPass {
   func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
     let nodes = graph.nodes
     let isWorthwhile = nodes.contains { LayoutRewriter.isAnchor(graph[$0], in: graph) }
-    if !isWorthwhile || work.registry.definition(of: OperatorID("Conv", domain: "apus")) == nil { return 0 }
+    if !isWorthwhile { return 0 }
     var rewriter = LayoutRewriter(graph)
     for node in nodes { rewriter.take(node, work.budget) }
     let (changes, failure) = (rewriter.converted, rewriter.failure)
@@ -39,14 +39,11 @@ private struct LayoutRewriter: ~Copyable {
 
   /// True for nodes that are faster in channels-last order by themselves.
   static func isAnchor(_ node: Node, in graph: borrowing GraphEditor) -> Bool {
-    guard node.op.domain.isEmpty, let input = node.inputs.first ?? nil, let fact = graph.fact(input).tensor,
-      let rank = fact.shape?.count, rank >= 3
+    guard let schema = graph.schema(of: node.op), case .images(let twin, true, let condition) = schema.layout,
+      graph.schema(of: twin) != nil, let input = node.inputs.first ?? nil,
+      let rank = graph.fact(input).tensor?.shape?.count, rank >= 3
     else { return false }
-    switch node.op.name {
-    case "Conv", "ConvTranspose": return fact.dataType == .float32 && graph.constant(node.inputs[1]) != nil
-    case "QLinearConv": return graph.constant(node.inputs[3]) != nil
-    default: return false
-    }
+    return condition(graph.facts(of: node, schema))
   }
 
   mutating func take(_ id: NodeID, _ budget: PatchBudget) {
@@ -83,7 +80,7 @@ private struct LayoutRewriter: ~Copyable {
     let perm = [0, rank - 1] + Array(1..<(rank - 1))
     add(
       Node(
-        OperatorID("Transpose"), name: "\(graph.name(of: value))/channels-first", inputs: [twin], outputs: [value],
+        LayoutRewriter.transpose, name: "\(graph.name(of: value))/channels-first", inputs: [twin], outputs: [value],
         attributes: Attributes([("perm", .ints(perm))])))
   }
 
@@ -97,7 +94,7 @@ private struct LayoutRewriter: ~Copyable {
     let twin = graph.addValue(fact: channelsLastFact(of: value))
     add(
       Node(
-        OperatorID("Transpose"), name: "\(graph.name(of: value))/channels-last", inputs: [value], outputs: [twin],
+        LayoutRewriter.transpose, name: "\(graph.name(of: value))/channels-last", inputs: [value], outputs: [twin],
         attributes: Attributes([("perm", .ints(perm))])))
     twins[value] = twin
     return twin
@@ -121,27 +118,31 @@ private struct LayoutRewriter: ~Copyable {
   // MARK: - Nodes
 
   private mutating func convert(_ node: Node) -> Bool {
-    guard node.op.domain.isEmpty, let output = node.outputs.first ?? nil,
+    guard let schema = graph.schema(of: node.op), let output = node.outputs.first ?? nil,
       !node.outputs.dropFirst().contains(where: { $0 != nil }), let first = node.inputs.first, let input = first
     else { return false }
-    switch node.op.name {
-    case "Conv", "ConvTranspose", "QLinearConv": return convertWindow(node, input: input, output: output)
-    case "QuantizeLinear", "DequantizeLinear":
-      return hasOneScale(node) && convertUnary(node, input: input, output: output)
-    case "MaxPool", "AveragePool", "GlobalAveragePool":
-      return twins[input] != nil && isFloat32(input) && convertWindow(node, input: input, output: output)
-    case "Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Elu", "Selu",
-      "Celu",
-      "Mish", "Softplus", "Softsign", "Abs", "Neg", "Exp", "Log", "Sqrt", "Erf", "Identity", "Reciprocal":
-      return convertUnary(node, input: input, output: output)
-    case "Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu": return convertBroadcast(node, output: output)
-    case "Concat": return convertConcat(node, output: output)
-    case "ReduceMean", "ReduceSum", "ReduceMax": return convertReduce(node, input: input, output: output)
-    case "Transpose": return composeTranspose(node, input: input, output: output)
-    case "Reshape", "Flatten", "Squeeze": return readPixelless(node, input: input, output: output)
-    default: return false
+    // The changes of the order are Transposes, so those of the model can be joined with them.
+    if node.op == LayoutRewriter.transpose { return composeTranspose(node, input: input, output: output) }
+    switch schema.layout {
+    case .fixed: return false
+    case .images(let twin, let isFaster, let condition):
+      guard isFaster || twins[input] != nil, graph.schema(of: twin) != nil, condition(graph.facts(of: node, schema))
+      else { return false }
+      return convertImages(node, to: twin, input: input, output: output)
+    case .elementwise(let condition):
+      return twins[input] != nil && condition(graph.facts(of: node, schema))
+        && convertElementwise(node, input: input, output: output)
+    case .broadcasting: return convertBroadcast(node, output: output)
+    case .along(let attribute):
+      let axis = graph.facts(of: node, schema).optionalInt(attribute)
+      return convertAlong(node, axis, attribute, output: output)
+    case .reducing: return convertReduce(node, input: input, output: output)
+    case .reshaping: return readPixelless(node, input: input, output: output)
     }
   }
+
+  private static let transpose = OperatorID("Transpose")
+  private static let reshape = OperatorID("Reshape")
 
   private func isFloat32(_ value: ValueID) -> Bool { graph.fact(value).tensor?.dataType == .float32 }
 
@@ -155,26 +156,14 @@ private struct LayoutRewriter: ~Copyable {
     add(copy)
   }
 
-  /// Conv and poolings: the operators of the engine's own domain.
-  private mutating func convertWindow(_ node: Node, input: ValueID, output: ValueID) -> Bool {
-    if node.op.name.contains("Conv"), !LayoutRewriter.isAnchor(node, in: graph) { return false }
-    if node.op.name == "MaxPool", node.attributes.int("storage_order") ?? 0 != 0 { return false }
+  /// Convolutions and poolings: the operators of the engine's own domain.
+  private mutating func convertImages(_ node: Node, to op: OperatorID, input: ValueID, output: ValueID) -> Bool {
     guard let x = twin(of: input) else { return false }
-    append(
-      node, OperatorID(node.op.name, domain: "apus"), inputs: [x] + node.inputs.dropFirst(), output: newTwin(of: output)
-    )
+    append(node, op, inputs: [x] + node.inputs.dropFirst(), output: newTwin(of: output))
     return true
   }
 
-  /// True for a QuantizeLinear or DequantizeLinear that treats all elements alike.
-  private func hasOneScale(_ node: Node) -> Bool {
-    guard node.inputs.count >= 2, let scale = node.inputs[1], let shape = graph.fact(scale).tensor?.shape else {
-      return false
-    }
-    return shape.count <= 1 && shape.first?.known ?? 1 == 1 && node.attributes.int("block_size") ?? 0 == 0
-  }
-
-  private mutating func convertUnary(_ node: Node, input: ValueID, output: ValueID) -> Bool {
+  private mutating func convertElementwise(_ node: Node, input: ValueID, output: ValueID) -> Bool {
     guard let x = twins[input] else { return false }
     append(node, node.op, inputs: [x] + node.inputs.dropFirst(), output: newTwin(of: output))
     return true
@@ -196,7 +185,7 @@ private struct LayoutRewriter: ~Copyable {
       if let twin = twins[operand], self.rank(operand) == rank {
         inputs.append(twin)
       } else if let constant = graph.constant(operand) {
-        guard constant.rank <= rank, constant.dataType == .float32 else { return false }
+        guard constant.rank <= rank, constant.count == 1 || constant.dataType == .float32 else { return false }
         inputs.append(constant.count == 1 ? operand : channelsLastConstant(constant, rank: rank))
       } else if graph.fact(operand).tensor?.shape?.allSatisfy({ $0.known == 1 }) ?? false {
         inputs.append(operand)
@@ -229,9 +218,10 @@ private struct LayoutRewriter: ~Copyable {
     return graph.addConstant(Tensor(elements, shape: target))
   }
 
-  private mutating func convertConcat(_ node: Node, output: ValueID) -> Bool {
+  /// Along one axis: that of the twins instead.
+  private mutating func convertAlong(_ node: Node, _ axis: Int?, _ attribute: String, output: ValueID) -> Bool {
     let operands = node.inputs.compactMap { $0 }
-    guard isFloat32(output), let rank = rank(output), rank >= 3, let axis = node.attributes.int("axis"),
+    guard isFloat32(output), let rank = rank(output), rank >= 3, let axis,
       operands.count(where: { twins[$0] != nil }) * 2 > operands.count
     else { return false }
     var inputs: [ValueID?] = []
@@ -241,7 +231,7 @@ private struct LayoutRewriter: ~Copyable {
     }
     var copy = node
     let position = axis < 0 ? axis + rank : axis
-    copy.attributes["axis"] = .int(channelsLastAxis(position, rank: rank))
+    copy.attributes[attribute] = .int(channelsLastAxis(position, rank: rank))
     append(copy, node.op, inputs: inputs, output: newTwin(of: output))
     return true
   }
@@ -281,7 +271,8 @@ private struct LayoutRewriter: ~Copyable {
     guard pending.contains(input), let x = twins[input], let shape = graph.fact(input).tensor?.shape, shape.count >= 3,
       shape[2...].allSatisfy({ $0.known == 1 })
     else { return false }
-    if node.op.name == "Reshape" {
+    // A Reshape keeps the shape that it has: it may say more than is known of the output.
+    if node.op == LayoutRewriter.reshape {
       // A 0 in the shape would copy an extent of the wrong axis.
       guard let target = graph.constant(node.inputs[1])?.integers, !target.dropFirst(2).contains(0) else {
         return false
@@ -292,7 +283,7 @@ private struct LayoutRewriter: ~Copyable {
       let dims = reshapeTarget(target)
     {
       let shape = graph.addConstant(Tensor(dims))
-      add(Node(OperatorID("Reshape"), name: node.name, inputs: [x, shape], outputs: [output]))
+      add(Node(LayoutRewriter.reshape, name: node.name, inputs: [x, shape], outputs: [output]))
     } else {
       return false
     }

@@ -5,7 +5,8 @@ import ApusTensor
 
 struct ConstantFolding: GraphPass {
   let name: String
-  /// Leaves transposes of large matrices, which a matrix product reads as they are, for later.
+  /// Leaves transposes of large matrices for later: the fusion of a matrix product looks for a Transpose and reads what
+  /// is before it.
   let keepsTransposes: Bool
 
   init(keepsTransposes: Bool = false) {

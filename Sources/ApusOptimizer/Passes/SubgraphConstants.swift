@@ -11,7 +11,7 @@ struct SubgraphConstants: GraphPass {
     var changes = 0
     for id in graph.nodes where graph[id].hasSubgraphs {
       var node = graph[id]
-      let (released, copies) = releaseCarried(&node, graph)
+      let (released, copies) = releaseCarried(&node, graph, work.registry)
       var shared = 0
       node.attributes.updateGraphs { subgraph in shared += share(graph, with: &subgraph) }
       guard released + shared > 0, work.budget.take() else { continue }
@@ -32,24 +32,20 @@ struct SubgraphConstants: GraphPass {
     let output: Int
   }
 
-  private func carried(_ node: Node, _ body: Graph) -> [Carried] {
-    switch node.op {
-    case OperatorID("Loop"):
-      // Before them: counter and condition, and the condition of the body.
-      (0..<max(0, body.inputs.count - 2)).map { Carried(input: 2 + $0, bodyOutput: 1 + $0, output: $0) }
-    case OperatorID("Scan"):
-      (0..<max(0, body.inputs.count - (node.attributes.int("num_scan_inputs") ?? body.inputs.count))).map {
-        Carried(input: $0, bodyOutput: $0, output: $0)
-      }
-    default: []
+  private func carried(_ node: Node, _ body: Graph, _ registry: OperatorRegistry) -> [Carried] {
+    guard let values = registry.definition(of: node.op)?.schema.carried else { return [] }
+    return (0..<max(0, values.count(node, body.inputs.count))).map {
+      Carried(input: values.input + $0, bodyOutput: values.bodyOutput + $0, output: values.output + $0)
     }
   }
 
-  /// Lets the body of a Loop or Scan capture the tensors that it hands on as it gets them. Returns their number, and
-  /// nodes that compute what was the last value of each.
-  private func releaseCarried(_ node: inout Node, _ graph: borrowing GraphEditor) -> (count: Int, copies: [Node]) {
+  /// Lets the body of a loop capture the tensors that it hands on as it gets them. Returns their number, and nodes that
+  /// compute what was the last value of each.
+  private func releaseCarried(
+    _ node: inout Node, _ graph: borrowing GraphEditor, _ registry: OperatorRegistry
+  ) -> (count: Int, copies: [Node]) {
     guard case .graph(var subgraph)? = node.attributes["body"] else { return (0, []) }
-    let places = carried(node, subgraph.graph)
+    let places = carried(node, subgraph.graph, registry)
     // Without an iteration the extents of what is scanned come from inputs of the node: those of unknown extents stay.
     let scans = (places.last?.bodyOutput ?? 0) + 1 < subgraph.graph.outputs.count
     let producers = GraphIndex(subgraph.graph).producers
@@ -61,7 +57,7 @@ struct SubgraphConstants: GraphPass {
         let initial = node.inputs[place.input], let fact = graph.fact(initial).tensor,
         !scans || fact.concreteShape != nil,
         case let inner = subgraph.graph.inputs[place.input],
-        source(of: subgraph.graph.outputs[place.bodyOutput], in: subgraph.graph, producers) == inner
+        source(of: subgraph.graph.outputs[place.bodyOutput], in: subgraph.graph, producers, registry) == inner
       else { continue }
       count += 1
       subgraph.graph.removeInput(at: place.input)
@@ -78,10 +74,13 @@ struct SubgraphConstants: GraphPass {
     return (count, copies)
   }
 
-  /// The value that comes out of a chain of Identity nodes.
-  private func source(of value: ValueID, in graph: Graph, _ producers: [Int?]) -> ValueID {
+  /// The value that goes into a chain of nodes that always hand their input on.
+  private func source(
+    of value: ValueID, in graph: Graph, _ producers: [Int?], _ registry: OperatorRegistry
+  ) -> ValueID {
     var value = value
-    while let index = producers[value.index], graph.nodes[index].op == OperatorID("Identity"),
+    while let index = producers[value.index], graph.nodes[index].outputs.first == value,
+      case .always? = registry.definition(of: graph.nodes[index].op)?.schema.identity,
       let input = graph.nodes[index].inputs.first ?? nil
     {
       value = input

@@ -1,4 +1,4 @@
-// Two transposes in a row become one, or none.
+// Two transposes in a row become one, or none. The pass is about Transpose: what it composes are its permutations.
 
 import ApusGraph
 

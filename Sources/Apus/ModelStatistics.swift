@@ -45,8 +45,8 @@ package struct ModelStatistics: Sendable {
   // MARK: - Multiply-adds
 
   private mutating func count(_ node: Node, in graph: Graph) {
-    guard ModelStatistics.counted.contains(node.op.name), node.op.domain.isEmpty || node.op.domain == "com.microsoft"
-    else {
+    // Those of the engine have the operands of the standard ones.
+    guard ModelStatistics.counted.contains(node.op.name), ["", "com.microsoft", "apus"].contains(node.op.domain) else {
       return
     }
     let product = ModelStatistics.multiplyAdds(of: node, in: graph)

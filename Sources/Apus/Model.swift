@@ -37,6 +37,8 @@ public final class Model: Sendable {
   package let pool: WorkerPool
   private let limits: LoadLimits
   let contract: InputContract
+  /// The files that weights lie in.
+  private let mapped: [MappedFile]
 
   /// Loads a model from a file. External data is looked for in the file's folder only.
   ///
@@ -73,7 +75,9 @@ public final class Model: Sendable {
     outputNames = outputs.map(\.name)
     let graph = program.graph
     self.graph = graph
-    overridableInitializers = source.model.defaultedInputs.map { ValueDescription(name: $0.name, fact: $0.fact) }
+    let defaulted = source.compiled == nil ? source.model.defaultedInputs : []
+    overridableInitializers = defaulted.map { ValueDescription(name: $0.name, fact: $0.fact) }
+    mapped = source.mapped
     contract = InputContract(graph.inputs.map { graph.fact($0) })
     limits = options.limits
   }
@@ -91,41 +95,64 @@ public final class Model: Sendable {
   private static func prepare(
     _ source: ModelSource, options: ModelOptions, on pool: WorkerPool, store: WeightStore
   ) throws -> Prepared {
-    var graph = source.graph
-    let allowance = source.allowance
-    let registry = OperatorRegistry.standard
-    try Model.bind(options, in: &graph)
-    let named = try Model.infer(&graph, within: allowance)
-    try Model.addOutputs(options, to: &graph)
-    let notes = Set(graph.notes).sorted()
-    // Users know the symbols by the names of the file.
-    let inputs = graph.inputs.map { ValueDescription(name: graph[$0].name, fact: named.fact($0)) }
-    let outputs = graph.outputs.indices.map { position in
-      let value = graph.outputs[position]
-      let fact = position < named.outputs.count ? named.describedOutput(position) : named.fact(value)
-      return ValueDescription(name: graph[value].name, fact: fact)
-    }
-    let passReport: [PassReport]
-    do {
-      let optimizer = options.returnsAllValues ? nil : Optimizer(registry: registry, options.optimization)
-      passReport = try optimizer?.optimize(&graph, allowance: allowance) ?? []
-    } catch {
-      throw PrepareError([error])
-    }
+    let compiled = source.compiled
+    let optimized =
+      if let compiled {
+        try Model.optimized(compiled, options: options, within: source.allowance)
+      } else {
+        try Model.optimized(source, options: options)
+      }
     let packedWeights = PackedWeights(
-      allowance: allowance, releasesSources: !options.keepsConstants, store: store)
+      allowance: source.allowance, releasesSources: compiled != nil || !options.keepsConstants, store: store,
+      forms: compiled?.forms)
     defer { packedWeights.finish() }
     let program: Program
     do {
-      program = try Program(graph: graph, registry: registry, pool: pool, packedWeights: packedWeights)
+      program = try Program(graph: optimized.graph, registry: .standard, pool: pool, packedWeights: packedWeights)
     } catch {
       try source.finish()
       throw PrepareError(error.errors)
     }
     try source.finish()
+    func described(_ value: NamedFact) -> ValueDescription { ValueDescription(name: value.name, fact: value.fact) }
     return Prepared(
-      information: ModelInformation(source.model), inputs: inputs, outputs: outputs, notes: notes,
-      passReport: passReport, program: program)
+      information: ModelInformation(source), inputs: optimized.inputs.map(described),
+      outputs: optimized.outputs.map(described), notes: optimized.notes, passReport: optimized.passReport,
+      program: program)
+  }
+
+  /// A graph after all passes, and what users know of it.
+  struct OptimizedGraph {
+    let graph: Graph
+    /// Under the symbols of the file.
+    let inputs: [NamedFact]
+    let outputs: [NamedFact]
+    let notes: [String]
+    let passReport: [PassReport]
+  }
+
+  /// Binds, types and optimizes the graph of a model that was read.
+  static func optimized(_ source: ModelSource, options: ModelOptions) throws -> OptimizedGraph {
+    var graph = source.graph
+    let allowance = source.allowance
+    try Model.bind(options, in: &graph)
+    let named = try Model.infer(&graph, within: allowance)
+    try Model.addOutputs(options, to: &graph)
+    let notes = Set(graph.notes).sorted()
+    // Users know the symbols by the names of the file.
+    let inputs = graph.inputs.map { NamedFact(name: graph[$0].name, fact: named.fact($0)) }
+    let outputs = graph.outputs.indices.map { position in
+      let value = graph.outputs[position]
+      let fact = position < named.outputs.count ? named.describedOutput(position) : named.fact(value)
+      return NamedFact(name: graph[value].name, fact: fact)
+    }
+    do {
+      let optimizer = options.returnsAllValues ? nil : Optimizer(registry: .standard, options.optimization)
+      let report = try optimizer?.optimize(&graph, allowance: allowance) ?? []
+      return OptimizedGraph(graph: graph, inputs: inputs, outputs: outputs, notes: notes, passReport: report)
+    } catch {
+      throw PrepareError([error])
+    }
   }
 
   /// Infers all types and shapes under symbols that are equal only where the graph needs it, and returns the graph
@@ -276,6 +303,7 @@ public final class Model: Sendable {
     let lent = LentMemory(inputs: inputs)
     do throws(OperatorError) {
       let results = try execute(wanted.map { program.part(for: $0) } ?? program, inputs, settings)
+      if mapped.contains(where: \.isDamaged) { throw Model.fileIsDamaged }
       do throws(TensorError) {
         return try results.map(lent.detached)
       } catch {
@@ -284,6 +312,13 @@ public final class Model: Sendable {
     } catch {
       throw RunError(error)
     }
+  }
+
+  /// The error of runs whose weights were not there.
+  private static var fileIsDamaged: OperatorError {
+    OperatorError(
+      .inconsistency, "a file that the model has mapped became shorter since it was loaded, or its disk failed",
+      remedy: "Load the model again; write a new version beside the old one and rename it when it is whole")
   }
 
   /// Runs on the thread of the caller, whose stack is enough for graphs that do not lie deep in each other.

@@ -17,8 +17,8 @@ public struct ModelFile: Sendable {
   /// Oddities that do not keep the model from running.
   public let notes: [String]
 
-  private let path: String
-  private let options: ModelOptions
+  let path: String
+  let options: ModelOptions
 
   /// Reads a file and infers its types and shapes, under the dimensions, shapes and limits of `options`.
   ///

@@ -41,8 +41,12 @@ public struct ModelInformation: Sendable {
   public let modelVersion: Int
   public let documentation: String
   public let metadata: [(key: String, value: String)]
+  /// What the model was compiled for; nil if it is not compiled.
+  public let compilation: CompilationTarget?
 
-  init(_ source: ModelGraph) {
+  init(_ model: ModelSource) {
+    compilation = model.compiled.map { CompilationTarget($0.environment) }
+    let source = model.model
     graphName = source.graph.name
     irVersion = source.irVersion
     opsets = source.opsets

@@ -28,9 +28,14 @@ public struct ModelOptions: Sendable {
   public var limits = LoadLimits()
   /// Maps the files of the model in place of reading them into memory. Weights that are used as they lie in the file
   /// then take memory only as far as the system finds some, and processes that load the same file share them. In return
-  /// nobody may write to the files or make them shorter while the model is loaded: results would change, or the system
-  /// would end the process (SIGBUS). To replace such a file, write a new one and rename it.
+  /// nobody may write to the files or make them shorter while the model is loaded: results would change, or runs end
+  /// with an error. To replace such a file, write a new one and rename it.
+  ///
+  /// Compiled models are mapped in any case.
   public var mapsFiles = false
+  /// Compares all weights of a compiled model with their digests, which reads its whole file. Its structure is compared
+  /// in any case.
+  public var checksCompiledWeights = false
   /// Keeps constants in memory that all nodes have packed in another form.
   package var keepsConstants = false
 

@@ -10,11 +10,19 @@ package struct ModelSource {
   /// The files that large tensors are still in.
   let files: [FileReader]
   let allowance: Allowance
+  /// The files that weights lie in as long as the model is there.
+  let mapped: [MappedFile]
+  /// The compiled model that was read; `model` is what people see of it.
+  let compiled: CompiledModel?
   /// The stack that work on the graph takes.
   let stackBytes: Int
 
-  init(model: ModelGraph, files: [FileReader], allowance: Allowance) {
+  init(
+    model: ModelGraph, files: [FileReader], allowance: Allowance, mapped: [MappedFile] = [],
+    compiled: CompiledModel? = nil
+  ) {
     (self.model, self.files, self.allowance) = (model, files, allowance)
+    (self.mapped, self.compiled) = (mapped, compiled)
     stackBytes = DeepStack.bytes(forMessages: 3 * model.graph.nesting)
   }
 
@@ -23,6 +31,10 @@ package struct ModelSource {
   /// Tells that nothing is read any more. Throws if a file was not what it was when it was opened, or could not be
   /// read.
   func finish() throws(LoadError) {
+    if mapped.contains(where: \.isDamaged) {
+      throw LoadError(.cannotRead, "the file became shorter while it was read, or its disk failed")
+    }
+    try compiled?.checkAbsent()
     for file in files {
       try file.check()
       file.close()
@@ -35,8 +47,9 @@ package enum ModelReader {
   /// Reads a file; `-` is standard input.
   package static func read(path: String, options: ModelOptions) throws(LoadError) -> ModelSource {
     try DeepStack.run(needing: stack(options)) { () throws(LoadError) in
-      let settings = importOptions(options)
-      return source(try ONNXReader.load(path: path, registry: .standard, options: settings), settings)
+      var settings = importOptions(options)
+      let file = try ONNXReader.open(path: path, options: &settings)
+      return try read(file, settings)
     }
   }
 
@@ -44,8 +57,23 @@ package enum ModelReader {
     try DeepStack.run(needing: stack(options)) { () throws(LoadError) in
       var settings = importOptions(options)
       settings.externalFolder = folder
-      return source(try ONNXReader.load(FileBytes(copying: bytes), registry: .standard, options: settings), settings)
+      return try read(FileBytes(copying: bytes), settings)
     }
+  }
+
+  /// Reads a file of any format, told by its bytes.
+  private static func read(_ file: FileBytes, _ settings: ImportOptions) throws(LoadError) -> ModelSource {
+    if CompiledModel.isCompiled(file) { return try compiled(file, settings) }
+    return source(try ONNXReader.load(file, registry: .standard, options: settings), settings)
+  }
+
+  private static func compiled(_ file: FileBytes, _ settings: ImportOptions) throws(LoadError) -> ModelSource {
+    let compiled = try CompiledModel.read(file, registry: .standard, environment: .current, options: settings)
+    var model = compiled.content.model
+    for (input, named) in zip(model.graph.inputs, compiled.content.inputs) { model.graph[input].fact = named.fact }
+    return ModelSource(
+      model: model, files: [], allowance: settings.allowance, mapped: compiled.mapping.map { [$0] } ?? [],
+      compiled: compiled)
   }
 
   /// The stack that reading takes with files as deep as the limits allow.
@@ -54,7 +82,8 @@ package enum ModelReader {
   }
 
   private static func source(_ imported: ImportedModel, _ settings: ImportOptions) -> ModelSource {
-    ModelSource(model: imported.model, files: imported.files, allowance: settings.allowance)
+    ModelSource(
+      model: imported.model, files: imported.files, allowance: settings.allowance, mapped: imported.mapped)
   }
 
   /// A model to look at. It need not be able to run.
@@ -74,16 +103,25 @@ package enum ModelReader {
   private static func inspection(of path: String, options: ModelOptions) throws -> Inspection {
     var settings = importOptions(options)
     settings.keepsFaultyNodes = true
-    let source = try ONNXReader.load(path: path, registry: .standard, options: settings)
+    let file = try ONNXReader.open(path: path, options: &settings)
+    let (source, faults): (ModelSource, [ModelProblem])
+    if CompiledModel.isCompiled(file) {
+      (source, faults) = (try compiled(file, settings), [])
+    } else {
+      let imported = try ONNXReader.load(file, registry: .standard, options: settings)
+      (source, faults) = (ModelReader.source(imported, settings), imported.problems)
+    }
     var graph = source.model.graph
     try Model.bind(options, in: &graph)
-    let errors = InferenceDriver(registry: .standard, allowance: settings.allowance).infer(&graph)
+    let driver = InferenceDriver(
+      registry: .standard, allowance: settings.allowance, keepsFaultySubgraphs: source.compiled != nil)
+    let errors = driver.infer(&graph)
     // What was wrong while reading is wrong here too; it is told once.
-    let problems = source.problems.isEmpty ? PrepareError(errors).problems : source.problems
-    return Inspection(graph: graph, information: ModelInformation(source.model), problems: problems)
+    let problems = faults.isEmpty ? PrepareError(errors).problems : faults
+    return Inspection(graph: graph, information: ModelInformation(source), problems: problems)
   }
 
-  private static func importOptions(_ options: ModelOptions) -> ImportOptions {
+  static func importOptions(_ options: ModelOptions) -> ImportOptions {
     var settings = ImportOptions()
     let limits = options.limits
     settings.limits = limits

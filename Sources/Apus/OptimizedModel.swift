@@ -28,6 +28,11 @@ extension ModelReader {
   }
 
   private static func optimized(_ source: ModelSource, options: ModelOptions, opset: Int?) throws -> OptimizedModel {
+    if source.compiled != nil {
+      throw LoadError(
+        .unsupported, "a compiled model cannot be optimized or saved as ONNX: its weights are packed",
+        remedy: "Use the model that it was made of")
+    }
     var model = source.model
     try Model.bind(options, in: &model.graph)
     _ = try Model.infer(&model.graph, within: source.allowance)

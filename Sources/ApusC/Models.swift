@@ -40,6 +40,15 @@ public func apus_model_load_bytes(
 }
 
 @c @implementation
+public func apus_model_compile_file(
+  _ path: UnsafePointer<CChar>?, _ options: OpaquePointer?, _ target: UnsafePointer<CChar>?
+) -> OpaquePointer? {
+  attempt {
+    try ModelReader.compile(path: text(path, "path"), options: settings(options).options, to: text(target, "target"))
+  }
+}
+
+@c @implementation
 public func apus_model_release(_ model: OpaquePointer?) { ModelHandle.release(model) }
 
 // MARK: - Inputs and outputs

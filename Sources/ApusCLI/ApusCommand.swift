@@ -13,7 +13,7 @@ struct ApusCommand: ParsableCommand {
     version: "apus \(ApusVersion.text)",
     subcommands: [
       RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, ProfileCommand.self, PlanCommand.self,
-      GraphCommand.self, OptimizeCommand.self, OperatorsCommand.self, ConformanceCommand.self,
+      GraphCommand.self, OptimizeCommand.self, CompileCommand.self, OperatorsCommand.self, ConformanceCommand.self,
     ])
 
   static func main() {

@@ -23,7 +23,8 @@ package final class FileBytes: Sendable {
     case structure(MessageType)
     /// Nothing: only the ranges that tensors refer to, when they are made. There is no span of all bytes.
     case ranges
-    /// Nothing: the file is mapped. It must neither shrink nor be written to as long as a tensor refers to it.
+    /// Nothing: the file is mapped. It must neither shrink nor be written to as long as a tensor refers to it. So are
+    /// compiled models where `structure(.model)` was asked for.
     case mapped
   }
 
@@ -38,12 +39,15 @@ package final class FileBytes: Sendable {
   private let gaps: Mutex<[Int: TensorStorage]>
   /// What is read is charged here.
   private let account: MemoryAccount?
+  /// The file, where it is mapped.
+  package let mapping: MappedFile?
 
   private init(
     name: String, count: Int, reader: FileReader?, block: TensorStorage?, gaps: [Int: TensorStorage] = [:],
-    account: MemoryAccount?
+    account: MemoryAccount?, mapping: MappedFile? = nil
   ) {
     (self.name, self.count, self.reader, self.block, self.account) = (name, count, reader, block, account)
+    self.mapping = mapping
     self.gaps = Mutex(gaps)
   }
 
@@ -122,8 +126,10 @@ package final class FileBytes: Sendable {
       if count > limits.maximumFileBytes {
         throw .limit("maximumFileBytes", limits.maximumFileBytes, found: "the file has \(count) bytes")
       }
-      if case .mapped = reading, count > 0 {
-        self.init(name: name, count: count, reader: nil, block: try Self.map(descriptor, count), account: account)
+      if count > 0, Self.isMapped(descriptor, reading) {
+        let mapping = try Self.map(descriptor, status)
+        self.init(
+          name: name, count: count, reader: nil, block: Self.storage(of: mapping), account: account, mapping: mapping)
         return
       }
       let reader = try FileReader(descriptor, name: name)
@@ -157,6 +163,54 @@ package final class FileBytes: Sendable {
     let buffer = UnsafeBufferPointer(start: UnsafePointer(block.base.assumingMemoryBound(to: UInt8.self)), count: count)
     return try body(buffer.span)
   }
+
+  /// Some of the bytes.
+  func bytes(in range: Range<Int>) -> [UInt8] {
+    withBytes { (bytes: Span<UInt8>) in
+      let part = bytes.extracting(range)
+      return [UInt8](unsafeUninitializedCapacity: part.count) { buffer, initialized in
+        // Both have as many bytes.
+        part.withUnsafeBufferPointer { _ = buffer.initialize(fromContentsOf: $0) }
+        initialized = part.count
+      }
+    }
+  }
+
+  /// Some of the bytes in memory of this process, 64-byte aligned, whatever happens to the file.
+  func copy(of range: Range<Int>) throws(LoadError) -> FileBytes {
+    FileBytes(name: name, count: range.count, reader: nil, block: try copied(range), account: account)
+  }
+
+  private func copied(_ range: Range<Int>) throws(LoadError) -> TensorStorage {
+    let storage: TensorStorage
+    do throws(TensorError) {
+      storage = try TensorStorage(byteCount: range.count, account: account)
+    } catch {
+      throw LoadError(error)
+    }
+    withBytes { (bytes: Span<UInt8>) in
+      // In bounds: the storage has as many bytes, and nobody else refers to it yet.
+      bytes.extracting(range).withUnsafeBufferPointer { source in
+        if let start = source.baseAddress { storage.base.copyMemory(from: start, byteCount: source.count) }
+      }
+    }
+    return storage
+  }
+
+  /// The bytes in `range`, 64-byte aligned: those of the file, or a copy where they lie otherwise. Not for
+  /// `Reading.ranges`, nor for files of which something was left out.
+  package func slice(_ range: Range<Int>) throws(LoadError) -> TensorStorage {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    guard let block, UInt(bitPattern: block.base + range.lowerBound) % 64 == 0 else { return try copied(range) }
+    return TensorStorage(
+      base: block.base + range.lowerBound, byteCount: range.count, release: { _, _ in withExtendedLifetime(block) {} })
+  }
+
+  /// True if the file was mapped and became shorter since, or its disk failed: bytes that were lost are zeros.
+  package var isDamaged: Bool { mapping?.isDamaged ?? false }
+
+  /// Tells the system that the whole file will be needed soon, where it is mapped.
+  package func readAhead() { mapping?.readAhead() }
 
   /// The tensor whose elements lie in `range`. The range must lie in the file and have as many bytes as the elements
   /// take; it may not cross the end of a range that was left in the file.
@@ -194,11 +248,28 @@ package final class FileBytes: Sendable {
 
   // MARK: - Other ways
 
-  private static func map(_ descriptor: borrowing Descriptor, _ count: Int) throws(LoadError) -> TensorStorage {
-    guard let base = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor.number, 0), base != MAP_FAILED else {
+  /// True if the file shall be mapped, or is a compiled model.
+  private static func isMapped(_ descriptor: borrowing Descriptor, _ reading: Reading) -> Bool {
+    switch reading {
+    case .mapped: return true
+    case .everything, .ranges: return false
+    case .structure(let type):
+      var head = [UInt8](repeating: 0, count: CompiledFormat.magic.count)
+      return type == .model && pread(descriptor.number, &head, head.count, 0) == head.count
+        && head == CompiledFormat.magic
+    }
+  }
+
+  private static func map(_ descriptor: borrowing Descriptor, _ status: stat) throws(LoadError) -> MappedFile {
+    guard let file = MappedFile.map(descriptor: descriptor.number, status: status) else {
       throw Descriptor.error("cannot map the file", errno)
     }
-    return TensorStorage(base: base, byteCount: count, release: { base, byteCount in munmap(base, byteCount) })
+    return file
+  }
+
+  private static func storage(of mapping: MappedFile) -> TensorStorage {
+    TensorStorage(
+      base: mapping.base, byteCount: mapping.byteCount, release: { _, _ in withExtendedLifetime(mapping) {} })
   }
 
   /// Everything up to the end of the stream, in a block from malloc that grows by doubling (realloc moves large blocks

@@ -73,4 +73,19 @@ import Testing
     #expect((seq * batch + seq * 2).description == "batch*seq + 2*seq")
     #expect((Dim.max(seq, batch) + seq).description == (seq + Dim.max(seq, batch)).description)
   }
+
+  @Test func takenApartAndPutTogether() throws {
+    let expressions: [Dim] = [
+      0, 7, -3, batch, Dim(2) * seq + 1, batch * seq * seq - 4, (seq + 1).dividedRoundingDown(by: 2) * batch,
+      .max(seq - 3, 0), .min(seq, 512) + .broadcast(batch, seq), (.max(seq, batch) + 5).dividedRoundingUp(by: batch + 1),
+    ]
+    for expression in expressions {
+      var sum = Dim(0)
+      for product in try #require(expression.products) {
+        sum = sum + product.factors.reduce(Dim(product.coefficient)) { $0 * Dim($1) }
+      }
+      #expect(sum == expression)
+    }
+    #expect(Dim.unknown.products == nil)
+  }
 }

@@ -34,7 +34,8 @@ private final class NotedFile: Sendable {
   private func pack(
     _ tensor: Tensor, _ ranges: [Range<Int>], with weights: PackedWeights
   ) throws(OperatorError) -> TensorStorage {
-    try weights.storage(for: tensor, format: "first bytes") { (source) throws(OperatorError) in
+    try weights.storage(for: tensor, format: "first bytes", byteCount: ranges.count) {
+      (source) throws(OperatorError) in
       let packed = try weights.allowance.allocate(byteCount: ranges.count)
       for (index, range) in ranges.enumerated() {
         try source.withBytes(range) { bytes in
@@ -66,6 +67,25 @@ private final class NotedFile: Sendable {
     #expect(file.read.count == 1)
     weights.finish()
     #expect(try pack(tensor, [0..<10], with: weights) !== first)
+  }
+
+  /// What was packed from the constants of a compiled model is noted, and not packed again where it is known.
+  @Test func formsOfACompiledModel() throws {
+    let (file, other) = (NotedFile(byteCount: 100), NotedFile(byteCount: 100))
+    let tensor = file.tensor()
+    let forms = PackedForms(constants: [other.tensor().storage, tensor.storage])
+    let packed = try pack(tensor, [3..<4, 9..<10], with: PackedWeights(forms: forms))
+    _ = try pack(NotedFile(byteCount: 10).tensor(), [1..<2], with: PackedWeights(forms: forms))
+    let form = PackedForms.Form(constant: 1, format: "first bytes")
+    #expect(forms.all.count == 1 && forms.all[form] === packed)
+
+    let unread = NotedFile(byteCount: 100).tensor()
+    let known = PackedForms(constants: [unread.storage], blocks: [.init(constant: 0, format: "first bytes"): packed])
+    #expect(try pack(unread, [3..<4, 9..<10], with: PackedWeights(forms: known)) === packed)
+    #expect(unread.storage.deferred?.isPending ?? false)
+    // A block of another size is for other kernels.
+    let error = #expect(throws: OperatorError.self) { try pack(unread, [3..<4], with: PackedWeights(forms: known)) }
+    #expect(error?.message.contains("2 bytes") ?? false)
   }
 
   /// What is in memory is not read again.

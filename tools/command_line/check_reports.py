@@ -112,11 +112,35 @@ class OneStyle(Case):
             ["bench", "model.onnx", "--seconds", "0.05"],
             ["profile", "model.onnx", "--runs", 1],
             ["optimize", "model.onnx"],
+            ["compile", "model.onnx", "-o", "model.apus"],
+            ["run", "model.apus", "--random"],
+            ["info", "model.apus"],
+            ["check", "model.apus"],
+            ["bench", "model.apus", "--seconds", "0.05"],
+            ["plan", "model.apus"],
+            ["graph", "model.apus", "-o", "compiled.svg"],
             ["operators", "Relu"],
         ):
             report = self.json(*command)
             for key in report:
                 self.assertRegex(key, r"^[a-z][a-z0-9_]*$", f"{command}")
+
+    def test_compiled_models(self) -> None:
+        """The same results from another file, which says what it is for and cannot be optimized or compiled again."""
+        self.save(identity(shape=["n", 3]))
+        report = self.json("compile", "model.onnx", "--output", "m")
+        self.assertEqual((report["file"], report["model"]), ("m", "model"))
+        self.assertEqual(report["file_bytes"], (self.folder / "m").stat().st_size)
+        self.assertIn(report["level"], self.json("info", "m")["compiled_for"])
+        self.assertNotIn("compiled_for", self.json("info", "model.onnx"))
+        for flags in [], ["--dim", "n=4"]:
+            first, second = (self.json("run", name, "--random", *flags)["outputs"] for name in ("model.onnx", "m"))
+            self.assertEqual(first, second)
+        self.assertIn("cannot be optimized", self.apus("optimize", "m", status=1).stderr.decode())
+        self.assertIn("compiled already", self.apus("compile", "m", "-o", "again", status=1).stderr.decode())
+        self.assertIn("which passes", self.apus("run", "m", "--random", "--no-optimize", status=1).stderr.decode())
+        streamed = self.apus("run", "-", "--random", "--json", input=(self.folder / "m").read_bytes())
+        self.assertIn(b"outputs", streamed.stdout)
 
     def test_what_passes_could_not_do(self) -> None:
         """A Swish whose curve is an output too."""

@@ -39,7 +39,7 @@ extern "C" {
 #endif
 
 /* The version of this header. A library serves every program that was compiled with this version or an earlier one. */
-#define APUS_API_VERSION 2
+#define APUS_API_VERSION 3
 
 /* The version of the interface that the library has: at least `APUS_API_VERSION` of the header, or the library is too
  * old. */
@@ -178,6 +178,12 @@ apus_error *apus_model_load_file(const char *path, const apus_options *options, 
  * forbids it. */
 apus_error *apus_model_load_bytes(const void *bytes, size_t byte_count, const char *folder, const apus_options *options,
                                   apus_model **model);
+
+/* Writes the model in a file as a compiled one, which loads in milliseconds: the graph after all passes and the weights
+ * in the forms that kernels read. `apus_model_load_file` takes it like any other, on machines with the same instructions
+ * and in this version of the library; it must stay as it is as long as a model that was loaded from it is there.
+ * `options` may be NULL, and may be released afterwards. */
+apus_error *apus_model_compile_file(const char *path, const apus_options *options, const char *target);
 
 void apus_model_release(apus_model *model);
 

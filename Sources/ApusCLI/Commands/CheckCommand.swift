@@ -28,7 +28,7 @@ struct CheckCommand: ParsableCommand {
     var problems: [Report.Problem] = []
     var notes: [String] = []
     do {
-      notes = try model.load().notes
+      notes = try model.load { $0.checksCompiledWeights = true }.notes
     } catch let error as ValidationError {
       throw error
     } catch let error as LoadError {

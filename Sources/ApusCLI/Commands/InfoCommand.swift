@@ -35,6 +35,8 @@ struct InfoCommand: ParsableCommand {
     var uncounted: [String]
     /// Why it cannot run; `apus check` says more.
     var problems: [String]
+    /// What it was compiled for, if it was.
+    var compiledFor: String?
   }
 
   func run() throws {
@@ -65,13 +67,17 @@ struct InfoCommand: ParsableCommand {
       operators: statistics.operators, nodes: statistics.nodes, parameters: statistics.parameters,
       constantBytes: Dictionary(statistics.constantBytes.map { ($0.key.description, $0.value) }) { first, _ in first },
       multiplyAdds: statistics.multiplyAdds.description, peakBytes: statistics.peakBytes.description,
-      uncounted: statistics.uncounted, problems: inspection.problems.map { "\($0.nodePath): \($0.reason)" })
+      uncounted: statistics.uncounted, problems: inspection.problems.map { "\($0.nodePath): \($0.reason)" },
+      compiledFor: information.compilation.map {
+        "Apus \($0.version) and \($0.level)" + ($0.features.isEmpty ? "" : " with \($0.features)")
+      })
   }
 
   private func show(_ report: Report) throws {
     try Console.print(
       "\(report.model.printable()): graph '\(report.graph.printable())', IR \(report.irVersion), opsets "
         + report.opsets.sorted { $0.key < $1.key }.map { "\($0.key.printable()) \($0.value)" }.joined(separator: ", "))
+    if let target = report.compiledFor { try Console.print("compiled for \(target.printable())") }
     if !report.producer.isEmpty { try Console.print("made by \(report.producer.printable())") }
     if !report.documentation.isEmpty {
       try Console.print(

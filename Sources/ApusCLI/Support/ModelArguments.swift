@@ -7,7 +7,9 @@ import Foundation
 
 /// The model and how to load it.
 struct ModelArguments: ParsableArguments {
-  @Argument(help: "The model: an .onnx file, or - for standard input.", completion: .file(extensions: ["onnx"]))
+  @Argument(
+    help: "The model: an ONNX file or a compiled one, or - for standard input.",
+    completion: .file(extensions: ["onnx", "apus"]))
   var model: String
 
   @Option(help: "A value for a symbolic dimension, as in batch=4. May be repeated.")

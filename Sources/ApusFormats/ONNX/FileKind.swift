@@ -51,6 +51,7 @@ extension FileKind {
     Signature("TFL3", at: 4, "a TensorFlow Lite model", fromTensorFlow),
     Signature([0x89] + Array("HDF\r\n".utf8), "an HDF5 file, as Keras writes (.h5)", fromTensorFlow),
     Signature("GGUF", "a GGUF file of llama.cpp"),
+    Signature(CompiledFormat.magic, "a compiled model of Apus", "Use the ONNX model that it was made from"),
     Signature([0x93] + Array("NUMPY".utf8), "a NumPy array (.npy)"),
     Signature([0x1F, 0x8B], "compressed by gzip", decompress),
     Signature([0xFD] + Array("7zXZ".utf8), "compressed by xz", decompress),

@@ -31,6 +31,8 @@ package struct ImportedModel: Sendable {
   /// The files that tensors of the model may still lie in. They must stay as they are until `FileReader.check` and are
   /// not needed after `FileReader.close`.
   package var files: [FileReader] = []
+  /// The files that tensors of the model lie in as long as it is there.
+  package var mapped: [MappedFile] = []
 }
 
 /// Reads ONNX models.
@@ -43,20 +45,24 @@ package enum ONNXReader {
   package static func load(
     path: String, registry: OperatorRegistry, options: ImportOptions = ImportOptions()
   ) throws(LoadError) -> ImportedModel {
+    var options = options
+    let file = try open(path: path, options: &options)
+    return try load(file, registry: registry, options: options)
+  }
+
+  /// Opens the model at `path`, which need not be of this format; `options` get the folder of its side files.
+  package static func open(path: String, options: inout ImportOptions) throws(LoadError) -> FileBytes {
     let reading: FileBytes.Reading = options.mapsFiles ? .mapped : .structure(.model)
     let account = options.allowance.memory
     if path == "-" {
-      let file = try FileBytes.read(
+      return try FileBytes.read(
         descriptor: 0, name: "standard input", limits: options.limits, reading: reading, account: account)
-      return try load(file, registry: registry, options: options)
     }
-    var options = options
     if options.externalFolder == nil {
       options.externalFolder = ExternalDataFolder.folder(of: path)
       options.linkedFolder = ExternalDataFolder.realFolder(of: path)
     }
-    let file = try FileBytes.open(path: path, limits: options.limits, reading: reading, account: account)
-    return try load(file, registry: registry, options: options)
+    return try FileBytes.open(path: path, limits: options.limits, reading: reading, account: account)
   }
 
   /// Reads the model in `file`. All problems of the model come in one error.
@@ -72,6 +78,7 @@ package enum ONNXReader {
         file: file, external: external, limits: options.limits, account: options.allowance.memory)
       var model = try load(proto, decoder: decoder, registry: registry, options: options, notes: scanned.notes)
       model.files = ([file] + external.opened).compactMap(\.reader)
+      model.mapped = ([file] + external.opened).compactMap(\.mapping)
       return model
     } catch {
       throw error.inFile(file.name)

@@ -81,9 +81,15 @@ package final class PackedWeights: Sendable {
 
   /// Where models look for weights that others have already; nil: nowhere.
   private let store: WeightStore?
+  /// The forms of a compiled model, which it is made of or loaded from; nil: neither.
+  private let forms: PackedForms?
 
-  package init(allowance: Allowance = .unlimited, releasesSources: Bool = false, store: WeightStore? = nil) {
-    (self.allowance, self.releasesSources, self.store) = (allowance, releasesSources, store)
+  package init(
+    allowance: Allowance = .unlimited, releasesSources: Bool = false, store: WeightStore? = nil,
+    forms: PackedForms? = nil
+  ) {
+    (self.allowance, self.releasesSources) = (allowance, releasesSources)
+    (self.store, self.forms) = (store, forms)
   }
 
   /// The block that models share for the bytes of `storage`, which nobody may change any more.
@@ -105,14 +111,22 @@ package final class PackedWeights: Sendable {
     if spared.load(ordering: .relaxed) > 1 << 20 { TensorStorage.returnFreedMemory() }
   }
 
-  /// The packed form, made by `pack` at the first call.
+  /// The packed form of `byteCount` bytes, made by `pack` at the first call. What a kernel reads of it must not depend
+  /// on its contents: those of a compiled model come from a file.
   package func storage(
-    for tensor: Tensor, format: String, pack: (PackingSource) throws(OperatorError) -> TensorStorage
+    for tensor: Tensor, format: String, byteCount: Int, pack: (PackingSource) throws(OperatorError) -> TensorStorage
   ) throws(OperatorError) -> TensorStorage {
     let key = Key(tensor, format: format)
     if let entry = entries.withLock({ $0[key] }) { return entry.packed }
     try allowance.checkTime()
-    let packed = shared(try pack(PackingSource(tensor: tensor, weights: self)))
+    let packed: TensorStorage
+    if let known = try forms?.block(for: tensor, format: format, byteCount: byteCount) {
+      packed = known
+    } else {
+      packed = shared(try pack(PackingSource(tensor: tensor, weights: self)))
+      assert(packed.byteCount == byteCount, "\(format): \(packed.byteCount) bytes, not \(byteCount)")
+      forms?.record(packed, for: tensor, format: format)
+    }
     // The source is kept alive so that its identity stays unique.
     return entries.withLock { entries in
       if let entry = entries[key] { return entry.packed }

@@ -421,6 +421,47 @@ extension Dim {
   }
 }
 
+// MARK: - Taking expressions apart, and putting them together again
+
+extension Dim {
+  /// How two expressions become one factor.
+  package enum Combination: UInt8, Sendable { case floorDivide = 1, maximum, minimum, broadcast }
+
+  /// A factor of a product.
+  package enum Factor: Sendable {
+    case symbol(String)
+    case combined(Combination, Dim, Dim)
+  }
+
+  /// The products whose sum the expression is, in canonical order; none for 0, nil if it is unknown.
+  package var products: [(coefficient: Int, factors: [Factor])]? {
+    terms?.map { term in
+      let factors = term.factors.map { atom -> Factor in
+        switch atom {
+        case .symbol(let name): .symbol(name)
+        case .floorDivide(let pair): .combined(.floorDivide, pair.a, pair.b)
+        case .maximum(let pair): .combined(.maximum, pair.a, pair.b)
+        case .minimum(let pair): .combined(.minimum, pair.a, pair.b)
+        case .broadcast(let pair): .combined(.broadcast, pair.a, pair.b)
+        }
+      }
+      return (term.coefficient, factors)
+    }
+  }
+
+  /// The expression that a factor stands for.
+  package init(_ factor: Factor) {
+    self =
+      switch factor {
+      case .symbol(let name): .symbol(name)
+      case .combined(.floorDivide, let a, let b): a.dividedRoundingDown(by: b)
+      case .combined(.maximum, let a, let b): .max(a, b)
+      case .combined(.minimum, let a, let b): .min(a, b)
+      case .combined(.broadcast, let a, let b): .broadcast(a, b)
+      }
+  }
+}
+
 extension Dim: ExpressibleByIntegerLiteral, CustomStringConvertible {
   package init(integerLiteral value: Int) { self.init(value) }
 

@@ -32,8 +32,10 @@ struct ByteWeights: Sendable {
     else { return nil }
     let format = "conv i8 \(groups) \(tensor.shape) \(tensor.dataType) \(String(cString: apus_kernels().pointee.name))"
     let source = weights
-    weights.storage = try context.packedWeights.storage(for: tensor, format: format) { (bytes) throws(OperatorError) in
-      let storage = try context.allowance.allocate(byteCount: source.groupBytes &* groups)
+    let byteCount = source.groupBytes &* groups
+    weights.storage = try context.packedWeights.storage(for: tensor, format: format, byteCount: byteCount) {
+      (bytes) throws(OperatorError) in
+      let storage = try context.allowance.allocate(byteCount: byteCount)
       try bytes.withBytes { (bytes) throws(OperatorError) in
         for part in 0..<groups { source.pack(bytes, storage.base, part: part) }
       }

@@ -121,8 +121,10 @@ struct ConvolutionWeights: Sendable {
   func packed(_ weights: Tensor, _ store: PackedWeights) throws(OperatorError) -> ConvolutionWeights {
     var result = self
     let format = "conv \(form.rawValue) \(groups) \(weights.shape) \(String(cString: apus_kernels().pointee.name))"
-    result.storage = try store.storage(for: weights, format: format) { (source) throws(OperatorError) in
-      let storage = try store.allowance.allocate(byteCount: packedCount &* 4)
+    let byteCount = packedCount &* 4
+    result.storage = try store.storage(for: weights, format: format, byteCount: byteCount) {
+      (source) throws(OperatorError) in
+      let storage = try store.allowance.allocate(byteCount: byteCount)
       let target = storage.base.assumingMemoryBound(to: Float.self)
       var part = 0
       while part < packingParts {

@@ -29,8 +29,10 @@ struct TransposedWeights: Sendable {
     let groupCount = kernels.packedCount(k: channels, n: taps * outputs)
     (self.groups, channelsPerGroup, outputsPerGroup, self.taps) = (groups, channels, outputs, taps)
     let format = "transposed conv \(groups) \(tensor.shape) \(kernels.panelColumns)"
-    storage = try context.packedWeights.storage(for: tensor, format: format) { (source) throws(OperatorError) in
-      let packed = try context.allowance.allocate(byteCount: groupCount * groups * 4)
+    let byteCount = groupCount * groups * 4
+    storage = try context.packedWeights.storage(for: tensor, format: format, byteCount: byteCount) {
+      (source) throws(OperatorError) in
+      let packed = try context.allowance.allocate(byteCount: byteCount)
       // Outputs behind taps, so that one tap of all outputs is a run.
       let ordered = try context.allowance.allocate(byteCount: tensor.byteCount)
       let channelBytes = outputs * taps * 4

@@ -72,8 +72,10 @@ struct PackedBytes: Sendable {
     self.stride = stride
     let isSigned = tensor.dataType == .int8
     let format = "gemm_i8/\(kernels.panelColumns) \(count)x\(k)x\(n) \(tensor.dataType)"
-    storage = try weights.storage(for: tensor, format: format) { (source) throws(OperatorError) in
-      let storage = try weights.allowance.allocate(byteCount: count * stride)
+    let byteCount = count * stride
+    storage = try weights.storage(for: tensor, format: format, byteCount: byteCount) {
+      (source) throws(OperatorError) in
+      let storage = try weights.allowance.allocate(byteCount: byteCount)
       for index in 0..<count {
         try source.withBytes(index * k * n..<(index + 1) * k * n) { bytes in
           kernels.pack(

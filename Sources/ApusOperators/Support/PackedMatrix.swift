@@ -55,8 +55,10 @@ struct PackedMatrix: Sendable {
     let format =
       "gemm_f32/\(kernels.panelColumns) \(count)x\(k)x\(n) \(layout.rowStride),\(layout.columnStride) *\(scale)"
     self.stride = stride
-    storage = try weights.storage(for: tensor, format: format) { (source) throws(OperatorError) in
-      let storage = try weights.allowance.allocate(byteCount: count * stride * 4)
+    let byteCount = count * stride * 4
+    storage = try weights.storage(for: tensor, format: format, byteCount: byteCount) {
+      (source) throws(OperatorError) in
+      let storage = try weights.allowance.allocate(byteCount: byteCount)
       let packed = storage.base.assumingMemoryBound(to: Float.self)
       for index in 0..<count {
         let pieces = MatrixPieces(k: k, n: n, layout: layout, panelColumns: kernels.panelColumns)

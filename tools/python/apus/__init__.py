@@ -44,7 +44,7 @@ from ._options import (
     set_global_thread_pool_sizes,
 )
 from ._ortvalues import IOBinding, OrtDevice, OrtValue, copy_tensors
-from ._session import InferenceSession, ModelMetadata, NodeArg
+from ._session import InferenceSession, ModelMetadata, NodeArg, compile
 from ._version import __version__
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "RuntimeException",
     "SessionOptions",
     "__version__",
+    "compile",
     "copy_tensors",
     "disable_telemetry_events",
     "enable_telemetry_events",

@@ -16,7 +16,7 @@ from typing import Any
 from ._errors import LibraryNotFoundError
 
 EXTENSION = "_apus.abi3.so"
-API_VERSION = 2  # the version of apus.h that the declarations below follow
+API_VERSION = 3  # the version of apus.h that the declarations below follow
 
 _TEXT, _TEXTS, _HANDLES = c_char_p, POINTER(c_char_p), POINTER(c_void_p)
 
@@ -25,6 +25,7 @@ _TEXT, _TEXTS, _HANDLES = c_char_p, POINTER(c_char_p), POINTER(c_void_p)
 _SLOW: dict[str, tuple[Any, list[Any]]] = {
     "model_load_file": ("error", [_TEXT, c_void_p, _HANDLES]),
     "model_load_bytes": ("error", [c_void_p, c_size_t, _TEXT, c_void_p, _HANDLES]),
+    "model_compile_file": ("error", [_TEXT, c_void_p, _TEXT]),
     "model_release": (None, [c_void_p]),
     "model_release_memory": (None, [c_void_p]),
     "model_run": ("error", [c_void_p, _TEXTS, _HANDLES, c_size_t, _TEXTS, c_size_t, c_void_p, _HANDLES]),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ctypes
 import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -406,8 +407,50 @@ def _take_all(results: Any, receive: Callable[[int], Any]) -> list[Any]:
     return outputs
 
 
+def compile(
+    model: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    optimize: bool = True,
+    disabled_passes: Iterable[str] = (),
+    dimensions: Mapping[str, int] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    extra_outputs: Iterable[str] = (),
+) -> None:
+    """Writes the model in a file as a compiled one, which loads in milliseconds: the graph after all passes and the
+    weights in the forms that kernels read.
+
+    `InferenceSession` takes the file `target` like any other, on machines with the same instructions and in this
+    version of the library. It must stay as it is while a session has it; to replace it, write a new one, as this does.
+    The parameters are those of `InferenceSession`; of them, a session on a compiled model takes `dimensions` and
+    `shapes` still.
+    """
+    settings = {
+        "threads": threads,
+        "optimize": optimize,
+        "disabled_passes": tuple(disabled_passes),
+        "dimensions": dict(dimensions or {}),
+        "shapes": dict(shapes or {}),
+        "extra_outputs": tuple(extra_outputs),
+        "overridable_initializers": (),
+        "maximum_run_memory": None,
+        "map_files": False,
+    }
+    with _options(settings) as options:
+        library().model_compile_file(os.fsencode(model), options, os.fsencode(target))
+
+
 def _load(model: Any, settings: Mapping[str, Any], profiling: bool) -> int:
     """The handle of a model; `settings` are the parameters of `InferenceSession` by name."""
+    with _options(settings) as options:
+        library().options_set_profiling(options, profiling)
+        return _read(model, settings["external_data_folder"], options)
+
+
+@contextlib.contextmanager
+def _options(settings: Mapping[str, Any]) -> Iterator[int]:
+    """The handle of the options that `settings`, the parameters of `InferenceSession` by name, ask for."""
     lib = library()
     options = lib.options_create()
     try:
@@ -427,8 +470,7 @@ def _load(model: Any, settings: Mapping[str, Any], profiling: bool) -> int:
         if settings["maximum_run_memory"] is not None:
             lib.options_set_maximum_run_memory(options, settings["maximum_run_memory"])
         lib.options_set_map_files(options, settings["map_files"])
-        lib.options_set_profiling(options, profiling)
-        return _read(model, settings["external_data_folder"], options)
+        yield options
     finally:
         lib.options_release(options)
 

@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -89,6 +90,44 @@ class Models(unittest.TestCase):
                                 keyed[key] = keyed[key].astype(expected[key].dtype)
                         difference = compare(keyed, expected, *limits)
                         self.assertTrue(difference.within, difference.reason)
+
+
+class Compiled(unittest.TestCase):
+    def test_compiled_models(self) -> None:
+        image = np.linspace(0, 1, 128, dtype=np.float32).reshape(2, 1, 8, 8)
+        original = apus.InferenceSession(MODELS / "digits.onnx", threads=1)
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "digits of another name"
+            apus.compile(MODELS / "digits.onnx", target, threads=1)
+            for source in (target, str(target), target.read_bytes()):
+                session = apus.InferenceSession(source, threads=1)
+                self.assertEqual(session.get_inputs(), original.get_inputs())
+                self.assertEqual(session.get_modelmeta(), original.get_modelmeta())
+                np.testing.assert_array_equal(session.run(None, {"input": image}), original.run(None, {"input": image}))
+            self.assertEqual(
+                apus.InferenceSession(target, dimensions={"batch": 2}).get_inputs()[0].shape, [2, 1, 8, 8]
+            )
+            with self.assertRaisesRegex(apus.Error, "intermediate values"):
+                apus.InferenceSession(target, extra_outputs=["probabilities"])
+            with self.assertRaisesRegex(apus.Error, "compiled already"):
+                apus.compile(target, Path(folder) / "again")
+            apus.compile(str(MODELS / "digits.onnx"), str(target), dimensions={"batch": 3})
+            self.assertEqual(apus.InferenceSession(target).get_inputs()[0].shape, [3, 1, 8, 8])
+            with self.assertRaises(apus.NoSuchFile):
+                apus.compile(Path(folder) / "none.onnx", target)
+
+    def test_a_file_that_shrinks(self) -> None:
+        weights = np.ones((300, 300), np.float32)
+        proto = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": tensor(TensorProto.FLOAT, [1, 300])}, ["y"])
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder) / "m.onnx", Path(folder) / "m.apus"
+            source.write_bytes(proto.SerializeToString())
+            apus.compile(source, target)
+            session = apus.InferenceSession(target)
+            os.truncate(target, 1 << 14)
+            with self.assertRaisesRegex(apus.Error, "became shorter"):
+                session.run(None, {"x": np.ones((1, 300), np.float32)})
 
 
 class Tensors(unittest.TestCase):

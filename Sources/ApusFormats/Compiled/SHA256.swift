@@ -1,0 +1,102 @@
+// SHA-256 (FIPS 180-4): the digests of compiled models.
+
+/// The digest of bytes that come piece by piece.
+package struct SHA256 {
+  private static let digestWords = 8
+  private static let blockBytes = 64
+
+  private var state: InlineArray<8, UInt32> = [
+    0x6A09_E667, 0xBB67_AE85, 0x3C6E_F372, 0xA54F_F53A, 0x510E_527F, 0x9B05_688C, 0x1F83_D9AB, 0x5BE0_CD19,
+  ]
+  /// What is left of a block.
+  private var rest: [UInt8] = []
+  private var count = 0
+
+  package init() {}
+
+  /// The digest of some bytes.
+  package static func digest(_ bytes: Span<UInt8>) -> [UInt8] {
+    var hash = SHA256()
+    hash.update(bytes)
+    return hash.finish()
+  }
+
+  package mutating func update(_ bytes: Span<UInt8>) {
+    count += bytes.count
+    var position = 0
+    if !rest.isEmpty {
+      while rest.count < SHA256.blockBytes, position < bytes.count {
+        rest.append(bytes[position])
+        position += 1
+      }
+      if rest.count < SHA256.blockBytes { return }
+      let block = rest
+      compress(block.span, at: 0)
+      rest.removeAll(keepingCapacity: true)
+    }
+    while bytes.count - position >= SHA256.blockBytes {
+      compress(bytes, at: position)
+      position += SHA256.blockBytes
+    }
+    while position < bytes.count {
+      rest.append(bytes[position])
+      position += 1
+    }
+  }
+
+  /// The 32 bytes of the digest. Nothing may be added after it.
+  package mutating func finish() -> [UInt8] {
+    let bits = UInt64(count) &* 8
+    var end: [UInt8] = [0x80]
+    while (rest.count + end.count) % SHA256.blockBytes != SHA256.blockBytes - 8 { end.append(0) }
+    for shift in stride(from: UInt64(56), through: 0, by: -8) { end.append(UInt8(truncatingIfNeeded: bits >> shift)) }
+    update(end.span)
+    return (0..<SHA256.digestWords).flatMap { word in
+      [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: state[word] >> UInt32($0)) }
+    }
+  }
+
+  /// Takes in the block of 64 bytes that begins at `start`.
+  private mutating func compress(_ bytes: Span<UInt8>, at start: Int) {
+    var words = InlineArray<64, UInt32>(repeating: 0)
+    for index in 0..<16 {
+      let place = start + 4 * index
+      words[index] =
+        UInt32(bytes[place]) << 24 | UInt32(bytes[place + 1]) << 16 | UInt32(bytes[place + 2]) << 8
+        | UInt32(bytes[place + 3])
+    }
+    for index in 16..<64 {
+      let (early, late) = (words[index - 15], words[index - 2])
+      let first = SHA256.rotated(early, 7) ^ SHA256.rotated(early, 18) ^ early >> 3
+      let second = SHA256.rotated(late, 17) ^ SHA256.rotated(late, 19) ^ late >> 10
+      words[index] = words[index - 16] &+ first &+ words[index - 7] &+ second
+    }
+    var (a, b, c, d) = (state[0], state[1], state[2], state[3])
+    var (e, f, g, h) = (state[4], state[5], state[6], state[7])
+    for index in 0..<64 {
+      let s1 = SHA256.rotated(e, 6) ^ SHA256.rotated(e, 11) ^ SHA256.rotated(e, 25)
+      // Sums modulo 2^32, as the standard has them.
+      let t1 = h &+ s1 &+ (e & f ^ ~e & g) &+ SHA256.constants[index] &+ words[index]
+      let s0 = SHA256.rotated(a, 2) ^ SHA256.rotated(a, 13) ^ SHA256.rotated(a, 22)
+      let t2 = s0 &+ (a & b ^ a & c ^ b & c)
+      (h, g, f, e) = (g, f, e, d &+ t1)
+      (d, c, b, a) = (c, b, a, t1 &+ t2)
+    }
+    for (index, value) in [a, b, c, d, e, f, g, h].enumerated() { state[index] = state[index] &+ value }
+  }
+
+  @inline(__always) private static func rotated(_ word: UInt32, _ count: UInt32) -> UInt32 {
+    word >> count | word << (32 - count)
+  }
+
+  private static let constants: InlineArray<64, UInt32> = [
+    0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5, 0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5,
+    0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3, 0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174,
+    0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc, 0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da,
+    0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7, 0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967,
+    0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13, 0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85,
+    0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3, 0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070,
+    0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5, 0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3,
+    0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208, 0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2,
+  ]
+}

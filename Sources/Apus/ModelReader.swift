@@ -3,6 +3,7 @@
 import ApusFormats
 import ApusGraph
 import ApusOperators
+import ApusTensor
 
 /// A model that was read, and what its loading may still use.
 package struct ModelSource {
@@ -10,11 +11,13 @@ package struct ModelSource {
   /// The files that large tensors are still in.
   let files: [FileReader]
   let allowance: Allowance
+  /// That of the model in the budget of its engine; nil without one.
+  let account: MemoryAccount?
   /// The stack that work on the graph takes.
   let stackBytes: Int
 
-  init(model: ModelGraph, files: [FileReader], allowance: Allowance) {
-    (self.model, self.files, self.allowance) = (model, files, allowance)
+  init(model: ModelGraph, files: [FileReader], allowance: Allowance, account: MemoryAccount? = nil) {
+    (self.model, self.files, self.allowance, self.account) = (model, files, allowance, account)
     stackBytes = DeepStack.bytes(forMessages: 3 * model.graph.nesting)
   }
 
@@ -35,16 +38,19 @@ package enum ModelReader {
   /// Reads a file; `-` is standard input.
   package static func read(path: String, options: ModelOptions) throws(LoadError) -> ModelSource {
     try DeepStack.run(needing: stack(options)) { () throws(LoadError) in
-      let settings = importOptions(options)
-      return source(try ONNXReader.load(path: path, registry: .standard, options: settings), settings)
+      let account = account(options, name(of: path))
+      let settings = importOptions(options, account)
+      return source(try ONNXReader.load(path: path, registry: .standard, options: settings), settings, account)
     }
   }
 
   package static func read(bytes: [UInt8], folder: String?, options: ModelOptions) throws(LoadError) -> ModelSource {
     try DeepStack.run(needing: stack(options)) { () throws(LoadError) in
-      var settings = importOptions(options)
+      let account = account(options, "a model from bytes")
+      var settings = importOptions(options, account)
       settings.externalFolder = folder
-      return source(try ONNXReader.load(FileBytes(copying: bytes), registry: .standard, options: settings), settings)
+      let file = try FileBytes(copying: bytes, account: settings.allowance.memory)
+      return source(try ONNXReader.load(file, registry: .standard, options: settings), settings, account)
     }
   }
 
@@ -53,8 +59,20 @@ package enum ModelReader {
     DeepStack.bytes(forMessages: options.limits.maximumNesting)
   }
 
-  private static func source(_ imported: ImportedModel, _ settings: ImportOptions) -> ModelSource {
-    ModelSource(model: imported.model, files: imported.files, allowance: settings.allowance)
+  private static func source(
+    _ imported: ImportedModel, _ settings: ImportOptions, _ account: MemoryAccount?
+  ) -> ModelSource {
+    ModelSource(model: imported.model, files: imported.files, allowance: settings.allowance, account: account)
+  }
+
+  /// The account of a model in the budget of its engine.
+  private static func account(_ options: ModelOptions, _ name: String) -> MemoryAccount? {
+    options.engine?.account(named: name)
+  }
+
+  /// What errors of the engine call a model.
+  private static func name(of path: String) -> String {
+    path == "-" ? "standard input" : "'\(path.split(separator: "/").last ?? "")'"
   }
 
   /// A model to look at. It need not be able to run.
@@ -72,7 +90,7 @@ package enum ModelReader {
   }
 
   private static func inspection(of path: String, options: ModelOptions) throws -> Inspection {
-    var settings = importOptions(options)
+    var settings = importOptions(options, account(options, name(of: path)))
     settings.keepsFaultyNodes = true
     let source = try ONNXReader.load(path: path, registry: .standard, options: settings)
     var graph = source.model.graph
@@ -83,13 +101,13 @@ package enum ModelReader {
     return Inspection(graph: graph, information: ModelInformation(source.model), problems: problems)
   }
 
-  private static func importOptions(_ options: ModelOptions) -> ImportOptions {
+  private static func importOptions(_ options: ModelOptions, _ account: MemoryAccount?) -> ImportOptions {
     var settings = ImportOptions()
     let limits = options.limits
     settings.limits = limits
     settings.mapsFiles = options.mapsFiles
     settings.allowance = .loading(
-      memory: MemoryAccount(limit: limits.maximumLoadMemory, name: "maximumLoadMemory"),
+      memory: MemoryAccount(limit: limits.maximumLoadMemory, name: "maximumLoadMemory", parent: account),
       cancellation: CancellationFlag(timeout: Model.duration(limits.maximumLoadSeconds)))
     settings.overridableInputs = options.overridableInitializers
     return settings

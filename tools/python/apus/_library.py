@@ -16,7 +16,7 @@ from typing import Any
 from ._errors import LibraryNotFoundError
 
 EXTENSION = "_apus.abi3.so"
-API_VERSION = 2  # the version of apus.h that the declarations below follow
+API_VERSION = 3  # the version of apus.h that the declarations below follow
 
 _TEXT, _TEXTS, _HANDLES = c_char_p, POINTER(c_char_p), POINTER(c_void_p)
 
@@ -25,6 +25,7 @@ _TEXT, _TEXTS, _HANDLES = c_char_p, POINTER(c_char_p), POINTER(c_void_p)
 _SLOW: dict[str, tuple[Any, list[Any]]] = {
     "model_load_file": ("error", [_TEXT, c_void_p, _HANDLES]),
     "model_load_bytes": ("error", [c_void_p, c_size_t, _TEXT, c_void_p, _HANDLES]),
+    "engine_release": (None, [c_void_p]),
     "model_release": (None, [c_void_p]),
     "model_release_memory": (None, [c_void_p]),
     "model_run": ("error", [c_void_p, _TEXTS, _HANDLES, c_size_t, _TEXTS, c_size_t, c_void_p, _HANDLES]),
@@ -44,8 +45,14 @@ _QUICK: dict[str, tuple[Any, list[Any]]] = {
     "error_code": (c_int32, [c_void_p]),
     "error_message": (_TEXT, [c_void_p]),
     "error_release": (None, [c_void_p]),
+    "engine_create": ("error", [c_int32, c_uint64, _HANDLES]),
+    "engine_thread_count": (c_int32, [c_void_p]),
+    "engine_memory_budget": (c_uint64, [c_void_p]),
+    "engine_memory_in_use": (c_uint64, [c_void_p]),
     "options_create": (c_void_p, []),
     "options_set_threads": ("error", [c_void_p, c_int32]),
+    "options_set_engine": ("error", [c_void_p, c_void_p]),
+    "options_set_priority": ("error", [c_void_p, c_int32]),
     "options_set_optimize": ("error", [c_void_p, c_bool]),
     "options_disable_pass": ("error", [c_void_p, _TEXT]),
     "options_set_dimension": ("error", [c_void_p, _TEXT, c_int64]),

@@ -2,13 +2,22 @@
 
 import ApusGraph
 import ApusRuntime
+import ApusTensor
 import Synchronization
 
-/// Threads and weights that models share.
+/// Threads, weights and a limit on memory that models share.
 ///
 /// Any number of models may run on one engine at once: whichever of its threads is idle helps whoever computes, so the
 /// threads are no more than one model would have. Weights that are the same in several models, as in two on one file or
 /// in versions with equal layers, are in memory once; they go with the last model that uses them.
+///
+/// With a memory budget, all that the models and their runs hold at a time stays within it: weights, working memory,
+/// and the values of runs, results included until they are freed. What does not fit, a load or a run, ends in an error
+/// that tells who has how much; before that, working memory that no run uses is given back. Inputs belong to the caller
+/// and do not count, nor do files that are mapped.
+///
+/// More urgent runs go first (``RunPriority``). Asynchronous runs wait in line without a thread, and as many are in
+/// progress at a time as the engine has threads.
 ///
 /// Models whose options name no engine share one that the process has for them: with a thread for each processor that
 /// the process may use, of which a model takes as many as its options say; models that want more threads than that
@@ -16,18 +25,45 @@ import Synchronization
 public final class Engine: Sendable {
   package let pool: WorkerPool
   let weights: WeightStore
+  package let gate: RunGate
+  package let queue: RunQueue
+  private let budget: MemoryBudget?
 
   /// The threads that can compute at once for one run, the caller's included.
   public var threads: Int { pool.threadCount }
 
   /// An engine of its own.
   ///
-  /// - Parameter threads: all threads, the caller of a run included; nil: one for each processor that this process may
-  ///   use.
-  public convenience init(threads: Int? = nil) { self.init(threads: threads, weights: WeightStore()) }
+  /// - Parameters:
+  ///   - threads: all threads, the caller of a run included; nil: one for each processor that this process may use.
+  ///   - memoryBudget: the bytes that all models and runs on the engine may hold at a time; nil: no limit beside those
+  ///     of each (``ModelOptions/limits``).
+  public init(threads: Int? = nil, memoryBudget: Int? = nil) {
+    pool = WorkerPool(threads: threads)
+    (weights, gate, queue) = (WeightStore(), RunGate(), RunQueue(width: pool.threadCount))
+    budget = memoryBudget.map { MemoryBudget(limit: $0) }
+  }
 
-  private init(threads: Int?, weights: WeightStore) {
-    (pool, self.weights) = (WorkerPool(threads: threads), weights)
+  /// One of those of the process.
+  private init(common threads: Int) {
+    pool = WorkerPool(threads: threads)
+    (weights, gate, queue) = (Engine.weightsOfProcess, Engine.gateOfProcess, Engine.queueOfProcess)
+    budget = nil
+  }
+
+  /// The limit on what all models and runs on the engine hold at a time, in bytes; nil: there is none.
+  public var memoryBudget: Int? { budget?.limit }
+
+  /// The bytes that models and runs on the engine hold at the moment, results that were not freed yet included. Counted
+  /// only with a memory budget; else 0.
+  public var memoryBytes: Int { budget?.inUse ?? 0 }
+
+  /// The account of a model that is about to be loaded; nil without a budget.
+  func account(named name: String) -> MemoryAccount? { budget?.open(named: name) }
+
+  /// Tells that a model of an account is loaded.
+  func add(_ program: Program, of account: MemoryAccount?) {
+    if let account { budget?.add(program, of: account) }
   }
 
   /// The bytes of the weights that the models on this engine have in memory, each block once. Blocks of less than 4 KiB
@@ -48,16 +84,18 @@ public final class Engine: Sendable {
 
   private static let ofProcess = Mutex<[Int: Reference]>([:])
   private static let weightsOfProcess = WeightStore()
+  private static let gateOfProcess = RunGate()
+  private static let queueOfProcess = RunQueue(width: Topology.availableProcessorCount())
 
   /// The engine of models that name none.
   static func common(threads: Int?) -> Engine {
     // Without workers there are no threads to share.
-    if threads == 1 { return Engine(threads: 1, weights: weightsOfProcess) }
+    if threads == 1 { return Engine(common: 1) }
     let processors = Topology.availableProcessorCount()
     let count = max(threads ?? processors, processors)
     return ofProcess.withLock { known in
       if let engine = known[count]?.engine { return engine }
-      let engine = Engine(threads: count, weights: weightsOfProcess)
+      let engine = Engine(common: count)
       known = known.filter { $0.value.engine != nil }
       known[count] = Reference(engine: engine)
       return engine

@@ -35,21 +35,23 @@ struct LentMemory {
     return byteCount > 0 && ranges.contains { $0.overlaps(start..<start + UInt(byteCount)) }
   }
 
-  /// `value`, its tensors copied where they lie in lent memory.
-  func detached(_ value: Value) throws(TensorError) -> Value {
+  /// `value`, its tensors copied where they lie in lent memory. Copies are charged to `account`.
+  func detached(_ value: Value, _ account: MemoryAccount) throws(TensorError) -> Value {
+    let inner = { (value: Value) throws(TensorError) -> Value in try detached(value, account) }
     switch value {
-    case .tensor(let tensor): return .tensor(try detached(tensor))
-    case .sequence(let elements, let type): return .sequence(try elements.map(detached), elementType: type)
-    case .optional(let element, let type): return .optional(try element.map(detached), elementType: type)
+    case .tensor(let tensor): return .tensor(try detached(tensor, account))
+    case .sequence(let elements, let type): return .sequence(try elements.map(inner), elementType: type)
+    case .optional(let element, let type): return .optional(try element.map(inner), elementType: type)
     case .map(let map):
       return .map(
-        MapValue(keys: try detached(map.keys), values: try map.values.map(detached), valueType: map.valueType))
+        MapValue(
+          keys: try detached(map.keys, account), values: try map.values.map(inner), valueType: map.valueType))
     }
   }
 
   /// `tensor` itself, or a copy if it lies in lent memory.
-  func detached(_ tensor: Tensor) throws(TensorError) -> Tensor {
+  func detached(_ tensor: Tensor, _ account: MemoryAccount) throws(TensorError) -> Tensor {
     if tensor.storage.growth != nil { return tensor }
-    return contains(tensor.base, byteCount: tensor.byteCount) ? try tensor.copied() : tensor
+    return contains(tensor.base, byteCount: tensor.byteCount) ? try tensor.copied(account: account) : tensor
   }
 }

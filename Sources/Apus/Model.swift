@@ -5,7 +5,6 @@ import ApusGraph
 import ApusOperators
 import ApusOptimizer
 import ApusRuntime
-import Dispatch
 public import FoundationEssentials
 
 /// An ONNX model, read, typed, optimized and prepared. Immutable: any number of threads may run it at once; they share
@@ -35,7 +34,10 @@ public final class Model: Sendable {
   /// Whose threads the model runs on.
   public let engine: Engine
   package let pool: WorkerPool
+  /// That of the model in the budget of its engine.
+  private let account: MemoryAccount?
   private let limits: LoadLimits
+  private let priority: RunPriority
   let contract: InputContract
   /// The files that weights lie in.
   private let mapped: [MappedFile]
@@ -57,7 +59,9 @@ public final class Model: Sendable {
 
   /// Optimizes and prepares a graph that was made in memory.
   package convenience init(_ model: ModelGraph, options: ModelOptions) throws {
-    try self.init(ModelSource(model: model, files: [], allowance: .unlimited), options: options)
+    let account = options.engine?.account(named: "'\(model.graph.name)'")
+    let allowance = account.map { Allowance.loading(memory: $0, cancellation: nil) } ?? .unlimited
+    try self.init(ModelSource(model: model, files: [], allowance: allowance, account: account), options: options)
   }
 
   /// Optimizes and prepares a graph that has been read.
@@ -79,7 +83,9 @@ public final class Model: Sendable {
     overridableInitializers = defaulted.map { ValueDescription(name: $0.name, fact: $0.fact) }
     mapped = source.mapped
     contract = InputContract(graph.inputs.map { graph.fact($0) })
-    limits = options.limits
+    (limits, priority) = (options.limits, options.priority)
+    account = source.account
+    engine.add(program, of: account)
   }
 
   /// What a model is made of.
@@ -108,7 +114,8 @@ public final class Model: Sendable {
     defer { packedWeights.finish() }
     let program: Program
     do {
-      program = try Program(graph: optimized.graph, registry: .standard, pool: pool, packedWeights: packedWeights)
+      program = try Program(
+        graph: optimized.graph, registry: .standard, pool: pool, packedWeights: packedWeights, account: source.account)
     } catch {
       try source.finish()
       throw PrepareError(error.errors)
@@ -220,7 +227,9 @@ public final class Model: Sendable {
       .compactMapValues(\.tensor)
     // Another output may be a view of one that was computed in its buffer.
     do {
-      for (name, tensor) in results where buffers[name] == nil { results[name] = try targets.detached(tensor) }
+      for (name, tensor) in results where buffers[name] == nil {
+        results[name] = try targets.detached(tensor, settings.memory)
+      }
     } catch {
       throw RunError(OperatorError(error))
     }
@@ -239,30 +248,6 @@ public final class Model: Sendable {
       }
     }
     return results
-  }
-
-  /// Runs the model on a thread of its own; cancelling the task ends the run within one part of one node.
-  public func run(
-    _ inputs: [String: Tensor], options: RunOptions = RunOptions()
-  ) async throws(RunError) -> [String: Tensor] {
-    let flag = CancellationFlag(timeout: Model.duration(options.timeout ?? limits.maximumRunSeconds))
-    let result: Result<[String: Tensor], RunError> = await withTaskCancellationHandler {
-      await withCheckedContinuation { continuation in
-        DispatchQueue.global(qos: .userInitiated).async {
-          var settings = RunSettings(maximumBytes: self.limits.maximumRunMemory)
-          settings.cancellation = flag
-          let ready = settings
-          continuation.resume(
-            returning: Result { () throws(RunError) in
-              try self.run(values: inputs.mapValues { .tensor($0) }, settings: ready, wanted: options.outputs)
-                .compactMapValues(\.tensor)
-            })
-        }
-      }
-    } onCancel: {
-      flag.cancel()
-    }
-    return try result.get()
   }
 
   /// Frees the working memory that runs have left; the next run takes new memory. Weights stay.
@@ -301,11 +286,15 @@ public final class Model: Sendable {
   /// memory with them. Nodes that no wanted output needs are not run.
   private func compute(_ inputs: [Value], wanted: [Int]?, settings: RunSettings) throws(RunError) -> [Value] {
     let lent = LentMemory(inputs: inputs)
+    var settings = settings
+    let turn = RunTurn(engine.gate, settings.priority, threads: pool.threadCount, queue: settings.queue)
+    settings.turn = turn
+    defer { turn.leave() }
     do throws(OperatorError) {
       let results = try execute(wanted.map { program.part(for: $0) } ?? program, inputs, settings)
       if mapped.contains(where: \.isDamaged) { throw Model.fileIsDamaged }
       do throws(TensorError) {
-        return try results.map(lent.detached)
+        return try results.map { (value) throws(TensorError) in try lent.detached(value, settings.memory) }
       } catch {
         throw OperatorError(error)
       }
@@ -338,9 +327,22 @@ public final class Model: Sendable {
   }
 
   func settings(for options: RunOptions) -> RunSettings {
-    var settings = RunSettings(maximumBytes: limits.maximumRunMemory)
     let seconds = options.timeout ?? limits.maximumRunSeconds
-    if seconds.isFinite { settings.cancellation = CancellationFlag(timeout: Model.duration(seconds)) }
-    return settings
+    let flag = seconds.isFinite ? CancellationFlag(timeout: Model.duration(seconds)) : nil
+    return settings(flag, priority: options.priority)
+  }
+
+  /// What a run of the model is allowed. `priority`: nil for that of the model's options.
+  package func settings(
+    _ cancellation: CancellationFlag? = nil, priority: RunPriority? = nil, profiler: Profiler? = nil
+  ) -> RunSettings {
+    RunSettings(
+      cancellation: cancellation, maximumBytes: limits.maximumRunMemory, account: account,
+      priority: priority ?? self.priority, profiler: profiler)
+  }
+
+  /// The flag of a run that is put in line now.
+  func flag(for options: RunOptions) -> CancellationFlag {
+    CancellationFlag(timeout: Model.duration(options.timeout ?? limits.maximumRunSeconds))
   }
 }

@@ -5,6 +5,7 @@
 @_exported public import struct ApusFormats.LoadError
 @_exported public import struct ApusFormats.LoadLimits
 @_exported public import struct ApusFormats.ModelProblem
+@_exported public import enum ApusRuntime.RunPriority
 
 /// How a model is loaded and prepared.
 public struct ModelOptions: Sendable {
@@ -12,6 +13,8 @@ public struct ModelOptions: Sendable {
   public var threads: Int?
   /// Whose threads the model runs on. nil: those that all models of the process share.
   public var engine: Engine?
+  /// How urgent runs are whose options do not say so.
+  public var priority = RunPriority.normal
   /// Whether, and how, the graph is rewritten to run faster.
   public var optimization = OptimizationOptions()
   /// Values for symbolic dimensions by name, as in `["batch": 4]`.
@@ -64,8 +67,10 @@ public struct OptimizationOptions: Sendable, Hashable {
 
 /// What one run is allowed.
 public struct RunOptions: Sendable {
-  /// Seconds after which the run ends with an error. nil: the limit of the model's options.
+  /// Seconds after which the run ends with an error, counted from the call. nil: the limit of the model's options.
   public var timeout: Double?
+  /// How urgent the run is. nil: what the model's options say.
+  public var priority: RunPriority?
   /// Names of the outputs to compute. nil: all. What only others need is not run.
   public var outputs: [String]?
 

@@ -3,6 +3,7 @@
 import ApusFormats
 import ApusGraph
 import ApusOperators
+import ApusTensor
 
 /// A model that was read, and what its loading may still use.
 package struct ModelSource {
@@ -14,15 +15,17 @@ package struct ModelSource {
   let mapped: [MappedFile]
   /// The compiled model that was read; `model` is what people see of it.
   let compiled: CompiledModel?
+  /// That of the model in the budget of its engine; nil without one.
+  let account: MemoryAccount?
   /// The stack that work on the graph takes.
   let stackBytes: Int
 
   init(
     model: ModelGraph, files: [FileReader], allowance: Allowance, mapped: [MappedFile] = [],
-    compiled: CompiledModel? = nil
+    compiled: CompiledModel? = nil, account: MemoryAccount? = nil
   ) {
     (self.model, self.files, self.allowance) = (model, files, allowance)
-    (self.mapped, self.compiled) = (mapped, compiled)
+    (self.mapped, self.compiled, self.account) = (mapped, compiled, account)
     stackBytes = DeepStack.bytes(forMessages: 3 * model.graph.nesting)
   }
 
@@ -47,33 +50,40 @@ package enum ModelReader {
   /// Reads a file; `-` is standard input.
   package static func read(path: String, options: ModelOptions) throws(LoadError) -> ModelSource {
     try DeepStack.run(needing: stack(options)) { () throws(LoadError) in
-      var settings = importOptions(options)
+      let account = account(options, name(of: path))
+      var settings = importOptions(options, account)
       let file = try ONNXReader.open(path: path, options: &settings)
-      return try read(file, settings)
+      return try read(file, settings, account)
     }
   }
 
   package static func read(bytes: [UInt8], folder: String?, options: ModelOptions) throws(LoadError) -> ModelSource {
     try DeepStack.run(needing: stack(options)) { () throws(LoadError) in
-      var settings = importOptions(options)
+      let account = account(options, "a model from bytes")
+      var settings = importOptions(options, account)
       settings.externalFolder = folder
-      return try read(FileBytes(copying: bytes), settings)
+      let file = try FileBytes(copying: bytes, account: settings.allowance.memory)
+      return try read(file, settings, account)
     }
   }
 
   /// Reads a file of any format, told by its bytes.
-  private static func read(_ file: FileBytes, _ settings: ImportOptions) throws(LoadError) -> ModelSource {
-    if CompiledModel.isCompiled(file) { return try compiled(file, settings) }
-    return source(try ONNXReader.load(file, registry: .standard, options: settings), settings)
+  private static func read(
+    _ file: FileBytes, _ settings: ImportOptions, _ account: MemoryAccount?
+  ) throws(LoadError) -> ModelSource {
+    if CompiledModel.isCompiled(file) { return try compiled(file, settings, account) }
+    return source(try ONNXReader.load(file, registry: .standard, options: settings), settings, account)
   }
 
-  private static func compiled(_ file: FileBytes, _ settings: ImportOptions) throws(LoadError) -> ModelSource {
+  private static func compiled(
+    _ file: FileBytes, _ settings: ImportOptions, _ account: MemoryAccount?
+  ) throws(LoadError) -> ModelSource {
     let compiled = try CompiledModel.read(file, registry: .standard, environment: .current, options: settings)
     var model = compiled.content.model
     for (input, named) in zip(model.graph.inputs, compiled.content.inputs) { model.graph[input].fact = named.fact }
     return ModelSource(
       model: model, files: [], allowance: settings.allowance, mapped: compiled.mapping.map { [$0] } ?? [],
-      compiled: compiled)
+      compiled: compiled, account: account)
   }
 
   /// The stack that reading takes with files as deep as the limits allow.
@@ -81,9 +91,22 @@ package enum ModelReader {
     DeepStack.bytes(forMessages: options.limits.maximumNesting)
   }
 
-  private static func source(_ imported: ImportedModel, _ settings: ImportOptions) -> ModelSource {
+  private static func source(
+    _ imported: ImportedModel, _ settings: ImportOptions, _ account: MemoryAccount?
+  ) -> ModelSource {
     ModelSource(
-      model: imported.model, files: imported.files, allowance: settings.allowance, mapped: imported.mapped)
+      model: imported.model, files: imported.files, allowance: settings.allowance, mapped: imported.mapped,
+      account: account)
+  }
+
+  /// The account of a model in the budget of its engine.
+  private static func account(_ options: ModelOptions, _ name: String) -> MemoryAccount? {
+    options.engine?.account(named: name)
+  }
+
+  /// What errors of the engine call a model.
+  private static func name(of path: String) -> String {
+    path == "-" ? "standard input" : "'\(path.split(separator: "/").last ?? "")'"
   }
 
   /// A model to look at. It need not be able to run.
@@ -101,15 +124,16 @@ package enum ModelReader {
   }
 
   private static func inspection(of path: String, options: ModelOptions) throws -> Inspection {
-    var settings = importOptions(options)
+    let account = account(options, name(of: path))
+    var settings = importOptions(options, account)
     settings.keepsFaultyNodes = true
     let file = try ONNXReader.open(path: path, options: &settings)
     let (source, faults): (ModelSource, [ModelProblem])
     if CompiledModel.isCompiled(file) {
-      (source, faults) = (try compiled(file, settings), [])
+      (source, faults) = (try compiled(file, settings, account), [])
     } else {
       let imported = try ONNXReader.load(file, registry: .standard, options: settings)
-      (source, faults) = (ModelReader.source(imported, settings), imported.problems)
+      (source, faults) = (ModelReader.source(imported, settings, account), imported.problems)
     }
     var graph = source.model.graph
     try Model.bind(options, in: &graph)
@@ -121,13 +145,13 @@ package enum ModelReader {
     return Inspection(graph: graph, information: ModelInformation(source), problems: problems)
   }
 
-  static func importOptions(_ options: ModelOptions) -> ImportOptions {
+  static func importOptions(_ options: ModelOptions, _ account: MemoryAccount? = nil) -> ImportOptions {
     var settings = ImportOptions()
     let limits = options.limits
     settings.limits = limits
     settings.mapsFiles = options.mapsFiles
     settings.allowance = .loading(
-      memory: MemoryAccount(limit: limits.maximumLoadMemory, name: "maximumLoadMemory"),
+      memory: MemoryAccount(limit: limits.maximumLoadMemory, name: "maximumLoadMemory", parent: account),
       cancellation: CancellationFlag(timeout: Model.duration(limits.maximumLoadSeconds)))
     settings.overridableInputs = options.overridableInitializers
     return settings

@@ -54,6 +54,11 @@ final class OptionsHandle: Handle {
   var isProfiling = false
 }
 
+final class EngineHandle: Handle, Sendable {
+  let engine: Engine
+  init(_ engine: Engine) { self.engine = engine }
+}
+
 final class CancellationHandle: Handle, Sendable {
   let flag: CancellationFlag
   init(_ flag: CancellationFlag) { self.flag = flag }
@@ -62,7 +67,6 @@ final class CancellationHandle: Handle, Sendable {
 /// A model with everything that C may ask it for by pointer.
 final class ModelHandle: Handle, Sendable {
   let model: Model
-  let maximumRunMemory: Int
   /// What runs report to, if they are profiled.
   let profiler: Profiler?
   let inputs, outputs, overridable: [InfoHandle]
@@ -70,10 +74,9 @@ final class ModelHandle: Handle, Sendable {
   let metadata: [(key: CText, value: CText)]
   let opsets: [(domain: CText, version: Int)]
 
-  init(_ model: Model, options: ModelOptions, isProfiling: Bool) {
+  init(_ model: Model, isProfiling: Bool) {
     self.model = model
     profiler = isProfiling ? Profiler(capacity: Profiler.usualCapacity) : nil
-    maximumRunMemory = options.limits.maximumRunMemory
     inputs = model.inputs.map { InfoHandle($0) }
     outputs = model.outputs.map { InfoHandle($0) }
     overridable = model.overridableInitializers.map { InfoHandle($0) }
@@ -91,8 +94,7 @@ final class ModelHandle: Handle, Sendable {
 extension ModelHandle {
   /// What every run of the model is allowed.
   func settings(_ cancellation: OpaquePointer?) -> RunSettings {
-    RunSettings(
-      cancellation: CancellationHandle.at(cancellation)?.flag, maximumBytes: maximumRunMemory, profiler: profiler)
+    model.settings(CancellationHandle.at(cancellation)?.flag, profiler: profiler)
   }
 }
 

@@ -17,7 +17,7 @@ public func apus_model_load_file(
   attempt(model) {
     let (options, isProfiling) = settings(options)
     let loaded = try Model(path: text(path, "path"), options: options)
-    return ModelHandle(loaded, options: options, isProfiling: isProfiling)
+    return ModelHandle(loaded, isProfiling: isProfiling)
   }
 }
 
@@ -35,7 +35,7 @@ public func apus_model_load_bytes(
     let folder = try folder.map { try text($0, "folder") }
     let copy = Array(UnsafeRawBufferPointer(start: bytes, count: byteCount))
     let source = try ModelReader.read(bytes: copy, folder: folder, options: options)
-    return ModelHandle(try Model(source, options: options), options: options, isProfiling: isProfiling)
+    return ModelHandle(try Model(source, options: options), isProfiling: isProfiling)
   }
 }
 

@@ -34,6 +34,21 @@ public func apus_options_set_threads(_ options: OpaquePointer?, _ threads: Int32
 }
 
 @c @implementation
+public func apus_options_set_engine(_ options: OpaquePointer?, _ engine: OpaquePointer?) -> OpaquePointer? {
+  change(options) { $0.engine = EngineHandle.at(engine)?.engine }
+}
+
+@c @implementation
+public func apus_options_set_priority(_ options: OpaquePointer?, _ priority: Int32) -> OpaquePointer? {
+  change(options) { options in
+    guard let priority = RunPriority(rawValue: Int(priority)) else {
+      throw ArgumentError("priority is \(priority); expected -1 (background), 0 (normal) or 1 (high)")
+    }
+    options.priority = priority
+  }
+}
+
+@c @implementation
 public func apus_options_set_optimize(_ options: OpaquePointer?, _ optimize: Bool) -> OpaquePointer? {
   change(options) { $0.optimization.isEnabled = optimize }
 }

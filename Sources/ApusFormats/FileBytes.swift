@@ -56,12 +56,14 @@ package final class FileBytes: Sendable {
 
   // MARK: - Bytes that are in memory
 
-  /// Holds a copy of `bytes`.
-  package convenience init(copying bytes: some Sequence<UInt8>, name: String = "model") throws(LoadError) {
+  /// Holds a copy of `bytes`, charged to `account`.
+  package convenience init(
+    copying bytes: some Sequence<UInt8>, name: String = "model", account: MemoryAccount? = nil
+  ) throws(LoadError) {
     let array = Array(bytes)
     let storage: TensorStorage
     do throws(TensorError) {
-      storage = try TensorStorage(byteCount: array.count)
+      storage = try TensorStorage(byteCount: array.count, account: account)
     } catch {
       throw LoadError(error).inFile(name)
     }
@@ -118,7 +120,7 @@ package final class FileBytes: Sendable {
         default:
           if !anyStream { throw LoadError(.cannotRead, "a regular file or a pipe was expected; this is a device") }
         }
-        let storage = try Self.readAll(descriptor, limits: limits)
+        let storage = try Self.readAll(descriptor, limits: limits, account: account)
         self.init(name: name, count: storage.byteCount, reader: nil, block: storage, account: account)
         return
       }
@@ -274,8 +276,9 @@ package final class FileBytes: Sendable {
 
   /// Everything up to the end of the stream, in a block from malloc that grows by doubling (realloc moves large blocks
   /// by changing page tables).
-  private static func readAll(_ descriptor: borrowing Descriptor, limits: LoadLimits) throws(LoadError) -> TensorStorage
-  {
+  private static func readAll(
+    _ descriptor: borrowing Descriptor, limits: LoadLimits, account: MemoryAccount
+  ) throws(LoadError) -> TensorStorage {
     var capacity = 1 << 16
     var count = 0
     let limit = min(limits.maximumStreamBytes, limits.maximumLoadMemory)
@@ -305,6 +308,19 @@ package final class FileBytes: Sendable {
         throw .limit(isStream ? "maximumStreamBytes" : "maximumLoadMemory", limit, found: "the stream has more bytes")
       }
     }
-    return TensorStorage(base: block, byteCount: count, release: { block, _ in free(block) })
+    // Charged as long as the block is there.
+    let content = MemoryAccount(limit: .max, name: account.name, parent: account)
+    do throws(TensorError) {
+      try content.charge(count)
+    } catch {
+      free(block)
+      throw LoadError(error)
+    }
+    return TensorStorage(
+      base: block, byteCount: count,
+      release: { block, _ in
+        free(block)
+        withExtendedLifetime(content) {}
+      })
   }
 }

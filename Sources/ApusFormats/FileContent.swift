@@ -63,6 +63,8 @@ struct FileContent {
   private let block: UnsafeMutableRawBufferPointer
   private let owner: TensorStorage
   private let account: MemoryAccount
+  /// That of `block` without the gaps.
+  private let content: MemoryAccount
   /// Everything before has been read or is a gap.
   private var end = 0
   private var gaps: [Range<Int>] = []
@@ -73,11 +75,16 @@ struct FileContent {
     } catch {
       throw LoadError(error)
     }
-    (self.reader, self.account) = (reader, account)
+    // What is read is charged as long as the block is there.
+    let content = MemoryAccount(limit: .max, name: account.name, parent: account)
+    (self.reader, self.account, self.content) = (reader, account, content)
     // `block` is never empty memory: reserving takes at least a page.
     owner = TensorStorage(
       base: block.baseAddress ?? UnsafeMutableRawPointer(bitPattern: 64)!, byteCount: block.count,
-      release: { base, byteCount in AddressRange.free(UnsafeMutableRawBufferPointer(start: base, count: byteCount)) })
+      release: { base, byteCount in
+        AddressRange.free(UnsafeMutableRawBufferPointer(start: base, count: byteCount))
+        withExtendedLifetime(content) {}
+      })
   }
 
   /// The block, and storages for the gaps in it.
@@ -106,7 +113,7 @@ struct FileContent {
     guard target > end else { return }
     let next = min(max(target, end + ahead), reader.count)
     do throws(TensorError) {
-      try account.charge(next - end)
+      try content.charge(next - end)
     } catch {
       throw LoadError(error)
     }

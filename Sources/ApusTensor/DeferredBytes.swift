@@ -18,9 +18,13 @@ package final class DeferredBytes: @unchecked Sendable {
   private let isWaiting = Atomic<Bool>(true)
   private let outcome = Mutex<Outcome>(.waiting)
   private let account: MemoryAccount?
+  /// Bytes that the account was charged for.
+  private let charged = Atomic<Int>(0)
 
-  /// What is read in place is charged to `account` for good.
+  /// What is read in place is charged to `account` as long as this lives, which is as long as the block does.
   package init(account: MemoryAccount?, _ read: @escaping Read) { (self.account, self.read) = (account, read) }
+
+  deinit { account?.credit(charged.load(ordering: .relaxed)) }
 
   /// True as long as nobody has asked.
   package var isPending: Bool { isWaiting.load(ordering: .acquiring) }
@@ -44,6 +48,7 @@ package final class DeferredBytes: @unchecked Sendable {
   private func charge(_ bytes: Int) -> TensorError? {
     do throws(TensorError) {
       try account?.charge(bytes)
+      charged.store(bytes, ordering: .relaxed)
       return nil
     } catch {
       return error

@@ -74,6 +74,38 @@ static void loading(const char *path) {
     EXPECT(apus_error_code(NULL) == 0 && apus_model_input(NULL, 0) == NULL && apus_value_kind(NULL) == APUS_UNKNOWN);
 }
 
+static void engines(const char *path) {
+    apus_engine *engine = NULL;
+    FAILS(apus_engine_create(-1, 0, &engine), APUS_INVALID_ARGUMENT, "threads is -1");
+    FAILS(apus_engine_create(1, 0, NULL), APUS_INVALID_ARGUMENT, "result is NULL");
+    OK(apus_engine_create(2, 16 << 20, &engine));
+    EXPECT(apus_engine_thread_count(engine) == 2 && apus_engine_memory_budget(engine) == 16 << 20);
+    EXPECT(apus_engine_memory_in_use(engine) == 0);
+    EXPECT(apus_engine_thread_count(NULL) == 0 && apus_engine_memory_in_use(NULL) == 0);
+
+    apus_options *options = apus_options_create();
+    FAILS(apus_options_set_priority(options, 2), APUS_INVALID_ARGUMENT, "priority is 2");
+    OK(apus_options_set_priority(options, APUS_PRIORITY_HIGH));
+    OK(apus_options_set_engine(options, engine));
+    apus_model *model = NULL;
+    OK(apus_model_load_file(path, options, &model));
+    EXPECT(apus_model_thread_count(model) == 2);
+    EXPECT(apus_engine_memory_in_use(engine) > 0);
+    apus_model_release(model);
+    EXPECT(apus_engine_memory_in_use(engine) == 0);
+    apus_engine_release(engine);
+
+    OK(apus_engine_create(1, 1, &engine));
+    OK(apus_options_set_engine(options, engine));
+    apus_engine_release(engine);
+    FAILS(apus_model_load_file(path, options, &model), APUS_LIMIT_EXCEEDED, "memoryBudget is 1");
+    OK(apus_options_set_engine(options, NULL));
+    OK(apus_model_load_file(path, options, &model));
+    apus_model_release(model);
+    apus_options_release(options);
+    apus_engine_release(NULL);
+}
+
 static void inspecting(const apus_model *model) {
     EXPECT(apus_model_input_count(model) == 1 && apus_model_input(model, 1) == NULL);
     const apus_value_info *input = apus_model_input(model, 0);
@@ -295,6 +327,7 @@ int apus_c_program(const char *path, const float *pixels, size_t count, const fl
     problems = 0;
     EXPECT(apus_api_version() >= APUS_API_VERSION && strlen(apus_version()) > 0);
     loading(path);
+    engines(path);
     apus_model *model = NULL;
     OK(apus_model_load_file(path, NULL, &model));
     if (!model) return problems + 1;

@@ -35,6 +35,70 @@ private final class Counter: Sendable {
     withExtendedLifetime(block) {}
   }
 
+  /// Gives back what it was told to have, a little at a time.
+  private final class Keeper: MemoryKeeper {
+    let spare = Mutex(0)
+    let account = Mutex<MemoryAccount?>(nil)
+    let usage = "500 by others"
+
+    func makeRoom(_ bytes: Int) -> Bool {
+      let freed = spare.withLock { spare in
+        let freed = min(spare, 100)
+        spare -= freed
+        return freed
+      }
+      guard freed > 0, let account = account.withLock({ $0 }) else { return false }
+      account.takeUp(freed)
+      account.credit(freed)
+      return true
+    }
+  }
+
+  @Test func keepersMakeRoom() throws {
+    let keeper = Keeper()
+    let whole = MemoryAccount(limit: 1000, name: "budget", keeper: keeper)
+    let part = MemoryAccount(limit: .max, name: "part", parent: whole)
+    keeper.account.withLock { $0 = part }
+    try part.charge(900)
+    part.setAside(500)
+    keeper.spare.withLock { $0 = 500 }
+    #expect(whole.available == 600 && part.available == 600 && whole.idleBytes == 500)
+    try part.check(600)
+    #expect(throws: TensorError.self) { try part.check(601) }
+    try part.charge(250)
+    #expect(whole.inUse == 950 && whole.idleBytes == 300, "as much as was needed is given back")
+    let error = #expect(throws: TensorError.self) { try part.charge(600) }
+    #expect(error?.message.contains("500 by others; budget is 1000") == true)
+    #expect(throws: TensorError.self) { try part.charge(.max) }
+    keeper.account.withLock { $0 = nil }
+  }
+
+  /// What nobody credits goes with the account that was charged, but for working memory, which is kept elsewhere.
+  @Test func accountsGoWithTheirCharges() throws {
+    let whole = MemoryAccount(limit: 1000, name: "whole")
+    do {
+      let part = MemoryAccount(limit: 800, name: "part", parent: whole)
+      try part.charge(300)
+      try part.chargeWorkspace(200)
+      #expect(part.inUse == 500 && whole.inUse == 300)
+    }
+    #expect(whole.inUse == 0)
+  }
+
+  @Test func bytesReadLateCountAsLongAsTheyLive() throws {
+    let account = MemoryAccount(limit: 1000, name: "limit")
+    do {
+      let bytes = DeferredBytes(account: account) { _, _ in nil }
+      let block = TensorStorage(
+        base: .allocate(byteCount: 600, alignment: 64), byteCount: 600, deferred: bytes,
+        release: { base, _ in base.deallocate() })
+      #expect(account.inUse == 0)
+      try block.load()
+      #expect(account.inUse == 600)
+    }
+    #expect(account.inUse == 0)
+  }
+
   @Test func workspacesCountOnce() throws {
     let account = MemoryAccount(limit: 1000, name: "limit")
     for bytes in [300, 500, 200] { try account.chargeWorkspace(bytes) }

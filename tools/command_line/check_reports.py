@@ -288,6 +288,10 @@ class Errors(Case):
                 "--threads 0",
                 "--threads -3",
                 "--threads 1000000000",
+                "--memory 0",
+                "--memory 12x",
+                "--memory -1K",
+                "--memory 99999999999G",
                 "--timeout nan",
                 "--timeout -1",
                 "--timeout inf",
@@ -326,6 +330,14 @@ class Errors(Case):
         for text in ("--dim n=1000000000", "--dim n=6000000000", "--dim n=4611686018427387904", "--shape x=6000000000"):
             for command in (["run", "--random"], ["bench", "--seconds", "0.1"], ["profile"]):
                 self.apus(command[0], "model.onnx", *command[1:], *text.split(), status=1)
+
+    def test_memory(self) -> None:
+        """One budget for the model and its runs."""
+        self.save(identity(shape=["n"]))
+        self.apus("run", "model.onnx", "--random", "--dim", "n=100000", "--memory", "16m")
+        error = self.apus("run", "model.onnx", "--random", "--dim", "n=100000", "--memory", "100K", status=1)
+        self.assertIn("memoryBudget is 102400", error.stderr.decode())
+        self.apus("bench", "model.onnx", "--runs", 1, "--memory", 1 << 20)
 
     def test_negative_values_are_values(self) -> None:
         self.save(identity(shape=[1, 2, 2]))

@@ -79,6 +79,14 @@ enum {
     APUS_OPTIONAL = 4
 };
 
+/* How urgent runs are, compared with those of other models on the same engine. As long as more urgent runs want all
+ * processors, others stand still, but for a small share of the time. Results do not depend on it. */
+enum {
+    APUS_PRIORITY_BACKGROUND = -1,
+    APUS_PRIORITY_NORMAL = 0,
+    APUS_PRIORITY_HIGH = 1
+};
+
 /* Element types, with the numbers of ONNX's TensorProto.DataType. Elements of less than 8 bits are packed without
  * gaps, the first in the lowest bits of the first byte. Complex numbers are two floats, the real part first. */
 enum {
@@ -113,6 +121,7 @@ enum {
 };
 
 typedef struct apus_error apus_error;
+typedef struct apus_engine apus_engine;
 typedef struct apus_options apus_options;
 typedef struct apus_model apus_model;
 typedef struct apus_value_info apus_value_info;
@@ -129,6 +138,27 @@ const char *apus_error_message(const apus_error *error);
 
 void apus_error_release(apus_error *error);
 
+/* MARK: - Engines */
+
+/* Threads, weights and a limit on memory that models share; models whose options name no engine share one that the
+ * process has for them. `threads`: all threads, the caller of a run included; 0 for one for each processor that the
+ * process may use. `memory_budget`: the bytes that all models on the engine and their runs may hold at a time, results
+ * that were not released yet included; 0 for no limit. What does not fit, a load or a run, ends in an error that tells
+ * who has how much. */
+apus_error *apus_engine_create(int32_t threads, uint64_t memory_budget, apus_engine **engine);
+
+/* The threads that one run may use. */
+int32_t apus_engine_thread_count(const apus_engine *engine);
+
+/* 0 for no limit. */
+uint64_t apus_engine_memory_budget(const apus_engine *engine);
+
+/* The bytes that models and runs hold at the moment. Counted only with a budget; else 0. */
+uint64_t apus_engine_memory_in_use(const apus_engine *engine);
+
+/* Models that were loaded on the engine keep it. */
+void apus_engine_release(apus_engine *engine);
+
 /* MARK: - Options of a model */
 
 /* The defaults: every processor that the process may use, all optimizations. */
@@ -136,6 +166,12 @@ apus_options *apus_options_create(void);
 
 /* Threads that one run may use, the caller's included; 0 for the processors that the process may use. */
 apus_error *apus_options_set_threads(apus_options *options, int32_t threads);
+
+/* The engine of the model; NULL for the one of the process. */
+apus_error *apus_options_set_engine(apus_options *options, const apus_engine *engine);
+
+/* How urgent the runs of the model are: one of the priorities above. */
+apus_error *apus_options_set_priority(apus_options *options, int32_t priority);
 
 /* Whether the graph is rewritten to run faster. */
 apus_error *apus_options_set_optimize(apus_options *options, bool optimize);

@@ -56,7 +56,7 @@ struct ProfileCommand: ParsableCommand {
     let last = Profiler()
     let start = ContinuousClock.now
     for index in 0..<runs {
-      _ = try loaded.run(values: values, settings: RunSettings(profiler: index == runs - 1 ? last : profiler))
+      _ = try loaded.run(values: values, settings: loaded.settings(profiler: index == runs - 1 ? last : profiler))
     }
     let total = (ContinuousClock.now - start) / .milliseconds(1) / Double(runs)
     let events = profiler.events + last.events

@@ -23,6 +23,13 @@ struct ModelArguments: ParsableArguments {
     help: "Threads of one run. [default: the processors this process may use]")
   var threads: Int?
 
+  @Option(
+    help: """
+      The memory that the model and its runs may hold at a time, in bytes or with K, M, G (of 1024). [default: most of \
+      what the machine or control group has, for loading and for each run]
+      """)
+  var memory: String?
+
   @Flag(help: "Run the graph as the file has it, without passes.")
   var noOptimize = false
 
@@ -46,6 +53,7 @@ struct ModelArguments: ParsableArguments {
 
   func validate() throws {
     try OptionValues.check(threads, "--threads", Self.threadRange)
+    _ = try OptionValues.bytes(memory, "--memory")
     for name in disablePass where !Self.passNames.contains(name) {
       let question = NearMiss.question(name, among: Self.passNames)
       throw ValidationError(
@@ -90,6 +98,9 @@ struct ModelArguments: ParsableArguments {
   func options() throws -> ModelOptions {
     var options = ModelOptions(threads: threads)
     options.mapsFiles = mapsFiles
+    if let budget = try OptionValues.bytes(memory, "--memory") {
+      options.engine = Engine(threads: threads, memoryBudget: budget)
+    }
     options.optimization.isEnabled = !noOptimize
     options.optimization.disabledPasses = Set(disablePass)
     for text in dim {

@@ -21,6 +21,18 @@ enum OptionValues {
       "\(option) is \(seconds); expected a number of seconds above 0, at most \(Int(maximumSeconds))")
   }
 
+  /// A number of bytes, as in 1048576, 1024K, 1M.
+  static func bytes(_ text: String?, _ option: String) throws(ValidationError) -> Int? {
+    guard let text else { return nil }
+    let units: [Character: Int] = ["K": 10, "M": 20, "G": 30, "T": 40]
+    let shift = text.last.flatMap { units[Character($0.uppercased())] }
+    let number = Int(shift == nil ? text[...] : text.dropLast())
+    guard let number, number > 0, number <= Int.max >> (shift ?? 0) else {
+      throw ValidationError("\(option) \(text): expected a number of bytes above 0, or one with K, M, G or T behind it")
+    }
+    return number << (shift ?? 0)
+  }
+
   /// Throws if a file to write has the ending of something else, which it may well be.
   static func check(ending path: String?, _ option: String, _ endings: [String]) throws(ValidationError) {
     guard let path else { return }

@@ -16,7 +16,7 @@ package final class CancellationFlag: Sendable {
 
   private let state = Atomic<UInt8>(CancellationFlag.running)
   /// On `MonotonicClock`; `UInt64.max` for never.
-  private let deadline: UInt64
+  package let deadline: UInt64
 
   /// - Parameter timeout: from now until the flag sets itself; nil for never. Zero or less: it is set from the start.
   package init(timeout: Duration? = nil) {

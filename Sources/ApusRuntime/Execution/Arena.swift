@@ -18,6 +18,8 @@ final class Lease: @unchecked Sendable {
   private(set) var byteCount = 0
   /// Where the steps of a wave report data that they cannot work on, each its own.
   let failures = (0..<SideBySide.maximumSteps).map { _ in RunFailure() }
+  /// Charged for the arena.
+  private let account: MemoryAccount?
   private var tables: [ObjectIdentifier: OperandTable] = [:]
   /// The table that was asked for last: usually the next one too.
   private var lastTable: OperandTable?
@@ -29,7 +31,7 @@ final class Lease: @unchecked Sendable {
   private var recentPeak = 0
   private var runsSinceLook = 0
 
-  init() {}
+  init(account: MemoryAccount?) { self.account = account }
 
   deinit { release() }
 
@@ -45,18 +47,13 @@ final class Lease: @unchecked Sendable {
       let grown = needed > byteCount && byteCount > 0 ? min(needed + needed / 4, max(available, needed)) : needed
       let target = needed > byteCount || isInTheWay ? grown : recentPeak
       release()
-      let (rounded, overflow) = max(target, 64).addingReportingOverflow(Self.granule - 1)
-      guard !overflow else { throw OperatorError(.limit, "no memory for an arena of \(target) bytes") }
-      let size = rounded / Self.granule * Self.granule
-      let pointer = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-      guard let pointer, pointer != MAP_FAILED else {
-        throw OperatorError(
-          .limit, "the system has no memory for an arena of \(size) bytes",
-          remedy: "Use smaller inputs, or a process that may have more memory")
+      do throws(OperatorError) {
+        try map(target)
+      } catch {
+        // What others have taken meanwhile may leave room for what is needed, and no more.
+        guard target > needed else { throw error }
+        try map(needed)
       }
-      if size >= 2 << 20 { madvise(pointer, size, MADV_HUGEPAGE) }
-      base = pointer
-      byteCount = size
     }
     if runsSinceLook >= 256 {
       runsSinceLook = 0
@@ -64,12 +61,36 @@ final class Lease: @unchecked Sendable {
     }
   }
 
+  /// Takes an arena of at least `target` bytes where there is none.
+  private func map(_ target: Int) throws(OperatorError) {
+    let (rounded, overflow) = max(target, 64).addingReportingOverflow(Self.granule - 1)
+    guard !overflow else { throw OperatorError(.limit, "no memory for an arena of \(target) bytes") }
+    let size = rounded / Self.granule * Self.granule
+    do throws(TensorError) {
+      try account?.charge(size)
+    } catch {
+      throw OperatorError(error)
+    }
+    let pointer = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let pointer, pointer != MAP_FAILED else {
+      account?.credit(size)
+      throw OperatorError(
+        .limit, "the system has no memory for an arena of \(size) bytes",
+        remedy: "Use smaller inputs, or a process that may have more memory")
+    }
+    if size >= 2 << 20 { madvise(pointer, size, MADV_HUGEPAGE) }
+    base = pointer
+    byteCount = size
+  }
+
   /// Gives the memory back to the system.
   func release() {
     tables.removeAll()
     lastTable = nil
-    if let base { munmap(base, byteCount) }
-    base = nil
+    guard let base else { return }
+    munmap(base, byteCount)
+    account?.credit(byteCount)
+    self.base = nil
     byteCount = 0
   }
 
@@ -130,13 +151,43 @@ final class OperandTable {
 
 /// The leases of a program and its subprograms that no run holds at the moment.
 final class LeasePool: Sendable {
+  /// Charged for the arenas, as long as there are any; it knows those that no run holds as idle.
+  let account: MemoryAccount?
   private let idle = Mutex<[Lease]>([])
+  private let lastGiven = Atomic<UInt64>(0)
 
-  func take() -> Lease { idle.withLock { $0.popLast() } ?? Lease() }
-  func give(_ lease: Lease) { idle.withLock { $0.append(lease) } }
+  init(account: MemoryAccount? = nil) { self.account = account }
+
+  func take() -> Lease { takeIdle() ?? Lease(account: account) }
+
+  func give(_ lease: Lease) {
+    if account != nil { lastGiven.store(MonotonicClock.nanoseconds(), ordering: .relaxed) }
+    idle.withLock { idle in
+      account?.setAside(lease.byteCount)
+      idle.append(lease)
+    }
+  }
+
+  /// When a run has last ended, on `MonotonicClock`; known only where there is an account.
+  var lastUse: UInt64 { lastGiven.load(ordering: .relaxed) }
+
+  /// Frees idle arenas of `bytes` in all, or as many as there are. Returns what was freed.
+  func giveBack(_ bytes: Int) -> Int {
+    var freed = 0
+    while freed < bytes, let lease = takeIdle() { freed += lease.byteCount }
+    return freed
+  }
+
+  private func takeIdle() -> Lease? {
+    idle.withLock { idle in
+      let lease = idle.popLast()
+      if let lease { account?.takeUp(lease.byteCount) }
+      return lease
+    }
+  }
 
   /// Frees the arenas of all idle leases.
-  func releaseMemory() { idle.withLock { $0.removeAll() } }
+  func releaseMemory() { _ = giveBack(.max) }
 
   /// Bytes of the idle arenas.
   var byteCount: Int { idle.withLock { $0.reduce(0) { $0 + $1.byteCount } } }

@@ -14,11 +14,21 @@ package struct RunSettings: Sendable {
   package var profiler: Profiler?
   /// False if every output shall be dense from the start.
   package var growsCaches = true
+  /// How urgent the run is, for whoever begins its turn.
+  package let priority: RunPriority
+  /// What the run has waited in; nil for a run on the thread of its caller.
+  package var queue: RunQueue?
+  /// Its presence among the runs of its engine; nil: it gives way to nobody.
+  package var turn: RunTurn?
 
-  /// For one run, which may hold `maximumBytes` at a time.
-  package init(cancellation: CancellationFlag? = nil, maximumBytes: Int = Int.max, profiler: Profiler? = nil) {
+  /// For one run, which may hold `maximumBytes` at a time, charged to `account` too.
+  package init(
+    cancellation: CancellationFlag? = nil, maximumBytes: Int = Int.max, account: MemoryAccount? = nil,
+    priority: RunPriority = .normal, profiler: Profiler? = nil
+  ) {
     self.cancellation = cancellation
-    memory = MemoryAccount(limit: maximumBytes, name: "maximumRunMemory")
+    memory = MemoryAccount(limit: maximumBytes, name: "maximumRunMemory", parent: account)
+    self.priority = priority
     self.profiler = profiler
   }
 
@@ -139,7 +149,8 @@ extension Program {
   ) throws(OperatorError) -> RegionPlan {
     let mayGrow = settings.growsCaches && settings.outputBuffers.isEmpty
     if let cached = plans.plan(startingAt: start, for: values, mayGrow: mayGrow) { return cached }
-    let available = settings.memory.available
+    // A plan takes no memory yet: what the engine has left counts when its arena and outputs are allocated.
+    let available = settings.memory.remaining
     if let template = plans.template(startingAt: start),
       let bound = try template.bind(
         self, values: values, threads: threads, available: available, mayGrow: mayGrow)
@@ -217,7 +228,7 @@ extension Program {
         }
         continue
       }
-      runSideBySide(plan, wave, table: table, failures: failures, pool: pool, cancellation: settings.cancellation)
+      runSideBySide(plan, wave, table: table, failures: failures, pool: pool, settings: settings)
       let messages = failures.map { $0.take() }
       for (step, message) in zip(wave, messages) { try check(message, of: plan.steps[step]) }
       try checkTime(settings)
@@ -239,7 +250,8 @@ extension Program {
         // `work` lives until the call returns, which is after all parts have ended.
         var work = PhaseWork(body: planned.body, context: context, phase: phase &- planned.phases.lowerBound)
         withUnsafePointer(to: &work) { pointer in
-          _ = pool.run(parts: parts, cancellation: settings.cancellation, context: pointer, PhaseWork.compute)
+          _ = pool.run(
+            parts: parts, cancellation: settings.cancellation, turn: settings.turn, context: pointer, PhaseWork.compute)
         }
       }
     }
@@ -250,15 +262,17 @@ extension Program {
     try checkTime(settings)
   }
 
-  /// Throws if the run was cancelled or its time is over: `Allowance.checkTime`, without an allowance to make.
+  /// Lets more urgent runs go first, and throws if the run was cancelled or its time is over: `Allowance.checkTime`,
+  /// without an allowance to make.
   @inline(__always) private func checkTime(_ settings: borrowing RunSettings) throws(OperatorError) {
+    if let turn = settings.turn, turn.isOutranked { turn.giveWay(settings.cancellation) }
     if let cancellation = settings.cancellation, cancellation.isCancelled { throw .cancelled }
   }
 
   /// The first phases of all steps together, then the second ones, and so on.
   private func runSideBySide(
     _ plan: RegionPlan, _ wave: Range<Int>, table: OperandTable, failures: [RunFailure], pool: WorkerPool,
-    cancellation: CancellationFlag?
+    settings: RunSettings
   ) {
     let steps = plan.steps[wave]
     withUnsafeTemporaryAllocation(of: PhaseWork.self, capacity: steps.count) { works in
@@ -275,7 +289,7 @@ extension Program {
             let task = ParallelTask(endPart: end, context: works.baseAddress! + index, PhaseWork.compute)
             tasks.initializeElement(at: index, to: task)
           }
-          pool.runGroup(UnsafeBufferPointer(tasks), cancellation: cancellation)
+          pool.runGroup(UnsafeBufferPointer(tasks), cancellation: settings.cancellation, turn: settings.turn)
         }
       }
       works.deinitialize()
@@ -380,6 +394,6 @@ private struct ExecutorContext: EagerContext {
   }
 
   func parallel(parts: Int, _ body: (Int) -> Void) {
-    pool.run(parts: parts, cancellation: settings.cancellation, body)
+    pool.run(parts: parts, cancellation: settings.cancellation, turn: settings.turn, body)
   }
 }

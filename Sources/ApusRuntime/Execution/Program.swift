@@ -55,10 +55,13 @@ package final class Program: Sendable {
   private let parts = Mutex<[[Int]: Program]>([:])
 
   /// Prepares every node, in parallel on `pool`, within the allowance of `packedWeights`. Throws all problems together.
+  /// Working memory and what plans hold is charged to `account`.
   package convenience init(
-    graph: Graph, registry: OperatorRegistry, pool: WorkerPool, packedWeights: PackedWeights = PackedWeights()
+    graph: Graph, registry: OperatorRegistry, pool: WorkerPool, packedWeights: PackedWeights = PackedWeights(),
+    account: MemoryAccount? = nil
   ) throws(PreparationError) {
-    try self.init(graph: graph, registry: registry, pool: pool, packedWeights: packedWeights, leases: LeasePool())
+    try self.init(
+      graph: graph, registry: registry, pool: pool, packedWeights: packedWeights, leases: LeasePool(account: account))
   }
 
   /// A subprogram takes its working memory from the pool of the program around it: only one of them runs at a time.
@@ -141,7 +144,8 @@ package final class Program: Sendable {
   func aligned(_ tensor: Tensor, rangeOf whole: Tensor, root: ValueID) throws(TensorError) -> Tensor {
     try tensor.storage.load()
     if tensor.isAligned(to: max(tensor.dataType.byteWidth, 1)) { return tensor }
-    let copy = try alignedConstants.copy(of: whole, for: graph.constant(root) == nil ? nil : root)
+    let copy = try alignedConstants.copy(
+      of: whole, for: graph.constant(root) == nil ? nil : root, account: leases.account)
     return Tensor(
       dataType: tensor.dataType, shape: tensor.shape, storage: copy.storage,
       byteOffset: copy.byteOffset + tensor.byteOffset - whole.byteOffset)
@@ -209,10 +213,10 @@ private final class AlignedConstants: Sendable {
   private let copies = Mutex<[ValueID: Tensor]>([:])
 
   /// The copy of a tensor, which for a value of the graph is made once.
-  func copy(of tensor: Tensor, for value: ValueID?) throws(TensorError) -> Tensor {
+  func copy(of tensor: Tensor, for value: ValueID?, account: MemoryAccount?) throws(TensorError) -> Tensor {
     try copies.withLock { (copies) throws(TensorError) in
       if let value, let copy = copies[value] { return copy }
-      let copy = try tensor.copied()
+      let copy = try tensor.copied(account: account)
       if let value { copies[value] = copy }
       return copy
     }

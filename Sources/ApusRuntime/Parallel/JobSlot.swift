@@ -13,13 +13,25 @@ struct Job {
   var parts: Int
   /// Unretained: the caller of `run` holds it until the run ends.
   var cancellation: Unmanaged<CancellationFlag>?
+  /// Likewise: the run that this is a part of, if others can be more urgent.
+  var turn: Unmanaged<RunTurn>?
 
   var isCancelled: Bool { cancellation?._withUnsafeGuaranteedRef { $0.isCancelled } ?? false }
+
+  var priority: RunPriority { turn?._withUnsafeGuaranteedRef { $0.priority } ?? .normal }
+
+  /// Lets more urgent runs go first. Only for the thread of the caller.
+  @inline(__always) func giveWay() {
+    turn?._withUnsafeGuaranteedRef { turn in
+      if turn.isOutranked { turn.giveWay(cancellation?.takeUnretainedValue()) }
+    }
+  }
 
   /// Computes every part on this thread. False: cancelled before the last part had begun.
   func runSerially() -> Bool {
     var part = 0
     while part < parts {
+      giveWay()
       if isCancelled { return false }
       function(context, part)
       part += 1
@@ -123,14 +135,32 @@ struct JobSlot: ~Copyable {
   /// Whether parts are left that nobody has claimed. Only for the caller and helpers inside.
   var hasUnclaimedParts: Bool { nextPart.load(ordering: .relaxed) < job.pointee.parts }
 
-  /// Claims and computes parts until none is left or the run is cancelled. Only for the caller and helpers inside.
+  /// Claims and computes parts until none is left or the run is cancelled. Only for the caller.
   func work() {
     let job = self.job.pointee
-    while !job.isCancelled {
-      let part = nextPart.wrappingAdd(1, ordering: .relaxed).oldValue
-      if part >= job.parts { return }
-      job.function(job.context, part)
+    while true {
+      job.giveWay()
+      if job.isCancelled || !claim(of: job) { return }
     }
+  }
+
+  /// The same for helpers inside. False: it ended because the helper is wanted elsewhere.
+  func help(unless isWantedElsewhere: (RunPriority) -> Bool) -> Bool {
+    let job = self.job.pointee
+    let priority = job.priority
+    while !job.isCancelled {
+      if isWantedElsewhere(priority) { return false }
+      if !claim(of: job) { break }
+    }
+    return true
+  }
+
+  /// Claims a part and computes it. False: none is left.
+  @inline(__always) private func claim(of job: Job) -> Bool {
+    let part = nextPart.wrappingAdd(1, ordering: .relaxed).oldValue
+    if part >= job.parts { return false }
+    job.function(job.context, part)
+    return true
   }
 }
 

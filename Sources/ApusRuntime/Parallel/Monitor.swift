@@ -1,5 +1,6 @@
 // A mutex with a condition, at an address that does not move: where threads of the pool sleep.
 
+import ApusGraph
 import Glibc
 
 /// A pthread mutex and its condition. The owner calls `destroy` once no thread uses it any more.
@@ -19,8 +20,13 @@ struct Monitor: @unchecked Sendable {
   func reset() {
     mutex.initialize(to: pthread_mutex_t())
     condition.initialize(to: pthread_cond_t())
-    let failed = pthread_mutex_init(mutex, nil) != 0 || pthread_cond_init(condition, nil) != 0
+    var attributes = pthread_condattr_t()
+    var failed = pthread_condattr_init(&attributes) != 0
+    // The clock that `wait(atMost:)` counts on.
+    failed = failed || pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) != 0
+    failed = failed || pthread_mutex_init(mutex, nil) != 0 || pthread_cond_init(condition, &attributes) != 0
     precondition(!failed, "no memory for a mutex")
+    pthread_condattr_destroy(&attributes)
   }
 
   func destroy() {
@@ -35,6 +41,17 @@ struct Monitor: @unchecked Sendable {
 
   /// Sleeps until a signal; with the lock held before and after. May return without one.
   func wait() { pthread_cond_wait(condition, mutex) }
+
+  /// The same for at most so many nanoseconds.
+  func wait(atMost nanoseconds: UInt64) {
+    let end = MonotonicClock.nanoseconds().addingReportingOverflow(nanoseconds)
+    if end.overflow { return wait() }
+    var time = timespec()
+    time.tv_sec = Int(clamping: end.partialValue / 1_000_000_000)
+    time.tv_nsec = Int(end.partialValue % 1_000_000_000)
+    pthread_cond_timedwait(condition, mutex, &time)
+  }
+
   func signal() { pthread_cond_signal(condition) }
   func broadcast() { pthread_cond_broadcast(condition) }
 }

@@ -18,10 +18,12 @@ extension WorkerPool {
   /// Runs all parts of all `tasks`, which must not depend on one another; each function gets its own part numbers, from
   /// 0. Parts begin in the order of the tasks: the longest first fills the threads best. Else as `run`.
   @discardableResult
-  package func runGroup(_ tasks: UnsafeBufferPointer<ParallelTask>, cancellation: CancellationFlag? = nil) -> Bool {
+  package func runGroup(
+    _ tasks: UnsafeBufferPointer<ParallelTask>, cancellation: CancellationFlag? = nil, turn: RunTurn? = nil
+  ) -> Bool {
     guard let base = tasks.baseAddress, let last = tasks.last else { return true }
     return withUnsafePointer(to: Group(tasks: base, count: tasks.count)) { group in
-      run(parts: last.endPart, cancellation: cancellation, context: group) { context, part in
+      run(parts: last.endPart, cancellation: cancellation, turn: turn, context: group) { context, part in
         context.assumingMemoryBound(to: Group.self).pointee.compute(part)
       }
     }

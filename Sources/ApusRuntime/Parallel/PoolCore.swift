@@ -13,6 +13,8 @@ import Synchronization
 final class PoolCore: @unchecked Sendable {
   /// Runs that can be shared at once; one more is computed by its caller alone. At most the bits of `openJobs`.
   static let slotCount = 32
+  /// Slots that only runs of high priority take, so that there is one for them.
+  private static let slotsForUrgent = 4
   /// Sleepers that one thread wakes by itself; those wake the others.
   private static let wakesPerThread = 4
 
@@ -31,6 +33,10 @@ final class PoolCore: @unchecked Sendable {
   private let padding1 = CacheLinePadding()
   /// One bit for each slot that a caller has.
   private let takenSlots = Atomic<UInt64>(0)
+  /// One bit for each slot whose job is of another priority than normal. Changed before a job is opened and after it
+  /// has ended, and seldom.
+  private let urgentSlots = Atomic<UInt64>(0)
+  private let backgroundSlots = Atomic<UInt64>(0)
   private let padding2 = CacheLinePadding()
   private let idle: Atomic<IdleCount.Bits>
   private let padding3 = CacheLinePadding()
@@ -58,6 +64,8 @@ final class PoolCore: @unchecked Sendable {
     stopping = false
     openJobs.store(0, ordering: .relaxed)
     takenSlots.store(0, ordering: .relaxed)
+    urgentSlots.store(0, ordering: .relaxed)
+    backgroundSlots.store(0, ordering: .relaxed)
     idle.store(IdleCount.awake(workerCount), ordering: .relaxed)
   }
 
@@ -66,10 +74,13 @@ final class PoolCore: @unchecked Sendable {
   /// Computes all parts of `job` together with whoever is idle, `most` workers at most. False: cancelled before the
   /// last part had begun.
   func run(_ job: Job, helpers most: Int) -> Bool {
-    guard let index = takeSlot() else { return job.runSerially() }
+    let priority = job.priority
+    guard let index = takeSlot(priority) else { return job.runSerially() }
     let bit = UInt64(1) << UInt64(index)
     let slot = slots + index
     let helpers = min(job.parts - 1, workerCount, most)
+    if priority == .high { urgentSlots.bitwiseOr(bit, ordering: .relaxed) }
+    if priority == .background { backgroundSlots.bitwiseOr(bit, ordering: .relaxed) }
     slot.pointee.open(job, helpers: helpers)
     // Before the look at `idle`, in one order for all: a worker that falls asleep counts itself out first and then
     // looks at `openJobs`, so either it sees this job or it is seen asleep.
@@ -79,15 +90,18 @@ final class PoolCore: @unchecked Sendable {
     close(index)
     slot.pointee.waitUntilEmpty(spin: spin)
     let complete = slot.pointee.finish()
+    if priority == .high { urgentSlots.bitwiseAnd(~bit, ordering: .relaxed) }
+    if priority == .background { backgroundSlots.bitwiseAnd(~bit, ordering: .relaxed) }
     takenSlots.bitwiseAnd(~bit, ordering: .releasing)
     return complete
   }
 
-  private func takeSlot() -> Int? {
+  private func takeSlot(_ priority: RunPriority) -> Int? {
+    let count = priority == .high ? Self.slotCount : Self.slotCount - Self.slotsForUrgent
     var taken = takenSlots.load(ordering: .relaxed)
     while true {
       let index = (~taken).trailingZeroBitCount
-      if index >= Self.slotCount { return nil }
+      if index >= count { return nil }
       let (exchanged, original) = takenSlots.weakCompareExchange(
         expected: taken, desired: taken | (UInt64(1) << UInt64(index)), ordering: .acquiring)
       if exchanged { return index }
@@ -141,23 +155,56 @@ final class PoolCore: @unchecked Sendable {
 
   /// The life of worker `index`: help, stay awake for a while, sleep.
   func work(as index: Int) {
+    // Workers begin their search at different slots and go on behind the last one, so that all jobs find helpers.
+    var start = index % Self.slotCount
     while true {
-      if help(startingAt: index) { continue }
+      if help(from: &start) { continue }
       if SpinWait.wait(atMost: spin, until: { openJobs.load(ordering: .relaxed) != 0 }) { continue }
       if !sleep() { return }
     }
   }
 
-  /// Joins one open job until it has no parts left. False: no job admitted this worker. Workers begin their search at
-  /// different slots, so that several jobs all find helpers.
-  private func help(startingAt worker: Int) -> Bool {
+  /// Joins one open job, of the most urgent ones, until it has no parts left or a more urgent one is open. False: no
+  /// job admitted this worker.
+  private func help(from start: inout Int) -> Bool {
     let jobs = openJobs.load(ordering: .acquiring)
     if jobs == 0 { return false }
-    for offset in 0..<Self.slotCount {
-      let index = (worker + offset) % Self.slotCount
-      if jobs & (UInt64(1) << UInt64(index)) != 0, help(with: index) { return true }
+    let urgent = urgentSlots.load(ordering: .relaxed)
+    let background = backgroundSlots.load(ordering: .relaxed)
+    return help(amongst: jobs & urgent, from: &start)
+      || help(amongst: jobs & ~(urgent | background), from: &start)
+      || help(amongst: jobs & background, from: &start)
+  }
+
+  private func help(amongst jobs: UInt64, from start: inout Int) -> Bool {
+    // Those from `start` on, then those before it.
+    let later = jobs & (UInt64.max << UInt64(start))
+    return help(inOrder: later, &start) || help(inOrder: jobs & ~later, &start)
+  }
+
+  private func help(inOrder jobs: UInt64, _ start: inout Int) -> Bool {
+    var left = jobs
+    while left != 0 {
+      let index = left.trailingZeroBitCount
+      if help(with: index) {
+        start = (index + 1) % Self.slotCount
+        return true
+      }
+      left &= left - 1
     }
     return false
+  }
+
+  /// Whether a job of a higher priority wants helpers.
+  @inline(__always) private func isOutranked(_ priority: RunPriority) -> Bool {
+    switch priority {
+    case .high: return false
+    case .normal:
+      let urgent = urgentSlots.load(ordering: .relaxed)
+      return urgent != 0 && openJobs.load(ordering: .relaxed) & urgent != 0
+    case .background:
+      return openJobs.load(ordering: .relaxed) & ~backgroundSlots.load(ordering: .relaxed) != 0
+    }
   }
 
   private func help(with index: Int) -> Bool {
@@ -169,8 +216,8 @@ final class PoolCore: @unchecked Sendable {
     } else if slot.pointee.hasUnclaimedParts {
       summon(ticketsLeft)
     }
-    slot.pointee.work()
-    close(index)
+    // Who leaves for a more urgent job does not come back to this one.
+    if slot.pointee.help(unless: isOutranked) { close(index) }
     // Idle again before the caller can return, so that its next run counts on this worker.
     idle.wrappingAdd(IdleCount.awake(1), ordering: .relaxed)
     slot.pointee.leave()

@@ -91,32 +91,40 @@ package final class WorkerPool: Sendable {
   ///
   /// - Parameters:
   ///   - cancellation: asked before each part; once it is set no further part begins.
+  ///   - turn: the run that this is a part of; more urgent ones go first between two parts.
   ///   - context: must stay valid, and fit for use by several threads, until the call returns.
   /// - Returns: true if every part was computed; false if the run was cancelled before the last part had begun.
   @discardableResult
   package func run(
-    parts: Int, cancellation: CancellationFlag? = nil, context: UnsafeRawPointer, _ function: PartFunction
+    parts: Int, cancellation: CancellationFlag? = nil, turn: RunTurn? = nil, context: UnsafeRawPointer,
+    _ function: PartFunction
   ) -> Bool {
     let flag = cancellation.map { Unmanaged.passUnretained($0) }
-    let job = Job(function: function, context: context, parts: parts, cancellation: flag)
+    let job = Job(
+      function: function, context: context, parts: parts, cancellation: flag,
+      turn: turn.map { Unmanaged.passUnretained($0) })
     let complete: Bool
-    if parts <= 1 || threadCount == 1 {
+    let helpers = parts <= 1 || threadCount == 1 ? 0 : min(threadCount - 1, turn?.helpers ?? .max)
+    if helpers == 0 {
       complete = job.runSerially()
     } else {
       (owner ?? self).reviveAfterFork()
-      complete = core.run(job, helpers: threadCount - 1)
+      complete = core.run(job, helpers: helpers)
     }
-    // The job holds the flag unretained.
-    withExtendedLifetime(cancellation) {}
+    // The job holds both unretained.
+    withExtendedLifetime((cancellation, turn)) {}
     return complete
   }
 
   /// The same with a closure, which several threads may call at once. Where the work is shared, the closure costs a
   /// small allocation; the hot path passes a function pointer.
   @discardableResult
-  package func run(parts: Int, cancellation: CancellationFlag? = nil, _ body: (_ part: Int) -> Void) -> Bool {
+  package func run(
+    parts: Int, cancellation: CancellationFlag? = nil, turn: RunTurn? = nil, _ body: (_ part: Int) -> Void
+  ) -> Bool {
     if parts <= 1 || threadCount == 1 {
       for part in 0..<max(parts, 0) {
+        if let turn, turn.isOutranked { turn.giveWay(cancellation) }
         if cancellation?.isCancelled == true { return false }
         body(part)
       }
@@ -124,7 +132,7 @@ package final class WorkerPool: Sendable {
     }
     return withoutActuallyEscaping(body) { escaping in
       withUnsafePointer(to: ClosureContext(body: escaping)) { context in
-        run(parts: parts, cancellation: cancellation, context: context) { context, part in
+        run(parts: parts, cancellation: cancellation, turn: turn, context: context) { context, part in
           context.assumingMemoryBound(to: ClosureContext.self).pointee.body(part)
         }
       }

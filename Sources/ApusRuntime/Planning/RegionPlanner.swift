@@ -100,7 +100,7 @@ struct RegionPlanner: ~Copyable {
       // The memory belongs to whoever made the value, who may fill it anew after this run.
       let copy: Tensor
       do throws(TensorError) {
-        copy = try tensor.copied()
+        copy = try tensor.copied(account: program.leases.account)
       } catch {
         throw OperatorError(error)
       }
@@ -156,7 +156,9 @@ struct RegionPlanner: ~Copyable {
         tensor ?? type.map { Tensor(placeholder: $0.dataType, shape: $0.shape) }
       }
       foldedBytes += outputBytes
-      let results = try KernelRunner.run(step, inputs: placeholders, outputTypes: outputTypes, allowance: .unlimited)
+      // The plan outlives the run that it is made for.
+      let allowance = Allowance.run(memory: program.leases.account, cancellation: nil)
+      let results = try KernelRunner.run(step, inputs: placeholders, outputTypes: outputTypes, allowance: allowance)
       for (output, tensor) in zip(node.outputs, results) {
         guard let output, let tensor else { continue }
         known[output.index] = tensor

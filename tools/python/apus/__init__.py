@@ -13,6 +13,7 @@ The names are those of onnxruntime where there is one, so that `import apus as o
 from typing import Any
 
 from ._cancellation import Cancellation
+from ._engine import Engine, Priority
 from ._errors import (
     CancelledError,
     Error,
@@ -50,6 +51,7 @@ from ._version import __version__
 __all__ = [
     "Cancellation",
     "CancelledError",
+    "Engine",
     "Error",
     "ErrorCode",
     "ExecutionMode",
@@ -70,6 +72,7 @@ __all__ = [
     "NotImplemented",
     "OrtDevice",
     "OrtValue",
+    "Priority",
     "RunOptions",
     "RuntimeException",
     "SessionOptions",

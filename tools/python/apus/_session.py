@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ._cancellation import Cancellation, Ending
+from ._engine import Engine, Priority
 from ._errors import MISSING_IN_SESSION, InvalidArgument, make_error, missing
 from ._library import extension, library
 from ._options import GraphOptimizationLevel, RunOptions, SessionOptions, get_available_providers
@@ -76,6 +77,8 @@ class InferenceSession:
         provider_options: Sequence[dict[Any, Any]] | None = None,
         *,
         threads: int | None = None,
+        engine: Engine | None = None,
+        priority: Priority | int = Priority.NORMAL,
         optimize: bool = True,
         disabled_passes: Iterable[str] = (),
         dimensions: Mapping[str, int] | None = None,
@@ -94,6 +97,8 @@ class InferenceSession:
         sess_options: onnxruntime's options; the parameters below say more, and go before them.
         providers, provider_options: for programs that were written for onnxruntime; there is only the CPU.
         threads: those that one run may use; None for the processors that this process may use.
+        engine: whose threads and memory budget the session has; None for the engine that sessions of the process share.
+        priority: how urgent the runs of this session are; two sessions on one file share its weights.
         optimize: whether the graph is rewritten to run faster; `disabled_passes` leaves single rewritings out.
         dimensions: sizes for symbolic dimensions by name; shapes: shapes for inputs by name.
         extra_outputs: intermediate values to return too.
@@ -111,11 +116,15 @@ class InferenceSession:
             raise InvalidArgument(f"sess_options is {type(sess_options).__name__}; expected apus.SessionOptions")
         self._options = SessionOptions() if sess_options is None else copy.copy(sess_options)
         _check_providers(providers, provider_options)
+        if engine is not None and not isinstance(engine, Engine):
+            raise InvalidArgument(f"engine is {type(engine).__name__}; expected apus.Engine")
         if threads is None and self._options.intra_op_num_threads:
             threads = self._options.intra_op_num_threads
         level = self._options.graph_optimization_level
         self._settings: dict[str, Any] = {
             "threads": threads,
+            "engine": engine,
+            "priority": priority,
             "optimize": optimize and level != GraphOptimizationLevel.ORT_DISABLE_ALL,
             "disabled_passes": tuple(disabled_passes),
             "dimensions": self._options.dimensions | dict(dimensions or {}),
@@ -456,6 +465,9 @@ def _options(settings: Mapping[str, Any]) -> Iterator[int]:
     try:
         if settings["threads"] is not None:
             lib.options_set_threads(options, settings["threads"])
+        if settings["engine"] is not None:
+            lib.options_set_engine(options, settings["engine"]._handle)
+        lib.options_set_priority(options, settings["priority"])
         lib.options_set_optimize(options, settings["optimize"])
         for name in settings["disabled_passes"]:
             lib.options_disable_pass(options, name.encode())

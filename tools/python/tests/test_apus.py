@@ -418,6 +418,57 @@ class Threads(unittest.TestCase):
             apus.Cancellation(-1)
 
 
+class Engines(unittest.TestCase):
+    def test_budget(self) -> None:
+        engine = apus.Engine(threads=2, memory_budget=24 << 20)
+        self.assertEqual((engine.threads, engine.memory_budget, engine.memory_in_use), (2, 24 << 20, 0))
+        session = apus.InferenceSession(MODELS / "digits.onnx", engine=engine)
+        self.assertEqual(session.threads, 2)
+        loaded = engine.memory_in_use
+        self.assertGreater(loaded, 0)
+        (few,) = session.run(None, {"input": np.zeros((2, 1, 8, 8), np.float32)})
+        self.assertGreater(engine.memory_in_use, loaded)
+        with self.assertRaisesRegex(apus.Error, "memoryBudget is .* by 'digits.onnx'|'digits.onnx'.* memoryBudget is"):
+            session.run(None, {"input": np.zeros((100_000, 1, 8, 8), np.float32)})
+        self.assertEqual(few.shape, (2, 10))
+        del few, session
+        gc.collect()
+        self.assertEqual(engine.memory_in_use, 0)
+        with self.assertRaisesRegex(apus.Error, "memoryBudget is 1000"):
+            apus.InferenceSession(MODELS / "digits.onnx", engine=apus.Engine(memory_budget=1000))
+
+    def test_arguments(self) -> None:
+        self.assertIsNone(apus.Engine().memory_budget)
+        for arguments, text in (({"threads": 0}, "threads is 0"), ({"memory_budget": 0}, "memory_budget is 0")):
+            with self.assertRaisesRegex(apus.InvalidArgument, text):
+                apus.Engine(**arguments)
+        with self.assertRaisesRegex(apus.InvalidArgument, "expected apus.Engine"):
+            apus.InferenceSession(MODELS / "digits.onnx", engine=3)  # type: ignore[arg-type]
+        with self.assertRaisesRegex(apus.InputError, "priority is 5"):
+            apus.InferenceSession(MODELS / "digits.onnx", priority=5)
+
+    def test_priorities(self) -> None:
+        """Results are the same at every priority, beside runs of others."""
+        engine = apus.Engine(threads=2)
+        model = long_model()
+        values = np.random.default_rng(4).random((20, 20), np.float32) / 10
+        sessions = [apus.InferenceSession(model, engine=engine, priority=priority) for priority in apus.Priority]
+        (expected,) = sessions[0].run(None, {"x": values})
+        wrong = []
+
+        def work(session: apus.InferenceSession) -> None:
+            for _ in range(30):
+                if not np.array_equal(session.run(None, {"x": values})[0], expected):
+                    wrong.append(session)
+
+        threads = [threading.Thread(target=work, args=(session,)) for session in sessions * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(wrong, [])
+
+
 class Backends(unittest.TestCase):
     def test_run_node_and_model(self) -> None:
         x, y = np.array([[1, 2]], np.float32), np.array([[3], [4]], np.float32)

@@ -56,7 +56,13 @@ package struct Attention: OperatorDefinition {
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    let options = try AttentionOptions(context)
+    try prepare(context, emptyRows: 0)
+  }
+
+  /// `emptyRows`: the probabilities of a row whose scores are all -infinity.
+  func prepare(_ context: PrepareContext, emptyRows: Float) throws(OperatorError) -> PreparedKernel {
+    var options = try AttentionOptions(context)
+    options.emptyRows = emptyRows
     // The mask is converted by the kernel itself: it may be of any type.
     let floats = [0, 1, 2, 4, 5].compactMap { context.optionalType($0) }
     let isDouble = floats.contains(.float64) || options.precision == .float64
@@ -64,11 +70,12 @@ package struct Attention: OperatorDefinition {
     let narrow = Set(floats).subtracting([wide])
     let isNarrowed = options.precision.map { $0 == .float16 || $0 == .bfloat16 } ?? false
     let rounding = isNarrowed && floats.contains { $0 == .float32 || $0 == .float64 } ? options.precision : nil
+    let chosen = options
     let prepare: (PrepareContext) -> PreparedKernel = { (context: PrepareContext) in
-      if isDouble { return .planned(AttentionKernel(options: options, core: .plain(.float64, rounding), context)) }
+      if isDouble { return .planned(AttentionKernel(options: chosen, core: .plain(.float64, rounding), context)) }
       return .planned(
         AttentionKernel(
-          options: options, core: isPlain || rounding != nil ? .plain(.float32, rounding) : .packed, context))
+          options: chosen, core: isPlain || rounding != nil ? .plain(.float32, rounding) : .packed, context))
     }
     if narrow.isEmpty { return prepare(context) }
     return try StagedKernel.prepare(
@@ -89,6 +96,8 @@ struct AttentionOptions: Sendable {
   /// What output 3 holds: scores, after the soft cap, after the mask, probabilities.
   let scoreMode: Int
   let precision: DataType?
+  /// The probabilities of a row whose scores are all -infinity.
+  var emptyRows: Float = 0
 
   init(_ context: some OperatorContext) throws(OperatorError) {
     queryHeads = context.optionalInt("q_num_heads")

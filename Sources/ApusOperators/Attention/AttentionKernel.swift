@@ -66,10 +66,11 @@ struct AttentionKernel: Kernel {
     let mask = context.isPresent(3) ? try AttentionMask(context.shape(3), geometry) : nil
     places.append(mask == nil ? .none : try addMask(context, to: &sequence))
     places.append(context.isPresent(6) ? .input(6) : .none)
-    let problem = AttentionProblem(
+    var problem = AttentionProblem(
       geometry: geometry, range: range(context, pastLength), mask: mask,
       scale: options.scale ?? 1 / Double(geometry.size).squareRoot(), softcap: options.softcap,
       scoreMode: context.isWanted(3) ? options.scoreMode : nil)
+    problem.emptyRows = options.emptyRows
     let step: Step =
       switch core {
       case .packed: PackedAttention(problem).step()
@@ -193,6 +194,8 @@ struct AttentionProblem: Sendable {
   let scoreMode: Int?
   /// For the packed form only.
   var sink = AttentionSink.none
+  /// The probabilities of a row whose scores are all -infinity.
+  var emptyRows: Float = 0
 
   var operations: Int {
     2 &* geometry.batch &* geometry.queryHeads &* geometry.queries &* geometry.keys

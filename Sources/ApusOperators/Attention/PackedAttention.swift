@@ -251,16 +251,16 @@ struct PackedAttention: Sendable {
     if seen.isEmpty { return }
     let line = scores + seen.lowerBound
     let table = vectors.table
-    // A row without a key is 0, whatever its scores are; so is one whose scores are all -infinity.
+    // A row without a key is one of its own, whatever its scores are; so is one whose scores are all -infinity.
     if let mask, table.pointee.max_f32(seen.count, mask) == -.infinity {
-      line.update(repeating: 0, count: seen.count)
+      line.update(repeating: problem.emptyRows, count: seen.count)
       return
     }
     if let mask {
       multiply(line, seen.count, by: scale)
       table.pointee.add_f32_vv(seen.count, line, mask, line)
       if table.pointee.max_f32(seen.count, line) == -.infinity {
-        line.update(repeating: 0, count: seen.count)
+        line.update(repeating: problem.emptyRows, count: seen.count)
       } else {
         table.pointee.softmax_f32(seen.count, line, line, 1, nil)
       }
@@ -268,7 +268,7 @@ struct PackedAttention: Sendable {
     }
     let first = line[0]
     if first == -.infinity && scale * table.pointee.max_f32(seen.count, line) == -.infinity {
-      line.update(repeating: 0, count: seen.count)
+      line.update(repeating: problem.emptyRows, count: seen.count)
     } else {
       table.pointee.softmax_f32(seen.count, line, line, scale, nil)
     }

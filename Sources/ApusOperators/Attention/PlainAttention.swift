@@ -81,12 +81,12 @@ extension AttentionProblem {
     return isEmpty
   }
 
-  /// Probabilities; all 0 if no key is left or every score is -infinity.
+  /// Probabilities; all `emptyRows` if no key is left or every score is -infinity.
   private func softmax(_ scores: UnsafeMutablePointer<Double>, isEmpty: Bool) {
     var highest = -Double.infinity
     for key in 0..<geometry.keys where scores[key] > highest || scores[key].isNaN { highest = scores[key] }
     guard !isEmpty, highest != -.infinity else {
-      for key in 0..<geometry.keys { scores[key] = 0 }
+      for key in 0..<geometry.keys { scores[key] = Double(emptyRows) }
       return
     }
     var sum = 0.0

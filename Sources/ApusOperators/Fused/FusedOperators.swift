@@ -3,6 +3,7 @@
 import ApusGraph
 
 let fusedOperators: [any OperatorDefinition] = [
+  FusedAttention(),
   FusedGemm(),
   ChannelsLastConv(),
   ConvTranspose(channelsLast: true),

@@ -1,14 +1,17 @@
 // Scaled dot-product attention, spelled out → Attention. https://onnx.ai/onnx/operators/onnx__Attention.html
 
 import ApusGraph
+import ApusOperators
 import ApusTensor
 
 /// softmax(s·Q·Kᵀ [+ mask])·V over [batch, heads, length, size] → Attention.
 ///
-/// With a mask, only the form that replaces NaN by 0 (torch's safe softmax): Attention gives 0 for a row that sees no
-/// key, where a bare Softmax of -infinities gives NaN.
+/// With a mask, only the form that replaces NaN by 0 (torch's safe softmax) becomes Attention, which gives 0 for a row
+/// that sees no key. A bare Softmax gives NaN there, and becomes the engine's own operator.
 struct AttentionFusion: Fusion {
-  let name = "attention"
+  /// True: for a bare Softmax with a mask.
+  let isBare: Bool
+  var name: String { isBare ? "attention-of-softmax" : "attention" }
   let roots: Set<OperatorID> = [OperatorID("MatMul")]
 
   func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
@@ -19,7 +22,8 @@ struct AttentionFusion: Fusion {
     var scores = softmax.inputs[0]
     var mask: ValueID?
     if let add = graph.producer(of: scores, is: "Add") {
-      guard isSafe, let (product, other) = productAndMask(add.node, in: graph), isMask(other, of: product, in: graph),
+      guard isSafe != isBare, let (product, other) = productAndMask(add.node, in: graph),
+        isMask(other, of: product, in: graph),
         graph.haveSameShape(product, scores)
       else { return nil }
       (scores, mask) = (product, other)
@@ -33,8 +37,10 @@ struct AttentionFusion: Fusion {
       // Attention multiplies both factors by the root of its scale.
       Float(scale).isNormal, scale > 0
     else { return nil }
+    if isBare, mask == nil { return nil }
     let attention = Node(
-      OperatorID("Attention"), name: node.name, inputs: [query, key, values] + (mask.map { [$0] } ?? []),
+      isBare ? FusedAttention.id : OperatorID("Attention"), name: node.name,
+      inputs: [query, key, values] + (mask.map { [$0] } ?? []),
       outputs: node.outputs, attributes: Attributes([("scale", .float(Float(scale)))]))
     // What lies inside dies if nobody else needs it.
     return GraphPatch(removed: [root], added: [attention])
@@ -126,14 +132,17 @@ struct AttentionFusion: Fusion {
 
 /// Attention between transposes of [batch, length, heads, size] → Attention on [batch, length, heads·size].
 struct AttentionLayoutFusion: Fusion {
-  let name = "attention-layout"
+  /// Attention, or the engine's own.
+  let op: OperatorID
+  var name: String { op.domain.isEmpty ? "attention-layout" : "attention-layout-of-softmax" }
   let roots: Set<OperatorID> = [OperatorID("Reshape")]
 
   func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
     let node = graph[root]
     guard let output = node.outputs[0], let back = graph.producer(of: node.inputs[0], is: "Transpose"),
       back.node.attributes.ints("perm") == [0, 2, 1, 3],
-      let attention = graph.producer(of: back.node.inputs[0], is: "Attention"), attention.node.inputs.count <= 4,
+      let attention = graph.producer(of: back.node.inputs[0], is: op.name, domain: op.domain),
+      attention.node.inputs.count <= 4,
       attention.node.outputs.count == 1, let result = graph.shape(back.node.inputs[0]), result.count == 4,
       let heads = result[1].known, let size = result[3].known,
       let flat = graph.shape(output), flat.count == 3, flat[0].isSame(as: result[0]),

@@ -1,6 +1,7 @@
 // Fusions: small patterns of nodes, each replaced by fewer. `GraphEditor.apply` guards what others still use.
 
 import ApusGraph
+import ApusOperators
 import ApusTensor
 
 /// A pattern of nodes and what replaces it.
@@ -78,10 +79,17 @@ struct FusionGroup: Sendable {
 let portableFusions = FusionGroup(
   name: "fuse-patterns",
   fusions: [
-    GeluFusion.erf, GeluFusion.tanh, SwishFusion(), ConvAffineFusion(), AttentionFusion(),
-    RepeatedHeadsFusion(), AttentionLayoutFusion(),
+    GeluFusion.erf, GeluFusion.tanh, SwishFusion(), ConvAffineFusion(),
+    AttentionFusion(isBare: false), RepeatedHeadsFusion(op: OperatorID("Attention")),
+    AttentionLayoutFusion(op: OperatorID("Attention")),
   ])
 let integerFusions = FusionGroup(
   name: "fuse-quantized", fusions: [QuantizedConvFusion(), QuantizedMatMulFusion()])
+let attentionFusions = FusionGroup(
+  name: "fuse-attention",
+  fusions: [
+    AttentionFusion(isBare: true), RepeatedHeadsFusion(op: FusedAttention.id),
+    AttentionLayoutFusion(op: FusedAttention.id),
+  ])
 let matrixFusions = FusionGroup(name: "fuse-matrix-products", fusions: [GemmFusion(), GemmEpilogueFusion()])
 let engineFusions = FusionGroup(name: "fuse-convolutions", fusions: [ConvEpilogueFusion()])

@@ -7,8 +7,10 @@ import ApusTensor
 /// Attention on keys and values of [batch, heads, length, size] whose heads were each repeated (Expand of a new axis
 /// behind the heads, Reshape of both to one) → Attention on the heads themselves.
 struct RepeatedHeadsFusion: Fusion {
-  let name = "attention-heads"
-  let roots: Set<OperatorID> = [OperatorID("Attention")]
+  /// Attention, or the engine's own.
+  let op: OperatorID
+  var name: String { op.domain.isEmpty ? "attention-heads" : "attention-heads-of-softmax" }
+  var roots: Set<OperatorID> { [op] }
 
   func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
     var attention = graph[root]

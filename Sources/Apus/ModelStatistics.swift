@@ -23,9 +23,9 @@ package struct ModelStatistics: Sendable {
   /// working memory, before values are computed in place. Unknown if a shape is.
   package var peakBytes = Dim(0)
 
-  package init(_ graph: Graph) {
+  package init(_ graph: Graph, registry: OperatorRegistry = .standard) {
     count(graph)
-    for node in graph.nodes { count(node, in: graph) }
+    for node in graph.nodes { count(node, in: graph, registry) }
     peakBytes = ModelStatistics.peak(of: graph)
   }
 
@@ -44,9 +44,8 @@ package struct ModelStatistics: Sendable {
 
   // MARK: - Multiply-adds
 
-  private mutating func count(_ node: Node, in graph: Graph) {
-    guard let schema = OperatorRegistry.standard.definition(of: node.op)?.schema, let formula = schema.multiplyAdds
-    else { return }
+  private mutating func count(_ node: Node, in graph: Graph, _ registry: OperatorRegistry) {
+    guard let schema = registry.definition(of: node.op)?.schema, let formula = schema.multiplyAdds else { return }
     let product = formula(graph.facts(of: node, schema))
     if product.isUnknown {
       uncounted.append("\(node.op) '\(node.name)'")

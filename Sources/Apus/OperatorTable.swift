@@ -10,12 +10,20 @@ package struct OperatorTable: Sendable {
   package struct Row: Encodable, Sendable {
     package struct Operand: Encodable, Sendable {
       package var name, type, presence: String
+      /// The version that it came with, if that was not the first.
+      package var since: Int?
+    }
+    package struct Attribute: Encodable, Sendable {
+      package var name, kind: String
+      /// The version that it came with, if that was not the first.
+      package var since: Int?
     }
     /// `ai.onnx` for the default domain.
     package var domain, name: String
     /// The versions of the operator's schema, oldest first.
     package var versions: [Int]
     package var inputs, outputs: [Operand]
+    package var attributes: [Attribute]
     /// By type variable: the types that some version allows, in the spelling of the specification (`tensor(float)`).
     package var types: [String: [String]]
     /// `planned`, `eager`, both, or what the operator is read as.
@@ -23,7 +31,9 @@ package struct OperatorTable: Sendable {
     /// The types in few words, for people.
     package var typesInShort: String
 
-    private enum CodingKeys: String, CodingKey { case domain, name, versions, inputs, outputs, types, kernel }
+    private enum CodingKeys: String, CodingKey {
+      case domain, name, versions, inputs, outputs, attributes, types, kernel
+    }
   }
 
   package private(set) var rows: [Row]
@@ -43,7 +53,10 @@ package struct OperatorTable: Sendable {
   private static func row(_ definition: any OperatorDefinition, registry: OperatorRegistry) -> Row {
     let schema = definition.schema
     func operands(_ parameters: [Parameter]) -> [Row.Operand] {
-      parameters.map { Row.Operand(name: $0.name, type: $0.type, presence: "\($0.presence)") }
+      parameters.map {
+        Row.Operand(
+          name: $0.name, type: $0.type, presence: "\($0.presence)", since: $0.since > 1 ? $0.since : nil)
+      }
     }
     let kernel =
       definition.readAs.map { "read as \($0)" }
@@ -51,6 +64,9 @@ package struct OperatorTable: Sendable {
     return Row(
       domain: schema.id.domain.isEmpty ? "ai.onnx" : schema.id.domain, name: schema.id.name, versions: schema.versions,
       inputs: operands(schema.inputs), outputs: operands(schema.outputs),
+      attributes: schema.attributes.map {
+        Row.Attribute(name: $0.name, kind: $0.kind.rawValue, since: $0.since > 1 ? $0.since : nil)
+      },
       types: schema.types.mapValues(\.specificationNames), kernel: kernel, typesInShort: schema.typesInShort)
   }
 

@@ -97,7 +97,8 @@ private func causalRow(
     for index in split..<length { y[index] += factor * x[index &+ shift] }
   }
   if appliesSiLU {
-    for index in 0..<length { y[index] /= 1 + expf(-y[index]) }
+    let silu = Activation(.silu)
+    for index in 0..<length { y[index] = silu.direct(y[index]) }
   }
 }
 

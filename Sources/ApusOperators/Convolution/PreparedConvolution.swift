@@ -11,10 +11,10 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
   private let residual: Int?
   private let weights: ConvolutionWeights?
   /// nil: none.
-  private let activation: FusedActivation?
+  private let activation: Activation?
 
   init(
-    _ context: PrepareContext, _ operands: ConvolutionOperands, residual: Int? = nil, activation: FusedActivation? = nil
+    _ context: PrepareContext, _ operands: ConvolutionOperands, residual: Int? = nil, activation: Activation? = nil
   ) throws(OperatorError) {
     (self.operands, self.residual, self.activation) = (operands, residual, activation)
     attributes = NodeAttributes(context)
@@ -63,7 +63,8 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
     let finish = Partition(convolution.outputCount, minimum: 32_768)
     let phases = [input.parts, direct.windows.partition.parts, output.parts, finish.parts]
     let scratch = y + aligned(convolution.outputCount &* 4)
-    return Step(phases: phases, scratchBytes: scratch) { [activation] run, phase, part in
+    let exact = activation.map { ExactActivation($0) }
+    return Step(phases: phases, scratchBytes: scratch) { run, phase, part in
       let planarX = (run.scratch + x).assumingMemoryBound(to: Float.self)
       let planarY = (run.scratch + y).assumingMemoryBound(to: Float.self)
       switch phase {
@@ -77,7 +78,7 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
         let add: UnsafePointer<Float>? = residual.map { run.input($0) }
         for index in finish.range(part) {
           let sum = add.map { y[index] + $0[index] } ?? y[index]
-          y[index] = activation.map { Float($0(Double(sum))) } ?? sum
+          y[index] = exact.map { Float($0(Double(sum))) } ?? sum
         }
       }
     }.named("direct", operations: convolution.operations)

@@ -11,7 +11,7 @@ package struct ChannelsLastConv: OperatorDefinition {
     "Conv", domain: "apus", versions: [1],
     inputs: [.required("X", "T"), .required("W", "T"), .optional("B", "T"), .optional("residual", "T")],
     outputs: [.required("Y", "T")],
-    attributes: convolutionAttributes + FusedActivation.attributes,
+    attributes: convolutionAttributes + Activation.attributes,
     types: ["T": [.float32]], multiplyAdds: convolutionProducts(weights: 1))
 
   package init() {}
@@ -28,7 +28,7 @@ package struct ChannelsLastConv: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     try PreparedConvolution<Float>(
-      context, ChannelsLastConv.operands, residual: 3, activation: try FusedActivation(context)
+      context, ChannelsLastConv.operands, residual: 3, activation: try Activation(epilogueOf: context)
     ).prepared
   }
 }

@@ -12,7 +12,7 @@ package struct FusedGemm: OperatorDefinition {
     "Gemm", domain: "apus", versions: [1],
     inputs: [.required("A", "T"), .required("B", "T"), .optional("bias", "T"), .optional("residual", "T")],
     outputs: [.required("Y", "T")],
-    attributes: [.int("transB", default: 0), .float("alpha", default: 1)] + FusedActivation.attributes,
+    attributes: [.int("transB", default: 0), .float("alpha", default: 1)] + Activation.attributes,
     types: ["T": .floats], multiplyAdds: matMulProducts(a: 0))
 
   /// True: never the packed form, for tests that hold the two against each other.
@@ -53,14 +53,14 @@ package struct FusedGemm: OperatorDefinition {
       context,
       MatMulKernel.Options(
         transposesB: try context.bool("transB"), scale: try context.float("alpha"),
-        epilogue: try FusedActivation(context).epilogue, bias: context.isPresent(2) ? 2 : nil,
+        epilogue: try Activation(epilogueOf: context).epilogue, bias: context.isPresent(2) ? 2 : nil,
         add: context.isPresent(3) ? 3 : nil))
   }
 
   private static func plain<Element: Real>(
     _ context: PrepareContext, _ element: Element.Type
   ) throws(OperatorError) -> PreparedKernel {
-    let activation = try FusedActivation(context)
+    let activation = ExactActivation(try Activation(epilogueOf: context))
     let alpha = Element(try context.float("alpha"))
     let transposesB = try context.bool("transB")
     let (hasBias, hasResidual) = (context.isPresent(2), context.isPresent(3))

@@ -18,6 +18,10 @@ package enum UnaryFunction: Sendable {
   case swish(alpha: Float)
   case shrink(bias: Float, lambda: Float)
   case bitwiseNot
+  case identity
+  case clip(low: Float, high: Float)
+  case affine(alpha: Float, beta: Float)
+  case scaledTanh(alpha: Float, beta: Float)
 
   /// The loop for an element type; nil if there is none.
   package func loop(_ type: DataType) -> UnaryLoop? {
@@ -52,7 +56,7 @@ package enum UnaryFunction: Sendable {
     switch self {
     case .abs, .neg, .sign, .ceil, .floor, .round, .relu, .leakyRelu, .hardSigmoid, .hardSwish, .thresholdedRelu,
       .shrink,
-      .bitwiseNot, .softsign, .reciprocal, .sqrt:
+      .bitwiseNot, .softsign, .reciprocal, .sqrt, .identity, .clip, .affine:
       .light
     default: fastLoop == nil ? .heavy : .medium
     }
@@ -129,6 +133,16 @@ extension UnaryFunction {
     case .shrink(let bias, let lambda):
       let (bias, lambda) = (T(bias), T(lambda))
       return Elementwise.map { (x: T) in x < -lambda ? x + bias : x > lambda ? x - bias : 0 }
+    case .identity: return Elementwise.map { (x: T) in x }
+    case .clip(let low, let high):
+      let (low, high) = (T(low), T(high))
+      return Elementwise.map { (x: T) in clamp(x, low, high) }
+    case .affine(let alpha, let beta):
+      let (alpha, beta) = (T(alpha), T(beta))
+      return Elementwise.map { (x: T) in alpha * x + beta }
+    case .scaledTanh(let alpha, let beta):
+      let (alpha, beta) = (T(alpha), T(beta))
+      return Elementwise.map { (x: T) in alpha * T.tanh(beta * x) }
     default: return { _, _, _ in }
     }
   }

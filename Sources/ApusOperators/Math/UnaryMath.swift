@@ -32,6 +32,18 @@ struct UnaryMath: OperatorDefinition {
     }
   }
 
+  /// The operator of an activation, whose parameters are its attributes.
+  init(
+    _ activation: Activation.Kind, _ versions: [Int], _ types: TypeSet, input: String = "X", output: String = "Y",
+    typesBefore: TypeSet = .beforeNarrowTypes, values: (@Sendable (Dim) -> Dim)? = nil
+  ) {
+    self.init(
+      activation.operator?.name ?? activation.rawValue, versions, types,
+      attributes: activation.parameters.map { .float($0.name, default: $0.value) }, input: input, output: output,
+      typesBefore: typesBefore, values: values
+    ) { context throws(OperatorError) in try Activation(activation, context).function }
+  }
+
   func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
     node.removeLegacyHints()
     if schema.id.name == "Selu" && version == 1 {
@@ -78,48 +90,28 @@ let unaryMathOperators: [any OperatorDefinition] = [
   UnaryMath("Atan", [7, 22], .floats, input: "input", output: "output", .atan),
   UnaryMath("Sinh", [9, 22], .floats, input: "input", output: "output", .sinh),
   UnaryMath("Cosh", [9, 22], .floats, input: "input", output: "output", .cosh),
-  UnaryMath("Tanh", [1, 6, 13], .floats, input: "input", output: "output", .tanh),
+  UnaryMath(.tanh, [1, 6, 13], .floats, input: "input", output: "output"),
   UnaryMath("Asinh", [9, 22], .floats, input: "input", output: "output", .asinh),
   UnaryMath("Acosh", [9, 22], .floats, input: "input", output: "output", .acosh),
   UnaryMath("Atanh", [9, 22], .floats, input: "input", output: "output", .atanh),
   UnaryMath("Erf", [9, 13], .numeric, input: "input", output: "output", .erf),
-  UnaryMath("Sigmoid", [1, 6, 13], .floats, .sigmoid),
-  UnaryMath(
-    "Relu", [1, 6, 13, 14], .signed + .floats, values: { $0.known.map { Dim(max($0, 0)) } ?? .unknown }, .relu),
-  UnaryMath("Softplus", [1, 22], .floats, .softplus),
-  UnaryMath("Softsign", [1, 22], .floats, input: "input", output: "output", .softsign),
-  UnaryMath("Mish", [18, 22], .floats, .mish),
-  UnaryMath("HardSwish", [14, 22], .floats, .hardSwish),
+  UnaryMath(.sigmoid, [1, 6, 13], .floats),
+  UnaryMath(.relu, [1, 6, 13, 14], .signed + .floats, values: { $0.known.map { Dim(max($0, 0)) } ?? .unknown }),
+  UnaryMath(.softplus, [1, 22], .floats),
+  UnaryMath(.softsign, [1, 22], .floats, input: "input", output: "output"),
+  UnaryMath(.mish, [18, 22], .floats),
+  UnaryMath(.hardSwish, [14, 22], .floats),
   UnaryMath("Gelu", [20], .floats, attributes: [.string("approximate", default: "none")]) {
     context throws(OperatorError) in
     try context.string("approximate", oneOf: ["none", "tanh"]) == "tanh" ? .geluTanh : .gelu
   },
-  UnaryMath(
-    "LeakyRelu", [1, 6, 16], .floats, attributes: [.float("alpha", default: 0.01)]
-  ) { context throws(OperatorError) in .leakyRelu(alpha: try context.float("alpha")) },
-  UnaryMath("Elu", [1, 6, 22], .floats, attributes: [.float("alpha", default: 1)]) { context throws(OperatorError) in
-    .elu(alpha: try context.float("alpha"))
-  },
-  UnaryMath(
-    "Selu", [1, 6, 22], .floats,
-    attributes: [
-      .float("alpha", default: 1.67326319217681884765625), .float("gamma", default: 1.05070102214813232421875),
-    ]
-  ) { context throws(OperatorError) in .selu(alpha: try context.float("alpha"), gamma: try context.float("gamma")) },
-  UnaryMath("Celu", [12, 28], .floats, attributes: [.float("alpha", default: 1)], typesBefore: [.float32]) {
-    context throws(OperatorError) in
-    .celu(alpha: try context.float("alpha"))
-  },
-  UnaryMath(
-    "HardSigmoid", [1, 6, 22], .floats, attributes: [.float("alpha", default: 0.2), .float("beta", default: 0.5)]
-  ) { context throws(OperatorError) in .hardSigmoid(alpha: try context.float("alpha"), beta: try context.float("beta"))
-  },
-  UnaryMath(
-    "ThresholdedRelu", [1, 10, 22], .floats, attributes: [.float("alpha", default: 1)]
-  ) { context throws(OperatorError) in .thresholdedRelu(alpha: try context.float("alpha")) },
-  UnaryMath("Swish", [24], .floats, attributes: [.float("alpha", default: 1)]) { context throws(OperatorError) in
-    .swish(alpha: try context.float("alpha"))
-  },
+  UnaryMath(.leakyRelu, [1, 6, 16], .floats),
+  UnaryMath(.elu, [1, 6, 22], .floats),
+  UnaryMath(.selu, [1, 6, 22], .floats),
+  UnaryMath(.celu, [12, 28], .floats, typesBefore: [.float32]),
+  UnaryMath(.hardSigmoid, [1, 6, 22], .floats),
+  UnaryMath(.thresholdedRelu, [1, 10, 22], .floats),
+  UnaryMath(.silu, [24], .floats),
   UnaryMath(
     "Shrink", [9], .integers + .ieeeFloats, attributes: [.float("bias", default: 0), .float("lambd", default: 0.5)],
     input: "input", output: "output"

@@ -78,7 +78,7 @@ struct DynamicQuantizeLSTM: OperatorDefinition {
       }
       let all = try RecurrentActivation.all(
         context, directions: isReversed.count, defaults: RecurrentKind.lstm(couplesForget: false).activations)
-      activations = all.map { $0.map(\.fast) }
+      activations = all.map { $0.map(\.fastInPlace) }
       clip = context.optionalFloat("clip") ?? .infinity
       couplesForget = try context.bool("input_forget")
     }

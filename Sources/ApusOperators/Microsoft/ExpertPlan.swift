@@ -33,14 +33,14 @@ struct ExpertPlan: Sendable {
     for input in [1] + (self.routerWeights.map { [$0] } ?? []) where context.shape(input) != [tokens, first.experts] {
       throw .mismatch("router_probs is \(context.shape(input)); expected \(Shape([tokens, first.experts]))")
     }
-    let isFused = options.activation == .swiglu && options.fusion > 0
+    let isFused = options.isSwiGLU && options.fusion > 0
     guard first.columns == hidden, second.rows == hidden, second.experts == first.experts,
       first.rows == (isFused ? 2 * inner : inner)
     else { throw .mismatch("the weights of the experts do not fit each other and \(hidden) columns of the input") }
     if let gate, gate.columns != hidden || gate.rows != inner || gate.experts != first.experts {
       throw .mismatch("fc3 does not fit fc1")
     }
-    if options.activation == .swiglu && !isFused && gate == nil { throw .invalid("swiglu needs fc3, or swiglu_fusion") }
+    if options.isSwiGLU && !isFused && gate == nil { throw .invalid("swiglu needs fc3, or swiglu_fusion") }
   }
 
   func step(_ context: PlanContext) -> Step {
@@ -142,7 +142,7 @@ struct ExpertPlan: Sendable {
   /// Inputs: the first product, the gates.
   private var activating: Step {
     let partition = Partition(rows, minimum: max(1, 8192 / max(inner, 1)))
-    let isSwiGLU = options.activation == .swiglu
+    let isSwiGLU = options.isSwiGLU
     // Distances between the numbers, and between a number and its gate, in the first product.
     let (stride, distance) = !isSwiGLU || options.fusion == 0 ? (1, 0) : options.fusion == 1 ? (2, 1) : (1, inner)
     let width = first.rows

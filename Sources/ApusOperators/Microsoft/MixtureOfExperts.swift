@@ -98,14 +98,18 @@ struct MixtureOfExperts: OperatorDefinition {
 
 /// The attributes that both operators have.
 struct ExpertOptions: Sendable {
-  enum Activation: String, CaseIterable { case relu, gelu, silu, swiglu, identity }
+  /// The values of `activation_type`. `swiglu` is that of a number times its gate.
+  private static let activations: [(name: String, kind: Activation.Kind)] = [
+    ("relu", .relu), ("gelu", .geluTanh), ("silu", .silu), ("swiglu", .silu), ("identity", .none),
+  ]
 
   let chosen: Int
   let normalizes: Bool
   /// The softmax of the scores runs over the chosen experts alone, whatever `normalizes` says: so does QMoE.
   let ranksChosenOnly: Bool
   let activation: Activation
-  let alpha: Float
+  let isSwiGLU: Bool
+  /// Added to the gates of swiglu.
   let beta: Float
   let limit: Float
   let fusion: Int
@@ -114,9 +118,12 @@ struct ExpertOptions: Sendable {
     chosen = try context.int("k")
     normalizes = try context.bool("normalize_routing_weights")
     ranksChosenOnly = isQuantized || normalizes
-    let name = try context.string("activation_type", oneOf: Activation.allCases.map(\.rawValue))
-    activation = Activation(rawValue: name) ?? .identity
-    (alpha, beta) = (try context.float("activation_alpha"), try context.float("activation_beta"))
+    let name = try context.string("activation_type", oneOf: ExpertOptions.activations.map(\.name))
+    isSwiGLU = name == "swiglu"
+    let kind = ExpertOptions.activations.first { $0.name == name }?.kind ?? .none
+    // The others have no parameters here.
+    activation = Activation(kind, alpha: isSwiGLU ? try context.float("activation_alpha") : nil)
+    beta = try context.float("activation_beta")
     limit = context.optionalFloat("swiglu_limit") ?? .infinity
     fusion = try context.int("swiglu_fusion")
     guard (0...2).contains(fusion) else { throw .invalid("swiglu_fusion is \(fusion); expected 0, 1 or 2") }
@@ -125,16 +132,8 @@ struct ExpertOptions: Sendable {
   /// The activation of one number; of a pair for swiglu.
   @inline(__always)
   func callAsFunction(_ x: Float, _ gate: Float) -> Float {
-    switch activation {
-    case .relu: return Swift.max(x, 0)
-    case .silu: return x / (1 + Float.exp(-x))
-    // By tanh, as for other runtimes: (1 + tanh(u)) / 2 is the logistic function of 2u.
-    case .gelu: return x / (1 + Float.exp(-1.5957691 * (x + 0.044715 * x * x * x)))
-    case .swiglu:
-      let bounded = Swift.min(x, limit)
-      return bounded / (1 + Float.exp(-alpha * bounded)) * (Swift.max(Swift.min(gate, limit), -limit) + beta)
-    case .identity: return x
-    }
+    if !isSwiGLU { return activation.direct(x) }
+    return activation.direct(Swift.min(x, limit)) * (Swift.max(Swift.min(gate, limit), -limit) + beta)
   }
 }
 

@@ -117,11 +117,6 @@ extension Rewriter {
   mutating func finishActivation(
     _ name: String, _ parameters: [(name: String, value: Float?)], of value: ValueID
   ) throws(OperatorError) {
-    let names: [String: [String]] = [
-      "Relu": [], "Tanh": [], "Sigmoid": [], "Softplus": [], "Softsign": [], "LeakyRelu": ["alpha"], "Elu": ["alpha"],
-      "ThresholdedRelu": ["alpha"], "Celu": ["alpha"], "HardSigmoid": ["alpha", "beta"], "Selu": ["alpha", "gamma"],
-      "HardSwish": [], "Gelu": [],
-    ]
     if name == "Clip" {
       let type = try type(value)
       var limits: [ValueID?] = []
@@ -130,11 +125,12 @@ extension Rewriter {
       }
       return finish("Clip", [value] + limits)
     }
-    guard let known = names[name] else {
+    guard let kind = Activation.Kind.allCases.first(where: { $0 != .none && $0.operator == OperatorID(name) }) else {
+      let known = Set(Activation.Kind.allCases.filter { $0 != .none }.compactMap { $0.operator?.name })
       throw .unsupported(
-        "the activation '\(name)' is not known",
-        remedy: "Known are Clip, " + names.keys.sorted().joined(separator: ", "))
+        "the activation '\(name)' is not known", remedy: "Known are " + known.sorted().joined(separator: ", "))
     }
+    let known = kind.parameters.map(\.name)
     finish(
       name, [value],
       parameters.compactMap { entry in

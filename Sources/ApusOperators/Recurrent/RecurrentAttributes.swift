@@ -18,7 +18,7 @@ enum RecurrentKind: Sendable {
     }
   }
 
-  var activations: [RecurrentActivation.Kind] {
+  var activations: [Activation.Kind] {
     switch self {
     case .rnn: [.tanh]
     case .gru: [.sigmoid, .tanh]
@@ -32,7 +32,7 @@ struct RecurrentAttributes: Sendable {
   let kind: RecurrentKind
   /// For each direction: does it run backwards?
   let isReversed: [Bool]
-  let activations: [[RecurrentActivation]]
+  let activations: [[Activation]]
   let clip: Float?
   /// Batch first: X [batch, time, size], Y [batch, time, direction, hidden].
   let isBatchFirst: Bool
@@ -107,13 +107,13 @@ struct RecurrentAttributes: Sendable {
       context, packed: isPlain ? [] : [1, 2],
       float: { (context) throws(OperatorError) in
         isPlain
-          ? RecurrentKernel(self, RecurrentFactors<Float>.plain, activations.map { $0.map { $0.function(Float.self) } })
+          ? RecurrentKernel(self, RecurrentFactors<Float>.plain, activations.map { $0.map { $0.inPlace(Float.self) } })
             .prepared
-          : RecurrentKernel(self, try RecurrentFactors.packed(context, self), activations.map { $0.map(\.fast) })
+          : RecurrentKernel(self, try RecurrentFactors.packed(context, self), activations.map { $0.map(\.fastInPlace) })
             .prepared
       },
       double: { (_) throws(OperatorError) in
-        RecurrentKernel(self, RecurrentFactors<Double>.plain, activations.map { $0.map { $0.function(Double.self) } })
+        RecurrentKernel(self, RecurrentFactors<Double>.plain, activations.map { $0.map { $0.inPlace(Double.self) } })
           .prepared
       })
   }

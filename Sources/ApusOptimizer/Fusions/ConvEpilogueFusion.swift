@@ -1,18 +1,19 @@
 // apus.Conv followed by a residual sum or an activation → one apus.Conv.
 
 import ApusGraph
+import ApusOperators
 import ApusTensor
 
 struct ConvEpilogueFusion: Fusion {
   let name = "conv-epilogue"
-  let roots: Set<OperatorID> = Set(Activation.operators.map { OperatorID($0) } + [OperatorID("Add")])
+  let roots: Set<OperatorID> = Activation.epilogueOperators.union([OperatorID("Add")])
 
   func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
     let node = graph[root]
     guard let output = node.outputs[0] else { return nil }
     if node.op.name == "Add" { return matchResidual(root, output: output, in: graph) }
     guard let conv = graph.producer(of: node.inputs[0], is: "Conv", domain: "apus"),
-      conv.node.attributes["activation"] == nil, let activation = Activation(node, in: graph)
+      conv.node.attributes["activation"] == nil, let activation = graph.epilogue(of: node)
     else { return nil }
     var fused = conv.node
     fused.outputs = [output]

@@ -1,6 +1,7 @@
 // Matrix products with constant weights → apus.Gemm, which takes bias, residual and activation into its epilogue.
 
 import ApusGraph
+import ApusOperators
 import ApusTensor
 
 /// MatMul(A, constant B) and Gemm(A, constant B, C) of float32 → apus.Gemm.
@@ -61,7 +62,7 @@ func biasVector(_ tensor: Tensor?, width: Int) -> (tensor: Tensor, isAsGiven: Bo
 /// apus.Gemm followed by a bias, a residual or an activation → one apus.Gemm.
 struct GemmEpilogueFusion: Fusion {
   let name = "gemm-epilogue"
-  let roots: Set<OperatorID> = Set(Activation.operators.map { OperatorID($0) } + [OperatorID("Add")])
+  let roots: Set<OperatorID> = Activation.epilogueOperators.union([OperatorID("Add")])
   private static let gemm = OperatorID("Gemm", domain: "apus")
 
   func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
@@ -69,7 +70,7 @@ struct GemmEpilogueFusion: Fusion {
     guard let output = node.outputs[0] else { return nil }
     if node.op.name == "Add" { return matchAdd(root, output: output, in: graph) }
     guard let gemm = graph.producer(of: node.inputs[0], is: "Gemm", domain: "apus"),
-      gemm.node.attributes["activation"] == nil, let activation = Activation(node, in: graph)
+      gemm.node.attributes["activation"] == nil, let activation = graph.epilogue(of: node)
     else { return nil }
     var fused = gemm.node
     fused.outputs = [output]

@@ -1,6 +1,7 @@
 // What the patterns of fusions ask of a graph.
 
 import ApusGraph
+import ApusOperators
 import ApusTensor
 
 extension GraphEditor {
@@ -10,6 +11,12 @@ extension GraphEditor {
       return nil
     }
     return (position, self[position])
+  }
+
+  /// The activation by which an epilogue does what a node does; nil if none can.
+  func epilogue(of node: Node) -> Activation? {
+    guard let schema = schema(of: node.op) else { return nil }
+    return Activation(epilogueFor: facts(of: node, schema))
   }
 
   /// True if the value has one use and is no output.

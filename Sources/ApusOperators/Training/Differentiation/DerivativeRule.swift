@@ -19,7 +19,8 @@ typealias DerivativeTable = [String: DerivativeRule]
 
 /// All rules.
 let derivativeRules: DerivativeTable = [
-  arithmeticDerivatives, functionDerivatives, reductionDerivatives, movementDerivatives, indexingDerivatives,
+  arithmeticDerivatives, functionDerivatives, activationDerivatives, reductionDerivatives, movementDerivatives,
+  indexingDerivatives,
   productDerivatives, convolutionDerivatives, poolingDerivatives, normalizationDerivatives, lossDerivatives,
   imageDerivatives, attentionDerivatives,
 ].reduce(into: [:]) { all, family in all.merge(family) { first, _ in first } }

@@ -20,7 +20,7 @@ struct Cast: OperatorDefinition {
     ],
     types: ["T1": .castable, "T2": .castable])
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 1, case .string(let name)? = node.attributes["to"] else { return }
     let spelled = ["FLOAT": "float32", "DOUBLE": "float64"][name] ?? name.lowercased()
     guard let type = DataType(name: spelled) else {

@@ -17,8 +17,8 @@ struct Scan: OperatorDefinition {
     ],
     types: ["V": .all])
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    if version == 8 { try BatchedScan.rewrite(&node, in: &graph) }
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    if version == 8 { try BatchedScan.rewrite(&node, in: builder) }
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

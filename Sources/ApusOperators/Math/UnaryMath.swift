@@ -31,7 +31,7 @@ struct UnaryMath: OperatorDefinition {
     }
   }
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     node.removeLegacyHints()
     if schema.id.name == "Selu" && version == 1 {
       // The defaults of version 1 had fewer digits.

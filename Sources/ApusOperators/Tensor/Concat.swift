@@ -10,7 +10,7 @@ struct Concat: OperatorDefinition {
     inputs: [.variadic("inputs", "T")], outputs: [.required("concat_result", "T")],
     attributes: [.required("axis", .int)], types: ["T": .basic], traits: .movesData)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     if version == 1, node.attributes["axis"] == nil { node.attributes["axis"] = .int(1) }
   }
 

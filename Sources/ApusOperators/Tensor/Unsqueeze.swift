@@ -11,8 +11,8 @@ struct Unsqueeze: OperatorDefinition {
     outputs: [.required("expanded", "T")],
     types: ["T": .stored, "tensor(int64)": .int64], traits: .movesData)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    if version < 13 { node.makeInput(ofInts: "axes", at: 1, in: &graph) }
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    if version < 13 { node.makeInput(ofInts: "axes", at: 1, in: builder) }
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

@@ -4,11 +4,27 @@
 import ApusGraph
 import ApusTensor
 
+/// The forms of the standard operators.
+package struct OlderForms: OpsetForms {
+  package let floor = PortableOpsets.floor
+  package let firstWithoutJoinedNodes = 13
+
+  package init() {}
+
+  package func form(
+    of node: Node, versions: [Int], in target: OpsetTarget, _ builder: GraphBuilder
+  ) -> Node? {
+    OlderForm(opset: target.opset, source: target.source).form(of: node, versions: versions, in: builder)
+  }
+
+  package func joined(_ graph: Graph) -> Graph { FlattenedAxes.restored(graph) }
+}
+
 /// Writes a node, which has the newest form of its operator, as an operator set has it.
-struct OlderForms {
+private struct OlderForm {
   /// The operator set to write for.
   let opset: Int
-  /// The operator set that the model was read from: what it could say there needs no proof that it can be said again.
+  /// The operator set that the model was read from.
   let source: Int
 
   /// An attribute that versions before `since` do not have; what they do is what it says by `value`.
@@ -114,18 +130,18 @@ struct OlderForms {
   private static let reductionAttributes = [YoungAttribute(name: "noop_with_empty_axes", since: 18, value: .int(0))]
   private static let reductionInputs = [YoungInput(position: 1, since: 18, attribute: ("axes", .ints))]
 
-  /// The node as the operator set has it; nil if it cannot say the same. May add constants to `graph`. `versions` are
+  /// The node as the operator set has it; nil if it cannot say the same. May add constants to `builder`. `versions` are
   /// those of the operator.
-  func form(of node: Node, versions: [Int], in graph: inout Graph) -> Node? {
+  func form(of node: Node, versions: [Int], in builder: GraphBuilder) -> Node? {
     if node.op.domain == "ai.onnx.ml" { return learningForm(of: node, versions: versions) }
     guard node.op.domain.isEmpty else { return node }
-    guard var result = specialForm(of: node, in: &graph) else { return nil }
+    guard var result = specialForm(of: node, in: builder) else { return nil }
     if result.op == node.op, opset < versions.first ?? 1 { return nil }
     if opset < source {
-      let needed = PortableOpsets.opset(of: node, newest: versions.last ?? 1, in: graph)
+      let needed = PortableOpsets.opset(of: node, newest: versions.last ?? 1, in: builder.graph)
       if needed > PortableOpsets.floor, needed > opset { return nil }
       let types = (node.inputs + node.outputs).compactMap {
-        $0.flatMap { PortableOpsets.elementType(of: graph.fact($0)) }
+        $0.flatMap { PortableOpsets.elementType(of: builder.fact($0)) }
       }
       if types.contains(where: { Self.firstOpset(of: $0) > opset }) { return nil }
     }
@@ -138,7 +154,7 @@ struct OlderForms {
     let inputs = isReduction ? Self.reductionInputs : Self.youngInputs[result.op.name] ?? []
     for young in inputs where opset < young.since && young.position < result.inputs.count {
       guard let value = result.inputs[young.position] else { continue }
-      guard let attribute = young.attribute, let tensor = graph.constant(value),
+      guard let attribute = young.attribute, let tensor = builder.constant(value),
         let content = Self.attribute(tensor, attribute.kind)
       else { return nil }
       // An empty list of axes says what a missing one says.
@@ -189,17 +205,17 @@ struct OlderForms {
 
   // MARK: Operators that changed in other ways
 
-  private func specialForm(of node: Node, in graph: inout Graph) -> Node? {
+  private func specialForm(of node: Node, in builder: GraphBuilder) -> Node? {
     switch node.op.name {
-    case "CastLike": return opset < 15 ? castForm(of: node, in: graph) : node
+    case "CastLike": return opset < 15 ? castForm(of: node, in: builder.graph) : node
     case "Gemm": return opset >= 11 || (node.inputs.count > 2 && node.inputs[2] != nil) ? node : nil
     case "DFT": return opset >= 20 || (node.inputs.count > 2 && node.inputs[2] != nil) ? node : nil
     case "GridSample": return opset < 20 ? gridSampleForm(of: node) : node
     case "GroupNormalization": return opset < 21 ? nil : node
     case "OptionalHasElement": return opset >= 18 || node.inputs.first ?? nil != nil ? node : nil
     case "Pad": return opset >= 19 || node.attributes.string("mode") != "wrap" ? node : nil
-    case "Reshape": return opset < 14 ? reshapeForm(of: node, in: graph) : node
-    case "Resize": return ResizeForms(opset: opset).form(of: node, in: &graph)
+    case "Reshape": return opset < 14 ? reshapeForm(of: node, in: builder.graph) : node
+    case "Resize": return ResizeForms(opset: opset).form(of: node, in: builder)
     case "RoiAlign":
       if opset >= 16 { return node }
       return node.attributes.string("coordinate_transformation_mode") == "output_half_pixel"
@@ -213,12 +229,12 @@ struct OlderForms {
       return opset >= 9 && reduction ?? "none" == "none" ? result : nil
     case "Slice":
       guard opset < 10, node.inputs.count > 4, let steps = node.inputs[4] else { return node }
-      guard graph.constant(steps)?.integers?.allSatisfy({ $0 == 1 }) ?? false else { return nil }
+      guard builder.constant(steps)?.integers?.allSatisfy({ $0 == 1 }) ?? false else { return nil }
       var result = node
       result.inputs.removeLast()
       return result
-    case "Softmax", "LogSoftmax", "Hardmax": return opset < 13 ? rowForm(of: node, in: graph) : node
-    case "Split": return opset < 18 ? splitForm(of: node, in: graph) : node
+    case "Softmax", "LogSoftmax", "Hardmax": return opset < 13 ? rowForm(of: node, in: builder.graph) : node
+    case "Split": return opset < 18 ? splitForm(of: node, in: builder.graph) : node
     default: return node
     }
   }

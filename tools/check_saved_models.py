@@ -3,7 +3,8 @@
 held against its source.
 
 The saved file must pass onnx.checker where the source does, load in onnxruntime where the source does and give the same
-values, have no operator set above the source's, and no two nodes of one name. A source that onnxruntime refuses is
+values, have no operator set above the source's, and no two nodes of one name. With --passes all what the engine's own
+passes made must be saved as standard operators; two forms of one computation may differ by rounding then. A source that onnxruntime refuses is
 checked without values; one that Apus refuses is skipped. Ends with the line `N passed, N failed, N skipped`. Run it
 with the python that `tools/python-env test` prints.
 """
@@ -162,15 +163,22 @@ def main() -> int:
     parser.add_argument("--suite", type=Path, default=ROOT / ".cache/onnx-backend-tests")
     parser.add_argument("--only", default="", help="models whose path has this in it")
     parser.add_argument("--every", type=int, default=1, help="take one of so many models of the suite")
+    parser.add_argument(
+        "--passes",
+        choices=["portable", "all"],
+        default="portable",
+        help="all: also those that end in operators of Apus alone, which are saved as standard ones",
+    )
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     models = sorted(options.suite.glob("*/*/model.onnx"))[:: options.every] + sorted(
         (ROOT / "TestModels").glob("*.onnx")
     )
     models = [path for path in models if options.only in str(path) and path.stat().st_size < 100_000_000]
+    flags = ["--passes", options.passes] if options.passes != "portable" else []
     passed = failed = skipped = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        for name, faults in pool.map(lambda path: check(options.apus, path, []), models):
+        for name, faults in pool.map(lambda path: check(options.apus, path, flags), models):
             if faults is None:
                 skipped += 1
             elif faults:

@@ -55,7 +55,7 @@ public struct ModelFile: Sendable {
     var options = options
     options.optimization = passes
     options.optimization.isPortable = true
-    let optimized = try ModelReader.optimize(path: path, options: options, opset: opset)
+    let optimized = try ModelReader.optimize(path: path, options: options, for: .saving(opset: opset))
     try optimized.save(to: target.path(percentEncoded: false), opset: opset)
     return optimized.passes.map {
       PassSummary(name: $0.pass, changes: $0.changes, nodesBefore: $0.nodesBefore, nodesAfter: $0.nodesAfter)

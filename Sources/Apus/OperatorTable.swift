@@ -4,7 +4,7 @@ import ApusGraph
 import ApusOperators
 import ApusTensor
 
-/// Every registered operator, by domain and name.
+/// Every registered operator and import rule, by domain and name.
 package struct OperatorTable: Sendable {
   /// One operator.
   package struct Row: Encodable, Sendable {
@@ -43,24 +43,29 @@ package struct OperatorTable: Sendable {
   ///   - names: only operators whose name contains one of these, in any case; empty for all.
   package init(registry: OperatorRegistry = .standard, domain: String? = nil, names: [String] = []) {
     let wanted = names.map { $0.lowercased() }
-    rows = registry.all.filter { definition in
-      let id = definition.schema.id
+    func isWanted(_ id: OperatorID) -> Bool {
       let isDomain = domain.map { OperatorID("", domain: $0).domain == id.domain } ?? true
       return isDomain && (wanted.isEmpty || wanted.contains { id.name.lowercased().contains($0) })
-    }.map { OperatorTable.row($0, registry: registry) }
+    }
+    let operators = registry.all.filter { isWanted($0.schema.id) }.map { definition in
+      let kinds = KernelProbe(definition, registry: registry).kinds
+      return OperatorTable.row(definition.schema, kernel: kinds.joined(separator: ", "))
+    }
+    let rules = registry.allImportRules.filter { isWanted($0.schema.id) }.map { rule in
+      OperatorTable.row(rule.schema, kernel: "read as \(rule.readAs)")
+    }
+    // The default domain comes first, whatever it is called.
+    func order(_ row: Row) -> (String, String) { (row.domain == "ai.onnx" ? "" : row.domain, row.name) }
+    rows = (operators + rules).sorted { order($0) < order($1) }
   }
 
-  private static func row(_ definition: any OperatorDefinition, registry: OperatorRegistry) -> Row {
-    let schema = definition.schema
+  private static func row(_ schema: OperatorSchema, kernel: String) -> Row {
     func operands(_ parameters: [Parameter]) -> [Row.Operand] {
       parameters.map {
         Row.Operand(
           name: $0.name, type: $0.type, presence: "\($0.presence)", since: $0.since > 1 ? $0.since : nil)
       }
     }
-    let kernel =
-      definition.readAs.map { "read as \($0)" }
-      ?? KernelProbe(definition, registry: registry).kinds.joined(separator: ", ")
     return Row(
       domain: schema.id.domain.isEmpty ? "ai.onnx" : schema.id.domain, name: schema.id.name, versions: schema.versions,
       inputs: operands(schema.inputs), outputs: operands(schema.outputs),

@@ -21,13 +21,25 @@ package struct OptimizedModel {
 }
 
 extension ModelReader {
-  /// Reads the model at `path` and runs the passes that `options` name. Portable ones keep to operators of the operator
-  /// set `opset`, or to that of the model.
-  package static func optimize(path: String, options: ModelOptions, opset: Int? = nil) throws -> OptimizedModel {
-    try DeepStack.run { try optimized(read(path: path, options: options), options: options, opset: opset) }
+  /// What becomes of a model after the passes.
+  package enum Purpose: Sendable {
+    /// It is looked at: the graph is that which would run.
+    case looking
+    /// It is saved: all operators are standard ones, and fusions keep to those of an operator set; nil: to that of the
+    /// model.
+    case saving(opset: Int?)
   }
 
-  private static func optimized(_ source: ModelSource, options: ModelOptions, opset: Int?) throws -> OptimizedModel {
+  /// Reads the model at `path` and runs the passes that `options` name.
+  package static func optimize(
+    path: String, options: ModelOptions, for purpose: Purpose = .saving(opset: nil)
+  ) throws -> OptimizedModel {
+    try DeepStack.run { try optimized(read(path: path, options: options), options: options, for: purpose) }
+  }
+
+  private static func optimized(
+    _ source: ModelSource, options: ModelOptions, for purpose: Purpose
+  ) throws -> OptimizedModel {
     if source.compiled != nil {
       throw LoadError(
         .unsupported, "a compiled model cannot be optimized or saved as ONNX: its weights are packed",
@@ -37,9 +49,22 @@ extension ModelReader {
     try Model.bind(options, in: &model.graph)
     _ = try Model.infer(&model.graph, within: source.allowance)
     let names = model.graph.outputs.map { model.graph[$0].name }
-    let optimizer = Optimizer(registry: .standard, options.optimization, opset: opset ?? model.opsets[""])
-    let passes = try optimizer?.optimize(&model.graph, allowance: source.allowance) ?? []
-    model.graph.nameOutputs(names)
+    var passes: [PassReport] = []
+    switch purpose {
+    case .looking:
+      let optimizer = Optimizer(registry: .standard, options.optimization)
+      passes = try optimizer?.optimize(&model.graph, allowance: source.allowance) ?? []
+    case .saving(let opset):
+      let optimizer = Optimizer(registry: .standard, options.optimization, opset: opset ?? model.opsets[""])
+      passes = try optimizer?.optimize(&model.graph, allowance: source.allowance) ?? []
+      if optimizer != nil, !options.optimization.isPortable {
+        model.graph = try model.graph.lowered(
+          InferenceDriver(registry: .standard, allowance: source.allowance, keepsFaultySubgraphs: true))
+        passes += try Optimizer(registry: .standard, passes: Optimizer.loweredPasses)
+          .optimize(&model.graph, allowance: source.allowance)
+      }
+    }
+    model.graph = try model.graph.namingOutputs(names)
     do throws(TensorError) {
       try model.graph.loadConstants()
     } catch {
@@ -51,12 +76,13 @@ extension ModelReader {
 }
 
 extension Optimizer {
-  /// nil if no pass is wanted. `opset` bounds what portable passes make.
+  /// nil if no pass is wanted. `opset` bounds the standard operators that passes make.
   init?(registry: OperatorRegistry, _ options: OptimizationOptions, opset: Int? = nil) {
     guard options.isEnabled else { return nil }
+    let opset = opset ?? .max
     self.init(
       registry: registry,
-      passes: options.isPortable ? Optimizer.portablePasses(forOpset: opset ?? .max) : Optimizer.allPasses,
+      passes: options.isPortable ? Optimizer.portablePasses(forOpset: opset) : Optimizer.allPasses(forOpset: opset),
       disabled: options.disabledPasses, stopAfter: options.stopAfter)
   }
 }
@@ -70,16 +96,18 @@ extension Graph {
     }
   }
 
-  /// Gives the outputs their names again, which a pass may have replaced by those of other values.
-  fileprivate mutating func nameOutputs(_ names: [String]) {
+  /// The graph with these names of its outputs, which a pass may have replaced by those of other values.
+  fileprivate func namingOutputs(_ names: [String]) throws(OperatorError) -> Graph {
+    let builder = GraphBuilder(continuing: self, inference: InferenceDriver(registry: .standard))
     for (index, name) in names.enumerated() where self[outputs[index]].name != name {
       let value = outputs[index]
       if inputs.contains(value) || constant(value) != nil || outputs[..<index].contains(value) {
-        let copy = addNode(OperatorID("Identity"), name: name, inputs: [value])[0]
-        self[copy].fact = fact(value)
-        outputs[index] = copy
+        let copy = builder.addValue(name, fact: fact(value))
+        try builder.appendCopy(of: value, as: copy)
+        builder.graph.outputs[index] = copy
       }
-      self[outputs[index]].name = name
+      builder.graph[builder.graph.outputs[index]].name = name
     }
+    return builder.graph
   }
 }

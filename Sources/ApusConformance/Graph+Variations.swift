@@ -25,13 +25,7 @@ extension Graph {
     for index in graph.values.indices {
       graph.values[index].constant = graph.values[index].constant?.placed(at: offset)
     }
-    for index in graph.nodes.indices {
-      for entry in graph.nodes[index].attributes.entries.indices {
-        guard case .graph(var subgraph) = graph.nodes[index].attributes.entries[entry].value else { continue }
-        subgraph.graph = subgraph.graph.placingConstants(at: offset)
-        graph.nodes[index].attributes.entries[entry].value = .graph(subgraph)
-      }
-    }
+    graph.updateSubgraphs { $0 = $0.placingConstants(at: offset) }
     return graph
   }
 

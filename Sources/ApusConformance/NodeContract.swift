@@ -80,15 +80,13 @@ package struct NodeContract {
 
   /// A program of this node alone. Its constants are those of the graph, or inputs like any other.
   private func program(constants: Bool) throws -> Program {
-    var single = Graph(name: graph.name)
-    single.values = graph.values
+    var single = graph.part([node], inputs: [], outputs: node.outputs.compactMap { $0 })
     if !constants {
       for value in node.inputs.compactMap({ $0 }) { single.values[value.index].constant = nil }
     }
+    single.captures = []
     var seen: Set<ValueID> = []
     single.inputs = node.dependencies.filter { single.constant($0) == nil && seen.insert($0).inserted }
-    single.nodes = [node]
-    single.outputs = node.outputs.compactMap { $0 }
     do {
       return try Program(graph: single, registry: registry, pool: settings.serial)
     } catch {

@@ -153,7 +153,15 @@ package struct Optimizer: Sendable {
   /// Before constants are folded, which would make floats of quantized weights.
   private static let integerPasses: [any GraphPass] = [FusionPass(integerFusions), DeadNodeElimination()]
 
-  package static let allPasses = integerPasses + portablePasses + enginePasses
+  package static let allPasses = allPasses(forOpset: .max)
+
+  /// All passes, with fusions into standard operators of that operator set of the default domain at most.
+  package static func allPasses(forOpset opset: Int) -> [any GraphPass] {
+    integerPasses + portablePasses(forOpset: opset) + enginePasses
+  }
+
+  /// For a graph whose engine operators have been lowered: where two of them met, their Transposes cancel.
+  package static let loweredPasses: [any GraphPass] = [TransposeCancellation(), DeadNodeElimination()]
 
   /// Runs the passes within `allowance`. What changed is inferred anew after each, and the graph verified.
   package func optimize(

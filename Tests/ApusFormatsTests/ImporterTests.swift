@@ -72,7 +72,7 @@ import Testing
     ]
     let graph = try ModelProto(GraphProto(inputs: ["x", "w"], outputs: ["h"], nodes: nodes)).loaded().graph
     #expect(
-      graph.lines.map { $0.replacing("ai.onnx.preview.training.", with: "") } == [
+      graph.lines.map { $0.replacing("test.", with: "") } == [
         "y: Add(x, w) -> y", "g: Gradient(x, x, y) -> g", "h: Gradient(x, w, x, w, g) -> h",
       ])
     let lost = ModelProto(GraphProto(inputs: ["x"], outputs: ["g"], nodes: [gradient(["x"], ["g"], xs: ["x"], y: "z")]))

@@ -3,6 +3,7 @@
 
 import ApusFormats
 import ApusGraph
+import ApusOperators
 import ApusTensor
 import Testing
 
@@ -44,11 +45,11 @@ struct StandIn: OperatorDefinition {
       attributes: attributes, types: ["V": .all])
   }
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     // Version 1 of AddAxis has the axis as an attribute, version 13 as an input.
     if schema.id.name == "AddAxis", version == 1, let axis = node.attributes.remove("axis"), case .int(let value) = axis
     {
-      node.inputs.append(graph.addConstant(Tensor(scalar: value)))
+      node.inputs.append(builder.addConstant(Tensor(scalar: value)))
     }
   }
 
@@ -58,19 +59,51 @@ struct StandIn: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel { throw .unsupported("a stand-in") }
 
-  static let registry = OperatorRegistry([
+  static let registry = OperatorRegistry(
     [
-      StandIn("Identity"), StandIn("Neg"), StandIn("Add"), StandIn("Young", versions: [20]),
-      StandIn("AddAxis", versions: [1, 13]),
-      StandIn(
-        "Scale", attributes: [.float("factor", default: 1), .optional("label", .string), .optional("counts", .ints)]),
-      StandIn("If", attributes: [.required("then_branch", .graph), .required("else_branch", .graph)]),
-      StandIn("Loop", attributes: [.required("body", .graph)]),
-      StandIn(
-        "Gradient", domain: "ai.onnx.preview.training",
-        attributes: [.required("xs", .strings), .required("y", .string), .optional("zs", .strings)]),
-    ]
-  ])
+      [
+        StandIn("Identity"), StandIn("Neg"), StandIn("Add"), StandIn("Young", versions: [20]),
+        StandIn("AddAxis", versions: [1, 13]),
+        StandIn(
+          "Scale", attributes: [.float("factor", default: 1), .optional("label", .string), .optional("counts", .ints)]),
+        StandIn("If", attributes: [.required("then_branch", .graph), .required("else_branch", .graph)]),
+        StandIn("Loop", attributes: [.required("body", .graph)]),
+        StandIn("Gradient", domain: "test"), StandInFused(),
+      ]
+    ],
+    importRules: [
+      [StandInGradient()], [OperatorRegistry.standard.importRule(for: OperatorID("Constant"))].compactMap { $0 },
+    ])
+}
+
+/// A rule whose attributes name values; writes an operator of the same name and inputs.
+struct StandInGradient: ImportRule {
+  let schema = OperatorSchema(
+    "Gradient", domain: "ai.onnx.preview.training", versions: [1], outputs: [.variadic("outputs", "V")],
+    types: ["V": .all])
+  let readAs = "another"
+  let attributesNamingValues = ["xs", "zs", "y"]
+
+  func emit(_ node: Node, from version: Int, into builder: GraphBuilder) throws(OperatorError) {
+    try builder.append(
+      Node(OperatorID("Gradient", domain: "test"), name: node.name, inputs: node.inputs, outputs: node.outputs))
+  }
+}
+
+/// An operator of the engine's own, which is two Neg for everybody else.
+struct StandInFused: EngineOperator {
+  let schema = OperatorSchema(
+    "Fused", domain: OperatorID.engineDomain, versions: [1], inputs: [.required("x", "V")],
+    outputs: [.required("y", "V")], types: ["V": .all])
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) { context.copy() }
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel { throw .unsupported("a stand-in") }
+
+  func lower(_ node: Node, into builder: GraphBuilder) throws(OperatorError) {
+    let middle = builder.addValue(builder.graph[node.outputs[0] ?? ValueID(0)].name)
+    try builder.append(Node(OperatorID("Neg"), inputs: node.inputs, outputs: [middle]))
+    try builder.append(Node(OperatorID("Neg"), inputs: [middle], outputs: node.outputs))
+  }
 }
 
 extension NodeProto {
@@ -108,7 +141,7 @@ extension ModelProto {
     self.graph = graph
     self.functions = functions
     opsetImport = [OperatorSetID(domain: "", version: opset), OperatorSetID(domain: "local", version: 1)]
-    if graph.nodes.contains(where: \.isGradient) {
+    if graph.nodes.contains(where: { $0.domain == "ai.onnx.preview.training" }) {
       opsetImport.append(OperatorSetID(domain: "ai.onnx.preview.training", version: 1))
     }
   }

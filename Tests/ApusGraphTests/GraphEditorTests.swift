@@ -12,7 +12,7 @@ import Testing
 
   /// x → Relu → Neg → Abs → output.
   private func chain() throws -> Graph {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 4])
     var y = x
     for op in ["Relu", "Neg", "Abs"] { y = try builder.node(op, [y]) }
@@ -89,7 +89,7 @@ import Testing
 
   /// What becomes known of a value reaches those behind it.
   @Test func factsFollow() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let (x, shape) = (builder.input("x", [2, 6]), builder.input("shape", [2], .int64))
     builder.output(try builder.node("Neg", [builder.node("Relu", [builder.node("Reshape", [x, shape])])]))
     var editor = GraphEditor(builder.graph, inference: Self.inference)
@@ -101,12 +101,12 @@ import Testing
   }
 
   @Test func subgraphsUseValuesToo() throws {
-    var branch = GraphBuilder()
+    let branch = GraphBuilder()
     let inner = branch.input("inner", [2])
     branch.output(try branch.node("Neg", [inner]))
     var body = branch.graph
     (body.captures, body.inputs) = (body.inputs, [])
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let (x, condition) = (builder.input("x", [2]), builder.input("c", [], .bool))
     let y = try builder.node("Relu", [x])
     let subgraph = AttributeValue.graph(Subgraph(graph: body, captured: [y]))
@@ -131,7 +131,7 @@ import Testing
 @Suite struct GraphPatchTests {
   /// x → Relu → Neg → Abs, of which Relu has another user and the last two are outputs.
   private func graph() throws -> (Graph, [ValueID]) {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 4])
     let relu = try builder.node("Relu", [x])
     let exp = try builder.node("Exp", [relu])

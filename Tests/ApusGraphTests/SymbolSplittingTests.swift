@@ -7,9 +7,9 @@ import ApusTestSupport
 import Testing
 
 @Suite struct SymbolSplittingTests {
-  private func split(_ build: (inout GraphBuilder) throws -> Void) throws -> Graph {
-    var builder = GraphBuilder()
-    try build(&builder)
+  private func split(_ build: (GraphBuilder) throws -> Void) throws -> Graph {
+    let builder = GraphBuilder()
+    try build(builder)
     var declared = builder.graph
     for index in declared.values.indices
     where !declared.inputs.contains(ValueID(index)) && declared.values[index].constant == nil {

@@ -51,15 +51,17 @@ import Testing
 
   /// What the contract says of the operator, on eight numbers twice.
   private func violations(_ definition: Copying) throws -> [String] {
-    var graph = Graph()
-    graph.inputs = ["x", "z"].map { graph.addValue(name: $0, fact: .tensor(.float32, [8])) }
-    let outputs = graph.addNode(definition.schema.id, name: "copy", inputs: graph.inputs)
-    graph.outputs = outputs
-    graph[outputs[0]].fact = .tensor(.float32, [8])
+    let registry = OperatorRegistry([[definition]])
+    let builder = GraphBuilder(inference: InferenceDriver(registry: registry))
+    let inputs = ["x", "z"].map { builder.input($0, [8]) }
+    let output = try builder.apply(definition.schema.id, name: "copy", inputs)
+    builder.output(output)
+    var graph = builder.graph
+    graph[output].fact = .tensor(.float32, [8])
     let values: [Value?] = [.tensor(sampleTensor([8], seed: 1)), .tensor(sampleTensor([8], seed: 2)), nil]
     var contract = NodeContract(
       node: graph.nodes[0], graph: graph, values: values, settings: ContractSettings(levels: false),
-      registry: OperatorRegistry([[definition]]))
+      registry: registry)
     _ = try contract.check()
     return contract.violations
   }

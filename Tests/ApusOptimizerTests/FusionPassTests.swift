@@ -11,9 +11,9 @@ import Testing
   /// Heads of attention that are convolutions with a factor, or Gelus: `conv-affine` and `attention` look at the same
   /// nodes.
   @Test(arguments: ["Conv", "Gelu", "Swish"]) func attentionBehindOtherPatterns(_ kind: String) throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [1, 2, 3, 4])
-    func head(_ builder: inout GraphBuilder) throws -> ValueID {
+    func head(_ builder: GraphBuilder) throws -> ValueID {
       switch kind {
       case "Conv":
         let y = try builder.node("Conv", [x, builder.weights([2, 2, 1, 1])])
@@ -29,7 +29,7 @@ import Testing
         return try builder.node("Mul", [try builder.node("Mul", [y, sum]), builder.constant([0.5 as Float], [])])
       }
     }
-    let (q, k, v) = (try head(&builder), try head(&builder), try head(&builder))
+    let (q, k, v) = (try head(builder), try head(builder), try head(builder))
     let keys = try builder.node("Transpose", [k], [("perm", .ints([0, 1, 3, 2]))])
     let weights = try builder.node("Softmax", [try builder.node("MatMul", [q, keys])], [("axis", .int(-1))])
     builder.output(try builder.node("MatMul", [weights, v]))
@@ -40,7 +40,7 @@ import Testing
 
   /// A scale between a convolution and attention belongs to both patterns.
   @Test func aScaleGoesIntoOnePatternOnly() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [1, 2, 3, 4])
     let half = builder.constant([0.5 as Float], [])
     let q = try builder.node("Mul", [try builder.node("Conv", [x, builder.weights([2, 2, 1, 1])]), half])
@@ -61,7 +61,7 @@ import Testing
   }
 
   @Test(arguments: 0..<4) func passesThatBreakAGraphAreNamed(_ way: Int) throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 4])
     let y = try builder.node("Abs", [try builder.node("Relu", [x])])
     builder.output(y)
@@ -84,7 +84,7 @@ import Testing
 
   /// Any number of changes from the first on leaves a graph that computes the same.
   @Test func changesAreCounted() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [1, 3, 8, 8])
     var y = x
     for _ in 0..<3 {

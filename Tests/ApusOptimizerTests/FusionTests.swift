@@ -26,7 +26,7 @@ import Testing
 
   @Test func erfGelu() throws {
     for order in 0..<3 {
-      var builder = GraphBuilder()
+      let builder = GraphBuilder()
       let x = builder.input("x", [.symbol("n"), 8])
       let root = builder.constant([Float(2).squareRoot()], [])
       let erf = try builder.node("Erf", [try builder.node("Div", [x, root])])
@@ -46,7 +46,7 @@ import Testing
   }
 
   @Test func tanhGelu() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 8])
     let cube = try builder.node("Pow", [x, builder.constant([3 as Float], [])])
     let inner = try builder.node(
@@ -61,7 +61,7 @@ import Testing
   }
 
   @Test func patternsWithOtherNumbersStay() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [8])
     let erf = try builder.node("Erf", [try builder.node("Div", [x, builder.constant([1.5 as Float], [])])])
     let sum = try builder.node("Add", [erf, builder.constant([1 as Float], [])])
@@ -70,7 +70,7 @@ import Testing
   }
 
   @Test func valuesUsedElsewhereAreKept() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 16])
     let product = try builder.node("MatMul", [x, builder.weights([16, 24])])
     builder.output(try builder.node("Relu", [product]), product)
@@ -80,7 +80,7 @@ import Testing
   }
 
   @Test func gemmTakesBiasResidualAndActivation() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), .symbol("s"), 16])
     let product = try builder.node("MatMul", [x, builder.weights([16, 16])])
     let biased = try builder.node("Add", [builder.weights([16]), product])
@@ -92,17 +92,17 @@ import Testing
   }
 
   @Test func convolutionBlock() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 8, 14, 14])
-    func normalized(_ value: ValueID, _ builder: inout GraphBuilder) throws -> ValueID {
+    func normalized(_ value: ValueID, _ builder: GraphBuilder) throws -> ValueID {
       let variance = builder.constant((0..<8).map { 0.5 + Float($0) * 0.1 }, [8])
       return try builder.node(
         "BatchNormalization", [value, builder.weights([8]), builder.weights([8]), builder.weights([8]), variance])
     }
     let pads: [(String, AttributeValue)] = [("pads", .ints([1, 1, 1, 1]))]
     let first = try builder.node("Conv", [x, builder.weights([8, 8, 3, 3])], pads)
-    let second = try builder.node("Relu", [try normalized(first, &builder)])
-    let third = try normalized(try builder.node("Conv", [second, builder.weights([8, 8, 3, 3])], pads), &builder)
+    let second = try builder.node("Relu", [try normalized(first, builder)])
+    let third = try normalized(try builder.node("Conv", [second, builder.weights([8, 8, 3, 3])], pads), builder)
     let sum = try builder.node("Relu", [try builder.node("Add", [third, x])])
     builder.output(try builder.node("GlobalAveragePool", [sum]))
     let result = try optimize(builder.graph, [sampleTensor([2, 8, 14, 14], seed: 5)])
@@ -112,7 +112,7 @@ import Testing
   }
 
   @Test func channelsLastKeepsOtherConsumersRight() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [1, 4, 6, 5])
     let y = try builder.node("Conv", [x, builder.weights([6, 4, 1, 1])])
     let flat = try builder.node("Flatten", [y])
@@ -125,7 +125,7 @@ import Testing
   }
 
   @Test func foldingAndSharing() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 4])
     let constant = try builder.node("Add", [builder.weights([4]), builder.weights([4])])
     let a = try builder.node("Add", [x, constant])
@@ -137,7 +137,7 @@ import Testing
   }
 
   @Test func passesCanBeSwitchedOff() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 16])
     builder.output(try builder.node("MatMul", [x, builder.weights([16, 24])]))
     let result = try optimize(builder.graph, [sampleTensor([3, 16], seed: 4)], disabled: ["fuse-matrix-products"])
@@ -146,15 +146,15 @@ import Testing
 
   /// Attention as torch exports it: keys transposed between reshapes, safe softmax, heads moved by transposes.
   private func attentionGraph(masked: Bool, safe: Bool) throws -> Graph {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("b"), .symbol("s"), 24])
     let mask = masked ? builder.input("mask", [.symbol("b"), 1, .symbol("s"), .symbol("s")]) : nil
-    func heads(_ builder: inout GraphBuilder) throws -> ValueID {
+    func heads(_ builder: GraphBuilder) throws -> ValueID {
       let projected = try builder.node("MatMul", [x, builder.weights([24, 24])])
       let split = try builder.node("Reshape", [projected, builder.constant([0, 0, 3, 8] as [Int], [4])])
       return try builder.node("Transpose", [split], [("perm", .ints([0, 2, 1, 3]))])
     }
-    let (q, k, v) = (try heads(&builder), try heads(&builder), try heads(&builder))
+    let (q, k, v) = (try heads(builder), try heads(builder), try heads(builder))
     let factor = builder.constant([Float(8).squareRoot().squareRoot()], [])
     let transposed = try builder.node("Transpose", [k], [("perm", .ints([0, 1, 3, 2]))])
     var scores = try builder.node(
@@ -183,7 +183,7 @@ import Testing
 
   /// Attention of six heads of queries on two of keys and values, each repeated `times` times in the order of the axes.
   private func grouped(keys: Int, values: Int, isBehindHeads: Bool = true) throws -> Graph {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let q = builder.input("q", [.symbol("b"), 6, .symbol("s"), 8])
     func repeated(_ name: String, _ times: Int) throws -> ValueID {
       let heads = builder.input(name, [.symbol("b"), Dim(6 / times), .symbol("s"), 8])

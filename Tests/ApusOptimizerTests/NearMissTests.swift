@@ -14,7 +14,7 @@ import Testing
     root: Float = Float(0.5).squareRoot(),
     rootShape: Shape = [], keepsCurve: Bool = false
   ) throws -> Graph {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 4])
     let erf = try builder.node("Erf", [try builder.node("Mul", [x, builder.constant([root], rootShape)])])
     let sum = try builder.node("Add", [erf, builder.constant([one], oneShape)])
@@ -58,7 +58,7 @@ import Testing
 
   @Test func gelusOfDoublesNeedTheirFullConstants() throws {
     for (root, isGelu) in [(0.5.squareRoot(), true), (Double(Float(0.5).squareRoot()), false)] {
-      var builder = GraphBuilder()
+      let builder = GraphBuilder()
       let x = builder.input("x", [4], .float64)
       let erf = try builder.node("Erf", [try builder.node("Mul", [x, builder.constant([root], [])])])
       let sum = try builder.node("Add", [erf, builder.constant([1.0], [])])
@@ -70,7 +70,7 @@ import Testing
   }
 
   @Test func integersAreNoSwish() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [4], .int64)
     builder.output(try builder.node("Mul", [x, x]))
     let result = try PassCheck(builder.graph, [Tensor([1, -2, 3, 4] as [Int64])])
@@ -80,7 +80,7 @@ import Testing
 
   /// A convolution, then `op` with a constant of one number a channel.
   private func convolution(_ op: String, _ numbers: [Float], _ shape: Shape, swapped: Bool = false) throws -> Graph {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [1, 2, 3, 3])
     let y = try builder.node("Conv", [x, builder.weights([2, 2, 1, 1]), builder.weights([2])])
     let constant = builder.constant(numbers, shape)
@@ -123,7 +123,7 @@ import Testing
 
   /// softmax(scale·Q·Kᵀ [+ mask])·V over four axes.
   private func attention(scale: [Float]?, _ shape: Shape = [], mask: Shape? = nil, zero: Shape = []) throws -> Graph {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let (q, k, v) = (
       builder.input("q", [1, 2, 3, 4]), builder.input("k", [1, 2, 5, 4]), builder.input("v", [1, 2, 5, 4])
     )
@@ -173,7 +173,7 @@ import Testing
   }
 
   @Test func sumsOfAValueWithItselfStay() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 4])
     let product = try builder.node("MatMul", [x, builder.weights([4, 4])])
     builder.output(try builder.node("Add", [product, product]))
@@ -183,7 +183,7 @@ import Testing
   }
 
   @Test func biasesWithMoreAxesStay() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 4])
     let product = try builder.node("MatMul", [x, builder.weights([4, 4])])
     builder.output(try builder.node("Add", [product, builder.weights([1, 1, 4])]))

@@ -9,7 +9,7 @@ import Testing
 @Suite struct PatternTests {
   /// Builds commutative nodes whose operands change places as the bits of a number say.
   private struct Swapping {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     private var bits: Int
 
     init(_ bits: Int) { self.bits = bits }
@@ -71,7 +71,7 @@ import Testing
   /// A placeholder stands for one value.
   @Test func anotherValueIsNotTheSame() throws {
     for isSame in [true, false] {
-      var builder = GraphBuilder()
+      let builder = GraphBuilder()
       let (x, y) = (builder.input("x", [3, 4]), builder.input("y", [3, 4]))
       builder.output(try builder.node("Mul", [isSame ? y : x, builder.node("Sigmoid", [y])]))
       let result = try PassCheck(builder.graph, [input, sampleTensor([3, 4], seed: 7)])

@@ -21,7 +21,7 @@ import Testing
     var areWeightsConstant = true
 
     func graph() throws -> Graph {
-      var builder = GraphBuilder()
+      let builder = GraphBuilder()
       let x = builder.input("x", [.symbol("n"), 4, 5, 5])
       let step = builder.constant([0x1p-4 as Float], [])
       let quantized = try builder.node("QuantizeLinear", [x, step, builder.constant([100 as UInt8], [])])
@@ -91,7 +91,7 @@ import Testing
 
   @Test func layoutsChangeAroundBytes() throws {
     // Two convolutions: what lies between them has no change of layout.
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [1, 4, 6, 6])
     let step = builder.constant([0x1p-4 as Float], [])
     let zero = builder.constant([128 as UInt8], [])
@@ -111,7 +111,7 @@ import Testing
   }
 
   @Test(arguments: [true, false]) func productsBecomeIntegers(_ isPerColumn: Bool) throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 6])
     let step = builder.constant([0x1p-4 as Float], [])
     let zero = builder.constant([7 as Int8], [])

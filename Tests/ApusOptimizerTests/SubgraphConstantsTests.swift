@@ -9,26 +9,20 @@ import Testing
 
 @Suite struct SubgraphConstantsTests {
   /// x = x · w, three times, with w carried beside it, through an Identity.
-  private func loop(initialWeights: (inout GraphBuilder) throws -> ValueID, returnsWeights: Bool) throws -> Graph {
-    var body = GraphBuilder()
+  private func loop(initialWeights: (GraphBuilder) throws -> ValueID, returnsWeights: Bool) throws -> Graph {
+    let body = GraphBuilder()
     _ = body.input("i", [], .int64)
     let condition = body.input("c", [], .bool)
     let (x, w) = (body.input("x", [2, 4]), body.input("w", [4, 4]))
     body.output(condition, try body.node("MatMul", [x, w]), try body.node("Identity", [w]))
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let start = builder.input("start", [2, 4])
-    let weights = try initialWeights(&builder)
+    let weights = try initialWeights(builder)
     let trips = builder.constant([3], [])
-    let result = try builder.node(
-      "Loop", [trips, nil, start, weights], [("body", .graph(Subgraph(graph: body.graph, captured: [])))])
-    builder.output(result)
-    var graph = builder.graph
-    if returnsWeights {
-      let last = graph.addValue(name: "last", fact: .tensor(.float32, [4, 4]))
-      graph.nodes[graph.nodes.count - 1].outputs.append(last)
-      graph.outputs.append(last)
-    }
-    return graph
+    builder.graph.outputs = try builder.apply(
+      OperatorID("Loop"), name: "loop", [trips, nil, start, weights], [("body", .graph(body.subgraph))],
+      outputCount: returnsWeights ? 2 : 1)
+    return builder.graph
   }
 
   private func body(of graph: Graph) -> Graph? {
@@ -73,14 +67,14 @@ import Testing
 
   /// A constant that only folding makes one is a constant inside, too.
   @Test func foldedCapture() throws {
-    var branch = GraphBuilder()
+    let branch = GraphBuilder()
     let captured = branch.input("w", [4])
     let doubled = try branch.node("Add", [captured, captured])
     branch.output(doubled)
     var inner = branch.graph
     inner.inputs = []
     inner.captures = [captured]
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let condition = builder.input("c", [], .bool)
     let weights = try builder.node("Neg", [builder.weights([4])])
     let subgraph = Subgraph(graph: inner, captured: [weights])
@@ -99,25 +93,17 @@ import Testing
   }
 
   @Test func scanStates() throws {
-    var body = GraphBuilder()
+    let body = GraphBuilder()
     let (state, weights, x) = (body.input("s", [4]), body.input("w", [4]), body.input("x", [4]))
     let product = try body.node("Mul", [x, weights])
     body.output(try body.node("Add", [state, product]), weights, product)
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let (start, sequence) = (builder.input("start", [4]), builder.input("xs", [3, 4]))
     let w = builder.weights([4])
-    let result = try builder.node(
-      "Scan", [start, w, sequence],
-      [("body", .graph(Subgraph(graph: body.graph, captured: []))), ("num_scan_inputs", .int(1))])
-    builder.output(result)
-    var plain = builder.graph
-    let node = plain.nodes.count - 1
-    for name in ["weights", "products"] {
-      let value = plain.addValue(name: name, fact: .unknown)
-      plain.nodes[node].outputs.append(value)
-      plain.outputs.append(value)
-    }
-    #expect(InferenceDriver(registry: .standard).infer(&plain).isEmpty)
+    builder.graph.outputs = try builder.apply(
+      OperatorID("Scan"), name: "scan", [start, w, sequence],
+      [("body", .graph(body.subgraph)), ("num_scan_inputs", .int(1))], outputCount: 3)
+    let plain = builder.graph
     var graph = plain
     _ = try Optimizer(registry: .standard).optimize(&graph)
     guard case .graph(let subgraph)? = graph.nodes.first(where: { $0.op.name == "Scan" })?.attributes["body"] else {

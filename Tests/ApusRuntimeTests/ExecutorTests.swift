@@ -17,7 +17,7 @@ import Testing
   }
 
   @Test func viewsShareAndOutputsOutlive() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 4])
     let shape = builder.constant([2, -1] as [Int], [2])
     let reshaped = try builder.node("Reshape", [x, shape])
@@ -31,7 +31,7 @@ import Testing
   }
 
   @Test func inPlaceChainsKeepWhatIsStillNeeded() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [64])
     let a = try builder.node("Relu", [x])
     let b = try builder.node("Neg", [a])
@@ -48,7 +48,7 @@ import Testing
 
   @Test func regionEndsWhereAShapeIsComputed() throws {
     // The shape of the Reshape is an input of the graph plus one: known only after it was added.
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n")])
     let target = builder.input("target", [1], .int64)
     let one = builder.constant([1] as [Int], [1])
@@ -63,7 +63,7 @@ import Testing
   }
 
   @Test func dataDependentShapes() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n")])
     let positions = try builder.node("NonZero", [x])
     let shape = try builder.node("Shape", [positions])
@@ -74,7 +74,7 @@ import Testing
   }
 
   @Test func memoryLimit() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 1])
     let y = builder.input("y", [1, .symbol("n")])
     builder.output(try builder.node("Add", [x, y]))
@@ -86,7 +86,7 @@ import Testing
   }
 
   @Test func cancelledRunsEnd() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [4])
     builder.output(try builder.node("Relu", [x]))
     let flag = CancellationFlag()
@@ -97,7 +97,7 @@ import Testing
   }
 
   @Test func threadsDoNotChangeBits() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 96])
     let product = try builder.node("MatMul", [x, builder.weights([96, 130])])
     let soft = try builder.node("Softmax", [product], [("axis", .int(-1))])
@@ -113,7 +113,7 @@ import Testing
   }
 
   @Test func concurrentRunsDoNotDisturbEachOther() async throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 32])
     let product = try builder.node("MatMul", [x, builder.weights([32, 32])])
     builder.output(try builder.node("Tanh", [product]))

@@ -61,23 +61,20 @@ private struct Meet: OperatorDefinition {
     let meeting = Meeting(patience: threads > 1 ? .seconds(20) : .milliseconds(1))
     let meet = Meet(meeting: meeting)
     let registry = OperatorRegistry([OperatorRegistry.standard.all, [meet]])
-    var graph = Graph(name: "test")
-    let x = graph.addValue(name: "x", fact: .tensor(.float32, [100]))
-    graph.inputs = [x]
+    let builder = GraphBuilder(inference: InferenceDriver(registry: registry))
+    let x = builder.input("x", [100])
     for branch in 0..<2 {
-      graph.outputs += graph.addNode(
-        OperatorID("Meet", domain: "test"), name: "m\(branch)", inputs: [x], attributes: Attributes([]))
+      builder.output(try builder.apply(OperatorID("Meet", domain: "test"), name: "m\(branch)", [x]))
     }
-    #expect(InferenceDriver(registry: registry).infer(&graph).isEmpty)
     let input = sampleTensor([100], seed: 1)
-    let outputs = try run(graph, registry, input, threads: threads)
+    let outputs = try run(builder.graph, registry, input, threads: threads)
     #expect(meeting.largest == expected)
     for output in outputs { #expect(output.elements(as: Float.self) == input.elements(as: Float.self)) }
   }
 
   /// Towers of narrow steps over one input, in-place where it dies, joined at the end.
   @Test(arguments: [1, 5, 23]) func towersKeepTheirBits(_ towers: Int) throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 150])
     let shared = try builder.node("Neg", [x])
     var sum = shared
@@ -101,7 +98,7 @@ private struct Meet: OperatorDefinition {
   }
 
   @Test func failuresNameTheirNode() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [300, 300])
     let data = builder.weights([300, 300])
     let wrong = builder.constant([Int](repeating: 7, count: 299) + [300], [300])

@@ -24,7 +24,7 @@ package struct OperatorRun {
 
   /// The outputs of the operator. nil among `inputs`: an absent optional input.
   package func callAsFunction(_ inputs: [Value?], outputs outputCount: Int = 1) throws -> [Value] {
-    var graph = Graph(name: "test")
+    let builder = GraphBuilder(name: "test", inference: InferenceDriver(registry: registry))
     var given: [Value] = []
     var ids: [ValueID?] = []
     for (index, input) in inputs.enumerated() {
@@ -33,25 +33,20 @@ package struct OperatorRun {
         continue
       }
       if constantInputs.contains(index), let tensor = input.tensor {
-        ids.append(graph.addConstant(tensor, name: "input\(index)"))
+        ids.append(builder.addConstant(tensor, name: "input\(index)"))
       } else {
         // Shapes are hidden, so that the planner must find them, as for a model with symbolic extents.
-        let id = graph.addValue(name: "input\(index)", fact: OperatorRun.symbolic(ValueFact(input), input: index))
-        graph.inputs.append(id)
+        let id = builder.addInput("input\(index)", fact: OperatorRun.symbolic(ValueFact(input), input: index))
         given.append(input)
         ids.append(id)
       }
     }
-    let outputs = (0..<outputCount).map { graph.addValue(name: "output\($0)") }
-    var node = Node(op, name: "test", inputs: ids, outputs: outputs, attributes: attributes)
-    let definition = try registry.require(op)
-    if let version { try definition.upgrade(&node, from: version, in: &graph) }
-    graph.nodes.append(node)
-    graph.outputs = outputs
-    if let error = InferenceDriver(registry: registry).infer(&graph).first { throw error }
-    try node.validate(against: registry.require(node.op).schema)
+    let outputs = (0..<outputCount).map { builder.addValue("output\($0)") }
+    let node = Node(op, name: "test", inputs: ids, outputs: outputs, attributes: attributes)
+    if let version { try builder.append(node, from: version) } else { try builder.append(node) }
+    builder.graph.outputs = outputs
     let pool = WorkerPool(threads: threads)
-    return try Program(graph: graph, registry: registry, pool: pool).run(given, on: pool)
+    return try Program(graph: builder.graph, registry: registry, pool: pool).run(given, on: pool)
   }
 
   /// The outputs of the operator on tensors, as tensors.

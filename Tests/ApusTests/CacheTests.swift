@@ -28,7 +28,7 @@ enum CacheForm: String, CaseIterable, Sendable {
   private let size = 20
 
   private func model(_ form: CacheForm, threads: Int = 1) throws -> Model {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let width = heads * size
     let isFlat = form == .byPosition
     func shape(_ length: String) -> [Dim] {
@@ -41,13 +41,10 @@ enum CacheForm: String, CaseIterable, Sendable {
     let pastKey = builder.input("past_key", shape("past"))
     let pastValue = builder.input("past_value", shape("past"))
     if form == .attention {
-      var graph = builder.graph
-      let outputs = graph.addNode(
-        OperatorID("Attention"), name: "n", inputs: [query, key, value, nil, pastKey, pastValue],
-        attributes: Attributes([("is_causal", .int(1))]), outputCount: 3)
-      _ = InferenceDriver(registry: .standard).infer(&graph)
-      graph.outputs = outputs
-      return try Model(ModelGraph(graph: graph), options: ModelOptions(threads: threads))
+      builder.graph.outputs = try builder.apply(
+        OperatorID("Attention"), name: "n", [query, key, value, nil, pastKey, pastValue], [("is_causal", .int(1))],
+        outputCount: 3)
+      return try Model(ModelGraph(graph: builder.graph), options: ModelOptions(threads: threads))
     }
     let axis = isFlat ? -2 : 2
     let keys = try builder.node("Concat", [pastKey, key], [("axis", .int(axis))])
@@ -206,12 +203,8 @@ enum CacheForm: String, CaseIterable, Sendable {
 
   /// Two heads of keys and values for four of queries, and a past for each of two images.
   private func groupQueryModel() throws -> Model {
-    var graph = Graph(name: "grouped")
-    func input(_ name: String, _ type: DataType, _ shape: [Dim]) -> ValueID {
-      let value = graph.addValue(name: name, fact: .tensor(type, shape))
-      graph.inputs.append(value)
-      return value
-    }
+    let builder = GraphBuilder()
+    func input(_ name: String, _ type: DataType, _ shape: [Dim]) -> ValueID { builder.input(name, shape, type) }
     let query = input("query", .float32, [2, .symbol("sequence"), 80])
     let (key, value) = (
       input("key", .float32, [2, .symbol("sequence"), 40]), input("value", .float32, [2, .symbol("sequence"), 40])
@@ -219,13 +212,11 @@ enum CacheForm: String, CaseIterable, Sendable {
     let cache: [Dim] = [2, 2, .symbol("past"), 20]
     let (pastKey, pastValue) = (input("past_key", .float32, cache), input("past_value", .float32, cache))
     let (lengths, total) = (input("lengths", .int32, [2]), input("total", .int32, [1]))
-    let outputs = graph.addNode(
+    builder.graph.outputs = try builder.apply(
       OperatorID("GroupQueryAttention", domain: "com.microsoft"), name: "n",
-      inputs: [query, key, value, pastKey, pastValue, lengths, total],
-      attributes: Attributes([("num_heads", .int(4)), ("kv_num_heads", .int(2))]), outputCount: 3)
-    _ = InferenceDriver(registry: .standard).infer(&graph)
-    graph.outputs = outputs
-    return try Model(ModelGraph(graph: graph), options: ModelOptions(threads: 1))
+      [query, key, value, pastKey, pastValue, lengths, total], [("num_heads", .int(4)), ("kv_num_heads", .int(2))],
+      outputCount: 3)
+    return try Model(ModelGraph(graph: builder.graph), options: ModelOptions(threads: 1))
   }
 
   @Test func groupedQueriesAppendOrDecline() throws {
@@ -263,7 +254,7 @@ enum CacheForm: String, CaseIterable, Sendable {
 
   /// A Loop whose body puts one row behind a cache and attends to it.
   @Test(arguments: [1, 60]) func loopsCarryCaches(rows: Int) throws {
-    var body = GraphBuilder()
+    let body = GraphBuilder()
     let iteration = body.input("iteration", [], .int64)
     let going = body.input("going", [], .bool)
     let hidden = body.input("hidden", [1, 3, 1, 20])
@@ -273,19 +264,14 @@ enum CacheForm: String, CaseIterable, Sendable {
     let next = try body.node("Sin", [attended])
     _ = iteration
     body.output(try body.node("Identity", [going]), next, cache)
-    var graph = Graph(name: "loop")
-    let count = graph.addValue(name: "count", fact: .tensor(.int64, []))
-    let first = graph.addValue(name: "first", fact: .tensor(.float32, [1, 3, 1, 20]))
-    let start = graph.addValue(name: "start", fact: .tensor(.float32, [1, 3, .symbol("rows"), 20]))
-    graph.inputs = [count, first, start]
-    let outputs = [graph.addValue(name: "last"), graph.addValue(name: "cache")]
-    graph.nodes = [
-      Node(
-        OperatorID("Loop"), name: "loop", inputs: [count, nil, first, start], outputs: outputs,
-        attributes: Attributes([("body", .graph(Subgraph(graph: body.graph, captured: [])))]))
-    ]
-    graph.outputs = outputs
-    let model = try Model(ModelGraph(graph: graph), options: ModelOptions(threads: 1))
+    let builder = GraphBuilder()
+    let count = builder.input("count", [], .int64)
+    let first = builder.input("first", [1, 3, 1, 20])
+    let start = builder.input("start", [1, 3, .symbol("rows"), 20])
+    builder.graph.outputs = try builder.apply(
+      OperatorID("Loop"), name: "loop", [count, nil, first, start],
+      [("body", .graph(Subgraph(graph: body.graph, captured: [])))], outputCount: 2)
+    let model = try Model(ModelGraph(graph: builder.graph), options: ModelOptions(threads: 1))
     let given = [sampleTensor([1, 3, 1, 20], seed: 3), sampleTensor([1, 3, rows, 20], seed: 4)]
     // The same, one iteration at a time.
     let step = try Model(ModelGraph(graph: body.graph), options: ModelOptions(threads: 1))

@@ -8,7 +8,7 @@ import Testing
 
 @Suite(.serialized) struct EngineTests {
   private func model(threads: Int?, engine: Engine? = nil) throws -> Model {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [64, 64])
     builder.output(try builder.node("MatMul", [x, builder.weights([64, 64])]))
     var options = ModelOptions(threads: threads)
@@ -41,7 +41,7 @@ import Testing
 
   /// A model of two layers on an engine; the second one has weights of `seed`.
   private func layers(_ seed: Int, engine: Engine) throws -> Model {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 96])
     let first = builder.constant(sampleTensor([96, 128], seed: 1).elements(as: Float.self) ?? [], [96, 128])
     let second = builder.constant(sampleTensor([128, 96], seed: seed).elements(as: Float.self) ?? [], [128, 96])

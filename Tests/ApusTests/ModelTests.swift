@@ -82,7 +82,7 @@ import Testing
   }
 
   @Test func onlyWantedOutputsAreComputed() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 4])
     let index = builder.input("index", [1], .int64)
     let hidden = try builder.node("Relu", [x])
@@ -129,7 +129,7 @@ import Testing
   /// One name for extents of two inputs: equal only where the graph needs it.
   @Test func oneSymbolOfTwoSizes() throws {
     func model(_ op: String, _ attributes: [(String, AttributeValue)] = []) throws -> Model {
-      var builder = GraphBuilder()
+      let builder = GraphBuilder()
       let (a, b) = (builder.input("a", [.symbol("N")]), builder.input("b", [.symbol("N")]))
       builder.output(try builder.node(op, [a, b], attributes))
       var graph = builder.graph
@@ -154,7 +154,7 @@ import Testing
     // What the caller gives as shapes goes by input.
     var options = ModelOptions()
     options.shapes = ["a": [4], "b": [3]]
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let (a, b) = (builder.input("a", [.symbol("N")]), builder.input("b", [.symbol("N")]))
     builder.output(try builder.node("Concat", [a, b], [("axis", .int(0))]))
     let fixed = try Model(ModelGraph(graph: builder.graph), options: options)
@@ -163,7 +163,7 @@ import Testing
 
   /// More coefficients than count are no error, but the user hears of them.
   @Test func extraCoefficientsAreNoted() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 2])
     let y = try builder.node(
       "LinearRegressor", [x], [("coefficients", .floats([1, 2, 3, 4])), ("targets", .int(1))], domain: "ai.onnx.ml")
@@ -188,7 +188,7 @@ import Testing
 
   /// A node that is folded and would take many seconds: the limit holds inside it.
   @Test func preparationEndsInsideANode() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [1])
     let pooled = try builder.node(
       "LpPool", [builder.weights([1, 1, 700, 700])], [("kernel_shape", .ints([300, 300]))])

@@ -71,18 +71,15 @@ struct PlannedByValues: Sendable, CustomTestStringConvertible {
 @Suite struct OwnershipTests {
   /// The model of one node whose inputs are all inputs of the model, of unknown shapes.
   private func model(_ test: PlannedByValues) throws -> Model {
-    var graph = Graph(name: "test")
-    for (index, input) in test.inputs.enumerated() {
-      let shape = input.shape.indices.map { Dim.symbol("d\(index)_\($0)") }
-      graph.inputs.append(graph.addValue(name: "x\(index)", fact: .tensor(input.dataType, shape)))
+    let builder = GraphBuilder()
+    let inputs = test.inputs.enumerated().map { index, input in
+      builder.input("x\(index)", input.shape.indices.map { .symbol("d\(index)_\($0)") }, input.dataType)
     }
-    let outputs = (0..<test.outputs).map { graph.addValue(name: "y\($0)") }
-    graph.nodes = [
-      Node(
-        OperatorID(test.op), name: "n", inputs: graph.inputs, outputs: outputs, attributes: Attributes(test.attributes))
-    ]
-    graph.outputs = outputs
-    return try Model(ModelGraph(graph: graph), options: ModelOptions(threads: 1))
+    let outputs = (0..<test.outputs).map { builder.addValue("y\($0)") }
+    try builder.append(
+      Node(OperatorID(test.op), name: "n", inputs: inputs, outputs: outputs, attributes: Attributes(test.attributes)))
+    builder.graph.outputs = outputs
+    return try Model(ModelGraph(graph: builder.graph), options: ModelOptions(threads: 1))
   }
 
   private func named(_ tensors: [Tensor]) -> [String: Tensor] {
@@ -113,7 +110,7 @@ struct PlannedByValues: Sendable, CustomTestStringConvertible {
   }
 
   @Test func outputsShareNoMemoryWithInputs() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 4])
     let y = try builder.node("Reshape", [x, builder.constant([-1], [1])])
     let sequence = try builder.node("SequenceConstruct", [x, x])
@@ -137,7 +134,7 @@ struct PlannedByValues: Sendable, CustomTestStringConvertible {
 
   /// y = relu(x), z = y as one row, w = 2·x.
   private func threeOutputs() throws -> Model {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [8])
     let y = try builder.node("Relu", [x])
     let z = try builder.node("Reshape", [y, builder.constant([1, -1], [2])])
@@ -175,29 +172,25 @@ struct PlannedByValues: Sendable, CustomTestStringConvertible {
 
   @Test func buffersAreNotThoseOfASubgraph() throws {
     // The value of the body has the number of an output of the main graph.
-    var body = Graph(name: "body")
-    let iteration = body.addValue(name: "i", fact: .tensor(.int64, []))
-    let condition = body.addValue(name: "c", fact: .tensor(.bool, []))
-    let carried = body.addValue(name: "s", fact: .tensor(.float32, [4]))
-    body.inputs = [iteration, condition, carried]
-    let next = body.addNode(OperatorID("Add"), name: "next", inputs: [carried, carried])[0]
-    let scan = body.addNode(OperatorID("Neg"), name: "scan", inputs: [next])[0]
-    let again = body.addNode(OperatorID("Identity"), name: "again", inputs: [condition])[0]
-    body.outputs = [again, next, scan]
+    let body = GraphBuilder()
+    _ = body.input("i", [], .int64)
+    let condition = body.input("c", [], .bool)
+    let carried = body.input("s", [4])
+    let next = try body.node("Add", [carried, carried])
+    let scan = try body.node("Neg", [next])
+    body.output(try body.node("Identity", [condition]), next, scan)
     for number in 0..<8 {
-      var graph = Graph(name: "main")
-      for filler in 0..<number { graph.addValue(name: "filler\(filler)") }
-      let x = graph.addValue(name: "x", fact: .tensor(.float32, [4]))
-      graph.inputs = [x]
-      let count = graph.addConstant(Tensor(scalar: 3))
-      let outputs = [graph.addValue(name: "last"), graph.addValue(name: "all")]
-      graph.nodes = [
+      let builder = GraphBuilder()
+      for filler in 0..<number { builder.addValue("filler\(filler)") }
+      let x = builder.input("x", [4])
+      let count = builder.addConstant(Tensor(scalar: 3))
+      let outputs = [builder.addValue("last"), builder.addValue("all")]
+      try builder.append(
         Node(
           OperatorID("Loop"), name: "loop", inputs: [count, nil, x], outputs: outputs,
-          attributes: Attributes([("body", .graph(Subgraph(graph: body, captured: [])))]))
-      ]
-      graph.outputs = outputs
-      let model = try Model(ModelGraph(graph: graph), options: ModelOptions(threads: 1))
+          attributes: Attributes([("body", .graph(body.subgraph))])))
+      builder.graph.outputs = outputs
+      let model = try Model(ModelGraph(graph: builder.graph), options: ModelOptions(threads: 1))
       var last = [Float](repeating: 0, count: 4)
       let results = try last.withUnsafeMutableBytes {
         try model.run(["x": Tensor([1, 2, 3, 4] as [Float])], into: ["last": $0])
@@ -213,18 +206,17 @@ struct PlannedByValues: Sendable, CustomTestStringConvertible {
     let table = sampleTensor([64, 384], seed: 3)
     let storage = try TensorStorage(byteCount: table.byteCount + 8)
     table.withUnsafeBytes { (storage.base + shift).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 384])
     let start = builder.input("start", [1], .int64)
     let length = try builder.node("Shape", [x], [("end", .int(1))])
     let end = try builder.node("Add", [start, length])
     let zero = builder.constant([0], [1])
-    var graph = builder.graph
-    let constant = graph.addConstant(
+    let constant = builder.addConstant(
       Tensor(dataType: .float32, shape: table.shape, storage: storage, byteOffset: shift), name: "table")
-    let rows = graph.addNode(OperatorID("Slice"), name: "rows", inputs: [constant, start, end, zero])[0]
-    graph.outputs = graph.addNode(OperatorID("Add"), name: "sum", inputs: [x, rows])
-    let model = try Model(ModelGraph(graph: graph), options: ModelOptions(threads: 2))
+    let rows = try builder.node("Slice", [constant, start, end, zero])
+    builder.output(try builder.node("Add", [x, rows]))
+    let model = try Model(ModelGraph(graph: builder.graph), options: ModelOptions(threads: 2))
     let numbers = table.elements(as: Float.self)!
     for (first, count) in [(0, 16), (0, 48), (3, 16), (12, 48), (0, 16), (5, 1)] {
       let x = Tensor([Float](repeating: 0, count: count * 384), shape: [count, 384])

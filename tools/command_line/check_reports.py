@@ -159,6 +159,22 @@ class OneStyle(Case):
         changes = [entry["changes"] for entry in self.json("optimize", "model.onnx", "--stop-after", 0)["passes"]]
         self.assertEqual(sum(changes), 0)
 
+    def test_saving_after_all_passes(self) -> None:
+        """What only Apus has is standard again."""
+        nodes = [
+            helper.make_node("MatMul", ["x", "w"], ["p"]),
+            helper.make_node("Add", ["p", "b"], ["s"]),
+            helper.make_node("Relu", ["s"], ["y"]),
+        ]
+        constants = [constant("w", np.ones((3, 2), np.float32)), constant("b", np.ones(2, np.float32))]
+        self.save(model(nodes, [tensor("x", ["n", 3])], [tensor("y", ["n", 2])], constants))
+        self.apus("optimize", "model.onnx", "--passes", "all", "-o", "saved.onnx")
+        saved = onnx.load(self.path("saved.onnx"))
+        onnx.checker.check_model(saved)
+        self.assertEqual([node.op_type for node in saved.graph.node], ["Gemm", "Relu"])
+        self.assertEqual({node.domain for node in saved.graph.node}, {""})
+        self.apus("optimize", "model.onnx", "--passes", "all", status=2)
+
     def test_plans(self) -> None:
         """Steps in order, and blocks of the arena that lie beside each other as long as both are needed."""
         nodes = [helper.make_node("MatMul", ["x", "x"], ["v0"], name="first")]

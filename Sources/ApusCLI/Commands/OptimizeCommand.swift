@@ -9,8 +9,8 @@ struct OptimizeCommand: ParsableCommand {
     abstract: "Shows what each pass of the optimizer does to a model; saves the optimized model as ONNX.",
     discussion: """
       A saved model holds standard operators only and runs on any runtime: of the passes, those that end in operators \
-      of Apus alone are left out. Every load optimizes by itself; saving is for other runtimes and for looking at the \
-      result.
+      of Apus alone are left out, unless --passes all asks for them; what they made is written as standard operators \
+      then. Every load optimizes by itself; saving is for other runtimes and for looking at the result.
       """)
 
   @OptionGroup var model: ModelArguments
@@ -27,6 +27,16 @@ struct OptimizeCommand: ParsableCommand {
     help: "The operator set to save for. [default: that of the model, or a lower one down to 21 if it holds the result]"
   )
   var opset: Int?
+
+  @Option(
+    help: """
+      Which passes run before saving: those that keep to standard operators, or all, whose operators become standard \
+      ones again. Without --output all run.
+      """)
+  var passes: PassSelection = .portable
+
+  /// The passes of a model that is saved.
+  enum PassSelection: String, ExpressibleByArgument, CaseIterable { case portable, all }
 
   @Flag(help: "Also list the patterns that were there and could not be replaced, and why.")
   var explain = false
@@ -61,6 +71,7 @@ struct OptimizeCommand: ParsableCommand {
     }
     try OptionValues.check(stopAfter, "--stop-after", 0...Int.max)
     if opset != nil, output == nil { throw ValidationError("--opset is for saving; give --output too") }
+    if passes == .all, output == nil { throw ValidationError("--passes is for saving; give --output too") }
     if json, output == "-" {
       throw ValidationError("--json and --output - exclude each other: both go to standard output")
     }
@@ -68,9 +79,10 @@ struct OptimizeCommand: ParsableCommand {
 
   func run() throws {
     var options = try model.options()
-    options.optimization.isPortable = output != nil
+    options.optimization.isPortable = output != nil && passes == .portable
     options.optimization.stopAfter = stopAfter
-    let optimized = try ModelReader.optimize(path: model.model, options: options, opset: opset)
+    let optimized = try ModelReader.optimize(
+      path: model.model, options: options, for: output == nil ? .looking : .saving(opset: opset))
     if let output { try optimized.save(to: output == "-" ? "/dev/stdout" : output, opset: opset) }
     if output == "-" { return }
     let report = Report(

@@ -85,9 +85,12 @@ extension ONNXImporter {
         } else {
           scope.bind(actual, to: .value(value))
         }
-      } else if let copy = try define(actual, fact: scope.builder.graph.fact(value), in: scope) {
-        scope.builder.graph.nodes.append(
-          Node(OperatorID("Identity"), name: scope.builder.graph[copy].name, inputs: [value], outputs: [copy]))
+      } else if let copy = try define(actual, fact: scope.builder.fact(value), in: scope) {
+        do throws(OperatorError) {
+          try scope.builder.appendCopy(of: value, as: copy)
+        } catch {
+          try report(path, error)
+        }
       }
     }
   }

@@ -1,4 +1,4 @@
-// From NodeProto to nodes of the newest operator set: attributes, subgraphs, constants, versions.
+// From NodeProto to nodes of the newest operator set: attributes, subgraphs, versions.
 // Calls of model-local functions are in ImportFunctions.swift.
 
 import ApusGraph
@@ -9,7 +9,7 @@ extension ONNXImporter {
   func importNodes(_ nodes: [NodeProto], _ scope: NameScope) throws(LoadError) {
     let order: [Int]
     do throws([NodeProto].Cycle) {
-      order = try nodes.runnableOrder(scope.isDefinedHere)
+      order = try nodes.runnableOrder(valuesUsed, scope.isDefinedHere)
     } catch {
       try report(
         scope.path, "these nodes wait for each other: " + error.names.joined(separator: " → "),
@@ -34,9 +34,6 @@ extension ONNXImporter {
     let inputs = try importInputs(nodeProto, scope, path)
     let problemCount = problems.count
     let attributes = try importAttributes(nodeProto, scope, path)
-    if nodeProto.domain.isEmpty && nodeProto.opType == "Constant" {
-      return try importConstant(nodeProto, attributes, scope, path, isSound: problems.count == problemCount)
-    }
     var outputs: [ValueID?] = []
     for output in nodeProto.outputs {
       outputs.append(output.isEmpty ? nil : try define(output, fact: .unknown, in: scope))
@@ -45,52 +42,48 @@ extension ONNXImporter {
     let name = scope.prefix.isEmpty ? nodeProto.nameOrOutput : scope.prefix + "/" + nodeProto.nameOrOutput
     if !scope.prefix.isEmpty { try chargeName(name, path) }
     var node = Node(
-      OperatorID(nodeProto.opType, domain: nodeProto.domain), name: name, inputs: inputs, outputs: outputs,
+      nodeProto.op, name: name, inputs: inputs, outputs: outputs,
       attributes: attributes)
     while node.inputs.last == .some(nil) { node.inputs.removeLast() }
-    if nodeProto.isGradient {
-      node.inputs += try namedValues(node.attributes, scope, path)
+    if let rule = registry.importRule(for: node.op), !rule.attributesNamingValues.isEmpty {
+      node.inputs += try namedValues(rule.attributesNamingValues, of: node, scope, path)
       if problems.count > problemCount { return }
     }
     try append(node, scope, path)
   }
 
-  /// Brings the node to the newest version, checks it, and appends it with what its upgrade added before it.
-  func append(_ original: Node, _ scope: NameScope, _ path: [String]) throws(LoadError) {
-    let builder = scope.builder
-    let first = builder.graph.nodes.count
-    var node = original
+  /// Appends the node in the form of the newest version, and what its upgrade or import rule added before it.
+  private func append(_ node: Node, _ scope: NameScope, _ path: [String]) throws(LoadError) {
+    let first = scope.builder.graph.nodes.count
     do throws(OperatorError) {
-      let definition = try registry.require(node.op)
-      let version = try self.version(of: definition.schema, scope)
-      try definition.upgrade(&node, from: version, in: &builder.graph)
-      try node.validate(against: node.op == original.op ? definition.schema : registry.require(node.op).schema)
+      try scope.builder.append(node, from: version(of: registry.signature(of: node.op), scope))
     } catch {
-      builder.graph.nodes.removeSubrange(first...)
-      if options.keepsFaultyNodes { builder.graph.nodes.append(original) }
+      if options.keepsFaultyNodes { scope.builder.appendUnchecked(node) }
       return try report(path, error)
     }
-    builder.graph.nodes.append(node)
-    for index in first..<builder.graph.nodes.count {
-      if index > first { try chargeNode(path) }
-      do throws(OperatorError) {
-        let made = builder.graph.nodes[index]
-        try made.validate(against: registry.require(made.op).schema)
-        try completeOutputs(ofNodeAt: index, in: &builder.graph)
-        try inference.infer(nodeAt: index, in: &builder.graph)
-      } catch {
-        return try report(path, error)
-      }
-    }
+    for _ in scope.builder.graph.nodes.indices[first...].dropFirst() { try chargeNode(path) }
   }
 
-  /// Gives outputs that are not optional a value where nobody wants them: kernels compute them all the same.
-  private func completeOutputs(ofNodeAt index: Int, in graph: inout Graph) throws(OperatorError) {
-    let schema = try registry.require(graph.nodes[index].op).schema
-    for position in graph.nodes[index].outputs.indices where graph.nodes[index].outputs[position] == nil {
-      guard let parameter = schema.output(at: position), parameter.presence != .optional else { continue }
-      graph.nodes[index].outputs[position] = graph.addValue()
+  /// The values that attributes name. A name without a value is a problem.
+  private func namedValues(
+    _ attributes: [String], of node: Node, _ scope: NameScope, _ path: [String]
+  ) throws(LoadError) -> [ValueID?] {
+    var values: [ValueID?] = []
+    for attribute in attributes {
+      for name in node.attributes.strings(attribute) ?? node.attributes.string(attribute).map({ [$0] }) ?? [] {
+        if case .value(let value)? = scope.lookup(name) {
+          values.append(value)
+        } else {
+          try report(path, "attribute \(attribute) names '\(name)', which is defined nowhere")
+        }
+      }
     }
+    return values
+  }
+
+  /// The names of values that must exist before a node is read.
+  private func valuesUsed(by node: NodeProto) -> [String] {
+    node.usedNames { [registry] in registry.importRule(for: $0.op)?.attributesNamingValues ?? [] }
   }
 
   /// The version of the operator that the model means.
@@ -223,12 +216,12 @@ extension ONNXImporter {
     _ graph: GraphProto, _ parent: NameScope, in outer: GraphBuilder, _ path: [String]
   ) throws(LoadError) -> Subgraph {
     try chargeNode(path)
-    let builder = GraphBuilder(name: graph.name, parent: outer)
+    let builder = GraphBuilder(name: graph.name, inference: inference, parent: outer)
     let scope = NameScope(
       builder: builder, parent: parent, opsets: parent.opsets, prefix: parent.prefix, path: path,
       functions: parent.functions, depth: try deeper(parent.depth, path), arguments: parent.arguments)
     try importBody(graph, into: scope)
-    return Subgraph(graph: builder.graph, captured: builder.captured)
+    return builder.subgraph
   }
 
   /// The depth of a graph or call in one of the given depth.
@@ -239,37 +232,5 @@ extension ONNXImporter {
         path: path.last)
     }
     return depth + 1
-  }
-
-  // MARK: Constants
-
-  /// Makes the value of a Constant node a constant of the graph. https://onnx.ai/onnx/operators/onnx__Constant.html
-  private func importConstant(
-    _ node: NodeProto, _ attributes: Attributes, _ scope: NameScope, _ path: [String], isSound: Bool
-  ) throws(LoadError) {
-    guard node.outputs.count == 1, node.inputs.isEmpty else {
-      return try report(path, "a Constant has one output and no input")
-    }
-    var tensor: Tensor?
-    if attributes.entries.count == 1, let entry = attributes.entries.first {
-      switch (entry.name, entry.value) {
-      case ("value", .tensor(let value)), ("sparse_value", .tensor(let value)): tensor = value
-      case ("value_int", .int(let value)): tensor = Tensor(scalar: value)
-      case ("value_ints", .ints(let values)): tensor = Tensor(values)
-      case ("value_float", .float(let value)): tensor = Tensor(scalar: value)
-      case ("value_floats", .floats(let values)): tensor = Tensor(values)
-      case ("value_string", .string(let value)): tensor = Tensor(strings: [value], shape: [])
-      case ("value_strings", .strings(let values)): tensor = Tensor(strings: values, shape: [values.count])
-      default: break
-      }
-    }
-    if let tensor { return try defineConstant(node.outputs[0], tensor, scope) }
-    if isSound {
-      try report(
-        path,
-        "a Constant has exactly one attribute: value, sparse_value, value_int(s), value_float(s) or value_string(s); "
-          + "found \(attributes.entries.map(\.name))")
-    }
-    _ = try define(node.outputs[0], fact: .unknown, in: scope)
   }
 }

@@ -1,5 +1,7 @@
 // An order in which the nodes of a graph can run. The specification asks files to be in one; some are not.
 
+import ApusGraph
+
 private enum Mark { case new, open, done }
 
 extension Array where Element == NodeProto {
@@ -9,8 +11,10 @@ extension Array where Element == NodeProto {
   }
 
   /// Positions of the nodes so that each comes after those whose outputs it needs: the order of the file if that will
-  /// do. `isDefined` says which names have a value before any node runs.
-  func runnableOrder(_ isDefined: (String) -> Bool) throws(Cycle) -> [Int] {
+  /// do. `namesUsed` gives those of a node, `isDefined` says which have a value before any node runs.
+  func runnableOrder(
+    _ namesUsed: (NodeProto) -> [String], _ isDefined: (String) -> Bool
+  ) throws(Cycle) -> [Int] {
     var definers: [String: Int] = [:]
     for (index, node) in enumerated() {
       for output in node.outputs where !output.isEmpty && definers[output] == nil && !isDefined(output) {
@@ -21,7 +25,7 @@ extension Array where Element == NodeProto {
     var needs: [[Int]] = []
     needs.reserveCapacity(count)
     for (index, node) in enumerated() {
-      let sources = node.usedNames.compactMap { definers[$0] }
+      let sources = namesUsed(node).compactMap { definers[$0] }
       if sources.contains(where: { $0 >= index }) { isOrdered = false }
       needs.append(sources)
     }
@@ -72,19 +76,22 @@ extension NodeProto {
     name.isEmpty ? outputs.first { !$0.isEmpty } ?? "" : name
   }
 
-  /// True of the only operator whose attributes name values of the graph around it.
-  package var isGradient: Bool { opType == "Gradient" && domain == "ai.onnx.preview.training" }
+  var op: OperatorID { OperatorID(opType, domain: domain) }
 
   /// The names that must have a value before the node can run: its inputs, what its subgraphs take from outside, and
-  /// what its attributes name.
-  var usedNames: [String] {
+  /// what those of its attributes name that `naming` gives.
+  func usedNames(_ naming: (NodeProto) -> [String]) -> [String] {
     var names = inputs.filter { !$0.isEmpty }
+    if attributes.isEmpty { return names }
+    let namingAttributes = naming(self)
     for attribute in attributes {
       switch attribute.content {
-      case .graph(let graph): names += graph.freeNames
-      case .graphs(let graphs): for graph in graphs { names += graph.freeNames }
-      case .string(let bytes) where isGradient: names.append(String(decoding: bytes, as: UTF8.self))
-      case .strings(let strings) where isGradient: names += strings.map { String(decoding: $0, as: UTF8.self) }
+      case .graph(let graph): names += graph.freeNames(naming)
+      case .graphs(let graphs): for graph in graphs { names += graph.freeNames(naming) }
+      case .string(let bytes) where namingAttributes.contains(attribute.name):
+        names.append(String(decoding: bytes, as: UTF8.self))
+      case .strings(let strings) where namingAttributes.contains(attribute.name):
+        names += strings.map { String(decoding: $0, as: UTF8.self) }
       default: break
       }
     }
@@ -94,11 +101,11 @@ extension NodeProto {
 
 extension GraphProto {
   /// The names that are used here and defined outside.
-  var freeNames: Set<String> {
+  func freeNames(_ naming: (NodeProto) -> [String]) -> Set<String> {
     var used: Set<String> = []
     var defined: Set<String> = []
     for node in nodes {
-      used.formUnion(node.usedNames)
+      used.formUnion(node.usedNames(naming))
       defined.formUnion(node.outputs)
     }
     used.formUnion(outputs.map(\.name))

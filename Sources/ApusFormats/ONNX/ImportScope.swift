@@ -1,52 +1,7 @@
-// Where names mean something while a model is read: graphs under construction, and the scopes of names over them.
+// Where names mean something while a model is read: the scopes of names over the graphs that are built.
 
 import ApusGraph
 import ApusTensor
-
-/// A graph under construction. `parent` is the graph whose node it will be a subgraph of.
-final class GraphBuilder {
-  var graph: Graph
-  let parent: GraphBuilder?
-  /// The values of `parent` that `graph.captures` stand for.
-  private(set) var captured: [ValueID] = []
-  private var innerValues: [ValueID: ValueID] = [:]
-  private var usedNames: Set<String> = []
-
-  init(name: String, parent: GraphBuilder?) {
-    graph = Graph(name: name)
-    self.parent = parent
-  }
-
-  /// A new value under `name`, or under a name close to it if that is taken.
-  func addValue(_ name: String, fact: ValueFact, constant: Tensor? = nil) -> ValueID {
-    var unique = name
-    var suffix = 2
-    while !unique.isEmpty, !usedNames.insert(unique).inserted {
-      unique = "\(name)#\(suffix)"
-      suffix += 1
-    }
-    let id = graph.addValue(name: unique, fact: fact)
-    graph[id].constant = constant
-    return id
-  }
-
-  /// The value of this graph that stands for `value` of `owner`, which is this graph or one around it. Constants are
-  /// shared, not captured.
-  func importing(_ value: ValueID, of owner: GraphBuilder) -> ValueID {
-    if self === owner { return value }
-    guard let parent else { return value }  // `owner` encloses every graph that can name its values
-    let outer = parent.importing(value, of: owner)
-    if let inner = innerValues[outer] { return inner }
-    let record = parent.graph[outer]
-    let inner = addValue(record.name, fact: record.fact, constant: record.constant)
-    innerValues[outer] = inner
-    if record.constant == nil {
-      graph.captures.append(inner)
-      captured.append(outer)
-    }
-    return inner
-  }
-}
 
 /// The names of one graph or one call of a function.
 final class NameScope {

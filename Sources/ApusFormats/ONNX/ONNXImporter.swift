@@ -232,7 +232,7 @@ final class ONNXImporter {
       }
     }
     try checkInlinedNodes(of: graphProto)
-    let builder = GraphBuilder(name: graphProto.name, parent: nil)
+    let builder = GraphBuilder(name: graphProto.name, inference: inference)
     let scope = NameScope(
       builder: builder, parent: nil, opsets: modelOpsets, prefix: "", path: [], functions: [], depth: 0, arguments: nil)
     try importBody(graphProto, into: scope)

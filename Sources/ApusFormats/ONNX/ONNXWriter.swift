@@ -5,15 +5,7 @@ import ApusTensor
 
 /// Writes ONNX models.
 package struct ONNXWriter {
-  /// Turns a node of a domain that only Apus knows into standard nodes: appends them, in order, to the nodes of the
-  /// graph (which may also get values and constants) and returns true; false for nodes that can be written as they are.
-  /// The outputs of the node keep their values.
-  package typealias Lowering = (Node, inout Graph) throws(OperatorError) -> Bool
-
   private let registry: OperatorRegistry
-  /// The domains that no other runtime knows.
-  private let internalDomains: Set<String>
-  private let lowering: Lowering
   private var usedNames: Set<String> = []
   private var usedNodeNames: Set<String> = []
   private var counter = 0
@@ -40,24 +32,21 @@ package struct ONNXWriter {
     }
   }
 
-  private init(registry: OperatorRegistry, internalDomains: Set<String>, lowering: @escaping Lowering) {
-    self.registry = registry
-    self.internalDomains = internalDomains
-    self.lowering = lowering
-  }
+  private init(registry: OperatorRegistry) { self.registry = registry }
 
-  /// The message for `model`. Its operator set is that of the model, or an older one down to `PortableForm.floor`, in
+  /// The message for `model`. Its operator set is that of the model, or an older one down to `OpsetForms.floor`, in
   /// which every node means what it means here; it is newer than the model's only where that must be. `opset` asks for
   /// a certain one instead, and throws if it cannot hold the model.
   package static func message(
-    _ model: ModelGraph, registry: OperatorRegistry, opset: Int? = nil, internalDomains: Set<String> = ["apus"],
-    lowering: @escaping Lowering = { (_, _) throws(OperatorError) in false }
+    _ model: ModelGraph, registry: OperatorRegistry, opset: Int? = nil
   ) throws(OperatorError) -> ModelProto {
-    var writer = ONNXWriter(registry: registry, internalDomains: internalDomains, lowering: lowering)
+    var writer = ONNXWriter(registry: registry)
     var proto = ModelProto()
     for id in model.graph.inputs + model.graph.outputs { writer.usedNames.insert(model.graph[id].name) }
     let choice = OpsetChoice(registry: registry, source: model.opsets)
-    let (graph, opsets) = try choice.apply(to: writer.lowered(model.graph), wanted: opset)
+    let inference = InferenceDriver(registry: registry)
+    let lowered = try model.graph.lowered(inference).withDistinctInnerOutputs(inference)
+    let (graph, opsets) = try choice.apply(to: lowered, wanted: opset)
     proto.graph = try writer.graph(graph, captured: [], outer: Scope())
     proto.graph?.docString = ""
     proto.producerName = "Apus"
@@ -135,39 +124,6 @@ package struct ONNXWriter {
       keys.formUnion(keysInSubgraphs(of: subgraph))
     }
     return keys
-  }
-
-  /// The graph, and its subgraphs, without nodes of internal domains.
-  private func lowered(_ graph: Graph) throws(OperatorError) -> Graph {
-    var result = graph
-    result.nodes = []
-    for var node in graph.nodes {
-      do throws(OperatorError) {
-        if internalDomains.contains(node.op.domain) {
-          guard try lowering(node, &result) else {
-            throw .unsupported("\(node.op) has no form that other runtimes know")
-          }
-          continue
-        }
-        for entry in node.attributes.entries.indices {
-          switch node.attributes.entries[entry].value {
-          case .graph(let subgraph):
-            node.attributes.entries[entry].value = .graph(
-              Subgraph(graph: try lowered(subgraph.graph).withDistinctOutputs(), captured: subgraph.captured))
-          case .graphs(var subgraphs):
-            for position in subgraphs.indices {
-              subgraphs[position].graph = try lowered(subgraphs[position].graph).withDistinctOutputs()
-            }
-            node.attributes.entries[entry].value = .graphs(subgraphs)
-          default: break
-          }
-        }
-        result.nodes.append(node)
-      } catch {
-        throw error.inside(node)
-      }
-    }
-    return result
   }
 
   private mutating func unique(_ name: String) -> String {
@@ -293,15 +249,26 @@ package struct ONNXWriter {
 }
 
 extension Graph {
-  /// The graph with a copy for every output that is there before: in a file each output has a name of its own.
-  fileprivate func withDistinctOutputs() -> Graph {
+  /// The graph with distinct outputs of all graphs inside its nodes: in a file each output has a name of its own.
+  fileprivate func withDistinctInnerOutputs(_ inference: InferenceDriver) throws(OperatorError) -> Graph {
     var result = self
-    for position in outputs.indices where outputs[..<position].contains(outputs[position]) {
-      let copy = result.addNode(OperatorID("Identity"), name: "", inputs: [outputs[position]])[0]
-      result[copy].fact = fact(outputs[position])
-      result.outputs[position] = copy
+    try result.updateSubgraphs { (graph) throws(OperatorError) in
+      graph = try graph.withDistinctInnerOutputs(inference).withDistinctOutputs(inference)
     }
     return result
+  }
+
+  /// The graph with a copy for every output that is there before.
+  private func withDistinctOutputs(_ inference: InferenceDriver) throws(OperatorError) -> Graph {
+    let repeated = outputs.indices.filter { outputs[..<$0].contains(outputs[$0]) }
+    if repeated.isEmpty { return self }
+    let builder = GraphBuilder(continuing: self, inference: inference)
+    for position in repeated {
+      let copy = builder.addValue(fact: fact(outputs[position]))
+      try builder.appendCopy(of: outputs[position], as: copy)
+      builder.graph.outputs[position] = copy
+    }
+    return builder.graph
   }
 }
 

@@ -18,9 +18,13 @@ package struct OpsetChoice {
     var result = graph
     for domain in domains(of: graph).union([""]).sorted() {
       let newest = registry.all.filter { $0.schema.id.domain == domain }.compactMap(\.schema.versions.last).max() ?? 1
+      let read = source[domain] ?? newest
       let range = Range(
-        domain: domain, read: source[domain] ?? newest, newest: newest, wanted: domain.isEmpty ? wanted : nil)
-      if range.first < 13, domain.isEmpty, let found = try? lowest(in: range.upTo(12), FlattenedAxes.restored(result)) {
+        domain: domain, read: read, floor: registry.opsetForms?.floor ?? read, newest: newest,
+        wanted: domain.isEmpty ? wanted : nil)
+      if domain.isEmpty, let forms = registry.opsetForms, range.first < forms.firstWithoutJoinedNodes,
+        let found = try? lowest(in: range.upTo(forms.firstWithoutJoinedNodes - 1), forms.joined(result))
+      {
         (result, opsets[domain]) = found
       } else {
         (result, opsets[domain]) = try lowest(in: range, result)
@@ -36,10 +40,10 @@ package struct OpsetChoice {
     let first: Int
     var last: Int
 
-    init(domain: String, read: Int, newest: Int, wanted: Int?) {
+    init(domain: String, read: Int, floor: Int, newest: Int, wanted: Int?) {
       self.domain = domain
       self.read = read
-      first = wanted ?? (domain.isEmpty ? max(OpsetChoice.oldest, min(read, PortableForm.floor)) : read)
+      first = wanted ?? (domain.isEmpty ? max(OpsetChoice.oldest, min(read, floor)) : read)
       last = wanted ?? max(newest, first)
     }
 
@@ -61,41 +65,38 @@ package struct OpsetChoice {
   private func lowest(in range: Range, _ graph: Graph) throws(OperatorError) -> (Graph, Int) {
     var refusal = OperatorError.unsupported("the model cannot be written for operator set \(range.last)")
     for opset in range.first...max(range.first, range.last) {
-      let forms = OlderForms(opset: opset, source: range.read, registry: registry)
-      do throws(OperatorError) { return (try written(graph, range.domain, forms), opset) } catch { refusal = error }
+      let target = OpsetTarget(opset: opset, source: range.read)
+      do throws(OperatorError) { return (try written(graph, range.domain, target), opset) } catch { refusal = error }
     }
     throw refusal
   }
 
-  private func written(_ graph: Graph, _ domain: String, _ forms: OlderForms) throws(OperatorError) -> Graph {
-    var result = graph
-    for index in graph.nodes.indices {
-      let node = graph.nodes[index]
+  private func written(
+    _ graph: Graph, _ domain: String, _ target: OpsetTarget
+  ) throws(OperatorError) -> Graph {
+    let builder = GraphBuilder(rewriting: graph, inference: InferenceDriver(registry: registry))
+    for var node in graph.nodes {
       do throws(OperatorError) {
-        for entry in node.attributes.entries.indices {
-          switch node.attributes.entries[entry].value {
-          case .graph(var subgraph):
-            subgraph.graph = try written(subgraph.graph, domain, forms)
-            result.nodes[index].attributes.entries[entry].value = .graph(subgraph)
-          case .graphs(var subgraphs):
-            for position in subgraphs.indices {
-              subgraphs[position].graph = try written(subgraphs[position].graph, domain, forms)
-            }
-            result.nodes[index].attributes.entries[entry].value = .graphs(subgraphs)
-          default: break
+        if node.hasSubgraphs {
+          try node.attributes.updateGraphs { (subgraph) throws(OperatorError) in
+            subgraph.graph = try written(subgraph.graph, domain, target)
           }
         }
-        guard node.op.domain == domain else { continue }
-        guard let form = forms.form(of: result.nodes[index], in: &result) else {
-          throw .unsupported(
-            "\(node.op) has no form in operator set \(forms.opset) that means the same",
-            remedy: "Ask for a newer operator set, or for none")
+        if node.op.domain == domain, let forms = registry.opsetForms {
+          let versions = registry.definition(of: node.op)?.schema.versions ?? []
+          guard let form = forms.form(of: node, versions: versions, in: target, builder) else {
+            throw .unsupported(
+              "\(node.op) has no form in operator set \(target.opset) that means the same",
+              remedy: "Ask for a newer operator set, or for none")
+          }
+          node = form
         }
-        result.nodes[index] = form
+        // It is not in the newest form, which is all that can be checked.
+        builder.appendUnchecked(node)
       } catch {
         throw error.inside(node)
       }
     }
-    return result
+    return builder.graph
   }
 }

@@ -102,7 +102,8 @@ package struct Subgraph: Sendable {
 package struct Graph: Sendable {
   package var name: String
   package var values: [ValueRecord] = []
-  package var nodes: [Node] = []
+  /// Made by a `GraphBuilder` and changed by a `GraphEditor`.
+  package internal(set) var nodes: [Node] = []
   /// The formal inputs, in order. Initializers that are also inputs are constants, not inputs, unless made overridable.
   package var inputs: [ValueID] = []
   /// The outputs, in order. The same value may stand there twice, and an input or constant may be an output.
@@ -157,6 +158,25 @@ package struct Graph: Sendable {
     return .tensor(known.dataType, extents)
   }
 
+  /// A graph of some of these nodes, which keep their order, with the same values. What the file declares of its
+  /// outputs is that of the whole.
+  package func part(_ nodes: [Node], inputs: [ValueID]? = nil, outputs: [ValueID]) -> Graph {
+    var part = self
+    part.nodes = nodes
+    part.inputs = inputs ?? self.inputs
+    part.outputs = outputs
+    return part
+  }
+
+  /// Changes the graphs inside nodes; what is captured stays.
+  package mutating func updateSubgraphs<Failure: Error>(
+    _ change: (inout Graph) throws(Failure) -> Void
+  ) throws(Failure) {
+    for index in nodes.indices where nodes[index].hasSubgraphs {
+      try nodes[index].attributes.updateGraphs { (subgraph) throws(Failure) in try change(&subgraph.graph) }
+    }
+  }
+
   /// Settles the outputs of all subgraphs.
   package mutating func settleSubgraphs() {
     for index in nodes.indices where nodes[index].hasSubgraphs {
@@ -194,15 +214,6 @@ package struct Graph: Sendable {
   package mutating func addConstant(_ tensor: Tensor, name: String = "") -> ValueID {
     values.append(ValueRecord(name: name, fact: .tensor(TensorFact(tensor)), constant: tensor))
     return ValueID(values.count - 1)
-  }
-
-  /// Appends a node with new, unnamed outputs and returns them.
-  package mutating func addNode(
-    _ op: OperatorID, name: String, inputs: [ValueID?], attributes: Attributes = Attributes(), outputCount: Int = 1
-  ) -> [ValueID] {
-    let outputs = (0..<outputCount).map { _ in addValue() }
-    nodes.append(Node(op, name: name, inputs: inputs, outputs: outputs, attributes: attributes))
-    return outputs
   }
 }
 

@@ -16,13 +16,10 @@ import ApusTensor
 package protocol OperatorDefinition: Sendable {
   var schema: OperatorSchema { get }
 
-  /// What the operator is written as while a file is read, if it has no kernel of its own; nil for all others.
-  var readAs: String? { get }
-
   /// Brings `node`, written against `version` (an element of `schema.versions`), to the newest version. May change
-  /// operator, inputs and attributes, and may add constants and helper nodes to `graph`, which run before this node.
+  /// operator, inputs and attributes, and may add constants and helper nodes to `builder`, which run before this node.
   /// The facts of the node's inputs are known as far as inference can tell.
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError)
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError)
 
   /// Sets the facts of all outputs.
   func infer(_ context: inout InferenceContext) throws(OperatorError)
@@ -32,24 +29,48 @@ package protocol OperatorDefinition: Sendable {
 }
 
 extension OperatorDefinition {
-  package var readAs: String? { nil }
-  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {}
+  package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {}
 }
 
-/// Every operator that the engine knows.
+/// Every operator that the engine knows, and every import rule.
 package struct OperatorRegistry: Sendable {
   private let definitions: [OperatorID: any OperatorDefinition]
+  private let importRules: [OperatorID: any ImportRule]
 
-  package init(_ families: [[any OperatorDefinition]]) {
+  /// How operators are written for other runtimes; nil: as they are.
+  package let opsetForms: (any OpsetForms)?
+
+  package init(
+    _ families: [[any OperatorDefinition]], importRules: [[any ImportRule]] = [], opsetForms: (any OpsetForms)? = nil
+  ) {
     var definitions: [OperatorID: any OperatorDefinition] = [:]
     for definition in families.joined() {
       assert(definitions[definition.schema.id] == nil, "\(definition.schema.id) is registered twice")
       definitions[definition.schema.id] = definition
     }
-    self.definitions = definitions
+    var rules: [OperatorID: any ImportRule] = [:]
+    for rule in importRules.joined() {
+      assert(rules[rule.schema.id] == nil && definitions[rule.schema.id] == nil, "\(rule.schema.id) is there twice")
+      rules[rule.schema.id] = rule
+    }
+    (self.definitions, self.importRules, self.opsetForms) = (definitions, rules, opsetForms)
   }
 
   package func definition(of id: OperatorID) -> (any OperatorDefinition)? { definitions[id] }
+
+  /// The rule for what is written as other operators while a file is read.
+  package func importRule(for id: OperatorID) -> (any ImportRule)? { importRules[id] }
+
+  /// All import rules by domain and name.
+  package var allImportRules: [any ImportRule] {
+    importRules.sorted { ($0.key.domain, $0.key.name) < ($1.key.domain, $1.key.name) }.map(\.value)
+  }
+
+  /// The signature by which a file may use an operator or what a rule reads, or the error of `require`.
+  package func signature(of id: OperatorID) throws(OperatorError) -> OperatorSchema {
+    if let rule = importRules[id] { return rule.schema }
+    return try require(id).schema
+  }
 
   /// All definitions by domain and name.
   package var all: [any OperatorDefinition] {
@@ -59,12 +80,16 @@ package struct OperatorRegistry: Sendable {
   /// The definition of an operator, or an error that names the nearest spelling.
   package func require(_ id: OperatorID) throws(OperatorError) -> any OperatorDefinition {
     if let definition = definitions[id] { return definition }
+    if let rule = importRules[id] {
+      throw .invalid("\(id) is read as \(rule.readAs) and cannot stand in a graph")
+    }
     if ["com.microsoft.nchwc", "com.ms.internal.nhwc"].contains(id.domain) {
       throw .unsupported(
         "operator \(id) belongs to the layouts that ONNX Runtime chooses for one machine",
         remedy: "Use the model from before that optimization, or save it with the level 'extended' at most")
     }
-    let sameName = definitions.keys.filter { $0.name.lowercased() == id.name.lowercased() }.map(\.description).sorted()
+    let known = Array(definitions.keys) + Array(importRules.keys)
+    let sameName = known.filter { $0.name.lowercased() == id.name.lowercased() }.map(\.description).sorted()
     throw .unsupported(
       "operator \(id) is not known",
       remedy: sameName.isEmpty

@@ -22,7 +22,7 @@ struct Cast: OperatorDefinition {
     identity: .when { $0.type(0).map { Int($0.rawValue) } == $0.optionalInt("to") }, layout: .elementwise,
     portable: .moreTypes)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 1, case .string(let name)? = node.attributes["to"] else { return }
     let spelled = ["FLOAT": "float32", "DOUBLE": "float64"][name] ?? name.lowercased()
     guard let type = DataType(name: spelled) else {

@@ -8,52 +8,50 @@ import ApusTensor
 enum BatchedScan {
   /// `node.inputs` are the lengths (or nil), the states and the scan inputs, all but the lengths with the batch as axis
   /// 0.
-  static func rewrite(_ node: inout Node, in graph: inout Graph) throws(OperatorError) {
+  static func rewrite(_ node: inout Node, in builder: GraphBuilder) throws(OperatorError) {
     guard case .graph(let body)? = node.attributes["body"], let count = node.attributes.int("num_scan_inputs"),
       node.inputs.count >= 2, count >= 1, count < node.inputs.count
     else { throw .invalid("a Scan of version 8 has a body, num_scan_inputs, lengths, states and scan inputs") }
     let lengths = node.inputs[0]
     let stateCount = node.inputs.count - 1 - count
-    var outer = Graph(name: body.graph.name)
-    let inner = node.inputs.dropFirst().map { _ in outer.addValue() }
-    outer.inputs = Array(inner)
-    var operands = Array(inner)
-    let captured = body.graph.captures.map { outer.addValue(fact: body.graph.fact($0)) }
-    outer.captures = captured
+    let outer = GraphBuilder(name: body.graph.name, inference: builder.inference, parent: builder)
+    func add(
+      _ op: String, _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = []
+    ) throws(OperatorError) -> ValueID {
+      try outer.apply(OperatorID(op), name: "", inputs, attributes)
+    }
+    let inner = node.inputs.dropFirst().map { _ in outer.addInput("", fact: .unknown) }
+    var operands = inner
+    let captured = body.captured.map { outer.importing($0, of: builder) }
     var length: ValueID?
     if lengths != nil {
-      let scalar = outer.addValue()
-      outer.inputs.append(scalar)
-      let one = outer.addConstant(Tensor([1]))
-      length = outer.addNode(OperatorID("Reshape"), name: "", inputs: [scalar, one])[0]
+      let scalar = outer.addInput("", fact: .unknown)
+      length = try add("Reshape", [scalar, outer.addConstant(Tensor([1]))])
       let zero = outer.addConstant(Tensor([0]))
       for index in stateCount..<operands.count {
-        operands[index] =
-          outer.addNode(OperatorID("Slice"), name: "", inputs: [operands[index], zero, length, zero])[0]
+        operands[index] = try add("Slice", [operands[index], zero, length, zero])
       }
     }
-    var attributes = Attributes([
+    var attributes: [(String, AttributeValue)] = [
       ("body", .graph(Subgraph(graph: body.graph, captured: captured))), ("num_scan_inputs", .int(count)),
-    ])
-    if let directions = node.attributes.ints("directions") { attributes["scan_input_directions"] = .ints(directions) }
-    var results = outer.addNode(
-      OperatorID("Scan"), name: node.name, inputs: operands, attributes: attributes,
-      outputCount: body.graph.outputs.count)
+    ]
+    if let directions = node.attributes.ints("directions") {
+      attributes.append(("scan_input_directions", .ints(directions)))
+    }
+    var results = try outer.apply(
+      OperatorID("Scan"), name: node.name, operands, attributes, outputCount: body.graph.outputs.count)
     if let length {
       let zero = outer.addConstant(Tensor([0]))
-      let shape = Attributes([("start", .int(0)), ("end", .int(1))])
-      let longest = outer.addNode(OperatorID("Shape"), name: "", inputs: [inner[stateCount]], attributes: shape)[0]
-      let missing = outer.addNode(OperatorID("Sub"), name: "", inputs: [longest, length])[0]
-      let pads = outer.addNode(
-        OperatorID("Concat"), name: "", inputs: [zero, missing], attributes: Attributes([("axis", .int(0))]))[0]
+      let longest = try add("Shape", [inner[stateCount]], [("start", .int(0)), ("end", .int(1))])
+      let pads = try add("Concat", [zero, add("Sub", [longest, length])], [("axis", .int(0))])
       for index in stateCount..<max(stateCount, results.count) {
-        results[index] = outer.addNode(OperatorID("Pad"), name: "", inputs: [results[index], pads, nil, zero])[0]
+        results[index] = try add("Pad", [results[index], pads, nil, zero])
       }
     }
-    outer.outputs = results
+    outer.graph.outputs = results
     node.inputs = Array(node.inputs.dropFirst()) + (lengths == nil ? [] : [lengths])
     node.attributes = Attributes([
-      ("body", .graph(Subgraph(graph: outer, captured: body.captured))), ("num_scan_inputs", .int(node.inputs.count)),
+      ("body", .graph(outer.subgraph)), ("num_scan_inputs", .int(node.inputs.count)),
     ])
   }
 }

@@ -20,8 +20,8 @@ struct Scan: OperatorDefinition {
       bodyInputs - (node.attributes.int("num_scan_inputs") ?? bodyInputs)
     })
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    if version == 8 { try BatchedScan.rewrite(&node, in: &graph) }
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    if version == 8 { try BatchedScan.rewrite(&node, in: builder) }
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

@@ -6,7 +6,7 @@ import ApusTensor
 
 /// With `channelsLast` the operator of the engine's own domain, made by passes only: X and Y are [batch, spatial axes…,
 /// channels], of float32; W is in the specification's layout.
-package struct ConvTranspose: OperatorDefinition {
+package struct ConvTranspose: EngineOperator {
   package let schema: OperatorSchema
   private let channelsLast: Bool
 
@@ -69,6 +69,11 @@ package struct ConvTranspose: OperatorDefinition {
   }
 
   private func channelAxis(_ rank: Int) -> Int { channelsLast ? rank - 1 : 1 }
+
+  /// Of the operator with channels at the end.
+  package func lower(_ node: Node, into builder: GraphBuilder) throws(OperatorError) {
+    try LoweredOperations.lowerChannelsLast(node, into: builder)
+  }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {

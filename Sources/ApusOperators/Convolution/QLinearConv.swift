@@ -6,7 +6,7 @@ import ApusTensor
 
 /// With `channelsLast` the operator of the engine's own domain, made by passes only: x and y are [batch, spatial axes…,
 /// channels]; w is in the specification's layout.
-package struct QLinearConv: OperatorDefinition {
+package struct QLinearConv: EngineOperator {
   package let schema: OperatorSchema
   private let operands: IntegerOperands
 
@@ -37,6 +37,11 @@ package struct QLinearConv: OperatorDefinition {
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     try operands.operands.infer(&context, outputType: context.type(7))
     try operands.inferParameters(context)
+  }
+
+  /// Of the operator with channels at the end.
+  package func lower(_ node: Node, into builder: GraphBuilder) throws(OperatorError) {
+    try LoweredOperations.lowerChannelsLast(node, into: builder)
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {

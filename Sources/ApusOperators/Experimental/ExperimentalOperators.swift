@@ -6,24 +6,24 @@
 import ApusGraph
 import ApusTensor
 
-let experimentalOperators: [any OperatorDefinition] = [
+let experimentalImportRules: [any ImportRule] = [
   experimental("Affine", attributes: [.float("alpha", default: 1), .float("beta", default: 0)]) {
     r throws(OperatorError) in
     let x = try r.required(0)
     let product = try r.apply("Mul", [x, r.scalar(r.float("alpha"), r.type(x))])
-    r.finish("Add", [product, try r.scalar(r.float("beta"), r.type(x))])
+    try r.finish("Add", [product, try r.scalar(r.float("beta"), r.type(x))])
   },
 
   experimental("Scale", attributes: [.float("scale", default: 1)]) { r throws(OperatorError) in
     let x = try r.required(0)
-    r.finish("Mul", [x, try r.scalar(r.float("scale"), r.type(x))])
+    try r.finish("Mul", [x, try r.scalar(r.float("scale"), r.type(x))])
   },
 
   experimental("ScaledTanh", attributes: [.required("alpha", .float), .required("beta", .float)]) {
     r throws(OperatorError) in
     let x = try r.required(0)
     let inner = try r.apply("Mul", [x, r.scalar(r.float("beta"), r.type(x))])
-    r.finish("Mul", [try r.apply("Tanh", [inner]), try r.scalar(r.float("alpha"), r.type(x))])
+    try r.finish("Mul", [try r.apply("Tanh", [inner]), try r.scalar(r.float("alpha"), r.type(x))])
   },
 
   experimental(
@@ -31,7 +31,7 @@ let experimentalOperators: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     let x = try r.required(0)
     let inner = try r.apply("Mul", [x, r.scalar(r.float("beta"), r.type(x))])
-    r.finish("Mul", [try r.apply("Softplus", [inner]), try r.scalar(r.float("alpha"), r.type(x))])
+    try r.finish("Mul", [try r.apply("Softplus", [inner]), try r.scalar(r.float("alpha"), r.type(x))])
   },
 
   experimental(
@@ -50,7 +50,7 @@ let experimentalOperators: [any OperatorDefinition] = [
     var shifts = try r.apply("Reshape", [r.constant(Tensor(bias)), channels])
     if type != .float32 { shifts = try r.cast(shifts, type) }
     let scaled = try r.apply("Mul", [x, r.scalar(r.float("scale"), type)])
-    r.finish("Add", [scaled, shifts])
+    try r.finish("Add", [scaled, shifts])
   },
 
   experimental(
@@ -65,7 +65,7 @@ let experimentalOperators: [any OperatorDefinition] = [
     ],
     outputs: [.required("output", "T")], types: ["T": .allBeforeBFloat16, "Tind": .indices]
   ) { r throws(OperatorError) in
-    r.finish("Slice", [try r.required(0), try r.required(1), try r.required(2), r.input(3)])
+    try r.finish("Slice", [try r.required(0), try r.required(1), try r.required(2), r.input(3)])
   },
 
   MicrosoftRewrite(
@@ -77,7 +77,7 @@ let experimentalOperators: [any OperatorDefinition] = [
     if let given = r.input(0), case let type = try r.type(given), type == .float16 || type == .float64 {
       values = try r.cast(values, type)
     }
-    r.finish("Reshape", [values, try r.filledShape()], [("allowzero", .int(1))])
+    try r.finish("Reshape", [values, try r.filledShape()], [("allowzero", .int(1))])
   },
 
   MicrosoftRewrite(
@@ -87,7 +87,7 @@ let experimentalOperators: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     let type = try elementType(try r.int("dtype"), name: "dtype", allowed: r.schema.types["T2"] ?? [])
     let value = try r.cast(r.scalar(r.float("value"), .float32), type)
-    r.finish("Expand", [value, try r.filledShape()])
+    try r.finish("Expand", [value, try r.filledShape()])
   },
 ]
 
@@ -124,7 +124,7 @@ extension Rewriter {
     guard let size = optionalInts("scale"), !size.isEmpty else {
       // Negative pads cut off; more than there is is an error, which it would not be for Slice.
       let pads = [0, 0, -border[1], -border[0], 0, 0, -border[3], -border[2]]
-      return finish("Pad", [x, ints(pads)])
+      return try finish("Pad", [x, ints(pads)])
     }
     guard size.count == 2, size.allSatisfy({ $0 >= 0 && $0 <= WindowAttributes.limit }) else {
       throw .invalid("scale is \(size); expected a height and a width")
@@ -132,7 +132,7 @@ extension Rewriter {
     let (top, left) = (border[1], border[0])
     let part = try apply("Slice", [x, ints([top, left]), ints([top + size[0], left + size[1]]), ints([2, 3])])
     // Fails where the image ends before the part does.
-    finish("Reshape", [part, try apply("Concat", [extents(of: x), ints(size)], [("axis", .int(0))])])
+    try finish("Reshape", [part, try apply("Concat", [extents(of: x), ints(size)], [("axis", .int(0))])])
   }
 
   /// Batch and channels of an image.

@@ -6,7 +6,7 @@ import ApusTensor
 
 /// Y = activation(convolution(X, W) + B + residual). X, residual and Y are [batch, spatial axes…, channels]; W is in
 /// the specification's layout and, to be fast, constant.
-package struct ChannelsLastConv: OperatorDefinition {
+package struct ChannelsLastConv: EngineOperator {
   package let schema = OperatorSchema(
     "Conv", domain: "apus", versions: [1],
     inputs: [.required("X", "T"), .required("W", "T"), .optional("B", "T"), .optional("residual", "T")],
@@ -24,6 +24,10 @@ package struct ChannelsLastConv: OperatorDefinition {
     if residual.count != output.count || zip(residual, output).contains(where: { $0.isSurelyDifferent(from: $1) }) {
       throw .mismatch("the residual has the shape \(residual); expected that of the output, \(output)")
     }
+  }
+
+  package func lower(_ node: Node, into builder: GraphBuilder) throws(OperatorError) {
+    try LoweredOperations.lowerChannelsLast(node, residual: 3, into: builder)
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {

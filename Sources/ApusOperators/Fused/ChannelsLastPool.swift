@@ -6,7 +6,7 @@ import ApusTensor
 import CApusKernels
 
 /// X and Y are [batch, spatial axes…, channels].
-package struct ChannelsLastPool: OperatorDefinition {
+package struct ChannelsLastPool: EngineOperator {
   package enum Reduction: Sendable { case maximum, mean }
 
   package let schema: OperatorSchema
@@ -28,6 +28,10 @@ package struct ChannelsLastPool: OperatorDefinition {
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     context.set(0, context.type(0), try ChannelsLastPool.layout.outputShape(context))
+  }
+
+  package func lower(_ node: Node, into builder: GraphBuilder) throws(OperatorError) {
+    try LoweredOperations.lowerChannelsLast(node, into: builder)
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
@@ -96,7 +100,7 @@ package struct ChannelsLastPool: OperatorDefinition {
 }
 
 /// The mean of every channel of an image.
-struct ChannelsLastGlobalAveragePool: OperatorDefinition {
+struct ChannelsLastGlobalAveragePool: EngineOperator {
   let schema = OperatorSchema(
     "GlobalAveragePool", domain: "apus", versions: [1],
     inputs: [.required("X", "T")],
@@ -109,6 +113,10 @@ struct ChannelsLastGlobalAveragePool: OperatorDefinition {
       throw .mismatch("the input has rank \(shape.count); expected batch, spatial axes and channels")
     }
     context.set(0, context.type(0), [shape[0]] + [Dim](repeating: 1, count: shape.count - 2) + [shape[shape.count - 1]])
+  }
+
+  func lower(_ node: Node, into builder: GraphBuilder) throws(OperatorError) {
+    try LoweredOperations.lowerChannelsLast(node, into: builder)
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {

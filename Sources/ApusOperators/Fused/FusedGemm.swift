@@ -5,7 +5,7 @@ import ApusGraph
 import ApusTensor
 
 /// A [..., k]; B [k, n], or [n, k] with transB; bias [n]; residual as the result [..., n].
-package struct FusedGemm: OperatorDefinition {
+package struct FusedGemm: EngineOperator {
   package static let id = OperatorID("Gemm", domain: "apus")
 
   package let schema = OperatorSchema(
@@ -34,6 +34,36 @@ package struct FusedGemm: OperatorDefinition {
       throw .mismatch("residual is \(residual); expected \(shape)")
     }
     context.set(0, context.type(0), shape)
+  }
+
+  /// Gemm for matrices, MatMul for everything else.
+  package func lower(_ node: Node, into builder: GraphBuilder) throws(OperatorError) {
+    guard let a = node.inputs[0], let b = node.inputs[1], let type = builder.type(a) else {
+      throw .unsupported("\(node.op) of an unknown element type has no form that other runtimes know")
+    }
+    func input(_ position: Int) -> ValueID? { position < node.inputs.count ? node.inputs[position] : nil }
+    let alpha = node.attributes.float("alpha") ?? 1
+    let transposesB = node.attributes.int("transB") ?? 0 != 0
+    var operations = LoweredOperations(node, in: builder)
+    if builder.shape(a)?.count == 2 {
+      let attributes: [(String, AttributeValue)] =
+        (transposesB ? [("transB", .int(1))] : []) + (alpha == 1 ? [] : [("alpha", .float(alpha))])
+      let bias = input(2).map { [$0] } ?? []
+      operations.append("Gemm", attributes) { (a) throws(OperatorError) in [a, b] + bias }
+    } else {
+      let factor =
+        transposesB
+        ? try builder.apply(OperatorID("Transpose"), name: "\(node.name)/B", [b], [("perm", .ints([1, 0]))]) : b
+      operations.append("MatMul") { (a) throws(OperatorError) in [a, factor] }
+      if alpha != 1 {
+        let scale = try builder.addScalar(alpha, type)
+        operations.append("Mul") { (value) throws(OperatorError) in [value, scale] }
+      }
+      operations.appendSum(input(2))
+    }
+    operations.appendSum(input(3))
+    try operations.appendActivation(type)
+    try operations.finish(a)
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {

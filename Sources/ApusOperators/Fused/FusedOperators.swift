@@ -1,8 +1,8 @@
-// The list of the Fused family: one line an operator.
+// The list of the engine's own operators: one line an operator.
 
 import ApusGraph
 
-let fusedOperators: [any OperatorDefinition] = [
+let fusedOperators: [any EngineOperator] = [
   FusedAttention(),
   FusedGemm(),
   ChannelsLastConv(),

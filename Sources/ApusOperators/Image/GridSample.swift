@@ -17,7 +17,7 @@ struct GridSample: OperatorDefinition {
     // True of nearest, the only mode for strings.
     traits: .movesData, portable: .moreTypes)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 16 else { return }
     switch node.attributes.string("mode") {
     case "bilinear": node.attributes["mode"] = .string("linear")

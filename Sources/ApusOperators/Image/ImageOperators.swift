@@ -1,15 +1,18 @@
-// The list of the Image family: one line an operator.
+// The list of the Image family: one line an operator or import rule.
 
 import ApusGraph
 
 let imageOperators: [any OperatorDefinition] = [
   ImageDecoder(),
   Resize(),
-  Upsample(),
   GridSample(),
   AffineGrid(),
   RoiAlign(),
   NonMaxSuppression(),
   Col2Im(),
   CenterCropPad(),
+]
+
+let imageImportRules: [any ImportRule] = [
+  Upsample(),
 ]

@@ -30,7 +30,7 @@ package struct Resize: OperatorDefinition {
 
   package init() {}
 
-  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 10, let x = node.inputs.first else { return }
     node.inputs = [x, nil] + node.inputs.dropFirst()
     node.attributes["coordinate_transformation_mode"] = .string("asymmetric")

@@ -17,7 +17,7 @@ struct RoiAlign: OperatorDefinition {
     ],
     types: ["T1": .floats, "T2": .int64], portable: .moreTypes)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     // Version 10 had no shift by half a pixel.
     if version == 10 { node.attributes["coordinate_transformation_mode"] = .string("output_half_pixel") }
   }

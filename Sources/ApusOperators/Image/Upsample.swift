@@ -5,7 +5,7 @@
 import ApusGraph
 import ApusTensor
 
-struct Upsample: OperatorDefinition {
+struct Upsample: ImportRule {
   let schema = OperatorSchema(
     "Upsample", versions: [1, 7, 9, 10],
     inputs: [.required("X", "T"), .required("scales", "tensor(float)", readWhenPlanning: true)],
@@ -13,19 +13,20 @@ struct Upsample: OperatorDefinition {
     attributes: [.string("mode", default: "nearest")],
     types: ["T": .allBeforeBFloat16, "tensor(float)": [.float32]])
 
-  var readAs: String? { "Resize" }
+  let readAs = "Resize"
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func emit(_ node: Node, from version: Int, into builder: GraphBuilder) throws(OperatorError) {
+    var node = node
     if version == 1 {
       guard case .float(let height)? = node.attributes.remove("height_scale"),
         case .float(let width)? = node.attributes.remove("width_scale")
       else { throw .invalid("the attributes height_scale and width_scale (float) are missing") }
-      node.inputs.append(graph.addConstant(Tensor([1, 1, height, width] as [Float])))
+      node.inputs.append(builder.addConstant(Tensor([1, 1, height, width] as [Float])))
     } else if version == 7 {
       guard case .floats(let scales)? = node.attributes.remove("scales") else {
         throw .invalid("attribute scales (floats) is missing")
       }
-      node.inputs.append(graph.addConstant(Tensor(scales)))
+      node.inputs.append(builder.addConstant(Tensor(scales)))
     }
     guard node.inputs.count == 2 else { throw .invalid("input 1 (scales) is missing") }
     node.op = OperatorID("Resize")
@@ -33,10 +34,6 @@ struct Upsample: OperatorDefinition {
     if node.attributes.string("mode") == "bilinear" { node.attributes["mode"] = .string("linear") }
     node.attributes["coordinate_transformation_mode"] = .string("asymmetric")
     node.attributes["nearest_mode"] = .string("floor")
+    try builder.append(node)
   }
-
-  func infer(_ context: inout InferenceContext) throws(OperatorError) { throw replaced }
-  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel { throw replaced }
-
-  private var replaced: OperatorError { .invalid("Upsample is read as Resize and cannot stand in a graph") }
 }

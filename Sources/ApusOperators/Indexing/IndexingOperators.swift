@@ -1,4 +1,4 @@
-// The list of the Indexing family: one line an operator.
+// The list of the Indexing family: one line an operator or import rule.
 
 import ApusGraph
 
@@ -6,7 +6,10 @@ let indexingOperators: [any OperatorDefinition] = [
   Gather(),
   GatherElements(),
   GatherND(),
-  Scatter(),
   ScatterElements(),
   ScatterND(),
+]
+
+let indexingImportRules: [any ImportRule] = [
+  Scatter(),
 ]

@@ -46,23 +46,19 @@ struct ScatterElements: OperatorDefinition {
 }
 
 /// Scatter, the name of ScatterElements before version 11.
-struct Scatter: OperatorDefinition {
+struct Scatter: ImportRule {
   let schema = OperatorSchema(
     "Scatter", versions: [9, 11],
     inputs: [.required("data", "T"), .required("indices", "Tind"), .required("updates", "T")],
     outputs: [.required("output", "T")], attributes: [.int("axis", default: 0)],
-    types: ["T": .allBeforeBFloat16, "Tind": .indices], traits: .movesData)
+    types: ["T": .allBeforeBFloat16, "Tind": .indices])
 
-  var readAs: String? { "ScatterElements" }
+  let readAs = "ScatterElements"
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func emit(_ node: Node, from version: Int, into builder: GraphBuilder) throws(OperatorError) {
+    var node = node
     node.op = OperatorID("ScatterElements")
-  }
-
-  func infer(_ context: inout InferenceContext) throws(OperatorError) { try ScatterElements().infer(&context) }
-
-  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    try ScatterElements().prepare(context)
+    try builder.append(node)
   }
 }
 

@@ -36,8 +36,8 @@ struct BooleanLogic: OperatorDefinition {
       Elementwise.test { (a: UInt8, b: UInt8) in (a == 0) != (b == 0) }),
   ]
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    if version < 7 { try node.upgradeLegacyBroadcast(in: &graph) }
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    if version < 7 { try node.upgradeLegacyBroadcast(in: builder) }
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

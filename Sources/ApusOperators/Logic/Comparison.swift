@@ -26,8 +26,8 @@ struct Comparison: OperatorDefinition {
     Comparison("GreaterOrEqual", [12, 16], .numeric, .greaterOrEqual),
   ]
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    if version < 7 { try node.upgradeLegacyBroadcast(in: &graph) }
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    if version < 7 { try node.upgradeLegacyBroadcast(in: builder) }
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

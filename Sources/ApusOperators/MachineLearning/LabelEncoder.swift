@@ -22,12 +22,12 @@ struct LabelEncoder: OperatorDefinition {
       "T2": [.string, .int64, .float32, .int32, .int16, .float64],
     ])
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 1 else { return }
     guard case .strings(let classes)? = node.attributes.remove("classes_strings") else {
       throw .invalid("attribute classes_strings (strings) is missing")
     }
-    guard let input = node.inputs.first.flatMap({ $0 }), let type = graph.fact(input).tensor?.dataType else {
+    guard let input = node.inputs.first ?? nil, let type = builder.type(input) else {
       throw .unsupported("the element type of the input must be known")
     }
     let positions = AttributeValue.ints(Array(0..<classes.count))

@@ -16,8 +16,8 @@ struct LinearClassifier: OperatorDefinition {
     ],
     types: ["T1": featureTypes, "T2": [.string, .int64], "tensor(float)": [.float32]])
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    node.noteExtraCoefficients(targets: node.attributes.floats("intercepts")?.count ?? 0, in: &graph)
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    node.noteExtraCoefficients(targets: node.attributes.floats("intercepts")?.count ?? 0, in: builder)
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

@@ -89,12 +89,12 @@ struct LinearModel<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: RowMode
 
 extension Node {
   /// Notes in the graph that a linear model has more coefficients than its targets have features, if that is known.
-  func noteExtraCoefficients(targets: Int, in graph: inout Graph) {
-    guard targets > 0, let x = inputs.first ?? nil, let columns = graph.fact(x).tensor?.shape?.last?.known,
+  func noteExtraCoefficients(targets: Int, in builder: GraphBuilder) {
+    guard targets > 0, let x = inputs.first ?? nil, let columns = builder.shape(x)?.last?.known,
       let count = attributes.floats("coefficients")?.count,
       case (let used, let overflow) = columns.multipliedReportingOverflow(by: targets), !overflow, used < count
     else { return }
-    graph.notes.append(
+    builder.graph.notes.append(
       "\(op) '\(name)': only the first \(used) of \(count) coefficients count: \(targets) rows of \(columns) features")
   }
 }

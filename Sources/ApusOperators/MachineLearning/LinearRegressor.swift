@@ -15,8 +15,8 @@ struct LinearRegressor: OperatorDefinition {
     ],
     types: ["T": featureTypes, "tensor(float)": [.float32]])
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    node.noteExtraCoefficients(targets: node.attributes.int("targets") ?? 1, in: &graph)
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    node.noteExtraCoefficients(targets: node.attributes.int("targets") ?? 1, in: builder)
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

@@ -22,8 +22,8 @@ struct BinaryMath: OperatorDefinition {
     self.values = values
   }
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    if version < 7 { try node.upgradeLegacyBroadcast(in: &graph) }
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    if version < 7 { try node.upgradeLegacyBroadcast(in: builder) }
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
@@ -83,7 +83,7 @@ struct VariadicMath: OperatorDefinition {
     self.values = values
   }
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     node.removeLegacyHints()
   }
 

@@ -15,29 +15,29 @@ struct Clip: OperatorDefinition {
     outputs: [.required("output", "T")],
     types: ["T": .numeric], layout: .elementwise)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version < 11 else { return }
     node.removeLegacyHints()
     let isFiniteByDefault = version == 6
-    let low = try bound(of: &node, "min", default: isFiniteByDefault ? -Float.greatestFiniteMagnitude : nil, in: &graph)
-    let high = try bound(of: &node, "max", default: isFiniteByDefault ? Float.greatestFiniteMagnitude : nil, in: &graph)
+    let low = try bound(of: &node, "min", default: isFiniteByDefault ? -Float.greatestFiniteMagnitude : nil, in: builder)
+    let high = try bound(of: &node, "max", default: isFiniteByDefault ? Float.greatestFiniteMagnitude : nil, in: builder)
     node.inputs += [low, high]
   }
 
   /// The constant for a bound that was an attribute, in the type of the input.
   private func bound(
-    of node: inout Node, _ name: String, default value: Float?, in graph: inout Graph
+    of node: inout Node, _ name: String, default value: Float?, in builder: GraphBuilder
   ) throws(OperatorError) -> ValueID? {
     var number = value
     if case .float(let given)? = node.attributes.remove(name) { number = given }
     guard let number else { return nil }
-    let type = node.inputs.first.flatMap { $0 }.flatMap { graph.fact($0).tensor?.dataType } ?? .float32
+    let type = builder.type(node.inputs.first ?? nil) ?? .float32
     guard let store = Lane.float32.store(type) else {
       throw .unsupported("Clip before version 11 has no bounds of \(type)")
     }
     let tensor = try Allowance.unlimited.allocate(type, [])
     withUnsafePointer(to: number) { store($0, tensor.storage.base, 0, 1) }
-    return graph.addConstant(tensor)
+    return builder.addConstant(tensor)
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

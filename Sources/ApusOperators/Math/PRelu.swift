@@ -10,19 +10,19 @@ struct PRelu: OperatorDefinition {
     "PRelu", versions: [1, 6, 7, 9, 16], inputs: [.required("X", "T"), .required("slope", "T")],
     outputs: [.required("Y", "T")], types: ["T": [.int32, .int64, .uint32, .uint64] + .floats], layout: .broadcasting)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     node.removeLegacyHints()
     guard version < 7, node.inputs.count == 2, let x = node.inputs[0], let slope = node.inputs[1] else { return }
     // A slope for every channel, which is axis 1.
-    let slopeShape = graph.fact(slope).tensor?.shape
-    guard let rank = graph.fact(x).tensor?.shape?.count, let slopeShape else {
+    let slopeShape = builder.shape(slope)
+    guard let rank = builder.shape(x)?.count, let slopeShape else {
       if slopeShape == nil || slopeShape?.count == 1 {
-        node.inputs[1] = graph.appendingUnitAxes(to: slope, alignedWith: x, from: 1, nodeName: node.name)
+        node.inputs[1] = try builder.appendUnitAxes(to: slope, alignedWith: x, from: 1, nodeName: node.name)
       }
       return
     }
     if slopeShape.count == 1, slopeShape[0].known != 1, rank > 2 {
-      node.inputs[1] = graph.appendingUnitAxes(rank - 2, to: slope, rank: 1, nodeName: node.name)
+      node.inputs[1] = try builder.appendUnitAxes(rank - 2, to: slope, rank: 1, nodeName: node.name)
     }
   }
 

@@ -9,8 +9,8 @@ struct Pow: OperatorDefinition {
     "Pow", versions: [1, 7, 12, 13, 15], inputs: [.required("X", "T"), .required("Y", "T1")],
     outputs: [.required("Z", "T")], types: ["T": [.int32, .int64] + .floats, "T1": .numeric], layout: .broadcasting)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    if version < 7 { try node.upgradeLegacyBroadcast(in: &graph) }
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    if version < 7 { try node.upgradeLegacyBroadcast(in: builder) }
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

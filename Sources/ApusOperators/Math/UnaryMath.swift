@@ -44,7 +44,7 @@ struct UnaryMath: OperatorDefinition {
     ) { context throws(OperatorError) in try Activation(activation, context).function }
   }
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     node.removeLegacyHints()
     if schema.id.name == "Selu" && version == 1 {
       // The defaults of version 1 had fewer digits.

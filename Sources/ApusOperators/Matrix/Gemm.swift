@@ -23,7 +23,7 @@ package struct Gemm: OperatorDefinition {
 
   package init(plain: Bool = false) { isPlain = plain }
 
-  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     // What the attribute allowed is a part of what is allowed now.
     if version < 7 { _ = node.attributes.remove("broadcast") }
   }

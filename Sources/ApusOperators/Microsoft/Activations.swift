@@ -5,15 +5,15 @@
 import ApusGraph
 import ApusTensor
 
-let microsoftActivations: [any OperatorDefinition] = [
+let microsoftActivations: [any ImportRule] = [
   MicrosoftRewrite(
     "Gelu", inputs: [.required("X", "T")], outputs: [.required("Y", "T")], types: ["T": .floats]
-  ) { r throws(OperatorError) in r.finish("Gelu", [try r.required(0)]) },
+  ) { r throws(OperatorError) in try r.finish("Gelu", [try r.required(0)]) },
 
   MicrosoftRewrite(
     "BiasGelu", inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("C", "T")],
     types: ["T": .floats], widening: .always
-  ) { r throws(OperatorError) in r.finish("Gelu", [try r.apply("Add", [r.required(0), r.required(1)])]) },
+  ) { r throws(OperatorError) in try r.finish("Gelu", [try r.apply("Add", [r.required(0), r.required(1)])]) },
 
   MicrosoftRewrite(
     "FastGelu", inputs: [.required("X", "T"), .optional("bias", "T")], outputs: [.required("Y", "T")],
@@ -21,13 +21,13 @@ let microsoftActivations: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     var x = try r.required(0)
     if let bias = r.input(1) { x = try r.apply("Add", [x, bias]) }
-    r.finish("Gelu", [x], [("approximate", .string("tanh"))])
+    try r.finish("Gelu", [x], [("approximate", .string("tanh"))])
   },
 
   MicrosoftRewrite(
     "QuickGelu", inputs: [.required("X", "T")], outputs: [.required("Y", "T")],
     attributes: [.float("alpha", default: 1.702)], types: ["T": .floats]
-  ) { r throws(OperatorError) in r.finish("Swish", [try r.required(0)], [("alpha", .float(try r.float("alpha")))]) },
+  ) { r throws(OperatorError) in try r.finish("Swish", [try r.required(0)], [("alpha", .float(try r.float("alpha")))]) },
 
   MicrosoftRewrite(
     "BiasSplitGelu", inputs: [.required("X", "T"), .required("bias", "T")], outputs: [.required("Y", "T")],
@@ -36,14 +36,14 @@ let microsoftActivations: [any OperatorDefinition] = [
     let sum = try r.apply("Add", [r.required(0), r.required(1)])
     let halves = [r.newValue(), r.newValue()]
     try r.apply("Split", [sum], [("axis", .int(-1)), ("num_outputs", .int(2))], outputs: halves)
-    r.finish("Mul", [halves[0], try r.apply("Gelu", [halves[1]])])
+    try r.finish("Mul", [halves[0], try r.apply("Gelu", [halves[1]])])
   },
 
   MicrosoftRewrite(
     "BiasAdd", inputs: [.required("X", "T"), .required("bias", "T"), .required("skip", "T")],
     outputs: [.required("Y", "T")], types: ["T": [.float16, .float32]], widening: .always
   ) { r throws(OperatorError) in
-    r.finish("Add", [try r.apply("Add", [r.required(0), r.required(1)]), try r.required(2)])
+    try r.finish("Add", [try r.apply("Add", [r.required(0), r.required(1)]), try r.required(2)])
   },
 
   MicrosoftRewrite(
@@ -56,14 +56,14 @@ let microsoftActivations: [any OperatorDefinition] = [
     let position = try resolveAxis(try r.int("axis"), rank: rank)
     let sum = try r.apply("Add", [r.required(0), r.required(1)])
     // The softmax runs over all axes from `axis` on.
-    guard position < rank - 1 else { return r.finish("Softmax", [sum], [("axis", .int(-1))]) }
+    guard position < rank - 1 else { return try r.finish("Softmax", [sum], [("axis", .int(-1))]) }
     let flat = try r.reshape(sum, [Int](repeating: 0, count: position) + [-1])
     let result = try r.apply("Softmax", [flat], [("axis", .int(-1))])
-    r.finish("Reshape", [result, try r.apply("Shape", [sum])])
+    try r.finish("Reshape", [result, try r.apply("Shape", [sum])])
   },
 
   MicrosoftRewrite(
     "SampleOp", inputs: [.required("X", "T")], outputs: [.required("Y", "T")],
     types: ["T": [.uint32, .uint64, .int32, .int64, .float16, .float32, .float64]]
-  ) { r throws(OperatorError) in r.finish("Identity", [try r.required(0)]) },
+  ) { r throws(OperatorError) in try r.finish("Identity", [try r.required(0)]) },
 ]

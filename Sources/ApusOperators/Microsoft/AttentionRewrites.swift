@@ -5,7 +5,7 @@
 import ApusGraph
 import ApusTensor
 
-let microsoftAttention: [any OperatorDefinition] = [
+let microsoftAttention: [any ImportRule] = [
   MicrosoftRewrite(
     "MultiHeadAttention",
     inputs: [
@@ -129,7 +129,7 @@ let microsoftAttention: [any OperatorDefinition] = [
       attributes.append(("num_heads", .int(heads)))
     }
     let positions = try r.rotaryPositions(length: r.extent(x, r.rank(x) == 3 ? 1 : 2))
-    r.finish("RotaryEmbedding", [x, try r.required(2), try r.required(3), positions], attributes)
+    try r.finish("RotaryEmbedding", [x, try r.required(2), try r.required(3), positions], attributes)
   },
 
   MicrosoftRewrite(
@@ -147,7 +147,7 @@ let microsoftAttention: [any OperatorDefinition] = [
     guard try r.int("state_window") == 0 else {
       throw .unsupported("state_window is \(try r.int("state_window")); only 0 is supported")
     }
-    r.finish(
+    try r.finish(
       "LinearAttention", r.node.inputs, r.kept(["chunk_size", "kv_num_heads", "q_num_heads", "scale", "update_rule"]),
       outputs: r.node.outputs)
   },
@@ -235,7 +235,7 @@ extension Rewriter {
     let positions = try rotaryPositions(length: extent(x, 1))
     let turned = try apply(
       "RotaryEmbedding", [heads, required(2), required(3), positions], kept(["interleaved", "rotary_embedding_dim"]))
-    finish("Reshape", [try transpose(turned, [0, 2, 1, 3]), try apply("Shape", [x])])
+    try finish("Reshape", [try transpose(turned, [0, 2, 1, 3]), try apply("Shape", [x])])
   }
 
   /// An attention whose queries, keys and values are the columns of one product.
@@ -262,17 +262,12 @@ extension Rewriter {
       operands.past = (try squeeze(halves[0], [0]), try squeeze(halves[1], [0]))
     }
     guard isWanted(1) else { return try finishAttention(operands, outputs: [node.outputs[0], nil, nil, nil]) }
-    // The present is one tensor; it is put together before the last operator, which is therefore an Identity.
-    let results: [ValueID?] = [newValue(), newValue(), newValue(), nil]
+    // The present is one tensor.
+    let results: [ValueID?] = [node.outputs[0], newValue(), newValue(), nil]
     try finishAttention(operands, outputs: results)
-    guard let attention = replacement else { return }
-    try apply(
-      attention.op.name, attention.inputs, attention.attributes.entries.map { ($0.name, $0.value) },
-      outputs: attention.outputs)
     var presents: [ValueID] = []
     for result in results[1...2] { if let result { presents.append(try unsqueeze(result, [0])) } }
     try apply("Concat", presents, [("axis", .int(0))], outputs: [output(1)])
-    finish("Identity", [results[0]])
   }
 
   /// Attention of ai.onnx takes the place of the node. Outputs: the result, present keys and values, scores.
@@ -294,7 +289,7 @@ extension Rewriter {
     while results.count > 1 && results.last == .some(nil) { results.removeLast() }
     let finiteScores = isCausal ? outputs[3] : nil
     if !operands.isByHead && finiteScores == nil {
-      return finish("Attention", inputs, attributes, outputs: results)
+      return try finish("Attention", inputs, attributes, outputs: results)
     }
     let result = newValue()
     results[0] = result
@@ -307,8 +302,8 @@ extension Rewriter {
     } else {
       try apply("Attention", inputs, attributes, outputs: results)
     }
-    guard operands.isByHead else { return finish("Identity", [result], outputs: [outputs[0]]) }
-    finish("Reshape", [try transpose(result, [0, 2, 1, 3]), ints([0, 0, -1])], outputs: [outputs[0]])
+    guard operands.isByHead else { return try finish("Identity", [result], outputs: [outputs[0]]) }
+    try finish("Reshape", [try transpose(result, [0, 2, 1, 3]), ints([0, 0, -1])], outputs: [outputs[0]])
   }
 
   /// Attention of one token, whose keys and values go to position `length` of buffers that are longer than the past.
@@ -332,7 +327,7 @@ extension Rewriter {
     let result = try apply(
       "Attention", [byHead(given.query, &self), keys, values, mask, nil, nil, apply("Add", [position, int(1)])],
       attributes)
-    finish("Reshape", [try transpose(result, [0, 2, 1, 3]), ints([0, 0, -1])])
+    try finish("Reshape", [try transpose(result, [0, 2, 1, 3]), ints([0, 0, -1])])
   }
 
   /// What is added to the scores for keys that are padding, and the bias. nil if there is neither.

@@ -10,7 +10,7 @@ private let windowAttributes: [AttributeSchema] = [
   .optional("pads", .ints), .optional("strides", .ints),
 ]
 
-let microsoftConvolutions: [any OperatorDefinition] = [
+let microsoftConvolutions: [any ImportRule] = [
   MicrosoftRewrite(
     "FusedConv", inputs: [.required("X", "T"), .required("W", "T"), .optional("B", "T"), .optional("Z", "T")],
     outputs: [.required("Y", "T")],
@@ -21,9 +21,9 @@ let microsoftConvolutions: [any OperatorDefinition] = [
     let inputs = [try r.required(0), try r.required(1), r.input(2)]
     let attributes = r.kept(["auto_pad", "dilations", "kernel_shape", "pads", "strides", "group"])
     let activation = r.optionalString("activation") ?? ""
-    if activation.isEmpty && r.input(3) == nil { return r.finish("Conv", inputs, attributes) }
+    if activation.isEmpty && r.input(3) == nil { return try r.finish("Conv", inputs, attributes) }
     let product = try r.apply("Conv", inputs, attributes)
-    guard !activation.isEmpty else { return r.finish("Add", [product, r.input(3)]) }
+    guard !activation.isEmpty else { return try r.finish("Add", [product, r.input(3)]) }
     let sum = try r.input(3).map { (z) throws(OperatorError) in try r.apply("Add", [product, z]) } ?? product
     let parameters = r.optionalFloats("activation_params") ?? []
     try r.finishActivation(
@@ -38,7 +38,7 @@ let microsoftConvolutions: [any OperatorDefinition] = [
     let w = try r.toChannelsFirst(r.required(1))
     let y = try r.apply(
       "Conv", [x, w, r.input(2)], r.kept(["auto_pad", "dilations", "kernel_shape", "pads", "strides", "group"]))
-    r.finish("Transpose", [y], [("perm", .ints(Rewriter.channelsLast(rank: try r.rank(x))))])
+    try r.finish("Transpose", [y], [("perm", .ints(Rewriter.channelsLast(rank: try r.rank(x))))])
   },
 
   MicrosoftRewrite(
@@ -54,9 +54,9 @@ let microsoftConvolutions: [any OperatorDefinition] = [
     let product = try r.apply("Conv", [x, r.required(1), r.input(2)], attributes)
     let perm: [(String, AttributeValue)] = [("perm", .ints(Rewriter.channelsLast(rank: try r.rank(x))))]
     let activation = r.optionalString("activation") ?? ""
-    if activation.isEmpty && r.input(3) == nil { return r.finish("Transpose", [product], perm) }
+    if activation.isEmpty && r.input(3) == nil { return try r.finish("Transpose", [product], perm) }
     var sum = try r.apply("Transpose", [product], perm)
-    guard !activation.isEmpty else { return r.finish("Add", [sum, r.input(3)]) }
+    guard !activation.isEmpty else { return try r.finish("Add", [sum, r.input(3)]) }
     if let z = r.input(3) { sum = try r.apply("Add", [sum, z]) }
     let parameters = r.optionalFloats("activation_params") ?? []
     try r.finishActivation(activation, zip(["alpha", "beta"], parameters).map { ($0, .some($1)) }, of: sum)
@@ -72,7 +72,7 @@ let microsoftConvolutions: [any OperatorDefinition] = [
     let x = try r.toChannelsFirst(r.required(0))
     let y = try r.apply(
       "MaxPool", [x], r.kept(["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides"]))
-    r.finish("Transpose", [y], [("perm", .ints(Rewriter.channelsLast(rank: try r.rank(x))))])
+    try r.finish("Transpose", [y], [("perm", .ints(Rewriter.channelsLast(rank: try r.rank(x))))])
   },
 
   MicrosoftRewrite(
@@ -90,11 +90,11 @@ let microsoftConvolutions: [any OperatorDefinition] = [
     let attributes = r.kept(["auto_pad", "dilations", "kernel_shape", "pads", "strides", "group"])
     let parameters = r.node.inputs.dropFirst()
     guard try r.bool("channels_last") else {
-      return r.finish("QLinearConv", [try r.required(0)] + parameters, attributes)
+      return try r.finish("QLinearConv", [try r.required(0)] + parameters, attributes)
     }
     let x = try r.toChannelsFirst(r.required(0))
     let y = try r.apply("QLinearConv", [x] + parameters, attributes)
-    r.finish("Transpose", [y], [("perm", .ints(Rewriter.channelsLast(rank: try r.rank(x))))])
+    try r.finish("Transpose", [y], [("perm", .ints(Rewriter.channelsLast(rank: try r.rank(x))))])
   },
 
   MicrosoftRewrite(
@@ -108,9 +108,9 @@ let microsoftConvolutions: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     let inputs = [try r.required(0), try r.required(1), r.input(3)]
     let attributes = r.kept(["auto_pad", "dilations", "kernel_shape", "output_padding", "strides", "group"])
-    guard let pads = r.input(2) else { return r.finish("ConvTranspose", inputs, attributes) }
+    guard let pads = r.input(2) else { return try r.finish("ConvTranspose", inputs, attributes) }
     if let known = r.constant(pads)?.integers, known.allSatisfy({ $0 >= 0 }) {
-      return r.finish("ConvTranspose", inputs, attributes + [("pads", .ints(known))])
+      return try r.finish("ConvTranspose", inputs, attributes + [("pads", .ints(known))])
     }
     // The whole result without its margins.
     let whole = try r.apply("ConvTranspose", inputs, attributes)
@@ -118,7 +118,7 @@ let microsoftConvolutions: [any OperatorDefinition] = [
     let begin = try r.slice(pads, 0, from: 0, to: axes)
     let end = try r.slice(pads, 0, from: axes, to: 2 * axes)
     let extents = try r.apply("Shape", [whole], [("start", .int(2))])
-    r.finish("Slice", [whole, begin, try r.apply("Sub", [extents, end]), r.ints(Array(2..<axes + 2))])
+    try r.finish("Slice", [whole, begin, try r.apply("Sub", [extents, end]), r.ints(Array(2..<axes + 2))])
   },
 
   MicrosoftRewrite(
@@ -136,7 +136,7 @@ let microsoftConvolutions: [any OperatorDefinition] = [
     }
     let attributes = r.kept(["activation"])
     guard try r.bool("channels_last") else {
-      return r.finish("CausalConvWithState", r.node.inputs, attributes, outputs: r.node.outputs)
+      return try r.finish("CausalConvWithState", r.node.inputs, attributes, outputs: r.node.outputs)
     }
     // Input, output and states have the channels at the end.
     let x = try r.transpose(r.required(0), [0, 2, 1])
@@ -144,7 +144,7 @@ let microsoftConvolutions: [any OperatorDefinition] = [
     let results = [r.newValue(), r.newValue()]
     try r.apply("CausalConvWithState", [x, r.input(1), r.input(2), past], attributes, outputs: results)
     if r.isWanted(1) { try r.apply("Transpose", [results[1]], [("perm", .ints([0, 2, 1]))], outputs: [r.output(1)]) }
-    r.finish("Transpose", [results[0]], [("perm", .ints([0, 2, 1]))])
+    try r.finish("Transpose", [results[0]], [("perm", .ints([0, 2, 1]))])
   },
 ]
 

@@ -5,7 +5,7 @@
 import ApusGraph
 import ApusTensor
 
-let microsoftGates: [any OperatorDefinition] = [
+let microsoftGates: [any ImportRule] = [
   MicrosoftRewrite(
     "GatedRMSNorm", inputs: [.required("X", "T"), .required("scale", "T"), .required("gate", "T")],
     outputs: [.required("Y", "T")],
@@ -24,14 +24,14 @@ let microsoftGates: [any OperatorDefinition] = [
       "RMSNormalization", [groups, r.cast(r.required(1), .float32)], [("epsilon", .float(try r.float("epsilon")))])
     let gate = try r.apply(activation, [r.cast(r.required(2), .float32)])
     let product = try r.apply("Mul", [r.apply("Reshape", [normalized, shape]), gate])
-    r.finish("Cast", [product], [("to", .int(Int(try r.type(x).rawValue)))])
+    try r.finish("Cast", [product], [("to", .int(Int(try r.type(x).rawValue)))])
   },
 
   MicrosoftRewrite(
     "GatedAdd", inputs: [.required("X", "T"), .required("Y", "T"), .required("gate", "T")],
     outputs: [.required("output", "T")], types: ["T": .microsoftFloats], widening: .always
   ) { r throws(OperatorError) in
-    r.finish("Add", [try r.required(0), try r.apply("Mul", [r.required(1), r.required(2)])])
+    try r.finish("Add", [try r.required(0), try r.apply("Mul", [r.required(1), r.required(2)])])
   },
 
   MicrosoftRewrite(
@@ -46,7 +46,7 @@ let microsoftGates: [any OperatorDefinition] = [
       try r.apply("Cast", [beta], to, outputs: [r.output(1)])
     }
     let sum = try r.apply("Add", [r.cast(a, .float32), r.required(1)])
-    r.finish("Cast", [try r.apply("Mul", [r.apply("Softplus", [sum]), r.required(2)])], to)
+    try r.finish("Cast", [try r.apply("Mul", [r.apply("Softplus", [sum]), r.required(2)])], to)
   },
 
   MicrosoftRewrite(
@@ -55,7 +55,7 @@ let microsoftGates: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     let factor = r.input(1) == nil ? try r.scalar(r.float("alpha"), .float32) : try r.scalarInput(1)
     let scaled = try r.apply("Mul", [r.required(0), factor])
-    r.finish("Mul", [scaled, try r.apply("Sigmoid", [scaled])])
+    try r.finish("Mul", [scaled, try r.apply("Sigmoid", [scaled])])
   },
 
   MicrosoftRewrite(
@@ -79,7 +79,7 @@ let microsoftGates: [any OperatorDefinition] = [
       let rows = try r.apply("Concat", [r.ints([-1]), r.extent(wide, -1)], [("axis", .int(0))])
       y = try r.apply("Mul", [y, r.apply("Reshape", [r.cast(scale, .float32), rows])])
     }
-    r.finish("Cast", [try r.apply("Reshape", [y, shape])], [("to", .int(Int(try r.type(x).rawValue)))])
+    try r.finish("Cast", [try r.apply("Reshape", [y, shape])], [("to", .int(Int(try r.type(x).rawValue)))])
   },
 
   MicrosoftRewrite(
@@ -139,6 +139,6 @@ extension Rewriter {
       }
       attributes.append(("num_heads", .int(heads)))
     }
-    finish("RotaryEmbedding", [x] + tables, attributes)
+    try finish("RotaryEmbedding", [x] + tables, attributes)
   }
 }

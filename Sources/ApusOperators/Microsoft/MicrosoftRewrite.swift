@@ -14,9 +14,10 @@ enum Widening: Sendable {
   case with(input: Int)
 }
 
-/// An operator without kernels: its nodes are written as standard operators, so that every pass knows what they are.
-struct MicrosoftRewrite: OperatorDefinition {
+/// A rule that writes its nodes as standard operators, so that every pass knows what they are.
+struct MicrosoftRewrite: ImportRule {
   let schema: OperatorSchema
+  let readAs = "standard operators"
   private let widening: Widening
   private let body: @Sendable (inout Rewriter) throws(OperatorError) -> Void
 
@@ -31,13 +32,10 @@ struct MicrosoftRewrite: OperatorDefinition {
     self.body = body
   }
 
-  var readAs: String? { "standard operators" }
-
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func emit(_ node: Node, from version: Int, into builder: GraphBuilder) throws(OperatorError) {
     try node.validate(against: schema)
-    try node.validateTypes(node.inputs.map { $0.map { graph.fact($0) } }, against: schema)
-    var rewriter = Rewriter(node, schema, taking: &graph)
-    defer { rewriter.returnGraph(to: &graph) }
+    try node.validateTypes(node.inputs.map { $0.map { builder.fact($0) } }, against: schema)
+    var rewriter = Rewriter(node, schema, in: builder)
     if widens(node) {
       try rewriter.widenHalves()
       try body(&rewriter)
@@ -45,8 +43,7 @@ struct MicrosoftRewrite: OperatorDefinition {
     } else {
       try body(&rewriter)
     }
-    guard let replacement = rewriter.replacement else { throw .unsupported("\(schema.id) cannot be read") }
-    node = replacement
+    guard rewriter.isFinished else { throw .unsupported("\(schema.id) cannot be read") }
   }
 
   private func widens(_ node: Node) -> Bool {
@@ -55,13 +52,6 @@ struct MicrosoftRewrite: OperatorDefinition {
     case .always: true
     case .with(let input): input < node.inputs.count && node.inputs[input] != nil
     }
-  }
-
-  func infer(_ context: inout InferenceContext) throws(OperatorError) { throw replaced }
-  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel { throw replaced }
-
-  private var replaced: OperatorError {
-    .invalid("\(schema.id) is read as standard operators and cannot stand in a graph")
   }
 }
 

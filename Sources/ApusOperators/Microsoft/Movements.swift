@@ -6,13 +6,13 @@
 import ApusGraph
 import ApusTensor
 
-let microsoftMovements: [any OperatorDefinition] = [
+let microsoftMovements: [any ImportRule] = [
   MicrosoftRewrite(
     "Trilu", inputs: [.required("X", "T"), .optional("k", "tensor(int64)")], outputs: [.required("Y", "T")],
     attributes: [.int("upper", default: 1)], types: ["T": .numeric + .bool, "tensor(int64)": .int64]
   ) { r throws(OperatorError) in
     let k = try r.input(1).map { (_) throws(OperatorError) in try r.scalarInput(1) }
-    r.finish("Trilu", [try r.required(0), k], r.kept(["upper"]))
+    try r.finish("Trilu", [try r.required(0), k], r.kept(["upper"]))
   },
 
   MicrosoftRewrite(
@@ -24,7 +24,7 @@ let microsoftMovements: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     let modes = ["bilinear": "linear", "bicubic": "cubic", "nearest": "nearest"]
     let mode = try r.string("mode", oneOf: modes.keys.sorted())
-    r.finish(
+    try r.finish(
       "GridSample", [try r.required(0), try r.required(1)],
       r.kept(["align_corners", "padding_mode"]) + [("mode", .string(modes[mode] ?? mode))])
   },
@@ -36,7 +36,7 @@ let microsoftMovements: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     let value = try r.input(2).map { (_) throws(OperatorError) in try r.scalarInput(2) }
     // [2 * rank] or [1, 2 * rank].
-    r.finish("Pad", [try r.required(0), try r.reshape(try r.required(1), [-1]), value], r.kept(["mode"]))
+    try r.finish("Pad", [try r.required(0), try r.reshape(try r.required(1), [-1]), value], r.kept(["mode"]))
   },
 
   MicrosoftRewrite(
@@ -45,7 +45,7 @@ let microsoftMovements: [any OperatorDefinition] = [
     types: ["T": .allBeforeBFloat16, "tensor(int64)": .int64]
   ) { r throws(OperatorError) in
     let outputs = r.node.outputs
-    r.finish("Unique", [try r.required(0)], [("sorted", .int(0))], outputs: [outputs[0], nil] + outputs.dropFirst())
+    try r.finish("Unique", [try r.required(0)], [("sorted", .int(0))], outputs: [outputs[0], nil] + outputs.dropFirst())
   },
 
   MicrosoftRewrite(
@@ -55,21 +55,21 @@ let microsoftMovements: [any OperatorDefinition] = [
     let (start, limit) = (try r.scalarInput(0), try r.scalarInput(1))
     let delta: ValueID
     if r.input(2) == nil { delta = try r.scalar(1, r.type(start)) } else { delta = try r.scalarInput(2) }
-    r.finish("Range", [start, limit, delta])
+    try r.finish("Range", [start, limit, delta])
   },
 
   MicrosoftRewrite(
     "ExpandDims", inputs: [.required("X", "T"), .required("axis", "tensor(int32)")], outputs: [.required("Y", "T")],
     types: ["T": .allBeforeBFloat16, "tensor(int32)": .int32]
   ) { r throws(OperatorError) in
-    r.finish("Unsqueeze", [try r.required(0), try r.cast(r.reshape(r.required(1), [1]), .int64)])
+    try r.finish("Unsqueeze", [try r.required(0), try r.cast(r.reshape(r.required(1), [1]), .int64)])
   },
 
   MicrosoftRewrite(
     "GatherND", inputs: [.required("data", "T"), .required("indices", "Tind")], outputs: [.required("output", "T")],
     types: ["T": .allBeforeBFloat16 + [.bfloat16], "Tind": .indices]
   ) { r throws(OperatorError) in
-    r.finish("GatherND", [try r.required(0), try r.cast(r.required(1), .int64)])
+    try r.finish("GatherND", [try r.required(0), try r.cast(r.required(1), .int64)])
   },
 
   MicrosoftRewrite(
@@ -79,7 +79,7 @@ let microsoftMovements: [any OperatorDefinition] = [
       .optional("scale_grad_by_freq", "tensor(bool)"),
     ],
     outputs: [.required("Y", "T")], types: ["T": .numeric, "tensor(int64)": .int64, "tensor(bool)": .bool]
-  ) { r throws(OperatorError) in r.finish("Gather", [try r.required(0), try r.required(1)]) },
+  ) { r throws(OperatorError) in try r.finish("Gather", [try r.required(0), try r.required(1)]) },
 
   MicrosoftRewrite(
     "UnfoldTensor", inputs: [.required("input", "T")], outputs: [.required("output", "T")],
@@ -101,7 +101,7 @@ let microsoftMovements: [any OperatorDefinition] = [
     let steps = try r.apply("Range", [r.int(0), r.int(size), r.int(1)])
     let windows = try r.apply("Gather", [x, r.apply("Add", [starts, steps])], [("axis", .int(axis))])
     let perm = Array(0...axis) + Array(axis + 2..<rank + 1) + [axis + 1]
-    r.finish("Transpose", [windows], [("perm", .ints(perm))])
+    try r.finish("Transpose", [windows], [("perm", .ints(perm))])
   },
 
   MicrosoftRewrite(
@@ -118,8 +118,8 @@ let microsoftMovements: [any OperatorDefinition] = [
         r.transpose(r.apply("ReduceSumSquare", [b, r.ints([1])]), [1, 0]),
       ])
     let product = try r.apply("Gemm", [a, b, squares], [("alpha", .float(-2)), ("transB", .int(1))])
-    if metric == "sqeuclidean" { return r.finish("Max", [product, try r.scalar(0, r.type(a))]) }
-    r.finish("Sqrt", [try r.apply("Max", [product, r.scalar(0, r.type(a))])])
+    if metric == "sqeuclidean" { return try r.finish("Max", [product, try r.scalar(0, r.type(a))]) }
+    try r.finish("Sqrt", [try r.apply("Max", [product, r.scalar(0, r.type(a))])])
   },
 
   MicrosoftRewrite(
@@ -150,7 +150,7 @@ let microsoftMovements: [any OperatorDefinition] = [
     let parts = try r.split(gates, 3, sizes: [1, 1])
     let inner = try r.apply("Sub", [r.apply("Mul", [parts[1], r.required(5)]), r.scalar(1, type)])
     let gate = try r.apply("Add", [r.apply("Mul", [parts[0], inner]), r.scalar(2, type)])
-    r.finish("Mul", [gate, try r.required(2)])
+    try r.finish("Mul", [gate, try r.required(2)])
   },
 ]
 
@@ -186,6 +186,6 @@ extension Rewriter {
     }
     // [queries, keys, heads] to [1, heads, queries, keys].
     let bias = try transpose(apply("Gather", [table, distance]), [2, 0, 1])
-    finish("Unsqueeze", [bias, ints([0])])
+    try finish("Unsqueeze", [bias, ints([0])])
   }
 }

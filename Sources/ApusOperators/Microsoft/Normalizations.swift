@@ -6,7 +6,7 @@
 import ApusGraph
 import ApusTensor
 
-let microsoftNormalizations: [any OperatorDefinition] = [
+let microsoftNormalizations: [any ImportRule] = [
   MicrosoftRewrite(
     "SkipLayerNormalization",
     inputs: [
@@ -20,7 +20,7 @@ let microsoftNormalizations: [any OperatorDefinition] = [
     attributes: [.float("epsilon", default: 1e-12)], types: ["T": .floats, "U": .float32], widening: .always
   ) { r throws(OperatorError) in
     let sum = try r.skipSum(input: 0, skip: 1, bias: 4, output: 3)
-    r.finish(
+    try r.finish(
       "LayerNormalization", [sum, try r.required(2), r.input(3)], [("epsilon", .float(try r.float("epsilon")))],
       outputs: Array(r.node.outputs.prefix(3)))
   },
@@ -37,7 +37,7 @@ let microsoftNormalizations: [any OperatorDefinition] = [
     let sum = try r.skipSum(input: 0, skip: 1, bias: 3, output: 3)
     if r.isWanted(1) { throw .unsupported("the output mean has no meaning: no mean is taken") }
     if r.isWanted(2) { try r.inverseDeviation(of: sum, axis: -1, output: 2) }
-    r.finish("RMSNormalization", [sum, try r.required(2)], [("epsilon", .float(try r.float("epsilon")))])
+    try r.finish("RMSNormalization", [sum, try r.required(2)], [("epsilon", .float(try r.float("epsilon")))])
   },
 
   simplifiedLayerNormalization(domain: ""),
@@ -95,7 +95,7 @@ let microsoftNormalizations: [any OperatorDefinition] = [
       sum = try r.apply("Add", [sum, r.apply("Gather", [r.input(4), segments])], outputs: [r.output(2)])
     }
     try r.maskIndex(mask: r.input(7), ids: ids, output: 1)
-    r.finish(
+    try r.finish(
       "LayerNormalization", [sum, try r.required(5), try r.required(6)], [("epsilon", .float(try r.float("epsilon")))])
   },
 
@@ -129,7 +129,7 @@ let microsoftNormalizations: [any OperatorDefinition] = [
     let gamma = try dequantized(r.required(5), 11, 16, &r)
     let beta = try dequantized(r.required(6), 12, 17, &r)
     try r.maskIndex(mask: r.input(7), ids: ids, output: 1)
-    r.finish("LayerNormalization", [sum, gamma, beta], [("epsilon", .float(try r.float("epsilon")))])
+    try r.finish("LayerNormalization", [sum, gamma, beta], [("epsilon", .float(try r.float("epsilon")))])
   },
 ]
 
@@ -142,7 +142,7 @@ private func simplifiedLayerNormalization(domain: String) -> MicrosoftRewrite {
   ) { r throws(OperatorError) in
     let x = try r.required(0)
     if r.isWanted(1) { try r.inverseDeviation(of: x, axis: try r.int("axis"), output: 1) }
-    r.finish(
+    try r.finish(
       "RMSNormalization", [x, try r.required(1)],
       [("axis", .int(try r.int("axis"))), ("epsilon", .float(try r.float("epsilon")))])
   }
@@ -191,10 +191,10 @@ extension Rewriter {
     guard activation == 0 || activation == 1 else { throw .unsupported("activation is \(activation); expected 0 or 1") }
     if isLast {
       let perm: [(String, AttributeValue)] = [("perm", .ints(Rewriter.channelsLast(rank: try rank(x))))]
-      if activation == 0 { return finish("Transpose", [y], perm) }
+      if activation == 0 { return try finish("Transpose", [y], perm) }
       y = try apply("Transpose", [y], perm)
     }
-    finish(activation == 1 ? "Swish" : "Identity", [y])
+    try finish(activation == 1 ? "Swish" : "Identity", [y])
   }
 
   /// Rows of a table of positions: those given, or the first, one for each column of `ids`.

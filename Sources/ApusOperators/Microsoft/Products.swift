@@ -5,7 +5,7 @@
 import ApusGraph
 import ApusTensor
 
-let microsoftProducts: [any OperatorDefinition] = [
+let microsoftProducts: [any ImportRule] = [
   MicrosoftRewrite(
     "FusedMatMul", inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("Y", "T")],
     attributes: [
@@ -35,7 +35,7 @@ let microsoftProducts: [any OperatorDefinition] = [
     if alpha != 1 { product = try r.apply("Mul", [product, r.scalar(alpha, r.type(product))]) }
     let activation = try r.string("activation")
     if activation == "Softmax" || activation == "LogSoftmax" {
-      return r.finish(activation, [product], [("axis", .int(r.optionalInt("activation_axis") ?? -1))])
+      return try r.finish(activation, [product], [("axis", .int(r.optionalInt("activation_axis") ?? -1))])
     }
     let parameters = ["alpha", "beta", "gamma"].map { ($0, r.optionalFloat("activation_" + $0)) }
     try r.finishActivation(activation, parameters, of: product)
@@ -47,7 +47,7 @@ let microsoftProducts: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     let types = [try r.type(r.input(0)), try r.type(r.input(1))]
     let type: DataType = types == [.uint16, .uint16] ? .uint32 : .int32
-    r.finish("MatMul", [try r.cast(r.required(0), type), try r.cast(r.required(1), type)])
+    try r.finish("MatMul", [try r.cast(r.required(0), type), try r.cast(r.required(1), type)])
   },
 
   MicrosoftRewrite(
@@ -75,7 +75,7 @@ let microsoftProducts: [any OperatorDefinition] = [
     ]
     let inputs = [try r.required(0), try r.required(1), r.input(2)]
     let activation = r.optionalString("activation") ?? ""
-    if activation.isEmpty { return r.finish("Gemm", inputs, attributes) }
+    if activation.isEmpty { return try r.finish("Gemm", inputs, attributes) }
     let parameters = ["alpha", "beta", "gamma"].map { ($0, r.optionalFloat("activation_" + $0)) }
     try r.finishActivation(activation, parameters, of: try r.apply("Gemm", inputs, attributes))
   },
@@ -86,7 +86,7 @@ let microsoftProducts: [any OperatorDefinition] = [
   ) { r throws(OperatorError) in
     var product = try r.apply("MatMul", [r.required(0), r.required(1)])
     if let bias = r.input(2) { product = try r.apply("Add", [product, bias]) }
-    r.finish("Gelu", [product], [("approximate", .string("tanh"))])
+    try r.finish("Gelu", [product], [("approximate", .string("tanh"))])
   },
 ]
 
@@ -108,9 +108,9 @@ extension Rewriter {
 
   fileprivate mutating func finishProduct(_ a: ValueID, _ b: ValueID) throws(OperatorError) {
     let alpha = try float("alpha")
-    if alpha == 1 { return finish("MatMul", [a, b]) }
+    if alpha == 1 { return try finish("MatMul", [a, b]) }
     let product = try apply("MatMul", [a, b])
-    finish("Mul", [product, try scalar(alpha, type(a))])
+    try finish("Mul", [product, try scalar(alpha, type(a))])
   }
 
   /// An activation by its name in fused operators takes the place of the node.
@@ -123,7 +123,7 @@ extension Rewriter {
       for parameter in parameters.prefix(2) {
         limits.append(try parameter.value.map { (limit) throws(OperatorError) in try scalar(limit, type) })
       }
-      return finish("Clip", [value] + limits)
+      return try finish("Clip", [value] + limits)
     }
     guard let kind = Activation.Kind.allCases.first(where: { $0 != .none && $0.operator == OperatorID(name) }) else {
       let known = Set(Activation.Kind.allCases.filter { $0 != .none }.compactMap { $0.operator?.name })
@@ -131,7 +131,7 @@ extension Rewriter {
         "the activation '\(name)' is not known", remedy: "Known are " + known.sorted().joined(separator: ", "))
     }
     let known = kind.parameters.map(\.name)
-    finish(
+    try finish(
       name, [value],
       parameters.compactMap { entry in
         known.contains(entry.name) ? entry.value.map { (entry.name, .float($0)) } : nil

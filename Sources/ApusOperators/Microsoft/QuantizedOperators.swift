@@ -40,7 +40,7 @@ private func unary(
   }
 }
 
-let microsoftQuantizedOperators: [any OperatorDefinition] = [
+let microsoftQuantizedOperators: [any ImportRule] = [
   binary("QLinearAdd", "Add"),
   binary("QLinearMul", "Mul"),
   unary("QLinearSigmoid") { r, x throws(OperatorError) in try r.apply("Sigmoid", [x]) },
@@ -124,14 +124,14 @@ let microsoftQuantizedOperators: [any OperatorDefinition] = [
     inputs: [.required("x", "T1"), .required("y_scale", "T1"), .optional("y_zero_point", "T2")],
     outputs: [.required("y", "T2")], attributes: [.optional("axis", .int)],
     types: ["T1": [.float16, .float32], "T2": [.int8, .uint8, .int16, .uint16, .int4, .uint4]]
-  ) { r throws(OperatorError) in r.finish("QuantizeLinear", r.node.inputs, r.kept(["axis"])) },
+  ) { r throws(OperatorError) in try r.finish("QuantizeLinear", r.node.inputs, r.kept(["axis"])) },
 
   MicrosoftRewrite(
     "DequantizeLinear",
     inputs: [.required("x", "T1"), .required("x_scale", "T2"), .optional("x_zero_point", "T1")],
     outputs: [.required("y", "T2")], attributes: [.optional("axis", .int)],
     types: ["T1": [.int8, .uint8, .int16, .uint16, .int32, .int4, .uint4], "T2": [.float16, .float32]]
-  ) { r throws(OperatorError) in r.finish("DequantizeLinear", r.node.inputs, r.kept(["axis"])) },
+  ) { r throws(OperatorError) in try r.finish("DequantizeLinear", r.node.inputs, r.kept(["axis"])) },
 ]
 
 extension Rewriter {
@@ -150,6 +150,6 @@ extension Rewriter {
     } else {
       zero = try scalarInput(zeroPoint)
     }
-    finish("QuantizeLinear", [value, try scalarInput(scale), zero])
+    try finish("QuantizeLinear", [value, try scalarInput(scale), zero])
   }
 }

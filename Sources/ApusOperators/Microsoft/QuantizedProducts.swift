@@ -5,7 +5,7 @@
 import ApusGraph
 import ApusTensor
 
-let microsoftQuantizedProducts: [any OperatorDefinition] = [
+let microsoftQuantizedProducts: [any ImportRule] = [
   MicrosoftRewrite(
     "MatMulIntegerToFloat",
     inputs: [
@@ -52,10 +52,10 @@ let microsoftQuantizedProducts: [any OperatorDefinition] = [
     let alpha = try r.scalar(try r.float("alpha"), .float32)
     var scale = try r.apply("Mul", [r.apply("Mul", [alpha, r.scalarInput(1)]), r.columnParameter(4)])
     let number = try r.cast(sum, .float32)
-    guard r.input(7) != nil else { return r.finish("Mul", [number, scale]) }
+    guard r.input(7) != nil else { return try r.finish("Mul", [number, scale]) }
     scale = try r.apply("Div", [scale, r.scalarInput(7)])
     let zero = r.input(8) == nil ? nil : try r.scalarInput(8)
-    r.finish("QuantizeLinear", [try r.apply("Mul", [number, scale]), try r.scalar(1, .float32), zero])
+    try r.finish("QuantizeLinear", [try r.apply("Mul", [number, scale]), try r.scalar(1, .float32), zero])
   },
 ]
 
@@ -77,6 +77,6 @@ extension Rewriter {
   }
 
   fileprivate mutating func finishSum(_ value: ValueID, _ bias: ValueID?) throws(OperatorError) {
-    if let bias { finish("Add", [value, bias]) } else { finish("Identity", [value]) }
+    if let bias { try finish("Add", [value, bias]) } else { try finish("Identity", [value]) }
   }
 }

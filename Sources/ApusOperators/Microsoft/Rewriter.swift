@@ -1,29 +1,22 @@
-// What a com.microsoft operator sees when it is written as standard operators: its node, and the graph that it adds to.
+// What an import rule of com.microsoft sees: its node, and the graph that it adds standard operators to.
 
 import ApusGraph
 import ApusTensor
 
-/// A node on its way to become standard operators. Helper nodes run before it; the last operator takes its place.
+/// A node on its way to become standard operators, the last of which takes its place.
 struct Rewriter: OperatorContext {
   /// The node to be rewritten; its halves are float32 between `widenHalves` and `narrowOutputs`.
   private(set) var node: Node
   let schema: OperatorSchema
-  private(set) var graph: Graph
-  /// The node that takes the place of `node`.
-  private(set) var replacement: Node?
+  private let builder: GraphBuilder
+  /// True when the operator that takes the place of the node is there.
+  private(set) var isFinished = false
   /// The outputs of halves that are computed in float32: as they are wanted, their type, and as they are computed.
   private var narrowed: [(wanted: ValueID, type: DataType, wide: ValueID)] = []
-  private let driver = InferenceDriver(registry: .standard)
 
-  init(_ node: Node, _ schema: OperatorSchema, taking graph: inout Graph) {
-    (self.node, self.schema) = (node, schema)
-    self.graph = Graph()
-    // Moved, not copied: a copy of the values for every node would cost the square of their number.
-    swap(&self.graph, &graph)
+  init(_ node: Node, _ schema: OperatorSchema, in builder: GraphBuilder) {
+    (self.node, self.schema, self.builder) = (node, schema, builder)
   }
-
-  /// Hands the graph back, with the helper nodes.
-  mutating func returnGraph(to graph: inout Graph) { swap(&self.graph, &graph) }
 
   // MARK: - Operands
 
@@ -40,13 +33,13 @@ struct Rewriter: OperatorContext {
   func isWanted(_ output: Int) -> Bool { output < node.outputs.count && node.outputs[output] != nil }
 
   func type(_ value: ValueID?) throws(OperatorError) -> DataType {
-    guard let value, let tensor = graph.fact(value).tensor else {
+    guard let type = builder.type(value) else {
       throw .unsupported("\(schema.id) needs inputs whose element types are known before running")
     }
-    return tensor.dataType
+    return type
   }
 
-  func shape(_ value: ValueID?) -> [Dim]? { value.flatMap { graph.fact($0).tensor?.shape } }
+  func shape(_ value: ValueID?) -> [Dim]? { builder.shape(value) }
 
   /// The rank, or an error: few exporters leave it open where it matters.
   func rank(_ value: ValueID?) throws(OperatorError) -> Int {
@@ -56,7 +49,7 @@ struct Rewriter: OperatorContext {
     return shape.count
   }
 
-  func constant(_ value: ValueID?) -> Tensor? { graph.constant(value) }
+  func constant(_ value: ValueID?) -> Tensor? { builder.constant(value) }
 
   // MARK: - Helper nodes
 
@@ -64,7 +57,7 @@ struct Rewriter: OperatorContext {
   mutating func apply(
     _ op: String, domain: String = "", _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = []
   ) throws(OperatorError) -> ValueID {
-    try apply(op, domain: domain, inputs, attributes, outputs: [graph.addValue()])
+    try apply(op, domain: domain, inputs, attributes, outputs: [builder.addValue()])
   }
 
   /// Adds a standard operator that computes the given values; the first of them is returned.
@@ -73,11 +66,10 @@ struct Rewriter: OperatorContext {
     _ op: String, domain: String = "", _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = [],
     outputs: [ValueID?]
   ) throws(OperatorError) -> ValueID {
-    graph.nodes.append(
+    try builder.append(
       Node(
         OperatorID(op, domain: domain), name: "\(node.name)/\(op)", inputs: inputs, outputs: outputs,
         attributes: Attributes(attributes)))
-    try driver.infer(nodeAt: graph.nodes.count - 1, in: &graph)
     guard let first = outputs.compactMap({ $0 }).first else { throw .invalid("\(op) computes nothing") }
     return first
   }
@@ -85,19 +77,21 @@ struct Rewriter: OperatorContext {
   /// The value of an output of the node, for a helper node to compute; a new value if nobody wants it.
   mutating func output(_ index: Int) -> ValueID {
     if index < node.outputs.count, let value = node.outputs[index] { return value }
-    return graph.addValue()
+    return builder.addValue()
   }
 
-  mutating func newValue() -> ValueID { graph.addValue() }
+  mutating func newValue() -> ValueID { builder.addValue() }
 
   /// The operator that takes the place of the node and computes its first output.
   mutating func finish(
     _ op: String, domain: String = "", _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = [],
     outputs: [ValueID?]? = nil
-  ) {
-    replacement = Node(
-      OperatorID(op, domain: domain), name: node.name, inputs: inputs, outputs: outputs ?? [node.outputs.first ?? nil],
-      attributes: Attributes(attributes))
+  ) throws(OperatorError) {
+    try builder.append(
+      Node(
+        OperatorID(op, domain: domain), name: node.name, inputs: inputs, outputs: outputs ?? [node.outputs.first ?? nil],
+        attributes: Attributes(attributes)))
+    isFinished = true
   }
 
   // MARK: - Halves
@@ -107,7 +101,7 @@ struct Rewriter: OperatorContext {
     var types: [String: DataType] = [:]
     var half: DataType?
     for (index, input) in node.inputs.enumerated() {
-      guard let input, let type = graph.fact(input).tensor?.dataType else { continue }
+      guard let input, let type = builder.type(input) else { continue }
       if let variable = schema.input(at: index)?.type { types[variable] = type }
       if StagedKernel.halves[type] == nil { continue }
       half = half ?? type
@@ -120,38 +114,33 @@ struct Rewriter: OperatorContext {
       // A type that no input has goes with the rest.
       let type = types[variable] ?? (schema.types[variable]?.tensors.contains(half) ?? false ? half : .float32)
       if StagedKernel.halves[type] == nil { continue }
-      let wide = graph.addValue()
+      let wide = builder.addValue()
       narrowed.append((output, type, wide))
       node.outputs[index] = wide
     }
   }
 
-  /// Rounds what `widenHalves` has put off. The last conversion takes the place of the node.
+  /// Rounds what `widenHalves` has put off.
   mutating func narrowOutputs() throws(OperatorError) {
-    guard let last = narrowed.popLast(), let computing = replacement else { return }
-    graph.nodes.append(computing)
-    try driver.infer(nodeAt: graph.nodes.count - 1, in: &graph)
-    func attributes(_ type: DataType) -> [(String, AttributeValue)] { [("to", .int(Int(type.rawValue)))] }
-    for output in narrowed { try apply("Cast", [output.wide], attributes(output.type), outputs: [output.wanted]) }
-    finish("Cast", [last.wide], attributes(last.type), outputs: [last.wanted])
+    for output in narrowed {
+      try apply("Cast", [output.wide], [("to", .int(Int(output.type.rawValue)))], outputs: [output.wanted])
+    }
   }
 
   // MARK: - Constants
 
-  mutating func constant(_ tensor: Tensor) -> ValueID { graph.addConstant(tensor) }
+  mutating func constant(_ tensor: Tensor) -> ValueID { builder.addConstant(tensor) }
   /// int64, rank 1.
-  mutating func ints(_ values: [Int]) -> ValueID { graph.addConstant(Tensor(values)) }
+  mutating func ints(_ values: [Int]) -> ValueID { builder.addConstant(Tensor(values)) }
   /// int64, rank 0.
-  mutating func int(_ value: Int) -> ValueID { graph.addConstant(Tensor(scalar: value)) }
+  mutating func int(_ value: Int) -> ValueID { builder.addConstant(Tensor(scalar: value)) }
 
   /// A scalar of an element type.
   mutating func scalar(_ value: Float, _ type: DataType) throws(OperatorError) -> ValueID {
-    let tensor = Tensor(scalar: value)
-    if type == .float32 { return graph.addConstant(tensor) }
-    guard let convert = elementConverter(from: .float32, to: type) else {
+    guard let constant = try builder.addScalar(value, type) else {
       throw .unsupported("\(schema.id) has no kernel for \(type)")
     }
-    return graph.addConstant(try tensor.converted(to: type, convert, .unlimited))
+    return constant
   }
 
   // MARK: - Shapes
@@ -183,7 +172,7 @@ struct Rewriter: OperatorContext {
 
   /// The parts of a value along an axis.
   mutating func split(_ value: ValueID, _ axis: Int, sizes: [Int]) throws(OperatorError) -> [ValueID] {
-    let parts = sizes.map { _ in graph.addValue() }
+    let parts = sizes.map { _ in builder.addValue() }
     try apply("Split", [value, ints(sizes)], [("axis", .int(axis))], outputs: parts)
     return parts
   }

@@ -22,7 +22,7 @@ let microsoftSparseAttention = MicrosoftRewrite(
   let ends = try r.required(8)
   let mask = try r.blockMask(ends: ends)
   let lengths = try r.apply("Sub", [ends, r.constant(Tensor(scalar: Int32(1)))])
-  r.finish(
+  try r.finish(
     "GroupQueryAttention", domain: "com.microsoft",
     [
       try r.required(0), r.input(1), r.input(2), try r.required(3), try r.required(4), lengths, try r.required(7),

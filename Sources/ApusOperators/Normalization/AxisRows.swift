@@ -49,18 +49,21 @@ struct AxisRows: Sendable {
 
 /// An operator with one input whose output has its type and shape, and an axis. Before version 13 such operators saw
 /// the tensor as a matrix, all axes from `axis` on as one.
-func upgradeFlattenedAxis(_ node: inout Node, from version: Int, in graph: inout Graph) {
+func upgradeFlattenedAxis(
+  _ node: inout Node, from version: Int, in builder: GraphBuilder
+) throws(OperatorError) {
   guard version < 13 else { return }
   let axis = node.attributes.int("axis") ?? 1
   node.attributes["axis"] = .int(-1)
   guard let input = node.inputs.first ?? nil else { return }
-  if let rank = graph.fact(input).tensor?.shape?.count, rank > 0, (axis < 0 ? axis + rank : axis) == rank - 1 { return }
-  let rows = graph.addNode(
-    OperatorID("Flatten"), name: node.name + "/rows", inputs: [input], attributes: Attributes([("axis", .int(axis))]))
-  let results = graph.addNode(node.op, name: node.name + "/matrix", inputs: [rows[0]], attributes: node.attributes)
-  let shape = graph.addNode(OperatorID("Shape"), name: node.name + "/shape", inputs: [input])
+  if let rank = builder.shape(input)?.count, rank > 0, (axis < 0 ? axis + rank : axis) == rank - 1 { return }
+  let rows = try builder.apply(OperatorID("Flatten"), name: node.name + "/rows", [input], [("axis", .int(axis))])
+  let results = builder.addValue()
+  try builder.append(
+    Node(node.op, name: node.name + "/matrix", inputs: [rows], outputs: [results], attributes: node.attributes))
+  let shape = try builder.apply(OperatorID("Shape"), name: node.name + "/shape", [input])
   node.op = OperatorID("Reshape")
-  node.inputs = [results[0], shape[0]]
+  node.inputs = [results, shape]
   // An extent of 0 is one, not a sign to copy.
   node.attributes = Attributes([("allowzero", .int(1))])
 }

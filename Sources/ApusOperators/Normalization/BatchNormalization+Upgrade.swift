@@ -5,7 +5,7 @@ import ApusGraph
 import ApusTensor
 
 extension BatchNormalization {
-  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version < 14 else { return }
     _ = node.attributes.remove("consumed_inputs")
     let isTest = node.attributes.int("is_test") ?? 0
@@ -17,49 +17,53 @@ extension BatchNormalization {
     if node.outputs.count > 3 {
       let saved = Array(node.outputs[3...])
       node.outputs.removeSubrange(3...)
-      try addSavedStatistics(saved, of: node, to: &graph)
+      try addSavedStatistics(saved, of: node, to: builder)
     }
     if !isSpatial {
       guard node.outputs.count == 1 else {
         throw .unsupported("spatial = 0 together with running statistics is not supported")
       }
-      try flatten(&node, in: &graph)
+      try flatten(&node, in: builder)
     }
   }
 
   /// The mean and variance of the batch, which versions before 14 gave as outputs 3 and 4.
-  private func addSavedStatistics(_ saved: [ValueID?], of node: Node, to graph: inout Graph) throws(OperatorError) {
+  private func addSavedStatistics(
+    _ saved: [ValueID?], of node: Node, to builder: GraphBuilder
+  ) throws(OperatorError) {
     guard saved.contains(where: { $0 != nil }), let x = node.inputs.first ?? nil else { return }
-    guard let rank = graph.fact(x).tensor?.shape?.count else {
+    guard let rank = builder.shape(x)?.count else {
       throw .unsupported("saved_mean and saved_var need an input of known rank")
     }
-    let axes = graph.addConstant(Tensor((0..<rank).filter { $0 != 1 }.map { Int64($0) }))
+    let axes = builder.addConstant(Tensor((0..<rank).filter { $0 != 1 }.map { Int64($0) }))
     let drop = Attributes([("keepdims", .int(0))])
     let mean = OperatorID("ReduceMean")
     if let savedMean = saved[0] {
-      graph.nodes.append(
+      try builder.append(
         Node(mean, name: node.name + "/saved_mean", inputs: [x, axes], outputs: [savedMean], attributes: drop))
     }
     guard saved.count > 1, let savedVariance = saved[1] else { return }
-    let center = graph.addNode(mean, name: node.name + "/center", inputs: [x, axes])[0]
-    let difference = graph.addNode(OperatorID("Sub"), name: node.name + "/difference", inputs: [x, center])[0]
-    let square = graph.addNode(OperatorID("Mul"), name: node.name + "/square", inputs: [difference, difference])[0]
-    graph.nodes.append(
+    let center = try builder.apply(mean, name: node.name + "/center", [x, axes])
+    let difference = try builder.apply(OperatorID("Sub"), name: node.name + "/difference", [x, center])
+    let square = try builder.apply(OperatorID("Mul"), name: node.name + "/square", [difference, difference])
+    try builder.append(
       Node(mean, name: node.name + "/saved_var", inputs: [square, axes], outputs: [savedVariance], attributes: drop))
   }
 
   /// Every position of an image becomes a channel of its own.
-  private func flatten(_ node: inout Node, in graph: inout Graph) throws(OperatorError) {
+  private func flatten(_ node: inout Node, in builder: GraphBuilder) throws(OperatorError) {
     guard let x = node.inputs.first ?? nil else { return }
-    var inputs: [ValueID?] = graph.addNode(OperatorID("Flatten"), name: node.name + "/channels", inputs: [x])
-    let flat = graph.addConstant(Tensor([Int64(-1)]))
+    var inputs: [ValueID?] = [try builder.apply(OperatorID("Flatten"), name: node.name + "/channels", [x])]
+    let flat = builder.addConstant(Tensor([Int64(-1)]))
     for (index, input) in node.inputs.dropFirst().enumerated() {
-      inputs += graph.addNode(OperatorID("Reshape"), name: "\(node.name)/parameter\(index)", inputs: [input, flat])
+      inputs.append(try builder.apply(OperatorID("Reshape"), name: "\(node.name)/parameter\(index)", [input, flat]))
     }
-    let results = graph.addNode(node.op, name: node.name + "/flat", inputs: inputs, attributes: node.attributes)
-    let shape = graph.addNode(OperatorID("Shape"), name: node.name + "/shape", inputs: [x])
+    let result = builder.addValue()
+    try builder.append(
+      Node(node.op, name: node.name + "/flat", inputs: inputs, outputs: [result], attributes: node.attributes))
+    let shape = try builder.apply(OperatorID("Shape"), name: node.name + "/shape", [x])
     node.op = OperatorID("Reshape")
-    node.inputs = [results[0], shape[0]]
+    node.inputs = [result, shape]
     node.attributes = Attributes([("allowzero", .int(1))])
   }
 }

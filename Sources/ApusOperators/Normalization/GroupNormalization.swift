@@ -18,23 +18,26 @@ package struct GroupNormalization: OperatorDefinition {
 
   package init(plain: Bool = false) { isPlain = plain }
 
-  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 18, let x = node.inputs.first ?? nil, node.inputs.count == 3 else { return }
     guard let groups = node.attributes.int("num_groups"), groups > 0 else {
       throw .invalid("attribute num_groups is missing or not positive")
     }
     // The parameter of a group is that of each of its channels.
-    func add(_ op: String, _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = []) -> ValueID {
-      graph.addNode(OperatorID(op), name: "\(node.name)/\(op)", inputs: inputs, attributes: Attributes(attributes))[0]
+    let name = node.name
+    func add(
+      _ op: String, _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = []
+    ) throws(OperatorError) -> ValueID {
+      try builder.apply(OperatorID(op), name: "\(name)/\(op)", inputs, attributes)
     }
-    let count = graph.addConstant(Tensor([Int64(groups)]))
-    let column = graph.addConstant(Tensor([Int64(groups), 1]))
-    let flat = graph.addConstant(Tensor([Int64(-1)]))
-    let channels = add("Shape", [x], [("start", .int(1)), ("end", .int(2))])
-    let target = add("Concat", [count, add("Div", [channels, count])], [("axis", .int(0))])
+    let count = builder.addConstant(Tensor([Int64(groups)]))
+    let column = builder.addConstant(Tensor([Int64(groups), 1]))
+    let flat = builder.addConstant(Tensor([Int64(-1)]))
+    let channels = try add("Shape", [x], [("start", .int(1)), ("end", .int(2))])
+    let target = try add("Concat", [count, add("Div", [channels, count])], [("axis", .int(0))])
     for input in 1...2 {
-      let byGroup = add("Reshape", [node.inputs[input], column])
-      node.inputs[input] = add("Reshape", [add("Expand", [byGroup, target]), flat])
+      let byGroup = try add("Reshape", [node.inputs[input], column])
+      node.inputs[input] = try add("Reshape", [add("Expand", [byGroup, target]), flat])
     }
   }
 
@@ -67,7 +70,7 @@ package struct InstanceNormalization: OperatorDefinition {
 
   package init(plain: Bool = false) { isPlain = plain }
 
-  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     _ = node.attributes.remove("consumed_inputs")
   }
 

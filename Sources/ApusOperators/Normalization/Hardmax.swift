@@ -11,8 +11,8 @@ package struct Hardmax: OperatorDefinition {
 
   package init() {}
 
-  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    upgradeFlattenedAxis(&node, from: version, in: &graph)
+  package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    try upgradeFlattenedAxis(&node, from: version, in: builder)
   }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {

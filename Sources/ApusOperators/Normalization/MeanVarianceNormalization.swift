@@ -12,13 +12,13 @@ package struct MeanVarianceNormalization: OperatorDefinition {
 
   package init() {}
 
-  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 1 else { return }
     let crosses = node.attributes.int("across_channels") ?? 0 != 0
     let isScaled = node.attributes.int("normalize_variance") ?? 1 != 0
     node.attributes["across_channels"] = nil
     node.attributes["normalize_variance"] = nil
-    guard let x = node.inputs.first ?? nil, let rank = graph.fact(x).tensor?.shape?.count else {
+    guard let x = node.inputs.first ?? nil, let rank = builder.shape(x)?.count else {
       throw .unsupported("MeanVarianceNormalization of version 1 needs an input whose rank is known before running")
     }
     let axes = (0..<rank).filter { crosses || $0 != 1 }
@@ -26,11 +26,9 @@ package struct MeanVarianceNormalization: OperatorDefinition {
       node.attributes["axes"] = .ints(axes)
       return
     }
-    var rewriter = Rewriter(node, schema, taking: &graph)
-    defer { rewriter.returnGraph(to: &graph) }
-    let mean = try rewriter.apply("ReduceMean", [x, rewriter.ints(axes)])
-    rewriter.finish("Sub", [x, mean])
-    if let replacement = rewriter.replacement { node = replacement }
+    let mean = try builder.apply(
+      OperatorID("ReduceMean"), name: "\(node.name)/ReduceMean", [x, builder.addConstant(Tensor(axes))])
+    node = Node(OperatorID("Sub"), name: node.name, inputs: [x, mean], outputs: node.outputs)
   }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {

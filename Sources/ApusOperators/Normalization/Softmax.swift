@@ -19,8 +19,8 @@ package struct Softmax: OperatorDefinition {
       outputs: [.required("output", "T")], attributes: [.int("axis", default: -1)], types: ["T": .floats])
   }
 
-  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    upgradeFlattenedAxis(&node, from: version, in: &graph)
+  package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    try upgradeFlattenedAxis(&node, from: version, in: builder)
   }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {

@@ -25,7 +25,7 @@ struct GlobalPool: OperatorDefinition {
       portable: .moreTypes)
   }
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     if reduction == .norm { try LpNorm.upgrade(&node, from: version) }
   }
 

@@ -12,7 +12,7 @@ struct LpPool: OperatorDefinition {
     attributes: poolAttributes(ceilModeSince: 18, dilationsSince: 18) + [.int("p", default: 2), LpNorm.fraction],
     types: ["T": .floats], portable: .moreTypes)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     try LpNorm.upgrade(&node, from: version)
   }
 

@@ -16,7 +16,7 @@ struct Dropout: OperatorDefinition {
     types: ["T": types, "T1": types, "T2": .bool], traits: .random, identity: .when { !$0.isPresent(2) },
     portable: .moreTypes)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version < 12 else { return }
     _ = node.attributes.remove("consumed_inputs")
     var ratio: Float = 0.5
@@ -24,13 +24,13 @@ struct Dropout: OperatorDefinition {
     var isTest = version >= 7
     if case .int(let flag)? = node.attributes.remove("is_test") { isTest = isTest || flag != 0 }
     if !isTest {
-      let (share, training) = (graph.addConstant(Tensor(scalar: ratio)), graph.addConstant(Tensor(scalar: true)))
+      let (share, training) = (builder.addConstant(Tensor(scalar: ratio)), builder.addConstant(Tensor(scalar: true)))
       node.inputs = [node.inputs.first ?? nil, share, training]
     }
     guard version < 10, node.outputs.count > 1, let mask = node.outputs[1] else { return }
     // The mask of today is cast to what it was.
-    let truth = graph.addValue()
-    graph.nodes.append(
+    let truth = builder.addValue()
+    try builder.append(
       Node(
         node.op, name: node.name + "/dropout", inputs: node.inputs, outputs: [node.outputs[0], truth],
         attributes: node.attributes))

@@ -21,7 +21,7 @@ package struct RNN: OperatorDefinition {
 
   package init(plain: Bool = false) { isPlain = plain }
 
-  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     upgradeRecurrent(&node, from: version)
   }
 

@@ -83,8 +83,8 @@ struct Reduction: OperatorDefinition {
       portable: .moreTypes(than: typesBefore))
   }
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    if version < axesAreInputSince { node.makeInput(ofInts: "axes", at: 1, in: &graph) }
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    if version < axesAreInputSince { node.makeInput(ofInts: "axes", at: 1, in: builder) }
   }
 
   /// The reduced axes for given ones, which may be none.

@@ -17,11 +17,11 @@ package struct DFT: OperatorDefinition {
 
   package init() {}
 
-  package func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version < 20 else { return }
     let axis = node.attributes.int("axis") ?? 1
     _ = node.attributes.remove("axis")
-    node.setInput(2, graph.addConstant(Tensor(scalar: Int64(axis))))
+    node.setInput(2, builder.addConstant(Tensor(scalar: Int64(axis))))
   }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {

@@ -46,7 +46,7 @@ extension Node {
 
   /// Versions before 7: input 1 broadcasts only if `broadcast` is 1, from `axis` on. Gives it the trailing axes of
   /// extent 1 that today's rule needs.
-  mutating func upgradeLegacyBroadcast(in graph: inout Graph) throws(OperatorError) {
+  mutating func upgradeLegacyBroadcast(in builder: GraphBuilder) throws(OperatorError) {
     removeLegacyHints()
     let broadcasts = attributes.remove("broadcast")
     let axis = attributes.remove("axis")
@@ -56,49 +56,50 @@ extension Node {
     guard first.magnitude <= UInt(WindowAttributes.limit) else {
       throw .mismatch("axis is \(first); expected that of an axis of A")
     }
-    guard let rankA = graph.fact(a).tensor?.shape?.count, let rankB = graph.fact(b).tensor?.shape?.count else {
-      inputs[1] = graph.appendingUnitAxes(to: b, alignedWith: a, from: first, nodeName: name)
+    guard let rankA = builder.shape(a)?.count, let rankB = builder.shape(b)?.count else {
+      inputs[1] = try builder.appendUnitAxes(to: b, alignedWith: a, from: first, nodeName: name)
       return
     }
     // A scalar may stand behind the last axis.
     let start = first == rankA && rankB == 0 ? first : try resolveAxis(first, rank: max(rankA, 1))
     let trailing = rankA - start - rankB
     if trailing <= 0 { return }
-    inputs[1] = graph.appendingUnitAxes(trailing, to: b, rank: rankB, nodeName: name)
+    inputs[1] = try builder.appendUnitAxes(trailing, to: b, rank: rankB, nodeName: name)
   }
 }
 
-extension Graph {
+extension GraphBuilder {
   /// The value with `count` more axes of extent 1 at its end.
-  mutating func appendingUnitAxes(_ count: Int, to value: ValueID, rank: Int, nodeName: String) -> ValueID {
+  func appendUnitAxes(
+    _ count: Int, to value: ValueID, rank: Int, nodeName: String
+  ) throws(OperatorError) -> ValueID {
     if let tensor = constant(value) {
       return addConstant(tensor.reshaped(to: Shape(tensor.shape.dims + [Int](repeating: 1, count: count))))
     }
     let axes = addConstant(Tensor((rank..<rank + count).map { Int64($0) }))
-    return addNode(OperatorID("Unsqueeze"), name: nodeName + "/unsqueeze", inputs: [value, axes])[0]
+    return try apply(OperatorID("Unsqueeze"), name: nodeName + "/unsqueeze", [value, axes])
   }
-}
 
-extension Graph {
   /// The value with as many more axes of extent 1 at its end as bring its first axis under `axis` of `other`, where the
   /// ranks are known only when the model runs.
-  mutating func appendingUnitAxes(
+  func appendUnitAxes(
     to value: ValueID, alignedWith other: ValueID, from axis: Int, nodeName: String
-  ) -> ValueID {
+  ) throws(OperatorError) -> ValueID {
     var count = 0
-    func apply(_ op: String, _ inputs: [ValueID], _ attributes: [(String, AttributeValue)] = []) -> ValueID {
+    func add(
+      _ op: String, _ inputs: [ValueID], _ attributes: [(String, AttributeValue)] = []
+    ) throws(OperatorError) -> ValueID {
       count += 1
-      return addNode(
-        OperatorID(op), name: "\(nodeName)/axes\(count)", inputs: inputs, attributes: Attributes(attributes))[0]
+      return try apply(OperatorID(op), name: "\(nodeName)/axes\(count)", inputs, attributes)
     }
-    let shape = apply("Shape", [value])
+    let shape = try add("Shape", [value])
     // The number of axes behind the one that the value begins at.
     var behind = addConstant(Tensor([-axis]))
-    if axis >= 0 { behind = apply("Add", [apply("Shape", [apply("Shape", [other])]), behind]) }
-    let missing = apply("Max", [apply("Sub", [behind, apply("Shape", [shape])]), addConstant(Tensor([0]))])
-    let ones = apply("ConstantOfShape", [missing], [("value", .tensor(Tensor([1])))])
-    let target = apply("Concat", [shape, ones], [("axis", .int(0))])
-    return apply("Reshape", [value, target], [("allowzero", .int(1))])
+    if axis >= 0 { behind = try add("Add", [add("Shape", [add("Shape", [other])]), behind]) }
+    let missing = try add("Max", [add("Sub", [behind, add("Shape", [shape])]), addConstant(Tensor([0]))])
+    let ones = try add("ConstantOfShape", [missing], [("value", .tensor(Tensor([1])))])
+    let target = try add("Concat", [shape, ones], [("axis", .int(0))])
+    return try add("Reshape", [value, target], [("allowzero", .int(1))])
   }
 }
 

@@ -12,10 +12,10 @@ extension TypeSet {
 
 extension Node {
   /// Turns an attribute of integers into a constant input at `position`; does nothing if the attribute is absent.
-  mutating func makeInput(ofInts name: String, at position: Int, in graph: inout Graph) {
+  mutating func makeInput(ofInts name: String, at position: Int, in builder: GraphBuilder) {
     guard case .ints(let values)? = attributes[name] else { return }
     _ = attributes.remove(name)
-    setInput(position, graph.addConstant(Tensor(values)))
+    setInput(position, builder.addConstant(Tensor(values)))
   }
 
   /// Puts a value at an input position, with absent inputs before it where there are none.

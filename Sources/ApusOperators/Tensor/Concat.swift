@@ -11,7 +11,7 @@ struct Concat: OperatorDefinition {
     attributes: [.required("axis", .int)], types: ["T": .basic], traits: .movesData, identity: .oneInput,
     layout: .along(attribute: "axis"))
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     if version == 1, node.attributes["axis"] == nil { node.attributes["axis"] = .int(1) }
   }
 

@@ -4,8 +4,8 @@
 import ApusGraph
 import ApusTensor
 
-/// In the newest form the tensor stands in `value`; `upgrade` turns all other attributes into it.
-struct Constant: OperatorDefinition {
+/// A node of any version makes its output a constant of the graph.
+struct Constant: ImportRule {
   let schema = OperatorSchema(
     "Constant", versions: [1, 9, 11, 12, 13, 19, 21, 23, 24, 25],
     outputs: [.required("output", "T")],
@@ -16,16 +16,22 @@ struct Constant: OperatorDefinition {
     ],
     types: ["T": .stored], portable: .moreTypes)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  let readAs = "a constant"
+
+  func emit(_ node: Node, from version: Int, into builder: GraphBuilder) throws(OperatorError) {
+    guard node.inputs.isEmpty, node.outputs.count == 1 else {
+      throw .invalid("a Constant has one output and no input")
+    }
     let tensor = try Constant.tensor(of: node)
-    node.attributes = Attributes([("value", .tensor(tensor))])
+    if let output = node.outputs[0] { builder.define(output, as: tensor) }
   }
 
-  /// The tensor that a Constant node of any version holds.
-  static func tensor(of node: Node) throws(OperatorError) -> Tensor {
-    let given = node.attributes.entries.filter { $0.name.hasPrefix("value") || $0.name == "sparse_value" }
-    guard given.count == 1, let (name, value) = given.first else {
-      throw .invalid("\(given.count) attributes give the value of a Constant; expected one")
+  /// The tensor that a node of any version holds.
+  private static func tensor(of node: Node) throws(OperatorError) -> Tensor {
+    guard node.attributes.entries.count == 1, let (name, value) = node.attributes.entries.first else {
+      throw .invalid(
+        "a Constant has exactly one attribute: value, sparse_value, value_int(s), value_float(s) or value_string(s); "
+          + "found \(node.attributes.entries.map(\.name))")
     }
     switch (name, value) {
     case ("value", .tensor(let tensor)), ("sparse_value", .tensor(let tensor)): return tensor
@@ -40,16 +46,5 @@ struct Constant: OperatorDefinition {
     case ("value_strings", .ints([])): return Tensor(strings: [], shape: [0])
     default: throw .invalid("attribute \(name) of a Constant is of kind \(value.kind.rawValue)")
     }
-  }
-
-  var readAs: String? { "a constant" }
-
-  func infer(_ context: inout InferenceContext) throws(OperatorError) {
-    context.set(0, .tensor(TensorFact(try Constant.tensor(of: context.node))))
-  }
-
-  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    let tensor = try Constant.tensor(of: context.node)
-    return .eager { _, _ in [.tensor(tensor)] }
   }
 }

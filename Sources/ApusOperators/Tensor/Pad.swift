@@ -19,22 +19,22 @@ struct Pad: OperatorDefinition {
     types: ["T": .stored, "Tind": .indices, "tensor(int64)": .int64], traits: .movesData,
     identity: .when { $0.integers(1)?.allSatisfy { $0 == 0 } ?? false }, portable: .moreTypes)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version < 11 else { return }
     let name = version == 1 ? "paddings" : "pads"
     guard node.attributes.ints(name) != nil else { throw .invalid("attribute \(name) (ints) is missing") }
-    node.makeInput(ofInts: name, at: 1, in: &graph)
+    node.makeInput(ofInts: name, at: 1, in: builder)
     guard case .float(let value)? = node.attributes.remove("value"), value != 0, let data = node.inputs[0] else {
       return
     }
-    switch graph.fact(data).tensor?.dataType {
-    case .float32: node.setInput(2, graph.addConstant(Tensor(scalar: value)))
-    case .float64: node.setInput(2, graph.addConstant(Tensor(scalar: Double(value))))
-    case .float16: node.setInput(2, graph.addConstant(Tensor(scalar: Float16(value))))
+    switch builder.type(data) {
+    case .float32: node.setInput(2, builder.addConstant(Tensor(scalar: value)))
+    case .float64: node.setInput(2, builder.addConstant(Tensor(scalar: Double(value))))
+    case .float16: node.setInput(2, builder.addConstant(Tensor(scalar: Float16(value))))
     default:
-      let constant = graph.addConstant(Tensor(scalar: value))
-      node.setInput(
-        2, graph.addNode(OperatorID("CastLike"), name: node.name + "/value", inputs: [constant, data])[0])
+      let constant = builder.addConstant(Tensor(scalar: value))
+      let value = try builder.apply(OperatorID("CastLike"), name: node.name + "/value", [constant, data])
+      node.setInput(2, value)
     }
   }
 

@@ -13,13 +13,13 @@ struct Reshape: OperatorDefinition {
     types: ["T": .stored, "tensor(int64)": .int64],
     traits: .movesData, identity: .sameShape, layout: .reshaping, portable: .moreTypes)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 1 else { return }
     _ = node.attributes.remove("consumed_inputs")
     guard case .ints(let shape)? = node.attributes.remove("shape") else {
       throw .invalid("attribute shape (ints) is missing")
     }
-    node.inputs.append(graph.addConstant(Tensor(shape)))
+    node.inputs.append(builder.addConstant(Tensor(shape)))
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

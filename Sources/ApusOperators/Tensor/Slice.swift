@@ -18,10 +18,10 @@ struct Slice: OperatorDefinition {
     types: ["T": .basic, "Tind": .indices], traits: .movesData,
     identity: .sameShape { !$0.isPresent(4) || $0.integers(4)?.allSatisfy { $0 > 0 } ?? false })
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 1 else { return }
     for (position, name) in ["starts", "ends", "axes"].enumerated() {
-      node.makeInput(ofInts: name, at: position + 1, in: &graph)
+      node.makeInput(ofInts: name, at: position + 1, in: builder)
     }
   }
 

@@ -15,14 +15,12 @@ struct Split: OperatorDefinition {
     attributes: [.int("axis", default: 0), .optional("num_outputs", .int)],
     types: ["T": .basic, "tensor(int64)": .int64], traits: .movesData)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    if version < 13 { node.makeInput(ofInts: "split", at: 1, in: &graph) }
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    if version < 13 { node.makeInput(ofInts: "split", at: 1, in: builder) }
     if version == 1, node.inputs.count > 1, let lengths = node.inputs[1] {
       // In version 1 the lengths have the type of the data.
-      node.inputs[1] =
-        graph.addNode(
-          OperatorID("Cast"), name: node.name + "/split", inputs: [lengths],
-          attributes: Attributes([("to", .int(Int(DataType.int64.rawValue)))]))[0]
+      node.inputs[1] = try builder.apply(
+        OperatorID("Cast"), name: node.name + "/split", [lengths], [("to", .int(Int(DataType.int64.rawValue)))])
     }
     let hasLengths = node.inputs.count > 1 && node.inputs[1] != nil
     if version < 18, !hasLengths { node.attributes["num_outputs"] = .int(node.outputs.count) }

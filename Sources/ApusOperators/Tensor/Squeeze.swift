@@ -15,8 +15,8 @@ struct Squeeze: OperatorDefinition {
     types: ["T": .stored, "tensor(int64)": .int64], traits: .movesData, identity: .sameShape, layout: .reshaping,
     portable: .moreTypes)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
-    if version < 13 { node.makeInput(ofInts: "axes", at: 1, in: &graph) }
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
+    if version < 13 { node.makeInput(ofInts: "axes", at: 1, in: builder) }
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

@@ -1,11 +1,10 @@
-// The list of the Tensor family: one line an operator.
+// The list of the Tensor family: one line an operator or import rule.
 
 import ApusGraph
 
 let tensorOperators: [any OperatorDefinition] = [
   Compress(),
   Concat(),
-  Constant(),
   ConstantOfShape(),
   DepthToSpace(),
   EyeLike(),
@@ -31,4 +30,8 @@ let tensorOperators: [any OperatorDefinition] = [
   Trilu(),
   Unique(),
   Unsqueeze(),
+]
+
+let tensorImportRules: [any ImportRule] = [
+  Constant(),
 ]

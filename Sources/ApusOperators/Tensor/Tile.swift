@@ -13,27 +13,25 @@ struct Tile: OperatorDefinition {
 
   /// Version 1 has one number of tiles and one axis, both of the type of the data: they become ones of the length of
   /// the rank with the number of tiles at the axis.
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 1 else { return }
     guard node.inputs.count == 3, let input = node.inputs[0], let tiles = node.inputs[1], let axis = node.inputs[2]
     else {
       throw .invalid("version 1 needs the inputs input, tiles and axis")
     }
-    let toInt64 = Attributes([("to", .int(Int(DataType.int64.rawValue)))])
-    let one = graph.addConstant(Tensor([1]))
-    func scalar(_ value: ValueID, _ name: String) -> ValueID {
-      let cast = graph.addNode(OperatorID("Cast"), name: "\(node.name)/\(name)", inputs: [value], attributes: toInt64)[
-        0]
-      return graph.addNode(OperatorID("Reshape"), name: "\(node.name)/\(name)", inputs: [cast, one])[0]
+    let one = builder.addConstant(Tensor([1]))
+    let name = node.name
+    func add(
+      _ op: String, _ part: String, _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = []
+    ) throws(OperatorError) -> ValueID {
+      try builder.apply(OperatorID(op), name: "\(name)/\(part)", inputs, attributes)
     }
-    let shape = graph.addNode(OperatorID("Shape"), name: "\(node.name)/shape", inputs: [input])[0]
-    let rank = graph.addNode(OperatorID("Shape"), name: "\(node.name)/rank", inputs: [shape])[0]
-    let ones = graph.addNode(
-      OperatorID("ConstantOfShape"), name: "\(node.name)/ones", inputs: [rank],
-      attributes: Attributes([("value", .tensor(Tensor([1])))]))[0]
-    let repeats = graph.addNode(
-      OperatorID("ScatterElements"), name: "\(node.name)/repeats",
-      inputs: [ones, scalar(axis, "axis"), scalar(tiles, "tiles")])[0]
+    func scalar(_ value: ValueID, _ part: String) throws(OperatorError) -> ValueID {
+      try add("Reshape", part, [add("Cast", part, [value], [("to", .int(Int(DataType.int64.rawValue)))]), one])
+    }
+    let rank = try add("Shape", "rank", [add("Shape", "shape", [input])])
+    let ones = try add("ConstantOfShape", "ones", [rank], [("value", .tensor(Tensor([1])))])
+    let repeats = try add("ScatterElements", "repeats", [ones, scalar(axis, "axis"), scalar(tiles, "tiles")])
     node.inputs = [input, repeats]
   }
 

@@ -20,10 +20,10 @@ struct TopK: OperatorDefinition {
     ],
     types: ["T": .numeric, "I": .int64, "tensor(int64)": .int64], portable: .moreTypes)
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 1 else { return }
     guard case .int(let k)? = node.attributes.remove("k") else { throw .invalid("attribute k (int) is missing") }
-    node.setInput(1, graph.addConstant(Tensor([k])))
+    node.setInput(1, builder.addConstant(Tensor([k])))
   }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

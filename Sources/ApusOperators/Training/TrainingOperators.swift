@@ -1,10 +1,13 @@
-// The list of the Training family: one line an operator.
+// The list of the Training family: one line an operator or import rule.
 
 import ApusGraph
 
 let trainingOperators: [any OperatorDefinition] = [
-  Gradient(),
   OptimizerOperator(.adagrad),
   OptimizerOperator(.adam),
   OptimizerOperator(.momentum),
+]
+
+let trainingImportRules: [any ImportRule] = [
+  Gradient(),
 ]

@@ -102,10 +102,9 @@ package final class Program: Sendable {
 
   /// The nodes of `whole` that the outputs with these numbers need, with the same kernels and arenas.
   private init(_ outputs: [Int], of whole: Program) {
-    var graph = whole.graph
-    graph.outputs = outputs.map { whole.graph.outputs[$0] }
-    var isNeeded = [Bool](repeating: false, count: graph.values.count)
-    for value in graph.outputs { isNeeded[value.index] = true }
+    let outputs = outputs.map { whole.graph.outputs[$0] }
+    var isNeeded = [Bool](repeating: false, count: whole.graph.values.count)
+    for value in outputs { isNeeded[value.index] = true }
     var kept: [Int] = []
     for index in whole.nodes.indices.reversed() {
       guard whole.nodes[index].outputs.contains(where: { $0.map { isNeeded[$0.index] } ?? false }) else { continue }
@@ -113,7 +112,7 @@ package final class Program: Sendable {
       for value in whole.nodes[index].node.dependencies { isNeeded[value.index] = true }
     }
     kept.reverse()
-    graph.nodes = kept.map { whole.graph.nodes[$0] }
+    let graph = whole.graph.part(kept.map { whole.graph.nodes[$0] }, outputs: outputs)
     nodes = kept.map { whole.nodes[$0] }
     self.graph = graph
     (constants, registry, nesting) = (whole.constants, whole.registry, whole.nesting)

@@ -63,20 +63,17 @@ import Testing
   }
 
   @Test func subgraphsChangeScoresAndProbabilities() throws {
-    func subgraph(_ op: String, _ number: Float) -> AttributeValue {
-      var graph = Graph(name: op)
-      let input = graph.addValue(name: "x", fact: .tensor(.float32, [Dim](repeating: .unknown, count: 4)))
-      graph.inputs = [input]
-      graph.outputs = graph.addNode(
-        OperatorID(op), name: op, inputs: [input, graph.addConstant(Tensor(scalar: number))])
-      _ = InferenceDriver(registry: .standard).infer(&graph)
-      return .graph(Subgraph(graph: graph, captured: []))
+    func subgraph(_ op: String, _ number: Float) throws -> AttributeValue {
+      let builder = GraphBuilder()
+      let input = builder.input("x", [Dim](repeating: .unknown, count: 4))
+      builder.output(try builder.node(op, [input, builder.addConstant(Tensor(scalar: number))]))
+      return .graph(builder.subgraph)
     }
     let (q, k) = (sampleTensor([2, 4, 3, 8], seed: 1), sampleTensor([2, 2, 5, 8], seed: 2))
     let v = sampleTensor([2, 2, 5, 6], seed: 3)
     let flex = OperatorRun(
       "FlexAttention", domain: "ai.onnx.preview",
-      attributes: [("score_mod", subgraph("Mul", 3)), ("prob_mod", subgraph("Mul", 2))])
+      attributes: [("score_mod", try subgraph("Mul", 3)), ("prob_mod", try subgraph("Mul", 2))])
     let scale = 3 / Float(8).squareRoot()
     let plain = try OperatorRun("Attention", attributes: [("scale", .float(scale))])(q, k, v)[0]
     let doubled = Tensor(plain.elements(as: Float.self)!.map { 2 * $0 }, shape: plain.shape)

@@ -9,7 +9,7 @@ import Testing
 @Suite struct LoopTests {
   /// A body that appends the counter to a vector and returns the counter as scan output.
   static func growingBody(declared: [Dim]) throws -> Graph {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let counter = builder.input("i", [], .int64)
     let condition = builder.input("c", [], .bool)
     let vector = builder.input("v", declared, .int64)
@@ -42,7 +42,7 @@ import Testing
 
   /// Without a first condition the loop is one over a number, and those of the body do not count.
   @Test func conditionsWithoutAFirstOne() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let counter = builder.input("i", [], .int64)
     let condition = builder.input("c", [], .bool)
     builder.output(try builder.node("Not", [condition]), counter)
@@ -53,7 +53,7 @@ import Testing
 
   /// The extent of a carried value that grows must not stay what the first iteration or the body's declaration says.
   @Test func factsOfTheBody() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let start = builder.input("start", [1], .int64)
     let trips = builder.input("trips", [], .int64)
     let body = Subgraph(graph: try Self.growingBody(declared: [1]), captured: [])
@@ -64,7 +64,7 @@ import Testing
   }
 
   @Test func sequenceMapOfNothing() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [2])
     builder.output(try builder.node("Neg", [x]))
     let body = Subgraph(graph: builder.graph, captured: [])

@@ -96,7 +96,7 @@ import Testing
   }
 
   @Test func symbolicExtents() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 3, .symbol("h"), 224])
     let y = try builder.node(
       "Conv", [x, builder.weights([8, 3, 3, 3])], [("strides", .ints([2, 2])), ("pads", .ints([1, 1, 1, 1]))])

@@ -9,7 +9,7 @@ import Testing
 @Suite struct TextGenerationTests {
   /// A decoder in the form of GPT-2 whose logits depend on the last token alone: a row of `table`.
   private static func decoder(_ table: [[Float]]) throws -> (String, AttributeValue) {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let ids = builder.input("input_ids", [.symbol("b"), .symbol("s")], .int32)
     _ = builder.input("position_ids", [.symbol("b"), .symbol("s")], .int32)
     _ = builder.input("attention_mask", [.symbol("b"), .symbol("t")], .int32)

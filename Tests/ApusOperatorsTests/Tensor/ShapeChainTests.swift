@@ -13,7 +13,7 @@ import Testing
   private func shape(_ builder: GraphBuilder, _ id: ValueID) -> [Dim]? { builder.graph.fact(id).tensor?.shape }
 
   @Test func splitsHeads() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [batch, seq, 768])
     let extents = try builder.node("Shape", [x])
     let index = builder.constant([0], [])
@@ -33,7 +33,7 @@ import Testing
   }
 
   @Test func slicesOfSymbols() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [batch, seq])
     func slice(_ start: Int, _ end: Int, _ step: Int = 1) throws -> Dim? {
       let sliced = try builder.node(
@@ -64,7 +64,7 @@ import Testing
   }
 
   @Test func rangesAndExpansion() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [batch, seq])
     let extents = try builder.node("Shape", [x])
     let length = try builder.node("Gather", [extents, builder.constant([1], [])])
@@ -84,15 +84,13 @@ import Testing
     for (name, count) in [
       ("Transpose", 1), ("Slice", 3), ("Squeeze", 1), ("Gather", 2), ("ReduceSum", 1), ("Pad", 2), ("Tile", 2),
     ] {
-      var graph = Graph()
-      var inputs: [ValueID?] = []
-      for index in 0..<count {
-        inputs.append(graph.addValue(fact: .tensor(index == 0 ? .float32 : .int64, index == 0 ? nil : [.unknown])))
+      let builder = GraphBuilder()
+      let inputs = (0..<count).map { index in
+        builder.addInput("", fact: .tensor(index == 0 ? .float32 : .int64, index == 0 ? nil : [.unknown]))
       }
-      let output = graph.addNode(OperatorID(name), name: name, inputs: inputs)[0]
-      #expect(InferenceDriver(registry: .standard).infer(&graph).isEmpty, "\(name)")
-      #expect(graph.fact(output).tensor?.dataType == .float32, "\(name)")
-      #expect(graph.fact(output).tensor?.shape == nil, "\(name)")
+      let output = try builder.node(name, inputs)
+      #expect(builder.type(output) == .float32, "\(name)")
+      #expect(builder.shape(output) == nil, "\(name)")
     }
   }
 }

@@ -74,13 +74,13 @@ struct GradientCheck {
   var tolerance = 2e-6
 
   /// `body` builds the graph from float64 inputs and returns the values that count.
-  func run(label: String, _ body: (inout GradientGraph, [ValueID]) throws -> [ValueID]) throws {
-    var builder = GradientGraph()
+  func run(label: String, _ body: (GradientGraph, [ValueID]) throws -> [ValueID]) throws {
+    let builder = GradientGraph()
     let xs = inputs.enumerated().map { index, tensor in
       let symbols = tensor.shape.indices.map { Dim.symbol("d\(index)_\($0)") }
       return builder.input("x\(index)", isSymbolic ? symbols : [Dim](tensor.shape))
     }
-    var loss = try builder.sumOfSines(body(&builder, xs).filter { builder.isFloat($0) })
+    var loss = try builder.sumOfSines(body(builder, xs).filter { builder.isFloat($0) })
     for level in 1...order {
       let plain = try builder.program([loss])
       let gradients = try builder.gradients(of: loss, xs)
@@ -118,29 +118,28 @@ struct GradientCheck {
 
 /// A graph with float64 inputs, to which Gradient nodes are added as a reader would.
 struct GradientGraph {
-  private(set) var graph = Graph(name: "test")
+  let builder = GraphBuilder()
+  var graph: Graph { builder.graph }
 
-  mutating func input(_ name: String, _ shape: [Dim], _ type: DataType = .float64) -> ValueID {
-    let id = graph.addValue(name: name, fact: .tensor(type, shape))
-    graph.inputs.append(id)
-    return id
+  /// A graph inside a node of this one.
+  func inside() -> GraphBuilder { GraphBuilder(name: "branch", inference: builder.inference, parent: builder) }
+
+  func input(_ name: String, _ shape: [Dim], _ type: DataType = .float64) -> ValueID {
+    builder.input(name, shape, type)
   }
 
-  mutating func constant(_ tensor: Tensor) -> ValueID { graph.addConstant(tensor) }
+  func constant(_ tensor: Tensor) -> ValueID { builder.addConstant(tensor) }
 
-  mutating func node(
+  func node(
     _ name: String, _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = [], outputCount: Int = 1
   ) throws -> [ValueID] {
-    let outputs = graph.addNode(
-      OperatorID(name), name: "n\(graph.nodes.count)", inputs: inputs, attributes: Attributes(attributes),
-      outputCount: outputCount)
-    try InferenceDriver(registry: .standard).infer(nodeAt: graph.nodes.count - 1, in: &graph)
-    return outputs
+    try builder.apply(
+      OperatorID(name), name: "n\(graph.nodes.count)", inputs, attributes, outputCount: outputCount)
   }
 
   func isFloat(_ value: ValueID) -> Bool { graph.fact(value).tensor?.dataType == .float64 }
 
-  mutating func sumOfSines(_ values: [ValueID]) throws -> ValueID {
+  func sumOfSines(_ values: [ValueID]) throws -> ValueID {
     var sums: [ValueID] = []
     for value in values {
       let sine = try node("Sin", [node("Add", [value, constant(Tensor(scalar: 0.4))])[0]])[0]
@@ -150,19 +149,17 @@ struct GradientGraph {
   }
 
   /// The gradients of `y` with respect to `xs`, at `values` instead of at them if given.
-  mutating func gradients(
+  func gradients(
     of y: ValueID, _ xs: [ValueID], zs: [ValueID] = [], at values: [ValueID]? = nil
   ) throws -> [ValueID] {
     let id = OperatorID("Gradient", domain: "ai.onnx.preview.training")
-    let outputs = xs.map { _ in graph.addValue() }
-    var node = Node(
+    let outputs = xs.map { _ in builder.addValue() }
+    let node = Node(
       id, name: "gradient", inputs: (values ?? xs + zs) + xs + zs + [y], outputs: outputs,
       attributes: Attributes([
         ("xs", .strings(xs.map { "\($0.index)" })), ("zs", .strings(zs.map { "\($0.index)" })), ("y", .string("y")),
       ]))
-    try OperatorRegistry.standard.require(id).upgrade(&node, from: 1, in: &graph)
-    graph.nodes.append(node)
-    try InferenceDriver(registry: .standard).infer(nodeAt: graph.nodes.count - 1, in: &graph)
+    try builder.append(node, from: 1)
     return outputs
   }
 

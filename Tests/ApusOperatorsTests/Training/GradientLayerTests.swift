@@ -139,7 +139,7 @@ import Testing
   func attention(_ test: GradientCase) throws { try test.check() }
 
   @Test func rotationsTurnBack() throws {
-    var g = GradientGraph()
+    let g = GradientGraph()
     let x = g.input("x", [1, 1, 2, 4], .float32)
     let angles = (0..<4).map { Double($0) * 0.4 + 0.1 }
     let cosine = g.constant(Tensor(angles.map { Float(cos($0)) }, shape: [1, 2, 2]))

@@ -19,7 +19,7 @@ import Testing
       for _ in 0..<10 {
         let square = matrices[random.index(matrices.count)]
         let other = all[random.index(all.count)]
-        let value = try Self.node(random.index(12), square, other, &g)
+        let value = try Self.node(random.index(12), square, other, g)
         matrices.append(value)
         all.append(value)
       }
@@ -28,7 +28,7 @@ import Testing
   }
 
   /// A 3×3 value from one and from another that broadcasts to it.
-  private static func node(_ kind: Int, _ x: ValueID, _ other: ValueID, _ g: inout GradientGraph) throws -> ValueID {
+  private static func node(_ kind: Int, _ x: ValueID, _ other: ValueID, _ g: GradientGraph) throws -> ValueID {
     func apply(_ op: String, _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = []) throws -> ValueID {
       try g.node(op, inputs, attributes)[0]
     }

@@ -10,7 +10,7 @@ import Testing
   private func doubles(_ tensor: Tensor) -> [Double] { tensor.elements(as: Double.self) ?? [] }
 
   @Test func sharedUsesAreSummed() throws {
-    var g = GradientGraph()
+    let g = GradientGraph()
     let x = g.input("x", [3])
     let cube = try g.node("Mul", [g.node("Mul", [x, x])[0], x])[0]
     let gradients = try g.gradients(of: g.node("Add", [cube, x])[0], [x])
@@ -19,7 +19,7 @@ import Testing
   }
 
   @Test func otherInputsMoveThePoint() throws {
-    var g = GradientGraph()
+    let g = GradientGraph()
     let (w, x, at) = (g.input("w", [2]), g.input("x", [2]), g.input("at", [2]))
     let h = try g.node("Mul", [w, x])[0]
     let y = try g.node("Mul", [h, g.node("Mul", [h, x])[0]])[0]  // h²·x
@@ -33,7 +33,7 @@ import Testing
   }
 
   @Test func pathsEndAtZs() throws {
-    var g = GradientGraph()
+    let g = GradientGraph()
     let x = g.input("x", [2])
     let h = try g.node("Mul", [x, x])[0]
     let y = try g.node("Mul", [h, x])[0]
@@ -45,7 +45,7 @@ import Testing
   }
 
   @Test func independentOnesGetZeros() throws {
-    var g = GradientGraph()
+    let g = GradientGraph()
     let (x, z) = (g.input("x", [.symbol("n")]), g.input("z", [.symbol("m"), 2]))
     let y = try g.node("Floor", [g.node("Mul", [x, z])[0]])[0]
     let gradients = try g.gradients(of: g.node("Add", [y, x])[0], [x, z, y])
@@ -58,7 +58,7 @@ import Testing
   }
 
   @Test func gradientsOfGradients() throws {
-    var g = GradientGraph()
+    let g = GradientGraph()
     let (x, w) = (g.input("x", [2]), g.input("w", [2]))
     let y = try g.node("Mul", [g.node("Mul", [w, w])[0], g.node("Mul", [x, w])[0]])[0]  // w³x
     let first = try g.gradients(of: y, [x, w])
@@ -69,7 +69,7 @@ import Testing
   }
 
   @Test func ranksMayBeUnknown() throws {
-    var g = GradientGraph()
+    let g = GradientGraph()
     let (x, s, b) = (g.input("x", [.symbol("n")]), g.input("s", [.symbol("k")], .int64), g.input("b", [2]))
     let shaped = try g.node("Reshape", [x, s])[0]
     let y = try g.node("Mul", [g.node("Mul", [shaped, b])[0], shaped])[0]
@@ -85,7 +85,7 @@ import Testing
   }
 
   @Test func integersStopGradients() throws {
-    var g = GradientGraph()
+    let g = GradientGraph()
     let x = g.input("x", [3])
     let whole = try g.node("Cast", [x], [("to", .int(Int(DataType.int64.rawValue)))])[0]
     let back = try g.node("Cast", [whole], [("to", .int(Int(DataType.float64.rawValue)))])[0]
@@ -95,7 +95,7 @@ import Testing
 
   @Test func narrowTypesKeepTheirs() throws {
     for type in [DataType.float16, .bfloat16, .float32] {
-      var g = GradientGraph()
+      let g = GradientGraph()
       let x = g.input("x", [2, 3])
       let cast = try g.node("Cast", [x], [("to", .int(Int(type.rawValue)))])[0]
       let scale = try g.node("Cast", [g.constant(Tensor([1.0, 2, 3]))], [("to", .int(Int(type.rawValue)))])[0]
@@ -109,7 +109,7 @@ import Testing
   }
 
   @Test func tiesAreShared() throws {
-    var g = GradientGraph()
+    let g = GradientGraph()
     let (x, z) = (g.input("x", [3]), g.input("z", [3]))
     let largest = try g.gradients(of: g.node("ReduceMax", [x])[0], [x])
     let larger = try g.gradients(of: g.node("Max", [x, z])[0], [x, z])
@@ -121,22 +121,21 @@ import Testing
   }
 
   /// x·w in one branch, w in the other.
-  private func choice(_ g: inout GradientGraph, _ condition: ValueID, _ x: ValueID, _ w: ValueID) throws -> ValueID {
-    func branch(_ op: String, _ captured: [ValueID]) -> AttributeValue {
-      var graph = Graph(name: op)
-      graph.captures = captured.map { graph.addValue(name: "c\($0.index)", fact: g.graph.fact($0)) }
-      graph.outputs = graph.addNode(OperatorID(op), name: op, inputs: graph.captures)
-      return .graph(Subgraph(graph: graph, captured: captured))
+  private func choice(_ g: GradientGraph, _ condition: ValueID, _ x: ValueID, _ w: ValueID) throws -> ValueID {
+    func branch(_ op: String, _ captured: [ValueID]) throws -> AttributeValue {
+      let inner = g.inside()
+      inner.output(try inner.node(op, captured.map { inner.importing($0, of: g.builder) }))
+      return .graph(inner.subgraph)
     }
-    let branches = [("then_branch", branch("Mul", [x, w])), ("else_branch", branch("Sin", [w]))]
+    let branches = [("then_branch", try branch("Mul", [x, w])), ("else_branch", try branch("Sin", [w]))]
     return try g.node("If", [condition], branches)[0]
   }
 
   @Test func branchesHaveBranchesOfGradients() throws {
     for isFirst in [true, false] {
-      var g = GradientGraph()
+      let g = GradientGraph()
       let (x, w, condition) = (g.input("x", [2]), g.input("w", [2]), g.input("c", [], .bool))
-      let y = try g.node("Mul", [choice(&g, condition, x, w), x])[0]
+      let y = try g.node("Mul", [choice(g, condition, x, w), x])[0]
       let first = try g.gradients(of: y, [x, w])
       let second = try g.gradients(of: first[0], [x, w])
       let found = try g.program(first + second).values([Tensor([2.0, 3]), Tensor([5.0, 0]), Tensor(scalar: isFirst)])
@@ -151,19 +150,18 @@ import Testing
   }
 
   @Test func constantsOfSubgraphsAreRefused() throws {
-    var g = GradientGraph()
+    let g = GradientGraph()
     let w = g.constant(Tensor([1.0, 2]))
-    var graph = Graph(name: "branch")
-    let inner = graph.addConstant(try #require(g.graph.constant(w)))
-    graph.outputs = graph.addNode(OperatorID("Sin"), name: "sin", inputs: [inner])
-    let branch = AttributeValue.graph(Subgraph(graph: graph, captured: []))
+    let inner = g.inside()
+    inner.output(try inner.node("Sin", [inner.importing(w, of: g.builder)]))
+    let branch = AttributeValue.graph(inner.subgraph)
     let condition = g.input("c", [], .bool)
     let y = try g.node("If", [condition], [("then_branch", branch), ("else_branch", branch)])[0]
     #expect(throws: (any Error).self) { try g.gradients(of: y, [w]) }
   }
 
   @Test func errorsSayWhere() throws {
-    var g = GradientGraph()
+    let g = GradientGraph()
     let (x, n) = (g.input("x", [2, 2]), g.input("n", [2], .int64))
     let y = try g.node("Det", [x])[0]
     #expect(throws: (any Error).self) { try g.gradients(of: n, [x]) }

@@ -37,7 +37,7 @@ import Testing
 
   /// Embeddings of tokens with positions, a product, and a reshape to the size of the input.
   private func encoder() throws -> GraphBuilder {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("batch"), .symbol("length"), 8])
     let positions = builder.weights([1, 32, 8])
     let shape = try builder.node("Shape", [x])
@@ -75,7 +75,7 @@ import Testing
   }
 
   @Test func extentsThatBroadcastAreBound() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let a = builder.input("a", [.symbol("m"), .symbol("n")])
     let b = builder.input("b", [.symbol("k"), .symbol("n")])
     let sum = try builder.node("Add", [a, b])
@@ -92,7 +92,7 @@ import Testing
 
   @Test func shapesThatContradictTheDeclaredOnesAreStillPlanned() throws {
     // Two inputs share a symbol that nothing in the graph needs to be one.
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let a = builder.input("a", [.symbol("n")])
     let b = builder.input("b", [.symbol("n")])
     builder.output(try builder.node("Neg", [a]), try builder.node("Exp", [b]))
@@ -103,7 +103,7 @@ import Testing
   }
 
   @Test func elementsOfInputsAreNoSizes() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n")])
     let target = builder.input("target", [2], .int64)
     builder.output(try builder.node("Reshape", [x, target]))
@@ -112,7 +112,7 @@ import Testing
   }
 
   @Test func limitsHold() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 1])
     let y = builder.input("y", [1, .symbol("m")])
     builder.output(try builder.node("Add", [x, y]))
@@ -124,7 +124,7 @@ import Testing
   }
 
   @Test func sizesBecomeElements() throws {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), .symbol("m")])
     let shape = try builder.node("Shape", [x])
     let narrow = try builder.node("Cast", [shape], [("to", .int(6))])

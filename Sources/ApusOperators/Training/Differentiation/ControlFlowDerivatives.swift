@@ -29,25 +29,18 @@ extension Differentiator {
     of values: [ValueID], in branch: Subgraph, _ upstream: [ValueID?], name: String
   ) throws(OperatorError) -> Subgraph {
     guard branch.captured.count == branch.graph.captures.count else { throw .invalid("captured values do not match") }
-    var result = branch
+    let inner = GraphBuilder(continuing: branch, in: writer.builder)
+    for (outer, value) in zip(inner.captured, inner.graph.captures) {
+      inner.graph[value].fact = writer.builder.fact(outer)
+    }
     // Inner values that stand for the wanted ones and for the gradients that arrive.
-    func inner(_ outer: ValueID) -> ValueID {
-      if let position = result.captured.firstIndex(of: outer) { return result.graph.captures[position] }
-      let id = result.graph.addValue(fact: writer.graph.fact(outer))
-      result.graph.captures.append(id)
-      result.captured.append(outer)
-      return id
-    }
-    for position in result.captured.indices {
-      result.graph[result.graph.captures[position]].fact = writer.graph.fact(result.captured[position])
-    }
-    let sources = values.map(inner)
+    let sources = values.map { inner.importing($0, of: writer.builder) }
     var seeds: [(value: ValueID, gradient: ValueID)] = []
-    for (output, gradient) in zip(result.graph.outputs, upstream) {
-      if let gradient { seeds.append((output, inner(gradient))) }
+    for (output, gradient) in zip(inner.graph.outputs, upstream) {
+      if let gradient { seeds.append((output, inner.importing(gradient, of: writer.builder))) }
     }
-    var differentiator = Differentiator(DerivativeWriter(name: name, taking: &result.graph))
-    let range = 0..<differentiator.writer.graph.nodes.count
+    var differentiator = Differentiator(DerivativeWriter(name: name, in: inner))
+    let range = inner.graph.nodes.indices
     let found = try differentiator.gradients(of: Set(sources), seeds: seeds, in: range)
     var outputs: [ValueID] = []
     for source in sources {
@@ -57,8 +50,7 @@ extension Differentiator {
         outputs.append(try differentiator.writer.zeros(like: source))
       }
     }
-    differentiator.writer.returnGraph(to: &result.graph)
-    result.graph.outputs = outputs
-    return result
+    inner.graph.outputs = outputs
+    return inner.subgraph
   }
 }

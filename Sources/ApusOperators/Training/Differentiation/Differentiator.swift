@@ -22,10 +22,10 @@ struct Differentiator {
   func dependents(of sources: Set<ValueID>, in nodes: Range<Int>) -> Set<ValueID> {
     var dependents = sources
     for index in nodes {
-      let node = writer.graph.nodes[index]
+      let node = writer.builder.graph.nodes[index]
       guard node.dependencies.contains(where: dependents.contains) else { continue }
       if node.op.domain.isEmpty, case .zero? = derivativeRules[node.op.name] { continue }
-      dependents.formUnion(node.outputs.compactMap { $0 }.filter { canPass(writer.graph.fact($0)) })
+      dependents.formUnion(node.outputs.compactMap { $0 }.filter { canPass(writer.builder.graph.fact($0)) })
     }
     return dependents
   }
@@ -34,7 +34,7 @@ struct Differentiator {
   func ancestors(of target: ValueID, in nodes: Range<Int>) -> Set<ValueID> {
     var ancestors: Set<ValueID> = [target]
     for index in nodes.reversed() {
-      let node = writer.graph.nodes[index]
+      let node = writer.builder.graph.nodes[index]
       if node.computes(oneOf: ancestors) { ancestors.formUnion(node.dependencies) }
     }
     return ancestors
@@ -55,7 +55,7 @@ struct Differentiator {
     var gradients: [ValueID: ValueID] = [:]
     for seed in seeds { try accumulate(seed.gradient, at: seed.value, in: &gradients) }
     for index in nodes.reversed() {
-      let node = writer.graph.nodes[index]
+      let node = writer.builder.graph.nodes[index]
       let upstream = node.outputs.map { $0.flatMap { sources.contains($0) ? nil : gradients[$0] } }
       guard upstream.contains(where: { $0 != nil }), node.dependencies.contains(where: dependents.contains) else {
         continue
@@ -65,7 +65,7 @@ struct Differentiator {
           try accumulate(gradient, at: value, in: &gradients)
         }
       } catch {
-        throw error.inside(node, inputs: node.inputs.map { $0.map { writer.graph.fact($0) } })
+        throw error.inside(node, inputs: node.inputs.map { $0.map { writer.builder.graph.fact($0) } })
       }
     }
     return gradients.filter { sources.contains($0.key) }
@@ -85,7 +85,7 @@ struct Differentiator {
   private mutating func step(
     _ index: Int, _ upstream: [ValueID?], _ dependents: Set<ValueID>
   ) throws(OperatorError) -> [(ValueID, ValueID)] {
-    let node = writer.graph.nodes[index]
+    let node = writer.builder.graph.nodes[index]
     if node.op == OperatorID("If") { return try branchGradients(node, upstream, dependents) }
     guard node.op.domain.isEmpty, let rule = derivativeRules[node.op.name] else {
       throw .unsupported(
@@ -104,7 +104,7 @@ struct Differentiator {
         return (input, gradient)
       }
     case .expansion(let rule):
-      let first = writer.graph.nodes.count
+      let first = writer.builder.graph.nodes.count
       let outputs = try rule(&writer, application)
       var seeds: [(value: ValueID, gradient: ValueID)] = []
       for (position, gradient) in upstream.enumerated() {
@@ -115,7 +115,7 @@ struct Differentiator {
         seeds.append((output, gradient))
       }
       let inputs = Set(node.inputs.compactMap { $0 }.filter(dependents.contains))
-      let found = try gradients(of: inputs, seeds: seeds, in: first..<writer.graph.nodes.count)
+      let found = try gradients(of: inputs, seeds: seeds, in: first..<writer.builder.graph.nodes.count)
       // In the order of the inputs, so that every reading of a model writes the same graph.
       return inputs.sorted { $0.index < $1.index }.compactMap { input in found[input].map { (input, $0) } }
     }

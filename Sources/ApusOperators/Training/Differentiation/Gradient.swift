@@ -4,12 +4,12 @@
 import ApusGraph
 import ApusTensor
 
-/// Has no kernel: while a model is read the node becomes the operators that compute the gradient.
+/// While a model is read the node becomes the operators that compute the gradient.
 ///
-/// The attributes xs, zs and y name values. The reader puts these values behind the inputs of the node, in that order.
+/// The attributes xs, zs and y name values, which the reader puts behind the inputs of the node.
 /// The result is that of the sum of all elements of y. xs and zs are independent: no gradient passes through one to
 /// another.
-struct Gradient: OperatorDefinition {
+struct Gradient: ImportRule {
   static let name = "Gradient"
 
   let schema = OperatorSchema(
@@ -18,13 +18,13 @@ struct Gradient: OperatorDefinition {
     attributes: [.required("xs", .strings), .required("y", .string), .optional("zs", .strings)],
     types: ["T1": .all, "T2": .ieeeFloats])
 
-  var readAs: String? { "the operators of its derivatives" }
+  let readAs = "the operators of its derivatives"
+  let attributesNamingValues = ["xs", "zs", "y"]
 
-  func upgrade(_ node: inout Node, from version: Int, in graph: inout Graph) throws(OperatorError) {
+  func emit(_ node: Node, from version: Int, into builder: GraphBuilder) throws(OperatorError) {
     try node.validate(against: schema)
-    let problem = try Problem(node, in: graph)
-    var differentiator = Differentiator(DerivativeWriter(name: node.name, taking: &graph))
-    defer { differentiator.writer.returnGraph(to: &graph) }
+    let problem = try Problem(node, in: builder.graph)
+    var differentiator = Differentiator(DerivativeWriter(name: node.name, in: builder))
     let gradients: [ValueID]
     do throws(OperatorError) {
       gradients = try problem.solve(&differentiator)
@@ -32,21 +32,10 @@ struct Gradient: OperatorDefinition {
       // The error of another node names that one behind this.
       throw error.path.isEmpty ? error : error.inside(node)
     }
-    var copies: [Node] = []
-    for (position, output) in node.outputs.enumerated() {
-      guard let output, position < gradients.count else { continue }
-      copies.append(Node(OperatorID("Identity"), name: node.name, inputs: [gradients[position]], outputs: [output]))
+    for (output, gradient) in zip(node.outputs, gradients) {
+      guard let output else { continue }
+      try builder.append(Node(OperatorID("Identity"), name: node.name, inputs: [gradient], outputs: [output]))
     }
-    let last = copies.popLast()
-    for copy in copies { try differentiator.writer.append(copy) }
-    node = last ?? Node(OperatorID("Identity"), name: node.name, inputs: [problem.y], outputs: [nil])
-  }
-
-  func infer(_ context: inout InferenceContext) throws(OperatorError) { throw replaced }
-  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel { throw replaced }
-
-  private var replaced: OperatorError {
-    .invalid("\(schema.id) is read as other operators and cannot stand in a graph")
   }
 }
 
@@ -101,14 +90,14 @@ private struct Problem {
 
   /// The gradients of the xs.
   func solve(_ differentiator: inout Differentiator) throws(OperatorError) -> [ValueID] {
-    let nodes = 0..<differentiator.writer.graph.nodes.count
+    let nodes = 0..<differentiator.writer.builder.graph.nodes.count
     try refuseOuterPaths(differentiator, nodes)
     try refuseInnerConstants(differentiator, nodes)
     var target = y
     var range = nodes
     if given != named {
       target = try evaluate(&differentiator, nodes)
-      range = nodes.upperBound..<differentiator.writer.graph.nodes.count
+      range = nodes.upperBound..<differentiator.writer.builder.graph.nodes.count
     }
     let seed = try differentiator.writer.ones(like: target)
     let found = try differentiator.gradients(of: Set(given), seeds: [(target, seed)], in: range)
@@ -126,7 +115,7 @@ private struct Problem {
   /// In a subgraph, what a captured value is computed from is out of sight. It must not hide a path to an x that is
   /// captured too.
   private func refuseOuterPaths(_ differentiator: Differentiator, _ nodes: Range<Int>) throws(OperatorError) {
-    let graph = differentiator.writer.graph
+    let graph = differentiator.writer.builder.graph
     let captures = Set(graph.captures)
     guard !captures.isDisjoint(with: named[..<count]) else { return }
     let ancestors = differentiator.ancestors(of: y, in: nodes)
@@ -142,7 +131,7 @@ private struct Problem {
   /// A constant that a subgraph uses is a constant of the subgraph, not a captured value: nothing tells that it is the
   /// x.
   private func refuseInnerConstants(_ differentiator: Differentiator, _ nodes: Range<Int>) throws(OperatorError) {
-    let graph = differentiator.writer.graph
+    let graph = differentiator.writer.builder.graph
     let constants = named[..<count].compactMap { x in graph.constant(x).map { (x, $0) } }
     guard !constants.isEmpty else { return }
     let ancestors = differentiator.ancestors(of: y, in: nodes)
@@ -163,7 +152,7 @@ private struct Problem {
     var copies = Dictionary(zip(named, given), uniquingKeysWith: { first, _ in first })
     let ancestors = differentiator.ancestors(of: y, in: nodes)
     for index in nodes {
-      var node = differentiator.writer.graph.nodes[index]
+      var node = differentiator.writer.builder.graph.nodes[index]
       guard node.computes(oneOf: ancestors), node.dependencies.contains(where: { copies[$0] != nil }) else { continue }
       node.inputs = node.inputs.map { $0.map { copies[$0] ?? $0 } }
       for entry in node.attributes.entries.indices {

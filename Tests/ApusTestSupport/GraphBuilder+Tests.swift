@@ -4,40 +4,30 @@ import ApusGraph
 import ApusOperators
 import ApusTensor
 
-/// Builds a graph; every node's facts are inferred as it is added.
-package struct GraphBuilder {
-  package private(set) var graph = Graph(name: "test")
-  private let registry: OperatorRegistry
-
-  package init(registry: OperatorRegistry = .standard) { self.registry = registry }
-
-  /// A float32 input with extents as numbers or symbols.
-  package mutating func input(_ name: String, _ shape: [Dim], _ type: DataType = .float32) -> ValueID {
-    let id = graph.addValue(name: name, fact: .tensor(type, shape))
-    graph.inputs.append(id)
-    return id
+extension GraphBuilder {
+  package convenience init(registry: OperatorRegistry = .standard) {
+    self.init(name: "test", inference: InferenceDriver(registry: registry))
   }
 
-  package mutating func constant<Element: TensorElement>(_ elements: [Element], _ shape: Shape) -> ValueID {
-    graph.addConstant(Tensor(elements, shape: shape))
+  /// An input, of float32 if nothing else is said, with extents as numbers or symbols.
+  package func input(_ name: String, _ shape: [Dim], _ type: DataType = .float32) -> ValueID {
+    addInput(name, fact: .tensor(type, shape))
+  }
+
+  package func constant<Element: TensorElement>(_ elements: [Element], _ shape: Shape) -> ValueID {
+    addConstant(Tensor(elements, shape: shape))
   }
 
   /// Constant float32 numbers that look random and are the same every time.
-  package mutating func weights(_ shape: Shape) -> ValueID {
-    graph.addConstant(sampleTensor(shape, seed: graph.values.count))
-  }
+  package func weights(_ shape: Shape) -> ValueID { addConstant(sampleTensor(shape, seed: graph.values.count)) }
 
-  package mutating func node(
+  package func node(
     _ name: String, _ inputs: [ValueID?], _ attributes: [(String, AttributeValue)] = [], domain: String = ""
   ) throws -> ValueID {
-    let outputs = graph.addNode(
-      OperatorID(name, domain: domain), name: "n\(graph.nodes.count)", inputs: inputs,
-      attributes: Attributes(attributes))
-    try InferenceDriver(registry: registry).infer(nodeAt: graph.nodes.count - 1, in: &graph)
-    return outputs[0]
+    try apply(OperatorID(name, domain: domain), name: "n\(graph.nodes.count)", inputs, attributes)
   }
 
-  package mutating func output(_ ids: ValueID...) { graph.outputs += ids }
+  package func output(_ ids: ValueID...) { graph.outputs += ids }
 }
 
 /// Numbers in (-1, 1) that depend on the seed only.

@@ -8,10 +8,10 @@ import ApusTensor
 struct ResizeForms {
   let opset: Int
 
-  /// The node in that operator set; nil if it has no form that means the same. May add constants to `graph`.
-  func form(of node: Node, in graph: inout Graph) -> Node? {
-    if opset < 11 { return scaledForm(of: node, in: graph) }
-    guard var result = withKnownRounding(node, in: graph) else { return nil }
+  /// The node in that operator set; nil if it has no form that means the same. May add constants to `builder`.
+  func form(of node: Node, in builder: GraphBuilder) -> Node? {
+    if opset < 11 { return scaledForm(of: node, in: builder.graph) }
+    guard var result = withKnownRounding(node, in: builder.graph) else { return nil }
     if opset >= 18 { return result }
     for (name, value) in [("antialias", "0"), ("keep_aspect_ratio_policy", "stretch")] {
       switch result.attributes.remove(name) {
@@ -25,7 +25,7 @@ struct ResizeForms {
       // The region and the scales are there, if only as a vector of nothing.
       while result.inputs.count < 3 { result.inputs.append(nil) }
       for position in 1...2 where result.inputs[position] == nil {
-        result.inputs[position] = graph.addConstant(Tensor([] as [Float]))
+        result.inputs[position] = builder.addConstant(Tensor([] as [Float]))
       }
     }
     return result

@@ -6,28 +6,44 @@
 import ApusGraph
 import ApusTensor
 
+/// The forms of the standard operators.
+package struct OlderForms: OpsetForms {
+  package let floor = PortableForm.floor
+  package let firstWithoutJoinedNodes = 13
+
+  package init() {}
+
+  package func form(
+    of node: Node, versions: [Int], in target: OpsetTarget, _ builder: GraphBuilder
+  ) -> Node? {
+    OlderForm(opset: target.opset, source: target.source).form(of: node, versions: versions, in: builder)
+  }
+
+  package func joined(_ graph: Graph) -> Graph { FlattenedAxes.restored(graph) }
+}
+
 /// Writes a node, which has the newest form of its operator, as an operator set has it.
-struct OlderForms {
+private struct OlderForm {
   /// The operator set to write for.
   let opset: Int
   /// The operator set that the model was read from: what it could say there needs no proof that it can be said again.
   let source: Int
-  let registry: OperatorRegistry
 
-  /// The node as the operator set has it; nil if it cannot say the same. May add constants to `graph`.
-  func form(of node: Node, in graph: inout Graph) -> Node? {
-    let schema = registry.definition(of: node.op)?.schema
-    if node.op.domain == "ai.onnx.ml" { return learningForm(of: node, versions: schema?.versions ?? []) }
+  /// The node as the operator set has it; nil if it cannot say the same. May add constants to `builder`. `versions` are
+  /// those of the operator.
+  func form(of node: Node, versions: [Int], in builder: GraphBuilder) -> Node? {
+    let schema = builder.registry.definition(of: node.op)?.schema
+    if node.op.domain == "ai.onnx.ml" { return learningForm(of: node, versions: versions) }
     guard node.op.domain.isEmpty else { return node }
-    guard var result = specialForm(of: node, in: &graph) else { return nil }
-    if result.op == node.op, opset < schema?.versions.first ?? 1 { return nil }
+    guard var result = specialForm(of: node, in: builder) else { return nil }
+    if result.op == node.op, opset < versions.first ?? 1 { return nil }
     if opset < source {
-      let types = (node.inputs + node.outputs).map { $0.flatMap { graph.fact($0).elementType } }
+      let types = (node.inputs + node.outputs).map { $0.flatMap { builder.fact($0).elementType } }
       let needed = schema?.oldestOpset(of: node, types: types) ?? 1
       if needed > PortableForm.floor, needed > opset { return nil }
       if types.contains(where: { $0.map { Self.firstOpset(of: $0) > opset } ?? false }) { return nil }
     }
-    guard let written = result.op == node.op ? schema : registry.definition(of: result.op)?.schema else {
+    guard let written = result.op == node.op ? schema : builder.registry.definition(of: result.op)?.schema else {
       return result
     }
     for young in written.attributes where opset < young.since {
@@ -36,7 +52,7 @@ struct OlderForms {
     }
     for (position, young) in written.inputs.enumerated() where opset < young.since && position < result.inputs.count {
       guard let value = result.inputs[position] else { continue }
-      guard let attribute = young.formerAttribute, let tensor = graph.constant(value),
+      guard let attribute = young.formerAttribute, let tensor = builder.constant(value),
         let content = Self.attribute(tensor, attribute.kind)
       else { return nil }
       // An empty list of axes says what a missing one says.
@@ -78,17 +94,17 @@ struct OlderForms {
 
   // MARK: Operators that changed in other ways
 
-  private func specialForm(of node: Node, in graph: inout Graph) -> Node? {
+  private func specialForm(of node: Node, in builder: GraphBuilder) -> Node? {
     switch node.op.name {
-    case "CastLike": return opset < 15 ? castForm(of: node, in: graph) : node
+    case "CastLike": return opset < 15 ? castForm(of: node, in: builder.graph) : node
     case "Gemm": return opset >= 11 || (node.inputs.count > 2 && node.inputs[2] != nil) ? node : nil
     case "DFT": return opset >= 20 || (node.inputs.count > 2 && node.inputs[2] != nil) ? node : nil
     case "GridSample": return opset < 20 ? gridSampleForm(of: node) : node
     case "GroupNormalization": return opset < 21 ? nil : node
     case "OptionalHasElement": return opset >= 18 || node.inputs.first ?? nil != nil ? node : nil
     case "Pad": return opset >= 19 || node.attributes.string("mode") != "wrap" ? node : nil
-    case "Reshape": return opset < 14 ? reshapeForm(of: node, in: graph) : node
-    case "Resize": return ResizeForms(opset: opset).form(of: node, in: &graph)
+    case "Reshape": return opset < 14 ? reshapeForm(of: node, in: builder.graph) : node
+    case "Resize": return ResizeForms(opset: opset).form(of: node, in: builder)
     case "RoiAlign":
       if opset >= 16 { return node }
       return node.attributes.string("coordinate_transformation_mode") == "output_half_pixel"
@@ -102,12 +118,12 @@ struct OlderForms {
       return opset >= 9 && reduction ?? "none" == "none" ? result : nil
     case "Slice":
       guard opset < 10, node.inputs.count > 4, let steps = node.inputs[4] else { return node }
-      guard graph.constant(steps)?.integers?.allSatisfy({ $0 == 1 }) ?? false else { return nil }
+      guard builder.constant(steps)?.integers?.allSatisfy({ $0 == 1 }) ?? false else { return nil }
       var result = node
       result.inputs.removeLast()
       return result
-    case "Softmax", "LogSoftmax", "Hardmax": return opset < 13 ? rowForm(of: node, in: graph) : node
-    case "Split": return opset < 18 ? splitForm(of: node, in: graph) : node
+    case "Softmax", "LogSoftmax", "Hardmax": return opset < 13 ? rowForm(of: node, in: builder.graph) : node
+    case "Split": return opset < 18 ? splitForm(of: node, in: builder.graph) : node
     default: return node
     }
   }

@@ -11,23 +11,18 @@ enum FlattenedAxes {
 
   /// The graph with such nodes, which only `OlderForms` for operator sets before 13 can write; subgraphs included.
   static func restored(_ graph: Graph) -> Graph {
-    var result = graph
     let index = GraphIndex(graph)
     var unused: Set<Int> = []
-    for position in graph.nodes.indices {
-      for entry in result.nodes[position].attributes.entries.indices {
-        guard case .graph(var subgraph) = result.nodes[position].attributes.entries[entry].value else { continue }
-        subgraph.graph = restored(subgraph.graph)
-        result.nodes[position].attributes.entries[entry].value = .graph(subgraph)
-      }
+    var nodes = graph.nodes
+    for position in nodes.indices {
+      if nodes[position].hasSubgraphs { nodes[position].attributes.updateGraphs { $0.graph = restored($0.graph) } }
       guard let found = pattern(endingAt: position, graph, index) else { continue }
-      result.nodes[position].op = found.rows.op
-      result.nodes[position].inputs = [found.input]
-      result.nodes[position].attributes = Attributes([("axis", .int(found.axis)), (mark, .int(1))])
+      nodes[position].op = found.rows.op
+      nodes[position].inputs = [found.input]
+      nodes[position].attributes = Attributes([("axis", .int(found.axis)), (mark, .int(1))])
       unused.formUnion(found.inner)
     }
-    result.nodes = result.nodes.indices.filter { !unused.contains($0) }.map { result.nodes[$0] }
-    return result
+    return graph.part(nodes.indices.filter { !unused.contains($0) }.map { nodes[$0] }, outputs: graph.outputs)
   }
 
   private static func pattern(

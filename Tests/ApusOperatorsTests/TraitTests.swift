@@ -221,14 +221,11 @@ import Testing
     ]
     for schema in TraitTests.schemas where schema.identity.isPossible {
       for sample in try #require(cases[schema.id.name], "examples of \(schema.id)") {
-        var graph = Graph(name: "test")
-        let input = graph.addValue(name: "x", fact: .tensor(.float32, [2, 3]))
-        graph.inputs = [input]
-        let others = sample.others.map { $0.map { graph.addConstant($0) } }
-        let output = graph.addNode(
-          schema.id, name: "n", inputs: [input] + others, attributes: Attributes(sample.attributes))[0]
-        graph.outputs = [output]
-        try InferenceDriver(registry: .standard).infer(nodeAt: 0, in: &graph)
+        let builder = GraphBuilder()
+        let input = builder.input("x", [2, 3])
+        let others = sample.others.map { $0.map { builder.addConstant($0) } }
+        builder.output(try builder.apply(schema.id, name: "n", [input] + others, sample.attributes))
+        let graph = builder.graph
         #expect(
           schema.identity.holds(for: graph.facts(of: graph.nodes[0], schema)) == sample.isIdentity,
           "\(schema.id) \(sample)")

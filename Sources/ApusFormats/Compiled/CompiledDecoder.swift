@@ -224,8 +224,9 @@ struct CompiledDecoder {
     let count = graph.values.count
     graph.inputs = try list { (decoder) throws(LoadError) in ValueID(try decoder.number(below: count)) }
     graph.captures = try list { (decoder) throws(LoadError) in ValueID(try decoder.number(below: count)) }
-    graph.nodes = try list { (decoder) throws(LoadError) in try decoder.node(values: count, depth: depth) }
-    graph.outputs = try list { (decoder) throws(LoadError) in ValueID(try decoder.number(below: count)) }
+    let nodes = try list { (decoder) throws(LoadError) in try decoder.node(values: count, depth: depth) }
+    let outputs = try list { (decoder) throws(LoadError) in ValueID(try decoder.number(below: count)) }
+    graph = graph.part(nodes, outputs: outputs)
     graph.inputDeclarations = try list { (decoder) throws(LoadError) in try decoder.fact().withoutValues }
     graph.outputDeclarations = try list { (decoder) throws(LoadError) in try decoder.fact().withoutValues }
     graph.settledOutputs = try optional { (decoder) throws(LoadError) in

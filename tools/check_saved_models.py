@@ -3,8 +3,8 @@
 held against its source.
 
 The saved file must pass onnx.checker where the source does, load in onnxruntime where the source does and give the same
-values, have no operator set above the source's, and no two nodes of one name. With --passes all what the engine's own
-passes made must be saved as standard operators; two forms of one computation may differ by rounding then. A source that onnxruntime refuses is
+values, have no operator set above the source's, and no two nodes of one name. With --passes all, what the passes of
+this engine alone made must be saved as standard operators. A source that onnxruntime refuses is
 checked without values; one that Apus refuses is skipped. Ends with the line `N passed, N failed, N skipped`. Run it
 with the python that `tools/python-env test` prints.
 """

@@ -1,5 +1,5 @@
-// Building a graph: nodes are checked and inferred as they come, names differ, values of graphs around are captured, and
-// what cannot be leaves nothing behind.
+// Building a graph: nodes are checked and inferred as they come, names differ, values of graphs around are captured,
+// and what cannot be leaves nothing behind.
 
 import ApusGraph
 import ApusOperators

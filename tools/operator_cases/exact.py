@@ -112,6 +112,11 @@ def wide_product(case: Case) -> list[np.ndarray]:
     return plain.results(case, np.matmul(case.operand(0).astype(np.int64), case.operand(1).astype(np.int64)))
 
 
+def byte_product(case: Case) -> list[np.ndarray]:
+    """MulInteger."""
+    return plain.results(case, (number(case, 0) - number(case, 1)) * (number(case, 2) - number(case, 3)))
+
+
 class DynamicFactor:
     """A quantized matrix [rows, columns] whose left factor is quantized when it comes."""
 
@@ -240,6 +245,7 @@ EXACT: dict[tuple[str, str], Callable[[Case], list[Any]]] = {
     (MS, "QGemm"): quantized_gemm,
     (MS, "QLinearConv"): channels_last_conv,
     (MS, "MatMulInteger16"): wide_product,
+    (MS, "MulInteger"): byte_product,
     (MS, "QAttention"): quantized_attention,
     (MS, "DynamicQuantizeLSTM"): dynamic_lstm,
     (MS, "QLinearAdd"): binary,

@@ -14,5 +14,5 @@ let imageOperators: [any OperatorDefinition] = [
 ]
 
 let imageImportRules: [any ImportRule] = [
-  Upsample(),
+  Upsample()
 ]

@@ -11,5 +11,5 @@ let indexingOperators: [any OperatorDefinition] = [
 ]
 
 let indexingImportRules: [any ImportRule] = [
-  Scatter(),
+  Scatter()
 ]

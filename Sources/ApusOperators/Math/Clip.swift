@@ -19,8 +19,10 @@ struct Clip: OperatorDefinition {
     guard version < 11 else { return }
     node.removeLegacyHints()
     let isFiniteByDefault = version == 6
-    let low = try bound(of: &node, "min", default: isFiniteByDefault ? -Float.greatestFiniteMagnitude : nil, in: builder)
-    let high = try bound(of: &node, "max", default: isFiniteByDefault ? Float.greatestFiniteMagnitude : nil, in: builder)
+    let low = try bound(
+      of: &node, "min", default: isFiniteByDefault ? -Float.greatestFiniteMagnitude : nil, in: builder)
+    let high = try bound(
+      of: &node, "max", default: isFiniteByDefault ? Float.greatestFiniteMagnitude : nil, in: builder)
     node.inputs += [low, high]
   }
 

@@ -27,7 +27,8 @@ let microsoftActivations: [any ImportRule] = [
   MicrosoftRewrite(
     "QuickGelu", inputs: [.required("X", "T")], outputs: [.required("Y", "T")],
     attributes: [.float("alpha", default: 1.702)], types: ["T": .floats]
-  ) { r throws(OperatorError) in try r.finish("Swish", [try r.required(0)], [("alpha", .float(try r.float("alpha")))]) },
+  ) { r throws(OperatorError) in try r.finish("Swish", [try r.required(0)], [("alpha", .float(try r.float("alpha")))])
+  },
 
   MicrosoftRewrite(
     "BiasSplitGelu", inputs: [.required("X", "T"), .required("bias", "T")], outputs: [.required("Y", "T")],

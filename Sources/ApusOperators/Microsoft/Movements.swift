@@ -45,7 +45,8 @@ let microsoftMovements: [any ImportRule] = [
     types: ["T": .allBeforeBFloat16, "tensor(int64)": .int64]
   ) { r throws(OperatorError) in
     let outputs = r.node.outputs
-    try r.finish("Unique", [try r.required(0)], [("sorted", .int(0))], outputs: [outputs[0], nil] + outputs.dropFirst())
+    try r.finish(
+      "Unique", [try r.required(0)], [("sorted", .int(0))], outputs: [outputs[0], nil] + outputs.dropFirst())
   },
 
   MicrosoftRewrite(

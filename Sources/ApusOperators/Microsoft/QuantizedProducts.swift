@@ -1,4 +1,4 @@
-// Products of quantized factors: MatMulIntegerToFloat, DynamicQuantizeMatMul, QGemm.
+// Products of quantized factors: MulInteger, MatMulIntegerToFloat, DynamicQuantizeMatMul, QGemm.
 // https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 // Versions: 1.
 
@@ -6,6 +6,16 @@ import ApusGraph
 import ApusTensor
 
 let microsoftQuantizedProducts: [any ImportRule] = [
+  MicrosoftRewrite(
+    "MulInteger",
+    inputs: [
+      .required("A", "T"), .optional("A_zero_point", "T"), .required("B", "T"), .optional("B_zero_point", "T"),
+    ],
+    outputs: [.required("C", "T1")], types: ["T": .bytes, "T1": .int32]
+  ) { r throws(OperatorError) in
+    try r.finish("Mul", [r.difference(0, zeroPoint: 1), r.difference(2, zeroPoint: 3)])
+  },
+
   MicrosoftRewrite(
     "MatMulIntegerToFloat",
     inputs: [
@@ -60,6 +70,13 @@ let microsoftQuantizedProducts: [any ImportRule] = [
 ]
 
 extension Rewriter {
+  /// Bytes less their zero point, in int32.
+  fileprivate mutating func difference(_ index: Int, zeroPoint: Int) throws(OperatorError) -> ValueID {
+    let value = try cast(required(index), .int32)
+    guard let zero = input(zeroPoint) else { return value }
+    return try apply("Sub", [value, cast(zero, .int32)])
+  }
+
   /// (A - zero point) · (B - zero point) times both scales, in float.
   mutating func scaledProduct(
     a: Int, b: Int, scales: (Int, Int), zeroPoints: (Int, Int)

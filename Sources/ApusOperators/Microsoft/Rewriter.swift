@@ -89,7 +89,8 @@ struct Rewriter: OperatorContext {
   ) throws(OperatorError) {
     try builder.append(
       Node(
-        OperatorID(op, domain: domain), name: node.name, inputs: inputs, outputs: outputs ?? [node.outputs.first ?? nil],
+        OperatorID(op, domain: domain), name: node.name, inputs: inputs,
+        outputs: outputs ?? [node.outputs.first ?? nil],
         attributes: Attributes(attributes)))
     isFinished = true
   }

@@ -33,5 +33,5 @@ let tensorOperators: [any OperatorDefinition] = [
 ]
 
 let tensorImportRules: [any ImportRule] = [
-  Constant(),
+  Constant()
 ]

@@ -9,5 +9,5 @@ let trainingOperators: [any OperatorDefinition] = [
 ]
 
 let trainingImportRules: [any ImportRule] = [
-  Gradient(),
+  Gradient()
 ]

@@ -15,6 +15,19 @@ import Testing
     Tensor((0..<shape.elementCount).map { UInt8(truncatingIfNeeded: $0 &* 89) }, shape: shape)
   }
 
+  // MARK: - Products
+
+  @Test func productsOfBytes() throws {
+    var multiply = Self.run("MulInteger")
+    multiply.version = 1
+    let (a, b) = (Tensor([255, 0, 7] as [UInt8], shape: [3, 1]), Tensor([255, 1] as [UInt8]))
+    let points = [Tensor(scalar: UInt8(10)), Tensor(scalar: UInt8(3))]
+    #expect(try multiply(a, nil, b)[0].elements(as: Int32.self) == [65025, 255, 0, 0, 1785, 7])
+    #expect(
+      try multiply(a, points[0], b, points[1])[0].elements(as: Int32.self) == [61740, -490, -2520, 20, -756, 6])
+    #expect(throws: (any Error).self) { try multiply(a, nil, Tensor([1] as [Int8])) }
+  }
+
   // MARK: - Text
 
   private static func tokens(

@@ -17,6 +17,22 @@ def zero(case: Case, dtype: Any, chance: float = 0.8) -> np.ndarray | None:
     return case.quantized([], dtype) if case.chance(chance) else None
 
 
+@generator("MulInteger", domain="com.microsoft")
+def products_of_bytes(case: Case) -> None:
+    dtype = case.pick(np.uint8, np.int8)
+    shape = case.shape(case.size(0, 4), 0, 4)
+    other = shape[case.size(0, len(shape)) :] if case.chance() else shape
+    case.node(
+        [
+            case.input(case.quantized(shape, dtype)),
+            case.input(zero(case, dtype), 0.8),
+            case.input(case.quantized(other, dtype)),
+            case.input(zero(case, dtype), 0.8),
+        ],
+        [np.int32],
+    )
+
+
 @generator("MatMulIntegerToFloat", "DynamicQuantizeMatMul", domain="com.microsoft")
 def integer_products(case: Case) -> None:
     batch = case.shape(case.size(0, 2), 1, 3)

@@ -50,28 +50,25 @@ struct LoweredOperations {
   /// Applies the activation that the attributes of the node name, to values of an element type.
   mutating func appendActivation(_ type: DataType) throws(OperatorError) {
     let name = node.attributes.string("activation") ?? "none"
-    let alpha = node.attributes.float("activation_alpha") ?? 0
-    let beta = node.attributes.float("activation_beta") ?? 0
-    switch name {
-    case "none": break
-    case "relu": appendUnary("Relu")
-    case "sigmoid": appendUnary("Sigmoid")
-    case "tanh": appendUnary("Tanh")
-    case "hard_swish": appendUnary("HardSwish")
-    case "leaky_relu": appendUnary("LeakyRelu", [("alpha", .float(alpha))])
-    case "hard_sigmoid": appendUnary("HardSigmoid", [("alpha", .float(alpha)), ("beta", .float(beta))])
-    case "gelu": appendUnary("Gelu")
-    case "gelu_tanh": appendUnary("Gelu", [("approximate", .string("tanh"))])
-    case "silu":
+    let (alpha, beta) = (
+      node.attributes.float("activation_alpha") ?? 0, node.attributes.float("activation_beta") ?? 0
+    )
+    guard let kind = Activation.Kind(rawValue: name), let op = kind.operator?.name else {
+      throw .unsupported("the activation '\(name)' has no form that other runtimes know")
+    }
+    switch kind {
+    case .none: break
+    case .geluTanh: appendUnary(op, [("approximate", .string("tanh"))])
+    case .silu:
       // Swish is younger than most runtimes.
       append("Mul") { [builder, node] (value) throws(OperatorError) in
         [value, try builder.apply(OperatorID("Sigmoid"), name: "\(node.name)/Sigmoid", [value])]
       }
-    case "clip":
+    case .clip:
       let low = alpha == -.infinity ? nil : try builder.addScalar(alpha, type)
       let high = beta == .infinity ? nil : try builder.addScalar(beta, type)
-      append("Clip") { (value) throws(OperatorError) in [value, low, high] }
-    default: throw .unsupported("the activation '\(name)' has no form that other runtimes know")
+      append(op) { (value) throws(OperatorError) in [value, low, high] }
+    default: appendUnary(op, zip(kind.parameters, [alpha, beta]).map { ($0.name, .float($1)) })
     }
   }
 
@@ -95,7 +92,7 @@ struct LoweredOperations {
       throw .unsupported("\(node.op) on an input of unknown rank has no form that other runtimes know")
     }
     var attributes = node.attributes
-    for attribute in FusedActivation.attributes { attributes[attribute.name] = nil }
+    for attribute in Activation.attributes { attributes[attribute.name] = nil }
     var inputs = node.inputs
     var other: ValueID?
     if let residual, residual < inputs.count {

@@ -101,7 +101,7 @@ extension QuantizationLayout {
 /// True for a QuantizeLinear or DequantizeLinear that treats all elements alike.
 func hasOneScale(_ facts: NodeFacts) -> Bool {
   guard let shape = facts.shape(1) else { return false }
-  return shape.count <= 1 && shape.first?.known ?? 1 == 1 && facts.optionalInt("block_size") ?? 0 == 0
+  return shape.count <= 1 && shape.allSatisfy { $0.known == 1 } && facts.optionalInt("block_size") ?? 0 == 0
 }
 
 /// Checks that a zero point has the shape of its scale.

@@ -36,7 +36,9 @@ import apus  # noqa: E402
 #: The levels of instructions, the least first.
 LEVELS = ("portable", "avx2", "avx512")
 #: What one process may take.
-SECONDS = 900
+SECONDS = 1800
+#: Models of fewer bytes are tried in one process.
+SMALL_BYTES = 10 << 20
 
 
 def trials(model: Path) -> list[dict[str, Any]]:
@@ -54,9 +56,14 @@ def trials(model: Path) -> list[dict[str, Any]]:
 
 
 def outputs(session: apus.InferenceSession, feeds: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The results of a run, or the error that it ends with."""
     apus.set_seed(1)
+    try:
+        results = session.run(None, feeds)
+    except apus.Error as error:
+        return {"error": np.array(str(error))}
     found: dict[str, np.ndarray] = {}
-    for info, value in zip(session.get_outputs(), session.run(None, feeds), strict=True):
+    for info, value in zip(session.get_outputs(), results, strict=True):
         found |= flatten(info.name, value)
     return found
 
@@ -68,7 +75,7 @@ def is_same(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def different(model: Path, compiled: Path) -> str:
-    """Why two models do not give the same; empty if they do. Runs in a process of its own."""
+    """Why two models do not give the same; empty if they do."""
     original, other = apus.InferenceSession(model, threads=2), apus.InferenceSession(compiled, threads=2)
     if original.get_inputs() != other.get_inputs() or original.get_outputs() != other.get_outputs():
         return "the inputs or outputs are described otherwise"
@@ -85,8 +92,25 @@ def different(model: Path, compiled: Path) -> str:
     return ""
 
 
+def failure(model: Path, compiled: Path) -> str:
+    """The same, for models that may not run at all."""
+    try:
+        return different(model, compiled)
+    except (apus.Error, OSError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def refusal(path: Path) -> str:
+    """Why a model cannot be loaded."""
+    try:
+        apus.InferenceSession(path, threads=1)
+    except apus.Error as error:
+        return str(error)
+    return "no error"
+
+
 def ready(path: Path, feeds: dict[str, Any]) -> dict[str, float]:
-    """Milliseconds until a session is ready, and of its first runs. Runs in a process of its own."""
+    """Milliseconds until a session is ready, and of its first runs."""
     started = time.perf_counter()
     session = apus.InferenceSession(path, threads=2)
     loaded = time.perf_counter()
@@ -104,8 +128,7 @@ def child(*arguments: str, level: str | None = None) -> Any:
     command = [sys.executable, str(Path(__file__).resolve()), "child", *arguments]
     finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=SECONDS)
     if finished.returncode != 0:
-        lines = finished.stderr.strip().splitlines()
-        return {"error": lines[-1] if lines else f"exit status {finished.returncode}"}
+        sys.exit(f"{' '.join(command)}: exit status {finished.returncode}\n{finished.stderr}")
     return json.loads(finished.stdout)
 
 
@@ -135,25 +158,35 @@ def levels(program: Path, folder: Path) -> list[str]:
     return found
 
 
+def batches(models: list[Path]) -> list[list[Path]]:
+    """Small models together, large ones alone: a process costs more than a small model."""
+    small = [model for model in models if model.stat().st_size < SMALL_BYTES]
+    return ([small] if small else []) + [[model] for model in models if model not in small]
+
+
 def check_bits(program: Path, models: list[Path], folder: Path) -> int:
     passed = failed = 0
     available = levels(program, folder)
     print(f"levels: {', '.join(available)}")
-    for model in models:
+    for batch in batches(models):
         for level in available:
-            target = folder / f"{model.stem}.apus"
-            reason = compile_model(program, model, target, level)
-            if not reason:
-                result = child("different", str(model), str(target), level=level)
-                reason = result if isinstance(result, str) else result["error"]
-            for other in [] if reason else set(available) - {level}:
-                refusal = child("different", str(model), str(target), level=other)
-                if not isinstance(refusal, dict) or f"for the instructions {level}" not in refusal["error"]:
-                    reason = f"{other} does not refuse it: {refusal}"
-            passed, failed = passed + (not reason), failed + bool(reason)
-            if reason:
+            reasons = {}
+            targets = {model: folder / f"{model.stem}.apus" for model in batch}
+            for model, target in targets.items():
+                if reason := compile_model(program, model, target, level):
+                    reasons[model] = reason
+            pairs = [str(path) for model, target in targets.items() if model not in reasons for path in (model, target)]
+            found = child("different", *pairs, level=level)
+            reasons |= {Path(model): reason for model, reason in found.items() if reason}
+            for other in set(available) - {level}:
+                for model, reason in child("refused", *pairs, level=other).items():
+                    if f"for the instructions {level}" not in reason:
+                        reasons.setdefault(Path(model), f"{other} does not refuse it: {reason}")
+            for model, reason in reasons.items():
                 print(f"{model.stem}, {level}: {reason}", flush=True)
-            target.unlink(missing_ok=True)
+            passed, failed = passed + len(batch) - len(reasons), failed + len(reasons)
+            for target in targets.values():
+                target.unlink(missing_ok=True)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 
@@ -186,7 +219,9 @@ def measure_ready(program: Path, models: list[Path], folder: Path, count: int) -
                     times.append(child("ready", str(model), str(path)))
                 medians = {key: float(np.median([entry[key] for entry in times])) for key in times[0]}
                 text = ", ".join(f"{key} {value:.1f} ms" for key, value in medians.items())
-                print(f"  {path.name}, {'in the page cache' if cached else 'not in the page cache'}: {text}", flush=True)
+                print(
+                    f"  {path.name}, {'in the page cache' if cached else 'not in the page cache'}: {text}", flush=True
+                )
         target.unlink()
     return 0
 
@@ -224,8 +259,11 @@ def measure_shared(program: Path, models: list[Path], folder: Path) -> int:
 
 def run_child(arguments: list[str]) -> int:
     kind, model, path = arguments[0], Path(arguments[1]), Path(arguments[2])
+    pairs = list(zip(arguments[1::2], arguments[2::2], strict=True))
     if kind == "different":
-        print(json.dumps(different(model, path)))
+        print(json.dumps({model: failure(Path(model), Path(path)) for model, path in pairs}))
+    elif kind == "refused":
+        print(json.dumps({model: refusal(Path(path)) for model, path in pairs}))
     elif kind == "ready":
         spec = read_spec(model)
         print(json.dumps(ready(path, make_feeds(model, spec, spec.bench or spec.shapes[0], 0))))

@@ -4,13 +4,15 @@ N skipped`.
 
 A seed is one graph of graph_generator.py with several feeds. Graphs run in a child process that is made anew when it
 dies, so that a crash or a hang is a failure of its seed. A graph that onnxruntime refuses, or that has NaN or
-infinities among its constants, is still compared with itself, plain.
+infinities among its constants, is still compared with itself, plain. Compiled, a graph gives the same bits as optimized.
 """
 
 import argparse
 import multiprocessing
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
@@ -92,6 +94,23 @@ def hangs_on_last_bits(model, feeds, results):
     return moved is not None and any(difference(a, b, scale) for a, b in zip(moved, results))
 
 
+def compiled_faults(content, names, feeds, expected):
+    """What a compiled model does otherwise than the model that it is made of, which gives `expected`: no bit may."""
+    import apus
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "model.onnx", Path(folder) / "model.apus"
+        source.write_bytes(content)
+        apus.compile(source, target, threads=1)
+        session = apus.InferenceSession(target, threads=1)
+        found = [session.run(names, feed) for feed in feeds]
+    return [
+        f"compiled, feed {feed}: other bits"
+        for feed, (a, b) in enumerate(zip(found, expected))
+        if any(np.asarray(x).tobytes() != np.asarray(y).tobytes() for x, y in zip(a, b))
+    ]
+
+
 def check(seed, only, asks_onnxruntime):
     """The lines that say what is wrong with the graph of a seed, and whether onnxruntime ran it."""
     import apus
@@ -120,6 +139,11 @@ def check(seed, only, asks_onnxruntime):
         for feed, (a, b) in enumerate(zip(results[way], again)):
             if any(np.asarray(x).tobytes() != np.asarray(y).tobytes() for x, y in zip(a, b)):
                 faults.append(f"{way}, feed {feed}: other bits in the second run")
+    if "optimized" in results and not only:
+        try:
+            faults += compiled_faults(content, names, feeds, results["optimized"])
+        except apus.Error as error:
+            faults.append(f"compiled: {str(error)[:300]}")
     wanted = oracle or results.get("plain")
     for way, found in results.items():
         for feed, (a, b) in enumerate(zip(found, wanted or [])):

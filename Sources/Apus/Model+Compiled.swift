@@ -35,10 +35,10 @@ public struct CompilationTarget: Sendable, Hashable {
 }
 
 extension ModelFile {
-  /// Prepares the model under the options that it was read with and writes what comes of it to `target`: the graph after
-  /// all passes, and the weights in the forms that kernels read. Loading that file takes milliseconds; its weights stay
-  /// in it, and processes that load it share them. It can be loaded by this version of Apus where the machine has the
-  /// same instructions, and must stay as it is meanwhile; see docs/compiled-models.md.
+  /// Prepares the model under the options that it was read with and writes what comes of it to `target`: the graph
+  /// after all passes, and the weights in the forms that kernels read. Loading that file takes milliseconds; its
+  /// weights stay in it, and processes that load it share them. It can be loaded by this version of Apus where the
+  /// machine has the same instructions, and must stay as it is meanwhile; see docs/compiled-models.md.
   ///
   /// - Throws: `LoadError` if the file cannot be read or written, or is compiled already; `PrepareError` for a model
   ///   that cannot run.
@@ -172,7 +172,8 @@ extension Model {
         guard let size = dim.known else { continue }
         if let symbol = extents[axis].symbol, let other = sizes.updateValue(size, forKey: symbol), other != size {
           throw RunError(
-            .invalidInput, "axis \(axis) of input '\(content.inputs[position].name)' cannot be \(size): the same size "
+            .invalidInput,
+            "axis \(axis) of input '\(content.inputs[position].name)' cannot be \(size): the same size "
               + "is \(other) elsewhere")
         }
         extents[axis] = Dim(size)

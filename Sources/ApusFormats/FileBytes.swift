@@ -211,9 +211,6 @@ package final class FileBytes: Sendable {
   /// True if the file was mapped and became shorter since, or its disk failed: bytes that were lost are zeros.
   package var isDamaged: Bool { mapping?.isDamaged ?? false }
 
-  /// Tells the system that the whole file will be needed soon, where it is mapped.
-  package func readAhead() { mapping?.readAhead() }
-
   /// The tensor whose elements lie in `range`. The range must lie in the file and have as many bytes as the elements
   /// take; it may not cross the end of a range that was left in the file.
   package func tensor(_ dataType: DataType, _ shape: Shape, in range: Range<Int>) throws(LoadError) -> Tensor {

@@ -32,8 +32,8 @@ import Testing
 
   @Test func aMappedFileThatShrinksIsDamagedAndZero() throws {
     let path = TemporaryFolder.shared.write([UInt8](repeating: 7, count: 40_000), "mapped")
-    let (first, second) = (
-      try FileBytes.open(path: path, reading: .mapped), try FileBytes.open(path: path, reading: .mapped))
+    let first = try FileBytes.open(path: path, reading: .mapped)
+    let second = try FileBytes.open(path: path, reading: .mapped)
     let bytes = try first.slice(8192..<8200)
     #expect(bytes.base == (try second.slice(8192..<8200)).base, "two openings of one file share the mapping")
     #expect(bytes.base.load(as: UInt8.self) == 7 && !first.isDamaged)

@@ -77,7 +77,8 @@ import Testing
   @Test func takenApartAndPutTogether() throws {
     let expressions: [Dim] = [
       0, 7, -3, batch, Dim(2) * seq + 1, batch * seq * seq - 4, (seq + 1).dividedRoundingDown(by: 2) * batch,
-      .max(seq - 3, 0), .min(seq, 512) + .broadcast(batch, seq), (.max(seq, batch) + 5).dividedRoundingUp(by: batch + 1),
+      .max(seq - 3, 0), .min(seq, 512) + .broadcast(batch, seq),
+      (.max(seq, batch) + 5).dividedRoundingUp(by: batch + 1),
     ]
     for expression in expressions {
       var sum = Dim(0)

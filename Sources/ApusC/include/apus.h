@@ -216,8 +216,9 @@ apus_error *apus_model_load_bytes(const void *bytes, size_t byte_count, const ch
                                   apus_model **model);
 
 /* Writes the model in a file as a compiled one, which loads in milliseconds: the graph after all passes and the weights
- * in the forms that kernels read. `apus_model_load_file` takes it like any other, on machines with the same instructions
- * and in this version of the library; it must stay as it is as long as a model that was loaded from it is there.
+ * in the forms that kernels read. `apus_model_load_file` takes it like any other, on machines with the same
+ * instructions and in this version of the library; it must stay as it is as long as a model that was loaded from it is
+ * there.
  * `options` may be NULL, and may be released afterwards. */
 apus_error *apus_model_compile_file(const char *path, const apus_options *options, const char *target);
 

@@ -9,8 +9,8 @@ struct CompileCommand: ParsableCommand {
     abstract: "Writes a model as a file that loads in milliseconds: optimized graph and packed weights.",
     discussion: """
       Every command that takes a model takes the file too. It is for this version of Apus and for machines with the \
-      same instructions; others refuse it. Its weights stay in it, and processes that run it share them: it must not be \
-      changed meanwhile. To replace it, write a new one, as this command does.
+      same instructions; others refuse it. Its weights stay in it, and processes that run it share them: it must not \
+      be changed meanwhile. To replace it, write a new one, as this command does.
 
       apus compile bert.onnx --output bert.apus
       apus run bert.apus --random --dim batch=1 --dim sequence=128

@@ -1,5 +1,5 @@
-// From the bytes of a section of a compiled model to a graph. Nothing here trusts a number: each is checked against what
-// it counts, and what it makes the process use is counted against the limits.
+// From the bytes of a section of a compiled model to a graph. Nothing here trusts a number: each is checked against
+// what it counts, and what it makes the process use is counted against the limits.
 
 import ApusGraph
 import ApusTensor
@@ -175,7 +175,8 @@ struct CompiledDecoder {
       throw malformed("\(type)\(shape) is no possible tensor")
     }
     if count > options.limits.maximumTensorElements {
-      throw .limit("maximumTensorElements", options.limits.maximumTensorElements, found: "a tensor has \(count) elements")
+      throw .limit(
+        "maximumTensorElements", options.limits.maximumTensorElements, found: "a tensor has \(count) elements")
     }
     guard type != .string else {
       guard count <= bytes.count - reader.position else { throw malformed("\(count) texts do not fit") }

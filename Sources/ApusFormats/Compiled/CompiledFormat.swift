@@ -1,4 +1,4 @@
-// The form of a compiled model: what its file begins with, and what it was made for. docs/compiled-models.md has it all.
+// The form of a compiled model: what its file begins with, and what it was made for; see docs/compiled-models.md.
 
 import ApusGraph
 import ApusTensor
@@ -76,7 +76,8 @@ package struct CompiledEnvironment: Sendable, Hashable {
     if (level, features) != (other.level, other.features) {
       return "the model was compiled for the instructions \(machine(self)); this process uses \(machine(other))"
     }
-    return tiles == other.tiles ? nil : "the weights were packed for tiles \(tiles); the kernels here have \(other.tiles)"
+    if tiles == other.tiles { return nil }
+    return "the weights were packed for tiles \(tiles); the kernels here have \(other.tiles)"
   }
 }
 

@@ -1,5 +1,5 @@
-// Compiled models: reading the file. What is read here is checked at every step; the blocks are taken as they are, since
-// kernels work on any bytes of the right number.
+// Compiled models: reading the file. What is read here is checked at every step; the blocks are taken as they are,
+// since kernels work on any bytes of the right number.
 
 import ApusGraph
 import ApusTensor

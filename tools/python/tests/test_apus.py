@@ -104,9 +104,7 @@ class Compiled(unittest.TestCase):
                 self.assertEqual(session.get_inputs(), original.get_inputs())
                 self.assertEqual(session.get_modelmeta(), original.get_modelmeta())
                 np.testing.assert_array_equal(session.run(None, {"input": image}), original.run(None, {"input": image}))
-            self.assertEqual(
-                apus.InferenceSession(target, dimensions={"batch": 2}).get_inputs()[0].shape, [2, 1, 8, 8]
-            )
+            self.assertEqual(apus.InferenceSession(target, dimensions={"batch": 2}).get_inputs()[0].shape, [2, 1, 8, 8])
             with self.assertRaisesRegex(apus.Error, "intermediate values"):
                 apus.InferenceSession(target, extra_outputs=["probabilities"])
             with self.assertRaisesRegex(apus.Error, "compiled already"):
@@ -118,7 +116,9 @@ class Compiled(unittest.TestCase):
 
     def test_a_file_that_shrinks(self) -> None:
         weights = np.ones((300, 300), np.float32)
-        proto = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": tensor(TensorProto.FLOAT, [1, 300])}, ["y"])
+        proto = model_of(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": tensor(TensorProto.FLOAT, [1, 300])}, ["y"]
+        )
         proto.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "m.onnx", Path(folder) / "m.apus"

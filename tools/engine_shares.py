@@ -84,7 +84,8 @@ def latencies(session: apus.InferenceSession, feeds: dict[str, np.ndarray], seco
 def report(what: str, times: list[float]) -> None:
     ordered = sorted(times)
     p90 = ordered[int(0.9 * (len(ordered) - 1))]
-    print(f"{what}: median {statistics.median(times):.2f} ms, p90 {p90:.2f} ms over {len(times)} runs", flush=True)
+    middle, mean = statistics.median(times), statistics.fmean(times)
+    print(f"{what}: median {middle:.1f} ms, mean {mean:.1f} ms, p90 {p90:.1f} ms over {len(times)} runs", flush=True)
 
 
 def main() -> int:
@@ -92,7 +93,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, help="of the engine; every processor if not given")
     parser.add_argument("--sessions", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--rows", type=int, default=2048)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--layers", type=int, default=6)
     arguments = parser.parse_args()

@@ -16,7 +16,7 @@ import Synchronization
 /// that tells who has how much; before that, working memory that no run uses is given back. Inputs belong to the caller
 /// and do not count, nor do files that are mapped.
 ///
-/// More urgent runs go first (``RunPriority``). Asynchronous runs wait in line without a thread, and as many are in
+/// More urgent runs go first (`RunPriority`). Asynchronous runs wait in line without a thread, and as many are in
 /// progress at a time as the engine has threads.
 ///
 /// Models whose options name no engine share one that the process has for them: with a thread for each processor that

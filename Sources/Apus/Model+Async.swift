@@ -4,8 +4,9 @@ import ApusGraph
 import ApusRuntime
 
 extension Model {
-  /// Runs the model when it is its turn; no thread is held until then. Of all asynchronous runs of an engine as many are
-  /// in progress at a time as it has threads, the more urgent first, and those of one priority in the order of the calls.
+  /// Runs the model when it is its turn; no thread is held until then. Of all asynchronous runs of an engine as many
+  /// are in progress at a time as it has threads, the more urgent first, and those of one priority in the order of the
+  /// calls.
   ///
   /// Cancelling the task ends the run at once while it waits, and within one part of one node afterwards. The time of
   /// `RunOptions/timeout` counts from the call.
@@ -15,17 +16,15 @@ extension Model {
     _ inputs: [String: Tensor], options: RunOptions = RunOptions()
   ) async throws(RunError) -> [String: Tensor] {
     let flag = flag(for: options)
-    var settings = settings(flag, priority: options.priority)
-    settings.queue = engine.queue
-    let ready = settings
-    let entry = RunQueue.Entry(settings.priority, cancellation: flag)
+    let settings = settings(flag, priority: options.priority, queue: engine.queue)
+    let entry = RunQueue.Entry(options.priority ?? priority, cancellation: flag)
     let result: Result<[String: Tensor], RunError> = await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         engine.queue.submit(entry) { isItsTurn in
           continuation.resume(
             returning: Result { () throws(RunError) in
               guard isItsTurn else { throw RunError(.cancelled) }
-              return try self.run(values: inputs.mapValues { .tensor($0) }, settings: ready, wanted: options.outputs)
+              return try self.run(values: inputs.mapValues { .tensor($0) }, settings: settings, wanted: options.outputs)
                 .compactMapValues(\.tensor)
             })
         }

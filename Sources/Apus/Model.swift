@@ -37,7 +37,7 @@ public final class Model: Sendable {
   /// That of the model in the budget of its engine.
   private let account: MemoryAccount?
   private let limits: LoadLimits
-  private let priority: RunPriority
+  let priority: RunPriority
   let contract: InputContract
   /// The files that weights lie in.
   private let mapped: [MappedFile]
@@ -286,10 +286,8 @@ public final class Model: Sendable {
   /// memory with them. Nodes that no wanted output needs are not run.
   private func compute(_ inputs: [Value], wanted: [Int]?, settings: RunSettings) throws(RunError) -> [Value] {
     let lent = LentMemory(inputs: inputs)
-    var settings = settings
-    let turn = RunTurn(engine.gate, settings.priority, threads: pool.threadCount, queue: settings.queue)
-    settings.turn = turn
-    defer { turn.leave() }
+    settings.turn?.enter()
+    defer { settings.turn?.leave() }
     do throws(OperatorError) {
       let results = try execute(wanted.map { program.part(for: $0) } ?? program, inputs, settings)
       if mapped.contains(where: \.isDamaged) { throw Model.fileIsDamaged }
@@ -332,13 +330,16 @@ public final class Model: Sendable {
     return settings(flag, priority: options.priority)
   }
 
-  /// What a run of the model is allowed. `priority`: nil for that of the model's options.
+  /// What one run of the model is allowed. `priority`: nil for that of the model's options. `queue`: the one that the
+  /// run comes through.
   package func settings(
-    _ cancellation: CancellationFlag? = nil, priority: RunPriority? = nil, profiler: Profiler? = nil
+    _ cancellation: CancellationFlag? = nil, priority: RunPriority? = nil, queue: RunQueue? = nil,
+    profiler: Profiler? = nil
   ) -> RunSettings {
-    RunSettings(
-      cancellation: cancellation, maximumBytes: limits.maximumRunMemory, account: account,
-      priority: priority ?? self.priority, profiler: profiler)
+    let turn = RunTurn(engine.gate, priority ?? self.priority, threads: pool.threadCount, queue: queue)
+    return RunSettings(
+      cancellation: cancellation, maximumBytes: limits.maximumRunMemory, account: account, turn: turn,
+      profiler: profiler)
   }
 
   /// The flag of a run that is put in line now.

@@ -55,11 +55,13 @@ package final class MemoryAccount: Sendable {
 
   /// Counts `bytes` more, or throws and counts nothing.
   package func charge(_ bytes: Int) throws(TensorError) {
-    try chargeAlone(bytes)
+    // Nobody is asked for room that this account would not let be used.
+    if keeper == nil && bytes > limit - inUse { throw refusal(bytes) }
+    try parent?.charge(bytes)
     do throws(TensorError) {
-      try parent?.charge(bytes)
+      try chargeAlone(bytes)
     } catch {
-      used.subtract(bytes, ordering: .relaxed)
+      parent?.credit(bytes)
       throw error
     }
   }
@@ -108,11 +110,10 @@ package final class MemoryAccount: Sendable {
 
   private func refusal(_ bytes: Int) -> TensorError {
     let holders = keeper.map { ": \($0.usage)" } ?? ""
+    let remedy = keeper == nil ? "use smaller inputs" : "release models or results, or run fewer at a time"
     return TensorError(
       .memory, "\(bytes) more bytes are needed and \(inUse) are in use\(holders); \(name) is \(limit)",
-      remedy: keeper == nil
-        ? "Raise the limit, or use smaller inputs" : "Raise the limit, release models or results, or run fewer at a time"
-    )
+      remedy: "Raise the limit, or \(remedy)")
   }
 }
 

@@ -51,23 +51,22 @@ import Testing
     #expect(loaded >= weights && loaded < 4 * weights)
     // Another one on the same weights shares them.
     var second: Model? = try Self.load(Self.bytes(width: 256), engine)
-    #expect(engine.memoryBytes < loaded + weights)
+    #expect(second != nil && engine.memoryBytes < loaded + weights)
     second = nil
-    var results = try model?.run(Self.input(1000, 256))
     let rows = 1000 * 256 * 4
-    #expect(engine.memoryBytes >= loaded + 2 * rows, "the arena and the result")
-    let before = engine.memoryBytes
-    results = nil
-    #expect(engine.memoryBytes == before - rows)
+    let idle = try withExtendedLifetime(model?.run(Self.input(1000, 256))) { _ in
+      #expect(engine.memoryBytes >= loaded + 2 * rows, "the arena and the result")
+      return engine.memoryBytes - rows
+    }
+    #expect(engine.memoryBytes == idle)
     model?.releaseMemory()
     #expect(engine.memoryBytes <= loaded + 1 << 16)
-    results = try model?.run(Self.input(1000, 256))
-    model = nil
-    #expect(engine.memoryBytes == rows, "results outlive their model")
-    withExtendedLifetime(results) {}
-    results = nil
+    try withExtendedLifetime(model?.run(Self.input(1000, 256))) { _ in
+      model = nil
+      #expect(engine.memoryBytes == rows, "results outlive their model")
+    }
     #expect(engine.memoryBytes == 0)
-    withExtendedLifetime(second) {}
+    #expect(model == nil && second == nil)
   }
 
   @Test func whatDoesNotFitIsRefused() throws {

@@ -14,21 +14,18 @@ package struct RunSettings: Sendable {
   package var profiler: Profiler?
   /// False if every output shall be dense from the start.
   package var growsCaches = true
-  /// How urgent the run is, for whoever begins its turn.
-  package let priority: RunPriority
-  /// What the run has waited in; nil for a run on the thread of its caller.
-  package var queue: RunQueue?
-  /// Its presence among the runs of its engine; nil: it gives way to nobody.
-  package var turn: RunTurn?
+  /// The presence of the run among those of its engine, begun and ended by whoever starts it; nil: it gives way to
+  /// nobody.
+  package let turn: RunTurn?
 
   /// For one run, which may hold `maximumBytes` at a time, charged to `account` too.
   package init(
     cancellation: CancellationFlag? = nil, maximumBytes: Int = Int.max, account: MemoryAccount? = nil,
-    priority: RunPriority = .normal, profiler: Profiler? = nil
+    turn: RunTurn? = nil, profiler: Profiler? = nil
   ) {
     self.cancellation = cancellation
     memory = MemoryAccount(limit: maximumBytes, name: "maximumRunMemory", parent: account)
-    self.priority = priority
+    self.turn = turn
     self.profiler = profiler
   }
 
@@ -59,7 +56,7 @@ extension Program {
     for (id, value) in zip(graph.captures, captures) { values[id] = value }
     var index = 0
     while index < nodes.count {
-      try checkTime(settings)
+      try checkTime(settings.cancellation, settings.turn)
       let first = index
       switch nodes[index].kernel {
       case .eager(let kernel):
@@ -220,26 +217,29 @@ extension Program {
   private func run(
     _ plan: RegionPlan, table: OperandTable, failures: [RunFailure], pool: WorkerPool, settings: RunSettings
   ) throws(OperatorError) {
+    let (cancellation, turn, profiler) = (settings.cancellation, settings.turn, settings.profiler)
     for wave in plan.waves {
       // A profile shows each node by itself.
-      if wave.count == 1 || settings.profiler != nil {
+      if wave.count == 1 || profiler != nil {
         for step in wave {
-          try run(step, of: plan, table: table, failure: failures[0], pool: pool, settings: settings)
+          try run(
+            step, of: plan, table: table, failure: failures[0], pool: pool, cancellation: cancellation, turn: turn,
+            profiler: profiler)
         }
         continue
       }
       runSideBySide(plan, wave, table: table, failures: failures, pool: pool, settings: settings)
       let messages = failures.map { $0.take() }
       for (step, message) in zip(wave, messages) { try check(message, of: plan.steps[step]) }
-      try checkTime(settings)
+      try checkTime(cancellation, turn)
     }
   }
 
   private func run(
     _ index: Int, of plan: RegionPlan, table: OperandTable, failure: RunFailure, pool: WorkerPool,
-    settings: borrowing RunSettings
+    cancellation: CancellationFlag?, turn: RunTurn?, profiler: Profiler?
   ) throws(OperatorError) {
-    let started = settings.profiler?.now() ?? 0
+    let started = profiler?.now() ?? 0
     let planned = plan.steps[index]
     let context = planned.context(table, failure)
     for phase in planned.phases {
@@ -251,22 +251,23 @@ extension Program {
         var work = PhaseWork(body: planned.body, context: context, phase: phase &- planned.phases.lowerBound)
         withUnsafePointer(to: &work) { pointer in
           _ = pool.run(
-            parts: parts, cancellation: settings.cancellation, turn: settings.turn, context: pointer, PhaseWork.compute)
+            parts: parts, cancellation: cancellation, turn: turn, context: pointer, PhaseWork.compute)
         }
       }
     }
-    if let profiler = settings.profiler {
+    if let profiler {
       profiler.record(node: nodes[planned.node].node, step: plan.profiles[index], from: started)
     }
     if let message = failure.take() { try check(message, of: planned) }
-    try checkTime(settings)
+    try checkTime(cancellation, turn)
   }
 
   /// Lets more urgent runs go first, and throws if the run was cancelled or its time is over: `Allowance.checkTime`,
   /// without an allowance to make.
-  @inline(__always) private func checkTime(_ settings: borrowing RunSettings) throws(OperatorError) {
-    if let turn = settings.turn, turn.isOutranked { turn.giveWay(settings.cancellation) }
-    if let cancellation = settings.cancellation, cancellation.isCancelled { throw .cancelled }
+  @inline(__always)
+  private func checkTime(_ cancellation: CancellationFlag?, _ turn: RunTurn?) throws(OperatorError) {
+    if let turn, turn.isOutranked { turn.giveWay(cancellation) }
+    if let cancellation, cancellation.isCancelled { throw .cancelled }
   }
 
   /// The first phases of all steps together, then the second ones, and so on.

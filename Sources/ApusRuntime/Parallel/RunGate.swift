@@ -158,7 +158,7 @@ package final class RunGate: @unchecked Sendable {
   }
 }
 
-/// The presence of one run at a gate, from its beginning until `leave`.
+/// The presence of one run at a gate, from `enter` to `leave`.
 ///
 /// `@unchecked Sendable`: `isAdmitted` is written under the lock of the gate only, and read without it by `leave`, when
 /// no thread of the run is at the gate any more.
@@ -173,14 +173,19 @@ package final class RunTurn: @unchecked Sendable {
 
   package init(_ gate: RunGate, _ priority: RunPriority, threads: Int, queue: RunQueue? = nil) {
     (self.gate, self.priority, self.threads, self.queue) = (gate, priority, threads, queue)
-    gate.enter(priority, threads: threads)
   }
 
-  /// Ends the presence. Once, and not while the run computes.
+  /// Begins the presence.
+  package func enter() { gate.enter(priority, threads: threads) }
+
+  /// Ends the presence. Once for each `enter`, and not while the run computes.
   package func leave() { gate.leave(self) }
 
   /// Whether there are more urgent runs.
-  @inline(__always) package var isOutranked: Bool { gate.wanted(above: priority) > 0 }
+  @inline(__always) package var isOutranked: Bool {
+    // Asked before each part: without a reference of its own, since `self` keeps the gate.
+    Unmanaged.passUnretained(gate)._withUnsafeGuaranteedRef { $0.wanted(above: priority) > 0 }
+  }
 
   /// Lets more urgent runs go first. Returns at once where there are none, and soon after a cancellation.
   package func giveWay(_ cancellation: CancellationFlag?) { gate.wait(self, cancellation) }

@@ -28,6 +28,13 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
   for thread in threads { pthread_join(thread, nil) }
 }
 
+/// The turn of a run that has begun.
+private func entered(_ gate: RunGate, _ priority: RunPriority, threads: Int) -> RunTurn {
+  let turn = RunTurn(gate, priority, threads: threads)
+  turn.enter()
+  return turn
+}
+
 @Suite(.serialized) struct RunGateTests {
   private static let second: UInt64 = 1_000_000_000
 
@@ -40,12 +47,12 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
   @Test func equalsDoNotWait() {
     let gate = RunGate(processors: 1)
     for priority in RunPriority.allCases {
-      let turns = (0..<8).map { _ in RunTurn(gate, priority, threads: 4) }
-      let less = RunPriority.allCases.filter { $0 <= priority }.map { RunTurn(gate, $0, threads: 4) }
+      let turns = (0..<8).map { _ in entered(gate, priority, threads: 4) }
+      let less = RunPriority.allCases.filter { $0 <= priority }.map { entered(gate, $0, threads: 4) }
       #expect(turns.allSatisfy { !$0.isOutranked })
       for turn in turns + less { turn.leave() }
     }
-    let alone = RunTurn(gate, .background, threads: 1)
+    let alone = entered(gate, .background, threads: 1)
     #expect(!alone.isOutranked, "who has left counts no more")
     alone.leave()
   }
@@ -53,7 +60,7 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
   @Test func lowerPrioritiesWait() {
     let gate = RunGate(processors: 2)
     for (lower, higher) in [(RunPriority.background, RunPriority.normal), (.background, .high), (.normal, .high)] {
-      let urgent = RunTurn(gate, higher, threads: 2)
+      let urgent = entered(gate, higher, threads: 2)
       let isOver = Atomic<Bool>(false)
       let early = Atomic<Int>(0)
       onThreads(4) { index in
@@ -62,7 +69,7 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
           isOver.store(true, ordering: .sequentiallyConsistent)
           return urgent.leave()
         }
-        let turn = RunTurn(gate, lower, threads: 1)
+        let turn = entered(gate, lower, threads: 1)
         turn.giveWay(nil)
         if !isOver.load(ordering: .sequentiallyConsistent) { early.wrappingAdd(1, ordering: .relaxed) }
         turn.leave()
@@ -75,24 +82,26 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
   /// What the urgent runs leave of the processors is for others.
   @Test func asManyGoOnAsThereIsRoom() {
     let gate = RunGate(processors: 5)
-    let urgent = RunTurn(gate, .high, threads: 3)
+    let urgent = entered(gate, .high, threads: 3)
     let inside = Atomic<Int>(0)
     let most = Atomic<Int>(0)
     let passes = Atomic<Int>(0)
-    let end = MonotonicClock.nanoseconds() + 12_000_000
+    let begin = MonotonicClock.nanoseconds()
     onThreads(6) { _ in
-      let turn = RunTurn(gate, .normal, threads: 1)
-      while MonotonicClock.nanoseconds() < end {
+      let turn = entered(gate, .normal, threads: 1)
+      // For a while, or longer where the threads get no processor.
+      for now in sequence(first: begin, next: { _ in MonotonicClock.nanoseconds() }) {
+        if now - begin > (most.load(ordering: .relaxed) < 2 ? 10 * Self.second : Self.second / 10) { break }
         turn.giveWay(nil)
-        let now = inside.wrappingAdd(1, ordering: .relaxed).newValue
-        if MonotonicClock.nanoseconds() < end { most.max(now, ordering: .relaxed) }
+        most.max(inside.wrappingAdd(1, ordering: .relaxed).newValue, ordering: .relaxed)
         passes.wrappingAdd(1, ordering: .relaxed)
         usleep(200)
         inside.wrappingSubtract(1, ordering: .relaxed)
       }
       turn.leave()
     }
-    #expect(most.load(ordering: .relaxed) == 2)
+    // Two by right, and one whose slice it is.
+    #expect((2...3).contains(most.load(ordering: .relaxed)))
     #expect(passes.load(ordering: .relaxed) >= 6)
     urgent.leave()
   }
@@ -100,11 +109,11 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
   /// Under urgent runs that never end, every other run gets on.
   @Test func nobodyWaitsForEver() {
     let gate = RunGate(processors: 1)
-    let urgent = RunTurn(gate, .high, threads: 1)
+    let urgent = entered(gate, .high, threads: 1)
     let passes = (0..<6).map { _ in Counter() }
     let begin = MonotonicClock.nanoseconds()
     onThreads(6) { index in
-      let turn = RunTurn(gate, index < 3 ? .normal : .background, threads: 1)
+      let turn = entered(gate, index < 3 ? .normal : .background, threads: 1)
       for _ in 0..<3 {
         turn.giveWay(nil)
         passes[index].value.wrappingAdd(1, ordering: .relaxed)
@@ -123,9 +132,9 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
 
   @Test func cancellationEndsTheWait() {
     let gate = RunGate(processors: 1)
-    let urgent = RunTurn(gate, .high, threads: 1)
+    let urgent = entered(gate, .high, threads: 1)
     let begin = MonotonicClock.nanoseconds()
-    let turn = RunTurn(gate, .background, threads: 1)
+    let turn = entered(gate, .background, threads: 1)
     turn.giveWay(CancellationFlag(timeout: .zero))
     #expect(MonotonicClock.nanoseconds() - begin < 10_000_000)
     let pool = WorkerPool(threads: 1)
@@ -144,7 +153,7 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
     let isOver = Atomic<Bool>(false)
     let helped = Atomic<Int>(0)
     onThreads(2) { index in
-      let turn = RunTurn(gate, index == 0 ? .background : .high, threads: 2)
+      let turn = entered(gate, index == 0 ? .background : .high, threads: 2)
       if index == 0 {
         pool.run(parts: 4000, turn: turn) { _ in
           isOpen.store(true, ordering: .relaxed)
@@ -173,7 +182,7 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
     onThreads(40) { index in
       for round in 0..<20 {
         let priority = RunPriority.allCases[(index + round) % 3]
-        let turn = RunTurn(gate, priority, threads: 1 + index % 3)
+        let turn = entered(gate, priority, threads: 1 + index % 3)
         for _ in 0..<5 {
           let isWhole = pool.run(parts: 7, turn: turn) { _ in parts.wrappingAdd(1, ordering: .relaxed) }
           if !isWhole { incomplete.wrappingAdd(1, ordering: .relaxed) }
@@ -183,7 +192,7 @@ private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) 
     }
     #expect(parts.load(ordering: .relaxed) == 40 * 20 * 5 * 7)
     #expect(incomplete.load(ordering: .relaxed) == 0)
-    let last = RunTurn(gate, .background, threads: 1)
+    let last = entered(gate, .background, threads: 1)
     #expect(!last.isOutranked)
     last.leave()
   }

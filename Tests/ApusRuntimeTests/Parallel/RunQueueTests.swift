@@ -120,7 +120,8 @@ import Testing
       queue.submit(Self.entry(timeout: .milliseconds(milliseconds))) { log.add("\(milliseconds) \($0)") }
     }
     queue.submit(Self.entry(timeout: .seconds(60))) { log.add("patient \($0)") }
-    #expect(log.wait(4) == ["20 false", "20 false", "40 false", "60 false"])
+    // Of those that are late together any may be the first.
+    #expect(log.wait(4).sorted() == ["20 false", "20 false", "40 false", "60 false"])
     #expect(ContinuousClock.now - begin >= .milliseconds(60))
     gate.signal()
     #expect(log.wait(1).last == "patient true")

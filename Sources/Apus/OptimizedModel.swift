@@ -10,6 +10,8 @@ package struct OptimizedModel {
   package var model: ModelGraph
   package var passes: [PassReport]
 
+  package init(model: ModelGraph, passes: [PassReport]) { (self.model, self.passes) = (model, passes) }
+
   /// The operator sets that models can be saved for.
   package static var writableOpsets: ClosedRange<Int> { OpsetChoice.oldest...ONNXReader.newestOpset }
 

@@ -269,7 +269,7 @@ private struct LayoutCase {
 }
 
 extension GraphBuilder {
-  fileprivate mutating func steps(_ shape: Shape) -> ValueID {
+  fileprivate func steps(_ shape: Shape) -> ValueID {
     constant(ApusOptimizerTests.steps(shape, seed: graph.values.count).elements(as: Float.self) ?? [], shape)
   }
 

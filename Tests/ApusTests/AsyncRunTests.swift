@@ -10,7 +10,7 @@ import Testing
 
 @Suite(.serialized) struct AsyncRunTests {
   private static func model(_ engine: Engine, priority: RunPriority = .normal) throws -> Model {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 64])
     let hidden = try builder.node("Tanh", [try builder.node("MatMul", [x, builder.weights([64, 64])])])
     builder.output(try builder.node("MatMul", [hidden, builder.weights([64, 64])]))

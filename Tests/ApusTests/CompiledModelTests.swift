@@ -65,7 +65,7 @@ import Testing
 
   /// A model of two layers whose weights are blocks, with inputs of one symbolic extent.
   private func layers() throws -> (url: TemporaryFile, input: [String: Tensor]) {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 96])
     let bias = builder.input("offset", [.symbol("n"), 1])
     let hidden = try builder.node("MatMul", [x, builder.weights([96, 128])])

@@ -12,7 +12,7 @@ import Testing
 @Suite(.serialized) struct EngineMemoryTests {
   /// The bytes of a model whose runs take three times `n * width` numbers of working memory and give as many.
   private static func bytes(width: Int, seed: Int = 1, layers: Int = 2) throws -> [UInt8] {
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     var x = builder.input("x", [.symbol("n"), Dim(width)])
     for layer in 0..<layers {
       let elements = sampleTensor([width, width], seed: seed + layer).elements(as: Float.self) ?? []
@@ -176,7 +176,7 @@ import Testing
 
   @Test func modelsMadeInMemoryCountToo() throws {
     let engine = Engine(threads: 1, memoryBudget: 16 << 20)
-    var builder = GraphBuilder()
+    let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 256])
     builder.output(try builder.node("MatMul", [x, builder.weights([256, 256])]))
     var options = ModelOptions()

@@ -14,7 +14,7 @@ import Testing
       if isCounted { schema.multiplyAdds = { ($0.outputShape(0)?[0] ?? .unknown) * Dim($0.constant(1)?.count ?? 0) } }
     }
     let registry = OperatorRegistry.standard(with: [own])
-    var builder = GraphBuilder(registry: registry)
+    let builder = GraphBuilder(registry: registry)
     let a = builder.input("a", [.symbol("n"), 3])
     builder.output(try builder.node("Own", [a, builder.weights([3, 4])], domain: "test"))
     let statistics = ModelStatistics(builder.graph, registry: registry)
@@ -30,7 +30,7 @@ import Testing
   /// Every product that has a formula gives the number that it stands for.
   @Test func formulas() throws {
     func count(_ op: String, _ shapes: [[Dim]], _ attributes: [(String, AttributeValue)] = []) throws -> Dim {
-      var builder = GraphBuilder()
+      let builder = GraphBuilder()
       let inputs = shapes.enumerated().map { builder.input("x\($0)", $1) }
       builder.output(try builder.node(op, inputs, attributes))
       return ModelStatistics(builder.graph).multiplyAdds
@@ -67,7 +67,7 @@ import Testing
     isPortable: Bool = true
   ) throws -> (node: NodeProto, opset: Int?) {
     let registry = try registry(isPortable: isPortable)
-    var builder = GraphBuilder(registry: registry)
+    let builder = GraphBuilder(registry: registry)
     let x = builder.input("x", [2, 3], type)
     let constant = scale.map { builder.constant($0.elements(as: Float.self) ?? [], $0.shape) }
     builder.output(try builder.node("Own", [x] + (constant.map { [$0] } ?? []), attributes))

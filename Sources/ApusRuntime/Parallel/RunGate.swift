@@ -13,9 +13,10 @@ import Synchronization
 ///
 /// `@unchecked Sendable`: `lines` is touched under the lock of `monitor` only.
 package final class RunGate: @unchecked Sendable {
-  /// What runs that stand still get under constant load: a tenth of one processor.
+  /// What runs that stand still get under constant load: a tenth of one processor, in slices of at least one part.
   private static let slice: UInt64 = 2_000_000
   private static let pause: UInt64 = 18_000_000
+  private static let longestPause: UInt64 = 500_000_000
   /// Nanoseconds between two looks at the clock and at the wishes to cancel.
   private static let patience: UInt64 = 4_000_000
 
@@ -35,10 +36,18 @@ package final class RunGate: @unchecked Sendable {
     var admitted = 0
     /// Those that sleep, the one that came first first.
     var waiting: [ObjectIdentifier] = []
-    /// The one whose slice it is, until when, and when the next slice may begin.
-    var holder: ObjectIdentifier?
-    var sliceEnd: UInt64 = 0
+    /// Whether one has a slice, since when, and when the next slice may begin.
+    var hasHolder = false
+    var sliceBegin: UInt64 = 0
     var nextSlice: UInt64 = 0
+
+    /// A part may take longer than a slice; then the pause does, too.
+    mutating func endSlice() {
+      let now = MonotonicClock.nanoseconds()
+      let length = max(now - sliceBegin, RunGate.slice)
+      nextSlice = now + min(length * (RunGate.pause / RunGate.slice), RunGate.longestPause)
+      hasHolder = false
+    }
   }
 
   /// - Parameter processors: those that the runs share; nil for all that this process may use.
@@ -70,7 +79,7 @@ package final class RunGate: @unchecked Sendable {
     case .normal: normal.subtract(turn.threads, ordering: .sequentiallyConsistent)
     case .background: break
     }
-    if !turn.isAdmitted && sleepers.load(ordering: .sequentiallyConsistent) == 0 { return }
+    if !turn.isAdmitted && !turn.hasSlice && sleepers.load(ordering: .sequentiallyConsistent) == 0 { return }
     monitor.lock()
     withLine(of: turn) { withdraw(turn, from: &$0) }
     monitor.unlock()
@@ -130,15 +139,20 @@ package final class RunGate: @unchecked Sendable {
     let id = ObjectIdentifier(turn)
     let isNext = line.waiting.first.map { $0 == id } ?? true
     if line.admitted < room && isNext {
+      withdraw(turn, from: &line)
       line.admitted += 1
       turn.isAdmitted = true
       return true
     }
     let now = MonotonicClock.nanoseconds()
-    if line.holder == id && now < line.sliceEnd { return true }
-    if line.waiting.first == id && now >= line.nextSlice {
-      (line.holder, line.sliceEnd) = (id, now + Self.slice)
-      line.nextSlice = line.sliceEnd + Self.pause
+    if turn.hasSlice {
+      if now - line.sliceBegin < Self.slice { return true }
+      line.endSlice()
+      turn.hasSlice = false
+    }
+    if line.waiting.first == id && !line.hasHolder && now >= line.nextSlice {
+      (line.hasHolder, line.sliceBegin) = (true, now)
+      turn.hasSlice = true
       return true
     }
     return false
@@ -149,7 +163,10 @@ package final class RunGate: @unchecked Sendable {
       line.admitted -= 1
       turn.isAdmitted = false
     }
-    if line.holder == ObjectIdentifier(turn) { line.holder = nil }
+    if turn.hasSlice {
+      line.endSlice()
+      turn.hasSlice = false
+    }
   }
 
   private func withLine<Result>(of turn: RunTurn, _ body: (inout Line) -> Result) -> Result {
@@ -160,8 +177,8 @@ package final class RunGate: @unchecked Sendable {
 
 /// The presence of one run at a gate, from `enter` to `leave`.
 ///
-/// `@unchecked Sendable`: `isAdmitted` is written under the lock of the gate only, and read without it by `leave`, when
-/// no thread of the run is at the gate any more.
+/// `@unchecked Sendable`: `isAdmitted` and `hasSlice` are written under the lock of the gate only, and read without it
+/// by `leave`, when no thread of the run is at the gate any more.
 package final class RunTurn: @unchecked Sendable {
   private let gate: RunGate
   package let priority: RunPriority
@@ -170,6 +187,7 @@ package final class RunTurn: @unchecked Sendable {
   /// Whose thread the run has; nil for a run on the thread of its caller.
   private let queue: RunQueue?
   fileprivate var isAdmitted = false
+  fileprivate var hasSlice = false
 
   package init(_ gate: RunGate, _ priority: RunPriority, threads: Int, queue: RunQueue? = nil) {
     (self.gate, self.priority, self.threads, self.queue) = (gate, priority, threads, queue)

@@ -277,7 +277,7 @@ public final class Model: Sendable {
     do throws(OperatorError) {
       let results = try execute(wanted.map { program.part(for: $0) } ?? program, inputs, settings)
       do throws(TensorError) {
-        return try results.map(lent.detached)
+        return try lent.detached(results)
       } catch {
         throw OperatorError(error)
       }

@@ -90,7 +90,9 @@ let package = Package(
     .target(
       name: "ApusCProgram", path: "Tests/ApusCProgram",
       cSettings: [.headerSearchPath("../../Sources/ApusC/include")]),
-    .testTarget(name: "ApusCTests", dependencies: ["ApusC", "ApusCProgram"], swiftSettings: strict),
-    .testTarget(name: "ApusTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
+    .target(name: "ApusAllocations", path: "Tests/ApusAllocations"),
+    .testTarget(
+      name: "ApusCTests", dependencies: ["ApusC", "ApusCProgram", "ApusAllocations", "CApus"], swiftSettings: strict),
+    .testTarget(name: "ApusTests", dependencies: ["ApusTestSupport", "ApusAllocations"], swiftSettings: strict),
   ]
 )

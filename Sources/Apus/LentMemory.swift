@@ -5,34 +5,53 @@ import ApusTensor
 /// Address ranges of a run's inputs and of the buffers for its outputs. Their owners may fill or free them once the run
 /// is over, so what the run returns must lie elsewhere.
 struct LentMemory {
+  /// The values of a run, looked at when somebody asks: most runs have few.
+  private let inputs: [Value]
   private var ranges: [Range<UInt>] = []
 
-  init(inputs: [Value]) {
-    for input in inputs { add(input) }
-  }
-
-  private mutating func add(_ value: Value) {
-    switch value {
-    // A growing block is nobody's to write once its rows are there.
-    case .tensor(let tensor) where tensor.storage.growth != nil: break
-    case .tensor(let tensor): add(UnsafeRawPointer(tensor.base), byteCount: tensor.byteCount)
-    case .sequence(let elements, _): for element in elements { add(element) }
-    case .optional(let element, _): if let element { add(element) }
-    case .map(let map):
-      add(.tensor(map.keys))
-      for element in map.values { add(element) }
-    }
-  }
+  init(inputs: [Value]) { self.inputs = inputs }
 
   mutating func add(_ base: UnsafeRawPointer, byteCount: Int) {
-    let start = UInt(bitPattern: base)
-    if byteCount > 0 { ranges.append(start..<start + UInt(byteCount)) }
+    if byteCount > 0 { ranges.append(LentMemory.range(base, byteCount)) }
   }
 
   /// True if one of the bytes is lent.
   func contains(_ base: UnsafeRawPointer, byteCount: Int) -> Bool {
+    if byteCount <= 0 { return false }
+    let range = LentMemory.range(base, byteCount)
+    for other in ranges where other.overlaps(range) { return true }
+    for input in inputs where LentMemory.overlaps(input, range) { return true }
+    return false
+  }
+
+  private static func range(_ base: UnsafeRawPointer, _ byteCount: Int) -> Range<UInt> {
     let start = UInt(bitPattern: base)
-    return byteCount > 0 && ranges.contains { $0.overlaps(start..<start + UInt(byteCount)) }
+    return start..<start + UInt(byteCount)
+  }
+
+  private static func overlaps(_ value: Value, _ range: Range<UInt>) -> Bool {
+    switch value {
+    // A growing block is nobody's to write once its rows are there.
+    case .tensor(let tensor) where tensor.storage.growth != nil: return false
+    case .tensor(let tensor):
+      let count = tensor.byteCount
+      return count > 0 && LentMemory.range(tensor.base, count).overlaps(range)
+    case .sequence(let elements, _): return elements.contains { overlaps($0, range) }
+    case .optional(let element, _): return element.map { overlaps($0, range) } ?? false
+    case .map(let map): return overlaps(.tensor(map.keys), range) || map.values.contains { overlaps($0, range) }
+    }
+  }
+
+  /// The values, their tensors copied where they lie in lent memory. Copies are charged to `account`.
+  func detached(_ values: consuming [Value], _ account: MemoryAccount) throws(TensorError) -> [Value] {
+    for index in values.indices where !isApart(values[index]) { values[index] = try detached(values[index], account) }
+    return values
+  }
+
+  /// True for a tensor outside lent memory.
+  private func isApart(_ value: Value) -> Bool {
+    guard case .tensor(let tensor) = value else { return false }
+    return tensor.storage.growth != nil || !contains(tensor.base, byteCount: tensor.byteCount)
   }
 
   /// `value`, its tensors copied where they lie in lent memory. Copies are charged to `account`.

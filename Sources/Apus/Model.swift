@@ -292,7 +292,7 @@ public final class Model: Sendable {
       let results = try execute(wanted.map { program.part(for: $0) } ?? program, inputs, settings)
       if mapped.contains(where: \.isDamaged) { throw Model.fileIsDamaged }
       do throws(TensorError) {
-        return try results.map { (value) throws(TensorError) in try lent.detached(value, settings.memory) }
+        return try lent.detached(results, settings.memory)
       } catch {
         throw OperatorError(error)
       }

@@ -73,6 +73,8 @@ final class ModelHandle: Handle, Sendable {
   let graphName, producer, producerVersion, domain, documentation: CText
   let metadata: [(key: CText, value: CText)]
   let opsets: [(domain: CText, version: Int)]
+  /// An empty array with room for the inputs of a run, which no run uses at the moment.
+  private let spareInputs = Mutex<[Value]>([])
 
   init(_ model: Model, isProfiling: Bool) {
     self.model = model
@@ -92,6 +94,18 @@ final class ModelHandle: Handle, Sendable {
 }
 
 extension ModelHandle {
+  /// An empty array for the inputs of a run, to be given back after it.
+  func takeInputs() -> [Value] {
+    var inputs: [Value] = []
+    spareInputs.withLock { swap(&$0, &inputs) }
+    return inputs
+  }
+
+  func give(_ inputs: inout [Value]) {
+    inputs.removeAll(keepingCapacity: true)
+    spareInputs.withLock { swap(&$0, &inputs) }
+  }
+
   /// What every run of the model is allowed.
   func settings(_ cancellation: OpaquePointer?) -> RunSettings {
     model.settings(CancellationHandle.at(cancellation)?.flag, profiler: profiler)

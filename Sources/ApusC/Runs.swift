@@ -85,12 +85,15 @@ public func apus_model_run_in_order(
         return indices[position]
       }
     }
-    let values = try (0..<inputCount).map { index in
+    var values = handle.takeInputs()
+    defer { handle.give(&values) }
+    values.reserveCapacity(inputCount)
+    for index in 0..<inputCount {
       guard let value = ValueHandle.at(inputs?[index]) else { throw ArgumentError("input \(index) is NULL") }
-      return value.value
+      values.append(value.value)
     }
     let results = try handle.model.run(inOrder: values, wanted: wanted, settings: handle.settings(cancellation))
-    for (position, value) in results.enumerated() { outputs?[position] = ValueHandle(value).owned }
+    for position in results.indices { outputs?[position] = ValueHandle(results[position]).owned }
   }
 }
 

@@ -17,7 +17,8 @@ final class ValueHandle: Handle, @unchecked Sendable {
     self.value = value
     let dims = value.tensor?.shape.dims ?? []
     shape = .allocate(capacity: dims.count + 1)
-    _ = shape.initialize(from: dims.map { Int64($0) } + [0])
+    for axis in dims.indices { shape.initializeElement(at: axis, to: Int64(dims[axis])) }
+    shape.initializeElement(at: dims.count, to: 0)
   }
 
   deinit { shape.deallocate() }

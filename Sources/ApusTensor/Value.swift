@@ -1,13 +1,13 @@
 // What flows along an edge of a graph: a tensor, or one of the containers of ONNX.
 
 /// A value of a graph.
-public indirect enum Value: Sendable {
+public enum Value: Sendable {
   case tensor(Tensor)
   /// All elements have the type that `elementType` states.
   case sequence([Value], elementType: ValueType)
   /// An optional; nil if empty. `elementType` is the type of what it holds or would hold.
-  case optional(Value?, elementType: ValueType)
-  case map(MapValue)
+  indirect case optional(Value?, elementType: ValueType)
+  indirect case map(MapValue)
 
   public var tensor: Tensor? {
     if case .tensor(let tensor) = self { tensor } else { nil }

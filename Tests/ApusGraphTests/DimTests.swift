@@ -89,4 +89,22 @@ import Testing
     }
     #expect(Dim.unknown.products == nil)
   }
+
+  /// Symbols are extents: at least 0.
+  @Test func whatIsNeverNegative() {
+    // The length of a convolution with a stride.
+    let strided = (seq - 1).dividedRoundingDown(by: 2) + 1
+    #expect(strided.isSurelyNonNegative && !(strided - 1).isSurelyNonNegative)
+    #expect((seq * batch + 3).isSurelyNonNegative && !(seq - 1).isSurelyNonNegative)
+    #expect(!(seq - batch).isSurelyNonNegative && !(Dim(0) - seq).isSurelyNonNegative)
+    #expect(Dim.max(seq - 5, 0).isSurelyNonNegative && !Dim.min(seq - 5, 0).isSurelyNonNegative)
+    #expect(Dim.min(strided, 512).isSurelyNonNegative)
+    #expect(seq.dividedRoundingDown(by: batch).isSurelyNonNegative)
+    #expect(!(seq - 1).dividedRoundingDown(by: batch).isSurelyNonNegative)
+    #expect(!seq.dividedRoundingDown(by: -2).isSurelyNonNegative && !Dim.unknown.isSurelyNonNegative)
+    for length in 0...5 {
+      let value = strided.value(["seq": length])
+      #expect(value == (length + 1) / 2)
+    }
+  }
 }

@@ -97,3 +97,26 @@ package struct Attributes: Sendable {
   package func graph(_ name: String) -> Subgraph? { if case .graph(let value)? = self[name] { value } else { nil } }
   package func type(_ name: String) -> ValueFact? { if case .type(let value)? = self[name] { value } else { nil } }
 }
+
+extension Attributes {
+  /// True if both surely have the same values under the same names, in the same order: tensors, graphs and types are
+  /// not compared.
+  package func isSame(as other: Attributes) -> Bool {
+    guard entries.count == other.entries.count else { return false }
+    return zip(entries, other.entries).allSatisfy { $0.name == $1.name && $0.value.isSame(as: $1.value) }
+  }
+}
+
+extension AttributeValue {
+  fileprivate func isSame(as other: AttributeValue) -> Bool {
+    switch (self, other) {
+    case (.int(let a), .int(let b)): a == b
+    case (.float(let a), .float(let b)): a.bitPattern == b.bitPattern
+    case (.string(let a), .string(let b)): a == b
+    case (.ints(let a), .ints(let b)): a == b
+    case (.floats(let a), .floats(let b)): a.map(\.bitPattern) == b.map(\.bitPattern)
+    case (.strings(let a), .strings(let b)): a == b
+    default: false
+    }
+  }
+}

@@ -91,22 +91,36 @@ extension Kernel {
   /// The step of the kernel for one set of shapes: `plan`, or nothing to do where no output has elements. So a kernel
   /// plans for outputs of some elements only; extents beside one of 0 may be so large that their products overflow.
   package func step(for context: PlanContext) throws(OperatorError) -> Step {
-    var (isWanted, hasElements) = (false, false)
-    for case let output? in context.outputs {
-      isWanted = true
-      if !output.shape.contains(0) { hasElements = true }
-    }
-    if isWanted, !hasElements { return Step(phases: []) { _, _, _ in } }
+    if !context.hasWork { return Step(phases: []) { _, _, _ in } }
     let step = try plan(context)
-    if step.phases.allSatisfy({ $0 == 0 }),
-      let output = context.outputs.indices.first(where: { index in
-        guard let type = context.outputs[index] else { return false }
-        return !type.shape.contains(0) && !step.views.contains { $0.output == index }
-      })
-    {
+    if let output = step.unwrittenOutput(of: context) {
       throw .inconsistency("the kernel plans no work that writes output \(output)")
     }
     return step
+  }
+}
+
+extension PlanContext {
+  /// False if outputs are wanted and none has elements.
+  fileprivate var hasWork: Bool {
+    var isWanted = false
+    for case let output? in outputs {
+      if !output.shape.dims.contains(0) { return true }
+      isWanted = true
+    }
+    return !isWanted
+  }
+}
+
+extension Step {
+  /// An output with elements that a step without work neither writes nor views.
+  fileprivate borrowing func unwrittenOutput(of context: borrowing PlanContext) -> Int? {
+    for parts in phases where parts != 0 { return nil }
+    for (index, output) in context.outputs.enumerated() {
+      guard let output, !output.shape.dims.contains(0) else { continue }
+      if !views.contains(where: { $0.output == index }) { return index }
+    }
+    return nil
   }
 }
 
@@ -128,15 +142,24 @@ package struct PlanContext: Sendable {
   package let inputs: [TensorType?]
   /// nil: nobody wants the optional output.
   package let outputs: [TensorType?]
-  /// The inputs that are constant or whose elements are known at this point.
-  package let known: [Tensor?]
+  private let tensors: [Tensor?]
   /// Of the operands that are not dense, inputs before outputs. Only such that the kernel asks for.
   private let pitches: [(operand: Int, pitch: Pitch)]
+  private let reads: TensorReads?
 
+  /// The inputs that are constant or whose elements are known at this point.
+  package var known: [Tensor?] {
+    reads?.note()
+    return tensors
+  }
+
+  /// `reads`: who wants to know whether the kernel looks at what is known.
   package init(
-    inputs: [TensorType?], outputs: [TensorType?], known: [Tensor?], pitches: [(operand: Int, pitch: Pitch)] = []
+    inputs: [TensorType?], outputs: [TensorType?], known: [Tensor?], pitches: [(operand: Int, pitch: Pitch)] = [],
+    reads: TensorReads? = nil
   ) {
-    (self.inputs, self.outputs, self.known, self.pitches) = (inputs, outputs, known, pitches)
+    (self.inputs, self.outputs, tensors, self.reads) = (inputs, outputs, known, reads)
+    self.pitches = pitches
   }
 
   /// nil: the input is dense.
@@ -152,8 +175,11 @@ package struct PlanContext: Sendable {
   package func outputShape(_ output: Int) -> Shape { output < outputs.count ? outputs[output]?.shape ?? [] : [] }
 
   /// The elements of an input that the schema marks as read when planning; nil if the input is absent.
-  package func integers(_ input: Int) -> [Int]? { input < known.count ? known[input]?.integers : nil }
-  package func tensor(_ input: Int) -> Tensor? { input < known.count ? known[input] : nil }
+  package func integers(_ input: Int) -> [Int]? { tensor(input)?.integers }
+  package func tensor(_ input: Int) -> Tensor? {
+    reads?.note()
+    return input < tensors.count ? tensors[input] : nil
+  }
 }
 
 /// One planned node: how its work divides, the memory it wants, and the code that does it.
@@ -213,23 +239,20 @@ package struct Step: Sendable {
 
   /// The same step, allowed to write output 0 over the given inputs.
   package consuming func overwriting(_ inputs: Int...) -> Step {
-    var step = self
-    step.inPlace = inputs.map { (input: $0, output: 0) }
-    return step
+    inPlace = inputs.map { (input: $0, output: 0) }
+    return self
   }
 
   /// The same step, which never reads the bytes of the given inputs.
   package consuming func notReading(_ inputs: Int...) -> Step {
-    var step = self
-    step.unreadInputs = inputs
-    return step
+    unreadInputs = inputs
+    return self
   }
 
   package consuming func named(_ name: String, operations: Int = 0) -> Step {
-    var step = self
-    step.kernelName = name
-    step.operations = operations
-    return step
+    kernelName = name
+    self.operations = operations
+    return self
   }
 }
 

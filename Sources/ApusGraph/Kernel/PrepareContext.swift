@@ -10,21 +10,29 @@ package struct PrepareContext: OperatorContext {
   /// nil: the optional input is absent.
   package let inputs: [ValueFact?]
   package let outputs: [ValueFact?]
-  /// The tensors of the inputs that are constants; a kernel may pack them here once and for all.
-  package let constants: [Tensor?]
+  private let tensors: [Tensor?]
+  private let reads: TensorReads?
   /// Packed forms of constants, shared by all nodes that pack the same bytes the same way.
   package let packedWeights: PackedWeights
 
+  /// `reads`: who wants to know whether the operator looks at its constants.
   package init(
     node: Node, schema: OperatorSchema, inputs: [ValueFact?], outputs: [ValueFact?], constants: [Tensor?],
-    packedWeights: PackedWeights = PackedWeights()
+    packedWeights: PackedWeights = PackedWeights(), reads: TensorReads? = nil
   ) {
     self.node = node
     self.schema = schema
     self.inputs = inputs
     self.outputs = outputs
-    self.constants = constants
+    tensors = constants
     self.packedWeights = packedWeights
+    self.reads = reads
+  }
+
+  /// The tensors of the inputs that are constants; a kernel may pack them here once and for all.
+  package var constants: [Tensor?] {
+    reads?.note()
+    return tensors
   }
 
   /// The memory and the time that preparing may take.
@@ -47,7 +55,10 @@ package struct PrepareContext: OperatorContext {
   }
   package func rank(_ input: Int) -> Int? { input < inputs.count ? inputs[input]?.tensor?.shape?.count : nil }
   package func shape(_ input: Int) -> [Dim]? { input < inputs.count ? inputs[input]?.tensor?.shape : nil }
-  package func constant(_ input: Int) -> Tensor? { input < constants.count ? constants[input] : nil }
+  package func constant(_ input: Int) -> Tensor? {
+    reads?.note()
+    return input < tensors.count ? tensors[input] : nil
+  }
 
   /// The error for an element type that the schema allows and no kernel has.
   package func unsupportedType(_ type: DataType, input: Int = 0) -> OperatorError {

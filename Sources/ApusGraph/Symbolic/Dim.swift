@@ -26,6 +26,20 @@ package struct Dim: Sendable, Hashable {
     /// Symbols and numbers in it.
     var size: Int { factors.reduce(1) { $0 + $1.size } }
     var depth: Int { factors.reduce(0) { Swift.max($0, $1.depth) } }
+
+    /// As of `Dim.lowerBound`: of a number, of one factor, or of several that are at least 0.
+    var lowerBound: Int? {
+      if factors.isEmpty { return coefficient }
+      if coefficient < 0 { return nil }
+      var product = coefficient
+      for factor in factors {
+        guard let bound = factor.lowerBound, bound >= 0 || factors.count == 1,
+          case let (next, overflow) = product.multipliedReportingOverflow(by: bound), !overflow
+        else { return nil }
+        product = next
+      }
+      return product
+    }
   }
 
   /// Two expressions that are one factor together, with the bounds that they keep.
@@ -54,6 +68,23 @@ package struct Dim: Sendable, Hashable {
 
     var size: Int { pair?.size ?? 1 }
     var depth: Int { pair?.depth ?? 0 }
+
+    /// As of `Dim.lowerBound`.
+    var lowerBound: Int? {
+      switch self {
+      case .symbol: return 0
+      case .floorDivide(let pair):
+        guard let bound = pair.a.lowerBound else { return nil }
+        if let divisor = pair.b.known, divisor > 0 { return Dim(bound).dividedRoundingDown(by: pair.b).known }
+        return bound >= 0 && pair.b.isSurelyNonNegative ? 0 : nil
+      case .maximum(let pair):
+        guard let a = pair.a.lowerBound else { return pair.b.lowerBound }
+        return Swift.max(a, pair.b.lowerBound ?? a)
+      case .minimum(let pair), .broadcast(let pair):
+        guard let a = pair.a.lowerBound, let b = pair.b.lowerBound else { return nil }
+        return Swift.min(a, b)
+      }
+    }
 
     private var pair: Pair? {
       switch self {
@@ -156,22 +187,22 @@ package struct Dim: Sendable, Hashable {
   }
 
   /// True if no values of the symbols, which are extents and so at least 0, can make it negative.
-  package var isSurelyNonNegative: Bool {
+  package var isSurelyNonNegative: Bool { lowerBound.map { $0 >= 0 } ?? false }
+
+  /// A number that the expression is not below for any values of the symbols, which are at least 0; nil if none is
+  /// found.
+  private var lowerBound: Int? {
     switch storage {
-    case .unknown: false
-    case .known(let value): value >= 0
+    case .unknown: return nil
+    case .known(let value): return value
     case .sum(let terms):
-      terms.allSatisfy { term in
-        term.coefficient >= 0
-          && term.factors.allSatisfy { factor in
-            switch factor {
-            case .symbol: true
-            case .maximum(let pair): pair.a.isSurelyNonNegative || pair.b.isSurelyNonNegative
-            case .floorDivide(let pair), .minimum(let pair), .broadcast(let pair):
-              pair.a.isSurelyNonNegative && pair.b.isSurelyNonNegative
-            }
-          }
+      var total = 0
+      for term in terms {
+        guard let bound = term.lowerBound, case let (sum, overflow) = total.addingReportingOverflow(bound), !overflow
+        else { return nil }
+        total = sum
       }
+      return total
     }
   }
 

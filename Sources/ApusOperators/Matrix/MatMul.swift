@@ -88,11 +88,17 @@ struct MatMulKernel: Kernel {
   func step(_ context: PlanContext, _ operands: GemmPlan.Operands) -> Step {
     let extents = MatMulExtents(
       context.shape(0), context.shape(1), transposesA: options.transposesA, transposesB: options.transposesB)
-    let batch = packed == nil ? extents.batch : extents.batch.countingB(matrix: extents.k * extents.n)
-    let plan = GemmPlan(
-      m: extents.m, n: extents.n, k: extents.k, left: extents.left,
-      right: packed.map { .packed($0) } ?? .unpacked(extents.right, scale: options.scale), batch: batch,
-      epilogue: options.epilogue)
-    return plan.step(operands)
+    var batch = extents.batch
+    let right: GemmPlan.RightOperand
+    if let packed {
+      batch = batch.countingB(matrix: extents.k * extents.n)
+      right = .packed(packed)
+    } else {
+      right = .unpacked(extents.right, scale: options.scale)
+    }
+    return GemmPlan(
+      m: extents.m, n: extents.n, k: extents.k, left: extents.left, right: right, batch: batch,
+      epilogue: options.epilogue
+    ).step(operands)
   }
 }

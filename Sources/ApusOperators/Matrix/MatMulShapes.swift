@@ -51,12 +51,18 @@ struct MatMulExtents: Sendable {
     n = transposesB ? bRows : bColumns
     left = transposesA ? .columnMajor(rows: aColumns) : .rowMajor(columns: aColumns)
     right = transposesB ? .columnMajor(rows: bColumns) : .rowMajor(columns: bColumns)
+    if b.rank <= 2 && !transposesA {
+      // One B for all: the matrices of A are rows of one.
+      rightCount = 1
+      m = rows * (a.rank > 2 ? a.count(of: 0..<a.rank - 2) : 1)
+      batch = .single
+      return
+    }
     let rank = max(a.rank, b.rank, 2) - 2
     let aBatch = MatMulExtents.batch(of: a, rank: rank)
     let bBatch = MatMulExtents.batch(of: b, rank: rank)
     rightCount = bBatch.reduce(1, &*)
     if rightCount == 1 && !transposesA {
-      // One B for all: the matrices of A are rows of one.
       m = rows * aBatch.reduce(1, &*)
       batch = .single
     } else {

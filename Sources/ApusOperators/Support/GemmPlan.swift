@@ -115,6 +115,11 @@ struct GemmPlan: Sendable {
   let epilogue: GemmEpilogue
   let tiling: GemmTiling
   private let kernels = GemmKernels.current
+  /// The first float of B if it is packed: asked for in every run, where counting references to `right` would take
+  /// longer than a small product. `nonisolated(unsafe)`: `right` keeps the floats alive, and nobody writes to them.
+  private nonisolated(unsafe) let constantRight: UnsafePointer<Float>?
+  /// Floats from one packed matrix to the next.
+  private let constantStride: Int
 
   init(
     m: Int, n: Int, k: Int, left: MatrixLayout, right: RightOperand, batch: GemmBatch = .single,
@@ -122,6 +127,11 @@ struct GemmPlan: Sendable {
   ) {
     (self.m, self.n, self.k) = (m, n, k)
     (self.left, self.right, self.batch, self.epilogue) = (left, right, batch, epilogue)
+    if case .packed(let matrix) = right {
+      (constantRight, constantStride) = (matrix.base(0), matrix.stride)
+    } else {
+      (constantRight, constantStride) = (nil, 0)
+    }
     tiling = GemmTiling(
       batch: batch.count, m: m, n: n, k: k, tileRows: kernels.tileRows, panelColumns: kernels.panelColumns)
   }
@@ -144,44 +154,70 @@ struct GemmPlan: Sendable {
 
   // MARK: - The step
 
+  func step(_ operands: Operands = Operands()) -> Step { Work(self, operands).step }
+
+  /// A product with its operands. An object, so that steps refer to it and do not copy the plan.
+  ///
   /// Scratch memory: A in rows where it is not, then packed B.
-  func step(_ operands: Operands = Operands()) -> Step {
-    let copiesLeft = left.columnStride != 1 && k > 1 && m > 0
-    let leftBytes = copiesLeft ? aligned(batch.count * m * k * 4) : 0
-    let form = rightForm
-    var phases: [Int] = []
-    let leftRows = Partition(m, minimum: max(1, (32 << 10) / max(k, 1)))
-    if copiesLeft { phases.append(batch.count * leftRows.parts) }
-    let panelGroup = Partition(tiling.panels, minimum: max(1, (32 << 10) / max(k * kernels.panelColumns, 1)))
-    if form == .packedFirst { phases.append(batch.count * panelGroup.parts) }
-    phases.append(tiling.parts)
-    let last = phases.count - 1
-    var step = Step(phases: phases, scratchBytes: leftBytes + rightBytes(form)) { run, phase, part in
+  private final class Work: Sendable {
+    private let plan: GemmPlan
+    private let operands: Operands
+    private let form: RightForm
+    private let copiesLeft: Bool
+    private let leftBytes: Int
+    private let leftRows: Partition
+    private let panelGroup: Partition
+
+    init(_ plan: GemmPlan, _ operands: Operands) {
+      (self.plan, self.operands, form) = (plan, operands, plan.rightForm)
+      copiesLeft = plan.left.columnStride != 1 && plan.k > 1 && plan.m > 0
+      leftBytes = copiesLeft ? aligned(plan.batch.count * plan.m * plan.k * 4) : 0
+      leftRows = Partition(plan.m, minimum: max(1, (32 << 10) / max(plan.k, 1)))
+      panelGroup = Partition(
+        plan.tiling.panels, minimum: max(1, (32 << 10) / max(plan.k * plan.kernels.panelColumns, 1)))
+    }
+
+    var step: Step {
+      var phases: [Int] = []
+      if copiesLeft { phases.append(plan.batch.count * leftRows.parts) }
+      if form == .packedFirst { phases.append(plan.batch.count * panelGroup.parts) }
+      phases.append(plan.tiling.parts)
+      let last = phases.count - 1
+      var step = Step(phases: phases, scratchBytes: leftBytes + plan.rightBytes(form)) { [self] run, phase, part in
+        if phase == last { multiply(run, part) } else { prepare(run, phase, part) }
+      }
+      if form == .constant { step.unreadInputs = [operands.b] }
+      return step.named("gemm_f32", operations: plan.operations)
+    }
+
+    private func multiply(_ run: RunContext, _ part: Int) {
       let a = copiesLeft ? UnsafePointer(run.scratch.assumingMemoryBound(to: Float.self)) : run.input(operands.a)
       let packed = (run.scratch + leftBytes).assumingMemoryBound(to: Float.self)
-      if phase == last {
-        let c: UnsafeMutablePointer<Float> = run.output()
-        let bias: UnsafePointer<Float>? = operands.bias.map { run.input($0) }
-        let add: UnsafePointer<Float>? = operands.addsOutput ? UnsafePointer(c) : operands.add.map { run.input($0) }
-        let lda = copiesLeft ? k : left.rowStride
-        var args = arguments(a: a, lda: lda, b: UnsafePointer(packed), c: c, bias: bias, add: add)
-        multiply(
-          part, form, &args, biasStride: operands.biasStride, b: form == .constant ? nil : run.input(operands.b),
-          packed: packed,
-          leftIsCopied: copiesLeft)
-      } else if phase == 0 && copiesLeft {
+      let c: UnsafeMutablePointer<Float> = run.output()
+      let bias: UnsafePointer<Float>? = operands.bias.map { run.input($0) }
+      let add: UnsafePointer<Float>? = operands.addsOutput ? UnsafePointer(c) : operands.add.map { run.input($0) }
+      let lda = copiesLeft ? plan.k : plan.left.rowStride
+      var args = plan.arguments(a: a, lda: lda, b: UnsafePointer(packed), c: c, bias: bias, add: add)
+      plan.multiply(
+        part, form, &args, biasStride: operands.biasStride, b: form == .constant ? nil : run.input(operands.b),
+        packed: packed, leftIsCopied: copiesLeft)
+    }
+
+    /// A part of a phase before the last: rows of A, or panels of B.
+    private func prepare(_ run: RunContext, _ phase: Int, _ part: Int) {
+      let scratch = run.scratch.assumingMemoryBound(to: Float.self)
+      if phase == 0 && copiesLeft {
         let (index, rows) = part.quotientAndRemainder(dividingBy: leftRows.parts)
-        let source: UnsafePointer<Float> = run.input(operands.a) + batch[index].a
-        copyLeft(
-          leftRows.range(rows), from: source, to: run.scratch.assumingMemoryBound(to: Float.self) + index * m * k)
+        let source: UnsafePointer<Float> = run.input(operands.a) + plan.batch[index].a
+        plan.copyLeft(leftRows.range(rows), from: source, to: scratch + index * plan.m * plan.k)
       } else {
         let (index, group) = part.quotientAndRemainder(dividingBy: panelGroup.parts)
-        let source: UnsafePointer<Float> = run.input(operands.b) + batch[index].b
-        pack(panelGroup.range(group), from: source, to: packed + index * kernels.packedCount(k: k, n: n))
+        let source: UnsafePointer<Float> = run.input(operands.b) + plan.batch[index].b
+        let packed = (run.scratch + leftBytes).assumingMemoryBound(to: Float.self)
+        plan.pack(
+          panelGroup.range(group), from: source, to: packed + index * plan.kernels.packedCount(k: plan.k, n: plan.n))
       }
     }
-    if form == .constant { step.unreadInputs = [operands.b] }
-    return step.named("gemm_f32", operations: operations)
   }
 
   /// How B comes into packed form.
@@ -238,16 +274,15 @@ struct GemmPlan: Sendable {
       args.c = c + index &* m &* n
       args.epilogue.add = add.map { $0 + index &* m &* n }
       args.epilogue.bias = bias.map { $0 + index &* biasStride }
-      switch right {
-      case .packed(let matrix):
-        args.b = matrix.base(offset.b)
+      if let constantRight {
+        args.b = constantRight + offset.b &* constantStride
         kernels.multiply(
           &args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
-      case .unpacked where form == .packedFirst:
+      } else if form == .packedFirst {
         args.b = UnsafePointer(packed) + index &* kernels.packedCount(k: k, n: n)
         kernels.multiply(
           &args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
-      case .unpacked:
+      } else {
         guard let b else { return }
         packAndMultiply(
           tile, args, b: b + offset.b, packed: packed + part &* panelsOnTheWay &* k &* kernels.panelColumns)

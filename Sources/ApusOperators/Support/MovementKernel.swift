@@ -59,9 +59,10 @@ private struct MovementKernel: Kernel {
   let body: @Sendable (PlanContext) throws(OperatorError) -> Step
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
-    guard (context.inputs + context.outputs).contains(where: { $0?.dataType.isPacked ?? false }) else {
-      return try body(context)
-    }
+    let isPacked =
+      context.inputs.contains { $0?.dataType.isPacked ?? false }
+      || context.outputs.contains { $0?.dataType.isPacked ?? false }
+    if !isPacked { return try body(context) }
     return try PackedMovement(context, inner: body(context.unpacked)).step
   }
 }

@@ -16,6 +16,9 @@ import Synchronization
 final class Lease: @unchecked Sendable {
   private(set) var base: UnsafeMutableRawPointer?
   private(set) var byteCount = 0
+  /// Empty arrays for the inputs of a region that runs and the blocks that outlive it, so that a run makes none.
+  private var inputs: [Tensor?] = []
+  private var blocks: [TensorStorage] = []
   /// Where the steps of a wave report data that they cannot work on, each its own.
   let failures = (0..<SideBySide.maximumSteps).map { _ in RunFailure() }
   /// Charged for the arena.
@@ -83,6 +86,22 @@ final class Lease: @unchecked Sendable {
     byteCount = size
   }
 
+  /// Two empty arrays, to be given back.
+  func takeArrays() -> (inputs: [Tensor?], blocks: [TensorStorage]) {
+    var arrays: (inputs: [Tensor?], blocks: [TensorStorage]) = ([], [])
+    swap(&arrays.inputs, &inputs)
+    swap(&arrays.blocks, &blocks)
+    return arrays
+  }
+
+  /// Empties two arrays and keeps their memory.
+  func give(_ inputs: inout [Tensor?], _ blocks: inout [TensorStorage]) {
+    inputs.removeAll(keepingCapacity: true)
+    blocks.removeAll(keepingCapacity: true)
+    swap(&self.inputs, &inputs)
+    swap(&self.blocks, &blocks)
+  }
+
   /// Gives the memory back to the system.
   func release() {
     tables.removeAll()
@@ -115,6 +134,10 @@ final class Lease: @unchecked Sendable {
 final class OperandTable {
   let plan: RegionPlan
   let pointers: UnsafeMutablePointer<UnsafeMutableRawPointer>
+  /// Where the inputs and the blocks that outlive the region lie, by slot and by block: set by each run. An input that
+  /// is no tensor is nil.
+  let inputAddresses: UnsafeMutablePointer<UnsafeMutableRawPointer?>
+  let blockAddresses: UnsafeMutablePointer<UnsafeMutableRawPointer?>
   /// Positions in `pointers` to set by slot of an input.
   let inputPatches: [(position: Int, slot: Int, byteOffset: Int)]
   let outputPatches: [(position: Int, block: Int, byteOffset: Int)]
@@ -123,14 +146,19 @@ final class OperandTable {
   init(plan: RegionPlan, arena: UnsafeMutableRawPointer?) {
     self.plan = plan
     pointers = .allocate(capacity: max(plan.operands.count, 1))
+    inputAddresses = .allocate(capacity: max(plan.inputs.count, 1))
+    inputAddresses.initialize(repeating: nil, count: max(plan.inputs.count, 1))
+    blockAddresses = .allocate(capacity: max(plan.outputBlocks.count, 1))
+    blockAddresses.initialize(repeating: nil, count: max(plan.outputBlocks.count, 1))
     var inputPatches: [(position: Int, slot: Int, byteOffset: Int)] = []
     var outputPatches: [(position: Int, block: Int, byteOffset: Int)] = []
     var cachePatches: [(position: Int, cache: Int)] = []
+    let nowhere = OperandTable.nowhere
     for (position, source) in plan.operands.enumerated() {
-      var pointer = OperandTable.nowhere
+      var pointer = nowhere
       switch source {
       case .arena(let offset): if let arena { pointer = arena + offset }
-      case .constant(let tensor): pointer = tensor.storage.base + tensor.byteOffset
+      case .constant(let number): pointer = UnsafeMutableRawPointer(mutating: plan.constant(number).base)
       case .input(let slot, let byteOffset): inputPatches.append((position, slot, byteOffset))
       case .output(let block, let byteOffset): outputPatches.append((position, block, byteOffset))
       case .cache(let index): cachePatches.append((position, index))
@@ -143,7 +171,11 @@ final class OperandTable {
     self.cachePatches = cachePatches
   }
 
-  deinit { pointers.deallocate() }
+  deinit {
+    pointers.deallocate()
+    inputAddresses.deallocate()
+    blockAddresses.deallocate()
+  }
 
   /// Where absent operands point. `nonisolated(unsafe)`: never read or written through.
   private nonisolated(unsafe) static let nowhere = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 64)

@@ -51,9 +51,25 @@ extension Program {
         "\(inputs.count) inputs and \(captures.count) captured values for a graph of \(graph.inputs.count) and "
           + "\(graph.captures.count)")
     }
-    var values = ValueTable(graph: graph)
+    var values = tables.take()
     for (id, value) in zip(graph.inputs, inputs) { values[id] = value }
     for (id, value) in zip(graph.captures, captures) { values[id] = value }
+    try runNodes(&values, pool: pool, settings: settings)
+    var outputs: [Value] = []
+    outputs.reserveCapacity(graph.outputs.count)
+    for id in graph.outputs {
+      guard let value = values[id] else {
+        throw .mismatch("output '\(graph[id].name)' was not computed", remedy: "Give a value for every input")
+      }
+      outputs.append(value)
+    }
+    tables.give(values)
+    return outputs
+  }
+
+  private func runNodes(
+    _ values: inout ValueTable, pool: WorkerPool, settings: RunSettings
+  ) throws(OperatorError) {
     var index = 0
     while index < nodes.count {
       try checkTime(settings.cancellation, settings.turn)
@@ -67,20 +83,12 @@ extension Program {
       }
       if index < nodes.count { drop(after: first..<index, from: &values) }
     }
-    var outputs: [Value] = []
-    for id in graph.outputs {
-      guard let value = values[id] else {
-        throw .mismatch("output '\(graph[id].name)' was not computed", remedy: "Give a value for every input")
-      }
-      outputs.append(value)
-    }
-    return outputs
   }
 
   /// Forgets the values that no later node needs.
   private func drop(after range: Range<Int>, from values: inout ValueTable) {
     for index in range {
-      for value in nodes[index].node.dependencies where lastUse[value.index] < range.upperBound { values[value] = nil }
+      for value in dying[index] { values[value] = nil }
     }
   }
 
@@ -109,34 +117,47 @@ extension Program {
     let table = lease.table(for: plan)
     var caches: [GrowingBlock?] = []
     for cache in plan.caches { caches.append(try cache.block(behind: values.tensor(cache.pair.past), allowance)) }
+    var (inputs, blocks) = lease.takeArrays()
     // Kernels may ask for the alignment of their element type.
-    var inputs: [Tensor?] = []
-    for input in plan.inputs {
-      if plan.isAppended(input.value) {
+    for index in plan.inputs.indices {
+      let value = plan.inputs[index].value
+      guard !plan.isAppended(value), let tensor = values.tensor(value) else {
+        table.inputAddresses[index] = nil
         inputs.append(nil)
         continue
       }
-      inputs.append(
-        try values.tensor(input.value).map { (tensor) throws(OperatorError) in try allowance.aligned(tensor, to: 16) })
+      let aligned = try allowance.aligned(tensor, to: 16)
+      table.inputAddresses[index] = UnsafeMutableRawPointer(mutating: aligned.base)
+      inputs.append(aligned)
     }
     for patch in table.inputPatches {
-      guard let tensor = inputs[patch.slot] else {
+      guard let address = table.inputAddresses[patch.slot] else {
         throw .inconsistency("value '\(graph[plan.inputs[patch.slot].value].name)' is absent where a step reads it")
       }
-      table.pointers[patch.position] = tensor.storage.base + tensor.byteOffset + patch.byteOffset
+      table.pointers[patch.position] = address + patch.byteOffset
     }
-    let blocks = try outputStorages(of: plan, settings)
-    for patch in table.outputPatches { table.pointers[patch.position] = blocks[patch.block].base + patch.byteOffset }
+    try addBlocks(of: plan, to: &blocks, settings)
+    for index in blocks.indices { table.blockAddresses[index] = blocks[index].base }
+    for patch in table.outputPatches {
+      guard let address = table.blockAddresses[patch.block] else {
+        throw .inconsistency("block \(patch.block) is absent where a step writes it")
+      }
+      table.pointers[patch.position] = address + patch.byteOffset
+    }
     for patch in table.cachePatches {
       guard let block = caches[patch.cache] else { throw .inconsistency("cache \(patch.cache) lies nowhere") }
       table.pointers[patch.position] = block.base
     }
-    defer { withExtendedLifetime((inputs, blocks, caches)) {} }
-    try run(plan, table: table, failures: lease.failures, pool: pool, settings: settings)
-    if !caches.isEmpty, lease.failures.reduce(false, { $1.takeDeclined() || $0 }) { return nil }
-    for output in plan.outputs {
-      values[output.value] = .tensor(try tensor(of: output, inputs: inputs, blocks: blocks, caches: caches))
+    do {
+      defer { withExtendedLifetime((inputs, blocks, caches)) {} }
+      try run(plan, table: table, failures: lease.failures, pool: pool, settings: settings)
     }
+    if !caches.isEmpty, lease.failures.reduce(false, { $1.takeDeclined() || $0 }) { return nil }
+    for index in plan.outputs.indices {
+      values[plan.outputs[index].value] = .tensor(
+        try tensor(of: index, plan, inputs: inputs, blocks: blocks, caches: caches))
+    }
+    lease.give(&inputs, &blocks)
     return plan.nodes.upperBound
   }
 
@@ -163,10 +184,10 @@ extension Program {
 
   /// Memory for the blocks that outlive the region: the caller's where an output fills a block and kernels may write to
   /// the address, new memory otherwise.
-  private func outputStorages(of plan: RegionPlan, _ settings: RunSettings) throws(OperatorError) -> [TensorStorage] {
+  private func addBlocks(
+    of plan: RegionPlan, to blocks: inout [TensorStorage], _ settings: RunSettings
+  ) throws(OperatorError) {
     let allowance = settings.allowance
-    var blocks: [TensorStorage] = []
-    blocks.reserveCapacity(plan.outputBlocks.count)
     for (index, byteCount) in plan.outputBlocks.enumerated() {
       if !settings.outputBuffers.isEmpty, let buffer = buffer(for: index, of: plan, settings.outputBuffers) {
         blocks.append(TensorStorage(base: buffer.base, byteCount: buffer.byteCount, release: nil))
@@ -174,7 +195,6 @@ extension Program {
         blocks.append(try allowance.allocate(byteCount: byteCount))
       }
     }
-    return blocks
   }
 
   /// The caller's memory that an output block can lie in.
@@ -189,21 +209,22 @@ extension Program {
     return nil
   }
 
+  /// An output of a region that has run.
   private func tensor(
-    of output: RegionOutput, inputs: [Tensor?], blocks: [TensorStorage], caches: [GrowingBlock?]
+    of index: Int, _ plan: RegionPlan, inputs: [Tensor?], blocks: [TensorStorage], caches: [GrowingBlock?]
   ) throws(OperatorError) -> Tensor {
-    let type = output.type
-    switch output.source {
-    case .constant(let tensor):
-      return tensor
+    let type = plan.outputs[index].type
+    switch plan.outputs[index].source {
+    case .constant(let number):
+      return plan.constant(number)
     case .output(let block, let byteOffset):
       return Tensor(dataType: type.dataType, shape: type.shape, storage: blocks[block], byteOffset: byteOffset)
     case .input(let slot, let byteOffset):
       guard let source = inputs[slot] else { break }
       return Tensor(
         dataType: type.dataType, shape: type.shape, storage: source.storage, byteOffset: source.byteOffset + byteOffset)
-    case .cache(let index):
-      guard let block = caches[index] else { break }
+    case .cache(let cache):
+      guard let block = caches[cache] else { break }
       do throws(TensorError) {
         return try Tensor(type.dataType, type.shape, rowsOf: block)
       } catch {
@@ -211,7 +232,7 @@ extension Program {
       }
     case .arena, .none: break
     }
-    throw .inconsistency("value '\(graph[output.value].name)' lies nowhere that outlives its region")
+    throw .inconsistency("value '\(graph[plan.outputs[index].value].name)' lies nowhere that outlives its region")
   }
 
   private func run(
@@ -242,13 +263,14 @@ extension Program {
     let started = profiler?.now() ?? 0
     let planned = plan.steps[index]
     let context = planned.context(table, failure)
+    let first = planned.phases.lowerBound
     for phase in planned.phases {
       let parts = plan.phases[phase]
       if parts == 1 {
-        planned.body(context, phase &- planned.phases.lowerBound, 0)
+        planned.draft.step.body(context, phase &- first, 0)
       } else if parts > 1 {
         // `work` lives until the call returns, which is after all parts have ended.
-        var work = PhaseWork(body: planned.body, context: context, phase: phase &- planned.phases.lowerBound)
+        var work = PhaseWork(draft: planned.draft, context: context, phase: phase &- first)
         withUnsafePointer(to: &work) { pointer in
           _ = pool.run(
             parts: parts, cancellation: cancellation, turn: turn, context: pointer, PhaseWork.compute)
@@ -256,7 +278,7 @@ extension Program {
       }
     }
     if let profiler {
-      profiler.record(node: nodes[planned.node].node, step: plan.profiles[index], from: started)
+      profiler.record(node: nodes[planned.node].node, step: plan.profile(of: index), from: started)
     }
     if let message = failure.take() { try check(message, of: planned) }
     try checkTime(cancellation, turn)
@@ -279,7 +301,7 @@ extension Program {
     withUnsafeTemporaryAllocation(of: PhaseWork.self, capacity: steps.count) { works in
       for (index, planned) in steps.enumerated() {
         let context = planned.context(table, failures[index])
-        works.initializeElement(at: index, to: PhaseWork(body: planned.body, context: context, phase: 0))
+        works.initializeElement(at: index, to: PhaseWork(draft: planned.draft, context: context, phase: 0))
       }
       withUnsafeTemporaryAllocation(of: ParallelTask.self, capacity: steps.count) { tasks in
         for phase in 0..<(steps.lazy.map(\.phases.count).max() ?? 0) {
@@ -362,13 +384,13 @@ extension Program {
 
 /// One phase of a step, as the parts on other threads find it.
 private struct PhaseWork {
-  let body: @Sendable (RunContext, Int, Int) -> Void
+  let draft: StepDraft
   let context: RunContext
   var phase: Int
 
   static let compute: PartFunction = { context, part in
     let work = context.assumingMemoryBound(to: PhaseWork.self)
-    work.pointee.body(work.pointee.context, work.pointee.phase, part)
+    work.pointee.draft.step.body(work.pointee.context, work.pointee.phase, part)
   }
 }
 

@@ -16,10 +16,14 @@ final class PreparedNode: Sendable {
   let outputs: [ValueID?]
   /// True if the kernel takes operands at any address.
   let movesData: Bool
+  /// True if the kernel was made with a look at the constants among the inputs.
+  let readsConstants: Bool
 
-  init(node: Node, schema: OperatorSchema, kernel: PreparedKernel, subprograms: [Subprogram]) {
+  init(
+    node: Node, schema: OperatorSchema, kernel: PreparedKernel, subprograms: [Subprogram], readsConstants: Bool
+  ) {
     (self.node, self.schema) = (node, schema)
-    (self.kernel, self.subprograms) = (kernel, subprograms)
+    (self.kernel, self.subprograms, self.readsConstants) = (kernel, subprograms, readsConstants)
     (inputs, outputs) = (node.inputs, node.outputs)
     movesData = schema.traits.contains(.movesData)
   }
@@ -50,6 +54,9 @@ package final class Program: Sendable {
   let caches: CachePairs
   let plans: PlanCache
   let leases: LeasePool
+  let tables: ValueTablePool
+  /// By node: the values that no later node uses.
+  let dying: [[ValueID]]
   private let alignedConstants: AlignedConstants
   /// What is left of the program for some of its outputs, by their numbers.
   private let parts = Mutex<[[Int]: Program]>([:])
@@ -94,6 +101,8 @@ package final class Program: Sendable {
     self.graph = try Program.settled(graph, nodes, packedWeights)
     constants = self.graph.values.map(\.constant)
     lastUse = Program.lastUses(of: graph)
+    dying = Program.dyingValues(of: graph, lastUse)
+    tables = ValueTablePool(constants: constants)
     nesting = 1 + (nodes.lazy.flatMap(\.subprograms).map(\.program.nesting).max() ?? 0)
     caches = CachePairs(graph: self.graph, nodes: nodes)
     plans = PlanCache(nodeCount: nodes.count)
@@ -119,6 +128,8 @@ package final class Program: Sendable {
     (leases, alignedConstants) = (whole.leases, whole.alignedConstants)
     lastUse = Program.lastUses(of: graph)
     caches = CachePairs(graph: graph, nodes: nodes)
+    dying = Program.dyingValues(of: graph, lastUse)
+    tables = ValueTablePool(constants: constants)
     plans = PlanCache(nodeCount: nodes.count)
   }
 
@@ -127,7 +138,7 @@ package final class Program: Sendable {
 
   /// The program that computes the outputs with the numbers `wanted`, in that order, and nothing that they do not need.
   package func part(for wanted: [Int]) -> Program {
-    if wanted.count == graph.outputs.count, wanted == Array(wanted.indices) { return self }
+    if wanted.elementsEqual(graph.outputs.indices) { return self }
     return parts.withLock { parts in
       if let part = parts[wanted] { return part }
       if parts.count == Program.maximumParts { parts.removeAll() }
@@ -154,6 +165,7 @@ package final class Program: Sendable {
   package func releaseMemory() {
     plans.removeAll()
     leases.releaseMemory()
+    tables.removeAll()
     parts.withLock { $0 = [:] }
     for node in nodes {
       for subprogram in node.subprograms { subprogram.program.releaseMemory() }
@@ -207,6 +219,15 @@ package final class Program: Sendable {
   }
 }
 
+extension Program {
+  /// By node: the values that it is the last to use.
+  fileprivate static func dyingValues(of graph: Graph, _ lastUse: [Int]) -> [[ValueID]] {
+    graph.nodes.enumerated().map { index, node in
+      Array(Set(node.dependencies.filter { lastUse[$0.index] == index }))
+    }
+  }
+}
+
 /// Copies of the constants that lie at odd addresses of their file, whole.
 private final class AlignedConstants: Sendable {
   private let copies = Mutex<[ValueID: Tensor]>([:])
@@ -244,9 +265,10 @@ private struct Preparation {
     let inputs = node.inputs.map { $0.map { graph.fact($0) } }
     do throws(OperatorError) {
       let definition = try registry.require(node.op)
+      let reads = TensorReads()
       let context = PrepareContext(
         node: node, schema: definition.schema, inputs: inputs, outputs: node.outputs.map { $0.map { graph.fact($0) } },
-        constants: node.inputs.map { graph.constant($0) }, packedWeights: packedWeights)
+        constants: node.inputs.map { graph.constant($0) }, packedWeights: packedWeights, reads: reads)
       var kernel = try definition.prepare(context)
       if case .planned(let planned) = kernel,
         StringIndirection.isNeeded(for: node, schema: definition.schema, graph: graph)
@@ -254,7 +276,8 @@ private struct Preparation {
         kernel = .eager(StringIndirection(kernel: planned, node: node, registry: registry))
       }
       try load(node, kernel)
-      return PreparedNode(node: node, schema: definition.schema, kernel: kernel, subprograms: subprograms)
+      return PreparedNode(
+        node: node, schema: definition.schema, kernel: kernel, subprograms: subprograms, readsConstants: reads.take())
     } catch {
       throw PreparationError(errors: [error.inside(node, inputs: inputs)])
     }

@@ -36,15 +36,34 @@ package enum ArenaPlanner {
   /// - Returns: nil for a negative size, for a last use before the first, for an arena beyond the limit, and for sizes
   ///   that do not add up in an `Int`.
   package static func plan(_ blocks: [Block], alignment: Int = 64, limit: Int = Int.max, slack: Double = 0) -> Plan? {
+    var schedule: Schedule?
+    return plan(blocks, alignment: alignment, limit: limit, slack: slack, following: &schedule)
+  }
+
+  /// The same for blocks with lifetimes that were planned before, by `schedule`: where placing them in the order that
+  /// was good then is good enough, no other is looked for; else `schedule` is the new order. Nothing can be smaller
+  /// than the lower bound; without slack, an order that reaches it is good enough.
+  package static func plan(
+    _ blocks: [Block], alignment: Int = 64, limit: Int = Int.max, slack: Double = 0, following schedule: inout Schedule?
+  ) -> Plan? {
+    func enough(_ lowerBound: Int) -> Int {
+      let (sum, overflow) = lowerBound.addingReportingOverflow(Int(Double(lowerBound) * slack))
+      return overflow ? .max : sum
+    }
+    if let plan = schedule?.place(blocks, alignment), plan.size <= enough(plan.lowerBound), plan.size <= limit {
+      return plan
+    }
     guard let lifetimes = aligned(blocks, alignment) else { return nil }
     let lowerBound = peak(lifetimes)
     if lowerBound > limit { return nil }
     var offsets = [Int](repeating: 0, count: blocks.count)
     if lifetimes.isEmpty { return Plan(offsets: offsets, size: 0, lowerBound: 0) }
 
-    let best = search(lifetimes, enough: lowerBound + Int(Double(lowerBound) * slack))
+    let neighbours = Neighbours(lifetimes)
+    let (best, sequence) = search(lifetimes, neighbours, enough: enough(lowerBound))
     if best.size > limit { return nil }
     for (index, lifetime) in lifetimes.enumerated() { offsets[lifetime.block] = best.offsets[index] }
+    schedule = Schedule(blocks, lifetimes, neighbours, sequence)
     return Plan(offsets: offsets, size: best.size, lowerBound: lowerBound)
   }
 
@@ -53,8 +72,9 @@ package enum ArenaPlanner {
 
   /// Places in each order; then, starting from the best, moves the blocks that end the arena to the front of the order
   /// and places again. Stops at an arena of `enough` bytes or when the budget is spent.
-  private static func search(_ lifetimes: [Lifetime], enough: Int) -> Placement {
-    let neighbours = Neighbours(lifetimes)
+  private static func search(
+    _ lifetimes: [Lifetime], _ neighbours: Neighbours?, enough: Int
+  ) -> (Placement, sequence: [Int32]) {
     let cost = lifetimes.count + (neighbours?.pairVisits ?? lifetimes.count * lifetimes.count / 2)
     var spent = 0
     var best = Placement(offsets: [], size: .max)
@@ -80,7 +100,7 @@ package enum ArenaPlanner {
       sequence = moved
       current = place(sequence)
     }
-    return best
+    return (best, bestSequence)
   }
 
   /// The blocks that take room, sizes rounded up, ordered by first use. Their sizes add up without overflow, and no
@@ -265,7 +285,7 @@ private struct Neighbours {
         let start = result.offsets[other]
         alive.append(Extent(start: start, end: start + lifetimes[other].size))
       }
-      Self.sort(&alive)
+      alive.sortByStart()
       let size = lifetimes[index].size
       var search = GapSearch(size: size)
       for extent in alive { search.pass(start: extent.start, end: extent.end) }
@@ -275,17 +295,124 @@ private struct Neighbours {
     return result
   }
 
+  /// The neighbours of a block.
+  func neighbours(of index: Int) -> ArraySlice<Int32> { list[begin[index]..<begin[index + 1]] }
+}
+
+extension [Extent] {
   /// By start; few extents, as is usual, without the allocations of the general sort.
-  private static func sort(_ extents: inout [Extent]) {
-    if extents.count > 48 { return extents.sort { $0.start < $1.start } }
-    for index in extents.indices.dropFirst() {
-      let moved = extents[index]
+  fileprivate mutating func sortByStart() {
+    if count > 48 { return sort { $0.start < $1.start } }
+    for index in indices.dropFirst() {
+      let moved = self[index]
       var position = index
-      while position > 0 && extents[position - 1].start > moved.start {
-        extents[position] = extents[position - 1]
+      while position > 0 && self[position - 1].start > moved.start {
+        self[position] = self[position - 1]
         position -= 1
       }
-      extents[position] = moved
+      self[position] = moved
     }
+  }
+}
+
+extension ArenaPlanner {
+  /// An order of placing that was good for blocks of some sizes, for blocks with the same lifetimes and other sizes.
+  package final class Schedule: Sendable {
+    /// One block in the order of placing.
+    private struct Entry {
+      let block: Int32
+      /// The end of its part of `earlier`, which begins where that of the entry before ends.
+      let end: Int32
+    }
+
+    /// The blocks that took room, by first use.
+    private let byStart: [Lifetime]
+    /// The places in `byStart`, by last use.
+    private let byEnd: [Int32]
+    private let entries: [Entry]
+    /// For each entry, the blocks alive with it that are placed before.
+    private let earlier: [Int32]
+    private let blockCount: Int
+
+    /// Most blocks overlap few others. Where they overlap so many, a search is as quick.
+    private static let maximumDense = 512
+
+    /// `sequence`: the places in `lifetimes` in the order of placing.
+    fileprivate init?(_ blocks: [Block], _ lifetimes: [Lifetime], _ neighbours: Neighbours?, _ sequence: [Int32]) {
+      if neighbours == nil, lifetimes.count > Schedule.maximumDense { return nil }
+      (byStart, blockCount) = (lifetimes, blocks.count)
+      byEnd = lifetimes.indices.sorted { (lifetimes[$0].last, $0) < (lifetimes[$1].last, $1) }.map(Int32.init)
+      var isPlaced = [Bool](repeating: false, count: lifetimes.count)
+      var entries: [Entry] = []
+      var earlier: [Int32] = []
+      for index in sequence.lazy.map(Int.init) {
+        let lifetime = lifetimes[index]
+        if let neighbours {
+          for other in neighbours.neighbours(of: index) where isPlaced[Int(other)] {
+            earlier.append(Int32(lifetimes[Int(other)].block))
+          }
+        } else {
+          for (other, placed) in isPlaced.enumerated() where placed {
+            let isAlive = lifetimes[other].first <= lifetime.last && lifetime.first <= lifetimes[other].last
+            if isAlive { earlier.append(Int32(lifetimes[other].block)) }
+          }
+        }
+        isPlaced[index] = true
+        entries.append(Entry(block: Int32(lifetime.block), end: Int32(earlier.count)))
+      }
+      (self.entries, self.earlier) = (entries, earlier)
+    }
+
+    /// All blocks in the order of the schedule; nil if others take room, or if the sizes do not add up.
+    fileprivate func place(_ blocks: [Block], _ alignment: Int) -> Plan? {
+      guard blocks.count == blockCount, let lowerBound = peak(blocks, alignment) else { return nil }
+      var plan = Plan(offsets: [Int](repeating: 0, count: blockCount), size: 0, lowerBound: lowerBound)
+      var alive: [Extent] = []
+      var next = 0
+      for entry in entries {
+        alive.removeAll(keepingCapacity: true)
+        while next < Int(entry.end) {
+          let other = Int(earlier[next])
+          let start = plan.offsets[other]
+          alive.append(Extent(start: start, end: start + Schedule.padded(blocks[other].size, alignment)))
+          next += 1
+        }
+        alive.sortByStart()
+        let size = Schedule.padded(blocks[Int(entry.block)].size, alignment)
+        var search = GapSearch(size: size)
+        for extent in alive { search.pass(start: extent.start, end: extent.end) }
+        plan.offsets[Int(entry.block)] = search.result
+        plan.size = max(plan.size, search.result + size)
+      }
+      return plan
+    }
+
+    /// The most bytes alive at one step; nil if not the blocks of the schedule take room, with its lifetimes, or if the
+    /// sizes do not add up.
+    private func peak(_ blocks: [Block], _ alignment: Int) -> Int? {
+      var (ended, live, peak, total, count) = (0, 0, 0, 0, 0)
+      for block in blocks where block.size != 0 { count += 1 }
+      guard count == byStart.count else { return nil }
+      for lifetime in byStart {
+        let block = blocks[lifetime.block]
+        guard block.size > 0, block.firstUse == lifetime.first, block.lastUse == lifetime.last,
+          block.size <= Int.max - alignment
+        else { return nil }
+        let size = Schedule.padded(block.size, alignment)
+        let (sum, overflow) = total.addingReportingOverflow(size)
+        if overflow { return nil }
+        total = sum
+        while byStart[Int(byEnd[ended])].last < lifetime.first {
+          live -= Schedule.padded(blocks[byStart[Int(byEnd[ended])].block].size, alignment)
+          ended += 1
+        }
+        live += size
+        peak = max(peak, live)
+      }
+      return peak
+    }
+
+    /// Without overflow, as `peak` has found.
+    private static func padded(_ size: Int, _ alignment: Int) -> Int { (size + alignment - 1) & ~(alignment - 1) }
   }
 }

@@ -64,6 +64,7 @@ struct CachePairs: Sendable {
 
   var isEmpty: Bool { pairs.isEmpty }
 
+  func concern(_ node: Int) -> Bool { makers[node] != nil || readers[node] != nil }
   func made(by node: Int) -> [Int] { makers[node] ?? [] }
   func read(by node: Int) -> [(input: Int, pair: Int)] { readers[node] ?? [] }
 }
@@ -103,10 +104,15 @@ struct CachePlan: Sendable {
   /// True if the outputs of the run may have room behind them; nil where there are no caches.
   let mayGrow: Bool?
   private(set) var caches: [Cache] = []
+  /// By cache: true if it has room behind it.
+  var growing: [Bool] { caches.map { $0.pitch != nil } }
   /// By pair: its place in `caches`.
   private var places: [Int: Int] = [:]
 
   init(_ pairs: CachePairs, mayGrow: Bool) { (self.pairs, self.mayGrow) = (pairs, pairs.isEmpty ? nil : mayGrow) }
+
+  /// True for a node whose operands may be parts of caches: its step is nobody else's.
+  func concerns(_ node: Int) -> Bool { mayGrow == true && pairs.concern(node) }
 
   /// Where the operands of a node lie that are parts of caches, for the types of its outputs.
   mutating func pitches(

@@ -3,176 +3,170 @@
 import ApusGraph
 import ApusTensor
 
-/// Turns the drafts of a region into steps with operands.
+/// Decides where the values of a region lie.
 ///
 /// A block is memory with one lifetime. A value lies in a block at a byte offset; views share the block of what they
 /// view, and an in-place result takes over the block of the input that it overwrites. Blocks that outlive the region
 /// are allocated by each run, all others lie in the arena.
 struct MemoryLayoutBuilder: ~Copyable {
-  /// The part of the smallest arena that a plan bound from a template may waste: looking for less takes time.
-  private static let boundSlack = 1.0 / 16
-
-  struct Result {
-    var steps: [PlannedStep] = []
-    /// By step.
-    var profiles: [StepProfile] = []
-    /// The parts of each phase of each step.
-    var phases: [Int] = []
+  /// Steps and operands, without numbers.
+  struct Forms {
+    var steps: [RegionLayout.StepForm] = []
     /// The steps that run side by side, as ranges of `steps`.
     var waves: [Range<Int>] = []
-    var operands: [OperandSource] = []
+    var operands: [RegionLayout.Place] = []
+    var outputs: [RegionLayout.Place] = []
+    var constants: [Tensor] = []
+    var knownOperands: [RegionLayout.KnownOperand] = []
+    var arenaBlocks: [Int] = []
     var outputBlocks: [Int] = []
-    var arenaBytes = 0
-    /// No arena can be smaller.
-    var arenaLowerBound = 0
-    /// What lies in the arena.
-    var arenaBlocks: [ArenaBlock] = []
+    var blockNumbers: [Int] = []
   }
 
-  /// Where a value lies. Small and without references: there is one for every value of the graph.
-  private struct Place {
-    enum Kind: UInt8 {
-      case nowhere
-      /// In the block `index`.
-      case block
-      /// In the input of the region at slot `index`.
-      case input
-      /// In the constant or known value `index`.
-      case known
-      /// In the cache `index`.
-      case cache
-    }
-    var kind = Kind.nowhere
-    var index: Int32 = 0
-    var byteOffset = 0
+  /// A constant as one of the layout's.
+  private struct ConstantKey: Hashable {
+    let value: ValueID
+    let isAligned: Bool
   }
 
-  private struct Block {
-    var bytes: Int
-    var firstWave: Int
-    var lastWave: Int
-    /// True if a value in it is needed after the region.
-    var outlives = false
-    /// Set by `assignAddresses`: the offset in the arena, or the number of the block among those that outlive.
-    var address = 0
-  }
+  private typealias Place = RegionLayout.Place
+  private typealias Block = RegionLayout.Block
 
   private let program: Program
   private let nodes: Range<Int>
+  let order: SideBySide.Order
   /// In the order in which they run.
-  private let drafts: [StepDraft]
+  let drafts: [StepDraft]
+  /// By draft: its node.
+  private let draftNodes: [Int]
   /// By draft: its wave.
   private let waves: [Int]
   private let known: KnownTensors
-  private let isBound: Bool
+  private let leaving: [(value: ValueID, type: TensorType)]
   /// By value of the graph.
-  private var places: [Place]
-  private var blocks: [Block] = []
+  private var places: [RegionLayout.Place]
+  private(set) var views: [RegionLayout.View] = []
+  /// By view: the bytes from the start of what holds the value.
+  private var viewOffsets: [Int] = []
+  private(set) var blocks: [RegionLayout.Block] = []
+  /// By block.
+  private var sizes: [Int] = []
+  private(set) var comparisons: [RegionLayout.Comparison] = []
   /// By draft: the block of its scratch memory.
   private var scratch: [Int?] = []
   /// By block: the block that it was merged into, or itself.
   private var mergedInto: [Int] = []
+  private var constantNumbers: [ConstantKey: Int] = [:]
+  /// By cache: true if it has room behind it.
+  let growing: [Bool]
 
   init(_ region: RegionDraft, program: Program, order: SideBySide.Order) {
     self.program = program
     nodes = region.nodes
     known = region.known
-    isBound = region.isBound
-    drafts = order.drafts.map { region.drafts[$0] }
+    leaving = region.outputs
+    self.order = order
+    drafts = RegionLayout.ordered(region.drafts, order)
+    draftNodes = order.drafts.map { region.draftNodes[$0] }
     waves = order.waves
     places = [Place](repeating: Place(), count: known.count)
     for (slot, input) in region.inputs.enumerated() {
       places[input.value.index] = Place(kind: .input, index: Int32(slot))
     }
-    for (index, cache) in region.caches.caches.enumerated() where cache.pitch != nil {
+    growing = region.caches.growing
+    for (index, cache) in region.caches.caches.enumerated() where growing[index] {
       places[cache.pair.present.index] = Place(kind: .cache, index: Int32(index))
     }
   }
 
-  mutating func build() throws(OperatorError) -> Result {
+  mutating func build() throws(OperatorError) -> RegionLayout {
     placeOutputs()
     mergedInto = Array(blocks.indices)
+    sizes = blocks.map { $0.bytes(drafts) }
     findLifetimes()
     mergeInPlace()
-    var result = Result()
-    try assignAddresses(&result)
+    var forms = Forms()
+    numberBlocks(&forms)
+    try addSteps(&forms)
+    for (index, output) in leaving.enumerated() {
+      let operand = Operand(value: output.value, node: nil, isAligned: false, draft: index, position: 0, isInput: false)
+      forms.outputs.append(try form(of: operand, &forms))
+    }
+    return RegionLayout(self, forms)
+  }
+
+  private mutating func addSteps(_ forms: inout Forms) throws(OperatorError) {
     var lastWave = -1
-    result.steps.reserveCapacity(drafts.count)
-    result.operands.reserveCapacity(4 * drafts.count)
-    result.phases.reserveCapacity(drafts.count)
-    result.waves.reserveCapacity(drafts.count)
-    result.profiles.reserveCapacity(drafts.count)
+    var phases = 0
     for (index, draft) in drafts.enumerated() where !draft.step.phases.isEmpty {
-      let prepared = program.nodes[draft.node]
-      let first = result.operands.count
+      let node = draftNodes[index]
+      let prepared = program.nodes[node]
+      let first = forms.operands.count
       for (position, input) in prepared.inputs.enumerated() {
         guard let input, !draft.step.unreadInputs.contains(position) else {
-          result.operands.append(.none)
+          forms.operands.append(Place())
           continue
         }
-        result.operands.append(
-          try source(of: input, as: draft.inputTypes[position], isAligned: !prepared.movesData, for: prepared))
+        let operand = Operand(
+          value: input, node: node, isAligned: !prepared.movesData, draft: index, position: position, isInput: true)
+        forms.operands.append(try form(of: operand, &forms))
       }
       for (position, output) in prepared.outputs.enumerated() {
         guard let output else {
-          result.operands.append(.none)
+          forms.operands.append(Place())
           continue
         }
-        result.operands.append(try source(of: output, as: draft.outputTypes[position], isAligned: false, for: prepared))
+        let operand = Operand(
+          value: output, node: node, isAligned: false, draft: index, position: position, isInput: false)
+        forms.operands.append(try form(of: operand, &forms))
       }
-      result.operands.append(scratch[index].map { .arena(blocks[$0].address) } ?? .none)
-      let start = waves[index] == lastWave ? result.waves.removeLast().lowerBound : result.steps.count
+      forms.operands.append(scratch[index].map { Place(kind: .block, index: Int32($0)) } ?? Place())
+      let start = waves[index] == lastWave ? forms.waves.removeLast().lowerBound : forms.steps.count
       lastWave = waves[index]
-      result.waves.append(start..<result.steps.count + 1)
-      let firstPhase = result.phases.count
-      result.phases += draft.step.phases
-      result.steps.append(
-        PlannedStep(
-          node: draft.node, body: draft.step.body, phases: firstPhase..<result.phases.count, operands: first,
+      forms.waves.append(start..<forms.steps.count + 1)
+      forms.steps.append(
+        RegionLayout.StepForm(
+          draft: index, node: node, phases: phases..<phases + draft.step.phases.count, operands: first,
           inputCount: prepared.inputs.count, outputCount: prepared.outputs.count))
-      result.profiles.append(
-        StepProfile(
-          kernelName: draft.step.kernelName, operations: draft.step.operations, bytes: draft.bytes,
-          parts: draft.step.phases.max() ?? 0))
+      phases += draft.step.phases.count
     }
-    return result
   }
 
-  /// Where a value that the region leaves behind lies, after `build`.
-  func source(of value: ValueID, as type: TensorType) throws(OperatorError) -> OperandSource {
-    try source(of: value, as: type, isAligned: false, for: nil)
+  /// An input or output of a step, or a value that the region leaves behind.
+  private struct Operand {
+    let value: ValueID
+    let node: Int?
+    /// True if it must lie at a multiple of its element's width, as for all kernels but those that move bytes.
+    let isAligned: Bool
+    let draft: Int
+    let position: Int
+    let isInput: Bool
   }
 
-  /// Where a value lies; at a multiple of its element's width if that is asked for, as by all kernels but those that
-  /// move bytes.
-  private func source(
-    of value: ValueID, as type: TensorType?, isAligned: Bool, for prepared: PreparedNode?
-  ) throws(OperatorError) -> OperandSource {
-    let place = place(of: value)
+  /// Where an operand comes from.
+  private mutating func form(
+    of operand: Operand, _ forms: inout Forms
+  ) throws(OperatorError) -> RegionLayout.Place {
+    var place = place(of: operand.value)
+    if place.kind == .block { place.index = Int32(root(of: Int(place.index))) }
+    guard place.kind == .known else { return place }
     let index = Int(place.index)
-    switch place.kind {
-    case .nowhere: return .none
-    case .input: return .input(slot: index, byteOffset: place.byteOffset)
-    case .cache: return .cache(index)
-    case .block:
-      let block = blocks[root(of: index)]
-      return block.outlives
-        ? .output(block: block.address, byteOffset: place.byteOffset) : .arena(block.address + place.byteOffset)
-    case .known:
-      guard let whole = known[index], let type else { return .none }
+    if operand.value.index == index, let constant = program.constants[index] {
+      let key = ConstantKey(value: operand.value, isAligned: operand.isAligned)
+      if let number = constantNumbers[key] { return Place(kind: .constant, index: Int32(number)) }
       let tensor =
-        value.index == index
-        ? whole
-        : Tensor(
-          dataType: type.dataType, shape: type.shape, storage: whole.storage,
-          byteOffset: whole.byteOffset + place.byteOffset)
-      if !isAligned { return .constant(tensor) }
-      do throws(TensorError) {
-        return .constant(try program.aligned(tensor, rangeOf: whole, root: ValueID(index)))
-      } catch {
-        throw prepared.map { OperatorError(error).inside($0.node) } ?? OperatorError(error)
-      }
+        operand.isAligned
+        ? try RegionLayout.aligned(constant, rangeOf: constant, root: operand.value, for: operand.node, program)
+        : constant
+      constantNumbers[key] = forms.constants.count
+      forms.constants.append(tensor)
+      return Place(kind: .constant, index: Int32(forms.constants.count - 1))
     }
+    forms.knownOperands.append(
+      RegionLayout.KnownOperand(
+        value: operand.value, place: place, node: operand.node, isAligned: operand.isAligned, draft: operand.draft,
+        position: operand.position, isInput: operand.isInput))
+    return Place(kind: .known, index: Int32(forms.knownOperands.count - 1))
   }
 
   private func root(of block: Int) -> Int {
@@ -181,11 +175,14 @@ struct MemoryLayoutBuilder: ~Copyable {
     return block
   }
 
-  private func place(of value: ValueID) -> Place {
+  private func place(of value: ValueID) -> RegionLayout.Place {
     let place = places[value.index]
     if place.kind == .nowhere, known.contains(value.index) { return Place(kind: .known, index: Int32(value.index)) }
     return place
   }
+
+  /// The bytes from the start of what holds the value.
+  private func byteOffset(of place: RegionLayout.Place) -> Int { place.view < 0 ? 0 : viewOffsets[Int(place.view)] }
 
   /// The block that a value lies in.
   private func block(of value: ValueID?) -> Int? {
@@ -197,24 +194,28 @@ struct MemoryLayoutBuilder: ~Copyable {
   private mutating func placeOutputs() {
     scratch.reserveCapacity(drafts.count)
     for (index, draft) in drafts.enumerated() {
-      let node = program.nodes[draft.node]
+      let node = program.nodes[draftNodes[index]]
       for (position, output) in node.outputs.enumerated() {
         guard let output, places[output.index].kind != .cache else { continue }
-        if let view = draft.step.views.first(where: { $0.output == position }), let input = node.inputs[view.input] {
-          var base = place(of: input)
-          if base.kind != .nowhere {
-            base.byteOffset += view.byteOffset
-            places[output.index] = base
+        if let view = draft.step.views.firstIndex(where: { $0.output == position }),
+          let input = node.inputs[draft.step.views[view].input]
+        {
+          var place = place(of: input)
+          if place.kind != .nowhere {
+            viewOffsets.append(byteOffset(of: place) + draft.step.views[view].byteOffset)
+            views.append(RegionLayout.View(base: place.view, draft: Int32(index), position: Int32(view)))
+            place.view = Int32(views.count - 1)
+            places[output.index] = place
             continue
           }
         }
-        guard let type = draft.outputTypes[position] else { continue }
+        if draft.outputTypes[position] == nil { continue }
         places[output.index] = Place(kind: .block, index: Int32(blocks.count))
-        blocks.append(Block(bytes: type.byteCount, firstWave: waves[index], lastWave: waves[index]))
+        blocks.append(Block(draft: index, output: position, firstWave: waves[index], lastWave: waves[index]))
       }
       if draft.step.scratchBytes > 0 {
         scratch.append(blocks.count)
-        blocks.append(Block(bytes: draft.step.scratchBytes, firstWave: waves[index], lastWave: waves[index]))
+        blocks.append(Block(draft: index, output: nil, firstWave: waves[index], lastWave: waves[index]))
       } else {
         scratch.append(nil)
       }
@@ -223,8 +224,8 @@ struct MemoryLayoutBuilder: ~Copyable {
 
   /// The last wave that needs each block.
   private mutating func findLifetimes() {
-    for (index, draft) in drafts.enumerated() {
-      let node = program.nodes[draft.node]
+    for index in drafts.indices {
+      let node = program.nodes[draftNodes[index]]
       for value in node.inputs { use(value, in: waves[index]) }
       for value in node.outputs { use(value, in: waves[index]) }
     }
@@ -239,15 +240,15 @@ struct MemoryLayoutBuilder: ~Copyable {
   /// Lets results take over the memory of inputs that die there.
   private mutating func mergeInPlace() {
     for (index, draft) in drafts.enumerated() where !draft.step.inPlace.isEmpty {
-      let node = program.nodes[draft.node]
+      let node = program.nodes[draftNodes[index]]
       for pair in draft.step.inPlace {
         guard pair.input < node.inputs.count, let input = node.inputs[pair.input],
           let output = node.outputs[pair.output],
-          places[input.index].byteOffset == 0, places[output.index].byteOffset == 0,
+          byteOffset(of: places[input.index]) == 0, byteOffset(of: places[output.index]) == 0,
           let sourceBlock = block(of: input), let target = block(of: output),
           case let source = root(of: sourceBlock), mergedInto[target] == target, source != target,
           blocks[target].firstWave == waves[index], blocks[source].lastWave == waves[index], !blocks[source].outlives,
-          blocks[source].bytes == blocks[target].bytes,
+          areSameSize(source, target),
           !isReadTwice(input, otherThan: pair.input, by: node), !isTouchedBeside(index, block: source)
         else { continue }
         blocks[source].lastWave = blocks[target].lastWave
@@ -256,6 +257,12 @@ struct MemoryLayoutBuilder: ~Copyable {
         break
       }
     }
+  }
+
+  private mutating func areSameSize(_ a: Int, _ b: Int) -> Bool {
+    let isEqual = sizes[a] == sizes[b]
+    comparisons.append(RegionLayout.Comparison(a: a, b: b, isEqual: isEqual))
+    return isEqual
   }
 
   /// True if another input of the node lies in the same block.
@@ -273,7 +280,7 @@ struct MemoryLayoutBuilder: ~Copyable {
   /// True if another step of the same wave reads or writes the block.
   private func isTouchedBeside(_ index: Int, block: Int) -> Bool {
     func isTouched(by draft: Int) -> Bool {
-      let node = program.nodes[drafts[draft].node]
+      let node = program.nodes[draftNodes[draft]]
       return node.inputs.contains { isIn(block, $0) } || node.outputs.contains { isIn(block, $0) }
     }
     var other = index
@@ -289,27 +296,16 @@ struct MemoryLayoutBuilder: ~Copyable {
     return false
   }
 
-  private mutating func assignAddresses(_ result: inout Result) throws(OperatorError) {
-    var arenaIndices: [Int] = []
+  private func numberBlocks(_ forms: inout Forms) {
+    forms.blockNumbers = [Int](repeating: 0, count: blocks.count)
     for index in blocks.indices where mergedInto[index] == index {
       if blocks[index].outlives {
-        blocks[index].address = result.outputBlocks.count
-        result.outputBlocks.append(blocks[index].bytes)
+        forms.blockNumbers[index] = forms.outputBlocks.count
+        forms.outputBlocks.append(index)
       } else {
-        arenaIndices.append(index)
+        forms.blockNumbers[index] = forms.arenaBlocks.count
+        forms.arenaBlocks.append(index)
       }
-    }
-    let requests = arenaIndices.map {
-      ArenaPlanner.Block(size: blocks[$0].bytes, firstUse: blocks[$0].firstWave, lastUse: blocks[$0].lastWave)
-    }
-    let slack = isBound ? MemoryLayoutBuilder.boundSlack : 0
-    guard let arena = ArenaPlanner.plan(requests, slack: slack) else {
-      throw OperatorError(.limit, "the intermediate values are larger than memory can be")
-    }
-    for (position, index) in arenaIndices.enumerated() { blocks[index].address = arena.offsets[position] }
-    (result.arenaBytes, result.arenaLowerBound) = (arena.size, arena.lowerBound)
-    result.arenaBlocks = zip(requests, arena.offsets).map {
-      ArenaBlock(offset: $1, bytes: $0.size, firstWave: $0.firstUse, lastWave: $0.lastUse)
     }
   }
 }

@@ -27,8 +27,14 @@ final class PlanCache: Sendable {
   /// The plan that starts at `node` and holds for `values`, if there is one; it becomes the most recently used.
   func plan(startingAt node: Int, for values: borrowing ValueTable, mayGrow: Bool) -> RegionPlan? {
     let candidates = entries.withLock { $0[node].plans }
-    for (index, plan) in candidates.enumerated() where plan.matches(values, mayGrow: mayGrow) {
-      if index > 0 { insert(plan) }
+    guard let first = candidates.first else { return nil }
+    if first.matches(values, mayGrow: mayGrow) { return first }
+    // Most plans differ in the sizes of the same inputs.
+    let fingerprint = first.fingerprint(of: values)
+    for plan in candidates.dropFirst() {
+      if plan.fingerprint != fingerprint, plan.hasInputs(of: first) { continue }
+      if !plan.matches(values, mayGrow: mayGrow) { continue }
+      moveToFront(plan)
       return plan
     }
     return nil
@@ -40,11 +46,21 @@ final class PlanCache: Sendable {
   /// Puts a plan first among those of its starting node.
   func insert(_ plan: RegionPlan) {
     if !plan.isKept { return }
+    let node = plan.nodes.lowerBound
+    let evicted = entries.withLock { entries in
+      entries[node].plans.insert(plan, at: 0)
+      return entries[node].plans.count > PlanCache.capacity ? entries[node].plans.removeLast() : nil
+    }
+    // Freed without the lock.
+    withExtendedLifetime(evicted) {}
+  }
+
+  private func moveToFront(_ plan: RegionPlan) {
     entries.withLock { entries in
       let node = plan.nodes.lowerBound
-      entries[node].plans.removeAll { $0 === plan }
+      guard let index = entries[node].plans.firstIndex(where: { $0 === plan }) else { return }
+      entries[node].plans.remove(at: index)
       entries[node].plans.insert(plan, at: 0)
-      if entries[node].plans.count > PlanCache.capacity { entries[node].plans.removeLast() }
     }
   }
 

@@ -72,8 +72,8 @@ extension PlanReport {
       let operands = plan.operands[step.operands..<step.operands + step.inputCount + step.outputCount + 1]
         .map(\.description)
       return Step(
-        node: node.name, op: node.op, kernel: plan.profiles[index].kernelName, wave: waves[index],
-        phases: Array(plan.phases[step.phases]), operations: plan.profiles[index].operations,
+        node: node.name, op: node.op, kernel: step.draft.step.kernelName, wave: waves[index],
+        phases: Array(plan.phases[step.phases]), operations: step.draft.step.operations,
         inputs: Array(operands[..<step.inputCount]),
         outputs: Array(operands[step.inputCount..<step.inputCount + step.outputCount]), scratch: operands.last ?? "-")
     }

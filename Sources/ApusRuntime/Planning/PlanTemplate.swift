@@ -2,12 +2,13 @@
 
 import ApusGraph
 import ApusTensor
+import Synchronization
 
 /// What the plans of consecutive nodes have in common, whatever the sizes of the values that enter.
 ///
 /// A plan is made from a template by putting numbers for the symbols: no node is inferred anew but those whose
 /// inference may refuse some sizes. `TemplateBuilder` makes templates and finds out which nodes those are.
-struct PlanTemplate: Sendable {
+final class PlanTemplate: Sendable {
   /// The element type and the extents of a tensor, as positions in `extents`.
   struct TypeFormula: Sendable, Hashable {
     let dataType: DataType
@@ -28,9 +29,18 @@ struct PlanTemplate: Sendable {
     let symbols: [(axis: Int, symbol: Int)]
   }
 
+  /// An earlier step that is the same for the same types.
+  struct Twin: Sendable {
+    /// Its number among the steps.
+    let step: Int
+    /// False if it is another one as soon as the kernel looks at tensors while it plans.
+    let isExact: Bool
+  }
+
   /// A node that is inferred for the numbers too, or that becomes a step. Types are positions in `types`.
-  struct Entry: Sendable {
+  final class Entry: Sendable {
     let node: Int
+    let kernel: any Kernel
     let inputs: [Int?]
     let outputs: [Int?]
     /// False for a node whose outputs are all known by formula.
@@ -39,6 +49,18 @@ struct PlanTemplate: Sendable {
     let isChecked: Bool
     /// The step, if it is the same for all sizes.
     let fixed: StepDraft?
+    let twin: Twin?
+    /// The known inputs, if these are constants; nil if some are formulas.
+    let constants: [Tensor?]?
+
+    init(
+      node: Int, kernel: any Kernel, inputs: [Int?], outputs: [Int?], isStep: Bool, isChecked: Bool = false,
+      fixed: StepDraft? = nil,
+      twin: Twin? = nil, constants: [Tensor?]? = nil
+    ) {
+      (self.node, self.kernel, self.inputs, self.outputs) = (node, kernel, inputs, outputs)
+      (self.isStep, self.isChecked, self.fixed, self.twin, self.constants) = (isStep, isChecked, fixed, twin, constants)
+    }
   }
 
   let nodes: Range<Int>
@@ -52,8 +74,22 @@ struct PlanTemplate: Sendable {
   /// By value of the graph: its place in `known`, or -1.
   let knownPlaces: [Int32]
   let entries: [Entry]
+  /// The nodes of the entries that are steps.
+  let stepNodes: [Int]
   /// The values that the region leaves behind.
   let outputs: [(value: ValueID, type: Int)]
+  /// Where the values of the last plan lie, which holds for most others too.
+  private let layout = Mutex<RegionLayout?>(nil)
+
+  init(
+    nodes: Range<Int>, symbols: [String], extents: [Dim], types: [TypeFormula], inputs: [Input],
+    known: [ElementsFormula], knownPlaces: [Int32], entries: [Entry], outputs: [(value: ValueID, type: Int)]
+  ) {
+    (self.nodes, self.symbols, self.extents, self.types) = (nodes, symbols, extents, types)
+    (self.inputs, self.known, self.knownPlaces) = (inputs, known, knownPlaces)
+    (self.entries, self.outputs) = (entries, outputs)
+    stepNodes = entries.filter(\.isStep).map(\.node)
+  }
 
   /// Larger numbers are left to planning node by node.
   private static let largestSymbol = 1 << 40
@@ -65,6 +101,14 @@ struct PlanTemplate: Sendable {
     /// By type.
     let bytes: [Int]
     let known: KnownTensors
+
+    /// The types at these positions.
+    func types(_ positions: [Int?]) -> [TensorType?] {
+      var result: [TensorType?] = []
+      result.reserveCapacity(positions.count)
+      for position in positions { result.append(position.map { types[$0] }) }
+      return result
+    }
 
     /// The bytes of values of these types in all; `Int.max` if no integer holds them.
     func byteCount(_ types: [Int?]) -> Int {
@@ -87,38 +131,57 @@ struct PlanTemplate: Sendable {
       return nil
     }
     let driver = InferenceDriver(registry: program.registry)
-    var caches = CachePlan(program.caches, mayGrow: mayGrow)
     var drafts: [StepDraft] = []
-    drafts.reserveCapacity(entries.count)
+    drafts.reserveCapacity(stepNodes.count)
+    // By step: true if its kernel has looked at tensors, so that it holds for its node alone.
+    var hasRead = [Bool](repeating: false, count: stepNodes.count)
+    let reads = TensorReads()
+    var caches = CachePlan(program.caches, mayGrow: mayGrow)
     for entry in entries {
       if entry.isChecked, !agrees(entry, binding, driver: driver, program: program) { return nil }
       if !entry.isStep { continue }
-      let (inputBytes, outputBytes) = (binding.byteCount(entry.inputs), binding.byteCount(entry.outputs))
-      // Views of inputs take no memory.
-      guard outputBytes <= max(available, inputBytes) else { return nil }
-      if let fixed = entry.fixed {
+      let isOwn = caches.concerns(entry.node)
+      if let twin = entry.twin, !isOwn, !caches.concerns(stepNodes[twin.step]), twin.isExact || !hasRead[twin.step] {
+        drafts.append(drafts[twin.step])
+      } else if let fixed = entry.fixed {
         drafts.append(fixed)
-        continue
+      } else {
+        let pitches = isOwn ? caches.pitches(of: entry, binding, values) : []
+        guard let draft = draft(entry, binding, reads, pitches, program: program, available: available) else {
+          return nil
+        }
+        hasRead[drafts.count] = reads.take()
+        drafts.append(draft)
       }
-      let prepared = program.nodes[entry.node]
-      guard case .planned(let kernel) = prepared.kernel else { return nil }
-      let inputTypes = entry.inputs.map { $0.map { binding.types[$0] } }
-      let outputTypes = entry.outputs.map { $0.map { binding.types[$0] } }
-      let pitches = caches.pitches(of: entry.node, inputCount: inputTypes.count, outputs: outputTypes, values)
-      let context = PlanContext(
-        inputs: inputTypes, outputs: outputTypes, known: tensors(of: prepared, binding.known), pitches: pitches)
-      // Whoever plans node by node names what is wrong.
-      guard let step = try? kernel.step(for: context) else { return nil }
-      drafts.append(
-        StepDraft(
-          node: entry.node, step: step, inputTypes: inputTypes, outputTypes: outputTypes,
-          bytes: inputBytes &+ outputBytes))
     }
     let region = RegionDraft(
-      nodes: nodes, drafts: drafts, known: binding.known,
+      nodes: nodes, drafts: drafts, draftNodes: stepNodes, known: binding.known,
       inputs: inputs.map { ($0.value, binding.types[$0.type]) }, valuesRead: [],
       outputs: outputs.map { ($0.value, binding.types[$0.type]) }, caches: caches, isBound: true)
-    return try region.layOut(program, threads: threads)
+    let former = layout.withLock { $0 }
+    var latest = former
+    let plan = try region.layOut(program, threads: threads, layout: &latest)
+    if latest !== former { layout.withLock { $0 = latest } }
+    return plan
+  }
+
+  /// The step of an entry; nil if the kernel refuses, or if the outputs take more memory than there is.
+  private func draft(
+    _ entry: Entry, _ binding: Binding, _ reads: TensorReads, _ pitches: [(operand: Int, pitch: Pitch)],
+    program: Program, available: Int
+  ) -> StepDraft? {
+    let (inputBytes, outputBytes) = (binding.byteCount(entry.inputs), binding.byteCount(entry.outputs))
+    // Views of inputs take no memory.
+    guard outputBytes <= max(available, inputBytes) else { return nil }
+    let prepared = program.nodes[entry.node]
+    let (inputTypes, outputTypes) = (binding.types(entry.inputs), binding.types(entry.outputs))
+    let context = PlanContext(
+      inputs: inputTypes, outputs: outputTypes, known: tensors(of: entry, prepared, binding.known), pitches: pitches,
+      reads: reads)
+    // Whoever plans node by node names what is wrong.
+    guard let step = try? entry.kernel.step(for: context) else { return nil }
+    return StepDraft(
+      step: step, inputTypes: inputTypes, outputTypes: outputTypes, bytes: inputBytes &+ outputBytes)
   }
 
   /// By extent: its number for the values that exist.
@@ -184,7 +247,7 @@ struct PlanTemplate: Sendable {
   /// True if the node, inferred for the numbers, gives what the formulas say.
   func agrees(_ entry: Entry, _ binding: Binding, driver: InferenceDriver, program: Program) -> Bool {
     let prepared = program.nodes[entry.node]
-    let constants = tensors(of: prepared, binding.known)
+    let constants = tensors(of: entry, prepared, binding.known)
     let facts = zip(entry.inputs, constants).map { type, tensor -> ValueFact? in
       if let tensor { return .tensor(TensorFact(tensor)) }
       return type.map { .tensor(binding.types[$0].dataType, [Dim](binding.types[$0].shape)) }
@@ -202,8 +265,16 @@ struct PlanTemplate: Sendable {
     return true
   }
 
-  private func tensors(of node: PreparedNode, _ known: KnownTensors) -> [Tensor?] {
-    node.inputs.map { $0.flatMap { known[$0.index] } }
+  private func tensors(of entry: Entry, _ node: PreparedNode, _ known: KnownTensors) -> [Tensor?] {
+    entry.constants ?? node.inputs.map { $0.flatMap { known[$0.index] } }
+  }
+}
+
+extension CachePlan {
+  fileprivate mutating func pitches(
+    of entry: PlanTemplate.Entry, _ binding: PlanTemplate.Binding, _ values: borrowing ValueTable
+  ) -> [(operand: Int, pitch: Pitch)] {
+    pitches(of: entry.node, inputCount: entry.inputs.count, outputs: binding.types(entry.outputs), values)
   }
 }
 

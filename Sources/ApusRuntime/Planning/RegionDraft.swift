@@ -3,9 +3,8 @@
 import ApusGraph
 import ApusTensor
 
-/// A node planned for one set of shapes.
+/// A step for one set of shapes. Nodes that plan the same step share it.
 final class StepDraft: Sendable {
-  let node: Int
   let step: Step
   let inputTypes: [TensorType?]
   let outputTypes: [TensorType?]
@@ -13,8 +12,8 @@ final class StepDraft: Sendable {
   let bytes: Int
 
   /// `bytes` nil: to be counted.
-  init(node: Int, step: Step, inputTypes: [TensorType?], outputTypes: [TensorType?], bytes: Int? = nil) {
-    (self.node, self.step) = (node, step)
+  init(step: consuming Step, inputTypes: [TensorType?], outputTypes: [TensorType?], bytes: Int? = nil) {
+    self.step = step
     (self.inputTypes, self.outputTypes) = (inputTypes, outputTypes)
     if let bytes {
       self.bytes = bytes
@@ -54,6 +53,8 @@ struct KnownTensors {
 struct RegionDraft {
   let nodes: Range<Int>
   let drafts: [StepDraft]
+  /// By draft: its node.
+  let draftNodes: [Int]
   let known: KnownTensors
   /// The values that enter, with the types the plan holds for.
   let inputs: [(value: ValueID, type: TensorType)]
@@ -65,17 +66,18 @@ struct RegionDraft {
   /// True for a plan made from a template: it is wanted soon.
   var isBound = false
 
-  /// Gives every value its place.
-  func layOut(_ program: Program, threads: Int) throws(OperatorError) -> RegionPlan {
-    let order = SideBySide.order(drafts, program: program, threads: threads)
-    var layout = MemoryLayoutBuilder(self, program: program, order: order)
-    let result = try layout.build()
-    var outputs: [RegionOutput] = []
-    for (value, type) in self.outputs {
-      outputs.append(RegionOutput(value: value, type: type, source: try layout.source(of: value, as: type)))
+  /// Gives every value its place: as `layout` has it, where that holds for these sizes too, or as is found out and left
+  /// in `layout`.
+  func layOut(
+    _ program: Program, threads: Int, layout: inout RegionLayout?
+  ) throws(OperatorError) -> RegionPlan {
+    let order = SideBySide.order(drafts, nodes: draftNodes, program: program, threads: threads)
+    if let layout, layout.holds(for: drafts, caches, in: order) {
+      return RegionPlan(self, layout, try layout.place(self, program: program))
     }
-    return RegionPlan(
-      nodes: nodes, layout: result, inputs: inputs, valuesRead: valuesRead, outputs: outputs, caches: caches.caches,
-      mayGrow: caches.mayGrow, isBound: isBound)
+    var builder = MemoryLayoutBuilder(self, program: program, order: order)
+    let made = try builder.build()
+    layout = made
+    return RegionPlan(self, made, try made.place(self, program: program))
   }
 }

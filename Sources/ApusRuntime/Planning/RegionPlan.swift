@@ -6,8 +6,8 @@ import ApusTensor
 /// Where an operand of a step lies.
 enum OperandSource: Sendable {
   case arena(Int)
-  /// A constant, or a value found while planning. The plan keeps the tensor alive.
-  case constant(Tensor)
+  /// A constant, or a value found while planning: `RegionPlan.constant`.
+  case constant(Int)
   /// A tensor that exists before the region runs.
   case input(slot: Int, byteOffset: Int)
   /// A block that outlives the region.
@@ -21,7 +21,7 @@ enum OperandSource: Sendable {
 /// One step of a plan: what running it takes, and no more.
 struct PlannedStep: Sendable {
   let node: Int
-  let body: @Sendable (RunContext, _ phase: Int, _ part: Int) -> Void
+  let draft: StepDraft
   /// The parts of its phases, as a range of `RegionPlan.phases`.
   let phases: Range<Int>
   /// The first of its operands in the table of the plan: inputs, outputs, scratch.
@@ -67,13 +67,15 @@ struct RegionOutput: Sendable {
 final class RegionPlan: Sendable {
   let nodes: Range<Int>
   let steps: [PlannedStep]
-  /// By step.
-  let profiles: [StepProfile]
   /// The parts of each phase of each step.
   let phases: [Int]
   /// Ranges of `steps`, one after the other; the steps of one run side by side.
   let waves: [Range<Int>]
   let operands: [OperandSource]
+  /// The tensors that operands and outputs refer to by number: first those of all plans with the same layout, then
+  /// those of this one. The plan keeps them alive.
+  private let sharedConstants: [Tensor]
+  private let ownConstants: [Tensor]
   /// The values that enter, with the types the plan holds for.
   let inputs: [(value: ValueID, type: TensorType)]
   /// The values whose very elements the plan holds for. Copies of its own: a plan outlives the runs that it was made
@@ -94,40 +96,76 @@ final class RegionPlan: Sendable {
   let isKept: Bool
   /// True for a plan made from a template.
   let isBound: Bool
+  /// Of the types of the inputs: plans with other ones do not hold for the same sizes.
+  let fingerprint: Int
 
   private static let maximumBytesKept = 1 << 16
 
-  init(
-    nodes: Range<Int>, layout: MemoryLayoutBuilder.Result, inputs: [(value: ValueID, type: TensorType)],
-    valuesRead: [(value: ValueID, tensor: Tensor)], outputs: [RegionOutput], caches: [CachePlan.Cache],
-    mayGrow: Bool?, isBound: Bool
-  ) {
-    self.nodes = nodes
-    steps = layout.steps
-    profiles = layout.profiles
-    phases = layout.phases
+  init(_ region: RegionDraft, _ layout: RegionLayout, _ placed: RegionLayout.Placement) {
+    nodes = region.nodes
+    steps = placed.steps
+    phases = placed.phases
     waves = layout.waves
-    operands = layout.operands
-    outputBlocks = layout.outputBlocks
-    (arenaBytes, arenaLowerBound) = (layout.arenaBytes, layout.arenaLowerBound)
-    arenaBlocks = layout.arenaBlocks
-    self.inputs = inputs
-    self.valuesRead = valuesRead
-    self.outputs = outputs
-    (self.caches, self.mayGrow) = (caches, mayGrow)
-    self.isBound = isBound
+    operands = placed.operands
+    (sharedConstants, ownConstants) = (layout.constants, placed.constants)
+    outputBlocks = placed.outputBlocks
+    (arenaBytes, arenaLowerBound) = (placed.arenaBytes, placed.arenaLowerBound)
+    arenaBlocks = placed.arenaBlocks
+    inputs = region.inputs
+    valuesRead = region.valuesRead
+    outputs = placed.outputs
+    (caches, mayGrow) = (region.caches.caches, region.caches.mayGrow)
+    isBound = region.isBound
+    fingerprint = inputs.reduce(0) { RegionPlan.mixed($0, $1.type.dataType, $1.type.shape) }
     isKept = valuesRead.reduce(0) { $0 + $1.tensor.byteCount } <= RegionPlan.maximumBytesKept
+  }
+
+  func constant(_ number: Int) -> Tensor {
+    number < sharedConstants.count ? sharedConstants[number] : ownConstants[number - sharedConstants.count]
+  }
+
+  /// The fingerprint of types when one more stands behind them. Wraps, as mixing bits does.
+  private static func mixed(_ fingerprint: Int, _ dataType: DataType, _ shape: borrowing Shape) -> Int {
+    var mixed = fingerprint &* 31 &+ Int(dataType.rawValue)
+    for extent in shape.dims { mixed = mixed &* 1_000_003 &+ extent }
+    return mixed
+  }
+
+  /// True if the plan takes the same values as another one.
+  func hasInputs(of other: RegionPlan) -> Bool {
+    guard inputs.count == other.inputs.count else { return false }
+    for index in inputs.indices where inputs[index].value != other.inputs[index].value { return false }
+    return true
+  }
+
+  /// What `fingerprint` is in plans that hold for these values of the inputs; nil if one is no tensor.
+  func fingerprint(of values: borrowing ValueTable) -> Int? {
+    var result = 0
+    for index in inputs.indices {
+      guard let tensor = values.tensor(inputs[index].value) else { return nil }
+      result = RegionPlan.mixed(result, tensor.dataType, tensor.shape)
+    }
+    return result
+  }
+
+  /// What a profile says of a step.
+  func profile(of step: Int) -> StepProfile {
+    let draft = steps[step].draft
+    return StepProfile(
+      kernelName: draft.step.kernelName, operations: draft.step.operations, bytes: draft.bytes,
+      parts: draft.step.phases.max() ?? 0)
   }
 
   /// True if the plan holds for these values, and for outputs that may have room behind them or may not.
   func matches(_ values: borrowing ValueTable, mayGrow: Bool) -> Bool {
-    for input in inputs {
-      guard let tensor = values.tensor(input.value), tensor.shape == input.type.shape,
-        tensor.dataType == input.type.dataType
+    for index in inputs.indices {
+      guard let tensor = values.tensor(inputs[index].value), tensor.shape == inputs[index].type.shape,
+        tensor.dataType == inputs[index].type.dataType
       else { return false }
     }
-    for read in valuesRead {
-      guard let tensor = values.tensor(read.value), tensor.hasSameBytes(as: read.tensor) else { return false }
+    for index in valuesRead.indices {
+      guard let tensor = values.tensor(valuesRead[index].value), tensor.hasSameBytes(as: valuesRead[index].tensor)
+      else { return false }
     }
     return cachesMatch(values, mayGrow: mayGrow)
   }
@@ -160,43 +198,5 @@ extension Tensor {
     return withUnsafeBytes { a in
       other.withUnsafeBytes { b in a.count == b.count && a.elementsEqual(b) }
     }
-  }
-}
-
-/// The values that exist at some point of a run, by value of the graph. Few of a graph's values ever do: most lie in
-/// arenas, so a table costs four bytes for each of those.
-struct ValueTable: ~Copyable {
-  private static let nowhere: Int32 = -1
-  /// By value: its place in `values`.
-  private var places: [Int32]
-  private var values: [Value?] = []
-  private let constants: [ValueRecord]
-
-  init(graph: Graph) {
-    places = [Int32](repeating: ValueTable.nowhere, count: graph.values.count)
-    constants = graph.values
-  }
-
-  subscript(id: ValueID) -> Value? {
-    get { existing(id) ?? constants[id.index].constant.map { .tensor($0) } }
-    set {
-      let place = Int(places[id.index])
-      if place >= 0 {
-        values[place] = newValue
-      } else if let newValue {
-        places[id.index] = Int32(values.count)
-        values.append(newValue)
-      }
-    }
-  }
-
-  func tensor(_ id: ValueID) -> Tensor? {
-    if case .tensor(let tensor)? = existing(id) { return tensor }
-    return constants[id.index].constant
-  }
-
-  private func existing(_ id: ValueID) -> Value? {
-    let place = Int(places[id.index])
-    return place < 0 ? nil : values[place]
   }
 }

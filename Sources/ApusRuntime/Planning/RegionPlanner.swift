@@ -20,6 +20,7 @@ struct RegionPlanner: ~Copyable {
   private var inputSlot: [ValueID: Int] = [:]
   private var valuesRead: [(value: ValueID, tensor: Tensor)] = []
   private var drafts: [StepDraft] = []
+  private var draftNodes: [Int] = []
   /// Bytes of the tensors that were computed here.
   private var foldedBytes = 0
   private var caches: CachePlan
@@ -166,7 +167,8 @@ struct RegionPlanner: ~Copyable {
       }
       return
     }
-    drafts.append(StepDraft(node: index, step: step, inputTypes: inputTypes, outputTypes: outputTypes))
+    drafts.append(StepDraft(step: step, inputTypes: inputTypes, outputTypes: outputTypes))
+    draftNodes.append(index)
   }
 
   /// The kernel for the types that the inputs have: where one was not known when the model was loaded, the kernel was
@@ -215,8 +217,9 @@ struct RegionPlanner: ~Copyable {
       }
     }
     let draft = RegionDraft(
-      nodes: start..<end, drafts: drafts, known: KnownTensors(known), inputs: inputs, valuesRead: valuesRead,
-      outputs: outputs, caches: caches)
-    return try draft.layOut(program, threads: threads)
+      nodes: start..<end, drafts: drafts, draftNodes: draftNodes, known: KnownTensors(known), inputs: inputs,
+      valuesRead: valuesRead, outputs: outputs, caches: caches)
+    var layout: RegionLayout?
+    return try draft.layOut(program, threads: threads, layout: &layout)
   }
 }

@@ -17,18 +17,25 @@ enum SideBySide {
 
   /// The order in which the drafts run: behind those they depend on, the longest of a wave first. `waves` has the wave
   /// of each position.
-  struct Order {
+  struct Order: Equatable, Sendable {
     var drafts: [Int]
     var waves: [Int]
+    /// True if the drafts keep their order, each a wave of its own.
+    var isOriginal = false
+
+    /// The drafts as they come, each a wave of its own.
+    static func original(count: Int) -> Order {
+      Order(drafts: Array(0..<count), waves: Array(0..<count), isOriginal: true)
+    }
   }
 
-  static func order(_ drafts: [StepDraft], program: Program, threads: Int) -> Order {
-    let shareable = drafts.map { threads > 1 && isNarrow($0, threads: threads) }
-    guard shareable.contains(true) else { return Order(drafts: Array(drafts.indices), waves: Array(drafts.indices)) }
-    let producers = producers(drafts, program: program)
+  static func order(_ drafts: [StepDraft], nodes: [Int], program: Program, threads: Int) -> Order {
+    let shareable = threads > 1 ? drafts.map { isNarrow($0, threads: threads) } : []
+    guard shareable.contains(true) else { return .original(count: drafts.count) }
+    let producers = producers(nodes, program: program)
     var isDone = [Bool](repeating: false, count: drafts.count)
     func isReady(_ draft: Int) -> Bool {
-      program.nodes[drafts[draft].node].inputs.allSatisfy { input in
+      program.nodes[nodes[draft]].inputs.allSatisfy { input in
         guard let input, case let producer = Int(producers[input.index]), producer >= 0 else { return true }
         return isDone[producer]
       }
@@ -68,10 +75,10 @@ enum SideBySide {
   private static func work(_ draft: StepDraft) -> Int { max(draft.step.operations, draft.bytes) }
 
   /// By value of the graph: the draft that computes it; -1 if none does.
-  private static func producers(_ drafts: [StepDraft], program: Program) -> [Int32] {
+  private static func producers(_ nodes: [Int], program: Program) -> [Int32] {
     var producers = [Int32](repeating: -1, count: program.graph.values.count)
-    for (index, draft) in drafts.enumerated() {
-      for case let output? in program.nodes[draft.node].outputs { producers[output.index] = Int32(index) }
+    for (index, node) in nodes.enumerated() {
+      for case let output? in program.nodes[node].outputs { producers[output.index] = Int32(index) }
     }
     return producers
   }

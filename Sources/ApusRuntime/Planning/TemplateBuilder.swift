@@ -105,7 +105,7 @@ struct TemplateBuilder: ~Copyable {
   private mutating func append(_ index: Int) -> Bool {
     let prepared = program.nodes[index]
     let node = prepared.node
-    guard case .planned = prepared.kernel else { return false }
+    guard case .planned(let kernel) = prepared.kernel else { return false }
     var inputFacts: [ValueFact?] = []
     var inputTypes: [Int?] = []
     for (position, input) in node.inputs.enumerated() {
@@ -146,8 +146,7 @@ struct TemplateBuilder: ~Copyable {
       }
     }
     entries.append(
-      PlanTemplate.Entry(
-        node: index, inputs: inputTypes, outputs: outputTypes, isStep: isStep, isChecked: false, fixed: nil))
+      PlanTemplate.Entry(node: index, kernel: kernel, inputs: inputTypes, outputs: outputTypes, isStep: isStep))
     return true
   }
 
@@ -181,23 +180,46 @@ struct TemplateBuilder: ~Copyable {
         mustBeChecked[index] = !unchecked.agrees(entry, binding, driver: driver, program: program)
       }
     }
+    let formulas = Dictionary(uniqueKeysWithValues: known.map { ($0.value, $0) })
+    var twins = TwinFinder(program, formulas)
     entries = entries.enumerated().compactMap { index, entry in
       if !entry.isStep, !mustBeChecked[index] { return nil }
       return PlanTemplate.Entry(
-        node: entry.node, inputs: entry.inputs, outputs: entry.outputs, isStep: entry.isStep,
-        isChecked: mustBeChecked[index], fixed: fixedDraft(entry))
+        node: entry.node, kernel: entry.kernel, inputs: entry.inputs, outputs: entry.outputs, isStep: entry.isStep,
+        isChecked: mustBeChecked[index], fixed: fixedDraft(entry), twin: entry.isStep ? twins.append(entry) : nil,
+        constants: constants(of: entry, unless: formulas))
     }
+    dropUnread(outputs)
     return template(outputs: outputs)
+  }
+
+  /// The constants among the inputs; nil if one of `formulas`, which are known too, is among them.
+  private func constants(
+    of entry: PlanTemplate.Entry, unless formulas: [ValueID: PlanTemplate.ElementsFormula]
+  ) -> [Tensor?]? {
+    let inputs = program.nodes[entry.node].inputs
+    if inputs.contains(where: { $0.map { formulas[$0] != nil } ?? false }) { return nil }
+    return inputs.map { $0.flatMap { program.constants[$0.index] } }
+  }
+
+  /// Forgets the elements that served for formulas only: no plan needs the tensors.
+  private mutating func dropUnread(_ outputs: [(value: ValueID, type: Int)]) {
+    var isNeeded = Set(outputs.map(\.value))
+    for entry in entries {
+      let node = program.nodes[entry.node]
+      for case let value? in node.inputs + node.outputs { isNeeded.insert(value) }
+    }
+    known.removeAll { !isNeeded.contains($0.value) }
   }
 
   /// The draft of an entry whose step is the same for all sizes. Such a step only names views, for which nobody looks
   /// at the types.
   private func fixedDraft(_ entry: PlanTemplate.Entry) -> StepDraft? {
-    guard case .planned(let kernel) = program.nodes[entry.node].kernel, let step = kernel.fixedStep,
-      step.phases.isEmpty, entry.outputs.indices.allSatisfy({ output in step.views.contains { $0.output == output } })
+    guard let step = entry.kernel.fixedStep, step.phases.isEmpty,
+      entry.outputs.indices.allSatisfy({ output in step.views.contains { $0.output == output } })
     else { return nil }
     return StepDraft(
-      node: entry.node, step: step, inputTypes: entry.inputs.map { _ in nil },
+      step: step, inputTypes: entry.inputs.map { _ in nil },
       outputTypes: entry.outputs.map { _ in nil }, bytes: 0)
   }
 
@@ -218,5 +240,71 @@ struct TemplateBuilder: ~Copyable {
     var trials = [trial { _ in 1 }, trial { primes[$0] }, trial { primes[primes.count - 1 - $0] }]
     for large in symbols.indices { trials.append(trial { $0 == large ? TemplateBuilder.large : primes[$0] }) }
     return trials
+  }
+}
+
+/// Finds steps that are the same for the same types: those of nodes with the same operator, attributes and facts, where
+/// the tensors that are known are the same too or the kernels do not look at them.
+private struct TwinFinder {
+  private struct Key: Hashable {
+    let op: OperatorID
+    let inputs: [Int?]
+    let outputs: [Int?]
+  }
+
+  private let program: Program
+  /// The known tensors that are no constants.
+  private let formulas: [ValueID: PlanTemplate.ElementsFormula]
+  /// By key: the numbers of the steps that have no earlier twin, with their nodes.
+  private var candidates: [Key: [(step: Int, node: Int)]] = [:]
+  private var count = 0
+
+  /// Larger constants are not compared.
+  private static let largestCompared = 1 << 10
+
+  init(_ program: Program, _ formulas: [ValueID: PlanTemplate.ElementsFormula]) {
+    (self.program, self.formulas) = (program, formulas)
+  }
+
+  /// Takes one more step; an earlier one that is the same.
+  mutating func append(_ entry: PlanTemplate.Entry) -> PlanTemplate.Twin? {
+    defer { count += 1 }
+    let prepared = program.nodes[entry.node]
+    if prepared.schema.traits.contains(.random) { return nil }
+    let key = Key(op: prepared.node.op, inputs: entry.inputs, outputs: entry.outputs)
+    for candidate in candidates[key] ?? [] {
+      let other = program.nodes[candidate.node]
+      guard haveSameFacts(other, prepared) else { continue }
+      if zip(other.inputs, prepared.inputs).allSatisfy(isSameTensor) {
+        return PlanTemplate.Twin(step: candidate.step, isExact: true)
+      }
+      if !other.readsConstants, !prepared.readsConstants {
+        return PlanTemplate.Twin(step: candidate.step, isExact: false)
+      }
+    }
+    candidates[key, default: []].append((count, entry.node))
+    return nil
+  }
+
+  private func haveSameFacts(_ a: PreparedNode, _ b: PreparedNode) -> Bool {
+    func areSame(_ a: [ValueID?], _ b: [ValueID?]) -> Bool {
+      zip(a, b).allSatisfy { x, y in
+        guard let x, let y else { return x == y }
+        return program.graph.fact(x) == program.graph.fact(y)
+      }
+    }
+    return a.node.attributes.isSame(as: b.node.attributes) && areSame(a.inputs, b.inputs)
+      && areSame(a.outputs, b.outputs)
+  }
+
+  /// True if both inputs are unknown while planning, or the same tensor for all sizes.
+  private func isSameTensor(_ a: ValueID?, _ b: ValueID?) -> Bool {
+    guard let a, let b, a != b else { return a == b }
+    if let x = formulas[a], let y = formulas[b] { return x.type == y.type && x.elements == y.elements }
+    guard formulas[a] == nil, formulas[b] == nil else { return false }
+    guard let x = program.constants[a.index], let y = program.constants[b.index] else {
+      return program.constants[a.index] == nil && program.constants[b.index] == nil
+    }
+    return !x.isReleased && !y.isReleased && x.byteCount <= TwinFinder.largestCompared && x.hasSameBytes(as: y)
   }
 }

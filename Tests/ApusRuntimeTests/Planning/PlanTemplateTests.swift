@@ -134,4 +134,38 @@ import Testing
     let cases = [(2, 3), (3, 4), (1, 1), (5, 7), (1, 8)].map { n, m in [sampleTensor([n, m], seed: n)] }
     try expectSameBits(builder, cases, bound: 3)
   }
+
+  /// The front of an encoder of sound: a stride, and as many rows of a table as it leaves.
+  @Test func stridesAreBound() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [1, 4, .symbol("frames")])
+    let strided = try builder.node(
+      "Conv", [x, builder.weights([8, 4, 3])], [("pads", .ints([1, 1])), ("strides", .ints([2]))])
+    let rows = try builder.node("Transpose", [strided], [("perm", .ints([0, 2, 1]))])
+    let shape = try builder.node("Shape", [rows])
+    let length = try builder.node("Gather", [shape, builder.constant([1] as [Int], [1])])
+    let zero = builder.constant([0] as [Int], [1])
+    let own = try builder.node("Slice", [builder.weights([32, 8]), zero, length, zero])
+    builder.output(try builder.node("Add", [rows, own]))
+    let cases = [4, 5, 6, 11, 1, 64].map { [sampleTensor([1, 4, $0], seed: $0)] }
+    try expectSameBits(builder, cases, bound: 4)
+  }
+
+  /// Sizes for which a step is of another form: what is a view, what may be overwritten, what is copied first.
+  @Test func formsThatChangeWithTheSizes() throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), .symbol("m")])
+    let y = builder.input("y", [.symbol("k"), .symbol("m")])
+    let left = try builder.node("Exp", [x])
+    let right = try builder.node("Exp", [y])
+    let sum = try builder.node("Add", [left, right])
+    let turned = try builder.node("Transpose", [sum], [("perm", .ints([1, 0]))])
+    let last = try builder.node("Softmax", [turned])
+    builder.output(last, try builder.node("MatMul", [turned, sum]))
+    func pair(_ n: Int, _ k: Int, _ m: Int) -> [Tensor] {
+      [sampleTensor([n, m], seed: n), sampleTensor([k, m], seed: k + 7)]
+    }
+    let cases = [(3, 3, 2), (4, 4, 5), (1, 3, 2), (3, 1, 2), (1, 1, 9), (5, 5, 1), (64, 1, 33), (1, 64, 1), (2, 2, 2)]
+    try expectSameBits(builder, cases.map { pair($0.0, $0.1, $0.2) }, bound: 7)
+  }
 }

@@ -1,0 +1,79 @@
+// The values of one run, as far as they exist at some point of it.
+
+import ApusGraph
+import ApusTensor
+import Synchronization
+
+/// Values by value of the graph. Few of a graph's values ever exist: most lie in arenas, so a table costs four bytes
+/// for each of those.
+struct ValueTable: ~Copyable {
+  /// The memory of a table, which the next run uses again.
+  struct Memory: Sendable {
+    /// By value: its place in `values`.
+    fileprivate var places: [Int32]
+    fileprivate var values: [Value?] = []
+    /// By place in `values`: the value of the graph.
+    fileprivate var ids: [ValueID] = []
+  }
+
+  private static let nowhere: Int32 = -1
+  private var memory: Memory
+  /// By value of the graph: its constant, if it is one.
+  private let constants: [Tensor?]
+
+  fileprivate init(_ memory: consuming Memory?, constants: [Tensor?]) {
+    self.memory = memory ?? Memory(places: [Int32](repeating: ValueTable.nowhere, count: constants.count))
+    self.constants = constants
+  }
+
+  subscript(id: ValueID) -> Value? {
+    get { existing(id) ?? constants[id.index].map { .tensor($0) } }
+    set {
+      let place = Int(memory.places[id.index])
+      if place >= 0 {
+        memory.values[place] = newValue
+      } else if let newValue {
+        memory.places[id.index] = Int32(memory.values.count)
+        memory.values.append(newValue)
+        memory.ids.append(id)
+      }
+    }
+  }
+
+  func tensor(_ id: ValueID) -> Tensor? {
+    if case .tensor(let tensor)? = existing(id) { return tensor }
+    return constants[id.index]
+  }
+
+  private func existing(_ id: ValueID) -> Value? {
+    let place = Int(memory.places[id.index])
+    return place < 0 ? nil : memory.values[place]
+  }
+
+  /// The memory of the table, without values.
+  fileprivate consuming func cleared() -> Memory {
+    for id in memory.ids { memory.places[id.index] = ValueTable.nowhere }
+    memory.values.removeAll(keepingCapacity: true)
+    memory.ids.removeAll(keepingCapacity: true)
+    return memory
+  }
+}
+
+/// The memory of tables of a program that no run uses at the moment.
+final class ValueTablePool: Sendable {
+  private let idle = Mutex<[ValueTable.Memory]>([])
+  private let constants: [Tensor?]
+
+  init(constants: [Tensor?]) { self.constants = constants }
+
+  /// An empty table.
+  func take() -> ValueTable { ValueTable(idle.withLock { $0.popLast() }, constants: constants) }
+
+  func give(_ table: consuming ValueTable) {
+    let memory = table.cleared()
+    idle.withLock { $0.append(memory) }
+  }
+
+  /// Frees the memory.
+  func removeAll() { idle.withLock { $0 = [] } }
+}

@@ -1,0 +1,302 @@
+// Where the values of a region lie, apart from numbers: what the plans of a template have in common.
+
+import ApusGraph
+import ApusTensor
+import Synchronization
+
+/// The decisions of a `MemoryLayoutBuilder`, which hold for other sizes as long as the steps have the same form: which
+/// block each value lies in, which blocks are one, which step needs them first and last, where operands come from. A
+/// layout and the steps for one set of sizes make the placement of a plan.
+final class RegionLayout: Sendable {
+  /// Where a value or an operand lies. Small and without references: there is one for every value of the graph.
+  struct Place: Sendable {
+    enum Kind: UInt8 {
+      case nowhere
+      /// In the block `index`.
+      case block
+      /// In the input of the region at slot `index`.
+      case input
+      /// In the constant or known value `index`.
+      case known
+      /// In the tensor `index` of the layout.
+      case constant
+      /// In the cache `index`.
+      case cache
+    }
+    var kind = Kind.nowhere
+    var index: Int32 = 0
+    /// The last of the views that lead there; -1 for none.
+    var view: Int32 = -1
+  }
+
+  /// A byte range of an input of a step.
+  struct View: Sendable {
+    /// The view that it is a view of; -1 for none.
+    let base: Int32
+    let draft: Int32
+    /// Its position among the views of the step.
+    let position: Int32
+  }
+
+  struct Block: Sendable {
+    let draft: Int
+    /// The output of the step that lies in it; nil for its scratch memory.
+    let output: Int?
+    var firstWave: Int
+    var lastWave: Int
+    /// True if a value in it is needed after the region.
+    var outlives = false
+
+    func bytes(_ drafts: [StepDraft]) -> Int {
+      guard let output else { return drafts[draft].step.scratchBytes }
+      return drafts[draft].outputTypes[output]?.byteCount ?? 0
+    }
+  }
+
+  /// Two blocks, one of which takes over the memory of the other if both have the same size.
+  struct Comparison: Sendable {
+    let a: Int
+    let b: Int
+    let isEqual: Bool
+  }
+
+  /// An operand or output whose tensor is not the same in all plans: one that was computed while planning, or a view.
+  struct KnownOperand: Sendable {
+    let value: ValueID
+    /// In a known value.
+    let place: Place
+    /// The node that reads it; nil for a value that the region leaves behind.
+    let node: Int?
+    let isAligned: Bool
+    /// The step whose input or output it is, for its type; of a value that the region leaves behind, its number.
+    let draft: Int
+    let position: Int
+    let isInput: Bool
+  }
+
+  struct StepForm: Sendable {
+    let draft: Int
+    let node: Int
+    let phases: Range<Int>
+    let operands: Int
+    let inputCount: Int
+    let outputCount: Int
+  }
+
+  let order: SideBySide.Order
+  /// The steps that the decisions were made for, in the order in which they run.
+  let drafts: [StepDraft]
+  let views: [View]
+  let blocks: [Block]
+  let comparisons: [Comparison]
+  /// The blocks of the arena, without those that were merged into others.
+  let arenaBlocks: [Int]
+  /// The blocks that outlive the region.
+  let outputBlocks: [Int]
+  /// By block: its number in `arenaBlocks` or `outputBlocks`.
+  let blockNumbers: [Int]
+  let steps: [StepForm]
+  let waves: [Range<Int>]
+  let operands: [Place]
+  /// Of the values that the region leaves behind.
+  let outputs: [Place]
+  let constants: [Tensor]
+  let knownOperands: [KnownOperand]
+  /// By cache: true if it has room behind it.
+  let growing: [Bool]
+  /// An order of the arena's blocks that was good for one set of sizes.
+  private let schedule = Mutex<ArenaPlanner.Schedule?>(nil)
+
+  /// The part of the smallest arena that a plan bound from a template may waste: looking for less takes time.
+  private static let boundSlack = 1.0 / 16
+
+  init(_ builder: borrowing MemoryLayoutBuilder, _ forms: MemoryLayoutBuilder.Forms) {
+    (order, drafts) = (builder.order, builder.drafts)
+    (views, blocks, comparisons) = (builder.views, builder.blocks, builder.comparisons)
+    (steps, waves, operands, outputs) = (forms.steps, forms.waves, forms.operands, forms.outputs)
+    (constants, knownOperands) = (forms.constants, forms.knownOperands)
+    growing = builder.growing
+    (arenaBlocks, outputBlocks, blockNumbers) = (forms.arenaBlocks, forms.outputBlocks, forms.blockNumbers)
+  }
+
+  // MARK: - Whether it holds
+
+  /// True if the decisions would be the same for these steps of the same nodes, run in this order.
+  func holds(for others: [StepDraft], _ caches: CachePlan, in order: SideBySide.Order) -> Bool {
+    guard order == self.order, caches.growing == growing else { return false }
+    let others = RegionLayout.ordered(others, order)
+    for (index, draft) in drafts.enumerated() where draft !== others[index] {
+      guard draft.step.hasForm(of: others[index].step) else { return false }
+    }
+    return comparisons.allSatisfy { comparison in
+      let isEqual = blocks[comparison.a].bytes(others) == blocks[comparison.b].bytes(others)
+      return isEqual == comparison.isEqual
+    }
+  }
+
+  /// The drafts in the order in which they run.
+  static func ordered(_ drafts: [StepDraft], _ order: SideBySide.Order) -> [StepDraft] {
+    if order.isOriginal { return drafts }
+    return order.drafts.map { drafts[$0] }
+  }
+
+  // MARK: - Numbers
+
+  /// What a plan has beside its layout.
+  struct Placement {
+    var steps: [PlannedStep] = []
+    /// The parts of each phase of each step.
+    var phases: [Int] = []
+    var operands: [OperandSource] = []
+    /// The tensors that the layout does not have.
+    var constants: [Tensor] = []
+    var outputs: [RegionOutput] = []
+    var outputBlocks: [Int] = []
+    var arenaBytes = 0
+    /// No arena can be smaller.
+    var arenaLowerBound = 0
+    /// What lies in the arena.
+    var arenaBlocks: [ArenaBlock] = []
+  }
+
+  /// The places of all values for the sizes of a region, for whose steps the layout must hold.
+  func place(_ region: RegionDraft, program: Program) throws(OperatorError) -> Placement {
+    let drafts = RegionLayout.ordered(region.drafts, order)
+    var result = Placement()
+    try placeBlocks(drafts, isBound: region.isBound, &result)
+    let offsets = viewOffsets(drafts)
+    result.constants.reserveCapacity(knownOperands.count)
+    for operand in knownOperands {
+      result.constants.append(try tensor(operand, region, drafts, offsets, program: program))
+    }
+    result.operands.reserveCapacity(operands.count)
+    for place in operands { result.operands.append(source(place, result, offsets)) }
+    result.steps.reserveCapacity(steps.count)
+    result.phases.reserveCapacity(steps.last?.phases.upperBound ?? 0)
+    for step in steps {
+      let draft = drafts[step.draft]
+      for parts in draft.step.phases { result.phases.append(parts) }
+      result.steps.append(
+        PlannedStep(
+          node: step.node, draft: draft, phases: step.phases, operands: step.operands, inputCount: step.inputCount,
+          outputCount: step.outputCount))
+    }
+    result.outputs.reserveCapacity(outputs.count)
+    for (index, place) in outputs.enumerated() {
+      let (value, type) = region.outputs[index]
+      result.outputs.append(RegionOutput(value: value, type: type, source: source(place, result, offsets)))
+    }
+    return result
+  }
+
+  /// Lays the blocks that do not outlive the region into the arena.
+  private func placeBlocks(
+    _ drafts: [StepDraft], isBound: Bool, _ result: inout Placement
+  ) throws(OperatorError) {
+    for block in outputBlocks { result.outputBlocks.append(blocks[block].bytes(drafts)) }
+    var requests: [ArenaPlanner.Block] = []
+    requests.reserveCapacity(arenaBlocks.count)
+    for index in arenaBlocks {
+      let block = blocks[index]
+      requests.append(
+        ArenaPlanner.Block(size: block.bytes(drafts), firstUse: block.firstWave, lastUse: block.lastWave))
+    }
+    let former = schedule.withLock { $0 }
+    var latest = former
+    let slack = isBound ? RegionLayout.boundSlack : 0
+    guard let arena = ArenaPlanner.plan(requests, slack: slack, following: &latest) else {
+      throw OperatorError(.limit, "the intermediate values are larger than memory can be")
+    }
+    if former !== latest { schedule.withLock { $0 = latest } }
+    (result.arenaBytes, result.arenaLowerBound) = (arena.size, arena.lowerBound)
+    result.arenaBlocks.reserveCapacity(requests.count)
+    for (request, offset) in zip(requests, arena.offsets) {
+      result.arenaBlocks.append(
+        ArenaBlock(offset: offset, bytes: request.size, firstWave: request.firstUse, lastWave: request.lastUse))
+    }
+  }
+
+  /// By view: the bytes from the start of what holds the value.
+  private func viewOffsets(_ drafts: [StepDraft]) -> [Int] {
+    var offsets: [Int] = []
+    offsets.reserveCapacity(views.count)
+    for view in views {
+      let base = view.base < 0 ? 0 : offsets[Int(view.base)]
+      offsets.append(base + drafts[Int(view.draft)].step.views[Int(view.position)].byteOffset)
+    }
+    return offsets
+  }
+
+  private func source(_ place: Place, _ result: borrowing Placement, _ offsets: [Int]) -> OperandSource {
+    let index = Int(place.index)
+    let offset = place.view < 0 ? 0 : offsets[Int(place.view)]
+    switch place.kind {
+    case .nowhere: return .none
+    case .input: return .input(slot: index, byteOffset: offset)
+    case .block:
+      let number = blockNumbers[index]
+      return blocks[index].outlives
+        ? .output(block: number, byteOffset: offset) : .arena(result.arenaBlocks[number].offset + offset)
+    case .constant: return .constant(index)
+    case .cache: return .cache(index)
+    case .known: return .constant(constants.count + index)
+    }
+  }
+
+  private func tensor(
+    _ operand: KnownOperand, _ region: RegionDraft, _ drafts: [StepDraft], _ offsets: [Int], program: Program
+  ) throws(OperatorError) -> Tensor {
+    let place = operand.place
+    let root = ValueID(Int(place.index))
+    guard let whole = region.known[Int(place.index)] else {
+      throw .inconsistency("value '\(program.graph[operand.value].name)' is not known any more")
+    }
+    var tensor = whole
+    if operand.value != root {
+      let type: TensorType? =
+        if operand.node == nil {
+          region.outputs[operand.draft].type
+        } else if operand.isInput {
+          drafts[operand.draft].inputTypes[operand.position]
+        } else {
+          drafts[operand.draft].outputTypes[operand.position]
+        }
+      guard let type else { throw .inconsistency("value '\(program.graph[operand.value].name)' has no type") }
+      let offset = place.view < 0 ? 0 : offsets[Int(place.view)]
+      tensor = Tensor(
+        dataType: type.dataType, shape: type.shape, storage: whole.storage, byteOffset: whole.byteOffset + offset)
+    }
+    if !operand.isAligned { return tensor }
+    return try RegionLayout.aligned(tensor, rangeOf: whole, root: root, for: operand.node, program)
+  }
+}
+
+extension RegionLayout {
+  /// A known tensor at a multiple of its element's width, as all kernels ask for but those that move bytes.
+  static func aligned(
+    _ tensor: Tensor, rangeOf whole: Tensor, root: ValueID, for node: Int?, _ program: Program
+  ) throws(OperatorError) -> Tensor {
+    do throws(TensorError) {
+      return try program.aligned(tensor, rangeOf: whole, root: root)
+    } catch {
+      throw node.map { OperatorError(error).inside(program.nodes[$0].node) } ?? OperatorError(error)
+    }
+  }
+}
+
+extension Step {
+  /// True if the memory of the step is of the same form, whatever the sizes are: nothing in a layout depends on more.
+  fileprivate borrowing func hasForm(of other: borrowing Step) -> Bool {
+    guard phases.count == other.phases.count, (scratchBytes > 0) == (other.scratchBytes > 0),
+      inPlace.count == other.inPlace.count, views.count == other.views.count, unreadInputs == other.unreadInputs
+    else { return false }
+    for index in inPlace.indices where inPlace[index] != other.inPlace[index] { return false }
+    for index in views.indices {
+      let (view, otherView) = (views[index], other.views[index])
+      guard view.output == otherView.output, view.input == otherView.input,
+        (view.byteOffset == 0) == (otherView.byteOffset == 0)
+      else { return false }
+    }
+    return true
+  }
+}

@@ -53,22 +53,16 @@ private struct Shift: OperatorDefinition {
 
 @Suite struct SharedStepTests {
   /// Six nodes in a row, each with a constant of its own; every second one with another factor if `factors` is true.
-  private func graph(_ registry: OperatorRegistry, factors: Bool = false) -> Graph {
-    var graph = Graph(name: "test")
-    let x = graph.addValue(name: "x", fact: .tensor(.float32, [.symbol("n")]))
-    graph.inputs = [x]
-    var last = x
+  private func graph(_ registry: OperatorRegistry, factors: Bool = false) throws -> Graph {
+    let builder = GraphBuilder(registry: registry)
+    var last = builder.input("x", [.symbol("n")])
     for index in 0..<6 {
-      let by = graph.addConstant(Tensor([Float(index + 1)], shape: [1]))
-      let attributes: [(String, AttributeValue)] = factors && index % 2 == 1 ? [("factor", .float(2))] : []
-      last =
-        graph.addNode(
-          OperatorID("Shift", domain: "test"), name: "s\(index)", inputs: [last, by],
-          attributes: Attributes(attributes))[0]
+      let by = builder.constant([Float(index + 1)], [1])
+      last = try builder.node(
+        "Shift", [last, by], factors && index % 2 == 1 ? [("factor", .float(2))] : [], domain: "test")
     }
-    graph.outputs = [last]
-    #expect(InferenceDriver(registry: registry).infer(&graph).isEmpty)
-    return graph
+    builder.output(last)
+    return builder.graph
   }
 
   @Test(arguments: [

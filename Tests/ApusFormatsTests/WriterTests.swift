@@ -67,7 +67,10 @@ import Testing
       model.graph.nodes = [
         Node(OperatorID("Cast"), inputs: [input], outputs: [output], attributes: Attributes(attributes))
       ]
-      let registry = OperatorRegistry([[StandIn("Cast", versions: [1, 13, 28])]])
+      let cast = StandIn(
+        "Cast", versions: [1, 13, 28], attributes: [.string("round_mode", default: "up").since(24)],
+        portable: .moreTypes)
+      let registry = OperatorRegistry([[cast]])
       return try ONNXWriter.message(model, registry: registry).opsetImport.first?.version
     }
     #expect(try opset(.int64) == 21)

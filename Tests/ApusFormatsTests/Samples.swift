@@ -38,11 +38,14 @@ enum Wire {
 struct StandIn: OperatorDefinition {
   let schema: OperatorSchema
 
-  init(_ name: String, domain: String = "", versions: [Int] = [1], attributes: [AttributeSchema] = []) {
+  init(
+    _ name: String, domain: String = "", versions: [Int] = [1], attributes: [AttributeSchema] = [],
+    portable: PortableForm? = nil
+  ) {
     schema = OperatorSchema(
       name, domain: domain, versions: versions, inputs: [.variadic("inputs", "V")],
       outputs: [.variadic("outputs", "V")],
-      attributes: attributes, types: ["V": .all])
+      attributes: attributes, types: ["V": .all], portable: portable)
   }
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {

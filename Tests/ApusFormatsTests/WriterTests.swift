@@ -60,9 +60,10 @@ import Testing
 
   @Test func asksForNoNewerOperatorSetThanNeeded() throws {
     func opset(_ type: DataType, _ attributes: [(String, AttributeValue)] = []) throws -> Int? {
-      let registry = OperatorRegistry(
-        [[StandIn("Cast", versions: [1, 13, 28], attributes: [.optional("round_mode", .string)])]],
-        opsetForms: OperatorRegistry.standard.opsetForms)
+      let cast = StandIn(
+        "Cast", versions: [1, 13, 28], attributes: [.string("round_mode", default: "up").since(24)],
+        portable: .moreTypes)
+      let registry = OperatorRegistry([[cast]], opsetForms: OperatorRegistry.standard.opsetForms)
       let builder = builder(registry)
       let x = builder.addInput("x", fact: .tensor(type, nil))
       builder.graph.outputs = [try builder.apply(OperatorID("Cast"), name: "", [x], attributes)]

@@ -1,5 +1,5 @@
-// The one table of activations: their names and parameters, the operators that are nothing else, their definitions and C
-// kernels, their forms in epilogues. Fusions, epilogues, recurrent layers, experts and derivatives all ask it.
+// The one table of activations: their names and parameters, the operators that are nothing else, their definitions and
+// C kernels, their forms in epilogues. Fusions, epilogues, recurrent layers, experts and derivatives all ask it.
 
 import ApusGraph
 import ApusTensor
@@ -187,7 +187,9 @@ extension Activation {
       let known = Kind.allCases.filter { $0.epilogue != nil }.map(\.rawValue)
       throw .invalid("attribute activation is '\(name)'", remedy: "Expected one of " + known.joined(separator: ", "))
     }
-    self.init(kind, alpha: try context.float("activation_alpha"), beta: try context.float("activation_beta"))
+    let (alpha, beta) = (try context.float("activation_alpha"), try context.float("activation_beta"))
+    // The slope of silu is 1 in an epilogue, whatever the attribute says.
+    self.init(kind, alpha: kind == .silu ? nil : alpha, beta: beta)
   }
 
   /// The attributes of a fused operator that mean this activation.

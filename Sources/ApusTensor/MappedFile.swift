@@ -68,7 +68,4 @@ package final class MappedFile: @unchecked Sendable {
 
   /// True if pages were asked for that the file does not have any more.
   package var isDamaged: Bool { apus_mapping_is_damaged(watch) }
-
-  /// Tells the system that the whole file will be needed soon.
-  package func readAhead() { madvise(base, byteCount, MADV_WILLNEED) }
 }

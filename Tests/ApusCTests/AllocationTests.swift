@@ -12,8 +12,9 @@ struct AllocationTests {
     .deletingLastPathComponent().appending(path: "TestModels")
 
   /// The array of the outputs and the account that they are charged to; of the one output, its storage, its bytes, the
-  /// object that C holds, and its shape in C's form; and the closure that goes through the guard against forks.
-  private static let expected = 2 + 4 + 1
+  /// object that C holds, and its shape in C's form; the closure that goes through the guard against forks; and the
+  /// presence of the run among those of its engine.
+  private static let expected = 2 + 4 + 1 + 1
 
   @Test func aRunByPositionsTakesItsOutputs() throws {
     let path = Self.folder.appending(path: "digits.onnx").path(percentEncoded: false)

@@ -31,6 +31,7 @@ package struct DelegatingOperator: OperatorDefinition {
 extension OperatorRegistry {
   /// All operators of Apus, and some more.
   package static func standard(with operators: [any OperatorDefinition]) -> OperatorRegistry {
-    OperatorRegistry([OperatorRegistry.standard.all, operators])
+    OperatorRegistry(
+      [OperatorRegistry.standard.all, operators], opsetForms: OperatorRegistry.standard.opsetForms)
   }
 }

@@ -16,7 +16,7 @@ package struct FusedAttention: EngineOperator {
     let standard = attention.schema
     schema = OperatorSchema(
       "Attention", domain: "apus", versions: [1], inputs: Array(standard.inputs[..<4]),
-      outputs: Array(standard.outputs[..<1]), attributes: standard.attributes, types: standard.types,
+      outputs: Array(standard.outputs[..<1]), attributes: standard.attributes.map { $0.since(1) }, types: standard.types,
       multiplyAdds: standard.multiplyAdds)
   }
 

@@ -330,10 +330,13 @@ extension Program {
   ) throws(OperatorError) {
     let prepared = nodes[index]
     var inputs: [Value?] = []
-    for input in prepared.node.inputs { inputs.append(input.flatMap { values[$0] }) }
+    inputs.reserveCapacity(prepared.inputs.count)
+    for input in prepared.inputs { inputs.append(input.flatMap { values[$0] }) }
     var captures: [[Value]] = []
+    captures.reserveCapacity(prepared.subprograms.count)
     for subprogram in prepared.subprograms {
       var captured: [Value] = []
+      captured.reserveCapacity(subprogram.captured.count)
       for id in subprogram.captured {
         guard let value = values[id] else {
           throw OperatorError.inconsistency(
@@ -348,11 +351,11 @@ extension Program {
     let context = ExecutorContext(prepared: prepared, captures: captures, pool: pool, settings: settings)
     let started = settings.profiler?.now() ?? 0
     do throws(OperatorError) {
-      for (position, input) in prepared.node.inputs.enumerated() where input != nil && inputs[position] == nil {
+      for (position, input) in prepared.inputs.enumerated() where input != nil && inputs[position] == nil {
         throw .mismatch("input \(position) was not computed")
       }
       let outputs = try kernel.execute(inputs, context)
-      for (output, value) in zip(prepared.node.outputs, outputs) {
+      for (output, value) in zip(prepared.outputs, outputs) {
         guard let output else { continue }
         if let value { try charge(value, unlessIn: inputs, captures, context.allowance) }
         values[output] = value
@@ -402,7 +405,7 @@ private struct ExecutorContext: EagerContext {
   let pool: WorkerPool
   let settings: RunSettings
 
-  var wantedOutputs: [Bool] { prepared.node.outputs.map { $0 != nil } }
+  var wantedOutputs: [Bool] { prepared.wantedOutputs }
   var allowance: Allowance { settings.allowance }
 
   func run(subgraph name: String, inputs: [Value]) throws(OperatorError) -> [Value] {

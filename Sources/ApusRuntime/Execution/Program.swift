@@ -14,6 +14,7 @@ final class PreparedNode: Sendable {
   /// Those of the node.
   let inputs: [ValueID?]
   let outputs: [ValueID?]
+  let wantedOutputs: [Bool]
   /// True if the kernel takes operands at any address.
   let movesData: Bool
   /// True if the kernel was made with a look at the constants among the inputs.
@@ -25,6 +26,7 @@ final class PreparedNode: Sendable {
     (self.node, self.schema) = (node, schema)
     (self.kernel, self.subprograms, self.readsConstants) = (kernel, subprograms, readsConstants)
     (inputs, outputs) = (node.inputs, node.outputs)
+    wantedOutputs = node.outputs.map { $0 != nil }
     movesData = schema.traits.contains(.movesData)
   }
 }

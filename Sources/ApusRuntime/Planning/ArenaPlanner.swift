@@ -36,8 +36,7 @@ package enum ArenaPlanner {
   /// - Returns: nil for a negative size, for a last use before the first, for an arena beyond the limit, and for sizes
   ///   that do not add up in an `Int`.
   package static func plan(_ blocks: [Block], alignment: Int = 64, limit: Int = Int.max, slack: Double = 0) -> Plan? {
-    var schedule: Schedule?
-    return plan(blocks, alignment: alignment, limit: limit, slack: slack, following: &schedule)
+    search(blocks, alignment: alignment, limit: limit, slack: slack)?.plan
   }
 
   /// The same for blocks with lifetimes that were planned before, by `schedule`: where placing them in the order that
@@ -46,25 +45,41 @@ package enum ArenaPlanner {
   package static func plan(
     _ blocks: [Block], alignment: Int = 64, limit: Int = Int.max, slack: Double = 0, following schedule: inout Schedule?
   ) -> Plan? {
-    func enough(_ lowerBound: Int) -> Int {
-      let (sum, overflow) = lowerBound.addingReportingOverflow(Int(Double(lowerBound) * slack))
-      return overflow ? .max : sum
-    }
-    if let plan = schedule?.place(blocks, alignment), plan.size <= enough(plan.lowerBound), plan.size <= limit {
+    if let plan = schedule?.place(blocks, alignment), plan.size <= enough(plan.lowerBound, slack), plan.size <= limit {
       return plan
     }
+    guard let found = search(blocks, alignment: alignment, limit: limit, slack: slack) else { return nil }
+    schedule = found.order.flatMap { Schedule(blocks, $0) }
+    return found.plan
+  }
+
+  /// The order that a search has found best.
+  fileprivate struct Order {
+    let lifetimes: [Lifetime]
+    let neighbours: Neighbours?
+    let sequence: [Int32]
+  }
+
+  private static func enough(_ lowerBound: Int, _ slack: Double) -> Int {
+    let (sum, overflow) = lowerBound.addingReportingOverflow(Int(Double(lowerBound) * slack))
+    return overflow ? .max : sum
+  }
+
+  private static func search(
+    _ blocks: [Block], alignment: Int, limit: Int, slack: Double
+  ) -> (plan: Plan, order: Order?)? {
     guard let lifetimes = aligned(blocks, alignment) else { return nil }
     let lowerBound = peak(lifetimes)
     if lowerBound > limit { return nil }
     var offsets = [Int](repeating: 0, count: blocks.count)
-    if lifetimes.isEmpty { return Plan(offsets: offsets, size: 0, lowerBound: 0) }
+    if lifetimes.isEmpty { return (Plan(offsets: offsets, size: 0, lowerBound: 0), nil) }
 
     let neighbours = Neighbours(lifetimes)
-    let (best, sequence) = search(lifetimes, neighbours, enough: enough(lowerBound))
+    let (best, sequence) = search(lifetimes, neighbours, enough: enough(lowerBound, slack))
     if best.size > limit { return nil }
     for (index, lifetime) in lifetimes.enumerated() { offsets[lifetime.block] = best.offsets[index] }
-    schedule = Schedule(blocks, lifetimes, neighbours, sequence)
-    return Plan(offsets: offsets, size: best.size, lowerBound: lowerBound)
+    let plan = Plan(offsets: offsets, size: best.size, lowerBound: lowerBound)
+    return (plan, Order(lifetimes: lifetimes, neighbours: neighbours, sequence: sequence))
   }
 
   /// Pairs of blocks to look at before the best placement so far has to do; the first placement is always finished.
@@ -337,15 +352,15 @@ extension ArenaPlanner {
     /// Most blocks overlap few others. Where they overlap so many, a search is as quick.
     private static let maximumDense = 512
 
-    /// `sequence`: the places in `lifetimes` in the order of placing.
-    fileprivate init?(_ blocks: [Block], _ lifetimes: [Lifetime], _ neighbours: Neighbours?, _ sequence: [Int32]) {
+    fileprivate init?(_ blocks: [Block], _ order: Order) {
+      let (lifetimes, neighbours) = (order.lifetimes, order.neighbours)
       if neighbours == nil, lifetimes.count > Schedule.maximumDense { return nil }
       (byStart, blockCount) = (lifetimes, blocks.count)
       byEnd = lifetimes.indices.sorted { (lifetimes[$0].last, $0) < (lifetimes[$1].last, $1) }.map(Int32.init)
       var isPlaced = [Bool](repeating: false, count: lifetimes.count)
       var entries: [Entry] = []
       var earlier: [Int32] = []
-      for index in sequence.lazy.map(Int.init) {
+      for index in order.sequence.lazy.map(Int.init) {
         let lifetime = lifetimes[index]
         if let neighbours {
           for other in neighbours.neighbours(of: index) where isPlaced[Int(other)] {

@@ -23,12 +23,6 @@ struct MemoryLayoutBuilder: ~Copyable {
     var blockNumbers: [Int] = []
   }
 
-  /// A constant as one of the layout's.
-  private struct ConstantKey: Hashable {
-    let value: ValueID
-    let isAligned: Bool
-  }
-
   private typealias Place = RegionLayout.Place
   private typealias Block = RegionLayout.Block
 
@@ -56,7 +50,8 @@ struct MemoryLayoutBuilder: ~Copyable {
   private var scratch: [Int?] = []
   /// By block: the block that it was merged into, or itself.
   private var mergedInto: [Int] = []
-  private var constantNumbers: [ConstantKey: Int] = [:]
+  /// By value of the graph, as it is and aligned: its number among the constants of the layout, or -1.
+  private var constantNumbers: [Int32]
   /// By cache: true if it has room behind it.
   let growing: [Bool]
 
@@ -70,6 +65,7 @@ struct MemoryLayoutBuilder: ~Copyable {
     draftNodes = order.drafts.map { region.draftNodes[$0] }
     waves = order.waves
     places = [Place](repeating: Place(), count: known.count)
+    constantNumbers = [Int32](repeating: -1, count: 2 * known.count)
     for (slot, input) in region.inputs.enumerated() {
       places[input.value.index] = Place(kind: .input, index: Int32(slot))
     }
@@ -152,15 +148,15 @@ struct MemoryLayoutBuilder: ~Copyable {
     guard place.kind == .known else { return place }
     let index = Int(place.index)
     if operand.value.index == index, let constant = program.constants[index] {
-      let key = ConstantKey(value: operand.value, isAligned: operand.isAligned)
-      if let number = constantNumbers[key] { return Place(kind: .constant, index: Int32(number)) }
+      let key = 2 * index + (operand.isAligned ? 1 : 0)
+      if constantNumbers[key] >= 0 { return Place(kind: .constant, index: constantNumbers[key]) }
       let tensor =
         operand.isAligned
         ? try RegionLayout.aligned(constant, rangeOf: constant, root: operand.value, for: operand.node, program)
         : constant
-      constantNumbers[key] = forms.constants.count
+      constantNumbers[key] = Int32(forms.constants.count)
       forms.constants.append(tensor)
-      return Place(kind: .constant, index: Int32(forms.constants.count - 1))
+      return Place(kind: .constant, index: constantNumbers[key])
     }
     forms.knownOperands.append(
       RegionLayout.KnownOperand(

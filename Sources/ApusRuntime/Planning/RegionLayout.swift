@@ -201,19 +201,23 @@ final class RegionLayout: Sendable {
       requests.append(
         ArenaPlanner.Block(size: block.bytes(drafts), firstUse: block.firstWave, lastUse: block.lastWave))
     }
-    let former = schedule.withLock { $0 }
-    var latest = former
-    let slack = isBound ? RegionLayout.boundSlack : 0
-    guard let arena = ArenaPlanner.plan(requests, slack: slack, following: &latest) else {
+    guard let arena = isBound ? followingSchedule(requests) : ArenaPlanner.plan(requests) else {
       throw OperatorError(.limit, "the intermediate values are larger than memory can be")
     }
-    if former !== latest { schedule.withLock { $0 = latest } }
     (result.arenaBytes, result.arenaLowerBound) = (arena.size, arena.lowerBound)
     result.arenaBlocks.reserveCapacity(requests.count)
     for (request, offset) in zip(requests, arena.offsets) {
       result.arenaBlocks.append(
         ArenaBlock(offset: offset, bytes: request.size, firstWave: request.firstUse, lastWave: request.lastUse))
     }
+  }
+
+  private func followingSchedule(_ requests: [ArenaPlanner.Block]) -> ArenaPlanner.Plan? {
+    let former = schedule.withLock { $0 }
+    var latest = former
+    let plan = ArenaPlanner.plan(requests, slack: RegionLayout.boundSlack, following: &latest)
+    if former !== latest { schedule.withLock { $0 = latest } }
+    return plan
   }
 
   /// By view: the bytes from the start of what holds the value.

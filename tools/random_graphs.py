@@ -4,7 +4,8 @@ N skipped`.
 
 A seed is one graph of graph_generator.py with several feeds. Graphs run in a child process that is made anew when it
 dies, so that a crash or a hang is a failure of its seed. A graph that onnxruntime refuses, or that has NaN or
-infinities among its constants, is still compared with itself, plain. Compiled, a graph gives the same bits as optimized.
+infinities among its constants, is still compared with itself, plain. Compiled, a graph gives the same bits as
+optimized.
 """
 
 import argparse

@@ -16,8 +16,8 @@ package struct FusedAttention: EngineOperator {
     let standard = attention.schema
     schema = OperatorSchema(
       "Attention", domain: "apus", versions: [1], inputs: Array(standard.inputs[..<4]),
-      outputs: Array(standard.outputs[..<1]), attributes: standard.attributes.map { $0.since(1) }, types: standard.types,
-      multiplyAdds: standard.multiplyAdds)
+      outputs: Array(standard.outputs[..<1]), attributes: standard.attributes.map { $0.since(1) },
+      types: standard.types, multiplyAdds: standard.multiplyAdds)
   }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) { try attention.infer(&context) }
@@ -54,7 +54,8 @@ package struct FusedAttention: EngineOperator {
         let times = builder.addConstant(Tensor([1, 1, heads / shared, 1, 1]))
         let extents = builder.addConstant(Tensor([0, heads, -1, size]))
         let widened = try apply("Unsqueeze", "\(part)/axis", [operand, axis])
-        return try apply("Reshape", "\(part)/repeated", [try apply("Expand", "\(part)/wide", [widened, times]), extents])
+        let wide = try apply("Expand", "\(part)/wide", [widened, times])
+        return try apply("Reshape", "\(part)/repeated", [wide, extents])
       }
       (k, v) = (try repeated(k, "K"), try repeated(v, "V"))
     }

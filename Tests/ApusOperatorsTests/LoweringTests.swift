@@ -52,7 +52,8 @@ import Testing
         op: "Conv", operands: [image, .weights([5, 4, 3, 3]), .absent, .floats([2, 7, 6, 5])],
         attributes: pads + activation("relu")),
       Case(
-        op: "Attention", operands: [
+        op: "Attention",
+        operands: [
           .constant(sampleTensor([2, 3, 4, 8], seed: 1)), .constant(sampleTensor([2, 3, 5, 8], seed: 2)),
           .floats([2, 3, 5, 6]),
         ],

@@ -28,6 +28,7 @@ PASSES = [
     "fuse-patterns",
     "eliminate-dead-nodes",
     "fuse-quantized",
+    "fuse-attention",
     "fuse-matrix-products",
     "channels-last",
     "cancel-transposes",

@@ -465,9 +465,10 @@ def _options(settings: Mapping[str, Any]) -> Iterator[int]:
     try:
         if settings["threads"] is not None:
             lib.options_set_threads(options, settings["threads"])
-        if settings["engine"] is not None:
+        # A model that is compiled and not run has neither.
+        if settings.get("engine") is not None:
             lib.options_set_engine(options, settings["engine"]._handle)
-        lib.options_set_priority(options, settings["priority"])
+        lib.options_set_priority(options, settings.get("priority", Priority.NORMAL))
         lib.options_set_optimize(options, settings["optimize"])
         for name in settings["disabled_passes"]:
             lib.options_disable_pass(options, name.encode())

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import unittest
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])]
+from models_for_tests import model_of, tensor  # noqa: E402
 from state_time import decoder  # noqa: E402
 
 import apus  # noqa: E402
@@ -119,9 +124,6 @@ class Caches(unittest.TestCase):
         self.assertEqual(failures, [])
 
     def test_texts_and_lists_in_boxes(self) -> None:
-        from models_for_tests import model_of, tensor
-        from onnx import TensorProto, helper
-
         session = apus.InferenceSession(
             model_of([helper.make_node("Identity", ["x"], ["y"])], {"x": tensor(TensorProto.STRING, ["n"])}, ["y"])
         )
@@ -129,6 +131,111 @@ class Caches(unittest.TestCase):
         self.assertEqual(found.numpy().tolist(), ["a", "bc"])
         (again,) = session.run_with_ort_values(None, {"x": found})
         self.assertEqual(again.numpy().tolist(), ["a", "bc"])
+
+
+class RandomDecoders(unittest.TestCase):
+    """Decoders of random forms, fed with their own results in random sequences of calls, beside onnxruntime."""
+
+    def model(self, random: np.random.Generator) -> tuple[onnx.ModelProto, dict]:
+        heads, size = int(random.integers(1, 4)), int(random.choice([4, 8, 20]))
+        group = int(random.choice([1, 1, 2]))
+        axis = int(random.choice([2, -2]))
+        form = str(random.choice(["Attention", "products", "masked", "safe"]))
+        nodes, weights = [], []
+
+        def constant(name: str, values: object, kind: type = np.int64) -> str:
+            weights.append(onnx.numpy_helper.from_array(np.array(values, kind), name))
+            return name
+
+        for part in ("key", "value"):
+            nodes.append(helper.make_node("Concat", [f"past_{part}", part], [f"present_{part}"], axis=axis))
+        keys, values = "present_key", "present_value"
+        if group > 1:
+            constant("axis", [2])
+            constant("times", [1, 1, group, 1, 1])
+            constant("joined", [0, heads * group, -1, size])
+            for name in (keys, values):
+                nodes.append(helper.make_node("Unsqueeze", [name, "axis"], [f"{name}_wide"]))
+                nodes.append(helper.make_node("Expand", [f"{name}_wide", "times"], [f"{name}_times"]))
+                nodes.append(helper.make_node("Reshape", [f"{name}_times", "joined"], [f"{name}_repeated"]))
+            keys, values = f"{keys}_repeated", f"{values}_repeated"
+        if form == "Attention":
+            nodes.append(helper.make_node("Attention", ["query", keys, values], ["result"]))
+        else:
+            constant("scale", 1 / np.sqrt(size), np.float32)
+            nodes.append(helper.make_node("Transpose", [keys], ["columns"], perm=[0, 1, 3, 2]))
+            nodes.append(helper.make_node("Mul", ["query", "scale"], ["scaled"]))
+            nodes.append(helper.make_node("MatMul", ["scaled", "columns"], ["scores"]))
+            scores = "scores"
+            if form in ("masked", "safe"):
+                nodes.append(helper.make_node("Add", [scores, "mask"], ["masked"]))
+                scores = "masked"
+            nodes.append(helper.make_node("Softmax", [scores], ["shares"], axis=-1))
+            shares = "shares"
+            if form == "safe":
+                constant("zero", 0, np.float32)
+                nodes.append(helper.make_node("IsNaN", [shares], ["none"]))
+                nodes.append(helper.make_node("Where", ["none", "zero", shares], ["safe"]))
+                shares = "safe"
+            nodes.append(helper.make_node("MatMul", [shares, values], ["result"]))
+
+        def info(name: str, *shape: object) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+        inputs = [info("query", "batch", heads * group, "new", size)]
+        for part in ("key", "value"):
+            inputs.append(info(part, "batch", heads, "new", size))
+            inputs.append(info(f"past_{part}", "batch", heads, "past", size))
+        if form in ("masked", "safe"):
+            inputs.append(info("mask", "batch", 1, "new", "past + new"))
+        outputs = [info("result", "batch", heads * group, "new", size)]
+        outputs += [info(f"present_{part}", "batch", heads, "past + new", size) for part in ("key", "value")]
+        graph = helper.make_graph(nodes, "decoder", inputs, outputs, weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+        return model, {"heads": heads, "group": group, "size": size, "masked": len(inputs) == 6}
+
+    def test_random_sequences(self) -> None:
+        for seed in range(int(os.environ.get("APUS_CACHE_SEEDS", "40"))):
+            with self.subTest(seed=seed):
+                self.sequence(np.random.default_rng(seed))
+
+    def sequence(self, random: np.random.Generator) -> None:
+        model, sizes = self.model(random)
+        content = model.SerializeToString()
+        session = apus.InferenceSession(content, threads=int(random.integers(1, 3)))
+        oracle = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        batch = int(random.integers(1, 3))
+
+        def numbers(*shape: int) -> np.ndarray:
+            return random.standard_normal(shape).astype(np.float32)
+
+        empty = np.zeros((batch, sizes["heads"], 0, sizes["size"]), np.float32)
+        # Pasts that may be continued: as boxes, and as onnxruntime has them.
+        states = [([box(empty), box(empty)], [empty, empty])]
+        for step in range(30):
+            boxes, arrays = states[int(random.integers(max(0, len(states) - 3), len(states)))]
+            new = int(random.choice([1, 1, 1, 2, 40])) if step else int(random.integers(1, 130))
+            feed = {
+                "query": numbers(batch, sizes["heads"] * sizes["group"], new, sizes["size"]),
+                "key": numbers(batch, sizes["heads"], new, sizes["size"]),
+                "value": numbers(batch, sizes["heads"], new, sizes["size"]),
+            }
+            if sizes["masked"]:
+                mask = np.where(random.random((batch, 1, new, arrays[0].shape[2] + new)) < 0.2, -np.inf, 0)
+                feed["mask"] = mask.astype(np.float32)
+            expected = oracle.run(None, feed | {"past_key": arrays[0], "past_value": arrays[1]})
+            results = session.run_with_ort_values(
+                None,
+                {name: box(array) for name, array in feed.items()} | {"past_key": boxes[0], "past_value": boxes[1]},
+            )
+            np.testing.assert_allclose(results[0].numpy(), expected[0], rtol=1e-4, atol=1e-5)
+            if random.random() < 0.2:
+                for found, wanted in zip(results[1:], expected[1:], strict=True):
+                    np.testing.assert_array_equal(found.numpy(), wanted)
+            states.append((results[1:], expected[1:]))
+        for boxes, arrays in states:
+            for found, wanted in zip(boxes, arrays, strict=True):
+                np.testing.assert_array_equal(found.numpy(), wanted)
 
 
 if __name__ == "__main__":

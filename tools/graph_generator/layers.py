@@ -149,14 +149,26 @@ class Layers:
             return
         heads = [(s[0], 2, s[1], 4) for s in x.shapes]
 
-        def project():
-            y = self.apply("MatMul", [x.name, self.weights(8, 8)], x.shapes)
+        def project(count=2):
+            width = 4 * count
+            y = self.apply("MatMul", [x.name, self.weights(8, width)], [(*s[:2], width) for s in x.shapes])
             if self.chance(0.4):
-                y = self.binary("Add", y, self.weights(8), [(8,)] * FEEDS)
-            y = self.apply("Reshape", [y.name, self.ints(0, 0, 2, 4)], [(s[0], s[1], 2, 4) for s in x.shapes])
-            return self.apply("Transpose", [y.name], heads, perm=[0, 2, 1, 3])
+                y = self.binary("Add", y, self.weights(width), [(width,)] * FEEDS)
+            y = self.apply("Reshape", [y.name, self.ints(0, 0, count, 4)], [(*s[:2], count, 4) for s in x.shapes])
+            return self.apply("Transpose", [y.name], [(s[0], count, s[1], 4) for s in x.shapes], perm=[0, 2, 1, 3])
 
-        q, k, v = project(), project(), project()
+        def repeated(y):
+            """The one head twice, as decoders do whose heads of queries share keys and values."""
+            y = self.apply("Unsqueeze", [y.name, self.ints(2)], [(s[0], 1, 1, s[1], 4) for s in x.shapes])
+            y = self.apply("Expand", [y.name, self.ints(1, 1, 2, 1, 1)], [(s[0], 1, 2, s[1], 4) for s in x.shapes])
+            return self.apply("Reshape", [y.name, self.ints(0, 2, -1, 4)], heads)
+
+        q = project()
+        # A Reshape of nothing cannot tell what -1 is.
+        if self.chance(0.3) and all(s[0] * s[1] > 0 for s in x.shapes):
+            k, v = repeated(project(1)), repeated(project(1))
+        else:
+            k, v = project(), project()
         if self.chance(0.4):
             q = self.with_scalar("Mul", q, self.pick([0.5, 0.5, 0.70710678, -0.5, 0.0]))
             if q.rank != 4:

@@ -104,28 +104,30 @@ private struct LoopKernel: EagerKernel {
     var condition = try inputs.optionalTensor(1)?.singleInteger("the condition") ?? 1
     // With a trip count and without a condition the loop is a `for`: what the body says about going on is ignored.
     let isCounted = trips != nil && inputs.optionalTensor(1) == nil
-    var values: [Value] = []
-    for index in 0..<carried {
-      guard let value = inputs[2 + index] else { throw .mismatch("carried value \(index) is missing") }
-      values.append(value)
-    }
     var outputs = scanned.map { AccumulatedOutput(fact: $0) }
     var iteration = 0
-    // The condition of an iteration that runs.
-    let isTrue = Value.tensor(Tensor([true], shape: conditionShape))
+    // The counter, the condition of an iteration that runs, and what is carried.
+    var given: [Value] = [
+      .tensor(Tensor([iteration], shape: counterShape)), .tensor(Tensor([true], shape: conditionShape)),
+    ]
+    for index in 0..<carried {
+      guard let value = inputs[2 + index] else { throw .mismatch("carried value \(index) is missing") }
+      given.append(value)
+    }
     while condition != 0, iteration < trips ?? .max {
       try context.check(allocating: 0)
-      let control = [.tensor(Tensor([iteration], shape: counterShape)), isTrue]
-      let results = try context.run(subgraph: "body", inputs: control + values)
+      if iteration > 0 { given[0] = .tensor(Tensor([iteration], shape: counterShape)) }
+      var results = try context.run(subgraph: "body", inputs: given)
       guard let next = results[0].tensor else { throw .mismatch("the condition of the body is \(results[0].type)") }
       if !isCounted { condition = try next.singleInteger("the condition of the body") }
-      for index in 0..<carried { values[index] = results[1 + index] }
+      // Moved, not copied: a loop of small bodies is made of such steps.
+      for index in 0..<carried { swap(&given[2 + index], &results[1 + index]) }
       for index in outputs.indices where context.isWanted(carried + index) {
         try outputs[index].append(results[1 + carried + index], context)
       }
       iteration += 1
     }
-    var final: [Value?] = values
+    var final: [Value?] = Array(given[2...])
     let symbols = iteration == 0 ? boundSymbols(inputFacts, inputs) : [:]
     for (index, output) in outputs.enumerated() {
       let isWanted = context.isWanted(carried + index)

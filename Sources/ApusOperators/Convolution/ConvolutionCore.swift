@@ -16,7 +16,7 @@ struct ConvolutionAddresses {
   let scratch: UnsafeMutableRawPointer
 }
 
-struct ConvolutionCore: Sendable {
+final class ConvolutionCore: Sendable {
   let convolution: Convolution
   let weights: ConvolutionWeights
   let epilogue: GemmEpilogue

@@ -22,7 +22,19 @@ struct NodeAttributes: OperatorContext, Sendable {
   let node: Node
   let schema: OperatorSchema
 
-  init(_ context: PrepareContext) { (node, schema) = (context.node, context.schema) }
+  /// For the rank that the first input has when the kernel is prepared.
+  private let window: WindowAttributes?
+
+  init(_ context: PrepareContext) {
+    (node, schema) = (context.node, context.schema)
+    window = context.rank(0).flatMap { try? WindowAttributes(context, rank: $0 - 2) }
+  }
+
+  /// The attributes of the window. Read once, where the rank is known: every plan asks for them.
+  func window(rank: Int) throws(OperatorError) -> WindowAttributes {
+    if let window, window.rank == rank { return window }
+    return try WindowAttributes(self, rank: rank)
+  }
 }
 
 /// Where a convolution finds its operands, and how its images are laid out.
@@ -79,7 +91,7 @@ struct ConvolutionOperands: Sendable {
       throw .mismatch(
         "the input has rank \(rank) and the weights have rank \(weights.rank); expected the same, 3 or more")
     }
-    let window = try WindowAttributes(attributes, rank: rank - 2)
+    let window = try attributes.window(rank: rank - 2)
     let spatial = channelsLast ? 1..<(rank - 1) : 2..<rank
     return Convolution(
       batch: input[0], channels: channelsLast ? input[rank - 1] : input[1], outputChannels: weights[0],

@@ -4,7 +4,7 @@ import ApusGraph
 import ApusTensor
 
 /// A node whose convolution runs on the kernels. Inputs: X, W, and where present B and a residual.
-struct ConvolutionStep: Sendable {
+final class ConvolutionStep: Sendable {
   private enum Stage: Sendable { case pack, pad, toChannelsLast, sum, toPlanar }
 
   private let core: ConvolutionCore

@@ -80,7 +80,7 @@ struct Col2Im: OperatorDefinition {
       guard let image = plan.integers(1), let block = plan.integers(2) else {
         throw .mismatch("image_shape or block_shape is missing")
       }
-      let window = try WindowAttributes(attributes, rank: image.count)
+      let window = try attributes.window(rank: image.count)
       let extents = try window.outputExtents(input: image.map { Dim($0) }, kernel: block.map { Dim($0) })
       guard let blocks = extents.concrete?.dims, Shape(blocks).checkedElementCount == plan.shape(0)[2] else {
         throw .mismatch("the input has \(plan.shape(0)[2]) blocks; \(extents) fit into the image \(image)")

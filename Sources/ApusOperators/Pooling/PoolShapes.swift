@@ -37,7 +37,7 @@ struct PoolLayout: Sendable {
   /// The windows of a node that is being planned.
   func geometry(_ attributes: NodeAttributes, _ context: PlanContext) throws(OperatorError) -> WindowGeometry {
     let (input, output) = (context.shape(0), context.outputShape(0))
-    let window = try WindowAttributes(attributes, rank: input.rank - 2)
+    let window = try attributes.window(rank: input.rank - 2)
     guard let kernel = window.kernel, output.rank == input.rank else {
       throw .invalid("attribute kernel_shape is empty")
     }

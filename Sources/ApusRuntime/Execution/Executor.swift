@@ -121,7 +121,7 @@ extension Program {
     // Kernels may ask for the alignment of their element type.
     for index in plan.inputs.indices {
       let value = plan.inputs[index].value
-      guard !plan.isAppended(value), let tensor = values.tensor(value) else {
+      guard plan.appended.isEmpty || !plan.appended.contains(value), let tensor = values.tensor(value) else {
         table.inputAddresses[index] = nil
         inputs.append(nil)
         continue

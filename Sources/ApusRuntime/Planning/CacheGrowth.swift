@@ -25,14 +25,51 @@ struct CachePairs: Sendable {
   static func room(behind rows: Int) -> Int { rows / 2 + 64 }
 
   /// Looks for inputs of the graph that one node alone uses, to put more behind them, and whose result is an output of
-  /// the graph that only such nodes read as can read it with room behind.
+  /// the graph that only such nodes read as can read it with room behind. In time that grows as the graph does.
   init(graph: Graph, nodes: [PreparedNode]) {
-    guard nodes.contains(where: { !$0.growths.isEmpty }) else { return }
+    let candidates = CachePairs.candidates(graph, nodes)
+    if candidates.isEmpty { return }
+    // By present: where it is read, and how often it is used in all, in graphs inside nodes too.
+    var reads: [ValueID: [(node: Int, input: Int)]] = [:]
+    var uses: [ValueID: Int] = [:]
+    for candidate in candidates { (reads[candidate.present], uses[candidate.present]) = ([], 0) }
+    for (index, node) in nodes.enumerated() {
+      for (position, input) in node.inputs.enumerated() {
+        if let input { reads[input]?.append((index, position)) }
+      }
+      for value in node.node.dependencies where uses[value] != nil { uses[value, default: 0] += 1 }
+    }
+    for candidate in candidates {
+      let (growth, present) = (candidate.growth, candidate.present)
+      guard let found = reads[present], found.count == uses[present] else { continue }
+      let readers = found.filter { !nodes[$0.node].schema.traits.contains(.readsShapeOnly) }
+      guard
+        readers.allSatisfy({ reader in
+          nodes[reader.node].pitchedInputs.contains(PitchedInput(input: reader.input, axis: growth.axis))
+        })
+      else { continue }
+      makers[candidate.node, default: []].append(pairs.count)
+      for reader in readers { self.readers[reader.node, default: []].append((reader.input, pairs.count)) }
+      pairs.append(CachePair(past: candidate.past, present: present, growth: growth))
+    }
+  }
+
+  private struct Candidate {
+    let node: Int
+    let past: ValueID
+    let present: ValueID
+    let growth: Growth
+  }
+
+  /// Inputs of the graph that one node alone uses, to make an output of the graph of them and more.
+  private static func candidates(_ graph: Graph, _ nodes: [PreparedNode]) -> [Candidate] {
+    guard nodes.contains(where: { !$0.growths.isEmpty }) else { return [] }
     var users = [Int](repeating: 0, count: graph.values.count)
     for node in nodes {
       for value in node.node.dependencies { users[value.index] += 1 }
     }
     let (inputs, outputs) = (Set(graph.inputs), Set(graph.outputs))
+    var candidates: [Candidate] = []
     for (index, maker) in nodes.enumerated() {
       for growth in maker.growths {
         guard growth.input < maker.inputs.count, growth.output < maker.outputs.count,
@@ -40,26 +77,10 @@ struct CachePairs: Sendable {
           inputs.contains(past), !outputs.contains(past), users[past.index] == 1, outputs.contains(present),
           let type = graph.fact(past).tensor, type.dataType != .string, !type.dataType.isPacked
         else { continue }
-        var found: [(node: Int, input: Int)] = []
-        var count = 0
-        for (other, node) in nodes.enumerated() where node.inputs.contains(present) {
-          for (position, input) in node.inputs.enumerated() where input == present {
-            count += 1
-            if node.schema.traits.contains(.readsShapeOnly) { continue }
-            if node.pitchedInputs.contains(PitchedInput(input: position, axis: growth.axis)) {
-              found.append((other, position))
-            } else {
-              count = .max / 2
-            }
-          }
-        }
-        // Users that are more have it in a subgraph.
-        guard count == users[present.index] else { continue }
-        makers[index, default: []].append(pairs.count)
-        for reader in found { readers[reader.node, default: []].append((reader.input, pairs.count)) }
-        pairs.append(CachePair(past: past, present: present, growth: growth))
+        candidates.append(Candidate(node: index, past: past, present: present, growth: growth))
       }
     }
+    return candidates
   }
 
   var isEmpty: Bool { pairs.isEmpty }

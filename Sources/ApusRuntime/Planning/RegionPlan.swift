@@ -84,6 +84,8 @@ final class RegionPlan: Sendable {
   let outputs: [RegionOutput]
   /// The pasts and presents.
   let caches: [CachePlan.Cache]
+  /// The pasts whose rows are where their presents lie: no step reads them.
+  let appended: Set<ValueID>
   /// True for a plan whose outputs may have room behind them; nil if the program has no caches.
   let mayGrow: Bool?
   /// The bytes of each block that outlives the region.
@@ -115,6 +117,7 @@ final class RegionPlan: Sendable {
     valuesRead = region.valuesRead
     outputs = placed.outputs
     (caches, mayGrow) = (region.caches.caches, region.caches.mayGrow)
+    appended = Set(caches.lazy.filter { $0.pitch?.isAppended ?? false }.map(\.pair.past))
     isBound = region.isBound
     fingerprint = inputs.reduce(0) { RegionPlan.mixed($0, $1.type.dataType, $1.type.shape) }
     isKept = valuesRead.reduce(0) { $0 + $1.tensor.byteCount } <= RegionPlan.maximumBytesKept
@@ -172,11 +175,6 @@ final class RegionPlan: Sendable {
 }
 
 extension RegionPlan {
-  /// True for a past whose rows are where its present lies: no step reads it.
-  func isAppended(_ value: ValueID) -> Bool {
-    !caches.isEmpty && caches.contains { $0.pair.past == value && $0.pitch?.isAppended ?? false }
-  }
-
   /// True if a plan for these values would have the same caches.
   private func cachesMatch(_ values: borrowing ValueTable, mayGrow: Bool) -> Bool {
     guard let ownGrowth = self.mayGrow else { return true }

@@ -183,7 +183,7 @@ public final class Model: Sendable {
   // MARK: - Running
 
   /// Runs the model on tensors by input name and returns the outputs that are tensors, by name. They share no memory
-  /// with the inputs.
+  /// that others may write to with the inputs: the present of a cache may lie where its past does, and neither changes.
   ///
   /// - Throws: `RunError`. An input that is missing, unknown, or of another type or shape is named with what was
   ///   expected.

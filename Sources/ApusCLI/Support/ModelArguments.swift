@@ -8,7 +8,7 @@ import Foundation
 /// The model and how to load it.
 struct ModelArguments: ParsableArguments {
   @Argument(
-    help: "The model: an ONNX file or a compiled one, or - for standard input.",
+    help: "The model: an ONNX file, or (but for compile and optimize) a compiled one, or - for standard input.",
     completion: .file(extensions: ["onnx", "apus"]))
   var model: String
 

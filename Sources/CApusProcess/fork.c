@@ -88,6 +88,9 @@ static bool start_deputy(void) {
   pthread_attr_setstacksize(&attributes, STACK_BYTES);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   sigfillset(&all);
+  // But for what a thread brings upon itself.
+  const int faults[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP};
+  for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) sigdelset(&all, faults[i]);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   bool started = pthread_create(&thread, &attributes, deputy_main, NULL) == 0;
   pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -67,20 +67,25 @@ struct InputArguments: ParsableArguments {
   /// The inputs of `model` as the arguments give them.
   func values(for model: Model) throws -> [String: Value] {
     var values: [String: Value] = [:]
-    for text in input { try read(text, for: model, into: &values) }
+    func set(_ name: String, _ option: String, _ value: Value) throws {
+      if values.updateValue(value, forKey: name) == nil { return }
+      throw ValidationError(
+        "\(option): the input '\(name.printable())' has a value already; expected one for each input")
+    }
+    for text in input { try read(text, for: model, set) }
     let scaling = ImageScaling(
       fit: imageFit, padding: UInt8(clamping: padValue), scale: scale, mean: try OptionValues.numbers(mean, "--mean"),
       deviation: try OptionValues.numbers(std, "--std"))
     for text in image {
       let (name, file) = try split(text, option: "--image", model)
-      values[name] = .tensor(
-        try ImageInput.tensor(file: file, for: try description(name, "--image", model), scaling: scaling))
+      let picture = try ImageInput.tensor(file: file, for: try description(name, "--image", model), scaling: scaling)
+      try set(name, "--image", .tensor(picture))
     }
     for text in audio {
       let (name, file) = try split(text, option: "--audio", model)
       let rate = sampleRate ?? AudioInput.declaredRate(in: model.information)
-      values[name] = .tensor(
-        try AudioInput.tensor(file: file, rate: rate, for: try description(name, "--audio", model)))
+      let sound = try AudioInput.tensor(file: file, rate: rate, for: try description(name, "--audio", model))
+      try set(name, "--audio", .tensor(sound))
     }
     if random {
       var generator = RandomInputs(seed: seed)
@@ -94,19 +99,22 @@ struct InputArguments: ParsableArguments {
     return values
   }
 
-  private func read(_ text: String, for model: Model, into values: inout [String: Value]) throws {
+  private func read(
+    _ text: String, for model: Model, _ set: (_ name: String, _ option: String, Value) throws -> Void
+  ) throws {
     // A file of several arrays may come without a name.
     if text.lowercased().hasSuffix(".npz"), !text.contains("=") {
       let file = try FileBytes.open(path: text)
       let types = model.inputs.compactMap { input in input.dataType.map { (input.name, $0) } }
       for (name, tensor) in try Npz.decode(file, as: Dictionary(types) { first, _ in first }) {
-        values[name] = .tensor(try ValueInput.converted(tensor, for: try description(name, "--input \(text)", model)))
+        let wanted = try description(name, "--input \(text)", model)
+        try set(name, "--input \(text)", .tensor(try ValueInput.converted(tensor, for: wanted)))
       }
       return
     }
     let (name, file) = try split(text, option: "--input", model)
     let wanted = try description(name, "--input", model)
-    values[name] = try ValueInput.value(file: file, name: name, for: wanted)
+    try set(name, "--input", try ValueInput.value(file: file, name: name, for: wanted))
   }
 
   /// NAME=FILE, or FILE alone where the model has one input.

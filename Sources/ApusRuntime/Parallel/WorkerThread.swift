@@ -40,6 +40,9 @@ final class WorkerThread: Sendable {
     var all = sigset_t()
     var before = sigset_t()
     sigfillset(&all)
+    // What a thread brings upon itself: blocked, it would end the process before any handler sees it, as that of a
+    // mapped file that became shorter.
+    for fault in [SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP] { sigdelset(&all, fault) }
     pthread_sigmask(SIG_SETMASK, &all, &before)
     defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
     return body()

@@ -12,7 +12,8 @@
 #endif
 #endif
 
-#if defined(__GLIBC__) && !defined(HEAP_OF_ITS_OWN)
+// In debug, Swift makes copies that nobody asked for.
+#if defined(__GLIBC__) && !defined(HEAP_OF_ITS_OWN) && !defined(DEBUG)
 
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);

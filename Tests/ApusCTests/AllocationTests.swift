@@ -6,16 +6,8 @@ import CApus
 import Foundation
 import Testing
 
-@Suite(
-  .enabled(if: apus_counts_allocations(), "the heap of this C library is not watched"),
-  .enabled(if: AllocationTests.isOptimized, "without optimization there are copies that nobody asked for"))
+@Suite(.enabled(if: apus_counts_allocations(), "the heap of this C library is not watched"))
 struct AllocationTests {
-  #if DEBUG
-    fileprivate static let isOptimized = false
-  #else
-    fileprivate static let isOptimized = true
-  #endif
-
   private static let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "TestModels")
 

@@ -8,16 +8,8 @@ import ApusTensor
 import ApusTestSupport
 import Testing
 
-@Suite(
-  .enabled(if: apus_counts_allocations(), "the heap of this C library is not watched"),
-  .enabled(if: AllocationTests.isOptimized, "without optimization there are copies that nobody asked for"))
+@Suite(.enabled(if: apus_counts_allocations(), "the heap of this C library is not watched"))
 struct AllocationTests {
-  #if DEBUG
-    fileprivate static let isOptimized = false
-  #else
-    fileprivate static let isOptimized = true
-  #endif
-
   /// Blocks of one output: the tensor's storage and its bytes.
   private static let blocksOfOutput = 2
   /// The array of the outputs, and the account that they are charged to.

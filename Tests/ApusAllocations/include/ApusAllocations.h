@@ -6,8 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// False where the heap is not watched: with another C library than glibc, under a sanitizer that has its own heap, and in
-// debug.
+// False where the heap is not watched: with another C library than glibc, under a sanitizer that has its own heap, and
+// in debug.
 bool apus_counts_allocations(void);
 
 // The blocks that the calling thread has taken so far; of a block that grows, each time.

@@ -187,7 +187,7 @@ def check_bits(program: Path, models: list[Path], folder: Path) -> int:
             passed, failed = passed + len(batch) - len(reasons), failed + len(reasons)
             for target in targets.values():
                 target.unlink(missing_ok=True)
-    print(f"{passed} passed, {failed} failed")
+    print(f"{passed} passed, {failed} failed, 0 skipped")
     return 1 if failed or not passed else 0
 
 

@@ -108,7 +108,7 @@ import Testing
     let cases: [(String, [Float], Shape)] = [
       ("Mul", [.infinity, 1], [2, 1, 1]), ("Mul", [.nan], []), ("Div", [0, 1], [2, 1, 1]), ("Div", [.infinity], []),
       ("Add", [.infinity, 1], [2, 1, 1]), ("Mul", [1e-44], []), ("Mul", [2], [1, 1, 1, 1, 1]), ("Div", [1e-44], []),
-      ("Mul", [1, 2, 3], [3]), ("Add", [1, 2, 3], [3, 1]),
+      ("Mul", [1, 2, 3], [3]), ("Add", [1, 2, 3], [3, 1]), ("Mul", [1e38], []), ("Mul", [1, 3e37], [2, 1, 1]),
     ]
     for (op, numbers, shape) in cases {
       let result = try PassCheck(convolution(op, numbers, shape), [image], passes: Optimizer.portablePasses)

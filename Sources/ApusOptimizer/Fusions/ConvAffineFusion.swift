@@ -81,12 +81,15 @@ struct ConvAffineFusion: Fusion {
   /// Bytes of weights that are looked at together: they stay in the cache.
   private static let pieceBytes = 1 << 18
 
-  /// Multiplies floats of any alignment by one factor. False if a product is neither normal nor exactly zero.
+  /// Products from here on, 2^64, are no weights: sums of them may pass what float32 holds where the sum times the
+  /// factor does not.
+  private static let largestExponent: UInt32 = 0x5f80_0000
+
+  /// Multiplies floats of any alignment by one factor. False if a product is neither normal nor exactly zero, or huge.
   private func multiply(
     _ source: UnsafeRawPointer, by factor: Float, count: Int, into target: UnsafeMutablePointer<Float>
   ) -> Bool {
-    // Without branches, so that several are computed at once: an exponent of all ones, or of zeros where there is no
-    // zero.
+    // Without branches, so that several are computed at once: a large exponent, or one of zeros where there is no zero.
     let exponent: UInt32 = 0x7f80_0000
     var isInexact: UInt32 = 0
     for index in 0..<count {
@@ -94,7 +97,7 @@ struct ConvAffineFusion: Fusion {
       let product = weight * factor
       let bits = product.bitPattern & exponent
       let isZero: UInt32 = product == 0 && (weight == 0 || factor == 0) ? 1 : 0
-      isInexact |= (bits == exponent ? 1 : 0) | ((bits == 0 ? 1 : 0) & ~isZero)
+      isInexact |= (bits >= Self.largestExponent ? 1 : 0) | ((bits == 0 ? 1 : 0) & ~isZero)
       target[index] = product
     }
     return isInexact == 0

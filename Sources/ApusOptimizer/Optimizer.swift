@@ -151,7 +151,9 @@ package struct Optimizer: Sendable {
   ]
 
   /// Before constants are folded, which would make floats of quantized weights.
-  private static let integerPasses: [any GraphPass] = [FusionPass(integerFusions), DeadNodeElimination()]
+  private static let integerPasses: [any GraphPass] = [
+    QuantizedMovement(), FusionPass(integerFusions), DeadNodeElimination(),
+  ]
 
   package static let allPasses = allPasses(forOpset: .max)
 
@@ -205,7 +207,7 @@ package struct Optimizer: Sendable {
   ) throws(OperatorError) -> Int {
     let notes = graph.noteCount
     var changes = try pass.run(&graph, within: work)
-    for node in graph.nodes where graph[node].hasSubgraphs {
+    for node in graph.nodes where graph.hasSubgraphs(node) {
       changes += try graph.updateSubgraphs(of: node) { (subgraph) throws(OperatorError) in
         var inner = GraphEditor(subgraph.takeGraph(), inference: work.inference)
         let made = try run(pass, on: &inner, within: work.inside)

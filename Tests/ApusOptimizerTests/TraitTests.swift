@@ -13,7 +13,7 @@ import Testing
 
   /// A registry with the operator `test.Own`, which computes what `known` does and has the traits that `change` gives.
   private func registry(
-    _ known: String, _ change: (inout OperatorSchema) -> Void = { _ in }
+    _ known: String, _ change: (inout SchemaDraft) -> Void = { _ in }
   ) throws -> OperatorRegistry {
     .standard(with: [try DelegatingOperator(TraitTests.own, as: OperatorID(known), change)])
   }

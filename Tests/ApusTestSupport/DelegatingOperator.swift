@@ -9,14 +9,10 @@ package struct DelegatingOperator: OperatorDefinition {
   private let known: OperatorID
 
   /// The schema of `known` without its traits, under another name, and with those that `change` gives it.
-  package init(_ id: OperatorID, as known: OperatorID, _ change: (inout OperatorSchema) -> Void = { _ in }) throws {
-    var schema = try OperatorRegistry.standard.require(known).schema
-    schema.id = id
-    schema.versions = [1]
-    (schema.traits, schema.identity, schema.layout, schema.portable) = ([], .never, .fixed, nil)
-    (schema.carried, schema.multiplyAdds) = (nil, nil)
-    change(&schema)
-    (self.schema, self.known) = (schema, known)
+  package init(_ id: OperatorID, as known: OperatorID, _ change: (inout SchemaDraft) -> Void = { _ in }) throws {
+    var draft = SchemaDraft(try OperatorRegistry.standard.require(known).schema, id: id)
+    change(&draft)
+    (schema, self.known) = (draft.schema, known)
   }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
@@ -25,6 +21,35 @@ package struct DelegatingOperator: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     try OperatorRegistry.standard.require(known).prepare(context)
+  }
+}
+
+/// A schema that is being made.
+package struct SchemaDraft {
+  private let id: OperatorID
+  private let outputs: [Parameter]
+  private let types: [String: TypeSet]
+  package var inputs: [Parameter]
+  package var attributes: [AttributeSchema]
+  package var versions = [1]
+  package var traits: OperatorSchema.Traits = []
+  package var identity = IdentityCondition.never
+  package var layout = LayoutTrait.fixed
+  package var portable: PortableForm?
+  package var carried: CarriedValues?
+  package var multiplyAdds: NodeFormula?
+
+  /// The signature of `known`.
+  init(_ known: OperatorSchema, id: OperatorID) {
+    (self.id, inputs, outputs, attributes) = (id, known.inputs, known.outputs, known.attributes)
+    types = known.types
+  }
+
+  var schema: OperatorSchema {
+    OperatorSchema(
+      id.name, domain: id.domain, versions: versions, inputs: inputs, outputs: outputs, attributes: attributes,
+      types: types, traits: traits, identity: identity, layout: layout, portable: portable, carried: carried,
+      multiplyAdds: multiplyAdds)
   }
 }
 

@@ -196,9 +196,13 @@ package struct Graph: Sendable {
     var level = [self]
     while !level.isEmpty {
       depth += 1
-      level = level.flatMap { graph in
-        graph.nodes.lazy.filter(\.hasSubgraphs).flatMap(\.subgraphs).map(\.subgraph.graph)
+      var inner: [Graph] = []
+      for graph in level {
+        for index in graph.nodes.indices where graph.nodes[index].hasSubgraphs {
+          for (_, subgraph) in graph.nodes[index].subgraphs { inner.append(subgraph.graph) }
+        }
       }
+      level = inner
     }
     return depth
   }

@@ -65,6 +65,11 @@ package struct GraphEditor: ~Copyable {
 
   package subscript(node: NodeID) -> Node { graph.nodes[node.slot] }
 
+  // Without a copy of the node:
+  package func op(of node: NodeID) -> OperatorID { graph.nodes[node.slot].op }
+  /// Whether the node has graphs inside.
+  package func hasSubgraphs(_ node: NodeID) -> Bool { graph.nodes[node.slot].hasSubgraphs }
+
   package var firstNode: NodeID? { first < 0 ? nil : NodeID(slot: first) }
   package var lastNode: NodeID? { last < 0 ? nil : NodeID(slot: last) }
 
@@ -309,7 +314,9 @@ package struct GraphEditor: ~Copyable {
 
   /// The number of nodes, those of subgraphs included.
   package var totalNodeCount: Int {
-    nodes.reduce(0) { $0 + 1 + graph.nodes[$1.slot].subgraphs.reduce(0) { $0 + $1.subgraph.graph.totalNodeCount } }
+    var count = 0
+    for node in nodes { count += graph.nodes[node.slot].totalCount }
+    return count
   }
 
   /// The graph, its nodes in their order.
@@ -325,11 +332,18 @@ package struct GraphEditor: ~Copyable {
 extension Graph {
   /// The number of nodes, those of subgraphs included.
   package var totalNodeCount: Int {
-    nodes.reduce(0) { $0 + 1 + $1.subgraphs.reduce(0) { $0 + $1.subgraph.graph.totalNodeCount } }
+    var count = 0
+    for index in nodes.indices { count += nodes[index].totalCount }
+    return count
   }
 }
 
 extension Node {
+  /// The node and those of its subgraphs.
+  fileprivate var totalCount: Int {
+    hasSubgraphs ? subgraphs.reduce(1) { $0 + $1.subgraph.graph.totalNodeCount } : 1
+  }
+
   /// Maps every use of every value, captured ones included.
   fileprivate mutating func replaceInputs(_ map: (ValueID) -> ValueID) {
     inputs = inputs.map { $0.map(map) }

@@ -44,11 +44,13 @@ package struct OperatorRegistry: Sendable {
     _ families: [[any OperatorDefinition]], importRules: [[any ImportRule]] = [], opsetForms: (any OpsetForms)? = nil
   ) {
     var definitions: [OperatorID: any OperatorDefinition] = [:]
+    definitions.reserveCapacity(families.reduce(0) { $0 + $1.count })
     for definition in families.joined() {
       assert(definitions[definition.schema.id] == nil, "\(definition.schema.id) is registered twice")
       definitions[definition.schema.id] = definition
     }
     var rules: [OperatorID: any ImportRule] = [:]
+    rules.reserveCapacity(importRules.reduce(0) { $0 + $1.count })
     for rule in importRules.joined() {
       assert(rules[rule.schema.id] == nil && definitions[rule.schema.id] == nil, "\(rule.schema.id) is there twice")
       rules[rule.schema.id] = rule

@@ -2,27 +2,27 @@
 
 import ApusTensor
 
-/// The signature of an operator in its newest version.
-package struct OperatorSchema: Sendable {
-  package var id: OperatorID
+/// The signature of an operator in its newest version. One object an operator, to which contexts and nodes refer.
+package final class OperatorSchema: Sendable {
+  package let id: OperatorID
   /// Every version of the schema, oldest first, back to opset 1.
-  package var versions: [Int]
-  package var inputs: [Parameter]
-  package var outputs: [Parameter]
-  package var attributes: [AttributeSchema]
+  package let versions: [Int]
+  package let inputs: [Parameter]
+  package let outputs: [Parameter]
+  package let attributes: [AttributeSchema]
   /// The element types that each type variable (`T`, `Tind`, …) may stand for, in any version.
-  package var types: [String: TypeSet]
-  package var traits: Traits
+  package let types: [String: TypeSet]
+  package let traits: Traits
   /// When a node hands its first input on as its first output.
-  package var identity: IdentityCondition
+  package let identity: IdentityCondition
   /// What becomes of it when the axes of its operands are put in another order.
-  package var layout: LayoutTrait
+  package let layout: LayoutTrait
   /// The older operator sets that have the newest form; nil: none is known.
-  package var portable: PortableForm?
+  package let portable: PortableForm?
   /// The values that its body hands from one iteration to the next; nil: it has no such body.
-  package var carried: CarriedValues?
+  package let carried: CarriedValues?
   /// The multiply-adds of a node, unknown where a shape is; nil: it is no product.
-  package var multiplyAdds: NodeFormula?
+  package let multiplyAdds: NodeFormula?
 
   package init(
     _ name: String, domain: String = "", versions: [Int],
@@ -69,6 +69,9 @@ package struct OperatorSchema: Sendable {
     package static let random = Traits(rawValue: 4)
     /// The inputs may change places.
     package static let commutative = Traits(rawValue: 8)
+    /// Moves elements, and does nothing else: every element of an output is an element of an input of the same type
+    /// variable, which one does not depend on what they are.
+    package static let rearranges: Traits = [.movesData, Traits(rawValue: 16)]
   }
 }
 

@@ -26,10 +26,8 @@ final class ConvolutionCore: Sendable {
   private let tiles: ConvolutionTiles?
   private let rowTiles: Partition
   private let channelTiles: Partition
-  /// As many zeros as a tap has elements.
-  private let zeros: TensorStorage
 
-  /// nil if the kernels do not have the convolution: no elements, offsets beyond 32 bits, or no memory for the padding.
+  /// nil if the kernels do not have the convolution: no elements, or offsets beyond 32 bits.
   init?(_ convolution: Convolution, _ weights: ConvolutionWeights, _ epilogue: GemmEpilogue) {
     guard convolution.outputCount > 0, convolution.channels > 0, convolution.geometry.inputCount > 0 else { return nil }
     (self.convolution, self.weights, self.epilogue) = (convolution, weights, epilogue)
@@ -55,9 +53,6 @@ final class ConvolutionCore: Sendable {
     channelTiles = Partition(
       (convolution.channels + 63) / 64, minimum: max(1, 131_072 / max(1, channelCost &* 64)),
       maximumParts: max(1, 16 / rowTiles.parts))
-    guard let zeros = try? TensorStorage(byteCount: max(weights.depth, 1) * 4) else { return nil }
-    self.zeros = zeros
-    zeros.base.initializeMemory(as: UInt8.self, repeating: 0, count: zeros.byteCount)
   }
 
   var parts: Int { tiles?.parts ?? convolution.batch &* rowTiles.parts &* channelTiles.parts }
@@ -87,7 +82,7 @@ final class ConvolutionCore: Sendable {
       var arguments = apus_gemm_f32_args(
         a: call.table == nil ? source + call.rows.lowerBound &* convolution.channels : source,
         lda: convolution.channels,
-        offsets: call.table, zeros: UnsafePointer(zeros.base.assumingMemoryBound(to: Float.self)), taps: weights.taps,
+        offsets: call.table, zeros: weights.zeros, taps: weights.taps,
         kc: weights.depth, n: weights.outputsPerGroup, b: addresses.weights + call.group &* weights.groupCount,
         c: addresses.y + target, ldc: outputs,
         epilogue: epilogue.arguments(

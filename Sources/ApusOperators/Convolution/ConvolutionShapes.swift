@@ -18,16 +18,19 @@ func convolutionProducts(weights: Int) -> NodeFormula {
 }
 
 /// Access to the attributes of a node after preparation, without its constants.
-struct NodeAttributes: OperatorContext, Sendable {
+final class NodeAttributes: OperatorContext, Sendable {
   let node: Node
   let schema: OperatorSchema
 
   /// For the rank that the first input has when the kernel is prepared.
   private let window: WindowAttributes?
+  /// The attribute group; nil if there is none.
+  let group: Int?
 
   init(_ context: PrepareContext) {
     (node, schema) = (context.node, context.schema)
     window = context.rank(0).flatMap { try? WindowAttributes(context, rank: $0 - 2) }
+    group = context.optionalInt("group")
   }
 
   /// The attributes of the window. Read once, where the rank is known: every plan asks for them.
@@ -48,7 +51,7 @@ struct ConvolutionOperands: Sendable {
   /// The output's type and shape. Throws where channels, groups, kernel or bias do not fit.
   func infer(_ context: inout InferenceContext, outputType: DataType?) throws(OperatorError) {
     let (input, weights) = (context.shape(x), context.shape(w))
-    let group = try positiveGroup(context)
+    let group = try ConvolutionOperands.positive(group: try context.int("group"))
     guard let rank = input?.count ?? weights?.count else { return context.set(0, outputType, nil) }
     if let input, let weights, input.count != weights.count {
       throw .mismatch("the input has rank \(input.count) and the weights have rank \(weights.count); expected the same")
@@ -95,13 +98,12 @@ struct ConvolutionOperands: Sendable {
     let spatial = channelsLast ? 1..<(rank - 1) : 2..<rank
     return Convolution(
       batch: input[0], channels: channelsLast ? input[rank - 1] : input[1], outputChannels: weights[0],
-      groups: try positiveGroup(attributes), channelsPerGroup: weights[1],
+      groups: try ConvolutionOperands.positive(group: attributes.group ?? 1), channelsPerGroup: weights[1],
       geometry: window.geometry(
         input: Array(input.dims[spatial]), kernel: Array(weights.dims[2...]), output: Array(output.dims[spatial])))
   }
 
-  private func positiveGroup(_ context: some OperatorContext) throws(OperatorError) -> Int {
-    let group = try context.int("group")
+  private static func positive(group: Int) throws(OperatorError) -> Int {
     guard group >= 1, group <= WindowAttributes.limit else {
       throw .invalid("attribute group is \(group); expected a positive number")
     }
@@ -109,14 +111,21 @@ struct ConvolutionOperands: Sendable {
   }
 }
 
-/// A convolution with all extents known and checked.
-struct Convolution: Sendable {
+/// A convolution with all extents known and checked. An object, since plans hand it on and keep it.
+final class Convolution: Sendable {
   let batch: Int
   let channels: Int
   let outputChannels: Int
   let groups: Int
   let channelsPerGroup: Int
   let geometry: WindowGeometry
+
+  init(
+    batch: Int, channels: Int, outputChannels: Int, groups: Int, channelsPerGroup: Int, geometry: WindowGeometry
+  ) {
+    (self.batch, self.channels, self.outputChannels) = (batch, channels, outputChannels)
+    (self.groups, self.channelsPerGroup, self.geometry) = (groups, channelsPerGroup, geometry)
+  }
 
   var outputChannelsPerGroup: Int { outputChannels / groups }
   var outputCount: Int { batch &* outputChannels &* geometry.outputCount }

@@ -23,8 +23,10 @@ struct ConvolutionWeights: Sendable {
   let kernel: [Int]
   /// nil if the weights are not constant.
   private(set) var storage: TensorStorage?
+  private let zeroElements: TensorStorage
 
-  /// `shape` is that of the weights in the specification's layout; every extent is above 0. nil if there is no form.
+  /// `shape` is that of the weights in the specification's layout; every extent is above 0. nil if there is no form, or
+  /// no memory for the padding.
   init?(shape: [Int], groups: Int, dilations: [Int]) {
     guard shape.count >= 3, shape.allSatisfy({ $0 > 0 }), shape[0] % groups == 0 else { return nil }
     self.groups = groups
@@ -39,7 +41,14 @@ struct ConvolutionWeights: Sendable {
     } else {
       form = .taps
     }
+    let depth = channelsPerGroup &* (form == .rows ? kernel.last ?? 1 : 1)
+    guard let zeros = try? TensorStorage(byteCount: depth &* 4) else { return nil }
+    zeros.base.initializeMemory(as: UInt8.self, repeating: 0, count: zeros.byteCount)
+    zeroElements = zeros
   }
+
+  /// As many zeros as a tap has elements: what lies outside of the images.
+  var zeros: UnsafePointer<Float> { UnsafePointer(zeroElements.base.assumingMemoryBound(to: Float.self)) }
 
   /// Taps of the matrix multiply, and elements of each.
   var taps: Int { kernel.reduce(1, &*) / (form == .rows ? kernel.last ?? 1 : 1) }

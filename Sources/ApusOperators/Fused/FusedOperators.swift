@@ -2,13 +2,16 @@
 
 import ApusGraph
 
-let fusedOperators: [any EngineOperator] = [
-  FusedAttention(),
-  FusedGemm(),
-  ChannelsLastConv(),
-  ConvTranspose(channelsLast: true),
-  QLinearConv(channelsLast: true),
-  ChannelsLastPool(.maximum),
-  ChannelsLastPool(.mean),
-  ChannelsLastGlobalAveragePool(),
+let fusedOperators: [any OperatorDefinition] = [
+  engine(FusedAttention()),
+  engine(FusedGemm()),
+  engine(ChannelsLastConv()),
+  engine(ConvTranspose(channelsLast: true)),
+  engine(QLinearConv(channelsLast: true)),
+  engine(ChannelsLastPool(.maximum)),
+  engine(ChannelsLastPool(.mean)),
+  engine(ChannelsLastGlobalAveragePool()),
 ]
+
+/// An operator of the engine is one that can be written as others: it does not compile without.
+private func engine(_ definition: some EngineOperator) -> any OperatorDefinition { definition }

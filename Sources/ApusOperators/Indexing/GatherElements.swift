@@ -9,7 +9,7 @@ struct GatherElements: OperatorDefinition {
   let schema = OperatorSchema(
     "GatherElements", versions: [11, 13],
     inputs: [.required("data", "T"), .required("indices", "Tind")], outputs: [.required("output", "T")],
-    attributes: [.int("axis", default: 0)], types: ["T": .basic, "Tind": .indices], traits: .movesData)
+    attributes: [.int("axis", default: 0)], types: ["T": .basic, "Tind": .indices], traits: .rearranges)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     if let data = context.shape(0), let indices = context.shape(1) {

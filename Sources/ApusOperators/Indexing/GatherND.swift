@@ -9,7 +9,7 @@ struct GatherND: OperatorDefinition {
     "GatherND", versions: [11, 12, 13],
     inputs: [.required("data", "T"), .required("indices", "tensor(int64)")], outputs: [.required("output", "T")],
     attributes: [.int("batch_dims", default: 0).since(12)], types: ["T": .basic, "tensor(int64)": .int64],
-    traits: .movesData)
+    traits: .rearranges)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let batches = try context.int("batch_dims")

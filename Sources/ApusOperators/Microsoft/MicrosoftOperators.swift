@@ -4,7 +4,7 @@ import ApusGraph
 
 let microsoftOperators: [any OperatorDefinition] = [
   MatMulNBits(), MatMulBnb4(), GatherBlockQuantized(), GroupQueryAttention(),
-  Inverse(), NGramRepeatBlock(), MurmurHash3(), CropAndResize(),
+  Inverse(), NGramRepeatBlock(), NGramHashMapping(), MurmurHash3(), CropAndResize(),
   TextGeneration(.greedy), TextGeneration(.sampling), TextGeneration(.beam), TextGeneration(.whisper),
   Tokenizer(), DynamicTimeWarping(), BifurcationDetector(), WordConvEmbedding(), DynamicQuantizeLSTM(),
   MixtureOfExperts(isQuantized: false), MixtureOfExperts(isQuantized: true),

@@ -6,8 +6,8 @@ import ApusGraph
 import ApusTensor
 
 /// `kernel_shape`, `strides`, `dilations`, `pads`, `auto_pad` and `ceil_mode` of a node, checked, with the defaults of
-/// the specification filled in for `rank` spatial axes.
-struct WindowAttributes: Sendable {
+/// the specification filled in for `rank` spatial axes. An object, since every plan of a node asks for them.
+final class WindowAttributes: Sendable {
   enum AutoPad: Sendable { case explicit, sameUpper, sameLower, valid }
 
   let rank: Int

@@ -8,7 +8,7 @@ struct Concat: OperatorDefinition {
   let schema = OperatorSchema(
     "Concat", versions: [1, 4, 11, 13],
     inputs: [.variadic("inputs", "T")], outputs: [.required("concat_result", "T")],
-    attributes: [.required("axis", .int)], types: ["T": .basic], traits: .movesData, identity: .oneInput,
+    attributes: [.required("axis", .int)], types: ["T": .basic], traits: .rearranges, identity: .oneInput,
     layout: .along(attribute: "axis"))
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {

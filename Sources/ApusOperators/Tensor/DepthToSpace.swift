@@ -10,7 +10,7 @@ struct DepthToSpace: OperatorDefinition {
     "DepthToSpace", versions: [1, 11, 13, 28],
     inputs: [.required("input", "T")], outputs: [.required("output", "T")],
     attributes: [.required("blocksize", .int), .string("mode", default: "DCR").since(11)],
-    types: ["T": .basic], traits: .movesData, portable: .moreTypes)
+    types: ["T": .basic], traits: .rearranges, portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let block = Dim(try blockSize(context))
@@ -49,7 +49,7 @@ struct SpaceToDepth: OperatorDefinition {
     "SpaceToDepth", versions: [1, 13, 28],
     inputs: [.required("input", "T")], outputs: [.required("output", "T")],
     attributes: [.required("blocksize", .int), .string("mode", default: "DCR").since(28)],
-    types: ["T": .basic], traits: .movesData, portable: .moreTypes)
+    types: ["T": .basic], traits: .rearranges, portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let block = Dim(try blockSize(context))

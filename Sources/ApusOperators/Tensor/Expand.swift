@@ -9,7 +9,7 @@ struct Expand: OperatorDefinition {
     "Expand", versions: [8, 13],
     inputs: [.required("input", "T"), .required("shape", "tensor(int64)", readWhenPlanning: true)],
     outputs: [.required("output", "T")],
-    types: ["T": .basic, "tensor(int64)": .int64], traits: .movesData, identity: .sameShape)
+    types: ["T": .basic, "tensor(int64)": .int64], traits: .rearranges, identity: .sameShape)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard let shape = context.shape(0) else { return context.set(0, context.type(0), nil) }

@@ -8,7 +8,7 @@ struct Flatten: OperatorDefinition {
   let schema = OperatorSchema(
     "Flatten", versions: [1, 9, 11, 13, 21, 23, 24, 25],
     inputs: [.required("input", "T")], outputs: [.required("output", "T")],
-    attributes: [.int("axis", default: 1)], types: ["T": .stored], traits: .movesData, identity: .sameShape,
+    attributes: [.int("axis", default: 1)], types: ["T": .stored], traits: .rearranges, identity: .sameShape,
     layout: .reshaping, portable: .moreTypes)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {

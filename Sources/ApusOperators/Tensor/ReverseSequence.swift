@@ -15,7 +15,7 @@ struct ReverseSequence: OperatorDefinition {
     "ReverseSequence", versions: [10, 28],
     inputs: [.required("input", "T"), .required("sequence_lens", "tensor(int64)")], outputs: [.required("Y", "T")],
     attributes: [.int("batch_axis", default: 1), .int("time_axis", default: 0)],
-    types: ["T": .basic, "tensor(int64)": .int64], traits: .movesData, portable: .moreTypes)
+    types: ["T": .basic, "tensor(int64)": .int64], traits: .rearranges, portable: .moreTypes)
 
   private static func isBatchFirst(_ context: some OperatorContext) throws(OperatorError) -> Bool {
     let (batch, time) = (try context.int("batch_axis"), try context.int("time_axis"))

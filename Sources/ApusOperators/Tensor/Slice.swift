@@ -15,7 +15,7 @@ struct Slice: OperatorDefinition {
       .optional("steps", "Tind", readWhenPlanning: true).since(10),
     ],
     outputs: [.required("output", "T")],
-    types: ["T": .basic, "Tind": .indices], traits: .movesData,
+    types: ["T": .basic, "Tind": .indices], traits: .rearranges,
     identity: .sameShape { !$0.isPresent(4) || $0.integers(4)?.allSatisfy { $0 > 0 } ?? false })
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {

@@ -9,7 +9,7 @@ struct Tile: OperatorDefinition {
     "Tile", versions: [1, 6, 13],
     inputs: [.required("input", "T"), .required("repeats", "T1", readWhenPlanning: true)],
     outputs: [.required("output", "T")],
-    types: ["T": .basic, "T1": .int64], traits: .movesData)
+    types: ["T": .basic, "T1": .int64], traits: .rearranges)
 
   /// Version 1 has one number of tiles and one axis, both of the type of the data: they become ones of the length of
   /// the rank with the number of tiles at the axis.

@@ -8,7 +8,7 @@ struct Transpose: OperatorDefinition {
   let schema = OperatorSchema(
     "Transpose", versions: [1, 13, 21, 23, 24, 25],
     inputs: [.required("data", "T")], outputs: [.required("transposed", "T")],
-    attributes: [.optional("perm", .ints)], types: ["T": .stored], traits: .movesData,
+    attributes: [.optional("perm", .ints)], types: ["T": .stored], traits: .rearranges,
     identity: .when { $0.optionalInts("perm").map { $0 == Array($0.indices) } ?? false }, portable: .moreTypes)
 
   /// The permutation, checked; the axes reversed if the attribute is absent.

@@ -12,7 +12,7 @@ struct Unsqueeze: OperatorDefinition {
       .required("axes", "tensor(int64)", readWhenPlanning: true).since(13, before: .optional("axes", .ints)),
     ],
     outputs: [.required("expanded", "T")],
-    types: ["T": .stored, "tensor(int64)": .int64], traits: .movesData, identity: .sameShape, layout: .reshaping,
+    types: ["T": .stored, "tensor(int64)": .int64], traits: .rearranges, identity: .sameShape, layout: .reshaping,
     portable: .moreTypes)
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {

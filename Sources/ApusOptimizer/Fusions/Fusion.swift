@@ -18,14 +18,19 @@ protocol Fusion: Sendable {
 /// Applies fusions until none matches any more.
 struct FusionPass: GraphPass {
   let name: String
-  let fusions: [any Fusion]
+  /// By the operator of the pattern's last node, in the order in which they are tried.
+  private let fusions: [OperatorID: [any Fusion]]
   /// The newest operator set of the default domain that new nodes may be of.
-  let opset: Int
+  private let opset: Int
 
   init(_ group: FusionGroup, opset: Int = .max) {
     name = group.name
-    fusions = group.fusions
     self.opset = opset
+    var fusions: [OperatorID: [any Fusion]] = [:]
+    for fusion in group.fusions {
+      for root in fusion.roots { fusions[root, default: []].append(fusion) }
+    }
+    self.fusions = fusions
   }
 
   func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
@@ -47,7 +52,8 @@ struct FusionPass: GraphPass {
 
   /// Applies the first fusion whose pattern ends at the node.
   private func fuse(endingAt root: NodeID, _ graph: inout GraphEditor, _ work: OptimizerWork) -> Bool {
-    for fusion in fusions where fusion.roots.contains(graph[root].op) {
+    guard let candidates = fusions[graph.op(of: root)] else { return false }
+    for fusion in candidates {
       guard let patch = fusion.match(root: root, in: graph), isAllowed(patch, registry: work.registry) else { continue }
       do throws(PatchRefusal) {
         guard work.budget.mayPatch else { return false }

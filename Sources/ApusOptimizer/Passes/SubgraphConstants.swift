@@ -9,7 +9,7 @@ struct SubgraphConstants: GraphPass {
 
   func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
     var changes = 0
-    for id in graph.nodes where graph[id].hasSubgraphs {
+    for id in graph.nodes where graph.hasSubgraphs(id) {
       var node = graph[id]
       let (released, copies) = releaseCarried(&node, graph, work.registry)
       var shared = 0

@@ -18,9 +18,11 @@ package enum Topology {
   /// The number of processors in the affinity mask of a `/proc/<pid>/status`; nil if the text has none. The mask is
   /// that of `sched_getaffinity`, which already respects cpusets.
   package static func allowedProcessors(status: String) -> Int? {
-    for line in status.split(separator: "\n") where line.hasPrefix("Cpus_allowed:") {
-      let mask = line.dropFirst("Cpus_allowed:".count)
-      let count = mask.reduce(0) { $0 + ($1.hexDigitValue?.nonzeroBitCount ?? 0) }
+    for line in parts(of: status, at: "\n") where line.hasPrefix("Cpus_allowed:") {
+      var count = 0
+      for digit in line.utf8.dropFirst("Cpus_allowed:".utf8.count) {
+        count += Character(Unicode.Scalar(digit)).hexDigitValue?.nonzeroBitCount ?? 0
+      }
       return count > 0 ? count : nil
     }
     return nil
@@ -37,7 +39,8 @@ package enum Topology {
   ///   - read: the text of a file; nil if it cannot be read.
   package static func processorQuota(membership: String, mounts: String, read: (String) -> String?) -> Int? {
     var least: Int?
-    for mount in mounts.split(separator: "\n").compactMap({ CgroupMount(mountinfo: $0) }) {
+    for line in parts(of: mounts, at: "\n") {
+      guard let mount = CgroupMount(mountinfo: line) else { continue }
       guard let group = groupPath(membership: membership, unified: mount.isUnified) else { continue }
       for directory in mount.directories(of: group) {
         let quota =
@@ -53,7 +56,7 @@ package enum Topology {
 
   /// The path after `0::` (version 2) or after the controller `cpu` (version 1) in a `/proc/<pid>/cgroup`.
   package static func groupPath(membership: String, unified: Bool) -> String? {
-    for line in membership.split(separator: "\n") {
+    for line in parts(of: membership, at: "\n") {
       let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
       guard fields.count == 3 else { continue }
       let matches = unified ? fields[0] == "0" && fields[1].isEmpty : fields[1].split(separator: ",").contains("cpu")
@@ -96,6 +99,20 @@ package enum Topology {
   }
 }
 
+/// The pieces between bytes of one kind, without the empty ones. By bytes: every process that loads a model comes here,
+/// and characters cost a hundred times as much.
+private func parts(of text: some StringProtocol, at separator: Unicode.Scalar) -> [Substring] {
+  let text = Substring(text)
+  var parts: [Substring] = []
+  var start = text.startIndex
+  for index in text.utf8.indices where text.utf8[index] == UInt8(ascii: separator) {
+    if index > start { parts.append(text[start..<index]) }
+    start = text.utf8.index(after: index)
+  }
+  if start < text.endIndex { parts.append(text[start...]) }
+  return parts
+}
+
 /// A mounted hierarchy of control groups that can limit processor time.
 private struct CgroupMount {
   let isUnified: Bool
@@ -105,7 +122,7 @@ private struct CgroupMount {
 
   /// nil for a line of `/proc/<pid>/mountinfo` that is no such mount (proc(5): fields 4, 5, and after the dash).
   init?(mountinfo line: Substring) {
-    let fields = line.split(separator: " ")
+    let fields = parts(of: line, at: " ")
     guard fields.count > 6, let dash = fields[6...].firstIndex(of: "-"), fields.count > dash + 3 else { return nil }
     switch fields[dash + 1] {
     case "cgroup2": isUnified = true

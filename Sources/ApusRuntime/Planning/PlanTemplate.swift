@@ -78,8 +78,8 @@ final class PlanTemplate: Sendable {
   let stepNodes: [Int]
   /// The values that the region leaves behind.
   let outputs: [(value: ValueID, type: Int)]
-  /// Where the values of the last plan lie, which holds for most others too.
-  private let layout = Mutex<RegionLayout?>(nil)
+  /// Where the values of the last plans lie, which holds for most others too.
+  private let layouts = Mutex<[RegionLayout]>([])
 
   init(
     nodes: Range<Int>, symbols: [String], extents: [Dim], types: [TypeFormula], inputs: [Input],
@@ -158,10 +158,10 @@ final class PlanTemplate: Sendable {
       nodes: nodes, drafts: drafts, draftNodes: stepNodes, known: binding.known,
       inputs: inputs.map { ($0.value, binding.types[$0.type]) }, valuesRead: [],
       outputs: outputs.map { ($0.value, binding.types[$0.type]) }, caches: caches, isBound: true)
-    let former = layout.withLock { $0 }
+    let former = layouts.withLock { $0 }
     var latest = former
-    let plan = try region.layOut(program, threads: threads, layout: &latest)
-    if latest !== former { layout.withLock { $0 = latest } }
+    let plan = try region.layOut(program, threads: threads, layouts: &latest)
+    if latest.first !== former.first { layouts.withLock { $0 = latest } }
     return plan
   }
 

@@ -66,18 +66,19 @@ struct RegionDraft {
   /// True for a plan made from a template: it is wanted soon.
   var isBound = false
 
-  /// Gives every value its place: as `layout` has it, where that holds for these sizes too, or as is found out and left
-  /// in `layout`.
+  /// Gives every value its place: as one of the `layouts` has it that holds for these sizes too, or as is found out and
+  /// put before them.
   func layOut(
-    _ program: Program, threads: Int, layout: inout RegionLayout?
+    _ program: Program, threads: Int, layouts: inout [RegionLayout]
   ) throws(OperatorError) -> RegionPlan {
     let order = SideBySide.order(drafts, nodes: draftNodes, program: program, threads: threads)
-    if let layout, layout.holds(for: drafts, caches, in: order) {
+    for layout in layouts where layout.holds(for: drafts, caches, in: order) {
       return RegionPlan(self, layout, try layout.place(self, program: program))
     }
     var builder = MemoryLayoutBuilder(self, program: program, order: order)
     let made = try builder.build()
-    layout = made
+    layouts.insert(made, at: 0)
+    if layouts.count > RegionLayout.mostOfTemplate { layouts.removeLast() }
     return RegionPlan(self, made, try made.place(self, program: program))
   }
 }

@@ -110,6 +110,10 @@ final class RegionLayout: Sendable {
   /// The part of the smallest arena that a plan bound from a template may waste: looking for less takes time.
   private static let boundSlack = 1.0 / 16
 
+  /// What runs side by side, and what takes over whose memory, changes with the sizes back and forth: a template keeps
+  /// so many layouts, the newest first.
+  static let mostOfTemplate = 4
+
   init(_ builder: borrowing MemoryLayoutBuilder, _ forms: MemoryLayoutBuilder.Forms) {
     (order, drafts) = (builder.order, builder.drafts)
     (views, blocks, comparisons) = (builder.views, builder.blocks, builder.comparisons)

@@ -219,7 +219,7 @@ struct RegionPlanner: ~Copyable {
     let draft = RegionDraft(
       nodes: start..<end, drafts: drafts, draftNodes: draftNodes, known: KnownTensors(known), inputs: inputs,
       valuesRead: valuesRead, outputs: outputs, caches: caches)
-    var layout: RegionLayout?
-    return try draft.layOut(program, threads: threads, layout: &layout)
+    var layouts: [RegionLayout] = []
+    return try draft.layOut(program, threads: threads, layouts: &layouts)
   }
 }

@@ -162,6 +162,28 @@ def ngram_repeat_block(case: Case) -> None:
     case.node([case.input(ids), case.input(case.floats([batch, vocabulary]))], [np.float32], ngram_size=size)
 
 
+@generator("NGramHashMapping", domain="com.microsoft")
+def ngram_hash_mapping(case: Case) -> None:
+    dtype = case.pick(np.int32, np.int64)
+    batch, length, longest, heads = case.size(1, 3), case.size(1, 7), case.size(2, 4), case.size(1, 3)
+    columns = (longest - 1) * heads
+
+    def ids(shape: list[int], low: int = 0, high: int = 6) -> np.ndarray:
+        return case.integers(shape, low, high, dtype)
+
+    inputs = [
+        case.input(ids([batch, length])),
+        case.input(ids([longest + case.size(0, 1)], -(2**31), 2**31 - 1)),
+        case.input(ids([columns], 1, 1000)),
+        case.input(ids([batch, longest - 1]) if case.chance() else None),
+        case.input(ids([columns], 0, 9999) if case.chance() else None),
+        case.input(ids([], 0, 4) if case.chance() else None),
+        case.input(np.sort(case.integers([batch, length], 0, 3, np.int32), 1) if case.chance() else None),
+    ]
+    attributes = {"max_ngram_size": longest, "n_head_per_ngram": heads, "pad_id": case.size(0, 9)}
+    case.node(inputs, [dtype, dtype], reset_on_eos=case.pick(None, 0, 1), **attributes)
+
+
 @generator("MurmurHash3", domain="com.microsoft")
 def murmur_hash(case: Case) -> None:
     dtype = case.pick(np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64, object)

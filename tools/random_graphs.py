@@ -22,7 +22,9 @@ from graph_generator import Generator
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "python"))
 
 PASSES = [
+    "move-quantized",
     "eliminate-identities",
+    "subgraph-constants",
     "fold-constants",
     "eliminate-common-subexpressions",
     "fuse-patterns",

@@ -84,15 +84,16 @@ public final class Engine: Sendable {
 
   private static let ofProcess = Mutex<[Int: Reference]>([:])
   private static let weightsOfProcess = WeightStore()
-  private static let gateOfProcess = RunGate()
-  private static let queueOfProcess = RunQueue(width: Topology.availableProcessorCount())
+  /// Asked once: the answer is spread over several files of the system.
+  private static let processorsOfProcess = Topology.availableProcessorCount()
+  private static let gateOfProcess = RunGate(processors: processorsOfProcess)
+  private static let queueOfProcess = RunQueue(width: processorsOfProcess)
 
   /// The engine of models that name none.
   static func common(threads: Int?) -> Engine {
     // Without workers there are no threads to share.
     if threads == 1 { return Engine(common: 1) }
-    let processors = Topology.availableProcessorCount()
-    let count = max(threads ?? processors, processors)
+    let count = max(threads ?? processorsOfProcess, processorsOfProcess)
     return ofProcess.withLock { known in
       if let engine = known[count]?.engine { return engine }
       let engine = Engine(common: count)

@@ -135,6 +135,31 @@ class Layers:
             y = self.apply("Relu", [y.name], shapes, exact=True)
         self.quantized(y.name, shapes, self.pick([0.5, 0.25]), self.chance(0.4), self.pick([0, 0, 5, 100]))
 
+    def add_quantized_movement(self):
+        """What only moves elements, between DequantizeLinear and QuantizeLinear of one code, or nearly so."""
+        x = self.value(rank=(2, 3, 4), test=lambda v: v.exact)
+        if not x:
+            return
+        code = [self.pick([0.125, 0.0625]), self.chance(0.4), self.pick([0, 0, 5, 100])]
+        y = self.quantized(x.name, x.shapes, *code)
+        way = self.pick(["transpose", "concat", "reverse", "flatten"])
+        if way == "transpose":
+            perm = [int(axis) for axis in self.random.permutation(x.rank)]
+            z = self.apply("Transpose", [y.name], [tuple(s[a] for a in perm) for s in x.shapes], exact=True, perm=perm)
+        elif way == "concat":
+            other = self.quantized(x.name, x.shapes, *code) if self.chance(0.7) else x
+            shapes = [(2 * s[0],) + s[1:] for s in x.shapes]
+            z = self.apply("Concat", [y.name, other.name], shapes, exact=True, axis=0)
+        elif way == "reverse":
+            inputs = [y.name, self.ints(-1), self.ints(-(2**31)), self.ints(1), self.ints(-1)]
+            z = self.apply("Slice", inputs, x.shapes, exact=True)
+        else:
+            z = self.apply("Flatten", [y.name], [(s[0], int(np.prod(s[1:]))) for s in x.shapes], exact=True)
+        if self.chance(0.3):
+            code[0] *= self.pick([1, 2])
+        for _ in range(int(self.pick([1, 1, 2]))):
+            self.quantized(z.name, z.shapes, *code)
+
     def add_pool(self):
         if x := self.value(rank=(4,), test=lambda v: all(min(s[2:]) >= 2 for s in v.shapes)):
             op = self.pick(["MaxPool", "AveragePool", "GlobalAveragePool"])

@@ -112,7 +112,7 @@ final class RegionLayout: Sendable {
 
   /// What runs side by side, and what takes over whose memory, changes with the sizes back and forth: a template keeps
   /// so many layouts, the newest first.
-  static let mostOfTemplate = 4
+  static let mostOfTemplate = 16
 
   init(_ builder: borrowing MemoryLayoutBuilder, _ forms: MemoryLayoutBuilder.Forms) {
     (order, drafts) = (builder.order, builder.drafts)

@@ -28,6 +28,45 @@ import Testing
     #expect(throws: (any Error).self) { try multiply(a, nil, Tensor([1] as [Int8])) }
   }
 
+  // MARK: - Hashes of tokens
+
+  /// Runs of up to three tokens, with two hashes each; -7 and 11 make products of both signs.
+  private static func hash(
+    _ ids: [Int], past: [Int]? = nil, sizes: [Int] = [5, 7, 9, 11], end: Int? = nil
+  ) throws -> (hashes: [Int], present: [Int]) {
+    let outputs = try run(
+      "NGramHashMapping",
+      [
+        ("max_ngram_size", .int(3)), ("n_head_per_ngram", .int(2)), ("pad_id", .int(1)),
+        ("reset_on_eos", .int(end == nil ? 0 : 1)),
+      ])(
+        Tensor(ids, shape: [1, ids.count]), Tensor([3, -7, 11]), Tensor(sizes),
+        past.map { Tensor($0, shape: [1, 2]) }, nil, end.map { Tensor(scalar: Int64($0)) }, outputs: 2)
+    return (outputs[0].integers ?? [], outputs[1].integers ?? [])
+  }
+
+  @Test func hashesOfRunsOfTokens() throws {
+    // 4·3 ^ 1·(-7) = -11, and that ^ 1·11 = -2: the rest of a division is never negative.
+    let first = try Self.hash([4])
+    #expect(first.hashes == [4, 3, 7, 9] && first.present == [1, 4])
+    // A sequence in pieces gives what it gives as a whole.
+    let ids = [4, 2, 2, 9, 0, 5, 2]
+    let whole = try Self.hash(ids)
+    var (pieces, past): ([Int], [Int]?) = ([], nil)
+    for piece in [ids[..<3], ids[3..<4], ids[4...]] {
+      let part = try Self.hash(Array(piece), past: past)
+      pieces += part.hashes
+      past = part.present
+    }
+    #expect(pieces == whole.hashes && past == whole.present)
+    // What stands before an end is not seen behind it.
+    let ended = try Self.hash([4, 2, 8, 6], end: 2)
+    let other = try Self.hash([7, 2, 8, 6], end: 2)
+    #expect(ended.hashes[8...] == other.hashes[8...] && ended.hashes[..<4] != other.hashes[..<4])
+    #expect(throws: (any Error).self) { try Self.hash([4], sizes: [5, 0, 9, 11]) }
+    #expect(throws: (any Error).self) { try Self.hash([4], sizes: [5, 7, 9]) }
+  }
+
   // MARK: - Text
 
   private static func tokens(

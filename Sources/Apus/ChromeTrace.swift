@@ -26,7 +26,7 @@ package enum ChromeTrace {
       Event(
         name: $0.node.isEmpty ? "\($0.op)" : $0.node, cat: "\($0.op)", ts: Double($0.start - origin) / 1000,
         dur: Double($0.duration) / 1000,
-        args: .init(kernel: $0.kernel, bytes: $0.bytes, operations: $0.operations, parts: $0.parts))
+        args: .init(kernel: $0.kernel, bytes: $0.cost.bytes, operations: $0.cost.operations, parts: $0.parts))
     }
     try OutputFile.write([UInt8](JSONEncoder().encode(["traceEvents": list])), to: path)
   }

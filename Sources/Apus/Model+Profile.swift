@@ -13,7 +13,7 @@ public struct NodeProfile: Sendable, Hashable {
   public let start: Double
   /// Seconds that the node took.
   public let seconds: Double
-  /// Bytes of its inputs and outputs.
+  /// Bytes that it reads and writes: those of its inputs and outputs, or fewer where it does not need all of them.
   public let bytes: Int
   /// Floating-point or integer operations, a multiply-add as two; 0 where they are not counted.
   public let operations: Int
@@ -37,7 +37,8 @@ extension Model {
     let nodes = profiler.events.map { event in
       NodeProfile(
         node: event.node, op: "\(event.op)", kernel: event.kernel, start: Double(event.start &- start) / 1e9,
-        seconds: Double(event.duration) / 1e9, bytes: event.bytes, operations: event.operations, parts: event.parts)
+        seconds: Double(event.duration) / 1e9, bytes: event.cost.bytes, operations: event.cost.operations,
+        parts: event.parts)
     }
     return (outputs.compactMapValues(\.tensor), nodes)
   }

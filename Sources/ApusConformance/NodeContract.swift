@@ -190,7 +190,7 @@ package struct NodeContract {
       let contract = StepContract(step: step, inputs: inputs, outputTypes: outputTypes, pool: settings.parallel)
       violations += contract.violations()
     }
-    return step.operations
+    return step.cost.operations
   }
 }
 

@@ -26,7 +26,7 @@ struct PlanCommand: ParsableCommand {
   private struct Report: Encodable {
     struct Step: Encodable {
       var node, op, kernel: String
-      var wave, operations: Int
+      var wave, operations, bytes: Int
       var phases: [Int]
       var inputs, outputs: [String]
       var scratch: String
@@ -60,8 +60,8 @@ struct PlanCommand: ParsableCommand {
       outputBytes: plan.outputBytes,
       steps: plan.steps.map {
         .init(
-          node: $0.node, op: "\($0.op)", kernel: $0.kernel, wave: $0.wave, operations: $0.operations, phases: $0.phases,
-          inputs: $0.inputs, outputs: $0.outputs, scratch: $0.scratch)
+          node: $0.node, op: "\($0.op)", kernel: $0.kernel, wave: $0.wave, operations: $0.cost.operations,
+          bytes: $0.cost.bytes, phases: $0.phases, inputs: $0.inputs, outputs: $0.outputs, scratch: $0.scratch)
       },
       blocks: plan.blocks.map {
         .init(offset: $0.offset, bytes: $0.bytes, firstWave: $0.firstWave, lastWave: $0.lastWave)

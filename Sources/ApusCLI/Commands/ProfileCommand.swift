@@ -82,8 +82,8 @@ struct ProfileCommand: ParsableCommand {
     return Dictionary(grouping: events, by: key).map { name, group in
       let nanoseconds = Double(group.reduce(0) { $0 + $1.duration })
       let kernels = Set(group.map(\.kernel)).sorted().joined(separator: ", ")
-      let operations = Double(group.reduce(0) { $0 + $1.operations })
-      let bytes = group.reduce(0) { $0 + $1.bytes }
+      let operations = Double(group.reduce(0) { $0 + $1.cost.operations })
+      let bytes = group.reduce(0) { $0 + $1.cost.bytes }
       return Row(
         name: name, op: "\(group[0].op)", kernel: kernels, calls: group.count / runs,
         microseconds: nanoseconds / 1000 / Double(runs), share: nanoseconds / total,

@@ -195,8 +195,9 @@ package struct Step: Sendable {
   package var views: [View] = []
   /// Inputs whose bytes `body` never reads: packed by `prepare`, read by `plan`, or of interest for their shape only.
   package var unreadInputs: [Int] = []
-  /// Floating-point or integer operations, a multiply-add as two; 0 where counting says nothing.
-  package var operations = 0
+  /// The whole step as a profile counts it: floating-point or integer operations, a multiply-add as two, 0 where
+  /// counting says nothing; bytes that it reads and writes, 0 for all of its operands.
+  package var cost = Cost()
   /// What a profile shows: the algorithm or micro-kernel.
   package var kernelName = ""
   /// Computes one part. Never allocates, blocks, throws or switches on an element type.
@@ -250,34 +251,13 @@ package struct Step: Sendable {
   }
 
   package consuming func named(_ name: String, operations: Int = 0) -> Step {
+    named(name, cost: Cost(operations: operations))
+  }
+
+  package consuming func named(_ name: String, cost: Cost) -> Step {
     kernelName = name
-    self.operations = operations
+    self.cost = cost
     return self
-  }
-}
-
-/// Splits `count` equal items into parts of at least `minimum` items each; depends on nothing else.
-package struct Partition: Sendable {
-  package let count: Int
-  package let parts: Int
-  package let itemsPerPart: Int
-
-  package init(_ count: Int, minimum: Int, maximumParts: Int = 64) {
-    self.count = count
-    let wanted = Swift.max(1, Swift.min(maximumParts, count / Swift.max(minimum, 1)))
-    itemsPerPart = Swift.max(1, Partition.quotientRoundedUp(count, wanted))
-    parts = Swift.max(1, Partition.quotientRoundedUp(count, itemsPerPart))
-  }
-
-  /// Without a sum that could overflow.
-  private static func quotientRoundedUp(_ count: Int, _ divisor: Int) -> Int {
-    count / divisor + (count % divisor > 0 ? 1 : 0)
-  }
-
-  /// The items of one part; empty if there are none.
-  package func range(_ part: Int) -> Range<Int> {
-    let start = Swift.min(part &* itemsPerPart, count)
-    return start..<start &+ Swift.min(itemsPerPart, count &- start)
   }
 }
 

@@ -79,7 +79,7 @@ struct AttentionKernel: Kernel {
       }
     sequence.append(step, inputs: places, outputs: [.output(0), context.isWanted(3) ? .output(3) : .none])
     let appended = (1...2).filter { context.pitch(output: $0)?.isAppended ?? false }.map { $0 + 3 }
-    var whole = sequence.step.named(step.kernelName, operations: step.operations)
+    var whole = sequence.step.named(step.kernelName, cost: step.cost)
     whole.unreadInputs += appended
     return whole
   }
@@ -144,7 +144,7 @@ struct AttentionKernel: Kernel {
     guard let type = context.inputs[3] else { return .none }
     if type.dataType == core.type { return .input(3) }
     let place = sequence.reserve(bytes: type.count * core.type.byteWidth)
-    let partition = Partition(type.count, minimum: 32_768)
+    let partition = Partition(type.count, of: .light * 2)
     let (width, isDouble) = (core.type.byteWidth, core.type == .float64)
     let step: Step
     if type.dataType == .bool {

@@ -46,8 +46,9 @@ struct PackedAttention: Sendable {
     keyPanels = max(1, PackedAttention.packedFloats / max(geometry.size * columns, 1))
     let valueWidth = kernels.panelCount(geometry.valueSize) * columns
     valueRows = max(64, PackedAttention.packedFloats / max(valueWidth, 1))
-    let cost = rowsPerBlock * geometry.keys * (geometry.size + geometry.valueSize)
-    partition = Partition(matrices * blocksPerMatrix, minimum: max(1, (128 << 10) / max(cost, 1)))
+    // The products, and as much again for packing keys and values and for the softmax.
+    let block = Cost(operations: 4) * rowsPerBlock * geometry.keys * (geometry.size + geometry.valueSize)
+    partition = Partition(matrices * blocksPerMatrix, of: block)
   }
 
   /// Scores, one row of mask, then packed keys or values.

@@ -8,8 +8,7 @@ extension AttentionProblem {
   func plainStep<Element: Real>(_ type: Element.Type, rounding: DataType?) -> Step {
     let keys = geometry.keys
     let rows = geometry.batch * geometry.queryHeads * geometry.queries
-    let cost = keys * (geometry.size + geometry.valueSize)
-    let partition = Partition(rows, minimum: max(1, 32_768 / max(cost, 1)))
+    let partition = Partition(rows, of: .light * 2 * keys * (geometry.size + geometry.valueSize))
     return Step.parallel(parts: partition.parts, scratchBytes: partition.parts * keys * 8) { run, part in
       let scores = run.scratch.assumingMemoryBound(to: Double.self) + part &* keys
       for row in partition.range(part) {

@@ -107,7 +107,7 @@ private struct Rotation: Sendable {
   /// Rows are [batch, heads, length] or [batch, length, heads], as they lie.
   var step: Step {
     let rows = size == 0 ? 0 : shape.elementCount / size
-    let partition = Partition(rows, minimum: max(1, 16_384 / max(size, 1)))
+    let partition = Partition(rows, of: .medium * size)
     return .parallel(parts: partition.parts) { run, part in
       let (cosines, sines) = (run.input(1, as: Float.self), run.input(2, as: Float.self))
       for row in partition.range(part) {

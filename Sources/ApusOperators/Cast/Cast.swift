@@ -130,7 +130,7 @@ struct CastLoop: Sendable {
   func step(count: Int) -> Step {
     // Parts of whole groups, so that no two of them share a byte of a packed tensor.
     let group = 1024
-    let partition = Partition((count + group - 1) / group, minimum: 16)
+    let partition = Partition((count + group - 1) / group, of: .medium * group)
     let body = body
     let step = Step.parallel(parts: partition.parts) { run, part in
       let range = partition.range(part)

@@ -62,7 +62,7 @@ struct CausalConvWithState: OperatorDefinition {
       let shape = plan.shape(0)
       let (channels, length, taps) = (shape[1], shape[2], plan.shape(1)[2])
       let rows = shape[0] &* channels
-      let partition = Partition(rows, minimum: max(1, 16_384 / max(1, length &* taps)))
+      let partition = Partition(rows, of: .medium * length * taps)
       let (hasBias, hasPast, wantsState) = (plan.isPresent(2), plan.isPresent(3), plan.isWanted(1))
       return .parallel(parts: partition.parts) { run, part in
         for row in partition.range(part) {

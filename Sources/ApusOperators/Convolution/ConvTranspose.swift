@@ -111,7 +111,7 @@ package struct ConvTranspose: EngineOperator {
     let planar = ConvTranspose.planarStep(type, shape, hasBias: hasBias)
     var step =
       channelsLast
-      ? ConvTranspose.betweenLayouts(planar, shape, hasBias: hasBias).named("direct", operations: planar.operations)
+      ? ConvTranspose.betweenLayouts(planar, shape, hasBias: hasBias).named("direct", cost: planar.cost)
       : planar
     // Without pixels the outputs are the bias.
     if shape.geometry.outputCount == 0 { step.unreadInputs = [1] }
@@ -140,11 +140,11 @@ package struct ConvTranspose: EngineOperator {
     _ type: Element.Type, _ shape: TransposedConvolution, hasBias: Bool
   ) -> Step {
     let planes = shape.batch &* shape.outputChannels
-    let windows = PlaneWindows(shape.geometry, planes: planes, cost: shape.channelsPerGroup, wholePlanes: true)
+    let windows = PlaneWindows(shape.geometry, planes: planes, cost: .light * shape.channelsPerGroup, wholePlanes: true)
     let (outputArea, inputArea) = (shape.geometry.inputCount, shape.geometry.outputCount)
     let taps = shape.geometry.tapCount
     let outputsPerGroup = shape.outputChannelsPerGroup
-    let fill = Partition(planes, minimum: max(1, 65_536 / max(outputArea, 1)))
+    let fill = Partition(planes, of: .light * outputArea)
     return Step(phases: [fill.parts, windows.partition.parts], scratchBytes: windows.scratchBytes) { run, phase, part in
       let y: UnsafeMutablePointer<Element> = run.output()
       if phase == 0 {

@@ -46,12 +46,13 @@ final class ConvolutionCore: Sendable {
     }
     // Depthwise: rows of pixels first, then blocks of channels.
     let height = geometry.output[0]
-    let rowCost = max(1, geometry.outputCount / max(height, 1) &* convolution.channels &* weights.taps)
+    // A multiply-add of a depthwise tap loads both factors.
+    let pixel = Cost(operations: 4) * weights.taps
     rowTiles = Partition(
-      height, minimum: max(1, 131_072 / rowCost), maximumParts: max(1, 64 / max(convolution.batch, 1)))
-    let channelCost = max(1, geometry.outputCount / rowTiles.parts &* weights.taps)
+      height, of: pixel * convolution.channels * (geometry.outputCount / max(height, 1)),
+      maximumParts: max(1, Partition.maximumParts / max(convolution.batch, 1)))
     channelTiles = Partition(
-      (convolution.channels + 63) / 64, minimum: max(1, 131_072 / max(1, channelCost &* 64)),
+      (convolution.channels + 63) / 64, of: pixel * 64 * (geometry.outputCount / rowTiles.parts),
       maximumParts: max(1, 16 / rowTiles.parts))
   }
 
@@ -157,7 +158,7 @@ struct PaddedImages: Sendable {
     geometry = padded
     lines = padded.input.dropLast().reduce(1, &*)
     partition = Partition(
-      convolution.batch &* lines, minimum: max(1, 32_768 / max(1, (padded.input.last ?? 1) &* convolution.channels)))
+      convolution.batch &* lines, of: .copying(bytes: 4) * (padded.input.last ?? 1) * convolution.channels)
     batch = convolution.batch
   }
 

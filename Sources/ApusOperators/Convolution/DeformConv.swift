@@ -91,9 +91,7 @@ private struct DeformedConvolution<Element: SampledElement & ConvolutionElement>
     let column = convolution.channels &* convolution.geometry.tapCount
     partition = Partition(
       convolution.batch &* convolution.geometry.outputCount,
-      minimum: max(
-        1, 65_536 / max(1, convolution.channelsPerGroup &* convolution.outputChannels &* convolution.geometry.tapCount))
-    )
+      of: .light * convolution.channelsPerGroup * convolution.outputChannels * convolution.geometry.tapCount)
     sampler = LinearSampler(extents: convolution.geometry.input)
     columnBytes = aligned(column &* MemoryLayout<Element>.stride)
     cornerBytes = aligned(sampler.scratchBytes)

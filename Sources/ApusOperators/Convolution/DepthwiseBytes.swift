@@ -38,9 +38,8 @@ struct DepthwiseBytes: Sendable {
       images: convolution.batch, channels: convolution.channels, pixels: convolution.geometry.inputCount, width: 1)
     output = LayoutChange(
       images: convolution.batch, channels: convolution.channels, pixels: convolution.geometry.outputCount, width: width)
-    widening = Partition(input.byteCount, minimum: 32_768)
-    rows = Partition(
-      convolution.batch &* convolution.geometry.outputCount, minimum: max(1, 16_384 / convolution.channels))
+    widening = Partition(input.byteCount, of: .light * 2)
+    rows = Partition(convolution.batch &* convolution.geometry.outputCount, of: .medium * convolution.channels)
     var end = 0
     func reserve(_ bytes: Int) -> Int {
       defer { end += aligned(bytes) }

@@ -32,7 +32,8 @@ struct DirectConvolution<Element: ConvolutionElement>: Sendable {
   init(_ convolution: Convolution) {
     self.convolution = convolution
     windows = PlaneWindows(
-      convolution.geometry, planes: convolution.batch &* convolution.outputChannels, cost: convolution.channelsPerGroup)
+      convolution.geometry, planes: convolution.batch &* convolution.outputChannels,
+      cost: .light * convolution.channelsPerGroup)
   }
 
   /// Computes one part of `windows.partition`. All tensors are in the specification's layout; `scratch` has

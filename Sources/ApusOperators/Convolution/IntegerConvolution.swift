@@ -103,7 +103,7 @@ extension IntegerConvolution {
       inputs: [y], outputs: [.output(0)])
     var result = sequence.step
     result.unreadInputs = step.unreadInputs
-    return result.named("direct", operations: step.operations)
+    return result.named("direct", cost: step.cost)
   }
 }
 
@@ -162,12 +162,10 @@ struct DirectIntegerConvolution: Sendable {
     let x = convolution.batch &* convolution.channels &* convolution.geometry.inputCount
     let w = convolution.outputChannels &* convolution.channelsPerGroup &* convolution.geometry.tapCount
     direct = DirectConvolution(convolution)
-    xPartition = Partition(x, minimum: 65_536)
-    wPartition = Partition(
-      convolution.outputChannels, minimum: max(1, 65_536 / max(1, w / max(1, convolution.outputChannels))))
+    xPartition = Partition(x, of: .light)
+    wPartition = Partition(convolution.outputChannels, of: .light * (w / max(1, convolution.outputChannels)))
     planes = Partition(
-      convolution.batch &* convolution.outputChannels,
-      minimum: max(1, 32_768 / max(convolution.geometry.outputCount, 1)))
+      convolution.batch &* convolution.outputChannels, of: .light * 2 * convolution.geometry.outputCount)
     wOffset = aligned(x &* 4)
     windowsOffset = aligned(wOffset + w &* 4)
     sumsOffset = aligned(windowsOffset + direct.windows.scratchBytes)

@@ -60,7 +60,7 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
     let output = LayoutChange(images: convolution.batch, channels: convolution.outputChannels, pixels: area.1)
     let x = aligned(direct.windows.scratchBytes)
     let y = x + aligned(convolution.batch &* convolution.channels &* area.0 &* 4)
-    let finish = Partition(convolution.outputCount, minimum: 32_768)
+    let finish = Partition(convolution.outputCount, of: .light * 2)
     let phases = [input.parts, direct.windows.partition.parts, output.parts, finish.parts]
     let scratch = y + aligned(convolution.outputCount &* 4)
     let exact = activation.map { ExactActivation($0) }

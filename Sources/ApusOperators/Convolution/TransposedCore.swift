@@ -165,8 +165,7 @@ struct TransposedCore: Sendable {
         tiling: GemmTiling(
           batch: weights.groups, m: images.count &* pixels.count, n: weights.columns, k: weights.channelsPerGroup,
           tileRows: GemmKernels.current.tileRows, panelColumns: GemmKernels.current.panelColumns),
-        lines: Partition(
-          images.count &* rows.count &* rowOutputs, minimum: max(1, 32_768 / max(1, shape.outputChannels &* 4))))
+        lines: Partition(images.count &* rows.count &* rowOutputs, of: .medium * 2 * shape.outputChannels))
     }
     if pixels <= largest {
       let step = largest / pixels

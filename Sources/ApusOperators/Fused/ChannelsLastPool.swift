@@ -51,8 +51,9 @@ package struct ChannelsLastPool: EngineOperator {
     _ geometry: WindowGeometry, _ images: Int, _ channels: Int, _ reduction: Reduction, countsPads: Bool
   ) -> Step {
     let height = geometry.output[0]
-    let rowCost = max(1, geometry.outputCount / max(height, 1) &* channels &* geometry.tapCount)
-    let rows = Partition(height, minimum: max(1, 65_536 / rowCost), maximumParts: max(1, 64 / max(images, 1)))
+    let rows = Partition(
+      height, of: .light * geometry.tapCount * channels * (geometry.outputCount / max(height, 1)),
+      maximumParts: max(1, Partition.maximumParts / max(images, 1)))
     let (inputCount, outputCount) = (geometry.inputCount &* channels, geometry.outputCount &* channels)
     return .parallel(parts: images &* rows.parts) { run, part in
       let (image, tile) = part.quotientAndRemainder(dividingBy: rows.parts)
@@ -71,7 +72,7 @@ package struct ChannelsLastPool: EngineOperator {
   private static func direct(
     _ geometry: WindowGeometry, _ images: Int, _ channels: Int, _ reduction: Reduction, countsPads: Bool
   ) -> Step {
-    let windows = PlaneWindows(geometry, planes: images, cost: channels)
+    let windows = PlaneWindows(geometry, planes: images, cost: .light * channels)
     let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
     return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
       windows.forEach(part: part, scratch: run.scratch) { image, index, window in
@@ -123,7 +124,7 @@ struct ChannelsLastGlobalAveragePool: EngineOperator {
     .planned { plan in
       let shape = plan.shape(0)
       let (channels, area) = (shape[shape.rank - 1], shape.count(of: 1..<shape.rank - 1))
-      let blocks = Partition((channels + 63) / 64, minimum: max(1, 32_768 / max(1, area &* 64)), maximumParts: 16)
+      let blocks = Partition((channels + 63) / 64, of: .light * 2 * 64 * area, maximumParts: 16)
       return .parallel(parts: shape[0] &* blocks.parts) { run, part in
         let (image, block) = part.quotientAndRemainder(dividingBy: blocks.parts)
         let first = blocks.range(block).lowerBound &* 64

@@ -100,7 +100,7 @@ package struct FusedGemm: EngineOperator {
         throw .unsupported("apus.Gemm has no kernel for this type")
       }
       let columns = extents.n
-      let rows = Partition(type.count / max(columns, 1), minimum: max(1, 8192 / max(columns, 1)))
+      let rows = Partition(type.count / max(columns, 1), of: .medium * 2 * columns)
       let finish = Step.parallel(parts: columns == 0 ? 0 : rows.parts) { run, part in
         let y = run.output(0, as: Element.self)
         for row in rows.range(part) {
@@ -117,7 +117,7 @@ package struct FusedGemm: EngineOperator {
       sequence.append(product, inputs: [.input(0), .input(1)], outputs: [.output(0)])
       sequence.append(
         finish, inputs: [hasBias ? .input(2) : .none, hasResidual ? .input(3) : .none], outputs: [.output(0)])
-      return sequence.step.named(product.kernelName, operations: product.operations)
+      return sequence.step.named(product.kernelName, cost: product.cost)
     }
   }
 }

@@ -55,7 +55,7 @@ struct AffineGrid: OperatorDefinition {
       let rank = output.rank - 2
       let points = output.count(of: 1..<rank + 1)
       let extents = Array(output.dims[1...rank])
-      let partition = Partition(output[0] * points, minimum: 4_096)
+      let partition = Partition(output[0] * points, of: .heavy)
       return .parallel(parts: partition.parts) { run, part in
         let y: UnsafeMutablePointer<Element> = run.output()
         for unit in partition.range(part) {

@@ -67,7 +67,7 @@ private struct CropPad: Sendable {
     let strides = input.strides
     let rowBytes = output[rank - 1] * width
     let rows = output.count(of: 0..<rank - 1)
-    let partition = Partition(rows, minimum: max(1, 65_536 / max(1, rowBytes)))
+    let partition = Partition(rows, of: .copying(bytes: rowBytes))
     let copied = axes[rank - 1].range.count * width
     let lead = axes[rank - 1].range.lowerBound * width
     let (output, width) = (output, width)

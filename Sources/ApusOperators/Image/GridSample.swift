@@ -112,8 +112,7 @@ struct GridSampleKernel<Element: SampledElement & SendableMetatype>: Sendable {
     let blockPoints = max(1, min(64, 4_096 / capacity))
     let points = output.count(of: 2..<output.rank)
     let blocks = (points + blockPoints - 1) / blockPoints
-    let cost = max(1, blockPoints * (input[1] + 4) * capacity)
-    let partition = Partition(output[0] * blocks, minimum: max(1, 65_536 / cost))
+    let partition = Partition(output[0] * blocks, of: .light * blockPoints * (input[1] + 4) * capacity)
     // One block: counts, offsets, weights.
     let bytes = aligned(blockPoints * (8 + capacity * (8 + MemoryLayout<Element>.stride)))
     let sampler = GridSampler<Element>(

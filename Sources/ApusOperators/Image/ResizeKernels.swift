@@ -22,7 +22,7 @@ struct NearestResize: Kernel {
       positions: (0...max(lastAxis, 0)).map { axis in filters.first { $0.axis == axis }?.positions },
       isOutside: (0...max(lastAxis, 0)).map { axis in filters.first { $0.axis == axis }?.isOutside ?? [] },
       fill: filters.contains { !$0.isOutside.isEmpty } ? attributes.extrapolationBytes(type) : [])
-    let partition = Partition(gather.rows, minimum: max(1, 65_536 / max(1, gather.width * block)))
+    let partition = Partition(gather.rows, of: (.medium + .copying(bytes: block)) * gather.width)
     return .parallel(parts: partition.parts) { run, part in
       gather.run(partition.range(part), run.inputBytes(0), run.outputBytes(0))
     }.named("nearest")
@@ -156,19 +156,18 @@ struct FilterResize<Element: SampledElement & SendableMetatype>: Sendable {
       guard shape.checkedElementCount != nil else {
         throw OperatorError(.limit, "resizing axis by axis leads through the shape \(shape), which no memory holds")
       }
-      let cost = max(1, inner * filter.taps)
       passes.append(
         Pass(
           outer: outer, inner: inner, input: filter.input, output: filter.output, taps: filter.taps,
           positions: filter.positions, weights: filter.weights.map { Element($0) }, isOutside: filter.isOutside,
-          partition: Partition(outer * filter.output, minimum: max(1, 32_768 / cost))))
+          partition: Partition(outer * filter.output, of: .light * 2 * inner * filter.taps)))
       if index < filters.count - 1 {
         bufferBytes[index % 2] = max(
           bufferBytes[index % 2], aligned(outer * filter.output * inner * MemoryLayout<Element>.stride))
       }
     }
     let secondBuffer = bufferBytes[0]
-    let copied = Partition(context.inputs[0]?.byteCount ?? 0, minimum: 262_144)
+    let copied = Partition(context.inputs[0]?.byteCount ?? 0, of: .copying(bytes: 1))
     let extrapolation = Element(attributes.extrapolation)
     if passes.isEmpty {
       return .parallel(parts: copied.parts) { run, part in

@@ -70,7 +70,7 @@ struct RoiAlign: OperatorDefinition {
         batch: input[0], channels: input[1], height: input[2], width: input[3], binRows: output[2],
         binColumns: output[3],
         scale: scale, offset: offset, samplingRatio: ratio, takesMaximum: takesMaximum)
-      let partition = Partition(output[0] &* output[1], minimum: max(1, 8_192 / max(1, output[2] &* output[3])))
+      let partition = Partition(output[0] &* output[1], of: .medium * 2 * output[2] * output[3])
       return .parallel(parts: partition.parts) { run, part in
         for unit in partition.range(part) { align.run(run, region: unit / output[1], channel: unit % output[1]) }
       }.named("direct")

@@ -34,7 +34,7 @@ struct Gather: OperatorDefinition {
         return .views([.init(byteOffset: first * bytes)])
       }
       let gather = GatherRun(width: bytes)
-      let partition = Partition(outer * count, minimum: max(1, min(32_768, (128 << 10) / max(bytes, 1))))
+      let partition = Partition(outer * count, of: .light * 2 + .copying(bytes: bytes))
       let parts = outer * count * bytes == 0 ? 0 : partition.parts
       return Step.parallel(parts: parts, scratchBytes: parts * IndexReader.block * 8) { run, part in
         let block = run.scratch.assumingMemoryBound(to: Int.self) + part &* IndexReader.block
@@ -55,7 +55,7 @@ struct Gather: OperatorDefinition {
             run.inputBytes(0) + row / count &* extent &* bytes, block, length, run.outputBytes() + row &* bytes)
           row &+= length
         }
-      }.named("gather")
+      }.named("gather", cost: .copying(bytes: bytes) * outer * count)
     }
   }
 

@@ -31,7 +31,7 @@ struct GatherElements: OperatorDefinition {
       let lines = IndexLines(indices: indices.shape, data: data.shape, axis: axis, width: width)
       let extent = data.shape[axis]
       let gather = GatherRun(width: width)
-      let partition = Partition(lines.count, minimum: max(1, 16_384 / max(lines.length, 1)))
+      let partition = Partition(lines.count, of: .medium * lines.length)
       let parts = indices.count == 0 ? 0 : partition.parts
       let (axisStride, step) = (lines.axisStride, lines.step)
       return Step.parallel(parts: parts, scratchBytes: parts * IndexReader.block * 8) { run, part in
@@ -54,7 +54,7 @@ struct GatherElements: OperatorDefinition {
             start &+= length
           }
         }
-      }.named("gather elements")
+      }.named("gather elements", cost: .copying(bytes: width) * indices.count)
     }
   }
 }

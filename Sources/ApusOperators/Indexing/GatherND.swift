@@ -43,7 +43,7 @@ struct GatherND: OperatorDefinition {
       let batchBytes = data.shape.count(of: batches..<data.shape.rank) * data.dataType.byteWidth
       let bytes = tuples.sliceBytes
       let gather = GatherRun(width: bytes)
-      let partition = Partition(count, minimum: max(1, min(16_384, (128 << 10) / max(bytes, 1))))
+      let partition = Partition(count, of: .medium + .copying(bytes: bytes))
       let parts = count * bytes == 0 ? 0 : partition.parts
       let scratch = tuples.scratchBytes
       return Step.parallel(parts: parts, scratchBytes: parts * scratch) { run, part in
@@ -57,7 +57,7 @@ struct GatherND: OperatorDefinition {
           gather(run.inputBytes(0) + batch &* batchBytes, offsets, length, run.outputBytes() + tuple &* bytes)
           tuple &+= length
         }
-      }.named("gather tuples")
+      }.named("gather tuples", cost: .copying(bytes: bytes) * count)
     }
   }
 }

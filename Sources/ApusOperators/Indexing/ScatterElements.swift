@@ -86,9 +86,9 @@ private struct ScatterPlan {
     let tasks = outer.reduce(blocks) { $0 * $1.extent }
     let copy = MovementCopy(
       from: .input(0), width: width, extents: [data.count], sourceStrides: [1], targetStrides: [1])
-    let copying = Partition(copy.count, minimum: max(256, (128 << 10) / copy.width))
+    let copying = copy.partition
     let scattering = Partition(
-      tasks, minimum: max(1, 16_384 / max(1, min(columns, isLast ? columns : IndexReader.block) * lines)))
+      tasks, of: .medium * min(columns, isLast ? columns : IndexReader.block) * lines)
     let parts = indices.elementCount == 0 ? 0 : scattering.parts
     let shape = data.shape
     step = Step(

@@ -61,11 +61,11 @@ struct ScatterND: OperatorDefinition {
     let width = data.dataType.byteWidth
     let copy = MovementCopy(
       from: .input(0), width: width, extents: [data.count], sourceStrides: [1], targetStrides: [1])
-    let copying = Partition(copy.count, minimum: max(256, (128 << 10) / copy.width))
+    let copying = copy.partition
     let bytes = tuples.sliceBytes
     let slice = bytes / width
     // Every part reads all indices, so there must not be more parts than elements in a slice.
-    let wanted = Partition(count * slice, minimum: 32_768).parts
+    let wanted = Partition(count * slice, of: .light * 2).parts
     let parts = count * bytes == 0 || data.count == 0 ? 0 : max(1, min(wanted, slice / 4))
     let scratch = tuples.scratchBytes
     return Step(

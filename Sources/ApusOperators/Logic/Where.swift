@@ -29,7 +29,7 @@ struct Where: OperatorDefinition {
       let select = Where.select(width: width)
       let broadcast = Broadcast(output: output.shape, inputs: [plan.shape(0), plan.shape(1), plan.shape(2)])
       let strides = (broadcast.rowStrides[0], broadcast.rowStrides[1], broadcast.rowStrides[2])
-      let partition = Partition(output.count, minimum: ElementCost.light.itemsPerPart)
+      let partition = Partition(output.count, of: .light)
       var step = Step.parallel(parts: partition.parts) { run, part in
         let condition = run.inputBytes(0).assumingMemoryBound(to: UInt8.self)
         let (x, y, target) = (run.inputBytes(1), run.inputBytes(2), run.outputBytes(0))

@@ -49,11 +49,14 @@ struct NegativeLogLikelihood: Sendable {
     }
   }
 
+  /// Losses that a part adds up.
+  private static let sumLength = 16_384
+
   private func step<Element: Real, Target: FixedWidthInteger & BitwiseCopyable & SendableMetatype>(
     _ type: Element.Type, _ target: Target.Type, _ shape: Shape, _ hasWeights: Bool
   ) -> Step {
     let (classes, inner) = (shape[1], shape.count(of: 2..<shape.rank))
-    let partition = Partition(shape[0] * inner, minimum: 16_384)
+    let partition = Partition(shape[0] * inner, sumLength: Self.sumLength)
     let reduction = reduction
     // Each part leaves its sum of losses and of weights; the second phase adds them up in order.
     return Step(phases: [partition.parts, reduction == .none ? 0 : 1], scratchBytes: partition.parts * 16) {

@@ -27,7 +27,7 @@ struct ArrayFeatureExtractor: OperatorDefinition {
       let rows = plan.shape(0).count(of: 0..<max(plan.shape(0).rank - 1, 0))
       let count = plan.shape(1).elementCount
       let gather = GatherRun(width: width)
-      let partition = Partition(rows, minimum: max(1, 16384 / max(count, 1)))
+      let partition = Partition(rows, of: .medium * count)
       return .parallel(parts: rows == 0 ? 0 : partition.parts) { run, part in
         let positions: UnsafePointer<Int> = run.input(1)
         for index in 0..<count where positions[index] < 0 || positions[index] >= columns {

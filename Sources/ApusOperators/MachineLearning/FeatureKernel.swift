@@ -27,7 +27,7 @@ enum FeatureKernel {
     return .planned { (plan) throws(OperatorError) in
       let columns = columns(plan.shape(0))
       try check(columns)
-      let partition = Partition(plan.shape(0).elementCount, minimum: 16384)
+      let partition = Partition(plan.shape(0).elementCount, of: .medium)
       return .parallel(parts: partition.parts) { run, part in
         withUnsafeTemporaryAllocation(of: Double.self, capacity: Lane.blockLength) { block in
           guard let values = block.baseAddress else { return }

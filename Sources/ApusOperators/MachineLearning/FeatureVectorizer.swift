@@ -58,7 +58,7 @@ struct FeatureVectorizer: OperatorDefinition {
         guard extents.rows == rows else { throw .mismatch("input \(index) has \(extents.rows) rows; expected \(rows)") }
         pieces.append((extents.columns, widths[index] ?? extents.columns))
       }
-      let partition = Partition(rows, minimum: max(1, 16384 / max(total, 1)))
+      let partition = Partition(rows, of: .medium * total)
       return .parallel(parts: rows == 0 ? 0 : partition.parts) { [pieces] run, part in
         for row in partition.range(part) {
           var target: UnsafeMutablePointer<Float> = run.output(0) + row &* total

@@ -50,7 +50,7 @@ struct Imputer: OperatorDefinition {
     return .planned { (plan) throws(OperatorError) in
       let columns = FeatureKernel.columns(plan.shape(0))
       try FeatureKernel.check(imputed.count, columns: columns, "imputed_value_int64s")
-      let partition = Partition(plan.shape(0).elementCount, minimum: 16384)
+      let partition = Partition(plan.shape(0).elementCount, of: .medium)
       return .parallel(parts: partition.parts) { run, part in
         withUnsafeTemporaryAllocation(of: Int.self, capacity: Lane.blockLength) { block in
           guard let values = block.baseAddress else { return }

@@ -92,7 +92,7 @@ struct LabelEncoder: OperatorDefinition {
     withExtendedLifetime((values, fallback)) {}
     let (last, gather) = (values.count, GatherRun(width: width))
     return .planned { plan in
-      let partition = Partition(plan.shape(0).elementCount, minimum: 4096)
+      let partition = Partition(plan.shape(0).elementCount, of: .heavy)
       return .parallel(parts: partition.parts) { run, part in
         withUnsafeTemporaryAllocation(of: Int.self, capacity: 128) { block in
           guard let offsets = block.baseAddress else { return }

@@ -43,7 +43,7 @@ struct LinearModel<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: RowMode
   }
 
   func scratchBytes(columns: Int) -> Int { (columns * MemoryLayout<Scalar>.stride + 63) / 64 * 64 }
-  func work(columns: Int) -> Int { columns * targets + 8 * targets }
+  func cost(columns: Int) -> Cost { .light * 2 * (columns + 8) * targets }
 
   func run(
     _ rows: UnsafeRawPointer, count: Int, columns: Int, scores: UnsafeMutablePointer<Double>,

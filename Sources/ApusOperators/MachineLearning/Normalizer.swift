@@ -23,7 +23,7 @@ struct Normalizer: OperatorDefinition {
     return .planned { (plan) throws(OperatorError) in
       let columns = FeatureKernel.columns(plan.shape(0))
       let rows = columns == 0 ? 0 : plan.shape(0).elementCount / columns
-      let partition = Partition(rows, minimum: max(1, 16384 / max(columns, 1)))
+      let partition = Partition(rows, of: .medium * columns)
       let partBytes = (columns * 8 + 63) / 64 * 64
       return .parallel(parts: rows == 0 ? 0 : partition.parts, scratchBytes: partBytes * partition.parts) { run, part in
         let values = (run.scratch + part &* partBytes).assumingMemoryBound(to: Double.self)

@@ -54,7 +54,7 @@ struct OneHotEncoder: OperatorDefinition {
     let table = Dictionary(numbers.enumerated().map { ($0.element, $0.offset) }, uniquingKeysWith: { $1 })
     let width = numbers.count
     return .planned { plan in
-      let partition = Partition(plan.shape(0).elementCount, minimum: max(1, 16384 / width))
+      let partition = Partition(plan.shape(0).elementCount, of: .medium * width)
       return .parallel(parts: partition.parts) { run, part in
         withUnsafeTemporaryAllocation(of: Int.self, capacity: 128) { block in
           guard let values = block.baseAddress else { return }

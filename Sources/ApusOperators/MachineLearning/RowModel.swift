@@ -15,8 +15,8 @@ protocol RowModel: Sendable {
   func check(columns: Int) throws(OperatorError)
   /// Bytes of scratch memory for `RowModelKernel.blockRows` rows, a multiple of 64.
   func scratchBytes(columns: Int) -> Int
-  /// Work of one row, in about as many multiply-adds.
-  func work(columns: Int) -> Int
+  /// The cost of one row.
+  func cost(columns: Int) -> Cost
   /// Writes the scores and classes of at most `RowModelKernel.blockRows` rows. `rows` is the first of them, in elements
   /// of the input's type.
   func run(
@@ -176,8 +176,7 @@ enum RowModelKernel {
     init(_ model: some RowModel, input: DataType, rows: Int, columns: Int) {
       // Parts are whole blocks, so that a row lies in the same place of a block for any number of threads.
       let blockCount = (rows + blockRows - 1) / blockRows
-      let work = max(1, model.work(columns: columns)) * blockRows
-      partition = Partition(blockCount, minimum: max(1, 32768 / work))
+      partition = Partition(blockCount, of: model.cost(columns: columns) * blockRows)
       self.rows = rows
       self.columns = columns
       rowBytes = columns * input.byteWidth

@@ -94,7 +94,7 @@ private struct LinearMachine<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable
   var scoreCount: Int { vectors.count }
   func check(columns: Int) throws(OperatorError) { try vectors.check(columns: columns) }
   func scratchBytes(columns: Int) -> Int { vectors.scratchBytes(columns: columns) }
-  func work(columns: Int) -> Int { vectors.work(columns: columns) }
+  func cost(columns: Int) -> Cost { vectors.cost(columns: columns) }
 
   func run(
     _ rows: UnsafeRawPointer, count: Int, columns: Int, scores: UnsafeMutablePointer<Double>,
@@ -152,7 +152,7 @@ private struct PairwiseMachine<Scalar: BinaryFloatingPoint & SIMDScalar & Sendab
     vectors.scratchBytes(columns: columns) + (8 * (pairCount + 2 * classCount + 2 * classCount * classCount) + 63) / 64
       * 64
   }
-  func work(columns: Int) -> Int { vectors.work(columns: columns) + vectors.count * classCount }
+  func cost(columns: Int) -> Cost { vectors.cost(columns: columns) + .light * 2 * vectors.count * classCount }
 
   func run(
     _ rows: UnsafeRawPointer, count: Int, columns: Int, scores: UnsafeMutablePointer<Double>,

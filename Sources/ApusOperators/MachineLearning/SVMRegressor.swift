@@ -58,7 +58,7 @@ private struct SupportRegression<Scalar: BinaryFloatingPoint & SIMDScalar & Send
   var scoreCount: Int { 1 }
   func check(columns: Int) throws(OperatorError) { try vectors.check(columns: columns) }
   func scratchBytes(columns: Int) -> Int { vectors.scratchBytes(columns: columns) }
-  func work(columns: Int) -> Int { vectors.work(columns: columns) }
+  func cost(columns: Int) -> Cost { vectors.cost(columns: columns) }
 
   func run(
     _ rows: UnsafeRawPointer, count: Int, columns: Int, scores: UnsafeMutablePointer<Double>,

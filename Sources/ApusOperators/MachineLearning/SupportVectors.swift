@@ -83,7 +83,7 @@ struct SupportVectors<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: Send
   func scratchBytes(columns: Int) -> Int {
     (columns * MemoryLayout<Scalar>.stride + 63) / 64 * 64 + (count * 8 + 63) / 64 * 64
   }
-  func work(columns: Int) -> Int { count * (columns + 8) }
+  func cost(columns: Int) -> Cost { .light * 2 * count * (columns + 8) }
 
   /// The kernel's value for every vector and the row at `index`, in scratch memory.
   func values(

@@ -52,7 +52,7 @@ struct TreeModel<Score: BinaryFloatingPoint & Sendable>: RowModel {
   func scratchBytes(columns: Int) -> Int {
     sumBytes + flagBytes + leafBytes + (isConverted ? RowModelKernel.blockRows * columns * 8 : 0)
   }
-  func work(columns: Int) -> Int { forest.roots.count * forest.depth * 2 }
+  func cost(columns: Int) -> Cost { .medium * forest.roots.count * forest.depth }
 
   func run(
     _ rows: UnsafeRawPointer, count: Int, columns: Int, scores: UnsafeMutablePointer<Double>,

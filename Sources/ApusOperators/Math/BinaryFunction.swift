@@ -1,6 +1,7 @@
 // The functions of two elements of one type: their definition for floats and integers, and the C kernels that are
 // faster.
 
+import ApusGraph
 import ApusTensor
 import CApusKernels
 
@@ -50,7 +51,7 @@ package enum BinaryFunction: Sendable, CaseIterable {
     return loops
   }
 
-  var cost: ElementCost {
+  var cost: Cost {
     switch self {
     case .pow: .heavy
     case .modulo, .remainder: .medium

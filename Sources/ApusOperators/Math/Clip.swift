@@ -60,7 +60,7 @@ struct Clip: OperatorDefinition {
     if !hasLow && !hasHigh { return .view }
     return .planned { plan throws(OperatorError) in
       let count = plan.outputShape(0).elementCount
-      let partition = Partition(count, minimum: ElementCost.light.itemsPerPart)
+      let partition = Partition(count, of: .light)
       return Step.parallel(parts: partition.parts) { run, part in
         let range = partition.range(part)
         let offset = range.lowerBound &* width

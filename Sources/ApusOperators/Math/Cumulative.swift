@@ -44,7 +44,7 @@ struct Cumulative: OperatorDefinition {
       let axis = try resolveAxis(given, rank: shape.rank)
       let (length, inner) = (shape[axis], shape.count(of: axis + 1..<shape.rank))
       let columns = shape.count(of: 0..<axis) * inner
-      let partition = Partition(columns, minimum: max(1, 32_768 / max(length, 1)))
+      let partition = Partition(columns, of: .light * 2 * length)
       let step = Step.parallel(parts: partition.parts) { run, part in
         let range = partition.range(part)
         if length == 0 { return }

@@ -1,6 +1,7 @@
 // The functions of one element: their definition for float32 and float64, for integers, and the C kernels that are
 // faster.
 
+import ApusGraph
 import ApusTensor
 import CApusKernels
 
@@ -52,7 +53,7 @@ package enum UnaryFunction: Sendable {
     return self
   }
 
-  var cost: ElementCost {
+  var cost: Cost {
     switch self {
     case .abs, .neg, .sign, .ceil, .floor, .round, .relu, .leakyRelu, .hardSigmoid, .hardSwish, .thresholdedRelu,
       .shrink,

@@ -210,8 +210,7 @@ struct ByteProduct: Sendable {
     let columnZeros = left.hasTable ? aligned(left.allLines &* 4) : 0
     let packing = columnZeros + (right.hasTable ? aligned(right.allLines &* 4) : 0)
     let piece = aligned(panelsOnTheWay &* kernels.panelBytes(k: k))
-    let groups = Partition(
-      tiling.panels, minimum: max(1, ByteProduct.pieceBytes / kernels.panelBytes(k: k)))
+    let groups = Partition(tiling.panels, of: .copying(bytes: kernels.panelBytes(k: k)))
     let packedBytes =
       switch form {
       case .constant: 0

@@ -27,7 +27,7 @@ package struct Det: OperatorDefinition {
         let side = shape[shape.rank - 1]
         let area = side * side
         let count = plan.outputShape(0).elementCount
-        let partition = Partition(count, minimum: max(1, 16_384 / max(area * side, 1)))
+        let partition = Partition(count, of: .medium * area * side)
         return .parallel(parts: count == 0 ? 0 : partition.parts, scratchBytes: partition.parts * area * 8) {
           run, part in
           let work = run.scratch.assumingMemoryBound(to: Double.self) + part &* area

@@ -98,7 +98,7 @@ struct EinsumPlan {
     }
     let axes = output.map { EinsumView.Axis(label: $0, extent: extents[$0] ?? 1, stride: 0) }
     try finish(views[0], into: .dense(axes, at: .output(0)))
-    return sequence.step.named("einsum", operations: sequence.step.operations)
+    return sequence.step.named("einsum", cost: sequence.step.cost)
   }
 
   /// The labels that somebody needs after the operands at `first` and `second` are one.
@@ -233,7 +233,7 @@ struct EinsumPlan {
       from: .input(0), width: type.byteWidth, extents: target.axes.map(\.extent),
       sourceStrides: source.axes.map(\.stride),
       targetStrides: target.axes.map(\.stride))
-    let partition = Partition(copy.count, minimum: 32_768)
+    let partition = copy.partition
     let step = Step.parallel(parts: copy.count == 0 ? 0 : partition.parts) { run, part in
       copy.run(from: run.inputBytes(0), to: run.outputBytes(), partition.range(part))
     }

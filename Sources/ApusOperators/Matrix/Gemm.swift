@@ -92,7 +92,7 @@ private struct BroadcastAddend: Sendable {
       -> Void
   ) -> Step {
     let columns = shape[1]
-    let rows = Partition(shape[0], minimum: max(1, 32_768 / max(columns, 1)))
+    let rows = Partition(shape[0], of: .light * 2 * columns)
     return .parallel(parts: columns == 0 ? 0 : rows.parts) { run, part in
       for row in rows.range(part) {
         body(
@@ -134,7 +134,7 @@ private struct PackedGemm: Kernel {
     let inner = product.step(context, .init(addsOutput: true))
     sequence.append(fill, inputs: [.input(2)], outputs: [.output(0)])
     sequence.append(inner, inputs: [.input(0), .input(1)], outputs: [.output(0)])
-    var step = sequence.step.named("gemm_f32", operations: inner.operations)
+    var step = sequence.step.named("gemm_f32", cost: inner.cost)
     step.unreadInputs = inner.unreadInputs
     return step
   }
@@ -159,7 +159,7 @@ private struct PlainGemm: Kernel {
       let combine = combination(type, context.outputShape(0), c, hasC: hasC)
       sequence.append(combine, inputs: [.input(hasC ? 2 : 0)], outputs: [.output(0)])
     }
-    return sequence.step.named(product.kernelName, operations: product.operations)
+    return sequence.step.named(product.kernelName, cost: product.cost)
   }
 
   private func combination(_ type: DataType, _ shape: Shape, _ c: Shape, hasC: Bool) -> Step {

@@ -129,7 +129,7 @@ struct IntegerFactor: Sendable {
     // A vector on the right is a column.
     let isColumn = shape.rank == 1 && !isLeft
     let rowsPerMatrix = shape.rank > 1 ? shape[shape.rank - 2] : 1
-    let rows = Partition(columns == 0 ? 0 : shape.elementCount / columns, minimum: max(1, 32_768 / max(columns, 1)))
+    let rows = Partition(columns == 0 ? 0 : shape.elementCount / columns, of: .light * 2 * columns)
     return .parallel(parts: rows.parts) { run, part in
       let (source, zero) = (run.input(0, as: Element.self), run.input(1, as: Element.self))
       let target = run.output(0, as: Int32.self)
@@ -176,10 +176,10 @@ struct IntegerProduct: Sendable {
   /// Of the node; the step that the product is part of does not read them.
   var packedInputs: [Int] { packed == nil ? [] : [operands.b] }
 
-  /// Appends the product. Returns the name of its kernel and its operations.
+  /// Appends the product. Returns the name of its kernel and its cost.
   func append(
     _ context: PlanContext, to target: StepSequence.Operand, in sequence: inout StepSequence
-  ) throws(OperatorError) -> (name: String, operations: Int) {
+  ) throws(OperatorError) -> (name: String, cost: Cost) {
     guard let a = context.inputs[operands.a], let b = context.inputs[operands.b] else {
       throw .invalid("a factor is missing")
     }
@@ -197,7 +197,7 @@ struct IntegerProduct: Sendable {
         operands.all.contains(index) && context.isPresent(index) ? .input(index) : .none
       }
       sequence.append(step, inputs: inputs, outputs: [target])
-      return (step.kernelName, step.operations)
+      return (step.kernelName, step.cost)
     }
     let left = IntegerFactor(shape: a.shape, zeroPoints: rows, isLeft: true)
     let right = IntegerFactor(shape: b.shape, zeroPoints: columns, isLeft: false)
@@ -211,6 +211,6 @@ struct IntegerProduct: Sendable {
     sequence.append(leftStep, inputs: [.input(operands.a), point(aZero, operands.aZero)], outputs: [leftPlace])
     sequence.append(rightStep, inputs: [.input(operands.b), point(bZero, operands.bZero)], outputs: [rightPlace])
     sequence.append(product, inputs: [leftPlace, rightPlace], outputs: [target])
-    return (product.kernelName, product.operations)
+    return (product.kernelName, product.cost)
   }
 }

@@ -23,8 +23,8 @@ package struct MatMulInteger: OperatorDefinition {
     let product = try IntegerProduct(context, IntegerOperandPositions(a: 0, aZero: 2, b: 1, bZero: 3))
     return .planned(packing: product.packedInputs) { (plan) throws(OperatorError) in
       var sequence = StepSequence()
-      let (name, operations) = try product.append(plan, to: .output(0), in: &sequence)
-      var step = sequence.step.named(name, operations: operations)
+      let (name, cost) = try product.append(plan, to: .output(0), in: &sequence)
+      var step = sequence.step.named(name, cost: cost)
       step.unreadInputs = product.packedInputs
       return step
     }

@@ -43,9 +43,9 @@ private struct QuantizedProduct {
     var sequence = StepSequence()
     let product = sequence.reserve(bytes: y.count * 4)
     let isInteger = a.dataType.isInteger && b.dataType.isInteger
-    var (name, operations) = ("gemm_f32", 0)
+    var (name, cost) = ("gemm_f32", Cost())
     if isInteger {
-      (name, operations) = try integerProduct.append(context, to: product, in: &sequence)
+      (name, cost) = try integerProduct.append(context, to: product, in: &sequence)
     } else {
       try QuantizedProduct.floatProduct(context, a, b, to: product, in: &sequence)
     }
@@ -77,7 +77,7 @@ private struct QuantizedProduct {
     sequence.append(last, inputs: [product] + scales, outputs: [.output(0)])
     var whole = sequence.step
     whole.unreadInputs = integerProduct.packedInputs
-    step = whole.named(name, operations: isInteger ? operations : whole.operations)
+    step = whole.named(name, cost: isInteger ? cost : whole.cost)
   }
 
   private static func widening(_ context: PlanContext, _ input: Int) throws(OperatorError) -> Step {
@@ -146,7 +146,7 @@ private struct Quantizer: Sendable {
   /// Inputs: the product, the scales of a, b and y and the zero point of y, all but the first as float32.
   func step<Sum: BitwiseCopyable & Sendable>(_ sum: Sum.Type, _ type: DataType) throws(OperatorError) -> Step
   where Sum: SumOfProducts {
-    let partition = Partition(columns == 0 ? 0 : count / columns, minimum: max(1, 8192 / max(columns, 1)))
+    let partition = Partition(columns == 0 ? 0 : count / columns, of: .medium * 2 * columns)
     let limits: ByteLimits? =
       switch type {
       case .int8: ByteLimits(low: -128, high: 127)

@@ -29,7 +29,7 @@ struct StridedTerms: Sendable {
   private func step<Element: ProductElement & ExpressibleByIntegerLiteral>(_ element: Element.Type) -> Step {
     let count = extents.reduce(1, &*)
     let terms = sumExtents.reduce(1, &*)
-    let partition = Partition(count, minimum: max(1, 16_384 / max(terms, 1)))
+    let partition = Partition(count, of: .medium * terms)
     let rightOfSums = hasRight ? sumRight : sumExtents.map { _ in 0 }
     return .parallel(parts: count == 0 ? 0 : partition.parts) { run, part in
       let (x, z, y) = (run.input(0, as: Element.self), run.input(1, as: Element.self), run.output(0, as: Element.self))

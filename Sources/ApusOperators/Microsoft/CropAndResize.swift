@@ -43,7 +43,7 @@ struct CropAndResize: OperatorDefinition {
         let (source, target) = (plan.shape(0), plan.outputShape(0))
         let planes = target[0] * target[1]
         let area = target[2] * target[3]
-        let partition = Partition(planes, minimum: max(1, 8192 / max(area, 1)))
+        let partition = Partition(planes, of: .medium * 2 * area)
         return .parallel(parts: area == 0 ? 0 : partition.parts) { run, part in
           for plane in partition.range(part) {
             let (region, channel) = plane.quotientAndRemainder(dividingBy: target[1])

@@ -19,10 +19,11 @@ struct DecodedProduct: Sendable {
   /// Floats of scratch memory that one part needs: decoded rows, then the same packed.
   var scratchFloats: Int { (2 * kernels.panelColumns * k + 15) & ~15 }
 
+  /// A panel of columns: its elements are decoded and packed, then multiplied with every row.
+  var panel: Cost { (.light + Cost(operations: 2) * m) * kernels.panelColumns * k }
+
   /// Panels of columns, in groups that are worth a part.
-  var partition: Partition {
-    Partition(kernels.panelCount(n), minimum: max(1, (256 << 10) / max(kernels.panelColumns * k * (m + 4), 1)))
-  }
+  var partition: Partition { Partition(kernels.panelCount(n), of: panel) }
 
   func step(a: Int = 0, bias: Int?, _ decode: @escaping Decoder) -> Step {
     let (partition, scratch) = (partition, scratchFloats)

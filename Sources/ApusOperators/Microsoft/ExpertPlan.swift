@@ -130,7 +130,7 @@ struct ExpertPlan: Sendable {
   }
 
   private var sorting: Step {
-    let partition = Partition(rows, minimum: max(1, 32_768 / max(hidden, 1)))
+    let partition = Partition(rows, of: .copying(bytes: 4) * hidden)
     return .parallel(parts: partition.parts) { run, part in
       for index in partition.range(part) {
         (run.output(0, as: Float.self) + run.input(1, as: Int.self)[index] &* hidden).update(
@@ -141,7 +141,7 @@ struct ExpertPlan: Sendable {
 
   /// Inputs: the first product, the gates.
   private var activating: Step {
-    let partition = Partition(rows, minimum: max(1, 8192 / max(inner, 1)))
+    let partition = Partition(rows, of: .medium * 2 * inner)
     let isSwiGLU = options.isSwiGLU
     // Distances between the numbers, and between a number and its gate, in the first product.
     let (stride, distance) = !isSwiGLU || options.fusion == 0 ? (1, 0) : options.fusion == 1 ? (2, 1) : (1, inner)
@@ -161,7 +161,7 @@ struct ExpertPlan: Sendable {
 
   /// Inputs: results by row, rows and weights by token and choice.
   private var mixing: Step {
-    let partition = Partition(tokens, minimum: max(1, 16_384 / max(hidden * chosen, 1)))
+    let partition = Partition(tokens, of: .medium * hidden * chosen)
     return .parallel(parts: partition.parts) { run, part in
       for token in partition.range(part) {
         let y = run.output(0, as: Float.self) + token &* hidden

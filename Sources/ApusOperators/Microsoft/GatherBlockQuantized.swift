@@ -127,7 +127,7 @@ private struct QuantizedTable: Sendable {
     let lines = shape.count(of: 0..<gatherAxis) * indexCount * shape.count(of: gatherAxis + 1..<shape.rank)
     let inner = shape.count(of: gatherAxis + 1..<shape.rank)
     let rows = inner == 0 ? 0 : lines / max(inner, 1)
-    let partition = Partition(rows, minimum: max(1, 16_384 / max(inner, 1)))
+    let partition = Partition(rows, of: .medium * inner)
     return .parallel(parts: columns == 0 ? 0 : partition.parts) { run, part in
       for row in partition.range(part) {
         let (outer, position) = row.quotientAndRemainder(dividingBy: indexCount)

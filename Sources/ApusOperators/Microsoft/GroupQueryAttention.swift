@@ -233,7 +233,7 @@ private struct GroupQueryPlan: Sendable {
       ],
       outputs: [.output(0), wantsScores ? .output(3) : .none])
     if wantsScores && options.scores == 1 { sequence.append(hidingStep, inputs: [], outputs: [.output(3)]) }
-    var step = sequence.step.named(attention.kernelName, operations: attention.operations)
+    var step = sequence.step.named(attention.kernelName, cost: attention.cost)
     for (input, pitch) in [(3, keyPitch), (4, valuePitch)] where pitch?.isAppended ?? false {
       step.unreadInputs.append(input)
     }
@@ -243,7 +243,7 @@ private struct GroupQueryPlan: Sendable {
   /// Before the softmax, keys that a query does not see have the score 0.
   private var hidingStep: Step {
     let count = batch * options.heads * length * total
-    let partition = Partition(count, minimum: 32_768)
+    let partition = Partition(count, of: .light * 2)
     return .parallel(parts: partition.parts) { run, part in
       let scores = run.output(0, as: Float.self)
       for index in partition.range(part) where scores[index] == -.infinity { scores[index] = 0 }

@@ -24,7 +24,7 @@ struct Inverse: OperatorDefinition {
         let side = plan.shape(0)[plan.shape(0).rank - 1]
         let area = side * side
         let count = area == 0 ? 0 : plan.shape(0).elementCount / area
-        let partition = Partition(count, minimum: max(1, 16_384 / max(area * side, 1)))
+        let partition = Partition(count, of: .medium * area * side)
         return .parallel(parts: count == 0 ? 0 : partition.parts, scratchBytes: partition.parts * area * 8) {
           run, part in
           let work = run.scratch.assumingMemoryBound(to: Double.self) + part &* area

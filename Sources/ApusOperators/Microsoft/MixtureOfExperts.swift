@@ -204,8 +204,8 @@ struct ExpertLayer: Sendable {
   func step(nodeInputs: Int, rows count: Int) -> Step {
     let product = DecodedProduct(m: Swift.max(1, count / Swift.max(experts, 1)), n: rows, k: columns)
     let panels = GemmKernels.current.panelCount(rows)
-    let cost = Swift.max(1, GemmKernels.current.panelColumns * columns * 8)
-    let partition = Partition(experts * panels, minimum: Swift.max(1, (256 << 10) / cost), maximumParts: 32)
+    // How many rows an expert has is known when it runs. Each part decodes in memory of its own.
+    let partition = Partition(experts * panels, of: DecodedProduct(m: 4, n: rows, k: columns).panel, maximumParts: 32)
     let scratch = product.scratchFloats
     return Step.parallel(parts: rows == 0 ? 0 : partition.parts, scratchBytes: partition.parts * scratch * 4) {
       run, part in

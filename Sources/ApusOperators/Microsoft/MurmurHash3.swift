@@ -23,7 +23,7 @@ struct MurmurHash3: OperatorDefinition {
     guard type == .string else {
       let width = type.byteWidth
       return .planned { plan in
-        let partition = Partition(plan.outputShape(0).elementCount, minimum: 4096)
+        let partition = Partition(plan.outputShape(0).elementCount, of: .heavy)
         return .parallel(parts: partition.parts) { run, part in
           let (source, target) = (run.inputBytes(0), run.output(0, as: UInt32.self))
           for index in partition.range(part) {

@@ -80,7 +80,7 @@ private struct NGramRuns: Sendable {
   init(_ plan: PlanContext, longest: Int, heads: Int, resets: Bool) {
     (batch, length) = (plan.shape(0)[0], plan.shape(0)[1])
     (self.longest, self.heads, self.resets) = (longest, heads, resets)
-    tokens = Partition(batch &* length, minimum: max(1, 4096 / ((longest - 1) * heads)))
+    tokens = Partition(batch &* length, of: .medium * ((longest - 1) * heads))
     (hasPast, hasOffsets) = (plan.isPresent(3), plan.isPresent(4))
     (hasEnd, hasSegments) = (plan.isPresent(5), plan.isPresent(6))
     isPresentWanted = plan.isWanted(1)

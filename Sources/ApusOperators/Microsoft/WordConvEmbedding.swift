@@ -43,7 +43,7 @@ struct WordConvEmbedding: OperatorDefinition {
       guard plan.shape(2).elementCount == filters else {
         throw .mismatch("B is \(plan.shape(2)); expected [\(filters)]")
       }
-      let partition = Partition(words, minimum: max(1, 16_384 / max(1, length &* filters &* window &* size)))
+      let partition = Partition(words, of: .medium * length * filters * window * size)
       return .parallel(parts: partition.parts) { run, part in
         for word in partition.range(part) {
           let characters = run.input(0, as: Int32.self) + word &* length

@@ -21,7 +21,7 @@ struct AxisRows: Sendable {
   /// A step that calls `row` with rows of neighbours (`stride` 1) if `inner` is 1, and `columns` for up to `blockWidth`
   /// neighbouring rows of elements that lie `inner` apart otherwise.
   func step<Element>(
-    _ type: Element.Type, cost: Int = 4,
+    _ type: Element.Type, cost: Cost = .medium,
     row: @escaping @Sendable (_ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int) -> Void,
     columns:
       @escaping @Sendable (
@@ -31,7 +31,7 @@ struct AxisRows: Sendable {
     let width = min(inner, AxisRows.blockWidth)
     let blocks = inner == 0 ? 0 : (inner + width - 1) / width
     let items = length == 0 ? 0 : outer * (inner == 1 ? 1 : blocks)
-    let partition = Partition(items, minimum: max(1, 16_384 / max(length * max(width, 1) * cost / 4, 1)))
+    let partition = Partition(items, of: cost * length * max(width, 1))
     return .parallel(parts: items == 0 ? 0 : partition.parts) { run, part in
       let (x, y) = (run.input(0, as: Element.self), run.output(0, as: Element.self))
       for item in partition.range(part) {

@@ -73,11 +73,12 @@ private struct ChannelLayout: Sendable {
   /// Scratch: the mean, then the factor, of each channel.
   func step<Element: Real>(_ type: Element.Type, _ options: BatchNormalization.Options, wanted: [Int]) -> Step {
     let width = MemoryLayout<Element>.stride
-    let statistics = Partition(channels, minimum: options.isTraining ? max(1, 16_384 / max(batch * inner, 1)) : 4096)
+    // A part sums whole channels.
+    let statistics = Partition(channels, of: options.isTraining ? .medium * batch * inner : .heavy)
     // A line is a channel of one image or, without inner axes, all channels of one image.
     let lines = inner == 1 ? batch : batch * channels
     let length = inner == 1 ? channels : inner
-    let partition = Partition(lines, minimum: max(1, 16_384 / max(length, 1)))
+    let partition = Partition(lines, of: .medium * length)
     let phases = [statistics.parts, length == 0 ? 0 : partition.parts]
     return Step(phases: phases, scratchBytes: 2 * channels * width) { run, phase, part in
       let means = run.scratch.assumingMemoryBound(to: Element.self)

@@ -135,7 +135,7 @@ private func groupKernel<Element: Real>(
     let perGroup = channels / groupCount
     let length = perGroup * inner
     let rows = length == 0 ? 0 : shape[0] * groupCount
-    let partition = Partition(rows, minimum: max(1, 16_384 / max(length, 1)))
+    let partition = Partition(rows, of: .medium * length)
     return Step.parallel(parts: partition.parts) { run, part in
       let (x, y) = (run.input(0, as: Element.self), run.output(0, as: Element.self))
       let (scale, bias) = (run.input(1, as: Element.self), run.input(2, as: Element.self))

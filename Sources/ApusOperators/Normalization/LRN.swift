@@ -95,7 +95,7 @@ package struct LRN: OperatorDefinition {
       let shape = plan.shape(0)
       let (channels, inner) = (shape[1], shape.count(of: 2..<shape.rank))
       let planes = shape[0] * channels
-      let partition = Partition(planes, minimum: max(1, 4096 / max(inner, 1)))
+      let partition = Partition(planes, of: .heavy * inner)
       return .parallel(parts: inner == 0 ? 0 : partition.parts) { run, part in
         let (x, y) = (run.input(0, as: Element.self), run.output(0, as: Element.self))
         withUnsafeTemporaryAllocation(of: Element.self, capacity: blockWidth) { block in

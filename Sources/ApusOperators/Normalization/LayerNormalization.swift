@@ -74,7 +74,7 @@ package struct LayerNormalization: OperatorDefinition {
     let (count, length) = (shape.count(of: 0..<axis), shape.count(of: axis..<shape.rank))
     let inner = rows(
       Rows(
-        count: count, length: length, partition: Partition(count, minimum: max(1, 16_384 / max(length, 1))),
+        count: count, length: length, partition: Partition(count, of: .medium * length),
         scaleStride: scale.rowStride, biasStride: bias?.rowStride ?? 0, hasBias: bias != nil,
         wantsMean: plan.isWanted(1), wantsDeviation: plan.isWanted(2)))
     sequence.append(

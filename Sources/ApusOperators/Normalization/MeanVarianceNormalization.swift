@@ -47,7 +47,7 @@ package struct MeanVarianceNormalization: OperatorDefinition {
     .planned { (plan) throws(OperatorError) in
       let shape = plan.shape(0)
       let groups = AxisGroups(shape, reduced: try resolveAxes(axes, rank: shape.rank))
-      let partition = Partition(groups.starts.count, minimum: max(1, 8192 / max(groups.count, 1)))
+      let partition = Partition(groups.starts.count, of: .medium * 2 * groups.count)
       return .parallel(parts: groups.count == 0 ? 0 : partition.parts) { run, part in
         let (x, y) = (run.input(0, as: Element.self), run.output(0, as: Element.self))
         for index in partition.range(part) {

@@ -67,7 +67,7 @@ package struct RMSNormalization: OperatorDefinition {
         plan, 1, shape: shape, axis: axis, width: MemoryLayout<Element>.stride, in: &sequence)
       guard let parameter else { throw .invalid("scale is missing") }
       let (count, length) = (shape.count(of: 0..<axis), shape.count(of: axis..<shape.rank))
-      let partition = Partition(count, minimum: max(1, 16_384 / max(length, 1)))
+      let partition = Partition(count, of: .medium * length)
       let step = Step.parallel(parts: partition.parts) { run, part in
         for index in partition.range(part) {
           row(

@@ -41,7 +41,7 @@ struct RowParameter: Sendable {
       from: .input(0), width: width, extents: target.dims, sourceStrides: Array(strides[dropped...]),
       targetStrides: target.strides)
     place = sequence.reserve(bytes: target.elementCount * width)
-    let partition = Partition(copy.count, minimum: 32_768)
+    let partition = copy.partition
     let step = Step.parallel(parts: copy.count == 0 ? 0 : partition.parts) { run, part in
       copy.run(from: run.inputBytes(0), to: run.outputBytes(), partition.range(part))
     }

@@ -62,7 +62,7 @@ package struct Softmax: OperatorDefinition {
         y[index &* stride] = isLogarithm ? shifted - logarithm : Element.exp(shifted) / sum
       }
     }
-    return rows.step(Element.self, cost: 32) { x, y, length in
+    return rows.step(Element.self, cost: .heavy * 2) { x, y, length in
       line(x, y, length, 1)
     } columns: { x, y, width, rows in
       for column in 0..<width { line(x + column, y + column, rows.length, rows.inner) }
@@ -72,7 +72,7 @@ package struct Softmax: OperatorDefinition {
   func fastStep(_ rows: AxisRows) -> Step {
     let kernels = VectorKernels.current
     let isLogarithm = isLogarithm
-    return rows.step(Float.self, cost: 8) { x, y, length in
+    return rows.step(Float.self, cost: .medium * 2) { x, y, length in
       if isLogarithm {
         kernels.table.pointee.log_softmax_f32(length, x, y, 1, nil)
       } else {

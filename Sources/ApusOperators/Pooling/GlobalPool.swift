@@ -54,7 +54,7 @@ struct GlobalPool: OperatorDefinition {
     .planned { [reduction] plan in
       let planes = plan.shape(0).count(of: 0..<2)
       let area = plan.shape(0).count(of: 2..<plan.shape(0).rank)
-      let partition = Partition(planes, minimum: max(1, 32_768 / max(1, area)))
+      let partition = Partition(planes, of: .light * 2 * area)
       return .parallel(parts: partition.parts) { run, part in
         let y: UnsafeMutablePointer<Float> = run.output(0)
         for plane in partition.range(part) {
@@ -73,7 +73,7 @@ struct GlobalPool: OperatorDefinition {
     return .planned { [reduction] plan in
       let planes = plan.shape(0).count(of: 0..<2)
       let area = plan.shape(0).count(of: 2..<plan.shape(0).rank)
-      let partition = Partition(planes, minimum: max(1, 32_768 / max(1, area)))
+      let partition = Partition(planes, of: .light * 2 * area)
       return .parallel(parts: partition.parts) { run, part in
         let y: UnsafeMutablePointer<Element> = run.output()
         for plane in partition.range(part) {

@@ -39,7 +39,7 @@ struct LpPool: OperatorDefinition {
     return .planned { (plan) throws(OperatorError) in
       let geometry = try PoolLayout().geometry(attributes, plan)
       let windows = PlaneWindows(
-        geometry, planes: plan.shape(0).count(of: 0..<2), cost: norm.p == 1 || norm.p == 2 ? 1 : 16)
+        geometry, planes: plan.shape(0).count(of: 0..<2), cost: norm.p == 1 || norm.p == 2 ? .light : .heavy)
       let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
       return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
         let y: UnsafeMutablePointer<Element> = run.output()

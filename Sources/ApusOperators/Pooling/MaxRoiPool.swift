@@ -52,7 +52,7 @@ struct MaxRoiPool: OperatorDefinition {
         batch: input[0], channels: input[1], height: input[2], width: input[3], pooledHeight: output[2],
         pooledWidth: output[3], scale: scale)
       let units = output[0] &* output[1]
-      let partition = Partition(units, minimum: max(1, 32_768 / max(1, input[2] &* input[3])))
+      let partition = Partition(units, of: .light * 2 * input[2] * input[3])
       return .parallel(parts: partition.parts) { run, part in
         for unit in partition.range(part) { pool.run(run, region: unit / output[1], channel: unit % output[1]) }
       }.named("direct")

@@ -74,7 +74,7 @@ struct MaxUnpool: OperatorDefinition {
   ) -> Step {
     let output = plan.outputShape(0)
     let (count, total, limit) = (plan.shape(0).elementCount, output.elementCount, indexed.elementCount)
-    let fill = Partition(total, minimum: 65_536)
+    let fill = Partition(total, of: .light)
     let isSame = indexed == output
     let strides = output.strides
     return Step(phases: [fill.parts, 1]) { run, phase, part in

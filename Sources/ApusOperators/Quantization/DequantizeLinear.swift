@@ -45,7 +45,7 @@ struct DequantizeLinear: OperatorDefinition {
       let layout = try QuantizationLayout(plan.shape(0), scale: plan.shape(1), axis: axis, blockSize: blockSize)
       try requireSameShape(plan.isPresent(2) ? plan.shape(2) : nil, plan.shape(1))
       let count = plan.outputShape(0).elementCount
-      let partition = GroupedPartition(count, minimum: 16_384)
+      let partition = GroupedPartition(count, of: .medium)
       return Step.parallel(parts: partition.parts) { run, part in
         loop.run(
           run.inputBytes(0), scales: run.inputBytes(1), zeroPoints: run.inputBytes(2), run.outputBytes(0), layout,

@@ -17,14 +17,17 @@ struct DynamicQuantizeLinear: OperatorDefinition {
     context.set(2, .uint8, [])
   }
 
+  /// Elements whose extremes a part finds: one that is no number hides those beside it.
+  private static let extremesLength = 16_384
+
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     .planned { plan throws(OperatorError) in
       let count = plan.shape(0).elementCount
-      let partition = Partition(count, minimum: 16_384)
+      let partition = Partition(count, sumLength: Self.extremesLength)
       let kernels = apus_kernels().pointee
       let (maximum, minimum, quantize) = (kernels.max_f32, kernels.min_f32, kernels.quantize_u8)
       let (wantsY, wantsScale, wantsZero) = (plan.isWanted(0), plan.isWanted(1), plan.isWanted(2))
-      var step = Step(phases: [partition.parts, partition.parts], scratchBytes: partition.parts * 8) {
+      let step = Step(phases: [partition.parts, partition.parts], scratchBytes: partition.parts * 8) {
         run, phase, part in
         let range = partition.range(part)
         let x = run.input(0, as: Float.self) + range.lowerBound
@@ -39,7 +42,6 @@ struct DynamicQuantizeLinear: OperatorDefinition {
         if part == 0 && wantsScale { run.output(1, as: Float.self).pointee = scale }
         if part == 0 && wantsZero { run.output(2, as: UInt8.self).pointee = zero }
       }
-      step.operations = 5 * count
       return step.named("DynamicQuantizeLinear", operations: 5 * count)
     }
   }

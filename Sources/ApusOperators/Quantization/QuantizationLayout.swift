@@ -117,10 +117,11 @@ struct GroupedPartition: Sendable {
   private let groups: Partition
   var parts: Int { groups.parts }
 
-  init(_ count: Int, minimum: Int) {
+  /// `cost` is that of one element.
+  init(_ count: Int, of cost: Cost) {
     self.count = count
     groups = Partition(
-      (count + GroupedPartition.group - 1) / GroupedPartition.group, minimum: max(1, minimum / GroupedPartition.group))
+      (count + GroupedPartition.group - 1) / GroupedPartition.group, of: cost * GroupedPartition.group)
   }
 
   func range(_ part: Int) -> Range<Int> {

@@ -92,7 +92,7 @@ struct Dropout: OperatorDefinition {
   /// The input itself, and a mask of ones.
   private static let inference = PreparedKernel.planned { plan throws(OperatorError) in
     guard plan.isWanted(1) else { return .views([.init()]) }
-    let partition = Partition(plan.outputShape(1).elementCount, minimum: 262_144)
+    let partition = Partition(plan.outputShape(1).elementCount, of: Cost(bytes: 1))
     var step = Step.parallel(parts: partition.parts) { run, part in
       let range = partition.range(part)
       (run.outputBytes(1) + range.lowerBound).initializeMemory(as: UInt8.self, repeating: 1, count: range.count)

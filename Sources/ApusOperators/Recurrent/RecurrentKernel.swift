@@ -161,7 +161,7 @@ struct RecurrentKernel<Element: Real>: Sendable {
     guard let product = plain.step(Element.self == Double.self ? .float64 : .float32) else {
       throw .unsupported("there is no product for these elements")
     }
-    let rows = Partition(extents.directions * m, minimum: max(1, 16_384 / max(n, 1)))
+    let rows = Partition(extents.directions * m, of: .medium * n)
     let addition = Step.parallel(parts: rows.parts) { run, part in
       let (bias, gates) = (run.input(2, as: Element.self), run.output(0, as: Element.self))
       for row in rows.range(part) {

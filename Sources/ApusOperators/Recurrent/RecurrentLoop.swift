@@ -64,18 +64,23 @@ struct RecurrentLoop<Element: Real>: Sendable {
 
   /// Time steps that units are divided for: each is a phase of its own.
   private static var longestSplit: Int { 1 << 20 }
+  /// Rows of a part: fewer would read the weights too often.
+  private static var rowTile: Int { 4 }
 
   /// Parts are directions and blocks of the batch, each through all of time; or, for large states and few rows,
   /// directions and blocks of units, which meet after every time step.
   func step(isPacked: Bool) -> Step {
     let columns = isPacked ? GemmKernels.current.panelColumns : 1
     let panels = (extents.hidden + columns - 1) / columns
-    let rows = Partition(extents.batch, minimum: 4, maximumParts: 16)
-    let work = extents.gateWidth * extents.hidden * extents.batch
+    // Few rows: every multiply-add loads a weight.
+    let row = Cost(operations: 4) * extents.gateWidth * extents.hidden
+    let rows = Partition(extents.batch, of: row * extents.steps, tile: Self.rowTile, maximumParts: 16)
+    let timeStep = row * extents.batch
     let splitsUnits =
-      isPacked && extents.directions * rows.parts < 8 && work >= 512 << 10 && panels > 1
+      isPacked && extents.directions * rows.parts < 8 && timeStep.worthwhileParts >= 4 && panels > 1
       && extents.steps <= Self.longestSplit
-    let units = Partition(panels, minimum: max(1, panels * (128 << 10) / max(work, 1)), maximumParts: 16)
+    let panel = Cost(operations: timeStep.operations / max(panels, 1))
+    let units = Partition(panels, of: panel, maximumParts: 16)
     let count = extents.batch * extents.hidden == 0 ? 0 : extents.directions
     let last = splitsUnits ? extents.steps * subSteps : 1
     let partCount = splitsUnits ? count * units.parts : count * rows.parts

@@ -49,7 +49,7 @@ struct ArgReduction: OperatorDefinition {
       if extent == 0 && outputs > 0 {
         throw .mismatch("axis \(axis) of the shape \(shape) is empty: no element stands out")
       }
-      let partition = Partition(outputs, minimum: max(1, 32_768 / max(extent, 1)))
+      let partition = Partition(outputs, of: .light * 2 * extent)
       let block = 128
       let parts = outputs == 0 ? 0 : partition.parts
       return Step.parallel(parts: parts, scratchBytes: parts * block * 8) { run, part in

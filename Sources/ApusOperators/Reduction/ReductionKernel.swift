@@ -29,6 +29,10 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
   static var block: Int { 512 }
   /// Columns of a tile where tiles are few.
   private static var narrowTile: Int { 64 }
+  /// Elements of a fold from which on it is cut in two and more, at most `mostChunks`. Its bits depend on where it is
+  /// cut, so these numbers belong to the result and are no cost.
+  private static var chunk: Int { 65_536 }
+  private static var mostChunks: Int { 64 }
   /// Rows that are folded in lanes before they are joined in totals.
   static var rowBlock: Int { 256 }
 
@@ -54,7 +58,7 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
       return step.named(name, operations: geometry.outerCount * geometry.reduceCount)
     }
     // Long folds are cut, so that there is work for all threads: where, their length alone decides.
-    let wanted = max(1, min(64, geometry.reduceCount / 65_536))
+    let wanted = max(1, min(Self.mostChunks, geometry.reduceCount / Self.chunk))
     let chunk = max(1, (geometry.reduceCount + wanted - 1) / wanted)
     let chunks = max(1, (geometry.reduceCount + chunk - 1) / chunk)
     // Narrow tiles for the same reason; no column knows how many others there are.
@@ -65,7 +69,7 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
     if tasks == 0 { return Step(phases: []) { _, _, _ in } }
     let columns = min(geometry.columns, width)
     let work = geometry.reduceCount * columns
-    let partition = Partition(tasks * chunks, minimum: max(1, 32_768 / max(1, chunk * columns)))
+    let partition = Partition(tasks * chunks, of: .light * 2 * chunk * columns)
     let partials = partition.parts * Memory.bytes
     let scratch = partials + (chunks > 1 ? tasks * chunks * columns * 8 : 0)
     var step = Step(phases: chunks > 1 ? [partition.parts, 1] : [partition.parts], scratchBytes: scratch) {
@@ -91,7 +95,7 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
       }
     }
     step.kernelName = name
-    step.operations = tasks * work
+    step.cost = Cost(operations: tasks * work)
     return step
   }
 
@@ -106,7 +110,7 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
     else { return nil }
     // Elements that must be loaded first have as much room as lanes.
     let lines = load == nil ? Self.block : Self.block / length
-    let partition = Partition(geometry.outerCount, minimum: 32_768 / length)
+    let partition = Partition(geometry.outerCount, of: .light * 2 * length)
     return .parallel(parts: partition.parts, scratchBytes: partition.parts * Memory.bytes) { run, part in
       let memory = Memory(run.scratch + part &* Memory.bytes)
       let range = partition.range(part)
@@ -249,7 +253,7 @@ struct LogSumExpKernel<Element: ReductionLane & BinaryFloatingPoint>: Sendable w
     let tasks = geometry.outerCount * tiles
     if tasks == 0 { return Step(phases: []) { _, _, _ in } }
     let work = geometry.reduceCount * min(geometry.columns, block)
-    let partition = Partition(tasks, minimum: max(1, 8_192 / max(1, work)))
+    let partition = Partition(tasks, of: .medium * 2 * work)
     let bytes = ReductionKernel<Element>.Memory.bytes
     return Step.parallel(parts: partition.parts, scratchBytes: partition.parts * bytes) { run, part in
       let memory = ReductionKernel<Element>.Memory(run.scratch + part &* bytes)

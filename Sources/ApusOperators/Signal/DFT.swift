@@ -109,7 +109,7 @@ private struct DFTLines<Element: Real, Inner: Real>: Sendable {
   let shape: DFTShape
 
   func step() -> Step {
-    let partition = Partition(shape.lines, minimum: max(1, 8192 / transform.length))
+    let partition = Partition(shape.lines, of: .medium * 2 * transform.length)
     // The signal, then what the transform needs, 16-byte aligned.
     let dataBytes = (transform.length * MemoryLayout<Complex>.stride + 15) & ~15
     let perPart = dataBytes + transform.workBytes

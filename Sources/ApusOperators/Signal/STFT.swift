@@ -77,7 +77,7 @@ package struct STFT: OperatorDefinition {
     let points = plan.integers(3)?.first ?? (hasWindow ? plan.shape(2)[0] : length)
     let transform = try FourierTransform<Inner>(length: points)
     let total = signal[0] * frames
-    let partition = Partition(total, minimum: max(1, 8192 / points))
+    let partition = Partition(total, of: .medium * 2 * points)
     // A frame, then what the transform needs, 16-byte aligned.
     let dataBytes = (points * MemoryLayout<ComplexNumber<Inner>>.stride + 15) & ~15
     let perPart = dataBytes + transform.workBytes

@@ -39,7 +39,7 @@ package struct WindowFunction: OperatorDefinition {
     return .planned { plan in
       let size = plan.outputShape(0)[0]
       let period = Double(isPeriodic ? size : size - 1)
-      let partition = Partition(size, minimum: 4096)
+      let partition = Partition(size, of: .heavy)
       return Step.parallel(parts: partition.parts) { run, part in
         for index in partition.range(part) {
           let angle = 2 * Double.pi * Double(index) / period

@@ -20,33 +20,16 @@ package struct BinaryLoops: Sendable {
   package var scalarA: BinaryLoop
 }
 
-/// How much one element costs; says how finely work is divided.
-enum ElementCost: Sendable {
-  /// A load, an operation, a store.
-  case light
-  /// A polynomial or a division.
-  case medium
-  /// A call of the C library.
-  case heavy
-
-  var itemsPerPart: Int {
-    switch self {
-    case .light: 65_536
-    case .medium: 16_384
-    case .heavy: 4_096
-    }
-  }
-}
-
+/// `cost` is that of one element: how finely the work is divided.
 enum Elementwise {
   /// y = loop(input 0). Element types of whole bytes; the output may take the place of an input of the same width.
-  static func unary(_ loop: @escaping UnaryLoop, cost: ElementCost, name: String) -> PreparedKernel {
+  static func unary(_ loop: @escaping UnaryLoop, cost: Cost, name: String) -> PreparedKernel {
     .planned { context throws(OperatorError) in
       guard let input = context.inputs.first ?? nil, let output = context.outputs.first ?? nil else {
         return Step(phases: []) { _, _, _ in }
       }
       let (inputWidth, outputWidth) = (input.dataType.byteWidth, output.dataType.byteWidth)
-      let partition = Partition(output.count, minimum: cost.itemsPerPart)
+      let partition = Partition(output.count, of: cost)
       let step = Step.parallel(parts: partition.parts) { run, part in
         let range = partition.range(part)
         if range.isEmpty { return }
@@ -59,19 +42,19 @@ enum Elementwise {
   }
 
   /// y = loops(input 0, input 1), broadcast to the shape of output 0.
-  static func binary(_ loops: BinaryLoops, cost: ElementCost, name: String) -> PreparedKernel {
+  static func binary(_ loops: BinaryLoops, cost: Cost, name: String) -> PreparedKernel {
     .planned { context throws(OperatorError) in binaryStep(loops, cost: cost, context).named(name) }
   }
 
   /// y = loops(…loops(loops(input 0, input 1), input 2)…), then `finish` on y, all broadcast to the shape of output 0.
   static func variadic(
-    _ loops: BinaryLoops, finish: UnaryLoop? = nil, cost: ElementCost, name: String
+    _ loops: BinaryLoops, finish: UnaryLoop? = nil, cost: Cost, name: String
   ) -> PreparedKernel {
     .planned { context throws(OperatorError) in
       guard let output = context.outputs.first ?? nil else { return Step(phases: []) { _, _, _ in } }
       let width = output.dataType.byteWidth
       let inputs = context.inputs.indices.filter { context.isPresent($0) }
-      let partition = Partition(output.count, minimum: cost.itemsPerPart)
+      let partition = Partition(output.count, of: cost)
       if inputs.count == 1 && finish == nil { return .views([.init(input: inputs[0])]) }
       let first = RowApplication(
         loops, widths: (width, width, width), a: context.shape(inputs[0]),
@@ -104,18 +87,18 @@ enum Elementwise {
 
   /// The step of `binary` for the inputs `a` and `b` of a node.
   static func binaryStep(
-    _ loops: BinaryLoops, cost: ElementCost, a: Int = 0, b: Int = 1, _ context: PlanContext
+    _ loops: BinaryLoops, cost: Cost, a: Int = 0, b: Int = 1, _ context: PlanContext
   ) -> Step {
     guard let x = context.inputs[a], let z = context.inputs[b], let output = context.outputs.first ?? nil else {
       return Step(phases: []) { _, _, _ in }
     }
     let widths = (x.dataType.byteWidth, z.dataType.byteWidth, output.dataType.byteWidth)
     let rows = RowApplication(loops, widths: widths, a: x.shape, b: z.shape, output: output.shape)
-    let partition = Partition(output.count, minimum: cost.itemsPerPart)
+    let partition = Partition(output.count, of: cost)
     var step = Step.parallel(parts: partition.parts) { run, part in
       rows.apply(run.inputBytes(a), run.inputBytes(b), run.outputBytes(0), partition.range(part))
     }
-    step.operations = output.count
+    step.cost = Cost(operations: output.count)
     // An operand with as many elements as the output is not repeated, so every element is read before it is
     // overwritten.
     if widths.0 == widths.2, x.count == output.count { step.inPlace.append((input: a, output: 0)) }

@@ -172,9 +172,9 @@ struct GemmPlan: Sendable {
       (self.plan, self.operands, form) = (plan, operands, plan.rightForm)
       copiesLeft = plan.left.columnStride != 1 && plan.k > 1 && plan.m > 0
       leftBytes = copiesLeft ? aligned(plan.batch.count * plan.m * plan.k * 4) : 0
-      leftRows = Partition(plan.m, minimum: max(1, (32 << 10) / max(plan.k, 1)))
-      panelGroup = Partition(
-        plan.tiling.panels, minimum: max(1, (32 << 10) / max(plan.k * plan.kernels.panelColumns, 1)))
+      let column = Cost.copying(bytes: 4) * plan.k
+      leftRows = Partition(plan.m, of: column)
+      panelGroup = Partition(plan.tiling.panels, of: column * plan.kernels.panelColumns)
     }
 
     var step: Step {

@@ -1,5 +1,7 @@
 // How matrix products divide into parts: from their extents and the register tile alone.
 
+import ApusGraph
+
 /// The division of `batch` products of an [m, k] and a [k, n] matrix into parts.
 ///
 /// A part is either a block of rows times a block of panels of one product, or several whole products. The bits of the
@@ -16,10 +18,6 @@ struct GemmTiling: Sendable {
   let batchesPerPart: Int
   let parts: Int
 
-  /// Multiply-adds below which a part is not worth its start; products of few rows count more, as they wait for memory.
-  private static let minimumWork = 256 << 10
-  private static let maximumParts = 64
-
   /// One part of the work.
   struct Tile {
     let batches: Range<Int>
@@ -31,9 +29,9 @@ struct GemmTiling: Sendable {
     self.batch = batch
     self.m = m
     panels = (n + panelColumns - 1) / panelColumns
-    let work = Double(m < 4 ? 4 : m) * Double(n) * Double(max(k, 1))
-    let wanted = Int(
-      min(max(work * Double(batch) / Double(GemmTiling.minimumWork), 1), Double(GemmTiling.maximumParts)))
+    // Products of few rows wait for the elements of B.
+    let column = Cost(operations: 2 * max(m, 1), bytes: 4) * max(k, 1)
+    let wanted = min(max((column * n * batch).worthwhileParts, 1), Partition.maximumParts)
     if batch >= wanted || batch == 0 || m == 0 || panels == 0 {
       (rowsPerBlock, panelsPerBlock, rowBlocks, panelBlocks) = (max(m, 1), max(panels, 1), 1, 1)
       batchesPerPart = max(1, (batch + wanted - 1) / wanted)

@@ -11,9 +11,14 @@ struct LayoutChange: Sendable {
   private let width: Int
   private let blocks: Partition
 
+  /// Pixels of a part, which share the lines of a cache in planar order.
+  private static let pixelTile = 16
+
   init(images: Int, channels: Int, pixels: Int, width: Int = 4) {
     (self.images, self.channels, self.pixels, self.width) = (images, channels, pixels, width)
-    blocks = Partition(pixels, minimum: max(16, 32_768 / max(1, channels)), maximumParts: max(1, 64 / max(1, images)))
+    blocks = Partition(
+      pixels, of: .light * 2 * channels, tile: LayoutChange.pixelTile,
+      maximumParts: max(1, Partition.maximumParts / max(1, images)))
   }
 
   var parts: Int { images &* blocks.parts }

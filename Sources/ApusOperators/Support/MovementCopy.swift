@@ -96,6 +96,9 @@ struct MovementCopy: Sendable {
     outer.isEmpty && row.count == 1 && (column.count == 1 || (column.source == width && column.target == width))
   }
 
+  /// The elements in parts.
+  var partition: Partition { Partition(count, of: .copying(bytes: width)) }
+
   /// The first byte that is read.
   var firstSourceByte: Int { sourceOffset }
 

@@ -24,7 +24,7 @@ extension Step {
       total += copy.count
       bytes += copy.count * copy.width
     }
-    let partition = copyPartition(total, width: total == 0 ? 1 : bytes / total)
+    let partition = Partition(total, of: .copying(bytes: total == 0 ? 1 : bytes / total))
     return Step.parallel(parts: total == 0 ? 0 : partition.parts) { [starts] run, part in
       let range = partition.range(part)
       for index in copies.indices {
@@ -32,18 +32,14 @@ extension Step {
         let upper = min(range.upperBound - starts[index], copies[index].count)
         if lower < upper { copies[index].run(run, lower..<upper) }
       }
-    }.named(name)
+    }.named(name, cost: .copying(bytes: bytes))
   }
 
   private static func copying(_ copy: MovementCopy, name: String) -> Step {
-    let partition = copyPartition(copy.count, width: copy.width)
+    let partition = copy.partition
     return Step.parallel(parts: copy.count == 0 ? 0 : partition.parts) { run, part in
       copy.run(run, partition.range(part))
-    }.named(name)
-  }
-
-  private static func copyPartition(_ count: Int, width: Int) -> Partition {
-    Partition(count, minimum: max(256, (128 << 10) / max(1, width)))
+    }.named(name, cost: .copying(bytes: copy.width) * copy.count)
   }
 
   /// A step for one copy that fills output 0 in order: a view where the elements are neighbours already.
@@ -134,7 +130,7 @@ private struct PackedMovement {
         continue
       }
       // Eight elements fill whole bytes.
-      let partition = Partition((type.count + 7) / 8, minimum: 4096)
+      let partition = Partition((type.count + 7) / 8, of: .light * 2 * 8)
       for part in 0..<partition.parts {
         let groups = partition.range(part)
         let elements = groups.lowerBound * 8..<min(groups.upperBound * 8, type.count)

@@ -48,12 +48,12 @@ struct MovementTable: Sendable {
   func step(input: Int, output shape: Shape, name: String) -> Step {
     let columns = shape[shape.rank - 1]
     let rows = shape.elementCount / max(columns, 1)
-    let partition = Partition(rows, minimum: max(1, (128 << 10) / max(columns * width, 1)))
+    let partition = Partition(rows, of: .copying(bytes: columns * width))
     return Step.parallel(parts: rows * columns == 0 ? 0 : partition.parts) { run, part in
       for row in partition.range(part) {
         fill(row: row, columns: columns, run.inputBytes(input), run.outputBytes() + row &* columns &* width)
       }
-    }.named(name)
+    }.named(name, cost: .copying(bytes: columns * width) * rows)
   }
 
   private func fill(row: Int, columns: Int, _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer) {

@@ -54,12 +54,13 @@ struct PlainProduct: Sendable {
   }
 
   /// The rows of C that one part computes.
-  private func partition(work: Int) -> Partition {
-    Partition(m, minimum: max(1, work / max(n &* k, 1)), maximumParts: max(1, 64 / max(batch.count, 1)))
+  private var rowPartition: Partition {
+    Partition(
+      m, of: .light * 2 * n * k, maximumParts: max(1, Partition.maximumParts / max(batch.count, 1)))
   }
 
   private func step<Element: ProductElement>(_ type: Element.Type, a: Int, b: Int) -> Step {
-    let rows = partition(work: 32 << 10)
+    let rows = rowPartition
     return Step.parallel(parts: n == 0 ? 0 : batch.count * rows.parts) { run, part in
       let (index, block) = part.quotientAndRemainder(dividingBy: rows.parts)
       let offset = batch[index]
@@ -92,15 +93,16 @@ struct PlainProduct: Sendable {
 
   // MARK: - float64
 
-  /// The most rows and the fewest columns of a part: enough of both to pay for packing a block of B.
-  private static let rowsPerPart = 96
-  private static let columnsPerPart = 64
+  /// The fewest rows and columns of a part: enough of both to pay for packing a block of B.
+  private static let rowTile = 96
+  private static let columnTile = 64
 
   private func doubleStep(a: Int, b: Int) -> Step {
-    let rows = Partition(m, minimum: PlainProduct.rowsPerPart)
+    let element = Cost(operations: 2) * k
+    let rows = Partition(m, of: element * n, tile: PlainProduct.rowTile)
     let columns = Partition(
-      n, minimum: max(PlainProduct.columnsPerPart, (256 << 10) / max(rows.itemsPerPart &* k, 1)),
-      maximumParts: max(1, 64 / (rows.parts &* max(batch.count, 1))))
+      n, of: element * rows.itemsPerPart, tile: PlainProduct.columnTile,
+      maximumParts: max(1, Partition.maximumParts / (rows.parts &* max(batch.count, 1))))
     let parts = rows.parts &* columns.parts
     let multiply = apus_kernels().pointee.gemm_f64
     return Step.parallel(parts: n == 0 ? 0 : batch.count * parts) { run, part in

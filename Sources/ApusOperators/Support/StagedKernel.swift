@@ -114,7 +114,7 @@ struct StagedKernel: Kernel {
       guard let type, let stage, stage.constant == nil, !isUnread else { continue }
       offsets[operand] = end
       end += aligned(type.byteCount)
-      let partition = Partition(type.count, minimum: 32_768)
+      let partition = Partition(type.count, of: .light * 2)
       for part in 0..<partition.parts {
         let range = partition.range(part)
         let piece = Piece(operand: operand, start: range.lowerBound, count: range.count)
@@ -158,7 +158,7 @@ struct StagedKernel: Kernel {
       if phase == 0 { convert(narrow, wide, piece.count) } else { convert(wide, narrow, piece.count) }
     }
     result.unreadInputs = step.unreadInputs
-    result.operations = step.operations
+    result.cost = Cost(operations: step.cost.operations)
     result.kernelName = step.kernelName
     return result
   }

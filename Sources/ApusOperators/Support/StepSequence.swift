@@ -64,7 +64,7 @@ struct StepSequence {
         stage.step.body(inner, place.phase, part)
       }
     }
-    result.operations = stages.reduce(0) { $0 + $1.step.operations }
+    result.cost = Cost(operations: stages.reduce(Cost()) { $0 + $1.step.cost }.operations)
     return result
   }
 }

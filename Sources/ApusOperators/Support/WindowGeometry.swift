@@ -177,24 +177,21 @@ struct PlaneWindows: Sendable {
 
   private let planeUnits: Int
 
-  /// `cost` is the work for one element of one window, in element operations. `wholePlanes`: no plane is divided, so
-  /// that a part may write anywhere in its planes.
-  init(_ geometry: WindowGeometry, planes: Int, cost: Int = 1, wholePlanes: Bool = false) {
+  /// `cost` is that of one element of one window; zero if there are none. `wholePlanes`: no plane is divided, so that a
+  /// part may write anywhere in its planes.
+  init(_ geometry: WindowGeometry, planes: Int, cost: Cost = .light, wholePlanes: Bool = false) {
     self.geometry = geometry
     rowsPerPlane = geometry.output.dropLast().reduce(1, &*)
     planeUnits = wholePlanes ? rowsPerPlane : 1
-    isEmpty = cost == 0 || geometry.input.contains(0) || geometry.kernel.contains(0)
+    isEmpty = cost == Cost() || geometry.input.contains(0) || geometry.kernel.contains(0)
     let runs = zip(geometry.kernel, geometry.input).dropLast()
     capacity = isEmpty ? 1 : runs.reduce(1) { $0 &* Swift.max(Swift.min($1.0, $1.1), 1) }
     let covered = zip(geometry.kernel, geometry.input).reduce(1) { $0 &* Swift.max(Swift.min($1.0, $1.1), 1) }
-    let perRow = (geometry.output.last ?? 1).multipliedReportingOverflow(by: covered &* cost)
-    let rowCost = perRow.overflow ? Int.max : Swift.max(perRow.partialValue, 1)
+    let row = cost * covered * (geometry.output.last ?? 1)
     // Memory for the lists of runs bounds the number of parts.
-    let maximumParts = Swift.max(1, Swift.min(64, (16 << 20) / (capacity &* 16)))
-    let unitCost = rowCost.multipliedReportingOverflow(by: Swift.max(planeUnits, 1))
-    let minimum = unitCost.overflow ? 1 : Swift.max(1, 65_536 / unitCost.partialValue)
+    let maximumParts = Swift.max(1, Swift.min(Partition.maximumParts, (16 << 20) / (capacity &* 16)))
     partition = Partition(
-      wholePlanes ? planes : planes &* rowsPerPlane, minimum: minimum, maximumParts: maximumParts)
+      wholePlanes ? planes : planes &* rowsPerPlane, of: row * Swift.max(planeUnits, 1), maximumParts: maximumParts)
   }
 
   var scratchBytes: Int { partition.parts &* capacity &* 16 }

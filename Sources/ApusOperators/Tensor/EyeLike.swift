@@ -32,7 +32,7 @@ struct EyeLike: OperatorDefinition {
       }
       let (rows, columns) = (type.shape[0], type.shape[1])
       let width = type.dataType.byteWidth
-      let partition = Partition(rows, minimum: max(1, (128 << 10) / max(1, columns * width)))
+      let partition = Partition(rows, of: .copying(bytes: columns * width))
       return Step.parallel(parts: rows * columns == 0 ? 0 : partition.parts) { run, part in
         let range = partition.range(part)
         let target = run.outputBytes()

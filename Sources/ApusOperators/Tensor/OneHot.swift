@@ -42,8 +42,8 @@ struct OneHot: OperatorDefinition {
       let width = output.dataType.byteWidth
       let fill = MovementCopy(
         from: .input(2), width: width, extents: [output.count], sourceStrides: [0], targetStrides: [1])
-      let filling = Partition(output.count, minimum: max(256, (128 << 10) / width))
-      let setting = Partition(indices, minimum: 16_384)
+      let filling = fill.partition
+      let setting = Partition(indices, of: .medium)
       let parts = indices == 0 || depth == 0 ? 0 : setting.parts
       return Step(
         phases: [output.count == 0 ? 0 : filling.parts, parts], scratchBytes: parts * IndexReader.block * 8

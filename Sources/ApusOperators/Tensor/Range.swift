@@ -84,7 +84,7 @@ struct RangeOperator: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     .planned { plan throws(OperatorError) in
       guard let output = plan.outputs[0] else { return .views([]) }
-      let partition = Partition(output.count, minimum: 32_768)
+      let partition = Partition(output.count, of: .light * 2)
       let write: @Sendable (UnsafeMutableRawPointer, Int) -> Void
       if let (start, _, delta) = try RangeOperator.floats(plan.known) {
         switch output.dataType {

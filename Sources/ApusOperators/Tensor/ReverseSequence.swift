@@ -44,7 +44,7 @@ struct ReverseSequence: OperatorDefinition {
       let (batches, times) = isBatchFirst ? (dims[0], dims[1]) : (dims[1], dims[0])
       let (batchStride, timeStride) = isBatchFirst ? (times, 1) : (1, batches)
       let bytes = dims.count(of: 2..<dims.rank) * type.dataType.byteWidth
-      let partition = Partition(batches * times, minimum: max(1, (128 << 10) / max(bytes, 1)))
+      let partition = Partition(batches * times, of: .copying(bytes: bytes))
       return Step.parallel(parts: type.count == 0 ? 0 : partition.parts) { run, part in
         let lengths = run.inputBytes(1)
         for position in partition.range(part) {

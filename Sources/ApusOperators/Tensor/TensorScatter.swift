@@ -55,7 +55,7 @@ struct TensorScatter: OperatorDefinition {
       let linesPerBatch = cache.shape.count(of: 1..<axis)
       let bytes = cache.shape.count(of: axis + 1..<cache.shape.rank) * cache.dataType.byteWidth
       let hasIndices = plan.isPresent(2)
-      let partition = Partition(lines, minimum: max(1, (64 << 10) / max(bytes * max(room, 1), 1)))
+      let partition = Partition(lines, of: .copying(bytes: bytes) * 2 * room)
       return Step.parallel(parts: cache.count == 0 ? 0 : partition.parts) { run, part in
         for line in partition.range(part) {
           let batch = line / linesPerBatch

@@ -55,7 +55,7 @@ struct TopK: OperatorDefinition {
       let k = (plan.isWanted(0) ? plan.outputShape(0) : plan.outputShape(1)).dims[axis]
       let (extent, inner) = (shape[axis], shape.count(of: axis + 1..<shape.rank))
       let lines = shape.count(of: 0..<axis) * inner
-      let partition = Partition(lines, minimum: max(1, 16_384 / max(extent, 1)))
+      let partition = Partition(lines, of: .medium * extent)
       let parts = lines * k == 0 ? 0 : partition.parts
       let bytes = TopKHeap.bytes(capacity: k)
       let (hasValues, hasIndices) = (plan.isWanted(0), plan.isWanted(1))

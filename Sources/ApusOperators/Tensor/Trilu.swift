@@ -35,7 +35,7 @@ struct Trilu: OperatorDefinition {
       let (rows, columns) = (type.shape[type.shape.rank - 2], type.shape[type.shape.rank - 1])
       let width = type.dataType.byteWidth
       let lines = type.count / max(columns, 1)
-      let partition = Partition(lines, minimum: max(1, (128 << 10) / max(1, columns * width)))
+      let partition = Partition(lines, of: .copying(bytes: columns * width))
       let hasDiagonal = plan.isPresent(1)
       return Step.parallel(parts: type.count == 0 ? 0 : partition.parts) { run, part in
         let k = hasDiagonal ? run.inputBytes(1).loadUnaligned(as: Int.self) : 0

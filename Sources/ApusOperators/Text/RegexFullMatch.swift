@@ -20,7 +20,7 @@ struct RegexFullMatch: OperatorDefinition {
     return .eager { (inputs, context) throws(OperatorError) in
       let input = try inputs.tensor(0)
       guard let strings = input.strings else { throw .mismatch("the input is \(input.dataType); expected strings") }
-      let partition = Partition(strings.count, minimum: 512)
+      let partition = Partition(strings.count, of: .heavy * 8)
       let results = Mutex([Bool](repeating: false, count: strings.count))
       context.parallel(parts: partition.parts) { part in
         let matcher = pool.take()

@@ -46,7 +46,7 @@ struct TfIdfVectorizer: OperatorDefinition {
       }
       let result = try context.allocate(.float32, input.rank == 2 ? [rows, width] : [width])
       nonisolated(unsafe) let target = result.storage.base.assumingMemoryBound(to: Float.self)
-      let partition = Partition(rows, minimum: max(1, 4096 / max(length, 1)))
+      let partition = Partition(rows, of: .heavy * length)
       // The parts write disjoint rows of `result`, which outlives the call.
       context.parallel(parts: rows == 0 ? 0 : partition.parts) { part in
         for row in partition.range(part) {

@@ -15,8 +15,8 @@ package struct PlanReport: Sendable {
     package let wave: Int
     /// The parts of each phase.
     package let phases: [Int]
-    /// Operations, a multiply-add as two; 0 where they are not counted.
-    package let operations: Int
+    /// Operations as far as they are counted, a multiply-add as two, and the bytes that it reads and writes.
+    package let cost: Cost
     /// Where each operand lies: inputs, outputs, and scratch memory.
     package let inputs: [String]
     package let outputs: [String]
@@ -73,7 +73,7 @@ extension PlanReport {
         .map(\.description)
       return Step(
         node: node.name, op: node.op, kernel: step.draft.step.kernelName, wave: waves[index],
-        phases: Array(plan.phases[step.phases]), operations: step.draft.step.operations,
+        phases: Array(plan.phases[step.phases]), cost: step.draft.cost,
         inputs: Array(operands[..<step.inputCount]),
         outputs: Array(operands[step.inputCount..<step.inputCount + step.outputCount]), scratch: operands.last ?? "-")
     }

@@ -24,6 +24,11 @@ final class StepDraft: Sendable {
     for type in outputTypes { count &+= type?.byteCount ?? 0 }
     self.bytes = count
   }
+
+  /// Of the whole step; a kernel that does not say what it moves is taken to move its operands.
+  var cost: Cost {
+    step.cost.bytes > 0 ? step.cost : Cost(operations: step.cost.operations, bytes: bytes)
+  }
 }
 
 /// The tensors that are known while planning: constants of the graph, and what was computed.

@@ -40,10 +40,8 @@ struct PlannedStep: Sendable {
 struct StepProfile: Sendable {
   /// The algorithm or micro-kernel.
   let kernelName: String
-  /// Operations, a multiply-add as two; 0 where they are not counted.
-  let operations: Int
-  /// Bytes of its inputs and outputs.
-  let bytes: Int
+  /// Operations as far as they are counted, a multiply-add as two, and the bytes that it reads and writes.
+  let cost: Cost
   /// The parts of its largest phase.
   let parts: Int
 }
@@ -155,8 +153,7 @@ final class RegionPlan: Sendable {
   func profile(of step: Int) -> StepProfile {
     let draft = steps[step].draft
     return StepProfile(
-      kernelName: draft.step.kernelName, operations: draft.step.operations, bytes: draft.bytes,
-      parts: draft.step.phases.max() ?? 0)
+      kernelName: draft.step.kernelName, cost: draft.cost, parts: draft.step.phases.max() ?? 0)
   }
 
   /// True if the plan holds for these values, and for outputs that may have room behind them or may not.

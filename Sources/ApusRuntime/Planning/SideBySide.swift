@@ -72,7 +72,7 @@ enum SideBySide {
   private static func width(_ draft: StepDraft) -> Int { draft.step.phases.max() ?? 0 }
 
   /// What a step has to do, in operations; one that does not count them moves its bytes.
-  private static func work(_ draft: StepDraft) -> Int { max(draft.step.operations, draft.bytes) }
+  private static func work(_ draft: StepDraft) -> Int { max(draft.cost.operations, draft.cost.bytes) }
 
   /// By value of the graph: the draft that computes it; -1 if none does.
   private static func producers(_ nodes: [Int], program: Program) -> [Int32] {

@@ -17,10 +17,9 @@ package struct ProfileEvent: Sendable {
   /// Nanoseconds on the monotonic clock.
   package let start: UInt64
   package let duration: UInt64
-  /// Bytes of the inputs, outputs and scratch that the step reads and writes.
-  package let bytes: Int
-  /// Operations, a multiply-add as two; 0 where they are not counted.
-  package let operations: Int
+  /// Operations as far as they are counted, a multiply-add as two, and the bytes that the step reads and writes; both 0
+  /// for an eager node.
+  package let cost: Cost
   /// The parts of the largest phase.
   package let parts: Int
 }
@@ -62,15 +61,14 @@ package final class Profiler: Sendable {
 
   func record(node: Node, step: StepProfile, from start: UInt64) {
     let event = ProfileEvent(
-      node: node.name, op: node.op, kernel: step.kernelName, start: start, duration: now() - start, bytes: step.bytes,
-      operations: step.operations, parts: step.parts)
+      node: node.name, op: node.op, kernel: step.kernelName, start: start, duration: now() - start, cost: step.cost,
+      parts: step.parts)
     append(event)
   }
 
   func record(eager node: Node, from start: UInt64) {
     let event = ProfileEvent(
-      node: node.name, op: node.op, kernel: "eager", start: start, duration: now() - start, bytes: 0, operations: 0,
-      parts: 1)
+      node: node.name, op: node.op, kernel: "eager", start: start, duration: now() - start, cost: Cost(), parts: 1)
     append(event)
   }
 }

@@ -12,8 +12,8 @@ import CApusKernels
 
 /// Nested loops that copy elements of one width from a source to a target. Immutable; made while planning.
 ///
-/// The loops cover `count` elements in an order of their own; any range of that order can be copied alone, so that
-/// parts can divide them. Reads and writes need no alignment.
+/// The loops are cut into `count` blocks of elements that are best copied together; any range of these can be copied
+/// alone, so that parts can divide them. Reads and writes need no alignment.
 struct MovementCopy: Sendable {
   /// Where the elements come from.
   enum Source: Sendable {
@@ -33,8 +33,10 @@ struct MovementCopy: Sendable {
 
   let source: Source
   let output: Int
-  /// The number of elements of `width` bytes that are copied.
+  /// The blocks of elements that are copied.
   let count: Int
+  /// The bytes that are copied.
+  let byteCount: Int
   /// Bytes of one element; may be wider than the element type where neighbours stay neighbours.
   let width: Int
   private let sourceOffset: Int
@@ -44,6 +46,11 @@ struct MovementCopy: Sendable {
   private let row: Axis
   private let column: Axis
   private let copyPlane: PlaneCopy
+  /// Rows and columns of a block, and how many blocks stand below and beside each other.
+  private let blockRows: Int
+  private let blockColumns: Int
+  private let rowBlocks: Int
+  private let columnBlocks: Int
 
   /// Copies `extents` elements of `width` bytes. Strides and offsets count elements.
   init(
@@ -67,7 +74,7 @@ struct MovementCopy: Sendable {
       axes.removeLast()
     }
     self.width = width
-    count = extents.contains(0) ? 0 : axes.reduce(1) { $0 * $1.count }
+    byteCount = extents.contains(0) ? 0 : axes.reduce(width) { $0 * $1.count }
     column = axes.popLast() ?? Axis(count: 1, source: width, target: width)
     // The axis along which the source is contiguous becomes the other side of a tile.
     if column.source != width, let index = axes.lastIndex(where: { $0.source == width }) {
@@ -76,6 +83,20 @@ struct MovementCopy: Sendable {
     row = axes.popLast() ?? Axis(count: 1, source: 0, target: 0)
     outer = axes
     copyPlane = PlaneCopy.function(width: width, row: row, column: column)
+    (blockRows, blockColumns) = MovementCopy.block(width: width, row: row, column: column)
+    rowBlocks = (row.count + blockRows - 1) / blockRows
+    columnBlocks = (column.count + blockColumns - 1) / blockColumns
+    count = byteCount == 0 ? 0 : outer.reduce(rowBlocks * columnBlocks) { $0 * $1.count }
+  }
+
+  /// The elements that are copied together.
+  private static func block(width: Int, row: Axis, column: Axis) -> (rows: Int, columns: Int) {
+    let columns = max(1, min(column.count, (16 << 10) / width))
+    if row.source == width, column.source != width {
+      // Each line of the cache that is read gives one element to every row: with fewer rows it is read again.
+      return (max(1, min(row.count, 64 / width)), min(columns, 512))
+    }
+    return (max(1, min(row.count, (16 << 10) / (columns * width))), columns)
   }
 
   /// Joins neighbouring loops that step through memory as one.
@@ -96,13 +117,13 @@ struct MovementCopy: Sendable {
     outer.isEmpty && row.count == 1 && (column.count == 1 || (column.source == width && column.target == width))
   }
 
-  /// The elements in parts.
-  var partition: Partition { Partition(count, of: .copying(bytes: width)) }
+  /// The blocks in parts.
+  var partition: Partition { Partition(count, of: .copying(bytes: count == 0 ? 0 : byteCount / count)) }
 
   /// The first byte that is read.
   var firstSourceByte: Int { sourceOffset }
 
-  /// Copies the elements of `range` in the order of the loops.
+  /// Copies the blocks of `range`.
   func run(_ context: RunContext, _ range: Range<Int>) {
     let target = context.outputBytes(output)
     switch source {
@@ -113,35 +134,26 @@ struct MovementCopy: Sendable {
     }
   }
 
-  /// Copies the elements of `range` between the given memory.
+  /// Copies the blocks of `range` between the given memory.
   func run(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, _ range: Range<Int>) {
-    var index = range.lowerBound
-    while index < range.upperBound {
-      let line = index / column.count
-      let start = index - line * column.count
-      let left = range.upperBound - index
-      var plane = line / row.count
-      let rowIndex = line - plane * row.count
-      var from = sourceOffset + rowIndex * row.source + start * column.source
-      var to = targetOffset + rowIndex * row.target + start * column.target
-      var axis = outer.count - 1
+    for index in range {
+      let (line, columnBlock) = index.quotientAndRemainder(dividingBy: columnBlocks)
+      var (plane, rowBlock) = line.quotientAndRemainder(dividingBy: rowBlocks)
+      let (firstRow, firstColumn) = (rowBlock &* blockRows, columnBlock &* blockColumns)
+      var from = sourceOffset &+ firstRow &* row.source &+ firstColumn &* column.source
+      var to = targetOffset &+ firstRow &* row.target &+ firstColumn &* column.target
+      var axis = outer.count &- 1
       while axis >= 0 {
         let next = plane / outer[axis].count
-        let position = plane - next * outer[axis].count
-        from += position * outer[axis].source
-        to += position * outer[axis].target
+        let position = plane &- next &* outer[axis].count
+        from &+= position &* outer[axis].source
+        to &+= position &* outer[axis].target
         plane = next
-        axis -= 1
+        axis &-= 1
       }
-      if start > 0 || left < column.count {
-        let columns = min(column.count - start, left)
-        copyPlane(source + from, target + to, 1, columns)
-        index += columns
-      } else {
-        let rows = min(left / column.count, row.count - rowIndex)
-        copyPlane(source + from, target + to, rows, column.count)
-        index += rows * column.count
-      }
+      copyPlane(
+        source + from, target + to, min(blockRows, row.count &- firstRow),
+        min(blockColumns, column.count &- firstColumn))
     }
   }
 

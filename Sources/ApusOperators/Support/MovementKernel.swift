@@ -22,7 +22,7 @@ extension Step {
     for copy in copies {
       starts.append(total)
       total += copy.count
-      bytes += copy.count * copy.width
+      bytes += copy.byteCount
     }
     let partition = Partition(total, of: .copying(bytes: total == 0 ? 1 : bytes / total))
     return Step.parallel(parts: total == 0 ? 0 : partition.parts) { [starts] run, part in
@@ -39,7 +39,7 @@ extension Step {
     let partition = copy.partition
     return Step.parallel(parts: copy.count == 0 ? 0 : partition.parts) { run, part in
       copy.run(run, partition.range(part))
-    }.named(name, cost: .copying(bytes: copy.width) * copy.count)
+    }.named(name, cost: .copying(bytes: copy.byteCount))
   }
 
   /// A step for one copy that fills output 0 in order: a view where the elements are neighbours already.

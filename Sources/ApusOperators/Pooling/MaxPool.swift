@@ -37,13 +37,25 @@ package struct MaxPool: OperatorDefinition {
 
   /// float32: by whole rows, unless positions are asked for.
   private func rows(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    if context.isWanted(1) || KernelChoice.generalOnly { return try plan(Float.self, -.infinity, context) }
     let attributes = NodeAttributes(context)
+    let isColumnMajor = try context.bool("storage_order")
     return .planned { (plan) throws(OperatorError) in
-      let geometry = try PoolLayout().geometry(attributes, plan)
-      return RowPool(geometry, planes: plan.shape(0).count(of: 0..<2), .maximum).step
+      try MaxPool.candidates.chosen(
+        .maxPool,
+        PoolFacts(
+          elementType: .float32, geometry: try PoolLayout().geometry(attributes, plan),
+          planes: plan.shape(0).count(of: 0..<2), wantsIndices: plan.isWanted(1), isColumnMajor: isColumnMajor))
     }
   }
+
+  private static let candidates: [PoolCandidate] = [
+    .plain { direct(Float.self, -.infinity, $0) },
+    .rows(types: [.float32]) {
+      RowPool($0.geometry, planes: $0.planes, .maximum).step
+    } unless: {
+      $0.wantsIndices ? "positions are wanted" : nil
+    },
+  ]
 
   /// `lowest` is the maximum of a window without elements, whose index is -1.
   private func plan<Element: Comparable & BitwiseCopyable & Sendable & SendableMetatype>(
@@ -52,23 +64,32 @@ package struct MaxPool: OperatorDefinition {
     let attributes = NodeAttributes(context)
     let isColumnMajor = try context.bool("storage_order")
     return .planned { (plan) throws(OperatorError) in
-      let geometry = try PoolLayout().geometry(attributes, plan)
-      let windows = PlaneWindows(geometry, planes: plan.shape(0).count(of: 0..<2))
-      let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
-      let wantsIndices = plan.isWanted(1)
-      return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
-        let y: UnsafeMutablePointer<Element> = run.output()
-        windows.forEach(part: part, scratch: run.scratch) { plane, index, window in
-          let source: UnsafePointer<Element> = run.input(0) + plane &* area
-          let (best, position) = MaxPool.largest(source, window, lowest)
-          y[plane &* outputArea &+ index] = best
-          if wantsIndices {
-            let inPlane = isColumnMajor && position >= 0 ? geometry.columnMajor(position) : position
-            run.output(1, as: Int.self)[plane &* outputArea &+ index] = position < 0 ? -1 : plane &* area &+ inPlane
-          }
-        }
-      }.named("direct")
+      MaxPool.direct(
+        type, lowest,
+        PoolFacts(
+          elementType: nil, geometry: try PoolLayout().geometry(attributes, plan),
+          planes: plan.shape(0).count(of: 0..<2), wantsIndices: plan.isWanted(1), isColumnMajor: isColumnMajor))
     }
+  }
+
+  private static func direct<Element: Comparable & BitwiseCopyable & Sendable & SendableMetatype>(
+    _ type: Element.Type, _ lowest: Element, _ pool: PoolFacts
+  ) -> Step {
+    let (geometry, wantsIndices, isColumnMajor) = (pool.geometry, pool.wantsIndices, pool.isColumnMajor)
+    let windows = PlaneWindows(geometry, planes: pool.planes)
+    let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
+    return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
+      let y: UnsafeMutablePointer<Element> = run.output()
+      windows.forEach(part: part, scratch: run.scratch) { plane, index, window in
+        let source: UnsafePointer<Element> = run.input(0) + plane &* area
+        let (best, position) = MaxPool.largest(source, window, lowest)
+        y[plane &* outputArea &+ index] = best
+        if wantsIndices {
+          let inPlane = isColumnMajor && position >= 0 ? geometry.columnMajor(position) : position
+          run.output(1, as: Int.self)[plane &* outputArea &+ index] = position < 0 ? -1 : plane &* area &+ inPlane
+        }
+      }
+    }.named("direct")
   }
 
   /// The largest element and its position in the plane; the first of equals. The first NaN is larger than all.

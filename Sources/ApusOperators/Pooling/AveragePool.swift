@@ -3,6 +3,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 package struct AveragePool: OperatorDefinition {
   package let schema = OperatorSchema(
@@ -46,9 +47,12 @@ package struct AveragePool: OperatorDefinition {
   private static let candidates: [PoolCandidate] = [
     .plain { direct(Float.self, $0.geometry, planes: $0.planes, countsPads: $0.countsPads) },
     .rows(types: [.float32]) {
-      RowPool($0.geometry, planes: $0.planes, .average(countsPads: $0.countsPads)).step
+      RowPool<Float>(
+        $0, .average(countsPads: $0.countsPads), combine: apus_kernels().pointee.add_f32_vv, start: 0
+      ).step
     } unless: {
-      $0.geometry.output.last ?? 0 > RowPool.longestCounted ? "the windows of a row are too many to be counted" : nil
+      $0.geometry.output.last ?? 0 > RowPool<Float>.longestCounted
+        ? "the windows of a row are too many to be counted" : nil
     },
   ]
 

@@ -3,6 +3,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 package struct MaxPool: OperatorDefinition {
   package let schema = OperatorSchema(
@@ -25,53 +26,45 @@ package struct MaxPool: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: try rows(context)
-    case .float64: try plan(Double.self, -.infinity, context)
-    case .int8: try plan(Int8.self, .min, context)
-    case .uint8: try plan(UInt8.self, .min, context)
+    case .float32, .float64, .int8, .uint8: try planned(context)
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try rows(context) }
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try planned(context) }
     case let type: throw context.unsupportedType(type)
     }
   }
 
-  /// float32: by whole rows, unless positions are asked for.
-  private func rows(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+  private func planned(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let attributes = NodeAttributes(context)
     let isColumnMajor = try context.bool("storage_order")
     return .planned { (plan) throws(OperatorError) in
       try MaxPool.candidates.chosen(
         .maxPool,
         PoolFacts(
-          elementType: .float32, geometry: try PoolLayout().geometry(attributes, plan),
+          elementType: plan.inputs[0]?.dataType, geometry: try PoolLayout().geometry(attributes, plan),
           planes: plan.shape(0).count(of: 0..<2), wantsIndices: plan.isWanted(1), isColumnMajor: isColumnMajor))
     }
   }
 
   private static let candidates: [PoolCandidate] = [
-    .plain { direct(Float.self, -.infinity, $0) },
+    .plain { plain($0) },
     .rows(types: [.float32]) {
-      RowPool($0.geometry, planes: $0.planes, .maximum).step
+      RowPool<Float>($0, .maximum, combine: apus_kernels().pointee.max_f32_vv, start: -.infinity).step
     } unless: {
       $0.wantsIndices ? "positions are wanted" : nil
     },
   ]
 
-  /// `lowest` is the maximum of a window without elements, whose index is -1.
-  private func plan<Element: Comparable & BitwiseCopyable & Sendable & SendableMetatype>(
-    _ type: Element.Type, _ lowest: Element, _ context: PrepareContext
-  ) throws(OperatorError) -> PreparedKernel {
-    let attributes = NodeAttributes(context)
-    let isColumnMajor = try context.bool("storage_order")
-    return .planned { (plan) throws(OperatorError) in
-      MaxPool.direct(
-        type, lowest,
-        PoolFacts(
-          elementType: nil, geometry: try PoolLayout().geometry(attributes, plan),
-          planes: plan.shape(0).count(of: 0..<2), wantsIndices: plan.isWanted(1), isColumnMajor: isColumnMajor))
+  private static func plain(_ pool: PoolFacts) -> Step? {
+    switch pool.elementType {
+    case .float32: direct(Float.self, -.infinity, pool)
+    case .float64: direct(Double.self, -.infinity, pool)
+    case .int8: direct(Int8.self, .min, pool)
+    case .uint8: direct(UInt8.self, .min, pool)
+    default: nil
     }
   }
 
+  /// `lowest` is the maximum of a window without elements, whose index is -1.
   private static func direct<Element: Comparable & BitwiseCopyable & Sendable & SendableMetatype>(
     _ type: Element.Type, _ lowest: Element, _ pool: PoolFacts
   ) -> Step {

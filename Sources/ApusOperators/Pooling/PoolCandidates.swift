@@ -24,7 +24,7 @@ typealias PoolCandidate = KernelCandidate<PoolFacts, Step>
 
 extension PoolCandidate {
   /// Window by window, element by element.
-  static func plain(_ step: @escaping @Sendable (PoolFacts) -> Step) -> PoolCandidate {
+  static func plain(_ step: @escaping @Sendable (PoolFacts) -> Step?) -> PoolCandidate {
     PoolCandidate("plain") {
       .cost(.loops(operations: $0.taps))
     } make: {
@@ -34,10 +34,10 @@ extension PoolCandidate {
 
   /// Whole rows of outputs at a time. `refusal`: why not, if so.
   static func rows(
-    types: [DataType], _ step: @escaping @Sendable (PoolFacts) -> Step,
+    _ name: String = "rows", types: [DataType], _ step: @escaping @Sendable (PoolFacts) -> Step,
     unless refusal: @escaping @Sendable (PoolFacts) -> String?
   ) -> PoolCandidate {
-    PoolCandidate("rows", types: types, layouts: [.planar]) { pool in
+    PoolCandidate(name, types: types, layouts: [.planar]) { pool in
       refusal(pool).map { .refused($0) } ?? .cost(.vectors(operations: pool.taps))
     } make: {
       step($0)

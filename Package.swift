@@ -82,7 +82,8 @@ let package = Package(
     .testTarget(name: "ApusTensorTests", dependencies: ["ApusTensor"], swiftSettings: strict),
     .testTarget(name: "ApusGraphTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "ApusOperatorsTests", dependencies: ["ApusTestSupport", "ApusConformance"], swiftSettings: strict),
+      name: "ApusOperatorsTests", dependencies: ["ApusTestSupport", "ApusConformance", "CApusKernels"],
+      swiftSettings: strict),
     .testTarget(name: "ApusOptimizerTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusRuntimeTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(

@@ -70,8 +70,9 @@ public final class Model: Sendable {
     let pool = engine.share(threads: options.threads)
     self.pool = pool
     let store = engine.weights
+    let scope = KernelScope.current
     let prepared = try DeepStack.run(needing: source.stackBytes) {
-      try Model.prepare(source, options: options, on: pool, store: store)
+      try scope.run { () throws in try Model.prepare(source, options: options, on: pool, store: store) }
     }
     (information, notes, passReport) = (prepared.information, prepared.notes, prepared.passReport)
     (inputs, outputs, program) = (prepared.inputs, prepared.outputs, prepared.program)

@@ -10,16 +10,16 @@ import CApusKernels
 package struct ContractSettings: Sendable {
   let serial = WorkerPool(threads: 1)
   let parallel = WorkerPool(threads: 3)
-  /// The levels below the best one of this machine. Forcing one changes the whole process.
-  let lowerLevels: [apus_level]
-  let bestLevel: apus_level
+  /// The lesser machines that this one can stand for, by number, and itself. Forcing one changes the whole process.
+  let lowerMachines: [Int]
+  let ownMachine: Int
 
   /// - Parameter levels: whether lower instruction sets are tried; nothing else may run models in this process then.
   package init(levels: Bool) {
-    bestLevel = apus_kernels().pointee.level
-    let all = [APUS_LEVEL_PORTABLE, APUS_LEVEL_AVX2, APUS_LEVEL_AVX512]
-    let best = bestLevel
-    lowerLevels = levels ? all.filter { $0.rawValue < best.rawValue && apus_kernels_for($0) != nil } : []
+    let machines = 0..<apus_machine_count()
+    let own = machines.first { apus_machine_at($0) == apus_kernels() } ?? 0
+    ownMachine = own
+    lowerMachines = levels ? Array(machines.prefix(upTo: own)) : []
   }
 }
 
@@ -62,9 +62,9 @@ package struct NodeContract {
     let elements = outputs.reduce(0) { $0 + ($1?.tensor?.count ?? 0) }
     slack = max(1, (Double(operations) / Double(max(elements, 1))).squareRoot())
     checkUnpacked(outputs, schema: schema)
-    for level in settings.lowerLevels {
-      apus_force_level(level)
-      defer { apus_force_level(settings.bestLevel) }
+    for machine in settings.lowerMachines {
+      apus_force_machine(apus_machine_at(machine))
+      defer { apus_force_machine(apus_machine_at(settings.ownMachine)) }
       let name = String(cString: apus_kernels().pointee.name)
       do {
         let lower = try self.program(constants: true)

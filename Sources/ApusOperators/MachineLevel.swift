@@ -15,10 +15,14 @@ package struct MachineLevel: Sendable, Hashable {
   /// That of `apus_kernels()`.
   package static var current: MachineLevel {
     let table = apus_kernels().pointee
-    let known = [("vnni", APUS_FEATURE_AVX512_VNNI), ("bf16", APUS_FEATURE_AVX512_BF16)]
-    let features = known.filter { table.features & UInt32($0.1.rawValue) != 0 }.map(\.0).joined(separator: " ")
+    let used = (0..<apus_feature_count()).filter { table.features & apus_feature_bit($0) != 0 }
+    // "avx512-vnni" is the level avx512 without a feature.
+    let level = String(cString: table.name).prefix { $0 != "-" }
     return MachineLevel(
-      name: String(cString: table.name), features: features,
+      name: String(level), features: used.map { String(cString: apus_feature_name($0)) }.joined(separator: " "),
       tiles: "f32 \(table.gemm_f32_mr)x\(table.gemm_f32_nr), i8 \(table.gemm_i8_mr)x\(table.gemm_i8_nr)")
   }
+
+  /// True if the environment variable APUS_ISA can have this value.
+  package static func isKnown(_ text: String) -> Bool { apus_isa_is_known(text) }
 }

@@ -1,60 +1,131 @@
-// The tables of function pointers, one per level, and the choice among them.
+// The tables of function pointers, one for each machine that this one can stand for, and the choice among them.
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cpu.h"
-#include "isa.h"
 #include "kernel_declarations.h"
 
-static const apus_kernel_table portable = {
-    .level = APUS_LEVEL_PORTABLE, .name = "portable", .gemm_f32_nr = 16, .gemm_f32_mr = 4,
-    .gemm_i8_nr = 16, .gemm_i8_mr = 4,
-#define APUS_KERNEL(type, field) .field = apus_##field##_portable,
+enum {
+#define APUS_KERNEL(type, name, elements, variants) INDEX_##name,
 #include "kernels.inc"
+  KERNEL_COUNT
 };
 
-#if APUS_X86
-static const apus_kernel_table avx2 = {
-    .level = APUS_LEVEL_AVX2, .name = "avx2", .gemm_f32_nr = 16, .gemm_f32_mr = 6,
-    .gemm_i8_nr = 16, .gemm_i8_mr = 2,
-#define APUS_KERNEL(type, field) .field = apus_##field##_avx2,
+// A line of kernels.inc, and the variants of all lines.
+typedef void any_function(void);
+static const struct {
+  apus_kernel_info info;
+  size_t offset;
+} kernels[] = {
+#define APUS_KERNEL(type, name, elements, variants) {{#name, elements}, offsetof(apus_kernel_table, name)},
 #include "kernels.inc"
 };
-
-static const apus_kernel_table avx512 = {
-    .level = APUS_LEVEL_AVX512, .name = "avx512", .gemm_f32_nr = 32, .gemm_f32_mr = 14,
-    .gemm_i8_nr = 32, .gemm_i8_mr = 12,
-#define APUS_KERNEL(type, field) .field = apus_##field##_avx512,
+static const struct {
+  apus_variant variant;
+  any_function *function;
+} variants[] = {
+#define VARIANT(context, name, variant, level, features, rows, columns) \
+  {{INDEX_##name, #variant, APUS_LEVEL_##level, features, rows, columns}, (any_function *)apus_##name##_##variant},
+#define APUS_KERNEL(type, name, elements, variants) variants(VARIANT, type, name)
 #include "kernels.inc"
 };
-#endif
+enum { VARIANT_COUNT = sizeof variants / sizeof *variants };
 
+static const char *const level_names[] = {"portable", "avx2", "avx512"};
+enum { LEVEL_COUNT = sizeof level_names / sizeof *level_names };
+static const struct {
+  const char *name;
+  uint32_t bit;
+} features[] = {{"vnni", APUS_FEATURE_AVX512_VNNI}, {"bf16", APUS_FEATURE_AVX512_BF16}};
+enum { FEATURE_COUNT = sizeof features / sizeof *features };
+
+// A machine: every kernel in its best variant.
+enum { NAME_LENGTH = 64, MACHINE_LIMIT = LEVEL_COUNT * (FEATURE_COUNT + 1) + 1 };
+static apus_kernel_table tables[MACHINE_LIMIT];
+static const apus_variant *taken[MACHINE_LIMIT][KERNEL_COUNT];
+static char names[MACHINE_LIMIT][NAME_LENGTH];
+static size_t machine_count;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static apus_kernel_table tables[3];
-static const apus_kernel_table *supported[3], *chosen;
+static const apus_kernel_table *chosen;
+
+// Fills a table for a machine of `level` with the instructions `available` beyond it.
+static void make(size_t index, apus_level level, uint32_t available) {
+  apus_kernel_table *table = &tables[index];
+  const apus_variant **best = taken[index];
+  for (size_t i = 0; i < VARIANT_COUNT; i++) {
+    const apus_variant *v = &variants[i].variant;
+    if (v->level > level || (v->features & ~available)) continue;
+    best[v->kernel] = v;
+    memcpy((char *)table + kernels[v->kernel].offset, &variants[i].function, sizeof variants[i].function);
+  }
+  table->level = level;
+  table->features = 0;
+  for (size_t k = 0; k < KERNEL_COUNT; k++) table->features |= best[k]->features;
+  table->variants = best;
+  table->gemm_f32_nr = best[INDEX_gemm_f32]->columns;
+  table->gemm_f32_mr = best[INDEX_gemm_f32]->rows;
+  table->gemm_i8_nr = best[INDEX_gemm_i8]->columns;
+  table->gemm_i8_mr = best[INDEX_gemm_i8]->rows;
+  strcpy(names[index], level_names[level]);
+  table->name = names[index];
+}
+
+// Adds a machine of `level` that is without the features `missing`, which its kernels would use. The name says so.
+static const apus_kernel_table *add(apus_level level, uint32_t available, uint32_t missing) {
+  const size_t index = machine_count++;
+  make(index, level, available & ~missing);
+  for (size_t f = 0; f < FEATURE_COUNT; f++) {
+    if (!(features[f].bit & missing)) continue;
+    strcat(names[index], "-");
+    strcat(names[index], features[f].name);
+  }
+  return &tables[index];
+}
+
+// Reads "level" or "level-feature-feature"; false for anything else.
+static bool parse(const char *text, apus_level *level, uint32_t *removed) {
+  size_t length = strcspn(text, "-");
+  *removed = 0;
+  int found = -1;
+  for (int l = 0; l < LEVEL_COUNT; l++)
+    if (strlen(level_names[l]) == length && strncmp(text, level_names[l], length) == 0) found = l;
+  if (found < 0) return false;
+  *level = (apus_level)found;
+  for (text += length; *text == '-'; text += length) {
+    length = strcspn(++text, "-");
+    uint32_t bit = 0;
+    for (size_t f = 0; f < FEATURE_COUNT; f++)
+      if (strlen(features[f].name) == length && strncmp(text, features[f].name, length) == 0) bit = features[f].bit;
+    if (!bit) return false;
+    *removed |= bit;
+  }
+  return true;
+}
 
 static void fill(void) {
-  uint32_t features;
-  apus_level best = apus_cpu_level(&features);
-  tables[APUS_LEVEL_PORTABLE] = portable;
-#if APUS_X86
-  tables[APUS_LEVEL_AVX2] = avx2;
-  tables[APUS_LEVEL_AVX512] = avx512;
-  tables[APUS_LEVEL_AVX512].features = features;
-  if (!(features & APUS_FEATURE_AVX512_VNNI)) {
-    tables[APUS_LEVEL_AVX512].gemm_i8_nr = avx2.gemm_i8_nr;
-    tables[APUS_LEVEL_AVX512].gemm_i8_mr = avx2.gemm_i8_mr;
-    tables[APUS_LEVEL_AVX512].gemm_i8 = avx2.gemm_i8;
-    tables[APUS_LEVEL_AVX512].gemm_i8_pack = avx2.gemm_i8_pack;
+  uint32_t available, used[LEVEL_COUNT] = {0};
+  const apus_level best = apus_cpu_level(&available);
+  for (int level = 0; level <= (int)best; level++) {
+    // What the kernels of the level use, then machines without one of that.
+    make(machine_count, (apus_level)level, available);
+    used[level] = tables[machine_count].features;
+    for (size_t f = 0; f < FEATURE_COUNT; f++)
+      if (features[f].bit & used[level]) add((apus_level)level, available, features[f].bit);
+    chosen = add((apus_level)level, available, 0);
   }
-#endif
-  for (int level = 0; level <= (int)best; level++) supported[level] = &tables[level];
   const char *forced = getenv("APUS_ISA");
-  for (int level = 0; forced && level < (int)best; level++)
-    if (strcmp(forced, tables[level].name) == 0) best = (apus_level)level;
-  chosen = supported[best];
+  apus_level level;
+  uint32_t removed;
+  if (!forced || !parse(forced, &level, &removed) || level > best) return;
+  removed &= used[level];
+  for (size_t index = 0; index < machine_count; index++)
+    if (tables[index].level == level && tables[index].features == (used[level] & ~removed)) {
+      chosen = &tables[index];
+      return;
+    }
+  chosen = add(level, available, removed);
 }
 
 const apus_kernel_table *apus_kernels(void) {
@@ -62,23 +133,34 @@ const apus_kernel_table *apus_kernels(void) {
   return chosen;
 }
 
-const apus_kernel_table *apus_kernels_for(apus_level level) {
+size_t apus_machine_count(void) {
   pthread_once(&once, fill);
-  return (unsigned)level < 3 ? supported[level] : NULL;
+  return machine_count;
+}
+const apus_kernel_table *apus_machine_at(size_t index) {
+  pthread_once(&once, fill);
+  return &tables[index];
 }
 
-bool apus_force_level(apus_level level) {
-  const apus_kernel_table *table = apus_kernels_for(level);
-  if (table) chosen = table;
-  return table;
+void apus_force_machine(const apus_kernel_table *table) {
+  pthread_once(&once, fill);
+  chosen = table;
 }
 
-static const char *const names[] = {
-#define APUS_KERNEL(type, field) #field,
-#include "kernels.inc"
-};
-size_t apus_kernel_count(void) { return sizeof names / sizeof *names; }
-const char *apus_kernel_name(size_t index) { return names[index]; }
+bool apus_isa_is_known(const char *text) {
+  apus_level level;
+  uint32_t removed;
+  return parse(text, &level, &removed);
+}
+
+size_t apus_feature_count(void) { return FEATURE_COUNT; }
+const char *apus_feature_name(size_t index) { return features[index].name; }
+uint32_t apus_feature_bit(size_t index) { return features[index].bit; }
+
+size_t apus_kernel_count(void) { return KERNEL_COUNT; }
+apus_kernel_info apus_kernel_at(size_t index) { return kernels[index].info; }
+size_t apus_variant_count(void) { return VARIANT_COUNT; }
+const apus_variant *apus_variant_at(size_t index) { return &variants[index].variant; }
 
 static const struct {
   const char *name;
@@ -88,7 +170,7 @@ static const struct {
 } unary[] = {
 #define OF_RESULT false
 #define OF_INPUT true
-#define APUS_KERNEL(type, field)
+#define APUS_KERNEL(type, name, elements, variants)
 #define APUS_UNARY_F32(operation, max_ulp, of) \
   {#operation, offsetof(apus_kernel_table, operation##_f32), max_ulp, OF_##of},
 #include "kernels.inc"

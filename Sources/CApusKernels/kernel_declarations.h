@@ -1,10 +1,8 @@
-// Declares apus_<kernel>_<level> for every line of kernels.inc.
+// Declares apus_<kernel>_<variant> for every variant of every line of kernels.inc.
 #pragma once
 #include "CApusKernels.h"
 
-#define APUS_KERNEL(type, name) type apus_##name##_portable;
+#define DECLARE(type, name, variant, level, features, rows, columns) type apus_##name##_##variant;
+#define APUS_KERNEL(type, name, elements, variants) variants(DECLARE, type, name)
 #include "kernels.inc"
-#define APUS_KERNEL(type, name) type apus_##name##_avx2;
-#include "kernels.inc"
-#define APUS_KERNEL(type, name) type apus_##name##_avx512;
-#include "kernels.inc"
+#undef DECLARE

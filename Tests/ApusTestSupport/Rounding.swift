@@ -27,7 +27,7 @@ package struct RoundingCheck {
       try signed.contains(index) ? tensor : tensor.map { try OperatorRun("Abs")($0)[0] }
     }
     let result = try run(narrow.map { $0.map { .tensor($0) } })[0].tensor
-    let (expected, sums) = try KernelChoice.$generalOnly.withValue(true) {
+    let (expected, sums) = try KernelSelection.$current.withValue(.plain) {
       try (
         run(exact.map { $0.map { .tensor($0) } })[0].tensor, run(magnitudes.map { $0.map { .tensor($0) } })[0].tensor
       )

@@ -184,11 +184,4 @@ import Testing
     transposes("\(k.label) 4", k.transpose_4, UInt32.self)
     transposes("\(k.label) 8", k.transpose_8, UInt64.self)
   }
-
-  @Test func levelsAreWhatTheyAreCalled() {
-    #expect(apus_kernels() == apus_kernels())
-    #expect(levels.first?.label == "portable")
-    #expect(levels.map(\.label) == Array(["portable", "avx2", "avx512"].prefix(levels.count)))
-    #expect((0..<apus_kernel_count()).contains { String(cString: apus_kernel_name($0)) == "gemm_f32" })
-  }
 }

@@ -4,10 +4,8 @@ import CApusKernels
 
 typealias Kernels = apus_kernel_table
 
-/// Every level that this machine runs, the portable one first.
-let levels: [Kernels] = [APUS_LEVEL_PORTABLE, APUS_LEVEL_AVX2, APUS_LEVEL_AVX512].compactMap {
-  apus_kernels_for($0)?.pointee
-}
+/// The kernels of every machine that this one can stand for, the portable ones first.
+let levels: [Kernels] = (0..<apus_machine_count()).map { apus_machine_at($0).pointee }
 
 extension apus_kernel_table {
   var label: String { String(cString: name) }

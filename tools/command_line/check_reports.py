@@ -199,6 +199,31 @@ class OneStyle(Case):
         self.assertIn("7 steps, arena", text)
         self.assertIn("first wave", text)
 
+    def test_choices_of_kernels(self) -> None:
+        """What a kernel was chosen among when it was prepared, and when it was planned."""
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["v"], name="conv"),
+            helper.make_node("MaxPool", ["v"], ["y", "i"], name="pool", kernel_shape=[2, 2]),
+        ]
+        weights = constant("w", np.ones((8, 8, 3, 3), np.float32))
+        self.save(
+            model(
+                nodes,
+                [tensor("x", [1, 8, 9, 9])],
+                [tensor("y", None), tensor("i", None, TensorProto.INT64)],
+                initializers=[weights],
+            )
+        )
+        (plan,) = self.json("plan", "model.onnx", "--no-optimize")["plans"]
+        choices = {step["node"]: step["choices"][-1] for step in plan["steps"]}
+        self.assertEqual((choices["conv"]["point"], choices["conv"]["taken"]), ("convolution", "taps"))
+        self.assertEqual((choices["pool"]["point"], choices["pool"]["taken"]), ("max pool", "plain"))
+        conv = {one["name"]: one for one in choices["conv"]["candidates"]}
+        self.assertLess(conv["taps"]["operations"], conv["plain"]["operations"])
+        self.assertEqual(conv["rows"]["refusal"], "more than 4 channels")
+        text = self.apus("plan", "model.onnx", "--no-optimize", "--explain").stdout.decode()
+        self.assertRegex(text, r"pool\n  max pool: plain, of plain \d+; rows: positions are wanted")
+
     def test_keys_of_strangers_stay(self) -> None:
         self.save(
             model(
@@ -342,7 +367,8 @@ class Errors(Case):
                 with self.subTest(f"{command} {text}"):
                     name, *rest = command.split()
                     self.apus(name, "model.onnx", *rest, *text.split(), status=2)
-        self.apus("run", "model.onnx", "--random", environment={"APUS_ISA": "sse9"}, status=2)
+        for name, status in (("sse9", 2), ("avx512-", 2), ("avx512-sse9", 2), ("portable", 0), ("avx512-vnni", 0)):
+            self.apus("run", "model.onnx", "--random", environment={"APUS_ISA": name}, status=status)
         for text in ("--dim n=1000000000", "--dim n=6000000000", "--dim n=4611686018427387904", "--shape x=6000000000"):
             for command in (["run", "--random"], ["bench", "--seconds", "0.1"], ["profile"]):
                 self.apus(command[0], "model.onnx", *command[1:], *text.split(), status=1)

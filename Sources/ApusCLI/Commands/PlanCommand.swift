@@ -1,6 +1,7 @@
 // apus plan: what a run of a model will do, step by step, and where everything lies.
 
 import Apus
+import ApusGraph
 import ApusRuntime
 import ArgumentParser
 
@@ -11,7 +12,9 @@ struct PlanCommand: ParsableCommand {
     discussion: """
       The plan holds for the shapes of the inputs; those that are not given are drawn, and their symbolic extents are \
       1 unless --dim binds them. Steps of one wave run side by side. Operands are bytes of the arena (@64), constants, \
-      inputs or outputs of the plan; views and values that were known while planning have no step.
+      inputs or outputs of the plan; views and values that were known while planning have no step. With --explain, \
+      costs are in operations of vector kernels, for one element or multiply-add where a kernel is chosen before sizes \
+      are known.
       """)
 
   @OptionGroup var model: ModelArguments
@@ -20,7 +23,10 @@ struct PlanCommand: ParsableCommand {
   @Flag(help: "Also list the blocks of the arena, with the first and the last wave that needs each.")
   var blocks = false
 
-  @Flag(help: "Print JSON.")
+  @Flag(help: "Also list what each kernel was chosen among, with costs, and why others do not apply.")
+  var explain = false
+
+  @Flag(help: "Print JSON, with what each kernel was chosen among.")
   var json = false
 
   private struct Report: Encodable {
@@ -30,6 +36,16 @@ struct PlanCommand: ParsableCommand {
       var phases: [Int]
       var inputs, outputs: [String]
       var scratch: String
+      var choices: [Choice]
+    }
+    struct Choice: Encodable {
+      struct Candidate: Encodable {
+        var name: String
+        var operations, bytes: Int?
+        var refusal: String?
+      }
+      var point, taken: String
+      var candidates: [Candidate]
     }
     struct Block: Encodable {
       var offset, bytes, firstWave, lastWave: Int
@@ -45,11 +61,13 @@ struct PlanCommand: ParsableCommand {
   }
 
   func run() throws {
-    let loaded = try model.load()
+    let explains = explain || json
+    let loaded = explains ? try KernelChoices().noting { () throws in try model.load() } : try model.load()
     var arguments = inputs
     arguments.random = true
     _ = try loaded.run(values: try arguments.values(for: loaded))
-    let report = Report(model: model.name, plans: loaded.program.planReports().map(Self.plan))
+    let report = Report(
+      model: model.name, plans: loaded.program.planReports(explaining: explains).map(Self.plan))
     if json { return try printJSON(report) }
     for plan in report.plans { try show(plan) }
   }
@@ -61,11 +79,33 @@ struct PlanCommand: ParsableCommand {
       steps: plan.steps.map {
         .init(
           node: $0.node, op: "\($0.op)", kernel: $0.kernel, wave: $0.wave, operations: $0.cost.operations,
-          bytes: $0.cost.bytes, phases: $0.phases, inputs: $0.inputs, outputs: $0.outputs, scratch: $0.scratch)
+          bytes: $0.cost.bytes, phases: $0.phases, inputs: $0.inputs, outputs: $0.outputs, scratch: $0.scratch,
+          choices: $0.choices.map(Self.choice))
       },
       blocks: plan.blocks.map {
         .init(offset: $0.offset, bytes: $0.bytes, firstWave: $0.firstWave, lastWave: $0.lastWave)
       })
+  }
+
+  private static func choice(_ choice: KernelChoice) -> Report.Choice {
+    Report.Choice(
+      point: choice.point, taken: choice.taken,
+      candidates: choice.opinions.map { opinion in
+        switch opinion.appraisal {
+        case .cost(let cost): .init(name: opinion.candidate, operations: cost.operations, bytes: cost.bytes)
+        case .refused(let reason): .init(name: opinion.candidate, refusal: reason)
+        }
+      })
+  }
+
+  /// `taken of point: plain 16, rows 1; other: why not`.
+  private static func text(_ choice: Report.Choice) -> String {
+    let candidates = choice.candidates.map { candidate in
+      if let refusal = candidate.refusal { return "\(candidate.name): \(refusal)" }
+      let bytes = candidate.bytes ?? 0
+      return "\(candidate.name) \(candidate.operations ?? 0)" + (bytes > 0 ? " + \(bytes) bytes" : "")
+    }
+    return "\(choice.point): \(choice.taken), of \(candidates.joined(separator: "; "))"
   }
 
   private func show(_ plan: Report.Plan) throws {
@@ -85,6 +125,13 @@ struct PlanCommand: ParsableCommand {
       ]
     }
     try Console.print(table([header] + rows) + "\n")
+    if explain {
+      for step in plan.steps where !step.choices.isEmpty {
+        try Console.print((step.node.isEmpty ? step.op : step.node).printable())
+        for choice in step.choices { try Console.print("  " + Self.text(choice)) }
+      }
+      try Console.print("")
+    }
     if blocks {
       let rows = plan.blocks.sorted { ($0.firstWave, $0.offset) < ($1.firstWave, $1.offset) }.map {
         ["@\($0.offset)", "\($0.bytes)", "\($0.firstWave)", "\($0.lastWave)"]

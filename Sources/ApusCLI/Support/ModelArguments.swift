@@ -1,6 +1,7 @@
 // The arguments that every command with a model shares.
 
 import Apus
+import ApusOperators
 import ApusOptimizer
 import ArgumentParser
 import Foundation
@@ -68,9 +69,10 @@ struct ModelArguments: ParsableArguments {
   /// The environment variable that asks for a lower level of the machine's instructions must name one.
   private static func checkLevel() throws(ValidationError) {
     guard let text = getenv("APUS_ISA").map({ String(cString: $0) }), !text.isEmpty else { return }
-    let names = ["portable", "avx2", "avx512"]
-    if !names.contains(text) {
-      throw ValidationError("the environment has APUS_ISA=\(text); expected \(names.joined(separator: ", "))")
+    if !MachineLevel.isKnown(text) {
+      throw ValidationError(
+        "the environment has APUS_ISA=\(text); expected portable, avx2 or avx512, or one of these less a feature, as "
+          + "in avx512-vnni")
     }
   }
 

@@ -28,6 +28,12 @@ package struct Cost: Sendable, Hashable {
     Swift.max(operations / Cost.operationsPerNanosecond, bytes / Cost.bytesPerNanosecond)
   }
 
+  /// The same in full, to compare.
+  package var time: Double {
+    Swift.max(
+      Double(operations) / Double(Cost.operationsPerNanosecond), Double(bytes) / Double(Cost.bytesPerNanosecond))
+  }
+
   /// How many parts of a worthwhile time this is; 0 for less than one.
   package var worthwhileParts: Int { nanoseconds / Cost.worthwhileNanoseconds }
 

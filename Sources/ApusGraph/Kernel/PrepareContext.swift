@@ -4,7 +4,7 @@ import ApusTensor
 import Synchronization
 
 /// A node with all facts that inference found.
-package struct PrepareContext: OperatorContext {
+package struct PrepareContext: OperatorContext, Sendable {
   package let node: Node
   package let schema: OperatorSchema
   /// nil: the optional input is absent.

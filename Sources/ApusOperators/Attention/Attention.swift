@@ -31,10 +31,7 @@ package struct Attention: OperatorDefinition {
       return q.product * k[2] + y.product * k[2]
     })
 
-  /// True: never the packed form, for tests that hold the two against each other.
-  private let isPlain: Bool
-
-  package init(plain: Bool = false) { isPlain = plain }
+  package init() {}
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard context.isPresent(4) == context.isPresent(5) else {
@@ -71,16 +68,21 @@ package struct Attention: OperatorDefinition {
     let isNarrowed = options.precision.map { $0 == .float16 || $0 == .bfloat16 } ?? false
     let rounding = isNarrowed && floats.contains { $0 == .float32 || $0 == .float64 } ? options.precision : nil
     let chosen = options
-    let prepare: (PrepareContext) -> PreparedKernel = { (context: PrepareContext) in
+    let prepare = { (context: PrepareContext) throws(OperatorError) -> PreparedKernel in
       if isDouble { return .planned(AttentionKernel(options: chosen, core: .plain(.float64, rounding), context)) }
-      return .planned(
-        AttentionKernel(
-          options: chosen, core: isPlain || rounding != nil ? .plain(.float32, rounding) : .packed, context))
+      return try ElementCandidate.choose(
+        .attention, type: .float32,
+        [
+          .plain { .planned(AttentionKernel(options: chosen, core: .plain(.float32, rounding), context)) },
+          .vectors("panels", refusal: rounding == nil ? nil : "scores are rounded to a narrower type") {
+            .planned(AttentionKernel(options: chosen, core: .packed, context))
+          },
+        ])
     }
-    if narrow.isEmpty { return prepare(context) }
+    if narrow.isEmpty { return try prepare(context) }
     return try StagedKernel.prepare(
       context, Dictionary(uniqueKeysWithValues: narrow.map { ($0, wide) }), operands: [0, 1, 2, 4, 5]
-    ) { (context) throws(OperatorError) in prepare(context) }
+    ) { (context) throws(OperatorError) in try prepare(context) }
   }
 }
 

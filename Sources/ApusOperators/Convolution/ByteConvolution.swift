@@ -30,7 +30,7 @@ struct ByteWeights: Sendable {
     guard let tensor = context.constant(input), groups >= 1,
       var weights = ByteWeights(shape: tensor.shape.dims, groups: groups, isSigned: tensor.dataType == .int8)
     else { return nil }
-    let format = "conv i8 \(groups) \(tensor.shape) \(tensor.dataType) \(String(cString: apus_kernels().pointee.name))"
+    let format = "conv i8/\(apus_kernels().pointee.gemm_i8_nr) \(groups) \(tensor.shape) \(tensor.dataType)"
     let source = weights
     let byteCount = source.groupBytes &* groups
     weights.storage = try context.packedWeights.storage(for: tensor, format: format, byteCount: byteCount) {

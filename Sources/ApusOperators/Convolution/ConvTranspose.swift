@@ -86,15 +86,47 @@ package struct ConvTranspose: EngineOperator {
   }
 
   private func prepareFloat(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    guard !KernelChoice.generalOnly, let weights = try TransposedWeights(context) else {
-      return direct(Float.self, context)
-    }
+    let weights = KernelSelection.current.isPlain ? nil : try TransposedWeights(context)
     let attributes = NodeAttributes(context)
-    return .planned(packing: [1]) { [self] (plan) throws(OperatorError) in
-      let shape = try TransposedConvolution(attributes, plan, channelsLast: channelsLast)
-      let core = TransposedCore(shape, weights, hasBias: plan.isPresent(2), channelsLast: channelsLast)
-      return core?.step ?? directStep(Float.self, shape, hasBias: plan.isPresent(2))
+    return .planned(packing: weights == nil ? [] : [1]) { [self] (plan) throws(OperatorError) in
+      let facts = TransposedFacts(
+        operator: self, shape: try TransposedConvolution(attributes, plan, channelsLast: channelsLast),
+        weights: weights, hasBias: plan.isPresent(2))
+      return try TransposedFacts.Candidate.choose(.transposedConvolution, for: facts, TransposedFacts.candidates)
     }
+  }
+
+  /// A float32 convolution that is being planned.
+  private struct TransposedFacts: KernelFacts {
+    typealias Candidate = KernelCandidate<TransposedFacts, Step>
+
+    let `operator`: ConvTranspose
+    let shape: TransposedConvolution
+    /// nil if they are not constant.
+    let weights: TransposedWeights?
+    let hasBias: Bool
+
+    var elementType: DataType? { .float32 }
+    var layout: ImageLayout { `operator`.channelsLast ? .channelsLast : .planar }
+    private var products: Double {
+      Double(shape.batch) * Double(shape.geometry.outputCount) * Double(shape.channels)
+        * Double(shape.outputChannelsPerGroup) * Double(shape.geometry.tapCount)
+    }
+
+    static let candidates = [
+      Candidate("plain") {
+        .cost(.loops(operations: 2 * $0.products))
+      } make: {
+        $0.operator.directStep(Float.self, $0.shape, hasBias: $0.hasBias)
+      },
+      Candidate("panels") {
+        $0.weights == nil ? .refused("the weights are not constant") : .cost(.vectors(operations: 2 * $0.products))
+      } make: { facts in
+        guard let weights = facts.weights else { return nil }
+        return TransposedCore(
+          facts.shape, weights, hasBias: facts.hasBias, channelsLast: facts.operator.channelsLast)?.step
+      },
+    ]
   }
 
   private func direct<Element: ConvolutionElement>(_ type: Element.Type, _ context: PrepareContext) -> PreparedKernel {

@@ -4,7 +4,7 @@ import ApusGraph
 import ApusTensor
 import CApusKernels
 
-/// How a float32 convolution comes to the kernels. It follows from the weights' shape, the groups and the dilations.
+/// How a float32 convolution comes to the kernels.
 enum ConvolutionForm: String, Sendable {
   /// A matrix multiply a group, whose rows are the taps of a window, found through offsets.
   case taps
@@ -25,22 +25,13 @@ struct ConvolutionWeights: Sendable {
   private(set) var storage: TensorStorage?
   private let zeroElements: TensorStorage
 
-  /// `shape` is that of the weights in the specification's layout; every extent is above 0. nil if there is no form, or
-  /// no memory for the padding.
-  init?(shape: [Int], groups: Int, dilations: [Int]) {
-    guard shape.count >= 3, shape.allSatisfy({ $0 > 0 }), shape[0] % groups == 0 else { return nil }
-    self.groups = groups
-    channelsPerGroup = shape[1]
-    outputsPerGroup = shape[0] / groups
-    kernel = Array(shape[2...])
-    if groups > 1, channelsPerGroup == 1, outputsPerGroup == 1 {
-      guard kernel.count <= 2 else { return nil }
-      form = .depthwise
-    } else if groups == 1, channelsPerGroup <= 4, kernel.last ?? 1 > 1, dilations.last == 1 {
-      form = .rows
-    } else {
-      form = .taps
-    }
+  /// The weights of `facts` in a form that they can have; nil if there is no memory for the padding.
+  init?(_ facts: ConvolutionFacts, form: ConvolutionForm) {
+    self.form = form
+    groups = facts.groups
+    channelsPerGroup = facts.shape[1]
+    outputsPerGroup = facts.shape[0] / facts.groups
+    kernel = Array(facts.shape[2...])
     let depth = channelsPerGroup &* (form == .rows ? kernel.last ?? 1 : 1)
     guard let zeros = try? TensorStorage(byteCount: depth &* 4) else { return nil }
     zeros.base.initializeMemory(as: UInt8.self, repeating: 0, count: zeros.byteCount)
@@ -115,21 +106,22 @@ struct ConvolutionWeights: Sendable {
     }
   }
 
-  /// The constant weights at an input of a convolution, packed; nil if they are not constant or have no form.
+  /// The constant weights at an input of a convolution, packed; nil if they are not constant, or for the plain form.
   init?(_ context: PrepareContext, input: Int) throws(OperatorError) {
     guard let tensor = context.constant(input), tensor.dataType == .float32, tensor.rank >= 3 else { return nil }
     let groups = try context.int("group")
     let window = try WindowAttributes(context, rank: tensor.rank - 2)
-    guard groups >= 1,
-      let weights = ConvolutionWeights(shape: tensor.shape.dims, groups: groups, dilations: window.dilations)
-    else { return nil }
+    let facts = ConvolutionFacts(shape: tensor.shape.dims, groups: groups, dilations: window.dilations)
+    guard groups >= 1, let form = try facts.form, let weights = ConvolutionWeights(facts, form: form) else {
+      return nil
+    }
     self = try weights.packed(tensor, context.packedWeights)
   }
 
   /// The same with constant weights, packed once for all nodes that share them.
   func packed(_ weights: Tensor, _ store: PackedWeights) throws(OperatorError) -> ConvolutionWeights {
     var result = self
-    let format = "conv \(form.rawValue) \(groups) \(weights.shape) \(String(cString: apus_kernels().pointee.name))"
+    let format = "conv/\(GemmKernels.current.panelColumns) \(form.rawValue) \(groups) \(weights.shape)"
     let byteCount = packedCount &* 4
     result.storage = try store.storage(for: weights, format: format, byteCount: byteCount) {
       (source) throws(OperatorError) in

@@ -27,10 +27,10 @@ struct DepthwiseBytes: Sendable {
   init?(_ node: IntegerNode) {
     let convolution = node.convolution
     let shape = [convolution.outputChannels, convolution.channelsPerGroup] + convolution.geometry.kernel
-    guard
-      let weights = ConvolutionWeights(
-        shape: shape, groups: convolution.groups, dilations: convolution.geometry.dilations),
-      weights.form == .depthwise, weights.taps <= 256, let core = ConvolutionCore(convolution, weights, GemmEpilogue())
+    let facts = ConvolutionFacts(shape: shape, groups: convolution.groups, dilations: convolution.geometry.dilations)
+    guard facts.isDepthwise, shape.count <= 4, shape.allSatisfy({ $0 > 0 }), convolution.geometry.tapCount <= 256,
+      let weights = ConvolutionWeights(facts, form: .depthwise),
+      let core = ConvolutionCore(convolution, weights, GemmEpilogue())
     else { return nil }
     (self.node, self.core) = (node, core)
     width = node.inputs.requantization == nil ? 4 : 1
@@ -46,7 +46,7 @@ struct DepthwiseBytes: Sendable {
       return end
     }
     // The weights less their zero points, then scales and biases of the channels.
-    parametersOffset = reserve((weights.taps &+ 2) &* convolution.channels &* 4)
+    parametersOffset = reserve((core.weights.taps &+ 2) &* convolution.channels &* 4)
     floatInputOffset = reserve(input.byteCount &* 4)
     floatOutputOffset = reserve(convolution.outputCount &* 4)
     let isPlanar = !node.inputs.operands.channelsLast

@@ -51,7 +51,7 @@ struct IntegerConvolution: Kernel {
     if let zero = inputs.wZero, !context.isPresent(zero) { inputs.wZero = nil }
     self.inputs = inputs
     attributes = NodeAttributes(context)
-    weights = KernelChoice.generalOnly ? nil : try ByteWeights(context, input: inputs.operands.w)
+    weights = KernelSelection.current.isPlain ? nil : try ByteWeights(context, input: inputs.operands.w)
   }
 
   /// The depthwise form, of more than one group, reads the weights as they are.
@@ -68,22 +68,56 @@ struct IntegerConvolution: Kernel {
       xIsSigned: xType == .int8, wIsSigned: wType == .int8, yIsSigned: yType == .int8,
       wZeroCount: inputs.wZero.map { context.shape($0).elementCount } ?? 0,
       wScaleCount: inputs.requantization.map { context.shape($0.wScale).elementCount } ?? 0)
-    if !KernelChoice.generalOnly {
-      if let step = DepthwiseBytes(node)?.step { return step }
-      let form =
-        weights
-        ?? ByteWeights(
-          shape: context.shape(inputs.operands.w).dims, groups: convolution.groups, isSigned: wType == .int8)
-      if let form, let step = ByteConvolution(node, form)?.step { return step }
-    }
-    let step = DirectIntegerConvolution(node).step
-    return inputs.operands.channelsLast ? betweenLayouts(step, node) : step
+    let form =
+      weights
+      ?? ByteWeights(
+        shape: context.shape(inputs.operands.w).dims, groups: convolution.groups, isSigned: wType == .int8)
+    let facts = IntegerConvolutionFacts(elementType: xType, node: node, weights: form)
+    return try IntegerConvolutionFacts.Candidate.choose(
+      .integerConvolution, for: facts, IntegerConvolutionFacts.candidates)
   }
 }
 
-extension IntegerConvolution {
+/// An integer convolution that is being planned.
+private struct IntegerConvolutionFacts: KernelFacts {
+  typealias Candidate = KernelCandidate<IntegerConvolutionFacts, Step>
+
+  let elementType: DataType?
+  let node: IntegerNode
+  /// nil: there are no panels for them.
+  let weights: ByteWeights?
+
+  var layout: ImageLayout { node.inputs.operands.channelsLast ? .channelsLast : .planar }
+  private var products: Double { Double(node.convolution.operations) / 2 }
+
+  static let candidates = [
+    Candidate("plain") {
+      .cost(.loops(operations: 4 * $0.products))
+    } make: { facts in
+      let step = DirectIntegerConvolution(facts.node).step
+      return facts.layout == .channelsLast ? betweenLayouts(step, facts.node) : step
+    },
+    Candidate("panels") { facts in
+      guard facts.weights != nil else { return .refused("groups so small that panels would be empty") }
+      return .cost(
+        .vectors(operations: 2 * facts.products * panelWaste(facts.node.convolution.outputChannelsPerGroup)))
+    } make: { facts in
+      facts.weights.flatMap { ByteConvolution(facts.node, $0)?.step }
+    },
+    Candidate("depthwise") { facts in
+      let convolution = facts.node.convolution
+      guard convolution.groups > 1, convolution.channelsPerGroup == 1, convolution.outputChannelsPerGroup == 1 else {
+        return .refused("not depthwise")
+      }
+      // In and out of float32.
+      return .cost(.vectors(operations: 4 * facts.products))
+    } make: { facts in
+      DepthwiseBytes(facts.node)?.step
+    },
+  ]
+
   /// The plain form of a convolution into 8 bits between two changes of layout.
-  private func betweenLayouts(_ step: Step, _ node: IntegerNode) -> Step {
+  private static func betweenLayouts(_ step: Step, _ node: IntegerNode) -> Step {
     let convolution = node.convolution
     let input = LayoutChange(
       images: convolution.batch, channels: convolution.channels, pixels: convolution.geometry.inputCount, width: 1)

@@ -18,8 +18,7 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
   ) throws(OperatorError) {
     (self.operands, self.residual, self.activation) = (operands, residual, activation)
     attributes = NodeAttributes(context)
-    let usesKernels = Element.self == Float.self && !KernelChoice.generalOnly
-    weights = usesKernels ? try ConvolutionWeights(context, input: operands.w) : nil
+    weights = Element.self == Float.self ? try ConvolutionWeights(context, input: operands.w) : nil
   }
 
   private var packedInputs: [Int] { weights == nil ? [] : [operands.w] }
@@ -32,7 +31,7 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
     let convolution = try operands.resolve(attributes, context)
     let bias = operands.bias.flatMap { context.isPresent($0) ? $0 : nil }
     let residual = residual.flatMap { context.isPresent($0) ? $0 : nil }
-    if Element.self == Float.self, !KernelChoice.generalOnly, let core = core(convolution, context) {
+    if Element.self == Float.self, let core = try core(convolution, context) {
       return ConvolutionStep(core, isPlanar: !operands.channelsLast, bias: bias, residual: residual).step
     }
     var step =
@@ -44,12 +43,14 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
     return step
   }
 
-  private func core(_ convolution: Convolution, _ context: PlanContext) -> ConvolutionCore? {
-    let form =
-      weights
-      ?? ConvolutionWeights(
-        shape: context.shape(operands.w).dims, groups: convolution.groups, dilations: convolution.geometry.dilations)
-    return form.flatMap { ConvolutionCore(convolution, $0, activation?.epilogue ?? GemmEpilogue()) }
+  /// nil: the plain form is to be taken, or no kernel has these sizes.
+  private func core(_ convolution: Convolution, _ context: PlanContext) throws(OperatorError) -> ConvolutionCore? {
+    let epilogue = activation?.epilogue ?? GemmEpilogue()
+    if let weights { return ConvolutionCore(convolution, weights, epilogue) }
+    let facts = ConvolutionFacts(
+      shape: context.shape(operands.w).dims, groups: convolution.groups, dilations: convolution.geometry.dilations)
+    guard let form = try facts.form, let weights = ConvolutionWeights(facts, form: form) else { return nil }
+    return ConvolutionCore(convolution, weights, epilogue)
   }
 
   /// The plain form between two changes of layout, then residual and activation.

@@ -90,6 +90,12 @@ private struct TransposedAxis: Sendable {
   }
 }
 
+/// For tests.
+package enum TransposedPasses {
+  /// Bytes of products that are in memory together; nil: as many as are good.
+  @TaskLocal package static var bytes: Int?
+}
+
 /// A share of a transposed convolution whose products are in memory together: whole images, or rows of one image.
 private struct TransposedPass: Sendable {
   let images: Range<Int>
@@ -137,7 +143,7 @@ struct TransposedCore: Sendable {
     axes = (0..<shape.geometry.rank).map { TransposedAxis(shape.geometry, $0) }
     let pixelBytes = weights.columns &* weights.groups &* 4
     let passes = Self.passes(
-      shape, weights, axes[0], largest: max(1, (KernelChoice.passBytes ?? Self.passBytes) / pixelBytes))
+      shape, weights, axes[0], largest: max(1, (TransposedPasses.bytes ?? Self.passBytes) / pixelBytes))
     let most = passes.map { $0.images.count &* $0.pixels.count }.max() ?? 0
     let (products, overflow) = most.multipliedReportingOverflow(by: pixelBytes)
     if overflow { return nil }

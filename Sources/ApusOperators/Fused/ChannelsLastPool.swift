@@ -39,12 +39,30 @@ package struct ChannelsLastPool: EngineOperator {
     let countsPads = context.optionalInt("count_include_pad") ?? 0 != 0
     return .planned { [reduction] (plan) throws(OperatorError) in
       let geometry = try ChannelsLastPool.layout.geometry(attributes, plan)
-      let (images, channels) = (plan.shape(0)[0], plan.shape(0)[geometry.rank + 1])
-      if KernelChoice.generalOnly || geometry.rank > 2 || geometry.inputCount == 0 {
-        return ChannelsLastPool.direct(geometry, images, channels, reduction, countsPads: countsPads)
-      }
-      return ChannelsLastPool.fast(geometry, images, channels, reduction, countsPads: countsPads)
+      return try ChannelsLastPool.candidates(reduction).chosen(
+        .channelsLastPool,
+        PoolFacts(
+          elementType: .float32, layout: .channelsLast, geometry: geometry, planes: plan.shape(0)[0],
+          channels: plan.shape(0)[geometry.rank + 1], countsPads: countsPads))
     }
+  }
+
+  private static func candidates(_ reduction: Reduction) -> [PoolCandidate] {
+    reduction == .maximum ? maximumCandidates : meanCandidates
+  }
+  private static let maximumCandidates = makeCandidates(.maximum)
+  private static let meanCandidates = makeCandidates(.mean)
+
+  private static func makeCandidates(_ reduction: Reduction) -> [PoolCandidate] {
+    [
+      .plain { direct($0.geometry, $0.planes, $0.channels, reduction, countsPads: $0.countsPads) },
+      .channels {
+        fast($0.geometry, $0.planes, $0.channels, reduction, countsPads: $0.countsPads)
+      } unless: {
+        $0.geometry.rank > 2
+          ? "more than two spatial axes" : $0.geometry.inputCount == 0 ? "the images have no pixels" : nil
+      },
+    ]
   }
 
   private static func fast(

@@ -11,8 +11,8 @@ package struct FusedAttention: EngineOperator {
   package let schema: OperatorSchema
   private let attention: Attention
 
-  package init(plain: Bool = false) {
-    attention = Attention(plain: plain)
+  package init() {
+    attention = Attention()
     let standard = attention.schema
     schema = OperatorSchema(
       "Attention", domain: "apus", versions: [1], inputs: Array(standard.inputs[..<4]),

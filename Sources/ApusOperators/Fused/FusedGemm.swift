@@ -15,10 +15,7 @@ package struct FusedGemm: EngineOperator {
     attributes: [.int("transB", default: 0), .float("alpha", default: 1)] + Activation.attributes,
     types: ["T": .floats], multiplyAdds: matMulProducts(a: 0))
 
-  /// True: never the packed form, for tests that hold the two against each other.
-  private let isPlain: Bool
-
-  package init(plain: Bool = false) { isPlain = plain }
+  package init() {}
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard var b = context.shape(1) else { return context.set(0, context.type(0), nil) }
@@ -68,14 +65,22 @@ package struct FusedGemm: EngineOperator {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32 where !isPlain: try FusedGemm.packed(context)
     case .float16, .bfloat16:
       try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
-        isPlain ? try FusedGemm.plain(context, Float.self) : try FusedGemm.packed(context)
+        try FusedGemm.chosen(context)
       }
-    case .float32: try FusedGemm.plain(context, Float.self)
+    case .float32: try FusedGemm.chosen(context)
     default: try FusedGemm.plain(context, Double.self)
     }
+  }
+
+  private static func chosen(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    try ElementCandidate.choose(
+      .gemm, type: .float32,
+      [
+        .plain { () throws(OperatorError) in try FusedGemm.plain(context, Float.self) },
+        .vectors("panels") { () throws(OperatorError) in try FusedGemm.packed(context) },
+      ])
   }
 
   private static func packed(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {

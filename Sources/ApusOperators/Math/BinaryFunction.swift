@@ -19,13 +19,15 @@ package enum BinaryFunction: Sendable, CaseIterable {
 
   /// The loops for an element type; nil if there are none.
   package func loops(_ type: DataType) -> BinaryLoops? {
-    if let fast = fastLoops(type) { return fast }
-    return switch type {
-    case .float32: definition(type)
-    case .float16, .bfloat16:
-      FloatCodec(type).flatMap { codec in loops(.float32).map { Elementwise.narrow(codec, $0) } }
-    default: definition(type)
+    if type == .float16 || type == .bfloat16 {
+      return FloatCodec(type).flatMap { codec in loops(.float32).map { Elementwise.narrow(codec, $0) } }
     }
+    return try? KernelCandidate<ElementFacts, BinaryLoops>.choose(
+      .elementwise, type: type,
+      [
+        .plain { definition(type) },
+        .vectors("vectors", types: [.float32, .float64, .int32, .uint32, .int64, .uint64]) { fastLoops(type) },
+      ])
   }
 
   /// The loops of the definition, without C kernels; nil for the narrow floats.

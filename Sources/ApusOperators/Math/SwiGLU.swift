@@ -43,7 +43,7 @@ struct SwiGLU: OperatorDefinition {
 
   private static func single(alpha: Float) -> BinaryLoop {
     let function = UnaryFunction.swish(alpha: alpha)
-    let swish = function.fastLoop ?? function.realLoop(Float.self)
+    let swish = function.floatLoop
     let multiply = apus_kernels().pointee.mul_f32_vv
     return { a, b, y, count in
       Elementwise.forEachBlock(count) { block, start, n in

@@ -27,12 +27,12 @@ package enum UnaryFunction: Sendable {
   /// The loop for an element type; nil if there is none.
   package func loop(_ type: DataType) -> UnaryLoop? {
     switch type {
-    case .float32: fastLoop ?? realLoop(Float.self)
+    case .float32: floatLoop
     case .float64: realLoop(Double.self)
     case .float16, .bfloat16:
       FloatCodec(type).map {
         let function = rounding(to: type)
-        return Elementwise.narrow($0, width: 2, function.fastLoop ?? function.realLoop(Float.self))
+        return Elementwise.narrow($0, width: 2, function.floatLoop)
       }
     case .int8: integerLoop(Int8.self)
     case .int16: integerLoop(Int16.self)
@@ -188,6 +188,14 @@ extension UnaryFunction {
 // MARK: - C kernels
 
 extension UnaryFunction {
+  /// The loop for float32: of the C kernel, where there is one.
+  var floatLoop: UnaryLoop {
+    let plain = realLoop(Float.self)
+    let chosen = try? KernelCandidate<ElementFacts, UnaryLoop>.choose(
+      .elementwise, type: .float32, [.plain { plain }, .vectors("vectors") { fastLoop }])
+    return chosen ?? plain
+  }
+
   /// The loop of the C kernel for float32; nil if there is none.
   package var fastLoop: UnaryLoop? {
     let kernels = apus_kernels().pointee

@@ -12,10 +12,7 @@ package struct Einsum: OperatorDefinition {
     attributes: [.required("equation", .string)],
     types: ["T": .numeric], portable: .moreTypes, multiplyAdds: { Einsum.products($0) })
 
-  /// True: never the packed form, for tests that hold the two against each other.
-  private let isPlain: Bool
-
-  package init(plain: Bool = false) { isPlain = plain }
+  package init() {}
 
   /// One multiply-add for each choice of an index for every label; none where nothing is multiplied.
   private static func products(_ facts: NodeFacts) -> Dim {
@@ -61,17 +58,23 @@ package struct Einsum: OperatorDefinition {
     let text = try context.string("equation")
     switch try context.type(0) {
     case .float16, .bfloat16:
-      return try StagedKernel.prepare(context) { (_) throws(OperatorError) in kernel(text) }
-    default: return kernel(text)
+      return try StagedKernel.prepare(context) { (_) throws(OperatorError) in try Einsum.chosen(text, .float32) }
+    case let type: return try Einsum.chosen(text, type)
     }
   }
 
-  private func kernel(_ text: String) -> PreparedKernel {
-    .planned { [isPlain] (plan) throws(OperatorError) in
+  private static func chosen(_ text: String, _ type: DataType) throws(OperatorError) -> PreparedKernel {
+    try ElementCandidate.choose(
+      .einsum, type: type,
+      [.plain { kernel(text, usesPanels: false) }, .vectors("panels") { kernel(text, usesPanels: true) }])
+  }
+
+  private static func kernel(_ text: String, usesPanels: Bool) -> PreparedKernel {
+    .planned { (plan) throws(OperatorError) in
       let shapes = plan.inputs.map { $0?.shape ?? [] }
       return try EinsumPlan.step(
         EinsumEquation(text, ranks: shapes.map(\.rank)), shapes: shapes, type: plan.inputs[0]?.dataType ?? .float32,
-        usesPanels: !isPlain)
+        usesPanels: usesPanels)
     }
   }
 }

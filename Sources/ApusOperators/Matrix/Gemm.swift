@@ -18,10 +18,7 @@ package struct Gemm: OperatorDefinition {
       return output.product * a[facts.optionalInt("transA") ?? 0 != 0 ? 0 : 1]
     })
 
-  /// True: never the packed form, for tests that hold the two against each other.
-  private let isPlain: Bool
-
-  package init(plain: Bool = false) { isPlain = plain }
+  package init() {}
 
   package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     // What the attribute allowed is a part of what is allowed now.
@@ -55,13 +52,23 @@ package struct Gemm: OperatorDefinition {
       transposesA: try context.bool("transA"), transposesB: try context.bool("transB"),
       alpha: try context.float("alpha"), beta: try context.float("beta"))
     switch try context.type(0) {
-    case .float32 where !isPlain: return .planned(try PackedGemm(context, options))
     case .float16, .bfloat16:
       return try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
-        .planned(isPlain ? PlainGemm(options: options) : try PackedGemm(context, options))
+        try Gemm.chosen(context, options, .float32)
       }
-    default: return .planned(PlainGemm(options: options))
+    case let type: return try Gemm.chosen(context, options, type)
     }
+  }
+
+  private static func chosen(
+    _ context: PrepareContext, _ options: Options, _ type: DataType
+  ) throws(OperatorError) -> PreparedKernel {
+    try ElementCandidate.choose(
+      .gemm, type: type,
+      [
+        .plain { .planned(PlainGemm(options: options)) },
+        .vectors("panels") { () throws(OperatorError) in .planned(try PackedGemm(context, options)) },
+      ])
   }
 
   struct Options: Sendable {

@@ -169,7 +169,7 @@ struct IntegerProduct: Sendable {
     // Beside a factor that is no byte, or not known yet, B is read as it is.
     let isByte = context.optionalType(operands.a).map { $0 == .int8 || $0 == .uint8 } ?? false
     packed =
-      KernelChoice.generalOnly || !isByte
+      KernelSelection.current.isPlain || !isByte
       ? nil : try PackedBytes(context.constant(operands.b), in: context.packedWeights)
   }
 
@@ -187,30 +187,67 @@ struct IntegerProduct: Sendable {
     let bZero = context.isPresent(operands.bZero) ? context.shape(operands.bZero) : nil
     let rows = try LineIndex(aZero, of: a.shape, axis: 2, name: "the zero point of A")
     let columns = try LineIndex(bZero, of: b.shape.asColumn, axis: 1, name: "the zero point of B")
-    if packed != nil || !KernelChoice.generalOnly,
-      let product = ByteProduct(
-        a, b, zeroPoints: (rows, columns), operands, hasZeroPoints: (aZero != nil, bZero != nil), packed: packed)
-    {
-      let step = product.step
-      // The operands are where the node has them.
-      let inputs = (0...(operands.all.max() ?? 0)).map { index -> StepSequence.Operand in
-        operands.all.contains(index) && context.isPresent(index) ? .input(index) : .none
-      }
-      sequence.append(step, inputs: inputs, outputs: [target])
-      return (step.kernelName, step.cost)
+    let facts = IntegerProductFacts(
+      a: a, b: b, rows: rows, columns: columns, hasZeroPoints: (aZero != nil, bZero != nil), operands: operands,
+      packed: packed)
+    let step = try IntegerProductFacts.Candidate.choose(.integerProduct, for: facts, IntegerProductFacts.candidates)
+    // The operands are where the node has them.
+    let inputs = (0...(operands.all.max() ?? 0)).map { index -> StepSequence.Operand in
+      operands.all.contains(index) && context.isPresent(index) ? .input(index) : .none
     }
+    sequence.append(step, inputs: inputs, outputs: [target])
+    return (step.kernelName, step.cost)
+  }
+}
+
+/// An integer product that is being planned.
+private struct IntegerProductFacts: KernelFacts {
+  typealias Candidate = KernelCandidate<IntegerProductFacts, Step>
+
+  let a: TensorType
+  let b: TensorType
+  /// Of zero points.
+  let rows: LineIndex
+  let columns: LineIndex
+  let hasZeroPoints: (a: Bool, b: Bool)
+  let operands: IntegerOperandPositions
+  let packed: PackedBytes?
+
+  var elementType: DataType? { a.dataType }
+  private var products: Double { Double(a.count) * Double(b.shape.asColumn.last ?? 1) }
+
+  /// The steps have their operands where the node has them, and the product as output 0.
+  static let candidates = [
+    Candidate("plain") {
+      .cost(.loops(operations: 2 * $0.products))
+    } make: { (facts) throws(OperatorError) in
+      try facts.plain()
+    },
+    Candidate("panels", types: [.int8, .uint8]) {
+      .cost(.vectors(operations: 2 * $0.products))
+    } make: { facts in
+      ByteProduct(
+        facts.a, facts.b, zeroPoints: (facts.rows, facts.columns), facts.operands, hasZeroPoints: facts.hasZeroPoints,
+        packed: facts.packed)?.step
+    },
+  ]
+
+  private func plain() throws(OperatorError) -> Step {
     let left = IntegerFactor(shape: a.shape, zeroPoints: rows, isLeft: true)
     let right = IntegerFactor(shape: b.shape, zeroPoints: columns, isLeft: false)
-    guard let leftStep = left.step(a.dataType, hasZeroPoint: aZero != nil),
-      let rightStep = right.step(b.dataType, hasZeroPoint: bZero != nil),
+    guard let leftStep = left.step(a.dataType, hasZeroPoint: hasZeroPoints.a),
+      let rightStep = right.step(b.dataType, hasZeroPoint: hasZeroPoints.b),
       let product = MatMulExtents(a.shape, b.shape).plain.step(.int32)
     else { throw .unsupported("there is no integer product of \(a.dataType) and \(b.dataType)") }
+    var sequence = StepSequence()
     let leftPlace = sequence.reserve(bytes: a.count * 4)
     let rightPlace = sequence.reserve(bytes: b.count * 4)
-    func point(_ shape: Shape?, _ input: Int) -> StepSequence.Operand { shape == nil ? .none : .input(input) }
-    sequence.append(leftStep, inputs: [.input(operands.a), point(aZero, operands.aZero)], outputs: [leftPlace])
-    sequence.append(rightStep, inputs: [.input(operands.b), point(bZero, operands.bZero)], outputs: [rightPlace])
-    sequence.append(product, inputs: [leftPlace, rightPlace], outputs: [target])
-    return (product.kernelName, product.cost)
+    func point(_ isThere: Bool, _ input: Int) -> StepSequence.Operand { isThere ? .input(input) : .none }
+    sequence.append(
+      leftStep, inputs: [.input(operands.a), point(hasZeroPoints.a, operands.aZero)], outputs: [leftPlace])
+    sequence.append(
+      rightStep, inputs: [.input(operands.b), point(hasZeroPoints.b, operands.bZero)], outputs: [rightPlace])
+    sequence.append(product, inputs: [leftPlace, rightPlace], outputs: [.output(0)])
+    return sequence.step.named(product.kernelName, cost: product.cost)
   }
 }

@@ -11,10 +11,7 @@ package struct MatMul: OperatorDefinition {
     outputs: [.required("Y", "T")],
     types: ["T": .floats + [.uint32, .uint64, .int32, .int64]], multiplyAdds: matMulProducts(a: 0))
 
-  /// True: never the packed form, for tests that hold the two against each other.
-  private let isPlain: Bool
-
-  package init(plain: Bool = false) { isPlain = plain }
+  package init() {}
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     context.set(0, context.type(0), try matMulShape(context.shape(0), context.shape(1)))
@@ -22,13 +19,21 @@ package struct MatMul: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32 where !isPlain: try MatMulKernel.prepare(context)
     case .float16, .bfloat16:
       try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
-        isPlain ? MatMul.plain(context) : try MatMulKernel.prepare(context)
+        try MatMul.chosen(context, .float32)
       }
-    default: MatMul.plain(context)
+    case let type: try MatMul.chosen(context, type)
     }
+  }
+
+  private static func chosen(_ context: PrepareContext, _ type: DataType) throws(OperatorError) -> PreparedKernel {
+    try ElementCandidate.choose(
+      .matMul, type: type,
+      [
+        .plain { MatMul.plain(context) },
+        .vectors("panels") { () throws(OperatorError) in try MatMulKernel.prepare(context) },
+      ])
   }
 
   private static func plain(_ context: PrepareContext) -> PreparedKernel {

@@ -97,7 +97,7 @@ private struct GateWeights: Sendable {
   init(_ context: PrepareContext, input: Int, scale: Int, zeroPoint: Int) throws(OperatorError) {
     (self.input, self.scale, self.zeroPoint) = (input, scale, zeroPoint)
     isSigned = try context.type(input) == .int8
-    packed = KernelChoice.generalOnly ? nil : try PackedBytes(context.constant(input), in: context.packedWeights)
+    packed = KernelSelection.current.isPlain ? nil : try PackedBytes(context.constant(input), in: context.packedWeights)
   }
 
   func load(_ bytes: UnsafeRawPointer, _ index: Int) -> Int32 {
@@ -175,7 +175,10 @@ private struct QuantizedRecurrence: Sendable {
     guard Shape([directions, steps, batch, 4, hidden, 16]).checkedElementCount != nil,
       Double(directions) * packedBytes < QuantizedRecurrence.largestMemory
     else { throw .mismatch("X is \(context.shape(0)); there can be no memory for the gates of so many steps") }
-    let isPlain = KernelChoice.generalOnly && weights.allSatisfy { $0.packed == nil }
+    let isPlain =
+      try KernelCandidate<ElementFacts, Bool>.choose(
+        .quantizedRecurrence, type: .float32, [.plain { true }, .vectors("panels") { false }])
+      && weights.allSatisfy { $0.packed == nil }
     self.isPlain = isPlain
     var packed = 0
     func product(_ index: Int, k: Int) -> GateProduct {

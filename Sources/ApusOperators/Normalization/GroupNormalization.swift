@@ -13,10 +13,7 @@ package struct GroupNormalization: OperatorDefinition {
     attributes: [.float("epsilon", default: 1e-5), .required("num_groups", .int), .int("stash_type", default: 1)],
     types: ["T": .floats])
 
-  /// True: never the C kernels, for tests that hold the two against each other.
-  private let isPlain: Bool
-
-  package init(plain: Bool = false) { isPlain = plain }
+  package init() {}
 
   package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 18, let x = node.inputs.first ?? nil, node.inputs.count == 3 else { return }
@@ -53,7 +50,7 @@ package struct GroupNormalization: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let groups = try context.int("num_groups")
-    return try prepareGroups(context, isPlain: isPlain) { _ in groups }
+    return try prepareGroups(context) { _ in groups }
   }
 }
 
@@ -65,10 +62,7 @@ package struct InstanceNormalization: OperatorDefinition {
     outputs: [.required("output", "T")],
     attributes: [.float("epsilon", default: 1e-5)], types: ["T": .floats], portable: .moreTypes)
 
-  /// True: never the C kernels, for tests that hold the two against each other.
-  private let isPlain: Bool
-
-  package init(plain: Bool = false) { isPlain = plain }
+  package init() {}
 
   package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     _ = node.attributes.remove("consumed_inputs")
@@ -77,7 +71,7 @@ package struct InstanceNormalization: OperatorDefinition {
   package func infer(_ context: inout InferenceContext) throws(OperatorError) { try inferChannels(&context) }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    try prepareGroups(context, isPlain: isPlain) { $0 }
+    try prepareGroups(context) { $0 }
   }
 }
 
@@ -96,18 +90,23 @@ private func inferChannels(_ context: inout InferenceContext) throws(OperatorErr
 
 /// `groups` gives the number of groups of so many channels.
 private func prepareGroups(
-  _ context: PrepareContext, isPlain: Bool, groups: @escaping @Sendable (Int) -> Int
+  _ context: PrepareContext, groups: @escaping @Sendable (Int) -> Int
 ) throws(OperatorError) -> PreparedKernel {
   let epsilon = try context.float("epsilon")
   let kernels = VectorKernels.current
   return try prepareReal(
     context,
     float: { (_) throws(OperatorError) in
-      isPlain
-        ? groupKernel(Float.self, groups, "plain") { normalizeRow($0, $1, $2, epsilon) }
-        : groupKernel(Float.self, groups, "layer_norm_f32") { x, y, length in
-          kernels.table.pointee.layer_norm_f32(length, x, y, nil, nil, epsilon, nil)
-        }
+      try ElementCandidate.choose(
+        .groupNormalization, type: .float32,
+        [
+          .plain { groupKernel(Float.self, groups, "plain") { normalizeRow($0, $1, $2, epsilon) } },
+          .vectors("rows") {
+            groupKernel(Float.self, groups, "layer_norm_f32") { x, y, length in
+              kernels.table.pointee.layer_norm_f32(length, x, y, nil, nil, epsilon, nil)
+            }
+          },
+        ])
     },
     double: { (_) throws(OperatorError) in
       groupKernel(Double.self, groups, "plain") { normalizeRow($0, $1, $2, epsilon) }

@@ -14,10 +14,7 @@ package struct LRN: OperatorDefinition {
     ],
     types: ["T": .floats])
 
-  /// True: never the C kernels, for tests that hold the two against each other.
-  private let isPlain: Bool
-
-  package init(plain: Bool = false) { isPlain = plain }
+  package init() {}
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let size = try context.int("size")
@@ -34,24 +31,31 @@ package struct LRN: OperatorDefinition {
     return try prepareReal(
       context,
       float: { (_) throws(OperatorError) in
-        if isPlain { return LRN.kernel(Float.self, window) { LRN.divide($0, $1, $2, $3, window) } }
-        let (slope, bias, exponent) = (
-          Float(window.alpha / Double(window.size)), Float(window.bias), -Float(window.beta)
-        )
-        return LRN.kernel(Float.self, window) { x, sums, y, count in
-          // sums ^ -beta = exp(-beta * log(sums)); not for a base of 0 or less.
-          for index in 0..<count { sums[index] = bias + slope * sums[index] }
-          guard kernels.table.pointee.min_f32(count, sums) > 0 else {
-            for index in 0..<count { y[index] = x[index] * Float.pow(sums[index], exponent) }
-            return
-          }
-          kernels.table.pointee.log_f32(count, sums, sums, nil)
-          for index in 0..<count { sums[index] *= exponent }
-          kernels.table.pointee.exp_f32(count, sums, sums, nil)
-          for index in 0..<count { y[index] = x[index] * sums[index] }
-        }
+        try ElementCandidate.choose(
+          .localResponse, type: .float32,
+          [
+            .plain { LRN.kernel(Float.self, window) { LRN.divide($0, $1, $2, $3, window) } },
+            .vectors("rows") { LRN.rows(window, kernels) },
+          ])
       },
       double: { (_) throws(OperatorError) in LRN.kernel(Double.self, window) { LRN.divide($0, $1, $2, $3, window) } })
+  }
+
+  /// By logarithms and exponentials of whole rows.
+  private static func rows(_ window: Window, _ kernels: VectorKernels) -> PreparedKernel {
+    let (slope, bias, exponent) = (Float(window.alpha / Double(window.size)), Float(window.bias), -Float(window.beta))
+    return LRN.kernel(Float.self, window) { x, sums, y, count in
+      // sums ^ -beta = exp(-beta * log(sums)); not for a base of 0 or less.
+      for index in 0..<count { sums[index] = bias + slope * sums[index] }
+      guard kernels.table.pointee.min_f32(count, sums) > 0 else {
+        for index in 0..<count { y[index] = x[index] * Float.pow(sums[index], exponent) }
+        return
+      }
+      kernels.table.pointee.log_f32(count, sums, sums, nil)
+      for index in 0..<count { sums[index] *= exponent }
+      kernels.table.pointee.exp_f32(count, sums, sums, nil)
+      for index in 0..<count { y[index] = x[index] * sums[index] }
+    }
   }
 
   private struct Window: Sendable {

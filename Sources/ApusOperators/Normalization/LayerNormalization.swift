@@ -14,10 +14,7 @@ package struct LayerNormalization: OperatorDefinition {
     attributes: [.int("axis", default: -1), .float("epsilon", default: 1e-5), .int("stash_type", default: 1)],
     types: ["T": .floats, "U": [.float32, .bfloat16]])
 
-  /// True: never the C kernels, for tests that hold the two against each other.
-  private let isPlain: Bool
-
-  package init(plain: Bool = false) { isPlain = plain }
+  package init() {}
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     context.copy()
@@ -42,7 +39,12 @@ package struct LayerNormalization: OperatorDefinition {
     return try prepareReal(
       context,
       float: { (_) throws(OperatorError) in
-        isPlain ? LayerNormalization.plain(Float.self, axis, epsilon) : LayerNormalization.fast(axis, epsilon)
+        try ElementCandidate.choose(
+          .layerNormalization, type: .float32,
+          [
+            .plain { LayerNormalization.plain(Float.self, axis, epsilon) },
+            .vectors("rows") { LayerNormalization.fast(axis, epsilon) },
+          ])
       },
       double: { (_) throws(OperatorError) in LayerNormalization.plain(Double.self, axis, epsilon) })
   }

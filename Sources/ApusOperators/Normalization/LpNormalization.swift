@@ -10,10 +10,7 @@ package struct LpNormalization: OperatorDefinition {
     "LpNormalization", versions: [1, 22], inputs: [.required("input", "T")], outputs: [.required("output", "T")],
     attributes: [.int("axis", default: -1), .int("p", default: 2)], types: ["T": .floats], portable: .moreTypes)
 
-  /// True: never the C kernels, for tests that hold the two against each other.
-  private let isPlain: Bool
-
-  package init(plain: Bool = false) { isPlain = plain }
+  package init() {}
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     if let rank = context.rank(0) { _ = try resolveAxis(context.int("axis"), rank: rank) }
@@ -29,12 +26,18 @@ package struct LpNormalization: OperatorDefinition {
     return try prepareReal(
       context,
       float: { (_) throws(OperatorError) in
-        if isPlain { return LpNormalization.kernel(Float.self, axis, isSquare: isSquare) }
-        return LpNormalization.kernel(Float.self, axis, isSquare: isSquare) { x, length in
-          isSquare
-            ? kernels.table.pointee.sum_squares_f32(length, x).squareRoot()
-            : kernels.table.pointee.sum_abs_f32(length, x)
-        }
+        try ElementCandidate.choose(
+          .lpNormalization, type: .float32,
+          [
+            .plain { LpNormalization.kernel(Float.self, axis, isSquare: isSquare) },
+            .vectors("rows") {
+              LpNormalization.kernel(Float.self, axis, isSquare: isSquare) { x, length in
+                isSquare
+                  ? kernels.table.pointee.sum_squares_f32(length, x).squareRoot()
+                  : kernels.table.pointee.sum_abs_f32(length, x)
+              }
+            },
+          ])
       },
       double: { (_) throws(OperatorError) in LpNormalization.kernel(Double.self, axis, isSquare: isSquare) })
   }

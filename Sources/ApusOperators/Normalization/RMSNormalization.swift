@@ -13,10 +13,7 @@ package struct RMSNormalization: OperatorDefinition {
     attributes: [.int("axis", default: -1), .float("epsilon", default: 1e-5), .int("stash_type", default: 1)],
     types: ["T": .floats, "V": .floats])
 
-  /// True: never the C kernels, for tests that hold the two against each other.
-  private let isPlain: Bool
-
-  package init(plain: Bool = false) { isPlain = plain }
+  package init() {}
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     if let rank = context.rank(0) { _ = try resolveAxis(context.int("axis"), rank: rank) }
@@ -31,7 +28,12 @@ package struct RMSNormalization: OperatorDefinition {
     return try prepareReal(
       context,
       float: { (_) throws(OperatorError) in
-        isPlain ? RMSNormalization.plain(Float.self, axis, epsilon) : RMSNormalization.fast(axis, epsilon)
+        try ElementCandidate.choose(
+          .rmsNormalization, type: .float32,
+          [
+            .plain { RMSNormalization.plain(Float.self, axis, epsilon) },
+            .vectors("rows") { RMSNormalization.fast(axis, epsilon) },
+          ])
       },
       double: { (_) throws(OperatorError) in RMSNormalization.plain(Double.self, axis, epsilon) })
   }

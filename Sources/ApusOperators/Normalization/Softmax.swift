@@ -8,12 +8,9 @@ import CApusKernels
 package struct Softmax: OperatorDefinition {
   package let schema: OperatorSchema
   private let isLogarithm: Bool
-  /// True: never the C kernels, for tests that hold the two against each other.
-  private let isPlain: Bool
 
-  package init(logarithm: Bool = false, plain: Bool = false) {
+  package init(logarithm: Bool = false) {
     isLogarithm = logarithm
-    isPlain = plain
     schema = OperatorSchema(
       logarithm ? "LogSoftmax" : "Softmax", versions: [1, 11, 13], inputs: [.required("input", "T")],
       outputs: [.required("output", "T")], attributes: [.int("axis", default: -1)], types: ["T": .floats])
@@ -33,7 +30,12 @@ package struct Softmax: OperatorDefinition {
     return try prepareReal(
       context,
       float: { (_) throws(OperatorError) in
-        kernel(axis) { rows in isPlain ? plainStep(rows, Float.self) : fastStep(rows) }
+        try ElementCandidate.choose(
+          .softmax, type: .float32,
+          [
+            .plain { kernel(axis) { rows in plainStep(rows, Float.self) } },
+            .vectors("rows") { kernel(axis) { rows in fastStep(rows) } },
+          ])
       },
       double: { (_) throws(OperatorError) in kernel(axis) { rows in plainStep(rows, Double.self) } })
   }

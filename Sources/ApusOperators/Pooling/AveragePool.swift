@@ -3,6 +3,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 package struct AveragePool: OperatorDefinition {
   package let schema = OperatorSchema(
@@ -32,18 +33,28 @@ package struct AveragePool: OperatorDefinition {
 
   /// float32: by whole rows.
   private func rows(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    if KernelChoice.generalOnly { return try plan(Float.self, context) }
     let attributes = NodeAttributes(context)
     let countsPads = try context.bool("count_include_pad")
     return .planned { (plan) throws(OperatorError) in
-      let geometry = try PoolLayout().geometry(attributes, plan)
-      let planes = plan.shape(0).count(of: 0..<2)
-      if geometry.output.last ?? 0 > RowPool.longestCounted {
-        return direct(Float.self, geometry, planes: planes, countsPads: countsPads)
-      }
-      return RowPool(geometry, planes: planes, .average(countsPads: countsPads)).step
+      try AveragePool.candidates.chosen(
+        .averagePool,
+        PoolFacts(
+          elementType: .float32, geometry: try PoolLayout().geometry(attributes, plan),
+          planes: plan.shape(0).count(of: 0..<2), countsPads: countsPads))
     }
   }
+
+  private static let candidates: [PoolCandidate] = [
+    .plain { direct(Float.self, $0.geometry, planes: $0.planes, countsPads: $0.countsPads) },
+    .rows(types: [.float32]) {
+      RowPool<Float>(
+        $0, .average(countsPads: $0.countsPads), combine: apus_kernels().pointee.add_f32_vv, start: 0
+      ).step
+    } unless: {
+      $0.geometry.output.last ?? 0 > RowPool<Float>.longestCounted
+        ? "the windows of a row are too many to be counted" : nil
+    },
+  ]
 
   private func plan<Element: PoolElement & SendableMetatype>(
     _ type: Element.Type, _ context: PrepareContext
@@ -52,11 +63,11 @@ package struct AveragePool: OperatorDefinition {
     let countsPads = try context.bool("count_include_pad")
     return .planned { (plan) throws(OperatorError) in
       let geometry = try PoolLayout().geometry(attributes, plan)
-      return direct(type, geometry, planes: plan.shape(0).count(of: 0..<2), countsPads: countsPads)
+      return AveragePool.direct(type, geometry, planes: plan.shape(0).count(of: 0..<2), countsPads: countsPads)
     }
   }
 
-  private func direct<Element: PoolElement>(
+  private static func direct<Element: PoolElement>(
     _ type: Element.Type, _ geometry: WindowGeometry, planes: Int, countsPads: Bool
   ) -> Step {
     let windows = PlaneWindows(geometry, planes: planes)

@@ -40,17 +40,24 @@ struct GlobalPool: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: reduction == .norm || KernelChoice.generalOnly ? try plan(Float.self, context) : planFloat()
+    case .float32: try planFloat(context)
     case .float64: try plan(Double.self, context)
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context) { (context) throws(OperatorError) in
-        reduction == .norm || KernelChoice.generalOnly ? try plan(Float.self, context) : planFloat()
-      }
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try planFloat(context) }
     case let type: throw context.unsupportedType(type)
     }
   }
 
-  private func planFloat() -> PreparedKernel {
+  private func planFloat(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    try ElementCandidate.choose(
+      .globalPool, type: .float32,
+      [
+        .plain { () throws(OperatorError) in try plan(Float.self, context) },
+        .vectors("rows", refusal: reduction == .norm ? "there is no kernel for norms" : nil) { planRows() },
+      ])
+  }
+
+  private func planRows() -> PreparedKernel {
     .planned { [reduction] plan in
       let planes = plan.shape(0).count(of: 0..<2)
       let area = plan.shape(0).count(of: 2..<plan.shape(0).rank)

@@ -3,6 +3,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 package struct MaxPool: OperatorDefinition {
   package let schema = OperatorSchema(
@@ -25,50 +26,63 @@ package struct MaxPool: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: try rows(context)
-    case .float64: try plan(Double.self, -.infinity, context)
-    case .int8: try plan(Int8.self, .min, context)
-    case .uint8: try plan(UInt8.self, .min, context)
+    case .float32, .float64, .int8, .uint8: try planned(context)
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try rows(context) }
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try planned(context) }
     case let type: throw context.unsupportedType(type)
     }
   }
 
-  /// float32: by whole rows, unless positions are asked for.
-  private func rows(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    if context.isWanted(1) || KernelChoice.generalOnly { return try plan(Float.self, -.infinity, context) }
+  private func planned(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let attributes = NodeAttributes(context)
+    let isColumnMajor = try context.bool("storage_order")
     return .planned { (plan) throws(OperatorError) in
-      let geometry = try PoolLayout().geometry(attributes, plan)
-      return RowPool(geometry, planes: plan.shape(0).count(of: 0..<2), .maximum).step
+      try MaxPool.candidates.chosen(
+        .maxPool,
+        PoolFacts(
+          elementType: plan.inputs[0]?.dataType, geometry: try PoolLayout().geometry(attributes, plan),
+          planes: plan.shape(0).count(of: 0..<2), wantsIndices: plan.isWanted(1), isColumnMajor: isColumnMajor))
+    }
+  }
+
+  private static let candidates: [PoolCandidate] = [
+    .plain { plain($0) },
+    .rows(types: [.float32]) {
+      RowPool<Float>($0, .maximum, combine: apus_kernels().pointee.max_f32_vv, start: -.infinity).step
+    } unless: {
+      $0.wantsIndices ? "positions are wanted" : nil
+    },
+  ]
+
+  private static func plain(_ pool: PoolFacts) -> Step? {
+    switch pool.elementType {
+    case .float32: direct(Float.self, -.infinity, pool)
+    case .float64: direct(Double.self, -.infinity, pool)
+    case .int8: direct(Int8.self, .min, pool)
+    case .uint8: direct(UInt8.self, .min, pool)
+    default: nil
     }
   }
 
   /// `lowest` is the maximum of a window without elements, whose index is -1.
-  private func plan<Element: Comparable & BitwiseCopyable & Sendable & SendableMetatype>(
-    _ type: Element.Type, _ lowest: Element, _ context: PrepareContext
-  ) throws(OperatorError) -> PreparedKernel {
-    let attributes = NodeAttributes(context)
-    let isColumnMajor = try context.bool("storage_order")
-    return .planned { (plan) throws(OperatorError) in
-      let geometry = try PoolLayout().geometry(attributes, plan)
-      let windows = PlaneWindows(geometry, planes: plan.shape(0).count(of: 0..<2))
-      let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
-      let wantsIndices = plan.isWanted(1)
-      return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
-        let y: UnsafeMutablePointer<Element> = run.output()
-        windows.forEach(part: part, scratch: run.scratch) { plane, index, window in
-          let source: UnsafePointer<Element> = run.input(0) + plane &* area
-          let (best, position) = MaxPool.largest(source, window, lowest)
-          y[plane &* outputArea &+ index] = best
-          if wantsIndices {
-            let inPlane = isColumnMajor && position >= 0 ? geometry.columnMajor(position) : position
-            run.output(1, as: Int.self)[plane &* outputArea &+ index] = position < 0 ? -1 : plane &* area &+ inPlane
-          }
+  private static func direct<Element: Comparable & BitwiseCopyable & Sendable & SendableMetatype>(
+    _ type: Element.Type, _ lowest: Element, _ pool: PoolFacts
+  ) -> Step {
+    let (geometry, wantsIndices, isColumnMajor) = (pool.geometry, pool.wantsIndices, pool.isColumnMajor)
+    let windows = PlaneWindows(geometry, planes: pool.planes)
+    let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
+    return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
+      let y: UnsafeMutablePointer<Element> = run.output()
+      windows.forEach(part: part, scratch: run.scratch) { plane, index, window in
+        let source: UnsafePointer<Element> = run.input(0) + plane &* area
+        let (best, position) = MaxPool.largest(source, window, lowest)
+        y[plane &* outputArea &+ index] = best
+        if wantsIndices {
+          let inPlane = isColumnMajor && position >= 0 ? geometry.columnMajor(position) : position
+          run.output(1, as: Int.self)[plane &* outputArea &+ index] = position < 0 ? -1 : plane &* area &+ inPlane
         }
-      }.named("direct")
-    }
+      }
+    }.named("direct")
   }
 
   /// The largest element and its position in the plane; the first of equals. The first NaN is larger than all.

@@ -1,4 +1,4 @@
-// Maximum and average pools of float32 planes by whole rows. Where rows are joined, the rows of a window become one
+// Maximum and average pools of planes by whole rows. Where rows are joined, the rows of a window become one
 // first, element by element, and then the columns of that row: a window costs the sum of its extents, not their
 // product.
 
@@ -6,43 +6,52 @@ import ApusGraph
 import ApusTensor
 import CApusKernels
 
-/// The plan of a pool of float32 without indices, in the layout [batch, channels, spatial axes].
-struct RowPool: Sendable {
-  enum Function: Sendable {
-    /// The first NaN is larger than all; a window without elements is -infinity.
-    case maximum
-    /// `countsPads`: elements of pads are zeros that count.
-    case average(countsPads: Bool)
-  }
+/// What pools by rows work on.
+protocol RowPoolElement: Numeric, Comparable, BitwiseCopyable, Sendable, SendableMetatype {
+  init(_ value: Int)
+  static func /= (left: inout Self, right: Self)
+}
+
+extension Float: RowPoolElement {}
+
+enum RowPoolFunction: Sendable {
+  /// The first NaN is larger than all; a window without elements is the least number.
+  case maximum
+  /// `countsPads`: elements of pads are zeros that count. For floats only.
+  case average(countsPads: Bool)
+}
+
+/// The plan of a pool without indices, in the layout [batch, channels, spatial axes].
+struct RowPool<Element: RowPoolElement>: Sendable {
 
   private let windows: PlaneWindows
   private let geometry: WindowGeometry
-  private let function: Function
+  private let function: RowPoolFunction
   /// For averages: the elements of each window along the last axis.
-  private let counts: [Float]
+  private let counts: [Element]
   private let combine: BinaryKernel
-  private let start: Float
+  private let start: Element
   /// False: the elements of a window are added one after the other, as the plain form does. Averages of a few quantized
   /// numbers lie in the middle of two others now and then, and every other order would round some to the other one.
   private let joinsRows: Bool
 
   /// Elements of a row of outputs whose windows are counted beforehand: the counts are a table of the plan.
-  static let longestCounted = 1 << 22
+  static var longestCounted: Int { 1 << 22 }
 
   /// The largest windows whose elements are added in their order.
-  private static let smallWindow = 64
+  private static var smallWindow: Int { 64 }
 
-  init(_ geometry: WindowGeometry, planes: Int, _ function: Function) {
-    (self.geometry, self.function) = (geometry, function)
-    windows = PlaneWindows(geometry, planes: planes)
-    let table = apus_kernels().pointee
+  /// `combine` is the kernel for two rows, `start` what windows without elements are.
+  init(_ pool: PoolFacts, _ function: RowPoolFunction, combine: BinaryKernel, start: Element) {
+    (geometry, self.function, self.combine, self.start) = (pool.geometry, function, combine, start)
+    windows = PlaneWindows(geometry, planes: pool.planes)
     let lastAxis = geometry.rank - 1
     switch function {
-    case .maximum: (combine, start, counts, joinsRows) = (table.max_f32_vv, -.infinity, [], true)
+    case .maximum: (counts, joinsRows) = ([], true)
     case .average(let countsPads):
-      (combine, start, joinsRows) = (table.add_f32_vv, 0, geometry.kernel.reduce(1, &*) > RowPool.smallWindow)
-      counts = (0..<geometry.output[lastAxis]).map {
-        Float(countsPads ? geometry.countInPads(lastAxis, window: $0) : geometry.clip(lastAxis, window: $0).count)
+      joinsRows = geometry.kernel.reduce(1, &*) > RowPool.smallWindow
+      counts = (0..<geometry.output[lastAxis]).map { [geometry] in
+        Element(countsPads ? geometry.countInPads(lastAxis, window: $0) : geometry.clip(lastAxis, window: $0).count)
       }
     }
   }
@@ -55,17 +64,17 @@ struct RowPool: Sendable {
   /// Input 0 to output 0.
   var step: Step {
     let lines = aligned(windows.scratchBytes)
-    let lineBytes = geometry.input.contains(0) ? 0 : aligned(widths.input * 4)
+    let lineBytes = geometry.input.contains(0) ? 0 : aligned(widths.input * MemoryLayout<Element>.size)
     let parts = windows.partition.parts
     return .parallel(parts: parts, scratchBytes: lines + parts * lineBytes) { run, part in
-      let line = (run.scratch + lines + part &* lineBytes).assumingMemoryBound(to: Float.self)
+      let line = (run.scratch + lines + part &* lineBytes).assumingMemoryBound(to: Element.self)
       self.run(part, run.input(0), run.output(0), line, run.scratch)
     }.named("rows")
   }
 
   private func run(
-    _ part: Int, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ line: UnsafeMutablePointer<Float>,
-    _ scratch: UnsafeMutableRawPointer
+    _ part: Int, _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>,
+    _ line: UnsafeMutablePointer<Element>, _ scratch: UnsafeMutableRawPointer
   ) {
     let (area, outputArea) = (geometry.inputCount, geometry.outputCount)
     let (width, outputWidth) = widths
@@ -84,7 +93,7 @@ struct RowPool: Sendable {
         combineColumns(of: joined, target)
       }
       if case .average(let countsPads) = function {
-        let outer = Float(countsPads ? countInPads(row: row) : rowCount)
+        let outer = Element(countsPads ? countInPads(row: row) : rowCount)
         counts.withUnsafeBufferPointer { counts in
           for window in 0..<outputWidth { target[window] /= outer * counts[window] }
         }
@@ -93,7 +102,7 @@ struct RowPool: Sendable {
   }
 
   /// Combines the taps along the last axis with the output row.
-  private func combineColumns(of line: UnsafePointer<Float>, _ target: UnsafeMutablePointer<Float>) {
+  private func combineColumns(of line: UnsafePointer<Element>, _ target: UnsafeMutablePointer<Element>) {
     let axis = geometry.rank - 1
     let (stride, dilation, pad) = (geometry.strides[axis], geometry.dilations[axis], geometry.padBegin[axis])
     let (width, outputWidth) = widths

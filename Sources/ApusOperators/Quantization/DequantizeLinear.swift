@@ -69,7 +69,7 @@ struct DequantizeLoop: Sendable {
     @convention(c) (Int, UnsafeRawPointer, UnsafeMutablePointer<Float>, Float, Int32) -> Void
 
   init(
-    x: DataType, scale: DataType, y: DataType, hasZeroPoint: Bool, usesKernels: Bool = true
+    x: DataType, scale: DataType, y: DataType, hasZeroPoint: Bool
   ) throws(OperatorError) {
     let lane = x.isInteger ? Lane.int64 : .float32
     guard let loadX = lane.load(x), let loadScale = Lane.float32.load(scale), let store = FloatCodec(y)?.store else {
@@ -78,7 +78,16 @@ struct DequantizeLoop: Sendable {
     (self.loadX, self.loadScale, self.store, isInteger, xWidth) = (loadX, loadScale, store, x.isInteger, x.byteWidth)
     loadZero = hasZeroPoint ? loadX : nil
     let kernels = apus_kernels().pointee
-    guard usesKernels && scale == .float32 && y == .float32 else {
+    let usesKernel = try KernelCandidate<ElementFacts, Bool>.choose(
+      .dequantization, type: x,
+      [
+        .plain { false },
+        .vectors(
+          "vectors", types: [.uint8, .int8, .int32],
+          refusal: scale == .float32 && y == .float32 ? nil : "scale and result are not float32"
+        ) { true },
+      ])
+    guard usesKernel else {
       kernel = nil
       return
     }

@@ -16,10 +16,7 @@ package struct RNN: OperatorDefinition {
     attributes: RecurrentAttributes.schemas(.strings("activations", default: ["Tanh", "Tanh"])),
     types: ["T": .floats, "T1": [.int32]], portable: .moreTypes, multiplyAdds: RecurrentAttributes.products)
 
-  /// True: never the packed form, for tests that hold the two against each other.
-  private let isPlain: Bool
-
-  package init(plain: Bool = false) { isPlain = plain }
+  package init() {}
 
   package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     upgradeRecurrent(&node, from: version)
@@ -30,7 +27,7 @@ package struct RNN: OperatorDefinition {
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    try RecurrentAttributes(context, .rnn).prepare(context, isPlain: isPlain)
+    try RecurrentAttributes(context, .rnn).prepare(context)
   }
 }
 

@@ -100,17 +100,25 @@ struct RecurrentAttributes: Sendable {
     if case .lstm = kind { context.set(2, context.type(0), state) }
   }
 
-  /// The kernel: packed products for float32 unless `isPlain`.
-  func prepare(_ context: PrepareContext, isPlain: Bool) throws(OperatorError) -> PreparedKernel {
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     // The two weights are packed if they are constant; the plain forms read them.
     try prepareReal(
-      context, packed: isPlain ? [] : [1, 2],
+      context, packed: KernelSelection.current.isPlain ? [] : [1, 2],
       float: { (context) throws(OperatorError) in
-        isPlain
-          ? RecurrentKernel(self, RecurrentFactors<Float>.plain, activations.map { $0.map { $0.inPlace(Float.self) } })
-            .prepared
-          : RecurrentKernel(self, try RecurrentFactors.packed(context, self), activations.map { $0.map(\.fastInPlace) })
-            .prepared
+        try ElementCandidate.choose(
+          .recurrence, type: .float32,
+          [
+            .plain {
+              RecurrentKernel(
+                self, RecurrentFactors<Float>.plain, activations.map { $0.map { $0.inPlace(Float.self) } }
+              ).prepared
+            },
+            .vectors("panels") { () throws(OperatorError) in
+              RecurrentKernel(
+                self, try RecurrentFactors.packed(context, self), activations.map { $0.map(\.fastInPlace) }
+              ).prepared
+            },
+          ])
       },
       double: { (_) throws(OperatorError) in
         RecurrentKernel(self, RecurrentFactors<Double>.plain, activations.map { $0.map { $0.inPlace(Double.self) } })

@@ -145,11 +145,16 @@ struct Reduction: OperatorDefinition {
     let type = try context.type(0)
     let keepsAll = try context.bool("noop_with_empty_axes")
     let makeStep = try stepMaker(context, type)
-    let (keepsSingle, generalOnly) = (kind.keepsSingle, KernelChoice.generalOnly)
+    let keepsSingle = kind.keepsSingle
     return .planned { plan throws(OperatorError) in
       let shape = plan.shape(0)
       let axes = try Reduction.resolved(plan.integers(1), rank: shape.rank, keepsAll: keepsAll)
-      if keepsSingle, !generalOnly, axes.allSatisfy({ shape[$0] == 1 }) { return .views([.init()]) }
+      if keepsSingle, axes.allSatisfy({ shape[$0] == 1 }),
+        let view = try KernelCandidate<ElementFacts, Step?>.choose(
+          .singleElements, type: type, [.plain { .some(nil) }, .vectors("view", types: []) { .views([.init()]) }])
+      {
+        return view
+      }
       var step = makeStep(ReductionGeometry(shape: shape, axes: axes))
       step.unreadInputs = [1]
       return step
@@ -164,7 +169,9 @@ struct Reduction: OperatorDefinition {
     guard let lane = Lane(type), let load = Lane.load(type) else { throw context.unsupportedType(type) }
     if isLogarithm, !type.isFloat { return try integerLogarithm(context, type, lane, load) }
     guard let store = lane.store(type) else { throw context.unsupportedType(type) }
-    let kernels = KernelChoice.generalOnly ? nil : apus_kernels().pointee
+    let kernels = try KernelCandidate<ElementFacts, apus_kernel_table?>.choose(
+      .reduction, type: lane == .float32 ? .float32 : type,
+      [.plain { .some(nil) }, .vectors("rows") { .some(apus_kernels().pointee) }])
     let name = kind.rawValue
     switch lane {
     case .float32:

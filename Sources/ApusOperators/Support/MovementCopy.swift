@@ -181,26 +181,62 @@ private struct PlaneCopy: Sendable {
     let function: Function
     if column.source == width && column.target == width {
       function = copyRuns
-    } else if let transpose = transposition(width: width, row: row, column: column) {
-      function = transpose
+    } else if isTransposition(width: width, row: row, column: column),
+      let chosen = try? PlaneFacts.Candidate.choose(
+        .planeCopy, for: PlaneFacts(row: row, column: column, width: width), PlaneFacts.candidates)
+    {
+      function = chosen
     } else {
-      switch width {
-      case 1: function = { copyElements(UInt8.self, $0, $1, $2, $3, $4) }
-      case 2: function = { copyElements(UInt16.self, $0, $1, $2, $3, $4) }
-      case 4: function = { copyElements(UInt32.self, $0, $1, $2, $3, $4) }
-      case 8: function = { copyElements(UInt64.self, $0, $1, $2, $3, $4) }
-      case 16: function = { copyElements(SIMD2<UInt64>.self, $0, $1, $2, $3, $4) }
-      default: function = copyBlocks
-      }
+      function = loops(width: width)
     }
     return PlaneCopy(row: row, column: column, width: width, function: function)
   }
 
-  /// The micro-kernel for a source that is contiguous along the rows and a target that is along the columns.
+  /// A copy that might be one of the transposing kernels.
+  private static func isTransposition(width: Int, row: MovementCopy.Axis, column: MovementCopy.Axis) -> Bool {
+    row.count > 1 && row.source == width && column.target == width
+      && column.source % width == 0 && row.target % width == 0
+  }
+
+  /// What a copy whose source is contiguous along the rows, and its target along the columns, is chosen by.
+  private struct PlaneFacts: KernelFacts {
+    typealias Candidate = KernelCandidate<PlaneFacts, Function>
+
+    let row: MovementCopy.Axis
+    let column: MovementCopy.Axis
+    let width: Int
+
+    var elementType: DataType? { nil }
+    private var elements: Double { Double(row.count) * Double(column.count) }
+
+    static let candidates = [
+      Candidate("plain") {
+        .cost(.loops(operations: $0.elements))
+      } make: {
+        loops(width: $0.width)
+      },
+      Candidate("transpose") {
+        [1, 2, 4, 8].contains($0.width)
+          ? .cost(.vectors(operations: $0.elements)) : .refused("no elements of \($0.width) bytes")
+      } make: {
+        transposition(width: $0.width, row: $0.row, column: $0.column)
+      },
+    ]
+  }
+
+  private static func loops(width: Int) -> Function {
+    switch width {
+    case 1: { copyElements(UInt8.self, $0, $1, $2, $3, $4) }
+    case 2: { copyElements(UInt16.self, $0, $1, $2, $3, $4) }
+    case 4: { copyElements(UInt32.self, $0, $1, $2, $3, $4) }
+    case 8: { copyElements(UInt64.self, $0, $1, $2, $3, $4) }
+    case 16: { copyElements(SIMD2<UInt64>.self, $0, $1, $2, $3, $4) }
+    default: copyBlocks
+    }
+  }
+
+  /// The micro-kernel.
   private static func transposition(width: Int, row: MovementCopy.Axis, column: MovementCopy.Axis) -> Function? {
-    guard !KernelChoice.generalOnly, row.count > 1, row.source == width, column.target == width,
-      column.source % width == 0, row.target % width == 0
-    else { return nil }
     let kernels = apus_kernels().pointee
     let kernel: @convention(c) (Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer, Int) -> Void
     switch width {

@@ -19,11 +19,14 @@ final class PreparedNode: Sendable {
   let movesData: Bool
   /// True if the kernel was made with a look at the constants among the inputs.
   let readsConstants: Bool
+  /// What the kernel was chosen among; empty where nobody wanted to know.
+  let choices: [KernelChoice]
 
   init(
-    node: Node, schema: OperatorSchema, kernel: PreparedKernel, subprograms: [Subprogram], readsConstants: Bool
+    node: Node, schema: OperatorSchema, kernel: PreparedKernel, subprograms: [Subprogram], readsConstants: Bool,
+    choices: [KernelChoice]
   ) {
-    (self.node, self.schema) = (node, schema)
+    (self.node, self.schema, self.choices) = (node, schema, choices)
     (self.kernel, self.subprograms, self.readsConstants) = (kernel, subprograms, readsConstants)
     (inputs, outputs) = (node.inputs, node.outputs)
     wantedOutputs = node.outputs.map { $0 != nil }
@@ -252,8 +255,26 @@ private struct Preparation {
   let pool: WorkerPool
   let packedWeights: PackedWeights
   let leases: LeasePool
+  /// That of the thread that wants the program: nodes are prepared on others.
+  private let scope = KernelScope.current
+
+  init(
+    graph: Graph, registry: OperatorRegistry, pool: WorkerPool, packedWeights: PackedWeights, leases: LeasePool
+  ) {
+    (self.graph, self.registry, self.pool) = (graph, registry, pool)
+    (self.packedWeights, self.leases) = (packedWeights, leases)
+  }
 
   func prepare(_ node: Node) throws(PreparationError) -> PreparedNode {
+    let choices = scope.choices == nil ? nil : KernelChoices()
+    let prepared = try KernelScope(selection: scope.selection, choices: choices).run {
+      () throws(PreparationError) in try prepare(node, noting: choices)
+    }
+    for choice in prepared.choices { scope.choices?.note(choice) }
+    return prepared
+  }
+
+  private func prepare(_ node: Node, noting choices: KernelChoices?) throws(PreparationError) -> PreparedNode {
     var subprograms: [Subprogram] = []
     for (name, subgraph) in node.subgraphs {
       do throws(PreparationError) {
@@ -279,7 +300,8 @@ private struct Preparation {
       }
       try load(node, kernel)
       return PreparedNode(
-        node: node, schema: definition.schema, kernel: kernel, subprograms: subprograms, readsConstants: reads.take())
+        node: node, schema: definition.schema, kernel: kernel, subprograms: subprograms, readsConstants: reads.take(),
+        choices: choices?.all ?? [])
     } catch {
       throw PreparationError(errors: [error.inside(node, inputs: inputs)])
     }

@@ -21,6 +21,8 @@ package struct PlanReport: Sendable {
     package let inputs: [String]
     package let outputs: [String]
     package let scratch: String
+    /// What its kernel was chosen among, when it was prepared and when it was planned; see `KernelChoices`.
+    package let choices: [KernelChoice]
   }
 
   /// The names of the nodes with subgraphs around this plan, and of the subgraph: empty for the graph itself.
@@ -40,14 +42,15 @@ package struct PlanReport: Sendable {
 }
 
 extension Program {
-  /// The plans that runs have made so far, subgraphs included.
-  package func planReports(path: [String] = []) -> [PlanReport] {
-    var reports = plans.all.map { PlanReport($0, in: self, path: path) }
+  /// The plans that runs have made so far, subgraphs included. `explaining`: with the choices of kernels; those that
+  /// are made when a node is prepared are known if they were noted then.
+  package func planReports(path: [String] = [], explaining: Bool = false) -> [PlanReport] {
+    var reports = plans.all.map { PlanReport($0, in: self, path: path, explaining: explaining) }
     for prepared in nodes {
       for subprogram in prepared.subprograms {
         let node = prepared.node
         let name = node.name.isEmpty ? node.op.description : node.name
-        reports += subprogram.program.planReports(path: path + [name, subprogram.name])
+        reports += subprogram.program.planReports(path: path + [name, subprogram.name], explaining: explaining)
       }
     }
     return reports
@@ -55,7 +58,7 @@ extension Program {
 }
 
 extension PlanReport {
-  fileprivate init(_ plan: RegionPlan, in program: Program, path: [String]) {
+  fileprivate init(_ plan: RegionPlan, in program: Program, path: [String], explaining: Bool) {
     self.path = path
     inputs = plan.inputs.map { "\(program.graph[$0.value].name): \($0.type.dataType)\($0.type.shape)" }
     isBound = plan.isBound
@@ -75,8 +78,25 @@ extension PlanReport {
         node: node.name, op: node.op, kernel: step.draft.step.kernelName, wave: waves[index],
         phases: Array(plan.phases[step.phases]), cost: step.draft.cost,
         inputs: Array(operands[..<step.inputCount]),
-        outputs: Array(operands[step.inputCount..<step.inputCount + step.outputCount]), scratch: operands.last ?? "-")
+        outputs: Array(operands[step.inputCount..<step.inputCount + step.outputCount]), scratch: operands.last ?? "-",
+        choices: explaining ? program.nodes[step.node].choices + program.choices(of: step) : [])
     }
+  }
+}
+
+extension Program {
+  /// The choices that planning a step makes: it is planned once more. Empty if it cannot be, without what was known
+  /// when it was.
+  fileprivate func choices(of step: PlannedStep) -> [KernelChoice] {
+    let prepared = nodes[step.node]
+    guard case .planned(let kernel) = prepared.kernel else { return [] }
+    let choices = KernelChoices()
+    let context = PlanContext(
+      inputs: step.draft.inputTypes, outputs: step.draft.outputTypes,
+      known: prepared.inputs.map { $0.flatMap { constants[$0.index] } })
+    // A step that was planned with more knowledge has nothing to say without it.
+    let step = try? choices.noting { () throws(OperatorError) in try kernel.step(for: context) }
+    return step == nil ? [] : choices.all
   }
 }
 

@@ -1,4 +1,5 @@
 // The 8-bit GEMM around an inner product of each instruction set. Before it, the including file defines
+//   I8_VARIANT(name)         the name of this variant
 //   I8_NR, I8_MR             columns of a panel, rows of a full tile
 //   I8_GROUP_BYTES           panels that are kept in a cache while the rows go by
 //   I8_TILES                 the list TILE(rows, columns); columns beyond I8_NR span panels
@@ -152,7 +153,7 @@ static void i8_tile_row(const apus_gemm_i8_args *g, size_t row, size_t rows, siz
   }
 }
 
-void APUS_(apus_gemm_i8)(const apus_gemm_i8_args *g, size_t m0, size_t m1, size_t p0, size_t p1) {
+void I8_VARIANT(apus_gemm_i8)(const apus_gemm_i8_args *g, size_t m0, size_t m1, size_t p0, size_t p1) {
   const size_t last = apus_gemm_panels(g->n, I8_NR);
   if (p1 > last) p1 = last;
   if (m0 >= m1 || p0 >= p1) return;
@@ -193,7 +194,7 @@ static void i8_pack_rows(const uint8_t *rows, ptrdiff_t stride, size_t kc, uint8
   memcpy(sums, &sum, sizeof sum);
 }
 
-void APUS_(apus_gemm_i8_pack)(const apus_gemm_source *s, bool b_signed, void *packed, size_t p0, size_t p1) {
+void I8_VARIANT(apus_gemm_i8_pack)(const apus_gemm_source *s, bool b_signed, void *packed, size_t p0, size_t p1) {
   const size_t last = apus_gemm_panels(s->n, I8_NR), groups = (s->kc + 3) / 4;
   const size_t panel_bytes = apus_gemm_i8_panel_bytes(s->taps, s->kc, I8_NR);
   const uint8_t turn = b_signed ? 0 : 0x80;

@@ -5,6 +5,7 @@
 #include "../simd/simd_avx2.h"
 #include "../math/activation.h"
 
+#define I8_VARIANT(name) name##_avx2
 #define I8_NR 16
 #define I8_MR 2
 #define I8_GROUP_BYTES (24 * 1024)

@@ -3,6 +3,7 @@
 #include "../simd/simd_portable.h"
 #include "../math/activation.h"
 
+#define I8_VARIANT(name) name##_portable
 #define I8_NR 16
 #define I8_MR 4
 #define I8_GROUP_BYTES (24 * 1024)

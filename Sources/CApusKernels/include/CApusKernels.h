@@ -1,4 +1,4 @@
-// The micro-kernels of Apus: one table of function pointers per instruction-set level, filled once.
+// The micro-kernels of Apus: a table of function pointers for a machine, filled once.
 //
 // Common to all kernels:
 //  - they never allocate, block, or start threads, and touch nothing but the memory named by their arguments;
@@ -6,7 +6,7 @@
 //  - ranges: a kernel reads and writes exactly the elements its contract names. Packed operands may be read up to the
 // end
 //    of their padded size;
-//  - determinism: the bits of an output element depend on the inputs, the shapes and the level, not on how the work
+//  - determinism: the bits of an output element depend on the inputs, the shapes and the machine, not on how the work
 //    was split into calls.
 #pragma once
 #include <stdbool.h>
@@ -27,43 +27,74 @@ extern "C" {
 typedef enum {
   APUS_LEVEL_PORTABLE = 0,
   APUS_LEVEL_AVX2 = 1,    // AVX2, FMA, F16C
-  APUS_LEVEL_AVX512 = 2,  // AVX-512 F, BW, DQ, VL, on top of AVX2; VNNI and BF16 where features says so
+  APUS_LEVEL_AVX512 = 2,  // AVX-512 F, BW, DQ, VL, on top of AVX2
 } apus_level;
 
+// Instructions that a machine of some level may have beyond it.
 typedef enum {
   APUS_FEATURE_AVX512_VNNI = 1,
   APUS_FEATURE_AVX512_BF16 = 2,
 } apus_features;
 
-// Immutable once filled, hence Sendable.
+// One way to compute a kernel, as kernels.inc has it.
+typedef struct __attribute__((swift_attr("@Sendable"))) {
+  size_t kernel;              // number of the kernel
+  const char *_Nonnull name;  // the end of the function's name: "avx512vnni"
+  apus_level level;           // the least level
+  uint32_t features;          // apus_features that it needs beyond the level
+  size_t rows, columns;       // the register tile; columns: of a packed panel. 0: there is none
+} apus_variant;
+
+// The kernels for one machine. Immutable once filled, hence Sendable.
 typedef struct __attribute__((swift_attr("@Sendable"))) {
   apus_level level;
-  uint32_t features;     // apus_features that the kernels of this table use
-  const char *_Nonnull name;  // "portable", "avx2", "avx512"
-  size_t gemm_f32_nr;    // columns of a packed panel
-  size_t gemm_f32_mr;    // rows of a full register tile: cutting work at multiples of it is best
+  uint32_t features;          // apus_features that the kernels of this table use
+  const char *_Nonnull name;  // "portable", "avx2", "avx512"; "avx512-vnni" is an avx512 without VNNI
+  size_t gemm_f32_nr;         // columns of a packed panel
+  size_t gemm_f32_mr;         // rows of a full register tile: cutting work at multiples of it is best
   size_t gemm_i8_nr;
   size_t gemm_i8_mr;
-#define APUS_KERNEL(type, name) type *_Nonnull name;
+  const apus_variant *_Nonnull const *_Nonnull variants;  // by number of the kernel
+#define APUS_KERNEL(type, name, elements, variants) type *_Nonnull name;
 #include "kernels.inc"
 } apus_kernel_table;
 
 #pragma clang assume_nonnull begin
 
-// The table for the best level of this machine, or for the lower level that the environment variable APUS_ISA names
-// ("portable", "avx2", "avx512"). Safe to call from any thread; the same pointer until apus_force_level is called.
+// The table of this machine, or of the lesser one that the environment variable APUS_ISA names: a level ("portable",
+// "avx2", "avx512"), or one less some features ("avx512-vnni", "avx512-vnni-bf16"). A name that means nothing, or a
+// level that the machine does not have, counts as none. Safe to call from any thread; the same pointer until
+// apus_force_machine is called.
 const apus_kernel_table *apus_kernels(void);
 
-// The table of one level, or NULL where the machine or the build does not have it.
-const apus_kernel_table *_Nullable apus_kernels_for(apus_level level);
+// The machines that this one can stand for, from the least: each level, and before it the same without one of the
+// features that its kernels use. index < apus_machine_count().
+size_t apus_machine_count(void);
+const apus_kernel_table *apus_machine_at(size_t index);
 
-// Lets apus_kernels() give the table of another level; false, and no change, where there is none. For tests: nothing
-// may be running, and what was prepared under one level must not run under another.
-bool apus_force_level(apus_level level);
+// Lets apus_kernels() give another table, one of apus_machine_at. For tests: nothing may be running, and what was
+// prepared under one table must not run under another.
+void apus_force_machine(const apus_kernel_table *table);
 
-// The kernels of kernels.inc as data, for tests and benchmarks. index < apus_kernel_count().
+// True if APUS_ISA can be `text`.
+bool apus_isa_is_known(const char *text);
+
+// The features that a name can be without, index < apus_feature_count().
+size_t apus_feature_count(void);
+const char *apus_feature_name(size_t index);
+uint32_t apus_feature_bit(size_t index);
+
+// The lines of kernels.inc as data, for tests and reports. index < apus_kernel_count().
+typedef struct {
+  const char *name;
+  const char *elements;  // "f32", "u8 s8"
+} apus_kernel_info;
 size_t apus_kernel_count(void);
-const char *apus_kernel_name(size_t index);
+apus_kernel_info apus_kernel_at(size_t index);
+
+// All variants that this build has, whether the machine can run them or not. index < apus_variant_count().
+size_t apus_variant_count(void);
+const apus_variant *apus_variant_at(size_t index);
 
 // The float32 unary kernels among them, with their stated error in units of the last place of the exact result, or with
 // error_of_input of the larger of |x| and 1.

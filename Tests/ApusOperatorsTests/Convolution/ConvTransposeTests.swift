@@ -33,7 +33,7 @@ import Testing
     let (fast, general) = try fastAndGeneral(run, [x, w, bias])
     expectClose(fast[0], general[0], "seed \(seed)")
     for bytes in [1, 1 << 11, 1 << 13, 1 << 15] {
-      let passes = try KernelChoice.$passBytes.withValue(bytes) { try run(x, w, bias) }
+      let passes = try TransposedPasses.$bytes.withValue(bytes) { try run(x, w, bias) }
       #expect(Value.tensor(passes[0]).hasSameBits(as: .tensor(fast[0])), "passes of \(bytes) bytes, seed \(seed)")
     }
     run.op.domain = "apus"

@@ -56,7 +56,9 @@ func fastAndGeneral(_ run: OperatorRun, _ inputs: [Tensor?], outputs: Int = 1) t
   for (one, three) in zip(fast, try threaded(values, outputs: outputs).compactMap(\.tensor)) {
     #expect(bytes(one) == bytes(three), "\(run.op): the bits depend on the number of threads")
   }
-  let general = try KernelChoice.$generalOnly.withValue(true) { try run(values, outputs: outputs).compactMap(\.tensor) }
+  let general = try KernelSelection.$current.withValue(.plain) {
+    try run(values, outputs: outputs).compactMap(\.tensor)
+  }
   return (fast, general)
 }
 

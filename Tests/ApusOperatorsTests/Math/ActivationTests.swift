@@ -112,7 +112,7 @@ import Testing
       [.tensor(try gemm([]))] + bounds.map { $0.map { .tensor($0) } })
     let wanted = try #require(expected[0].tensor)
     #expect(largestDifference(try gemm(entries), wanted) == 0)
-    let general = try KernelChoice.$generalOnly.withValue(true) { try gemm(entries) }
+    let general = try KernelSelection.$current.withValue(.plain) { try gemm(entries) }
     #expect(largestDifference(general, wanted) < 2e-6)
   }
 

@@ -6,16 +6,6 @@ import ApusTensor
 import ApusTestSupport
 import Testing
 
-/// The operators that have a plain form beside the fast one, in that form.
-let plainOperators = OperatorRegistry([
-  [
-    MatMul(plain: true), Gemm(plain: true), Einsum(plain: true), FusedGemm(plain: true), Softmax(plain: true),
-    Softmax(logarithm: true, plain: true), LayerNormalization(plain: true), RMSNormalization(plain: true),
-    GroupNormalization(plain: true), InstanceNormalization(plain: true), LpNormalization(plain: true), LRN(plain: true),
-    Attention(plain: true), RNN(plain: true), GRU(plain: true), LSTM(plain: true),
-  ]
-])
-
 /// One operator with its attributes, run in its forms.
 struct FormComparison {
   var name: String
@@ -32,18 +22,19 @@ struct FormComparison {
     (self.outputs, self.tolerance) = (outputs, tolerance)
   }
 
-  private func operatorRun(plain: Bool = false, threads: Int = 1, constants: Set<Int> = []) -> OperatorRun {
+  private func operatorRun(threads: Int, constants: Set<Int>) -> OperatorRun {
     var run = OperatorRun(name, domain: domain, attributes: attributes)
-    if plain { run.registry = plainOperators }
     run.threads = threads
     run.constantInputs = constants
     return run
   }
 
   func run(_ inputs: [Tensor?], plain: Bool = false, threads: Int = 1, constants: Set<Int> = []) throws -> [Tensor] {
-    try operatorRun(plain: plain, threads: threads, constants: constants)(
-      inputs.map { $0.map { .tensor($0) } }, outputs: outputs
-    ).compactMap(\.tensor)
+    try KernelSelection.$current.withValue(plain ? .plain : .cheapest) {
+      try operatorRun(threads: threads, constants: constants)(
+        inputs.map { $0.map { .tensor($0) } }, outputs: outputs
+      ).compactMap(\.tensor)
+    }
   }
 
   /// The fast form must give what the plain form gives; the same bits with constants and with three threads; and in

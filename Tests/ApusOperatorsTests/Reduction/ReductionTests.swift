@@ -94,7 +94,7 @@ private func run(_ name: String, _ input: Tensor, _ axes: [Int]?, keepDims: Bool
       if name == "ReduceProd" { numbers = numbers.map { 1 + $0 * 0x1p-10 } }
       let input = try cast(Tensor(numbers, shape: shape), type)
       let fast = try cast(run(name, input, axes), .float64).elements(as: Double.self)!
-      let general = try KernelChoice.$generalOnly.withValue(true) {
+      let general = try KernelSelection.$current.withValue(.plain) {
         try cast(run(name, input, axes), .float64).elements(as: Double.self)!
       }
       for (a, b) in zip(fast, general) {
@@ -146,8 +146,8 @@ private func run(_ name: String, _ input: Tensor, _ axes: [Int]?, keepDims: Bool
   @Test func specialValues() throws {
     let nan = Tensor([Float(1), .nan, 2], shape: [3])
     for name in ["ReduceMax", "ReduceMin"] {
-      for generalOnly in [false, true] {
-        let result = try KernelChoice.$generalOnly.withValue(generalOnly) { try run(name, nan, [0]) }
+      for selection in [KernelSelection.cheapest, .plain] {
+        let result = try KernelSelection.$current.withValue(selection) { try run(name, nan, [0]) }
         #expect(result.elements(as: Float.self)![0].isNaN)
       }
     }
@@ -164,8 +164,8 @@ private func run(_ name: String, _ input: Tensor, _ axes: [Int]?, keepDims: Bool
     let tenths = Tensor([Float](repeating: 0.1, count: count), shape: [count])
     let expected = Float(0.1) * Float(count)
     for shape in [[count, 1], [count / 8, 8]] as [Shape] {
-      for generalOnly in [false, true] {
-        let result = try KernelChoice.$generalOnly.withValue(generalOnly) {
+      for selection in [KernelSelection.cheapest, .plain] {
+        let result = try KernelSelection.$current.withValue(selection) {
           try run("ReduceMean", tenths.reshaped(to: shape), [0])
         }
         for value in result.elements(as: Float.self)! {

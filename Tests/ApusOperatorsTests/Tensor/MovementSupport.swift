@@ -1,5 +1,6 @@
 // What the tests of operators that move elements share: tensors of any type, and their elements as comparable text.
 
+import ApusGraph
 import ApusOperators
 import ApusTensor
 import ApusTestSupport
@@ -83,7 +84,7 @@ func runEveryWay(_ run: OperatorRun, _ inputs: Tensor?..., outputs: Int = 1) thr
   }
   let fast = try results(threads: 1)
   let parallel = try results(threads: 3)
-  let general = try KernelChoice.$generalOnly.withValue(true) { try results(threads: 1) }
+  let general = try KernelSelection.$current.withValue(.plain) { try results(threads: 1) }
   for index in fast.indices {
     #expect(atoms(fast[index]) == atoms(general[index]), "output \(index): fast and general path")
     #expect(atoms(fast[index]) == atoms(parallel[index]), "output \(index): one thread and three")

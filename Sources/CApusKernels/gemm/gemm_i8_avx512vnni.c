@@ -1,10 +1,11 @@
-// 8-bit integer GEMM for AVX-512 with VNNI. Without VNNI the dispatcher takes the AVX2 kernels.
+// 8-bit integer GEMM for AVX-512 with VNNI.
 #include "../isa.h"
 #if APUS_X86
 #pragma clang attribute push(__attribute__((target(APUS_TARGET_AVX512 ",avx512vnni"))), apply_to = function)
 #include "../simd/simd_avx512.h"
 #include "../math/activation.h"
 
+#define I8_VARIANT(name) name##_avx512vnni
 #define I8_NR 32
 #define I8_MR 12
 #define I8_GROUP_BYTES (512 * 1024)

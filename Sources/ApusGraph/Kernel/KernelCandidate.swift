@@ -1,0 +1,137 @@
+// The ways to compute a node, and the choice among them: of those that apply the cheapest is taken, or the one that a
+// test asks for.
+
+import ApusTensor
+
+/// Instructions that a machine may have beyond those that it is compiled for. The bits are those of `apus_features`.
+package struct MachineFeatures: OptionSet, Sendable, Hashable {
+  package let rawValue: UInt32
+  package init(rawValue: UInt32) { self.rawValue = rawValue }
+}
+
+/// How the images of an operand lie in memory.
+package enum ImageLayout: String, Sendable, Hashable {
+  /// [batch, channels, spatial axes]; also what no image is.
+  case planar
+  /// [batch, spatial axes, channels].
+  case channelsLast
+}
+
+/// What a choice is made by: facts of a node when it is prepared, or types and sizes when it is planned.
+package protocol KernelFacts: Sendable {
+  /// Of the operand that decides, usually the first; nil: it is not known.
+  var elementType: DataType? { get }
+  var layout: ImageLayout { get }
+  /// What the machine has.
+  var features: MachineFeatures { get }
+}
+
+extension KernelFacts {
+  package var layout: ImageLayout { .planar }
+}
+
+/// What a candidate says to facts.
+package enum Appraisal: Sendable, Hashable {
+  /// It applies, and this is what it takes.
+  case cost(Cost)
+  /// Why it does not apply.
+  case refused(String)
+}
+
+/// One way to make a kernel or a step. The first of the candidates of a choice is the plain one: it applies to
+/// everything that the operator has a kernel for, and is the oracle of the others.
+package struct KernelCandidate<Facts: KernelFacts, Made>: Sendable {
+  /// Names it among the candidates of its choice; the first is called `plain`.
+  package let name: String
+  /// What the machine must have.
+  package let features: MachineFeatures
+  /// The element types that it takes; empty: all that the operator has.
+  package let types: [DataType]
+  /// The layouts that it takes; empty: all.
+  package let layouts: [ImageLayout]
+  /// Its cost, for facts of types and layouts that it takes.
+  package let appraise: @Sendable (Facts) -> Appraisal
+  /// nil: it does not apply after all, which only making it shows.
+  package let make: @Sendable (Facts) throws(OperatorError) -> Made?
+
+  package init(
+    _ name: String, features: MachineFeatures = [], types: [DataType] = [], layouts: [ImageLayout] = [],
+    appraise: @escaping @Sendable (Facts) -> Appraisal,
+    make: @escaping @Sendable (Facts) throws(OperatorError) -> Made?
+  ) {
+    (self.name, self.features, self.types, self.layouts) = (name, features, types, layouts)
+    (self.appraise, self.make) = (appraise, make)
+  }
+
+  /// Whether it applies, by what it says of itself and by its own judgement.
+  fileprivate func appraisal(of facts: Facts) -> Appraisal {
+    if !features.isSubset(of: facts.features) { return .refused("the machine lacks instructions that it needs") }
+    if !types.isEmpty {
+      guard let type = facts.elementType else { return .refused("the element type is not known") }
+      if !types.contains(type) { return .refused("no elements of \(type)") }
+    }
+    if !layouts.isEmpty, !layouts.contains(facts.layout) { return .refused("no \(facts.layout.rawValue) images") }
+    return appraise(facts)
+  }
+}
+
+extension Cost {
+  /// Operations of a vector kernel in the time of one of a plain loop.
+  package static let lanes = 16.0
+
+  /// Of kernels that work on vectors.
+  package static func vectors(operations: Double, bytes: Double = 0) -> Cost {
+    Cost(operations: Int(min(operations, 0x1p61)), bytes: Int(min(bytes, 0x1p61)))
+  }
+
+  /// Of loops that work on one element after the other.
+  package static func loops(operations: Double, bytes: Double = 0) -> Cost {
+    vectors(operations: operations * lanes, bytes: bytes)
+  }
+}
+
+extension KernelCandidate {
+  /// What the candidate that is to be taken makes of `facts`; `point` names the choice.
+  package static func choose(
+    _ candidates: [KernelCandidate], at point: String, for facts: Facts
+  ) throws(OperatorError) -> Made {
+    let selection = KernelSelection.current
+    // Those that turned out not to apply.
+    var refusing: Set<Int> = []
+    while let index = best(candidates, for: facts, selection, without: refusing) {
+      if let made = try candidates[index].make(facts) {
+        if let choices = KernelChoices.current {
+          choices.note(choice(candidates, at: point, for: facts, taken: index, refusing: refusing))
+        }
+        return made
+      }
+      refusing.insert(index)
+    }
+    throw .inconsistency("none of the candidates of the choice '\(point)' applies")
+  }
+
+  /// The number of the candidate to be taken; nil if there is none.
+  private static func best(
+    _ candidates: [KernelCandidate], for facts: Facts, _ selection: KernelSelection, without refusing: Set<Int>
+  ) -> Int? {
+    if selection.isPlain { return refusing.contains(0) ? nil : 0 }
+    var best: (index: Int, time: Double)?
+    for (index, candidate) in candidates.enumerated() where !refusing.contains(index) {
+      guard case .cost(let cost) = candidate.appraisal(of: facts) else { continue }
+      if case .named(candidate.name) = selection { return index }
+      if cost.time <= best?.time ?? .infinity { best = (index, cost.time) }
+    }
+    return best?.index
+  }
+
+  private static func choice(
+    _ candidates: [KernelCandidate], at point: String, for facts: Facts, taken: Int, refusing: Set<Int>
+  ) -> KernelChoice {
+    let opinions = candidates.enumerated().map { index, candidate in
+      KernelChoice.Opinion(
+        candidate: candidate.name,
+        appraisal: refusing.contains(index) ? .refused("not for these sizes") : candidate.appraisal(of: facts))
+    }
+    return KernelChoice(point: point, opinions: opinions, taken: candidates[taken].name)
+  }
+}

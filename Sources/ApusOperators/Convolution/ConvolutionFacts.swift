@@ -1,0 +1,80 @@
+// The candidates of a float32 convolution: the plain form, and those in which its weights come to the kernels.
+
+import ApusGraph
+import ApusTensor
+
+/// What the form of a convolution is chosen by.
+struct ConvolutionFacts: KernelFacts {
+  typealias Candidate = KernelCandidate<ConvolutionFacts, ConvolutionForm?>
+
+  /// Of the weights, in the specification's layout.
+  let shape: [Int]
+  let groups: Int
+  let dilations: [Int]
+
+  var elementType: DataType? { .float32 }
+
+  /// The form to be taken; nil: the plain one.
+  var form: ConvolutionForm? {
+    get throws(OperatorError) { try Candidate.choose(.convolution, for: self, ConvolutionFacts.candidates) }
+  }
+
+  private var channelsPerGroup: Int { shape[1] }
+  private var outputsPerGroup: Int { shape[0] / groups }
+
+  /// True if the kernels have it at all: whole groups of weights that have elements.
+  private var isWhole: Bool {
+    shape.count >= 3 && shape.allSatisfy { $0 > 0 } && groups >= 1 && shape[0] % groups == 0
+  }
+  var isDepthwise: Bool { groups > 1 && channelsPerGroup == 1 && outputsPerGroup == 1 }
+
+  /// Images of more channels fill vectors without being copied.
+  private static let fewChannels = 4
+  /// What finding a tap takes, in multiply-adds with all outputs.
+  private static let tapCost = 0.75
+  /// What copying an element of the image takes, likewise.
+  private static let copyCost = 0.05
+
+  /// The operations for one product of an element and its weights for one output, if a tap has so many elements.
+  private func operations(ofTap elements: Int) -> Double {
+    2 * panelWaste(outputsPerGroup) * (1 + ConvolutionFacts.tapCost / Double(elements))
+  }
+
+  /// Costs are those of one multiply-add: extents of images are not known when weights are packed.
+  static let candidates = [
+    Candidate("plain") { _ in
+      .cost(.loops(operations: 4))
+    } make: { _ in
+      .some(nil)
+    },
+    Candidate("taps", types: [.float32]) { facts in
+      guard facts.isWhole else { return .refused("the weights have no elements, or no whole groups") }
+      return .cost(.vectors(operations: facts.operations(ofTap: facts.channelsPerGroup)))
+    } make: { _ in
+      .taps
+    },
+    Candidate("rows", types: [.float32]) { facts in
+      guard facts.isWhole, facts.groups == 1 else { return .refused("there are groups") }
+      guard facts.channelsPerGroup <= fewChannels else { return .refused("more than \(fewChannels) channels") }
+      guard let width = facts.shape.last, width > 1, facts.dilations.last == 1 else {
+        return .refused("the elements of a row of a window are no neighbours, or one")
+      }
+      return .cost(.vectors(operations: facts.operations(ofTap: facts.channelsPerGroup * width) + copyCost))
+    } make: { _ in
+      .rows
+    },
+    Candidate("depthwise", types: [.float32]) { facts in
+      guard facts.isWhole, facts.isDepthwise else { return .refused("not one channel and one output for each group") }
+      guard facts.shape.count <= 4 else { return .refused("more than two spatial axes") }
+      return .cost(.vectors(operations: 2))
+    } make: { _ in
+      .depthwise
+    },
+  ]
+}
+
+/// How many times as many columns a product has as are wanted: kernels compute whole vectors of columns.
+func panelWaste(_ columns: Int) -> Double {
+  let width = 16
+  return Double((columns &+ width &- 1) / width &* width) / Double(max(columns, 1))
+}

@@ -1,0 +1,64 @@
+// What pools choose their kernel by, and candidates as they have them.
+
+import ApusGraph
+import ApusTensor
+
+/// A pool that is being planned.
+struct PoolFacts: KernelFacts {
+  let elementType: DataType?
+  var layout = ImageLayout.planar
+  let geometry: WindowGeometry
+  /// Planes of the input; images where channels are last.
+  let planes: Int
+  var channels = 1
+  var countsPads = false
+  var wantsIndices = false
+  var isColumnMajor = false
+
+  /// Elements of windows.
+  fileprivate var taps: Double { Double(planes) * Double(channels) * Double(geometry.outputCount) * perWindow }
+  fileprivate var perWindow: Double { geometry.kernel.reduce(1) { $0 * Double($1) } }
+}
+
+typealias PoolCandidate = KernelCandidate<PoolFacts, Step>
+
+extension PoolCandidate {
+  /// Window by window, element by element.
+  static func plain(_ step: @escaping @Sendable (PoolFacts) -> Step?) -> PoolCandidate {
+    PoolCandidate("plain") {
+      .cost(.loops(operations: $0.taps))
+    } make: {
+      step($0)
+    }
+  }
+
+  /// Whole rows of outputs at a time. `refusal`: why not, if so.
+  static func rows(
+    _ name: String = "rows", types: [DataType], _ step: @escaping @Sendable (PoolFacts) -> Step,
+    unless refusal: @escaping @Sendable (PoolFacts) -> String?
+  ) -> PoolCandidate {
+    PoolCandidate(name, types: types, layouts: [.planar]) { pool in
+      refusal(pool).map { .refused($0) } ?? .cost(.vectors(operations: pool.taps))
+    } make: {
+      step($0)
+    }
+  }
+
+  /// All channels of a pixel at a time. `refusal`: why not, if so.
+  static func channels(
+    _ step: @escaping @Sendable (PoolFacts) -> Step, unless refusal: @escaping @Sendable (PoolFacts) -> String?
+  ) -> PoolCandidate {
+    PoolCandidate("channels", types: [.float32], layouts: [.channelsLast]) { pool in
+      refusal(pool).map { .refused($0) } ?? .cost(.vectors(operations: pool.taps))
+    } make: {
+      step($0)
+    }
+  }
+}
+
+extension [PoolCandidate] {
+  /// The step of the one that is to be taken.
+  func chosen(_ point: ChoicePoint, _ pool: PoolFacts) throws(OperatorError) -> Step {
+    try PoolCandidate.choose(point, for: pool, self)
+  }
+}

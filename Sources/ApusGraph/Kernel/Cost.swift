@@ -106,8 +106,8 @@ package struct Partition: Sendable {
   }
 
   /// Parts of at least `sumLength` items, each of which gives a sum or another partial result that a later phase puts
-  /// together. Where such sums begin decides the bits of the result, so the length is part of the operator: no cost, and
-  /// no other number from one version to the next.
+  /// together. Where such sums begin decides the bits of the result, so the length is part of the operator: no cost,
+  /// and the same number from one version to the next.
   package init(_ count: Int, sumLength: Int) {
     self.init(count, fewest: sumLength, maximumParts: Partition.maximumParts)
   }

@@ -83,7 +83,8 @@ private struct LinearRecurrence: Sendable {
   private let scale: Float
   private let hasPast: Bool
 
-  private static let columnsPerPart = 64
+  /// Columns of a state that are worked on together.
+  private static let columnTile = 64
 
   init(_ context: PlanContext, rule: String, queryHeads: Int, keyHeads: Int, scale: Float) throws(OperatorError) {
     let (query, key, value) = (context.shape(0), context.shape(1), context.shape(2))
@@ -120,28 +121,35 @@ private struct LinearRecurrence: Sendable {
   }
 
   var step: Step {
-    let blocks = (valueSize + LinearRecurrence.columnsPerPart - 1) / LinearRecurrence.columnsPerPart
-    return .parallel(parts: batch * keyHeads * blocks) { run, part in
-      let (head, block) = part.quotientAndRemainder(dividingBy: blocks)
-      let (image, keyHead) = head.quotientAndRemainder(dividingBy: keyHeads)
-      let first = block &* LinearRecurrence.columnsPerPart
-      let columns = first..<min(first &+ LinearRecurrence.columnsPerPart, valueSize)
-      // The state is the output itself: float32 rows of the value's size, of which this part owns some columns.
-      let state = run.output(1, as: Float.self) + (head &* keySize &* valueSize &+ first)
-      for row in 0..<keySize {
-        let line = state + row &* valueSize
-        if hasPast {
-          line.update(
-            from: run.input(3, as: Float.self) + ((head &* keySize &+ row) &* valueSize &+ first), count: columns.count)
-        } else {
-          line.update(repeating: 0, count: columns.count)
-        }
+    let blocks = (valueSize + LinearRecurrence.columnTile - 1) / LinearRecurrence.columnTile
+    let tile = Cost.medium * keySize * min(valueSize, LinearRecurrence.columnTile)
+    let partition = Partition(batch * keyHeads * blocks, of: tile * max(tokens, 1))
+    return .parallel(parts: partition.parts) { run, part in
+      for unit in partition.range(part) { compute(run, unit, blocks: blocks) }
+    }
+  }
+
+  /// Some columns of the state of a head, through all tokens.
+  private func compute(_ run: RunContext, _ unit: Int, blocks: Int) {
+    let (head, block) = unit.quotientAndRemainder(dividingBy: blocks)
+    let (image, keyHead) = head.quotientAndRemainder(dividingBy: keyHeads)
+    let first = block &* LinearRecurrence.columnTile
+    let columns = first..<min(first &+ LinearRecurrence.columnTile, valueSize)
+    // The state is the output itself: float32 rows of the value's size, of which this unit owns some columns.
+    let state = run.output(1, as: Float.self) + (head &* keySize &* valueSize &+ first)
+    for row in 0..<keySize {
+      let line = state + row &* valueSize
+      if hasPast {
+        line.update(
+          from: run.input(3, as: Float.self) + ((head &* keySize &+ row) &* valueSize &+ first), count: columns.count)
+      } else {
+        line.update(repeating: 0, count: columns.count)
       }
-      withUnsafeTemporaryAllocation(of: Float.self, capacity: LinearRecurrence.columnsPerPart) { update in
-        guard let update = update.baseAddress else { return }
-        for token in 0..<tokens {
-          advance(run, image &* tokens &+ token, keyHead, columns, state, update)
-        }
+    }
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: LinearRecurrence.columnTile) { update in
+      guard let update = update.baseAddress else { return }
+      for token in 0..<tokens {
+        advance(run, image &* tokens &+ token, keyHead, columns, state, update)
       }
     }
   }

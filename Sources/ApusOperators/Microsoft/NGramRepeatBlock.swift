@@ -27,23 +27,26 @@ struct NGramRepeatBlock: OperatorDefinition {
     return .planned { plan in
       let (batch, length) = (plan.shape(0)[0], plan.shape(0)[1])
       let vocabulary = plan.shape(1)[1]
-      return .parallel(parts: batch) { run, image in
-        let tokens = run.input(0, as: Int.self) + image &* length
-        let scores = run.output(0, as: Float.self) + image &* vocabulary
-        scores.update(from: run.input(1, as: Float.self) + image &* vocabulary, count: vocabulary)
-        if length < size { return }
-        // The last size - 1 tokens, wherever they stand before: what followed there may not follow here.
-        let tail = tokens + (length &- size &+ 1)
-        for start in 0...(length &- size) {
-          var isEqual = true
-          for index in 0..<size &- 1 where tokens[start &+ index] != tail[index] { isEqual = false }
-          if !isEqual { continue }
-          let token = tokens[start &+ size &- 1]
-          guard token >= 0, token < vocabulary else {
-            run.fail("token \(token) is not in the vocabulary; expected 0 to \(vocabulary - 1)")
-            return
+      let partition = Partition(batch, of: .copying(bytes: 4) * vocabulary + .light * length)
+      return .parallel(parts: partition.parts) { run, part in
+        for image in partition.range(part) {
+          let tokens = run.input(0, as: Int.self) + image &* length
+          let scores = run.output(0, as: Float.self) + image &* vocabulary
+          scores.update(from: run.input(1, as: Float.self) + image &* vocabulary, count: vocabulary)
+          if length < size { continue }
+          // The last size - 1 tokens, wherever they stand before: what followed there may not follow here.
+          let tail = tokens + (length &- size &+ 1)
+          for start in 0...(length &- size) {
+            var isEqual = true
+            for index in 0..<size &- 1 where tokens[start &+ index] != tail[index] { isEqual = false }
+            if !isEqual { continue }
+            let token = tokens[start &+ size &- 1]
+            guard token >= 0, token < vocabulary else {
+              run.fail("token \(token) is not in the vocabulary; expected 0 to \(vocabulary - 1)")
+              return
+            }
+            scores[token] = -.infinity
           }
-          scores[token] = -.infinity
         }
       }
     }

@@ -184,11 +184,14 @@ struct RecurrentKernel<Element: Real>: Sendable {
     let kernels = GemmKernels.current
     let floats = kernels.packedCount(k: hidden, n: hidden)
     let count = extents.directions * extents.gates
-    let step = Step.parallel(parts: count) { run, part in
-      var source = apus_gemm_source(
-        b: run.inputBytes(0) + part &* hidden &* hidden &* 4, stride_tap: 0, stride_k: 1, stride_n: hidden, taps: 1,
-        kc: hidden, n: hidden)
-      kernels.pack(&source, run.output(0, as: Float.self) + part &* floats, 0, kernels.panelCount(hidden))
+    let matrices = Partition(count, of: .copying(bytes: 4) * hidden * hidden)
+    let step = Step.parallel(parts: matrices.parts) { run, part in
+      for matrix in matrices.range(part) {
+        var source = apus_gemm_source(
+          b: run.inputBytes(0) + matrix &* hidden &* hidden &* 4, stride_tap: 0, stride_k: 1, stride_n: hidden, taps: 1,
+          kc: hidden, n: hidden)
+        kernels.pack(&source, run.output(0, as: Float.self) + matrix &* floats, 0, kernels.panelCount(hidden))
+      }
     }
     return (product, (step, count * floats * 4))
   }

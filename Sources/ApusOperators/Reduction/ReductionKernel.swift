@@ -29,8 +29,8 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
   static var block: Int { 512 }
   /// Columns of a tile where tiles are few.
   private static var narrowTile: Int { 64 }
-  /// Elements of a fold from which on it is cut in two and more, at most `mostChunks`. Its bits depend on where it is
-  /// cut, so these numbers belong to the result and are no cost.
+  /// Long folds are cut into chunks of at least so many elements, at most `mostChunks`. The bits of a sum depend on
+  /// where it is cut, so these numbers belong to the result and are no cost.
   private static var chunk: Int { 65_536 }
   private static var mostChunks: Int { 64 }
   /// Rows that are folded in lanes before they are joined in totals.

@@ -236,9 +236,11 @@ struct GemmPlan: Sendable {
     }
   }
 
-  /// Panels that are packed at once on the way: what fits the second-level cache beside the rows.
+  /// Elements of B that are packed at once on the way: they fit the second-level cache beside the rows.
+  private static let pieceFloats = 64 << 10
+
   private var panelsOnTheWay: Int {
-    min(max(1, (64 << 10) / max(k * kernels.panelColumns, 1)), tiling.panelsPerBlock)
+    min(max(1, GemmPlan.pieceFloats / max(k * kernels.panelColumns, 1)), tiling.panelsPerBlock)
   }
 
   private func rightBytes(_ form: RightForm) -> Int {

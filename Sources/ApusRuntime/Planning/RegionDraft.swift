@@ -65,6 +65,8 @@ struct RegionDraft {
   let caches: CachePlan
   /// True for a plan made from a template: it is wanted soon.
   var isBound = false
+  /// The values that steps may write over once nothing else needs them.
+  var donated: [ValueID] = []
 
   /// Gives every value its place: as `layout` has it, where that holds for these sizes too, or as is found out and left
   /// in `layout`.
@@ -72,11 +74,11 @@ struct RegionDraft {
     _ program: Program, threads: Int, layout: inout RegionLayout?
   ) throws(OperatorError) -> RegionPlan {
     let order = SideBySide.order(drafts, nodes: draftNodes, program: program, threads: threads)
-    if let layout, layout.holds(for: drafts, caches, in: order) {
+    if let layout, layout.holds(for: self, in: order) {
       return RegionPlan(self, layout, try layout.place(self, program: program))
     }
     var builder = MemoryLayoutBuilder(self, program: program, order: order)
-    let made = try builder.build()
+    let made = try builder.build(self)
     layout = made
     return RegionPlan(self, made, try made.place(self, program: program))
   }

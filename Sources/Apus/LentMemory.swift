@@ -11,6 +11,19 @@ struct LentMemory {
 
   init(inputs: [Value]) { self.inputs = inputs }
 
+  /// The inputs without those with the numbers `donated`, which are the run's own.
+  init(inputs: inout [Value], without donated: [Int]) {
+    if donated.isEmpty {
+      self.init(inputs: inputs)
+      return
+    }
+    // Nothing here may refer to them.
+    var taken = [Value](repeating: .nothing, count: donated.count)
+    for (place, input) in donated.enumerated() { swap(&taken[place], &inputs[input]) }
+    self.init(inputs: inputs)
+    for (place, input) in donated.enumerated() { swap(&taken[place], &inputs[input]) }
+  }
+
   mutating func add(_ base: UnsafeRawPointer, byteCount: Int) {
     if byteCount > 0 { ranges.append(LentMemory.range(base, byteCount)) }
   }

@@ -15,6 +15,16 @@ extension Model {
   public func run(
     _ inputs: [String: Tensor], options: RunOptions = RunOptions()
   ) async throws(RunError) -> [String: Tensor] {
+    try await inTurn(options: options) { (settings) throws(RunError) in
+      try self.run(values: inputs.mapValues { .tensor($0) }, settings: settings, wanted: options.outputs)
+        .compactMapValues(\.tensor)
+    }
+  }
+
+  /// Does `work` when it is its turn, on a thread of the engine's queue.
+  func inTurn(
+    options: RunOptions, _ work: @escaping @Sendable (RunSettings) throws(RunError) -> [String: Tensor]
+  ) async throws(RunError) -> [String: Tensor] {
     let flag = flag(for: options)
     let settings = settings(flag, priority: options.priority, queue: engine.queue)
     let entry = RunQueue.Entry(options.priority ?? priority, cancellation: flag)
@@ -24,8 +34,7 @@ extension Model {
           continuation.resume(
             returning: Result { () throws(RunError) in
               guard isItsTurn else { throw RunError(.cancelled) }
-              return try self.run(values: inputs.mapValues { .tensor($0) }, settings: settings, wanted: options.outputs)
-                .compactMapValues(\.tensor)
+              return try work(settings)
             })
         }
       }

@@ -179,7 +179,7 @@ public final class Model: Sendable {
     return named
   }
 
-  private let outputNames: [String]
+  let outputNames: [String]
 
   // MARK: - Running
 
@@ -199,58 +199,6 @@ public final class Model: Sendable {
     try run(values: inputs, settings: settings(for: options), wanted: options.outputs)
   }
 
-  /// Runs the model and writes outputs into memory of the caller.
-  ///
-  /// Each buffer must hold exactly the bytes that the output has for these inputs, and must not be touched before the
-  /// call returns. Buffers may overlap inputs, which are read before, but not one another. Outputs without a buffer are
-  /// returned as from `run(_:)`; those with one too, over that memory, for as long as the caller keeps it.
-  public func run(
-    _ inputs: [String: Tensor], into buffers: [String: UnsafeMutableRawBufferPointer],
-    options: RunOptions = RunOptions()
-  ) throws(RunError) -> [String: Tensor] {
-    var settings = settings(for: options)
-    let lent = LentMemory(inputs: inputs.values.map { .tensor($0) })
-    var targets = LentMemory(inputs: [])
-    for (name, buffer) in buffers {
-      guard let index = outputNames.firstIndex(of: name), let base = buffer.baseAddress else {
-        throw RunError(
-          .invalidInput, "there is no output '\(name)'", remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
-      }
-      guard !targets.contains(base, byteCount: buffer.count) else {
-        throw RunError(.invalidInput, "the buffer for output '\(name)' overlaps that of another output")
-      }
-      targets.add(base, byteCount: buffer.count)
-      // What is still read must not be written: such an output is computed elsewhere and copied at the end.
-      if lent.contains(base, byteCount: buffer.count) { continue }
-      settings.outputBuffers[graph.outputs[index]] = OutputBuffer(base: base, byteCount: buffer.count)
-    }
-    var results = try run(values: inputs.mapValues { .tensor($0) }, settings: settings, wanted: options.outputs)
-      .compactMapValues(\.tensor)
-    // Another output may be a view of one that was computed in its buffer.
-    do {
-      for (name, tensor) in results where buffers[name] == nil {
-        results[name] = try targets.detached(tensor, settings.memory)
-      }
-    } catch {
-      throw RunError(OperatorError(error))
-    }
-    for (name, buffer) in buffers {
-      guard let tensor = results[name] else { continue }
-      guard tensor.byteCount == buffer.count else {
-        throw RunError(
-          .invalidInput,
-          "the buffer for output '\(name)' has \(buffer.count) bytes; \(tensor.dataType)\(tensor.shape) has "
-            + "\(tensor.byteCount)")
-      }
-      tensor.withUnsafeBytes { bytes in
-        if let source = bytes.baseAddress, let target = buffer.baseAddress, source != UnsafeRawPointer(target) {
-          target.copyMemory(from: source, byteCount: bytes.count)
-        }
-      }
-    }
-    return results
-  }
-
   /// Frees the working memory that runs have left; the next run takes new memory. Weights stay.
   public func releaseMemory() { program.releaseMemory() }
 
@@ -258,7 +206,14 @@ public final class Model: Sendable {
   package func run(
     values inputs: [String: Value], settings: RunSettings, wanted: [String]? = nil
   ) throws(RunError) -> [String: Value] {
-    let ordered = try check(inputs)
+    var ordered = try check(inputs)
+    return try run(&ordered, donating: [], settings: settings, wanted: wanted)
+  }
+
+  /// Runs the model on values in the order of its inputs, which were checked, and returns outputs by name.
+  func run(
+    _ inputs: inout [Value], donating donated: [Int], settings: RunSettings, wanted: [String]?
+  ) throws(RunError) -> [String: Value] {
     for name in wanted ?? [] where !outputNames.contains(name) {
       let near = nearName(name, among: outputNames).map { " (did you mean '\($0)'?)" } ?? ""
       throw RunError(
@@ -266,7 +221,7 @@ public final class Model: Sendable {
         remedy: "Outputs are: \(outputNames.joined(separator: ", "))")
     }
     let positions = wanted.map { names in outputNames.indices.filter { names.contains(outputNames[$0]) } }
-    let results = try compute(ordered, wanted: positions, settings: settings)
+    let results = try compute(&inputs, donating: donated, wanted: positions, settings: settings)
     var outputs: [String: Value] = [:]
     for (position, value) in zip(positions ?? Array(outputNames.indices), results) {
       outputs[outputNames[position]] = value
@@ -280,17 +235,23 @@ public final class Model: Sendable {
     inOrder inputs: [Value], wanted: [Int]? = nil, settings: RunSettings
   ) throws(RunError) -> [Value] {
     try check(inOrder: inputs)
-    return try compute(inputs, wanted: wanted, settings: settings)
+    var inputs = inputs
+    return try compute(&inputs, donating: [], wanted: wanted, settings: settings)
   }
 
   /// The run behind all others, on inputs that were checked. What it returns, the outputs `wanted` or all, shares no
-  /// memory with them. Nodes that no wanted output needs are not run.
-  private func compute(_ inputs: [Value], wanted: [Int]?, settings: RunSettings) throws(RunError) -> [Value] {
-    let lent = LentMemory(inputs: inputs)
+  /// memory with them, but for those with the numbers `given` to which nothing else refers. Nodes that no wanted output
+  /// needs are not run.
+  private func compute(
+    _ inputs: inout [Value], donating given: [Int], wanted: [Int]?, settings: RunSettings
+  ) throws(RunError) -> [Value] {
+    var donated: [Int] = []
+    for input in given where inputs[input].isAlone() { donated.append(input) }
+    let lent = LentMemory(inputs: &inputs, without: donated)
     settings.turn?.enter()
     defer { settings.turn?.leave() }
     do throws(OperatorError) {
-      let results = try execute(wanted.map { program.part(for: $0) } ?? program, inputs, settings)
+      let results = try execute(wanted.map { program.part(for: $0) } ?? program, &inputs, donated, settings)
       if mapped.contains(where: \.isDamaged) { throw Model.fileIsDamaged }
       do throws(TensorError) {
         return try lent.detached(results, settings.memory)
@@ -311,10 +272,14 @@ public final class Model: Sendable {
 
   /// Runs on the thread of the caller, whose stack is enough for graphs that do not lie deep in each other.
   private func execute(
-    _ program: Program, _ inputs: [Value], _ settings: RunSettings
+    _ program: Program, _ inputs: inout [Value], _ donated: [Int], _ settings: RunSettings
   ) throws(OperatorError) -> [Value] {
-    if program.nesting <= Model.flatNesting { return try program.run(inputs, on: pool, settings: settings) }
-    return try DeepStack.run { () throws(OperatorError) in try program.run(inputs, on: pool, settings: settings) }
+    if program.nesting <= Model.flatNesting {
+      return try program.run(&inputs, donating: donated, on: pool, settings: settings)
+    }
+    return try DeepStack.run { () throws(OperatorError) in
+      try program.run(&inputs, donating: donated, on: pool, settings: settings)
+    }
   }
 
   /// Graphs in each other that any thread can run.

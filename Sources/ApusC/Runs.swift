@@ -42,24 +42,71 @@ public func apus_model_run(
   attempt {
     try clear(outputs, outputCount, inputCount)
     let handle = try ModelHandle.at(model, "model")
-    var values: [String: Value] = [:]
-    for index in 0..<inputCount {
-      let name = try text(inputNames?[index], "the name of input \(index)")
-      let value = try ValueHandle.at(inputs?[index], "input '\(name)'").value
-      guard values.updateValue(value, forKey: name) == nil else {
-        throw ArgumentError("input '\(name)' is given twice")
-      }
-    }
-    var wanted = handle.model.outputs.map(\.name)
-    if let outputNames {
-      wanted = try (0..<outputCount).map { try text(outputNames[$0], "the name of output \($0)") }
-    }
-    guard wanted.count == outputCount else {
-      throw ArgumentError("there are \(outputCount) places for the \(wanted.count) outputs of the model")
-    }
+    let values = try inputsByName(inputNames, inputs, inputCount)
+    let wanted = try wantedNames(outputNames, outputCount, of: handle)
     let results = try handle.model.run(values: values, settings: handle.settings(cancellation), wanted: wanted)
     for (index, name) in wanted.enumerated() { outputs?[index] = results[name].map { ValueHandle($0).owned } }
   }
+}
+
+@c @implementation
+public func apus_model_run_into(
+  _ model: OpaquePointer?, _ inputNames: UnsafePointer<UnsafePointer<CChar>?>?,
+  _ inputs: UnsafePointer<OpaquePointer?>?, _ inputCount: Int,
+  _ outputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ outputCount: Int, _ buffers: UnsafePointer<apus_buffer>?,
+  _ cancellation: OpaquePointer?, _ outputs: UnsafeMutablePointer<OpaquePointer?>?
+) -> OpaquePointer? {
+  attempt {
+    try clear(outputs, outputCount, inputCount)
+    let handle = try ModelHandle.at(model, "model")
+    let values = try inputsByName(inputNames, inputs, inputCount)
+    let wanted = try wantedNames(outputNames, outputCount, of: handle)
+    var targets: [String: UnsafeMutableRawBufferPointer] = [:]
+    for (index, name) in wanted.enumerated() {
+      guard let buffers, let data = buffers[index].data else { continue }
+      let target = UnsafeMutableRawBufferPointer(start: data, count: buffers[index].byte_count)
+      guard buffers[index].byte_count <= Int.max, targets.updateValue(target, forKey: name) == nil else {
+        throw ArgumentError("the buffer for output '\(name)' is too large, or there are two")
+      }
+    }
+    var results = try handle.model.run(
+      values: values, into: targets, settings: handle.settings(cancellation), wanted: wanted)
+    for (index, name) in wanted.enumerated() {
+      if let target = targets[name], let base = target.baseAddress, let tensor = results[name]?.tensor {
+        let storage = TensorStorage(base: base, byteCount: target.count, release: nil)
+        results[name] = .tensor(Tensor(dataType: tensor.dataType, shape: tensor.shape, storage: storage))
+      }
+      outputs?[index] = results[name].map { ValueHandle($0).owned }
+    }
+  }
+}
+
+/// The values of a run by the names of its inputs.
+private func inputsByName(
+  _ names: UnsafePointer<UnsafePointer<CChar>?>?, _ inputs: UnsafePointer<OpaquePointer?>?, _ count: Int
+) throws(ArgumentError) -> [String: Value] {
+  var values: [String: Value] = [:]
+  for index in 0..<count {
+    let name = try text(names?[index], "the name of input \(index)")
+    let value = try ValueHandle.at(inputs?[index], "input '\(name)'").value
+    guard values.updateValue(value, forKey: name) == nil else { throw ArgumentError("input '\(name)' is given twice") }
+  }
+  return values
+}
+
+/// The names of the outputs that a run is asked for: all of the model without `names`.
+private func wantedNames(
+  _ names: UnsafePointer<UnsafePointer<CChar>?>?, _ count: Int, of handle: ModelHandle
+) throws(ArgumentError) -> [String] {
+  var wanted = handle.model.outputs.map(\.name)
+  if let names {
+    wanted = []
+    for index in 0..<count { wanted.append(try text(names[index], "the name of output \(index)")) }
+  }
+  guard wanted.count == count else {
+    throw ArgumentError("there are \(count) places for the \(wanted.count) outputs of the model")
+  }
+  return wanted
 }
 
 @c @implementation

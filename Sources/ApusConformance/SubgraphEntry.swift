@@ -51,7 +51,9 @@ struct SubgraphEntry {
       (self.bodies, self.pool, self.wantedOutputs) = (bodies, pool, wantedOutputs)
     }
 
-    func run(subgraph name: String, inputs: [Value]) throws(OperatorError) -> [Value] {
+    func run(
+      subgraph name: String, inputs: inout [Value], donating donated: [Int]
+    ) throws(OperatorError) -> [Value] {
       guard let body = bodies[name] else { throw .invalid("subgraph \(name) is missing") }
       let graph = body.program.graph
       if entries[name] == nil {
@@ -60,7 +62,7 @@ struct SubgraphEntry {
         for (id, value) in zip(graph.captures, body.captures) { values[id.index] = value }
         entries[name] = SubgraphEntry(graph: graph, values: values)
       }
-      return try body.program.run(inputs, captures: body.captures, on: pool)
+      return try body.program.run(&inputs, donating: donated, captures: body.captures, on: pool)
     }
 
     func parallel(parts: Int, _ body: (Int) -> Void) {

@@ -21,6 +21,9 @@ public final class TensorStorage: @unchecked Sendable {
   package let strings: [String]
   /// True for a block that this storage allocated itself.
   package let isOwned: Bool
+  /// True for a block that may be written to once nothing else refers to it: an owned one, or one that its owner has
+  /// lent for that.
+  package let isWritable: Bool
   /// The contents, where they come from a file or from a growing block.
   package let deferred: DeferredBytes?
   /// The block whose first rows these bytes are. The dense form at `address` is made when somebody asks for it.
@@ -51,7 +54,7 @@ public final class TensorStorage: @unchecked Sendable {
     self.address = address
     self.byteCount = byteCount
     strings = []
-    isOwned = true
+    (isOwned, isWritable) = (true, true)
     (deferred, growth) = (nil, nil)
     release = nil
     if let account { charged.withLock { $0 = account } }
@@ -80,15 +83,16 @@ public final class TensorStorage: @unchecked Sendable {
   }
 
   /// Bytes that somebody else owns; `release` is called once, when no tensor refers to them any more. With `deferred`,
-  /// the block must be writable, and zeros until it is filled.
+  /// the block must be writable, and zeros until it is filled. With `isWritable` the owner leaves the bytes to whoever
+  /// holds the storage alone.
   package init(
-    base: UnsafeMutableRawPointer, byteCount: Int, deferred: DeferredBytes? = nil,
+    base: UnsafeMutableRawPointer, byteCount: Int, deferred: DeferredBytes? = nil, isWritable: Bool = false,
     release: (@Sendable (UnsafeMutableRawPointer, Int) -> Void)?
   ) {
     address = base
     self.byteCount = byteCount
     strings = []
-    isOwned = false
+    (isOwned, self.isWritable) = (false, isWritable)
     self.deferred = deferred
     self.release = release
     (growth, allocation) = (nil, nil)
@@ -104,7 +108,7 @@ public final class TensorStorage: @unchecked Sendable {
     }
     (self.allocation, self.address, self.byteCount) = (allocation, address, byteCount)
     strings = []
-    isOwned = false
+    (isOwned, isWritable) = (false, false)
     deferred = DeferredBytes(account: nil) { offset, buffer in
       block.copy(rows: rows, from: offset, into: buffer)
       return nil
@@ -117,7 +121,7 @@ public final class TensorStorage: @unchecked Sendable {
     address = TensorStorage.nothing
     byteCount = 0
     self.strings = strings
-    isOwned = false
+    (isOwned, isWritable) = (false, false)
     (deferred, growth) = (nil, nil)
     release = nil
     allocation = nil

@@ -28,6 +28,40 @@ public enum Value: Sendable {
   }
 }
 
+extension Value {
+  /// What stands where a value was taken away.
+  package static let nothing = Value.sequence([], elementType: .tensor(.float32, nil))
+
+  /// True for a tensor that is all of a block which may be written to and to which nothing else refers: nobody sees what
+  /// is written over it.
+  package mutating func isAlone() -> Bool {
+    guard var parts = takeParts() else { return false }
+    let isAlone =
+      isKnownUniquelyReferenced(&parts.storage) && parts.storage.isWritable && parts.byteOffset == 0
+      && parts.dataType.byteCount(elements: parts.shape.elementCount) == parts.storage.byteCount
+    self = .tensor(
+      Tensor(dataType: parts.dataType, shape: parts.shape, storage: parts.storage, byteOffset: parts.byteOffset))
+    return isAlone
+  }
+
+  /// A tensor in parts, whose storage can be asked who else refers to it.
+  private struct Parts {
+    let dataType: DataType
+    let shape: Shape
+    let byteOffset: Int
+    var storage: TensorStorage
+  }
+
+  /// Hands over a tensor with the reference to its storage; nil for other values. A function of its own, so that no
+  /// local of the caller refers to the storage too.
+  @inline(never)
+  private mutating func takeParts() -> Parts? {
+    guard case .tensor(let tensor) = self else { return nil }
+    self = .nothing
+    return Parts(dataType: tensor.dataType, shape: tensor.shape, byteOffset: tensor.byteOffset, storage: tensor.storage)
+  }
+}
+
 /// A map of ONNX in the order of its making.
 public struct MapValue: Sendable {
   /// A tensor of rank 1, of strings or integers, without duplicates.

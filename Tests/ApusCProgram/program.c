@@ -323,6 +323,93 @@ static void rows_without_bytes(void) {
     apus_value_release(keys);
 }
 
+enum { ROWS = 128, ROW = 16, CACHE = 2 * ROWS * ROW };
+
+// One run that updates `cache`, which is memory of the caller or of a tensor of the library.
+static apus_error *update(const apus_model *model, const apus_value *cache, void *memory, size_t size, float number,
+                          int64_t position, apus_value **present) {
+    int64_t shape[] = {1, 2, 1, ROW}, one[] = {1};
+    float numbers[2 * ROW];
+    for (int i = 0; i < 2 * ROW; i++) numbers[i] = number + (float)i;
+    apus_value *value = NULL, *place = NULL;
+    OK(apus_tensor_create(APUS_FLOAT32, shape, 4, numbers, sizeof numbers, &value));
+    OK(apus_tensor_create(APUS_INT64, one, 1, &position, 8, &place));
+    const char *names[] = {"cache", "update", "position"};
+    const apus_value *inputs[] = {cache, value, place};
+    apus_buffer buffer = {memory, size};
+    apus_error *error = apus_model_run_into(model, names, inputs, 3, NULL, 1, &buffer, NULL, present);
+    apus_value_release(value);
+    apus_value_release(place);
+    return error;
+}
+
+// Expects 0 everywhere but in the rows that `update` has written.
+static void expect_rows(const float *cache, const int *positions, const float *numbers, int count) {
+    for (int head = 0; head < 2; head++) {
+        for (int row = 0; row < ROWS; row++) {
+            float first = 0;
+            bool is_written = false;
+            for (int i = 0; i < count; i++) {
+                if (positions[i] != row) continue;
+                first = numbers[i] + (float)(head * ROW);
+                is_written = true;
+            }
+            for (int column = 0; column < ROW; column++) {
+                EXPECT(cache[(head * ROWS + row) * ROW + column] == (is_written ? first + (float)column : 0));
+            }
+        }
+    }
+}
+
+int apus_c_state_program(const void *bytes, size_t size) {
+    problems = 0;
+    apus_model *model = NULL;
+    OK(apus_model_load_bytes(bytes, size, NULL, NULL, &model));
+    if (!model) return problems + 1;
+    static float memory[CACHE];
+    memset(memory, 0, sizeof memory);
+    int64_t shape[] = {1, 2, ROWS, ROW};
+    int positions[] = {3, 127, 0};
+    float numbers[] = {100, 200, 300};
+    apus_value *cache = NULL, *present = NULL;
+    // Memory of the caller.
+    OK(apus_tensor_create_borrowed(APUS_FLOAT32, shape, 4, memory, sizeof memory, NULL, NULL, &cache));
+    for (int step = 0; step < 3; step++) {
+        OK(update(model, cache, memory, sizeof memory, numbers[step], positions[step], &present));
+        EXPECT(apus_tensor_data(present) == memory && apus_tensor_rank(present) == 4);
+        EXPECT(apus_tensor_element_type(present) == APUS_FLOAT32 && apus_tensor_shape(present)[2] == ROWS);
+        apus_value_release(present);
+        expect_rows(memory, positions, numbers, step + 1);
+    }
+    // Buffers that are no input, too small, or too far.
+    static float other[CACHE];
+    OK(update(model, cache, other, sizeof other, 100, 3, &present));
+    EXPECT(memcmp(other, memory, sizeof memory) == 0);
+    apus_value_release(present);
+    FAILS(update(model, cache, other, sizeof other - 4, 1, 3, &present), APUS_INVALID_INPUT, "has 16380 bytes");
+    FAILS(update(model, cache, other, sizeof other, 1, ROWS, &present), APUS_FAILED_NODE, "write_indices");
+    EXPECT(present == NULL);
+    apus_value_release(cache);
+    // Memory of the library.
+    void *data = NULL;
+    OK(apus_tensor_create(APUS_FLOAT32, shape, 4, NULL, sizeof memory, &cache));
+    OK(apus_tensor_data_mutable(cache, &data));
+    memset(data, 0, sizeof memory);
+    OK(update(model, cache, data, sizeof memory, 200, 127, &present));
+    EXPECT(apus_tensor_data(cache) == data && apus_tensor_data(present) == data);
+    expect_rows(data, positions + 1, numbers + 1, 1);
+    apus_value_release(present);
+    // Without a buffer the input stays as it is.
+    OK(update(model, cache, NULL, 0, 300, 0, &present));
+    EXPECT(apus_tensor_data(present) != data);
+    expect_rows(data, positions + 1, numbers + 1, 1);
+    expect_rows(apus_tensor_data(present), positions + 1, numbers + 1, 2);
+    apus_value_release(present);
+    apus_value_release(cache);
+    apus_model_release(model);
+    return problems;
+}
+
 int apus_c_program(const char *path, const float *pixels, size_t count, const float *expected) {
     problems = 0;
     EXPECT(apus_api_version() >= APUS_API_VERSION && strlen(apus_version()) > 0);

@@ -4,6 +4,8 @@ import Apus
 import ApusC
 import ApusCProgram
 import ApusFormats
+import ApusGraph
+import ApusOperators
 import Foundation
 import Testing
 
@@ -22,5 +24,18 @@ import Testing
     let pixels = try floats("input_0.pb")
     let expected = try floats("output_0.pb")
     #expect(apus_c_program(model, pixels, pixels.count / 64, expected) == 0)
+  }
+
+  @Test func stateInC() throws {
+    let builder = GraphBuilder(name: "state", inference: InferenceDriver(registry: .standard))
+    let cache = builder.addInput("cache", fact: .tensor(.float32, [1, 2, 128, 16]))
+    let update = builder.addInput("update", fact: .tensor(.float32, [1, 2, 1, 16]))
+    let position = builder.addInput("position", fact: .tensor(.int64, [1]))
+    let present = try builder.apply(OperatorID("TensorScatter"), name: "scatter", [cache, update, position])
+    builder.graph.outputs = [present]
+    var graph = builder.graph
+    graph.values[present.index].name = "present"
+    let bytes = try ONNXWriter.message(ModelGraph(graph: graph), registry: .standard).encoded
+    #expect(bytes.withUnsafeBytes { apus_c_state_program($0.baseAddress, $0.count) } == 0)
   }
 }

@@ -16,8 +16,8 @@
  * them, a sequence may be released before its elements or after them, options as soon as the model is loaded. Pointers
  * to texts and elements belong to the handle they were asked of and live as long as it does. What a caller passes in
  * (texts, shapes, arrays of handles, elements) is copied or read before the function returns; the one exception is the
- * memory lent by `apus_tensor_create_borrowed`. Outputs of a run never lie in memory that was lent for its inputs. All
- * texts are UTF-8 and end with a zero byte.
+ * memory lent by `apus_tensor_create_borrowed`. Outputs of a run never lie in memory that was lent for its inputs, but
+ * for those that `apus_model_run_into` is told to write there. All texts are UTF-8 and end with a zero byte.
  *
  * Threads. A model may be run, and a value read, by any number of threads at once; runs of one model share its weights.
  * A cancellation may be set by any thread at any time. Options, `apus_tensor_data_mutable` and every `…_release` need
@@ -39,7 +39,7 @@ extern "C" {
 #endif
 
 /* The version of this header. A library serves every program that was compiled with this version or an earlier one. */
-#define APUS_API_VERSION 3
+#define APUS_API_VERSION 4
 
 /* The version of the interface that the library has: at least `APUS_API_VERSION` of the header, or the library is too
  * old. */
@@ -310,6 +310,27 @@ apus_error *apus_model_run(const apus_model *model, const char *const *input_nam
 apus_error *apus_model_run_in_order(const apus_model *model, const apus_value *const *inputs, size_t input_count,
                                     const size_t *output_indices, size_t output_count,
                                     const apus_cancellation *cancellation, apus_value **outputs);
+
+/* Memory of the caller, for one output: of exactly as many bytes as the output has for the inputs of the run. */
+typedef struct apus_buffer {
+    void *data;
+    size_t byte_count;
+} apus_buffer;
+
+/* `apus_model_run` with places for outputs. `buffers` has an entry for each output asked for, those with `data` NULL for
+ * outputs in memory of the library. An output with a buffer is written there, and its handle in `outputs` is a tensor
+ * over the buffer, as if made by `apus_tensor_create_borrowed`. Buffers must not overlap one another.
+ *
+ * A buffer may be the memory of an input: all of a borrowed one, or what `apus_tensor_data_mutable` gave. So a model
+ * updates its state, as a key/value cache of fixed size: where the model allows it only what changes is written, and
+ * nothing is copied. If the run fails or is cancelled, what such a buffer holds is undefined. Nobody else may read or
+ * write a buffer during the run.
+ *
+ * Since version 4. */
+apus_error *apus_model_run_into(const apus_model *model, const char *const *input_names, const apus_value *const *inputs,
+                                size_t input_count, const char *const *output_names, size_t output_count,
+                                const apus_buffer *buffers, const apus_cancellation *cancellation,
+                                apus_value **outputs);
 
 /* MARK: - Making values */
 

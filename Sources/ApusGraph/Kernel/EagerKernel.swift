@@ -20,7 +20,9 @@ package protocol EagerContext {
   /// The number of outputs of the node, and which of them are wanted.
   var wantedOutputs: [Bool] { get }
   /// Runs the subgraph that the attribute `name` holds. The captured values are supplied by the executor.
-  func run(subgraph name: String, inputs: [Value]) throws(OperatorError) -> [Value]
+  /// The inputs with the numbers `donated` are taken out of the array; the run may write over those that nothing else
+  /// refers to.
+  func run(subgraph name: String, inputs: inout [Value], donating donated: [Int]) throws(OperatorError) -> [Value]
   /// Calls `body` for every part, on the worker threads where there are some.
   func parallel(parts: Int, _ body: (Int) -> Void)
   /// The memory and the time of the run.
@@ -28,6 +30,12 @@ package protocol EagerContext {
 }
 
 extension EagerContext {
+  /// Runs the subgraph that the attribute `name` holds, on inputs that stay as they are.
+  package func run(subgraph name: String, inputs: [Value]) throws(OperatorError) -> [Value] {
+    var inputs = inputs
+    return try run(subgraph: name, inputs: &inputs, donating: [])
+  }
+
   package func isWanted(_ output: Int) -> Bool { output < wantedOutputs.count && wantedOutputs[output] }
 
   /// Throws if the run was cancelled, its time is over, or `bytes` more would break the memory limit.
@@ -65,7 +73,9 @@ package struct SerialEagerContext: EagerContext {
     self.allowance = allowance
   }
 
-  package func run(subgraph name: String, inputs: [Value]) throws(OperatorError) -> [Value] {
+  package func run(
+    subgraph name: String, inputs: inout [Value], donating donated: [Int]
+  ) throws(OperatorError) -> [Value] {
     throw .unsupported("subgraph \(name) cannot run here")
   }
   package func parallel(parts: Int, _ body: (Int) -> Void) {

@@ -114,10 +114,12 @@ private struct LoopKernel: EagerKernel {
       guard let value = inputs[2 + index] else { throw .mismatch("carried value \(index) is missing") }
       given.append(value)
     }
+    // The body may write over what it hands on to itself, where nothing else refers to it.
+    let donated = Array(2..<2 + carried)
     while condition != 0, iteration < trips ?? .max {
       try context.check(allocating: 0)
       if iteration > 0 { given[0] = .tensor(Tensor([iteration], shape: counterShape)) }
-      var results = try context.run(subgraph: "body", inputs: given)
+      var results = try context.run(subgraph: "body", inputs: &given, donating: donated)
       guard let next = results[0].tensor else { throw .mismatch("the condition of the body is \(results[0].type)") }
       if !isCounted { condition = try next.singleInteger("the condition of the body") }
       // Moved, not copied: a loop of small bodies is made of such steps.

@@ -146,13 +146,16 @@ private struct ScanKernel: EagerKernel {
       throw .mismatch("the scan inputs have \(length) and \(scan.tensor.shape[scan.axis]) elements")
     }
     var outputs = plan.scanned.map { AccumulatedOutput(fact: $0) }
+    // The body may write over the states that it hands on to itself, where nothing else refers to them.
+    let donated = Array(0..<plan.states)
     for iteration in 0..<length {
-      var elements: [Value] = []
+      var given: [Value] = []
+      swap(&given, &states)
       for (index, scan) in scans.enumerated() {
         let position = plan.isInputReversed[index] ? length - 1 - iteration : iteration
-        elements.append(.tensor(try TensorPieces.element(scan.tensor, axis: scan.axis, index: position, context)))
+        given.append(.tensor(try TensorPieces.element(scan.tensor, axis: scan.axis, index: position, context)))
       }
-      let results = try context.run(subgraph: "body", inputs: states + elements)
+      let results = try context.run(subgraph: "body", inputs: &given, donating: donated)
       states = Array(results.prefix(plan.states))
       for index in outputs.indices where context.isWanted(plan.states + index) {
         try outputs[index].append(results[plan.states + index], context)

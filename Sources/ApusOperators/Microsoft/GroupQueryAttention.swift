@@ -1,6 +1,7 @@
 // GroupQueryAttention: causal attention of language models, with a cache, rotary positions, windows and sinks.
 // https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.GroupQueryAttention
-// Versions: 1. Computed in float32; quantized caches and windows inside the cache are not supported.
+// Versions: 1. Computed in float32; quantized caches and windows inside the cache are not supported. Rows of a present
+// behind those that count are 0, or as in the past where that is as long, as if both were one buffer.
 
 import ApusGraph
 import ApusTensor
@@ -133,6 +134,9 @@ private struct GroupQueryPlan: Sendable {
 
   /// The first tokens of a sequence: nothing of the past counts.
   private var isPrompt: Bool { length == total }
+  /// True for a past that is as long as the present, a buffer that is filled row by row: what is new may be written into
+  /// the past itself, and rows that do not count yet stay as they are.
+  private var isBuffer: Bool { hasPast && past == longest }
   private var changesQuery: Bool { options.isRotary || normalizesQuery }
 
   init(_ context: PlanContext, _ options: GroupQueryAttention.Options) throws(OperatorError) {
@@ -237,6 +241,9 @@ private struct GroupQueryPlan: Sendable {
     for (input, pitch) in [(3, keyPitch), (4, valuePitch)] where pitch?.isAppended ?? false {
       step.unreadInputs.append(input)
     }
+    if isBuffer {
+      for output in 1...2 where context.isWanted(output) { step.inPlace.append((input: output + 2, output: output)) }
+    }
     return step
   }
 
@@ -291,8 +298,13 @@ private struct GroupQueryPlan: Sendable {
     let line = image &* options.keyHeads &+ head
     let pitch = isKey ? keyPitch : valuePitch
     let cache = run.output(isKey ? 0 : 1, as: Float.self) + line &* (pitch?.capacity ?? longest) &* size
-    if hasPast && start > 0 && !(pitch?.isAppended ?? false) {
-      cache.update(from: run.input(isKey ? 3 : 4, as: Float.self) + line &* past &* size, count: start &* size)
+    let end = start &+ length
+    if hasPast && !(pitch?.isAppended ?? false) {
+      let former = run.input(isKey ? 3 : 4, as: Float.self) + line &* past &* size
+      if former != UnsafePointer(cache) {
+        cache.update(from: former, count: start &* size)
+        if isBuffer { (cache + end &* size).update(from: former + end &* size, count: (longest &- end) &* size) }
+      }
     }
     for token in 0..<length {
       let target = cache + (start &+ token) &* size
@@ -301,8 +313,7 @@ private struct GroupQueryPlan: Sendable {
       if normalizesKey { normalize(target, run.input(10)) }
       turn(run, target, image: image, token: token, start: start)
     }
-    let end = start &+ length
-    (cache + end &* size).update(repeating: 0, count: (longest &- end) &* size)
+    if !isBuffer { (cache + end &* size).update(repeating: 0, count: (longest &- end) &* size) }
   }
 
   private func turnQuery(_ run: RunContext, _ image: Int, _ head: Int, start: Int) {

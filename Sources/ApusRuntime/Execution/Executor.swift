@@ -46,6 +46,16 @@ extension Program {
   package func run(
     _ inputs: [Value], captures: [Value] = [], on pool: WorkerPool, settings: RunSettings = RunSettings()
   ) throws(OperatorError) -> [Value] {
+    var inputs = inputs
+    return try run(&inputs, donating: [], captures: captures, on: pool, settings: settings)
+  }
+
+  /// Runs the graph. The inputs with the numbers `donated` are taken out of the array, and the run may write over those
+  /// to whose memory nothing else refers.
+  package func run(
+    _ inputs: inout [Value], donating donated: [Int], captures: [Value] = [], on pool: WorkerPool,
+    settings: RunSettings = RunSettings()
+  ) throws(OperatorError) -> [Value] {
     guard inputs.count == graph.inputs.count, captures.count == graph.captures.count else {
       throw .inconsistency(
         "\(inputs.count) inputs and \(captures.count) captured values for a graph of \(graph.inputs.count) and "
@@ -53,6 +63,8 @@ extension Program {
     }
     var values = tables.take()
     for (id, value) in zip(graph.inputs, inputs) { values[id] = value }
+    for input in donated { inputs[input] = .nothing }
+    values.donated = donated
     for (id, value) in zip(graph.captures, captures) { values[id] = value }
     try runNodes(&values, pool: pool, settings: settings)
     var outputs: [Value] = []
@@ -108,7 +120,8 @@ extension Program {
   private func attemptRegion(
     startingAt start: Int, values: inout ValueTable, pool: WorkerPool, settings: RunSettings
   ) throws(OperatorError) -> Int? {
-    let plan = try plan(startingAt: start, values: values, threads: pool.threadCount, settings)
+    let donations = values.donated.isEmpty ? Donations() : values.donations(among: graph.inputs)
+    let plan = try plan(startingAt: start, values: values, threads: pool.threadCount, donations, settings)
     let allowance = settings.allowance
     try allowance.chargeWorkspace(plan.arenaBytes)
     let lease = leases.take()
@@ -163,23 +176,39 @@ extension Program {
 
   /// The plan of the region that starts at a node: one made before, one bound from the template, or a new one.
   private func plan(
-    startingAt start: Int, values: borrowing ValueTable, threads: Int, _ settings: RunSettings
+    startingAt start: Int, values: borrowing ValueTable, threads: Int, _ donations: Donations, _ settings: RunSettings
   ) throws(OperatorError) -> RegionPlan {
     let mayGrow = settings.growsCaches && settings.outputBuffers.isEmpty
-    if let cached = plans.plan(startingAt: start, for: values, mayGrow: mayGrow) { return cached }
+    if let cached = plans.plan(startingAt: start, for: values, mayGrow: mayGrow, donations) { return cached }
+    // One plan for all runs, if no step can write over what was given away; else one for those that may, as in all
+    // iterations of a loop but the first, beside that for this run.
+    let plan = try newPlan(startingAt: start, values: values, threads: threads, donations.given, mayGrow, settings)
+    if plan.suits(donations) {
+      plans.insert(plan) { TemplateBuilder.template(of: plan, in: self) }
+      return plan
+    }
+    plans.insert(plan)
+    let smaller = try newPlan(startingAt: start, values: values, threads: threads, donations.free, mayGrow, settings)
+    plans.insert(smaller) { TemplateBuilder.template(of: smaller, in: self) }
+    return smaller
+  }
+
+  /// A plan whose steps may write over the values `donated`.
+  private func newPlan(
+    startingAt start: Int, values: borrowing ValueTable, threads: Int, _ donated: [ValueID], _ mayGrow: Bool,
+    _ settings: RunSettings
+  ) throws(OperatorError) -> RegionPlan {
     // A plan takes no memory yet: what the engine has left counts when its arena and outputs are allocated.
     let available = settings.memory.remaining
     if let template = plans.template(startingAt: start),
       let bound = try template.bind(
-        self, values: values, threads: threads, available: available, mayGrow: mayGrow)
+        self, values: values, threads: threads, available: available, mayGrow: mayGrow, donated: donated)
     {
-      plans.insert(bound)
       return bound
     }
-    let plan = try RegionPlanner.plan(
-      self, startingAt: start, values: values, threads: threads, available: available, mayGrow: mayGrow)
-    plans.insert(plan) { TemplateBuilder.template(of: plan, in: self) }
-    return plan
+    return try RegionPlanner.plan(
+      self, startingAt: start, values: values, threads: threads, available: available, mayGrow: mayGrow,
+      donated: donated)
   }
 
   /// Memory for the blocks that outlive the region: the caller's where an output fills a block and kernels may write to
@@ -408,7 +437,9 @@ private struct ExecutorContext: EagerContext {
   var wantedOutputs: [Bool] { prepared.wantedOutputs }
   var allowance: Allowance { settings.allowance }
 
-  func run(subgraph name: String, inputs: [Value]) throws(OperatorError) -> [Value] {
+  func run(
+    subgraph name: String, inputs: inout [Value], donating donated: [Int]
+  ) throws(OperatorError) -> [Value] {
     guard let index = prepared.subprograms.firstIndex(where: { $0.name == name }) else {
       throw .invalid("subgraph \(name) is missing")
     }
@@ -416,7 +447,8 @@ private struct ExecutorContext: EagerContext {
     var inner = settings
     if !inner.outputBuffers.isEmpty { inner.outputBuffers = [:] }
     inner.growsCaches = true
-    return try prepared.subprograms[index].program.run(inputs, captures: captures[index], on: pool, settings: inner)
+    return try prepared.subprograms[index].program.run(
+      &inputs, donating: donated, captures: captures[index], on: pool, settings: inner)
   }
 
   func parallel(parts: Int, _ body: (Int) -> Void) {

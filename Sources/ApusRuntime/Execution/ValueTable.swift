@@ -20,6 +20,8 @@ struct ValueTable: ~Copyable {
   private var memory: Memory
   /// By value of the graph: its constant, if it is one.
   private let constants: [Tensor?]
+  /// The inputs of the graph, by number, that were given away.
+  var donated: [Int] = []
 
   fileprivate init(_ memory: consuming Memory?, constants: [Tensor?]) {
     self.memory = memory ?? Memory(places: [Int32](repeating: ValueTable.nowhere, count: constants.count))
@@ -49,6 +51,22 @@ struct ValueTable: ~Copyable {
     let place = Int(memory.places[id.index])
     return place < 0 ? nil : memory.values[place]
   }
+
+  /// What the run may write over, of the inputs of its graph.
+  mutating func donations(among inputs: [ValueID]) -> Donations {
+    var donations = Donations()
+    for input in donated {
+      let id = inputs[input]
+      let place = Int(memory.places[id.index])
+      if place < 0 || elementBytes(id) < Donations.smallestBytes { continue }
+      donations.append(id, isFree: memory.values[place]?.isAlone() ?? false)
+    }
+    return donations
+  }
+
+  /// The bytes of a tensor; 0 for strings and other values. A function of its own, which leaves no reference behind.
+  @inline(never)
+  private func elementBytes(_ id: ValueID) -> Int { tensor(id)?.byteCount ?? 0 }
 
   /// The memory of the table, without values.
   fileprivate consuming func cleared() -> Memory {

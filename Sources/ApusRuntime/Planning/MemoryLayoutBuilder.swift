@@ -21,6 +21,7 @@ struct MemoryLayoutBuilder: ~Copyable {
     var arenaBlocks: [Int] = []
     var outputBlocks: [Int] = []
     var blockNumbers: [Int] = []
+    var overwritten: [Int] = []
   }
 
   private typealias Place = RegionLayout.Place
@@ -54,6 +55,8 @@ struct MemoryLayoutBuilder: ~Copyable {
   private var constantNumbers: [Int32]
   /// By cache: true if it has room behind it.
   let growing: [Bool]
+  /// The inputs of the region that steps may write over. Each has a block, which is none of the arena's.
+  let donated: [Int]
 
   init(_ region: RegionDraft, program: Program, order: SideBySide.Order) {
     self.program = program
@@ -69,16 +72,22 @@ struct MemoryLayoutBuilder: ~Copyable {
     for (slot, input) in region.inputs.enumerated() {
       places[input.value.index] = Place(kind: .input, index: Int32(slot))
     }
+    donated = region.donatedSlots
+    for slot in donated {
+      places[region.inputs[slot].value.index] = Place(kind: .block, index: Int32(blocks.count))
+      blocks.append(Block(draft: -1, output: nil, input: slot, firstWave: 0, lastWave: 0))
+    }
     growing = region.caches.growing
     for (index, cache) in region.caches.caches.enumerated() where growing[index] {
       places[cache.pair.present.index] = Place(kind: .cache, index: Int32(index))
     }
   }
 
-  mutating func build() throws(OperatorError) -> RegionLayout {
+  /// `region`: the one that the builder was made for.
+  mutating func build(_ region: RegionDraft) throws(OperatorError) -> RegionLayout {
     placeOutputs()
     mergedInto = Array(blocks.indices)
-    sizes = blocks.map { $0.bytes(drafts) }
+    sizes = blocks.map { $0.bytes(drafts, region) }
     findLifetimes()
     mergeInPlace()
     var forms = Forms()
@@ -244,13 +253,12 @@ struct MemoryLayoutBuilder: ~Copyable {
           let sourceBlock = block(of: input), let target = block(of: output),
           case let source = root(of: sourceBlock), mergedInto[target] == target, source != target,
           blocks[target].firstWave == waves[index], blocks[source].lastWave == waves[index], !blocks[source].outlives,
-          areSameSize(source, target),
+          areSameSize(source, target), !node.outputs.contains(where: { isIn(source, $0) }),
           !isReadTwice(input, otherThan: pair.input, by: node), !isTouchedBeside(index, block: source)
         else { continue }
         blocks[source].lastWave = blocks[target].lastWave
         blocks[source].outlives = blocks[target].outlives
         mergedInto[target] = source
-        break
       }
     }
   }
@@ -295,13 +303,18 @@ struct MemoryLayoutBuilder: ~Copyable {
   private func numberBlocks(_ forms: inout Forms) {
     forms.blockNumbers = [Int](repeating: 0, count: blocks.count)
     for index in blocks.indices where mergedInto[index] == index {
-      if blocks[index].outlives {
+      if let slot = blocks[index].input {
+        forms.blockNumbers[index] = slot
+      } else if blocks[index].outlives {
         forms.blockNumbers[index] = forms.outputBlocks.count
         forms.outputBlocks.append(index)
       } else {
         forms.blockNumbers[index] = forms.arenaBlocks.count
         forms.arenaBlocks.append(index)
       }
+    }
+    for index in blocks.indices where mergedInto[index] != index {
+      if let slot = blocks[root(of: index)].input, !forms.overwritten.contains(slot) { forms.overwritten.append(slot) }
     }
   }
 }

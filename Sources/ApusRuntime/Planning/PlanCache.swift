@@ -25,15 +25,17 @@ final class PlanCache: Sendable {
   init(nodeCount: Int) { entries = Mutex([Entry](repeating: Entry(), count: nodeCount)) }
 
   /// The plan that starts at `node` and holds for `values`, if there is one; it becomes the most recently used.
-  func plan(startingAt node: Int, for values: borrowing ValueTable, mayGrow: Bool) -> RegionPlan? {
+  func plan(
+    startingAt node: Int, for values: borrowing ValueTable, mayGrow: Bool, _ donations: Donations
+  ) -> RegionPlan? {
     let candidates = entries.withLock { $0[node].plans }
     guard let first = candidates.first else { return nil }
-    if first.matches(values, mayGrow: mayGrow) { return first }
+    if first.matches(values, mayGrow: mayGrow, donations) { return first }
     // Most plans differ in the sizes of the same inputs.
     let fingerprint = first.fingerprint(of: values)
     for plan in candidates.dropFirst() {
       if plan.fingerprint != fingerprint, plan.hasInputs(of: first) { continue }
-      if !plan.matches(values, mayGrow: mayGrow) { continue }
+      if !plan.matches(values, mayGrow: mayGrow, donations) { continue }
       moveToFront(plan)
       return plan
     }
@@ -64,9 +66,10 @@ final class PlanCache: Sendable {
     }
   }
 
-  /// Keeps a plan that was made node by node. `makeTemplate` is called when there have been enough of them.
+  /// Keeps a plan. `makeTemplate` is called when there have been enough that were made node by node.
   func insert(_ plan: RegionPlan, template makeTemplate: () -> PlanTemplate?) {
     insert(plan)
+    if plan.isBound { return }
     let node = plan.nodes.lowerBound
     let isTime = entries.withLock { entries in
       entries[node].planned += 1

@@ -125,7 +125,8 @@ final class PlanTemplate: Sendable {
   /// The plan for the values that exist; nil if they do not have the form of the template, or if planning node by node
   /// has something to say about them.
   func bind(
-    _ program: Program, values: borrowing ValueTable, threads: Int, available: Int, mayGrow: Bool
+    _ program: Program, values: borrowing ValueTable, threads: Int, available: Int, mayGrow: Bool,
+    donated: [ValueID] = []
   ) throws(OperatorError) -> RegionPlan? {
     guard let numbers = numbers(of: values), let binding = binding(numbers, constants: program.constants) else {
       return nil
@@ -157,7 +158,7 @@ final class PlanTemplate: Sendable {
     let region = RegionDraft(
       nodes: nodes, drafts: drafts, draftNodes: stepNodes, known: binding.known,
       inputs: inputs.map { ($0.value, binding.types[$0.type]) }, valuesRead: [],
-      outputs: outputs.map { ($0.value, binding.types[$0.type]) }, caches: caches, isBound: true)
+      outputs: outputs.map { ($0.value, binding.types[$0.type]) }, caches: caches, isBound: true, donated: donated)
     let former = layouts.withLock { $0 }
     var latest = former
     let plan = try region.layOut(program, threads: threads, layouts: &latest)

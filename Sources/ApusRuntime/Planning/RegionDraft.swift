@@ -70,6 +70,8 @@ struct RegionDraft {
   let caches: CachePlan
   /// True for a plan made from a template: it is wanted soon.
   var isBound = false
+  /// The values that steps may write over once nothing else needs them.
+  var donated: [ValueID] = []
 
   /// Gives every value its place: as one of the `layouts` has it that holds for these sizes too, or as is found out and
   /// put before them.
@@ -77,11 +79,11 @@ struct RegionDraft {
     _ program: Program, threads: Int, layouts: inout [RegionLayout]
   ) throws(OperatorError) -> RegionPlan {
     let order = SideBySide.order(drafts, nodes: draftNodes, program: program, threads: threads)
-    for layout in layouts where layout.holds(for: drafts, caches, in: order) {
+    for layout in layouts where layout.holds(for: self, in: order) {
       return RegionPlan(self, layout, try layout.place(self, program: program))
     }
     var builder = MemoryLayoutBuilder(self, program: program, order: order)
-    let made = try builder.build()
+    let made = try builder.build(self)
     layouts.insert(made, at: 0)
     if layouts.count > RegionLayout.mostOfTemplate { layouts.removeLast() }
     return RegionPlan(self, made, try made.place(self, program: program))

@@ -42,12 +42,15 @@ final class RegionLayout: Sendable {
     let draft: Int
     /// The output of the step that lies in it; nil for its scratch memory.
     let output: Int?
+    /// The input of the region that lies in it, whose memory others may take over; there is no step then.
+    var input: Int? = nil
     var firstWave: Int
     var lastWave: Int
     /// True if a value in it is needed after the region.
     var outlives = false
 
-    func bytes(_ drafts: [StepDraft]) -> Int {
+    func bytes(_ drafts: [StepDraft], _ region: borrowing RegionDraft) -> Int {
+      if let input { return region.inputs[input].type.byteCount }
       guard let output else { return drafts[draft].step.scratchBytes }
       return drafts[draft].outputTypes[output]?.byteCount ?? 0
     }
@@ -104,6 +107,9 @@ final class RegionLayout: Sendable {
   let knownOperands: [KnownOperand]
   /// By cache: true if it has room behind it.
   let growing: [Bool]
+  /// The inputs of the region that steps may write over, and those of them that steps do write over.
+  let donated: [Int]
+  let overwritten: [Int]
   /// An order of the arena's blocks that was good for one set of sizes.
   private let schedule = Mutex<ArenaPlanner.Schedule?>(nil)
 
@@ -120,20 +126,21 @@ final class RegionLayout: Sendable {
     (steps, waves, operands, outputs) = (forms.steps, forms.waves, forms.operands, forms.outputs)
     (constants, knownOperands) = (forms.constants, forms.knownOperands)
     growing = builder.growing
+    (donated, overwritten) = (builder.donated, forms.overwritten)
     (arenaBlocks, outputBlocks, blockNumbers) = (forms.arenaBlocks, forms.outputBlocks, forms.blockNumbers)
   }
 
   // MARK: - Whether it holds
 
-  /// True if the decisions would be the same for these steps of the same nodes, run in this order.
-  func holds(for others: [StepDraft], _ caches: CachePlan, in order: SideBySide.Order) -> Bool {
-    guard order == self.order, caches.growing == growing else { return false }
-    let others = RegionLayout.ordered(others, order)
+  /// True if the decisions would be the same for the steps of a region of the same nodes, run in this order.
+  func holds(for region: RegionDraft, in order: SideBySide.Order) -> Bool {
+    guard order == self.order, region.caches.growing == growing, region.donatedSlots == donated else { return false }
+    let others = RegionLayout.ordered(region.drafts, order)
     for (index, draft) in drafts.enumerated() where draft !== others[index] {
       guard draft.step.hasForm(of: others[index].step) else { return false }
     }
     return comparisons.allSatisfy { comparison in
-      let isEqual = blocks[comparison.a].bytes(others) == blocks[comparison.b].bytes(others)
+      let isEqual = blocks[comparison.a].bytes(others, region) == blocks[comparison.b].bytes(others, region)
       return isEqual == comparison.isEqual
     }
   }
@@ -167,7 +174,7 @@ final class RegionLayout: Sendable {
   func place(_ region: RegionDraft, program: Program) throws(OperatorError) -> Placement {
     let drafts = RegionLayout.ordered(region.drafts, order)
     var result = Placement()
-    try placeBlocks(drafts, isBound: region.isBound, &result)
+    try placeBlocks(drafts, region, &result)
     let offsets = viewOffsets(drafts)
     result.constants.reserveCapacity(knownOperands.count)
     for operand in knownOperands {
@@ -195,17 +202,17 @@ final class RegionLayout: Sendable {
 
   /// Lays the blocks that do not outlive the region into the arena.
   private func placeBlocks(
-    _ drafts: [StepDraft], isBound: Bool, _ result: inout Placement
+    _ drafts: [StepDraft], _ region: RegionDraft, _ result: inout Placement
   ) throws(OperatorError) {
-    for block in outputBlocks { result.outputBlocks.append(blocks[block].bytes(drafts)) }
+    for block in outputBlocks { result.outputBlocks.append(blocks[block].bytes(drafts, region)) }
     var requests: [ArenaPlanner.Block] = []
     requests.reserveCapacity(arenaBlocks.count)
     for index in arenaBlocks {
       let block = blocks[index]
       requests.append(
-        ArenaPlanner.Block(size: block.bytes(drafts), firstUse: block.firstWave, lastUse: block.lastWave))
+        ArenaPlanner.Block(size: block.bytes(drafts, region), firstUse: block.firstWave, lastUse: block.lastWave))
     }
-    guard let arena = isBound ? followingSchedule(requests) : ArenaPlanner.plan(requests) else {
+    guard let arena = region.isBound ? followingSchedule(requests) : ArenaPlanner.plan(requests) else {
       throw OperatorError(.limit, "the intermediate values are larger than memory can be")
     }
     (result.arenaBytes, result.arenaLowerBound) = (arena.size, arena.lowerBound)
@@ -242,6 +249,7 @@ final class RegionLayout: Sendable {
     case .nowhere: return .none
     case .input: return .input(slot: index, byteOffset: offset)
     case .block:
+      if let slot = blocks[index].input { return .input(slot: slot, byteOffset: offset) }
       let number = blockNumbers[index]
       return blocks[index].outlives
         ? .output(block: number, byteOffset: offset) : .arena(result.arenaBlocks[number].offset + offset)

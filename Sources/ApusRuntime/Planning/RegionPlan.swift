@@ -86,6 +86,9 @@ final class RegionPlan: Sendable {
   let appended: Set<ValueID>
   /// True for a plan whose outputs may have room behind them; nil if the program has no caches.
   let mayGrow: Bool?
+  /// The values that steps were allowed to write over, and those of them that they do write over.
+  let donated: [ValueID]
+  let overwritten: [ValueID]
   /// The bytes of each block that outlives the region.
   let outputBlocks: [Int]
   let arenaBytes: Int
@@ -114,6 +117,7 @@ final class RegionPlan: Sendable {
     inputs = region.inputs
     valuesRead = region.valuesRead
     outputs = placed.outputs
+    (donated, overwritten) = (region.donated, layout.overwritten.map { region.inputs[$0].value })
     (caches, mayGrow) = (region.caches.caches, region.caches.mayGrow)
     appended = Set(caches.lazy.filter { $0.pitch?.isAppended ?? false }.map(\.pair.past))
     isBound = region.isBound
@@ -156,8 +160,10 @@ final class RegionPlan: Sendable {
       kernelName: draft.step.kernelName, cost: draft.cost, parts: draft.step.phases.max() ?? 0)
   }
 
-  /// True if the plan holds for these values, and for outputs that may have room behind them or may not.
-  func matches(_ values: borrowing ValueTable, mayGrow: Bool) -> Bool {
+  /// True if the plan holds for these values, for outputs that may have room behind them or may not, and for what may
+  /// be written over.
+  func matches(_ values: borrowing ValueTable, mayGrow: Bool, _ donations: Donations) -> Bool {
+    guard suits(donations) else { return false }
     for index in inputs.indices {
       guard let tensor = values.tensor(inputs[index].value), tensor.shape == inputs[index].type.shape,
         tensor.dataType == inputs[index].type.dataType

@@ -44,13 +44,14 @@ struct RegionPlanner: ~Copyable {
   }
 
   /// Plans from `start`, as far as it goes, for a number of threads and `available` bytes of memory. The node at
-  /// `start` must not be eager. `mayGrow`: outputs may have room behind them.
+  /// `start` must not be eager. `mayGrow`: outputs may have room behind them. `donated`: what steps may write over.
   static func plan(
-    _ program: Program, startingAt start: Int, values: borrowing ValueTable, threads: Int, available: Int, mayGrow: Bool
+    _ program: Program, startingAt start: Int, values: borrowing ValueTable, threads: Int, available: Int,
+    mayGrow: Bool, donated: [ValueID] = []
   ) throws(OperatorError) -> RegionPlan {
     var planner = RegionPlanner(program: program, start: start, available: available, mayGrow: mayGrow)
     while planner.end < program.nodes.count, try planner.append(planner.end, values: values) { planner.end += 1 }
-    return try planner.finish(threads: threads)
+    return try planner.finish(threads: threads, donated: donated)
   }
 
   /// Takes one more node into the region; false if the region must end before it.
@@ -208,7 +209,7 @@ struct RegionPlanner: ~Copyable {
   }
 
   /// The plan of the nodes that were taken in.
-  private consuming func finish(threads: Int) throws(OperatorError) -> RegionPlan {
+  private consuming func finish(threads: Int, donated: [ValueID]) throws(OperatorError) -> RegionPlan {
     var outputs: [(value: ValueID, type: TensorType)] = []
     for index in start..<end {
       for case let output? in program.nodes[index].outputs where program.lastUse[output.index] >= end {
@@ -218,7 +219,7 @@ struct RegionPlanner: ~Copyable {
     }
     let draft = RegionDraft(
       nodes: start..<end, drafts: drafts, draftNodes: draftNodes, known: KnownTensors(known), inputs: inputs,
-      valuesRead: valuesRead, outputs: outputs, caches: caches)
+      valuesRead: valuesRead, outputs: outputs, caches: caches, donated: donated)
     var layouts: [RegionLayout] = []
     return try draft.layOut(program, threads: threads, layouts: &layouts)
   }

@@ -9,4 +9,8 @@
 // a picture.
 int apus_c_program(const char *path, const float *pixels, size_t count, const float *expected);
 
+// Updates the state of a model of `size` bytes: a TensorScatter of "update" (1, 2, 1, 16) into "cache" (1, 2, 128, 16)
+// at "position" (1), whose result is "present". Returns how much is wrong.
+int apus_c_state_program(const void *bytes, size_t size);
+
 #endif

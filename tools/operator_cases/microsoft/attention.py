@@ -272,6 +272,10 @@ def group_query_attention(case: Case) -> None:
     key = None if packed else case.floats([batch, length, kv_heads * size])
     value = None if packed else case.floats([batch, length, kv_heads * size])
     pasts = [case.floats([batch, kv_heads, buffer, size]) if buffer else None for _ in range(2)]
+    # Behind the rows that count, onnxruntime has zeros in a new present, and what the past has in a shared buffer.
+    for past_ in pasts if buffer >= total else []:
+        for image, last in enumerate(seqlens):
+            past_[image, :, last + 1 :] = 0
     rotary = case.size(0, 1)
     limit = total + 3
     angles = case.rng.uniform(-3, 3, (limit, size // 2))

@@ -16,9 +16,16 @@ from typing import Any
 from ._errors import LibraryNotFoundError
 
 EXTENSION = "_apus.abi3.so"
-API_VERSION = 3  # the version of apus.h that the declarations below follow
+API_VERSION = 4  # the version of apus.h that the declarations below follow
 
 _TEXT, _TEXTS, _HANDLES = c_char_p, POINTER(c_char_p), POINTER(c_void_p)
+
+
+class Buffer(ctypes.Structure):
+    """An apus_buffer."""
+
+    _fields_ = (("data", c_void_p), ("byte_count", c_size_t))
+
 
 # Functions that compute, allocate or read files: called with the interpreter's lock released. Result None is no result;
 # "error" is an apus_error *.
@@ -30,6 +37,10 @@ _SLOW: dict[str, tuple[Any, list[Any]]] = {
     "model_release": (None, [c_void_p]),
     "model_release_memory": (None, [c_void_p]),
     "model_run": ("error", [c_void_p, _TEXTS, _HANDLES, c_size_t, _TEXTS, c_size_t, c_void_p, _HANDLES]),
+    "model_run_into": (
+        "error",
+        [c_void_p, _TEXTS, _HANDLES, c_size_t, _TEXTS, c_size_t, POINTER(Buffer), c_void_p, _HANDLES],
+    ),
     "model_write_profile": ("error", [c_void_p, _TEXT]),
     "tensor_data_mutable": ("error", [c_void_p, _HANDLES]),
     "tensor_create_strings": ("error", [POINTER(c_int64), c_size_t, _TEXTS, POINTER(c_size_t), _HANDLES]),

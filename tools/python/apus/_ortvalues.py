@@ -191,7 +191,12 @@ def _over_pointer(kind: Any, shape: Sequence[int], address: int) -> np.ndarray:
 
 
 class IOBinding:
-    """The values that a run takes and where its results go. What is bound is read when the run begins."""
+    """The values that a run takes and where its results go. What is bound is read when the run begins.
+
+    A box or memory that is bound as an input and as an output is state that the run updates where it lies, as a
+    key/value cache of fixed size: where the model allows it, only what changes is written. If such a run fails, what
+    the memory holds is undefined.
+    """
 
     def __init__(self, session: InferenceSession) -> None:
         self._session = session
@@ -268,21 +273,63 @@ class IOBinding:
         if not names:
             raise InvalidArgument("no output is bound; bind_output says what to compute")
         feeds = {name: value._feed() if isinstance(value, OrtValue) else value for name, value in self._inputs.items()}
-        results = self._session._run_held(names, feeds, run_options)
+        updated = self._updated(feeds)
+        results = self._session._run_held(names, feeds, run_options, updated)
         outputs = []
         for name, result in zip(names, results, strict=True):
             target = self._targets[name]
-            if target is not None:
+            if name in updated:
+                _require_same(name, updated[name].dtype, result.shape, updated[name])
+                result = target
+            elif target is not None:
                 result = OrtValue(result).numpy()
-                if target.dtype != result.dtype or target.shape != result.shape:
-                    raise InvalidArgument(
-                        f"output '{name}' is {result.dtype}{list(result.shape)}; bound was memory for "
-                        f"{target.dtype}{list(target.shape)}"
-                    )
+                _require_same(name, result.dtype, result.shape, target)
                 np.copyto(target, result)
                 result = target
             outputs.append(OrtValue(result))
         self._outputs = outputs
+
+    def _updated(self, feeds: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The arrays, by output, that are an input too, with elements that the run can update."""
+        arrays = [value.made() if isinstance(value, Held) else value for value in feeds.values()]
+        places = {_place(array) for array in arrays if isinstance(array, np.ndarray) and _is_plain(array)}
+        types = {arg.name: arg.value_type for arg in self._session.get_outputs()}
+        found = {}
+        for name, target in self._targets.items():
+            if target is None or not _is_plain(target) or _place(target) not in places:
+                continue
+            others = [other for key, other in self._targets.items() if key != name and other is not None]
+            declared = types[name]
+            element = declared.element if declared is not None and declared.kind == "tensor" else None
+            if element is None or element_type(target) != element:
+                continue
+            if not any(np.may_share_memory(target, other) for other in others):
+                found[name] = target
+        return found
+
+
+def _place(array: np.ndarray) -> tuple[int, int]:
+    return int(array.ctypes.data), int(array.nbytes)
+
+
+def _is_plain(array: np.ndarray) -> bool:
+    """Whether the library can write its elements where the array has them."""
+    element = element_type(array)
+    return (
+        element is not None
+        and element.bits >= 8
+        and array.nbytes > 0
+        and array.dtype.isnative
+        and array.flags.c_contiguous
+        and array.flags.writeable
+    )
+
+
+def _require_same(name: str, kind: np.dtype, shape: Sequence[int], target: np.ndarray) -> None:
+    if target.dtype != kind or target.shape != tuple(shape):
+        raise InvalidArgument(
+            f"output '{name}' is {kind}{list(shape)}; bound was memory for {target.dtype}{list(target.shape)}"
+        )
 
 
 def copy_tensors(src: Sequence[OrtValue], dst: Sequence[OrtValue], stream: Any = None) -> None:

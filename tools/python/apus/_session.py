@@ -18,7 +18,7 @@ import numpy as np
 from ._cancellation import Cancellation, Ending
 from ._engine import Engine, Priority
 from ._errors import MISSING_IN_SESSION, InvalidArgument, make_error, missing
-from ._library import extension, library
+from ._library import Buffer, extension, library
 from ._options import GraphOptimizationLevel, RunOptions, SessionOptions, get_available_providers
 from ._ortvalues import IOBinding, OrtValue
 from ._types import ELEMENT_TYPES, STRING, ValueType, dtype, parse_type
@@ -263,13 +263,17 @@ class InferenceSession:
             return self._run(output_names, input_feed, flag)
 
     def _run_held(
-        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        run_options: RunOptions | None,
+        targets: Mapping[str, np.ndarray] | None = None,
     ) -> list[Any]:
-        """`run` whose results are `Held` where they are tensors."""
+        """`run` whose results are `Held` where they are tensors; those named in `targets` lie in these arrays."""
         if run_options is None:
-            return self._run(output_names, input_feed, 0, hold)
+            return self._run(output_names, input_feed, 0, hold, targets)
         with Ending(run_options, None, None) as flag:
-            return self._run(output_names, input_feed, flag, hold)
+            return self._run(output_names, input_feed, flag, hold, targets)
 
     def _run(
         self,
@@ -277,6 +281,7 @@ class InferenceSession:
         input_feed: Mapping[str, Any],
         flag: int,
         receive: Callable[[int], Any] = take,
+        targets: Mapping[str, np.ndarray] | None = None,
     ) -> list[Any]:
         if self._runner is not None and receive is take:
             results = self._runner.run(output_names, input_feed, flag)
@@ -286,7 +291,7 @@ class InferenceSession:
             raise InvalidArgument(f"input_feed is {type(input_feed).__name__}; expected values by name, a dictionary")
         overridden = self._overridden(input_feed)
         if overridden is not None:
-            return overridden._run(output_names, input_feed, flag, receive)
+            return overridden._run(output_names, input_feed, flag, receive, targets)
         wanted = list(output_names) if output_names else [arg.name for arg in self._outputs]
         for name in (*input_feed, *wanted):
             if not isinstance(name, str):
@@ -297,9 +302,11 @@ class InferenceSession:
         with Handles() as handles:
             made = [handles.make(value, self._types.get(name), name) for name, value in input_feed.items()]
             inputs = (ctypes.c_void_p * len(made))(*made)
-            library().model_run(
-                self._handle, names, inputs, len(made), wanted_names, len(wanted), flag or None, results
-            )
+            given = (self._handle, names, inputs, len(made), wanted_names, len(wanted))
+            if targets:
+                library().model_run_into(*given, _buffers(wanted, targets), flag or None, results)
+            else:
+                library().model_run(*given, flag or None, results)
             # Inside the block, which keeps the inputs until the results are arrays of their own.
             return _take_all(results, receive)
 
@@ -401,6 +408,15 @@ def _plain_dtypes() -> dict[int, np.dtype]:
         except ImportError:  # ml_dtypes is missing, or too old
             break
     return found
+
+
+def _buffers(names: Sequence[str], targets: Mapping[str, np.ndarray]) -> Any:
+    """An apus_buffer for each output, empty for those that have no array."""
+    buffers = (Buffer * len(names))()
+    for index, name in enumerate(names):
+        if name in targets:
+            buffers[index] = Buffer(targets[name].ctypes.data, targets[name].nbytes)
+    return buffers
 
 
 def _take_all(results: Any, receive: Callable[[int], Any]) -> list[Any]:

@@ -174,6 +174,11 @@ class Held:
         with self._lock:
             self._runs -= 1
 
+    def made(self) -> Any:
+        """The array over the tensor, if somebody has asked for it already."""
+        with self._lock:
+            return self._array
+
     def array(self) -> Any:
         """The array over the tensor, or a copy of it while a run reads it. The same one each time."""
         with self._lock:

@@ -20,7 +20,7 @@ package struct Cost: Sendable, Hashable {
   private static let operationsPerNanosecond = 32
   /// Between the outer cache of a core and its registers.
   private static let bytesPerNanosecond = 16
-  /// What a part must take to be worth handing to a thread, which costs a microsecond or some when the thread has slept.
+  /// What a part must take to be worth handing to a thread: that costs some microseconds if the thread has slept.
   private static let worthwhileNanoseconds = 16_384
 
   /// The time of one core. Operations and bytes overlap.

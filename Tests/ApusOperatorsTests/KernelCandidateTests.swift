@@ -241,6 +241,10 @@ struct CandidateCase {
   private static let bytes: [@Sendable (Int) -> CandidateCase] = [
     {
       CandidateCase(
+        name: "MaxPool", attributes: pool, inputs: [codes([2, 3, 11, 9], $0, signed: $0 % 2 == 0)], tolerance: 0)
+    },
+    {
+      CandidateCase(
         name: "MatMulInteger",
         inputs: [codes([7, 19], $0, signed: false), codes([19, 33], $0 + 1, signed: $0 % 2 == 0)],
         constants: $0 % 2 == 0 ? [1] : [], tolerance: 0)

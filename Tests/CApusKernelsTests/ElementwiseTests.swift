@@ -84,6 +84,24 @@ import Testing
     forms("\(name) max", (k.max_i64_vv, k.max_i64_vs, k.max_i64_sv), i64, ==) { max($0, $1) }
   }
 
+  @Test(arguments: levels.indices) func maximaOfBytes(level: Int) {
+    let k = levels[level]
+    var numbers = Numbers(33)
+    for n in 0...200 {
+      let a = Buffer<UInt8>(n) { _ in UInt8(truncatingIfNeeded: numbers.next()) }
+      let b = Buffer<UInt8>(n) { _ in UInt8(truncatingIfNeeded: numbers.next()) }
+      let y = Buffer<UInt8>(n, repeating: 0)
+      k.max_u8_vv(n, a.base, b.base, y.base)
+      #expect((0..<n).allSatisfy { y[$0] == max(a[$0], b[$0]) }, "\(k.label) \(n)")
+      let signed = (0..<n).map { max(Int8(bitPattern: a[$0]), Int8(bitPattern: b[$0])) }
+      k.max_s8_vv(n, a.base, b.base, y.base)
+      #expect(y.array.map { Int8(bitPattern: $0) } == signed, "\(k.label) \(n)")
+      // y may be a.
+      k.max_s8_vv(n, a.base, b.base, a.base)
+      #expect(a.array == y.array, "\(k.label) \(n)")
+    }
+  }
+
   /// bfloat16 by its definition: the nearest of the two neighbours that share the upper half.
   private func bfloat16(_ x: Float) -> UInt16 {
     let bits = UInt64(x.bitPattern)

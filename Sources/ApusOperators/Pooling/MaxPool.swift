@@ -52,6 +52,13 @@ package struct MaxPool: OperatorDefinition {
     } unless: {
       $0.wantsIndices ? "positions are wanted" : nil
     },
+    .rows("rows of bytes", types: [.uint8, .int8]) {
+      $0.elementType == .uint8
+        ? RowPool<UInt8>($0, .maximum, combine: apus_kernels().pointee.max_u8_vv, start: .min).step
+        : RowPool<Int8>($0, .maximum, combine: apus_kernels().pointee.max_s8_vv, start: .min).step
+    } unless: {
+      $0.wantsIndices ? "positions are wanted" : nil
+    },
   ]
 
   private static func plain(_ pool: PoolFacts) -> Step? {

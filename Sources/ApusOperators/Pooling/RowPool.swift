@@ -13,6 +13,8 @@ protocol RowPoolElement: Numeric, Comparable, BitwiseCopyable, Sendable, Sendabl
 }
 
 extension Float: RowPoolElement {}
+extension UInt8: RowPoolElement {}
+extension Int8: RowPoolElement {}
 
 enum RowPoolFunction: Sendable {
   /// The first NaN is larger than all; a window without elements is the least number.

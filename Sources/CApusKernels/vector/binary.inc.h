@@ -52,6 +52,11 @@ FORMS(mul, i64, uint64_t, a * b)
 FORMS(min, i64, int64_t, a < b ? a : b)
 FORMS(max, i64, int64_t, a > b ? a : b)
 #undef FORMS
+#define BOTH(name, type, expression) \
+  LOOP(name, type, memcpy(&a, as + i, sizeof a), as[i], memcpy(&b, bs + i, sizeof b), bs[i], expression)
+BOTH(max_u8_vv, uint8_t, a > b ? a : b)
+BOTH(max_s8_vv, int8_t, a > b ? a : b)
+#undef BOTH
 #undef LOOP
 
 void APUS_(apus_accumulate_f32)(size_t n, const float *x, float *y) {

@@ -11,7 +11,9 @@ struct PlanCommand: ParsableCommand {
     discussion: """
       The plan holds for the shapes of the inputs; those that are not given are drawn, and their symbolic extents are \
       1 unless --dim binds them. Steps of one wave run side by side. Operands are bytes of the arena (@64), constants, \
-      inputs or outputs of the plan; views and values that were known while planning have no step.
+      inputs or outputs of the plan, and /32:96 says that rows of 32 elements lie there, 96 elements apart. Views, \
+      values that were made where they would have been copied to, and values that were known while planning have no \
+      step.
       """)
 
   @OptionGroup var model: ModelArguments

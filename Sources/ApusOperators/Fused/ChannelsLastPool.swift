@@ -37,28 +37,35 @@ package struct ChannelsLastPool: EngineOperator {
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let attributes = NodeAttributes(context)
     let countsPads = context.optionalInt("count_include_pad") ?? 0 != 0
-    return .planned { [reduction] (plan) throws(OperatorError) in
+    return .planned(takingRows: true) { [reduction] (plan) throws(OperatorError) in
       let geometry = try ChannelsLastPool.layout.geometry(attributes, plan)
       let (images, channels) = (plan.shape(0)[0], plan.shape(0)[geometry.rank + 1])
       if KernelChoice.generalOnly || geometry.rank > 2 || geometry.inputCount == 0 {
         return ChannelsLastPool.direct(geometry, images, channels, reduction, countsPads: countsPads)
       }
-      return ChannelsLastPool.fast(geometry, images, channels, reduction, countsPads: countsPads)
+      let pixels = (plan.distance(input: 0, rowsOf: channels), plan.distance(output: 0, rowsOf: channels))
+      var step = ChannelsLastPool.fast(
+        geometry, images, channels, reduction, countsPads: countsPads,
+        pixels: (pixels.0 ?? channels, pixels.1 ?? channels))
+      if pixels.0 != nil, pixels.1 != nil { step.spread = plan.spread }
+      return step
     }
   }
 
   private static func fast(
-    _ geometry: WindowGeometry, _ images: Int, _ channels: Int, _ reduction: Reduction, countsPads: Bool
+    _ geometry: WindowGeometry, _ images: Int, _ channels: Int, _ reduction: Reduction, countsPads: Bool,
+    pixels: (input: Int, output: Int)
   ) -> Step {
     let height = geometry.output[0]
     let rowCost = max(1, geometry.outputCount / max(height, 1) &* channels &* geometry.tapCount)
     let rows = Partition(height, minimum: max(1, 65_536 / rowCost), maximumParts: max(1, 64 / max(images, 1)))
-    let (inputCount, outputCount) = (geometry.inputCount &* channels, geometry.outputCount &* channels)
+    let (inputCount, outputCount) = (geometry.inputCount &* pixels.input, geometry.outputCount &* pixels.output)
     return .parallel(parts: images &* rows.parts) { run, part in
       let (image, tile) = part.quotientAndRemainder(dividingBy: rows.parts)
       let range = rows.range(tile)
       var window = geometry.kernelWindow(
-        run.input(0) + image &* inputCount, run.output(0) + image &* outputCount, channels: channels)
+        run.input(0) + image &* inputCount, run.output(0) + image &* outputCount, inputPixel: pixels.input,
+        outputPixel: pixels.output)
       if reduction == .maximum {
         apus_kernels().pointee.max_pool_f32(&window, range.lowerBound, range.upperBound, 0, channels)
       } else {
@@ -120,19 +127,22 @@ struct ChannelsLastGlobalAveragePool: EngineOperator {
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    .planned { plan in
+    .planned(takingRows: true) { plan in
       let shape = plan.shape(0)
       let (channels, area) = (shape[shape.rank - 1], shape.count(of: 1..<shape.rank - 1))
       let blocks = Partition((channels + 63) / 64, minimum: max(1, 32_768 / max(1, area &* 64)), maximumParts: 16)
-      return .parallel(parts: shape[0] &* blocks.parts) { run, part in
+      let pixel = plan.distance(input: 0, rowsOf: channels)
+      var step = Step.parallel(parts: shape[0] &* blocks.parts) { [pixel = pixel ?? channels] run, part in
         let (image, block) = part.quotientAndRemainder(dividingBy: blocks.parts)
         let first = blocks.range(block).lowerBound &* 64
         let count = min(channels, blocks.range(block).upperBound &* 64) &- first
         if count <= 0 { return }
         apus_kernels().pointee.column_means_f32(
-          area, count, run.input(0) + (image &* area &* channels &+ first), channels,
+          area, count, run.input(0) + (image &* area &* pixel &+ first), pixel,
           run.output(0) + (image &* channels &+ first))
       }.named("columns \(String(cString: apus_kernels().pointee.name))")
+      if pixel != nil, plan.rows(output: 0) == nil { step.spread = plan.spread }
+      return step
     }
   }
 }

@@ -10,10 +10,16 @@ final class StepDraft: Sendable {
   let outputTypes: [TensorType?]
   /// Of inputs and outputs.
   let bytes: Int
+  /// How its operands lie, where that is not each by itself.
+  let placement: OperandPlacement?
 
   /// `bytes` nil: to be counted.
-  init(step: consuming Step, inputTypes: [TensorType?], outputTypes: [TensorType?], bytes: Int? = nil) {
+  init(
+    step: consuming Step, inputTypes: [TensorType?], outputTypes: [TensorType?], bytes: Int? = nil,
+    placement: OperandPlacement? = nil
+  ) {
     self.step = step
+    self.placement = placement
     (self.inputTypes, self.outputTypes) = (inputTypes, outputTypes)
     if let bytes {
       self.bytes = bytes
@@ -52,7 +58,7 @@ struct KnownTensors {
 /// What planning found out about consecutive nodes.
 struct RegionDraft {
   let nodes: Range<Int>
-  let drafts: [StepDraft]
+  var drafts: [StepDraft]
   /// By draft: its node.
   let draftNodes: [Int]
   let known: KnownTensors
@@ -65,17 +71,48 @@ struct RegionDraft {
   let caches: CachePlan
   /// True for a plan made from a template: it is wanted soon.
   var isBound = false
+  /// The values that lie in outputs of later steps.
+  var joins: [RegionJoining.Joined] = []
 
   /// Gives every value its place: as `layout` has it, where that holds for these sizes too, or as is found out and left
-  /// in `layout`.
+  /// in `layout`. Values are joined unless the arena would need more memory then.
   func layOut(
     _ program: Program, threads: Int, layout: inout RegionLayout?
   ) throws(OperatorError) -> RegionPlan {
-    let order = SideBySide.order(drafts, nodes: draftNodes, program: program, threads: threads)
-    if let layout, layout.holds(for: drafts, caches, in: order) {
-      return RegionPlan(self, layout, try layout.place(self, program: program))
+    let former = layout
+    if let former, former.refusesJoins, let plan = try plan(program, threads: threads, following: former) {
+      return plan
     }
-    var builder = MemoryLayoutBuilder(self, program: program, order: order)
+    let joined = RegionJoining.joined(self, program)
+    if let former, former.isJoined == (joined != nil),
+      let plan = try (joined ?? self).plan(program, threads: threads, following: former)
+    {
+      return plan
+    }
+    guard let joined else { return try plan(program, threads: threads, refusesJoins: false, &layout) }
+    var (joinedLayout, denseLayout) = (layout, layout)
+    let plan = try joined.plan(program, threads: threads, refusesJoins: false, &joinedLayout)
+    let dense = try self.plan(program, threads: threads, refusesJoins: true, &denseLayout)
+    let isWorthwhile = plan.arenaLowerBound <= dense.arenaLowerBound
+    layout = isWorthwhile ? joinedLayout : denseLayout
+    return isWorthwhile ? plan : dense
+  }
+
+  /// The plan with the places of a layout; nil if that does not hold for it.
+  private func plan(
+    _ program: Program, threads: Int, following layout: RegionLayout
+  ) throws(OperatorError) -> RegionPlan? {
+    let order = SideBySide.order(drafts, nodes: draftNodes, program: program, threads: threads)
+    guard layout.holds(for: drafts, joins, caches, in: order) else { return nil }
+    return RegionPlan(self, layout, try layout.place(self, program: program))
+  }
+
+  /// The plan with a layout of its own.
+  private func plan(
+    _ program: Program, threads: Int, refusesJoins: Bool, _ layout: inout RegionLayout?
+  ) throws(OperatorError) -> RegionPlan {
+    let order = SideBySide.order(drafts, nodes: draftNodes, program: program, threads: threads)
+    var builder = MemoryLayoutBuilder(self, program: program, order: order, refusesJoins: refusesJoins)
     let made = try builder.build()
     layout = made
     return RegionPlan(self, made, try made.place(self, program: program))

@@ -189,6 +189,9 @@ package struct NodeContract {
     if bytes <= NodeContract.maximumBytes {
       let contract = StepContract(step: step, inputs: inputs, outputTypes: outputTypes, pool: settings.parallel)
       violations += contract.violations()
+      let rows = RowsContract(
+        kernel: kernel, inputs: inputs, outputs: outputs.map { $0?.tensor }, known: known, pool: settings.parallel)
+      violations += rows.violations()
     }
     return step.cost.operations
   }

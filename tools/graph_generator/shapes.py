@@ -2,9 +2,10 @@
 
 import numpy as np
 from onnx import TensorProto as T
+from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from .core import FEEDS
+from .core import FEEDS, Value
 
 
 class Shapes:
@@ -120,6 +121,57 @@ class Shapes:
             shapes = [s[:axis] + (extent // 2,) + s[axis + 1 :] for s in x.shapes]
             inputs = [x.name] + ([self.ints(extent // 2, extent // 2)] if self.chance(0.5) or self.opset >= 18 else [])
             self.apply("Split", inputs, shapes, exact=x.exact, outputs=2, axis=axis)
+
+    def add_parts(self):
+        """Wide values that are joined, cut, and joined again, with steps between that could work in place."""
+        if not (x := self.value(rank=(2, 3), test=lambda v: v.fixed(v.rank - 1))):
+            return
+        depth, axis = x.fixed(x.rank - 1), x.rank - 1
+        parts = []
+        for _ in range(int(self.random.integers(2, 5))):
+            width = int(self.pick([16, 16, 20, 32]))
+            shapes = [s[:-1] + (width,) for s in x.shapes]
+            part = self.apply("MatMul", [x.name, self.weights(depth, width)], shapes)
+            if self.chance(0.6):
+                part = self.apply(self.pick(["Relu", "Neg", "Tanh"]), [part.name], shapes)
+            parts.append(part)
+        for _ in range(int(self.random.integers(1, 4))):
+            chosen = [self.pick(parts) for _ in range(int(self.random.integers(2, 4)))]
+            # Along another axis only what is as wide.
+            along = axis
+            if self.chance(0.3):
+                along = int(self.random.integers(axis))
+                chosen = [p for p in chosen if p.shapes == chosen[0].shapes]
+            shapes = [
+                s[:along] + (sum(p.shapes[f][along] for p in chosen),) + s[along + 1 :]
+                for f, s in enumerate(chosen[0].shapes)
+            ]
+            if any(np.prod(s) > 20000 for s in shapes):
+                return
+            joined = self.apply("Concat", [p.name for p in chosen], shapes, axis=along)
+            if self.chance(0.4):
+                joined = self.apply("Abs", [joined.name], shapes)
+            if along != axis:
+                continue
+            width = joined.fixed(axis)
+            if self.chance(0.5):
+                widths = [p.fixed(axis) for p in chosen]
+                names = [self.name() for _ in widths]
+                self.nodes.append(h.make_node("Split", [joined.name, self.ints(*widths)], names, axis=axis))
+                found = [Value(n, T.FLOAT, tuple(s[:-1] + (w,) for s in shapes)) for n, w in zip(names, widths)]
+            else:
+                ends = self.ints(16), self.ints(2**31)
+                bounds = [[self.ints(0), ends[0], self.ints(axis)], [ends[0], ends[1], self.ints(axis)]]
+                found = [
+                    self.apply("Slice", [joined.name, *bound], [s[:-1] + (w,) for s in shapes])
+                    for bound, w in zip(bounds, (16, width - 16))
+                ]
+            if self.chance(0.5):
+                found[0] = self.apply("Neg", [found[0].name], found[0].shapes)
+            self.values += [v for v in found if v not in self.values]
+            parts += found
+
+    add_parts.odds = 3
 
     def add_expand(self):
         x, y = self.value(), self.value()

@@ -12,9 +12,10 @@ struct PlanCommand: ParsableCommand {
     discussion: """
       The plan holds for the shapes of the inputs; those that are not given are drawn, and their symbolic extents are \
       1 unless --dim binds them. Steps of one wave run side by side. Operands are bytes of the arena (@64), constants, \
-      inputs or outputs of the plan; views and values that were known while planning have no step. With --explain, \
-      costs are in operations of vector kernels, for one element or multiply-add where a kernel is chosen before sizes \
-      are known.
+      inputs or outputs of the plan, and /32:96 says that rows of 32 elements lie there, 96 elements apart. Views, \
+      values that were made where they would have been copied to, and values that were known while planning have no \
+      step. With --explain, costs are in operations of vector kernels, for one element or multiply-add where a kernel \
+      is chosen before sizes are known.
       """)
 
   @OptionGroup var model: ModelArguments

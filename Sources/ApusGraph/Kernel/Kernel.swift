@@ -24,10 +24,11 @@ package enum PreparedKernel: Sendable {
   /// Data-dependent shapes, strings, sequences, optionals, maps and control flow: called with values, returns values.
   case eager(any EagerKernel)
 
-  /// A planned kernel from a closure; `packing` as in `Kernel.packedInputs`.
+  /// A planned kernel from a closure; `packing` as in `Kernel.packedInputs`, `takingRows` as in `Kernel.takesRows`.
   package static func planned(
-    packing packedInputs: [Int] = [], _ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step
-  ) -> PreparedKernel { .planned(ClosureKernel(packedInputs: packedInputs, body: plan)) }
+    packing packedInputs: [Int] = [], takingRows: Bool = false,
+    _ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step
+  ) -> PreparedKernel { .planned(ClosureKernel(packedInputs: packedInputs, takesRows: takingRows, body: plan)) }
 
   /// A planned kernel whose output 0 is all of input 0 under another shape or type of the same width.
   package static let view = PreparedKernel.planned(ViewKernel())
@@ -52,6 +53,8 @@ package protocol Kernel: Sendable {
   var growths: [Growth] { get }
   /// Inputs that may have room behind one axis of theirs: for those `plan` looks at `PlanContext.pitch(input:)`.
   var pitchedInputs: [PitchedInput] { get }
+  /// True if `plan` looks at `PlanContext.rows(input:)` and `rows(output:)`, and names in `Step.spread` what it takes.
+  var takesRows: Bool { get }
 }
 
 extension Kernel {
@@ -59,6 +62,7 @@ extension Kernel {
   package var fixedStep: Step? { nil }
   package var growths: [Growth] { [] }
   package var pitchedInputs: [PitchedInput] { [] }
+  package var takesRows: Bool { false }
 }
 
 /// An output that is an input with more behind it along an axis: the present and the past of a cache.
@@ -85,6 +89,16 @@ package struct Pitch: Sendable, Hashable {
   /// Of an output: what its input has is there already and must not be written.
   package let isAppended: Bool
   package init(capacity: Int, isAppended: Bool) { (self.capacity, self.isAppended) = (capacity, isAppended) }
+}
+
+/// How an operand lies that is part of a larger one: in rows that lie further apart than they are long, such as the
+/// channels of some images beside those of others. What lies between them belongs to others.
+package struct Rows: Sendable, Hashable {
+  /// Elements of one row. The elements of the operand are whole rows.
+  package let length: Int
+  /// Elements from the start of one row to the start of the next; more than `length`.
+  package let distance: Int
+  package init(length: Int, distance: Int) { (self.length, self.distance) = (length, distance) }
 }
 
 extension Kernel {
@@ -118,7 +132,9 @@ extension Step {
     for parts in phases where parts != 0 { return nil }
     for (index, output) in context.outputs.enumerated() {
       guard let output, !output.shape.dims.contains(0) else { continue }
-      if !views.contains(where: { $0.output == index }) { return index }
+      if !views.contains(where: { $0.output == index }), !joins.contains(where: { $0.output == index }) {
+        return index
+      }
     }
     return nil
   }
@@ -126,6 +142,7 @@ extension Step {
 
 private struct ClosureKernel: Kernel {
   let packedInputs: [Int]
+  let takesRows: Bool
   let body: @Sendable (PlanContext) throws(OperatorError) -> Step
   func plan(_ context: PlanContext) throws(OperatorError) -> Step { try body(context) }
 }
@@ -146,6 +163,7 @@ package struct PlanContext: Sendable {
   /// Of the operands that are not dense, inputs before outputs. Only such that the kernel asks for.
   private let pitches: [(operand: Int, pitch: Pitch)]
   private let reads: TensorReads?
+  private let placement: OperandPlacement?
 
   /// The inputs that are constant or whose elements are known at this point.
   package var known: [Tensor?] {
@@ -156,16 +174,27 @@ package struct PlanContext: Sendable {
   /// `reads`: who wants to know whether the kernel looks at what is known.
   package init(
     inputs: [TensorType?], outputs: [TensorType?], known: [Tensor?], pitches: [(operand: Int, pitch: Pitch)] = [],
-    reads: TensorReads? = nil
+    reads: TensorReads? = nil, placement: OperandPlacement? = nil
   ) {
     (self.inputs, self.outputs, tensors, self.reads) = (inputs, outputs, known, reads)
-    self.pitches = pitches
+    (self.pitches, self.placement) = (pitches, placement)
   }
 
   /// nil: the input is dense.
   package func pitch(input: Int) -> Pitch? { pitches.first { $0.operand == input }?.pitch }
   /// nil: the output is dense.
   package func pitch(output: Int) -> Pitch? { pitches.first { $0.operand == inputs.count + output }?.pitch }
+
+  /// nil: the input is dense. Asked for only of kernels that take rows.
+  package func rows(input: Int) -> Rows? { placement?.rows.first { $0.operand == input }?.rows }
+  /// nil: the output is dense. Asked for only of kernels that take rows.
+  package func rows(output: Int) -> Rows? { placement?.rows.first { $0.operand == inputs.count + output }?.rows }
+  /// The operands, inputs before outputs, that lie in rows.
+  package var spread: [Int] { placement?.rows.map(\.operand) ?? [] }
+  /// True if the input lies where the step would copy it: one of `Step.joinable`, which becomes one of `Step.joins`.
+  package func isJoined(_ input: Int) -> Bool { placement?.joined.contains(input) ?? false }
+  /// True if the output shall be a view: one of `Step.viewable`, which becomes one of `Step.views`.
+  package func isViewed(_ output: Int) -> Bool { placement?.viewed.contains(output) ?? false }
 
   package func isPresent(_ input: Int) -> Bool { input < inputs.count && inputs[input] != nil }
   package func isWanted(_ output: Int) -> Bool { output < outputs.count && outputs[output] != nil }
@@ -182,6 +211,17 @@ package struct PlanContext: Sendable {
   }
 }
 
+/// How the operands of a step lie among those of others, where that is not each by itself.
+package struct OperandPlacement: Sendable {
+  /// Operands, inputs before outputs, that lie in rows.
+  package var rows: [(operand: Int, rows: Rows)] = []
+  /// Inputs that lie in an output.
+  package var joined: [Int] = []
+  /// Outputs that lie in an input, in rows.
+  package var viewed: [Int] = []
+  package init() {}
+}
+
 /// One planned node: how its work divides, the memory it wants, and the code that does it.
 package struct Step: Sendable {
   /// The number of parts of each phase. A phase starts when all parts of the phase before have ended. The numbers, and
@@ -193,6 +233,14 @@ package struct Step: Sendable {
   package var inPlace: [(input: Int, output: Int)] = []
   /// Outputs that are byte ranges of an input. An output listed here is not written by `body`.
   package var views: [View] = []
+  /// Inputs that `body` copies to byte ranges of an output, and that may lie there from the start.
+  package var joinable: [Join] = []
+  /// Inputs that lie there: what the context says of `joinable`. `body` neither reads them nor writes those ranges.
+  package var joins: [Join] = []
+  /// Outputs that `body` copies from rows of an input, and that may lie there.
+  package var viewable: [View] = []
+  /// Operands, inputs before outputs, that `body` takes in rows as the context says.
+  package var spread: [Int] = []
   /// Inputs whose bytes `body` never reads: packed by `prepare`, read by `plan`, or of interest for their shape only.
   package var unreadInputs: [Int] = []
   /// The whole step as a profile counts it: floating-point or integer operations, a multiply-add as two, 0 where
@@ -207,8 +255,22 @@ package struct Step: Sendable {
     package var output: Int
     package var input: Int
     package var byteOffset: Int
-    package init(output: Int = 0, input: Int = 0, byteOffset: Int = 0) {
-      (self.output, self.input, self.byteOffset) = (output, input, byteOffset)
+    /// nil: the output is dense.
+    package var rows: Rows?
+    package init(output: Int = 0, input: Int = 0, byteOffset: Int = 0, rows: Rows? = nil) {
+      (self.output, self.input, self.byteOffset, self.rows) = (output, input, byteOffset, rows)
+    }
+  }
+
+  /// An input that lies in an output.
+  package struct Join: Sendable {
+    package var input: Int
+    package var output: Int
+    package var byteOffset: Int
+    /// nil: the input is dense.
+    package var rows: Rows?
+    package init(input: Int, output: Int = 0, byteOffset: Int, rows: Rows? = nil) {
+      (self.input, self.output, self.byteOffset, self.rows) = (input, output, byteOffset, rows)
     }
   }
 
@@ -283,7 +345,7 @@ package struct RunContext: @unchecked Sendable {
     self.failure = failure
   }
 
-  /// The elements of an input. Aligned to the element; constants and arena values to 64 bytes.
+  /// The elements of an input. Aligned to the element; no more, as an operand may be a part of another one.
   @inline(__always) package func input<T>(_ index: Int, as type: T.Type = T.self) -> UnsafePointer<T> {
     UnsafePointer(UnsafeRawPointer(operands[index]).assumingMemoryBound(to: T.self))
   }

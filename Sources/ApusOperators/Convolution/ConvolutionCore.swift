@@ -16,6 +16,29 @@ struct ConvolutionAddresses {
   let scratch: UnsafeMutableRawPointer
 }
 
+/// The elements from one pixel of channels-last images to the next.
+struct ConvolutionPixels: Sendable {
+  let input: Int
+  let residual: Int
+  let output: Int
+
+  init(dense convolution: Convolution) {
+    input = convolution.channels
+    (residual, output) = (convolution.outputChannels, convolution.outputChannels)
+  }
+
+  /// For operands of a node that lie as the context says; nil where they lie in other rows than pixels.
+  init?(_ convolution: Convolution, residual: Int?, bias: Int?, weights: Int, _ context: PlanContext) {
+    guard let input = context.distance(input: 0, rowsOf: convolution.channels),
+      let output = context.distance(output: 0, rowsOf: convolution.outputChannels),
+      let added = residual.map({ context.distance(input: $0, rowsOf: convolution.outputChannels) })
+        ?? convolution.outputChannels,
+      context.rows(input: weights) == nil, bias.map({ context.rows(input: $0) == nil }) ?? true
+    else { return nil }
+    (self.input, self.residual, self.output) = (input, added, output)
+  }
+}
+
 final class ConvolutionCore: Sendable {
   let convolution: Convolution
   let weights: ConvolutionWeights
@@ -26,9 +49,15 @@ final class ConvolutionCore: Sendable {
   private let tiles: ConvolutionTiles?
   private let rowTiles: Partition
   private let channelTiles: Partition
+  private let pixels: ConvolutionPixels
 
-  /// nil if the kernels do not have the convolution: no elements, or offsets beyond 32 bits.
-  init?(_ convolution: Convolution, _ weights: ConvolutionWeights, _ epilogue: GemmEpilogue) {
+  /// nil if the kernels do not have the convolution: no elements, or offsets beyond 32 bits. `pixels` nil: images that
+  /// lie dense.
+  init?(
+    _ convolution: Convolution, _ weights: ConvolutionWeights, _ epilogue: GemmEpilogue,
+    _ pixels: ConvolutionPixels? = nil
+  ) {
+    self.pixels = pixels ?? ConvolutionPixels(dense: convolution)
     guard convolution.outputCount > 0, convolution.channels > 0, convolution.geometry.inputCount > 0 else { return nil }
     (self.convolution, self.weights, self.epilogue) = (convolution, weights, epilogue)
     let geometry = convolution.geometry
@@ -39,7 +68,8 @@ final class ConvolutionCore: Sendable {
       guard
         let tiles = ConvolutionTiles(
           padded?.geometry ?? geometry, images: convolution.batch, groups: weights.groups, depth: weights.depth,
-          outputs: weights.outputsPerGroup, pixelStride: convolution.channels, tileRows: GemmKernels.current.tileRows,
+          outputs: weights.outputsPerGroup,
+          pixelStride: padded == nil ? self.pixels.input : convolution.channels, tileRows: GemmKernels.current.tileRows,
           panelColumns: GemmKernels.current.panelColumns)
       else { return nil }
       self.tiles = tiles
@@ -73,22 +103,21 @@ final class ConvolutionCore: Sendable {
   /// Computes one part. The padded copies must be complete.
   func run(_ part: Int, _ addresses: ConvolutionAddresses) {
     guard let tiles else { return runDepthwise(part, addresses) }
-    let outputs = convolution.outputChannels
-    let imageElements = padded?.imageElements ?? convolution.geometry.inputCount &* convolution.channels
+    let pixel = padded == nil ? pixels.input : convolution.channels
+    let imageElements = padded?.imageElements ?? convolution.geometry.inputCount &* pixel
     let x = padded == nil ? addresses.x : UnsafePointer(addresses.scratch.assumingMemoryBound(to: Float.self))
     tiles.forEach(part, scratch: addresses.scratch + paddedBytes) { call in
       let source = x + (call.image &* imageElements &+ call.group &* weights.channelsPerGroup)
       let firstOutput = call.group &* weights.outputsPerGroup
-      let target = (call.image &* convolution.geometry.outputCount &+ call.rows.lowerBound) &* outputs &+ firstOutput
+      let row = call.image &* convolution.geometry.outputCount &+ call.rows.lowerBound
       var arguments = apus_gemm_f32_args(
-        a: call.table == nil ? source + call.rows.lowerBound &* convolution.channels : source,
-        lda: convolution.channels,
+        a: call.table == nil ? source + call.rows.lowerBound &* pixel : source, lda: pixel,
         offsets: call.table, zeros: weights.zeros, taps: weights.taps,
         kc: weights.depth, n: weights.outputsPerGroup, b: addresses.weights + call.group &* weights.groupCount,
-        c: addresses.y + target, ldc: outputs,
+        c: addresses.y + (row &* pixels.output &+ firstOutput), ldc: pixels.output,
         epilogue: epilogue.arguments(
-          bias: addresses.bias.map { $0 + firstOutput }, add: addresses.residual.map { $0 + target }, rowLength: outputs
-        ))
+          bias: addresses.bias.map { $0 + firstOutput },
+          add: addresses.residual.map { $0 + (row &* pixels.residual &+ firstOutput) }, rowLength: pixels.residual))
       GemmKernels.current.multiply(&arguments, 0, call.rows.count, call.panels.lowerBound, call.panels.upperBound)
     }
   }
@@ -99,13 +128,15 @@ final class ConvolutionCore: Sendable {
     let (rows, blocks) = (rowTiles.range(rowTile), channelTiles.range(channelTile))
     let channels = convolution.channels
     let geometry = convolution.geometry
-    let target = image &* geometry.outputCount &* channels
+    let target = image &* geometry.outputCount
     var arguments = apus_depthwise_f32_args(
       window: geometry.kernelWindow(
-        addresses.x + image &* geometry.inputCount &* channels, addresses.y + target, channels: channels),
+        addresses.x + image &* geometry.inputCount &* pixels.input, addresses.y + target &* pixels.output,
+        inputPixel: pixels.input, outputPixel: pixels.output),
       weights: addresses.weights, weights_ld: channels,
       epilogue: epilogue.arguments(
-        bias: addresses.bias, add: addresses.residual.map { $0 + target }, rowLength: channels))
+        bias: addresses.bias, add: addresses.residual.map { $0 + target &* pixels.residual },
+        rowLength: pixels.residual))
     apus_kernels().pointee.depthwise_f32(
       &arguments, rows.lowerBound, rows.upperBound, blocks.lowerBound &* 64, min(channels, blocks.upperBound &* 64))
   }
@@ -119,15 +150,17 @@ extension GemmEpilogue {
 }
 
 extension WindowGeometry {
-  /// The window for the kernels of channels-last images, for one or two spatial axes. One axis runs downwards.
+  /// The window for the kernels of channels-last images, for one or two spatial axes. One axis runs downwards. Pixels
+  /// are `inputPixel` and `outputPixel` elements apart.
   func kernelWindow(
-    _ input: UnsafePointer<Float>, _ output: UnsafeMutablePointer<Float>, channels: Int
+    _ input: UnsafePointer<Float>, _ output: UnsafeMutablePointer<Float>, inputPixel: Int, outputPixel: Int
   ) -> apus_window_f32 {
     let isFlat = rank == 1
     let (inWidth, outWidth) = isFlat ? (1, 1) : (self.input[1], self.output[1])
     return apus_window_f32(
-      input: input, output: output, in_row: inWidth &* channels, in_pixel: channels, out_row: outWidth &* channels,
-      out_pixel: channels, in_h: self.input[0], in_w: inWidth, out_w: outWidth, kernel_h: kernel[0],
+      input: input, output: output, in_row: inWidth &* inputPixel, in_pixel: inputPixel,
+      out_row: outWidth &* outputPixel, out_pixel: outputPixel, in_h: self.input[0], in_w: inWidth, out_w: outWidth,
+      kernel_h: kernel[0],
       kernel_w: isFlat ? 1 : kernel[1], stride_h: strides[0], stride_w: isFlat ? 1 : strides[1],
       dilation_h: dilations[0],
       dilation_w: isFlat ? 1 : dilations[1], pad_top: padBegin[0], pad_left: isFlat ? 0 : padBegin[1],

@@ -24,15 +24,23 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
   private var packedInputs: [Int] { weights == nil ? [] : [operands.w] }
 
   @inline(__always) var prepared: PreparedKernel {
-    .planned(packing: packedInputs) { (context) throws(OperatorError) in try plan(context) }
+    .planned(packing: packedInputs, takingRows: operands.channelsLast) { (context) throws(OperatorError) in
+      try plan(context)
+    }
   }
 
   private func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     let convolution = try operands.resolve(attributes, context)
     let bias = operands.bias.flatMap { context.isPresent($0) ? $0 : nil }
     let residual = residual.flatMap { context.isPresent($0) ? $0 : nil }
-    if Element.self == Float.self, let core = try core(convolution, context) {
-      return ConvolutionStep(core, isPlanar: !operands.channelsLast, bias: bias, residual: residual).step
+    let pixels =
+      operands.channelsLast && !context.spread.isEmpty
+      ? ConvolutionPixels(convolution, residual: residual, bias: bias, weights: operands.w, context) : nil
+    if Element.self == Float.self, let core = try core(convolution, context, pixels) {
+      var step = ConvolutionStep(core, isPlanar: !operands.channelsLast, bias: bias, residual: residual).step
+      // Padded copies are made of images that lie dense.
+      if pixels != nil, core.padded == nil || context.rows(input: 0) == nil { step.spread = context.spread }
+      return step
     }
     var step =
       operands.channelsLast
@@ -44,13 +52,15 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
   }
 
   /// nil: the plain form is to be taken, or no kernel has these sizes.
-  private func core(_ convolution: Convolution, _ context: PlanContext) throws(OperatorError) -> ConvolutionCore? {
+  private func core(
+    _ convolution: Convolution, _ context: PlanContext, _ pixels: ConvolutionPixels?
+  ) throws(OperatorError) -> ConvolutionCore? {
     let epilogue = activation?.epilogue ?? GemmEpilogue()
-    if let weights { return ConvolutionCore(convolution, weights, epilogue) }
+    if let weights { return ConvolutionCore(convolution, weights, epilogue, pixels) }
     let facts = ConvolutionFacts(
       shape: context.shape(operands.w).dims, groups: convolution.groups, dilations: convolution.geometry.dilations)
     guard let form = try facts.form, let weights = ConvolutionWeights(facts, form: form) else { return nil }
-    return ConvolutionCore(convolution, weights, epilogue)
+    return ConvolutionCore(convolution, weights, epilogue, pixels)
   }
 
   /// The plain form between two changes of layout, then residual and activation.

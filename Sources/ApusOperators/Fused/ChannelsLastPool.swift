@@ -37,13 +37,17 @@ package struct ChannelsLastPool: EngineOperator {
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let attributes = NodeAttributes(context)
     let countsPads = context.optionalInt("count_include_pad") ?? 0 != 0
-    return .planned { [reduction] (plan) throws(OperatorError) in
+    return .planned(takingRows: true) { [reduction] (plan) throws(OperatorError) in
       let geometry = try ChannelsLastPool.layout.geometry(attributes, plan)
-      return try ChannelsLastPool.candidates(reduction).chosen(
-        .channelsLastPool,
-        PoolFacts(
-          elementType: .float32, layout: .channelsLast, geometry: geometry, planes: plan.shape(0)[0],
-          channels: plan.shape(0)[geometry.rank + 1], countsPads: countsPads))
+      let channels = plan.shape(0)[geometry.rank + 1]
+      var pool = PoolFacts(
+        elementType: .float32, layout: .channelsLast, geometry: geometry, planes: plan.shape(0)[0], channels: channels,
+        countsPads: countsPads)
+      if let input = plan.distance(input: 0, rowsOf: channels), let output = plan.distance(output: 0, rowsOf: channels)
+      {
+        (pool.pixels, pool.spread) = ((input, output), plan.spread)
+      }
+      return try ChannelsLastPool.candidates(reduction).chosen(.channelsLastPool, pool)
     }
   }
 
@@ -56,8 +60,12 @@ package struct ChannelsLastPool: EngineOperator {
   private static func makeCandidates(_ reduction: Reduction) -> [PoolCandidate] {
     [
       .plain { direct($0.geometry, $0.planes, $0.channels, reduction, countsPads: $0.countsPads) },
-      .channels {
-        fast($0.geometry, $0.planes, $0.channels, reduction, countsPads: $0.countsPads)
+      .channels { pool in
+        var step = fast(
+          pool.geometry, pool.planes, pool.channels, reduction, countsPads: pool.countsPads,
+          pixels: pool.pixels ?? (pool.channels, pool.channels))
+        step.spread = pool.spread
+        return step
       } unless: {
         $0.geometry.rank > 2
           ? "more than two spatial axes" : $0.geometry.inputCount == 0 ? "the images have no pixels" : nil
@@ -66,18 +74,20 @@ package struct ChannelsLastPool: EngineOperator {
   }
 
   private static func fast(
-    _ geometry: WindowGeometry, _ images: Int, _ channels: Int, _ reduction: Reduction, countsPads: Bool
+    _ geometry: WindowGeometry, _ images: Int, _ channels: Int, _ reduction: Reduction, countsPads: Bool,
+    pixels: (input: Int, output: Int)
   ) -> Step {
     let height = geometry.output[0]
     let rows = Partition(
       height, of: .light * geometry.tapCount * channels * (geometry.outputCount / max(height, 1)),
       maximumParts: max(1, Partition.maximumParts / max(images, 1)))
-    let (inputCount, outputCount) = (geometry.inputCount &* channels, geometry.outputCount &* channels)
+    let (inputCount, outputCount) = (geometry.inputCount &* pixels.input, geometry.outputCount &* pixels.output)
     return .parallel(parts: images &* rows.parts) { run, part in
       let (image, tile) = part.quotientAndRemainder(dividingBy: rows.parts)
       let range = rows.range(tile)
       var window = geometry.kernelWindow(
-        run.input(0) + image &* inputCount, run.output(0) + image &* outputCount, channels: channels)
+        run.input(0) + image &* inputCount, run.output(0) + image &* outputCount, inputPixel: pixels.input,
+        outputPixel: pixels.output)
       if reduction == .maximum {
         apus_kernels().pointee.max_pool_f32(&window, range.lowerBound, range.upperBound, 0, channels)
       } else {
@@ -139,19 +149,22 @@ struct ChannelsLastGlobalAveragePool: EngineOperator {
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    .planned { plan in
+    .planned(takingRows: true) { plan in
       let shape = plan.shape(0)
       let (channels, area) = (shape[shape.rank - 1], shape.count(of: 1..<shape.rank - 1))
       let blocks = Partition((channels + 63) / 64, of: .light * 2 * 64 * area, maximumParts: 16)
-      return .parallel(parts: shape[0] &* blocks.parts) { run, part in
+      let pixel = plan.distance(input: 0, rowsOf: channels)
+      var step = Step.parallel(parts: shape[0] &* blocks.parts) { [pixel = pixel ?? channels] run, part in
         let (image, block) = part.quotientAndRemainder(dividingBy: blocks.parts)
         let first = blocks.range(block).lowerBound &* 64
         let count = min(channels, blocks.range(block).upperBound &* 64) &- first
         if count <= 0 { return }
         apus_kernels().pointee.column_means_f32(
-          area, count, run.input(0) + (image &* area &* channels &+ first), channels,
+          area, count, run.input(0) + (image &* area &* pixel &+ first), pixel,
           run.output(0) + (image &* channels &+ first))
       }.named("columns \(String(cString: apus_kernels().pointee.name))")
+      if pixel != nil, plan.rows(output: 0) == nil { step.spread = plan.spread }
+      return step
     }
   }
 }

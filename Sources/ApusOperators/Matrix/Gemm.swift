@@ -125,6 +125,7 @@ private struct PackedGemm: Kernel {
   }
 
   var packedInputs: [Int] { product.packedInputs }
+  var takesRows: Bool { true }
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     let shape = context.outputShape(0)

@@ -84,6 +84,7 @@ struct MatMulKernel: Kernel {
   }
 
   var packedInputs: [Int] { packed == nil ? [] : [1] }
+  var takesRows: Bool { true }
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     step(context, GemmPlan.Operands(bias: options.bias, add: options.add))
@@ -101,9 +102,32 @@ struct MatMulKernel: Kernel {
     } else {
       right = .unpacked(extents.right, scale: options.scale)
     }
-    return GemmPlan(
-      m: extents.m, n: extents.n, k: extents.k, left: extents.left, right: right, batch: batch,
-      epilogue: options.epilogue
+    var (left, operands) = (extents.left, operands)
+    let takesRows = !context.spread.isEmpty && spread(&left, &operands, extents, context)
+    var step = GemmPlan(
+      m: extents.m, n: extents.n, k: extents.k, left: left, right: right, batch: batch, epilogue: options.epilogue
     ).step(operands)
+    if takesRows { step.spread = context.spread }
+    return step
+  }
+
+  /// The rows of A, of the addend and of the result as far apart as they are; false if the operands lie otherwise.
+  private func spread(
+    _ left: inout MatrixLayout, _ operands: inout GemmPlan.Operands, _ extents: MatMulExtents, _ context: PlanContext
+  ) -> Bool {
+    guard extents.batch.count == 1, context.rows(input: 1) == nil, !operands.addsOutput,
+      let target = context.distance(output: 0, rowsOf: extents.n)
+    else { return false }
+    if context.rows(input: 0) != nil {
+      guard left.columnStride == 1, let row = context.distance(input: 0, rowsOf: extents.k) else { return false }
+      left.rowStride = row
+    }
+    if let add = operands.add {
+      guard let row = context.distance(input: add, rowsOf: extents.n) else { return false }
+      operands.addRow = row
+    }
+    if let bias = operands.bias, context.rows(input: bias) != nil { return false }
+    operands.targetRow = target
+    return true
   }
 }

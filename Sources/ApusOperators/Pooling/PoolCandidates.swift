@@ -14,6 +14,10 @@ struct PoolFacts: KernelFacts {
   var countsPads = false
   var wantsIndices = false
   var isColumnMajor = false
+  /// Where channels are last: how far pixels lie apart; nil: as far as they are long.
+  var pixels: (input: Int, output: Int)?
+  /// The operands that lie so.
+  var spread: [Int] = []
 
   /// Elements of windows.
   fileprivate var taps: Double { Double(planes) * Double(channels) * Double(geometry.outputCount) * perWindow }

@@ -24,12 +24,22 @@ package struct BinaryLoops: Sendable {
 enum Elementwise {
   /// y = loop(input 0). Element types of whole bytes; the output may take the place of an input of the same width.
   static func unary(_ loop: @escaping UnaryLoop, cost: Cost, name: String) -> PreparedKernel {
-    .planned { context throws(OperatorError) in
+    .planned(takingRows: true) { context throws(OperatorError) in
       guard let input = context.inputs.first ?? nil, let output = context.outputs.first ?? nil else {
         return Step(phases: []) { _, _, _ in }
       }
       let (inputWidth, outputWidth) = (input.dataType.byteWidth, output.dataType.byteWidth)
       let partition = Partition(output.count, of: cost)
+      if !context.spread.isEmpty {
+        let pieces = RowPieces(a: context.rows(input: 0), y: context.rows(output: 0))
+        var step = Step.parallel(parts: partition.parts) { run, part in
+          pieces.forEach(in: partition.range(part)) { x, _, y, count in
+            loop(run.inputBytes(0) + x &* inputWidth, run.outputBytes(0) + y &* outputWidth, count)
+          }
+        }.named(name, operations: output.count)
+        step.spread = context.spread
+        return step
+      }
       let step = Step.parallel(parts: partition.parts) { run, part in
         let range = partition.range(part)
         if range.isEmpty { return }
@@ -43,7 +53,9 @@ enum Elementwise {
 
   /// y = loops(input 0, input 1), broadcast to the shape of output 0.
   static func binary(_ loops: BinaryLoops, cost: Cost, name: String) -> PreparedKernel {
-    .planned { context throws(OperatorError) in binaryStep(loops, cost: cost, context).named(name) }
+    .planned(takingRows: true) { context throws(OperatorError) in
+      binaryStep(loops, cost: cost, context).named(name)
+    }
   }
 
   /// y = loops(…loops(loops(input 0, input 1), input 2)…), then `finish` on y, all broadcast to the shape of output 0.
@@ -95,6 +107,14 @@ enum Elementwise {
     let widths = (x.dataType.byteWidth, z.dataType.byteWidth, output.dataType.byteWidth)
     let rows = RowApplication(loops, widths: widths, a: x.shape, b: z.shape, output: output.shape)
     let partition = Partition(output.count, of: cost)
+    if !context.spread.isEmpty, rows.isSingle {
+      let pieces = RowPieces(a: context.rows(input: a), b: context.rows(input: b), y: context.rows(output: 0))
+      var step = Step.parallel(parts: partition.parts) { run, part in
+        rows.apply(run.inputBytes(a), run.inputBytes(b), run.outputBytes(0), partition.range(part), pieces)
+      }
+      (step.cost, step.spread) = (Cost(operations: output.count), context.spread)
+      return step
+    }
     var step = Step.parallel(parts: partition.parts) { run, part in
       rows.apply(run.inputBytes(a), run.inputBytes(b), run.outputBytes(0), partition.range(part))
     }
@@ -127,6 +147,20 @@ struct RowApplication: Sendable {
     }
     let isSingle = broadcast.dims.isEmpty && fill == nil
     singleRow = isSingle ? (broadcast.rowStrides[0] * widths.0, broadcast.rowStrides[1] * widths.1) : nil
+  }
+
+  /// True if every operand has as many elements as the result, or one.
+  var isSingle: Bool { singleRow != nil }
+
+  /// The same, where that is true, for operands in rows.
+  func apply(
+    _ a: UnsafeRawPointer, _ b: UnsafeRawPointer, _ y: UnsafeMutableRawPointer, _ range: Range<Int>, _ pieces: RowPieces
+  ) {
+    guard let strides = singleRow else { return }
+    let (loop, width) = (loop, widths.y)
+    pieces.forEach(in: range) { aStart, bStart, start, count in
+      loop(a + aStart &* strides.a, b + bStart &* strides.b, y + start &* width, count)
+    }
   }
 
   func apply(_ a: UnsafeRawPointer, _ b: UnsafeRawPointer, _ y: UnsafeMutableRawPointer, _ range: Range<Int>) {

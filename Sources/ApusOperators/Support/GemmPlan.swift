@@ -150,6 +150,9 @@ struct GemmPlan: Sendable {
     var add: Int?
     /// Add what output 0 holds already.
     var addsOutput = false
+    /// Elements from one row of C to the next, and of the addend, for a single product; nil: n.
+    var targetRow: Int?
+    var addRow: Int?
   }
 
   // MARK: - The step
@@ -197,7 +200,7 @@ struct GemmPlan: Sendable {
       let bias: UnsafePointer<Float>? = operands.bias.map { run.input($0) }
       let add: UnsafePointer<Float>? = operands.addsOutput ? UnsafePointer(c) : operands.add.map { run.input($0) }
       let lda = copiesLeft ? plan.k : plan.left.rowStride
-      var args = plan.arguments(a: a, lda: lda, b: UnsafePointer(packed), c: c, bias: bias, add: add)
+      var args = plan.arguments(a: a, lda: lda, b: UnsafePointer(packed), c: c, bias: bias, add: add, operands)
       plan.multiply(
         part, form, &args, biasStride: operands.biasStride, b: form == .constant ? nil : run.input(operands.b),
         packed: packed, leftIsCopied: copiesLeft)
@@ -256,12 +259,13 @@ struct GemmPlan: Sendable {
   private func arguments(
     a: UnsafePointer<Float>, lda: Int, b: UnsafePointer<Float>, c: UnsafeMutablePointer<Float>,
     bias: UnsafePointer<Float>?,
-    add: UnsafePointer<Float>?
+    add: UnsafePointer<Float>?, _ operands: Operands
   ) -> apus_gemm_f32_args {
     apus_gemm_f32_args(
-      a: a, lda: lda, offsets: nil, zeros: nil, taps: 1, kc: k, n: n, b: b, c: c, ldc: n,
+      a: a, lda: lda, offsets: nil, zeros: nil, taps: 1, kc: k, n: n, b: b, c: c, ldc: operands.targetRow ?? n,
       epilogue: apus_epilogue_f32(
-        bias: bias, add: add, add_ld: n, activation: epilogue.activation, alpha: epilogue.alpha, beta: epilogue.beta))
+        bias: bias, add: add, add_ld: operands.addRow ?? n, activation: epilogue.activation, alpha: epilogue.alpha,
+        beta: epilogue.beta))
   }
 
   private func multiply(

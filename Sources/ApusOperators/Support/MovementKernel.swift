@@ -6,10 +6,11 @@ import ApusTensor
 extension PreparedKernel {
   /// A kernel that works on elements of 1, 2, 4, 8 or 16 bytes. Elements of less than a byte reach `plan` as uint8, one
   /// byte each: they are unpacked before and packed after the step. `plan` must not depend on the element type
-  /// otherwise. `growths` as in `Kernel`.
+  /// otherwise. `growths` and `takingRows` as in `Kernel`.
   static func moving(
-    growths: [Growth] = [], _ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step
-  ) -> PreparedKernel { .planned(MovementKernel(growths: growths, body: plan)) }
+    growths: [Growth] = [], takingRows: Bool = false,
+    _ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step
+  ) -> PreparedKernel { .planned(MovementKernel(growths: growths, takesRows: takingRows, body: plan)) }
 }
 
 extension Step {
@@ -35,6 +36,22 @@ extension Step {
     }.named(name, cost: .copying(bytes: bytes))
   }
 
+  /// The same for loops over operands that may lie in rows. Where rows cut through the loops, the step does not take
+  /// them.
+  static func copying(_ loops: [MovementLoops], in context: PlanContext, name: String) -> Step {
+    let spread = context.spread
+    var copies: [MovementCopy] = []
+    for loop in loops {
+      guard let copy = spread.isEmpty ? loop.copy : loop.copy(in: context) else {
+        return copying(loops.map(\.copy), name: name)
+      }
+      copies.append(copy)
+    }
+    var step = copying(copies, name: name)
+    step.spread = spread
+    return step
+  }
+
   private static func copying(_ copy: MovementCopy, name: String) -> Step {
     let partition = copy.partition
     return Step.parallel(parts: copy.count == 0 ? 0 : partition.parts) { run, part in
@@ -52,6 +69,7 @@ extension Step {
 /// A planned kernel that moves elements, with its form for packed types.
 private struct MovementKernel: Kernel {
   let growths: [Growth]
+  let takesRows: Bool
   let body: @Sendable (PlanContext) throws(OperatorError) -> Step
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {

@@ -66,7 +66,7 @@ struct Concat: OperatorDefinition {
     let growths = try context.rank(0).map { (rank) throws(OperatorError) in
       Growth(input: 0, output: 0, axis: try resolveAxis(givenAxis, rank: rank))
     }
-    return .moving(growths: growths.map { [$0] } ?? []) { plan throws(OperatorError) in
+    return .moving(growths: growths.map { [$0] } ?? [], takingRows: true) { plan throws(OperatorError) in
       let output = plan.outputShape(0)
       let axis = try resolveAxis(givenAxis, rank: output.rank)
       let filled = plan.inputs.indices.filter { plan.shape($0).elementCount > 0 }
@@ -74,6 +74,7 @@ struct Concat: OperatorDefinition {
       if pitch == nil, filled.count == 1 { return .views([.init(input: filled[0])]) }
       let inner = output.count(of: axis + 1..<output.rank)
       let outer = output.count(of: 0..<axis)
+      if pitch == nil { return Concat.step(plan, filled, outer: outer, inner: inner, axis: axis) }
       var copies: [MovementCopy] = []
       var offset = 0
       for index in filled {
@@ -91,5 +92,48 @@ struct Concat: OperatorDefinition {
       return pitch.isAppended
         ? .copying(copies, name: "append").notReading(0) : .copying(copies, name: "concat with room")
     }
+  }
+
+  /// The copies of inputs with elements, but for those that lie in the output already.
+  private static func step(
+    _ plan: PlanContext, _ filled: [Int], outer: Int, inner: Int, axis: Int
+  ) -> Step {
+    let length = plan.outputShape(0)[axis] * inner
+    var (loops, joinable, joins) = ([MovementLoops](), [Step.Join](), [Step.Join]())
+    var offset = 0
+    for index in filled {
+      guard let type = plan.inputs[index] else { continue }
+      let run = type.shape[axis] * inner
+      let part = Concat.part(run, at: offset, of: length, outer: outer, width: type.dataType.byteWidth, in: plan)
+      if let part, plan.isJoined(index) {
+        joins.append(Step.Join(input: index, byteOffset: part.byteOffset, rows: part.rows))
+      } else {
+        loops.append(
+          MovementLoops(
+            input: index, width: type.dataType.byteWidth, extents: [outer, run], sourceStrides: [run, 1],
+            targetStrides: [length, 1], targetOffset: offset))
+        if let part { joinable.append(Step.Join(input: index, byteOffset: part.byteOffset, rows: part.rows)) }
+      }
+      offset += run
+    }
+    let name = joins.isEmpty ? "concat" : "concat of \(loops.count) beside \(joins.count)"
+    var step = Step.copying(loops, in: plan, name: name)
+    if loops.isEmpty { (step.phases, step.spread) = ([], plan.spread) }
+    (step.joinable, step.joins, step.unreadInputs) = (joinable, joins, joins.map(\.input))
+    return step
+  }
+
+  /// Where an input of `outer` runs lies in the output: its first byte, and its rows if it is not one run; nil if the
+  /// rows of the output cut it otherwise.
+  private static func part(
+    _ run: Int, at offset: Int, of length: Int, outer: Int, width: Int, in plan: PlanContext
+  ) -> (byteOffset: Int, rows: Rows?)? {
+    guard let rows = plan.rows(output: 0), rows.length != length else {
+      let distance = plan.rows(output: 0)?.distance ?? length
+      return (offset * width, outer == 1 ? nil : Rows(length: run, distance: distance))
+    }
+    guard outer == 1, run % rows.length == 0, offset % rows.length == 0 else { return nil }
+    let isOne = run == rows.length
+    return (offset / rows.length * rows.distance * width, isOne ? nil : rows)
   }
 }

@@ -61,7 +61,7 @@ struct Slice: OperatorDefinition {
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    .moving { plan throws(OperatorError) in
+    .moving(takingRows: true) { plan throws(OperatorError) in
       guard let input = plan.inputs[0], let starts = plan.integers(1), let ends = plan.integers(2) else {
         throw .invalid("data, starts or ends is missing")
       }
@@ -81,11 +81,33 @@ struct Slice: OperatorDefinition {
       }
       let output = plan.outputShape(0)
       if output.elementCount == 0 { return .copying([]) }
-      let copy = MovementCopy(
-        from: .input(0), width: input.dataType.byteWidth, extents: output.dims, sourceStrides: strides,
+      let loops = MovementLoops(
+        input: 0, width: input.dataType.byteWidth, extents: output.dims, sourceStrides: strides,
         targetStrides: output.strides, sourceOffset: offset)
-      return .copyingOrViewing(copy, name: "slice")
+      if plan.spread.isEmpty, case let copy = loops.copy, copy.isContiguous {
+        return .copyingOrViewing(copy, name: "slice")
+      }
+      return Slice.step(loops, of: input, output, plan)
     }
+  }
+
+  /// The copy, or the view that it could be: a slice of one axis, all elements of the others.
+  private static func step(_ loops: MovementLoops, of input: TensorType, _ output: Shape, _ plan: PlanContext) -> Step {
+    var step = Step.copying([loops], in: plan, name: "slice")
+    let dense = input.shape.strides
+    let isForward = output.indices.allSatisfy { output[$0] <= 1 || loops.sourceStrides[$0] == dense[$0] }
+    let sliced = output.indices.filter { output[$0] != input.shape[$0] }
+    guard isForward, sliced.count == 1,
+      let rows = plan.rows(
+        output[sliced[0]] * dense[sliced[0]], of: input.shape[sliced[0]] * dense[sliced[0]], input: 0)
+    else { return step }
+    let view = Step.View(byteOffset: loops.sourceOffset * input.dataType.byteWidth, rows: rows)
+    if plan.isViewed(0) {
+      (step.phases, step.views, step.spread) = ([], [view], plan.spread)
+    } else {
+      step.viewable = [view]
+    }
+    return step
   }
 }
 

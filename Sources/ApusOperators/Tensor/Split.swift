@@ -80,14 +80,15 @@ struct Split: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let givenAxis = try context.int("axis")
-    return .moving { plan throws(OperatorError) in
+    return .moving(takingRows: true) { plan throws(OperatorError) in
       guard let input = plan.inputs[0] else { throw .invalid("input 0 is missing") }
       let axis = try resolveAxis(givenAxis, rank: input.shape.rank)
       let inner = input.shape.count(of: axis + 1..<input.shape.rank)
       let outer = input.shape.count(of: 0..<axis)
       let width = input.dataType.byteWidth
-      var copies: [MovementCopy] = []
-      var views: [Step.View] = []
+      let isOneRun = outer == 1 && plan.rows(input: 0) == nil
+      var loops: [MovementLoops] = []
+      var (views, viewable) = ([Step.View](), [Step.View]())
       var offset = 0
       // An output that nobody wants has no type; its length is in `split`, or is the length of all.
       let lengths = plan.integers(1)
@@ -97,15 +98,25 @@ struct Split: OperatorDefinition {
           lengths.map { index < $0.count ? $0[index] : 0 } ?? min(each, max(0, input.shape[axis] - index * each))
         if type != nil {
           let run = length * inner
-          if outer == 1 { views.append(.init(output: index, byteOffset: offset * width)) }
-          copies.append(
-            MovementCopy(
-              from: .input(0), to: index, width: width, extents: [outer, run],
-              sourceStrides: [input.shape[axis] * inner, 1], targetStrides: [run, 1], sourceOffset: offset))
+          var view = Step.View(output: index, byteOffset: offset * width)
+          if !isOneRun { view.rows = plan.rows(run, of: input.shape[axis] * inner, input: 0) }
+          if isOneRun || (plan.isViewed(index) && view.rows != nil) {
+            views.append(view)
+          } else {
+            if view.rows != nil { viewable.append(view) }
+            loops.append(
+              MovementLoops(
+                input: 0, output: index, width: width, extents: [outer, run],
+                sourceStrides: [input.shape[axis] * inner, 1], targetStrides: [run, 1], sourceOffset: offset))
+          }
         }
         offset += length * inner
       }
-      return outer == 1 ? .views(views) : .copying(copies, name: "split")
+      if isOneRun { return .views(views) }
+      var step = Step.copying(loops, in: plan, name: "split")
+      if loops.isEmpty { (step.phases, step.spread) = ([], plan.spread) }
+      (step.views, step.viewable) = (views, viewable)
+      return step
     }
   }
 }

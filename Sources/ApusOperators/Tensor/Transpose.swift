@@ -34,14 +34,15 @@ struct Transpose: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let perm = context.optionalInts("perm")
-    return .moving { plan throws(OperatorError) in
+    return .moving(takingRows: true) { plan throws(OperatorError) in
       guard let type = plan.inputs[0]?.dataType else { throw .invalid("input 0 is missing") }
       let axes = try Transpose.permutation(perm, rank: plan.shape(0).rank)
       let strides = plan.shape(0).strides
-      let copy = MovementCopy(
-        from: .input(0), width: type.byteWidth, extents: plan.outputShape(0).dims,
-        sourceStrides: axes.map { strides[$0] }, targetStrides: plan.outputShape(0).strides)
-      return .copyingOrViewing(copy, name: "transpose")
+      let loops = MovementLoops(
+        input: 0, width: type.byteWidth, extents: plan.outputShape(0).dims, sourceStrides: axes.map { strides[$0] },
+        targetStrides: plan.outputShape(0).strides)
+      if plan.spread.isEmpty { return .copyingOrViewing(loops.copy, name: "transpose") }
+      return .copying([loops], in: plan, name: "transpose")
     }
   }
 }

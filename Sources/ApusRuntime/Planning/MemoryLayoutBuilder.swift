@@ -6,8 +6,8 @@ import ApusTensor
 /// Decides where the values of a region lie.
 ///
 /// A block is memory with one lifetime. A value lies in a block at a byte offset; views share the block of what they
-/// view, and an in-place result takes over the block of the input that it overwrites. Blocks that outlive the region
-/// are allocated by each run, all others lie in the arena.
+/// view, joined values that of the output that they are a part of, and an in-place result takes over the block of the
+/// input that it overwrites. Blocks that outlive the region are allocated by each run, all others lie in the arena.
 struct MemoryLayoutBuilder: ~Copyable {
   /// Steps and operands, without numbers.
   struct Forms {
@@ -57,8 +57,12 @@ struct MemoryLayoutBuilder: ~Copyable {
   let growing: [Bool]
   /// The inputs of the region that steps may write over. Each has a block, which is none of the arena's.
   let donated: [Int]
+  let joins: [RegionJoining.Joined]
+  let refusesJoins: Bool
+  /// By joined value: the draft whose output it lies in, and its position among the joins of that.
+  private var joinPlaces: [ValueID: (draft: Int, position: Int)] = [:]
 
-  init(_ region: RegionDraft, program: Program, order: SideBySide.Order) {
+  init(_ region: RegionDraft, program: Program, order: SideBySide.Order, refusesJoins: Bool) {
     self.program = program
     nodes = region.nodes
     known = region.known
@@ -77,7 +81,17 @@ struct MemoryLayoutBuilder: ~Copyable {
       places[region.inputs[slot].value.index] = Place(kind: .block, index: Int32(blocks.count))
       blocks.append(Block(draft: -1, output: nil, input: slot, firstWave: 0, lastWave: 0))
     }
-    growing = region.caches.growing
+    (growing, joins, self.refusesJoins) = (region.caches.growing, region.joins, refusesJoins)
+    if !joins.isEmpty {
+      var positions = Array(drafts.indices)
+      for (position, draft) in order.drafts.enumerated() { positions[draft] = position }
+      for join in joins {
+        guard let position = region.drafts[join.draft].step.joins.firstIndex(where: { $0.input == join.input }) else {
+          continue
+        }
+        joinPlaces[join.value] = (positions[join.draft], position)
+      }
+    }
     for (index, cache) in region.caches.caches.enumerated() where growing[index] {
       places[cache.pair.present.index] = Place(kind: .cache, index: Int32(index))
     }
@@ -208,15 +222,15 @@ struct MemoryLayoutBuilder: ~Copyable {
           var place = place(of: input)
           if place.kind != .nowhere {
             viewOffsets.append(byteOffset(of: place) + draft.step.views[view].byteOffset)
-            views.append(RegionLayout.View(base: place.view, draft: Int32(index), position: Int32(view)))
+            views.append(
+              RegionLayout.View(base: place.view, draft: Int32(index), position: Int32(view), isJoin: false))
             place.view = Int32(views.count - 1)
             places[output.index] = place
             continue
           }
         }
         if draft.outputTypes[position] == nil { continue }
-        places[output.index] = Place(kind: .block, index: Int32(blocks.count))
-        blocks.append(Block(draft: index, output: position, firstWave: waves[index], lastWave: waves[index]))
+        placeOutput(output, of: index, position, firstWave: waves[index])
       }
       if draft.step.scratchBytes > 0 {
         scratch.append(blocks.count)
@@ -225,6 +239,25 @@ struct MemoryLayoutBuilder: ~Copyable {
         scratch.append(nil)
       }
     }
+  }
+
+  /// A block for an output, or its part of the output that it is joined in, which is needed from `firstWave` on.
+  private mutating func placeOutput(_ output: ValueID, of draft: Int, _ position: Int, firstWave: Int) {
+    if places[output.index].kind == .block { return }
+    guard let join = joinPlaces[output] else {
+      places[output.index] = Place(kind: .block, index: Int32(blocks.count))
+      blocks.append(Block(draft: draft, output: position, firstWave: firstWave, lastWave: waves[draft]))
+      return
+    }
+    let taken = drafts[join.draft].step.joins[join.position]
+    guard let whole = program.nodes[draftNodes[join.draft]].outputs[taken.output] else { return }
+    placeOutput(whole, of: join.draft, taken.output, firstWave: firstWave)
+    var place = places[whole.index]
+    viewOffsets.append(byteOffset(of: place) + taken.byteOffset)
+    views.append(
+      RegionLayout.View(base: place.view, draft: Int32(join.draft), position: Int32(join.position), isJoin: true))
+    place.view = Int32(views.count - 1)
+    places[output.index] = place
   }
 
   /// The last wave that needs each block.

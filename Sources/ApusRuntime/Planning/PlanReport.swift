@@ -72,8 +72,11 @@ extension PlanReport {
     }
     steps = plan.steps.enumerated().map { index, step in
       let node = program.nodes[step.node].node
-      let operands = plan.operands[step.operands..<step.operands + step.inputCount + step.outputCount + 1]
+      var operands = plan.operands[step.operands..<step.operands + step.inputCount + step.outputCount + 1]
         .map(\.description)
+      for (operand, rows) in step.draft.placement?.rows ?? [] {
+        operands[operand] += "/\(rows.length):\(rows.distance)"
+      }
       return Step(
         node: node.name, op: node.op, kernel: step.draft.step.kernelName, wave: waves[index],
         phases: Array(plan.phases[step.phases]), cost: step.draft.cost,
@@ -101,7 +104,8 @@ extension Program {
 }
 
 extension OperandSource: CustomStringConvertible {
-  /// `@64` is a byte of the arena, `constant`, `input 0+16`, `output 1`, `cache 2`; `-` is nothing.
+  /// `@64` is a byte of the arena, `constant`, `input 0+16`, `output 1`, `cache 2`; `-` is nothing. In a report
+  /// `/32:96` behind it says that rows of 32 elements lie there, 96 elements apart.
   var description: String {
     func place(_ name: String, _ index: Int, _ offset: Int) -> String {
       "\(name) \(index)" + (offset > 0 ? "+\(offset)" : "")

@@ -10,10 +10,16 @@ final class StepDraft: Sendable {
   let outputTypes: [TensorType?]
   /// Of inputs and outputs.
   let bytes: Int
+  /// How its operands lie, where that is not each by itself.
+  let placement: OperandPlacement?
 
   /// `bytes` nil: to be counted.
-  init(step: consuming Step, inputTypes: [TensorType?], outputTypes: [TensorType?], bytes: Int? = nil) {
+  init(
+    step: consuming Step, inputTypes: [TensorType?], outputTypes: [TensorType?], bytes: Int? = nil,
+    placement: OperandPlacement? = nil
+  ) {
     self.step = step
+    self.placement = placement
     (self.inputTypes, self.outputTypes) = (inputTypes, outputTypes)
     if let bytes {
       self.bytes = bytes
@@ -57,7 +63,7 @@ struct KnownTensors {
 /// What planning found out about consecutive nodes.
 struct RegionDraft {
   let nodes: Range<Int>
-  let drafts: [StepDraft]
+  var drafts: [StepDraft]
   /// By draft: its node.
   let draftNodes: [Int]
   let known: KnownTensors
@@ -72,20 +78,50 @@ struct RegionDraft {
   var isBound = false
   /// The values that steps may write over once nothing else needs them.
   var donated: [ValueID] = []
+  /// The values that lie in outputs of later steps.
+  var joins: [RegionJoining.Joined] = []
 
   /// Gives every value its place: as one of the `layouts` has it that holds for these sizes too, or as is found out and
-  /// put before them.
+  /// put before them. Values are joined unless the arena would need more memory then.
   func layOut(
     _ program: Program, threads: Int, layouts: inout [RegionLayout]
   ) throws(OperatorError) -> RegionPlan {
-    let order = SideBySide.order(drafts, nodes: draftNodes, program: program, threads: threads)
+    let order = order(program, threads: threads)
+    if let plan = try self.plan(program, order, following: layouts.filter(\.refusesJoins)) { return plan }
+    let joined = RegionJoining.joined(self, program)
+    let joinedOrder = joined?.order(program, threads: threads) ?? order
+    let others = layouts.filter { !$0.refusesJoins && $0.isJoined == (joined != nil) }
+    if let plan = try (joined ?? self).plan(program, joinedOrder, following: others) { return plan }
+    var made = try (joined ?? self).plan(program, joinedOrder, refusesJoins: false)
+    if joined != nil {
+      let dense = try plan(program, order, refusesJoins: true)
+      if dense.plan.arenaLowerBound < made.plan.arenaLowerBound { made = dense }
+    }
+    layouts.insert(made.layout, at: 0)
+    if layouts.count > RegionLayout.mostOfTemplate { layouts.removeLast() }
+    return made.plan
+  }
+
+  private func order(_ program: Program, threads: Int) -> SideBySide.Order {
+    SideBySide.order(drafts, nodes: draftNodes, program: program, threads: threads)
+  }
+
+  /// The plan with the places of the first layout that holds for it; nil if none does.
+  private func plan(
+    _ program: Program, _ order: SideBySide.Order, following layouts: [RegionLayout]
+  ) throws(OperatorError) -> RegionPlan? {
     for layout in layouts where layout.holds(for: self, in: order) {
       return RegionPlan(self, layout, try layout.place(self, program: program))
     }
-    var builder = MemoryLayoutBuilder(self, program: program, order: order)
-    let made = try builder.build(self)
-    layouts.insert(made, at: 0)
-    if layouts.count > RegionLayout.mostOfTemplate { layouts.removeLast() }
-    return RegionPlan(self, made, try made.place(self, program: program))
+    return nil
+  }
+
+  /// The plan with a layout of its own.
+  private func plan(
+    _ program: Program, _ order: SideBySide.Order, refusesJoins: Bool
+  ) throws(OperatorError) -> (plan: RegionPlan, layout: RegionLayout) {
+    var builder = MemoryLayoutBuilder(self, program: program, order: order, refusesJoins: refusesJoins)
+    let layout = try builder.build(self)
+    return (RegionPlan(self, layout, try layout.place(self, program: program)), layout)
   }
 }

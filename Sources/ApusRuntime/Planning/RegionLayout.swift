@@ -29,13 +29,20 @@ final class RegionLayout: Sendable {
     var view: Int32 = -1
   }
 
-  /// A byte range of an input of a step.
+  /// A part of an input of a step, or of an output.
   struct View: Sendable {
     /// The view that it is a view of; -1 for none.
     let base: Int32
     let draft: Int32
-    /// Its position among the views of the step.
+    /// Its position among the views of the step, or among its joins.
     let position: Int32
+    /// True for a value that lies in an output of the step.
+    let isJoin: Bool
+
+    func byteOffset(_ drafts: [StepDraft]) -> Int {
+      let step = drafts[Int(draft)].step
+      return isJoin ? step.joins[Int(position)].byteOffset : step.views[Int(position)].byteOffset
+    }
   }
 
   struct Block: Sendable {
@@ -110,6 +117,12 @@ final class RegionLayout: Sendable {
   /// The inputs of the region that steps may write over, and those of them that steps do write over.
   let donated: [Int]
   let overwritten: [Int]
+  /// The values that lie in outputs of later steps.
+  let joins: [RegionJoining.Joined]
+  /// True if the operands of steps lie in those of others.
+  let isJoined: Bool
+  /// True if they do not because the arena would be larger.
+  let refusesJoins: Bool
   /// An order of the arena's blocks that was good for one set of sizes.
   private let schedule = Mutex<ArenaPlanner.Schedule?>(nil)
 
@@ -127,6 +140,8 @@ final class RegionLayout: Sendable {
     (constants, knownOperands) = (forms.constants, forms.knownOperands)
     growing = builder.growing
     (donated, overwritten) = (builder.donated, forms.overwritten)
+    (joins, refusesJoins) = (builder.joins, builder.refusesJoins)
+    isJoined = drafts.contains { $0.placement != nil }
     (arenaBlocks, outputBlocks, blockNumbers) = (forms.arenaBlocks, forms.outputBlocks, forms.blockNumbers)
   }
 
@@ -134,7 +149,9 @@ final class RegionLayout: Sendable {
 
   /// True if the decisions would be the same for the steps of a region of the same nodes, run in this order.
   func holds(for region: RegionDraft, in order: SideBySide.Order) -> Bool {
-    guard order == self.order, region.caches.growing == growing, region.donatedSlots == donated else { return false }
+    guard order == self.order, region.caches.growing == growing, region.donatedSlots == donated,
+      region.joins == joins
+    else { return false }
     let others = RegionLayout.ordered(region.drafts, order)
     for (index, draft) in drafts.enumerated() where draft !== others[index] {
       guard draft.step.hasForm(of: others[index].step) else { return false }
@@ -237,7 +254,7 @@ final class RegionLayout: Sendable {
     offsets.reserveCapacity(views.count)
     for view in views {
       let base = view.base < 0 ? 0 : offsets[Int(view.base)]
-      offsets.append(base + drafts[Int(view.draft)].step.views[Int(view.position)].byteOffset)
+      offsets.append(base + view.byteOffset(drafts))
     }
     return offsets
   }
@@ -304,8 +321,15 @@ extension Step {
   /// True if the memory of the step is of the same form, whatever the sizes are: nothing in a layout depends on more.
   fileprivate borrowing func hasForm(of other: borrowing Step) -> Bool {
     guard phases.count == other.phases.count, (scratchBytes > 0) == (other.scratchBytes > 0),
-      inPlace.count == other.inPlace.count, views.count == other.views.count, unreadInputs == other.unreadInputs
+      inPlace.count == other.inPlace.count, views.count == other.views.count, unreadInputs == other.unreadInputs,
+      joins.count == other.joins.count
     else { return false }
+    for index in joins.indices {
+      let (join, otherJoin) = (joins[index], other.joins[index])
+      guard join.input == otherJoin.input, join.output == otherJoin.output,
+        (join.byteOffset == 0) == (otherJoin.byteOffset == 0)
+      else { return false }
+    }
     for index in inPlace.indices where inPlace[index] != other.inPlace[index] { return false }
     for index in views.indices {
       let (view, otherView) = (views[index], other.views[index])

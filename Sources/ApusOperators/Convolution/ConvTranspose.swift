@@ -90,10 +90,15 @@ package struct ConvTranspose: EngineOperator {
       return direct(Float.self, context)
     }
     let attributes = NodeAttributes(context)
-    return .planned(packing: [1]) { [self] (plan) throws(OperatorError) in
+    return .planned(packing: [1], takingRows: channelsLast) { [self] (plan) throws(OperatorError) in
       let shape = try TransposedConvolution(attributes, plan, channelsLast: channelsLast)
-      let core = TransposedCore(shape, weights, hasBias: plan.isPresent(2), channelsLast: channelsLast)
-      return core?.step ?? directStep(Float.self, shape, hasBias: plan.isPresent(2))
+      let pixels = channelsLast ? shape.pixels(plan) : nil
+      let core = TransposedCore(
+        shape, weights, hasBias: plan.isPresent(2), channelsLast: channelsLast,
+        pixels: pixels ?? (shape.channels, shape.outputChannels))
+      guard var step = core?.step else { return directStep(Float.self, shape, hasBias: plan.isPresent(2)) }
+      if pixels != nil { step.spread = plan.spread }
+      return step
     }
   }
 
@@ -191,6 +196,16 @@ struct TransposedConvolution: Sendable {
 
   var channelsPerGroup: Int { channels / groups }
   var outputChannelsPerGroup: Int { outputChannels / groups }
+
+  /// The elements from one pixel of images with channels last to the next, of the input and of the output; nil where
+  /// operands lie in other rows than pixels.
+  func pixels(_ context: PlanContext) -> (input: Int, output: Int)? {
+    guard let input = context.distance(input: 0, rowsOf: channels),
+      let output = context.distance(output: 0, rowsOf: outputChannels), context.rows(input: 1) == nil,
+      context.rows(input: 2) == nil
+    else { return nil }
+    return (input, output)
+  }
 
   init(_ attributes: NodeAttributes, _ context: PlanContext, channelsLast: Bool) throws(OperatorError) {
     let (input, weights, output) = (context.shape(0), context.shape(1), context.outputShape(0))

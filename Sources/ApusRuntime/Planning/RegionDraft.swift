@@ -80,7 +80,7 @@ struct RegionDraft {
     _ program: Program, threads: Int, layout: inout RegionLayout?
   ) throws(OperatorError) -> RegionPlan {
     let former = layout
-    if let former, former.refusesJoins, let plan = try plan(program, threads: threads, following: former) {
+    if let former, former.refusesJoins, let plan = try self.plan(program, threads: threads, following: former) {
       return plan
     }
     let joined = RegionJoining.joined(self, program)

@@ -39,9 +39,12 @@ struct AttentionKernel: Kernel {
     return [PitchedInput(input: 1, axis: rank - 2), PitchedInput(input: 2, axis: rank - 2)]
   }
 
+  var takesRows: Bool { true }
+
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     var sequence = StepSequence()
     var (geometry, pastLength) = AttentionKernel.geometry(context, options)
+    let isSpread = !context.spread.isEmpty && AttentionKernel.spread(&geometry, context)
     let width = core.type.byteWidth
     var places: [StepSequence.Operand] = [.input(0)]
     // Keys and values with their past, [batch, heads, keys, size]; as they are where nobody needs them so.
@@ -81,7 +84,23 @@ struct AttentionKernel: Kernel {
     let appended = (1...2).filter { context.pitch(output: $0)?.isAppended ?? false }.map { $0 + 3 }
     var whole = sequence.step.named(step.kernelName, cost: step.cost)
     whole.unreadInputs += appended
+    if isSpread { whole.spread = context.spread }
     return whole
+  }
+
+  /// Q, K, V and the result, with all heads of a position in one row, where the context has them; false if operands lie
+  /// in other rows.
+  private static func spread(_ geometry: inout AttentionGeometry, _ context: PlanContext) -> Bool {
+    let result = context.inputs.count
+    guard context.shape(0).rank == 3, context.spread.allSatisfy({ $0 < 3 || $0 == result }) else { return false }
+    func spread(_ layout: inout AttentionGeometry.Layout, _ rows: Rows?) -> Bool {
+      guard let rows else { return true }
+      guard rows.length == layout.row else { return false }
+      (layout.batch, layout.row) = (layout.batch / layout.row * rows.distance, rows.distance)
+      return true
+    }
+    return spread(&geometry.query, context.rows(input: 0)) && spread(&geometry.key, context.rows(input: 1))
+      && spread(&geometry.value, context.rows(input: 2)) && spread(&geometry.result, context.rows(output: 0))
   }
 
   private func range(_ context: PlanContext, _ past: Int?) -> KeyRange {

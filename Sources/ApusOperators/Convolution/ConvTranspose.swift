@@ -88,10 +88,12 @@ package struct ConvTranspose: EngineOperator {
   private func prepareFloat(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let weights = KernelSelection.current.isPlain ? nil : try TransposedWeights(context)
     let attributes = NodeAttributes(context)
-    return .planned(packing: weights == nil ? [] : [1]) { [self] (plan) throws(OperatorError) in
+    return .planned(packing: weights == nil ? [] : [1], takingRows: channelsLast) {
+      [self] (plan) throws(OperatorError) in
+      let shape = try TransposedConvolution(attributes, plan, channelsLast: channelsLast)
       let facts = TransposedFacts(
-        operator: self, shape: try TransposedConvolution(attributes, plan, channelsLast: channelsLast),
-        weights: weights, hasBias: plan.isPresent(2))
+        operator: self, shape: shape, weights: weights, hasBias: plan.isPresent(2),
+        pixels: channelsLast ? shape.pixels(plan) : nil, spread: plan.spread)
       return try TransposedFacts.Candidate.choose(.transposedConvolution, for: facts, TransposedFacts.candidates)
     }
   }
@@ -105,6 +107,10 @@ package struct ConvTranspose: EngineOperator {
     /// nil if they are not constant.
     let weights: TransposedWeights?
     let hasBias: Bool
+    /// How far pixels lie apart; nil: as far as they are long.
+    let pixels: (input: Int, output: Int)?
+    /// The operands that lie so.
+    let spread: [Int]
 
     var elementType: DataType? { .float32 }
     var layout: ImageLayout { `operator`.channelsLast ? .channelsLast : .planar }
@@ -123,8 +129,12 @@ package struct ConvTranspose: EngineOperator {
         $0.weights == nil ? .refused("the weights are not constant") : .cost(.vectors(operations: 2 * $0.products))
       } make: { facts in
         guard let weights = facts.weights else { return nil }
-        return TransposedCore(
-          facts.shape, weights, hasBias: facts.hasBias, channelsLast: facts.operator.channelsLast)?.step
+        let core = TransposedCore(
+          facts.shape, weights, hasBias: facts.hasBias, channelsLast: facts.operator.channelsLast,
+          pixels: facts.pixels ?? (facts.shape.channels, facts.shape.outputChannels))
+        guard var step = core?.step else { return nil }
+        if facts.pixels != nil { step.spread = facts.spread }
+        return step
       },
     ]
   }
@@ -223,6 +233,16 @@ struct TransposedConvolution: Sendable {
 
   var channelsPerGroup: Int { channels / groups }
   var outputChannelsPerGroup: Int { outputChannels / groups }
+
+  /// The elements from one pixel of images with channels last to the next, of the input and of the output; nil where
+  /// operands lie in other rows than pixels.
+  func pixels(_ context: PlanContext) -> (input: Int, output: Int)? {
+    guard let input = context.distance(input: 0, rowsOf: channels),
+      let output = context.distance(output: 0, rowsOf: outputChannels), context.rows(input: 1) == nil,
+      context.rows(input: 2) == nil
+    else { return nil }
+    return (input, output)
+  }
 
   init(_ attributes: NodeAttributes, _ context: PlanContext, channelsLast: Bool) throws(OperatorError) {
     let (input, weights, output) = (context.shape(0), context.shape(1), context.outputShape(0))

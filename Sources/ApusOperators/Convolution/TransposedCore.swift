@@ -118,6 +118,7 @@ struct TransposedCore: Sendable {
   private let shape: TransposedConvolution
   private let weights: TransposedWeights
   private let hasBias: Bool
+  private let pixels: (input: Int, output: Int)
   private let axes: [TransposedAxis]
   private let input: LayoutChange
   private let output: LayoutChange
@@ -133,9 +134,13 @@ struct TransposedCore: Sendable {
   /// Bytes of products that are in memory together, unless one row of outputs needs more.
   private static let passBytes = 1 << 28
 
-  /// nil without pixels or outputs, and for axes that are too long.
-  init?(_ shape: TransposedConvolution, _ weights: TransposedWeights, hasBias: Bool, channelsLast: Bool) {
-    (self.shape, self.weights, self.hasBias) = (shape, weights, hasBias)
+  /// nil without pixels or outputs, and for axes that are too long. `pixels`: the elements from one pixel to the next
+  /// of images with channels last.
+  init?(
+    _ shape: TransposedConvolution, _ weights: TransposedWeights, hasBias: Bool, channelsLast: Bool,
+    pixels pixelElements: (input: Int, output: Int)
+  ) {
+    (self.shape, self.weights, self.hasBias, self.pixels) = (shape, weights, hasBias, pixelElements)
     let pixels = shape.batch &* shape.geometry.outputCount
     guard pixels > 0, shape.geometry.inputCount > 0, shape.geometry.input.allSatisfy({ $0 <= Self.longestAxis }) else {
       return nil
@@ -229,10 +234,10 @@ struct TransposedCore: Sendable {
   ) {
     let tile = pass.tiling.tile(part)
     let first = pass.images.lowerBound &* shape.geometry.outputCount &+ pass.pixels.lowerBound
-    let source = x.assumingMemoryBound(to: Float.self) + first &* shape.channels
+    let source = x.assumingMemoryBound(to: Float.self) + first &* pixels.input
     for group in tile.batches {
       var arguments = apus_gemm_f32_args(
-        a: source + group &* weights.channelsPerGroup, lda: shape.channels, offsets: nil, zeros: nil, taps: 1,
+        a: source + group &* weights.channelsPerGroup, lda: pixels.input, offsets: nil, zeros: nil, taps: 1,
         kc: weights.channelsPerGroup, n: weights.columns,
         b: UnsafePointer(weights.storage.base.assumingMemoryBound(to: Float.self)) + group &* weights.groupCount,
         c: columns.assumingMemoryBound(to: Float.self) + group &* pass.tiling.m &* weights.columns,
@@ -250,7 +255,7 @@ struct TransposedCore: Sendable {
     for unit in pass.lines.range(part) {
       let (image, line) = unit.quotientAndRemainder(dividingBy: pass.rows.count &* rowOutputs)
       let position = pass.rows.lowerBound &* rowOutputs &+ line
-      let target = y + ((pass.images.lowerBound &+ image) &* area &+ position) &* shape.outputChannels
+      let target = y + ((pass.images.lowerBound &+ image) &* area &+ position) &* pixels.output
       if hasBias {
         target.update(from: run.input(2), count: shape.outputChannels)
       } else {

@@ -25,8 +25,8 @@ extension PlanContext {
   }
 }
 
-/// The loops of one copy from an input to an output of a node, whose strides and offsets count elements of operands that
-/// lie dense.
+/// The loops of one copy from an input to an output of a node, whose strides and offsets count elements of operands
+/// that lie dense.
 struct MovementLoops: Sendable {
   var input: Int
   var output = 0

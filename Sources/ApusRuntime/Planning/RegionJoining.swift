@@ -6,10 +6,10 @@ import ApusTensor
 
 /// Finds the operands of a region that can lie in those of other steps, and plans the steps anew that they concern.
 ///
-/// A step offers what it copies: inputs that are parts of an output (`Step.joinable`), outputs that are rows of an input
-/// (`Step.viewable`). Where such a part is one run of bytes, whoever makes the input writes it there without knowing.
-/// Where it is rows that lie apart, all steps that touch the value must take it so: each is planned with the rows, and
-/// says whether it does (`Step.spread`). Results keep their bits: only where elements lie changes.
+/// A step offers what it copies: inputs that are parts of an output (`Step.joinable`), outputs that are rows of an
+/// input (`Step.viewable`). Where such a part is one run of bytes, whoever makes the input writes it there without
+/// knowing. Where it is rows that lie apart, all steps that touch the value must take it so: each is planned with the
+/// rows, and says whether it does (`Step.spread`). Results keep their bits: only where elements lie changes.
 struct RegionJoining: ~Copyable {
   /// A value that lies in an output of a later step.
   struct Joined: Sendable, Equatable {

@@ -199,6 +199,35 @@ import Testing
     #expect(steps(plans, "Neg").first?.inputs.first?.hasSuffix("/32:64") ?? false)
   }
 
+  @Test func attentionReadsQueriesKeysAndValuesOfOneProduct() throws {
+    let cases = [3, 7, 1, 4].map { [sampleTensor([2, $0, 96], seed: $0)] }
+    let plans = try expectSameBits(cases) { builder in
+      let x = builder.input("x", [2, .symbol("n"), 96])
+      let all = try builder.node("MatMul", [x, builder.weights([96, 96])])
+      let parts = try builder.apply(
+        OperatorID("Split"), name: "split", [all, builder.constant([32, 32, 32] as [Int], [3])], joining(2),
+        outputCount: 3)
+      let heads: [(String, AttributeValue)] = [("q_num_heads", .int(2)), ("kv_num_heads", .int(2))]
+      let seen = try builder.node("Attention", parts, heads)
+      builder.output(try builder.node("Concat", [seen, try builder.node("Exp", [seen])], joining(2)))
+    }
+    #expect(steps(plans, "Split").isEmpty)
+    #expect(steps(plans, "Attention").first?.inputs.allSatisfy { $0.hasSuffix("/32:96") } ?? false)
+  }
+
+  @Test func transposedConvolutionsWriteRows() throws {
+    let plans = try expectSameBits([[sampleTensor([2, 4, 5, 16], seed: 12)]]) { builder in
+      let x = builder.input("x", [2, 4, 5, 16])
+      let strides: [(String, AttributeValue)] = [("strides", .ints([2, 2]))]
+      func wider(_ x: ValueID, _ outputs: Int) throws -> ValueID {
+        try builder.node("ConvTranspose", [x, builder.weights([16, outputs, 2, 2])], strides, domain: "apus")
+      }
+      let joined = try builder.node("Concat", [try wider(x, 24), try wider(x, 16)], joining(3))
+      builder.output(try builder.node("Tanh", [joined]))
+    }
+    #expect(steps(plans, "Concat").isEmpty)
+  }
+
   @Test func imagesWithChannelsLast() throws {
     let plans = try expectSameBits([[sampleTensor([2, 7, 9, 32], seed: 11)]]) { builder in
       let x = builder.input("x", [2, 7, 9, 32])

@@ -63,37 +63,41 @@ package struct KernelCandidate<Facts: KernelFacts, Made>: Sendable {
     (self.appraise, self.make) = (appraise, make)
   }
 
-  /// Whether it applies, by what it says of itself and by its own judgement.
-  fileprivate func appraisal(of facts: Facts) -> Appraisal {
+  /// Whether it takes such facts, by what it says of itself.
+  @inlinable package func takes(_ facts: Facts) -> Bool {
+    (features.isEmpty || features.isSubset(of: facts.features))
+      && (types.isEmpty || facts.elementType.map { types.contains($0) } ?? false)
+      && (layouts.isEmpty || layouts.contains(facts.layout))
+  }
+
+  /// Whether it applies, or why not, by what it says of itself and by its own judgement.
+  private func appraisal(of facts: Facts) -> Appraisal {
+    if takes(facts) { return appraise(facts) }
     if !features.isSubset(of: facts.features) { return .refused("the machine lacks instructions that it needs") }
-    if !types.isEmpty {
-      guard let type = facts.elementType else { return .refused("the element type is not known") }
-      if !types.contains(type) { return .refused("no elements of \(type)") }
-    }
     if !layouts.isEmpty, !layouts.contains(facts.layout) { return .refused("no \(facts.layout.rawValue) images") }
-    return appraise(facts)
+    return .refused(facts.elementType.map { "no elements of \($0)" } ?? "the element type is not known")
   }
 }
 
 extension Cost {
   /// Operations of a vector kernel in the time of one of a plain loop.
-  package static let lanes = 16.0
+  @inlinable package static var lanes: Double { 16 }
 
   /// Of kernels that work on vectors.
-  package static func vectors(operations: Double, bytes: Double = 0) -> Cost {
+  @inlinable package static func vectors(operations: Double, bytes: Double = 0) -> Cost {
     Cost(operations: Int(min(operations, 0x1p61)), bytes: Int(min(bytes, 0x1p61)))
   }
 
   /// Of loops that work on one element after the other.
-  package static func loops(operations: Double, bytes: Double = 0) -> Cost {
+  @inlinable package static func loops(operations: Double, bytes: Double = 0) -> Cost {
     vectors(operations: operations * lanes, bytes: bytes)
   }
 }
 
 extension KernelCandidate {
   /// What the candidate that is to be taken makes of `facts`; `point` names the choice.
-  package static func choose(
-    _ candidates: [KernelCandidate], at point: String, for facts: Facts
+  @inlinable package static func choose(
+    _ candidates: [KernelCandidate], at point: @autoclosure () -> String, for facts: Facts
   ) throws(OperatorError) -> Made {
     let selection = KernelSelection.current
     // Those that turned out not to apply.
@@ -101,30 +105,36 @@ extension KernelCandidate {
     while let index = best(candidates, for: facts, selection, without: refusing) {
       if let made = try candidates[index].make(facts) {
         if let choices = KernelChoices.current {
-          choices.note(choice(candidates, at: point, for: facts, taken: index, refusing: refusing))
+          choices.note(choice(candidates, at: point(), for: facts, taken: index, refusing: refusing))
         }
         return made
       }
       refusing.insert(index)
     }
-    throw .inconsistency("none of the candidates of the choice '\(point)' applies")
+    throw .inconsistency("none of the candidates of the choice '\(point())' applies")
   }
 
   /// The number of the candidate to be taken; nil if there is none.
-  private static func best(
+  @inlinable package static func best(
     _ candidates: [KernelCandidate], for facts: Facts, _ selection: KernelSelection, without refusing: Set<Int>
   ) -> Int? {
-    if selection.isPlain { return refusing.contains(0) ? nil : 0 }
-    var best: (index: Int, time: Double)?
-    for (index, candidate) in candidates.enumerated() where !refusing.contains(index) {
-      guard case .cost(let cost) = candidate.appraisal(of: facts) else { continue }
-      if case .named(candidate.name) = selection { return index }
-      if cost.time <= best?.time ?? .infinity { best = (index, cost.time) }
+    var wanted: String?
+    switch selection {
+    case .cheapest: break
+    case .plain: return refusing.contains(0) ? nil : 0
+    case .named(let name): wanted = name
     }
-    return best?.index
+    var (best, least) = (-1, Double.infinity)
+    for index in candidates.indices where !refusing.contains(index) {
+      guard candidates[index].takes(facts), case .cost(let cost) = candidates[index].appraise(facts) else { continue }
+      if let wanted, candidates[index].name == wanted { return index }
+      if cost.time <= least { (best, least) = (index, cost.time) }
+    }
+    return best < 0 ? nil : best
   }
 
-  private static func choice(
+  /// For those who want to know.
+  @usableFromInline package static func choice(
     _ candidates: [KernelCandidate], at point: String, for facts: Facts, taken: Int, refusing: Set<Int>
   ) -> KernelChoice {
     let opinions = candidates.enumerated().map { index, candidate in

@@ -32,8 +32,8 @@ extension Value {
   /// What stands where a value was taken away.
   package static let nothing = Value.sequence([], elementType: .tensor(.float32, nil))
 
-  /// True for a tensor that is all of a block which may be written to and to which nothing else refers: nobody sees what
-  /// is written over it.
+  /// True for a tensor that is all of a block which may be written to and to which nothing else refers: nobody sees
+  /// what is written over it.
   package mutating func isAlone() -> Bool {
     guard var parts = takeParts() else { return false }
     let isAlone =

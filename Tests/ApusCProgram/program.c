@@ -392,7 +392,7 @@ int apus_c_state_program(const void *bytes, size_t size) {
     apus_value_release(cache);
     // Memory of the library.
     void *data = NULL;
-    OK(apus_tensor_create(APUS_FLOAT32, shape, 4, NULL, sizeof memory, &cache));
+    OK(apus_tensor_create(APUS_FLOAT32, shape, 4, memory, sizeof memory, &cache));
     OK(apus_tensor_data_mutable(cache, &data));
     memset(data, 0, sizeof memory);
     OK(update(model, cache, data, sizeof memory, 200, 127, &present));

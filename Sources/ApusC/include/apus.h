@@ -317,7 +317,7 @@ typedef struct apus_buffer {
     size_t byte_count;
 } apus_buffer;
 
-/* `apus_model_run` with places for outputs. `buffers` has an entry for each output asked for, those with `data` NULL for
+/* `apus_model_run` with places for outputs. `buffers` has an entry for each output asked for, with `data` NULL for
  * outputs in memory of the library. An output with a buffer is written there, and its handle in `outputs` is a tensor
  * over the buffer, as if made by `apus_tensor_create_borrowed`. Buffers must not overlap one another.
  *
@@ -327,8 +327,9 @@ typedef struct apus_buffer {
  * write a buffer during the run.
  *
  * Since version 4. */
-apus_error *apus_model_run_into(const apus_model *model, const char *const *input_names, const apus_value *const *inputs,
-                                size_t input_count, const char *const *output_names, size_t output_count,
+apus_error *apus_model_run_into(const apus_model *model, const char *const *input_names,
+                                const apus_value *const *inputs, size_t input_count,
+                                const char *const *output_names, size_t output_count,
                                 const apus_buffer *buffers, const apus_cancellation *cancellation,
                                 apus_value **outputs);
 

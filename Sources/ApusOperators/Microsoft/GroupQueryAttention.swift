@@ -134,8 +134,8 @@ private struct GroupQueryPlan: Sendable {
 
   /// The first tokens of a sequence: nothing of the past counts.
   private var isPrompt: Bool { length == total }
-  /// True for a past that is as long as the present, a buffer that is filled row by row: what is new may be written into
-  /// the past itself, and rows that do not count yet stay as they are.
+  /// True for a past that is as long as the present, a buffer that is filled row by row: what is new may be written
+  /// into the past itself, and rows that do not count yet stay as they are.
   private var isBuffer: Bool { hasPast && past == longest }
   private var changesQuery: Bool { options.isRotary || normalizesQuery }
 

@@ -181,12 +181,16 @@ package struct PlanContext: Sendable {
   }
 
   /// nil: the input is dense.
-  package func pitch(input: Int) -> Pitch? { pitches.first { $0.operand == input }?.pitch }
+  package func pitch(input: Int) -> Pitch? {
+    input < inputs.count ? pitches.first { $0.operand == input }?.pitch : nil
+  }
   /// nil: the output is dense.
   package func pitch(output: Int) -> Pitch? { pitches.first { $0.operand == inputs.count + output }?.pitch }
 
   /// nil: the input is dense. Asked for only of kernels that take rows.
-  package func rows(input: Int) -> Rows? { placement?.rows.first { $0.operand == input }?.rows }
+  package func rows(input: Int) -> Rows? {
+    input < inputs.count ? placement?.rows.first { $0.operand == input }?.rows : nil
+  }
   /// nil: the output is dense. Asked for only of kernels that take rows.
   package func rows(output: Int) -> Rows? { placement?.rows.first { $0.operand == inputs.count + output }?.rows }
   /// The operands, inputs before outputs, that lie in rows.

@@ -72,6 +72,8 @@ extension ModelReader {
       throw LoadError(.unsupported, "the model is compiled already", remedy: "Compile the model that it was made of")
         .inFile(path)
     }
+    // A compiled model cannot be turned back.
+    try OutputFile.check(target, isNoneOf: [path] + source.sideFiles, "the model is read from it")
     return try DeepStack.run(needing: source.stackBytes) {
       try compile(source, options: options, to: target, progress: progress)
     }

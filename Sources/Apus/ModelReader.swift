@@ -17,15 +17,17 @@ package struct ModelSource {
   let compiled: CompiledModel?
   /// That of the model in the budget of its engine; nil without one.
   let account: MemoryAccount?
+  /// The paths of the files beside the model's own that weights came from.
+  let sideFiles: [String]
   /// The stack that work on the graph takes.
   let stackBytes: Int
 
   init(
     model: ModelGraph, files: [FileReader], allowance: Allowance, mapped: [MappedFile] = [],
-    compiled: CompiledModel? = nil, account: MemoryAccount? = nil
+    compiled: CompiledModel? = nil, account: MemoryAccount? = nil, sideFiles: [String] = []
   ) {
     (self.model, self.files, self.allowance) = (model, files, allowance)
-    (self.mapped, self.compiled, self.account) = (mapped, compiled, account)
+    (self.mapped, self.compiled, self.account, self.sideFiles) = (mapped, compiled, account, sideFiles)
     stackBytes = DeepStack.bytes(forMessages: 3 * model.graph.nesting)
   }
 
@@ -96,7 +98,7 @@ package enum ModelReader {
   ) -> ModelSource {
     ModelSource(
       model: imported.model, files: imported.files, allowance: settings.allowance, mapped: imported.mapped,
-      account: account)
+      account: account, sideFiles: imported.sideFiles)
   }
 
   /// The account of a model in the budget of its engine.

@@ -9,15 +9,20 @@ import ApusOptimizer
 package struct OptimizedModel {
   package var model: ModelGraph
   package var passes: [PassReport]
+  /// The paths of the files beside the model's own that weights came from.
+  private let sideFiles: [String]
 
-  package init(model: ModelGraph, passes: [PassReport]) { (self.model, self.passes) = (model, passes) }
+  package init(model: ModelGraph, passes: [PassReport], sideFiles: [String] = []) {
+    (self.model, self.passes, self.sideFiles) = (model, passes, sideFiles)
+  }
 
   /// The operator sets that models can be saved for.
   package static var writableOpsets: ClosedRange<Int> { OpsetChoice.oldest...ONNXReader.newestOpset }
 
   /// Writes the model as ONNX, for the operator set `opset` if that is given, else for the lowest that holds it. `path`
-  /// may be that of the file it was read from.
+  /// may be that of the file it was read from, but not that of a side file, without which that file is no model.
   package func save(to path: String, opset: Int? = nil) throws {
+    try OutputFile.check(path, isNoneOf: sideFiles, "it holds weights of the model that is read")
     try ONNXWriter.message(model, registry: .standard, opset: opset).write(to: path)
   }
 }
@@ -73,7 +78,7 @@ extension ModelReader {
       throw LoadError(error)
     }
     try source.finish()
-    return OptimizedModel(model: model, passes: passes)
+    return OptimizedModel(model: model, passes: passes, sideFiles: source.sideFiles)
   }
 }
 

@@ -151,6 +151,17 @@ package struct OutputFile: ~Copyable {
     temporary = Temporary(path: file.path, isNamed: true)
   }
 
+  /// Throws if a file would be written over that is still wanted, by whatever name; `reason` says why it is.
+  package static func check(_ path: String, isNoneOf files: [String], _ reason: String) throws(LoadError) {
+    var target = stat()
+    guard stat(path, &target) == 0, target.st_mode & S_IFMT == S_IFREG else { return }
+    for file in files {
+      var status = stat()
+      guard stat(file, &status) == 0, status.st_dev == target.st_dev, status.st_ino == target.st_ino else { continue }
+      throw LoadError(.cannotWrite, "the file would be lost: \(reason)", remedy: "Write to another name").inFile(path)
+    }
+  }
+
   /// Writes a whole file.
   package static func write(_ bytes: [UInt8], to path: String) throws(LoadError) {
     var file = try OutputFile(path: path)

@@ -51,18 +51,35 @@ class OverItself(Case):
         self.assertTrue(self.path("link.onnx").is_symlink())
         self.assertEqual(content(self.path("real.onnx")).size, 4096)
 
-    def test_optimized_model_replaces_its_side_file(self) -> None:
-        for target in ("model.onnx", "model.onnx.data"):
-            # The weights lie in the side file each time.
-            onnx.save(
-                weights(),
-                self.path("model.onnx"),
-                save_as_external_data=True,
-                location="model.onnx.data",
-                size_threshold=0,
-            )
-            self.apus("optimize", "model.onnx", "--output", target)
-            np.testing.assert_array_equal(content(self.path(target)), np.arange(4096, dtype=np.float32))
+    def save_in_two_files(self) -> None:
+        onnx.save(
+            weights(),
+            self.path("model.onnx"),
+            save_as_external_data=True,
+            location="model.onnx.data",
+            size_threshold=0,
+        )
+
+    def test_optimized_model_replaces_its_source_beside_a_side_file(self) -> None:
+        self.save_in_two_files()
+        before = self.path("model.onnx.data").read_bytes()
+        result = self.apus("optimize", "model.onnx", "--output", "model.onnx.data", status=1)
+        self.assertIn("the file would be lost", result.stderr)
+        self.assertEqual(self.path("model.onnx.data").read_bytes(), before)
+        self.apus("optimize", "model.onnx", "--output", "model.onnx")
+        np.testing.assert_array_equal(content(self.path("model.onnx")), np.arange(4096, dtype=np.float32))
+
+    def test_compiled_model_does_not_replace_what_it_is_made_of(self) -> None:
+        """It could not be turned back."""
+        self.save_in_two_files()
+        os.symlink("model.onnx.data", self.path("link.data"))
+        before = {name: self.path(name).read_bytes() for name in ("model.onnx", "model.onnx.data")}
+        for target in ("model.onnx", "model.onnx.data", "link.data"):
+            for way in ((), ("--map",)):
+                result = self.apus("compile", "model.onnx", *way, "-o", target, status=1)
+                self.assertIn("the file would be lost", result.stderr)
+        for name, content_before in before.items():
+            self.assertEqual(self.path(name).read_bytes(), content_before)
 
     def test_outputs_replace_mapped_inputs(self) -> None:
         values = np.arange(1 << 20, dtype=np.float32)

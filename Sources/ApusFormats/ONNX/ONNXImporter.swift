@@ -33,6 +33,8 @@ package struct ImportedModel: Sendable {
   package var files: [FileReader] = []
   /// The files that tensors of the model lie in as long as it is there.
   package var mapped: [MappedFile] = []
+  /// The paths of all files that tensors came from, but for the model's own.
+  package var sideFiles: [String] = []
 }
 
 /// Reads ONNX models.
@@ -79,6 +81,7 @@ package enum ONNXReader {
       var model = try load(proto, decoder: decoder, registry: registry, options: options, notes: scanned.notes)
       model.files = ([file] + external.opened).compactMap(\.reader)
       model.mapped = ([file] + external.opened).compactMap(\.mapping)
+      model.sideFiles = external.opened.map(\.name)
       return model
     } catch {
       throw error.inFile(file.name)

@@ -324,7 +324,7 @@ def sparse_attention(case: Case) -> None:
         if tables[0] is not None:
             query[image], key[image] = (rotated(x[image], *wide(*tables), places, bool(pairs)) for x in (query, key))
         keys[image, :, places], values[image, :, places] = key[image].swapaxes(0, 1), value[image].swapaxes(0, 1)
-        keys[image, :, start + length :], values[image, :, start + length :] = 0, 0
+        # Past and present are the same memory: behind the rows that count lies what the past has there.
         for head in range(heads):
             seen = np.arange(capacity)[None] <= places[:, None]
             seen &= mask[head % layouts][(places // block)[:, None], np.arange(capacity)[None] // block]

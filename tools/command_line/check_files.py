@@ -64,7 +64,7 @@ class OverItself(Case):
         self.save_in_two_files()
         before = self.path("model.onnx.data").read_bytes()
         result = self.apus("optimize", "model.onnx", "--output", "model.onnx.data", status=1)
-        self.assertIn("the file would be lost", result.stderr)
+        self.assertIn(b"the file would be lost", result.stderr)
         self.assertEqual(self.path("model.onnx.data").read_bytes(), before)
         self.apus("optimize", "model.onnx", "--output", "model.onnx")
         np.testing.assert_array_equal(content(self.path("model.onnx")), np.arange(4096, dtype=np.float32))
@@ -77,7 +77,7 @@ class OverItself(Case):
         for target in ("model.onnx", "model.onnx.data", "link.data"):
             for way in ((), ("--map",)):
                 result = self.apus("compile", "model.onnx", *way, "-o", target, status=1)
-                self.assertIn("the file would be lost", result.stderr)
+                self.assertIn(b"the file would be lost", result.stderr)
         for name, content_before in before.items():
             self.assertEqual(self.path(name).read_bytes(), content_before)
 

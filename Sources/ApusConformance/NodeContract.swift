@@ -187,7 +187,8 @@ package struct NodeContract {
         inputs: inputs.map { $0.map { TensorType($0.dataType, $0.shape) } }, outputs: outputTypes, known: known))
     let bytes = inputs.reduce(0) { $0 + ($1?.byteCount ?? 0) } + outputTypes.reduce(0) { $0 + ($1?.byteCount ?? 0) }
     if bytes <= NodeContract.maximumBytes {
-      let contract = StepContract(step: step, inputs: inputs, outputTypes: outputTypes, pool: settings.parallel)
+      let contract = StepContract(
+        step: step, packed: kernel.packedOperands, inputs: inputs, outputTypes: outputTypes, pool: settings.parallel)
       violations += contract.violations()
       let rows = RowsContract(
         kernel: kernel, inputs: inputs, outputs: outputs.map { $0?.tensor }, known: known, pool: settings.parallel)

@@ -76,7 +76,10 @@ struct RowsContract {
     }
     guard let scratch = try? TensorStorage(byteCount: step.scratchBytes + 64) else { return "no memory" }
     let failure = RunFailure()
-    let addresses = blocks.map(\.base) + [scratch.base]
+    var addresses = blocks.map(\.base) + [scratch.base]
+    for operand in kernel.packedOperands where step.unreadInputs.contains(operand.input) {
+      addresses[operand.input] = operand.storage.base
+    }
     addresses.withUnsafeBufferPointer { pointers in
       guard let base = pointers.baseAddress else { return }
       let context = RunContext(

@@ -12,6 +12,8 @@ import ApusTensor
 /// that the step says it does not read are filled with something else.
 struct StepContract {
   let step: Step
+  /// The operands that the kernel has packed.
+  let packed: [PackedOperand]
   let inputs: [Tensor?]
   let outputTypes: [TensorType?]
   let pool: WorkerPool
@@ -84,7 +86,10 @@ struct StepContract {
     let scratch = Guarded(byteCount: step.scratchBytes)
     scratch.fill(conditions.fill)
     let failure = RunFailure()
-    let operands = blocks.map(\.base) + [scratch.base]
+    var operands = blocks.map(\.base) + [scratch.base]
+    for operand in packed where step.unreadInputs.contains(operand.input) {
+      operands[operand.input] = operand.storage.base
+    }
     operands.withUnsafeBufferPointer { pointers in
       guard let base = pointers.baseAddress else { return }
       let context = RunContext(

@@ -102,9 +102,32 @@ import Testing
     #expect(seq.dividedRoundingDown(by: batch).isSurelyNonNegative)
     #expect(!(seq - 1).dividedRoundingDown(by: batch).isSurelyNonNegative)
     #expect(!seq.dividedRoundingDown(by: -2).isSurelyNonNegative && !Dim.unknown.isSurelyNonNegative)
-    for length in 0...5 {
-      let value = strided.value(["seq": length])
-      #expect(value == (length + 1) / 2)
+    let program = DimProgram([strided], symbols: ["seq"])
+    for length in 0...5 { #expect(program.numbers([length]) == [(length + 1) / 2]) }
+  }
+
+  /// Programs give the numbers that the arithmetic of the expressions does, and none where it gives none.
+  @Test func programsCompute() {
+    let expressions = [
+      seq, 7, seq * batch * 3 - 5, (seq + 3).dividedRoundingDown(by: 2), seq.dividedRoundingDown(by: batch - 2),
+      .max(seq, batch * 2), .min(seq - batch, 4), .broadcast(seq, batch), seq * seq * seq * (batch - 1),
+      ((seq - 1).dividedRoundingDown(by: 2) + 1) * ((seq - 1).dividedRoundingDown(by: 2) - batch),
+    ]
+    let numbers = [1, 2, 3, 5, 8, 1 << 40]
+    for x in numbers {
+      for y in numbers {
+        let bound = ["seq": Dim(x), "batch": Dim(y)]
+        var all: [Int]? = []
+        for expression in expressions {
+          let expected = expression.substituting(bound).known
+          let found = DimProgram([expression], symbols: ["batch", "seq"]).numbers([y, x])
+          #expect(found == expected.map { [$0] }, "\(expression) for \(x), \(y)")
+          if let expected { all?.append(expected) } else { all = nil }
+        }
+        #expect(DimProgram(expressions, symbols: ["batch", "seq"]).numbers([y, x]) == all)
+      }
     }
+    #expect(DimProgram([seq, .unknown], symbols: ["seq"]).numbers([3]) == nil)
+    #expect(DimProgram([seq + batch], symbols: ["seq"]).numbers([3]) == nil)
   }
 }

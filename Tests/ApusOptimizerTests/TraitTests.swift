@@ -225,6 +225,9 @@ private struct LayoutCase {
       let other = schema.id.name == "SwiGLU" ? x : builder.steps(shape.rank == 2 ? [builder.lastExtent(x)] : shape)
       return seed % 2 == 0 || schema.id.name == "PRelu" ? [x, other] : [other, x]
     case .along: return seed % 2 == 0 ? [x, x, x] : [x, try builder.node("Abs", [x])]
+    case .axes:
+      let sizes = seed % 2 == 0 ? [2, 6] + [7, 2, 5].prefix(rank - 2) : [7, 3]
+      return [x, nil, nil, builder.constant(Array(sizes), [sizes.count])]
     case .reducing:
       let axes: [[Int]] = [[2], [-1], [1], Array(2..<rank), [0, 1], [1, rank - 1]]
       let chosen = axes[seed % axes.count]
@@ -257,6 +260,9 @@ private struct LayoutCase {
   ) -> [(String, AttributeValue)] {
     switch schema.layout {
     case .along(let attribute): return [(attribute, .int(seed % 2 == 0 ? seed % rank : -1 - seed % rank))]
+    case .axes(let attribute):
+      let mode: (String, AttributeValue) = ("mode", .string(seed < 2 ? "nearest" : seed < 4 ? "linear" : "cubic"))
+      return seed % 2 == 0 ? [mode] : [mode, (attribute, .ints([-1, 1]))]
     case .reducing: return [("keepdims", .int(seed % 2))]
     case .images:
       let window = [Int](repeating: 2, count: rank - 2)

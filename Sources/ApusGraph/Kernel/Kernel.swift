@@ -30,6 +30,16 @@ package enum PreparedKernel: Sendable {
     _ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step
   ) -> PreparedKernel { .planned(ClosureKernel(packedInputs: packedInputs, takesRows: takingRows, body: plan)) }
 
+  /// The same, with inputs that steps read in packed form as in `Kernel.packedOperands`.
+  package static func planned(
+    packing packedOperands: [PackedOperand], takingRows: Bool = false,
+    _ plan: @escaping @Sendable (PlanContext) throws(OperatorError) -> Step
+  ) -> PreparedKernel {
+    .planned(
+      ClosureKernel(
+        packedInputs: packedOperands.map(\.input), packedOperands: packedOperands, takesRows: takingRows, body: plan))
+  }
+
   /// A planned kernel whose output 0 is all of input 0 under another shape or type of the same width.
   package static let view = PreparedKernel.planned(ViewKernel())
 
@@ -46,6 +56,10 @@ package protocol Kernel: Sendable {
   /// The constant inputs of which the kernel holds a form of its own: neither planning nor running reads their bytes,
   /// so they need not stay in memory. A plan that has to read one after all ends with an error.
   var packedInputs: [Int] { get }
+  /// Those of the packed inputs whose form a step finds where the input would lie (`RunContext.input`), if it names
+  /// them in `unreadInputs`. The forms are no part of the step, so that nodes which differ in nothing else share one;
+  /// `plan` must not depend on their contents.
+  var packedOperands: [PackedOperand] { get }
   /// What `plan` returns, if that is the same for all shapes.
   var fixedStep: Step? { get }
   /// Outputs that an input begins, so that they can lie where that lies if there is room behind it. For such an output
@@ -58,11 +72,19 @@ package protocol Kernel: Sendable {
 }
 
 extension Kernel {
-  package var packedInputs: [Int] { [] }
+  package var packedInputs: [Int] { packedOperands.map(\.input) }
+  package var packedOperands: [PackedOperand] { [] }
   package var fixedStep: Step? { nil }
   package var growths: [Growth] { [] }
   package var pitchedInputs: [PitchedInput] { [] }
   package var takesRows: Bool { false }
+}
+
+/// A constant input in the form that a kernel has packed it in, at the start of `storage`.
+package struct PackedOperand: Sendable {
+  package let input: Int
+  package let storage: TensorStorage
+  package init(input: Int, storage: TensorStorage) { (self.input, self.storage) = (input, storage) }
 }
 
 /// An output that is an input with more behind it along an axis: the present and the past of a cache.
@@ -142,6 +164,7 @@ extension Step {
 
 private struct ClosureKernel: Kernel {
   let packedInputs: [Int]
+  var packedOperands: [PackedOperand] = []
   let takesRows: Bool
   let body: @Sendable (PlanContext) throws(OperatorError) -> Step
   func plan(_ context: PlanContext) throws(OperatorError) -> Step { try body(context) }
@@ -246,6 +269,7 @@ package struct Step: Sendable {
   /// Operands, inputs before outputs, that `body` takes in rows as the context says.
   package var spread: [Int] = []
   /// Inputs whose bytes `body` never reads: packed by `prepare`, read by `plan`, or of interest for their shape only.
+  /// Of `Kernel.packedOperands` it reads the packed form.
   package var unreadInputs: [Int] = []
   /// The whole step as a profile counts it: floating-point or integer operations, a multiply-add as two, 0 where
   /// counting says nothing; bytes that it reads and writes, 0 for all of its operands.

@@ -64,7 +64,7 @@ package struct KernelCandidate<Facts: KernelFacts, Made>: Sendable {
   }
 
   /// Whether it takes such facts, by what it says of itself.
-  @inlinable package func takes(_ facts: Facts) -> Bool {
+  @inlinable @inline(__always) package func takes(_ facts: Facts) -> Bool {
     (features.isEmpty || features.isSubset(of: facts.features))
       && (types.isEmpty || facts.elementType.map { types.contains($0) } ?? false)
       && (layouts.isEmpty || layouts.contains(facts.layout))
@@ -96,12 +96,12 @@ extension Cost {
 
 extension KernelCandidate {
   /// What the candidate that is to be taken makes of `facts`; `point` names the choice.
-  @inlinable package static func choose(
+  @inlinable @inline(__always) package static func choose(
     _ candidates: [KernelCandidate], at point: @autoclosure () -> String, for facts: Facts
   ) throws(OperatorError) -> Made {
     let selection = KernelSelection.current
     // Those that turned out not to apply.
-    var refusing: Set<Int> = []
+    var refusing: UInt64 = 0
     while let index = best(candidates, for: facts, selection, without: refusing) {
       if let made = try candidates[index].make(facts) {
         if let choices = KernelChoices.current {
@@ -109,23 +109,24 @@ extension KernelCandidate {
         }
         return made
       }
-      refusing.insert(index)
+      refusing |= 1 << UInt64(index)
     }
     throw .inconsistency("none of the candidates of the choice '\(point())' applies")
   }
 
-  /// The number of the candidate to be taken; nil if there is none.
-  @inlinable package static func best(
-    _ candidates: [KernelCandidate], for facts: Facts, _ selection: KernelSelection, without refusing: Set<Int>
+  /// The number of the candidate to be taken, without those whose bit is set in `refusing`; nil if there is none.
+  @inlinable @inline(__always) package static func best(
+    _ candidates: [KernelCandidate], for facts: Facts, _ selection: KernelSelection, without refusing: UInt64
   ) -> Int? {
+    precondition(candidates.count <= UInt64.bitWidth, "more candidates than bits")
     var wanted: String?
     switch selection {
     case .cheapest: break
-    case .plain: return refusing.contains(0) ? nil : 0
+    case .plain: return refusing & 1 != 0 ? nil : 0
     case .named(let name): wanted = name
     }
     var (best, least) = (-1, Double.infinity)
-    for index in candidates.indices where !refusing.contains(index) {
+    for index in candidates.indices where refusing >> UInt64(index) & 1 == 0 {
       guard candidates[index].takes(facts), case .cost(let cost) = candidates[index].appraise(facts) else { continue }
       if let wanted, candidates[index].name == wanted { return index }
       if cost.time <= least { (best, least) = (index, cost.time) }
@@ -135,12 +136,13 @@ extension KernelCandidate {
 
   /// For those who want to know.
   @usableFromInline package static func choice(
-    _ candidates: [KernelCandidate], at point: String, for facts: Facts, taken: Int, refusing: Set<Int>
+    _ candidates: [KernelCandidate], at point: String, for facts: Facts, taken: Int, refusing: UInt64
   ) -> KernelChoice {
     let opinions = candidates.enumerated().map { index, candidate in
       KernelChoice.Opinion(
         candidate: candidate.name,
-        appraisal: refusing.contains(index) ? .refused("not for these sizes") : candidate.appraisal(of: facts))
+        appraisal: refusing >> UInt64(index) & 1 == 1 ? .refused("not for these sizes") : candidate.appraisal(of: facts)
+      )
     }
     return KernelChoice(point: point, opinions: opinions, taken: candidates[taken].name)
   }

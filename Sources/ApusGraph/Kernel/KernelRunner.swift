@@ -15,12 +15,15 @@ package enum KernelRunner {
     }
     let context = PlanContext(
       inputs: inputs.map { $0.map { TensorType($0.dataType, $0.shape) } }, outputs: outputTypes, known: inputs)
-    return try run(try kernel.step(for: context), inputs: inputs, outputTypes: outputTypes, allowance: allowance)
+    return try run(
+      try kernel.step(for: context), packed: kernel.packedOperands, inputs: inputs, outputTypes: outputTypes,
+      allowance: allowance)
   }
 
-  /// Runs all phases and parts of a step in order. `parallel` may leave parts out when the time of `allowance` is over.
+  /// Runs all phases and parts of a step in order. `packed`: the operands that its kernel has packed. `parallel` may
+  /// leave parts out when the time of `allowance` is over.
   package static func run(
-    _ step: Step, inputs: [Tensor?], outputTypes: [TensorType?], allowance: Allowance,
+    _ step: Step, packed: [PackedOperand] = [], inputs: [Tensor?], outputTypes: [TensorType?], allowance: Allowance,
     parallel: ((_ parts: Int, (Int) -> Void) -> Void)? = nil
   ) throws(OperatorError) -> [Tensor?] {
     // A kernel may ask for alignment of its element type; ranges of files have any. What is never read may not be
@@ -50,6 +53,9 @@ package enum KernelRunner {
     for input in aligned { operands.append(input.map { $0.storage.base + $0.byteOffset } ?? scratch.base) }
     for output in outputs { operands.append(output.map { $0.storage.base + $0.byteOffset } ?? scratch.base) }
     operands.append(scratch.base)
+    for operand in packed where step.unreadInputs.contains(operand.input) {
+      operands[operand.input] = operand.storage.base
+    }
     let failure = RunFailure()
     operands.withUnsafeBufferPointer { pointers in
       guard let base = pointers.baseAddress else { return }
@@ -62,7 +68,7 @@ package enum KernelRunner {
         }
       }
     }
-    withExtendedLifetime((aligned, outputs, scratch)) {}
+    withExtendedLifetime((aligned, packed, outputs, scratch)) {}
     try allowance.checkTime()
     if let message = failure.take() { throw .mismatch(message) }
     return outputs

@@ -60,6 +60,10 @@ package struct PrepareContext: OperatorContext, Sendable {
     return input < tensors.count ? tensors[input] : nil
   }
 
+  /// A constant input that the kernel packs into one of its `Kernel.packedOperands`: nothing else may depend on its
+  /// elements.
+  package func packable(_ input: Int) -> Tensor? { input < tensors.count ? tensors[input] : nil }
+
   /// The error for an element type that the schema allows and no kernel has.
   package func unsupportedType(_ type: DataType, input: Int = 0) -> OperatorError {
     .unsupported("\(schema.id) has no kernel for \(type) at input \(input)")

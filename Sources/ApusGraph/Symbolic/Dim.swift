@@ -115,19 +115,6 @@ package struct Dim: Sendable, Hashable {
       return first != 0 ? first : Dim.order(a.b, b.b)
     }
 
-    /// The number for these values of the symbols, as the arithmetic of `Dim` has it.
-    func value(_ symbols: [String: Int]) -> Int? {
-      if case .symbol(let name) = self { return symbols[name] }
-      guard let pair, let x = pair.a.value(symbols), let y = pair.b.value(symbols) else { return nil }
-      switch self {
-      case .symbol: return nil
-      case .floorDivide: return Dim(x).dividedRoundingDown(by: Dim(y)).known
-      case .maximum: return Swift.max(x, y)
-      case .minimum: return Swift.min(x, y)
-      case .broadcast: return Dim.broadcast(Dim(x), Dim(y)).known
-      }
-    }
-
     var description: String {
       switch self {
       case .symbol(let name): name
@@ -235,26 +222,6 @@ package struct Dim: Sendable, Hashable {
         }
       }
     }
-  }
-
-  /// The number that the expression is for these values of its symbols; nil if it is unknown, has a symbol without a
-  /// value, is not defined for the values, or does not fit.
-  package func value(_ symbols: [String: Int]) -> Int? {
-    guard case .sum(let terms) = storage else { return known }
-    var total = 0
-    for term in terms {
-      var product = term.coefficient
-      for factor in term.factors {
-        guard let value = factor.value(symbols) else { return nil }
-        let (next, overflow) = product.multipliedReportingOverflow(by: value)
-        if overflow { return nil }
-        product = next
-      }
-      let (next, overflow) = total.addingReportingOverflow(product)
-      if overflow { return nil }
-      total = next
-    }
-    return total
   }
 
   /// The extent with every bound symbol replaced by its value.

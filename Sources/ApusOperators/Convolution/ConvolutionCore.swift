@@ -40,15 +40,19 @@ struct ConvolutionPixels: Sendable {
 }
 
 final class ConvolutionCore: Sendable {
+  /// How the work divides.
+  private enum Tiling: Sendable {
+    case products(ConvolutionTiles)
+    /// Rows of pixels first, then blocks of 64 channels.
+    case depthwise(rows: Partition, channels: Partition)
+  }
+
   let convolution: Convolution
   let weights: ConvolutionWeights
   let epilogue: GemmEpilogue
   /// The padded copies of the images, in the form of rows.
   let padded: PaddedImages?
-  /// nil for depthwise.
-  private let tiles: ConvolutionTiles?
-  private let rowTiles: Partition
-  private let channelTiles: Partition
+  private let tiling: Tiling
   private let pixels: ConvolutionPixels
 
   /// nil if the kernels do not have the convolution: no elements, or offsets beyond 32 bits. `pixels` nil: images that
@@ -63,7 +67,7 @@ final class ConvolutionCore: Sendable {
     let geometry = convolution.geometry
     padded = weights.form == .rows ? PaddedImages(convolution) : nil
     if weights.form == .depthwise {
-      tiles = nil
+      tiling = ConvolutionCore.depthwise(convolution, taps: weights.taps)
     } else {
       guard
         let tiles = ConvolutionTiles(
@@ -72,37 +76,65 @@ final class ConvolutionCore: Sendable {
           pixelStride: padded == nil ? self.pixels.input : convolution.channels, tileRows: GemmKernels.current.tileRows,
           panelColumns: GemmKernels.current.panelColumns)
       else { return nil }
-      self.tiles = tiles
+      tiling = .products(tiles)
     }
-    // Depthwise: rows of pixels first, then blocks of channels.
-    let height = geometry.output[0]
-    // A multiply-add of a depthwise tap loads both factors.
-    let pixel = Cost(operations: 4) * weights.taps
-    rowTiles = Partition(
-      height, of: pixel * convolution.channels * (geometry.outputCount / max(height, 1)),
-      maximumParts: max(1, Partition.maximumParts / max(convolution.batch, 1)))
-    channelTiles = Partition(
-      (convolution.channels + 63) / 64, of: pixel * 64 * (geometry.outputCount / rowTiles.parts),
-      maximumParts: max(1, 16 / rowTiles.parts))
   }
 
-  var parts: Int { tiles?.parts ?? convolution.batch &* rowTiles.parts &* channelTiles.parts }
+  private static func depthwise(_ convolution: Convolution, taps: Int) -> Tiling {
+    let geometry = convolution.geometry
+    let height = geometry.output[0]
+    // A multiply-add of a tap loads both factors.
+    let pixel = Cost(operations: 4) * taps
+    let rows = Partition(
+      height, of: pixel * convolution.channels * (geometry.outputCount / max(height, 1)),
+      maximumParts: max(1, Partition.maximumParts / max(convolution.batch, 1)))
+    let channels = Partition(
+      (convolution.channels + 63) / 64, of: pixel * 64 * (geometry.outputCount / rows.parts),
+      maximumParts: max(1, 16 / rows.parts))
+    return .depthwise(rows: rows, channels: channels)
+  }
+
+  var parts: Int {
+    switch tiling {
+    case .products(let tiles): tiles.parts
+    case .depthwise(let rows, let channels): convolution.batch &* rows.parts &* channels.parts
+    }
+  }
 
   private var paddedBytes: Int { padded?.byteCount ?? 0 }
-  var scratchBytes: Int { paddedBytes &+ (tiles?.scratchBytes ?? 0) }
+  var scratchBytes: Int {
+    if case .products(let tiles) = tiling { paddedBytes &+ tiles.scratchBytes } else { paddedBytes }
+  }
 
   var name: String {
-    let level = String(cString: apus_kernels().pointee.name)
-    return switch weights.form {
-    case .depthwise: "depthwise \(level)"
-    case .rows: "rows \(level)"
-    case .taps: tiles?.isDense ?? false ? "gemm \(level)" : "indirect \(level)"
+    switch tiling {
+    case .depthwise: Names.depthwise
+    case .products(let tiles):
+      weights.form == .rows ? Names.rows : tiles.isDense ? Names.gemm : Names.indirect
+    }
+  }
+
+  /// Of the kernels, with the level of instructions.
+  private enum Names {
+    static let depthwise = named("depthwise")
+    static let rows = named("rows")
+    static let gemm = named("gemm")
+    static let indirect = named("indirect")
+
+    private static func named(_ form: String) -> String {
+      "\(form) \(String(cString: apus_kernels().pointee.name))"
     }
   }
 
   /// Computes one part. The padded copies must be complete.
   func run(_ part: Int, _ addresses: ConvolutionAddresses) {
-    guard let tiles else { return runDepthwise(part, addresses) }
+    switch tiling {
+    case .products(let tiles): runProducts(part, tiles, addresses)
+    case .depthwise(let rows, let channels): runDepthwise(part, rows, channels, addresses)
+    }
+  }
+
+  private func runProducts(_ part: Int, _ tiles: ConvolutionTiles, _ addresses: ConvolutionAddresses) {
     let pixel = padded == nil ? pixels.input : convolution.channels
     let imageElements = padded?.imageElements ?? convolution.geometry.inputCount &* pixel
     let x = padded == nil ? addresses.x : UnsafePointer(addresses.scratch.assumingMemoryBound(to: Float.self))
@@ -122,7 +154,9 @@ final class ConvolutionCore: Sendable {
     }
   }
 
-  private func runDepthwise(_ part: Int, _ addresses: ConvolutionAddresses) {
+  private func runDepthwise(
+    _ part: Int, _ rowTiles: Partition, _ channelTiles: Partition, _ addresses: ConvolutionAddresses
+  ) {
     let (unit, channelTile) = part.quotientAndRemainder(dividingBy: channelTiles.parts)
     let (image, rowTile) = unit.quotientAndRemainder(dividingBy: rowTiles.parts)
     let (rows, blocks) = (rowTiles.range(rowTile), channelTiles.range(channelTile))
@@ -180,18 +214,19 @@ struct PaddedImages: Sendable {
   init(_ convolution: Convolution) {
     source = convolution.geometry
     channels = convolution.channels
-    var padded = source
-    padded.padBegin = source.padBegin.map { _ in 0 }
-    padded.padEnd = padded.padBegin
+    var (extents, kernel) = (source.input, source.kernel)
     for axis in 0..<source.rank {
-      padded.input[axis] =
+      extents[axis] =
         (source.output[axis] &- 1) &* source.strides[axis] &+ (source.kernel[axis] &- 1) &* source.dilations[axis] &+ 1
     }
-    padded.kernel[source.rank - 1] = 1
-    geometry = padded
-    lines = padded.input.dropLast().reduce(1, &*)
+    kernel[source.rank - 1] = 1
+    let unpadded = [Int](repeating: 0, count: source.rank)
+    geometry = WindowGeometry(
+      input: extents, output: source.output, kernel: kernel, strides: source.strides, dilations: source.dilations,
+      padBegin: unpadded, padEnd: unpadded)
+    lines = extents.dropLast().reduce(1, &*)
     partition = Partition(
-      convolution.batch &* lines, of: .copying(bytes: 4) * (padded.input.last ?? 1) * convolution.channels)
+      convolution.batch &* lines, of: .copying(bytes: 4) * (extents.last ?? 1) * convolution.channels)
     batch = convolution.batch
   }
 

@@ -9,44 +9,45 @@ final class ConvolutionStep: Sendable {
 
   private let core: ConvolutionCore
   private let isPlanar: Bool
+  private let isPacked: Bool
   private let bias: Int?
   private let residual: Int?
   private let stages: [Stage]
-  private let changesInput: Bool
-  private let changesOutput: Bool
-  private let input: LayoutChange
-  private let output: LayoutChange
+  /// How planar images change their order; nil where they need not.
+  private let input: LayoutChange?
+  private let output: LayoutChange?
   private let weightsOffset: Int
   private let inputOffset: Int
   private let outputOffset: Int
   private let scratchBytes: Int
 
-  /// `isPlanar`: X and Y are in the specification's layout, not channels-last; then there is no residual.
-  init(_ core: ConvolutionCore, isPlanar: Bool, bias: Int?, residual: Int? = nil) {
-    (self.core, self.isPlanar, self.bias, self.residual) = (core, isPlanar, bias, residual)
+  /// `isPlanar`: X and Y are in the specification's layout, not channels-last; then there is no residual. `isPacked`: W
+  /// is read in the form of the core's weights.
+  init(_ core: ConvolutionCore, isPlanar: Bool, isPacked: Bool, bias: Int?, residual: Int? = nil) {
+    (self.core, self.isPlanar, self.isPacked) = (core, isPlanar, isPacked)
+    (self.bias, self.residual) = (bias, residual)
     let convolution = core.convolution
-    input = LayoutChange(
-      images: convolution.batch, channels: convolution.channels, pixels: convolution.geometry.inputCount)
-    output = LayoutChange(
-      images: convolution.batch, channels: convolution.outputChannels, pixels: convolution.geometry.outputCount)
+    func change(_ channels: Int, _ pixels: Int) -> LayoutChange? {
+      guard isPlanar, channels != 1, pixels != 1 else { return nil }
+      return LayoutChange(images: convolution.batch, channels: channels, pixels: pixels)
+    }
+    input = core.padded == nil ? change(convolution.channels, convolution.geometry.inputCount) : nil
+    output = change(convolution.outputChannels, convolution.geometry.outputCount)
     var stages: [Stage] = []
     var end = aligned(core.scratchBytes)
     func reserve(_ count: Int) -> Int {
       defer { end += aligned(count &* 4) }
       return end
     }
-    let isPacked = core.weights.storage != nil
     weightsOffset = isPacked ? 0 : reserve(core.weights.packedCount)
     if !isPacked { stages.append(.pack) }
-    changesInput = isPlanar && core.padded == nil && !input.isNothing
-    changesOutput = isPlanar && !output.isNothing
     inputOffset =
-      changesInput ? reserve(convolution.batch &* convolution.channels &* convolution.geometry.inputCount) : 0
-    outputOffset = changesOutput ? reserve(convolution.outputCount) : 0
+      input == nil ? 0 : reserve(convolution.batch &* convolution.channels &* convolution.geometry.inputCount)
+    outputOffset = output == nil ? 0 : reserve(convolution.outputCount)
     if core.padded != nil { stages.append(.pad) }
-    if changesInput { stages.append(.toChannelsLast) }
+    if input != nil { stages.append(.toChannelsLast) }
     stages.append(.sum)
-    if changesOutput { stages.append(.toPlanar) }
+    if output != nil { stages.append(.toPlanar) }
     self.stages = stages
     scratchBytes = end
   }
@@ -56,13 +57,13 @@ final class ConvolutionStep: Sendable {
       switch stage {
       case .pack: core.weights.packingParts
       case .pad: core.padded?.partition.parts ?? 0
-      case .toChannelsLast: input.parts
+      case .toChannelsLast: input?.parts ?? 0
       case .sum: core.parts
-      case .toPlanar: output.parts
+      case .toPlanar: output?.parts ?? 0
       }
     }
     var step = Step(phases: phases, scratchBytes: scratchBytes) { run, phase, part in self.run(run, phase, part) }
-    if core.weights.storage != nil { step.unreadInputs = [1] }
+    if isPacked { step.unreadInputs = [1] }
     // Every element of the residual is read before the same element of the output is written.
     if let residual { step.inPlace = [(input: residual, output: 0)] }
     return step.named(core.name, operations: core.convolution.operations)
@@ -77,17 +78,16 @@ final class ConvolutionStep: Sendable {
       let source = run.inputBytes(1) + core.weights.sourceBytes(part: part).lowerBound
       core.weights.pack(source, block(weightsOffset), part: part)
     case .pad: core.padded?.copy(part, run.input(0), isPlanar: isPlanar, scratch: run.scratch)
-    case .toChannelsLast: input.toChannelsLast(part, run.inputBytes(0), block(inputOffset))
+    case .toChannelsLast: input?.toChannelsLast(part, run.inputBytes(0), block(inputOffset))
     case .sum:
-      let packed = core.weights.storage.map { UnsafePointer($0.base.assumingMemoryBound(to: Float.self)) }
       core.run(
         part,
         ConvolutionAddresses(
-          x: changesInput ? UnsafePointer(block(inputOffset)) : run.input(0),
-          weights: packed ?? UnsafePointer(block(weightsOffset)), bias: bias.map { run.input($0) },
-          residual: residual.map { run.input($0) }, y: changesOutput ? block(outputOffset) : run.output(0),
+          x: input == nil ? run.input(0) : UnsafePointer(block(inputOffset)),
+          weights: isPacked ? run.input(1) : UnsafePointer(block(weightsOffset)), bias: bias.map { run.input($0) },
+          residual: residual.map { run.input($0) }, y: output == nil ? run.output(0) : block(outputOffset),
           scratch: run.scratch))
-    case .toPlanar: output.toPlanar(part, block(outputOffset), run.outputBytes(0))
+    case .toPlanar: output?.toPlanar(part, block(outputOffset), run.outputBytes(0))
     }
   }
 }

@@ -14,15 +14,14 @@ enum ConvolutionForm: String, Sendable {
   case depthwise
 }
 
-/// The weights of one convolution, packed or to be packed while running.
-struct ConvolutionWeights: Sendable {
+/// The form of the weights of a convolution, which are packed beforehand or while running. An object, since all plans
+/// of a node refer to it.
+final class ConvolutionWeights: Sendable {
   let form: ConvolutionForm
   let groups: Int
   let channelsPerGroup: Int
   let outputsPerGroup: Int
   let kernel: [Int]
-  /// nil if the weights are not constant.
-  private(set) var storage: TensorStorage?
   private let zeroElements: TensorStorage
 
   /// The weights of `facts` in a form that they can have; nil if there is no memory for the padding.
@@ -107,23 +106,24 @@ struct ConvolutionWeights: Sendable {
   }
 
   /// The constant weights at an input of a convolution, packed; nil if they are not constant, or for the plain form.
-  init?(_ context: PrepareContext, input: Int) throws(OperatorError) {
-    guard let tensor = context.constant(input), tensor.dataType == .float32, tensor.rank >= 3 else { return nil }
+  static func packed(
+    _ context: PrepareContext, input: Int
+  ) throws(OperatorError) -> (form: ConvolutionWeights, storage: TensorStorage)? {
+    guard let tensor = context.packable(input), tensor.dataType == .float32, tensor.rank >= 3 else { return nil }
     let groups = try context.int("group")
     let window = try WindowAttributes(context, rank: tensor.rank - 2)
     let facts = ConvolutionFacts(shape: tensor.shape.dims, groups: groups, dilations: window.dilations)
     guard groups >= 1, let form = try facts.form, let weights = ConvolutionWeights(facts, form: form) else {
       return nil
     }
-    self = try weights.packed(tensor, context.packedWeights)
+    return (weights, try weights.packed(tensor, context.packedWeights))
   }
 
-  /// The same with constant weights, packed once for all nodes that share them.
-  func packed(_ weights: Tensor, _ store: PackedWeights) throws(OperatorError) -> ConvolutionWeights {
-    var result = self
+  /// Constant weights in this form, packed once for all nodes that share them.
+  func packed(_ weights: Tensor, _ store: PackedWeights) throws(OperatorError) -> TensorStorage {
     let format = "conv/\(GemmKernels.current.panelColumns) \(form.rawValue) \(groups) \(weights.shape)"
     let byteCount = packedCount &* 4
-    result.storage = try store.storage(for: weights, format: format, byteCount: byteCount) {
+    return try store.storage(for: weights, format: format, byteCount: byteCount) {
       (source) throws(OperatorError) in
       let storage = try store.allowance.allocate(byteCount: byteCount)
       let target = storage.base.assumingMemoryBound(to: Float.self)
@@ -145,6 +145,5 @@ struct ConvolutionWeights: Sendable {
       }
       return storage
     }
-    return result
   }
 }

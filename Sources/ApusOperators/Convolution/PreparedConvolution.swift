@@ -10,6 +10,8 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
   private let attributes: NodeAttributes
   private let residual: Int?
   private let weights: ConvolutionWeights?
+  /// The constant weights; nil if they are packed while running.
+  private let packed: TensorStorage?
   /// nil: none.
   private let activation: Activation?
 
@@ -18,13 +20,16 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
   ) throws(OperatorError) {
     (self.operands, self.residual, self.activation) = (operands, residual, activation)
     attributes = NodeAttributes(context)
-    weights = Element.self == Float.self ? try ConvolutionWeights(context, input: operands.w) : nil
+    let weights = Element.self == Float.self ? try ConvolutionWeights.packed(context, input: operands.w) : nil
+    (self.weights, packed) = (weights?.form, weights?.storage)
   }
 
-  private var packedInputs: [Int] { weights == nil ? [] : [operands.w] }
+  private var packedOperands: [PackedOperand] {
+    packed.map { [PackedOperand(input: operands.w, storage: $0)] } ?? []
+  }
 
   @inline(__always) var prepared: PreparedKernel {
-    .planned(packing: packedInputs, takingRows: operands.channelsLast) { (context) throws(OperatorError) in
+    .planned(packing: packedOperands, takingRows: operands.channelsLast) { (context) throws(OperatorError) in
       try plan(context)
     }
   }
@@ -37,7 +42,9 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
       operands.channelsLast && !context.spread.isEmpty
       ? ConvolutionPixels(convolution, residual: residual, bias: bias, weights: operands.w, context) : nil
     if Element.self == Float.self, let core = try core(convolution, context, pixels) {
-      var step = ConvolutionStep(core, isPlanar: !operands.channelsLast, bias: bias, residual: residual).step
+      var step = ConvolutionStep(
+        core, isPlanar: !operands.channelsLast, isPacked: packed != nil, bias: bias, residual: residual
+      ).step
       // Padded copies are made of images that lie dense.
       if pixels != nil, core.padded == nil || context.rows(input: 0) == nil { step.spread = context.spread }
       return step

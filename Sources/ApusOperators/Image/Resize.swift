@@ -26,7 +26,7 @@ package struct Resize: OperatorDefinition {
       "T": .allBeforeBFloat16 + [.bfloat16], "T2": .ieeeFloats, "tensor(float)": [.float32], "tensor(int64)": .int64,
     ],
     // True of nearest, the only mode for strings.
-    traits: .movesData)
+    traits: .movesData, layout: .axes(attribute: "axes"))
 
   package init() {}
 

@@ -6,6 +6,7 @@ import ApusTensor
 /// Moves elements of any width.
 struct NearestResize: Kernel {
   let attributes: ResizeAttributes
+  var takesRows: Bool { true }
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
     let (input, output) = (context.shape(0), context.outputShape(0))
@@ -14,18 +15,29 @@ struct NearestResize: Kernel {
     let filters = try attributes.filters(context)
     // Axes behind the last one that changes move together, as one block of bytes.
     let lastAxis = filters.last?.axis ?? -1
-    let block = input.count(of: lastAxis + 1..<input.rank) * type.byteWidth
+    let length = input.count(of: lastAxis + 1..<input.rank)
+    let block = length * type.byteWidth
+    // Blocks may lie in rows, as the channels of images do.
+    var (source, target) = (length, length)
+    var takesRows = false
+    if lastAxis >= 0, !context.spread.isEmpty, context.spread.allSatisfy({ [0, context.inputs.count].contains($0) }),
+      let from = context.distance(input: 0, rowsOf: length), let to = context.distance(output: 0, rowsOf: length)
+    {
+      (source, target, takesRows) = (from, to, true)
+    }
     let gather = NearestGather(
       rows: output.count(of: 0..<max(lastAxis, 0)), width: lastAxis < 0 ? 1 : output[lastAxis], block: block,
-      outerExtents: Array(output.dims[..<max(lastAxis, 0)]),
-      strides: Array(input.strides[..<max(lastAxis + 1, 0)]).map { $0 * type.byteWidth },
+      targetDistance: target * type.byteWidth, outerExtents: Array(output.dims[..<max(lastAxis, 0)]),
+      strides: Array(input.strides[..<max(lastAxis + 1, 0)]).map { $0 / length * source * type.byteWidth },
       positions: (0...max(lastAxis, 0)).map { axis in filters.first { $0.axis == axis }?.positions },
       isOutside: (0...max(lastAxis, 0)).map { axis in filters.first { $0.axis == axis }?.isOutside ?? [] },
       fill: filters.contains { !$0.isOutside.isEmpty } ? attributes.extrapolationBytes(type) : [])
     let partition = Partition(gather.rows, of: (.medium + .copying(bytes: block)) * gather.width)
-    return .parallel(parts: partition.parts) { run, part in
+    var step = Step.parallel(parts: partition.parts) { run, part in
       gather.run(partition.range(part), run.inputBytes(0), run.outputBytes(0))
     }.named("nearest")
+    if takesRows { step.spread = context.spread }
+    return step
   }
 }
 
@@ -34,6 +46,8 @@ private struct NearestGather: Sendable {
   let rows: Int
   let width: Int
   let block: Int
+  /// Bytes from one block of the output to the next.
+  let targetDistance: Int
   let outerExtents: [Int]
   /// Bytes from one element of an axis to the next, in the input.
   let strides: [Int]
@@ -60,17 +74,20 @@ private struct NearestGather: Sendable {
         offset &+= (positions[axis]?[position] ?? position) &* strides[axis]
         if !isOutside[axis].isEmpty, isOutside[axis][position] { isRowOutside = true }
       }
-      let target = y + row &* width &* block
+      let target = y + row &* width &* targetDistance
       if let columns = positions[lastAxis] {
         columns.withUnsafeBufferPointer { moveBlocks(x + offset, target, $0, stride: stride) }
       } else {
-        target.copyMemory(from: x + offset, byteCount: width &* block)
+        for column in 0..<width {
+          (target + column &* targetDistance).copyMemory(from: x + offset + column &* stride, byteCount: block)
+        }
       }
       if fill.isEmpty { continue }
       for column in 0..<width where isRowOutside || (!isOutside[lastAxis].isEmpty && isOutside[lastAxis][column]) {
         for start in Swift.stride(from: 0, to: block, by: fill.count) {
           for index in 0..<fill.count {
-            target.storeBytes(of: fill[index], toByteOffset: column &* block &+ start &+ index, as: UInt8.self)
+            target.storeBytes(
+              of: fill[index], toByteOffset: column &* targetDistance &+ start &+ index, as: UInt8.self)
           }
         }
       }
@@ -81,14 +98,14 @@ private struct NearestGather: Sendable {
   private func moveBlocks(
     _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, _ columns: UnsafeBufferPointer<Int>, stride: Int
   ) {
-    switch block {
+    switch targetDistance == block && stride == block ? block : 0 {
     case 1: move(UInt8.self, source, target, columns)
     case 2: move(UInt16.self, source, target, columns)
     case 4: move(UInt32.self, source, target, columns)
     case 8: move(UInt64.self, source, target, columns)
     default:
       for column in columns.indices {
-        (target + column &* block).copyMemory(from: source + columns[column] &* stride, byteCount: block)
+        (target + column &* targetDistance).copyMemory(from: source + columns[column] &* stride, byteCount: block)
       }
     }
   }

@@ -124,7 +124,7 @@ private struct PackedGemm: Kernel {
         transposesA: options.transposesA, transposesB: options.transposesB, scale: options.alpha))
   }
 
-  var packedInputs: [Int] { product.packedInputs }
+  var packedOperands: [PackedOperand] { product.packedOperands }
   var takesRows: Bool { true }
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {

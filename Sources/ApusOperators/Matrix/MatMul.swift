@@ -71,7 +71,7 @@ struct MatMulKernel: Kernel {
 
   init(_ context: PrepareContext, _ options: Options) throws(OperatorError) {
     self.options = options
-    guard let tensor = context.constant(1), tensor.dataType == .float32, tensor.rank > 0, tensor.count > 0 else {
+    guard let tensor = context.packable(1), tensor.dataType == .float32, tensor.rank > 0, tensor.count > 0 else {
       packed = nil
       return
     }
@@ -83,7 +83,7 @@ struct MatMulKernel: Kernel {
       in: context.packedWeights)
   }
 
-  var packedInputs: [Int] { packed == nil ? [] : [1] }
+  var packedOperands: [PackedOperand] { packed.map { [PackedOperand(input: 1, storage: $0.storage)] } ?? [] }
   var takesRows: Bool { true }
 
   func plan(_ context: PlanContext) throws(OperatorError) -> Step {
@@ -98,7 +98,7 @@ struct MatMulKernel: Kernel {
     let right: GemmPlan.RightOperand
     if let packed {
       batch = batch.countingB(matrix: extents.k * extents.n)
-      right = .packed(packed)
+      right = .packedOperand(stride: packed.stride)
     } else {
       right = .unpacked(extents.right, scale: options.scale)
     }

@@ -102,6 +102,8 @@ struct GemmBatch: Sendable {
 struct GemmPlan: Sendable {
   enum RightOperand: Sendable {
     case packed(PackedMatrix)
+    /// Operand b is packed, matrices at this distance in floats (`Kernel.packedOperands`).
+    case packedOperand(stride: Int)
     /// Packed anew by every run; each element times `scale`.
     case unpacked(MatrixLayout, scale: Float)
   }
@@ -115,8 +117,9 @@ struct GemmPlan: Sendable {
   let epilogue: GemmEpilogue
   let tiling: GemmTiling
   private let kernels = GemmKernels.current
-  /// The first float of B if it is packed: asked for in every run, where counting references to `right` would take
-  /// longer than a small product. `nonisolated(unsafe)`: `right` keeps the floats alive, and nobody writes to them.
+  /// The first float of B if it is packed and no operand: asked for in every run, where counting references to `right`
+  /// would take longer than a small product. `nonisolated(unsafe)`: `right` keeps the floats alive, and nobody writes
+  /// to them.
   private nonisolated(unsafe) let constantRight: UnsafePointer<Float>?
   /// Floats from one packed matrix to the next.
   private let constantStride: Int
@@ -127,11 +130,12 @@ struct GemmPlan: Sendable {
   ) {
     (self.m, self.n, self.k) = (m, n, k)
     (self.left, self.right, self.batch, self.epilogue) = (left, right, batch, epilogue)
-    if case .packed(let matrix) = right {
-      (constantRight, constantStride) = (matrix.base(0), matrix.stride)
-    } else {
-      (constantRight, constantStride) = (nil, 0)
-    }
+    (constantRight, constantStride) =
+      switch right {
+      case .packed(let matrix): (matrix.base(0), matrix.stride)
+      case .packedOperand(let stride): (nil, stride)
+      case .unpacked: (nil, 0)
+      }
     tiling = GemmTiling(
       batch: batch.count, m: m, n: n, k: k, tileRows: kernels.tileRows, panelColumns: kernels.panelColumns)
   }
@@ -202,7 +206,7 @@ struct GemmPlan: Sendable {
       let lda = copiesLeft ? plan.k : plan.left.rowStride
       var args = plan.arguments(a: a, lda: lda, b: UnsafePointer(packed), c: c, bias: bias, add: add, operands)
       plan.multiply(
-        part, form, &args, biasStride: operands.biasStride, b: form == .constant ? nil : run.input(operands.b),
+        part, form, &args, biasStride: operands.biasStride, b: plan.constantRight ?? run.input(operands.b),
         packed: packed, leftIsCopied: copiesLeft)
     }
 
@@ -234,7 +238,7 @@ struct GemmPlan: Sendable {
 
   private var rightForm: RightForm {
     switch right {
-    case .packed: .constant
+    case .packed, .packedOperand: .constant
     case .unpacked: tiling.rowBlocks > 1 ? .packedFirst : .packedOnTheWay
     }
   }
@@ -269,7 +273,7 @@ struct GemmPlan: Sendable {
   }
 
   private func multiply(
-    _ part: Int, _ form: RightForm, _ args: inout apus_gemm_f32_args, biasStride: Int, b: UnsafePointer<Float>?,
+    _ part: Int, _ form: RightForm, _ args: inout apus_gemm_f32_args, biasStride: Int, b: UnsafePointer<Float>,
     packed: UnsafeMutablePointer<Float>, leftIsCopied: Bool
   ) {
     let tile = tiling.tile(part)
@@ -280,8 +284,8 @@ struct GemmPlan: Sendable {
       args.c = c + index &* m &* n
       args.epilogue.add = add.map { $0 + index &* m &* n }
       args.epilogue.bias = bias.map { $0 + index &* biasStride }
-      if let constantRight {
-        args.b = constantRight + offset.b &* constantStride
+      if form == .constant {
+        args.b = b + offset.b &* constantStride
         kernels.multiply(
           &args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
       } else if form == .packedFirst {
@@ -289,7 +293,6 @@ struct GemmPlan: Sendable {
         kernels.multiply(
           &args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
       } else {
-        guard let b else { return }
         packAndMultiply(
           tile, args, b: b + offset.b, packed: packed + part &* panelsOnTheWay &* k &* kernels.panelColumns)
       }

@@ -62,11 +62,12 @@ struct MovementCopy: Sendable {
     self.sourceOffset = sourceOffset * width
     self.targetOffset = targetOffset * width
     var axes: [Axis] = []
+    axes.reserveCapacity(extents.count)
     for index in extents.indices where extents[index] != 1 {
-      axes.append(
-        Axis(count: extents[index], source: sourceStrides[index] * width, target: targetStrides[index] * width))
+      let axis = Axis(
+        count: extents[index], source: sourceStrides[index] * width, target: targetStrides[index] * width)
+      MovementCopy.append(axis, to: &axes)
     }
-    axes = MovementCopy.merged(axes)
     var width = width
     // A short run of neighbours is one wider element.
     if let run = axes.last, run.source == width, run.target == width, [2, 4, 8, 16].contains(run.count * width) {
@@ -99,17 +100,13 @@ struct MovementCopy: Sendable {
     return (max(1, min(row.count, (16 << 10) / (columns * width))), columns)
   }
 
-  /// Joins neighbouring loops that step through memory as one.
-  private static func merged(_ axes: [Axis]) -> [Axis] {
-    var result: [Axis] = []
-    for axis in axes {
-      if let last = result.last, last.source == axis.source * axis.count, last.target == axis.target * axis.count {
-        result[result.count - 1] = Axis(count: last.count * axis.count, source: axis.source, target: axis.target)
-      } else {
-        result.append(axis)
-      }
+  /// Puts a loop inside of others; two that step through memory as one become one.
+  private static func append(_ axis: Axis, to axes: inout [Axis]) {
+    if let last = axes.last, last.source == axis.source * axis.count, last.target == axis.target * axis.count {
+      axes[axes.count - 1] = Axis(count: last.count * axis.count, source: axis.source, target: axis.target)
+    } else {
+      axes.append(axis)
     }
-    return result
   }
 
   /// True if the copy moves one run of bytes to the start of a target of just as many: a view could stand for it.

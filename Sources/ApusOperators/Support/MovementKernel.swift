@@ -18,6 +18,7 @@ extension Step {
   static func copying(_ copies: [MovementCopy], name: String = "copy") -> Step {
     if copies.count == 1 { return copying(copies[0], name: name) }
     var starts: [Int] = []
+    starts.reserveCapacity(copies.count)
     var total = 0
     var bytes = 0
     for copy in copies {
@@ -41,6 +42,7 @@ extension Step {
   static func copying(_ loops: [MovementLoops], in context: PlanContext, name: String) -> Step {
     let spread = context.spread
     var copies: [MovementCopy] = []
+    copies.reserveCapacity(loops.count)
     for loop in loops {
       guard let copy = spread.isEmpty ? loop.copy : loop.copy(in: context) else {
         return copying(loops.map(\.copy), name: name)

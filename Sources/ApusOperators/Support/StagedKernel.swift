@@ -83,6 +83,7 @@ struct StagedKernel: Kernel {
   }
 
   var packedInputs: [Int] { inner.packedInputs }
+  var packedOperands: [PackedOperand] { inner.packedOperands }
 
   /// One range of elements of one operand, converted by one part.
   private struct Piece: Sendable {

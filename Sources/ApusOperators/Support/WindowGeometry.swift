@@ -111,20 +111,32 @@ final class WindowAttributes: Sendable {
   }
 }
 
-/// Windows with all extents known. One number a spatial axis in every list.
-struct WindowGeometry: Sendable, Equatable {
-  var input: [Int]
-  var output: [Int]
-  var kernel: [Int]
-  var strides: [Int]
-  var dilations: [Int]
-  var padBegin: [Int]
-  var padEnd: [Int]
+/// Windows with all extents known. One number a spatial axis in every list. An object, since plans hand it on and keep
+/// it.
+final class WindowGeometry: Sendable {
+  let input: [Int]
+  let output: [Int]
+  let kernel: [Int]
+  let strides: [Int]
+  let dilations: [Int]
+  let padBegin: [Int]
+  let padEnd: [Int]
+  /// Elements of a plane of the input and of the output, and of a window.
+  let inputCount: Int
+  let outputCount: Int
+  let tapCount: Int
+
+  init(
+    input: [Int], output: [Int], kernel: [Int], strides: [Int], dilations: [Int], padBegin: [Int], padEnd: [Int]
+  ) {
+    (self.input, self.output, self.kernel) = (input, output, kernel)
+    (self.strides, self.dilations, self.padBegin, self.padEnd) = (strides, dilations, padBegin, padEnd)
+    inputCount = input.reduce(1, &*)
+    outputCount = output.reduce(1, &*)
+    tapCount = kernel.reduce(1, &*)
+  }
 
   var rank: Int { input.count }
-  var inputCount: Int { input.reduce(1, &*) }
-  var outputCount: Int { output.reduce(1, &*) }
-  var tapCount: Int { kernel.reduce(1, &*) }
 
   /// True if every window is one element and window i is element i.
   var isPointwise: Bool {

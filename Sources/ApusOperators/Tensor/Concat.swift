@@ -100,6 +100,8 @@ struct Concat: OperatorDefinition {
   ) -> Step {
     let length = plan.outputShape(0)[axis] * inner
     var (loops, joinable, joins) = ([MovementLoops](), [Step.Join](), [Step.Join]())
+    loops.reserveCapacity(filled.count)
+    joinable.reserveCapacity(filled.count)
     var offset = 0
     for index in filled {
       guard let type = plan.inputs[index] else { continue }

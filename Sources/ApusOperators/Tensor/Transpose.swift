@@ -34,10 +34,11 @@ struct Transpose: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let perm = context.optionalInts("perm")
+    let known = try context.rank(0).map { (rank) throws(OperatorError) in try Transpose.permutation(perm, rank: rank) }
     return .moving(takingRows: true) { plan throws(OperatorError) in
       guard let type = plan.inputs[0]?.dataType else { throw .invalid("input 0 is missing") }
-      let axes = try Transpose.permutation(perm, rank: plan.shape(0).rank)
       let strides = plan.shape(0).strides
+      let axes = if let known { known } else { try Transpose.permutation(perm, rank: strides.count) }
       let loops = MovementLoops(
         input: 0, width: type.byteWidth, extents: plan.outputShape(0).dims, sourceStrides: axes.map { strides[$0] },
         targetStrides: plan.outputShape(0).strides)

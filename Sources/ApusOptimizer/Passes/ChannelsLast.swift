@@ -136,6 +136,7 @@ private struct LayoutRewriter: ~Copyable {
     case .along(let attribute):
       let axis = graph.facts(of: node, schema).optionalInt(attribute)
       return convertAlong(node, axis, attribute, output: output)
+    case .axes(let attribute): return convertAxes(node, attribute, input: input, output: output)
     case .reducing: return convertReduce(node, input: input, output: output)
     case .reshaping: return readPixelless(node, input: input, output: output)
     }
@@ -233,6 +234,19 @@ private struct LayoutRewriter: ~Copyable {
     let position = axis < 0 ? axis + rank : axis
     copy.attributes[attribute] = .int(channelsLastAxis(position, rank: rank))
     append(copy, node.op, inputs: inputs, output: newTwin(of: output))
+    return true
+  }
+
+  /// Axis by axis: those of the twin instead.
+  private mutating func convertAxes(_ node: Node, _ attribute: String, input: ValueID, output: ValueID) -> Bool {
+    guard let x = twins[input], isFloat32(output), let rank = rank(input), self.rank(output) == rank else {
+      return false
+    }
+    let axes = (node.attributes.ints(attribute) ?? Array(0..<rank)).map { $0 < 0 ? $0 + rank : $0 }
+    guard axes.allSatisfy({ $0 >= 0 && $0 < rank }) else { return false }
+    var copy = node
+    copy.attributes[attribute] = .ints(axes.map { channelsLastAxis($0, rank: rank) })
+    append(copy, node.op, inputs: [x] + node.inputs.dropFirst(), output: newTwin(of: output))
     return true
   }
 

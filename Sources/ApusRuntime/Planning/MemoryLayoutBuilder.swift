@@ -36,6 +36,8 @@ struct MemoryLayoutBuilder: ~Copyable {
   private let draftNodes: [Int]
   /// By draft: its wave.
   private let waves: [Int]
+  /// By draft: its kernel, where that is not the node's.
+  private let settled: [Int: any Kernel]
   private let known: KnownTensors
   private let leaving: [(value: ValueID, type: TensorType)]
   /// By value of the graph.
@@ -65,7 +67,7 @@ struct MemoryLayoutBuilder: ~Copyable {
   init(_ region: RegionDraft, program: Program, order: SideBySide.Order, refusesJoins: Bool) {
     self.program = program
     nodes = region.nodes
-    known = region.known
+    (known, settled) = (region.known, region.settled)
     leaving = region.outputs
     self.order = order
     drafts = RegionLayout.ordered(region.drafts, order)
@@ -122,8 +124,12 @@ struct MemoryLayoutBuilder: ~Copyable {
       let prepared = program.nodes[node]
       let first = forms.operands.count
       for (position, input) in prepared.inputs.enumerated() {
-        guard let input, !draft.step.unreadInputs.contains(position) else {
+        guard let input else {
           forms.operands.append(Place())
+          continue
+        }
+        if draft.step.unreadInputs.contains(position) {
+          forms.operands.append(packed(position, of: index, &forms))
           continue
         }
         let operand = Operand(
@@ -149,6 +155,16 @@ struct MemoryLayoutBuilder: ~Copyable {
           inputCount: prepared.inputs.count, outputCount: prepared.outputs.count))
       phases += draft.step.phases.count
     }
+  }
+
+  /// Where the packed form of an input that a step does not read is found, if it has one.
+  private func packed(_ input: Int, of index: Int, _ forms: inout Forms) -> RegionLayout.Place {
+    var kernel = settled[order.drafts[index]]
+    if kernel == nil, case .planned(let own) = program.nodes[draftNodes[index]].kernel { kernel = own }
+    guard let storage = kernel?.packedOperands.first(where: { $0.input == input })?.storage else { return Place() }
+    let tensor = Tensor(dataType: .uint8, shape: [storage.byteCount], storage: storage, byteOffset: 0)
+    forms.constants.append(tensor)
+    return Place(kind: .constant, index: Int32(forms.constants.count - 1))
   }
 
   /// An input or output of a step, or a value that the region leaves behind.

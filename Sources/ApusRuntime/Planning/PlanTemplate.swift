@@ -66,7 +66,7 @@ final class PlanTemplate: Sendable {
   let nodes: Range<Int>
   let symbols: [String]
   /// Every formula of an extent or element once.
-  let extents: [Dim]
+  private let extents: DimProgram
   /// Every type once.
   let types: [TypeFormula]
   let inputs: [Input]
@@ -85,7 +85,8 @@ final class PlanTemplate: Sendable {
     nodes: Range<Int>, symbols: [String], extents: [Dim], types: [TypeFormula], inputs: [Input],
     known: [ElementsFormula], knownPlaces: [Int32], entries: [Entry], outputs: [(value: ValueID, type: Int)]
   ) {
-    (self.nodes, self.symbols, self.extents, self.types) = (nodes, symbols, extents, types)
+    (self.nodes, self.symbols, self.types) = (nodes, symbols, types)
+    self.extents = DimProgram(extents, symbols: symbols)
     (self.inputs, self.known, self.knownPlaces) = (inputs, known, knownPlaces)
     (self.entries, self.outputs) = (entries, outputs)
     stepNodes = entries.filter(\.isStep).map(\.node)
@@ -187,12 +188,12 @@ final class PlanTemplate: Sendable {
 
   /// By extent: its number for the values that exist.
   private func numbers(of values: borrowing ValueTable) -> [Int]? {
-    var bindings: [String: Int] = [:]
+    var bindings = [Int](repeating: 0, count: symbols.count)
     for input in inputs {
       guard let tensor = values.tensor(input.value), tensor.dataType == types[input.type].dataType,
         tensor.shape.rank == types[input.type].extents.count
       else { return nil }
-      for (axis, symbol) in input.symbols { bindings[symbols[symbol]] = tensor.shape[axis] }
+      for (axis, symbol) in input.symbols { bindings[symbol] = tensor.shape[axis] }
     }
     guard let numbers = numbers(bindings) else { return nil }
     for input in inputs {
@@ -204,20 +205,14 @@ final class PlanTemplate: Sendable {
     return numbers
   }
 
-  /// By extent: its number for these values of the symbols; nil if one has none.
-  private func numbers(_ bindings: [String: Int]) -> [Int]? {
-    if bindings.contains(where: { $0.value <= 0 || $0.value > PlanTemplate.largestSymbol }) { return nil }
-    var numbers: [Int] = []
-    numbers.reserveCapacity(extents.count)
-    for extent in extents {
-      guard let number = extent.value(bindings) else { return nil }
-      numbers.append(number)
-    }
-    return numbers
+  /// By extent: its number for these numbers of the symbols; nil if one has none.
+  private func numbers(_ bindings: [Int]) -> [Int]? {
+    if bindings.contains(where: { $0 <= 0 || $0 > PlanTemplate.largestSymbol }) { return nil }
+    return extents.numbers(bindings)
   }
 
-  /// The types and tensors for these values of the symbols; nil if one is not possible.
-  func binding(of symbols: [String: Int], constants: [Tensor?]) -> Binding? {
+  /// The types and tensors for these numbers of the symbols; nil if one is not possible.
+  func binding(of symbols: [Int], constants: [Tensor?]) -> Binding? {
     numbers(symbols).flatMap { binding($0, constants: constants) }
   }
 

@@ -78,6 +78,8 @@ struct RegionDraft {
   var isBound = false
   /// The values that steps may write over once nothing else needs them.
   var donated: [ValueID] = []
+  /// By draft: its kernel, where that is not the node's (`RegionPlanner.settled`).
+  var settled: [Int: any Kernel] = [:]
   /// The values that lie in outputs of later steps.
   var joins: [RegionJoining.Joined] = []
 
@@ -86,15 +88,20 @@ struct RegionDraft {
   func layOut(
     _ program: Program, threads: Int, layouts: inout [RegionLayout]
   ) throws(OperatorError) -> RegionPlan {
-    let order = order(program, threads: threads)
-    if let plan = try self.plan(program, order, following: layouts.filter(\.refusesJoins)) { return plan }
+    let refusing = layouts.filter(\.refusesJoins)
+    if !refusing.isEmpty,
+      let plan = try plan(program, order(program, threads: threads), following: refusing)
+    {
+      return plan
+    }
     let joined = RegionJoining.joined(self, program)
-    let joinedOrder = joined?.order(program, threads: threads) ?? order
+    let region = joined ?? self
+    let order = region.order(program, threads: threads)
     let others = layouts.filter { !$0.refusesJoins && $0.isJoined == (joined != nil) }
-    if let plan = try (joined ?? self).plan(program, joinedOrder, following: others) { return plan }
-    var made = try (joined ?? self).plan(program, joinedOrder, refusesJoins: false)
+    if let plan = try region.plan(program, order, following: others) { return plan }
+    var made = try region.plan(program, order, refusesJoins: false)
     if joined != nil {
-      let dense = try plan(program, order, refusesJoins: true)
+      let dense = try plan(program, self.order(program, threads: threads), refusesJoins: true)
       if dense.plan.arenaLowerBound < made.plan.arenaLowerBound { made = dense }
     }
     layouts.insert(made.layout, at: 0)

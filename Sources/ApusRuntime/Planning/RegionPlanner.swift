@@ -21,6 +21,8 @@ struct RegionPlanner: ~Copyable {
   private var valuesRead: [(value: ValueID, tensor: Tensor)] = []
   private var drafts: [StepDraft] = []
   private var draftNodes: [Int] = []
+  /// By draft: its kernel, where that was chosen anew.
+  private var settled: [Int: any Kernel] = [:]
   /// Bytes of the tensors that were computed here.
   private var foldedBytes = 0
   private var caches: CachePlan
@@ -149,7 +151,8 @@ struct RegionPlanner: ~Copyable {
         .limit, "the outputs have \(outputBytes) bytes; \(available) bytes are available to this run",
         remedy: "Use smaller inputs, or a larger maximumRunMemory")
     }
-    let kernel = try settled(kernel, node, schema, facts: inputFacts, outputs: inferred, known: tensors)
+    let chosen = try settled(kernel, node, schema, facts: inputFacts, outputs: inferred, known: tensors)
+    let kernel = chosen ?? kernel
     let pitches = caches.pitches(of: index, inputCount: node.inputs.count, outputs: outputTypes, values)
     let step = try kernel.step(
       for: PlanContext(inputs: inputTypes, outputs: outputTypes, known: tensors, pitches: pitches))
@@ -160,7 +163,8 @@ struct RegionPlanner: ~Copyable {
       foldedBytes += outputBytes
       // The plan outlives the run that it is made for.
       let allowance = Allowance.run(memory: program.leases.account, cancellation: nil)
-      let results = try KernelRunner.run(step, inputs: placeholders, outputTypes: outputTypes, allowance: allowance)
+      let results = try KernelRunner.run(
+        step, packed: kernel.packedOperands, inputs: placeholders, outputTypes: outputTypes, allowance: allowance)
       for (output, tensor) in zip(node.outputs, results) {
         guard let output, let tensor else { continue }
         known[output.index] = tensor
@@ -168,16 +172,17 @@ struct RegionPlanner: ~Copyable {
       }
       return
     }
+    settled[drafts.count] = chosen
     drafts.append(StepDraft(step: step, inputTypes: inputTypes, outputTypes: outputTypes))
     draftNodes.append(index)
   }
 
-  /// The kernel for the types that the inputs have: where one was not known when the model was loaded, the kernel was
-  /// chosen without it.
+  /// The kernel for the types that the inputs have, where one was not known when the model was loaded and the kernel
+  /// was chosen without it; nil where all were known.
   private func settled(
     _ kernel: any Kernel, _ node: Node, _ schema: OperatorSchema, facts: [ValueFact?], outputs: [ValueFact],
     known tensors: [Tensor?]
-  ) throws(OperatorError) -> any Kernel {
+  ) throws(OperatorError) -> (any Kernel)? {
     var isChosenAnew = false
     for (position, input) in node.inputs.enumerated() {
       guard let input, let type = facts[position]?.tensor?.dataType else { continue }
@@ -186,7 +191,7 @@ struct RegionPlanner: ~Copyable {
       if let former { throw .mismatch("input \(position) is \(type); the model was loaded for \(former)") }
       isChosenAnew = true
     }
-    if !isChosenAnew { return kernel }
+    if !isChosenAnew { return nil }
     let definition = try program.registry.require(node.op)
     let context = PrepareContext(
       node: node, schema: schema, inputs: facts, outputs: zip(node.outputs, outputs).map { $0 == nil ? nil : $1 },
@@ -219,7 +224,7 @@ struct RegionPlanner: ~Copyable {
     }
     let draft = RegionDraft(
       nodes: start..<end, drafts: drafts, draftNodes: draftNodes, known: KnownTensors(known), inputs: inputs,
-      valuesRead: valuesRead, outputs: outputs, caches: caches, donated: donated)
+      valuesRead: valuesRead, outputs: outputs, caches: caches, donated: donated, settled: settled)
     var layouts: [RegionLayout] = []
     return try draft.layOut(program, threads: threads, layouts: &layouts)
   }

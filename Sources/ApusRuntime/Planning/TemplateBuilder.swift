@@ -232,10 +232,8 @@ struct TemplateBuilder: ~Copyable {
   }
 
   /// Numbers for the symbols.
-  private func trials() -> [[String: Int]] {
-    func trial(_ number: (Int) -> Int) -> [String: Int] {
-      Dictionary(uniqueKeysWithValues: symbols.enumerated().map { ($1, number($0)) })
-    }
+  private func trials() -> [[Int]] {
+    func trial(_ number: (Int) -> Int) -> [Int] { symbols.indices.map(number) }
     let primes = TemplateBuilder.primes
     var trials = [trial { _ in 1 }, trial { primes[$0] }, trial { primes[primes.count - 1 - $0] }]
     for large in symbols.indices { trials.append(trial { $0 == large ? TemplateBuilder.large : primes[$0] }) }
@@ -278,7 +276,7 @@ private struct TwinFinder {
       if zip(other.inputs, prepared.inputs).allSatisfy(isSameTensor) {
         return PlanTemplate.Twin(step: candidate.step, isExact: true)
       }
-      if !other.readsConstants, !prepared.readsConstants {
+      if !other.readsConstants, !prepared.readsConstants, arePackedAlike(other, prepared) {
         return PlanTemplate.Twin(step: candidate.step, isExact: false)
       }
     }
@@ -295,6 +293,12 @@ private struct TwinFinder {
     }
     return a.node.attributes.isSame(as: b.node.attributes) && areSame(a.inputs, b.inputs)
       && areSame(a.outputs, b.outputs)
+  }
+
+  /// True if steps find the same inputs in packed form.
+  private func arePackedAlike(_ a: PreparedNode, _ b: PreparedNode) -> Bool {
+    guard case .planned(let first) = a.kernel, case .planned(let second) = b.kernel else { return false }
+    return first.packedOperands.map(\.input) == second.packedOperands.map(\.input)
   }
 
   /// True if both inputs are unknown while planning, or the same tensor for all sizes.

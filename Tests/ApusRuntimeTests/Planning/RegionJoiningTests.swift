@@ -254,4 +254,23 @@ import Testing
     #expect(steps(plans, "Concat").isEmpty)
     #expect(steps(plans, "Split").isEmpty)
   }
+
+  /// As of detectors: an image made larger beside another one, read by a convolution.
+  @Test func imagesMadeLarger() throws {
+    let plans = try expectSameBits([[sampleTensor([1, 6, 5, 32], seed: 12)]]) { builder in
+      let x = builder.input("x", [1, 6, 5, 32])
+      func convolution(_ x: ValueID, _ channels: Int, of inputs: Int, stride: Int = 1) throws -> ValueID {
+        try builder.node(
+          "Conv", [x, builder.weights([channels, inputs, 1, 1])], [("strides", .ints([stride, stride]))],
+          domain: "apus")
+      }
+      let small = try convolution(x, 24, of: 32, stride: 2)
+      let large = try builder.node(
+        "Resize", [small, nil, nil, builder.constant([1, 6, 5, 24], [4])],
+        [("nearest_mode", .string("floor")), ("coordinate_transformation_mode", .string("asymmetric"))])
+      let joined = try builder.node("Concat", [large, try convolution(x, 32, of: 32)], joining(3))
+      builder.output(try convolution(joined, 16, of: 56))
+    }
+    #expect(steps(plans, "Concat").isEmpty)
+  }
 }

@@ -22,6 +22,8 @@ private struct Shift: OperatorDefinition {
     case none
     case whenPrepared
     case whenPlanned
+    /// The kernel packs `by`, and its steps find that where the input would lie.
+    case packed
   }
 
   let reading: Reading
@@ -37,6 +39,9 @@ private struct Shift: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let prepared = reading == .whenPrepared ? Shift.first(context.constant(1)) : nil
     let factor = try context.float("factor")
+    if reading == .packed, let by = Shift.first(context.packable(1)) {
+      return try packed(by, factor, context.allowance)
+    }
     return .planned { [count, reading] plan in
       count.add()
       let seen = reading == .whenPlanned ? Shift.first(plan.tensor(1)) : prepared
@@ -45,6 +50,20 @@ private struct Shift: OperatorDefinition {
         let by = seen ?? run.input(1, as: Float.self)[0]
         for index in 0..<elements { run.output(0, as: Float.self)[index] = (run.input(0)[index] + by) * factor }
       }.overwriting(0)
+    }
+  }
+
+  /// The packed form is the number less one.
+  private func packed(_ by: Float, _ factor: Float, _ allowance: Allowance) throws(OperatorError) -> PreparedKernel {
+    let storage = try allowance.allocate(byteCount: 4)
+    storage.base.storeBytes(of: by - 1, as: Float.self)
+    return .planned(packing: [PackedOperand(input: 1, storage: storage)]) { [count] plan in
+      count.add()
+      let elements = plan.outputs[0]?.count ?? 0
+      return Step.serial { run in
+        let by = run.input(1, as: Float.self)[0] + 1
+        for index in 0..<elements { run.output(0, as: Float.self)[index] = (run.input(0)[index] + by) * factor }
+      }.overwriting(0).notReading(1)
     }
   }
 
@@ -67,6 +86,7 @@ private struct Shift: OperatorDefinition {
 
   @Test(arguments: [
     (Shift.Reading.none, false, 1), (.none, true, 2), (.whenPrepared, false, 6), (.whenPlanned, false, 6),
+    (.packed, false, 1), (.packed, true, 2),
   ])
   fileprivate func kernelsThatLookAtNothingPlanOnce(_ reading: Shift.Reading, _ factors: Bool, _ plans: Int) throws {
     let count = Count()

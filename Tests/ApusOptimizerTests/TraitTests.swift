@@ -175,6 +175,30 @@ import Testing
   }
 }
 
+extension TraitTests {
+  /// As detectors have it: the extents of one image are the sizes of another one. No image is put in its first order to
+  /// be measured.
+  @Test(arguments: [(0, 4), (1, 3), (-2, 4), (2, 9), (3, 2)]) func shapesOfImages(_ start: Int, _ end: Int) throws {
+    var builder = GraphBuilder()
+    let x = builder.input("x", [2, 3, .symbol("h"), .symbol("w")])
+    let image = try builder.node("Conv", [x, builder.steps([6, 3, 1, 1])])
+    let bounds: [(String, AttributeValue)] = [("start", .int(start)), ("end", .int(end))]
+    let small = try builder.node("Conv", [image, builder.steps([6, 6, 1, 1])], [("strides", .ints([2, 2]))])
+    let sizes = try builder.node("Shape", [image])
+    let large = try builder.node("Resize", [small, nil, nil, sizes])
+    let sum = try builder.node("Add", [large, image])
+    builder.output(
+      try builder.node("Conv", [sum, builder.steps([4, 6, 1, 1])]), try builder.node("Shape", [image], bounds))
+    let inputs = [[2, 3, 6, 5], [2, 3, 9, 4]].map { steps(Shape($0), seed: start) }
+    for input in inputs {
+      let check = try PassCheck(builder.graph, [input], passes: [ChannelsLastOnly.pass, ChannelsLastOnly.clean])
+      #expect(check.difference < 1e-4, "\(check.ops)")
+      // The image of the input, and the result.
+      #expect(check.ops.count { $0 == "Transpose" } == 2, "\(check.ops)")
+    }
+  }
+}
+
 /// The one pass, and the one that takes away what it leaves.
 private enum ChannelsLastOnly {
   static let pass = Optimizer.enginePasses.first { $0.name == "channels-last" }!

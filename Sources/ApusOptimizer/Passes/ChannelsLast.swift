@@ -123,6 +123,7 @@ private struct LayoutRewriter: ~Copyable {
     else { return false }
     // The changes of the order are Transposes, so those of the model can be joined with them.
     if node.op == LayoutRewriter.transpose { return composeTranspose(node, input: input, output: output) }
+    if node.op == LayoutRewriter.shape { return readShape(node, input: input, output: output) }
     switch schema.layout {
     case .fixed: return false
     case .images(let twin, let isFaster, let condition):
@@ -144,6 +145,7 @@ private struct LayoutRewriter: ~Copyable {
 
   private static let transpose = OperatorID("Transpose")
   private static let reshape = OperatorID("Reshape")
+  private static let shape = OperatorID("Shape")
 
   private func isFloat32(_ value: ValueID) -> Bool { graph.fact(value).tensor?.dataType == .float32 }
 
@@ -277,6 +279,24 @@ private struct LayoutRewriter: ~Copyable {
     var copy = node
     copy.attributes["perm"] = .ints(perm.map { channelsLastAxis($0, rank: rank) })
     append(copy, node.op, inputs: [x], output: output)
+    return true
+  }
+
+  /// The shape of a value that exists as a twin: that of the twin in another order. The value need not exist for it.
+  private mutating func readShape(_ node: Node, input: ValueID, output: ValueID) -> Bool {
+    guard pending.contains(input), let x = twins[input], let rank = rank(input) else { return false }
+    func bound(_ name: String, _ absent: Int) -> Int {
+      let position = node.attributes.int(name) ?? absent
+      return min(max(position < 0 ? position + rank : position, 0), rank)
+    }
+    let (start, end) = (bound("start", 0), bound("end", rank))
+    let order = (start..<max(start, end)).map { channelsLastAxis($0, rank: rank) }
+    let extents = graph.addValue(fact: .tensor(.int64, [Dim(rank)]))
+    add(Node(LayoutRewriter.shape, name: "\(node.name)/channels-last", inputs: [x], outputs: [extents]))
+    add(
+      Node(
+        OperatorID("Gather"), name: node.name, inputs: [extents, graph.addConstant(Tensor(order))], outputs: [output],
+        attributes: Attributes([("axis", .int(0))])))
     return true
   }
 

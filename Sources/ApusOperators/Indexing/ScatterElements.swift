@@ -30,11 +30,8 @@ struct ScatterElements: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let givenAxis = try context.int("axis")
-    let reduction = try ScatterReduction.of(context)
     let elementType = try context.type(0)
-    if elementType == .string, reduction != .none {
-      throw .unsupported("strings have no reduction \(reduction.rawValue)")
-    }
+    let reduction = try ScatterReduction.of(context, elementType)
     return .moving { plan throws(OperatorError) in
       guard let data = plan.inputs[0], let indices = plan.inputs[1], let reader = IndexReader(indices.dataType),
         let scatter = ScatterRun(reduction, data.dataType)

@@ -41,11 +41,8 @@ struct ScatterND: OperatorDefinition {
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    let reduction = try ScatterReduction.of(context)
     let elementType = try context.type(0)
-    if elementType == .string, reduction != .none {
-      throw .unsupported("strings have no reduction \(reduction.rawValue)")
-    }
+    let reduction = try ScatterReduction.of(context, elementType)
     return .moving { plan throws(OperatorError) in
       guard let data = plan.inputs[0], let indices = plan.inputs[1], let reader = IndexReader(indices.dataType),
         let scatter = ScatterRun(reduction, data.dataType)

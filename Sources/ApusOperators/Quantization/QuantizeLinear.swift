@@ -44,16 +44,10 @@ struct QuantizeLinear: OperatorDefinition {
       x: try context.type(0), scale: try context.type(1), precision: try precision(context),
       y: try outputType(context, zeroPoint: context.optionalType(2)), hasZeroPoint: context.isPresent(2),
       saturate: try context.bool("saturate"))
-    return .planned { plan throws(OperatorError) in
-      let layout = try QuantizationLayout(plan.shape(0), scale: plan.shape(1), axis: axis, blockSize: blockSize)
-      try requireSameShape(plan.isPresent(2) ? plan.shape(2) : nil, plan.shape(1))
-      let count = plan.outputShape(0).elementCount
-      let partition = GroupedPartition(count, of: .medium)
-      return Step.parallel(parts: partition.parts) { run, part in
-        loop.run(
-          run.inputBytes(0), scales: run.inputBytes(1), zeroPoints: run.inputBytes(2), run.outputBytes(0), layout,
-          partition.range(part))
-      }.named("QuantizeLinear", operations: 3 * count)
+    return QuantizationLayout.kernel("QuantizeLinear", axis: axis, blockSize: blockSize, operations: 3) {
+      run, layout, range in
+      loop.run(
+        run.inputBytes(0), scales: run.inputBytes(1), zeroPoints: run.inputBytes(2), run.outputBytes(0), layout, range)
     }
   }
 

@@ -65,7 +65,7 @@ final class ConvolutionStep: Sendable {
     if core.weights.storage != nil { step.unreadInputs = [1] }
     // Every element of the residual is read before the same element of the output is written.
     if let residual { step.inPlace = [(input: residual, output: 0)] }
-    return step.named(core.name, operations: core.convolution.operations)
+    return step.named(core.name, cost: Cost(operations: core.convolution.operations))
   }
 
   private func run(_ run: RunContext, _ phase: Int, _ part: Int) {

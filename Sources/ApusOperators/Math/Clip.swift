@@ -67,7 +67,7 @@ struct Clip: OperatorDefinition {
         loop(
           run.inputBytes(0) + offset, hasLow ? run.inputBytes(1) : nil, hasHigh ? run.inputBytes(2) : nil,
           run.outputBytes(0) + offset, range.count)
-      }.overwriting(0).named("Clip", operations: 2 &* count)
+      }.overwriting(0).named("Clip", cost: Cost(operations: 2 &* count))
     }
   }
 

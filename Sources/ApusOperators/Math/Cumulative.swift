@@ -59,7 +59,7 @@ struct Cumulative: OperatorDefinition {
             ScanShape(length: length, columns: n, stride: inner, exclusive: exclusive, reverse: reverse))
           column &+= n
         }
-      }.named(name, operations: shape.elementCount)
+      }.named(name, cost: Cost(operations: shape.elementCount))
       return exclusive ? step : step.overwriting(0)
     }
   }

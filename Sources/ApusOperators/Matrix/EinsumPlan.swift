@@ -98,7 +98,7 @@ struct EinsumPlan {
     }
     let axes = output.map { EinsumView.Axis(label: $0, extent: extents[$0] ?? 1, stride: 0) }
     try finish(views[0], into: .dense(axes, at: .output(0)))
-    return sequence.step.named("einsum", cost: sequence.step.cost)
+    return sequence.step.named("einsum")
   }
 
   /// The labels that somebody needs after the operands at `first` and `second` are one.

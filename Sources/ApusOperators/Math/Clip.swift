@@ -54,7 +54,7 @@ struct Clip: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
-    guard let loop = Clip.loop(type) else { throw context.unsupportedType(type) }
+    guard let loop = try Clip.loop(type) else { throw context.unsupportedType(type) }
     let (hasLow, hasHigh) = (context.isPresent(1), context.isPresent(2))
     let width = type.byteWidth
     if !hasLow && !hasHigh { return .view }
@@ -78,9 +78,9 @@ struct Clip: OperatorDefinition {
       _ count: Int
     ) -> Void
 
-  static func loop(_ type: DataType) -> ClipLoop? {
+  static func loop(_ type: DataType) throws(OperatorError) -> ClipLoop? {
     switch type {
-    case .float32: fast
+    case .float32: try single
     case .float64: definition(Double.self, -.infinity, .infinity)
     case .int8: integers(Int8.self)
     case .int16: integers(Int16.self)
@@ -90,7 +90,7 @@ struct Clip: OperatorDefinition {
     case .uint16: integers(UInt16.self)
     case .uint32: integers(UInt32.self)
     case .uint64: integers(UInt64.self)
-    default: narrow(type)
+    default: try FloatCodec(type).map { (codec) throws(OperatorError) in narrow(codec, try single) }
     }
   }
 
@@ -113,6 +113,15 @@ struct Clip: OperatorDefinition {
     definition(type, T.min, T.max)
   }
 
+  /// The loop for float32.
+  private static var single: ClipLoop {
+    get throws(OperatorError) {
+      try KernelCandidate<ElementFacts, ClipLoop>.choose(
+        .elementwise, type: .float32,
+        [.plain { definition(Float.self, -.infinity, .infinity) }, .vectors("vectors") { fast }])
+    }
+  }
+
   private static var fast: ClipLoop {
     let kernel = apus_kernels().pointee.clip_f32
     return { x, low, high, y, count in
@@ -124,18 +133,18 @@ struct Clip: OperatorDefinition {
     }
   }
 
-  private static func narrow(_ type: DataType) -> ClipLoop? {
-    guard let codec = FloatCodec(type) else { return nil }
-    let kernel = apus_kernels().pointee.clip_f32
-    return { x, low, high, y, count in
+  /// The loop for floats of fewer bits by that for float32, block by block.
+  private static func narrow(_ codec: FloatCodec, _ loop: @escaping ClipLoop) -> ClipLoop {
+    { x, low, high, y, count in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: 2) { bounds in
         guard let base = bounds.baseAddress else { return }
-        (bounds[0], bounds[1]) = (-.infinity, .infinity)
         if let low { codec.load(low, 0, base, 1) }
         if let high { codec.load(high, 0, base + 1, 1) }
+        let lowest = low.map { _ in UnsafeRawPointer(base) }
+        let highest = high.map { _ in UnsafeRawPointer(base + 1) }
         Elementwise.forEachBlock(count) { block, start, n in
           codec.load(x, start, block, n)
-          kernel(n, block, block, base)
+          loop(block, lowest, highest, block, n)
           codec.store(block, y, start, n)
         }
       }

@@ -7,7 +7,7 @@ import ApusTestSupport
 import Testing
 
 @Suite struct BinaryMathTests {
-  @Test(arguments: [BinaryFunction.add, .sub, .mul, .div, .min, .max]) func kernelsMatchDefinitions(
+  @Test(arguments: [BinaryFunction.add, .sub, .mul, .div, .min, .max, .prelu]) func kernelsMatchDefinitions(
     _ function: BinaryFunction
   ) throws {
     let fast = try #require(function.fastLoops(.float32))

@@ -56,7 +56,7 @@ void apus_set_seed(int64_t seed);
 
 /* Codes of errors. More may come. */
 enum {
-    APUS_INVALID_ARGUMENT = 1,  /* An argument of the call is missing or out of range. */
+    APUS_INVALID_ARGUMENT = 1,  /* An argument of the call, or a variable of the environment, is missing or wrong. */
     APUS_CANNOT_READ = 2,       /* The file cannot be opened or read. */
     APUS_MALFORMED = 3,         /* The bytes break the format. */
     APUS_WRONG_FORMAT = 4,      /* The bytes are of another format. */

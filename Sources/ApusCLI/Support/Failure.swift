@@ -35,6 +35,7 @@ struct Failure {
         [error.file?.printable(), error.path?.printable(), error.message].compactMap { $0 }.joined(separator: ": ")
         + (error.byteOffset.map { " (at byte \($0))" } ?? "")
       (remedy, problems) = (error.remedy, error.problems)
+      if error.code == .invalidEnvironment { (status, remedy) = (.usage, "`apus --help` explains") }
     case let error as PrepareError:
       (code, message, problems) = ("invalidModel", "the model cannot run", error.problems)
     case let error as RunError:

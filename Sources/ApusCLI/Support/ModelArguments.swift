@@ -1,7 +1,6 @@
 // The arguments that every command with a model shares.
 
 import Apus
-import ApusOperators
 import ApusOptimizer
 import ArgumentParser
 import Foundation
@@ -63,17 +62,6 @@ struct ModelArguments: ParsableArguments {
     }
     for text in dim { _ = try dimension(text) }
     for text in shape { _ = try extents(text) }
-    try Self.checkLevel()
-  }
-
-  /// The environment variable that asks for a lower level of the machine's instructions must name one.
-  private static func checkLevel() throws(ValidationError) {
-    guard let text = getenv("APUS_ISA").map({ String(cString: $0) }), !text.isEmpty else { return }
-    if !MachineLevel.isKnown(text) {
-      throw ValidationError(
-        "the environment has APUS_ISA=\(text); expected portable, avx2 or avx512, or one of these less a feature, as "
-          + "in avx512-vnni")
-    }
   }
 
   private func dimension(_ text: String) throws(ValidationError) -> (name: String, size: Int) {

@@ -98,7 +98,7 @@ static void engines(const char *path) {
     OK(apus_engine_create(1, 1, &engine));
     OK(apus_options_set_engine(options, engine));
     apus_engine_release(engine);
-    FAILS(apus_model_load_file(path, options, &model), APUS_LIMIT_EXCEEDED, "memoryBudget is 1");
+    FAILS(apus_model_load_file(path, options, &model), APUS_LIMIT_EXCEEDED, "memory_budget is 1");
     OK(apus_options_set_engine(options, NULL));
     OK(apus_model_load_file(path, options, &model));
     apus_model_release(model);

@@ -79,6 +79,16 @@ import Testing
         == self.model("digits").run(["input": image])[name]?.elements(as: Float.self))
   }
 
+  @Test func nearNamesAreFound() {
+    let commands = ["run", "info", "check", "optimize"]
+    #expect(nearNames("rnu", among: commands) == ["run"])
+    #expect(nearNames("RUN", among: commands) == ["run"])
+    #expect(nearNames("optimise", among: commands) == ["optimize"])
+    #expect(nearNames("nonsense", among: commands).isEmpty && nearNames("", among: commands).isEmpty)
+    #expect(nearNames("b", among: ["d", "a", "c", "b1", "b"]) == ["b", "a", "b1"])
+    #expect(nearNames(String(repeating: "n", count: 201), among: [String(repeating: "n", count: 201)]).isEmpty)
+  }
+
   @Test func wrongInputsAreNamed() throws {
     let model = try model("digits")
     #expect(throws: RunError.self) { try model.run([:]) }

@@ -52,13 +52,13 @@ struct ModelArguments: ParsableArguments {
   private static let passNames = Set(Optimizer.allPasses.map(\.name)).sorted()
 
   func validate() throws {
+    if model.isEmpty { throw ValidationError("the name of the model's file is empty") }
     try OptionValues.check(threads, "--threads", Self.threadRange)
     _ = try OptionValues.bytes(memory, "--memory")
     for name in disablePass where !Self.passNames.contains(name) {
-      let question = NearMiss.question(name, among: Self.passNames)
+      let all = "passes are \(Self.passNames.joined(separator: ", "))"
       throw ValidationError(
-        "--disable-pass: there is no pass '\(name)'; " + (question.isEmpty ? "" : question + " ")
-          + "Passes are \(Self.passNames.joined(separator: ", "))")
+        "--disable-pass: there is no pass '\(name)'; " + NearMiss.choices(name, among: Self.passNames, all))
     }
     for text in dim { _ = try dimension(text) }
     for text in shape { _ = try extents(text) }
@@ -89,7 +89,7 @@ struct ModelArguments: ParsableArguments {
     var options = ModelOptions(threads: threads)
     options.mapsFiles = mapsFiles
     if let budget = try OptionValues.bytes(memory, "--memory") {
-      options.engine = Engine(threads: threads, memoryBudget: budget)
+      options.engine = Engine(threads: threads, memoryBudget: budget, named: "--memory")
     }
     options.optimization.isEnabled = !noOptimize
     options.optimization.disabledPasses = Set(disablePass)

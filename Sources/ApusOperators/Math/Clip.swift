@@ -80,7 +80,7 @@ struct Clip: OperatorDefinition {
 
   static func loop(_ type: DataType) throws(OperatorError) -> ClipLoop? {
     switch type {
-    case .float32: try single
+    case .float32: wide(try single)
     case .float64: definition(Double.self, -.infinity, .infinity)
     case .int8: integers(Int8.self)
     case .int16: integers(Int16.self)
@@ -113,38 +113,51 @@ struct Clip: OperatorDefinition {
     definition(type, T.min, T.max)
   }
 
-  /// The loop for float32.
-  private static var single: ClipLoop {
+  /// y = min(max(x, bounds[0]), bounds[1]).
+  private typealias SingleLoop =
+    @Sendable (
+      _ count: Int, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ bounds: UnsafePointer<Float>
+    ) -> Void
+
+  private static var single: SingleLoop {
     get throws(OperatorError) {
-      try KernelCandidate<ElementFacts, ClipLoop>.choose(
+      let kernel = apus_kernels().pointee.clip_f32
+      return try KernelCandidate<ElementFacts, SingleLoop>.choose(
         .elementwise, type: .float32,
-        [.plain { definition(Float.self, -.infinity, .infinity) }, .vectors("vectors") { fast }])
+        [
+          .plain {
+            { count, x, y, bounds in
+              let (low, high) = (bounds[0], bounds[1])
+              for i in 0..<count { y[i] = clamp(x[i], low, high) }
+            }
+          },
+          .vectors("vectors") { { count, x, y, bounds in kernel(count, x, y, bounds) } },
+        ])
     }
   }
 
-  private static var fast: ClipLoop {
-    let kernel = apus_kernels().pointee.clip_f32
-    return { x, low, high, y, count in
+  private static func wide(_ loop: @escaping SingleLoop) -> ClipLoop {
+    { x, low, high, y, count in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: 2) { bounds in
+        guard let base = bounds.baseAddress else { return }
         bounds[0] = low.map { $0.assumingMemoryBound(to: Float.self).pointee } ?? -.infinity
         bounds[1] = high.map { $0.assumingMemoryBound(to: Float.self).pointee } ?? .infinity
-        kernel(count, x.assumingMemoryBound(to: Float.self), y.assumingMemoryBound(to: Float.self), bounds.baseAddress)
+        loop(count, x.assumingMemoryBound(to: Float.self), y.assumingMemoryBound(to: Float.self), base)
       }
     }
   }
 
-  /// The loop for floats of fewer bits by that for float32, block by block.
-  private static func narrow(_ codec: FloatCodec, _ loop: @escaping ClipLoop) -> ClipLoop {
+  /// Floats of fewer bits become float32 block by block.
+  private static func narrow(_ codec: FloatCodec, _ loop: @escaping SingleLoop) -> ClipLoop {
     { x, low, high, y, count in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: 2) { bounds in
         guard let base = bounds.baseAddress else { return }
+        (bounds[0], bounds[1]) = (-.infinity, .infinity)
         if let low { codec.load(low, 0, base, 1) }
         if let high { codec.load(high, 0, base + 1, 1) }
-        let lowest = low.map { _ in UnsafeRawPointer(base) }
-        let highest = high.map { _ in UnsafeRawPointer(base + 1) }
         Elementwise.forEachBlock(count) { block, start, n in
           codec.load(x, start, block, n)
-          loop(block, lowest, highest, block, n)
+          loop(n, block, block, base)
           codec.store(block, y, start, n)
         }
       }

@@ -38,10 +38,15 @@ public final class Engine: Sendable {
   ///   - threads: all threads, the caller of a run included; nil: one for each processor that this process may use.
   ///   - memoryBudget: the bytes that all models and runs on the engine may hold at a time; nil: no limit beside those
   ///     of each (``ModelOptions/limits``).
-  public init(threads: Int? = nil, memoryBudget: Int? = nil) {
+  public convenience init(threads: Int? = nil, memoryBudget: Int? = nil) {
+    self.init(threads: threads, memoryBudget: memoryBudget, named: "memoryBudget")
+  }
+
+  /// The same where users know the budget as an option of another name, which errors then tell.
+  package init(threads: Int?, memoryBudget: Int?, named name: String) {
     pool = WorkerPool(threads: threads)
     (weights, gate, queue) = (WeightStore(), RunGate(), RunQueue(width: pool.threadCount))
-    budget = memoryBudget.map { MemoryBudget(limit: $0) }
+    budget = memoryBudget.map { MemoryBudget(limit: $0, name: name) }
   }
 
   /// One of those of the process.

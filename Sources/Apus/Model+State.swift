@@ -46,7 +46,7 @@ extension Model {
   }
 
   /// Runs the model by name on values and on tensors that it may write over, which are taken out of the dictionary.
-  private func run(
+  package func run(
     values inputs: [String: Value], donating state: inout [String: Tensor], settings: RunSettings, wanted: [String]?
   ) throws(RunError) -> [String: Value] {
     var values = inputs

@@ -3,6 +3,7 @@
 import ApusFormats
 import ApusGraph
 import ApusOperators
+import ApusRuntime
 import ApusTensor
 
 /// A model that was read, and what its loading may still use.
@@ -51,7 +52,8 @@ package struct ModelSource {
 package enum ModelReader {
   /// Reads a file; `-` is standard input.
   package static func read(path: String, options: ModelOptions) throws(LoadError) -> ModelSource {
-    try DeepStack.run(needing: stack(options)) { () throws(LoadError) in
+    try checkEnvironment()
+    return try DeepStack.run(needing: stack(options)) { () throws(LoadError) in
       let account = account(options, name(of: path))
       var settings = importOptions(options, account)
       let file = try ONNXReader.open(path: path, options: &settings)
@@ -60,13 +62,20 @@ package enum ModelReader {
   }
 
   package static func read(bytes: [UInt8], folder: String?, options: ModelOptions) throws(LoadError) -> ModelSource {
-    try DeepStack.run(needing: stack(options)) { () throws(LoadError) in
+    try checkEnvironment()
+    return try DeepStack.run(needing: stack(options)) { () throws(LoadError) in
       let account = account(options, "a model from bytes")
       var settings = importOptions(options, account)
       settings.externalFolder = folder
       let file = try FileBytes(copying: bytes, account: settings.allowance.memory)
       return try read(file, settings, account)
     }
+  }
+
+  /// Throws if the environment asks for what means nothing, which would count as not asked.
+  private static func checkEnvironment() throws(LoadError) {
+    guard let fault = MachineLevel.environmentFault ?? WorkerPool.environmentFault else { return }
+    throw LoadError(.invalidEnvironment, "the environment variable \(fault)", remedy: "Change it, or take it away")
   }
 
   /// Reads a file of any format, told by its bytes.
@@ -122,7 +131,8 @@ package enum ModelReader {
   /// Reads a file and infers the types, as far as its problems let that, under the caller's dimensions and shapes.
   /// Nothing is prepared.
   package static func inspect(path: String, options: ModelOptions) throws -> Inspection {
-    try DeepStack.run { try inspection(of: path, options: options) }
+    try checkEnvironment()
+    return try DeepStack.run { try inspection(of: path, options: options) }
   }
 
   private static func inspection(of path: String, options: ModelOptions) throws -> Inspection {

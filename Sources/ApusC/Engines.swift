@@ -11,7 +11,8 @@ public func apus_engine_create(
     guard (0...1024).contains(threads) else { throw ArgumentError("threads is \(threads); expected 0 to 1024") }
     return EngineHandle(
       Engine(
-        threads: threads == 0 ? nil : Int(threads), memoryBudget: memoryBudget == 0 ? nil : Int(clamping: memoryBudget))
+        threads: threads == 0 ? nil : Int(threads), memoryBudget: memoryBudget == 0 ? nil : Int(clamping: memoryBudget),
+        named: "memory_budget")
     )
   }
 }

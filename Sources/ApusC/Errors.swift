@@ -46,6 +46,7 @@ final class ErrorHandle: Handle, Sendable {
       case .unsupported: APUS_UNSUPPORTED
       case .externalData: APUS_EXTERNAL_DATA
       case .invalidModel: APUS_INVALID_MODEL
+      case .invalidEnvironment: APUS_INVALID_ARGUMENT
       default: APUS_OTHER
       }
     return Int32(code)

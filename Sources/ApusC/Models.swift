@@ -84,15 +84,7 @@ public func apus_value_info_name(_ info: OpaquePointer?) -> UnsafePointer<CChar>
 
 @c @implementation
 public func apus_value_info_kind(_ info: OpaquePointer?) -> Int32 {
-  let kind =
-    switch InfoHandle.at(info)?.description.valueType {
-    case nil: APUS_UNKNOWN
-    case .tensor: APUS_TENSOR
-    case .sequence: APUS_SEQUENCE
-    case .map: APUS_MAP
-    case .optional: APUS_OPTIONAL
-    }
-  return Int32(kind)
+  kind(of: InfoHandle.at(info)?.description.valueType)
 }
 
 @c @implementation

@@ -39,13 +39,8 @@ public func apus_model_run(
   _ outputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ outputCount: Int, _ cancellation: OpaquePointer?,
   _ outputs: UnsafeMutablePointer<OpaquePointer?>?
 ) -> OpaquePointer? {
-  attempt {
-    try clear(outputs, outputCount, inputCount)
-    let handle = try ModelHandle.at(model, "model")
-    let values = try inputsByName(inputNames, inputs, inputCount)
-    let wanted = try wantedNames(outputNames, outputCount, of: handle)
-    let results = try handle.model.run(values: values, settings: handle.settings(cancellation), wanted: wanted)
-    for (index, name) in wanted.enumerated() { outputs?[index] = results[name].map { ValueHandle($0).owned } }
+  runByName(model, inputNames, inputs, inputCount, outputNames, outputCount, outputs) { handle, values, wanted in
+    try handle.model.run(values: values, settings: handle.settings(cancellation), wanted: wanted)
   }
 }
 
@@ -56,29 +51,85 @@ public func apus_model_run_into(
   _ outputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ outputCount: Int, _ buffers: UnsafePointer<apus_buffer>?,
   _ cancellation: OpaquePointer?, _ outputs: UnsafeMutablePointer<OpaquePointer?>?
 ) -> OpaquePointer? {
+  runByName(model, inputNames, inputs, inputCount, outputNames, outputCount, outputs) { handle, values, wanted in
+    let targets = try targets(buffers, wanted)
+    var results = try handle.model.run(
+      values: values, into: targets, settings: handle.settings(cancellation), wanted: wanted)
+    for (name, target) in targets {
+      guard let base = target.baseAddress, let tensor = results[name]?.tensor else { continue }
+      let storage = TensorStorage(base: base, byteCount: target.count, release: nil)
+      results[name] = .tensor(Tensor(dataType: tensor.dataType, shape: tensor.shape, storage: storage))
+    }
+    return results
+  }
+}
+
+@c @implementation
+public func apus_model_run_donating(
+  _ model: OpaquePointer?, _ inputNames: UnsafePointer<UnsafePointer<CChar>?>?,
+  _ inputs: UnsafeMutablePointer<OpaquePointer?>?, _ donated: UnsafePointer<Bool>?, _ inputCount: Int,
+  _ outputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ outputCount: Int, _ cancellation: OpaquePointer?,
+  _ outputs: UnsafeMutablePointer<OpaquePointer?>?
+) -> OpaquePointer? {
+  /// Gives up the handles that were given away, once each.
+  func releaseDonated() {
+    guard let inputs, let donated, inputCount > 0 else { return }
+    for index in 0..<inputCount where donated[index] {
+      let handle = inputs[index]
+      for other in index..<inputCount where donated[other] && inputs[other] == handle { inputs[other] = nil }
+      ValueHandle.release(handle)
+    }
+  }
+  defer { releaseDonated() }
+  return runByName(
+    model, inputNames, UnsafePointer(inputs), inputCount, outputNames, outputCount, outputs
+  ) { handle, values, wanted in
+    var state: [String: Tensor] = [:]
+    for index in 0..<inputCount where donated?[index] ?? false {
+      let name = try text(inputNames?[index], "the name of input \(index)")
+      if let tensor = values[name]?.tensor { state[name] = tensor }
+    }
+    for name in state.keys { values[name] = nil }
+    // From here on the run holds the only references that came from here.
+    releaseDonated()
+    return try handle.model.run(
+      values: values, donating: &state, settings: handle.settings(cancellation), wanted: wanted)
+  }
+}
+
+/// A run by names: what C passes comes to `body`, and what that returns goes to the places for the outputs.
+private func runByName(
+  _ model: OpaquePointer?, _ inputNames: UnsafePointer<UnsafePointer<CChar>?>?,
+  _ inputs: UnsafePointer<OpaquePointer?>?, _ inputCount: Int,
+  _ outputNames: UnsafePointer<UnsafePointer<CChar>?>?, _ outputCount: Int,
+  _ outputs: UnsafeMutablePointer<OpaquePointer?>?,
+  _ body: (_ handle: ModelHandle, _ values: inout [String: Value], _ wanted: [String]) throws -> [String: Value]
+) -> OpaquePointer? {
   attempt {
     try clear(outputs, outputCount, inputCount)
     let handle = try ModelHandle.at(model, "model")
-    let values = try inputsByName(inputNames, inputs, inputCount)
+    var values = try inputsByName(inputNames, inputs, inputCount)
     let wanted = try wantedNames(outputNames, outputCount, of: handle)
-    var targets: [String: UnsafeMutableRawBufferPointer] = [:]
-    for (index, name) in wanted.enumerated() {
-      guard let buffers, let data = buffers[index].data else { continue }
-      let target = UnsafeMutableRawBufferPointer(start: data, count: buffers[index].byte_count)
-      guard buffers[index].byte_count <= Int.max, targets.updateValue(target, forKey: name) == nil else {
-        throw ArgumentError("the buffer for output '\(name)' is too large, or there are two")
-      }
-    }
-    var results = try handle.model.run(
-      values: values, into: targets, settings: handle.settings(cancellation), wanted: wanted)
-    for (index, name) in wanted.enumerated() {
-      if let target = targets[name], let base = target.baseAddress, let tensor = results[name]?.tensor {
-        let storage = TensorStorage(base: base, byteCount: target.count, release: nil)
-        results[name] = .tensor(Tensor(dataType: tensor.dataType, shape: tensor.shape, storage: storage))
-      }
-      outputs?[index] = results[name].map { ValueHandle($0).owned }
+    let results = try body(handle, &values, wanted)
+    for (index, name) in wanted.enumerated() { outputs?[index] = results[name].map { ValueHandle($0).owned } }
+  }
+}
+
+/// The buffers of a run by the names of their outputs.
+private func targets(
+  _ buffers: UnsafePointer<apus_buffer>?, _ names: [String]
+) throws(ArgumentError) -> [String: UnsafeMutableRawBufferPointer] {
+  var targets: [String: UnsafeMutableRawBufferPointer] = [:]
+  for (index, name) in names.enumerated() {
+    guard let buffers, let data = buffers[index].data else { continue }
+    let count = buffers[index].byte_count
+    guard count >= 0 else { throw ArgumentError("the buffer for output '\(name)' is larger than memory") }
+    let target = UnsafeMutableRawBufferPointer(start: data, count: count)
+    guard targets.updateValue(target, forKey: name) == nil else {
+      throw ArgumentError("there are two buffers for output '\(name)'")
     }
   }
+  return targets
 }
 
 /// The values of a run by the names of its inputs.

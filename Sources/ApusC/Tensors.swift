@@ -108,17 +108,7 @@ public func apus_value_release(_ value: OpaquePointer?) { ValueHandle.release(va
 // MARK: - Reading
 
 @c @implementation
-public func apus_value_kind(_ value: OpaquePointer?) -> Int32 {
-  let kind =
-    switch ValueHandle.at(value)?.value {
-    case nil: APUS_UNKNOWN
-    case .tensor: APUS_TENSOR
-    case .sequence: APUS_SEQUENCE
-    case .map: APUS_MAP
-    case .optional: APUS_OPTIONAL
-    }
-  return Int32(kind)
-}
+public func apus_value_kind(_ value: OpaquePointer?) -> Int32 { kind(of: ValueHandle.at(value)?.value.type) }
 
 @c @implementation
 public func apus_tensor_element_type(_ tensor: OpaquePointer?) -> Int32 {

@@ -1,6 +1,7 @@
 // Types of values in the spelling that onnxruntime made common: "seq(tensor(float))".
 
 import Apus
+import CApus
 
 enum TypeText {
   /// Containers in containers beyond this depth are refused.
@@ -56,4 +57,17 @@ enum TypeText {
     default: return nil
     }
   }
+}
+
+/// The kind of a value that C knows; of none, APUS_UNKNOWN.
+func kind(of type: ValueType?) -> Int32 {
+  let kind =
+    switch type {
+    case nil: APUS_UNKNOWN
+    case .tensor: APUS_TENSOR
+    case .sequence: APUS_SEQUENCE
+    case .map: APUS_MAP
+    case .optional: APUS_OPTIONAL
+    }
+  return Int32(kind)
 }

@@ -6,12 +6,16 @@ import ApusTensor
 
 /// Plans a node anew with operands in rows that lie further apart than they are long, each operand by itself and all
 /// that it takes together, and names what is not as it is with dense ones.
-struct RowsContract {
+package struct RowsContract {
   let kernel: any Kernel
   let inputs: [Tensor?]
   let outputs: [Tensor?]
   let known: [Tensor?]
   let pool: WorkerPool
+
+  package init(kernel: any Kernel, inputs: [Tensor?], outputs: [Tensor?], known: [Tensor?], pool: WorkerPool) {
+    (self.kernel, self.inputs, self.outputs, self.known, self.pool) = (kernel, inputs, outputs, known, pool)
+  }
 
   /// Elements between two rows.
   private static let gap = 5
@@ -20,7 +24,7 @@ struct RowsContract {
 
   private var operands: [Tensor?] { inputs + outputs }
 
-  func violations() -> [String] {
+  package func violations() -> [String] {
     guard kernel.takesRows, !operands.contains(where: { $0?.dataType.isPacked ?? false }) else { return [] }
     var found: [String] = []
     var taken: [(operand: Int, rows: Rows)] = []
@@ -55,8 +59,8 @@ struct RowsContract {
       step.views.isEmpty
     else { return false }
     let name = rows.map { "operand \($0.operand) in rows of \($0.rows.length)" }.joined(separator: ", ")
-    for (isReversed, isParallel) in [(false, false), (true, false), (false, true)] {
-      if let fault = run(step, rows, isReversed: isReversed, isParallel: isParallel) {
+    for order in [Step.PartOrder.forwards, .backwards, .parallel(pool)] {
+      if let fault = fault(of: step, rows, order) {
         found.append("\(name): \(fault)")
         break
       }
@@ -65,94 +69,32 @@ struct RowsContract {
   }
 
   /// What is wrong with one run; nil: nothing.
-  private func run(
-    _ step: Step, _ rows: [(operand: Int, rows: Rows)], isReversed: Bool, isParallel: Bool
+  private func fault(
+    of step: Step, _ rows: [(operand: Int, rows: Rows)], _ order: Step.PartOrder
   ) -> String? {
-    var blocks: [SpreadBlock] = []
-    for (operand, tensor) in operands.enumerated() {
-      let block = SpreadBlock(tensor, rows.first { $0.operand == operand }?.rows)
-      if operand < inputs.count { block.write(tensor) }
-      blocks.append(block)
-    }
-    guard let scratch = try? TensorStorage(byteCount: step.scratchBytes + 64) else { return "no memory" }
-    let failure = RunFailure()
-    var addresses = blocks.map(\.base) + [scratch.base]
-    for operand in kernel.packedOperands where step.unreadInputs.contains(operand.input) {
-      addresses[operand.input] = operand.storage.base
-    }
-    addresses.withUnsafeBufferPointer { pointers in
-      guard let base = pointers.baseAddress else { return }
-      let context = RunContext(
-        operands: base, inputCount: inputs.count, outputCount: outputs.count, failure: failure)
-      for (phase, parts) in step.phases.enumerated() {
-        if isParallel {
-          pool.run(parts: parts, cancellation: nil) { step.body(context, phase, $0) }
-        } else {
-          for part in 0..<parts { step.body(context, phase, isReversed ? parts - 1 - part : part) }
-        }
+    var blocks: [GuardedBlock] = []
+    do throws(TensorError) {
+      for (operand, tensor) in operands.enumerated() {
+        let block = try GuardedBlock(
+          byteCount: tensor?.byteCount ?? 0, rows: rows.first { $0.operand == operand }?.rows,
+          width: tensor?.dataType.byteWidth ?? 1)
+        if operand < inputs.count { block.write(tensor) }
+        blocks.append(block)
       }
+      let scratch = try GuardedBlock(byteCount: step.scratchBytes)
+      let (given, made) = (blocks[..<inputs.count], blocks[inputs.count...])
+      if !step.run(packed: kernel.packedOperands, inputs: given, outputs: made, scratch: scratch, order) {
+        return "the step fails"
+      }
+      if !scratch.isIntact { return "writes outside its scratch memory" }
+    } catch {
+      return error.message
     }
-    withExtendedLifetime(scratch) {}
-    if failure.take() != nil { return "the step fails" }
     for (operand, block) in blocks.enumerated() {
       if !block.isIntact { return "writes between the rows of operand \(operand)" }
       let isRead = operand >= inputs.count || !step.unreadInputs.contains(operand)
       if isRead, !block.holds(operands[operand]) { return "operand \(operand) has other bits" }
     }
     return nil
-  }
-}
-
-/// Memory for an operand in rows, with known bytes around each row.
-private final class SpreadBlock {
-  private let storage: TensorStorage
-  private let rowBytes: Int
-  private let distance: Int
-  private let rows: Int
-  private static let margin = 128
-  private static let mark: UInt8 = 0x77
-
-  /// `rows` nil: dense.
-  init(_ tensor: Tensor?, _ rows: Rows?) {
-    let byteCount = tensor?.byteCount ?? 0
-    let width = tensor?.dataType.byteWidth ?? 1
-    rowBytes = rows.map { $0.length * width } ?? byteCount
-    distance = rows.map { $0.distance * width } ?? byteCount
-    self.rows = rowBytes == 0 ? 0 : byteCount / rowBytes
-    guard let storage = try? TensorStorage(byteCount: self.rows * distance + 2 * Self.margin) else {
-      preconditionFailure("no memory for a test of \(byteCount) bytes")
-    }
-    self.storage = storage
-    storage.base.initializeMemory(as: UInt8.self, repeating: Self.mark, count: storage.byteCount)
-  }
-
-  var base: UnsafeMutableRawPointer { storage.base + Self.margin }
-
-  func write(_ tensor: Tensor?) {
-    tensor?.withUnsafeBytes { bytes in
-      guard let source = bytes.baseAddress else { return }
-      for row in 0..<rows { (base + row * distance).copyMemory(from: source + row * rowBytes, byteCount: rowBytes) }
-    }
-  }
-
-  func holds(_ tensor: Tensor?) -> Bool {
-    tensor?.withUnsafeBytes { bytes in
-      (0..<rows).allSatisfy { row in
-        UnsafeRawBufferPointer(start: base + row * distance, count: rowBytes)
-          .elementsEqual(bytes[row * rowBytes..<(row + 1) * rowBytes])
-      }
-    } ?? true
-  }
-
-  /// True if all bytes that are no row's are as they were.
-  var isIntact: Bool {
-    let all = UnsafeRawBufferPointer(start: storage.base, count: storage.byteCount)
-    var end = 0
-    for row in 0..<rows {
-      let start = Self.margin + row * distance
-      if !all[end..<start].allSatisfy({ $0 == Self.mark }) { return false }
-      end = start + rowBytes
-    }
-    return all[end...].allSatisfy { $0 == Self.mark }
   }
 }

@@ -10,7 +10,7 @@ import ApusTensor
 /// with other contents, when the parts of each phase run last to first or on several threads, when inputs lie at the
 /// alignment of their element type only, when an output overwrites an input that the step says it may, and when inputs
 /// that the step says it does not read are filled with something else.
-struct StepContract {
+package struct StepContract {
   let step: Step
   /// The operands that the kernel has packed.
   let packed: [PackedOperand]
@@ -18,23 +18,36 @@ struct StepContract {
   let outputTypes: [TensorType?]
   let pool: WorkerPool
 
+  package init(
+    step: Step, packed: [PackedOperand] = [], inputs: [Tensor?], outputTypes: [TensorType?], pool: WorkerPool
+  ) {
+    (self.step, self.packed, self.inputs, self.outputTypes, self.pool) = (step, packed, inputs, outputTypes, pool)
+  }
+
   private struct Conditions {
     var fill: UInt8 = 0
-    var isReversed = false
-    var isParallel = false
+    var order = Step.PartOrder.forwards
     var shiftsInputs = false
     var scramblesUnread = false
     var inPlace: [(input: Int, output: Int)] = []
   }
 
   /// The conditions under which the outputs are not those of the first run.
-  func violations() -> [String] {
-    guard let expected = run(Conditions()) else { return ["the step fails when it runs by itself"] }
+  package func violations() -> [String] {
+    do throws(TensorError) {
+      return try differences()
+    } catch {
+      return [error.message]
+    }
+  }
+
+  private func differences() throws(TensorError) -> [String] {
+    guard let expected = try run(Conditions()) else { return ["the step fails when it runs by itself"] }
     if let message = expected.damage { return [message] }
     var tests: [(String, Conditions)] = [
       ("other contents of outputs and scratch before the run", Conditions(fill: 0xA5)),
-      ("parts from last to first", Conditions(isReversed: true)),
-      ("parts on threads", Conditions(isParallel: true)),
+      ("parts from last to first", Conditions(order: .backwards)),
+      ("parts on threads", Conditions(order: .parallel(pool))),
       ("inputs at the alignment of their elements", Conditions(shiftsInputs: true)),
     ]
     if !step.unreadInputs.isEmpty { tests.append(("inputs that are not read", Conditions(scramblesUnread: true))) }
@@ -46,7 +59,7 @@ struct StepContract {
     }
     var found: [String] = []
     for (name, conditions) in tests {
-      guard let result = run(conditions) else {
+      guard let result = try run(conditions) else {
         found.append("\(name): the step fails")
         continue
       }
@@ -61,48 +74,32 @@ struct StepContract {
   private typealias Result = (outputs: [[UInt8]?], damage: String?)
 
   /// The bytes of the outputs, and what was written where nothing may be written; nil if the step reports a failure.
-  private func run(_ conditions: Conditions) -> Result? {
-    var blocks: [Guarded] = inputs.enumerated().map { index, tensor in
-      guard let tensor else { return Guarded(byteCount: 0) }
-      let shift = conditions.shiftsInputs ? max(tensor.dataType.byteWidth, 1) : 0
-      let block = Guarded(byteCount: tensor.byteCount, shift: shift)
+  private func run(_ conditions: Conditions) throws(TensorError) -> Result? {
+    var blocks: [GuardedBlock] = []
+    for (index, tensor) in inputs.enumerated() {
+      let shift = conditions.shiftsInputs ? max(tensor?.dataType.byteWidth ?? 0, 1) : 0
+      let block = try GuardedBlock(byteCount: tensor?.byteCount ?? 0, shift: shift)
       if conditions.scramblesUnread, step.unreadInputs.contains(index) {
         block.fill(0xC3)
       } else {
-        tensor.withUnsafeBytes { block.write($0) }
+        block.write(tensor)
       }
-      return block
+      blocks.append(block)
     }
     let inputBytes = blocks.map(\.bytes)
     for (index, type) in outputTypes.enumerated() {
       if let pair = conditions.inPlace.first(where: { $0.output == index }) {
         blocks.append(blocks[pair.input])
       } else {
-        let block = Guarded(byteCount: type?.byteCount ?? 0)
+        let block = try GuardedBlock(byteCount: type?.byteCount ?? 0)
         block.fill(conditions.fill)
         blocks.append(block)
       }
     }
-    let scratch = Guarded(byteCount: step.scratchBytes)
+    let scratch = try GuardedBlock(byteCount: step.scratchBytes)
     scratch.fill(conditions.fill)
-    let failure = RunFailure()
-    var operands = blocks.map(\.base) + [scratch.base]
-    for operand in packed where step.unreadInputs.contains(operand.input) {
-      operands[operand.input] = operand.storage.base
-    }
-    operands.withUnsafeBufferPointer { pointers in
-      guard let base = pointers.baseAddress else { return }
-      let context = RunContext(
-        operands: base, inputCount: inputs.count, outputCount: outputTypes.count, failure: failure)
-      for (phase, parts) in step.phases.enumerated() {
-        if conditions.isParallel {
-          pool.run(parts: parts, cancellation: nil) { step.body(context, phase, $0) }
-        } else {
-          for part in 0..<parts { step.body(context, phase, conditions.isReversed ? parts - 1 - part : part) }
-        }
-      }
-    }
-    if failure.take() != nil { return nil }
+    let (given, made) = (blocks[..<inputs.count], blocks[inputs.count...])
+    if !step.run(packed: packed, inputs: given, outputs: made, scratch: scratch, conditions.order) { return nil }
     var damage: String?
     for (index, block) in (blocks + [scratch]).enumerated() where !block.isIntact {
       damage =
@@ -117,7 +114,7 @@ struct StepContract {
   }
 
   /// The bytes of each output; views are the bytes of their input.
-  private func outputs(_ blocks: [Guarded]) -> [[UInt8]?] {
+  private func outputs(_ blocks: [GuardedBlock]) -> [[UInt8]?] {
     outputTypes.enumerated().map { index, type in
       guard let type else { return nil }
       if let view = step.views.first(where: { $0.output == index }) {
@@ -125,41 +122,5 @@ struct StepContract {
       }
       return blocks[inputs.count + index].bytes
     }
-  }
-}
-
-/// A block of memory between two stretches of known bytes.
-private final class Guarded {
-  private let storage: TensorStorage
-  private let start: Int
-  private let byteCount: Int
-  private static let margin = 128
-  private static let mark: UInt8 = 0x77
-
-  /// `shift` bytes from a multiple of 64.
-  init(byteCount: Int, shift: Int = 0) {
-    self.byteCount = byteCount
-    start = Self.margin + shift
-    guard let storage = try? TensorStorage(byteCount: start + byteCount + Self.margin) else {
-      preconditionFailure("no memory for a test of \(byteCount) bytes")
-    }
-    self.storage = storage
-    storage.base.initializeMemory(as: UInt8.self, repeating: Self.mark, count: storage.byteCount)
-  }
-
-  var base: UnsafeMutableRawPointer { storage.base + start }
-
-  var bytes: [UInt8] { Array(UnsafeRawBufferPointer(start: base, count: byteCount)) }
-
-  func fill(_ byte: UInt8) { base.initializeMemory(as: UInt8.self, repeating: byte, count: byteCount) }
-
-  func write(_ bytes: UnsafeRawBufferPointer) {
-    if let source = bytes.baseAddress { base.copyMemory(from: source, byteCount: byteCount) }
-  }
-
-  /// True if the bytes around the block are as they were.
-  var isIntact: Bool {
-    let all = UnsafeRawBufferPointer(start: storage.base, count: storage.byteCount)
-    return all[..<start].allSatisfy { $0 == Self.mark } && all[(start + byteCount)...].allSatisfy { $0 == Self.mark }
   }
 }

@@ -44,6 +44,8 @@ public struct LoadError: Error, Sendable {
     public static let externalData = Code(rawValue: "externalData")
     /// The file cannot be written; what stood under its name is still there.
     public static let cannotWrite = Code(rawValue: "cannotWrite")
+    /// A variable of the environment that the engine reads has a value that it cannot have.
+    public static let invalidEnvironment = Code(rawValue: "invalidEnvironment")
     /// The reader of a pipe has gone, which is often what it wanted.
     package static let readerIsGone = Code(rawValue: "readerIsGone")
     /// The model was read; `problems` says what is wrong with it.

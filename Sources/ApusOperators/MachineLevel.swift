@@ -23,6 +23,11 @@ package struct MachineLevel: Sendable, Hashable {
       tiles: "f32 \(table.gemm_f32_mr)x\(table.gemm_f32_nr), i8 \(table.gemm_i8_mr)x\(table.gemm_i8_nr)")
   }
 
-  /// True if the environment variable APUS_ISA can have this value.
-  package static func isKnown(_ text: String) -> Bool { apus_isa_is_known(text) }
+  /// What is wrong with the environment variable APUS_ISA; nil: it names a machine, or is not set.
+  package static var environmentFault: String? {
+    apus_unknown_isa().map {
+      "APUS_ISA is '\(String(cString: $0))'; expected portable, avx2 or avx512, or one of these less a feature, as in "
+        + "avx512-vnni"
+    }
+  }
 }

@@ -49,6 +49,8 @@ static char names[MACHINE_LIMIT][NAME_LENGTH];
 static size_t machine_count;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const apus_kernel_table *chosen;
+// The value of APUS_ISA that means nothing, or as much of it as a message needs; empty if there is none.
+static char unknown[NAME_LENGTH];
 
 // Fills a table for a machine of `level` with the instructions `available` beyond it.
 static void make(size_t index, apus_level level, uint32_t available) {
@@ -118,7 +120,12 @@ static void fill(void) {
   const char *forced = getenv("APUS_ISA");
   apus_level level;
   uint32_t removed;
-  if (!forced || !parse(forced, &level, &removed) || level > best) return;
+  if (!forced || !*forced) return;
+  if (!parse(forced, &level, &removed)) {
+    strncpy(unknown, forced, NAME_LENGTH - 1);
+    return;
+  }
+  if (level > best) return;
   removed &= used[level];
   for (size_t index = 0; index < machine_count; index++)
     if (tables[index].level == level && tables[index].features == (used[level] & ~removed)) {
@@ -151,6 +158,11 @@ bool apus_isa_is_known(const char *text) {
   apus_level level;
   uint32_t removed;
   return parse(text, &level, &removed);
+}
+
+const char *apus_unknown_isa(void) {
+  pthread_once(&once, fill);
+  return *unknown ? unknown : NULL;
 }
 
 size_t apus_feature_count(void) { return FEATURE_COUNT; }

@@ -98,7 +98,7 @@ static void engines(const char *path) {
     OK(apus_engine_create(1, 1, &engine));
     OK(apus_options_set_engine(options, engine));
     apus_engine_release(engine);
-    FAILS(apus_model_load_file(path, options, &model), APUS_LIMIT_EXCEEDED, "memoryBudget is 1");
+    FAILS(apus_model_load_file(path, options, &model), APUS_LIMIT_EXCEEDED, "memory_budget is 1");
     OK(apus_options_set_engine(options, NULL));
     OK(apus_model_load_file(path, options, &model));
     apus_model_release(model);
@@ -361,6 +361,51 @@ static void expect_rows(const float *cache, const int *positions, const float *n
     }
 }
 
+// Runs that are given `cache` away, which lies at `data`.
+static void donating(const apus_model *model, apus_value *cache, const void *data) {
+    int64_t shape[] = {1, 2, 1, ROW}, one[] = {1}, position = 5;
+    float numbers[2 * ROW] = {7};
+    apus_value *value = NULL, *place = NULL, *present = NULL, *second = NULL;
+    OK(apus_tensor_create(APUS_FLOAT32, shape, 4, numbers, sizeof numbers, &value));
+    OK(apus_tensor_create(APUS_INT64, one, 1, &position, 8, &place));
+    const char *names[] = {"cache", "update", "position"}, *wrong[] = {"nothing", "update", "position"};
+    const bool donated[] = {true, false, false};
+    // What nobody else has is written over, and its handle is gone.
+    apus_value *inputs[] = {cache, value, place};
+    OK(apus_model_run_donating(model, names, inputs, donated, 3, NULL, 1, NULL, &present));
+    EXPECT(inputs[0] == NULL && inputs[1] == value && inputs[2] == place);
+    EXPECT(apus_tensor_data(present) == data && ((const float *)data)[5 * ROW] == 7);
+    // What a sequence holds too stays as it is.
+    const apus_value *elements[] = {present};
+    apus_value *sequence = NULL, *element = NULL;
+    OK(apus_sequence_create(elements, 1, NULL, &sequence));
+    numbers[0] = 8;
+    apus_value_release(value);
+    OK(apus_tensor_create(APUS_FLOAT32, shape, 4, numbers, sizeof numbers, &value));
+    apus_value *again[] = {present, value, place};
+    OK(apus_model_run_donating(model, names, again, donated, 3, NULL, 1, NULL, &second));
+    OK(apus_sequence_element(sequence, 0, &element));
+    EXPECT(again[0] == NULL && ((const float *)apus_tensor_data(element))[5 * ROW] == 7);
+    EXPECT(((const float *)apus_tensor_data(second))[5 * ROW] == 8);
+    apus_value_release(element);
+    apus_value_release(sequence);
+    // A run that fails has taken it all the same; nothing is given away without `donated`.
+    apus_value *kept[] = {second, value, place};
+    OK(apus_model_run_donating(model, names, kept, NULL, 3, NULL, 1, NULL, &present));
+    EXPECT(kept[0] == second && apus_tensor_data(present) != apus_tensor_data(second));
+    FAILS(apus_model_run_donating(model, wrong, kept, donated, 3, NULL, 1, NULL, &element), APUS_INVALID_INPUT,
+          "nothing");
+    EXPECT(kept[0] == NULL && element == NULL);
+    apus_value *last[] = {present, value, place};
+    FAILS(apus_model_run_donating(NULL, names, last, donated, 3, NULL, 1, NULL, &element), APUS_INVALID_ARGUMENT,
+          "model is NULL");
+    EXPECT(last[0] == NULL && last[1] == value);
+    FAILS(apus_model_run_donating(model, names, NULL, donated, 3, NULL, 1, NULL, &element), APUS_INVALID_ARGUMENT,
+          "input 'cache' is NULL");
+    apus_value_release(value);
+    apus_value_release(place);
+}
+
 int apus_c_state_program(const void *bytes, size_t size) {
     problems = 0;
     apus_model *model = NULL;
@@ -387,6 +432,12 @@ int apus_c_state_program(const void *bytes, size_t size) {
     EXPECT(memcmp(other, memory, sizeof memory) == 0);
     apus_value_release(present);
     FAILS(update(model, cache, other, sizeof other - 4, 1, 3, &present), APUS_INVALID_INPUT, "has 16380 bytes");
+    FAILS(update(model, cache, other, SIZE_MAX, 1, 3, &present), APUS_INVALID_ARGUMENT, "is larger than memory");
+    const char *result = apus_value_info_name(apus_model_output(model, 0)), *twice[] = {result, result};
+    apus_buffer buffers[] = {{other, sizeof other}, {memory, sizeof memory}};
+    apus_value *both[2] = {0};
+    FAILS(apus_model_run_into(model, NULL, NULL, 0, twice, 2, buffers, NULL, both), APUS_INVALID_ARGUMENT,
+          "there are two buffers for output");
     FAILS(update(model, cache, other, sizeof other, 1, ROWS, &present), APUS_FAILED_NODE, "write_indices");
     EXPECT(present == NULL);
     apus_value_release(cache);
@@ -405,7 +456,7 @@ int apus_c_state_program(const void *bytes, size_t size) {
     expect_rows(data, positions + 1, numbers + 1, 1);
     expect_rows(apus_tensor_data(present), positions + 1, numbers + 1, 2);
     apus_value_release(present);
-    apus_value_release(cache);
+    donating(model, cache, data);
     apus_model_release(model);
     return problems;
 }

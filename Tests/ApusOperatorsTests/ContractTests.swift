@@ -4,6 +4,7 @@ import Apus
 import ApusConformance
 import ApusGraph
 import ApusOperators
+import ApusRuntime
 import ApusTensor
 import ApusTestSupport
 import Foundation
@@ -97,6 +98,35 @@ import Testing
       }
     }
     #expect(try violations(writesInput).contains { $0.contains("changes input 0") })
+  }
+
+  /// A kernel whose scratch memory, or whose operands, no machine holds.
+  private struct Vast: Kernel {
+    var takesRows: Bool { true }
+
+    func plan(_ context: PlanContext) throws(OperatorError) -> Step {
+      var step = Step.parallel(parts: 1, scratchBytes: 1 << 60) { _, _ in }
+      step.spread = context.spread
+      return step
+    }
+  }
+
+  /// What there is no memory for is told like any other fault.
+  @Test func memoryThatIsNotThere() throws {
+    let pool = WorkerPool(threads: 1)
+    let type = TensorType(.float32, [2, 3])
+    let step = try Vast().plan(PlanContext(inputs: [type], outputs: [type], known: [nil]))
+    let small = sampleTensor([2, 3], seed: 1)
+    let contract = StepContract(step: step, inputs: [small], outputTypes: [type], pool: pool)
+    #expect(contract.violations().count == 1 && contract.violations()[0].contains("memory for"))
+
+    // Claims to have more bytes than there are; nothing reads them.
+    let claim = TensorStorage(base: small.storage.base, byteCount: 1 << 50, release: nil)
+    let vast = Tensor(dataType: .float32, shape: [2, 1 << 47], storage: claim)
+    let rows = RowsContract(kernel: Vast(), inputs: [vast], outputs: [small], known: [nil], pool: pool)
+    let found = rows.violations()
+    #expect(!found.isEmpty && found.allSatisfy { $0.contains("memory for an operand of \(1 << 50) bytes") }, "\(found)")
+    withExtendedLifetime(small) {}
   }
 
   @Test func order() throws {

@@ -23,6 +23,14 @@ import Testing
     #expect(survey.unreached.isEmpty)
   }
 
+  @Test(arguments: CandidateCase.loops.indices) func loopsAreCandidates(index: Int) throws {
+    for seed in 1...2 {
+      let one = CandidateCase.loops[index](seed)
+      #expect(try one.run(.plain).choices.map(\.taken) == ["plain"], "\(one.name)")
+      #expect(try one.run(.cheapest).choices.map(\.taken) == ["vectors"], "\(one.name)")
+    }
+  }
+
   /// The same on lesser machines. Forcing one changes the whole process, hence one of its own.
   @Test func everyMachine() async {
     await #expect(processExitsWith: .success) {
@@ -132,7 +140,7 @@ struct CandidateCase {
   var tolerance = 1e-4
 
   /// By seed.
-  static let all: [@Sendable (Int) -> CandidateCase] = matrices + images + rows + bytes
+  static let all: [@Sendable (Int) -> CandidateCase] = matrices + images + rows + loops + bytes
 
   private static func random(_ shape: Shape, _ seed: Int) -> Tensor { sampleTensor(shape, seed: seed) }
 
@@ -222,8 +230,27 @@ struct CandidateCase {
     { CandidateCase(name: "ReduceSum", inputs: [random([5, 37], $0), Tensor([1])], constants: [1]) },
     { CandidateCase(name: "ReduceMax", inputs: [random([5, 1, 7], $0), Tensor([1])], constants: [1], tolerance: 0) },
     { CandidateCase(name: "Transpose", inputs: [random([19, 37], $0)], tolerance: 0) },
+  ]
+
+  /// Element by element, with one choice each.
+  static let loops: [@Sendable (Int) -> CandidateCase] = [
     { CandidateCase(name: "Tanh", inputs: [random([333], $0)]) },
     { CandidateCase(name: "Add", inputs: [random([7, 33], $0), random([33], $0 + 1)], tolerance: 0) },
+    { CandidateCase(name: "PRelu", inputs: [random([7, 33], $0), Tensor(scalar: 0.3 as Float)], tolerance: 0) },
+    {
+      let bounds = [-0.3, 0.4].map { Tensor(scalar: $0 as Float) }
+      return CandidateCase(name: "Clip", inputs: [random([7, 33], $0)] + bounds, tolerance: 0)
+    },
+    {
+      CandidateCase(
+        name: "QuantizeLinear",
+        inputs: [random([7, 33], $0), Tensor(scalar: 0.007 as Float), codes([], $0, signed: $0 % 2 == 0)], tolerance: 0)
+    },
+    {
+      CandidateCase(
+        name: "DequantizeLinear", inputs: [codes([5, 37], $0, signed: true), Tensor(scalar: 0.3 as Float)],
+        tolerance: 1e-6)
+    },
   ]
 
   private static func quantized(_ x: Tensor, _ w: Tensor, group: Int, seed: Int) -> CandidateCase {
@@ -261,11 +288,6 @@ struct CandidateCase {
       CandidateCase(
         name: "ConvInteger",
         inputs: [codes([1, 5, 9, 8], $0, signed: false), codes([7, 5, 3, 3], $0 + 1, signed: false)], tolerance: 0)
-    },
-    {
-      CandidateCase(
-        name: "DequantizeLinear", inputs: [codes([5, 37], $0, signed: true), Tensor(scalar: 0.3 as Float)],
-        tolerance: 1e-6)
     },
     {
       let scale = Tensor([0.01] as [Float])

@@ -44,7 +44,7 @@ private struct Meet: OperatorDefinition {
       return Step.serial { run in
         meeting.attend()
         run.outputBytes().copyMemory(from: run.inputBytes(0), byteCount: bytes)
-      }.named("Meet", operations: 1 << 20).overwriting(0)
+      }.named("Meet", cost: Cost(operations: 1 << 20)).overwriting(0)
     }
   }
 }

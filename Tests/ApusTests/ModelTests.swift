@@ -38,6 +38,38 @@ import Testing
     #expect(borrowed == expected)
   }
 
+  /// What the environment asks for must mean something: with a slip in it, it would count as not given.
+  @Test func environmentWithASlip() async {
+    await #expect(processExitsWith: .success) {
+      setenv("APUS_ISA", "avx3", 1)
+      exit(ModelTests.isRefused(for: "APUS_ISA is 'avx3'") ? 0 : 1)
+    }
+    await #expect(processExitsWith: .success) {
+      setenv("APUS_ISA", "", 1)
+      setenv("APUS_SPIN_US", "soon", 1)
+      if !ModelTests.isRefused(for: "APUS_SPIN_US is 'soon'") { exit(1) }
+      setenv("APUS_SPIN_US", "0", 1)
+      exit(ModelTests.isRefused(for: "") ? 2 : 0)
+    }
+  }
+
+  /// True if a model cannot be loaded because of the environment, from a file or from bytes.
+  private static func isRefused(for reason: String) -> Bool {
+    let file = folder.appending(path: "digits.onnx")
+    func refuses(_ load: () throws -> Void) -> Bool {
+      do {
+        try load()
+        return false
+      } catch let error as LoadError {
+        return error.code == .invalidEnvironment && error.message.contains(reason)
+      } catch {
+        return false
+      }
+    }
+    return refuses { _ = try Model(contentsOf: file) } && refuses { _ = try Model(bytes: Data(contentsOf: file)) }
+      && refuses { _ = try ModelFile(contentsOf: file) }
+  }
+
   @Test func bytesAndFilesAreTheSame() throws {
     let bytes = try Data(contentsOf: Self.folder.appending(path: "digits.onnx"))
     let model = try Model(bytes: bytes)
@@ -45,6 +77,16 @@ import Testing
     #expect(
       try model.run(["input": image])[name]?.elements(as: Float.self)
         == self.model("digits").run(["input": image])[name]?.elements(as: Float.self))
+  }
+
+  @Test func nearNamesAreFound() {
+    let commands = ["run", "info", "check", "optimize"]
+    #expect(nearNames("rnu", among: commands) == ["run"])
+    #expect(nearNames("RUN", among: commands) == ["run"])
+    #expect(nearNames("optimise", among: commands) == ["optimize"])
+    #expect(nearNames("nonsense", among: commands).isEmpty && nearNames("", among: commands).isEmpty)
+    #expect(nearNames("b", among: ["d", "a", "c", "b1", "b"]) == ["b", "a", "b1"])
+    #expect(nearNames(String(repeating: "n", count: 201), among: [String(repeating: "n", count: 201)]).isEmpty)
   }
 
   @Test func wrongInputsAreNamed() throws {

@@ -142,6 +142,24 @@ class OneStyle(Case):
         streamed = self.apus("run", "-", "--random", "--json", input=(self.folder / "m").read_bytes())
         self.assertIn(b"outputs", streamed.stdout)
 
+    def test_values_without_names(self) -> None:
+        """What passes put in has no name; the node that computes it tells what it is."""
+        weights = [constant("w", np.ones((4, 3, 3, 3), np.float32)), constant("v", np.ones((4, 4, 3, 3), np.float32))]
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["a"], "first"),
+            helper.make_node("Conv", ["a", "v"], ["y"], "second"),
+        ]
+        self.save(model(nodes, [tensor("x", [1, 3, 9, 9])], [tensor("y", [1, 4, 5, 5])], weights))
+        self.apus("compile", "model.onnx", "-o", "m")
+        values = self.json("info", "m")["values"]
+        nameless = [value["node"] for value in values if not value["name"]]
+        self.assertIn("apus.Conv 'first'", nameless)
+        self.assertFalse([value for value in values if value["name"] and "node" in value])
+        text = self.apus("info", "m", "--values").stdout.decode()
+        self.assertIn("\n  (of apus.Conv 'first'): float32[", text)
+        self.assertIn("\n  y: float32[", text)
+        self.assertNotIn("\n  :", text)
+
     def test_what_passes_could_not_do(self) -> None:
         """A Swish whose curve is an output too."""
         self.save(
@@ -259,8 +277,20 @@ class Errors(Case):
             ["run", "model.onnx", "--disable-pass", "zz"],
             ["graph", "model.onnx", "-o", "g.png"],
             ["run", "model.onnx", "extra"],
+            ["run", ""],
+            ["run", "model.onnx", "-i", "input_ids="],
+            ["run", "model.onnx", "--image", "input_ids="],
+            ["run", "model.onnx", "--audio", "input_ids="],
+            ["run", "model.onnx", "--random", "-o", ""],
+            ["run", "model.onnx", "--random", "-o", "y="],
         ):
             self.apus(*arguments, status=2)
+        for arguments in (
+            ["run", ""],
+            ["run", "model.onnx", "-i", "input_ids="],
+            ["run", "model.onnx", "--random", "-o", ""],
+        ):
+            self.assertIn("the name of the", self.apus(*arguments, status=2).stderr.decode())
         self.write("text.onnx", "hello")
         for arguments in (
             ["run", "no.onnx"],
@@ -294,7 +324,17 @@ class Errors(Case):
         self.assertIn("did you mean 'input_ids'", error)
         self.assertIn("attention_mask", error)
         error = self.apus("run", "model.onnx", "--disable-pass", "chanels-last", status=2).stderr.decode()
-        self.assertIn("did you mean 'channels-last'", error)
+        self.assertIn("did you mean 'channels-last'? Passes are ", error)
+        error = self.apus("run", "model.onnx", "--disable-pass", "zz", status=2).stderr.decode()
+        self.assertIn("there is no pass 'zz'; passes are ", error)
+        error = self.apus("run", "model.onnx", "-i", "zz=x.npy", status=1).stderr.decode()
+        self.assertIn("there is no input 'zz'; inputs are ", error)
+        error = self.apus("run", "model.onnx", "--random", "-o", "zz=y.npy", status=1).stderr.decode()
+        self.assertIn("there is no value 'zz' to store; values are ", error)
+        error = self.apus("rnu", "model.onnx", status=2).stderr.decode()
+        self.assertIn("there is no command 'rnu'; did you mean 'run'? Commands are run, ", error)
+        self.assertIn("; commands are run, ", self.apus("nonsense", status=2).stderr.decode())
+        self.assertNotIn("?.", self.apus("optimise", status=2).stderr.decode())
         np.savez(self.path("in.npz"), input_ids=np.zeros(1, np.float32), mask=np.zeros(1, np.float32))
         self.assertIn("'mask'", self.apus("run", "model.onnx", "-i", "in.npz", status=1).stderr.decode())
 
@@ -367,8 +407,23 @@ class Errors(Case):
                 with self.subTest(f"{command} {text}"):
                     name, *rest = command.split()
                     self.apus(name, "model.onnx", *rest, *text.split(), status=2)
-        for name, status in (("sse9", 2), ("avx512-", 2), ("avx512-sse9", 2), ("portable", 0), ("avx512-vnni", 0)):
+        for name, status in (
+            ("sse9", 2),
+            ("avx512-", 2),
+            ("avx512-sse9", 2),
+            ("portable", 0),
+            ("avx512-vnni", 0),
+            ("", 0),
+        ):
             self.apus("run", "model.onnx", "--random", environment={"APUS_ISA": name}, status=status)
+        for name, status in (("soon", 2), ("-1", 2), ("0", 0), ("500", 0), ("", 0)):
+            self.apus("run", "model.onnx", "--random", environment={"APUS_SPIN_US": name}, status=status)
+        for command in (["run", "--random"], ["info"], ["check"], ["plan"], ["optimize"]):
+            error = self.apus(
+                command[0], "model.onnx", *command[1:], environment={"APUS_ISA": "sse9"}, status=2
+            ).stderr.decode()
+            self.assertIn("APUS_ISA is 'sse9'; expected portable", error)
+            self.assertIn("`apus --help` explains", error)
         for text in ("--dim n=1000000000", "--dim n=6000000000", "--dim n=4611686018427387904", "--shape x=6000000000"):
             for command in (["run", "--random"], ["bench", "--seconds", "0.1"], ["profile"]):
                 self.apus(command[0], "model.onnx", *command[1:], *text.split(), status=1)
@@ -378,7 +433,7 @@ class Errors(Case):
         self.save(identity(shape=["n"]))
         self.apus("run", "model.onnx", "--random", "--dim", "n=100000", "--memory", "16m")
         error = self.apus("run", "model.onnx", "--random", "--dim", "n=100000", "--memory", "100K", status=1)
-        self.assertIn("memoryBudget is 102400", error.stderr.decode())
+        self.assertIn("--memory is 102400", error.stderr.decode())
         self.apus("bench", "model.onnx", "--runs", 1, "--memory", 1 << 20)
 
     def test_negative_values_are_values(self) -> None:
@@ -428,6 +483,8 @@ class Surroundings(Case):
     def test_version_help_and_completion(self) -> None:
         self.assertRegex(self.apus("--version").stdout.decode(), r"^apus \d+\.\d+\.\d+\n$")
         self.assertIn("JPEG 2000", self.apus("run", "--help").stdout.decode().replace("\n", " "))
+        for name in ("APUS_ISA", "APUS_SPIN_US"):
+            self.assertIn(name, self.apus("--help").stdout.decode())
         self.assertEqual(self.apus("help", "run").stdout, self.apus("run", "--help").stdout)
         for shell in ("bash", "zsh", "fish"):
             self.assertIn("onnx", self.apus("--generate-completion-script", shell).stdout.decode())

@@ -39,7 +39,7 @@ extern "C" {
 #endif
 
 /* The version of this header. A library serves every program that was compiled with this version or an earlier one. */
-#define APUS_API_VERSION 4
+#define APUS_API_VERSION 5
 
 /* The version of the interface that the library has: at least `APUS_API_VERSION` of the header, or the library is too
  * old. */
@@ -56,7 +56,7 @@ void apus_set_seed(int64_t seed);
 
 /* Codes of errors. More may come. */
 enum {
-    APUS_INVALID_ARGUMENT = 1,  /* An argument of the call is missing or out of range. */
+    APUS_INVALID_ARGUMENT = 1,  /* An argument of the call, or a variable of the environment, is missing or wrong. */
     APUS_CANNOT_READ = 2,       /* The file cannot be opened or read. */
     APUS_MALFORMED = 3,         /* The bytes break the format. */
     APUS_WRONG_FORMAT = 4,      /* The bytes are of another format. */
@@ -332,6 +332,17 @@ apus_error *apus_model_run_into(const apus_model *model, const char *const *inpu
                                 const char *const *output_names, size_t output_count,
                                 const apus_buffer *buffers, const apus_cancellation *cancellation,
                                 apus_value **outputs);
+
+/* `apus_model_run` that gives inputs away: those whose entry of `donated` is true are released by the call, whatever
+ * comes of it, and NULL stands in their places afterwards. Where a step of the model can write its result over such a
+ * tensor, and no later one needs that, it does: state that the model updates costs no copy. A tensor that something
+ * else refers to as well (another handle, a sequence, another input), and memory that was lent, are left as they are,
+ * so giving away changes what a run costs and nothing else.
+ *
+ * Since version 5. */
+apus_error *apus_model_run_donating(const apus_model *model, const char *const *input_names, apus_value **inputs,
+                                    const bool *donated, size_t input_count, const char *const *output_names,
+                                    size_t output_count, const apus_cancellation *cancellation, apus_value **outputs);
 
 /* MARK: - Making values */
 

@@ -31,6 +31,9 @@ struct CheckCommand: ParsableCommand {
       notes = try model.load { $0.checksCompiledWeights = true }.notes
     } catch let error as ValidationError {
       throw error
+    } catch let error as LoadError where error.code == .invalidEnvironment {
+      // Nothing that the model could do about.
+      throw error
     } catch let error as LoadError {
       problems = error.problems.map { Report.Problem(node: $0.nodePath, reason: $0.reason, remedy: $0.remedy) }
       if problems.isEmpty {

@@ -21,6 +21,8 @@ struct InfoCommand: ParsableCommand {
   private struct Report: Encodable {
     struct Value: Encodable {
       var name, type: String
+      /// The node that computes it, for a value without a name.
+      var node: String?
     }
     var model, graph, producer, documentation, domain: String
     var irVersion, modelVersion: Int
@@ -51,7 +53,14 @@ struct InfoCommand: ParsableCommand {
     func list(_ ids: [ValueID]) -> [Report.Value] {
       ids.map { Report.Value(name: graph[$0].name, type: graph.fact($0).description) }
     }
-    let produced = graph.nodes.flatMap(\.outputs).compactMap { $0 }
+    let produced = graph.nodes.flatMap { node in
+      node.outputs.compactMap { $0 }.map { id in
+        let isNamed = !graph[id].name.isEmpty
+        return Report.Value(
+          name: graph[id].name, type: graph.fact(id).description,
+          node: isNamed ? nil : "\(node.op)" + (node.name.isEmpty ? "" : " '\(node.name)'"))
+      }
+    }
     let outputs = graph.outputs.enumerated().map { position, id in
       Report.Value(name: graph[id].name, type: graph.describedOutput(position).description)
     }
@@ -63,7 +72,7 @@ struct InfoCommand: ParsableCommand {
       opsets: Dictionary(information.opsets.map { ($0.key.isEmpty ? "ai.onnx" : $0.key, $0.value) }) { first, _ in first
       },
       metadata: Dictionary(information.metadata.map { ($0.key, $0.value) }) { first, _ in first },
-      inputs: list(graph.inputs), outputs: outputs, values: values || json ? list(produced) : nil,
+      inputs: list(graph.inputs), outputs: outputs, values: values || json ? produced : nil,
       operators: statistics.operators, nodes: statistics.nodes, parameters: statistics.parameters,
       constantBytes: Dictionary(statistics.constantBytes.map { ($0.key.description, $0.value) }) { first, _ in first },
       multiplyAdds: statistics.multiplyAdds.description, peakBytes: statistics.peakBytes.description,
@@ -94,7 +103,10 @@ struct InfoCommand: ParsableCommand {
     }
     if let values = report.values {
       try Console.print("values")
-      for value in values { try Console.print("  \(value.name.printable()): \(value.type.printable(limit: 400))") }
+      for value in values {
+        let name = value.node.map { "(of \($0.printable()))" } ?? value.name.printable()
+        try Console.print("  \(name): \(value.type.printable(limit: 400))")
+      }
     }
     try Console.print("\n\(report.nodes) nodes")
     for (name, count) in report.operators.sorted(by: { ($1.value, $0.key) < ($0.value, $1.key) }) {

@@ -35,6 +35,7 @@ struct Failure {
         [error.file?.printable(), error.path?.printable(), error.message].compactMap { $0 }.joined(separator: ": ")
         + (error.byteOffset.map { " (at byte \($0))" } ?? "")
       (remedy, problems) = (error.remedy, error.problems)
+      if error.code == .invalidEnvironment { (status, remedy) = (.usage, "`apus --help` explains") }
     case let error as PrepareError:
       (code, message, problems) = ("invalidModel", "the model cannot run", error.problems)
     case let error as RunError:
@@ -50,15 +51,25 @@ struct Failure {
       // What the parser of arguments says, and what nobody foresaw.
       let isUsage = ApusCommand.exitCode(for: error) == .validationFailure
       (status, code) = isUsage ? (.usage, "usage") : (.data, "failed")
-      message = ApusCommand.message(for: error)
+      message = (isUsage ? Failure.unknownCommand : nil) ?? ApusCommand.message(for: error)
       if isUsage { remedy = "`\(Failure.command) --help` explains" }
     }
   }
 
+  private static let commands = ApusCommand.configuration.subcommands.compactMap { $0.configuration.commandName }
+
   /// The command as far as it is known.
   private static var command: String {
-    let names = ApusCommand.configuration.subcommands.compactMap { $0.configuration.commandName }
-    return "apus" + (CommandLine.arguments.dropFirst().first { names.contains($0) }.map { " " + $0 } ?? "")
+    "apus" + (CommandLine.arguments.dropFirst().first { commands.contains($0) }.map { " " + $0 } ?? "")
+  }
+
+  /// What is said of a first argument that would be a command and is none; nil: there is no such argument.
+  private static var unknownCommand: String? {
+    guard let name = CommandLine.arguments.dropFirst().first, !name.hasPrefix("-"), !commands.contains(name),
+      name != "help"
+    else { return nil }
+    let all = "commands are \(commands.joined(separator: ", "))"
+    return "there is no command '\(name)'; " + NearMiss.choices(name, among: commands, all)
   }
 
   /// For people: `error: …` and a line for each problem.
@@ -74,9 +85,11 @@ struct Failure {
   }
 
   private func sentence(_ message: String, _ remedy: String) -> String {
-    message.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces).printableMessage() }.joined(
-      separator: "; ")
-      + (remedy.isEmpty ? "" : ". " + remedy.printableMessage())
+    let message = message.split(separator: "\n").map {
+      $0.trimmingCharacters(in: .whitespaces).printableMessage()
+    }.joined(separator: "; ")
+    if remedy.isEmpty { return message }
+    return message + (message.hasSuffix("?") ? " " : ". ") + remedy.printableMessage()
   }
 
   private struct Report: Encodable {

@@ -119,6 +119,12 @@ struct InputArguments: ParsableArguments {
 
   /// NAME=FILE, or FILE alone where the model has one input.
   private func split(_ text: String, option: String, _ model: Model) throws -> (name: String, file: String) {
+    let pair = try pair(text, option: option, model)
+    if pair.file.isEmpty { throw ValidationError("\(option) \(text): the name of the file is empty") }
+    return pair
+  }
+
+  private func pair(_ text: String, option: String, _ model: Model) throws -> (name: String, file: String) {
     if !text.contains("="), model.inputs.count == 1 { return (model.inputs[0].name, text) }
     // Names may contain '='; the longest one that is an input counts.
     if let name = model.inputs.map(\.name).filter({ text.hasPrefix($0 + "=") }).max(by: { $0.count < $1.count }) {
@@ -131,10 +137,10 @@ struct InputArguments: ParsableArguments {
 
   private func description(_ name: String, _ option: String, _ model: Model) throws -> ValueDescription {
     if let description = model.inputs.first(where: { $0.name == name }) { return description }
-    let question = NearMiss.question(name, among: model.inputs.map(\.name))
     let inputs = model.inputs.map { "\($0.name.printable(limit: 80)) (\($0.type.printable(limit: 120)))" }
+    let all = inputs.isEmpty ? "the model has no inputs" : "inputs are \(inputs.joined(separator: ", "))"
     throw InputError(
-      "\(option): there is no input '\(name.printable())'; " + (question.isEmpty ? "" : question + " ")
-        + (inputs.isEmpty ? "The model has no inputs" : "Inputs are \(inputs.joined(separator: ", "))"))
+      "\(option): there is no input '\(name.printable())'; "
+        + NearMiss.choices(name, among: model.inputs.map(\.name), all))
   }
 }

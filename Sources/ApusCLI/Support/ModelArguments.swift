@@ -1,7 +1,6 @@
 // The arguments that every command with a model shares.
 
 import Apus
-import ApusOperators
 import ApusOptimizer
 import ArgumentParser
 import Foundation
@@ -53,27 +52,16 @@ struct ModelArguments: ParsableArguments {
   private static let passNames = Set(Optimizer.allPasses.map(\.name)).sorted()
 
   func validate() throws {
+    if model.isEmpty { throw ValidationError("the name of the model's file is empty") }
     try OptionValues.check(threads, "--threads", Self.threadRange)
     _ = try OptionValues.bytes(memory, "--memory")
     for name in disablePass where !Self.passNames.contains(name) {
-      let question = NearMiss.question(name, among: Self.passNames)
+      let all = "passes are \(Self.passNames.joined(separator: ", "))"
       throw ValidationError(
-        "--disable-pass: there is no pass '\(name)'; " + (question.isEmpty ? "" : question + " ")
-          + "Passes are \(Self.passNames.joined(separator: ", "))")
+        "--disable-pass: there is no pass '\(name)'; " + NearMiss.choices(name, among: Self.passNames, all))
     }
     for text in dim { _ = try dimension(text) }
     for text in shape { _ = try extents(text) }
-    try Self.checkLevel()
-  }
-
-  /// The environment variable that asks for a lower level of the machine's instructions must name one.
-  private static func checkLevel() throws(ValidationError) {
-    guard let text = getenv("APUS_ISA").map({ String(cString: $0) }), !text.isEmpty else { return }
-    if !MachineLevel.isKnown(text) {
-      throw ValidationError(
-        "the environment has APUS_ISA=\(text); expected portable, avx2 or avx512, or one of these less a feature, as "
-          + "in avx512-vnni")
-    }
   }
 
   private func dimension(_ text: String) throws(ValidationError) -> (name: String, size: Int) {
@@ -101,7 +89,7 @@ struct ModelArguments: ParsableArguments {
     var options = ModelOptions(threads: threads)
     options.mapsFiles = mapsFiles
     if let budget = try OptionValues.bytes(memory, "--memory") {
-      options.engine = Engine(threads: threads, memoryBudget: budget)
+      options.engine = Engine(threads: threads, memoryBudget: budget, named: "--memory")
     }
     options.optimization.isEnabled = !noOptimize
     options.optimization.disabledPasses = Set(disablePass)

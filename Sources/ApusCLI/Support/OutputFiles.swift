@@ -37,11 +37,11 @@ struct OutputFiles {
         (target.name, target.path) = (name, String(text.dropFirst(name.count + 1)))
       } else if let mark = text.firstIndex(of: "="), !text[..<mark].contains("/") {
         let name = String(text[..<mark])
-        let question = NearMiss.question(name, among: names)
+        let all = "values are \(names.joined(separator: ", ")). If this is the name of a file, write ./\(text)"
         throw InputError(
-          "\(option) \(text): there is no value '\(name)' to store; " + (question.isEmpty ? "" : question + " ")
-            + "Values are \(names.joined(separator: ", ")). If this is the name of a file, write ./\(text)")
+          "\(option) \(text): there is no value '\(name)' to store; " + NearMiss.choices(name, among: names, all))
       }
+      if target.path.isEmpty { throw ValidationError("\(option) \(text): the name of the file is empty") }
       if target.path == "/dev/stdout" { target.path = "-" }
       target.form = try OutputFiles.form(of: target.path, option: option)
       if target.form == .folder || target.form == .npz, target.name != nil {

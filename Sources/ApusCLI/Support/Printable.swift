@@ -1,5 +1,7 @@
 // Text of strangers (names, messages, strings of a model) in a form that a terminal can show.
 
+import Apus
+
 extension String {
   /// Control characters and invisible ones of formatting as `\u{…}`, and what is longer than `limit` characters cut in
   /// the middle.
@@ -33,30 +35,11 @@ extension String {
 
 /// Names like the one that was not found.
 enum NearMiss {
-  /// `did you mean 'a' or 'b'?`, or nothing if no name is like `name`.
-  static func question(_ name: String, among names: [String]) -> String {
-    let close = names.map { (name: $0, distance: distance(name, $0)) }
-      .filter { $0.distance <= max(1, min(name.count, $0.name.count) / 3) }
-      .sorted { ($0.distance, $0.name) < ($1.distance, $1.name) }.prefix(3)
-    if close.isEmpty { return "" }
-    return "did you mean " + close.map { "'\($0.name.printable())'" }.joined(separator: " or ") + "?"
-  }
-
-  /// The number of characters to insert, delete or replace, in any case; names of more than 100 characters are far
-  /// away.
-  private static func distance(_ first: String, _ second: String) -> Int {
-    let (a, b) = (Array(first.lowercased().unicodeScalars), Array(second.lowercased().unicodeScalars))
-    guard a.count <= 100, b.count <= 100 else { return .max }
-    var row = Array(0...b.count)
-    for i in a.indices {
-      var diagonal = row[0]
-      row[0] = i + 1
-      for j in b.indices {
-        let replaced = diagonal + (a[i] == b[j] ? 0 : 1)
-        diagonal = row[j + 1]
-        row[j + 1] = min(replaced, row[j] + 1, diagonal + 1)
-      }
-    }
-    return row[b.count]
+  /// What there is in place of a name that was not found, to follow a semicolon: `passes are a, b`, behind the question
+  /// whether one of them was meant if one is like it.
+  static func choices(_ name: String, among names: [String], _ list: String) -> String {
+    let near = nearNames(name, among: names).map { "'\($0.printable())'" }
+    if near.isEmpty { return list }
+    return "did you mean \(near.joined(separator: " or "))? " + list.prefix(1).uppercased() + list.dropFirst()
   }
 }

@@ -340,13 +340,10 @@ package struct Step: Sendable {
     return self
   }
 
-  package consuming func named(_ name: String, operations: Int = 0) -> Step {
-    named(name, cost: Cost(operations: operations))
-  }
-
-  package consuming func named(_ name: String, cost: Cost) -> Step {
+  /// The same step under the name that a profile shows, at a cost; nil: the one that it has.
+  package consuming func named(_ name: String, cost: Cost? = nil) -> Step {
     kernelName = name
-    self.cost = cost
+    self.cost = cost ?? self.cost
     return self
   }
 }

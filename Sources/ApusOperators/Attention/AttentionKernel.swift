@@ -59,7 +59,7 @@ struct AttentionKernel: Kernel {
         heads: geometry.keyHeads, length: pitch?.capacity ?? geometry.keys, size: size)
       let count = geometry.batch * geometry.keyHeads * geometry.keys * size
       let place: StepSequence.Operand = isKept ? .output(input) : sequence.reserve(bytes: count * width)
-      let step = concatenation(
+      let step = try concatenation(
         geometry, size: size, from: input == 1 ? geometry.key : geometry.value, to: layout, past: pastLength ?? 0,
         isAppended: pitch?.isAppended ?? false)
       sequence.append(step, inputs: [.input(input), pastLength == nil ? .none : .input(input + 3)], outputs: [place])
@@ -142,16 +142,18 @@ struct AttentionKernel: Kernel {
   private func concatenation(
     _ geometry: AttentionGeometry, size: Int, from layout: AttentionGeometry.Layout,
     to target: AttentionGeometry.Layout, past: Int, isAppended: Bool
-  ) -> Step {
-    func copy(_ input: Int, _ source: AttentionGeometry.Layout, length: Int, offset: Int) -> MovementCopy {
-      MovementCopy(
+  ) throws(OperatorError) -> Step {
+    func copy(_ input: Int, _ source: AttentionGeometry.Layout, length: Int, offset: Int) throws(OperatorError)
+      -> MovementCopy
+    {
+      try MovementCopy(
         from: .input(input), width: core.type.byteWidth, extents: [geometry.batch, geometry.keyHeads, length, size],
         sourceStrides: [source.batch, source.head, source.row, 1],
         targetStrides: [target.batch, target.head, target.row, 1], targetOffset: offset * size)
     }
-    var copies = [copy(0, layout, length: geometry.keys - past, offset: past)]
+    var copies = [try copy(0, layout, length: geometry.keys - past, offset: past)]
     if past > 0, !isAppended {
-      copies.append(copy(1, .byHead(heads: geometry.keyHeads, length: past, size: size), length: past, offset: 0))
+      copies.append(try copy(1, .byHead(heads: geometry.keyHeads, length: past, size: size), length: past, offset: 0))
     }
     return .copying(copies)
   }

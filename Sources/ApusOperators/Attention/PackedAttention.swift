@@ -71,7 +71,7 @@ struct PackedAttention: Sendable {
         let first = index &* rowsPerBlock
         compute(run, matrix, first..<min(first &+ rowsPerBlock, rowsPerMatrix), scores)
       }
-    }.named("attention_f32", operations: problem.operations)
+    }.named("attention_f32", cost: Cost(operations: problem.operations))
   }
 
   /// One block of rows: where it lies, and the keys that its rows see together.

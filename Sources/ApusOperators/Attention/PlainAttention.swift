@@ -16,7 +16,7 @@ extension AttentionProblem {
         let (head, query) = rest.quotientAndRemainder(dividingBy: geometry.queries)
         plainRow(type, run, image, head, query, scores, rounding)
       }
-    }.named("plain", operations: operations)
+    }.named("plain", cost: Cost(operations: operations))
   }
 
   private func plainRow<Element: Real>(

@@ -131,7 +131,7 @@ struct ByteConvolution: Sendable {
     }
     if weights.storage != nil { step.unreadInputs = [node.inputs.operands.w] }
     return step.named(
-      "gemm_i8 \(String(cString: apus_kernels().pointee.name))", operations: node.convolution.operations)
+      "gemm_i8 \(String(cString: apus_kernels().pointee.name))", cost: Cost(operations: node.convolution.operations))
   }
 
   private func prepare(_ run: RunContext, _ part: Int) {

@@ -74,7 +74,7 @@ struct CausalConvWithState: OperatorDefinition {
             run.output(0) + row &* length, length: length, taps: taps, appliesSiLU: appliesSiLU)
           if wantsState { carryState(x, past, run.output(1) + row &* (taps &- 1), length: length, count: taps &- 1) }
         }
-      }.named("causal", operations: 2 &* rows &* length &* taps)
+      }.named("causal", cost: Cost(operations: 2 &* rows &* length &* taps))
     }
   }
 }

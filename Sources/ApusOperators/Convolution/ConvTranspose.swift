@@ -219,7 +219,8 @@ package struct ConvTranspose: EngineOperator {
         }
       }
     }.named(
-      "direct", operations: 2 &* shape.batch &* shape.outputChannels &* inputArea &* taps &* shape.channelsPerGroup)
+      "direct",
+      cost: Cost(operations: 2 &* shape.batch &* shape.outputChannels &* inputArea &* taps &* shape.channelsPerGroup))
   }
 }
 

@@ -66,7 +66,7 @@ final class ConvolutionStep: Sendable {
     if isPacked { step.unreadInputs = [1] }
     // Every element of the residual is read before the same element of the output is written.
     if let residual { step.inPlace = [(input: residual, output: 0)] }
-    return step.named(core.name, operations: core.convolution.operations)
+    return step.named(core.name, cost: Cost(operations: core.convolution.operations))
   }
 
   private func run(_ run: RunContext, _ phase: Int, _ part: Int) {

@@ -70,7 +70,7 @@ struct DeformConv: OperatorDefinition {
         mask: plan.isPresent(4) ? 4 : nil)
       return .parallel(parts: deformed.partition.parts, scratchBytes: deformed.scratchBytes) { run, part in
         deformed.run(run, part)
-      }.named("direct", operations: convolution.operations)
+      }.named("direct", cost: Cost(operations: convolution.operations))
     }
   }
 }

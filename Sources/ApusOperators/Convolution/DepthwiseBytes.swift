@@ -89,7 +89,7 @@ struct DepthwiseBytes: Sendable {
       case .narrow: narrow(run, part, y, UnsafePointer(parameters))
       case .toPlanar: output.toPlanar(part, run.scratch + outputOffset, run.outputBytes(0))
       }
-    }.named(core.name, operations: node.convolution.operations)
+    }.named(core.name, cost: Cost(operations: node.convolution.operations))
   }
 
   private func prepare(_ run: RunContext, _ parameters: UnsafeMutablePointer<Float>) {

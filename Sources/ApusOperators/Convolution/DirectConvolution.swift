@@ -73,6 +73,6 @@ struct DirectConvolution<Element: ConvolutionElement>: Sendable {
       direct.run(
         part: part, x: run.input(0), w: run.input(1), bias: bias.map { run.input($0) }, y: run.output(),
         scratch: run.scratch)
-    }.named("direct", operations: convolution.operations)
+    }.named("direct", cost: Cost(operations: convolution.operations))
   }
 }

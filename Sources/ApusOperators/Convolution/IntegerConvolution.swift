@@ -225,7 +225,7 @@ struct DirectIntegerConvolution: Sendable {
       }
     }
     if !readsWeights { step.unreadInputs = [node.inputs.operands.w] }
-    return step.named("direct", operations: node.convolution.operations)
+    return step.named("direct", cost: Cost(operations: node.convolution.operations))
   }
 
   private func widen(_ run: RunContext, _ part: Int) {

@@ -99,6 +99,6 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
           y[index] = exact.map { Float($0(Double(sum))) } ?? sum
         }
       }
-    }.named("direct", operations: convolution.operations)
+    }.named("direct", cost: Cost(operations: convolution.operations))
   }
 }

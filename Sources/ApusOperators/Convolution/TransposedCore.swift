@@ -225,7 +225,7 @@ struct TransposedCore: Sendable {
     step.unreadInputs = [1]
     let pixels = shape.batch &* shape.geometry.outputCount
     let operations = 2 &* pixels &* weights.columns &* weights.channelsPerGroup &* weights.groups
-    return step.named("gemm \(String(cString: apus_kernels().pointee.name))", operations: operations)
+    return step.named("gemm \(String(cString: apus_kernels().pointee.name))", cost: Cost(operations: operations))
   }
 
   /// Columns of one group: [pixels][taps][outputs of the group].

@@ -30,17 +30,14 @@ struct ScatterElements: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let givenAxis = try context.int("axis")
-    let reduction = try ScatterReduction.of(context)
     let elementType = try context.type(0)
-    if elementType == .string, reduction != .none {
-      throw .unsupported("strings have no reduction \(reduction.rawValue)")
-    }
+    let reduction = try ScatterReduction.of(context, elementType)
     return .moving { plan throws(OperatorError) in
       guard let data = plan.inputs[0], let indices = plan.inputs[1], let reader = IndexReader(indices.dataType),
         let scatter = ScatterRun(reduction, data.dataType)
       else { throw .unsupported("ScatterElements has no kernel for \(elementType) with \(reduction.rawValue)") }
       let axis = try resolveAxis(givenAxis, rank: data.shape.rank)
-      return ScatterPlan(data: data, indices: indices.shape, axis: axis, reader: reader, scatter: scatter).step
+      return try ScatterPlan(data: data, indices: indices.shape, axis: axis, reader: reader, scatter: scatter).step
     }
   }
 }
@@ -70,7 +67,9 @@ struct Scatter: ImportRule {
 private struct ScatterPlan {
   let step: Step
 
-  init(data: TensorType, indices: Shape, axis: Int, reader: IndexReader, scatter: ScatterRun) {
+  init(
+    data: TensorType, indices: Shape, axis: Int, reader: IndexReader, scatter: ScatterRun
+  ) throws(OperatorError) {
     let width = data.dataType.byteWidth
     let extent = data.shape[axis]
     let rank = indices.rank
@@ -84,7 +83,7 @@ private struct ScatterPlan {
     let blocks = isLast ? 1 : (columns + IndexReader.block - 1) / IndexReader.block
     let lines = isLast ? 1 : indices[axis]
     let tasks = outer.reduce(blocks) { $0 * $1.extent }
-    let copy = MovementCopy(
+    let copy = try MovementCopy(
       from: .input(0), width: width, extents: [data.count], sourceStrides: [1], targetStrides: [1])
     let copying = copy.partition
     let scattering = Partition(

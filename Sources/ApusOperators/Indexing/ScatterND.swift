@@ -41,25 +41,24 @@ struct ScatterND: OperatorDefinition {
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    let reduction = try ScatterReduction.of(context)
     let elementType = try context.type(0)
-    if elementType == .string, reduction != .none {
-      throw .unsupported("strings have no reduction \(reduction.rawValue)")
-    }
+    let reduction = try ScatterReduction.of(context, elementType)
     return .moving { plan throws(OperatorError) in
       guard let data = plan.inputs[0], let indices = plan.inputs[1], let reader = IndexReader(indices.dataType),
         let scatter = ScatterRun(reduction, data.dataType)
       else { throw .unsupported("ScatterND has no kernel for \(elementType) with \(reduction.rawValue)") }
       let length = indices.shape[indices.shape.rank - 1]
       let tuples = IndexTuples(data: data, first: 0, length: length, reader: reader)
-      return ScatterND.step(data, tuples, count: indices.count / length, scatter)
+      return try ScatterND.step(data, tuples, count: indices.count / length, scatter)
     }
   }
 
   /// A copy of the data, then parts that each apply all updates of the slices that are theirs.
-  private static func step(_ data: TensorType, _ tuples: IndexTuples, count: Int, _ scatter: ScatterRun) -> Step {
+  private static func step(
+    _ data: TensorType, _ tuples: IndexTuples, count: Int, _ scatter: ScatterRun
+  ) throws(OperatorError) -> Step {
     let width = data.dataType.byteWidth
-    let copy = MovementCopy(
+    let copy = try MovementCopy(
       from: .input(0), width: width, extents: [data.count], sourceStrides: [1], targetStrides: [1])
     let copying = copy.partition
     let bytes = tuples.sliceBytes

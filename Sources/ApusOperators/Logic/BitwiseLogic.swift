@@ -26,7 +26,7 @@ struct BitwiseLogic: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
-    guard let loops = function.loops(type) else { throw context.unsupportedType(type) }
+    guard let loops = try function.loops(type) else { throw context.unsupportedType(type) }
     return Elementwise.binary(loops, cost: .light, name: schema.id.name)
   }
 }
@@ -43,7 +43,7 @@ struct BitShift: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
     let isLeft = try context.string("direction", oneOf: ["LEFT", "RIGHT"]) == "LEFT"
-    guard let loops = (isLeft ? BinaryFunction.shiftLeft : .shiftRight).loops(type) else {
+    guard let loops = try (isLeft ? BinaryFunction.shiftLeft : .shiftRight).loops(type) else {
       throw context.unsupportedType(type)
     }
     return Elementwise.binary(loops, cost: .light, name: "BitShift")
@@ -59,7 +59,7 @@ struct BitwiseNot: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
-    guard let loop = UnaryFunction.bitwiseNot.loop(type) else { throw context.unsupportedType(type) }
+    guard let loop = try UnaryFunction.bitwiseNot.loop(type) else { throw context.unsupportedType(type) }
     return Elementwise.unary(loop, cost: .light, name: "BitwiseNot")
   }
 }

@@ -38,7 +38,7 @@ struct Where: OperatorDefinition {
             condition + offsets[0], x + offsets[1] &* width, y + offsets[2] &* width, target + first &* width, count,
             strides)
         }
-      }.named("Where", operations: output.count)
+      }.named("Where", cost: Cost(operations: output.count))
       for input in [1, 2] where plan.shape(input).elementCount == output.count {
         step.inPlace.append((input: input, output: 0))
       }

@@ -40,33 +40,18 @@ struct Imputer: OperatorDefinition {
   }
 
   private func integers(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    let type = try context.type(0)
     let imputed = context.optionalInts("imputed_value_int64s") ?? []
     guard !imputed.isEmpty else { throw .invalid("attribute imputed_value_int64s (ints) is missing") }
     let replaced = try context.int("replaced_value_int64")
-    guard let load = Lane.int64.load(type), let store = Lane.int64.store(type) else {
-      throw context.unsupportedType(type)
-    }
-    return .planned { (plan) throws(OperatorError) in
-      let columns = FeatureKernel.columns(plan.shape(0))
-      try FeatureKernel.check(imputed.count, columns: columns, "imputed_value_int64s")
-      let partition = Partition(plan.shape(0).elementCount, of: .medium)
-      return .parallel(parts: partition.parts) { run, part in
-        withUnsafeTemporaryAllocation(of: Int.self, capacity: Lane.blockLength) { block in
-          guard let values = block.baseAddress else { return }
-          let range = partition.range(part)
-          var start = range.lowerBound
-          while start < range.upperBound {
-            let count = min(Lane.blockLength, range.upperBound &- start)
-            load(run.inputBytes(0), start, values, count)
-            for index in 0..<count where values[index] == replaced {
-              values[index] = imputed.count == 1 ? imputed[0] : imputed[(start &+ index) % columns]
-            }
-            store(values, run.outputBytes(0), start, count)
-            start &+= count
-          }
+    return try FeatureKernel.prepare(
+      context, lane: .int64, as: Int.self,
+      check: { (columns) throws(OperatorError) in
+        try FeatureKernel.check(imputed.count, columns: columns, "imputed_value_int64s")
+      },
+      body: { values, count, first, columns in
+        for index in 0..<count where values[index] == replaced {
+          values[index] = imputed.count == 1 ? imputed[0] : imputed[(first &+ index) % columns]
         }
-      }
-    }
+      })
   }
 }

@@ -18,14 +18,16 @@ package enum BinaryFunction: Sendable, CaseIterable {
   case bitwiseAnd, bitwiseOr, bitwiseXor, shiftLeft, shiftRight
 
   /// The loops for an element type; nil if there are none.
-  package func loops(_ type: DataType) -> BinaryLoops? {
+  package func loops(_ type: DataType) throws(OperatorError) -> BinaryLoops? {
     if type == .float16 || type == .bfloat16 {
-      return FloatCodec(type).flatMap { codec in loops(.float32).map { Elementwise.narrow(codec, $0) } }
+      guard let codec = FloatCodec(type), let single = try loops(.float32) else { return nil }
+      return Elementwise.narrow(codec, single)
     }
-    return try? KernelCandidate<ElementFacts, BinaryLoops>.choose(
+    guard let plain = definition(type) else { return nil }
+    return try KernelCandidate<ElementFacts, BinaryLoops>.choose(
       .elementwise, type: type,
       [
-        .plain { definition(type) },
+        .plain { plain },
         .vectors("vectors", types: [.float32, .float64, .int32, .uint32, .int64, .uint64]) { fastLoops(type) },
       ])
   }
@@ -188,8 +190,20 @@ extension BinaryFunction {
     case .div: loops(k.div_f32_vv, k.div_f32_vs, k.div_f32_sv)
     case .min: loops(k.min_f32_vv, k.min_f32_vs, k.min_f32_sv)
     case .max: loops(k.max_f32_vv, k.max_f32_vs, k.max_f32_sv)
+    case .prelu: slopeKernels(k.leaky_relu_f32)
     default: nil
     }
+  }
+
+  /// Along a row with one slope PRelu is LeakyRelu.
+  private func slopeKernels(_ kernel: @escaping FloatKernel) -> BinaryLoops? {
+    var loops = definition(.float32)
+    loops?.scalarB = { x, slope, y, count in
+      kernel(
+        count, x.assumingMemoryBound(to: Float.self), y.assumingMemoryBound(to: Float.self),
+        slope.assumingMemoryBound(to: Float.self))
+    }
+    return loops
   }
 
   private var float64Kernels: BinaryLoops? {

@@ -32,7 +32,7 @@ struct BinaryMath: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
-    guard let loops = function.loops(type) else { throw context.unsupportedType(type) }
+    guard let loops = try function.loops(type) else { throw context.unsupportedType(type) }
     let isIntegerDivision = function == .div && type.isInteger
     return Elementwise.binary(loops, cost: isIntegerDivision ? .medium : function.cost, name: schema.id.name)
   }
@@ -57,7 +57,7 @@ struct Mod: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
     let function: BinaryFunction = try context.bool("fmod") ? .remainder : .modulo
-    guard let loops = function.loops(type) else { throw context.unsupportedType(type) }
+    guard let loops = try function.loops(type) else { throw context.unsupportedType(type) }
     return Elementwise.binary(loops, cost: function.cost, name: "Mod")
   }
 }
@@ -106,7 +106,7 @@ struct VariadicMath: OperatorDefinition {
     if roundsBetween, StagedKernel.halves[type] != nil {
       return try StagedKernel.prepare(context) { (wide) throws(OperatorError) in try prepare(wide) }
     }
-    guard let loops = function.loops(type) else { throw context.unsupportedType(type) }
+    guard let loops = try function.loops(type) else { throw context.unsupportedType(type) }
     var finish: UnaryLoop?
     if isMean && context.inputs.count > 1 {
       guard let loop = Elementwise.divide(by: context.inputs.count, type) else { throw context.unsupportedType(type) }

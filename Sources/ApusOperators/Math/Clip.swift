@@ -54,7 +54,7 @@ struct Clip: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
-    guard let loop = Clip.loop(type) else { throw context.unsupportedType(type) }
+    guard let loop = try Clip.loop(type) else { throw context.unsupportedType(type) }
     let (hasLow, hasHigh) = (context.isPresent(1), context.isPresent(2))
     let width = type.byteWidth
     if !hasLow && !hasHigh { return .view }
@@ -67,7 +67,7 @@ struct Clip: OperatorDefinition {
         loop(
           run.inputBytes(0) + offset, hasLow ? run.inputBytes(1) : nil, hasHigh ? run.inputBytes(2) : nil,
           run.outputBytes(0) + offset, range.count)
-      }.overwriting(0).named("Clip", operations: 2 &* count)
+      }.overwriting(0).named("Clip", cost: Cost(operations: 2 &* count))
     }
   }
 
@@ -78,9 +78,9 @@ struct Clip: OperatorDefinition {
       _ count: Int
     ) -> Void
 
-  static func loop(_ type: DataType) -> ClipLoop? {
+  static func loop(_ type: DataType) throws(OperatorError) -> ClipLoop? {
     switch type {
-    case .float32: fast
+    case .float32: wide(try single)
     case .float64: definition(Double.self, -.infinity, .infinity)
     case .int8: integers(Int8.self)
     case .int16: integers(Int16.self)
@@ -90,7 +90,7 @@ struct Clip: OperatorDefinition {
     case .uint16: integers(UInt16.self)
     case .uint32: integers(UInt32.self)
     case .uint64: integers(UInt64.self)
-    default: narrow(type)
+    default: try FloatCodec(type).map { (codec) throws(OperatorError) in narrow(codec, try single) }
     }
   }
 
@@ -113,21 +113,43 @@ struct Clip: OperatorDefinition {
     definition(type, T.min, T.max)
   }
 
-  private static var fast: ClipLoop {
-    let kernel = apus_kernels().pointee.clip_f32
-    return { x, low, high, y, count in
+  /// y = min(max(x, bounds[0]), bounds[1]).
+  private typealias SingleLoop =
+    @Sendable (
+      _ count: Int, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ bounds: UnsafePointer<Float>
+    ) -> Void
+
+  private static var single: SingleLoop {
+    get throws(OperatorError) {
+      let kernel = apus_kernels().pointee.clip_f32
+      return try KernelCandidate<ElementFacts, SingleLoop>.choose(
+        .elementwise, type: .float32,
+        [
+          .plain {
+            { count, x, y, bounds in
+              let (low, high) = (bounds[0], bounds[1])
+              for i in 0..<count { y[i] = clamp(x[i], low, high) }
+            }
+          },
+          .vectors("vectors") { { count, x, y, bounds in kernel(count, x, y, bounds) } },
+        ])
+    }
+  }
+
+  private static func wide(_ loop: @escaping SingleLoop) -> ClipLoop {
+    { x, low, high, y, count in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: 2) { bounds in
+        guard let base = bounds.baseAddress else { return }
         bounds[0] = low.map { $0.assumingMemoryBound(to: Float.self).pointee } ?? -.infinity
         bounds[1] = high.map { $0.assumingMemoryBound(to: Float.self).pointee } ?? .infinity
-        kernel(count, x.assumingMemoryBound(to: Float.self), y.assumingMemoryBound(to: Float.self), bounds.baseAddress)
+        loop(count, x.assumingMemoryBound(to: Float.self), y.assumingMemoryBound(to: Float.self), base)
       }
     }
   }
 
-  private static func narrow(_ type: DataType) -> ClipLoop? {
-    guard let codec = FloatCodec(type) else { return nil }
-    let kernel = apus_kernels().pointee.clip_f32
-    return { x, low, high, y, count in
+  /// Floats of fewer bits become float32 block by block.
+  private static func narrow(_ codec: FloatCodec, _ loop: @escaping SingleLoop) -> ClipLoop {
+    { x, low, high, y, count in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: 2) { bounds in
         guard let base = bounds.baseAddress else { return }
         (bounds[0], bounds[1]) = (-.infinity, .infinity)
@@ -135,7 +157,7 @@ struct Clip: OperatorDefinition {
         if let high { codec.load(high, 0, base + 1, 1) }
         Elementwise.forEachBlock(count) { block, start, n in
           codec.load(x, start, block, n)
-          kernel(n, block, block, base)
+          loop(n, block, block, base)
           codec.store(block, y, start, n)
         }
       }

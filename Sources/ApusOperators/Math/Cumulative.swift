@@ -34,7 +34,7 @@ struct Cumulative: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
-    guard let scan = scan(type) else { throw context.unsupportedType(type) }
+    guard let scan = try scan(type) else { throw context.unsupportedType(type) }
     let name = schema.id.name
     let (exclusive, reverse) = (try context.bool("exclusive"), try context.bool("reverse"))
     let width = type.byteWidth
@@ -59,7 +59,7 @@ struct Cumulative: OperatorDefinition {
             ScanShape(length: length, columns: n, stride: inner, exclusive: exclusive, reverse: reverse))
           column &+= n
         }
-      }.named(name, operations: shape.elementCount)
+      }.named(name, cost: Cost(operations: shape.elementCount))
       return exclusive ? step : step.overwriting(0)
     }
   }
@@ -78,7 +78,7 @@ struct Cumulative: OperatorDefinition {
 
   typealias Scan = @Sendable (_ x: UnsafeRawPointer, _ y: UnsafeMutableRawPointer, _ shape: ScanShape) -> Void
 
-  private func scan(_ type: DataType) -> Scan? {
+  private func scan(_ type: DataType) throws(OperatorError) -> Scan? {
     let isSum = function == .add
     switch type {
     case .float32: return isSum ? Cumulative.typed(Float(0)) { $0 + $1 } : Cumulative.typed(Float(1)) { $0 * $1 }
@@ -88,13 +88,13 @@ struct Cumulative: OperatorDefinition {
     case .int64, .uint64:
       return isSum ? Cumulative.typed(UInt64(0)) { $0 &+ $1 } : Cumulative.typed(UInt64(1)) { $0 &* $1 }
     default:
-      return narrowScan(type)
+      return try narrowScan(type)
     }
   }
 
   /// Narrow floats are summed in float32; every step is rounded on its way out only.
-  private func narrowScan(_ type: DataType) -> Scan? {
-    guard let codec = FloatCodec(type), let loops = function.loops(.float32) else { return nil }
+  private func narrowScan(_ type: DataType) throws(OperatorError) -> Scan? {
+    guard let codec = FloatCodec(type), let loops = try function.loops(.float32) else { return nil }
     let neutral = Float(neutral)
     return { x, y, shape in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * blockLength) { memory in

@@ -3,7 +3,6 @@
 
 import ApusGraph
 import ApusTensor
-import CApusKernels
 
 struct PRelu: OperatorDefinition {
   let schema = OperatorSchema(
@@ -38,16 +37,7 @@ struct PRelu: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
-    guard var loops = BinaryFunction.prelu.loops(type) else { throw context.unsupportedType(type) }
-    if type == .float32 {
-      // Along a row with one slope it is LeakyRelu.
-      let kernel = apus_kernels().pointee.leaky_relu_f32
-      loops.scalarB = { x, slope, y, count in
-        kernel(
-          count, x.assumingMemoryBound(to: Float.self), y.assumingMemoryBound(to: Float.self),
-          slope.assumingMemoryBound(to: Float.self))
-      }
-    }
+    guard let loops = try BinaryFunction.prelu.loops(type) else { throw context.unsupportedType(type) }
     return Elementwise.binary(loops, cost: .light, name: "PRelu")
   }
 }

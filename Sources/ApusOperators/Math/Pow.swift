@@ -19,7 +19,7 @@ struct Pow: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let (base, exponent) = (try context.type(0), try context.type(1))
-    let loops = base == exponent ? BinaryFunction.pow.loops(base) : mixedLoops(base, exponent)
+    let loops = base == exponent ? try BinaryFunction.pow.loops(base) : mixedLoops(base, exponent)
     guard let loops else { throw context.unsupportedType(exponent, input: 1) }
     return Elementwise.binary(loops, cost: .heavy, name: "Pow")
   }

@@ -21,29 +21,29 @@ struct SwiGLU: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
-    guard let loop = SwiGLU.loop(type, alpha: try context.float("alpha")) else { throw context.unsupportedType(type) }
+    guard let loop = try SwiGLU.loop(type, alpha: context.float("alpha")) else { throw context.unsupportedType(type) }
     // The shapes are equal, so both operands always move.
     return Elementwise.binary(
       BinaryLoops(both: loop, scalarB: loop, scalarA: loop), cost: .medium, name: "SwiGLU")
   }
 
   /// y = a * sigmoid(alpha * a) * b.
-  package static func loop(_ type: DataType, alpha: Float) -> BinaryLoop? {
+  package static func loop(_ type: DataType, alpha: Float) throws(OperatorError) -> BinaryLoop? {
     switch type {
     case .float64:
       let alpha = Double(alpha)
       return Elementwise.zip { (a: Double, b: Double) in a * logistic(alpha * a) * b }
-    case .float32: return single(alpha: alpha)
+    case .float32: return try single(alpha: alpha)
     default:
       guard let codec = FloatCodec(type) else { return nil }
-      let loop = single(alpha: alpha)
+      let loop = try single(alpha: alpha)
       return Elementwise.narrow(codec, BinaryLoops(both: loop, scalarB: loop, scalarA: loop)).both
     }
   }
 
-  private static func single(alpha: Float) -> BinaryLoop {
+  private static func single(alpha: Float) throws(OperatorError) -> BinaryLoop {
     let function = UnaryFunction.swish(alpha: alpha)
-    let swish = function.floatLoop
+    let swish = try function.floatLoop
     let multiply = apus_kernels().pointee.mul_f32_vv
     return { a, b, y, count in
       Elementwise.forEachBlock(count) { block, start, n in

@@ -25,14 +25,13 @@ package enum UnaryFunction: Sendable {
   case scaledTanh(alpha: Float, beta: Float)
 
   /// The loop for an element type; nil if there is none.
-  package func loop(_ type: DataType) -> UnaryLoop? {
+  package func loop(_ type: DataType) throws(OperatorError) -> UnaryLoop? {
     switch type {
-    case .float32: floatLoop
+    case .float32: try floatLoop
     case .float64: realLoop(Double.self)
     case .float16, .bfloat16:
-      FloatCodec(type).map {
-        let function = rounding(to: type)
-        return Elementwise.narrow($0, width: 2, function.floatLoop)
+      try FloatCodec(type).map { (codec) throws(OperatorError) in
+        Elementwise.narrow(codec, width: 2, try rounding(to: type).floatLoop)
       }
     case .int8: integerLoop(Int8.self)
     case .int16: integerLoop(Int16.self)
@@ -190,10 +189,10 @@ extension UnaryFunction {
 extension UnaryFunction {
   /// The loop for float32: of the C kernel, where there is one.
   var floatLoop: UnaryLoop {
-    let plain = realLoop(Float.self)
-    let chosen = try? KernelCandidate<ElementFacts, UnaryLoop>.choose(
-      .elementwise, type: .float32, [.plain { plain }, .vectors("vectors") { fastLoop }])
-    return chosen ?? plain
+    get throws(OperatorError) {
+      try KernelCandidate<ElementFacts, UnaryLoop>.choose(
+        .elementwise, type: .float32, [.plain { realLoop(Float.self) }, .vectors("vectors") { fastLoop }])
+    }
   }
 
   /// The loop of the C kernel for float32; nil if there is none.

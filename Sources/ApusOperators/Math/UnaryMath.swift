@@ -64,7 +64,7 @@ struct UnaryMath: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let function = try function(context)
     let type = try context.type(0)
-    guard let loop = function.loop(type) else { throw context.unsupportedType(type) }
+    guard let loop = try function.loop(type) else { throw context.unsupportedType(type) }
     return Elementwise.unary(loop, cost: function.cost, name: schema.id.name)
   }
 }

@@ -238,7 +238,7 @@ struct ByteProduct: Sendable {
       }
     }
     if form == .constant { step.unreadInputs = [operands.b] }
-    return step.named(kernels.name, operations: operations)
+    return step.named(kernels.name, cost: Cost(operations: operations))
   }
 
   /// One part. `b` is where packed B lies, or room for some panels.

@@ -98,7 +98,7 @@ struct EinsumPlan {
     }
     let axes = output.map { EinsumView.Axis(label: $0, extent: extents[$0] ?? 1, stride: 0) }
     try finish(views[0], into: .dense(axes, at: .output(0)))
-    return sequence.step.named("einsum", cost: sequence.step.cost)
+    return sequence.step.named("einsum")
   }
 
   /// The labels that somebody needs after the operands at `first` and `second` are one.
@@ -223,13 +223,13 @@ struct EinsumPlan {
   ) throws(OperatorError) -> EinsumView {
     let axes = labels.compactMap { view.axis($0) }
     let target = EinsumView.dense(axes, at: try reserve(axes))
-    copy(EinsumView(place: view.place, axes: axes), to: target)
+    try copy(EinsumView(place: view.place, axes: axes), to: target)
     return target
   }
 
   /// Copies all elements; both views have the same axes in the same order.
-  private mutating func copy(_ source: EinsumView, to target: EinsumView) {
-    let copy = MovementCopy(
+  private mutating func copy(_ source: EinsumView, to target: EinsumView) throws(OperatorError) {
+    let copy = try MovementCopy(
       from: .input(0), width: type.byteWidth, extents: target.axes.map(\.extent),
       sourceStrides: source.axes.map(\.stride),
       targetStrides: target.axes.map(\.stride))
@@ -281,6 +281,6 @@ struct EinsumPlan {
     let labels = output
     let view = try summed(view) { labels.contains($0) }
     let axes = target.axes.map { view.axis($0.label) ?? EinsumView.Axis(label: $0.label, extent: $0.extent, stride: 0) }
-    copy(EinsumView(place: view.place, axes: axes), to: target)
+    try copy(EinsumView(place: view.place, axes: axes), to: target)
   }
 }

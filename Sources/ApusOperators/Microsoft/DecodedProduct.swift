@@ -32,7 +32,7 @@ struct DecodedProduct: Sendable {
       multiply(
         run, partition.range(part), a: run.input(a), bias: bias.map { run.input($0) }, c: run.output(),
         scratch: run.scratch.assumingMemoryBound(to: Float.self) + part &* scratch, rows: m, decode)
-    }.named("decoded gemm_f32", operations: 2 &* m &* n &* k)
+    }.named("decoded gemm_f32", cost: Cost(operations: 2 &* m &* n &* k))
   }
 
   /// The columns of some panels for the first `rows` rows.

@@ -218,7 +218,7 @@ private struct QuantizedRecurrence: Sendable {
         to: run.scratch + (product.packedOffset &+ direction &* product.packedStride),
         panels: 0..<kernels.panelCount(gates))
     }.named(
-      "quantized lstm", operations: 2 &* directions &* steps &* batch &* gates &* (width &+ hidden))
+      "quantized lstm", cost: Cost(operations: 2 &* directions &* steps &* batch &* gates &* (width &+ hidden)))
   }
 
   private func advance(_ run: RunContext, _ direction: Int, _ wants: [Bool]) {

@@ -66,7 +66,8 @@ struct ExpertPlan: Sendable {
     sequence.append(
       second.step(nodeInputs: node.count, rows: rows), inputs: node + [active, firsts], outputs: [result])
     sequence.append(mixing, inputs: [result, places, weights], outputs: [.output(0)])
-    return sequence.step.named("experts", operations: 2 * rows * hidden * (first.rows + inner * (gate == nil ? 1 : 2)))
+    return sequence.step.named(
+      "experts", cost: Cost(operations: 2 * rows * hidden * (first.rows + inner * (gate == nil ? 1 : 2))))
   }
 
   /// Outputs: by token and choice the row among those sorted by expert, and its weight; by expert its first row.

@@ -37,7 +37,7 @@ struct RowParameter: Sendable {
     }
     let dropped = isShared ? axis : 0
     let strides = Shape(extents).strides.enumerated().map { extents[$0.offset] == 1 ? 0 : $0.element }
-    let copy = MovementCopy(
+    let copy = try MovementCopy(
       from: .input(0), width: width, extents: target.dims, sourceStrides: Array(strides[dropped...]),
       targetStrides: target.strides)
     place = sequence.reserve(bytes: target.elementCount * width)

@@ -22,13 +22,9 @@ struct LpPool: OperatorDefinition {
   }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    switch try context.type(0) {
-    case .float32: try plan(Float.self, context)
-    case .float64: try plan(Double.self, context)
-    case .float16, .bfloat16:
-      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try plan(Float.self, context) }
-    case let type: throw context.unsupportedType(type)
-    }
+    try prepareReal(
+      context, float: { (context) throws(OperatorError) in try plan(Float.self, context) },
+      double: { (context) throws(OperatorError) in try plan(Double.self, context) })
   }
 
   private func plan<Element: PoolElement>(_ type: Element.Type, _ context: PrepareContext) throws(OperatorError)

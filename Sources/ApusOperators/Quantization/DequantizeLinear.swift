@@ -41,16 +41,10 @@ struct DequantizeLinear: OperatorDefinition {
     let loop = try DequantizeLoop(
       x: try context.type(0), scale: scale, y: try outputType(context, scale: scale) ?? .float32,
       hasZeroPoint: context.isPresent(2))
-    return .planned { plan throws(OperatorError) in
-      let layout = try QuantizationLayout(plan.shape(0), scale: plan.shape(1), axis: axis, blockSize: blockSize)
-      try requireSameShape(plan.isPresent(2) ? plan.shape(2) : nil, plan.shape(1))
-      let count = plan.outputShape(0).elementCount
-      let partition = GroupedPartition(count, of: .medium)
-      return Step.parallel(parts: partition.parts) { run, part in
-        loop.run(
-          run.inputBytes(0), scales: run.inputBytes(1), zeroPoints: run.inputBytes(2), run.outputBytes(0), layout,
-          partition.range(part))
-      }.named("DequantizeLinear", operations: 2 * count)
+    return QuantizationLayout.kernel("DequantizeLinear", axis: axis, blockSize: blockSize, operations: 2) {
+      run, layout, range in
+      loop.run(
+        run.inputBytes(0), scales: run.inputBytes(1), zeroPoints: run.inputBytes(2), run.outputBytes(0), layout, range)
     }
   }
 }

@@ -42,7 +42,7 @@ struct DynamicQuantizeLinear: OperatorDefinition {
         if part == 0 && wantsScale { run.output(1, as: Float.self).pointee = scale }
         if part == 0 && wantsZero { run.output(2, as: UInt8.self).pointee = zero }
       }
-      return step.named("DynamicQuantizeLinear", operations: 5 * count)
+      return step.named("DynamicQuantizeLinear", cost: Cost(operations: 5 * count))
     }
   }
 

@@ -15,6 +15,26 @@ struct QuantizationLayout: Sendable {
   private let blockSize: Int
   private let blocks: Int
 
+  /// A kernel that works on ranges of a tensor, input 0, whose scales and zero points are inputs 1 and 2.
+  ///
+  /// - Parameters:
+  ///   - operations: of each element.
+  ///   - body: works on a range that begins and ends at a byte.
+  static func kernel(
+    _ name: String, axis: Int, blockSize: Int, operations: Int,
+    _ body: @escaping @Sendable (RunContext, QuantizationLayout, Range<Int>) -> Void
+  ) -> PreparedKernel {
+    .planned { plan throws(OperatorError) in
+      let layout = try QuantizationLayout(plan.shape(0), scale: plan.shape(1), axis: axis, blockSize: blockSize)
+      try requireSameShape(plan.isPresent(2) ? plan.shape(2) : nil, plan.shape(1))
+      let count = plan.outputShape(0).elementCount
+      let partition = GroupedPartition(count, of: .medium)
+      return Step.parallel(parts: partition.parts) { run, part in
+        body(run, layout, partition.range(part))
+      }.named(name, cost: Cost(operations: operations * count))
+    }
+  }
+
   /// - Parameter blockSize: 0 if the quantization is not by blocks.
   init(_ shape: Shape, scale: Shape, axis given: Int, blockSize: Int) throws(OperatorError) {
     if scale.elementCount == 1 {

@@ -44,16 +44,10 @@ struct QuantizeLinear: OperatorDefinition {
       x: try context.type(0), scale: try context.type(1), precision: try precision(context),
       y: try outputType(context, zeroPoint: context.optionalType(2)), hasZeroPoint: context.isPresent(2),
       saturate: try context.bool("saturate"))
-    return .planned { plan throws(OperatorError) in
-      let layout = try QuantizationLayout(plan.shape(0), scale: plan.shape(1), axis: axis, blockSize: blockSize)
-      try requireSameShape(plan.isPresent(2) ? plan.shape(2) : nil, plan.shape(1))
-      let count = plan.outputShape(0).elementCount
-      let partition = GroupedPartition(count, of: .medium)
-      return Step.parallel(parts: partition.parts) { run, part in
-        loop.run(
-          run.inputBytes(0), scales: run.inputBytes(1), zeroPoints: run.inputBytes(2), run.outputBytes(0), layout,
-          partition.range(part))
-      }.named("QuantizeLinear", operations: 3 * count)
+    return QuantizationLayout.kernel("QuantizeLinear", axis: axis, blockSize: blockSize, operations: 3) {
+      run, layout, range in
+      loop.run(
+        run.inputBytes(0), scales: run.inputBytes(1), zeroPoints: run.inputBytes(2), run.outputBytes(0), layout, range)
     }
   }
 
@@ -88,8 +82,7 @@ struct QuantizeLoop: Sendable {
 
   /// - Parameter precision: the type of the division; nil for float64.
   init(
-    x: DataType, scale: DataType, precision: DataType?, y: DataType, hasZeroPoint: Bool, saturate: Bool,
-    usesKernels: Bool = true
+    x: DataType, scale: DataType, precision: DataType?, y: DataType, hasZeroPoint: Bool, saturate: Bool
   ) throws(OperatorError) {
     let lane = precision == nil ? Lane.float64 : .float32
     let resultLane = y.isInteger ? Lane.int64 : .float32
@@ -103,8 +96,16 @@ struct QuantizeLoop: Sendable {
     let magnitude = y.isSignedInteger ? 1 << (y.bits - 1) : 1 << y.bits
     limits = !y.isInteger ? nil : (y.isSignedInteger ? -Double(magnitude) : 0, Double(magnitude - 1))
     let kernels = apus_kernels().pointee
-    let isSingle = usesKernels && x == .float32 && scale == .float32 && precision == .float32
-    kernel = !isSingle ? nil : y == .uint8 ? kernels.quantize_u8 : y == .int8 ? kernels.quantize_s8 : nil
+    let refusal: String? =
+      y != .uint8 && y != .int8
+      ? "no results of \(y)"
+      : scale == .float32 && precision == .float32 ? nil : "scale and division are not in float32"
+    kernel = try KernelCandidate<ElementFacts, QuantizeKernel?>.choose(
+      .quantization, type: x,
+      [
+        .plain { .some(nil) },
+        .vectors("vectors", refusal: refusal) { y == .uint8 ? kernels.quantize_u8 : kernels.quantize_s8 },
+      ])
   }
 
   /// Quantizes the elements of `range`, which begins and ends at a byte.

@@ -96,7 +96,8 @@ struct RecurrentKernel<Element: Real>: Sendable {
     sequence.append(
       loop.step(isPacked: factors.isPacked), inputs: [hiddenPlace, input(3), input(4), input(7)],
       outputs: [output(0), output(1), output(2), gates, states, cells])
-    var step = sequence.step.named(factors.isPacked ? "recurrent_f32" : "plain", operations: extents.operations)
+    var step = sequence.step.named(
+      factors.isPacked ? "recurrent_f32" : "plain", cost: Cost(operations: extents.operations))
     if factors.input != nil { step.unreadInputs.append(1) }
     if factors.hidden != nil { step.unreadInputs.append(2) }
     return step

@@ -55,7 +55,7 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
 
   func step(_ geometry: ReductionGeometry, name: String) -> Step {
     if let step = shortLineStep(geometry) {
-      return step.named(name, operations: geometry.outerCount * geometry.reduceCount)
+      return step.named(name, cost: Cost(operations: geometry.outerCount * geometry.reduceCount))
     }
     // Long folds are cut, so that there is work for all threads: where, their length alone decides.
     let wanted = max(1, min(Self.mostChunks, geometry.reduceCount / Self.chunk))
@@ -274,6 +274,6 @@ struct LogSumExpKernel<Element: ReductionLane & BinaryFloatingPoint>: Sendable w
         }
         sum.store(memory.lanes, run.outputBytes(), outer &* geometry.columns &+ first, count)
       }
-    }.named("log of sum of exponentials", operations: tasks * work)
+    }.named("log of sum of exponentials", cost: Cost(operations: tasks * work))
   }
 }

@@ -36,7 +36,7 @@ enum Elementwise {
           pieces.forEach(in: partition.range(part)) { x, _, y, count in
             loop(run.inputBytes(0) + x &* inputWidth, run.outputBytes(0) + y &* outputWidth, count)
           }
-        }.named(name, operations: output.count)
+        }.named(name, cost: Cost(operations: output.count))
         step.spread = context.spread
         return step
       }
@@ -46,7 +46,7 @@ enum Elementwise {
         loop(
           run.inputBytes(0) + range.lowerBound &* inputWidth, run.outputBytes(0) + range.lowerBound &* outputWidth,
           range.count)
-      }.named(name, operations: output.count)
+      }.named(name, cost: Cost(operations: output.count))
       return inputWidth == outputWidth ? step.overwriting(0) : step
     }
   }
@@ -92,7 +92,7 @@ enum Elementwise {
         first.apply(run.inputBytes(a), run.inputBytes(b), y, range)
         for (input, rows) in rest { rows.apply(UnsafeRawPointer(y), run.inputBytes(input), y, range) }
         finish?(UnsafeRawPointer(y) + range.lowerBound &* width, y + range.lowerBound &* width, range.count)
-      }.named(name, operations: output.count &* inputs.count)
+      }.named(name, cost: Cost(operations: output.count &* inputs.count))
       return context.shape(inputs[0]).elementCount == output.count ? step.overwriting(inputs[0]) : step
     }
   }

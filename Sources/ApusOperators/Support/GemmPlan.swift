@@ -194,7 +194,7 @@ struct GemmPlan: Sendable {
         if phase == last { multiply(run, part) } else { prepare(run, phase, part) }
       }
       if form == .constant { step.unreadInputs = [operands.b] }
-      return step.named("gemm_f32", operations: plan.operations)
+      return step.named("gemm_f32", cost: Cost(operations: plan.operations))
     }
 
     private func multiply(_ run: RunContext, _ part: Int) {

@@ -24,6 +24,7 @@ package enum ChoicePoint: String, CaseIterable, Sendable {
   case matMul = "matrix product"
   case maxPool = "max pool"
   case planeCopy = "copy of planes"
+  case quantization
   case quantizedRecurrence = "quantized recurrence"
   case recurrence
   case reduction

@@ -56,7 +56,7 @@ struct MovementCopy: Sendable {
   init(
     from source: Source, to output: Int = 0, width: Int, extents: [Int], sourceStrides: [Int], targetStrides: [Int],
     sourceOffset: Int = 0, targetOffset: Int = 0
-  ) {
+  ) throws(OperatorError) {
     self.source = source
     self.output = output
     self.sourceOffset = sourceOffset * width
@@ -83,7 +83,7 @@ struct MovementCopy: Sendable {
     }
     row = axes.popLast() ?? Axis(count: 1, source: 0, target: 0)
     outer = axes
-    copyPlane = PlaneCopy.function(width: width, row: row, column: column)
+    copyPlane = try PlaneCopy.function(width: width, row: row, column: column)
     (blockRows, blockColumns) = MovementCopy.block(width: width, row: row, column: column)
     rowBlocks = (row.count + blockRows - 1) / blockRows
     columnBlocks = (column.count + blockColumns - 1) / blockColumns
@@ -174,15 +174,15 @@ private struct PlaneCopy: Sendable {
   let width: Int
   private let function: Function
 
-  static func function(width: Int, row: MovementCopy.Axis, column: MovementCopy.Axis) -> PlaneCopy {
+  static func function(
+    width: Int, row: MovementCopy.Axis, column: MovementCopy.Axis
+  ) throws(OperatorError) -> PlaneCopy {
     let function: Function
     if column.source == width && column.target == width {
       function = copyRuns
-    } else if isTransposition(width: width, row: row, column: column),
-      let chosen = try? PlaneFacts.Candidate.choose(
+    } else if isTransposition(width: width, row: row, column: column) {
+      function = try PlaneFacts.Candidate.choose(
         .planeCopy, for: PlaneFacts(row: row, column: column, width: width), PlaneFacts.candidates)
-    {
-      function = chosen
     } else {
       function = loops(width: width)
     }

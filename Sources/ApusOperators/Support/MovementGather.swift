@@ -55,6 +55,13 @@ enum ScatterReduction: String, CaseIterable {
   static func of(_ context: some OperatorContext) throws(OperatorError) -> ScatterReduction {
     ScatterReduction(rawValue: try context.string("reduction", oneOf: allCases.map(\.rawValue))) ?? .none
   }
+
+  /// The same for elements of a type. Strings cannot be joined.
+  static func of(_ context: some OperatorContext, _ type: DataType) throws(OperatorError) -> ScatterReduction {
+    let reduction = try of(context)
+    if type == .string, reduction != .none { throw .unsupported("strings have no reduction \(reduction.rawValue)") }
+    return reduction
+  }
 }
 
 /// Joins consecutive updates with elements at listed offsets, or with as many consecutive elements.

@@ -39,13 +39,15 @@ extension Step {
 
   /// The same for loops over operands that may lie in rows. Where rows cut through the loops, the step does not take
   /// them.
-  static func copying(_ loops: [MovementLoops], in context: PlanContext, name: String) -> Step {
+  static func copying(
+    _ loops: [MovementLoops], in context: PlanContext, name: String
+  ) throws(OperatorError) -> Step {
     let spread = context.spread
     var copies: [MovementCopy] = []
     copies.reserveCapacity(loops.count)
     for loop in loops {
-      guard let copy = spread.isEmpty ? loop.copy : loop.copy(in: context) else {
-        return copying(loops.map(\.copy), name: name)
+      guard let copy = spread.isEmpty ? try loop.copy : try loop.copy(in: context) else {
+        return copying(try loops.map { (loop) throws(OperatorError) in try loop.copy }, name: name)
       }
       copies.append(copy)
     }

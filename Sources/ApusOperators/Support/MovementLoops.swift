@@ -39,17 +39,19 @@ struct MovementLoops: Sendable {
 
   /// The copy between dense operands.
   var copy: MovementCopy {
-    MovementCopy(
-      from: .input(input), to: output, width: width, extents: extents, sourceStrides: sourceStrides,
-      targetStrides: targetStrides, sourceOffset: sourceOffset, targetOffset: targetOffset)
+    get throws(OperatorError) {
+      try MovementCopy(
+        from: .input(input), to: output, width: width, extents: extents, sourceStrides: sourceStrides,
+        targetStrides: targetStrides, sourceOffset: sourceOffset, targetOffset: targetOffset)
+    }
   }
 
   /// The copy between operands that lie as the context says; nil where rows end within a loop.
-  func copy(in context: PlanContext) -> MovementCopy? {
+  func copy(in context: PlanContext) throws(OperatorError) -> MovementCopy? {
     var loops = self
     if let rows = context.rows(input: input), !loops.spreadSource(rows) { return nil }
     if let rows = context.rows(output: output), !loops.spreadTarget(rows) { return nil }
-    return loops.copy
+    return try loops.copy
   }
 
   private mutating func spreadSource(_ rows: Rows) -> Bool {

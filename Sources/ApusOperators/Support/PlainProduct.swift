@@ -67,7 +67,7 @@ struct PlainProduct: Sendable {
       multiply(
         rows.range(block), run.input(a, as: Element.self) + offset.a, run.input(b, as: Element.self) + offset.b,
         run.output(0, as: Element.self) + index &* m &* n)
-    }.named("plain", operations: operations)
+    }.named("plain", cost: Cost(operations: operations))
   }
 
   func multiply<Element: ProductElement>(
@@ -114,6 +114,6 @@ struct PlainProduct: Sendable {
         b: run.input(b, as: Double.self) + offset.b, b_depth: right.rowStride, b_column: right.columnStride,
         c: run.output(0, as: Double.self) + index &* m &* n, ldc: n, k: k)
       multiply(&arguments, rowRange.lowerBound, rowRange.upperBound, columnRange.lowerBound, columnRange.upperBound)
-    }.named("gemm_f64", operations: operations)
+    }.named("gemm_f64", cost: Cost(operations: operations))
   }
 }

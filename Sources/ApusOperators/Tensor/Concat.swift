@@ -74,7 +74,7 @@ struct Concat: OperatorDefinition {
       if pitch == nil, filled.count == 1 { return .views([.init(input: filled[0])]) }
       let inner = output.count(of: axis + 1..<output.rank)
       let outer = output.count(of: 0..<axis)
-      if pitch == nil { return Concat.step(plan, filled, outer: outer, inner: inner, axis: axis) }
+      if pitch == nil { return try Concat.step(plan, filled, outer: outer, inner: inner, axis: axis) }
       var copies: [MovementCopy] = []
       var offset = 0
       for index in filled {
@@ -82,7 +82,7 @@ struct Concat: OperatorDefinition {
         let run = type.shape[axis] * inner
         if index > 0 || !(pitch?.isAppended ?? false) {
           copies.append(
-            MovementCopy(
+            try MovementCopy(
               from: .input(index), width: type.dataType.byteWidth, extents: [outer, run], sourceStrides: [run, 1],
               targetStrides: [(pitch?.capacity ?? output[axis]) * inner, 1], targetOffset: offset))
         }
@@ -97,7 +97,7 @@ struct Concat: OperatorDefinition {
   /// The copies of inputs with elements, but for those that lie in the output already.
   private static func step(
     _ plan: PlanContext, _ filled: [Int], outer: Int, inner: Int, axis: Int
-  ) -> Step {
+  ) throws(OperatorError) -> Step {
     let length = plan.outputShape(0)[axis] * inner
     var (loops, joinable, joins) = ([MovementLoops](), [Step.Join](), [Step.Join]())
     loops.reserveCapacity(filled.count)
@@ -119,7 +119,7 @@ struct Concat: OperatorDefinition {
       offset += run
     }
     let name = joins.isEmpty ? "concat" : "concat of \(loops.count) beside \(joins.count)"
-    var step = Step.copying(loops, in: plan, name: name)
+    var step = try Step.copying(loops, in: plan, name: name)
     if loops.isEmpty { (step.phases, step.spread) = ([], plan.spread) }
     (step.joinable, step.joins, step.unreadInputs) = (joinable, joins, joins.map(\.input))
     return step

@@ -45,9 +45,9 @@ struct ConstantOfShape: OperatorDefinition {
     let byte = isPacked ? value.withUnsafeBytes { $0.first ?? 0 } & (1 << UInt8(value.dataType.bits) &- 1) : 0
     let element = isPacked ? Tensor(scalar: byte) : value
     let width = element.dataType.byteWidth
-    return .moving { plan in
+    return .moving { plan throws(OperatorError) in
       let count = plan.outputShape(0).elementCount
-      let fill = MovementCopy(
+      let fill = try MovementCopy(
         from: .constant(element), width: width, extents: [count], sourceStrides: [0], targetStrides: [1])
       return .copying([fill], name: "fill").notReading(0)
     }

@@ -35,7 +35,7 @@ struct DepthToSpace: OperatorDefinition {
         isDepthFirst
         ? (block * channels * plane, channels * plane, plane) : (block * plane, plane, block * block * plane)
       let extents = [dims[0], channels, dims[2], block, dims[3], block]
-      let copy = MovementCopy(
+      let copy = try MovementCopy(
         from: .input(0), width: input.dataType.byteWidth, extents: extents,
         sourceStrides: [dims[1] * plane, channel, dims[3], blockRow, 1, blockColumn],
         targetStrides: Shape(extents).strides)
@@ -78,7 +78,7 @@ struct SpaceToDepth: OperatorDefinition {
       let strides =
         isDepthFirst
         ? [dims[1] * plane, row, 1, plane, block * row, block] : [dims[1] * plane, plane, row, 1, block * row, block]
-      let copy = MovementCopy(
+      let copy = try MovementCopy(
         from: .input(0), width: input.dataType.byteWidth, extents: extents, sourceStrides: strides,
         targetStrides: Shape(extents).strides)
       return .copyingOrViewing(copy, name: "space to depth")

@@ -33,7 +33,7 @@ struct Expand: OperatorDefinition {
       for axis in input.shape.indices where input.shape[axis] != 1 {
         sourceStrides[output.rank - input.shape.rank + axis] = strides[axis]
       }
-      let copy = MovementCopy(
+      let copy = try MovementCopy(
         from: .input(0), width: input.dataType.byteWidth, extents: output.dims, sourceStrides: sourceStrides,
         targetStrides: output.strides)
       return .copyingOrViewing(copy, name: "expand")

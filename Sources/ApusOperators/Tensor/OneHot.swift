@@ -40,7 +40,7 @@ struct OneHot: OperatorDefinition {
       let inner = output.shape.count(of: axis + 1..<output.shape.rank)
       let indices = plan.shape(0).elementCount
       let width = output.dataType.byteWidth
-      let fill = MovementCopy(
+      let fill = try MovementCopy(
         from: .input(2), width: width, extents: [output.count], sourceStrides: [0], targetStrides: [1])
       let filling = fill.partition
       let setting = Partition(indices, of: .medium)

@@ -86,7 +86,7 @@ struct Pad: OperatorDefinition {
       let output = plan.outputShape(0)
       if output == input.shape, widths.allSatisfy({ $0.begin == 0 && $0.end == 0 }) { return .views([.init()]) }
       if mode == .constant {
-        return Pad.constant(input, output, widths: widths, value: plan.isPresent(2) ? .input(2) : .zeros)
+        return try Pad.constant(input, output, widths: widths, value: plan.isPresent(2) ? .input(2) : .zeros)
       }
       if output.elementCount == 0 { return .copying([]) }
       guard output.dims.reduce(0, +) <= 1 << 28 else {
@@ -110,7 +110,7 @@ struct Pad: OperatorDefinition {
   /// The box of the input and, around it, for each axis the two boxes before and after it.
   private static func constant(
     _ input: TensorType, _ output: Shape, widths: [(begin: Int, end: Int)], value: MovementCopy.Source
-  ) -> Step {
+  ) throws(OperatorError) -> Step {
     let width = input.dataType.byteWidth
     let (sourceStrides, targetStrides) = (input.shape.strides, output.strides)
     // What is copied, in positions of the output. Removing may reach beyond the input into what the other end adds.
@@ -119,23 +119,23 @@ struct Pad: OperatorDefinition {
       return begin..<max(begin, output[axis] - max(0, widths[axis].end))
     }
     var copies: [MovementCopy] = []
-    func add(_ ranges: [Range<Int>], isFill: Bool) {
+    func add(_ ranges: [Range<Int>], isFill: Bool) throws(OperatorError) {
       if ranges.contains(where: \.isEmpty) { return }
       let target = zip(ranges, targetStrides).reduce(0) { $0 + $1.0.lowerBound * $1.1 }
       let source = zip(widths, sourceStrides).reduce(0) { $0 + max(0, -$1.0.begin) * $1.1 }
       copies.append(
-        MovementCopy(
+        try MovementCopy(
           from: isFill ? value : .input(0), width: width, extents: ranges.map(\.count),
           sourceStrides: isFill ? ranges.map { _ in 0 } : sourceStrides, targetStrides: targetStrides,
           sourceOffset: isFill ? 0 : source, targetOffset: target))
     }
-    add(box, isFill: false)
+    try add(box, isFill: false)
     for axis in output.indices {
       // Axes before this one within the box, axes after it whole: every element belongs to one box.
       let before = box[..<axis]
       let after = output.indices[(axis + 1)...].map { 0..<output[$0] }
-      add(before + [0..<box[axis].lowerBound] + after, isFill: true)
-      add(before + [box[axis].upperBound..<output[axis]] + after, isFill: true)
+      try add(before + [0..<box[axis].lowerBound] + after, isFill: true)
+      try add(before + [box[axis].upperBound..<output[axis]] + after, isFill: true)
     }
     return .copying(copies, name: "pad")
   }

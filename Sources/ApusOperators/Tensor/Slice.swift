@@ -84,16 +84,18 @@ struct Slice: OperatorDefinition {
       let loops = MovementLoops(
         input: 0, width: input.dataType.byteWidth, extents: output.dims, sourceStrides: strides,
         targetStrides: output.strides, sourceOffset: offset)
-      if plan.spread.isEmpty, case let copy = loops.copy, copy.isContiguous {
+      if plan.spread.isEmpty, case let copy = try loops.copy, copy.isContiguous {
         return .copyingOrViewing(copy, name: "slice")
       }
-      return Slice.step(loops, of: input, output, plan)
+      return try Slice.step(loops, of: input, output, plan)
     }
   }
 
   /// The copy, or the view that it could be: a slice of one axis, all elements of the others.
-  private static func step(_ loops: MovementLoops, of input: TensorType, _ output: Shape, _ plan: PlanContext) -> Step {
-    var step = Step.copying([loops], in: plan, name: "slice")
+  private static func step(
+    _ loops: MovementLoops, of input: TensorType, _ output: Shape, _ plan: PlanContext
+  ) throws(OperatorError) -> Step {
+    var step = try Step.copying([loops], in: plan, name: "slice")
     let dense = input.shape.strides
     let isForward = output.indices.allSatisfy { output[$0] <= 1 || loops.sourceStrides[$0] == dense[$0] }
     let sliced = output.indices.filter { output[$0] != input.shape[$0] }

@@ -113,7 +113,7 @@ struct Split: OperatorDefinition {
         offset += length * inner
       }
       if isOneRun { return .views(views) }
-      var step = Step.copying(loops, in: plan, name: "split")
+      var step = try Step.copying(loops, in: plan, name: "split")
       if loops.isEmpty { (step.phases, step.spread) = ([], plan.spread) }
       (step.views, step.viewable) = (views, viewable)
       return step

@@ -66,7 +66,7 @@ struct Tile: OperatorDefinition {
         sourceStrides += [0, strides[axis]]
         targetStrides += [targets[axis] * input.shape[axis], targets[axis]]
       }
-      let copy = MovementCopy(
+      let copy = try MovementCopy(
         from: .input(0), width: input.dataType.byteWidth, extents: extents, sourceStrides: sourceStrides,
         targetStrides: targetStrides)
       return .copyingOrViewing(copy, name: "tile")

@@ -42,8 +42,8 @@ struct Transpose: OperatorDefinition {
       let loops = MovementLoops(
         input: 0, width: type.byteWidth, extents: plan.outputShape(0).dims, sourceStrides: axes.map { strides[$0] },
         targetStrides: plan.outputShape(0).strides)
-      if plan.spread.isEmpty { return .copyingOrViewing(loops.copy, name: "transpose") }
-      return .copying([loops], in: plan, name: "transpose")
+      if plan.spread.isEmpty { return .copyingOrViewing(try loops.copy, name: "transpose") }
+      return try .copying([loops], in: plan, name: "transpose")
     }
   }
 }

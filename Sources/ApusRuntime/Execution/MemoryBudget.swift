@@ -11,8 +11,9 @@ package final class MemoryBudget: Sendable {
   private let account: MemoryAccount
   private let tenants = Tenants()
 
-  package init(limit: Int) {
-    account = MemoryAccount(limit: max(limit, 0), name: "memoryBudget", keeper: tenants)
+  /// - Parameter name: what messages call the limit.
+  package init(limit: Int, name: String) {
+    account = MemoryAccount(limit: max(limit, 0), name: name, keeper: tenants)
   }
 
   package var limit: Int { account.limit }

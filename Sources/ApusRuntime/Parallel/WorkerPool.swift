@@ -162,10 +162,20 @@ package final class WorkerPool: Sendable {
   }
 
   private static func usualSpin(threads: Int, processors: Int) -> Int {
-    if threads > processors { return 0 }
-    guard let text = getenv("APUS_SPIN_US"), let value = Int(String(cString: text)), value >= 0 else {
-      return defaultSpinMicroseconds
-    }
-    return value
+    threads > processors ? 0 : environmentText.flatMap(microseconds) ?? defaultSpinMicroseconds
   }
+
+  /// What is wrong with the environment variable `APUS_SPIN_US`, which then counts for nothing; nil: nothing.
+  package static var environmentFault: String? {
+    guard let text = environmentText, microseconds(text) == nil else { return nil }
+    return "APUS_SPIN_US is '\(text)'; expected the microseconds that idle threads stay awake, 0 or more"
+  }
+
+  /// The value of `APUS_SPIN_US`; nil: it is empty or not set.
+  private static var environmentText: String? {
+    guard let text = getenv("APUS_SPIN_US").map({ String(cString: $0) }), !text.isEmpty else { return nil }
+    return text
+  }
+
+  private static func microseconds(_ text: String) -> Int? { Int(text).flatMap { $0 >= 0 ? $0 : nil } }
 }

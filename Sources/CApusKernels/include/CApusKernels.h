@@ -62,9 +62,9 @@ typedef struct __attribute__((swift_attr("@Sendable"))) {
 #pragma clang assume_nonnull begin
 
 // The table of this machine, or of the lesser one that the environment variable APUS_ISA names: a level ("portable",
-// "avx2", "avx512"), or one less some features ("avx512-vnni", "avx512-vnni-bf16"). A name that means nothing, or a
-// level that the machine does not have, counts as none. Safe to call from any thread; the same pointer until
-// apus_force_machine is called.
+// "avx2", "avx512"), or one less some features ("avx512-vnni", "avx512-vnni-bf16"). A level that the machine does not
+// have counts as none, and so does a name that means nothing, which apus_unknown_isa tells. Safe to call from any
+// thread; the same pointer until apus_force_machine is called.
 const apus_kernel_table *apus_kernels(void);
 
 // The machines that this one can stand for, from the least: each level, and before it the same without one of the
@@ -78,6 +78,9 @@ void apus_force_machine(const apus_kernel_table *table);
 
 // True if APUS_ISA can be `text`.
 bool apus_isa_is_known(const char *text);
+
+// The value of APUS_ISA in this process if it means nothing, cut to some length; NULL if it is known, empty or not set.
+const char *_Nullable apus_unknown_isa(void);
 
 // The features that a name can be without, index < apus_feature_count().
 size_t apus_feature_count(void);

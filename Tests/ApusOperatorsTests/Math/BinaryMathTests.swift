@@ -1,12 +1,13 @@
 // Arithmetic with broadcasting: kernels against definitions, every pattern of repetition, integers, old versions.
 
+import ApusGraph
 import ApusOperators
 import ApusTensor
 import ApusTestSupport
 import Testing
 
 @Suite struct BinaryMathTests {
-  @Test(arguments: [BinaryFunction.add, .sub, .mul, .div, .min, .max]) func kernelsMatchDefinitions(
+  @Test(arguments: [BinaryFunction.add, .sub, .mul, .div, .min, .max, .prelu]) func kernelsMatchDefinitions(
     _ function: BinaryFunction
   ) throws {
     let fast = try #require(function.fastLoops(.float32))
@@ -30,6 +31,31 @@ import Testing
       }
     }
     return y
+  }
+
+  /// A profile shows an operation for each element, however the step got its name.
+  @Test(arguments: ["Add", "Greater", "Where"]) func operationsAreCounted(name: String) throws {
+    let builder = GraphBuilder()
+    let (x, y) = (builder.input("x", [3, 5]), builder.input("y", [5]))
+    let condition = builder.input("condition", [3, 1], .bool)
+    let output = try builder.node(name, name == "Where" ? [condition, x, y] : [x, y])
+    let graph = builder.graph
+    let node = graph.nodes[0]
+    let facts = node.inputs.map { $0.map { graph.fact($0) } }
+    let definition = try OperatorRegistry.standard.require(node.op)
+    let context = PrepareContext(
+      node: node, schema: definition.schema, inputs: facts, outputs: [graph.fact(output)],
+      constants: facts.map { _ in nil })
+    guard case .planned(let kernel) = try definition.prepare(context) else {
+      Issue.record("\(name) has no planned kernel")
+      return
+    }
+    let types = facts.map { fact in
+      fact?.tensor.map { TensorType($0.dataType, Shape($0.shape?.compactMap(\.known) ?? [])) }
+    }
+    let result = TensorType(name == "Greater" ? .bool : .float32, [3, 5])
+    let step = try kernel.step(for: PlanContext(inputs: types, outputs: [result], known: types.map { _ in nil }))
+    #expect(step.cost.operations == 15)
   }
 
   /// Sub over shapes of up to 5 axes, each extent repeated on one side, the other, or neither.

@@ -6,28 +6,6 @@ import Glibc
 import Synchronization
 import Testing
 
-/// Lets plain threads run `body` and waits for them.
-private func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) {
-  final class Start: Sendable {
-    let body: @Sendable () -> Void
-    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-  }
-  var threads: [pthread_t] = []
-  for index in 0..<count {
-    var thread = pthread_t()
-    let argument = Unmanaged.passRetained(Start { body(index) }).toOpaque()
-    let status = pthread_create(
-      &thread, nil,
-      { argument in
-        Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().body()
-        return nil
-      }, argument)
-    precondition(status == 0)
-    threads.append(thread)
-  }
-  for thread in threads { pthread_join(thread, nil) }
-}
-
 /// The turn of a run that has begun.
 private func entered(_ gate: RunGate, _ priority: RunPriority, threads: Int) -> RunTurn {
   let turn = RunTurn(gate, priority, threads: threads)

@@ -16,7 +16,7 @@ from typing import Any
 from ._errors import LibraryNotFoundError
 
 EXTENSION = "_apus.abi3.so"
-API_VERSION = 4  # the version of apus.h that the declarations below follow
+API_VERSION = 5  # the version of apus.h that the declarations below follow
 
 _TEXT, _TEXTS, _HANDLES = c_char_p, POINTER(c_char_p), POINTER(c_void_p)
 
@@ -40,6 +40,10 @@ _SLOW: dict[str, tuple[Any, list[Any]]] = {
     "model_run_into": (
         "error",
         [c_void_p, _TEXTS, _HANDLES, c_size_t, _TEXTS, c_size_t, POINTER(Buffer), c_void_p, _HANDLES],
+    ),
+    "model_run_donating": (
+        "error",
+        [c_void_p, _TEXTS, _HANDLES, POINTER(c_bool), c_size_t, _TEXTS, c_size_t, c_void_p, _HANDLES],
     ),
     "model_write_profile": ("error", [c_void_p, _TEXT]),
     "tensor_data_mutable": ("error", [c_void_p, _HANDLES]),

@@ -60,6 +60,11 @@ class OrtValue:
         """What a run takes: the result of another one as it is, if nobody has looked at it."""
         return self._content
 
+    def _forget_gift(self) -> None:
+        """Empties the box if a run has taken what was in it."""
+        if isinstance(self._content, Held) and self._content.is_given:
+            self._content = None
+
     @staticmethod
     def ortvalue_from_numpy(
         numpy_obj: np.ndarray, /, device_type: Any = "cpu", device_id: int = 0, vendor_id: int = -1

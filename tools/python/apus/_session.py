@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from ._library import Buffer, extension, library
 from ._options import GraphOptimizationLevel, RunOptions, SessionOptions, get_available_providers
 from ._ortvalues import IOBinding, OrtValue
 from ._types import ELEMENT_TYPES, STRING, ValueType, dtype, parse_type
-from ._values import Handles, hold, take
+from ._values import Handles, Held, hold, take
 
 
 @dataclass(frozen=True)
@@ -268,12 +268,14 @@ class InferenceSession:
         input_feed: Mapping[str, Any],
         run_options: RunOptions | None,
         targets: Mapping[str, np.ndarray] | None = None,
+        donated: Collection[str] = (),
     ) -> list[Any]:
-        """`run` whose results are `Held` where they are tensors; those named in `targets` lie in these arrays."""
+        """`run` whose results are `Held` where they are tensors; those named in `targets` lie in these arrays, and what
+        is `Held` of the inputs `donated` is given away."""
         if run_options is None:
-            return self._run(output_names, input_feed, 0, hold, targets)
+            return self._run(output_names, input_feed, 0, hold, targets, donated)
         with Ending(run_options, None, None) as flag:
-            return self._run(output_names, input_feed, flag, hold, targets)
+            return self._run(output_names, input_feed, flag, hold, targets, donated)
 
     def _run(
         self,
@@ -282,6 +284,7 @@ class InferenceSession:
         flag: int,
         receive: Callable[[int], Any] = take,
         targets: Mapping[str, np.ndarray] | None = None,
+        donated: Collection[str] = (),
     ) -> list[Any]:
         if self._runner is not None and receive is take:
             results = self._runner.run(output_names, input_feed, flag)
@@ -291,7 +294,7 @@ class InferenceSession:
             raise InvalidArgument(f"input_feed is {type(input_feed).__name__}; expected values by name, a dictionary")
         overridden = self._overridden(input_feed)
         if overridden is not None:
-            return overridden._run(output_names, input_feed, flag, receive, targets)
+            return overridden._run(output_names, input_feed, flag, receive, targets, donated)
         wanted = list(output_names) if output_names else [arg.name for arg in self._outputs]
         for name in (*input_feed, *wanted):
             if not isinstance(name, str):
@@ -305,10 +308,27 @@ class InferenceSession:
             given = (self._handle, names, inputs, len(made), wanted_names, len(wanted))
             if targets:
                 library().model_run_into(*given, _buffers(wanted, targets), flag or None, results)
+            elif donated:
+                gifts = [value if name in donated else None for name, value in input_feed.items()]
+                self._run_donating(given, gifts, handles, flag, results)
             else:
                 library().model_run(*given, flag or None, results)
             # Inside the block, which keeps the inputs until the results are arrays of their own.
             return _take_all(results, receive)
+
+    def _run_donating(self, given: Any, gifts: list[Any], handles: Handles, flag: int, results: Any) -> None:
+        """The run that takes over the handles of those `gifts` that are `Held`, each for the input in its place."""
+        model, names, inputs, count, *wanted = given
+        donated = (ctypes.c_bool * count)()
+        try:
+            for index, gift in enumerate(gifts):
+                donated[index] = isinstance(gift, Held) and gift.surrender(handles)
+            library().model_run_donating(model, names, inputs, donated, count, *wanted, flag or None, results)
+        finally:
+            # NULL, once the call has taken them.
+            for index, is_given in enumerate(donated):
+                if is_given:
+                    library().value_release(inputs[index])
 
     def run_async(
         self,
@@ -337,11 +357,26 @@ class InferenceSession:
         output_names: Sequence[str] | None,
         input_dict_ort_values: Mapping[str, OrtValue],
         run_options: RunOptions | None = None,
+        *,
+        donated: Collection[str] = (),
     ) -> list[OrtValue]:
         """`run` with values in boxes. A result that goes into the next run as it is, as the cache of a decoder does, is
-        not copied: it grows where it lies."""
+        not copied: it grows where it lies.
+
+        Inputs named in `donated` are given away: where the model can write a result over such a tensor, it does, so
+        that state of fixed size costs no copy. The box is empty afterwards, also if the run fails. Only results of runs
+        that nobody has looked at can be given away; other boxes stay as they are.
+        """
+        for name in donated:
+            if name not in input_dict_ort_values:
+                raise InvalidArgument(f"'{name}' is donated and no input of the run")
         feeds = {name: value._feed() for name, value in input_dict_ort_values.items()}
-        return [OrtValue(value) for value in self._run_held(output_names, feeds, run_options)]
+        try:
+            results = self._run_held(output_names, feeds, run_options, donated=donated)
+        finally:
+            for name in donated:
+                input_dict_ort_values[name]._forget_gift()
+        return [OrtValue(value) for value in results]
 
     def io_binding(self) -> IOBinding:
         return IOBinding(self)

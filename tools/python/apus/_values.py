@@ -174,6 +174,22 @@ class Held:
         with self._lock:
             self._runs -= 1
 
+    def surrender(self, run: Handles) -> bool:
+        """Whether the handle that was lent to a run is given away with it: not if the run or another one reads it too,
+        or if the array was lent."""
+        with self._lock:
+            if self._runs != 1 or self not in run.borrowed:
+                return False
+            run.borrowed.remove(self)
+            self._runs, self._handle = 0, None
+            return True
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a run has taken the tensor."""
+        with self._lock:
+            return self._handle is None and self._array is None
+
     def made(self) -> Any:
         """The array over the tensor, if somebody has asked for it already."""
         with self._lock:

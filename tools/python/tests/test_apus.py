@@ -428,13 +428,13 @@ class Engines(unittest.TestCase):
         self.assertGreater(loaded, 0)
         (few,) = session.run(None, {"input": np.zeros((2, 1, 8, 8), np.float32)})
         self.assertGreater(engine.memory_in_use, loaded)
-        with self.assertRaisesRegex(apus.Error, "memoryBudget is .* by 'digits.onnx'|'digits.onnx'.* memoryBudget is"):
+        with self.assertRaisesRegex(apus.Error, "'digits.onnx'.* memory_budget is"):
             session.run(None, {"input": np.zeros((100_000, 1, 8, 8), np.float32)})
         self.assertEqual(few.shape, (2, 10))
         del few, session
         gc.collect()
         self.assertEqual(engine.memory_in_use, 0)
-        with self.assertRaisesRegex(apus.Error, "memoryBudget is 1000"):
+        with self.assertRaisesRegex(apus.Error, "memory_budget is 1000"):
             apus.InferenceSession(MODELS / "digits.onnx", engine=apus.Engine(memory_budget=1000))
 
     def test_arguments(self) -> None:

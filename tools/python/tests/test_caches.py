@@ -284,6 +284,41 @@ class FixedCaches(unittest.TestCase):
         self.step(binding, x, 1)
         np.testing.assert_array_equal(value.numpy(), expected)
 
+    def donate(self, value: apus.OrtValue, x: np.ndarray, position: int) -> apus.OrtValue:
+        feeds = {"x": box(x), "position": box(np.array([position])), "cache": value}
+        return self.session.run_with_ort_values(["present"], feeds, donated=["cache"])[0]
+
+    def test_boxes_that_are_given_away(self) -> None:
+        expected = np.zeros((1, HEADS, 128, SIZE), np.float32)
+        start = box(expected.copy())
+        value = self.donate(start, self.token() * 0, 0)
+        # An array of the caller is left as it is.
+        np.testing.assert_array_equal(start.numpy(), np.zeros_like(expected))
+        places = set()
+        for position in range(40):
+            x = self.token()
+            expected = self.session.run(["present"], {"x": x, "position": np.array([position]), "cache": expected})[0]
+            given, value = value, self.donate(value, x, position)
+            self.assertFalse(given.has_value())
+            places.add(apus._library.library().tensor_data(value._content._handle))
+        self.assertEqual(len(places), 1)
+        # Looked at, it is an array of the caller, which stays.
+        np.testing.assert_array_equal(value.numpy(), expected)
+        after = self.donate(value, self.token(), 3)
+        np.testing.assert_array_equal(value.numpy(), expected)
+        self.assertFalse(np.array_equal(after.numpy(), expected))
+
+    def test_gifts_that_are_refused_or_lost(self) -> None:
+        value = self.donate(box(np.zeros((1, HEADS, 128, SIZE), np.float32)), self.token(), 0)
+        with self.assertRaisesRegex(apus.InputError, "'other' is donated and no input"):
+            self.session.run_with_ort_values(None, {"cache": value}, donated=["other"])
+        self.assertTrue(value.has_value())
+        with self.assertRaisesRegex(Exception, "write_indices"):
+            self.donate(value, self.token(), 128)
+        self.assertFalse(value.has_value())
+        with self.assertRaisesRegex(apus.InputError, "cache"):
+            self.donate(value, self.token(), 0)
+
     def test_shared_buffers_of_grouped_queries(self) -> None:
         """Beside onnxruntime, which shares a buffer that is bound twice, too."""
         for seed in range(int(os.environ.get("APUS_CACHE_SEEDS", "40")) // 2):

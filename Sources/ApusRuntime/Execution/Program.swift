@@ -82,26 +82,26 @@ package final class Program: Sendable {
   ) throws(PreparationError) {
     self.registry = registry
     self.leases = leases
-    let results = Mutex<[Int: Result<PreparedNode, PreparationError>]>([:])
+    let prepared = Mutex([PreparedNode?](repeating: nil, count: graph.nodes.count))
+    let failures = Mutex<[(node: Int, errors: [OperatorError])]>([])
     let preparation = Preparation(
       graph: graph, registry: registry, pool: pool, packedWeights: packedWeights, leases: leases)
     let cancellation = packedWeights.allowance.cancellation
     let isComplete = pool.run(parts: graph.nodes.count, cancellation: cancellation) { index in
-      let result = Result { () throws(PreparationError) in try preparation.prepare(graph.nodes[index]) }
-      results.withLock { $0[index] = result }
-    }
-    if !isComplete { throw PreparationError(errors: [.late]) }
-    var nodes: [PreparedNode] = []
-    var errors: [OperatorError] = []
-    let prepared = results.withLock { $0 }
-    for index in graph.nodes.indices {
-      switch prepared[index] {
-      case .success(let node)?: nodes.append(node)
-      case .failure(let failure)?: errors += failure.errors
-      case nil: errors.append(.unsupported("node \(index) was not prepared"))
+      do throws(PreparationError) {
+        let node = try preparation.prepare(graph.nodes[index])
+        prepared.withLock { $0[index] = node }
+      } catch {
+        failures.withLock { $0.append((index, error.errors)) }
       }
     }
+    if !isComplete { throw PreparationError(errors: [.late]) }
+    let errors = failures.withLock { $0.sorted { $0.node < $1.node }.flatMap(\.errors) }
     if !errors.isEmpty { throw PreparationError(errors: errors) }
+    let nodes = prepared.withLock { $0.compactMap { $0 } }
+    guard nodes.count == graph.nodes.count else {
+      throw PreparationError(errors: [.inconsistency("\(nodes.count) of \(graph.nodes.count) nodes were prepared")])
+    }
     self.nodes = nodes
     self.graph = try Program.settled(graph, nodes, packedWeights)
     constants = self.graph.values.map(\.constant)

@@ -183,6 +183,7 @@ package final class Program: Sendable {
     _ graph: Graph, _ nodes: [PreparedNode], _ packedWeights: PackedWeights
   ) throws(PreparationError) -> Graph {
     var isRead = [Bool](repeating: !packedWeights.releasesSources, count: graph.values.count)
+    var isHandedOn = [Bool](repeating: false, count: graph.values.count)
     for prepared in nodes {
       let packed = prepared.kernel.packedInputs
       for (position, input) in prepared.node.inputs.enumerated() where !packed.contains(position) {
@@ -191,14 +192,21 @@ package final class Program: Sendable {
       for (_, subgraph) in prepared.node.subgraphs {
         for value in subgraph.captured { isRead[value.index] = true }
       }
+      if prepared.subprograms.isEmpty { continue }
+      for value in prepared.node.dependencies { isHandedOn[value.index] = true }
     }
     for value in graph.outputs { isRead[value.index] = true }
     var settled = graph
     for index in graph.values.indices {
-      guard let tensor = graph.values[index].constant else { continue }
+      guard var tensor = graph.values[index].constant else { continue }
       if isRead[index] {
         do throws(TensorError) {
           try tensor.storage.load()
+          // Every run of a graph inside would copy what lies at an odd address of the file.
+          if isHandedOn[index], tensor.dataType != .string, !tensor.isAligned(to: 16) {
+            tensor = try tensor.copied(account: packedWeights.allowance.memory)
+            settled.values[index].constant = tensor
+          }
         } catch {
           throw PreparationError(errors: [OperatorError(error)])
         }

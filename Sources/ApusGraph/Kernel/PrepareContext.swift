@@ -118,8 +118,8 @@ package final class PackedWeights: Sendable {
   }
 
   /// The packed form of `byteCount` bytes, made by `pack` at the first call. `format` must name everything the packing
-  /// depends on besides the bytes: algorithm, transposition, extents. What a kernel reads of the form must not depend on
-  /// its contents: those of a compiled model come from a file.
+  /// depends on besides the bytes: algorithm, transposition, extents. What a kernel reads of the form must not depend
+  /// on its contents: those of a compiled model come from a file.
   package func storage(
     for tensor: Tensor, format: String, byteCount: Int, pack: (PackingSource) throws(OperatorError) -> TensorStorage
   ) throws(OperatorError) -> TensorStorage {

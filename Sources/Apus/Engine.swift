@@ -26,8 +26,11 @@ public final class Engine: Sendable {
   package let pool: WorkerPool
   let weights: WeightStore
   package let gate: RunGate
-  package let queue: RunQueue
+  /// Its own line of runs; nil for that of the process.
+  private let ownQueue: RunQueue?
   private let budget: MemoryBudget?
+
+  package var queue: RunQueue { ownQueue ?? Engine.queueOfProcess }
 
   /// The threads that can compute at once for one run, the caller's included.
   public var threads: Int { pool.threadCount }
@@ -45,14 +48,14 @@ public final class Engine: Sendable {
   /// The same where users know the budget as an option of another name, which errors then tell.
   package init(threads: Int?, memoryBudget: Int?, named name: String) {
     pool = WorkerPool(threads: threads)
-    (weights, gate, queue) = (WeightStore(), RunGate(), RunQueue(width: pool.threadCount))
+    (weights, gate, ownQueue) = (WeightStore(), RunGate(), RunQueue(width: pool.threadCount))
     budget = memoryBudget.map { MemoryBudget(limit: $0, name: name) }
   }
 
   /// One of those of the process.
   private init(common threads: Int) {
     pool = WorkerPool(threads: threads)
-    (weights, gate, queue) = (Engine.weightsOfProcess, Engine.gateOfProcess, Engine.queueOfProcess)
+    (weights, gate, ownQueue) = (Engine.weightsOfProcess, Engine.gateOfProcess, nil)
     budget = nil
   }
 
@@ -89,16 +92,14 @@ public final class Engine: Sendable {
 
   private static let ofProcess = Mutex<[Int: Reference]>([:])
   private static let weightsOfProcess = WeightStore()
-  /// Asked once: the answer is spread over several files of the system.
-  private static let processorsOfProcess = Topology.availableProcessorCount()
-  private static let gateOfProcess = RunGate(processors: processorsOfProcess)
-  private static let queueOfProcess = RunQueue(width: processorsOfProcess)
+  private static let gateOfProcess = RunGate()
+  private static let queueOfProcess = RunQueue(width: Topology.processors)
 
   /// The engine of models that name none.
   static func common(threads: Int?) -> Engine {
     // Without workers there are no threads to share.
     if threads == 1 { return Engine(common: 1) }
-    let count = max(threads ?? processorsOfProcess, processorsOfProcess)
+    let count = max(threads ?? Topology.processors, Topology.processors)
     return ofProcess.withLock { known in
       if let engine = known[count]?.engine { return engine }
       let engine = Engine(common: count)

@@ -16,7 +16,7 @@ struct InputContract: Sendable {
   private let inputs: [Input]?
 
   init(_ facts: [ValueFact]) {
-    var symbols: Set<Dim> = []
+    var symbols: [Dim] = []
     var inputs: [Input] = []
     for fact in facts {
       guard let tensor = fact.tensor else {
@@ -24,10 +24,11 @@ struct InputContract: Sendable {
         return
       }
       for dim in tensor.shape ?? [] where dim.known == nil && !dim.isUnknown {
-        guard symbols.insert(dim).inserted else {
+        if symbols.contains(dim) {
           self.inputs = nil
           return
         }
+        symbols.append(dim)
       }
       inputs.append(Input(dataType: tensor.dataType, extents: tensor.shape?.map { $0.known ?? -1 }))
     }

@@ -36,19 +36,37 @@ package final class FileBytes: Sendable {
   /// All bytes; those of `gaps` are zeros here. nil for `Reading.ranges`.
   private let block: TensorStorage?
   /// The storages of the ranges that are read later, by their first byte.
-  private let gaps: Mutex<[Int: TensorStorage]>
+  private let gaps: Mutex<Gaps?>
   /// What is read is charged here.
   private let account: MemoryAccount?
   /// The file, where it is mapped.
   package let mapping: MappedFile?
 
   private init(
-    name: String, count: Int, reader: FileReader?, block: TensorStorage?, gaps: [Int: TensorStorage] = [:],
+    name: String, count: Int, reader: FileReader?, block: TensorStorage?, gaps: [Gap] = [],
     account: MemoryAccount?, mapping: MappedFile? = nil
   ) {
     (self.name, self.count, self.reader, self.block, self.account) = (name, count, reader, block, account)
     self.mapping = mapping
-    self.gaps = Mutex(gaps)
+    self.gaps = Mutex(gaps.isEmpty ? nil : Gaps(gaps))
+  }
+
+  /// A range of the file that is read later, and where it goes.
+  typealias Gap = (start: Int, storage: TensorStorage)
+
+  /// Few files have gaps.
+  private final class Gaps {
+    private var storages: [Int: TensorStorage] = [:]
+
+    init(_ gaps: [Gap]) {
+      for gap in gaps { storages[gap.start] = gap.storage }
+    }
+
+    /// The storage of the range that begins at `start`.
+    subscript(start: Int) -> TensorStorage? {
+      get { storages[start] }
+      set { storages[start] = newValue }
+    }
   }
 
   /// Tensors of at least so many bytes may stay in the file until they are asked for.
@@ -216,7 +234,7 @@ package final class FileBytes: Sendable {
   package func tensor(_ dataType: DataType, _ shape: Shape, in range: Range<Int>) throws(LoadError) -> Tensor {
     precondition(range.lowerBound >= 0 && range.upperBound <= count)
     precondition(dataType.byteCount(elements: shape.elementCount) == range.count)
-    if let gap = gaps.withLock({ $0[range.lowerBound] }), gap.byteCount == range.count {
+    if let gap = gaps.withLock({ $0?[range.lowerBound] }), gap.byteCount == range.count {
       return Tensor(dataType: dataType, shape: shape, storage: gap)
     }
     if let block { return Tensor(dataType: dataType, shape: shape, storage: block, byteOffset: range.lowerBound) }
@@ -238,7 +256,10 @@ package final class FileBytes: Sendable {
       }
       let memory = try AddressRange.reserve(range.count)
       let storage = AddressRange.deferred(memory, of: reader, at: range.lowerBound, account: account)
-      gaps.withLock { $0[range.lowerBound] = storage }
+      gaps.withLock { gaps in
+        if gaps == nil { gaps = Gaps([]) }
+        gaps?[range.lowerBound] = storage
+      }
       return storage
     } catch {
       throw LoadError(error)

@@ -88,12 +88,12 @@ struct FileContent {
   }
 
   /// The block, and storages for the gaps in it.
-  consuming func finish() -> (block: TensorStorage, gaps: [Int: TensorStorage]) {
-    var storages: [Int: TensorStorage] = [:]
+  consuming func finish() -> (block: TensorStorage, gaps: [FileBytes.Gap]) {
+    var storages: [FileBytes.Gap] = []
     for gap in gaps {
       let memory = UnsafeMutableRawBufferPointer(rebasing: block[gap])
-      storages[gap.lowerBound] = AddressRange.deferred(
-        memory, of: reader, at: gap.lowerBound, account: account, owner: owner)
+      let storage = AddressRange.deferred(memory, of: reader, at: gap.lowerBound, account: account, owner: owner)
+      storages.append((gap.lowerBound, storage))
     }
     return (owner, storages)
   }

@@ -112,6 +112,61 @@ import Testing
     }
   }
 
+  /// Constants at odd addresses that graphs inside are given, captured or as first values, are moved once.
+  @Test func constantsOfGraphsInsideAreAligned() throws {
+    func odd(_ tensor: Tensor) throws -> Tensor {
+      let storage = try TensorStorage(byteCount: tensor.byteCount + 1)
+      tensor.withUnsafeBytes { (storage.base + 1).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+      return Tensor(dataType: tensor.dataType, shape: tensor.shape, storage: storage, byteOffset: 1)
+    }
+    let builder = GraphBuilder()
+    let (start, step) = (sampleTensor([2, 4], seed: 1), sampleTensor([4], seed: 2))
+    let (first, captured) = (builder.addConstant(try odd(start)), builder.addConstant(try odd(step)))
+    let trips = builder.input("trips", [], .int64)
+    let body = GraphBuilder()
+    _ = body.input("i", [], .int64)
+    let condition = body.input("c", [], .bool)
+    let carried = body.input("carried", [2, 4])
+    let inner = body.input("step", [4])
+    body.graph.inputs.removeLast()
+    body.graph.captures = [inner]
+    body.output(condition, try body.node("Add", [carried, inner]))
+    builder.graph.outputs = try builder.apply(
+      OperatorID("Loop"), name: "loop", [trips, nil, first],
+      [("body", .graph(Subgraph(graph: body.graph, captured: [captured])))], outputCount: 1)
+    let pool = WorkerPool(threads: 1)
+    let program = try Program(graph: builder.graph, registry: .standard, pool: pool)
+    for id in [first, captured] {
+      let constant = try #require(program.graph.constant(id))
+      #expect(constant.isAligned(to: 16))
+    }
+    for trips in [3, 0, 1] {
+      let found = try #require(program.run([.tensor(Tensor([trips], shape: []))], on: pool)[0].tensor)
+      let steps = step.elements(as: Float.self)!
+      var expected = start.elements(as: Float.self)!
+      for _ in 0..<trips { for index in expected.indices { expected[index] += steps[index % 4] } }
+      #expect(found.elements(as: Float.self) == expected)
+    }
+  }
+
+  /// Two names for one value, a constant as a result, and a result that is an input.
+  @Test func outputsThatShareValues() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [3])
+    let constant = builder.weights([2])
+    let y = try builder.node("Neg", [x])
+    builder.output(y, x, constant, y)
+    let input = sampleTensor([3], seed: 1)
+    let pool = WorkerPool(threads: 1)
+    let program = try Program(graph: builder.graph, registry: .standard, pool: pool)
+    for _ in 0..<2 {
+      let found = try program.run([.tensor(input)], on: pool).compactMap { $0.tensor?.elements(as: Float.self) }
+      let plain = input.elements(as: Float.self)!
+      let negated = plain.map { -$0 }
+      #expect(found == [negated, plain, sampleTensor([2], seed: 1).elements(as: Float.self)!, negated])
+    }
+  }
+
   @Test func concurrentRunsDoNotDisturbEachOther() async throws {
     let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 32])

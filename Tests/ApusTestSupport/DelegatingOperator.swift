@@ -25,7 +25,7 @@ package struct DelegatingOperator: OperatorDefinition {
 }
 
 /// A schema that is being made.
-package struct SchemaDraft {
+package struct SchemaDraft: Sendable {
   private let id: OperatorID
   private let outputs: [Parameter]
   private let types: [String: TypeSet]

@@ -19,6 +19,9 @@ package struct OperatorID: Sendable, Hashable, CustomStringConvertible {
   }
 
   package var description: String { domain.isEmpty ? name : "\(domain).\(name)" }
+
+  /// By name, which tells almost all apart.
+  package func hash(into hasher: inout Hasher) { hasher.combine(name) }
 }
 
 /// What the graph knows about one value.

@@ -72,22 +72,17 @@ package struct PrepareContext: OperatorContext, Sendable {
 
 /// Packed forms of constants by what was packed and how. Filled while a model is prepared.
 package final class PackedWeights: Sendable {
-  package struct Key: Hashable, Sendable {
-    let storage: ObjectIdentifier
+  /// A form of the tensor at `byteOffset` in `source`, which is kept alive so that its identity stays unique.
+  private struct Entry {
+    let source: TensorStorage
     let byteOffset: Int
-    let format: String
-
-    /// `format` must name everything the packing depends on besides the bytes: algorithm, transposition, extents.
-    package init(_ tensor: Tensor, format: String) {
-      storage = ObjectIdentifier(tensor.storage)
-      byteOffset = tensor.byteOffset
-      self.format = format
-    }
+    let packed: TensorStorage
   }
 
   /// The memory and the time of the loading that the packing belongs to.
   package let allowance: Allowance
-  private let entries = Mutex<[Key: (packed: TensorStorage, source: TensorStorage)]>([:])
+  /// By format.
+  private let entries = Mutex<[String: [Entry]]>([:])
   /// Buffers that tensors are read into to be packed, at most one a thread.
   private let buffers = Mutex<[TensorStorage]>([])
 
@@ -126,13 +121,16 @@ package final class PackedWeights: Sendable {
     if spared.load(ordering: .relaxed) > 1 << 20 { TensorStorage.returnFreedMemory() }
   }
 
-  /// The packed form of `byteCount` bytes, made by `pack` at the first call. What a kernel reads of it must not depend
+  /// The packed form of `byteCount` bytes, made by `pack` at the first call. `format` must name everything the packing
+  /// depends on besides the bytes: algorithm, transposition, extents. What a kernel reads of the form must not depend
   /// on its contents: those of a compiled model come from a file.
   package func storage(
     for tensor: Tensor, format: String, byteCount: Int, pack: (PackingSource) throws(OperatorError) -> TensorStorage
   ) throws(OperatorError) -> TensorStorage {
-    let key = Key(tensor, format: format)
-    if let entry = entries.withLock({ $0[key] }) { return entry.packed }
+    func known(_ entries: [String: [Entry]]) -> TensorStorage? {
+      entries[format]?.first { $0.source === tensor.storage && $0.byteOffset == tensor.byteOffset }?.packed
+    }
+    if let packed = entries.withLock({ known($0) }) { return packed }
     try allowance.checkTime()
     let packed: TensorStorage
     if let known = try forms?.block(for: tensor, format: format, byteCount: byteCount) {
@@ -142,10 +140,10 @@ package final class PackedWeights: Sendable {
       assert(packed.byteCount == byteCount, "\(format): \(packed.byteCount) bytes, not \(byteCount)")
       forms?.record(packed, for: tensor, format: format)
     }
-    // The source is kept alive so that its identity stays unique.
     return entries.withLock { entries in
-      if let entry = entries[key] { return entry.packed }
-      entries[key] = (packed, tensor.storage)
+      if let first = known(entries) { return first }
+      let entry = Entry(source: tensor.storage, byteOffset: tensor.byteOffset, packed: packed)
+      entries[format, default: []].append(entry)
       return packed
     }
   }

@@ -126,9 +126,10 @@ extension Node {
   /// Checks the types that are known against the type variables of the schema.
   package func validateTypes(_ facts: [ValueFact?], against schema: OperatorSchema) throws(OperatorError) {
     var bound: [String: (type: DataType, input: String)] = [:]
+    let types = schema.types
     for (index, fact) in facts.enumerated() {
       guard let fact, let parameter = schema.input(at: index) else { continue }
-      if let allowed = schema.types[parameter.type], !allowed.allows(fact) {
+      if let allowed = types[parameter.type], !allowed.allows(fact) {
         let names = allowed.tensors.map(\.description).joined(separator: ", ")
         throw .mismatch(
           "input \(index) (\(parameter.name)) is \(fact); expected \(names.isEmpty ? "no tensor" : names)")
@@ -144,8 +145,9 @@ extension Node {
 
   /// Checks the types that were inferred for outputs: attributes may name types that the operator does not give.
   package func validateOutputTypes(_ facts: [ValueFact], against schema: OperatorSchema) throws(OperatorError) {
+    let types = schema.types
     for (index, fact) in facts.enumerated() {
-      guard let parameter = schema.output(at: index), let allowed = schema.types[parameter.type],
+      guard let parameter = schema.output(at: index), let allowed = types[parameter.type],
         !allowed.allows(fact)
       else { continue }
       let names = allowed.tensors.map(\.description).joined(separator: ", ")

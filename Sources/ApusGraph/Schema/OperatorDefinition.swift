@@ -45,15 +45,21 @@ package struct OperatorRegistry: Sendable {
   ) {
     var definitions: [OperatorID: any OperatorDefinition] = [:]
     definitions.reserveCapacity(families.reduce(0) { $0 + $1.count })
-    for definition in families.joined() {
-      assert(definitions[definition.schema.id] == nil, "\(definition.schema.id) is registered twice")
-      definitions[definition.schema.id] = definition
+    for family in families {
+      for definition in family {
+        let id = definition.schema.id
+        assert(definitions[id] == nil, "\(id) is registered twice")
+        definitions[id] = definition
+      }
     }
     var rules: [OperatorID: any ImportRule] = [:]
     rules.reserveCapacity(importRules.reduce(0) { $0 + $1.count })
-    for rule in importRules.joined() {
-      assert(rules[rule.schema.id] == nil && definitions[rule.schema.id] == nil, "\(rule.schema.id) is there twice")
-      rules[rule.schema.id] = rule
+    for family in importRules {
+      for rule in family {
+        let id = rule.schema.id
+        assert(rules[id] == nil && definitions[id] == nil, "\(id) is there twice")
+        rules[id] = rule
+      }
     }
     (self.definitions, self.importRules, self.opsetForms) = (definitions, rules, opsetForms)
   }

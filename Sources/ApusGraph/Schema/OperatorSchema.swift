@@ -1,48 +1,101 @@
 // The signature of an operator: what the specification allows, in the words of the specification.
 
 import ApusTensor
+import Synchronization
 
 /// The signature of an operator in its newest version. One object an operator, to which contexts and nodes refer.
+///
+/// Most of it is made when it is first asked for: a process has hundreds of schemas and its models use a few. Whatever
+/// `init` takes as an expression is evaluated then, perhaps by several threads at once, of which one is believed.
 package final class OperatorSchema: Sendable {
   package let id: OperatorID
-  /// Every version of the schema, oldest first, back to opset 1.
-  package let versions: [Int]
-  package let inputs: [Parameter]
-  package let outputs: [Parameter]
-  package let attributes: [AttributeSchema]
-  /// The element types that each type variable (`T`, `Tind`, …) may stand for, in any version.
-  package let types: [String: TypeSet]
   package let traits: Traits
   /// When a node hands its first input on as its first output.
   package let identity: IdentityCondition
-  /// What becomes of it when the axes of its operands are put in another order.
-  package let layout: LayoutTrait
-  /// The older operator sets that have the newest form; nil: none is known.
-  package let portable: PortableForm?
   /// The values that its body hands from one iteration to the next; nil: it has no such body.
   package let carried: CarriedValues?
   /// The multiply-adds of a node, unknown where a shape is; nil: it is no product.
   package let multiplyAdds: NodeFormula?
+  private let make: @Sendable () -> Signature
+  /// The address of the signature, to which the schema holds a reference; 0 as long as there is none.
+  private let made = Atomic<UInt>(0)
+
+  /// Every version of the schema, oldest first, back to opset 1.
+  package var versions: [Int] { signature.versions }
+  package var inputs: [Parameter] { signature.inputs }
+  package var outputs: [Parameter] { signature.outputs }
+  package var attributes: [AttributeSchema] { signature.attributes }
+  /// The element types that each type variable (`T`, `Tind`, …) may stand for, in any version.
+  package var types: [String: TypeSet] { signature.types }
+  /// What becomes of it when the axes of its operands are put in another order.
+  package var layout: LayoutTrait { signature.layout }
+  /// The older operator sets that have the newest form; nil: none is known.
+  package var portable: PortableForm? { signature.portable }
 
   package init(
-    _ name: String, domain: String = "", versions: [Int],
-    inputs: [Parameter] = [], outputs: [Parameter], attributes: [AttributeSchema] = [],
-    types: [String: TypeSet] = [:], traits: Traits = [], identity: IdentityCondition = .never,
-    layout: LayoutTrait = .fixed, portable: PortableForm? = nil, carried: CarriedValues? = nil,
+    _ name: String, domain: String = "", versions: @autoclosure @escaping @Sendable () -> [Int],
+    inputs: @autoclosure @escaping @Sendable () -> [Parameter] = [],
+    outputs: @autoclosure @escaping @Sendable () -> [Parameter],
+    attributes: @autoclosure @escaping @Sendable () -> [AttributeSchema] = [],
+    types: @autoclosure @escaping @Sendable () -> [String: TypeSet] = [:], traits: Traits = [],
+    identity: IdentityCondition = .never, layout: @autoclosure @escaping @Sendable () -> LayoutTrait = .fixed,
+    portable: @autoclosure @escaping @Sendable () -> PortableForm? = nil, carried: CarriedValues? = nil,
     multiplyAdds: NodeFormula? = nil
   ) {
     id = OperatorID(name, domain: domain)
-    self.versions = versions
-    self.inputs = inputs
-    self.outputs = outputs
-    self.attributes = attributes
-    self.types = types
     self.traits = traits
     self.identity = identity
-    self.layout = layout
-    self.portable = portable
     self.carried = carried
     self.multiplyAdds = multiplyAdds
+    make = {
+      Signature(
+        versions: versions(), inputs: inputs(), outputs: outputs(), attributes: attributes(), types: types(),
+        layout: layout(), portable: portable())
+    }
+  }
+
+  /// What is made when it is first asked for.
+  private final class Signature: Sendable {
+    let versions: [Int]
+    let inputs: [Parameter]
+    let outputs: [Parameter]
+    let attributes: [AttributeSchema]
+    let types: [String: TypeSet]
+    let layout: LayoutTrait
+    let portable: PortableForm?
+
+    init(
+      versions: [Int], inputs: [Parameter], outputs: [Parameter], attributes: [AttributeSchema],
+      types: [String: TypeSet], layout: LayoutTrait, portable: PortableForm?
+    ) {
+      (self.versions, self.inputs, self.outputs, self.attributes) = (versions, inputs, outputs, attributes)
+      (self.types, self.layout, self.portable) = (types, layout, portable)
+    }
+  }
+
+  deinit {
+    // The reference of `made`.
+    if let known = UnsafeRawPointer(bitPattern: made.load(ordering: .acquiring)) {
+      Unmanaged<Signature>.fromOpaque(known).release()
+    }
+  }
+
+  /// `AtomicLazyReference` does the same by a call that costs more than most questions.
+  private var signature: Signature {
+    guard let known = UnsafeRawPointer(bitPattern: made.load(ordering: .acquiring)) else { return makeSignature() }
+    // An object to which `made` has a reference.
+    return Unmanaged<Signature>.fromOpaque(known).takeUnretainedValue()
+  }
+
+  @inline(never)
+  private func makeSignature() -> Signature {
+    let signature = make()
+    let reference = Unmanaged.passRetained(signature)
+    let address = UInt(bitPattern: reference.toOpaque())
+    let (isFirst, _) = made.compareExchange(expected: 0, desired: address, ordering: .acquiringAndReleasing)
+    if isFirst { return signature }
+    reference.release()
+    return self.signature
   }
 
   /// The version that a model with this opset means; nil if the operator is younger.

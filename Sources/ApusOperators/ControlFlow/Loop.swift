@@ -129,7 +129,9 @@ private struct LoopKernel: EagerKernel {
       }
       iteration += 1
     }
-    var final: [Value?] = Array(given[2...])
+    var final: [Value?] = []
+    final.reserveCapacity(carried + outputs.count)
+    for index in 0..<carried { final.append(given[2 + index]) }
     let symbols = iteration == 0 ? boundSymbols(inputFacts, inputs) : [:]
     for (index, output) in outputs.enumerated() {
       let isWanted = context.isWanted(carried + index)

@@ -21,6 +21,9 @@ extension OperatorContext {
 extension Tensor {
   /// The only element of a bool or integer tensor.
   func singleInteger(_ what: String) throws(OperatorError) -> Int {
+    if count == 1, dataType == .bool {
+      return withUnsafeBytes { $0.first ?? 0 } == 0 ? 0 : 1
+    }
     guard count == 1, let value = integers?.first else {
       throw .mismatch("\(what) is \(dataType)\(shape); expected one element")
     }

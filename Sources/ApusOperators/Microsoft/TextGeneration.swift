@@ -61,8 +61,10 @@ struct TextGeneration: OperatorDefinition {
         .optional("translate_token_id", .int),
       ]
     }
+    let signature = (inputs: inputs, outputs: outputs, attributes: attributes)
     schema = OperatorSchema(
-      method.rawValue, domain: "com.microsoft", versions: [1], inputs: inputs, outputs: outputs, attributes: attributes,
+      method.rawValue, domain: "com.microsoft", versions: [1], inputs: signature.inputs, outputs: signature.outputs,
+      attributes: signature.attributes,
       types: [
         "T": .float32, "F": [.int32, .float32, .float16], "I": .int32, "M": .int32, "V": .float32,
       ], traits: method == .sampling ? .random : [])

@@ -6,23 +6,16 @@ import ApusTensor
 struct CommonSubexpressionElimination: GraphPass {
   let name = "eliminate-common-subexpressions"
 
-  private struct Key: Hashable {
-    let op: OperatorID
-    let inputs: [ValueID?]
-    let outputs: [Bool]
-    let attributes: String
-  }
-
   func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
-    var seen: [Key: [ValueID?]] = [:]
+    /// By what a node computes.
+    var seen: [String: [ValueID?]] = [:]
     var changes = 0
     for id in graph.nodes {
       let node = graph[id]
-      guard let attributes = text(of: node.attributes), let definition = work.registry.definition(of: node.op),
+      guard let key = text(of: node), let definition = work.registry.definition(of: node.op),
         !definition.schema.traits.contains(.random),
         !node.outputs.contains(where: { $0.map { graph.isOutput($0) } ?? false })
       else { continue }
-      let key = Key(op: node.op, inputs: node.inputs, outputs: node.outputs.map { $0 != nil }, attributes: attributes)
       guard let first = seen[key] else {
         seen[key] = node.outputs
         continue
@@ -37,20 +30,26 @@ struct CommonSubexpressionElimination: GraphPass {
     return changes
   }
 
-  /// The attributes as text; nil if there are tensors or graphs among them.
-  private func text(of attributes: Attributes) -> String? {
-    var parts: [String] = []
-    for entry in attributes.entries {
+  /// Operator, inputs, wanted outputs and attributes as text; nil if there are tensors or graphs among the attributes.
+  private func text(of node: Node) -> String? {
+    var text = "\(node.op.domain):\(node.op.name)"
+    for input in node.inputs { text += input.map { ",\($0.index)" } ?? "," }
+    text += ">"
+    for output in node.outputs { text += output == nil ? "0" : "1" }
+    for entry in node.attributes.entries.sorted(by: { $0.name < $1.name }) {
+      text += ";\(entry.name)="
       switch entry.value {
-      case .int(let value): parts.append("\(entry.name)=\(value)")
-      case .float(let value): parts.append("\(entry.name)=\(value.bitPattern)f")
-      case .string(let value): parts.append("\(entry.name)=\(value.debugDescription)")
-      case .ints(let values): parts.append("\(entry.name)=\(values)")
-      case .floats(let values): parts.append("\(entry.name)=\(values.map(\.bitPattern))f")
-      case .strings(let values): parts.append("\(entry.name)=\(values)")
+      case .int(let value): text += "\(value)"
+      case .float(let value): text += "\(value.bitPattern)f"
+      case .string(let value): text += value.debugDescription
+      case .ints(let values): for value in values { text += "\(value)," }
+      case .floats(let values):
+        text += "f"
+        for value in values { text += "\(value.bitPattern)," }
+      case .strings(let values): for value in values { text += value.debugDescription }
       case .tensor, .tensors, .graph, .graphs, .type, .types: return nil
       }
     }
-    return parts.sorted().joined(separator: ";")
+    return text
   }
 }

@@ -62,18 +62,15 @@ extension Program {
           + "\(graph.captures.count)")
     }
     var values = tables.take()
-    for (id, value) in zip(graph.inputs, inputs) { values[id] = value }
+    for index in inputs.indices { values.insert(inputs[index], for: graph.inputs[index]) }
     for input in donated { inputs[input] = .nothing }
     values.donated = donated
-    for (id, value) in zip(graph.captures, captures) { values[id] = value }
+    for index in captures.indices { values.insert(captures[index], for: graph.captures[index]) }
     try runNodes(&values, pool: pool, settings: settings)
     var outputs: [Value] = []
     outputs.reserveCapacity(graph.outputs.count)
-    for id in graph.outputs {
-      guard let value = values[id] else {
-        throw .mismatch("output '\(graph[id].name)' was not computed", remedy: "Give a value for every input")
-      }
-      outputs.append(value)
+    for id in graph.outputs where !values.append(id, to: &outputs) {
+      throw .mismatch("output '\(graph[id].name)' was not computed", remedy: "Give a value for every input")
     }
     tables.give(values)
     return outputs
@@ -167,8 +164,8 @@ extension Program {
     }
     if !caches.isEmpty, lease.failures.reduce(false, { $1.takeDeclined() || $0 }) { return nil }
     for index in plan.outputs.indices {
-      values[plan.outputs[index].value] = .tensor(
-        try tensor(of: index, plan, inputs: inputs, blocks: blocks, caches: caches))
+      let output = try tensor(of: index, plan, inputs: inputs, blocks: blocks, caches: caches)
+      values.set(.tensor(output), for: plan.outputs[index].value)
     }
     lease.give(&inputs, &blocks)
     return plan.nodes.upperBound
@@ -367,13 +364,11 @@ extension Program {
       var captured: [Value] = []
       captured.reserveCapacity(subprogram.captured.count)
       for id in subprogram.captured {
-        guard let value = values[id] else {
-          throw OperatorError.inconsistency(
-            "value '\(graph[id].name)', which \(subprogram.name) uses, was not computed"
-          )
-          .inside(prepared.node)
-        }
-        captured.append(value)
+        if values.append(id, to: &captured) { continue }
+        throw OperatorError.inconsistency(
+          "value '\(graph[id].name)', which \(subprogram.name) uses, was not computed"
+        )
+        .inside(prepared.node)
       }
       captures.append(captured)
     }

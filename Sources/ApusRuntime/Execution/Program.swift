@@ -82,26 +82,26 @@ package final class Program: Sendable {
   ) throws(PreparationError) {
     self.registry = registry
     self.leases = leases
-    let results = Mutex<[Int: Result<PreparedNode, PreparationError>]>([:])
+    let prepared = Mutex([PreparedNode?](repeating: nil, count: graph.nodes.count))
+    let failures = Mutex<[(node: Int, errors: [OperatorError])]>([])
     let preparation = Preparation(
       graph: graph, registry: registry, pool: pool, packedWeights: packedWeights, leases: leases)
     let cancellation = packedWeights.allowance.cancellation
     let isComplete = pool.run(parts: graph.nodes.count, cancellation: cancellation) { index in
-      let result = Result { () throws(PreparationError) in try preparation.prepare(graph.nodes[index]) }
-      results.withLock { $0[index] = result }
-    }
-    if !isComplete { throw PreparationError(errors: [.late]) }
-    var nodes: [PreparedNode] = []
-    var errors: [OperatorError] = []
-    let prepared = results.withLock { $0 }
-    for index in graph.nodes.indices {
-      switch prepared[index] {
-      case .success(let node)?: nodes.append(node)
-      case .failure(let failure)?: errors += failure.errors
-      case nil: errors.append(.unsupported("node \(index) was not prepared"))
+      do throws(PreparationError) {
+        let node = try preparation.prepare(graph.nodes[index])
+        prepared.withLock { $0[index] = node }
+      } catch {
+        failures.withLock { $0.append((index, error.errors)) }
       }
     }
+    if !isComplete { throw PreparationError(errors: [.late]) }
+    let errors = failures.withLock { $0.sorted { $0.node < $1.node }.flatMap(\.errors) }
     if !errors.isEmpty { throw PreparationError(errors: errors) }
+    let nodes = prepared.withLock { $0.compactMap { $0 } }
+    guard nodes.count == graph.nodes.count else {
+      throw PreparationError(errors: [.inconsistency("\(nodes.count) of \(graph.nodes.count) nodes were prepared")])
+    }
     self.nodes = nodes
     self.graph = try Program.settled(graph, nodes, packedWeights)
     constants = self.graph.values.map(\.constant)
@@ -183,6 +183,7 @@ package final class Program: Sendable {
     _ graph: Graph, _ nodes: [PreparedNode], _ packedWeights: PackedWeights
   ) throws(PreparationError) -> Graph {
     var isRead = [Bool](repeating: !packedWeights.releasesSources, count: graph.values.count)
+    var isHandedOn = [Bool](repeating: false, count: graph.values.count)
     for prepared in nodes {
       let packed = prepared.kernel.packedInputs
       for (position, input) in prepared.node.inputs.enumerated() where !packed.contains(position) {
@@ -191,14 +192,21 @@ package final class Program: Sendable {
       for (_, subgraph) in prepared.node.subgraphs {
         for value in subgraph.captured { isRead[value.index] = true }
       }
+      if prepared.subprograms.isEmpty { continue }
+      for value in prepared.node.dependencies { isHandedOn[value.index] = true }
     }
     for value in graph.outputs { isRead[value.index] = true }
     var settled = graph
     for index in graph.values.indices {
-      guard let tensor = graph.values[index].constant else { continue }
+      guard var tensor = graph.values[index].constant else { continue }
       if isRead[index] {
         do throws(TensorError) {
           try tensor.storage.load()
+          // Every run of a graph inside would copy what lies at an odd address of the file.
+          if isHandedOn[index], tensor.dataType != .string, !tensor.isAligned(to: 16) {
+            tensor = try tensor.copied(account: packedWeights.allowance.memory)
+            settled.values[index].constant = tensor
+          }
         } catch {
           throw PreparationError(errors: [OperatorError(error)])
         }

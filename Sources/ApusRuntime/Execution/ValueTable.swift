@@ -29,7 +29,12 @@ struct ValueTable: ~Copyable {
   }
 
   subscript(id: ValueID) -> Value? {
-    get { existing(id) ?? constants[id.index].map { .tensor($0) } }
+    get {
+      let place = Int(memory.places[id.index])
+      if place >= 0 { return memory.values[place] }
+      if let constant = constants[id.index] { return .tensor(constant) }
+      return nil
+    }
     set {
       let place = Int(memory.places[id.index])
       if place >= 0 {
@@ -40,6 +45,36 @@ struct ValueTable: ~Copyable {
         memory.ids.append(id)
       }
     }
+  }
+
+  /// Sets a value that the table does not have yet, without a reference beside the one that it takes.
+  mutating func insert(_ value: consuming Value, for id: ValueID) {
+    memory.places[id.index] = Int32(memory.values.count)
+    memory.values.append(value)
+    memory.ids.append(id)
+  }
+
+  /// Sets a value, without a reference beside the one that it takes.
+  mutating func set(_ value: consuming Value, for id: ValueID) {
+    let place = Int(memory.places[id.index])
+    if place < 0 {
+      insert(value, for: id)
+    } else {
+      memory.values[place] = value
+    }
+  }
+
+  /// Appends a value, if there is one.
+  func append(_ id: ValueID, to values: inout [Value]) -> Bool {
+    let place = Int(memory.places[id.index])
+    if place >= 0 {
+      guard let value = memory.values[place] else { return false }
+      values.append(value)
+      return true
+    }
+    guard let constant = constants[id.index] else { return false }
+    values.append(.tensor(constant))
+    return true
   }
 
   func tensor(_ id: ValueID) -> Tensor? {

@@ -20,7 +20,8 @@ package final class RunGate: @unchecked Sendable {
   /// Nanoseconds between two looks at the clock and at the wishes to cancel.
   private static let patience: UInt64 = 4_000_000
 
-  private let processors: Int
+  /// Those that the runs share; nil for all that this process may use, which only runs that wait need to know.
+  private let processors: Int?
   /// The threads that the runs in progress want, by priority; nobody gives way to those in the background.
   private let normal = Atomic<Int>(0)
   private let high = Atomic<Int>(0)
@@ -51,7 +52,7 @@ package final class RunGate: @unchecked Sendable {
   }
 
   /// - Parameter processors: those that the runs share; nil for all that this process may use.
-  package init(processors: Int? = nil) { self.processors = max(processors ?? Topology.availableProcessorCount(), 1) }
+  package init(processors: Int? = nil) { self.processors = processors }
 
   deinit { monitor.destroy() }
 
@@ -131,7 +132,7 @@ package final class RunGate: @unchecked Sendable {
       withdraw(turn, from: &line)
       return true
     }
-    let room = max(processors - wanted, 0)
+    let room = max(max(processors ?? Topology.processors, 1) - wanted, 0)
     if turn.isAdmitted {
       if line.admitted <= room { return true }
       withdraw(turn, from: &line)

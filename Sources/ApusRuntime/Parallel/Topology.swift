@@ -4,6 +4,9 @@
 import Glibc
 
 package enum Topology {
+  /// `availableProcessorCount` when it was first asked for: the answer is spread over several files of the system.
+  package static let processors = availableProcessorCount()
+
   /// The processors that the calling thread may run on, or the quota of the process's control groups if that is less;
   /// at least 1.
   package static func availableProcessorCount() -> Int {
@@ -101,15 +104,11 @@ package enum Topology {
 
 /// The pieces between bytes of one kind, without the empty ones. By bytes: every process that loads a model comes here,
 /// and characters cost a hundred times as much.
-private func parts(of text: some StringProtocol, at separator: Unicode.Scalar) -> [Substring] {
-  let text = Substring(text)
-  var parts: [Substring] = []
-  var start = text.startIndex
-  for index in text.utf8.indices where text.utf8[index] == UInt8(ascii: separator) {
-    if index > start { parts.append(text[start..<index]) }
-    start = text.utf8.index(after: index)
+private func parts(of text: String, at separator: Unicode.Scalar) -> [String] {
+  var parts: [String] = []
+  for part in Array(text.utf8).split(separator: UInt8(ascii: separator)) {
+    parts.append(String(decoding: part, as: UTF8.self))
   }
-  if start < text.endIndex { parts.append(text[start...]) }
   return parts
 }
 
@@ -121,7 +120,7 @@ private struct CgroupMount {
   let mountPoint: String
 
   /// nil for a line of `/proc/<pid>/mountinfo` that is no such mount (proc(5): fields 4, 5, and after the dash).
-  init?(mountinfo line: Substring) {
+  init?(mountinfo line: String) {
     let fields = parts(of: line, at: " ")
     guard fields.count > 6, let dash = fields[6...].firstIndex(of: "-"), fields.count > dash + 3 else { return nil }
     switch fields[dash + 1] {
@@ -146,7 +145,7 @@ private struct CgroupMount {
   }
 
   /// Undoes the octal escapes of blanks and backslashes.
-  private static func unescape(_ field: Substring) -> String {
+  private static func unescape(_ field: String) -> String {
     var bytes: [UInt8] = []
     var rest = Array(field.utf8)[...]
     while let byte = rest.popFirst() {

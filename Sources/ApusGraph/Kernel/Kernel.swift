@@ -329,19 +329,19 @@ package struct Step: Sendable {
   }
 
   /// The same step, allowed to write output 0 over the given inputs.
-  package consuming func overwriting(_ inputs: Int...) -> Step {
+  @inlinable @inline(__always) package consuming func overwriting(_ inputs: Int...) -> Step {
     inPlace = inputs.map { (input: $0, output: 0) }
     return self
   }
 
   /// The same step, which never reads the bytes of the given inputs.
-  package consuming func notReading(_ inputs: Int...) -> Step {
+  @inlinable @inline(__always) package consuming func notReading(_ inputs: Int...) -> Step {
     unreadInputs = inputs
     return self
   }
 
   /// The same step under the name that a profile shows, at a cost; nil: the one that it has.
-  package consuming func named(_ name: String, cost: Cost? = nil) -> Step {
+  @inlinable @inline(__always) package consuming func named(_ name: String, cost: Cost? = nil) -> Step {
     kernelName = name
     self.cost = cost ?? self.cost
     return self
@@ -361,7 +361,7 @@ package struct RunContext: @unchecked Sendable {
   /// keeps it.
   package unowned(unsafe) let failure: RunFailure
 
-  package init(
+  @inlinable @inline(__always) package init(
     operands: UnsafePointer<UnsafeMutableRawPointer>, inputCount: Int, outputCount: Int, failure: RunFailure
   ) {
     self.operands = operands

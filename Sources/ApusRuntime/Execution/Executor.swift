@@ -287,16 +287,16 @@ extension Program {
     cancellation: CancellationFlag?, turn: RunTurn?, profiler: Profiler?
   ) throws(OperatorError) {
     let started = profiler?.now() ?? 0
-    let planned = plan.steps[index]
-    let context = planned.context(table, failure)
-    let first = planned.phases.lowerBound
-    for phase in planned.phases {
+    let context = plan.steps[index].context(table, failure)
+    let phases = plan.steps[index].phases
+    let draft = plan.steps[index].draft
+    for phase in phases {
       let parts = plan.phases[phase]
       if parts == 1 {
-        planned.draft.step.body(context, phase &- first, 0)
+        draft.step.body(context, phase &- phases.lowerBound, 0)
       } else if parts > 1 {
         // `work` lives until the call returns, which is after all parts have ended.
-        var work = PhaseWork(draft: planned.draft, context: context, phase: phase &- first)
+        var work = PhaseWork(draft: draft, context: context, phase: phase &- phases.lowerBound)
         withUnsafePointer(to: &work) { pointer in
           _ = pool.run(
             parts: parts, cancellation: cancellation, turn: turn, context: pointer, PhaseWork.compute)
@@ -304,9 +304,9 @@ extension Program {
       }
     }
     if let profiler {
-      profiler.record(node: nodes[planned.node].node, step: plan.profile(of: index), from: started)
+      profiler.record(node: nodes[plan.steps[index].node].node, step: plan.profile(of: index), from: started)
     }
-    if let message = failure.take() { try check(message, of: planned) }
+    if let message = failure.take() { try check(message, of: plan.steps[index]) }
     try checkTime(cancellation, turn)
   }
 
@@ -357,7 +357,9 @@ extension Program {
     let prepared = nodes[index]
     var inputs: [Value?] = []
     inputs.reserveCapacity(prepared.inputs.count)
-    for input in prepared.inputs { inputs.append(input.flatMap { values[$0] }) }
+    for index in prepared.inputs.indices {
+      if let input = prepared.inputs[index] { inputs.append(values[input]) } else { inputs.append(nil) }
+    }
     var captures: [[Value]] = []
     captures.reserveCapacity(prepared.subprograms.count)
     for subprogram in prepared.subprograms {
@@ -375,14 +377,15 @@ extension Program {
     let context = ExecutorContext(prepared: prepared, captures: captures, pool: pool, settings: settings)
     let started = settings.profiler?.now() ?? 0
     do throws(OperatorError) {
-      for (position, input) in prepared.inputs.enumerated() where input != nil && inputs[position] == nil {
-        throw .mismatch("input \(position) was not computed")
+      for position in prepared.inputs.indices where prepared.inputs[position] != nil {
+        if case nil = inputs[position] { throw .mismatch("input \(position) was not computed") }
       }
-      let outputs = try kernel.execute(inputs, context)
-      for (output, value) in zip(prepared.outputs, outputs) {
-        guard let output else { continue }
-        if let value { try charge(value, unlessIn: inputs, captures, context.allowance) }
-        values[output] = value
+      var outputs = try kernel.execute(inputs, context)
+      // Moved, not copied: a loop of small bodies is made of such steps.
+      for index in 0..<min(outputs.count, prepared.outputs.count) {
+        guard let output = prepared.outputs[index] else { continue }
+        try charge(outputs[index], unlessIn: inputs, captures, context.allowance)
+        if let value = outputs[index].take() { values.set(value, for: output) } else { values[output] = nil }
       }
     } catch {
       throw error.inside(prepared.node, inputs: inputs.map { $0.map { ValueFact($0.type) } })
@@ -395,8 +398,9 @@ extension Program {
   /// Charges what an eager kernel has made by itself, and not what it hands on: that belongs to the caller or the
   /// model, or was charged before.
   private func charge(
-    _ value: Value, unlessIn inputs: [Value?], _ captures: [[Value]], _ allowance: Allowance
+    _ value: Value?, unlessIn inputs: [Value?], _ captures: [[Value]], _ allowance: Allowance
   ) throws(OperatorError) {
+    guard let value else { return }
     if case .tensor(let tensor) = value {
       // What has an account already needs no look at the others.
       if tensor.storage.isCharged { return }

@@ -62,10 +62,10 @@ extension Program {
           + "\(graph.captures.count)")
     }
     var values = tables.take()
-    for index in inputs.indices { values.insert(inputs[index], for: graph.inputs[index]) }
+    values.insert(inputs, for: graph.inputs)
     for input in donated { inputs[input] = .nothing }
     values.donated = donated
-    for index in captures.indices { values.insert(captures[index], for: graph.captures[index]) }
+    values.insert(captures, for: graph.captures)
     try runNodes(&values, pool: pool, settings: settings)
     var outputs: [Value] = []
     outputs.reserveCapacity(graph.outputs.count)
@@ -265,13 +265,20 @@ extension Program {
     _ plan: RegionPlan, table: OperandTable, failures: [RunFailure], pool: WorkerPool, settings: RunSettings
   ) throws(OperatorError) {
     let (cancellation, turn, profiler) = (settings.cancellation, settings.turn, settings.profiler)
+    let (steps, phases, failure) = (plan.steps, plan.phases, failures[0])
     for wave in plan.waves {
       // A profile shows each node by itself.
       if wave.count == 1 || profiler != nil {
-        for step in wave {
-          try run(
-            step, of: plan, table: table, failure: failures[0], pool: pool, cancellation: cancellation, turn: turn,
-            profiler: profiler)
+        for index in wave {
+          let started = profiler?.now() ?? 0
+          run(
+            steps[index], phases: phases, table: table, failure: failure, pool: pool, cancellation: cancellation,
+            turn: turn)
+          if let profiler {
+            profiler.record(node: nodes[steps[index].node].node, step: plan.profile(of: index), from: started)
+          }
+          if let message = failure.take() { try check(message, of: steps[index]) }
+          try checkTime(cancellation, turn)
         }
         continue
       }
@@ -282,32 +289,27 @@ extension Program {
     }
   }
 
+  /// Computes one step. `phases`: the parts of all phases of the plan.
+  @inline(__always)
   private func run(
-    _ index: Int, of plan: RegionPlan, table: OperandTable, failure: RunFailure, pool: WorkerPool,
-    cancellation: CancellationFlag?, turn: RunTurn?, profiler: Profiler?
-  ) throws(OperatorError) {
-    let started = profiler?.now() ?? 0
-    let context = plan.steps[index].context(table, failure)
-    let phases = plan.steps[index].phases
-    let draft = plan.steps[index].draft
-    for phase in phases {
-      let parts = plan.phases[phase]
+    _ planned: PlannedStep, phases: [Int], table: OperandTable, failure: RunFailure, pool: WorkerPool,
+    cancellation: CancellationFlag?, turn: RunTurn?
+  ) {
+    let context = planned.context(table, failure)
+    for phase in planned.phases {
+      let parts = phases[phase]
+      let number = phase &- planned.phases.lowerBound
       if parts == 1 {
-        draft.step.body(context, phase &- phases.lowerBound, 0)
+        planned.draft.step.body(context, number, 0)
       } else if parts > 1 {
         // `work` lives until the call returns, which is after all parts have ended.
-        var work = PhaseWork(draft: draft, context: context, phase: phase &- phases.lowerBound)
+        var work = PhaseWork(draft: planned.draft, context: context, phase: number)
         withUnsafePointer(to: &work) { pointer in
           _ = pool.run(
             parts: parts, cancellation: cancellation, turn: turn, context: pointer, PhaseWork.compute)
         }
       }
     }
-    if let profiler {
-      profiler.record(node: nodes[plan.steps[index].node].node, step: plan.profile(of: index), from: started)
-    }
-    if let message = failure.take() { try check(message, of: plan.steps[index]) }
-    try checkTime(cancellation, turn)
   }
 
   /// Lets more urgent runs go first, and throws if the run was cancelled or its time is over: `Allowance.checkTime`,
@@ -358,7 +360,7 @@ extension Program {
     var inputs: [Value?] = []
     inputs.reserveCapacity(prepared.inputs.count)
     for index in prepared.inputs.indices {
-      if let input = prepared.inputs[index] { inputs.append(values[input]) } else { inputs.append(nil) }
+      if let input = prepared.inputs[index] { values.append(input, to: &inputs) } else { inputs.append(nil) }
     }
     var captures: [[Value]] = []
     captures.reserveCapacity(prepared.subprograms.count)

@@ -47,25 +47,29 @@ struct ValueTable: ~Copyable {
     }
   }
 
-  /// Sets a value that the table does not have yet, without a reference beside the one that it takes.
-  mutating func insert(_ value: consuming Value, for id: ValueID) {
-    memory.places[id.index] = Int32(memory.values.count)
-    memory.values.append(value)
-    memory.ids.append(id)
+  /// Sets values that the table does not have yet. From array to array: each value is copied once.
+  mutating func insert(_ values: [Value], for ids: [ValueID]) {
+    for index in values.indices {
+      memory.places[ids[index].index] = Int32(memory.values.count)
+      memory.ids.append(ids[index])
+      memory.values.append(values[index])
+    }
   }
 
   /// Sets a value, without a reference beside the one that it takes.
-  mutating func set(_ value: consuming Value, for id: ValueID) {
+  @inline(__always) mutating func set(_ value: Value, for id: ValueID) {
     let place = Int(memory.places[id.index])
     if place < 0 {
-      insert(value, for: id)
+      memory.places[id.index] = Int32(memory.values.count)
+      memory.ids.append(id)
+      memory.values.append(value)
     } else {
       memory.values[place] = value
     }
   }
 
   /// Appends a value, if there is one.
-  func append(_ id: ValueID, to values: inout [Value]) -> Bool {
+  @inline(__always) func append(_ id: ValueID, to values: inout [Value]) -> Bool {
     let place = Int(memory.places[id.index])
     if place >= 0 {
       guard let value = memory.values[place] else { return false }
@@ -77,9 +81,30 @@ struct ValueTable: ~Copyable {
     return true
   }
 
+  /// Appends a value, or nil if there is none.
+  @inline(__always) func append(_ id: ValueID, to values: inout [Value?]) {
+    let place = Int(memory.places[id.index])
+    if place >= 0 {
+      values.append(memory.values[place])
+    } else {
+      values.append(constants[id.index].map { .tensor($0) })
+    }
+  }
+
   func tensor(_ id: ValueID) -> Tensor? {
     if case .tensor(let tensor)? = existing(id) { return tensor }
     return constants[id.index]
+  }
+
+  /// True if the value is a tensor of this type.
+  @inline(__always) func holds(_ id: ValueID, _ type: borrowing TensorType) -> Bool {
+    let place = Int(memory.places[id.index])
+    if place < 0 {
+      guard let constant = constants[id.index] else { return false }
+      return constant.shape == type.shape && constant.dataType == type.dataType
+    }
+    guard case .tensor(let tensor)? = memory.values[place] else { return false }
+    return tensor.shape == type.shape && tensor.dataType == type.dataType
   }
 
   private func existing(_ id: ValueID) -> Value? {

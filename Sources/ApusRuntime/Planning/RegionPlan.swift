@@ -164,11 +164,7 @@ final class RegionPlan: Sendable {
   /// be written over.
   func matches(_ values: borrowing ValueTable, mayGrow: Bool, _ donations: Donations) -> Bool {
     guard suits(donations) else { return false }
-    for index in inputs.indices {
-      guard let tensor = values.tensor(inputs[index].value), tensor.shape == inputs[index].type.shape,
-        tensor.dataType == inputs[index].type.dataType
-      else { return false }
-    }
+    for index in inputs.indices where !values.holds(inputs[index].value, inputs[index].type) { return false }
     for index in valuesRead.indices {
       guard let tensor = values.tensor(valuesRead[index].value), tensor.hasSameBytes(as: valuesRead[index].tensor)
       else { return false }

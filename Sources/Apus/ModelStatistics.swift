@@ -17,7 +17,7 @@ package struct ModelStatistics: Sendable {
   /// Multiply-adds of convolutions, matrix products and recurrences of the main graph; unknown if one of their shapes
   /// is.
   package var multiplyAdds = Dim(0)
-  /// Operators whose multiply-adds could not be counted.
+  /// Nodes whose multiply-adds could not be counted, or are those of a graph that runs as often as data say.
   package var uncounted: [String] = []
   /// Bytes of the values that are alive at the step with the most, inputs and outputs included: an upper bound on the
   /// working memory, before values are computed in place. Unknown if a shape is.
@@ -45,12 +45,25 @@ package struct ModelStatistics: Sendable {
   // MARK: - Multiply-adds
 
   private mutating func count(_ node: Node, in graph: Graph, _ registry: OperatorRegistry) {
+    if node.subgraphs.contains(where: { ModelStatistics.multiplies($0.subgraph.graph, registry) }) {
+      // How often a body runs is not known.
+      uncounted.append("\(node.op) '\(node.name)'")
+      return
+    }
     guard let schema = registry.definition(of: node.op)?.schema, let formula = schema.multiplyAdds else { return }
     let product = formula(graph.facts(of: node, schema))
     if product.isUnknown {
       uncounted.append("\(node.op) '\(node.name)'")
     } else {
       multiplyAdds = multiplyAdds + product
+    }
+  }
+
+  /// True if there are products in a graph or in those inside of it.
+  private static func multiplies(_ graph: Graph, _ registry: OperatorRegistry) -> Bool {
+    graph.nodes.contains { node in
+      registry.definition(of: node.op)?.schema.multiplyAdds != nil
+        || node.subgraphs.contains { multiplies($0.subgraph.graph, registry) }
     }
   }
 

@@ -199,6 +199,26 @@ extension TraitTests {
   }
 }
 
+extension TraitTests {
+  /// What other runtimes do not compute with channels last stays as it is: models are saved for them too.
+  @Test(arguments: [("nearest", 4, 2), ("nearest", 5, 2), ("linear", 4, 2), ("linear", 5, 4), ("cubic", 4, 4)])
+  func imagesThatStayPlanar(_ mode: String, _ rank: Int, _ transposes: Int) throws {
+    var builder = GraphBuilder()
+    let pixels = Array([4, 3, 2].prefix(rank - 2))
+    let ones = [Int](repeating: 1, count: rank - 2)
+    let x = builder.input("x", [1, 3] + pixels.map { Dim($0) })
+    let image = try builder.node("Conv", [x, builder.steps(Shape([6, 3] + ones))])
+    let sizes = builder.constant([1, 6] + pixels.map { 2 * $0 }, [rank])
+    let large = try builder.node("Resize", [image, nil, nil, sizes], [("mode", .string(mode))])
+    builder.output(try builder.node("Conv", [large, builder.steps(Shape([4, 6] + ones))]))
+    let check = try PassCheck(
+      builder.graph, [steps(Shape([1, 3] + pixels), seed: rank)],
+      passes: [ChannelsLastOnly.pass, ChannelsLastOnly.clean])
+    #expect(check.difference < 1e-4)
+    #expect(check.ops.count { $0 == "Transpose" } == transposes, "\(check.ops)")
+  }
+}
+
 /// The one pass, and the one that takes away what it leaves.
 private enum ChannelsLastOnly {
   static let pass = Optimizer.enginePasses.first { $0.name == "channels-last" }!
@@ -284,7 +304,7 @@ private struct LayoutCase {
   ) -> [(String, AttributeValue)] {
     switch schema.layout {
     case .along(let attribute): return [(attribute, .int(seed % 2 == 0 ? seed % rank : -1 - seed % rank))]
-    case .axes(let attribute):
+    case .axes(let attribute, _):
       let mode: (String, AttributeValue) = ("mode", .string(seed < 2 ? "nearest" : seed < 4 ? "linear" : "cubic"))
       return seed % 2 == 0 ? [mode] : [mode, (attribute, .ints([-1, 1]))]
     case .reducing: return [("keepdims", .int(seed % 2))]

@@ -118,7 +118,7 @@ struct InfoCommand: ParsableCommand {
         + (bytes.isEmpty ? "" : " (\(bytes.joined(separator: ", ")))"))
     try Console.print("multiply-adds   \(InfoCommand.grouped(report.multiplyAdds))")
     if !report.uncounted.isEmpty {
-      try Console.print("  without \(report.uncounted.count) nodes whose shapes depend on data")
+      try Console.print("  without \(report.uncounted.count) nodes whose shapes or iterations depend on data")
     }
     // An unknown dimension is written as a question mark.
     try Console.print(

@@ -50,8 +50,9 @@ package enum LayoutTrait: Sendable {
   /// The attribute names an axis of all operands, which have the same rank; nothing else depends on the order of axes.
   case along(attribute: String)
   /// The attribute lists axes of input 0, whose order is that of what other inputs say of axes; where it is absent it
-  /// is all of them. Nothing else depends on the order of axes, and output 0 has the rank of input 0.
-  case axes(attribute: String)
+  /// is all of them. Nothing else depends on the order of axes where the condition holds, and output 0 has the rank of
+  /// input 0.
+  case axes(attribute: String, NodeCondition)
   /// Input 1 names the axes that are reduced, by the attributes `keepdims` and `noop_with_empty_axes`.
   case reducing
   /// Output 0 has the elements of input 0 in the same order, in another shape.

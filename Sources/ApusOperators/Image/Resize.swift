@@ -26,7 +26,17 @@ package struct Resize: OperatorDefinition {
       "T": .allBeforeBFloat16 + [.bfloat16], "T2": .ieeeFloats, "tensor(float)": [.float32], "tensor(int64)": .int64,
     ],
     // True of nearest, the only mode for strings.
-    traits: .movesData, layout: .axes(attribute: "axes"))
+    traits: .movesData, layout: .axes(attribute: "axes") { Resize.isUsualWithChannelsLast($0) })
+
+  /// Other runtimes, which may be given the optimized model, interpolate images of two axes whose channels are last by
+  /// linear filters only.
+  private static func isUsualWithChannelsLast(_ node: NodeFacts) -> Bool {
+    switch node.optionalString("mode") ?? "nearest" {
+    case "nearest": true
+    case "linear": node.shape(0).map { $0.count <= 4 } ?? false
+    default: false
+    }
+  }
 
   package init() {}
 

@@ -137,7 +137,8 @@ private struct LayoutRewriter: ~Copyable {
     case .along(let attribute):
       let axis = graph.facts(of: node, schema).optionalInt(attribute)
       return convertAlong(node, axis, attribute, output: output)
-    case .axes(let attribute): return convertAxes(node, attribute, input: input, output: output)
+    case .axes(let attribute, let condition):
+      return condition(graph.facts(of: node, schema)) && convertAxes(node, attribute, input: input, output: output)
     case .reducing: return convertReduce(node, input: input, output: output)
     case .reshaping: return readPixelless(node, input: input, output: output)
     }

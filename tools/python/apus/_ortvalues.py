@@ -126,6 +126,8 @@ class OrtValue:
             raise InvalidArgument(
                 f"an array {np_arr.dtype}{list(np_arr.shape)} for a value {array.dtype}{list(array.shape)}"
             )
+        if not array.flags.writeable:
+            raise InvalidArgument("the array of the value must not be written to")
         np.copyto(array, np_arr)
 
     def shape(self) -> list[int]:
@@ -247,7 +249,10 @@ class IOBinding:
     def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:
         """The result is copied into the box."""
         self._session._require_output(name)
-        self._targets[name] = ortvalue._array()
+        array = ortvalue._array()
+        if not array.flags.writeable:
+            raise InvalidArgument(f"output '{name}' is bound to an array that must not be written to")
+        self._targets[name] = array
 
     def synchronize_inputs(self) -> None:
         """Nothing to wait for."""

@@ -148,6 +148,12 @@ class Boxes(unittest.TestCase):
         binding.bind_ortvalue_output("probabilities", ort.OrtValue.ortvalue_from_shape_and_type([2, 9], np.float32))
         with self.assertRaisesRegex(ort.InvalidArgument, r"\[2, 9\]"):
             self.session.run_with_iobinding(binding)
+        fixed = np.zeros((2, 10), np.float32)
+        fixed.flags.writeable = False
+        with self.assertRaisesRegex(ort.InvalidArgument, "'probabilities' .* must not be written to"):
+            binding.bind_ortvalue_output("probabilities", ort.OrtValue.ortvalue_from_numpy(fixed))
+        with self.assertRaisesRegex(ort.InvalidArgument, "must not be written to"):
+            ort.OrtValue.ortvalue_from_numpy(fixed).update_inplace(np.ones((2, 10), np.float32))
 
 
 class Runs(unittest.TestCase):

@@ -27,6 +27,22 @@ import Testing
     #expect(ModelStatistics(unknown.graph, registry: registry).uncounted.isEmpty != isCounted)
   }
 
+  /// How often a body runs is not known: its work is left out, and said.
+  @Test(arguments: [true, false]) func workInBodies(_ multiplies: Bool) throws {
+    func branch() throws -> AttributeValue {
+      let body = GraphBuilder()
+      let weights = body.weights([3, 3])
+      body.output(try body.node(multiplies ? "MatMul" : "Add", [weights, weights]))
+      return .graph(Subgraph(graph: body.graph, captured: []))
+    }
+    let builder = GraphBuilder()
+    let condition = builder.input("condition", [], .bool)
+    builder.output(
+      try builder.node("If", [condition], [("then_branch", try branch()), ("else_branch", try branch())]))
+    let statistics = ModelStatistics(builder.graph)
+    #expect(statistics.multiplyAdds == 0 && statistics.uncounted.isEmpty != multiplies)
+  }
+
   /// Every product that has a formula gives the number that it stands for.
   @Test func formulas() throws {
     func count(_ op: String, _ shapes: [[Dim]], _ attributes: [(String, AttributeValue)] = []) throws -> Dim {

@@ -71,7 +71,8 @@ package struct DimProgram: Sendable {
     if let place = known[whole] { return place }
     let (x, y) = (place(of: a), place(of: b))
     let place = append(.combination(kind, x, y))
-    known[whole] = place
+    // What has no form of its own is the same as nothing else.
+    if !whole.isUnknown { known[whole] = place }
     return place
   }
 

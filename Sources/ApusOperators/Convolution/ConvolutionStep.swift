@@ -28,8 +28,9 @@ final class ConvolutionStep: Sendable {
     (self.bias, self.residual) = (bias, residual)
     let convolution = core.convolution
     func change(_ channels: Int, _ pixels: Int) -> LayoutChange? {
-      guard isPlanar, channels != 1, pixels != 1 else { return nil }
-      return LayoutChange(images: convolution.batch, channels: channels, pixels: pixels)
+      if !isPlanar { return nil }
+      let change = LayoutChange(images: convolution.batch, channels: channels, pixels: pixels)
+      return change.isNothing ? nil : change
     }
     input = core.padded == nil ? change(convolution.channels, convolution.geometry.inputCount) : nil
     output = change(convolution.outputChannels, convolution.geometry.outputCount)

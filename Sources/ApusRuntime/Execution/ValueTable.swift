@@ -56,7 +56,7 @@ struct ValueTable: ~Copyable {
     }
   }
 
-  /// Sets a value, without a reference beside the one that it takes.
+  /// Sets a value, whether the table has it or not.
   @inline(__always) mutating func set(_ value: Value, for id: ValueID) {
     let place = Int(memory.places[id.index])
     if place < 0 {

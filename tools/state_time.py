@@ -3,7 +3,8 @@
 
 Takes exported decoders whose inputs `past…` come back as outputs `present…`, and makes one itself where none is given.
 For some lengths of the past it prints the time of a token, that of attention in it (from a profile of the same tokens),
-and the rest, which does not depend on the past where the cache grows in place. `--copy` feeds arrays instead, which are
+and the rest, which does not depend on the past where the cache grows in place. The decoders of all lengths take tokens
+in turn. `--copy` feeds arrays instead, which are
 copied.
 
 `--fixed` takes decoders of its own with caches of fixed size, bound as input and output: one with TensorScatter and
@@ -21,6 +22,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -260,34 +262,34 @@ class Decoder:
         return seconds
 
 
-def attention_events(decoder: Decoder | FixedDecoder, tokens: int) -> tuple[list[float], list[float]]:
-    """The seconds of each of some tokens, and those of the steps of attention in all of them, in order."""
+def tokens_in_turn(decoders: Sequence[Decoder | FixedDecoder], tokens: int) -> list[tuple[float, float]]:
+    """The seconds of attention and of the rest in a token, for each of some decoders: lower quartiles.
+
+    The decoders take a token in turn. So all find the caches of the machine full of the others' weights and pasts, and
+    a machine that changes its speed does so for all of them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         here = os.getcwd()
         os.chdir(folder)
         try:
-            decoder.session.end_profiling()
-            seconds = [decoder.token() for _ in range(tokens)]
-            events = json.loads(Path(decoder.session.end_profiling()).read_text())
+            for decoder in decoders:
+                decoder.session.end_profiling()
+            seconds = [[decoder.token() for decoder in decoders] for _ in range(tokens)]
+            files = [Path(decoder.session.end_profiling()).read_text() for decoder in decoders]
         finally:
             os.chdir(here)
-    if isinstance(events, dict):
-        events = events["traceEvents"]
-    found = [event for event in events if "dur" in event and "ttention" in json.dumps(event.get("args", {}))]
-    return seconds, [event["dur"] / 1e6 for event in sorted(found, key=lambda event: event["ts"])]
-
-
-def attention_seconds(decoder: Decoder | FixedDecoder, tokens: int) -> float:
-    """Of one token."""
-    return sum(attention_events(decoder, tokens)[1]) / tokens
-
-
-def best_token(decoder: FixedDecoder, tokens: int) -> tuple[float, float]:
-    """The seconds of attention and of the rest in a token, the least of some, in which the machine did nothing else."""
-    seconds, steps = attention_events(decoder, tokens)
-    each = len(steps) // tokens
-    attention = [sum(steps[each * token : each * (token + 1)]) for token in range(tokens)]
-    return min(attention), min(whole - part for whole, part in zip(seconds, attention, strict=True))
+    times = []
+    for index, text in enumerate(files):
+        events = json.loads(text)
+        if isinstance(events, dict):
+            events = events["traceEvents"]
+        found = [event for event in events if "dur" in event and "ttention" in json.dumps(event.get("args", {}))]
+        steps = [event["dur"] / 1e6 for event in sorted(found, key=lambda event: event["ts"])]
+        each = len(steps) // tokens
+        attention = np.array([sum(steps[each * token : each * (token + 1)]) for token in range(tokens)])
+        rest = np.array([row[index] for row in seconds]) - attention
+        times.append((float(np.percentile(attention, 25)), float(np.percentile(rest, 25))))
+    return times
 
 
 def fixed(arguments: argparse.Namespace) -> int:
@@ -298,11 +300,11 @@ def fixed(arguments: argparse.Namespace) -> int:
             path = Path(folder) / f"{kind}.onnx"
             onnx.save(fixed_decoder(kind, layers=8, heads=12, size=64, room=arguments.room), path)
             needed = bytes_beside(path, arguments.copy, arguments.lengths[0])
-            for length in arguments.lengths:
-                decoder = FixedDecoder(path, arguments.copy, length, profiling=True)
-                for _ in range(8):
-                    decoder.token()
-                attention, rest = best_token(decoder, arguments.tokens)
+            decoders = [FixedDecoder(path, arguments.copy, length, profiling=True) for length in arguments.lengths]
+            for decoder in decoders * 8:
+                decoder.token()
+            times = tokens_in_turn(decoders, arguments.tokens)
+            for length, decoder, (attention, rest) in zip(arguments.lengths, decoders, times, strict=True):
                 row = {
                     "model": path.name,
                     "filled": length,
@@ -343,23 +345,19 @@ def main() -> int:
             paths = [Path(folder) / "decoder.onnx"]
             onnx.save(decoder(layers=8, heads=12, size=64), paths[0])
         for path in paths:
-            for length in arguments.lengths:
-                timed = Decoder(path, arguments.copy)
+            decoders = [Decoder(path, arguments.copy, profiling=True) for _ in arguments.lengths]
+            for length, timed in zip(arguments.lengths, decoders, strict=True):
                 timed.token(length)
-                for _ in range(8):
-                    timed.token()
-                seconds = float(np.percentile([timed.token() for _ in range(arguments.tokens)], 25))
-                profiled = Decoder(path, arguments.copy, profiling=True)
-                profiled.token(length)
-                for _ in range(8):
-                    profiled.token()
-                attention = attention_seconds(profiled, arguments.tokens)
+            for timed in decoders * 8:
+                timed.token()
+            times = tokens_in_turn(decoders, arguments.tokens)
+            for length, (attention, rest) in zip(arguments.lengths, times, strict=True):
                 row = {
                     "model": path.name,
                     "past": length,
-                    "token_ms": 1e3 * seconds,
+                    "token_ms": 1e3 * (attention + rest),
                     "attention_ms": 1e3 * attention,
-                    "rest_ms": 1e3 * (seconds - attention),
+                    "rest_ms": 1e3 * rest,
                 }
                 rows.append(row)
                 if not arguments.json:

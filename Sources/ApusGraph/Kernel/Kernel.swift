@@ -127,24 +127,12 @@ extension Kernel {
   /// The step of the kernel for one set of shapes: `plan`, or nothing to do where no output has elements. So a kernel
   /// plans for outputs of some elements only; extents beside one of 0 may be so large that their products overflow.
   package func step(for context: PlanContext) throws(OperatorError) -> Step {
-    if !context.hasWork { return Step(phases: []) { _, _, _ in } }
+    if !context.outputs.haveElements { return Step(phases: []) { _, _, _ in } }
     let step = try plan(context)
     if let output = step.unwrittenOutput(of: context) {
       throw .inconsistency("the kernel plans no work that writes output \(output)")
     }
     return step
-  }
-}
-
-extension PlanContext {
-  /// False if outputs are wanted and none has elements.
-  fileprivate var hasWork: Bool {
-    var isWanted = false
-    for case let output? in outputs {
-      if !output.shape.dims.contains(0) { return true }
-      isWanted = true
-    }
-    return !isWanted
   }
 }
 
@@ -179,9 +167,9 @@ private struct ViewKernel: Kernel {
 /// What a kernel knows while planning.
 package struct PlanContext: Sendable {
   /// nil: the optional input is absent.
-  package let inputs: [TensorType?]
+  package let inputs: OperandTypes
   /// nil: nobody wants the optional output.
-  package let outputs: [TensorType?]
+  package let outputs: OperandTypes
   private let tensors: [Tensor?]
   /// Of the operands that are not dense, inputs before outputs. Only such that the kernel asks for.
   private let pitches: [(operand: Int, pitch: Pitch)]
@@ -196,11 +184,18 @@ package struct PlanContext: Sendable {
 
   /// `reads`: who wants to know whether the kernel looks at what is known.
   package init(
-    inputs: [TensorType?], outputs: [TensorType?], known: [Tensor?], pitches: [(operand: Int, pitch: Pitch)] = [],
+    inputs: OperandTypes, outputs: OperandTypes, known: [Tensor?], pitches: [(operand: Int, pitch: Pitch)] = [],
     reads: TensorReads? = nil, placement: OperandPlacement? = nil
   ) {
     (self.inputs, self.outputs, tensors, self.reads) = (inputs, outputs, known, reads)
     (self.pitches, self.placement) = (pitches, placement)
+  }
+
+  /// The same for types that belong to no region.
+  package init(
+    inputs: [TensorType?], outputs: [TensorType?], known: [Tensor?], placement: OperandPlacement? = nil
+  ) {
+    self.init(inputs: OperandTypes(inputs), outputs: OperandTypes(outputs), known: known, placement: placement)
   }
 
   /// nil: the input is dense.
@@ -217,7 +212,7 @@ package struct PlanContext: Sendable {
   /// nil: the output is dense. Asked for only of kernels that take rows.
   package func rows(output: Int) -> Rows? { placement?.rows.first { $0.operand == inputs.count + output }?.rows }
   /// The operands, inputs before outputs, that lie in rows.
-  package var spread: [Int] { placement?.rows.map(\.operand) ?? [] }
+  @inlinable package var spread: [Int] { placement?.rows.map(\.operand) ?? [] }
   /// True if the input lies where the step would copy it: one of `Step.joinable`, which becomes one of `Step.joins`.
   package func isJoined(_ input: Int) -> Bool { placement?.joined.contains(input) ?? false }
   /// True if the output shall be a view: one of `Step.viewable`, which becomes one of `Step.views`.
@@ -258,16 +253,8 @@ package struct Step: Sendable {
   package var scratchBytes: Int
   /// Outputs that may take the memory of an input of the same byte count, if nobody else needs that input any more.
   package var inPlace: [(input: Int, output: Int)] = []
-  /// Outputs that are byte ranges of an input. An output listed here is not written by `body`.
-  package var views: [View] = []
-  /// Inputs that `body` copies to byte ranges of an output, and that may lie there from the start.
-  package var joinable: [Join] = []
-  /// Inputs that lie there: what the context says of `joinable`. `body` neither reads them nor writes those ranges.
-  package var joins: [Join] = []
-  /// Outputs that `body` copies from rows of an input, and that may lie there.
-  package var viewable: [View] = []
-  /// Operands, inputs before outputs, that `body` takes in rows as the context says.
-  package var spread: [Int] = []
+  /// Which operands lie in others, or may. Most steps have nothing of it.
+  package var sharing: Sharing? = nil
   /// Inputs whose bytes `body` never reads: packed by `prepare`, read by `plan`, or of interest for their shape only.
   /// Of `Kernel.packedOperands` it reads the packed form.
   package var unreadInputs: [Int] = []
@@ -278,6 +265,49 @@ package struct Step: Sendable {
   package var kernelName = ""
   /// Computes one part. Never allocates, blocks, throws or switches on an element type.
   package var body: @Sendable (RunContext, _ phase: Int, _ part: Int) -> Void
+
+  /// Outputs that are byte ranges of an input. An output listed here is not written by `body`.
+  @inlinable package var views: [View] {
+    get { sharing?.lists.views ?? [] }
+    set { share { $0.views = newValue } }
+  }
+
+  /// The operands, inputs before outputs, that `body` takes in rows as the context says.
+  @inlinable package var spread: [Int] {
+    get { sharing?.lists.spread ?? [] }
+    set { if !newValue.isEmpty || sharing != nil { share { $0.spread = newValue } } }
+  }
+
+  @inlinable package var joinable: [Join] { sharing?.lists.joinable ?? [] }
+  @inlinable package var joins: [Join] { sharing?.lists.joins ?? [] }
+  @inlinable package var viewable: [View] { sharing?.lists.viewable ?? [] }
+
+  /// Changes which operands lie in others.
+  package mutating func share(_ change: (inout Sharing.Lists) -> Void) {
+    var lists = sharing?.lists ?? Sharing.Lists()
+    change(&lists)
+    sharing = Sharing(lists)
+  }
+
+  /// Which operands of a step lie in others, or may. An object, since few steps have one and all are handed on.
+  package final class Sharing: Sendable {
+    package struct Lists: Sendable {
+      /// Outputs that are byte ranges of an input.
+      package var views: [View] = []
+      /// Inputs that the step copies to byte ranges of an output, and that may lie there from the start.
+      package var joinable: [Join] = []
+      /// Inputs that lie there: what the context says of `joinable`. The step neither reads them nor writes those
+      /// ranges.
+      package var joins: [Join] = []
+      /// Outputs that the step copies from rows of an input, and that may lie there.
+      package var viewable: [View] = []
+      /// Operands, inputs before outputs, that the step takes in rows as the context says.
+      package var spread: [Int] = []
+    }
+
+    package let lists: Lists
+    package init(_ lists: Lists) { self.lists = lists }
+  }
 
   package struct View: Sendable {
     package var output: Int
@@ -313,7 +343,14 @@ package struct Step: Sendable {
   /// One phase of `parts` independent parts.
   package static func parallel(
     parts: Int, scratchBytes: Int = 0, _ body: @escaping @Sendable (RunContext, _ part: Int) -> Void
-  ) -> Step { Step(phases: [parts], scratchBytes: scratchBytes) { run, _, part in body(run, part) } }
+  ) -> Step { Step(phases: onePhase(parts), scratchBytes: scratchBytes) { run, _, part in body(run, part) } }
+
+  /// `phases` of one phase. Nearly all steps have one of few parts: those share their lists.
+  package static func onePhase(_ parts: Int) -> [Int] {
+    singlePhases.indices.contains(parts) ? singlePhases[parts] : [parts]
+  }
+
+  private static let singlePhases = (0..<64).map { [$0] }
 
   /// One part.
   package static func serial(scratchBytes: Int = 0, _ body: @escaping @Sendable (RunContext) -> Void) -> Step {

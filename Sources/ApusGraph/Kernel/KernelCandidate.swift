@@ -39,8 +39,9 @@ package enum Appraisal: Sendable, Hashable {
 }
 
 /// One way to make a kernel or a step. The first of the candidates of a choice is the plain one: it applies to
-/// everything that the operator has a kernel for, and is the oracle of the others.
-package struct KernelCandidate<Facts: KernelFacts, Made>: Sendable {
+/// everything that the operator has a kernel for, and is the oracle of the others. An object, as choices are made while
+/// planning.
+package final class KernelCandidate<Facts: KernelFacts, Made>: Sendable {
   /// Names it among the candidates of its choice; the first is called `plain`.
   package let name: String
   /// What the machine must have.

@@ -60,7 +60,9 @@ struct TransposeAttributes: Sendable {
       }
     }
     return WindowGeometry(
-      input: output, output: input, kernel: kernel, strides: window.strides, dilations: window.dilations,
-      padBegin: begin, padEnd: [Int](repeating: 0, count: window.rank))
+      input: SpatialExtents(output), output: SpatialExtents(input),
+      WindowForm(
+        kernel: kernel, strides: window.strides, dilations: window.dilations, padBegin: begin,
+        padEnd: [Int](repeating: 0, count: window.rank)))
   }
 }

@@ -214,7 +214,7 @@ struct PaddedImages: Sendable {
   init(_ convolution: Convolution) {
     source = convolution.geometry
     channels = convolution.channels
-    var (extents, kernel) = (source.input, source.kernel)
+    var (extents, kernel) = (Array(source.input), source.kernel)
     for axis in 0..<source.rank {
       extents[axis] =
         (source.output[axis] &- 1) &* source.strides[axis] &+ (source.kernel[axis] &- 1) &* source.dilations[axis] &+ 1
@@ -222,8 +222,9 @@ struct PaddedImages: Sendable {
     kernel[source.rank - 1] = 1
     let unpadded = [Int](repeating: 0, count: source.rank)
     geometry = WindowGeometry(
-      input: extents, output: source.output, kernel: kernel, strides: source.strides, dilations: source.dilations,
-      padBegin: unpadded, padEnd: unpadded)
+      input: SpatialExtents(extents), output: source.output,
+      WindowForm(
+        kernel: kernel, strides: source.strides, dilations: source.dilations, padBegin: unpadded, padEnd: unpadded))
     lines = extents.dropLast().reduce(1, &*)
     partition = Partition(
       convolution.batch &* lines, of: .copying(bytes: 4) * (extents.last ?? 1) * convolution.channels)

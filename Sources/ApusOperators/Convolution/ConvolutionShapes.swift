@@ -86,21 +86,37 @@ struct ConvolutionOperands: Sendable {
     context.set(0, outputType, channelsLast ? [batch] + extents + [outputChannels] : [batch, outputChannels] + extents)
   }
 
-  /// The resolved extents of a node that is being planned.
-  func resolve(_ attributes: NodeAttributes, _ context: PlanContext) throws(OperatorError) -> Convolution {
+  /// The windows of a node that is being prepared; nil where they depend on sizes that are not known yet.
+  func windows(_ attributes: NodeAttributes, _ context: PrepareContext) throws(OperatorError) -> WindowForm? {
+    guard let kernel = context.shape(w)?.dropFirst(2).map(\.known), !kernel.isEmpty, !kernel.contains(nil) else {
+      return nil
+    }
+    return try attributes.window(rank: kernel.count).form(kernel: kernel.compactMap { $0 })
+  }
+
+  /// The resolved extents of a node that is being planned. `windows`: those that were known when it was prepared.
+  func resolve(
+    _ attributes: NodeAttributes, _ context: PlanContext, windows: WindowForm? = nil
+  ) throws(OperatorError) -> Convolution {
     let (input, weights, output) = (context.shape(x), context.shape(w), context.outputShape(0))
     let rank = input.rank
     guard rank >= 3, weights.rank == rank, output.rank == rank else {
       throw .mismatch(
         "the input has rank \(rank) and the weights have rank \(weights.rank); expected the same, 3 or more")
     }
-    let window = try attributes.window(rank: rank - 2)
     let spatial = channelsLast ? 1..<(rank - 1) : 2..<rank
+    let (from, to) = (SpatialExtents(of: input, spatial), SpatialExtents(of: output, spatial))
+    let geometry =
+      if let windows {
+        WindowGeometry(input: from, output: to, windows)
+      } else {
+        try attributes.window(rank: rank - 2).geometry(
+          input: from, kernel: Array(weights.dims[2...]), output: to)
+      }
     return Convolution(
       batch: input[0], channels: channelsLast ? input[rank - 1] : input[1], outputChannels: weights[0],
       groups: try ConvolutionOperands.positive(group: attributes.group ?? 1), channelsPerGroup: weights[1],
-      geometry: window.geometry(
-        input: Array(input.dims[spatial]), kernel: Array(weights.dims[2...]), output: Array(output.dims[spatial])))
+      geometry: geometry)
   }
 
   private static func positive(group: Int) throws(OperatorError) -> Int {
@@ -111,21 +127,14 @@ struct ConvolutionOperands: Sendable {
   }
 }
 
-/// A convolution with all extents known and checked. An object, since plans hand it on and keep it.
-final class Convolution: Sendable {
+/// A convolution with all extents known and checked.
+struct Convolution: Sendable {
   let batch: Int
   let channels: Int
   let outputChannels: Int
   let groups: Int
   let channelsPerGroup: Int
   let geometry: WindowGeometry
-
-  init(
-    batch: Int, channels: Int, outputChannels: Int, groups: Int, channelsPerGroup: Int, geometry: WindowGeometry
-  ) {
-    (self.batch, self.channels, self.outputChannels) = (batch, channels, outputChannels)
-    (self.groups, self.channelsPerGroup, self.geometry) = (groups, channelsPerGroup, geometry)
-  }
 
   var outputChannelsPerGroup: Int { outputChannels / groups }
   var outputCount: Int { batch &* outputChannels &* geometry.outputCount }

@@ -13,6 +13,8 @@ final class ConvolutionStep: Sendable {
   private let bias: Int?
   private let residual: Int?
   private let stages: [Stage]
+  /// The parts of each stage.
+  private let phases: [Int]
   /// How planar images change their order; nil where they need not.
   private let input: LayoutChange?
   private let output: LayoutChange?
@@ -34,40 +36,38 @@ final class ConvolutionStep: Sendable {
     }
     input = core.padded == nil ? change(convolution.channels, convolution.geometry.inputCount) : nil
     output = change(convolution.outputChannels, convolution.geometry.outputCount)
-    var stages: [Stage] = []
     var end = aligned(core.scratchBytes)
     func reserve(_ count: Int) -> Int {
       defer { end += aligned(count &* 4) }
       return end
     }
     weightsOffset = isPacked ? 0 : reserve(core.weights.packedCount)
-    if !isPacked { stages.append(.pack) }
     inputOffset =
       input == nil ? 0 : reserve(convolution.batch &* convolution.channels &* convolution.geometry.inputCount)
     outputOffset = output == nil ? 0 : reserve(convolution.outputCount)
-    if core.padded != nil { stages.append(.pad) }
-    if input != nil { stages.append(.toChannelsLast) }
-    stages.append(.sum)
-    if output != nil { stages.append(.toPlanar) }
-    self.stages = stages
     scratchBytes = end
+    // Most convolutions, of which plans have many, have nothing but sums.
+    if isPacked, core.padded == nil, input == nil, output == nil {
+      (stages, phases) = (ConvolutionStep.sums, Step.onePhase(core.parts))
+      return
+    }
+    let all: [(Stage, Int?)] = [
+      (.pack, isPacked ? nil : core.weights.packingParts), (.pad, core.padded?.partition.parts),
+      (.toChannelsLast, input?.parts), (.sum, core.parts), (.toPlanar, output?.parts),
+    ]
+    let present = all.filter { $0.1 != nil }
+    (stages, phases) = (present.map(\.0), present.compactMap(\.1))
   }
 
+  private static let sums = [Stage.sum]
+
   var step: Step {
-    let phases = stages.map { stage in
-      switch stage {
-      case .pack: core.weights.packingParts
-      case .pad: core.padded?.partition.parts ?? 0
-      case .toChannelsLast: input?.parts ?? 0
-      case .sum: core.parts
-      case .toPlanar: output?.parts ?? 0
-      }
-    }
     var step = Step(phases: phases, scratchBytes: scratchBytes) { run, phase, part in self.run(run, phase, part) }
     if isPacked { step.unreadInputs = [1] }
     // Every element of the residual is read before the same element of the output is written.
     if let residual { step.inPlace = [(input: residual, output: 0)] }
-    return step.named(core.name, cost: Cost(operations: core.convolution.operations))
+    (step.kernelName, step.cost) = (core.name, Cost(operations: core.convolution.operations))
+    return step
   }
 
   private func run(_ run: RunContext, _ phase: Int, _ part: Int) {

@@ -92,7 +92,7 @@ private struct DeformedConvolution<Element: SampledElement & ConvolutionElement>
     partition = Partition(
       convolution.batch &* convolution.geometry.outputCount,
       of: .light * convolution.channelsPerGroup * convolution.outputChannels * convolution.geometry.tapCount)
-    sampler = LinearSampler(extents: convolution.geometry.input)
+    sampler = LinearSampler(extents: Array(convolution.geometry.input))
     columnBytes = aligned(column &* MemoryLayout<Element>.stride)
     cornerBytes = aligned(sampler.scratchBytes)
   }

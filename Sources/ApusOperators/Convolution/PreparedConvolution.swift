@@ -8,6 +8,7 @@ import ApusTensor
 struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
   private let operands: ConvolutionOperands
   private let attributes: NodeAttributes
+  private let windows: WindowForm?
   private let residual: Int?
   private let weights: ConvolutionWeights?
   /// The constant weights; nil if they are packed while running.
@@ -20,6 +21,7 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
   ) throws(OperatorError) {
     (self.operands, self.residual, self.activation) = (operands, residual, activation)
     attributes = NodeAttributes(context)
+    windows = try operands.windows(attributes, context)
     let weights = Element.self == Float.self ? try ConvolutionWeights.packed(context, input: operands.w) : nil
     (self.weights, packed) = (weights?.form, weights?.storage)
   }
@@ -35,7 +37,7 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
   }
 
   private func plan(_ context: PlanContext) throws(OperatorError) -> Step {
-    let convolution = try operands.resolve(attributes, context)
+    let convolution = try operands.resolve(attributes, context, windows: windows)
     let bias = operands.bias.flatMap { context.isPresent($0) ? $0 : nil }
     let residual = residual.flatMap { context.isPresent($0) ? $0 : nil }
     let pixels =

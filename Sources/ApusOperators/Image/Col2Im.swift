@@ -85,7 +85,8 @@ struct Col2Im: OperatorDefinition {
       guard let blocks = extents.concrete?.dims, Shape(blocks).checkedElementCount == plan.shape(0)[2] else {
         throw .mismatch("the input has \(plan.shape(0)[2]) blocks; \(extents) fit into the image \(image)")
       }
-      let geometry = window.geometry(input: image, kernel: block, output: blocks)
+      let geometry = window.geometry(
+        input: SpatialExtents(image), kernel: block, output: SpatialExtents(blocks))
       let windows = PlaneWindows(geometry, planes: plan.outputShape(0).count(of: 0..<2), wholePlanes: true)
       let (area, columns, taps) = (geometry.inputCount, geometry.outputCount, geometry.tapCount)
       return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in

@@ -176,6 +176,7 @@ struct ResizeFilter: Sendable {
   let taps: Int
   /// Input positions, in range; `taps` an output element.
   let positions: [Int]
+  /// As many; none for the nearest element.
   let weights: [Double]
   /// True for output elements that lie outside of the input and take the extrapolation value; empty if there are none.
   let isOutside: [Bool]
@@ -199,7 +200,7 @@ struct ResizeFilter: Sendable {
     var weights: [Double] = []
     var isOutside: [Bool] = []
     positions.reserveCapacity(output * taps)
-    weights.reserveCapacity(output * taps)
+    weights.reserveCapacity(attributes.mode == .nearest ? 0 : output * taps)
     for element in 0..<output {
       let x = attributes.coordinates.original(element, scale)
       if attributes.coordinates == .cropAndResize { isOutside.append(!(x >= 0 && x <= Double(scale.input - 1))) }
@@ -208,7 +209,6 @@ struct ResizeFilter: Sendable {
       if attributes.mode == .nearest {
         positions.append(
           Swift.min(Swift.max(Int(attributes.rounding(bounded, shrinking: scale.scale < 1)), 0), scale.input - 1))
-        weights.append(1)
         continue
       }
       let first = Int(bounded.rounded(.down)) - before

@@ -42,7 +42,8 @@ struct PoolLayout: Sendable {
       throw .invalid("attribute kernel_shape is empty")
     }
     let spatial = channelsLast ? 1..<(input.rank - 1) : 2..<input.rank
-    return window.geometry(input: Array(input.dims[spatial]), kernel: kernel, output: Array(output.dims[spatial]))
+    return window.geometry(
+      input: SpatialExtents(of: input, spatial), kernel: kernel, output: SpatialExtents(of: output, spatial))
   }
 }
 

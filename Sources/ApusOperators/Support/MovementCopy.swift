@@ -31,6 +31,44 @@ struct MovementCopy: Sendable {
     var target: Int
   }
 
+  /// Loops around each other, as few as the strides allow. Most copies have two at most, which take no list.
+  struct LoopNest {
+    fileprivate(set) var outer: [Axis] = []
+    fileprivate(set) var row: Axis?
+    fileprivate(set) var column: Axis?
+
+    /// Puts a loop inside of the others; two that step through memory as one become one.
+    mutating func append(_ axis: Axis) {
+      if axis.count == 1 { return }
+      if let last = column, last.source == axis.source * axis.count, last.target == axis.target * axis.count {
+        column = Axis(count: last.count * axis.count, source: axis.source, target: axis.target)
+        return
+      }
+      if let row { outer.append(row) }
+      (row, column) = (column, axis)
+    }
+
+    /// Dense runs of `length` elements to places `distance` elements apart.
+    static func runs(_ count: Int, of length: Int, width: Int, to distance: Int) -> LoopNest {
+      var loops = LoopNest()
+      loops.append(Axis(count: count, source: length * width, target: distance * width))
+      loops.append(Axis(count: length, source: width, target: width))
+      return loops
+    }
+
+    /// Takes the innermost loop away.
+    fileprivate mutating func removeLast() { (column, row) = (row, outer.popLast()) }
+
+    /// Makes the axis along which the source is contiguous the other side of a tile.
+    fileprivate mutating func turn(contiguous width: Int) {
+      guard let column, column.source != width, let row, row.source != width,
+        let index = outer.lastIndex(where: { $0.source == width })
+      else { return }
+      self.row = outer.remove(at: index)
+      outer.append(row)
+    }
+  }
+
   let source: Source
   let output: Int
   /// The blocks of elements that are copied.
@@ -57,32 +95,36 @@ struct MovementCopy: Sendable {
     from source: Source, to output: Int = 0, width: Int, extents: [Int], sourceStrides: [Int], targetStrides: [Int],
     sourceOffset: Int = 0, targetOffset: Int = 0
   ) throws(OperatorError) {
+    var loops = LoopNest()
+    for index in extents.indices {
+      loops.append(
+        Axis(count: extents[index], source: sourceStrides[index] * width, target: targetStrides[index] * width))
+    }
+    try self.init(
+      from: source, to: output, width: width, loops, sourceOffset: sourceOffset, targetOffset: targetOffset)
+  }
+
+  /// Copies the elements of `loops`. Offsets count elements.
+  init(
+    from source: Source, to output: Int = 0, width: Int, _ nest: LoopNest, sourceOffset: Int = 0, targetOffset: Int = 0
+  ) throws(OperatorError) {
+    var loops = nest
     self.source = source
     self.output = output
     self.sourceOffset = sourceOffset * width
     self.targetOffset = targetOffset * width
-    var axes: [Axis] = []
-    axes.reserveCapacity(extents.count)
-    for index in extents.indices where extents[index] != 1 {
-      let axis = Axis(
-        count: extents[index], source: sourceStrides[index] * width, target: targetStrides[index] * width)
-      MovementCopy.append(axis, to: &axes)
-    }
     var width = width
     // A short run of neighbours is one wider element.
-    if let run = axes.last, run.source == width, run.target == width, [2, 4, 8, 16].contains(run.count * width) {
+    if let run = loops.column, run.source == width, run.target == width, [2, 4, 8, 16].contains(run.count * width) {
       width *= run.count
-      axes.removeLast()
+      loops.removeLast()
     }
     self.width = width
-    byteCount = extents.contains(0) ? 0 : axes.reduce(width) { $0 * $1.count }
-    column = axes.popLast() ?? Axis(count: 1, source: width, target: width)
-    // The axis along which the source is contiguous becomes the other side of a tile.
-    if column.source != width, let index = axes.lastIndex(where: { $0.source == width }) {
-      axes.append(axes.remove(at: index))
-    }
-    row = axes.popLast() ?? Axis(count: 1, source: 0, target: 0)
-    outer = axes
+    loops.turn(contiguous: width)
+    column = loops.column ?? Axis(count: 1, source: width, target: width)
+    row = loops.row ?? Axis(count: 1, source: 0, target: 0)
+    outer = loops.outer
+    byteCount = outer.reduce(width * row.count * column.count) { $0 * $1.count }
     copyPlane = try PlaneCopy.function(width: width, row: row, column: column)
     (blockRows, blockColumns) = MovementCopy.block(width: width, row: row, column: column)
     rowBlocks = (row.count + blockRows - 1) / blockRows
@@ -98,15 +140,6 @@ struct MovementCopy: Sendable {
       return (max(1, min(row.count, 64 / width)), min(columns, 512))
     }
     return (max(1, min(row.count, (16 << 10) / (columns * width))), columns)
-  }
-
-  /// Puts a loop inside of others; two that step through memory as one become one.
-  private static func append(_ axis: Axis, to axes: inout [Axis]) {
-    if let last = axes.last, last.source == axis.source * axis.count, last.target == axis.target * axis.count {
-      axes[axes.count - 1] = Axis(count: last.count * axis.count, source: axis.source, target: axis.target)
-    } else {
-      axes.append(axis)
-    }
   }
 
   /// True if the copy moves one run of bytes to the start of a target of just as many: a view could stand for it.

@@ -27,14 +27,16 @@ extension Step {
       bytes += copy.byteCount
     }
     let partition = Partition(total, of: .copying(bytes: total == 0 ? 1 : bytes / total))
-    return Step.parallel(parts: total == 0 ? 0 : partition.parts) { [starts] run, part in
+    var step = Step.parallel(parts: total == 0 ? 0 : partition.parts) { [starts] run, part in
       let range = partition.range(part)
       for index in copies.indices {
         let lower = max(range.lowerBound - starts[index], 0)
         let upper = min(range.upperBound - starts[index], copies[index].count)
         if lower < upper { copies[index].run(run, lower..<upper) }
       }
-    }.named(name, cost: .copying(bytes: bytes))
+    }
+    (step.kernelName, step.cost) = (name, .copying(bytes: bytes))
+    return step
   }
 
   /// The same for loops over operands that may lie in rows. Where rows cut through the loops, the step does not take
@@ -58,9 +60,11 @@ extension Step {
 
   private static func copying(_ copy: MovementCopy, name: String) -> Step {
     let partition = copy.partition
-    return Step.parallel(parts: copy.count == 0 ? 0 : partition.parts) { run, part in
+    var step = Step.parallel(parts: copy.count == 0 ? 0 : partition.parts) { run, part in
       copy.run(run, partition.range(part))
-    }.named(name, cost: .copying(bytes: copy.byteCount))
+    }
+    (step.kernelName, step.cost) = (name, .copying(bytes: copy.byteCount))
+    return step
   }
 
   /// A step for one copy that fills output 0 in order: a view where the elements are neighbours already.
@@ -115,7 +119,7 @@ private struct PackedMovement {
   let step: Step
 
   init(_ context: PlanContext, inner: Step) {
-    let types = context.inputs + context.outputs
+    let types = Array(context.inputs) + context.outputs
     var views: [Step.View] = []
     var aliased: [Int: Int] = [:]
     var end = (inner.scratchBytes + 63) & ~63

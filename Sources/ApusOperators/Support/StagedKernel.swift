@@ -130,7 +130,7 @@ struct StagedKernel: Kernel {
   ) -> Step {
     let converters = (inputs + outputs).map { $0?.convert }
     let constants = (inputs + outputs).map { $0?.constant }
-    let narrowWidths = (context.inputs + context.outputs).map { $0?.dataType.byteWidth ?? 0 }
+    let narrowWidths = (Array(context.inputs) + context.outputs).map { $0?.dataType.byteWidth ?? 0 }
     let wideWidths = (inputs + outputs).map { $0?.type.byteWidth ?? 0 }
     let operandCount = offsets.count
     let lastPhase = step.phases.count + 1

@@ -19,6 +19,8 @@ final class WindowAttributes: Sendable {
   let padEnd: [Int]
   let autoPad: AutoPad
   let roundsUp: Bool
+  /// The windows, where they are the same for all extents of the input and not given by weights.
+  private let form: WindowForm?
 
   /// No extent, stride, dilation or pad of a model may be larger; so products of two of them cannot overflow.
   static let limit = Int(Int32.max)
@@ -45,6 +47,18 @@ final class WindowAttributes: Sendable {
     padBegin = autoPad == .explicit ? Array(pads[..<rank]) : [Int](repeating: 0, count: rank)
     padEnd = autoPad == .explicit ? Array(pads[rank...]) : [Int](repeating: 0, count: rank)
     roundsUp = (context.optionalInt("ceil_mode") ?? 0) != 0
+    form = kernel.flatMap { [padBegin, padEnd, strides, dilations, autoPad] kernel in
+      autoPad == .sameUpper || autoPad == .sameLower
+        ? nil
+        : WindowForm(kernel: kernel, strides: strides, dilations: dilations, padBegin: padBegin, padEnd: padEnd)
+    }
+  }
+
+  /// The windows for these extents of theirs, if they are the same for all extents of the input.
+  func form(kernel: [Int]) -> WindowForm? {
+    if autoPad == .sameUpper || autoPad == .sameLower { return nil }
+    if let form, form.kernel == kernel { return form }
+    return WindowForm(kernel: kernel, strides: strides, dilations: dilations, padBegin: padBegin, padEnd: padEnd)
   }
 
   /// An attribute of one positive number an axis; nil if it is absent or empty.
@@ -95,53 +109,86 @@ final class WindowAttributes: Sendable {
   }
 
   /// The windows for known extents. `output` must come from `outputExtents`.
-  func geometry(input: [Int], kernel: [Int], output: [Int]) -> WindowGeometry {
+  func geometry(input: SpatialExtents, kernel: [Int], output: SpatialExtents) -> WindowGeometry {
+    if let form = form(kernel: kernel) { return WindowGeometry(input: input, output: output, form) }
     var (begin, end) = (padBegin, padEnd)
-    if autoPad == .sameUpper || autoPad == .sameLower {
-      for axis in 0..<rank {
-        let covered = (output[axis] &- 1) &* strides[axis] &+ (kernel[axis] &- 1) &* dilations[axis] &+ 1
-        let total = max(0, covered &- input[axis])
-        begin[axis] = autoPad == .sameUpper ? total / 2 : total - total / 2
-        end[axis] = total - begin[axis]
-      }
+    for axis in 0..<rank {
+      let covered = (output[axis] &- 1) &* strides[axis] &+ (kernel[axis] &- 1) &* dilations[axis] &+ 1
+      let total = max(0, covered &- input[axis])
+      begin[axis] = autoPad == .sameUpper ? total / 2 : total - total / 2
+      end[axis] = total - begin[axis]
     }
     return WindowGeometry(
-      input: input, output: output, kernel: kernel, strides: strides, dilations: dilations, padBegin: begin, padEnd: end
-    )
+      input: input, output: output,
+      WindowForm(kernel: kernel, strides: strides, dilations: dilations, padBegin: begin, padEnd: end))
   }
 }
 
-/// Windows with all extents known. One number a spatial axis in every list. An object, since plans hand it on and keep
-/// it.
-final class WindowGeometry: Sendable {
-  let input: [Int]
-  let output: [Int]
+/// What windows are like, whatever they slide over. One number a spatial axis in every list. An object, since all plans
+/// of a node have it in common.
+final class WindowForm: Sendable {
   let kernel: [Int]
   let strides: [Int]
   let dilations: [Int]
   let padBegin: [Int]
   let padEnd: [Int]
-  /// Elements of a plane of the input and of the output, and of a window.
+  /// Elements of a window.
+  let tapCount: Int
+  /// True for windows of one element each, one beside the other, that begin with the first.
+  let isPointwise: Bool
+
+  init(kernel: [Int], strides: [Int], dilations: [Int], padBegin: [Int], padEnd: [Int]) {
+    (self.kernel, self.strides, self.dilations) = (kernel, strides, dilations)
+    (self.padBegin, self.padEnd) = (padBegin, padEnd)
+    tapCount = kernel.reduce(1, &*)
+    isPointwise = zip(kernel, strides).allSatisfy { $0 == 1 && $1 == 1 } && padBegin.allSatisfy { $0 == 0 }
+  }
+}
+
+/// The extents of the spatial axes of a shape, numbered from 0. Shares the memory of the shape.
+struct SpatialExtents: Sendable, RandomAccessCollection, Equatable, ExpressibleByArrayLiteral {
+  private let dims: [Int]
+  private let first: Int
+  let count: Int
+
+  init(of shape: Shape, _ axes: Range<Int>) { (dims, first, count) = (shape.dims, axes.lowerBound, axes.count) }
+  init(_ extents: [Int]) { (dims, first, count) = (extents, 0, extents.count) }
+  init(arrayLiteral extents: Int...) { self.init(extents) }
+
+  var startIndex: Int { 0 }
+  var endIndex: Int { count }
+  @inline(__always) subscript(axis: Int) -> Int { dims[first &+ axis] }
+
+  static func == (a: SpatialExtents, b: SpatialExtents) -> Bool { a.elementsEqual(b) }
+}
+
+/// Windows with all extents known. One number a spatial axis in every list. An object, since plans hand it on and keep
+/// it.
+final class WindowGeometry: Sendable {
+  let input: SpatialExtents
+  let output: SpatialExtents
+  let form: WindowForm
+  /// Elements of a plane of the input and of the output.
   let inputCount: Int
   let outputCount: Int
-  let tapCount: Int
 
-  init(
-    input: [Int], output: [Int], kernel: [Int], strides: [Int], dilations: [Int], padBegin: [Int], padEnd: [Int]
-  ) {
-    (self.input, self.output, self.kernel) = (input, output, kernel)
-    (self.strides, self.dilations, self.padBegin, self.padEnd) = (strides, dilations, padBegin, padEnd)
+  init(input: SpatialExtents, output: SpatialExtents, _ form: WindowForm) {
+    (self.input, self.output, self.form) = (input, output, form)
     inputCount = input.reduce(1, &*)
     outputCount = output.reduce(1, &*)
-    tapCount = kernel.reduce(1, &*)
   }
 
   var rank: Int { input.count }
+  @inline(__always) var kernel: [Int] { form.kernel }
+  @inline(__always) var strides: [Int] { form.strides }
+  @inline(__always) var dilations: [Int] { form.dilations }
+  @inline(__always) var padBegin: [Int] { form.padBegin }
+  @inline(__always) var padEnd: [Int] { form.padEnd }
+  /// Elements of a window.
+  var tapCount: Int { form.tapCount }
 
   /// True if every window is one element and window i is element i.
-  var isPointwise: Bool {
-    zip(kernel, strides).allSatisfy { $0 == 1 && $1 == 1 } && padBegin.allSatisfy { $0 == 0 } && output == input
-  }
+  var isPointwise: Bool { form.isPointwise && output == input }
 
   /// The part of a window that lies in the input, along one axis: `count` elements from coordinate `first` on, one
   /// every dilation, the first of which is number `tap` of the window.

@@ -69,12 +69,16 @@ struct Concat: OperatorDefinition {
     return .moving(growths: growths.map { [$0] } ?? [], takingRows: true) { plan throws(OperatorError) in
       let output = plan.outputShape(0)
       let axis = try resolveAxis(givenAxis, rank: output.rank)
-      let filled = plan.inputs.indices.filter { plan.shape($0).elementCount > 0 }
-      let pitch = plan.pitch(output: 0)
-      if pitch == nil, filled.count == 1 { return .views([.init(input: filled[0])]) }
       let inner = output.count(of: axis + 1..<output.rank)
       let outer = output.count(of: 0..<axis)
-      if pitch == nil { return try Concat.step(plan, filled, outer: outer, inner: inner, axis: axis) }
+      let pitch = plan.pitch(output: 0)
+      if pitch == nil {
+        if let all = plan.inputs.firstIndex(where: { $0?.shape[axis] == output[axis] }) {
+          return .views([.init(input: all)])
+        }
+        return try Concat.step(plan, outer: outer, inner: inner, axis: axis)
+      }
+      let filled = plan.inputs.indices.filter { plan.shape($0).elementCount > 0 }
       var copies: [MovementCopy] = []
       var offset = 0
       for index in filled {
@@ -95,33 +99,45 @@ struct Concat: OperatorDefinition {
   }
 
   /// The copies of inputs with elements, but for those that lie in the output already.
-  private static func step(
-    _ plan: PlanContext, _ filled: [Int], outer: Int, inner: Int, axis: Int
-  ) throws(OperatorError) -> Step {
+  private static func step(_ plan: PlanContext, outer: Int, inner: Int, axis: Int) throws(OperatorError) -> Step {
     let length = plan.outputShape(0)[axis] * inner
-    var (loops, joinable, joins) = ([MovementLoops](), [Step.Join](), [Step.Join]())
-    loops.reserveCapacity(filled.count)
-    joinable.reserveCapacity(filled.count)
+    let width = plan.inputs.first??.dataType.byteWidth ?? 0
+    let isSpread = !plan.spread.isEmpty
+    // The copies, or their loops where operands lie in rows.
+    var (copies, loops) = ([MovementCopy](), [MovementLoops]())
+    var (joinable, joins) = ([Step.Join](), [Step.Join]())
+    copies.reserveCapacity(isSpread ? 0 : plan.inputs.count)
+    joinable.reserveCapacity(plan.inputs.count)
     var offset = 0
-    for index in filled {
-      guard let type = plan.inputs[index] else { continue }
-      let run = type.shape[axis] * inner
-      let part = Concat.part(run, at: offset, of: length, outer: outer, width: type.dataType.byteWidth, in: plan)
-      if let part, plan.isJoined(index) {
-        joins.append(Step.Join(input: index, byteOffset: part.byteOffset, rows: part.rows))
-      } else {
+    for index in plan.inputs.indices {
+      let run = (plan.inputs[index]?.shape[axis] ?? 0) * inner
+      if run == 0 { continue }
+      defer { offset += run }
+      if let part = Concat.part(run, at: offset, of: length, outer: outer, width: width, in: plan) {
+        let join = Step.Join(input: index, byteOffset: part.byteOffset, rows: part.rows)
+        if plan.isJoined(index) {
+          joins.append(join)
+          continue
+        }
+        joinable.append(join)
+      }
+      if isSpread {
         loops.append(
           MovementLoops(
-            input: index, width: type.dataType.byteWidth, extents: [outer, run], sourceStrides: [run, 1],
-            targetStrides: [length, 1], targetOffset: offset))
-        if let part { joinable.append(Step.Join(input: index, byteOffset: part.byteOffset, rows: part.rows)) }
+            input: index, width: width, extents: [outer, run], sourceStrides: [run, 1], targetStrides: [length, 1],
+            targetOffset: offset))
+      } else {
+        copies.append(
+          try MovementCopy(
+            from: .input(index), width: width, .runs(outer, of: run, width: width, to: length), targetOffset: offset))
       }
-      offset += run
     }
-    let name = joins.isEmpty ? "concat" : "concat of \(loops.count) beside \(joins.count)"
-    var step = try Step.copying(loops, in: plan, name: name)
-    if loops.isEmpty { (step.phases, step.spread) = ([], plan.spread) }
-    (step.joinable, step.joins, step.unreadInputs) = (joinable, joins, joins.map(\.input))
+    let copied = copies.count + loops.count
+    let name = joins.isEmpty ? "concat" : "concat of \(copied) beside \(joins.count)"
+    var step = isSpread ? try Step.copying(loops, in: plan, name: name) : Step.copying(copies, name: name)
+    if copied == 0 { (step.phases, step.spread) = ([], plan.spread) }
+    step.share { ($0.joinable, $0.joins) = (joinable, joins) }
+    step.unreadInputs = joins.map(\.input)
     return step
   }
 

@@ -107,7 +107,7 @@ struct Slice: OperatorDefinition {
     if plan.isViewed(0) {
       (step.phases, step.views, step.spread) = ([], [view], plan.spread)
     } else {
-      step.viewable = [view]
+      step.share { $0.viewable = [view] }
     }
     return step
   }

@@ -115,7 +115,7 @@ struct Split: OperatorDefinition {
       if isOneRun { return .views(views) }
       var step = try Step.copying(loops, in: plan, name: "split")
       if loops.isEmpty { (step.phases, step.spread) = ([], plan.spread) }
-      (step.views, step.viewable) = (views, viewable)
+      step.share { ($0.views, $0.viewable) = (views, viewable) }
       return step
     }
   }

@@ -22,6 +22,19 @@ struct Transpose: OperatorDefinition {
     return axes
   }
 
+  /// Over the elements of the result, in order.
+  private static func loops(_ axes: [Int], of shape: Shape, width: Int) -> MovementCopy.LoopNest {
+    var loops = MovementCopy.LoopNest()
+    var target = width &* shape.elementCount
+    for axis in axes {
+      target /= max(shape[axis], 1)
+      loops.append(
+        MovementCopy.Axis(
+          count: shape[axis], source: width &* shape.count(of: axis + 1..<shape.rank), target: target))
+    }
+    return loops
+  }
+
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     let perm = context.optionalInts("perm")
     guard let shape = context.shape(0) else {
@@ -37,12 +50,16 @@ struct Transpose: OperatorDefinition {
     let known = try context.rank(0).map { (rank) throws(OperatorError) in try Transpose.permutation(perm, rank: rank) }
     return .moving(takingRows: true) { plan throws(OperatorError) in
       guard let type = plan.inputs[0]?.dataType else { throw .invalid("input 0 is missing") }
+      let axes = if let known { known } else { try Transpose.permutation(perm, rank: plan.shape(0).rank) }
+      if plan.spread.isEmpty {
+        let copy = try MovementCopy(
+          from: .input(0), width: type.byteWidth, Transpose.loops(axes, of: plan.shape(0), width: type.byteWidth))
+        return .copyingOrViewing(copy, name: "transpose")
+      }
       let strides = plan.shape(0).strides
-      let axes = if let known { known } else { try Transpose.permutation(perm, rank: strides.count) }
       let loops = MovementLoops(
         input: 0, width: type.byteWidth, extents: plan.outputShape(0).dims, sourceStrides: axes.map { strides[$0] },
         targetStrides: plan.outputShape(0).strides)
-      if plan.spread.isEmpty { return .copyingOrViewing(try loops.copy, name: "transpose") }
       return try .copying([loops], in: plan, name: "transpose")
     }
   }

@@ -154,11 +154,11 @@ final class OperandTable {
     var outputPatches: [(position: Int, block: Int, byteOffset: Int)] = []
     var cachePatches: [(position: Int, cache: Int)] = []
     let nowhere = OperandTable.nowhere
-    for (position, source) in plan.operands.enumerated() {
+    for position in plan.operands.indices {
       var pointer = nowhere
-      switch source {
+      switch plan.operands[position] {
       case .arena(let offset): if let arena { pointer = arena + offset }
-      case .constant(let number): pointer = UnsafeMutableRawPointer(mutating: plan.constant(number).base)
+      case .constant(let number): pointer = UnsafeMutableRawPointer(mutating: plan.constantBase(number))
       case .input(let slot, let byteOffset): inputPatches.append((position, slot, byteOffset))
       case .output(let block, let byteOffset): outputPatches.append((position, block, byteOffset))
       case .cache(let index): cachePatches.append((position, index))

@@ -49,7 +49,7 @@ package enum ArenaPlanner {
       return plan
     }
     guard let found = search(blocks, alignment: alignment, limit: limit, slack: slack) else { return nil }
-    schedule = found.order.flatMap { Schedule(blocks, $0) }
+    schedule = found.order.flatMap { Schedule(blocks, $0, found.plan) }
     return found.plan
   }
 
@@ -352,7 +352,8 @@ extension ArenaPlanner {
     /// Most blocks overlap few others. Where they overlap so many, a search is as quick.
     private static let maximumDense = 512
 
-    fileprivate init?(_ blocks: [Block], _ order: Order) {
+    /// `plan`: where the blocks lie in that order.
+    fileprivate init?(_ blocks: [Block], _ order: Order, _ plan: Plan) {
       let (lifetimes, neighbours) = (order.lifetimes, order.neighbours)
       if neighbours == nil, lifetimes.count > Schedule.maximumDense { return nil }
       (byStart, blockCount) = (lifetimes, blocks.count)
@@ -373,6 +374,8 @@ extension ArenaPlanner {
           }
         }
         isPlaced[index] = true
+        // Most will lie in the same order again, and need no sorting then.
+        earlier[(entries.last.map { Int($0.end) } ?? 0)...].sort { plan.offsets[Int($0)] < plan.offsets[Int($1)] }
         entries.append(Entry(block: Int32(lifetime.block), end: Int32(earlier.count)))
       }
       (self.entries, self.earlier) = (entries, earlier)
@@ -382,24 +385,41 @@ extension ArenaPlanner {
     fileprivate func place(_ blocks: [Block], _ alignment: Int) -> Plan? {
       guard blocks.count == blockCount, let lowerBound = peak(blocks, alignment) else { return nil }
       var plan = Plan(offsets: [Int](repeating: 0, count: blockCount), size: 0, lowerBound: lowerBound)
-      var alive: [Extent] = []
-      var next = 0
-      for entry in entries {
-        alive.removeAll(keepingCapacity: true)
-        while next < Int(entry.end) {
-          let other = Int(earlier[next])
-          let start = plan.offsets[other]
-          alive.append(Extent(start: start, end: start + Schedule.padded(blocks[other].size, alignment)))
-          next += 1
+      let most = entries.indices.reduce(0) { max($0, count(of: $1)) }
+      plan.size = plan.offsets.withUnsafeMutableBufferPointer { offsets in
+        withUnsafeTemporaryAllocation(of: Extent.self, capacity: most) { alive in
+          var (next, end) = (0, 0)
+          for entry in entries {
+            var count = 0
+            while next < Int(entry.end) {
+              let other = Int(earlier[next])
+              let start = offsets[other]
+              let extent = Extent(start: start, end: start + Schedule.padded(blocks[other].size, alignment))
+              // They nearly always come in order.
+              var position = count
+              while position > 0, alive[position - 1].start > start {
+                alive.initializeElement(at: position, to: alive[position - 1])
+                position -= 1
+              }
+              alive.initializeElement(at: position, to: extent)
+              count += 1
+              next += 1
+            }
+            let size = Schedule.padded(blocks[Int(entry.block)].size, alignment)
+            var search = GapSearch(size: size)
+            for index in 0..<count { search.pass(start: alive[index].start, end: alive[index].end) }
+            offsets[Int(entry.block)] = search.result
+            end = max(end, search.result + size)
+          }
+          return end
         }
-        alive.sortByStart()
-        let size = Schedule.padded(blocks[Int(entry.block)].size, alignment)
-        var search = GapSearch(size: size)
-        for extent in alive { search.pass(start: extent.start, end: extent.end) }
-        plan.offsets[Int(entry.block)] = search.result
-        plan.size = max(plan.size, search.result + size)
       }
       return plan
+    }
+
+    /// How many blocks alive with that of an entry are placed before it.
+    private func count(of entry: Int) -> Int {
+      Int(entries[entry].end) - (entry == 0 ? 0 : Int(entries[entry - 1].end))
     }
 
     /// The most bytes alive at one step; nil if not the blocks of the schedule take room, with its lifetimes, or if the

@@ -137,7 +137,7 @@ struct CachePlan: Sendable {
 
   /// Where the operands of a node lie that are parts of caches, for the types of its outputs.
   mutating func pitches(
-    of node: Int, inputCount: Int, outputs types: [TensorType?], _ values: borrowing ValueTable
+    of node: Int, inputCount: Int, outputs types: OperandTypes, _ values: borrowing ValueTable
   ) -> [(operand: Int, pitch: Pitch)] {
     if mayGrow != true { return [] }
     var pitches: [(operand: Int, pitch: Pitch)] = []

@@ -83,10 +83,13 @@ final class PlanCache: Sendable {
   /// All plans, by starting node, the most recently used first.
   var all: [RegionPlan] { entries.withLock { $0.flatMap(\.plans) } }
 
-  /// Forgets the plans, and keeps what they have in common.
+  /// Forgets the plans and their steps, and keeps what they have in common.
   func removeAll() {
     entries.withLock { entries in
-      for node in entries.indices { entries[node].plans = [] }
+      for node in entries.indices {
+        entries[node].plans = []
+        entries[node].template?.forgetSteps()
+      }
     }
   }
 }

@@ -6,8 +6,9 @@ import Synchronization
 
 /// What the plans of consecutive nodes have in common, whatever the sizes of the values that enter.
 ///
-/// A plan is made from a template by putting numbers for the symbols: no node is inferred anew but those whose
-/// inference may refuse some sizes. `TemplateBuilder` makes templates and finds out which nodes those are.
+/// A plan is made from a template by putting numbers for the symbols: no node is inferred anew but those that may refuse
+/// some sizes, unless equal extents are all they ask for. `TemplateBuilder` makes templates and finds out which nodes
+/// those are.
 final class PlanTemplate: Sendable {
   /// The element type and the extents of a tensor, as positions in `extents`.
   struct TypeFormula: Sendable, Hashable {
@@ -37,7 +38,17 @@ final class PlanTemplate: Sendable {
     let isExact: Bool
   }
 
-  /// A node that is inferred for the numbers too, or that becomes a step. Types are positions in `types`.
+  /// What is to be found out about a node for the numbers of a run, whose formulas hold for some sizes only.
+  enum SizeCheck: Sendable {
+    /// The formulas hold for all sizes.
+    case none
+    /// They hold if the two extents of each pair are equal, and seldom otherwise: then the node is inferred.
+    case equality([(Int, Int)])
+    /// The node is inferred.
+    case inference
+  }
+
+  /// A node that is checked, or that becomes a step. Types are positions in `types`.
   final class Entry: Sendable {
     let node: Int
     let kernel: any Kernel
@@ -45,21 +56,22 @@ final class PlanTemplate: Sendable {
     let outputs: [Int?]
     /// False for a node whose outputs are all known by formula.
     let isStep: Bool
-    /// True if the sizes that the node can work on are not all.
-    let isChecked: Bool
+    let check: SizeCheck
     /// The step, if it is the same for all sizes.
     let fixed: StepDraft?
     let twin: Twin?
     /// The known inputs, if these are constants; nil if some are formulas.
     let constants: [Tensor?]?
+    /// The extents and elements, as positions in `extents`, that a step depends on.
+    let sizes: [Int]
 
     init(
-      node: Int, kernel: any Kernel, inputs: [Int?], outputs: [Int?], isStep: Bool, isChecked: Bool = false,
-      fixed: StepDraft? = nil,
-      twin: Twin? = nil, constants: [Tensor?]? = nil
+      node: Int, kernel: any Kernel, inputs: [Int?], outputs: [Int?], isStep: Bool, check: SizeCheck = .none,
+      fixed: StepDraft? = nil, twin: Twin? = nil, constants: [Tensor?]? = nil, sizes: [Int] = []
     ) {
       (self.node, self.kernel, self.inputs, self.outputs) = (node, kernel, inputs, outputs)
-      (self.isStep, self.isChecked, self.fixed, self.twin, self.constants) = (isStep, isChecked, fixed, twin, constants)
+      (self.isStep, self.check, self.fixed, self.twin, self.constants) = (isStep, check, fixed, twin, constants)
+      self.sizes = sizes
     }
   }
 
@@ -69,6 +81,8 @@ final class PlanTemplate: Sendable {
   private let extents: DimProgram
   /// Every type once.
   let types: [TypeFormula]
+  /// By type: what it is for all sizes, as those of weights; nil if it depends on symbols.
+  private let fixedTypes: [TensorType?]
   let inputs: [Input]
   let known: [ElementsFormula]
   /// By value of the graph: its place in `known`, or -1.
@@ -78,6 +92,9 @@ final class PlanTemplate: Sendable {
   let stepNodes: [Int]
   /// The values that the region leaves behind.
   let outputs: [(value: ValueID, type: Int)]
+  /// By step: what it depends on.
+  private let stepSizes: [[Int]]
+  private let memo: StepMemo
   /// Where the values of the last plans lie, which holds for most others too.
   private let layouts = Mutex<[RegionLayout]>([])
 
@@ -87,9 +104,16 @@ final class PlanTemplate: Sendable {
   ) {
     (self.nodes, self.symbols, self.types) = (nodes, symbols, types)
     self.extents = DimProgram(extents, symbols: symbols)
+    fixedTypes = types.map { type in
+      let shape = type.extents.compactMap { extents[$0].known }
+      return shape.count == type.extents.count ? TensorType(type.dataType, Shape(shape)) : nil
+    }
     (self.inputs, self.known, self.knownPlaces) = (inputs, known, knownPlaces)
     (self.entries, self.outputs) = (entries, outputs)
-    stepNodes = entries.filter(\.isStep).map(\.node)
+    let steps = entries.filter(\.isStep)
+    stepNodes = steps.map(\.node)
+    stepSizes = steps.map(\.sizes)
+    memo = StepMemo(count: steps.count)
   }
 
   /// Larger numbers are left to planning node by node.
@@ -97,30 +121,14 @@ final class PlanTemplate: Sendable {
 
   /// The numbers for one set of sizes.
   struct Binding {
-    /// By type.
-    let types: [TensorType]
-    /// By type.
-    let bytes: [Int]
+    let region: RegionTypes
     let known: KnownTensors
 
-    /// The types at these positions.
-    func types(_ positions: [Int?]) -> [TensorType?] {
-      var result: [TensorType?] = []
-      result.reserveCapacity(positions.count)
-      for position in positions { result.append(position.map { types[$0] }) }
-      return result
-    }
+    /// By type.
+    var types: [TensorType] { region.types }
 
-    /// The bytes of values of these types in all; `Int.max` if no integer holds them.
-    func byteCount(_ types: [Int?]) -> Int {
-      var sum = 0
-      for case let type? in types {
-        let (next, overflow) = sum.addingReportingOverflow(bytes[type])
-        if overflow { return .max }
-        sum = next
-      }
-      return sum
-    }
+    /// The types at these positions.
+    func types(_ positions: [Int?]) -> OperandTypes { OperandTypes(region, at: positions) }
   }
 
   /// The plan for the values that exist; nil if they do not have the form of the template, or if planning node by node
@@ -138,9 +146,11 @@ final class PlanTemplate: Sendable {
     // By step: true if its kernel has looked at tensors, so that it holds for its node alone.
     var hasRead = [Bool](repeating: false, count: stepNodes.count)
     let reads = TensorReads()
+    let former = memo.steps(numbers, dependingOn: stepSizes)
+    var new: [(place: Int, step: StepMemo.Step)] = []
     var caches = CachePlan(program.caches, mayGrow: mayGrow)
     for entry in entries {
-      if entry.isChecked, !agrees(entry, binding, driver: driver, program: program) { return nil }
+      if !passes(entry, numbers, binding, driver: driver, program: program) { return nil }
       if !entry.isStep { continue }
       let isOwn = caches.concerns(entry.node)
       if let twin = entry.twin, !isOwn, !caches.concerns(stepNodes[twin.step]), twin.isExact || !hasRead[twin.step] {
@@ -148,43 +158,42 @@ final class PlanTemplate: Sendable {
       } else if let fixed = entry.fixed {
         drafts.append(fixed)
       } else {
-        let pitches = isOwn ? caches.pitches(of: entry, binding, values) : []
-        guard let draft = draft(entry, binding, reads, pitches, program: program, available: available) else {
-          return nil
+        // Views of inputs take no memory.
+        let (inputs, outputs) = (binding.types(entry.inputs), binding.types(entry.outputs))
+        let outputBytes = outputs.byteCount
+        guard outputBytes <= available || outputBytes <= inputs.byteCount else { return nil }
+        let place = drafts.count
+        if !isOwn, let step = former[place] {
+          drafts.append(step.draft)
+          hasRead[place] = step.hasRead
+          continue
         }
-        hasRead[drafts.count] = reads.take()
+        let pitches = isOwn ? caches.pitches(of: entry, binding, values) : []
+        let known = tensors(of: entry, program.nodes[entry.node], binding.known)
+        let context = PlanContext(inputs: inputs, outputs: outputs, known: known, pitches: pitches, reads: reads)
+        // Whoever plans node by node names what is wrong.
+        guard let step = try? entry.kernel.step(for: context) else { return nil }
+        let draft = StepDraft(
+          step: step, inputTypes: inputs, outputTypes: outputs, bytes: inputs.byteCount &+ outputBytes)
+        hasRead[place] = reads.take()
         drafts.append(draft)
+        if !isOwn { new.append((place, StepMemo.Step(numbers: numbers, draft: draft, hasRead: hasRead[place]))) }
       }
     }
+    memo.keep(new)
     let region = RegionDraft(
       nodes: nodes, drafts: drafts, draftNodes: stepNodes, known: binding.known,
       inputs: inputs.map { ($0.value, binding.types[$0.type]) }, valuesRead: [],
       outputs: outputs.map { ($0.value, binding.types[$0.type]) }, caches: caches, isBound: true, donated: donated)
-    let former = layouts.withLock { $0 }
-    var latest = former
+    let layouts = layouts.withLock { $0 }
+    var latest = layouts
     let plan = try region.layOut(program, threads: threads, layouts: &latest)
-    if latest.first !== former.first { layouts.withLock { $0 = latest } }
+    if latest.first !== layouts.first { self.layouts.withLock { [latest] in $0 = latest } }
     return plan
   }
 
-  /// The step of an entry; nil if the kernel refuses, or if the outputs take more memory than there is.
-  private func draft(
-    _ entry: Entry, _ binding: Binding, _ reads: TensorReads, _ pitches: [(operand: Int, pitch: Pitch)],
-    program: Program, available: Int
-  ) -> StepDraft? {
-    let (inputBytes, outputBytes) = (binding.byteCount(entry.inputs), binding.byteCount(entry.outputs))
-    // Views of inputs take no memory.
-    guard outputBytes <= max(available, inputBytes) else { return nil }
-    let prepared = program.nodes[entry.node]
-    let (inputTypes, outputTypes) = (binding.types(entry.inputs), binding.types(entry.outputs))
-    let context = PlanContext(
-      inputs: inputTypes, outputs: outputTypes, known: tensors(of: entry, prepared, binding.known), pitches: pitches,
-      reads: reads)
-    // Whoever plans node by node names what is wrong.
-    guard let step = try? entry.kernel.step(for: context) else { return nil }
-    return StepDraft(
-      step: step, inputTypes: inputTypes, outputTypes: outputTypes, bytes: inputBytes &+ outputBytes)
-  }
+  /// Forgets the steps of former plans; they take memory.
+  func forgetSteps() { memo.removeAll() }
 
   /// By extent: its number for the values that exist.
   private func numbers(of values: borrowing ValueTable) -> [Int]? {
@@ -217,17 +226,12 @@ final class PlanTemplate: Sendable {
   }
 
   private func binding(_ numbers: [Int], constants: [Tensor?]) -> Binding? {
-    var (bound, bytes) = ([TensorType](), [Int]())
+    var bound: [TensorType] = []
     bound.reserveCapacity(types.count)
-    bytes.reserveCapacity(types.count)
-    for type in types {
-      let shape = Shape(type.extents.map { numbers[$0] })
-      guard let count = shape.checkedElementCount, let byteCount = type.dataType.byteCount(elements: count) else {
-        return nil
-      }
-      bound.append(TensorType(type.dataType, shape))
-      bytes.append(byteCount)
+    for (index, type) in types.enumerated() {
+      bound.append(fixedTypes[index] ?? TensorType(type.dataType, Shape(type.extents.map { numbers[$0] })))
     }
+    guard let region = RegionTypes(bound) else { return nil }
     var tensors: [Tensor] = []
     tensors.reserveCapacity(known.count)
     for formula in known {
@@ -236,8 +240,23 @@ final class PlanTemplate: Sendable {
       tensors.append(tensor)
     }
     return Binding(
-      types: bound, bytes: bytes,
+      region: region,
       known: KnownTensors(constants: constants, places: knownPlaces, computed: tensors))
+  }
+
+  /// True if the formulas of a node hold for the numbers.
+  private func passes(
+    _ entry: Entry, _ numbers: [Int], _ binding: Binding, driver: InferenceDriver, program: Program
+  ) -> Bool {
+    switch entry.check {
+    case .none: return true
+    case .equality(let pairs):
+      for (a, b) in pairs where numbers[a] != numbers[b] {
+        return agrees(entry, binding, driver: driver, program: program)
+      }
+      return true
+    case .inference: return agrees(entry, binding, driver: driver, program: program)
+    }
   }
 
   /// True if the node, inferred for the numbers, gives what the formulas say.

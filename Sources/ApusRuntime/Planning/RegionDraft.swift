@@ -6,8 +6,8 @@ import ApusTensor
 /// A step for one set of shapes. Nodes that plan the same step share it.
 final class StepDraft: Sendable {
   let step: Step
-  let inputTypes: [TensorType?]
-  let outputTypes: [TensorType?]
+  let inputTypes: OperandTypes
+  let outputTypes: OperandTypes
   /// Of inputs and outputs.
   let bytes: Int
   /// How its operands lie, where that is not each by itself.
@@ -15,20 +15,13 @@ final class StepDraft: Sendable {
 
   /// `bytes` nil: to be counted.
   init(
-    step: consuming Step, inputTypes: [TensorType?], outputTypes: [TensorType?], bytes: Int? = nil,
+    step: consuming Step, inputTypes: OperandTypes, outputTypes: OperandTypes, bytes: Int? = nil,
     placement: OperandPlacement? = nil
   ) {
     self.step = step
     self.placement = placement
     (self.inputTypes, self.outputTypes) = (inputTypes, outputTypes)
-    if let bytes {
-      self.bytes = bytes
-      return
-    }
-    var count = 0
-    for type in inputTypes { count &+= type?.byteCount ?? 0 }
-    for type in outputTypes { count &+= type?.byteCount ?? 0 }
-    self.bytes = count
+    self.bytes = bytes ?? inputTypes.byteCount &+ outputTypes.byteCount
   }
 
   /// Of the whole step; a kernel that does not say what it moves is taken to move its operands.

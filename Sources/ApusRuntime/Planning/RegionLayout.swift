@@ -40,8 +40,8 @@ final class RegionLayout: Sendable {
     let isJoin: Bool
 
     func byteOffset(_ drafts: [StepDraft]) -> Int {
-      let step = drafts[Int(draft)].step
-      return isJoin ? step.joins[Int(position)].byteOffset : step.views[Int(position)].byteOffset
+      guard let lists = drafts[Int(draft)].step.sharing?.lists else { return 0 }
+      return isJoin ? lists.joins[Int(position)].byteOffset : lists.views[Int(position)].byteOffset
     }
   }
 
@@ -59,7 +59,7 @@ final class RegionLayout: Sendable {
     func bytes(_ drafts: [StepDraft], _ region: borrowing RegionDraft) -> Int {
       if let input { return region.inputs[input].type.byteCount }
       guard let output else { return drafts[draft].step.scratchBytes }
-      return drafts[draft].outputTypes[output]?.byteCount ?? 0
+      return drafts[draft].outputTypes.byteCount(output)
     }
   }
 
@@ -154,7 +154,7 @@ final class RegionLayout: Sendable {
     else { return false }
     let others = RegionLayout.ordered(region.drafts, order)
     for (index, draft) in drafts.enumerated() where draft !== others[index] {
-      guard draft.step.hasForm(of: others[index].step) else { return false }
+      guard draft.hasForm(of: others[index]) else { return false }
     }
     return comparisons.allSatisfy { comparison in
       let isEqual = blocks[comparison.a].bytes(others, region) == blocks[comparison.b].bytes(others, region)
@@ -317,26 +317,26 @@ extension RegionLayout {
   }
 }
 
-extension Step {
+extension StepDraft {
   /// True if the memory of the step is of the same form, whatever the sizes are: nothing in a layout depends on more.
-  fileprivate borrowing func hasForm(of other: borrowing Step) -> Bool {
-    guard phases.count == other.phases.count, (scratchBytes > 0) == (other.scratchBytes > 0),
-      inPlace.count == other.inPlace.count, views.count == other.views.count, unreadInputs == other.unreadInputs,
-      joins.count == other.joins.count
+  fileprivate func hasForm(of other: StepDraft) -> Bool {
+    guard step.phases.count == other.step.phases.count, (step.scratchBytes > 0) == (other.step.scratchBytes > 0),
+      step.unreadInputs == other.step.unreadInputs,
+      step.inPlace.elementsEqual(other.step.inPlace, by: { $0 == $1 })
     else { return false }
-    for index in joins.indices {
-      let (join, otherJoin) = (joins[index], other.joins[index])
-      guard join.input == otherJoin.input, join.output == otherJoin.output,
-        (join.byteOffset == 0) == (otherJoin.byteOffset == 0)
-      else { return false }
+    if step.sharing === other.step.sharing { return true }
+    guard let lists = step.sharing?.lists, let others = other.step.sharing?.lists else { return false }
+    return lists.haveForm(of: others)
+  }
+}
+
+extension Step.Sharing.Lists {
+  fileprivate func haveForm(of other: Step.Sharing.Lists) -> Bool {
+    joins.elementsEqual(other.joins) { a, b in
+      a.input == b.input && a.output == b.output && (a.byteOffset == 0) == (b.byteOffset == 0)
     }
-    for index in inPlace.indices where inPlace[index] != other.inPlace[index] { return false }
-    for index in views.indices {
-      let (view, otherView) = (views[index], other.views[index])
-      guard view.output == otherView.output, view.input == otherView.input,
-        (view.byteOffset == 0) == (otherView.byteOffset == 0)
-      else { return false }
-    }
-    return true
+      && views.elementsEqual(other.views) { a, b in
+        a.input == b.input && a.output == b.output && (a.byteOffset == 0) == (b.byteOffset == 0)
+      }
   }
 }

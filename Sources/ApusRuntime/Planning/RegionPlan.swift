@@ -129,6 +129,12 @@ final class RegionPlan: Sendable {
     number < sharedConstants.count ? sharedConstants[number] : ownConstants[number - sharedConstants.count]
   }
 
+  /// Its first byte.
+  func constantBase(_ number: Int) -> UnsafeRawPointer {
+    let shared = sharedConstants.count
+    return number < shared ? sharedConstants[number].base : ownConstants[number - shared].base
+  }
+
   /// The fingerprint of types when one more stands behind them. Wraps, as mixing bits does.
   private static func mixed(_ fingerprint: Int, _ dataType: DataType, _ shape: borrowing Shape) -> Int {
     var mixed = fingerprint &* 31 &+ Int(dataType.rawValue)

@@ -121,11 +121,11 @@ struct RegionPlanner: ~Copyable {
     let outer: (ValueID) -> ValueFact = { _ in .unknown }
     let inferred = try InferenceDriver(registry: program.registry).infer(
       node, inputs: inputFacts, constants: tensors, outerFact: outer)
-    var outputTypes: [TensorType?] = []
+    var types: [TensorType?] = []
     var outputBytes = 0
     for (position, output) in node.outputs.enumerated() {
       guard let output else {
-        outputTypes.append(nil)
+        types.append(nil)
         continue
       }
       guard let fact = inferred[position].tensor, let shape = fact.concreteShape,
@@ -134,16 +134,18 @@ struct RegionPlanner: ~Copyable {
         throw .unsupported(
           "the shape of output \(position), \(inferred[position]), cannot be found before running or is too large")
       }
-      outputTypes.append(TensorType(fact.dataType, shape))
+      types.append(TensorType(fact.dataType, shape))
       // Only compared with a limit.
       outputBytes = outputBytes.addingReportingOverflow(bytes).overflow ? .max : outputBytes + bytes
       facts[output.index] = .tensor(fact)
       producedHere[output.index] = true
     }
-    let inputTypes = inputFacts.map { fact -> TensorType? in
-      guard let tensor = fact?.tensor, let shape = tensor.concreteShape else { return nil }
-      return TensorType(tensor.dataType, shape)
-    }
+    let inputTypes = OperandTypes(
+      inputFacts.map { fact in
+        guard let tensor = fact?.tensor, let shape = tensor.concreteShape else { return nil }
+        return TensorType(tensor.dataType, shape)
+      })
+    let outputTypes = OperandTypes(types)
     // Views of inputs take no memory.
     let inputBytes = inputTypes.reduce(0) { $0 &+ ($1?.byteCount ?? 0) }
     guard outputBytes <= max(available, inputBytes) else {
@@ -164,7 +166,7 @@ struct RegionPlanner: ~Copyable {
       // The plan outlives the run that it is made for.
       let allowance = Allowance.run(memory: program.leases.account, cancellation: nil)
       let results = try KernelRunner.run(
-        step, packed: kernel.packedOperands, inputs: placeholders, outputTypes: outputTypes, allowance: allowance)
+        step, packed: kernel.packedOperands, inputs: placeholders, outputTypes: types, allowance: allowance)
       for (output, tensor) in zip(node.outputs, results) {
         guard let output, let tensor else { continue }
         known[output.index] = tensor

@@ -186,11 +186,50 @@ struct TemplateBuilder: ~Copyable {
       if !entry.isStep, !mustBeChecked[index] { return nil }
       return PlanTemplate.Entry(
         node: entry.node, kernel: entry.kernel, inputs: entry.inputs, outputs: entry.outputs, isStep: entry.isStep,
-        isChecked: mustBeChecked[index], fixed: fixedDraft(entry), twin: entry.isStep ? twins.append(entry) : nil,
-        constants: constants(of: entry, unless: formulas))
+        check: mustBeChecked[index] ? check(of: entry) : .none, fixed: fixedDraft(entry),
+        twin: entry.isStep ? twins.append(entry) : nil,
+        constants: constants(of: entry, unless: formulas), sizes: sizes(of: entry, formulas))
     }
     dropUnread(outputs)
     return template(outputs: outputs)
+  }
+
+  /// How to find out whether the formulas of a node hold, which do not for all sizes. Where all that inference asks of
+  /// extents is that some are equal, nothing has to be inferred.
+  private func check(of entry: PlanTemplate.Entry) -> PlanTemplate.SizeCheck {
+    let (node, schema) = (program.nodes[entry.node].node, program.nodes[entry.node].schema)
+    guard node.outputs.count == 1, case let value? = node.outputs[0], !isKnown[value.index],
+      case let output? = entry.outputs[0].map({ types[$0].extents })
+    else { return .inference }
+    // The axis of the output that has what all inputs have there.
+    let joined: Int?
+    switch schema.layout {
+    case .broadcasting: joined = nil
+    case .along(let attribute) where schema.inputs.first?.presence == .variadic:
+      guard case .int(let axis)? = node.attributes[attribute] else { return .inference }
+      joined = axis < 0 ? axis + output.count : axis
+    default: return .inference
+    }
+    var pairs: [(Int, Int)] = []
+    for case let input? in entry.inputs.map({ $0.map { types[$0].extents } }) {
+      let first = output.count - input.count
+      guard first == 0 || (first > 0 && joined == nil) else { return .inference }
+      for (axis, extent) in input.enumerated() where axis != joined && extent != output[first + axis] {
+        if joined == nil, extents[extent].known == 1 { continue }
+        pairs.append((extent, output[first + axis]))
+      }
+    }
+    return .equality(pairs)
+  }
+
+  /// What a step depends on: the extents of its operands, and the elements of known ones.
+  private func sizes(
+    of entry: PlanTemplate.Entry, _ formulas: [ValueID: PlanTemplate.ElementsFormula]
+  ) -> [Int] {
+    var sizes: Set<Int> = []
+    for case let type? in entry.inputs + entry.outputs { sizes.formUnion(types[type].extents) }
+    for case let input? in program.nodes[entry.node].inputs { sizes.formUnion(formulas[input]?.elements ?? []) }
+    return sizes.filter { extents[$0].known == nil }.sorted()
   }
 
   /// The constants among the inputs; nil if one of `formulas`, which are known too, is among them.
@@ -219,8 +258,8 @@ struct TemplateBuilder: ~Copyable {
       entry.outputs.indices.allSatisfy({ output in step.views.contains { $0.output == output } })
     else { return nil }
     return StepDraft(
-      step: step, inputTypes: entry.inputs.map { _ in nil },
-      outputTypes: entry.outputs.map { _ in nil }, bytes: 0)
+      step: step, inputTypes: OperandTypes(entry.inputs.map { _ in nil }),
+      outputTypes: OperandTypes(entry.outputs.map { _ in nil }), bytes: 0)
   }
 
   private func template(outputs: [(value: ValueID, type: Int)]) -> PlanTemplate {

@@ -90,6 +90,39 @@ import Testing
     #expect(throws: OperatorError.self) { try run(shared, pair(3, 4, 2)) }
   }
 
+  /// Of such nodes nothing is asked but that extents are equal: they are not inferred for every size.
+  @Test func extentsThatMustBeEqualAreCompared() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), .symbol("m"), 4])
+    let joined = try builder.node("Concat", [x, builder.weights([1, 3, 4])], [("axis", .int(-2))])
+    builder.output(joined, try builder.node("Mul", [joined, builder.weights([5, 3, 1, 1])]))
+    func input(_ n: Int, _ m: Int) -> [Tensor] { [sampleTensor([n, m, 4], seed: n + m)] }
+    try expectSameBits(builder, [input(1, 2), input(1, 5), input(1, 1), input(1, 9), input(1, 7)], bound: 3)
+    let shared = try program(builder)
+    for m in 1..<5 { _ = try run(shared, input(1, m)) }
+    #expect(throws: OperatorError.self) { try run(shared, input(2, 3)) }
+    #expect(try run(shared, input(1, 11))[0].shape == [1, 14, 4])
+  }
+
+  /// More sizes than steps are kept for, of two inputs that grow apart: steps of one hold while the other changes.
+  @Test func stepsAreUsedAgainForSizesThatRecur() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), 8])
+    let y = builder.input("y", [.symbol("m"), 8])
+    let length = try builder.node("Shape", [y])
+    let left = try builder.node("Softmax", [try builder.node("MatMul", [x, builder.weights([8, 8])])])
+    let right = try builder.node("MatMul", [y, builder.weights([8, 8])])
+    let filled = try builder.node("Expand", [builder.weights([1, 8]), length])
+    let turned = try builder.node("Transpose", [try builder.node("Add", [right, filled])], [("perm", .ints([1, 0]))])
+    builder.output(try builder.node("MatMul", [left, turned]), try builder.node("Tile", [left, length]))
+    var cases: [[Tensor]] = []
+    for index in 0..<60 {
+      let (n, m) = (1 + index * 7 % 19, 1 + index * 5 % 23)
+      cases.append([sampleTensor([n, 8], seed: n), sampleTensor([m, 8], seed: m)])
+    }
+    try expectSameBits(builder, cases, bound: 58)
+  }
+
   @Test func shapesThatContradictTheDeclaredOnesAreStillPlanned() throws {
     // Two inputs share a symbol that nothing in the graph needs to be one.
     let builder = GraphBuilder()

@@ -6,9 +6,9 @@ import Synchronization
 
 /// What the plans of consecutive nodes have in common, whatever the sizes of the values that enter.
 ///
-/// A plan is made from a template by putting numbers for the symbols: no node is inferred anew but those that may refuse
-/// some sizes, unless equal extents are all they ask for. `TemplateBuilder` makes templates and finds out which nodes
-/// those are.
+/// A plan is made from a template by putting numbers for the symbols: no node is inferred anew but those that may
+/// refuse some sizes, unless equal extents are all they ask for. `TemplateBuilder` makes templates and finds out which
+/// nodes those are.
 final class PlanTemplate: Sendable {
   /// The element type and the extents of a tensor, as positions in `extents`.
   struct TypeFormula: Sendable, Hashable {

@@ -21,7 +21,7 @@ from ._errors import MISSING_IN_SESSION, InvalidArgument, make_error, missing
 from ._library import Buffer, extension, library
 from ._options import GraphOptimizationLevel, RunOptions, SessionOptions, get_available_providers
 from ._ortvalues import IOBinding, OrtValue
-from ._types import ELEMENT_TYPES, STRING, ValueType, dtype, parse_type
+from ._types import ELEMENT_TYPES, STRING, ElementType, ValueType, dtype, parse_type
 from ._values import Handles, Held, hold, take
 
 
@@ -429,14 +429,18 @@ def _make_runner(session: InferenceSession) -> Any:
         return None
     inputs = tuple(arg.name for arg in session._inputs)
     outputs = tuple(arg.name for arg in session._outputs)
-    return module.Runner(session._handle, inputs, outputs, _plain_dtypes(), np.ndarray, make_error, take)
+    named = {arg.value_type.element for arg in session._inputs + session._outputs if arg.value_type}
+    return module.Runner(session._handle, inputs, outputs, _plain_dtypes(named), np.ndarray, make_error, take)
 
 
-def _plain_dtypes() -> dict[int, np.dtype]:
-    """The dtypes by element type, where an element of ONNX is one of NumPy and the module of its dtype is there."""
+def _plain_dtypes(named: Collection[ElementType | None]) -> dict[int, np.dtype]:
+    """The dtypes by element type, where an element of ONNX is one of NumPy and the module of its dtype is there.
+
+    Of the types that NumPy lacks only those that are `named`: their module takes as long to import as a model to load.
+    """
     found = {}
     for element in ELEMENT_TYPES:
-        if element.number == STRING or element.bits < 8:
+        if element.number == STRING or element.bits < 8 or (not element.is_of_numpy and element not in named):
             continue
         try:
             found[element.number] = dtype(element)

@@ -16,8 +16,14 @@ class ElementType(NamedTuple):
     numpy: str  # the dtype, of ml_dtypes where NumPy has none
     bits: int
 
+    @property
+    def is_of_numpy(self) -> bool:
+        """True if NumPy has a dtype for it; those of the others are of ml_dtypes."""
+        return self.number < _FIRST_OF_ML_DTYPES
+
 
 STRING = 8
+_FIRST_OF_ML_DTYPES = 16
 
 ELEMENT_TYPES = [
     ElementType(1, "float", "float32", 32),
@@ -52,13 +58,12 @@ ELEMENT_TYPES = [
 BY_NUMBER = {element.number: element for element in ELEMENT_TYPES}
 BY_NAME = {element.name: element for element in ELEMENT_TYPES}
 _BY_NUMPY = {element.numpy: element for element in ELEMENT_TYPES if element.number != STRING}
-_FIRST_OF_ML_DTYPES = 16
 
 
 @cache
 def dtype(element: ElementType) -> np.dtype:
     """The dtype of arrays of an element type; ml_dtypes is needed only for types that NumPy lacks."""
-    if element.number < _FIRST_OF_ML_DTYPES:
+    if element.is_of_numpy:
         return np.dtype(element.numpy)
     import ml_dtypes
 

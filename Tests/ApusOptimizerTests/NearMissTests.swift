@@ -38,6 +38,23 @@ import Testing
     #expect(same.difference < 1e-6)
   }
 
+  /// An Expand that may have to refuse what it is given is no identity, even if it changes nothing when it does not.
+  @Test func expandsThatMayRefuseStay() throws {
+    func ops(to target: (GraphBuilder, ValueID, ValueID) throws -> ValueID) throws -> [String] {
+      let builder = GraphBuilder()
+      let x = builder.input("x", [2, .symbol("c")])
+      let z = builder.input("z", [.symbol("d"), .symbol("c")])
+      builder.output(try builder.node("Neg", [try builder.node("Expand", [x, try target(builder, x, z)])]))
+      let result = try PassCheck(builder.graph, [sampleTensor([2, 3], seed: 1), sampleTensor([1, 3], seed: 2)])
+      #expect(result.difference == 0)
+      return result.ops
+    }
+    #expect(try ops { builder, _, z in try builder.node("Shape", [z]) }.contains("Expand"))
+    #expect(try ops { builder, x, _ in try builder.node("Shape", [x]) } == ["Neg"])
+    #expect(try ops { builder, _, z in try builder.node("Shape", [z], [("start", .int(1))]) } == ["Neg"])
+    #expect(try ops { builder, _, _ in builder.constant([1, 1] as [Int], [2]) } == ["Neg"])
+  }
+
   @Test func otherNumbersStay() throws {
     let odd: [Float] = [-0.5, 0, .nan, .infinity, 0.500_01]
     for number in odd {

@@ -116,7 +116,9 @@ struct InfoCommand: ParsableCommand {
     try Console.print(
       "\nparameters      \(InfoCommand.grouped("\(report.parameters)"))"
         + (bytes.isEmpty ? "" : " (\(bytes.joined(separator: ", ")))"))
-    try Console.print("multiply-adds   \(InfoCommand.grouped(report.multiplyAdds))")
+    let isNothingCounted = report.multiplyAdds == "0" && !report.uncounted.isEmpty
+    try Console.print(
+      "multiply-adds   \(isNothingCounted ? "not known before it runs" : InfoCommand.grouped(report.multiplyAdds))")
     if !report.uncounted.isEmpty {
       try Console.print("  without \(report.uncounted.count) nodes whose shapes or iterations depend on data")
     }

@@ -42,13 +42,10 @@ package struct OperandTypes: Sendable, RandomAccessCollection, ExpressibleByArra
 
   /// The bytes of all operands; `Int.max` if no integer holds them.
   package var byteCount: Int {
-    var sum = 0
-    for operand in indices {
-      let (next, overflow) = sum.addingReportingOverflow(byteCount(operand))
-      if overflow { return .max }
-      sum = next
+    switch storage {
+    case .own(let types): RegionTypes.sum(types.lazy.map { $0?.byteCount ?? 0 })
+    case .shared(let region, let positions): region.byteCount(at: positions)
     }
-    return sum
   }
 
   /// False if some are present and none of them has elements.
@@ -77,5 +74,20 @@ package final class RegionTypes: Sendable {
       bytes.append(size)
     }
     (self.types, self.bytes) = (types, bytes)
+  }
+
+  /// The bytes of operands of these types; `Int.max` if no integer holds them.
+  package func byteCount(at positions: [Int?]) -> Int {
+    RegionTypes.sum(positions.lazy.map { $0.map { self.bytes[$0] } ?? 0 })
+  }
+
+  fileprivate static func sum(_ bytes: some Sequence<Int>) -> Int {
+    var sum = 0
+    for count in bytes {
+      let (next, overflow) = sum.addingReportingOverflow(count)
+      if overflow { return .max }
+      sum = next
+    }
+    return sum
   }
 }

@@ -31,6 +31,9 @@ package struct NodeFacts: OperatorContext {
     output < outputs.count ? outputs[output]?.tensor?.shape : nil
   }
 
+  /// What is known of the elements of an integer input; nil if nothing is.
+  package func values(_ input: Int) -> [Dim]? { input < inputs.count ? inputs[input]?.tensor?.values : nil }
+
   /// The tensor of an input that is constant.
   package func constant(_ input: Int) -> Tensor? { input < constants.count ? constants[input] : nil }
 

@@ -9,7 +9,15 @@ struct Expand: OperatorDefinition {
     "Expand", versions: [8, 13],
     inputs: [.required("input", "T"), .required("shape", "tensor(int64)", readWhenPlanning: true)],
     outputs: [.required("output", "T")],
-    types: ["T": .basic, "tensor(int64)": .int64], traits: .rearranges, identity: .sameShape)
+    types: ["T": .basic, "tensor(int64)": .int64], traits: .rearranges,
+    identity: .sameShape(Expand.addsNothing))
+
+  /// True if the target is sure to fit the input. Inference takes an extent that it does not know for one that fits; a
+  /// node that has to refuse others must stay.
+  private static func addsNothing(_ node: NodeFacts) -> Bool {
+    guard let shape = node.shape(0), let target = node.values(1), target.count <= shape.count else { return false }
+    return zip(shape.suffix(target.count), target).allSatisfy { $1.known == 1 || $1.isSame(as: $0) }
+  }
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard let shape = context.shape(0) else { return context.set(0, context.type(0), nil) }

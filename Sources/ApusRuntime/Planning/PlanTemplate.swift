@@ -159,15 +159,15 @@ final class PlanTemplate: Sendable {
         drafts.append(fixed)
       } else {
         // Views of inputs take no memory.
-        let (inputs, outputs) = (binding.types(entry.inputs), binding.types(entry.outputs))
-        let outputBytes = outputs.byteCount
-        guard outputBytes <= available || outputBytes <= inputs.byteCount else { return nil }
+        let outputBytes = binding.region.byteCount(at: entry.outputs)
+        guard outputBytes <= available || outputBytes <= binding.region.byteCount(at: entry.inputs) else { return nil }
         let place = drafts.count
         if !isOwn, let step = former[place] {
           drafts.append(step.draft)
           hasRead[place] = step.hasRead
           continue
         }
+        let (inputs, outputs) = (binding.types(entry.inputs), binding.types(entry.outputs))
         let pitches = isOwn ? caches.pitches(of: entry, binding, values) : []
         let known = tensors(of: entry, program.nodes[entry.node], binding.known)
         let context = PlanContext(inputs: inputs, outputs: outputs, known: known, pitches: pitches, reads: reads)

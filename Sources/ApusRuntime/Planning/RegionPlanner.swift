@@ -128,11 +128,12 @@ struct RegionPlanner: ~Copyable {
         types.append(nil)
         continue
       }
-      guard let fact = inferred[position].tensor, let shape = fact.concreteShape,
-        let count = shape.checkedElementCount, let bytes = fact.dataType.byteCount(elements: count)
-      else {
-        throw .unsupported(
-          "the shape of output \(position), \(inferred[position]), cannot be found before running or is too large")
+      guard let fact = inferred[position].tensor, let shape = fact.concreteShape else {
+        throw .unsupported("output \(position) is \(inferred[position]); its shape must be known before the node runs")
+      }
+      guard let count = shape.checkedElementCount, let bytes = fact.dataType.byteCount(elements: count) else {
+        throw OperatorError(
+          .limit, "output \(position) has the shape \(shape), which no memory holds", remedy: "Use smaller inputs")
       }
       types.append(TensorType(fact.dataType, shape))
       // Only compared with a limit.

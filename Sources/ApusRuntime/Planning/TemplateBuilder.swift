@@ -246,7 +246,12 @@ struct TemplateBuilder: ~Copyable {
     var isNeeded = Set(outputs.map(\.value))
     for entry in entries {
       let node = program.nodes[entry.node]
-      for case let value? in node.inputs + node.outputs { isNeeded.insert(value) }
+      isNeeded.formUnion(node.outputs.compactMap { $0 })
+      if let fixed = entry.fixed, case .none = entry.check {
+        isNeeded.formUnion(fixed.step.views.compactMap { node.inputs[$0.input] })
+      } else {
+        isNeeded.formUnion(node.inputs.compactMap { $0 })
+      }
     }
     known.removeAll { !isNeeded.contains($0.value) }
   }

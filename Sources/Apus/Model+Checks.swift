@@ -127,9 +127,11 @@ extension Model {
         }
         let symbol = dim.description
         if let first = bound[symbol], first.size != size {
+          // Extents of one name in the file may have symbols of their own.
+          let name = expected.dimensions?[axis] ?? symbol
           throw RunError(
             .invalidInput,
-            "dimension '\(symbol)' is \(first.size) by input '\(first.input)' axis \(first.axis) and "
+            "dimension '\(name)' is \(first.size) by input '\(first.input)' axis \(first.axis) and "
               + "\(size) by input '\(expected.name)' axis \(axis)")
         }
         if !dim.isUnknown { bound[symbol] = (size, expected.name, axis) }

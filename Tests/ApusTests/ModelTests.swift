@@ -193,6 +193,18 @@ import Testing
     } catch {
       #expect(error.description.contains("4") && error.description.contains("3"))
     }
+    // Those that must be equal are called as in the file, whatever they are called inside.
+    let mixed = GraphBuilder()
+    let values = ["a", "b", "c"].map { mixed.input($0, [.symbol("N")]) }
+    let product = try mixed.node("Mul", [values[1], values[2]])
+    mixed.output(try mixed.node("Concat", [values[0], product], [("axis", .int(0))]))
+    let ofThree = try Model(ModelGraph(graph: mixed.graph), options: ModelOptions())
+    do throws(RunError) {
+      _ = try ofThree.run(["a": three, "b": four, "c": three])
+      Issue.record("4 and 3 elements were multiplied")
+    } catch {
+      #expect(error.description.contains("dimension 'N' is 4 by input 'b' axis 0 and 3 by input 'c' axis 0"))
+    }
     // What the caller gives as shapes goes by input.
     var options = ModelOptions()
     options.shapes = ["a": [4], "b": [3]]

@@ -73,6 +73,7 @@ extension OperatorContext {
 /// The axis as 0 ..< rank, or an error that states the range. For a value given in a model.
 package func resolveAxis(_ axis: Int, rank: Int, name: String = "axis") throws(OperatorError) -> Int {
   guard axis >= -rank, axis < rank else {
+    if rank == 0 { throw .mismatch("\(name) is \(axis), but a scalar has no axes") }
     throw .mismatch("\(name) is \(axis); expected -\(rank) to \(rank - 1) for rank \(rank)")
   }
   return axis < 0 ? axis + rank : axis

@@ -4,8 +4,7 @@
 Takes exported decoders whose inputs `past…` come back as outputs `present…`, and makes one itself where none is given.
 For some lengths of the past it prints the time of a token, that of attention in it (from a profile of the same tokens),
 and the rest, which does not depend on the past where the cache grows in place. The decoders of all lengths take tokens
-in turn. `--copy` feeds arrays instead, which are
-copied.
+in turn. `--copy` feeds arrays instead, which are copied.
 
 `--fixed` takes decoders of its own with caches of fixed size, bound as input and output: one with TensorScatter and
 Attention, one with GroupQueryAttention, whose node writes the cache too. It says besides how many bytes a token needs

@@ -106,8 +106,9 @@ struct ConvolutionOperands: Sendable {
     }
     let spatial = channelsLast ? 1..<(rank - 1) : 2..<rank
     let (from, to) = (SpatialExtents(of: input, spatial), SpatialExtents(of: output, spatial))
+    // A shape that the file declares for weights may not be the one they have.
     let geometry =
-      if let windows {
+      if let windows, weights.dims.dropFirst(2).elementsEqual(windows.kernel) {
         WindowGeometry(input: from, output: to, windows)
       } else {
         try attributes.window(rank: rank - 2).geometry(

@@ -148,7 +148,7 @@ struct RegionPlanner: ~Copyable {
       })
     let outputTypes = OperandTypes(types)
     // Views of inputs take no memory.
-    let inputBytes = inputTypes.reduce(0) { $0 &+ ($1?.byteCount ?? 0) }
+    let inputBytes = inputTypes.byteCount
     guard outputBytes <= max(available, inputBytes) else {
       throw OperatorError(
         .limit, "the outputs have \(outputBytes) bytes; \(available) bytes are available to this run",

@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the cases and time nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="also draw them here")
-    parser.add_argument("--seconds", type=float, default=0.2, help="of timed runs a case (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.15, help="of timed runs a case (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--summary", action="store_true", help="print means and counts, not the table of cases")
     return parser.parse_args()

@@ -39,6 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--part", default="1/1", metavar="K/N", help="every Nth case, from the Kth")
     parser.add_argument("--list", action="store_true", help="print the cases and time nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="what --json wrote before: print what has changed")
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="also draw them here")
     parser.add_argument("--seconds", type=float, default=0.15, help="of timed runs a case (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
@@ -94,6 +95,9 @@ def main() -> int:
     sections = [report.means(results), report.others(results), report.counts(results)]
     if not options.summary:
         sections.insert(0, report.table(results))
+    if options.against:
+        before = json.loads(options.against.read_text())["cases"]
+        sections.append(report.changes(results, {case["name"]: case for case in before}))
     print("\n\n".join(section for section in sections if section))
     about = {
         "apus": apus.__version__,

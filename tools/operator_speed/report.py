@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import ratio_picture
 from operator_speed.measure import Result
@@ -57,6 +58,24 @@ def counts(results: Sequence[Result]) -> str:
         f"{sum(result.differs for result in timed)} differ; "
         f"{len(slow)} below 0.9 ({explained} with a reason), {far} below 0.5"
     )
+
+
+def changes(results: Sequence[Result], before: dict[str, dict[str, Any]]) -> str:
+    """Cases whose ratio is another one than in an earlier run, by a tenth or more: the greatest gain first."""
+    lines = []
+    factors = []
+    for result in results:
+        old = before.get(result.name, {}).get("ratio")
+        if result.status != "timed" or not old:
+            continue
+        factors.append(result.ratio / old)
+        if not 1 / 1.1 < factors[-1] < 1.1:
+            lines.append((factors[-1], f"{result.name:56} ratio {old:6.2f} -> {result.ratio:6.2f}"))
+    if not factors:
+        return "no case is in both runs"
+    ordered = [line for _, line in sorted(lines, reverse=True)]
+    mean = geometric_mean(factors)
+    return "\n".join([f"changes; {len(factors)} cases in both runs, ratios times {mean:.3f} in the mean", *ordered])
 
 
 def picture(results: Sequence[Result], title: str) -> str:

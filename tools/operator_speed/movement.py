@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from operator_speed.case import Case, draw, f32, fixed, in_type, ints, one, scalar
+from operator_speed.case import Case, Node, draw, f32, fixed, in_type, ints, one, scalar, several
 
 MOVE = partial(one, family="movement")
 INDEX = partial(one, family="indexing")
@@ -60,6 +60,8 @@ def joins(type: str) -> list[Case]:
         case("Trilu", "512x512", [f32(512, 512)], upper=1),
         case("CenterCropPad", "64x48x48", [f32(*image), ints(48, 48)], axes=[2, 3]),
         case("Col2Im", "3x3 64 28", [f32(1, 576, 784), ints(28, 28), ints(3, 3)], pads=[1] * 4),
+        case("Squeeze", "128x768", [f32(1, 128, 768), ints(0)]),
+        case("CastLike", "same type 128x768", [f32(1, 128, 768), f32(1)]),
         case("Unsqueeze", "128x768", [f32(128, 768), ints(0)]),
         case("Reshape", "128x768", [f32(1, 128, 768), ints(1, 128, 12, 64)]),
         case("Identity", "128x768", [f32(1, 128, 768)]),
@@ -101,6 +103,19 @@ def gathers(type: str) -> list[Case]:
     ]
 
 
+def sequences() -> list[Case]:
+    """Through sequences of tensors and back."""
+    inputs = [f32(64, 128, 96), scalar("i64", 0), scalar("i64", 8)]
+    split = Node("SplitToSequence", ["x0", "x2"], ["s"], {"axis": 0})
+    join = Node("ConcatFromSequence", ["s"], ["y"], {"axis": 0})
+    at = Node("SequenceAt", ["s", "x1"], ["y"])
+    case = partial(several, family="movement")
+    return [
+        case("SplitToSequence and ConcatFromSequence", "8 of 8x128x96", inputs, [split, join], ["y"]),
+        case("SplitToSequence and SequenceAt", "8 of 8x128x96", inputs, [split, at], ["y"]),
+    ]
+
+
 def makers() -> list[Case]:
     return [
         INDEX(
@@ -134,4 +149,5 @@ def cases() -> list[Case]:
         + in_type(joins, "f32", "f16", "u8", "i64")
         + in_type(gathers, "f32", "f16", "i64")
         + makers()
+        + sequences()
     )

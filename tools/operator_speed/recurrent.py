@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from onnx import TensorProto, helper
 
-from operator_speed.case import Case, f32, fixed, one, weight
+from operator_speed.case import Case, Node, draw, f32, fixed, one, several, weight
 
 CASE = partial(one, family="recurrent", tolerance=1e-3)
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -89,8 +89,17 @@ def control() -> list[Case]:
         [tensor("sum", TensorProto.FLOAT, [256]), tensor("row", TensorProto.FLOAT, [256])],
         [tensor("next", TensorProto.FLOAT, [256]), tensor("out", TensorProto.FLOAT, [256])],
     )
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(operator, ["x1"], ["out"])], name, [], [tensor("out", TensorProto.FLOAT, [1, 256])]
+        )
+        for name, operator in (("then", "Tanh"), ("else", "Relu"))
+    }
     case = partial(one, family="control")
     return [
+        several(
+            "If", "of 256", [draw("bool"), f32(1, 256)], [Node("If", ["x0"], ["y"], branches)], ["y"], family="control"
+        ),
         case("Loop", "100 steps of 256", [np.array(100, np.int64), np.array(True), f32(1, 256)], body=body),
         case("Scan", "100 rows of 256", [f32(256), f32(100, 256)], outputs=2, body=scan, num_scan_inputs=1),
     ]

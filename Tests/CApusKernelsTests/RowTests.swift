@@ -63,6 +63,42 @@ import Testing
     }
   }
 
+  /// Many lines at once, of neighbours and side by side.
+  @Test(arguments: levels.indices) func softmaxOfManyLines(level: Int) {
+    let kernels = levels[level]
+    var numbers = Numbers(25)
+    for n in Self.lengths {
+      let count = n % 19 + 1
+      let x = numbers.floats(count * n, scale: 8)
+      if n > 2 { x[1] = -.infinity }
+      if n > 3 { x[n + 1] = 60 }
+      let line = Buffer<Float>(n, repeating: 0)
+      for isLogarithm in [false, true] {
+        let one = isLogarithm ? kernels.log_softmax_f32 : kernels.softmax_f32
+        let rows = isLogarithm ? kernels.log_softmax_rows_f32 : kernels.softmax_rows_f32
+        let columns = isLogarithm ? kernels.log_softmax_columns_f32 : kernels.softmax_columns_f32
+        let y = Buffer<Float>(count * n) { x[$0] }
+        rows(count, n, y.pointer, y.base)
+        let ld = count + 1
+        let z = Buffer<Float>(n * ld - 1) { $0 % ld < count ? x[$0 % ld * n + $0 / ld] : 7 }
+        columns(n, count, z.pointer, ld, z.base)
+        for row in 0..<count {
+          one(n, x.pointer + row * n, line.base, 1, nil)
+          #expect(same(line.array, Array(y.array[row * n..<(row + 1) * n])), "\(kernels.label) row of \(n)")
+          for j in 0..<n {
+            let other = z[j * ld + row]
+            #expect(other == line[j] || near(other, Double(line[j]), 5e-6), "\(kernels.label) column of \(n)")
+          }
+        }
+        for r in 0..<n - 1 { #expect(z[r * ld + count] == 7, "\(kernels.label) beside \(n)") }
+      }
+      // A NaN takes its row only.
+      let y = Buffer<Float>(2 * n) { $0 == n - 1 ? .nan : 1 }
+      kernels.softmax_rows_f32(2, n, y.pointer, y.base)
+      #expect((0..<n).allSatisfy { y[$0].isNaN && near(y[n + $0], 1 / Double(n)) }, "\(kernels.label) \(n)")
+    }
+  }
+
   @Test(arguments: levels.indices) func normalizations(level: Int) {
     let kernels = levels[level]
     var numbers = Numbers(23)
@@ -82,6 +118,17 @@ import Testing
           near(y[i], (exact[i] - mean) * inverse * Double(scale[i]) + Double(bias[i]), 2e-5), "\(kernels.label) n \(n)")
       }
       let root = (exact.reduce(0) { $0 + $1 * $1 } / Double(n) + 1e-3).squareRoot()
+      kernels.moments_f32(n, x.pointer, statistics.base)
+      #expect(
+        near(statistics[0], mean) && near(statistics[1], 1 / (inverse * inverse) - 1e-3, 1e-5),
+        "\(kernels.label) n \(n)")
+      for each in [false, true] {
+        kernels.affine_f32(n, x.pointer, y.base, bias.pointer, scale.pointer, scale.pointer, each)
+        for i in 0..<n {
+          let (center, factor) = (Double(bias[each ? i : 0]), Double(scale[each ? i : 0]))
+          #expect(near(y[i], (exact[i] - center) * factor + factor), "\(kernels.label) n \(n)")
+        }
+      }
       kernels.rms_norm_f32(n, x.pointer, x.base, scale.pointer, 1e-3)
       for i in 0..<n { #expect(near(x[i], exact[i] / root * Double(scale[i]), 1e-5), "\(kernels.label) n \(n)") }
     }

@@ -1,5 +1,6 @@
 // Kernels on contiguous arrays: element-wise, row-wise, and conversions.
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #pragma clang assume_nonnull begin
@@ -19,6 +20,48 @@ typedef void apus_binary_fn(size_t n, const void *a, const void *b, void *y);
 // order. Of nothing: sum 0, max -infinity, min +infinity. NaN wins in max and min.
 typedef float apus_reduce_f32_fn(size_t n, const float *x);
 
+// What is done with the elements of a fold. Of nothing: sums 0, the product 1, maxima and minima the bounds of the type
+// (for floats the infinities). Integers wrap; NaN wins in maxima and minima.
+typedef enum {
+  APUS_FOLD_SUM = 0,
+  APUS_FOLD_SUM_SQUARES = 1,
+  APUS_FOLD_SUM_ABS = 2,
+  APUS_FOLD_PRODUCT = 3,
+  APUS_FOLD_MAX = 4,
+  APUS_FOLD_MIN = 5,
+} apus_fold;
+
+// fold_rows: y[r] = the fold of x[r * ld + j] over j < n, for r < rows, in an order that n alone decides.
+// fold_columns: y[j] = the fold of x[r * ld + j] over r < rows, for j < n, in an order that `rows` alone decides.
+// Pointers are aligned to the element; no overlap. Bytes have maxima and minima only.
+typedef void apus_fold_fn(apus_fold fold, size_t rows, size_t n, const void *x, ptrdiff_t ld, void *y);
+
+// Places of values, -1 where there is none; NaN stands for every value. Elements and values are aligned to the element.
+// find_rows: places[r] = the first j < n, or the last one, with x[r * ld + j] == values[r], for r < rows.
+// find_columns: places[j] = the first r < rows, or the last one, with x[r * ld + j] == values[j], for j < n.
+typedef void apus_find_fn(size_t rows, size_t n, const void *x, ptrdiff_t ld, const void *values, bool last,
+                          int64_t *places);
+
+// keys[i] for x[i], i < n: keys are in the order of the elements, equal for equal ones. NaN comes last and equals
+// itself, -0 equals 0, every true is one. x is aligned to the element.
+typedef void apus_sort_keys_fn(size_t n, const void *x, uint64_t *keys);
+
+// Writes the i < n with keys[i] < bound in ascending order, and returns their number. n is less than 2^32.
+typedef size_t apus_keys_below_fn(size_t n, const uint64_t *keys, uint64_t bound, uint32_t *places);
+
+// y = the sum, or the product, of all elements of a line up to each, one after the other: of those before it if
+// `exclusive`, from the end if `reverse`. A line is the n neighbours from x + r * ld on (scan_rows, for r < rows), or
+// the `rows` elements, ld apart, from x + j on (scan_columns, for j < n). y has the same strides, and may be x unless
+// `exclusive`.
+typedef void apus_scan_fn(bool product, size_t rows, size_t n, const void *x, ptrdiff_t ld, void *y, bool exclusive,
+                          bool reverse);
+
+// The same as apus_softmax_f32_fn, with the same bits, for many lines without scale and mask: of n neighbours each, one
+// behind the other, for r < rows (softmax_rows), or of `rows` elements, ld apart, from x + j on, for j < n
+// (softmax_columns, in an order that `rows` alone decides). y may be x.
+typedef void apus_softmax_rows_f32_fn(size_t rows, size_t n, const float *x, float *y);
+typedef void apus_softmax_columns_f32_fn(size_t rows, size_t n, const float *x, ptrdiff_t ld, float *y);
+
 // y = softmax(x * scale + mask) or its logarithm over n floats, with the maximum taken off first; NaN throughout for a
 // row of -infinity only or with a NaN. y may be x.
 typedef void apus_softmax_f32_fn(size_t n, const float *x, float *y, float scale, const float *_Nullable mask);
@@ -30,6 +73,14 @@ typedef void apus_layer_norm_f32_fn(size_t n, const float *x, float *y, const fl
 
 // y = x / sqrt(mean of squares + epsilon) * scale over n floats. y may be x.
 typedef void apus_rms_norm_f32_fn(size_t n, const float *x, float *y, const float *_Nullable scale, float epsilon);
+
+// moments[0] = the mean of n > 0 floats, moments[1] = the mean of squares around it, in a second pass.
+typedef void apus_moments_f32_fn(size_t n, const float *x, float *moments);
+
+// y = (x - center) * factor + offset over n floats, the product and the sum rounded once where the machine can; `each`:
+// with the i-th of n centers, factors and offsets for x[i], else with the first ones for all. y may be x.
+typedef void apus_affine_f32_fn(size_t n, const float *x, float *y, const float *center, const float *factor,
+                                const float *offset, bool each);
 
 // y[j] = mean or sum over r < rows of x[r * ld + j], for j < n: four partial sums by r modulo 4, then ((0+1)+(2+3)).
 typedef void apus_columns_f32_fn(size_t rows, size_t n, const float *x, ptrdiff_t ld, float *y);

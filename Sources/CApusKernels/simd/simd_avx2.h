@@ -9,6 +9,7 @@ enum { VL = APUS_LANES };
 
 typedef float vf __attribute__((vector_size(32)));
 typedef int32_t vi __attribute__((vector_size(32)));
+typedef uint8_t vraw __attribute__((ext_vector_type(32)));
 typedef vi vm;  // all ones or all zeros in each lane
 
 static const int32_t mask_source[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
@@ -20,6 +21,18 @@ INLINE vf v_load(const float *p) { return (vf)_mm256_loadu_ps(p); }
 INLINE void v_store(float *p, vf x) { _mm256_storeu_ps(p, (__m256)x); }
 INLINE vf v_load_n(const float *p, size_t n) { return (vf)_mm256_maskload_ps(p, (__m256i)v_mask_first(n)); }
 INLINE void v_store_n(float *p, vf x, size_t n) { _mm256_maskstore_ps(p, (__m256i)v_mask_first(n), (__m256)x); }
+
+// Masks count in four bytes; what is no multiple of them goes through memory.
+INLINE vraw v_load_bytes(const void *p, size_t bytes) {
+  if (bytes % 4 == 0) return (vraw)_mm256_maskload_epi32(p, (__m256i)v_mask_first(bytes / 4));
+  vraw x = 0;
+  memcpy(&x, p, bytes);
+  return x;
+}
+INLINE void v_store_bytes(void *p, vraw x, size_t bytes) {
+  if (bytes % 4 == 0) _mm256_maskstore_epi32(p, (__m256i)v_mask_first(bytes / 4), (__m256i)x);
+  else memcpy(p, &x, bytes);
+}
 
 INLINE vf v_fma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 INLINE vf v_fnma(vf a, vf b, vf c) { return (vf)_mm256_fnmadd_ps((__m256)a, (__m256)b, (__m256)c); }

@@ -11,6 +11,7 @@ enum { VL = APUS_LANES };
 
 typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
+typedef uint8_t vraw __attribute__((ext_vector_type(64)));
 typedef __mmask16 vm;
 
 INLINE vm v_mask_first(size_t n) { return (vm)((1u << n) - 1u); }  // n < VL
@@ -21,6 +22,14 @@ INLINE void v_store(float *p, vf x) { _mm512_storeu_ps(p, (__m512)x); }
 // Partial access touches only the first n < VL elements; the other lanes load as zero.
 INLINE vf v_load_n(const float *p, size_t n) { return (vf)_mm512_maskz_loadu_ps(v_mask_first(n), p); }
 INLINE void v_store_n(float *p, vf x, size_t n) { _mm512_mask_storeu_ps(p, v_mask_first(n), (__m512)x); }
+
+// The first `bytes` <= 4 VL bytes at p, the others zero.
+INLINE vraw v_load_bytes(const void *p, size_t bytes) {
+  return (vraw)_mm512_maskz_loadu_epi8(~(__mmask64)0 >> (63 - (bytes - 1) % 64) & -(__mmask64)(bytes > 0), p);
+}
+INLINE void v_store_bytes(void *p, vraw x, size_t bytes) {
+  _mm512_mask_storeu_epi8(p, ~(__mmask64)0 >> (63 - (bytes - 1) % 64) & -(__mmask64)(bytes > 0), (__m512i)x);
+}
 
 INLINE vf v_fma(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 INLINE vf v_fnma(vf a, vf b, vf c) { return (vf)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c); }

@@ -14,6 +14,7 @@ enum { VL = APUS_LANES };
 
 typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
+typedef uint8_t vraw __attribute__((ext_vector_type(16)));
 typedef vi vm;
 
 INLINE vm v_mask_first(size_t n) { return (vi){n > 0 ? -1 : 0, n > 1 ? -1 : 0, n > 2 ? -1 : 0, n > 3 ? -1 : 0}; }
@@ -31,6 +32,13 @@ INLINE vf v_load_n(const float *p, size_t n) {
   return x;
 }
 INLINE void v_store_n(float *p, vf x, size_t n) { __builtin_memcpy(p, &x, n * sizeof(float)); }
+
+INLINE vraw v_load_bytes(const void *p, size_t bytes) {
+  vraw x = 0;
+  memcpy(&x, p, bytes);
+  return x;
+}
+INLINE void v_store_bytes(void *p, vraw x, size_t bytes) { memcpy(p, &x, bytes); }
 
 INLINE vf v_select(vm m, vf yes, vf no) { return (vf)((m & (vi)yes) | (~m & (vi)no)); }
 INLINE vi v_select_i(vm m, vi yes, vi no) { return (m & yes) | (~m & no); }

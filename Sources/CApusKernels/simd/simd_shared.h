@@ -48,13 +48,20 @@ INLINE float v_sum(vf x) {
 #endif
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
+// a > b ? a : b of lanes, likewise.
 INLINE float v_largest(vf x) {
-  float lane[VL];
-  v_store(lane, x);
-#pragma clang loop unroll(full)
-  for (int half = VL / 2; half; half /= 2) {
-#pragma clang loop unroll(full)
-    for (int i = 0; i < half; i++) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-  }
-  return lane[0];
+#if APUS_LANES >= 16
+  const vf eight = v_max(x, __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+#else
+  const vf eight = x;
+#endif
+  typedef float quad __attribute__((ext_vector_type(4)));
+#if APUS_LANES >= 8
+  const quad low = __builtin_shufflevector(eight, eight, 0, 1, 2, 3);
+  const quad high = __builtin_shufflevector(eight, eight, 4, 5, 6, 7), four = low > high ? low : high;
+#else
+  const quad four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3);
+#endif
+  const quad turned = four.zwxy, two = four > turned ? four : turned;
+  return two.x > two.y ? two.x : two.y;
 }

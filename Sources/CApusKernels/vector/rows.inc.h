@@ -1,12 +1,11 @@
 // Row-wise float32 kernels: reductions, softmax, normalizations, sums of columns.
 //
-// A reduction over n elements keeps four vectors, the element i in lane i mod VL of vector (i / VL) mod 4; vectors are
-// combined pairwise, then the lanes by halves. The order depends on n and the instruction set only.
+// A reduction over n elements keeps four vectors, the element i in lane i mod VL of vector (i / VL) mod 4, but those of
+// the last vector that is not whole in the fourth; vectors are combined pairwise, then the lanes by halves. The order
+// depends on n and the instruction set only.
 
-// Lanes at or beyond n of a partial vector take `rest`.
-INLINE vf v_load_rest(const float *p, size_t n, vf rest) {
-  return n >= VL ? v_load(p) : v_select(v_mask_first(n), v_load_n(p, n), rest);
-}
+// Lanes at or beyond n < VL take `rest`.
+INLINE vf v_load_rest(const float *p, size_t n, vf rest) { return v_select(v_mask_first(n), v_load_n(p, n), rest); }
 
 // acc[v] = combine(acc[v], term) over all x, with x the next vector and `rest` the neutral element of x.
 #define REDUCE(n, xs, start, rest, combine) \
@@ -19,7 +18,14 @@ INLINE vf v_load_rest(const float *p, size_t n, vf rest) {
         acc[v] = combine; \
       } \
     } \
-    for (int v = 0; i_ < n; i_ += VL, v++) { \
+    _Pragma("clang loop unroll(full)") for (int v = 0; v < 3; v++) { \
+      if (i_ + VL > n) break; \
+      const vf x = v_load(xs + i_); \
+      acc[v] = combine; \
+      i_ += VL; \
+    } \
+    if (i_ < n) { \
+      const int v = 3; \
       const vf x = v_load_rest(xs + i_, n - i_, rest); \
       acc[v] = combine; \
     } \
@@ -58,52 +64,164 @@ float APUS_(apus_min_f32)(size_t n, const float *xs) {
   return -v_largest(v_neg(v_min(v_min(acc[0], acc[1]), v_min(acc[2], acc[3]))));
 }
 
-// y = x * scale + mask (where given), and the maximum of y; a NaN among them need not show in it, since its exponential
-// makes the sum NaN.
-INLINE float scaled_max(size_t n, const float *x, float *y, float scale, const float *mask) {
+// exp(x) for x <= 0; what rounds to 0 takes no way through subnormal numbers, which is a slow one.
+INLINE vf v_exp_softmax(vf x) {
+  const vm none = v_lt(x, v_set1(-104));
+  const exp_parts e = v_exp_reduce(v_select(none, v_zero(), x));
+  const vf p = v_fma(v_exp_tail(e.r) * e.r, e.r, e.r) + v_set1(1);
+  return v_select(none, v_zero(), v_ldexp(p, e.n));
+}
+
+// The elements i of a row times `scale`, plus `mask` where given; -infinity at and beyond n.
+INLINE vf logits(size_t n, size_t i, const float *x, float scale, const float *mask) {
+  vf t = n - i >= VL ? v_load(x + i) : v_load_n(x + i, n - i);
+  if (scale != 1) t *= v_set1(scale);
+  if (mask) t += n - i >= VL ? v_load(mask + i) : v_load_n(mask + i, n - i);
+  return n - i >= VL ? t : v_select(v_mask_first(n - i), t, v_set1(-__builtin_inff()));
+}
+
+// The maximum of the logits; where they are not x itself they are written to y. A NaN among them need not show in it,
+// since its exponential makes the sum NaN.
+INLINE float logits_max(size_t n, const float *x, float *y, float scale, const float *mask) {
   if (scale == 1 && !mask) return row_max(n, x);
-  const vf s = v_set1(scale);
-  vf acc[4];
-  for (int v = 0; v < 4; v++) acc[v] = v_set1(-__builtin_inff());
-  for (size_t i = 0, v = 0; i < n; i += VL, v = (v + 1) % 4) {
-    vf t = v_load_upto(x + i, n - i) * s;
-    if (mask) t += v_load_upto(mask + i, n - i);
-    v_store_upto(y + i, t, n - i);
-    if (n - i < VL) t = v_select(v_mask_first(n - i), t, acc[v]);
-    acc[v] = v_max(acc[v], t);
+  vf a = v_set1(-__builtin_inff()), b = a;
+  size_t i = 0;
+  for (; i + 2 * VL <= n; i += 2 * VL) {
+    const vf s = logits(n, i, x, scale, mask), t = logits(n, i + VL, x, scale, mask);
+    v_store(y + i, s);
+    v_store(y + i + VL, t);
+    a = v_max(a, s);
+    b = v_max(b, t);
   }
-  return v_largest(v_max(v_max(acc[0], acc[1]), v_max(acc[2], acc[3])));
+  for (; i < n; i += VL) {
+    const vf t = logits(n, i, x, scale, mask);
+    v_store_upto(y + i, t, n - i);
+    a = v_max(a, t);
+  }
+  return v_largest(v_max(a, b));
+}
+
+INLINE void softmax_row(size_t n, const float *x, float *y, float scale, const float *mask, int logarithm) {
+  if (n <= VL) {
+    if (n == 0) return;
+    const vf t = logits(n, 0, x, scale, mask);
+    const vf shifted = t - v_set1(v_largest(t)), e = v_exp_softmax(shifted);
+    const float sum = v_sum(e);
+    v_store_upto(y, logarithm ? shifted - v_log(v_set1(sum)) : e * v_set1(1.0f / sum), n);
+    return;
+  }
+  const vf top = v_set1(logits_max(n, x, y, scale, mask));
+  const float *from = scale == 1 && !mask ? x : y;
+  const size_t rest = n % VL, whole = n - rest;
+  vf acc[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
+  size_t i = 0;
+#define TAKE(v, at) \
+  { \
+    const vf e_ = v_exp_softmax(v_load(from + (at)) - top); \
+    if (!logarithm) v_store(y + (at), e_); \
+    acc[v] += e_; \
+  }
+  for (; i + 4 * VL <= whole; i += 4 * VL) {
+    TAKE(0, i)
+    TAKE(1, i + VL)
+    TAKE(2, i + 2 * VL)
+    TAKE(3, i + 3 * VL)
+  }
+  if (i < whole) TAKE(0, i)
+  if (i + VL < whole) TAKE(1, i + VL)
+  if (i + 2 * VL < whole) TAKE(2, i + 2 * VL)
+#undef TAKE
+  // The rest stays in a register: what is stored in part is slow to load.
+  const vf last = rest ? v_load_rest(from + whole, rest, v_set1(-__builtin_inff())) - top : v_zero();
+  const vf last_e = rest ? v_exp_softmax(last) : v_zero();
+  acc[3] += last_e;
+  const float sum = v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
+  if (logarithm) {
+    const vf offset = v_log(v_set1(sum));
+    for (i = 0; i < whole; i += VL) v_store(y + i, (v_load(from + i) - top) - offset);
+    if (rest) v_store_n(y + whole, last - offset, rest);
+  } else {
+    const vf share = v_set1(1.0f / sum);
+    for (i = 0; i < whole; i += VL) v_store(y + i, v_load(y + i) * share);
+    if (rest) v_store_n(y + whole, last_e * share, rest);
+  }
 }
 
 void APUS_(apus_softmax_f32)(size_t n, const float *x, float *y, float scale, const float *mask) {
-  const vf top = v_set1(scaled_max(n, x, y, scale, mask));
-  const float *from = scale == 1 && !mask ? x : y;
-  vf acc[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
-  size_t i = 0;
-  for (; i + 4 * VL <= n; i += 4 * VL) {
-#pragma clang loop unroll(full)
-    for (int v = 0; v < 4; v++) {
-      const vf e = v_exp(v_load(from + i + v * VL) - top);
-      v_store(y + i + v * VL, e);
-      acc[v] += e;
-    }
-  }
-  for (int v = 0; i < n; i += VL, v++) {
-    const vf e = v_exp(v_load_rest(from + i, n - i, v_set1(-__builtin_inff())) - top);
-    v_store_upto(y + i, e, n - i);
-    acc[v] += e;
-  }
-  const vf share = v_set1(1.0f / v_sum((acc[0] + acc[1]) + (acc[2] + acc[3])));
-  for (i = 0; i < n; i += VL) v_store_upto(y + i, v_load_upto(y + i, n - i) * share, n - i);
+  softmax_row(n, x, y, scale, mask, 0);
+}
+void APUS_(apus_log_softmax_f32)(size_t n, const float *x, float *y, float scale, const float *mask) {
+  softmax_row(n, x, y, scale, mask, 1);
+}
+void APUS_(apus_softmax_rows_f32)(size_t rows, size_t n, const float *x, float *y) {
+  for (size_t r = 0; r < rows; r++, x += n, y += n) softmax_row(n, x, y, 1, NULL, 0);
+}
+void APUS_(apus_log_softmax_rows_f32)(size_t rows, size_t n, const float *x, float *y) {
+  for (size_t r = 0; r < rows; r++, x += n, y += n) softmax_row(n, x, y, 1, NULL, 1);
 }
 
-void APUS_(apus_log_softmax_f32)(size_t n, const float *x, float *y, float scale, const float *mask) {
-  const float top_ = scaled_max(n, x, y, scale, mask);
-  const vf top = v_set1(top_);
-  const float *from = scale == 1 && !mask ? x : y;
-  REDUCE(n, from, v_zero(), v_set1(-__builtin_inff()), acc[v] + v_exp(x - top))
-  const vf offset = v_log(v_set1(v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]))));
-  for (size_t i = 0; i < n; i += VL) v_store_upto(y + i, (v_load_upto(from + i, n - i) - top) - offset, n - i);
+// Rows of a narrow strip that are kept in whole vectors on their way: what is stored in part is slow to load.
+enum { STRIP_ROWS = 128 };
+
+// `width` <= VL columns.
+INLINE void softmax_strip(size_t rows, size_t width, const float *x, ptrdiff_t ld, float *y, int logarithm) {
+  const ptrdiff_t count = (ptrdiff_t)rows;
+  const int is_kept = width < VL && rows <= STRIP_ROWS;
+  float kept[STRIP_ROWS * VL];
+  float *work = is_kept ? kept : y;
+  const ptrdiff_t work_ld = is_kept ? VL : ld;
+  const size_t work_width = is_kept ? VL : width;
+  vf acc[4];
+  for (int v = 0; v < 4; v++) acc[v] = v_set1(-__builtin_inff());
+#define TAKE(v, r) \
+  { \
+    const vf t_ = v_load_upto(x + (r) * ld, width); \
+    if (is_kept) v_store(kept + (r) * VL, t_); \
+    acc[v] = v_max(acc[v], t_); \
+  }
+  ptrdiff_t r = 0;
+  for (; r + 4 <= count; r += 4) {
+    TAKE(0, r)
+    TAKE(1, r + 1)
+    TAKE(2, r + 2)
+    TAKE(3, r + 3)
+  }
+  for (; r < count; r++) TAKE(0, r)
+#undef TAKE
+  const vf top = v_max(v_max(acc[0], acc[1]), v_max(acc[2], acc[3]));
+  const float *from = is_kept ? kept : x;
+  for (int v = 0; v < 4; v++) acc[v] = v_zero();
+#define TAKE(v, r) \
+  { \
+    const vf t_ = v_load_upto(from + (r) * work_ld, work_width) - top, e_ = v_exp_softmax(t_); \
+    v_store_upto(work + (r) * work_ld, logarithm ? t_ : e_, work_width); \
+    acc[v] += e_; \
+  }
+  for (r = 0; r + 4 <= count; r += 4) {
+    TAKE(0, r)
+    TAKE(1, r + 1)
+    TAKE(2, r + 2)
+    TAKE(3, r + 3)
+  }
+  for (; r < count; r++) TAKE(0, r)
+#undef TAKE
+  const vf sum = (acc[0] + acc[1]) + (acc[2] + acc[3]);
+  const vf last = logarithm ? v_log(sum) : v_set1(1) / sum;
+  for (r = 0; r < count; r++) {
+    const vf t = v_load_upto(work + r * work_ld, work_width);
+    v_store_upto(y + r * ld, logarithm ? t - last : t * last, width);
+  }
+}
+INLINE void softmax_columns(size_t rows, size_t n, const float *x, ptrdiff_t ld, float *y, int logarithm) {
+  size_t j = 0;
+  for (; j + VL <= n; j += VL) softmax_strip(rows, VL, x + j, ld, y + j, logarithm);
+  if (j < n) softmax_strip(rows, n - j, x + j, ld, y + j, logarithm);
+}
+void APUS_(apus_softmax_columns_f32)(size_t rows, size_t n, const float *x, ptrdiff_t ld, float *y) {
+  softmax_columns(rows, n, x, ld, y, 0);
+}
+void APUS_(apus_log_softmax_columns_f32)(size_t rows, size_t n, const float *x, ptrdiff_t ld, float *y) {
+  softmax_columns(rows, n, x, ld, y, 1);
 }
 
 void APUS_(apus_layer_norm_f32)(size_t n, const float *x, float *y, const float *scale, const float *bias,
@@ -123,6 +241,31 @@ void APUS_(apus_layer_norm_f32)(size_t n, const float *x, float *y, const float 
     if (bias) t += v_load_upto(bias + i, n - i);
     v_store_upto(y + i, t, n - i);
   }
+}
+
+void APUS_(apus_moments_f32)(size_t n, const float *x, float *moments) {
+  const float mean = row_sum(n, x) / (float)n;
+  moments[0] = mean;
+  moments[1] = row_sum_squares(n, x, v_set1(mean)) / (float)n;
+}
+
+INLINE void affine(size_t n, const float *x, float *y, const float *center, const float *factor, const float *offset,
+                   int each) {
+  const vf c = v_set1(*center), f = v_set1(*factor), o = v_set1(*offset);
+  size_t i = 0;
+  for (; i + VL <= n; i += VL) {
+    const vf t = v_load(x + i) - (each ? v_load(center + i) : c);
+    v_store(y + i, v_fma(t, each ? v_load(factor + i) : f, each ? v_load(offset + i) : o));
+  }
+  if (i == n) return;
+  const vf t = v_load_n(x + i, n - i) - (each ? v_load_n(center + i, n - i) : c);
+  v_store_n(y + i, v_fma(t, each ? v_load_n(factor + i, n - i) : f, each ? v_load_n(offset + i, n - i) : o), n - i);
+}
+void APUS_(apus_affine_f32)(size_t n, const float *x, float *y, const float *center, const float *factor,
+                            const float *offset, bool each) {
+  if (n == 0) return;
+  if (each) affine(n, x, y, center, factor, offset, 1);
+  else affine(n, x, y, center, factor, offset, 0);
 }
 
 void APUS_(apus_rms_norm_f32)(size_t n, const float *x, float *y, const float *scale, float epsilon) {

@@ -6,5 +6,8 @@
 #include "../kernel_declarations.h"
 #include "../math/math.inc.h"
 #include "rows.inc.h"
+#include "folds.inc.h"
+#include "scan.inc.h"
+#include "search.inc.h"
 #pragma clang attribute pop
 #endif

@@ -4,3 +4,6 @@
 #include "../kernel_declarations.h"
 #include "../math/math.inc.h"
 #include "rows.inc.h"
+#include "folds.inc.h"
+#include "scan.inc.h"
+#include "search.inc.h"

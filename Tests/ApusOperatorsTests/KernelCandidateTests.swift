@@ -175,7 +175,21 @@ struct CandidateCase {
         inputs: [random([4, 3, 5], $0), random([1, 36, 5], $0 + 1), random([1, 36, 9], $0 + 2)],
         constants: [1, 2], outputs: 3)
     },
+    {
+      fewBits(rows: 3, zeros: $0 % 2 == 0 ? codes([21, 2], $0 + 2, signed: false) : random([21, 3], $0 + 2), seed: $0)
+    },
+    { fewBits(rows: 40, zeros: nil, seed: $0) },
   ]
+
+  private static func fewBits(rows: Int, zeros: Tensor?, seed: Int) -> CandidateCase {
+    CandidateCase(
+      name: "MatMulNBits", domain: "com.microsoft",
+      attributes: [("K", .int(43)), ("N", .int(21)), ("block_size", .int(16))],
+      inputs: [
+        random([rows, 43], seed), codes([21, 3, 8], seed + 1, signed: false), random([21, 3], seed), zeros, nil,
+        random([21], seed),
+      ], constants: [1, 2, 3], tolerance: 0)
+  }
 
   private static func convolution(
     _ name: String, _ x: Tensor, _ w: Tensor, group: Int = 1, constant: Bool, domain: String = ""

@@ -1,6 +1,6 @@
 // MatMulNBits: product with weights of 2, 4 or 8 bits, quantized by blocks along the columns of A.
 // https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits
-// Versions: 1. Computed in float32, whatever accuracy_level says.
+// Versions: 1. Computed in float32, whatever accuracy_level says; constant weights keep their few bits in memory.
 
 import ApusGraph
 import ApusTensor
@@ -39,14 +39,38 @@ struct MatMulNBits: OperatorDefinition {
     let blocks = try QuantizedBlocks(
       n: context.int("N"), k: context.int("K"), bits: context.int("bits"), blockSize: context.int("block_size"))
     return try prepareReal(
-      context,
-      float: { (context) throws(OperatorError) in
-        let hasFloatZeros = context.optionalType(3).map { $0 != .uint8 } ?? false
-        return .planned { (plan) throws(OperatorError) in
-          try MatMulNBits.step(plan, blocks, hasFloatZeros: hasFloatZeros)
-        }
-      },
+      context, packed: [2, 3], packing: context.packedWeights,
+      float: { (context) throws(OperatorError) in try MatMulNBits.chosen(context, blocks) },
       double: { (context) throws(OperatorError) in throw context.unsupportedType(.float64) })
+  }
+
+  private static func chosen(_ context: PrepareContext, _ blocks: QuantizedBlocks) throws(OperatorError)
+    -> PreparedKernel
+  {
+    let hasFloatZeros = context.optionalType(3).map { $0 != .uint8 } ?? false
+    return try ElementCandidate.choose(
+      .weightsOfFewBits, type: context.type(0),
+      [
+        .plain {
+          .planned { (plan) throws(OperatorError) in
+            try MatMulNBits.step(plan, blocks, hasFloatZeros: hasFloatZeros)
+          }
+        },
+        .vectors("panels", refusal: context.isPresent(4) ? "the columns are out of order" : nil) {
+          () throws(OperatorError) in
+          guard let packed = try PackedBits(context, blocks) else { return nil }
+          return .planned(packing: packed.operands) { (plan) throws(OperatorError) in
+            try MatMulNBits.checkBias(plan, blocks)
+            return BitsProduct(m: plan.shape(0).elementCount / blocks.k, packed).step(bias: plan.isPresent(5) ? 5 : nil)
+          }
+        },
+      ])
+  }
+
+  private static func checkBias(_ context: PlanContext, _ blocks: QuantizedBlocks) throws(OperatorError) {
+    if context.isPresent(5), context.shape(5).elementCount != blocks.n {
+      throw .mismatch("bias is \(context.shape(5)); expected [\(blocks.n)]")
+    }
   }
 
   private static func step(_ context: PlanContext, _ blocks: QuantizedBlocks, hasFloatZeros: Bool) throws(OperatorError)
@@ -60,9 +84,7 @@ struct MatMulNBits: OperatorDefinition {
     if hasGroups, context.shape(4).elementCount != blocks.k {
       throw .mismatch("g_idx has \(context.shape(4).elementCount) elements; expected \(blocks.k)")
     }
-    if context.isPresent(5), context.shape(5).elementCount != blocks.n {
-      throw .mismatch("bias is \(context.shape(5)); expected [\(blocks.n)]")
-    }
+    try checkBias(context, blocks)
     let hasZeros = context.isPresent(3)
     let product = DecodedProduct(m: rows, n: blocks.n, k: blocks.k)
     return product.step(bias: context.isPresent(5) ? 5 : nil) { run, row, target in
@@ -116,7 +138,10 @@ struct QuantizedBlocks: Sendable {
   }
 
   private var blockBytes: Int { blockSize * bits / 8 }
-  private var zeroBytes: Int { (blocks * bits + 7) / 8 }
+  /// Words of 32 bits of a block; 0 if it is no whole number of them.
+  var blockWords: Int { blockSize * bits % 32 == 0 ? blockSize * bits / 32 : 0 }
+  /// Bytes of the packed zero points of a row.
+  var zeroBytes: Int { (blocks * bits + 7) / 8 }
 
   /// Throws where a tensor has not as many elements as it must.
   func check(weights: Shape, scales: Shape, zeroPoints: Shape?, hasFloatZeros: Bool) throws(OperatorError) {

@@ -32,6 +32,7 @@ package enum ChoicePoint: String, CaseIterable, Sendable {
   case singleElements = "reduction of single elements"
   case softmax
   case transposedConvolution = "transposed convolution"
+  case weightsOfFewBits = "weights of few bits"
 }
 
 extension MachineFeatures {

@@ -30,10 +30,12 @@ struct StagedKernel: Kernel {
 
   /// The kernel that `prepare` gives for the same node with every element type in `types` replaced. Constants are
   /// converted now, so that it may pack them; `packed` names the inputs that it then does not read while running.
-  /// `operands` limits the conversion to some inputs; `outputs` false leaves the outputs alone.
+  /// `packing` is where it packs, if constants that are not converted are worth to be shared; otherwise it has packed
+  /// weights of its own. `operands` limits the conversion to some inputs; `outputs` false leaves the outputs alone.
   static func prepare(
-    _ context: PrepareContext, _ types: [DataType: DataType] = halves, packed: [Int] = [], operands: [Int]? = nil,
-    outputs convertsOutputs: Bool = true,
+    _ context: PrepareContext, _ types: [DataType: DataType] = halves, packed: [Int] = [],
+    packing: PackedWeights? = nil,
+    operands: [Int]? = nil, outputs convertsOutputs: Bool = true,
     _ prepare: (PrepareContext) throws(OperatorError) -> PreparedKernel
   ) throws(OperatorError) -> PreparedKernel {
     var inputs: [Stage?] = []
@@ -71,7 +73,7 @@ struct StagedKernel: Kernel {
     let wide = PrepareContext(
       node: context.node, schema: context.schema, inputs: facts(context.inputs, inputs),
       outputs: facts(context.outputs, outputs), constants: constants,
-      packedWeights: PackedWeights(allowance: context.allowance))
+      packedWeights: packing ?? PackedWeights(allowance: context.allowance))
     guard case .planned(let inner) = try prepare(wide) else {
       throw .unsupported("\(context.schema.id) has no kernel for these element types")
     }

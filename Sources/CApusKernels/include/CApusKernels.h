@@ -17,6 +17,7 @@
 #include "apus_gemm.h"
 #include "apus_gemm_f64.h"
 #include "apus_gemm_i8.h"
+#include "apus_gemm_nbits.h"
 #include "apus_vector.h"
 #include "apus_window.h"
 

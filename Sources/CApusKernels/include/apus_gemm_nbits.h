@@ -1,0 +1,39 @@
+// Float32 products with weights of 2, 4 or 8 bits, which are widened in registers.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#pragma clang assume_nonnull begin
+
+// The weight at (k, j) of a [k, n] matrix of codes of `bits` bits, quantized by blocks of `block` rows:
+//   (code - zero[k / block][j]) * scale[k / block][j], each operation rounded once.
+//
+// `codes` and `scales` are what gemm_f32_pack makes of them, panels of gemm_f32_nr columns: codes as words of 32 bits
+// with 32 / bits of them, ascending in k from the lowest bits, [ceil(k / block) * block * bits / 32 words][nr] a panel;
+// scales [blocks][nr]. block * bits is a multiple of 32. Zero points, [blocks][nr] a panel too, are `float_zeros` or
+// `zeros`, or the middle of the range where both are NULL.
+typedef struct {
+  size_t k, n, block;
+  unsigned bits;
+  const float *codes;
+  const float *scales;
+  const uint8_t *_Nullable zeros;
+  const float *_Nullable float_zeros;
+} apus_nbits_weights;
+
+// C[r][j] = sum over k of A[r][k] * weight(k, j), plus the bias: the bits of gemm_f32 on the weights.
+typedef struct {
+  apus_nbits_weights weights;
+  const float *a;
+  ptrdiff_t lda;
+  float *c;
+  ptrdiff_t ldc;
+  const float *_Nullable bias;
+} apus_gemm_nbits_args;
+
+// Rows [m0, m1) of the columns of panels [p0, p1). The weights are widened anew for every four rows.
+typedef void apus_gemm_nbits_fn(const apus_gemm_nbits_args *args, size_t m0, size_t m1, size_t p0, size_t p1);
+
+// Writes panels [p0, p1) of the weights as gemm_f32 takes them, the first one at `packed`.
+typedef void apus_nbits_panels_fn(const apus_nbits_weights *weights, float *packed, size_t p0, size_t p1);
+
+#pragma clang assume_nonnull end

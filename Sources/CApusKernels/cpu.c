@@ -3,6 +3,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 static uint64_t enabled_register_state(void) {
   uint32_t low, high;
@@ -10,8 +14,18 @@ static uint64_t enabled_register_state(void) {
   return (uint64_t)high << 32 | low;
 }
 
-apus_level apus_cpu_level(uint32_t *features) {
-  enum { YMM_STATE = 0x6, ZMM_STATE = 0xe6 };
+// Asks the kernel for the data of tile registers, which a process has only for the asking.
+static bool has_tile_data(void) {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };  // ARCH_REQ_XCOMP_PERM
+  return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+  return false;
+#endif
+}
+
+apus_level apus_cpu_level(bool wants_tiles, uint32_t *features) {
+  enum { YMM_STATE = 0x6, ZMM_STATE = 0xe6, TILE_STATE = 0x60000 };
   uint32_t a, b, c, d;
   *features = 0;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return APUS_LEVEL_PORTABLE;
@@ -23,11 +37,16 @@ apus_level apus_cpu_level(uint32_t *features) {
   const uint32_t wide = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
   if ((b & wide) != wide || (state & ZMM_STATE) != ZMM_STATE) return APUS_LEVEL_AVX2;
   if (c & bit_AVX512VNNI) *features |= APUS_FEATURE_AVX512_VNNI;
+  if (c & bit_AVX512VBMI) *features |= APUS_FEATURE_AVX512_VBMI;
+  enum { AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25 };
+  const bool has_tiles = (d & AMX_TILE) && (d & AMX_INT8) && (state & TILE_STATE) == TILE_STATE;
+  if (wants_tiles && has_tiles && has_tile_data()) *features |= APUS_FEATURE_AMX_INT8;
   if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16)) *features |= APUS_FEATURE_AVX512_BF16;
   return APUS_LEVEL_AVX512;
 }
 #else
-apus_level apus_cpu_level(uint32_t *features) {
+apus_level apus_cpu_level(bool wants_tiles, uint32_t *features) {
+  (void)wants_tiles;
   *features = 0;
   return APUS_LEVEL_PORTABLE;
 }

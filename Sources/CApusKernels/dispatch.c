@@ -38,7 +38,10 @@ enum { LEVEL_COUNT = sizeof level_names / sizeof *level_names };
 static const struct {
   const char *name;
   uint32_t bit;
-} features[] = {{"vnni", APUS_FEATURE_AVX512_VNNI}, {"bf16", APUS_FEATURE_AVX512_BF16}};
+} features[] = {{"vnni", APUS_FEATURE_AVX512_VNNI},
+                {"bf16", APUS_FEATURE_AVX512_BF16},
+                {"amx", APUS_FEATURE_AMX_INT8},
+                {"vbmi", APUS_FEATURE_AVX512_VBMI}};
 enum { FEATURE_COUNT = sizeof features / sizeof *features };
 
 // A machine: every kernel in its best variant.
@@ -46,6 +49,7 @@ enum { NAME_LENGTH = 64, MACHINE_LIMIT = LEVEL_COUNT * (FEATURE_COUNT + 1) + 1 }
 static apus_kernel_table tables[MACHINE_LIMIT];
 static const apus_variant *taken[MACHINE_LIMIT][KERNEL_COUNT];
 static char names[MACHINE_LIMIT][NAME_LENGTH];
+static uint32_t lacking[MACHINE_LIMIT];
 static size_t machine_count;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const apus_kernel_table *chosen;
@@ -78,6 +82,7 @@ static void make(size_t index, apus_level level, uint32_t available) {
 static const apus_kernel_table *add(apus_level level, uint32_t available, uint32_t missing) {
   const size_t index = machine_count++;
   make(index, level, available & ~missing);
+  lacking[index] = missing;
   for (size_t f = 0; f < FEATURE_COUNT; f++) {
     if (!(features[f].bit & missing)) continue;
     strcat(names[index], "-");
@@ -107,28 +112,27 @@ static bool parse(const char *text, apus_level *level, uint32_t *removed) {
 }
 
 static void fill(void) {
-  uint32_t available, used[LEVEL_COUNT] = {0};
-  const apus_level best = apus_cpu_level(&available);
-  for (int level = 0; level <= (int)best; level++) {
-    // What the kernels of the level use, then machines without one of that.
-    make(machine_count, (apus_level)level, available);
-    used[level] = tables[machine_count].features;
-    for (size_t f = 0; f < FEATURE_COUNT; f++)
-      if (features[f].bit & used[level]) add((apus_level)level, available, features[f].bit);
-    chosen = add((apus_level)level, available, 0);
-  }
   const char *forced = getenv("APUS_ISA");
-  apus_level level;
-  uint32_t removed;
-  if (!forced || !*forced) return;
-  if (!parse(forced, &level, &removed)) {
-    strncpy(unknown, forced, NAME_LENGTH - 1);
-    return;
+  if (forced && !*forced) forced = NULL;
+  apus_level level = APUS_LEVEL_AVX512;
+  uint32_t removed = 0;
+  const bool is_known = !forced || parse(forced, &level, &removed);
+  if (!is_known) strncpy(unknown, forced, NAME_LENGTH - 1);
+  uint32_t available, used[LEVEL_COUNT] = {0};
+  const apus_level best =
+      apus_cpu_level(!is_known || (level == APUS_LEVEL_AVX512 && !(removed & APUS_FEATURE_AMX_INT8)), &available);
+  for (int l = 0; l <= (int)best; l++) {
+    // What the kernels of the level use, then machines without one of that.
+    make(machine_count, (apus_level)l, available);
+    used[l] = tables[machine_count].features;
+    for (size_t f = 0; f < FEATURE_COUNT; f++)
+      if (features[f].bit & used[l]) add((apus_level)l, available, features[f].bit);
+    chosen = add((apus_level)l, available, 0);
   }
-  if (level > best) return;
+  if (!forced || !is_known || level > best) return;
   removed &= used[level];
   for (size_t index = 0; index < machine_count; index++)
-    if (tables[index].level == level && tables[index].features == (used[level] & ~removed)) {
+    if (tables[index].level == level && lacking[index] == removed) {
       chosen = &tables[index];
       return;
     }

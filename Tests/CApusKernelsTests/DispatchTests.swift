@@ -32,12 +32,13 @@ import Testing
         parts.dropFirst().contains("\(String(cString: apus_feature_name($0)))")
       }
       #expect(missing.count == parts.count - 1)
-      #expect(level.features == missing.reduce(whole.features) { $0 & ~apus_feature_bit($1) })
+      // Kernels that need several features go with the first that is missing.
+      #expect(level.features & ~missing.reduce(whole.features) { $0 & ~apus_feature_bit($1) } == 0)
     }
   }
 
   @Test func names() {
-    for name in ["portable", "avx2", "avx512", "avx512-vnni", "avx512-vnni-bf16", "avx2-vnni"] {
+    for name in ["portable", "avx2", "avx512", "avx512-vnni", "avx512-vnni-bf16", "avx512-amx", "avx2-vnni"] {
       #expect(apus_isa_is_known(name), "\(name)")
     }
     for name in ["", "sse9", "avx", "avx5122", "-vnni", "avx512-", "avx512-vnn", "avx512vnni", "vnni-avx512"] {

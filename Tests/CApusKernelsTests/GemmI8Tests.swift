@@ -8,7 +8,7 @@ import Testing
 
   private func check(
     _ kernels: Kernels, _ s: Shape, signs: (a: Bool, b: Bool), indirect: Bool, perRow: Bool,
-    perColumn: Bool, zeros: (a: Int32, b: Int32), output: apus_gemm_i8_output, seed: Int
+    perColumn: Bool, zeros: (a: Int32, b: Int32), output: apus_gemm_i8_output, wide: Bool = false, seed: Int
   ) {
     var numbers = Numbers(seed)
     let taps = indirect ? s.taps : 1
@@ -44,13 +44,14 @@ import Testing
       a: a.base, lda: lda, offsets: indirect ? offsets.pointer : nil, pad: UnsafeRawPointer(pad.base), taps: taps,
       kc: s.kc, n: s.n, a_signed: signs.a, b_signed: signs.b, a_zero: zeros.a, b_zero: zeros.b,
       a_zeros: perRow ? aZeros.pointer : nil, b_zeros: perColumn ? bZeros.pointer : nil, b: packed, c: c.base,
-      ldc: ldc, output: output, bias: bias.pointer, scale: 0.002, scales: perColumn ? scales.pointer : nil, zero: 3,
+      ldc: ldc, output: output, wide: wide, bias: bias.pointer, scale: 0.002, scales: perColumn ? scales.pointer : nil,
+      zero: 3,
       low: low, high: high,
       epilogue: apus_epilogue_f32(
         bias: floatBias.pointer, add: nil, add_ld: 0, activation: APUS_ACTIVATION_CLIP, alpha: -5, beta: 5))
     var row = 0
     while row < s.m {
-      let end = min(s.m, row + 1 + numbers.below(16))
+      let end = min(s.m, row + 1 + numbers.below(s.m > 32 ? 48 : 16))
       let half = panels / 2
       kernels.gemm_i8(&arguments, row, end, 0, half)
       kernels.gemm_i8(&arguments, row, end, half, panels)
@@ -80,7 +81,8 @@ import Testing
           let expected = min(max(scaled + floatBias[j], -5), 5)
           wrong += raw.load(fromByteOffset: 4 * at, as: Float.self) == expected ? 0 : 1
         default:
-          let expected = Int(min(max(scaled.rounded(.toNearestOrEven) + 3, Float(low)), Float(high)))
+          let product = wide ? Double(sum) * Double(perColumn ? scales[j] : 0.002) : Double(scaled)
+          let expected = Int(min(max(product.rounded(.toNearestOrEven) + 3, Double(low)), Double(high)))
           wrong += value(c[at], isSigned) == expected ? 0 : 1
         }
       }
@@ -111,12 +113,36 @@ import Testing
     }
   }
 
+  /// Many rows, and depths that are copied in one piece, in several, or not at all.
+  @Test(arguments: levels.indices) func manyRows(level: Int) {
+    let outputs = [APUS_GEMM_I8_TO_I32, APUS_GEMM_I8_TO_F32, APUS_GEMM_I8_TO_U8, APUS_GEMM_I8_TO_S8]
+    var seed = 0
+    for (m, n, taps, kc) in [
+      (33, 70, 9, 64), (48, 33, 9, 129), (90, 300, 1, 128), (47, 40, 3, 64), (64, 96, 1, 1216), (70, 310, 1, 1201),
+      (65, 20, 7, 21), (40, 64, 25, 60),
+    ] {
+      for indirect in [false, true] {
+        for perRow in [false, true] where !(perRow && indirect) {
+          for output in outputs {
+            seed += 1
+            check(
+              levels[level], Shape(m: m, n: n, taps: taps, kc: kc), signs: (seed & 1 != 0, seed & 2 != 0),
+              indirect: indirect, perRow: perRow, perColumn: seed % 3 == 0, zeros: (17, seed % 5 == 0 ? 0 : 3),
+              output: output, wide: seed % 4 > 1, seed: seed)
+          }
+        }
+      }
+    }
+  }
+
   /// A depth at which sums of extremes would saturate 16 bits many times over.
   @Test(arguments: levels.indices) func doesNotSaturate(level: Int) {
     for signs in [(a: false, b: true), (a: true, b: false)] {
-      check(
-        levels[level], Shape(m: 3, n: 17, taps: 1, kc: 2050), signs: signs, indirect: false, perRow: false,
-        perColumn: false, zeros: (0, 0), output: APUS_GEMM_I8_TO_I32, seed: 99)
+      for rows in [3, 40] {
+        check(
+          levels[level], Shape(m: rows, n: 17, taps: 1, kc: 2050), signs: signs, indirect: false, perRow: false,
+          perColumn: false, zeros: (0, 0), output: APUS_GEMM_I8_TO_I32, seed: 99)
+      }
     }
   }
 }

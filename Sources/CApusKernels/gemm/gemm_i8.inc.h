@@ -3,6 +3,7 @@
 //   I8_NR, I8_MR             columns of a panel, rows of a full tile
 //   I8_GROUP_BYTES           panels that are kept in a cache while the rows go by
 //   I8_TILES                 the list TILE(rows, columns); columns beyond I8_NR span panels
+//   I8_MANY_ROWS             perhaps a header with i8_tiles_multiply, which takes the products of many rows
 //   i8_products(...)         see the prototype in the comment below
 //
 // One form inside: A' is u8 (an s8 value has its top bit turned, which adds 128, to the zero point as well) and B' is
@@ -21,6 +22,9 @@ INLINE const uint8_t *i8_row(const apus_gemm_i8_args *g, size_t row, size_t tap)
 INLINE const int8_t *i8_panel(const apus_gemm_i8_args *g, size_t panel) {
   return (const int8_t *)g->b + panel * apus_gemm_i8_panel_bytes(g->taps, g->kc, I8_NR);
 }
+INLINE const int32_t *i8_column_sums(const apus_gemm_i8_args *g, size_t panel) {
+  return (const int32_t *)(const void *)(i8_panel(g, panel + 1) - 4 * I8_NR);
+}
 // Four bytes of a row, fewer at its end; turned to A'.
 INLINE uint32_t i8_quad(const uint8_t *a, size_t left, uint32_t turn) {
   uint32_t x;
@@ -28,6 +32,9 @@ INLINE uint32_t i8_quad(const uint8_t *a, size_t left, uint32_t turn) {
   else x = a[0] | (left > 1 ? (uint32_t)a[1] << 8 : 0) | (left > 2 ? (uint32_t)a[2] << 16 : 0);
   return x ^ turn;
 }
+
+// INLINE uint32_t i8_sum_vectors(const uint8_t *a, size_t n, uint8_t turn, size_t *done)
+// The sum of a[k] ^ turn for k < *done, which is as many as fill vectors.
 
 #include I8_PRODUCTS
 
@@ -37,7 +44,9 @@ static uint32_t i8_row_sum(const apus_gemm_i8_args *g, size_t row) {
   const uint8_t turn = g->a_signed ? 0x80 : 0;
   for (size_t t = 0; t < g->taps; t++) {
     const uint8_t *a = i8_row(g, row, t);
-    for (size_t k = 0; k < g->kc; k++) sum += (uint8_t)(a[k] ^ turn);
+    size_t k = 0;
+    sum += i8_sum_vectors(a, g->kc, turn, &k);
+    for (; k < g->kc; k++) sum += (uint8_t)(a[k] ^ turn);
   }
   return sum;
 }
@@ -51,34 +60,102 @@ INLINE void i8_store_bytes(int8_t *c, vi q, size_t n) {
   else memcpy(c, &bytes, n);
 }
 
-// Zero points, bias and scale for one row of sums, then the store. row_term is sum A' - K za'.
-INLINE void i8_finish_row(const apus_gemm_i8_args *g, size_t row, size_t column, size_t columns, const uint32_t *sums,
-                          const int32_t *column_sums, uint32_t row_term, uint32_t a_zero) {
-  const ptrdiff_t at = (ptrdiff_t)row * g->ldc + (ptrdiff_t)column;
-  const uint32_t turn = g->b_signed ? 0 : 128;
-  for (size_t j = 0; j < columns; j += VL) {
-    const size_t left = columns - j;
+// The sums of a few rows and what their zero points take off: za' of each row, and sum A' - K za'.
+typedef struct {
+  const uint32_t *sums;
+  size_t ld;
+  const int32_t *column_sums;
+  const uint32_t *a_zeros, *row_terms;
+} i8_block;
+
+// saturate(round_half_even(sum * scale) + zero) in float64; NaN becomes 0.
+typedef double vd __attribute__((vector_size(8 * VL)));
+typedef int64_t vl __attribute__((vector_size(8 * VL)));
+INLINE vi i8_requantize_wide(vi sum, vf scale, double zero, double low, double high) {
+  // Added to a number of small magnitude it leaves the nearest integer, half to even; beyond `largest` every zero point
+  // leaves the range.
+  const double shift = 0x1.8p52, largest = 1024;
+#define SELECT(mask, yes, no) ((vd)(((vl)(yes) & (mask)) | ((vl)(no) & ~(mask))))
+  const vd x = __builtin_convertvector(sum, vd) * __builtin_convertvector(scale, vd), ends = {0};
+  const vd below = SELECT(x < ends + largest, x, ends + largest);
+  const vd bounded = SELECT(below > ends - largest, below, ends - largest);
+  const vd whole = (bounded + shift) - shift + zero;
+  const vd most = SELECT(whole < ends + high, whole, ends + high);
+  return __builtin_convertvector((vd)((vl)SELECT(most > ends + low, most, ends + low) & (x == x)), vi);
+#undef SELECT
+}
+
+// Zero points, bias and scale for one vector of columns of all rows of a block, then the store. `even` says that no row
+// has a term of its own; `whole` that no column is cut off.
+INLINE void i8_finish_columns(const apus_gemm_i8_args *g, const i8_block *s, size_t row, size_t rows, size_t column,
+                              size_t j, const apus_gemm_i8_output output, const int wide, const int even,
+                              const int whole) {
+  const size_t left = whole ? VL : g->n - column - j;
+  const vu column_sum = (vu)v_load((const float *)(const void *)(s->column_sums + j));
+  vu start = {0}, b_zero = {0};
+  if (even) start -= column_sum * s->a_zeros[0];
+  else b_zero = (g->b_zeros ? i8_load_upto(g->b_zeros + column + j, left) : (vu)v_set1_i(g->b_zero)) -
+                (g->b_signed ? 0 : 128);
+  if (g->bias) start += i8_load_upto(g->bias + column + j, left);
+  const vf scale = g->scales ? v_load_upto(g->scales + column + j, left) : v_set1(g->scale);
+  const vf zero = v_set1((float)g->zero), low = v_set1((float)g->low), high = v_set1((float)g->high);
+  const apus_epilogue_f32 *e = &g->epilogue;
+  const vf bias = e->bias && output == APUS_GEMM_I8_TO_F32 ? v_load_upto(e->bias + column + j, left) : v_zero();
+  ptrdiff_t at = (ptrdiff_t)row * g->ldc + (ptrdiff_t)(column + j);
+  for (size_t i = 0; i < rows; i++, at += g->ldc) {
     vu sum;
-    memcpy(&sum, sums + j, sizeof sum);
-    const vu b_zero = (g->b_zeros ? i8_load_upto(g->b_zeros + column + j, left) : (vu)v_set1_i(g->b_zero)) - turn;
-    sum -= b_zero * row_term + (vu)v_load((const float *)(const void *)(column_sums + j)) * a_zero;
-    if (g->bias) sum += i8_load_upto(g->bias + column + j, left);
-    if (g->output == APUS_GEMM_I8_TO_I32) {
-      v_store_upto((float *)g->c + at + j, (vf)sum, left);
+    memcpy(&sum, s->sums + i * s->ld + j, sizeof sum);
+    if (!even) sum -= b_zero * s->row_terms[i] + column_sum * s->a_zeros[i];
+    sum += start;
+    if (output == APUS_GEMM_I8_TO_I32) {
+      v_store_upto((float *)g->c + at, (vf)sum, left);
       continue;
     }
-    vf x = v_to_float((vi)sum) * (g->scales ? v_load_upto(g->scales + column + j, left) : v_set1(g->scale));
-    if (g->output == APUS_GEMM_I8_TO_F32) {
-      const apus_epilogue_f32 *e = &g->epilogue;
-      if (e->bias) x += v_load_upto(e->bias + column + j, left);
-      if (e->add) x += v_load_upto(e->add + (ptrdiff_t)row * e->add_ld + (ptrdiff_t)(column + j), left);
-      v_store_upto((float *)g->c + at + j, x, left);
+    if (wide) {
+      i8_store_bytes((int8_t *)g->c + at, i8_requantize_wide((vi)sum, scale, g->zero, g->low, g->high), left);
       continue;
     }
-    x = v_clamp(v_round(x) + v_set1((float)g->zero), v_set1((float)g->low), v_set1((float)g->high));
-    i8_store_bytes((int8_t *)g->c + at + j, v_to_int(x), left);
+    vf x = v_to_float((vi)sum) * scale;
+    if (output == APUS_GEMM_I8_TO_F32) {
+      if (e->bias) x += bias;
+      if (e->add) x += v_load_upto(e->add + (ptrdiff_t)(row + i) * e->add_ld + (ptrdiff_t)(column + j), left);
+      v_store_upto((float *)g->c + at, x, left);
+      continue;
+    }
+    i8_store_bytes((int8_t *)g->c + at, v_to_int(v_min(high, v_max(v_round(x) + zero, low))), left);
   }
 }
+
+INLINE void i8_finish_panel(const apus_gemm_i8_args *g, const i8_block *s, size_t row, size_t rows, size_t column,
+                            const apus_gemm_i8_output output, const int wide, const int even) {
+  const size_t columns = g->n - column < I8_NR ? g->n - column : I8_NR;
+  size_t j = 0;
+  for (; j + VL <= columns; j += VL) i8_finish_columns(g, s, row, rows, column, j, output, wide, even, 1);
+  if (j < columns) i8_finish_columns(g, s, row, rows, column, j, output, wide, even, 0);
+}
+
+// The columns of one panel for the rows of a block.
+static void i8_finish(const apus_gemm_i8_args *g, const i8_block *s, size_t row, size_t rows, size_t column, int even) {
+  switch (g->output) {
+#define FINISH(output, wide) \
+  if (even) i8_finish_panel(g, s, row, rows, column, output, wide, 1); \
+  else i8_finish_panel(g, s, row, rows, column, output, wide, 0);
+    case APUS_GEMM_I8_TO_I32: FINISH(APUS_GEMM_I8_TO_I32, 0) break;
+    case APUS_GEMM_I8_TO_F32: FINISH(APUS_GEMM_I8_TO_F32, 0) break;
+    case APUS_GEMM_I8_TO_U8:
+    case APUS_GEMM_I8_TO_S8:
+      if (g->wide) {
+        FINISH(APUS_GEMM_I8_TO_S8, 1)
+      } else {
+        FINISH(APUS_GEMM_I8_TO_S8, 0)
+      }
+      break;
+#undef FINISH
+  }
+}
+
+// Whether the zero point of B takes nothing off, and so no sum of a row is asked for.
+INLINE int i8_b_is_centred(const apus_gemm_i8_args *g) { return !g->b_zeros && g->b_signed && g->b_zero == 0; }
 
 typedef void i8_tile_fn(const apus_gemm_i8_args *g, size_t row, size_t panel, uint32_t *sums);
 #define TILE(rows, columns) \
@@ -108,6 +185,26 @@ static void i8_turn_rows(const apus_gemm_i8_args *g, size_t row, size_t rows, ui
   }
 }
 
+// What a row takes off the sums of its block, for A with its top bit turned or not: za', and sum (A - za), which asks
+// for the whole row.
+INLINE uint32_t i8_a_zero(const apus_gemm_i8_args *g, size_t row, int turned) {
+  return (uint32_t)(g->a_zeros ? g->a_zeros[row] : g->a_zero) + (turned ? 128 : 0);
+}
+INLINE uint32_t i8_row_term(const apus_gemm_i8_args *g, size_t row) {
+  return i8_row_sum(g, row) - (uint32_t)(g->taps * g->kc) * i8_a_zero(g, row, g->a_signed);
+}
+
+// The activation of rows [row, row + rows) of panels [p0, p1) of a float result.
+static void i8_activate(const apus_gemm_i8_args *g, size_t row, size_t rows, size_t p0, size_t p1) {
+  if (g->output != APUS_GEMM_I8_TO_F32 || g->epilogue.activation == APUS_ACTIVATION_NONE) return;
+  const size_t first = p0 * I8_NR, end = p1 * I8_NR < g->n ? p1 * I8_NR : g->n;
+  const float params[2] = {g->epilogue.alpha, g->epilogue.beta};
+  for (size_t i = 0; i < rows; i++) {
+    float *c = (float *)g->c + (ptrdiff_t)(row + i) * g->ldc + (ptrdiff_t)first;
+    APUS_(apus_activation_function)(g->epilogue.activation)(end - first, c, c, params);
+  }
+}
+
 // All panels [p0, p1) of one tile of rows.
 static void i8_tile_row(const apus_gemm_i8_args *g, size_t row, size_t rows, size_t p0, size_t p1) {
   uint8_t turned[I8_TURNED_BYTES];
@@ -121,14 +218,12 @@ static void i8_tile_row(const apus_gemm_i8_args *g, size_t row, size_t rows, siz
     tile_row = 0;
   }
   uint32_t sums[I8_MR * I8_NR * 4] __attribute__((aligned(64)));
-  uint32_t a_zero[I8_MR], row_term[I8_MR];
-  const uint32_t depth = (uint32_t)(g->taps * g->kc);
-  const int has_b_zero = g->b_zeros || !g->b_signed || g->b_zero != 0;
+  uint32_t a_zeros[I8_MR], row_terms[I8_MR];
+  const int is_centred = i8_b_is_centred(g), even = is_centred && !g->a_zeros;
   for (size_t i = 0; i < rows; i++) {
-    a_zero[i] = (uint32_t)(g->a_zeros ? g->a_zeros[row + i] : g->a_zero) + (g->a_signed ? 128 : 0);
-    row_term[i] = has_b_zero ? i8_row_sum(&tile, tile_row + i) - depth * a_zero[i] : 0;
+    a_zeros[i] = i8_a_zero(g, row + i, g->a_signed);
+    row_terms[i] = is_centred ? 0 : i8_row_term(g, row + i);
   }
-  const size_t sums_at = g->taps * ((g->kc + 3) / 4) * 4 * I8_NR;
   for (size_t p = p0; p < p1;) {
     size_t span = 4;
     while (span > 1 && (p + span > p1 || !i8_tile_for(rows, span * I8_NR))) span /= 2;
@@ -136,27 +231,25 @@ static void i8_tile_row(const apus_gemm_i8_args *g, size_t row, size_t rows, siz
     if (span == 1 && g->n - p * I8_NR <= 16) columns = 16;
     i8_tile_for(rows, columns)(&tile, tile_row, p, sums);
     for (size_t s = 0; s < span; s++) {
-      const size_t column = (p + s) * I8_NR, left = g->n - column;
-      const int32_t *column_sums = (const int32_t *)(const void *)(i8_panel(g, p + s) + sums_at);
-      for (size_t i = 0; i < rows; i++)
-        i8_finish_row(g, row + i, column, left < I8_NR ? left : I8_NR, sums + i * columns + s * I8_NR, column_sums,
-                      row_term[i], a_zero[i]);
+      const i8_block block = {sums + s * I8_NR, columns, i8_column_sums(g, p + s), a_zeros, row_terms};
+      i8_finish(g, &block, row, rows, (p + s) * I8_NR, even);
     }
     p += span;
   }
-  if (g->output != APUS_GEMM_I8_TO_F32 || g->epilogue.activation == APUS_ACTIVATION_NONE) return;
-  const size_t first = p0 * I8_NR, end = p1 * I8_NR < g->n ? p1 * I8_NR : g->n;
-  const float params[2] = {g->epilogue.alpha, g->epilogue.beta};
-  for (size_t i = 0; i < rows; i++) {
-    float *c = (float *)g->c + (ptrdiff_t)(row + i) * g->ldc + (ptrdiff_t)first;
-    APUS_(apus_activation_function)(g->epilogue.activation)(end - first, c, c, params);
-  }
+  i8_activate(g, row, rows, p0, p1);
 }
+
+#ifdef I8_MANY_ROWS
+#include I8_MANY_ROWS
+#endif
 
 void I8_VARIANT(apus_gemm_i8)(const apus_gemm_i8_args *g, size_t m0, size_t m1, size_t p0, size_t p1) {
   const size_t last = apus_gemm_panels(g->n, I8_NR);
   if (p1 > last) p1 = last;
   if (m0 >= m1 || p0 >= p1) return;
+#ifdef I8_MANY_ROWS
+  if (i8_tiles_multiply(g, m0, m1, p0, p1)) return;
+#endif
   const size_t rows = m1 - m0, count = (rows + I8_MR - 1) / I8_MR, height = rows / count, taller = rows % count;
   size_t group = count == 1 ? p1 - p0 : I8_GROUP_BYTES / apus_gemm_i8_panel_bytes(g->taps, g->kc, I8_NR);
   if (group == 0) group = 1;
@@ -204,8 +297,8 @@ void I8_VARIANT(apus_gemm_i8_pack)(const apus_gemm_source *s, bool b_signed, voi
     uint8_t *out = (uint8_t *)packed + p * panel_bytes;
     int32_t *sums = (int32_t *)(void *)(out + panel_bytes - 4 * I8_NR);
     const int whole_rows = s->stride_n == 1 && columns == I8_NR;
-    if (whole_rows) memset(sums, 0, 4 * I8_NR);
-    else memset(out, 0, panel_bytes);
+    const size_t filled = whole_rows ? s->taps * groups * 4 * I8_NR : 0;
+    memset(out + filled, 0, panel_bytes - filled);
     for (size_t t = 0; t < s->taps; t++, out += groups * 4 * I8_NR) {
       const uint8_t *tap = (const uint8_t *)s->b + (ptrdiff_t)t * s->stride_tap + (ptrdiff_t)(p * I8_NR) * s->stride_n;
       if (whole_rows) {

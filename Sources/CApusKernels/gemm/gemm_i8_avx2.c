@@ -10,6 +10,7 @@
 #define I8_MR 2
 #define I8_GROUP_BYTES (24 * 1024)
 #define I8_TILES TILE(1, 16) TILE(2, 16)
+#define I8_MANY_ROWS "gemm_i8_widened_avx2.h"
 #define I8_PRODUCTS "gemm_i8_products_avx2.h"
 #include "gemm_i8.inc.h"
 #pragma clang attribute pop

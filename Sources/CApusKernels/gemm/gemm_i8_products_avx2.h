@@ -45,3 +45,17 @@ INLINE void i8_products(const apus_gemm_i8_args *g, size_t row, size_t panel, co
     }
   }
 }
+
+INLINE uint32_t i8_sum_vectors(const uint8_t *a, size_t n, uint8_t turn, size_t *done) {
+  __m256i sums = _mm256_setzero_si256();
+  const __m256i turns = _mm256_set1_epi8((char)turn), zero = _mm256_setzero_si256();
+  size_t k = 0;
+  for (; k + 32 <= n; k += 32) {
+    const __m256i x = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(const void *)(a + k)), turns);
+    sums = _mm256_add_epi64(sums, _mm256_sad_epu8(x, zero));
+  }
+  *done = k;
+  uint64_t lanes[4];
+  _mm256_storeu_si256((__m256i *)(void *)lanes, sums);
+  return (uint32_t)(lanes[0] + lanes[1] + lanes[2] + lanes[3]);
+}

@@ -46,3 +46,13 @@ INLINE void i8_products(const apus_gemm_i8_args *g, size_t row, size_t panel, co
     for (int v = 0; v < vectors; v++) _mm512_storeu_si512(sums + i * columns + v * 16, acc[i][v]);
   }
 }
+
+INLINE uint32_t i8_sum_vectors(const uint8_t *a, size_t n, uint8_t turn, size_t *done) {
+  __m512i sums = _mm512_setzero_si512();
+  const __m512i turns = _mm512_set1_epi8((char)turn), zero = _mm512_setzero_si512();
+  size_t k = 0;
+  for (; k + 64 <= n; k += 64)
+    sums = _mm512_add_epi64(sums, _mm512_sad_epu8(_mm512_xor_si512(_mm512_loadu_si512(a + k), turns), zero));
+  *done = k;
+  return (uint32_t)_mm512_reduce_add_epi64(sums);
+}

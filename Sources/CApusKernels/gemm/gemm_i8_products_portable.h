@@ -39,3 +39,9 @@ INLINE void i8_products(const apus_gemm_i8_args *g, size_t row, size_t panel, co
     for (int j = 0; j < I8_NR; j += 8)
       eight_columns(g, row + (size_t)i, i8_panel(g, panel) + 4 * j, turn, sums + i * columns + j);
 }
+
+INLINE uint32_t i8_sum_vectors(const uint8_t *a, size_t n, uint8_t turn, size_t *done) {
+  (void)a, (void)n, (void)turn;
+  *done = 0;
+  return 0;
+}

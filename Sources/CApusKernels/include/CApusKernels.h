@@ -18,6 +18,7 @@
 #include "apus_gemm_f64.h"
 #include "apus_gemm_i8.h"
 #include "apus_gemm_nbits.h"
+#include "apus_quantized.h"
 #include "apus_vector.h"
 #include "apus_window.h"
 
@@ -35,6 +36,8 @@ typedef enum {
 typedef enum {
   APUS_FEATURE_AVX512_VNNI = 1,
   APUS_FEATURE_AVX512_BF16 = 2,
+  APUS_FEATURE_AMX_INT8 = 4,  // with the tile registers themselves
+  APUS_FEATURE_AVX512_VBMI = 8,
 } apus_features;
 
 // One way to compute a kernel, as kernels.inc has it.
@@ -63,7 +66,7 @@ typedef struct __attribute__((swift_attr("@Sendable"))) {
 #pragma clang assume_nonnull begin
 
 // The table of this machine, or of the lesser one that the environment variable APUS_ISA names: a level ("portable",
-// "avx2", "avx512"), or one less some features ("avx512-vnni", "avx512-vnni-bf16"). A level that the machine does not
+// "avx2", "avx512"), or one less some features ("avx512-amx", "avx512-vnni-bf16"). A level that the machine does not
 // have counts as none, and so does a name that means nothing, which apus_unknown_isa tells. Safe to call from any
 // thread; the same pointer until apus_force_machine is called.
 const apus_kernel_table *apus_kernels(void);

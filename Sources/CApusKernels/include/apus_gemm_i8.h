@@ -31,6 +31,7 @@ typedef struct {
   void *c;
   ptrdiff_t ldc;
   apus_gemm_i8_output output;
+  bool wide;  // to bytes: the product with the scale and the rounding are in float64, and NaN gives 0, not low
   const int32_t *_Nullable bias;  // [n]
   float scale;
   const float *_Nullable scales;  // [n]
@@ -42,12 +43,13 @@ typedef struct {
 typedef void apus_gemm_i8_fn(const apus_gemm_i8_args *args, size_t m0, size_t m1, size_t p0, size_t p1);
 
 // Packs panels [p0, p1) of B (strides as in apus_gemm_source, here in bytes). A panel holds, for each tap, kc rounded
-// up to a multiple of four, in groups of four by column; then the sums of its columns.
+// up to a multiple of four, in groups of four by column; zeros up to a multiple of sixteen groups, which is what a tile
+// register takes; then the sums of its columns.
 typedef void apus_gemm_i8_pack_fn(const apus_gemm_source *source, bool b_signed, void *packed, size_t p0, size_t p1);
 
 // Bytes of one panel, and of the whole packed B. The buffer is aligned to 64 bytes.
 static inline size_t apus_gemm_i8_panel_bytes(size_t taps, size_t kc, size_t nr) {
-  return (taps * ((kc + 3) / 4) + 1) * 4 * nr;
+  return ((taps * ((kc + 3) / 4) + 15) / 16 * 16 + 1) * 4 * nr;
 }
 static inline size_t apus_gemm_i8_packed_bytes(size_t taps, size_t kc, size_t n, size_t nr) {
   return apus_gemm_panels(n, nr) * apus_gemm_i8_panel_bytes(taps, kc, nr);

@@ -1,0 +1,192 @@
+// Element by element on bytes that stand for floats, over the vector vocabulary.
+
+typedef uint8_t vbyte __attribute__((vector_size(VL)));
+typedef int8_t vsbyte __attribute__((vector_size(VL)));
+
+INLINE vi v_from_bytes(const void *p, const int is_signed) {
+  if (is_signed) {
+    vsbyte x;
+    memcpy(&x, p, sizeof x);
+    return __builtin_convertvector(x, vi);
+  }
+  vbyte x;
+  memcpy(&x, p, sizeof x);
+  return __builtin_convertvector(x, vi);
+}
+
+INLINE vf v_decode(const void *p, const int is_signed, vf scale, vi zero) {
+  return v_to_float(v_from_bytes(p, is_signed) - zero) * scale;
+}
+
+// Bounded before the conversion to integer; the bounds are whole numbers, so this is saturation. NaN becomes low.
+INLINE void v_store_code(void *p, vf x, vf zero, vf low, vf high) {
+  const vi q = v_to_int(v_min(high, v_max(v_round(x) + zero, low)));
+  const vbyte bytes = __builtin_convertvector((vu)q, vbyte);
+  memcpy(p, &bytes, sizeof bytes);
+}
+
+// x / scale for a quotient that is rounded next: by the reciprocal, but where that comes near the middle between two
+// whole numbers, and so might fall to the other side, by division. `reach` is how far from a whole number that begins:
+// quotients of magnitude 512, beyond which all is saturated, may be off by 2^-14 or so.
+INLINE vf v_quotient(vf x, vf scale, vf inverse, vf reach) {
+  const vf q = x * inverse, gap = v_abs(q - v_round(q));
+  return __builtin_expect(v_any(v_le(reach, gap)), 0) ? x / scale : q;
+}
+// 0, which is everywhere, for a scale whose reciprocal is not as good.
+INLINE float v_quotient_reach(float scale) {
+  const float size = scale < 0 ? -scale : scale;
+  return size >= 0x1p-100f && size <= 0x1p100f ? 0.5f - 0x1p-13f : 0;
+}
+
+// A vector at a time, the last one by way of a copy.
+#define BINARY_LOOP(operation, single, a_signed, b_signed) \
+  for (size_t i = 0; i < n; i += VL) { \
+    const size_t left = n - i < VL ? n - i : VL; \
+    const uint8_t *from_a = a + i, *from_b = single ? b : b + i; \
+    uint8_t last[3][VL]; \
+    if (left < VL) { \
+      memcpy(last[0], from_a, left); \
+      from_a = last[0]; \
+      if (!single) { \
+        memcpy(last[1], from_b, left); \
+        from_b = last[1]; \
+      } \
+    } \
+    const vf p = v_decode(from_a, a_signed, a_scale, a_zero); \
+    const vf q = single ? other : v_decode(from_b, b_signed, b_scale, b_zero); \
+    uint8_t *to = left < VL ? last[2] : y + i; \
+    v_store_code(to, v_quotient(p operation q, y_scale, inverse, reach), y_zero, low, high); \
+    if (left < VL) memcpy(y + i, last[2], left); \
+  }
+
+#define BINARY(name, operation, single) \
+  void APUS_(apus_##name)(size_t n, const void *a_, const void *b_, void *y_, const apus_byte_code *codes) { \
+    const uint8_t *a = a_, *b = b_; \
+    uint8_t *y = y_; \
+    const int a_signed = codes[0].is_signed, b_signed = codes[1].is_signed, y_signed = codes[2].is_signed; \
+    const vf a_scale = v_set1(codes[0].scale), b_scale = v_set1(codes[1].scale), y_scale = v_set1(codes[2].scale); \
+    const vf inverse = v_set1(1) / y_scale, reach = v_set1(v_quotient_reach(codes[2].scale)); \
+    const vi a_zero = v_set1_i(codes[0].zero), b_zero = v_set1_i(codes[1].zero); \
+    const vf y_zero = v_set1((float)codes[2].zero); \
+    const vf low = v_set1(y_signed ? -128 : 0), high = v_set1(y_signed ? 127 : 255); \
+    vf other = v_zero(); \
+    if (single && n > 0) \
+      other = v_set1((float)((b_signed ? *(const int8_t *)b : *b) - codes[1].zero) * codes[1].scale); \
+    if (a_signed && b_signed) { \
+      BINARY_LOOP(operation, single, 1, 1) \
+    } else if (!a_signed && !b_signed) { \
+      BINARY_LOOP(operation, single, 0, 0) \
+    } else if (a_signed) { \
+      BINARY_LOOP(operation, single, 1, 0) \
+    } else { \
+      BINARY_LOOP(operation, single, 0, 1) \
+    } \
+  }
+BINARY(add_bytes, +, 0)
+BINARY(add_bytes_vs, +, 1)
+BINARY(mul_bytes, *, 0)
+BINARY(mul_bytes_vs, *, 1)
+#undef BINARY
+#undef BINARY_LOOP
+
+void APUS_(apus_map_bytes)(size_t n, const uint8_t *x, uint8_t *y, const uint8_t *table) {
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    uint64_t in, out = 0;
+    memcpy(&in, x + i, sizeof in);
+#pragma clang loop unroll(full)
+    for (int b = 0; b < 64; b += 8) out |= (uint64_t)table[in >> b & 255] << b;
+    memcpy(y + i, &out, sizeof out);
+  }
+  for (; i < n; i++) y[i] = table[x[i]];
+}
+
+// Depthwise convolution: some pixels at a time whose taps all lie in the image, one after the other at its edges; a
+// vector of channels after the other. The last vector begins so that it ends with the channels; fewer channels than a
+// vector has go by way of a copy.
+enum { DEPTHWISE_PIXELS = 4 };
+
+INLINE void depthwise_bytes_finish(const apus_depthwise_i8_args *g, size_t pixel, size_t c, size_t left, vf sum) {
+  const vi start = (vi)v_load_upto((const float *)(const void *)(g->start + c), left);
+  const vi exact = (vi)((vu)v_to_int(sum) + (vu)start);
+  const size_t at = pixel * g->channels + c;
+  if (!g->scales) {
+    v_store_upto((float *)g->y + at, (vf)exact, left);
+    return;
+  }
+  const vf x = v_to_float(exact) * v_load_upto(g->scales + c, left);
+  const vf low = v_set1(g->y_signed ? -128 : 0), high = v_set1(g->y_signed ? 127 : 255);
+  if (left >= VL) {
+    v_store_code((uint8_t *)g->y + at, x, v_set1((float)g->zero), low, high);
+  } else {
+    uint8_t bytes[VL];
+    v_store_code(bytes, x, v_set1((float)g->zero), low, high);
+    memcpy((uint8_t *)g->y + at, bytes, left);
+  }
+}
+
+INLINE vf depthwise_bytes_load(const uint8_t *x, size_t left, const int x_signed) {
+  uint8_t copy[VL];
+  if (left < VL) {
+    for (size_t i = 0; i < left; i++) copy[i] = x[i];
+    x = copy;
+  }
+  return v_to_float(v_from_bytes(x, x_signed));
+}
+
+// `pixels` neighbours from `pixel` on; `edge` says that taps may lie outside.
+INLINE void depthwise_bytes_channels(const apus_depthwise_i8_args *g, size_t pixel, size_t c, size_t left,
+                                     const int pixels, const int edge, const int x_signed) {
+  vf sum[DEPTHWISE_PIXELS];
+#pragma clang loop unroll(full)
+  for (int p = 0; p < pixels; p++) sum[p] = v_zero();
+  const float *weights = g->weights + c;
+  const ptrdiff_t first = (ptrdiff_t)(pixel * g->stride) - g->pad_left;
+  const ptrdiff_t channels = (ptrdiff_t)g->channels, step = (ptrdiff_t)g->stride * channels;
+  for (size_t l = 0; l < g->line_count; l++) {
+    const uint8_t *line = g->lines[l];
+    ptrdiff_t column = first;
+    for (size_t t = 0; t < g->kernel; t++, weights += g->channels, column += (ptrdiff_t)g->dilation) {
+      const vf w = v_load_upto(weights, left);
+      const int outside = !line || (edge && (column < 0 || column >= (ptrdiff_t)g->width));
+      const uint8_t *x = outside ? g->pad : line + column * channels;
+      const ptrdiff_t advance = outside ? 0 : step;
+#pragma clang loop unroll(full)
+      for (int p = 0; p < pixels; p++)
+        sum[p] = v_fma(depthwise_bytes_load(x + p * advance + c, left, x_signed), w, sum[p]);
+    }
+  }
+#pragma clang loop unroll(full)
+  for (int p = 0; p < pixels; p++) depthwise_bytes_finish(g, pixel + (size_t)p, c, left, sum[p]);
+}
+
+INLINE void depthwise_bytes_pixels(const apus_depthwise_i8_args *g, size_t pixel, const int pixels, const int edge,
+                                   const int x_signed) {
+  if (g->channels < VL) {
+    depthwise_bytes_channels(g, pixel, 0, g->channels, pixels, edge, x_signed);
+    return;
+  }
+  size_t c = 0;
+  for (; c + VL <= g->channels; c += VL) depthwise_bytes_channels(g, pixel, c, VL, pixels, edge, x_signed);
+  if (c < g->channels) depthwise_bytes_channels(g, pixel, g->channels - VL, VL, pixels, edge, x_signed);
+}
+
+INLINE void depthwise_bytes_line(const apus_depthwise_i8_args *g, size_t x0, size_t x1, const int x_signed) {
+  const ptrdiff_t reach = (ptrdiff_t)((g->kernel - 1) * g->dilation + (DEPTHWISE_PIXELS - 1) * g->stride);
+  for (size_t x = x0; x < x1;) {
+    const ptrdiff_t first = (ptrdiff_t)(x * g->stride) - g->pad_left;
+    if (x + DEPTHWISE_PIXELS <= x1 && first >= 0 && first + reach < (ptrdiff_t)g->width) {
+      depthwise_bytes_pixels(g, x, DEPTHWISE_PIXELS, 0, x_signed);
+      x += DEPTHWISE_PIXELS;
+    } else {
+      depthwise_bytes_pixels(g, x, 1, 1, x_signed);
+      x++;
+    }
+  }
+}
+
+void APUS_(apus_depthwise_i8)(const apus_depthwise_i8_args *g, size_t x0, size_t x1) {
+  if (g->channels == 0 || g->kernel == 0) return;
+  if (g->x_signed) depthwise_bytes_line(g, x0, x1, 1);
+  else depthwise_bytes_line(g, x0, x1, 0);
+}

@@ -152,7 +152,7 @@ package struct Optimizer: Sendable {
 
   /// Before constants are folded, which would make floats of quantized weights.
   private static let integerPasses: [any GraphPass] = [
-    QuantizedMovement(), FusionPass(integerFusions), DeadNodeElimination(),
+    ByteMaps(), QuantizedMovement(), FusionPass(integerFusions), DeadNodeElimination(),
   ]
 
   package static let allPasses = allPasses(forOpset: .max)

@@ -298,6 +298,50 @@ struct CandidateCase {
       quantized(
         codes([2, 6, 9, 8], $0, signed: false), codes([6, 1, 5, 5], $0 + 1, signed: true), group: 6, seed: $0)
     },
+    { seed in
+      let isPerColumn = seed % 2 == 0
+      return CandidateCase(
+        name: "QLinearMatMul",
+        inputs: [
+          codes([2, 7, 19], seed, signed: false), Tensor(scalar: 0.5 as Float), codes([], seed, signed: false),
+          codes([19, 33], seed + 1, signed: true),
+          isPerColumn ? Tensor((1...33).map { Float($0) / 512 }) : Tensor(scalar: 0.03 as Float),
+          codes(isPerColumn ? [33] : [], seed + 2, signed: true), Tensor(scalar: 3 as Float),
+          codes([], seed + 3, signed: isPerColumn),
+        ], constants: isPerColumn ? [3] : [], tolerance: 0)
+    },
+    {
+      CandidateCase(
+        name: "IntegerGemm", domain: "apus", attributes: [("activation", .string("gelu")), ("transB", .int(1))],
+        inputs: [
+          codes([7, 19], $0, signed: false), codes([33, 19], $0 + 1, signed: true), codes([], $0, signed: false), nil,
+          Tensor(scalar: 0.001 as Float), random([33], $0), random([7, 33], $0 + 1),
+        ], constants: $0 % 2 == 0 ? [1] : [])
+    },
+    {
+      CandidateCase(
+        name: "QLinearGemm", domain: "apus",
+        inputs: [
+          codes([7, 19], $0, signed: true), Tensor(scalar: 0.5 as Float), codes([], $0, signed: true),
+          codes([19, 33], $0 + 1, signed: false), Tensor(scalar: 0.03 as Float), codes([], $0 + 2, signed: false),
+          Tensor(scalar: 3 as Float), codes([], $0 + 3, signed: false), Tensor((0..<33).map { Int32($0 * 100) }),
+        ], constants: $0 % 2 == 0 ? [3] : [], tolerance: 0)
+    },
+    {
+      CandidateCase(
+        name: "ByteMap", domain: "apus",
+        inputs: [codes([7, 33], $0, signed: $0 % 2 == 0), codes([256], $0 + 1, signed: false)], constants: [1],
+        tolerance: 0)
+    },
+    { seed in
+      CandidateCase(
+        name: seed % 2 == 0 ? "QLinearAdd" : "QLinearMul", domain: "apus",
+        inputs: [
+          codes([7, 33], seed, signed: true), Tensor(scalar: 0.11 as Float), codes([], seed, signed: true),
+          codes([33], seed + 1, signed: false), Tensor(scalar: 0.07 as Float), codes([], seed + 1, signed: false),
+          Tensor(scalar: 0.3 as Float), codes([], seed + 2, signed: false),
+        ], constants: [1, 2, 4, 5, 6, 7], tolerance: 0)
+    },
     {
       CandidateCase(
         name: "ConvInteger",

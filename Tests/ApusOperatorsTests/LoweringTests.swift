@@ -83,7 +83,7 @@ import Testing
           .constant(Tensor(scalar: Float(0.5))), .constant(Tensor(scalar: UInt8(128))),
           .constant(Tensor([1, -2, 3, -4, 5] as [Int32])),
         ], attributes: pads),
-    ]
+    ] + byteCases
     + [
       ("none", 0, 0), ("relu", 0, 0), ("clip", -0.5, 0.5), ("clip", 0, .infinity), ("leaky_relu", 0.3, 0),
       ("sigmoid", 0, 0), ("tanh", 0, 0), ("hard_sigmoid", 0.3, 0.4), ("hard_swish", 0, 0), ("silu", 0, 0),
@@ -97,6 +97,49 @@ import Testing
           op: "Conv", operands: [image, .weights([5, 4, 3, 3]), .weights([5])],
           attributes: pads + activation(name, alpha, beta)),
       ]
+    }
+
+  private static func number<Element: TensorElement>(_ value: Element) -> Case.Operand {
+    .constant(Tensor(scalar: value))
+  }
+  private static let rows = Tensor((0..<24).map { UInt8(truncatingIfNeeded: $0 * 73) }, shape: [3, 8])
+  private static let matrix = Tensor((0..<40).map { Int8(truncatingIfNeeded: $0 * 37) }, shape: [8, 5])
+  private static let transposedMatrix = Tensor((0..<40).map { Int8(truncatingIfNeeded: $0 * 41) }, shape: [5, 8])
+  private static let columnScales = Tensor((1...5).map { Float($0) / 64 })
+
+  private static let byteCases: [Case] =
+    [
+      Case(
+        op: "IntegerGemm",
+        operands: [
+          .constant(rows), .constant(matrix), number(UInt8(120)), number(Int8(3)), number(Float(0.02)), .weights([5]),
+          .floats([3, 5]),
+        ], attributes: activation("relu")),
+      Case(
+        op: "IntegerGemm",
+        operands: [.constant(rows), .constant(transposedMatrix), .absent, .absent, .constant(columnScales)],
+        attributes: [("transB", .int(1))]),
+      Case(
+        op: "QLinearGemm",
+        operands: [
+          .constant(rows), number(Float(0.125)), number(UInt8(120)), .constant(transposedMatrix),
+          .constant(columnScales), .constant(Tensor([0, 1, -1, 2, 3] as [Int8])), number(Float(2)), number(Int8(-5)),
+          .constant(Tensor([1, -2, 3, -4, 5] as [Int32])),
+        ], attributes: [("transB", .int(1))]),
+      Case(
+        op: "ByteMap",
+        operands: [.constant(matrix), .constant(Tensor((0..<256).map { UInt8(truncatingIfNeeded: $0 * 7) }))]),
+      Case(
+        op: "ByteMap", operands: [.constant(rows), .constant(Tensor((0..<256).map { Int8(truncatingIfNeeded: $0) }))]),
+    ]
+    + ["QLinearAdd", "QLinearMul"].map { op in
+      Case(
+        op: op,
+        operands: [
+          .constant(rows), number(Float(0.25)), number(UInt8(100)),
+          .constant(Tensor((0..<8).map { Int8(truncatingIfNeeded: $0 * 31) })), number(Float(0.5)), number(Int8(-3)),
+          number(Float(0.75)), number(UInt8(130)),
+        ])
     }
 
   @Test func everyOperatorHasACase() {

@@ -129,4 +129,112 @@ import Testing
     #expect(result.ops.contains("QLinearMatMul") && !result.ops.contains("MatMul"), "\(result.ops)")
     #expect(result.difference == 0)
   }
+
+  // MARK: - Sums, maps, products with a bias
+
+  /// A value as bytes, by a scale and a zero point, and as floats again.
+  private struct Coded {
+    let bytes: ValueID
+    let floats: ValueID
+
+    init(_ builder: GraphBuilder, _ value: ValueID, scale: Float, zero: UInt8) throws {
+      let parameters: [ValueID?] = [builder.constant([scale], []), builder.constant([zero], [])]
+      bytes = try builder.node("QuantizeLinear", [value] + parameters)
+      floats = try builder.node("DequantizeLinear", [bytes] + parameters)
+    }
+  }
+
+  @Test(arguments: ["Add", "Mul"]) func sumsBecomeBytes(_ op: String) throws {
+    for shape in [[2, 3, 4, 5], [5], [1], [3, 1, 1]] {
+      let builder = GraphBuilder()
+      let a = try Coded(builder, builder.input("a", [2, 3, 4, 5]), scale: 0.03, zero: 120)
+      let b = try Coded(builder, builder.input("b", shape.map { Dim($0) }), scale: 0.07, zero: 3)
+      let sum = try builder.node("Relu", [try builder.node(op, [a.floats, b.floats])])
+      builder.output(try Coded(builder, sum, scale: 0.05, zero: 0).floats)
+      let inputs = [sampleTensor([2, 3, 4, 5], seed: 1), sampleTensor(Shape(shape), seed: 2)]
+      let result = try PassCheck(builder.graph, inputs)
+      #expect(result.ops.contains("apus.QLinear" + op) && !result.ops.contains(op), "\(result.ops)")
+      #expect(result.difference == 0, "\(shape)")
+    }
+  }
+
+  @Test func functionsOfBytesBecomeTables() throws {
+    let builder = GraphBuilder()
+    let x = try Coded(builder, builder.input("x", [.symbol("n"), 9]), scale: 0.05, zero: 90)
+    let gate = try Coded(builder, try builder.node("HardSigmoid", [x.floats]), scale: 0.004, zero: 0)
+    let product = try builder.node("Mul", [x.floats, gate.floats])
+    let shifted = try builder.node("Add", [product, builder.constant([0.25 as Float], [1])])
+    builder.output(try Coded(builder, shifted, scale: 0.03, zero: 40).floats)
+    let result = try PassCheck(builder.graph, [sampleTensor([7, 9], seed: 3)])
+    #expect(result.ops == ["QuantizeLinear", "apus.ByteMap", "DequantizeLinear"])
+    #expect(result.difference == 0)
+  }
+
+  @Test func whatIsNoFunctionOfOneByteStays() throws {
+    /// y is what `make` makes of two tensors of bytes.
+    func ops(_ make: (GraphBuilder, Coded, Coded) throws -> ValueID) throws -> [String] {
+      let builder = GraphBuilder()
+      let a = try Coded(builder, builder.input("a", [3, 3]), scale: 0.05, zero: 90)
+      let b = try Coded(builder, builder.input("b", [3, 3]), scale: 0.05, zero: 90)
+      builder.output(try Coded(builder, try make(builder, a, b), scale: 0.03, zero: 40).floats)
+      let result = try PassCheck(builder.graph, [sampleTensor([3, 3], seed: 3), sampleTensor([3, 3], seed: 4)])
+      #expect(result.difference == 0)
+      return result.ops
+    }
+    #expect(!(try ops { try $0.node("Sub", [$1.floats, $2.floats]) }).contains("apus.ByteMap"))
+    #expect(!(try ops { b, x, _ in try b.node("Softmax", [x.floats]) }).contains("apus.ByteMap"))
+    let rows: [Float] = [1, 2, 3]
+    #expect(!(try ops { b, x, _ in try b.node("Mul", [x.floats, b.constant(rows, [3])]) }).contains("apus.ByteMap"))
+    #expect((try ops { b, x, _ in try b.node("Mul", [x.floats, x.floats]) }).contains("apus.ByteMap"))
+  }
+
+  @Test(arguments: [true, false]) func productsWithABiasBecomeBytes(_ isTransposed: Bool) throws {
+    let builder = GraphBuilder()
+    let x = try Coded(builder, builder.input("x", [.symbol("n"), 6]), scale: 0x1p-4, zero: 7)
+    let scales = builder.constant([0x1p-3, 0x1p-5, 0x1p-4, 0x1p-3, 0x1p-6] as [Float], [5])
+    let bytes = (0..<30).map { Int8($0 * 8 - 120) }
+    let w = try builder.node(
+      "DequantizeLinear", [builder.constant(bytes, isTransposed ? [5, 6] : [6, 5]), scales],
+      [("axis", .int(isTransposed ? 0 : 1))])
+    let biasScales = builder.constant([0x1p-7, 0x1p-9, 0x1p-8, 0x1p-7, 0x1p-10] as [Float], [5])
+    let bias = try builder.node(
+      "DequantizeLinear", [builder.constant([5, -300, 2, 0, 99] as [Int32], [5]), biasScales], [("axis", .int(0))])
+    let y = try builder.node("Gemm", [x.floats, w, bias], [("transB", .int(isTransposed ? 1 : 0))])
+    builder.output(try Coded(builder, y, scale: 0x1p-2, zero: 128).floats)
+    let result = try PassCheck(builder.graph, [sampleTensor([3, 6], seed: 5)])
+    #expect(result.ops.contains("apus.QLinearGemm") && !result.ops.contains("Gemm"), "\(result.ops)")
+    #expect(result.difference == 0)
+  }
+
+  @Test func productsOfBytesStayFloat() throws {
+    let builder = GraphBuilder()
+    let x = try Coded(builder, builder.input("x", [.symbol("n"), 6]), scale: 0x1p-4, zero: 7)
+    let bytes = (0..<30).map { Int8($0 * 8 - 120) }
+    let w = try builder.node(
+      "DequantizeLinear", [builder.constant(bytes, [6, 5]), builder.constant([0x1p-3 as Float], [])])
+    let sum = try builder.node("MatMul", [x.floats, w])
+    builder.output(
+      try builder.node("Relu", [try builder.node("Add", [sum, builder.constant([1, 2, 3, 4, 5] as [Float], [5])])]))
+    let result = try PassCheck(builder.graph, [sampleTensor([3, 6], seed: 5)])
+    #expect(result.ops == ["QuantizeLinear", "apus.IntegerGemm"])
+    #expect(result.difference == 0)
+  }
+
+  @Test func dynamicProductsAreOneStep() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), 6])
+    let outputs = (0..<3).map { _ in builder.addValue() }
+    try builder.append(
+      Node(
+        OperatorID("DynamicQuantizeLinear"), name: "quantize", inputs: [x], outputs: outputs, attributes: Attributes()))
+    let w = builder.constant((0..<30).map { Int8($0 * 8 - 120) }, [6, 5])
+    let product = try builder.node("MatMulInteger", [outputs[0], w, outputs[2], builder.constant([1 as Int8], [])])
+    let scale = try builder.node("Mul", [outputs[1], builder.constant([0.5 as Float], [])])
+    let sum = try builder.node("Cast", [product], [("to", .int(1))])
+    let scaled = try builder.node("Mul", [sum, scale])
+    builder.output(try builder.node("Add", [scaled, builder.constant([1, 2, 3, 4, 5] as [Float], [5])]))
+    let result = try PassCheck(builder.graph, [sampleTensor([3, 6], seed: 5)])
+    #expect(result.ops == ["DynamicQuantizeLinear", "Mul", "apus.IntegerGemm"])
+    #expect(result.difference == 0)
+  }
 }

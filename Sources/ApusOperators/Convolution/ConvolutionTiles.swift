@@ -28,7 +28,7 @@ struct ConvolutionTiles: Sendable {
   /// `pixelStride` elements apart. nil if offsets do not fit into 32 bits.
   init?(
     _ geometry: WindowGeometry, images: Int, groups: Int, depth: Int, outputs: Int, pixelStride: Int, tileRows: Int,
-    panelColumns: Int
+    panelColumns: Int, pace: GemmTiling.Pace = .float32
   ) {
     isDense = geometry.isPointwise
     taps = geometry.tapCount
@@ -41,7 +41,7 @@ struct ConvolutionTiles: Sendable {
     }
     tiling = GemmTiling(
       batch: isDense ? groups : images &* groups, m: geometry.outputCount &* (isDense ? images : 1), n: outputs,
-      k: taps &* depth, tileRows: tileRows, panelColumns: panelColumns)
+      k: taps &* depth, tileRows: tileRows, panelColumns: panelColumns, pace: pace)
     chunk = tileRows &* max(1, 512 / tileRows)
   }
 

@@ -1,61 +1,71 @@
-// The depthwise convolution of 8-bit tensors by way of float32, in which its sums are exact.
+// The depthwise convolution of 8-bit tensors on its kernel, whose sums are exact.
 
 import ApusGraph
 import ApusTensor
 import CApusKernels
 
-/// Phases: parameters, layout, operands as float32, the sums, and those as integers again, layout.
+/// Phases: parameters, layout, the sums, layout again.
 struct DepthwiseBytes: Sendable {
-  private enum Stage: Sendable { case parameters, toChannelsLast, widen, sum, narrow, toPlanar }
+  private enum Stage: Sendable { case parameters, toChannelsLast, sum, toPlanar }
+
+  /// Taps of a window whose products float32 adds exactly.
+  static let largestWindow = 256
 
   private let node: IntegerNode
-  private let core: ConvolutionCore
+  private let offsets: WindowOffsets
+  private let parameters: IntegerParameters
+  private let constants: TensorStorage?
   private let input: LayoutChange
   private let output: LayoutChange
-  private let widening: Partition
-  private let rows: Partition
+  /// Of the output, along the last axis.
+  private let lines: Partition
+  private let linesPerImage: Int
+  /// Lines of the input that a window sees.
+  private let windowLines: Int
   private let stages: [Stage]
-  private let width: Int
+  private let tableBytes: Int
   private let parametersOffset: Int
-  private let floatInputOffset: Int
-  private let floatOutputOffset: Int
   private let inputOffset: Int
   private let outputOffset: Int
   private let scratchBytes: Int
 
-  /// nil if this is no depthwise convolution of the kernels, or so large that sums might not be exact.
-  init?(_ node: IntegerNode) {
+  static func parameters(_ codes: IntegerCodes, channels: Int, taps: Int) -> IntegerParameters {
+    IntegerParameters(codes: codes, outputs: channels, padBytes: channels, depthwiseTaps: taps)
+  }
+
+  /// `constants`: the block of the parameters, if they are known. nil if this is no depthwise convolution of the
+  /// kernel, or one of images so large that offsets do not fit into 32 bits.
+  init?(_ node: IntegerNode, _ constants: TensorStorage?) {
     let convolution = node.convolution
-    let shape = [convolution.outputChannels, convolution.channelsPerGroup] + convolution.geometry.kernel
-    let facts = ConvolutionFacts(shape: shape, groups: convolution.groups, dilations: convolution.geometry.dilations)
-    guard facts.isDepthwise, shape.count <= 4, shape.allSatisfy({ $0 > 0 }), convolution.geometry.tapCount <= 256,
-      let weights = ConvolutionWeights(facts, form: .depthwise),
-      let core = ConvolutionCore(convolution, weights, GemmEpilogue())
+    let (channels, geometry) = (convolution.channels, convolution.geometry)
+    guard convolution.channelsPerGroup == 1, convolution.outputChannelsPerGroup == 1, convolution.outputCount > 0,
+      geometry.inputCount > 0, geometry.tapCount > 0, geometry.tapCount <= DepthwiseBytes.largestWindow,
+      let offsets = WindowOffsets(geometry, pixelStride: channels)
     else { return nil }
-    (self.node, self.core) = (node, core)
-    width = node.inputs.requantization == nil ? 4 : 1
+    (self.node, self.offsets, self.constants) = (node, offsets, constants)
+    parameters = DepthwiseBytes.parameters(node.codes, channels: channels, taps: geometry.tapCount)
+    let width = node.codes.inputs.requantization == nil ? 4 : 1
     input = LayoutChange(
-      images: convolution.batch, channels: convolution.channels, pixels: convolution.geometry.inputCount, width: 1)
-    output = LayoutChange(
-      images: convolution.batch, channels: convolution.channels, pixels: convolution.geometry.outputCount, width: width)
-    widening = Partition(input.byteCount, of: .light * 2)
-    rows = Partition(convolution.batch &* convolution.geometry.outputCount, of: .medium * convolution.channels)
-    var end = 0
+      images: convolution.batch, channels: channels, pixels: geometry.inputCount, width: 1)
+    output = LayoutChange(images: convolution.batch, channels: channels, pixels: geometry.outputCount, width: width)
+    linesPerImage = geometry.outputCount / (geometry.output.last ?? 1)
+    windowLines = geometry.tapCount / (geometry.kernel.last ?? 1)
+    lines = Partition(
+      convolution.batch &* linesPerImage, of: .light * (channels * geometry.tapCount / 2) * (geometry.output.last ?? 1))
+    tableBytes = aligned(windowLines &* MemoryLayout<UnsafeRawPointer?>.stride)
+    var end = lines.parts &* tableBytes
     func reserve(_ bytes: Int) -> Int {
       defer { end += aligned(bytes) }
       return end
     }
-    // The weights less their zero points, then scales and biases of the channels.
-    parametersOffset = reserve((core.weights.taps &+ 2) &* convolution.channels &* 4)
-    floatInputOffset = reserve(input.byteCount &* 4)
-    floatOutputOffset = reserve(convolution.outputCount &* 4)
-    let isPlanar = !node.inputs.operands.channelsLast
+    parametersOffset = constants == nil ? reserve(parameters.byteCount) : 0
+    let isPlanar = !node.codes.inputs.operands.channelsLast
     let changesInput = isPlanar && !input.isNothing
     let changesOutput = isPlanar && !output.isNothing
     inputOffset = changesInput ? reserve(input.byteCount) : 0
     outputOffset = changesOutput ? reserve(output.byteCount) : 0
     stages =
-      [.parameters] + (changesInput ? [.toChannelsLast] : []) + [.widen, .sum, .narrow]
+      (constants == nil ? [.parameters] : []) + (changesInput ? [.toChannelsLast] : []) + [.sum]
       + (changesOutput ? [.toPlanar] : [])
     scratchBytes = end
   }
@@ -65,77 +75,46 @@ struct DepthwiseBytes: Sendable {
       switch stage {
       case .parameters: 1
       case .toChannelsLast: input.parts
-      case .widen: widening.parts
-      case .sum: core.parts
-      case .narrow: rows.parts
+      case .sum: lines.parts
       case .toPlanar: output.parts
       }
     }
+    let x = node.codes.inputs.operands.x
     return Step(phases: phases, scratchBytes: scratchBytes) { run, phase, part in
-      let parameters = (run.scratch + parametersOffset).assumingMemoryBound(to: Float.self)
-      let x = (run.scratch + floatInputOffset).assumingMemoryBound(to: Float.self)
-      let y = (run.scratch + floatOutputOffset).assumingMemoryBound(to: Float.self)
       switch stages[phase] {
-      case .parameters: prepare(run, parameters)
-      case .toChannelsLast:
-        input.toChannelsLast(part, run.inputBytes(node.inputs.operands.x), run.scratch + inputOffset)
-      case .widen: widen(run, part, x)
-      case .sum:
-        core.run(
-          part,
-          ConvolutionAddresses(
-            x: UnsafePointer(x), weights: UnsafePointer(parameters), bias: nil, residual: nil, y: y,
-            scratch: run.scratch))
-      case .narrow: narrow(run, part, y, UnsafePointer(parameters))
+      case .parameters: parameters.fill(run.scratch + parametersOffset) { run.inputBytes($0) }
+      case .toChannelsLast: input.toChannelsLast(part, run.inputBytes(x), run.scratch + inputOffset)
+      case .sum: sum(run, part)
       case .toPlanar: output.toPlanar(part, run.scratch + outputOffset, run.outputBytes(0))
       }
-    }.named(core.name, cost: Cost(operations: node.convolution.operations))
+    }.named("depthwise_i8", cost: Cost(operations: node.convolution.operations))
   }
 
-  private func prepare(_ run: RunContext, _ parameters: UnsafeMutablePointer<Float>) {
-    let (channels, taps) = (node.convolution.channels, core.weights.taps)
-    let bytes = run.inputBytes(node.inputs.operands.w)
-    for channel in 0..<channels {
-      let zero = node.wZero(run, output: channel)
-      for tap in 0..<taps {
-        parameters[tap &* channels &+ channel] = Float(
-          node.byte(bytes, channel &* taps &+ tap, isSigned: node.wIsSigned) &- zero)
+  private func sum(_ run: RunContext, _ part: Int) {
+    let (codes, geometry, channels) = (node.codes, node.convolution.geometry, node.convolution.channels)
+    let block = constants.map { UnsafeRawPointer($0.base) } ?? UnsafeRawPointer(run.scratch + parametersOffset)
+    let x = inputOffset > 0 ? UnsafeRawPointer(run.scratch + inputOffset) : run.inputBytes(codes.inputs.operands.x)
+    let y = outputOffset > 0 ? run.scratch + outputOffset : run.outputBytes(0)
+    let table = (run.scratch + part &* tableBytes).assumingMemoryBound(to: UnsafeRawPointer?.self)
+    let isRequantized = codes.inputs.requantization != nil
+    let last = geometry.rank - 1
+    let (width, outputs) = (geometry.input[last], geometry.output[last])
+    let bytes = isRequantized ? 1 : 4
+    var arguments = apus_depthwise_i8_args(
+      lines: table, line_count: windowLines, pad: parameters.pad(block), width: width, kernel: geometry.kernel[last],
+      stride: geometry.strides[last], dilation: geometry.dilations[last], pad_left: geometry.padBegin[last],
+      channels: channels, x_signed: codes.xIsSigned, y_signed: codes.yIsSigned, weights: parameters.weights(block),
+      start: parameters.zeros(block), scales: isRequantized ? parameters.scales(block) : nil,
+      zero: codes.yZero { run.inputBytes($0) }, y: y)
+    for index in lines.range(part) {
+      let (image, line) = index.quotientAndRemainder(dividingBy: linesPerImage)
+      let pixels = x + image &* geometry.inputCount &* channels
+      for tap in 0..<windowLines {
+        let row = offsets.inputRow(line: line, tap: tap)
+        table[tap] = row < 0 ? nil : pixels + row &* width &* channels
       }
-      parameters[taps &* channels &+ channel] = node.scale(run, output: channel)
-      parameters[(taps &+ 1) &* channels &+ channel] =
-        node.bias.map { Float(run.input($0, as: Int32.self)[channel]) } ?? 0
-    }
-  }
-
-  private func widen(_ run: RunContext, _ part: Int, _ x: UnsafeMutablePointer<Float>) {
-    let range = widening.range(part)
-    let bytes =
-      (inputOffset > 0 ? UnsafeRawPointer(run.scratch + inputOffset) : run.inputBytes(node.inputs.operands.x))
-      + range.lowerBound
-    if node.xIsSigned {
-      apus_kernels().pointee.dequantize_s8(range.count, bytes, x + range.lowerBound, 1, node.xZero(run))
-    } else {
-      apus_kernels().pointee.dequantize_u8(range.count, bytes, x + range.lowerBound, 1, node.xZero(run))
-    }
-  }
-
-  private func narrow(
-    _ run: RunContext, _ part: Int, _ sums: UnsafeMutablePointer<Float>, _ parameters: UnsafePointer<Float>
-  ) {
-    let (channels, taps) = (node.convolution.channels, core.weights.taps)
-    let target = outputOffset > 0 ? run.scratch + outputOffset : run.outputBytes(0)
-    let (scales, biases) = (parameters + taps &* channels, parameters + (taps &+ 1) &* channels)
-    let rounding = ByteRounding(zero: node.yZero(run), isSigned: node.yIsSigned)
-    for row in rows.range(part) {
-      let values = sums + row &* channels
-      if width == 4 {
-        let y = target.assumingMemoryBound(to: Int32.self) + row &* channels
-        // Exact integers of less than 2^24.
-        for channel in 0..<channels { y[channel] = Int32(truncatingIfNeeded: Int(values[channel])) }
-      } else {
-        let y = target.assumingMemoryBound(to: UInt8.self) + row &* channels
-        for channel in 0..<channels { y[channel] = rounding((values[channel] + biases[channel]) * scales[channel]) }
-      }
+      arguments.y = y + index &* outputs &* channels &* bytes
+      apus_kernels().pointee.depthwise_i8(&arguments, 0, outputs)
     }
   }
 }

@@ -44,14 +44,18 @@ struct IntegerConvolution: Kernel {
   private let inputs: IntegerOperands
   private let attributes: NodeAttributes
   private let weights: ByteWeights?
+  private let constants: IntegerConstants
 
   init(_ context: PrepareContext, _ inputs: IntegerOperands) throws(OperatorError) {
     var inputs = inputs
     if let zero = inputs.xZero, !context.isPresent(zero) { inputs.xZero = nil }
-    if let zero = inputs.wZero, !context.isPresent(zero) { inputs.wZero = nil }
+    // Weights that are centred spare the kernels a sum over each row.
+    if let zero = inputs.wZero, !context.isPresent(zero) || context.isZero(zero) { inputs.wZero = nil }
     self.inputs = inputs
     attributes = NodeAttributes(context)
-    weights = KernelSelection.current.isPlain ? nil : try ByteWeights(context, input: inputs.operands.w)
+    let isPlain = KernelSelection.current.isPlain
+    weights = isPlain ? nil : try ByteWeights(context, input: inputs.operands.w)
+    constants = isPlain ? IntegerConstants() : try IntegerConstants(context, inputs, weights)
   }
 
   /// The depthwise form, of more than one group, reads the weights as they are.
@@ -63,8 +67,8 @@ struct IntegerConvolution: Kernel {
       let wType = context.inputs[inputs.operands.w]?.dataType,
       let yType = context.outputs.first??.dataType
     else { throw .mismatch("an operand is missing") }
-    let node = IntegerNode(
-      convolution: convolution, inputs: inputs, bias: inputs.operands.bias.flatMap { context.isPresent($0) ? $0 : nil },
+    let codes = IntegerCodes(
+      inputs: inputs, bias: inputs.operands.bias.flatMap { context.isPresent($0) ? $0 : nil },
       xIsSigned: xType == .int8, wIsSigned: wType == .int8, yIsSigned: yType == .int8,
       wZeroCount: inputs.wZero.map { context.shape($0).elementCount } ?? 0,
       wScaleCount: inputs.requantization.map { context.shape($0.wScale).elementCount } ?? 0)
@@ -72,9 +76,43 @@ struct IntegerConvolution: Kernel {
       weights
       ?? ByteWeights(
         shape: context.shape(inputs.operands.w).dims, groups: convolution.groups, isSigned: wType == .int8)
-    let facts = IntegerConvolutionFacts(elementType: xType, node: node, weights: form)
+    let facts = IntegerConvolutionFacts(
+      elementType: xType, node: IntegerNode(convolution: convolution, codes: codes), weights: form,
+      constants: constants)
     return try IntegerConvolutionFacts.Candidate.choose(
       .integerConvolution, for: facts, IntegerConvolutionFacts.candidates)
+  }
+}
+
+extension PrepareContext {
+  /// True for an input that is constant and 0 throughout.
+  func isZero(_ input: Int) -> Bool {
+    guard let tensor = constant(input), tensor.count <= 1 << 16 else { return false }
+    return tensor.integers?.allSatisfy { $0 == 0 } ?? false
+  }
+}
+
+/// The parameters of a node that are known when it is prepared, in the blocks of the kernels.
+struct IntegerConstants: Sendable {
+  private(set) var panels: TensorStorage?
+  private(set) var depthwise: TensorStorage?
+
+  init() {}
+
+  init(_ context: PrepareContext, _ inputs: IntegerOperands, _ weights: ByteWeights?) throws(OperatorError) {
+    guard let w = context.constant(inputs.operands.w), w.rank >= 3, let xType = context.optionalType(inputs.operands.x)
+    else { return }
+    let yType = context.outputType(0)
+    let bias = inputs.operands.bias.flatMap { context.isPresent($0) ? $0 : nil }
+    let codes = IntegerCodes(
+      inputs: inputs, bias: bias, xIsSigned: xType == .int8, wIsSigned: w.dataType == .int8,
+      yIsSigned: yType == .int8, wZeroCount: inputs.wZero.flatMap { context.constant($0)?.count } ?? 0,
+      wScaleCount: inputs.requantization.flatMap { context.constant($0.wScale)?.count } ?? 0)
+    if let weights { panels = try weights.parameters(codes).constantBlock(context) }
+    let taps = w.shape.dims[2...].reduce(1, &*)
+    if try context.int("group") == w.shape[0], w.shape[1] == 1, taps <= DepthwiseBytes.largestWindow {
+      depthwise = try DepthwiseBytes.parameters(codes, channels: w.shape[0], taps: taps).constantBlock(context)
+    }
   }
 }
 
@@ -86,8 +124,9 @@ private struct IntegerConvolutionFacts: KernelFacts {
   let node: IntegerNode
   /// nil: there are no panels for them.
   let weights: ByteWeights?
+  let constants: IntegerConstants
 
-  var layout: ImageLayout { node.inputs.operands.channelsLast ? .channelsLast : .planar }
+  var layout: ImageLayout { node.codes.inputs.operands.channelsLast ? .channelsLast : .planar }
   private var products: Double { Double(node.convolution.operations) / 2 }
 
   static let candidates = [
@@ -102,17 +141,17 @@ private struct IntegerConvolutionFacts: KernelFacts {
       return .cost(
         .vectors(operations: 2 * facts.products * panelWaste(facts.node.convolution.outputChannelsPerGroup)))
     } make: { facts in
-      facts.weights.flatMap { ByteConvolution(facts.node, $0)?.step }
+      facts.weights.flatMap { ByteConvolution(facts.node, $0, facts.constants.panels)?.step }
     },
     Candidate("depthwise") { facts in
       let convolution = facts.node.convolution
       guard convolution.groups > 1, convolution.channelsPerGroup == 1, convolution.outputChannelsPerGroup == 1 else {
         return .refused("not depthwise")
       }
-      // In and out of float32.
+      // Out of bytes and into float32.
       return .cost(.vectors(operations: 4 * facts.products))
     } make: { facts in
-      DepthwiseBytes(facts.node)?.step
+      DepthwiseBytes(facts.node, facts.constants.depthwise)?.step
     },
   ]
 
@@ -129,7 +168,7 @@ private struct IntegerConvolutionFacts: KernelFacts {
     sequence.append(
       .parallel(parts: input.parts) { run, part in input.toPlanar(part, run.inputBytes(0), run.outputBytes(0)) },
       inputs: [.input(0)], outputs: [x])
-    let others = (1...8).map { $0 < 8 || node.bias != nil ? StepSequence.Operand.input($0) : .none }
+    let others = (1...8).map { $0 < 8 || node.codes.bias != nil ? StepSequence.Operand.input($0) : .none }
     sequence.append(step, inputs: [x] + others, outputs: [y])
     sequence.append(
       .parallel(parts: output.parts) { run, part in output.toChannelsLast(part, run.inputBytes(0), run.outputBytes(0))
@@ -144,36 +183,7 @@ private struct IntegerConvolutionFacts: KernelFacts {
 /// One integer convolution with all that is known when it is planned.
 struct IntegerNode: Sendable {
   let convolution: Convolution
-  let inputs: IntegerOperands
-  let bias: Int?
-  let xIsSigned: Bool
-  let wIsSigned: Bool
-  let yIsSigned: Bool
-  let wZeroCount: Int
-  let wScaleCount: Int
-
-  func xZero(_ run: RunContext) -> Int32 { inputs.xZero.map { byte(run.inputBytes($0), 0, isSigned: xIsSigned) } ?? 0 }
-
-  func wZero(_ run: RunContext, output: Int) -> Int32 {
-    inputs.wZero.map { byte(run.inputBytes($0), wZeroCount > 1 ? output : 0, isSigned: wIsSigned) } ?? 0
-  }
-
-  func yZero(_ run: RunContext) -> Int32 {
-    inputs.requantization.map { byte(run.inputBytes($0.yZero), 0, isSigned: yIsSigned) } ?? 0
-  }
-
-  /// What a sum of an output channel is multiplied by.
-  func scale(_ run: RunContext, output: Int) -> Float {
-    guard let requantization = inputs.requantization else { return 1 }
-    let w = run.input(requantization.wScale, as: Float.self)[wScaleCount > 1 ? output : 0]
-    return run.input(requantization.xScale, as: Float.self)[0] * w / run.input(requantization.yScale, as: Float.self)[0]
-  }
-
-  @inline(__always)
-  func byte(_ bytes: UnsafeRawPointer, _ index: Int, isSigned: Bool) -> Int32 {
-    let byte = bytes.load(fromByteOffset: index, as: UInt8.self)
-    return isSigned ? Int32(Int8(bitPattern: byte)) : Int32(byte)
-  }
+  let codes: IntegerCodes
 }
 
 /// The plain form: operands less their zero points as 32 bits, their sums, and those as 8 bits again.
@@ -206,7 +216,7 @@ struct DirectIntegerConvolution: Sendable {
   }
 
   var step: Step {
-    let requantizes = node.inputs.requantization != nil
+    let requantizes = node.codes.inputs.requantization != nil
     let sums = requantizes ? aligned(node.convolution.outputCount &* 4) : 0
     let phases =
       [xPartition.parts + (readsWeights ? wPartition.parts : 0), direct.windows.partition.parts]
@@ -218,42 +228,44 @@ struct DirectIntegerConvolution: Sendable {
         direct.run(
           part: part, x: run.scratch.assumingMemoryBound(to: Int32.self),
           w: (run.scratch + wOffset).assumingMemoryBound(to: Int32.self),
-          bias: node.bias.map { run.input($0) },
+          bias: node.codes.bias.map { run.input($0) },
           y: requantizes ? (run.scratch + sumsOffset).assumingMemoryBound(to: Int32.self) : run.output(),
           scratch: run.scratch + windowsOffset)
       default: self.requantize(run, part)
       }
     }
-    if !readsWeights { step.unreadInputs = [node.inputs.operands.w] }
+    if !readsWeights { step.unreadInputs = [node.codes.inputs.operands.w] }
     return step.named("direct", cost: Cost(operations: node.convolution.operations))
   }
 
   private func widen(_ run: RunContext, _ part: Int) {
-    let operands = node.inputs.operands
+    let operands = node.codes.inputs.operands
     if part < xPartition.parts {
       let x = run.scratch.assumingMemoryBound(to: Int32.self)
-      let (bytes, zero) = (run.inputBytes(operands.x), node.xZero(run))
-      for index in xPartition.range(part) { x[index] = node.byte(bytes, index, isSigned: node.xIsSigned) &- zero }
+      let (bytes, zero) = (run.inputBytes(operands.x), node.codes.xZero { run.inputBytes($0) })
+      for index in xPartition.range(part) {
+        x[index] = IntegerCodes.byte(bytes, index, isSigned: node.codes.xIsSigned) &- zero
+      }
       return
     }
     let w = (run.scratch + wOffset).assumingMemoryBound(to: Int32.self)
     let bytes = run.inputBytes(operands.w)
     let count = node.convolution.channelsPerGroup &* node.convolution.geometry.tapCount
     for output in wPartition.range(part - xPartition.parts) {
-      let zero = node.wZero(run, output: output)
+      let zero = node.codes.wZero({ run.inputBytes($0) }, output: output)
       for index in output &* count..<(output &+ 1) &* count {
-        w[index] = node.byte(bytes, index, isSigned: node.wIsSigned) &- zero
+        w[index] = IntegerCodes.byte(bytes, index, isSigned: node.codes.wIsSigned) &- zero
       }
     }
   }
 
   private func requantize(_ run: RunContext, _ part: Int) {
     let area = node.convolution.geometry.outputCount
-    let rounding = ByteRounding(zero: node.yZero(run), isSigned: node.yIsSigned)
+    let rounding = ByteRounding(zero: node.codes.yZero { run.inputBytes($0) }, isSigned: node.codes.yIsSigned)
     for plane in planes.range(part) {
       let sums = (run.scratch + sumsOffset).assumingMemoryBound(to: Int32.self) + plane &* area
       let y: UnsafeMutablePointer<UInt8> = run.output(0) + plane &* area
-      let scale = node.scale(run, output: plane % node.convolution.outputChannels)
+      let scale = node.codes.scale({ run.inputBytes($0) }, output: plane % node.convolution.outputChannels)
       for index in 0..<area { y[index] = rounding(Float(sums[index]) * scale) }
     }
   }

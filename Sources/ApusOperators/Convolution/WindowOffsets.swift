@@ -58,7 +58,7 @@ struct WindowOffsets: Sendable {
   }
 
   /// The line of the input that a tap of the outer axes falls on; -1 outside.
-  private func inputRow(line: Int, tap: Int) -> Int {
+  func inputRow(line: Int, tap: Int) -> Int {
     var (line, tap) = (line, tap)
     var row = 0
     var scale = 1

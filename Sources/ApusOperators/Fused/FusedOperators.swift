@@ -5,6 +5,11 @@ import ApusGraph
 let fusedOperators: [any OperatorDefinition] = [
   engine(FusedAttention()),
   engine(FusedGemm()),
+  engine(ByteMap()),
+  engine(IntegerGemm()),
+  engine(QLinearGemm()),
+  engine(QLinearBinary(.add)),
+  engine(QLinearBinary(.multiply)),
   engine(ChannelsLastConv()),
   engine(ConvTranspose(channelsLast: true)),
   engine(QLinearConv(channelsLast: true)),

@@ -1,96 +1,10 @@
-// Products of 8-bit matrices less their zero points, as int32, on the integer matrix kernel.
+// Products of 8-bit matrices less their zero points on the integer matrix kernel, as int32, float32 or bytes again.
 
 import ApusGraph
 import ApusTensor
 import CApusKernels
 
-/// The 8-bit matrix micro-kernels of this machine.
-///
-/// `@unchecked Sendable`: function pointers to C code without state.
-struct ByteKernels: @unchecked Sendable {
-  let multiply: @convention(c) (UnsafePointer<apus_gemm_i8_args>, Int, Int, Int, Int) -> Void
-  let pack: @convention(c) (UnsafePointer<apus_gemm_source>, Bool, UnsafeMutableRawPointer, Int, Int) -> Void
-  /// Rows of a register tile, and columns of a packed panel.
-  let tileRows: Int
-  let panelColumns: Int
-  let name: String
-
-  static var current: ByteKernels { ByteKernels(apus_kernels()) }
-
-  init(_ table: UnsafePointer<apus_kernel_table>) {
-    multiply = table.pointee.gemm_i8
-    pack = table.pointee.gemm_i8_pack
-    tileRows = table.pointee.gemm_i8_mr
-    panelColumns = table.pointee.gemm_i8_nr
-    name = "gemm_i8 \(String(cString: table.pointee.name))"
-  }
-
-  func panelCount(_ n: Int) -> Int { apus_gemm_panels(n, panelColumns) }
-  func panelBytes(k: Int) -> Int { apus_gemm_i8_panel_bytes(1, k, panelColumns) }
-  /// Bytes of a packed [k, n] matrix, a multiple of 64.
-  func packedBytes(k: Int, n: Int) -> Int { aligned(panelCount(n) &* panelBytes(k: k)) }
-
-  /// The same as it would be without the limits of integers.
-  func estimatedBytes(k: Int, n: Int) -> Double {
-    (Double(n) + Double(panelColumns)) * (Double(k) + 8) + 64
-  }
-
-  /// Packs panels of a [k, n] matrix in rows; `target` is where the first panel of all lies.
-  func pack(
-    _ b: UnsafeRawPointer, k: Int, n: Int, isSigned: Bool, to target: UnsafeMutableRawPointer, panels: Range<Int>
-  ) {
-    var source = apus_gemm_source(b: b, stride_tap: 0, stride_k: n, stride_n: 1, taps: 1, kc: k, n: n)
-    pack(&source, isSigned, target, panels.lowerBound, panels.upperBound)
-  }
-}
-
-/// Constant [k, n] matrices of bytes, packed.
-struct PackedBytes: Sendable {
-  let storage: TensorStorage
-  /// Bytes from one matrix to the next.
-  let stride: Int
-
-  /// Matrices so narrow that their packed form would be many times as large are not packed.
-  private static let smallBytes = 64 << 10
-  private static let largestGrowth = 4
-
-  /// Packs the matrices of the last two axes of a constant int8 or uint8 tensor, of which a vector is one column; nil
-  /// if it is no such tensor, without elements, or not worth the memory.
-  init?(_ tensor: Tensor?, in weights: PackedWeights) throws(OperatorError) {
-    guard let tensor, tensor.dataType == .int8 || tensor.dataType == .uint8, tensor.rank > 0, tensor.count > 0 else {
-      return nil
-    }
-    let kernels = ByteKernels.current
-    let shape = tensor.shape.asColumn
-    let (k, n) = (shape[shape.rank - 2], shape[shape.rank - 1])
-    let count = tensor.count / k / n
-    guard
-      kernels.estimatedBytes(k: k, n: n) * Double(count)
-        <= Double(PackedBytes.largestGrowth) * Double(tensor.count) + Double(PackedBytes.smallBytes)
-    else { return nil }
-    let stride = kernels.packedBytes(k: k, n: n)
-    self.stride = stride
-    let isSigned = tensor.dataType == .int8
-    let format = "gemm_i8/\(kernels.panelColumns) \(count)x\(k)x\(n) \(tensor.dataType)"
-    let byteCount = count * stride
-    storage = try weights.storage(for: tensor, format: format, byteCount: byteCount) {
-      (source) throws(OperatorError) in
-      let storage = try weights.allowance.allocate(byteCount: byteCount)
-      for index in 0..<count {
-        try source.withBytes(index * k * n..<(index + 1) * k * n) { bytes in
-          kernels.pack(
-            bytes, k: k, n: n, isSigned: isSigned, to: storage.base + index * stride, panels: 0..<kernels.panelCount(n))
-        }
-      }
-      return storage
-    }
-  }
-
-  /// The first byte of one matrix. Valid while the storage lives.
-  @inline(__always) func base(_ index: Int) -> UnsafeRawPointer { UnsafeRawPointer(storage.base) + index &* stride }
-}
-
-/// C = (A - zero points) · (B - zero points) in int32, which wraps around, for all matrices of a batch.
+/// C = result((A - zero points) · (B - zero points)), sums in int32, which wrap around, for all matrices of a batch.
 struct ByteProduct: Sendable {
   private let m: Int
   private let n: Int
@@ -101,6 +15,7 @@ struct ByteProduct: Sendable {
   private let right: Factor
   private let packed: PackedBytes?
   private let operands: IntegerOperandPositions
+  private let result: ByteResult
   private let tiling: GemmTiling
   private let kernels: ByteKernels
 
@@ -150,11 +65,13 @@ struct ByteProduct: Sendable {
   /// nil if a run would need too much memory to pack B, or for other factors than matrices of bytes.
   init?(
     _ a: TensorType, _ b: TensorType, zeroPoints: (a: LineIndex, b: LineIndex), _ operands: IntegerOperandPositions,
-    hasZeroPoints: (a: Bool, b: Bool), packed: PackedBytes?
+    hasZeroPoints: (a: Bool, b: Bool), packed: PackedBytes?, result: ByteResult
   ) {
     let types: [DataType] = [.int8, .uint8]
     guard types.contains(a.dataType), types.contains(b.dataType) else { return nil }
-    let (kernels, rightShape) = (ByteKernels.current, b.shape.asColumn)
+    let (kernels, rightShape) = (
+      ByteKernels.current, b.shape.asRightFactor(isTransposed: operands.isTransposed)
+    )
     let leftShape = a.shape.rank == 1 ? [1, a.shape[0]] : a.shape
     let (rows, depth, columns) = (
       leftShape[leftShape.rank - 2], leftShape[leftShape.rank - 1], rightShape[rightShape.rank - 1]
@@ -176,9 +93,10 @@ struct ByteProduct: Sendable {
     right = Factor(
       isSigned: b.dataType == .int8, matrices: BroadcastMatrices(of: rightShape, in: batch), lines: columns,
       allLines: columns &* rightCount, hasZeroPoint: hasZeroPoints.b, zeroPoints: zeroPoints.b)
-    (self.packed, self.operands, self.kernels) = (packed, operands, kernels)
+    (self.packed, self.operands, self.kernels, self.result) = (packed, operands, kernels, result)
     tiling = GemmTiling(
-      batch: count, m: m, n: n, k: k, tileRows: kernels.tileRows, panelColumns: kernels.panelColumns)
+      batch: count, m: m, n: n, k: k, tileRows: kernels.tileRows, panelColumns: kernels.panelColumns,
+      pace: kernels.pace)
     if packed == nil {
       let copies = tiling.rowBlocks > 1 ? count : tiling.parts
       let columns = tiling.rowBlocks > 1 ? n : min(n, tiling.panelsPerBlock &* kernels.panelColumns)
@@ -203,12 +121,14 @@ struct ByteProduct: Sendable {
 
   // MARK: - The step
 
-  /// Inputs as `operands` has them, output C. Scratch memory: zero points of rows and of columns, packed B.
+  /// Inputs as `operands` and `result` have them, output C. Scratch memory: zero points of rows and of columns, scales,
+  /// packed B.
   var step: Step {
     let form = rightForm
-    let hasTables = left.hasTable || right.hasTable
+    let hasTables = left.hasTable || right.hasTable || result.scaleCount > 0
     let columnZeros = left.hasTable ? aligned(left.allLines &* 4) : 0
-    let packing = columnZeros + (right.hasTable ? aligned(right.allLines &* 4) : 0)
+    let scales = columnZeros + (right.hasTable ? aligned(right.allLines &* 4) : 0)
+    let packing = scales + aligned(result.scaleCount &* 4)
     let piece = aligned(panelsOnTheWay &* kernels.panelBytes(k: k))
     let groups = Partition(tiling.panels, of: .copying(bytes: kernels.panelBytes(k: k)))
     let packedBytes =
@@ -222,18 +142,21 @@ struct ByteProduct: Sendable {
     var step = Step(phases: phases, scratchBytes: packing + packedBytes) { run, phase, part in
       let rowTable = run.scratch.assumingMemoryBound(to: Int32.self)
       let columnTable = (run.scratch + columnZeros).assumingMemoryBound(to: Int32.self)
+      let scaleTable = (run.scratch + scales).assumingMemoryBound(to: Float.self)
       if phase == phases.count &- 1 {
         multiply(
           run, part, form, rowZeros: left.hasTable ? UnsafePointer(rowTable) : nil,
-          columnZeros: right.hasTable ? UnsafePointer(columnTable) : nil,
+          columnZeros: right.hasTable ? UnsafePointer(columnTable) : nil, scales: scaleTable,
           b: run.scratch + (packing &+ (form == .packedOnTheWay ? part &* piece : 0)))
       } else if hasTables && part == 0 {
         if left.hasTable { left.fill(rowTable, from: run.inputBytes(operands.aZero)) }
         if right.hasTable { right.fill(columnTable, from: run.inputBytes(operands.bZero)) }
+        result.fill(scaleTable, run)
       } else {
         let (index, group) = (part &- (hasTables ? 1 : 0)).quotientAndRemainder(dividingBy: groups.parts)
         kernels.pack(
-          run.inputBytes(operands.b) + right.matrices[index] &* k &* n, k: k, n: n, isSigned: right.isSigned,
+          run.inputBytes(operands.b) + right.matrices[index] &* k &* n, k: k, n: n,
+          isTransposed: operands.isTransposed, isSigned: right.isSigned,
           to: run.scratch + (packing &+ index &* matrixBytes), panels: groups.range(group))
       }
     }
@@ -244,21 +167,24 @@ struct ByteProduct: Sendable {
   /// One part. `b` is where packed B lies, or room for some panels.
   private func multiply(
     _ run: RunContext, _ part: Int, _ form: RightForm, rowZeros: UnsafePointer<Int32>?,
-    columnZeros: UnsafePointer<Int32>?, b: UnsafeMutableRawPointer
+    columnZeros: UnsafePointer<Int32>?, scales: UnsafePointer<Float>, b: UnsafeMutableRawPointer
   ) {
     let tile = tiling.tile(part)
     var arguments = apus_gemm_i8_args(
       a: run.inputBytes(operands.a), lda: k, offsets: nil, pad: nil, taps: 1, kc: k, n: n, a_signed: left.isSigned,
       b_signed: right.isSigned, a_zero: left.zero(run.inputBytes(operands.aZero)),
       b_zero: right.zero(run.inputBytes(operands.bZero)), a_zeros: nil, b_zeros: nil, b: b, c: run.outputBytes(0),
-      ldc: n, output: APUS_GEMM_I8_TO_I32, bias: nil, scale: 1, scales: nil, zero: 0, low: 0, high: 0,
+      ldc: n, output: APUS_GEMM_I8_TO_I32, wide: false, bias: nil, scale: 1, scales: nil, zero: 0, low: 0, high: 0,
       epilogue: apus_epilogue_f32())
+    result.complete(&arguments, run, scales, columns: n)
+    let residual = arguments.epilogue.add
     for index in tile.batches {
       let (leftIndex, rightIndex) = (left.matrices[index], right.matrices[index])
       arguments.a = run.inputBytes(operands.a) + leftIndex &* m &* k
       arguments.a_zeros = rowZeros.map { $0 + leftIndex &* m }
       arguments.b_zeros = columnZeros.map { $0 + rightIndex &* n }
-      arguments.c = run.outputBytes(0) + index &* m &* n &* 4
+      arguments.c = run.outputBytes(0) + index &* m &* n &* result.width
+      arguments.epilogue.add = residual.map { $0 + index &* m &* n }
       switch form {
       case .constant: arguments.b = packed.map { $0.base(rightIndex) } ?? UnsafeRawPointer(b)
       case .packedFirst: arguments.b = UnsafeRawPointer(b + index &* matrixBytes)
@@ -279,15 +205,18 @@ struct ByteProduct: Sendable {
     while panel < tile.panels.upperBound {
       let size = min(group, tile.panels.upperBound &- panel)
       let column = panel &* kernels.panelColumns
-      var piece = apus_gemm_source(
-        b: source + column, stride_tap: 0, stride_k: n, stride_n: 1, taps: 1, kc: k, n: n &- column)
+      var piece = ByteKernels.source(source, k: k, n: n, isTransposed: operands.isTransposed, fromColumn: column)
       kernels.pack(&piece, right.isSigned, packed, 0, size)
       // The same product, seen from this column on.
       var arguments = whole
       arguments.b = UnsafeRawPointer(packed)
       arguments.n = n &- column
-      arguments.c = whole.c + column &* 4
+      arguments.c = whole.c + column &* result.width
       arguments.b_zeros = whole.b_zeros.map { $0 + column }
+      arguments.bias = whole.bias.map { $0 + column }
+      arguments.scales = whole.scales.map { $0 + column }
+      arguments.epilogue.bias = whole.epilogue.bias.map { $0 + column }
+      arguments.epilogue.add = whole.epilogue.add.map { $0 + column }
       kernels.multiply(&arguments, tile.rows.lowerBound, tile.rows.upperBound, 0, size)
       panel &+= size
     }

@@ -1,5 +1,5 @@
-// Integer products of 8-bit factors less their zero points: the choice of form, and the plain one, on 32-bit copies of
-// the factors in scratch memory.
+// The factors of integer products: which scale or zero point belongs to what, and their plain form, 32-bit copies less
+// the zero points in scratch memory.
 
 import ApusGraph
 import ApusTensor
@@ -74,6 +74,9 @@ struct LineIndex: Sendable {
 extension Shape {
   /// That of a right factor as a matrix: a vector is a column.
   var asColumn: Shape { rank == 1 ? [self[0], 1] : self }
+
+  /// That of a right factor as matrices, or of a transposed matrix as it is multiplied with.
+  func asRightFactor(isTransposed: Bool) -> Shape { isTransposed ? [self[1], self[0]] : asColumn }
 }
 
 /// The number of a factor's matrix for each matrix of a product whose batch it broadcasts to.
@@ -155,99 +158,8 @@ struct IntegerOperandPositions: Sendable {
   let aZero: Int
   let b: Int
   let bZero: Int
+  /// B is a matrix [n, k].
+  var isTransposed = false
 
   var all: [Int] { [a, aZero, b, bZero] }
-}
-
-/// The int32 product of two 8-bit factors less their zero points, of one node. B is packed here if it is constant.
-struct IntegerProduct: Sendable {
-  private let operands: IntegerOperandPositions
-  private let packed: PackedBytes?
-
-  init(_ context: PrepareContext, _ operands: IntegerOperandPositions) throws(OperatorError) {
-    self.operands = operands
-    // Beside a factor that is no byte, or not known yet, B is read as it is.
-    let isByte = context.optionalType(operands.a).map { $0 == .int8 || $0 == .uint8 } ?? false
-    packed =
-      KernelSelection.current.isPlain || !isByte
-      ? nil : try PackedBytes(context.constant(operands.b), in: context.packedWeights)
-  }
-
-  /// Of the node; the step that the product is part of does not read them.
-  var packedInputs: [Int] { packed == nil ? [] : [operands.b] }
-
-  /// Appends the product. Returns the name of its kernel and its cost.
-  func append(
-    _ context: PlanContext, to target: StepSequence.Operand, in sequence: inout StepSequence
-  ) throws(OperatorError) -> (name: String, cost: Cost) {
-    guard let a = context.inputs[operands.a], let b = context.inputs[operands.b] else {
-      throw .invalid("a factor is missing")
-    }
-    let aZero = context.isPresent(operands.aZero) ? context.shape(operands.aZero) : nil
-    let bZero = context.isPresent(operands.bZero) ? context.shape(operands.bZero) : nil
-    let rows = try LineIndex(aZero, of: a.shape, axis: 2, name: "the zero point of A")
-    let columns = try LineIndex(bZero, of: b.shape.asColumn, axis: 1, name: "the zero point of B")
-    let facts = IntegerProductFacts(
-      a: a, b: b, rows: rows, columns: columns, hasZeroPoints: (aZero != nil, bZero != nil), operands: operands,
-      packed: packed)
-    let step = try IntegerProductFacts.Candidate.choose(.integerProduct, for: facts, IntegerProductFacts.candidates)
-    // The operands are where the node has them.
-    let inputs = (0...(operands.all.max() ?? 0)).map { index -> StepSequence.Operand in
-      operands.all.contains(index) && context.isPresent(index) ? .input(index) : .none
-    }
-    sequence.append(step, inputs: inputs, outputs: [target])
-    return (step.kernelName, step.cost)
-  }
-}
-
-/// An integer product that is being planned.
-private struct IntegerProductFacts: KernelFacts {
-  typealias Candidate = KernelCandidate<IntegerProductFacts, Step>
-
-  let a: TensorType
-  let b: TensorType
-  /// Of zero points.
-  let rows: LineIndex
-  let columns: LineIndex
-  let hasZeroPoints: (a: Bool, b: Bool)
-  let operands: IntegerOperandPositions
-  let packed: PackedBytes?
-
-  var elementType: DataType? { a.dataType }
-  private var products: Double { Double(a.count) * Double(b.shape.asColumn.last ?? 1) }
-
-  /// The steps have their operands where the node has them, and the product as output 0.
-  static let candidates = [
-    Candidate("plain") {
-      .cost(.loops(operations: 2 * $0.products))
-    } make: { (facts) throws(OperatorError) in
-      try facts.plain()
-    },
-    Candidate("panels", types: [.int8, .uint8]) {
-      .cost(.vectors(operations: 2 * $0.products))
-    } make: { facts in
-      ByteProduct(
-        facts.a, facts.b, zeroPoints: (facts.rows, facts.columns), facts.operands, hasZeroPoints: facts.hasZeroPoints,
-        packed: facts.packed)?.step
-    },
-  ]
-
-  private func plain() throws(OperatorError) -> Step {
-    let left = IntegerFactor(shape: a.shape, zeroPoints: rows, isLeft: true)
-    let right = IntegerFactor(shape: b.shape, zeroPoints: columns, isLeft: false)
-    guard let leftStep = left.step(a.dataType, hasZeroPoint: hasZeroPoints.a),
-      let rightStep = right.step(b.dataType, hasZeroPoint: hasZeroPoints.b),
-      let product = MatMulExtents(a.shape, b.shape).plain.step(.int32)
-    else { throw .unsupported("there is no integer product of \(a.dataType) and \(b.dataType)") }
-    var sequence = StepSequence()
-    let leftPlace = sequence.reserve(bytes: a.count * 4)
-    let rightPlace = sequence.reserve(bytes: b.count * 4)
-    func point(_ isThere: Bool, _ input: Int) -> StepSequence.Operand { isThere ? .input(input) : .none }
-    sequence.append(
-      leftStep, inputs: [.input(operands.a), point(hasZeroPoints.a, operands.aZero)], outputs: [leftPlace])
-    sequence.append(
-      rightStep, inputs: [.input(operands.b), point(hasZeroPoints.b, operands.bZero)], outputs: [rightPlace])
-    sequence.append(product, inputs: [leftPlace, rightPlace], outputs: [.output(0)])
-    return sequence.step.named(product.kernelName, cost: product.cost)
-  }
 }

@@ -27,16 +27,41 @@ package struct QLinearMatMul: OperatorDefinition {
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let product = try IntegerProduct(context, IntegerOperandPositions(a: 0, aZero: 2, b: 3, bZero: 5))
     return .planned(packing: product.packedInputs) { (plan) throws(OperatorError) in
-      try QuantizedProduct(plan, product).step
+      try product.step(plan, ByteResult(requantizing: plan)) { () throws(OperatorError) in
+        try QuantizedProduct(plan, product).step
+      }
     }
   }
 }
 
+extension ByteResult {
+  /// That of QLinearMatMul, or of QLinearGemm with `bias`; nil for numbers that are no bytes, and where rows or the
+  /// matrices of a batch have scales of their own.
+  init?(requantizing context: PlanContext, bias: Int? = nil, isTransposed: Bool = false) {
+    let bytes: [DataType] = [.int8, .uint8]
+    guard let a = context.inputs[0], let b = context.inputs[3], let y = context.outputs[0],
+      [a, b, y].allSatisfy({ bytes.contains($0.dataType) }),
+      [1, 4, 6].allSatisfy({ context.inputs[$0]?.dataType == .float32 }),
+      [1, 6, 7].allSatisfy({ context.shape($0).elementCount == 1 })
+    else { return nil }
+    let columns = b.shape.asRightFactor(isTransposed: isTransposed).last ?? 1
+    let scales = context.shape(4)
+    guard scales.elementCount == 1 || scales.dims == [columns] else { return nil }
+    self = .bytes(
+      ByteRequantization(
+        aScale: 1, bScale: 4, bScaleCount: scales.elementCount, yScale: 6, yZero: 7, isSigned: y.dataType == .int8,
+        bias: bias))
+  }
+}
+
 /// The product in int32, or in float32 where a factor is of float8, and its quantization.
-private struct QuantizedProduct {
+struct QuantizedProduct {
   let step: Step
 
-  init(_ context: PlanContext, _ integerProduct: IntegerProduct) throws(OperatorError) {
+  /// `bias`: an input of int32, one a column, that is added to the sums.
+  init(
+    _ context: PlanContext, _ integerProduct: IntegerProduct, bias: Int? = nil, isTransposed: Bool = false
+  ) throws(OperatorError) {
     guard let a = context.inputs[0], let b = context.inputs[3], let y = context.outputs[0] else {
       throw .invalid("an input is missing")
     }
@@ -57,8 +82,8 @@ private struct QuantizedProduct {
     }
     // Rows and columns of the result are those of the factors; a vector's missing axis is one of extent 1.
     let rowShape = Shape(a.shape.rank > 1 ? a.shape.dims : [1] + a.shape.dims)
-    let columnShape = Shape(b.shape.rank > 1 ? b.shape.dims : b.shape.dims + [1])
-    let extents = MatMulExtents(a.shape, b.shape)
+    let columnShape = b.shape.asRightFactor(isTransposed: isTransposed)
+    let extents = MatMulExtents(a.shape, b.shape, transposesB: isTransposed)
     let batchShape = y.shape.dims.dropLast((a.shape.rank > 1 ? 1 : 0) + (b.shape.rank > 1 ? 1 : 0))
     let resultShape = Shape(batchShape + [rowShape[rowShape.rank - 2], extents.n])
     let rows = try LineIndex(context.shape(1), of: rowShape, axis: 2, name: "a_scale")
@@ -71,6 +96,10 @@ private struct QuantizedProduct {
       results: results, resultPoints: resultPoints,
       leftMatrix: BroadcastMatrices(of: rowShape, in: batchDims),
       rightMatrix: BroadcastMatrices(of: columnShape, in: batchDims))
+    if let bias {
+      sequence.append(
+        QuantizedProduct.addition(count: y.count, columns: extents.n), inputs: [.input(bias)], outputs: [product])
+    }
     let last =
       isInteger
       ? try quantizer.step(Int32.self, y.dataType) : try quantizer.step(Float.self, y.dataType)
@@ -78,6 +107,17 @@ private struct QuantizedProduct {
     var whole = sequence.step
     whole.unreadInputs = integerProduct.packedInputs
     step = whole.named(name, cost: isInteger ? cost : whole.cost)
+  }
+
+  /// Adds input 0, one number a column, to the sums of output 0.
+  private static func addition(count: Int, columns: Int) -> Step {
+    let rows = Partition(columns == 0 ? 0 : count / columns, of: .light * columns)
+    return .parallel(parts: rows.parts) { run, part in
+      let (bias, sums) = (run.input(0, as: Int32.self), run.output(0, as: Int32.self))
+      for row in rows.range(part) {
+        for column in 0..<columns { sums[row &* columns &+ column] &+= bias[column] }
+      }
+    }
   }
 
   private static func widening(_ context: PlanContext, _ input: Int) throws(OperatorError) -> Step {

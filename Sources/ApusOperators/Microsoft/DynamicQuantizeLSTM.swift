@@ -97,7 +97,9 @@ private struct GateWeights: Sendable {
   init(_ context: PrepareContext, input: Int, scale: Int, zeroPoint: Int) throws(OperatorError) {
     (self.input, self.scale, self.zeroPoint) = (input, scale, zeroPoint)
     isSigned = try context.type(input) == .int8
-    packed = KernelSelection.current.isPlain ? nil : try PackedBytes(context.constant(input), in: context.packedWeights)
+    packed =
+      KernelSelection.current.isPlain
+      ? nil : try PackedBytes(context.constant(input), isTransposed: false, in: context.packedWeights)
   }
 
   func load(_ bytes: UnsafeRawPointer, _ index: Int) -> Int32 {
@@ -214,6 +216,7 @@ private struct QuantizedRecurrence: Sendable {
       let product = unpacked[index]
       kernels.pack(
         run.inputBytes(product.weights.input) + direction &* product.k &* gates, k: product.k, n: gates,
+        isTransposed: false,
         isSigned: product.weights.isSigned,
         to: run.scratch + (product.packedOffset &+ direction &* product.packedStride),
         panels: 0..<kernels.panelCount(gates))
@@ -427,6 +430,7 @@ private struct QuantizedRecurrence: Sendable {
       a: codes, lda: product.k, offsets: nil, pad: nil, taps: 1, kc: product.k, n: gates, a_signed: false,
       b_signed: weights.isSigned, a_zero: zero, b_zero: single, a_zeros: nil,
       b_zeros: product.zeroIsByColumn ? zeros : nil, b: packed, c: sums, ldc: gates, output: APUS_GEMM_I8_TO_I32,
+      wide: false,
       bias: nil, scale: 1, scales: nil, zero: 0, low: 0, high: 0, epilogue: apus_epilogue_f32())
     kernels.multiply(&arguments, 0, rows, 0, kernels.panelCount(gates))
   }

@@ -25,12 +25,25 @@ struct GemmTiling: Sendable {
     let panels: Range<Int>
   }
 
-  init(batch: Int, m: Int, n: Int, k: Int, tileRows: Int, panelColumns: Int) {
+  /// How a kernel fares beside the float32 one. It may be that of the machine for sums that are exact, whose bits no
+  /// division changes.
+  struct Pace: Sendable {
+    /// Products in the time of one.
+    var speed = 1
+    /// Bytes of an element of B.
+    var bytes = 4
+    /// What reading a row of A takes, in columns of the product.
+    var rowColumns = 8
+
+    static let float32 = Pace()
+  }
+
+  init(batch: Int, m: Int, n: Int, k: Int, tileRows: Int, panelColumns: Int, pace: Pace = .float32) {
     self.batch = batch
     self.m = m
     panels = (n + panelColumns - 1) / panelColumns
     // Products of few rows wait for the elements of B.
-    let column = Cost(operations: 2 * max(m, 1), bytes: 4) * max(k, 1)
+    let column = Cost(operations: max(2 * m / pace.speed, 1), bytes: pace.bytes) * max(k, 1)
     let wanted = min(max((column * n * batch).worthwhileParts, 1), Partition.maximumParts)
     if batch >= wanted || batch == 0 || m == 0 || panels == 0 {
       (rowsPerBlock, panelsPerBlock, rowBlocks, panelBlocks) = (max(m, 1), max(panels, 1), 1, 1)
@@ -46,7 +59,7 @@ struct GemmTiling: Sendable {
       let columns = (panels + min(panels, limit / blocks) - 1) / min(panels, limit / blocks)
       // The largest block, and what it must read.
       let (height, width) = (min(rows * tileRows, m), columns * panelColumns)
-      let cost = height * width + 8 * (height + width)
+      let cost = height * width + pace.rowColumns * height + Pace.float32.rowColumns * width
       if cost < best.cost { best = (cost, rows, columns) }
     }
     rowsPerBlock = best.rows * tileRows

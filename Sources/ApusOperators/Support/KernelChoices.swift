@@ -8,6 +8,7 @@ import CApusKernels
 package enum ChoicePoint: String, CaseIterable, Sendable {
   case attention
   case averagePool = "average pool"
+  case byteMap = "byte map"
   case channelsLastPool = "channels-last pool"
   case convolution
   case dequantization
@@ -25,6 +26,8 @@ package enum ChoicePoint: String, CaseIterable, Sendable {
   case maxPool = "max pool"
   case planeCopy = "copy of planes"
   case quantization
+  case quantizedElementwise = "quantized elementwise"
+  case quantizedProduct = "quantized product"
   case quantizedRecurrence = "quantized recurrence"
   case recurrence
   case reduction

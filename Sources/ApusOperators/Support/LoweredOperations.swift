@@ -13,7 +13,7 @@ struct LoweredOperations {
   }
 
   private let node: Node
-  private let builder: GraphBuilder
+  let builder: GraphBuilder
   private var operations: [Operation] = []
 
   init(_ node: Node, in builder: GraphBuilder) { (self.node, self.builder) = (node, builder) }

@@ -90,7 +90,11 @@ let portableFusions = FusionGroup(
     AttentionLayoutFusion(op: OperatorID("Attention")),
   ])
 let integerFusions = FusionGroup(
-  name: "fuse-quantized", fusions: [QuantizedConvFusion(), QuantizedMatMulFusion()])
+  name: "fuse-quantized",
+  fusions: [
+    QuantizedConvFusion(), QuantizedMatMulFusion(), QuantizedGemmFusion(), IntegerGemmFusion(),
+    ScaledIntegerProductFusion(), QuantizedElementwiseFusion(),
+  ])
 let attentionFusions = FusionGroup(
   name: "fuse-attention",
   fusions: [

@@ -59,48 +59,68 @@ func biasVector(_ tensor: Tensor?, width: Int) -> (tensor: Tensor, isAsGiven: Bo
   return nil
 }
 
-/// apus.Gemm followed by a bias, a residual or an activation → one apus.Gemm.
+/// apus.Gemm or apus.IntegerGemm followed by a bias, a residual or an activation → one of them.
 struct GemmEpilogueFusion: Fusion {
   let name = "gemm-epilogue"
   let roots: Set<OperatorID> = Activation.epilogueOperators.union([OperatorID("Add")])
-  private static let gemm = OperatorID("Gemm", domain: "apus")
+
+  /// A product without an activation, and where it takes a bias and a residual.
+  private struct Product {
+    let position: NodeID
+    var node: Node
+    let bias: Int
+    let residual: Int
+
+    init?(_ value: ValueID?, in graph: borrowing GraphEditor) {
+      if let (position, node) = graph.producer(of: value, is: "Gemm", domain: "apus") {
+        (self.position, self.node, bias, residual) = (position, node, 2, 3)
+      } else if let (position, node) = graph.producer(of: value, is: "IntegerGemm", domain: "apus") {
+        (self.position, self.node, bias, residual) = (position, node, IntegerGemm.bias, IntegerGemm.residual)
+      } else {
+        return nil
+      }
+      if node.attributes["activation"] != nil { return nil }
+    }
+
+    func has(_ input: Int) -> Bool { input < node.inputs.count && node.inputs[input] != nil }
+
+    mutating func set(_ input: Int, _ value: ValueID) {
+      while node.inputs.count <= input { node.inputs.append(nil) }
+      node.inputs[input] = value
+    }
+  }
 
   func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
     let node = graph[root]
     guard let output = node.outputs[0] else { return nil }
     if node.op.name == "Add" { return matchAdd(root, output: output, in: graph) }
-    guard let gemm = graph.producer(of: node.inputs[0], is: "Gemm", domain: "apus"),
-      gemm.node.attributes["activation"] == nil, let activation = graph.epilogue(of: node)
-    else { return nil }
-    var fused = gemm.node
-    fused.outputs = [output]
-    activation.write(to: &fused.attributes)
-    return GraphPatch(removed: [gemm.position, root], added: [fused])
+    guard var product = Product(node.inputs[0], in: graph), let activation = graph.epilogue(of: node) else {
+      return nil
+    }
+    product.node.outputs = [output]
+    activation.write(to: &product.node.attributes)
+    return GraphPatch(removed: [product.position, root], added: [product.node])
   }
 
   private func matchAdd(_ root: NodeID, output: ValueID, in graph: borrowing GraphEditor) -> GraphPatch? {
     let node = graph[root]
     for (value, other) in [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])] {
-      guard let value, let other, let gemm = graph.producer(of: value, is: "Gemm", domain: "apus"),
-        gemm.node.attributes["activation"] == nil, let weight = graph.constant(gemm.node.inputs[1])
+      guard let value, let other, var product = Product(value, in: graph),
+        let weight = graph.constant(product.node.inputs[1]), weight.rank == 2, !product.has(product.residual)
       else { continue }
-      let width = weight.shape[gemm.node.attributes.int("transB") ?? 0 != 0 ? 0 : 1]
-      var fused = gemm.node
-      fused.outputs = [output]
-      let hasBias = fused.inputs.count > 2 && fused.inputs[2] != nil
-      let hasResidual = fused.inputs.count > 3 && fused.inputs[3] != nil
-      let rank = graph.rank(value) ?? 0
+      let width = weight.shape[product.node.attributes.int("transB") ?? 0 != 0 ? 0 : 1]
+      product.node.outputs = [output]
       if let constant = graph.constant(other) {
-        guard !hasBias, !hasResidual, constant.rank <= rank, let bias = biasVector(constant, width: width) else {
-          continue
-        }
-        fused.inputs = [fused.inputs[0], fused.inputs[1], bias.isAsGiven ? other : GraphPatch.constant(0)]
+        guard !product.has(product.bias), constant.rank <= graph.rank(value) ?? 0,
+          let bias = biasVector(constant, width: width)
+        else { continue }
+        product.set(product.bias, bias.isAsGiven ? other : GraphPatch.constant(0))
         return GraphPatch(
-          removed: [gemm.position, root], added: [fused], constants: bias.isAsGiven ? [] : [bias.tensor])
+          removed: [product.position, root], added: [product.node], constants: bias.isAsGiven ? [] : [bias.tensor])
       }
-      guard !hasResidual, graph.haveSameShape(value, other) else { continue }
-      fused.inputs = [fused.inputs[0], fused.inputs[1], hasBias ? fused.inputs[2] : nil, other]
-      return GraphPatch(removed: [gemm.position, root], added: [fused])
+      guard graph.haveSameShape(value, other) else { continue }
+      product.set(product.residual, other)
+      return GraphPatch(removed: [product.position, root], added: [product.node])
     }
     return nil
   }

@@ -1,9 +1,10 @@
-// Operators between DequantizeLinear and QuantizeLinear → operators on integers, whose sums are exact: QLinearConv,
-// QLinearMatMul. https://onnx.ai/onnx/operators/onnx__QLinearConv.html
+// Products between DequantizeLinear and QuantizeLinear → operators on integers, whose sums are exact: QLinearConv,
+// QLinearMatMul, and those of the engine's own. https://onnx.ai/onnx/operators/onnx__QLinearConv.html
 //
 // The float form rounds each product and sum and may lie one step beside the exact one where that falls between two.
 
 import ApusGraph
+import ApusOperators
 import ApusTensor
 
 /// DequantizeLinear → Conv (→ Relu) → QuantizeLinear → QLinearConv.
@@ -54,107 +55,127 @@ struct QuantizedMatMulFusion: Fusion {
   }
 }
 
-/// Sums of products of bytes that 32 bits hold; longer ones would wrap around, where floats do not.
-private enum ExactSum {
-  static func holds(_ products: Int) -> Bool { products <= 1 << 14 }
-  /// What a sum begins with.
-  static func holds(start: Int32) -> Bool { start.magnitude <= 1 << 30 }
-}
+/// DequantizeLinear → Gemm with a matrix of weights (→ Relu) → QuantizeLinear → apus.QLinearGemm.
+struct QuantizedGemmFusion: Fusion {
+  let name = "quantized-gemm"
+  let roots: Set<OperatorID> = [OperatorID("QuantizeLinear")]
 
-/// The constants of a patch under construction.
-private struct QuantizedPatch {
-  private(set) var constants: [Tensor] = []
-
-  /// A zero point of 0.
-  mutating func zero(_ type: DataType, count: Int? = nil) -> ValueID {
-    let zeros = Tensor(zeros: type, shape: count.map { [$0] } ?? [])
-    constants.append(zeros)
-    return GraphPatch.constant(constants.count - 1)
-  }
-}
-
-/// What a DequantizeLinear reads.
-private struct Dequantized {
-  let quantized: ValueID
-  let type: DataType
-  let scale: ValueID
-  let zeroPoint: ValueID?
-  /// One scale for the whole tensor.
-  let isWhole: Bool
-  /// The axis along which there are several, from the front.
-  let axis: Int
-  /// How many, if that is known.
-  let scaleCount: Int?
-
-  /// nil if `value` is not the result of a DequantizeLinear into float32 with scales for all or for one axis.
-  init?(_ value: ValueID?, in graph: borrowing GraphEditor) {
-    guard let (_, node) = graph.producer(of: value, is: "DequantizeLinear"), let quantized = node.inputs[0],
-      let scale = node.inputs[1], let type = graph.dataType(quantized), [.int8, .uint8, .int32].contains(type),
-      graph.dataType(scale) == .float32, graph.dataType(value) == .float32,
-      node.attributes.int("block_size") ?? 0 == 0, let scales = graph.shape(scale), scales.count <= 1,
-      let rank = graph.rank(quantized)
+  func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
+    guard let result = QuantizedResult(root, in: graph), let gemm = result.producer(is: "Gemm", in: graph),
+      let factors = QuantizedFactors(gemm.node, in: graph)
     else { return nil }
-    (self.quantized, self.type, self.scale) = (quantized, type, scale)
-    zeroPoint = node.inputs.count > 2 ? node.inputs[2] : nil
-    scaleCount = scales.isEmpty ? 1 : scales[0].known
-    isWhole = scaleCount == 1
-    let axis = node.attributes.int("axis") ?? 1
-    self.axis = axis < 0 ? axis + rank : axis
-  }
-
-  /// Tensor, scale and zero point, as operators on integers take them.
-  func operands(_ patch: inout QuantizedPatch) -> [ValueID?] {
-    [quantized, scale, zeroPoint ?? patch.zero(type, count: isWhole ? nil : scaleCount)]
-  }
-
-  /// True if this is a sum of products of `x` and `w`: scaled by the product of their scales, without a zero point.
-  func isOfProduct(_ x: Dequantized, _ w: Dequantized, in graph: borrowing GraphEditor) -> Bool {
-    guard let own = graph.constant(scale)?.elements(as: Float.self),
-      let left = graph.constant(x.scale)?.elements(as: Float.self), left.count == 1,
-      let right = graph.constant(w.scale)?.elements(as: Float.self), own.count == right.count || own.count == 1,
-      zeroPoint == nil || graph.constant(zeroPoint)?.elements(as: Int32.self)?.allSatisfy({ $0 == 0 }) ?? false
-    else { return false }
-    return right.indices.allSatisfy { channel in
-      let product = left[0] * right[channel]
-      return abs(own[own.count == 1 ? 0 : channel] - product) <= 1e-6 * abs(product)
+    var patch = QuantizedPatch()
+    var inputs: [ValueID?] =
+      factors.a.operands(&patch) + factors.b.operands(&patch) + [
+        result.scale, result.zeroPoint ?? patch.zero(result.type),
+      ]
+    if let bias = factors.bias {
+      guard let sums = Dequantized(bias, in: graph), sums.type == .int32, graph.rank(sums.quantized) == 1,
+        sums.isOfProduct(factors.a, factors.b, in: graph),
+        let start = graph.constant(sums.quantized)?.elements(as: Int32.self), start.count == factors.columns,
+        start.allSatisfy(ExactSum.holds(start:))
+      else { return nil }
+      inputs.append(sums.quantized)
     }
+    let node = Node(
+      QLinearGemm.id, name: gemm.node.name, inputs: inputs, outputs: [result.output],
+      attributes: factors.isTransposed ? Attributes([("transB", .int(1))]) : Attributes())
+    return GraphPatch(removed: result.between + [gemm.position, root], added: [node], constants: patch.constants)
   }
 }
 
-/// A QuantizeLinear into bytes with one scale.
-private struct QuantizedResult {
-  let output: ValueID
-  let type: DataType
-  let scale: ValueID
-  let zeroPoint: ValueID?
-  /// The value that is quantized, or what a Relu before it reads.
-  private let source: ValueID
-  /// The Relu: what it cuts off lies below the zero point.
-  let between: [NodeID]
+/// DequantizeLinear → MatMul or Gemm with a matrix of weights, whose result stays float → apus.IntegerGemm.
+struct IntegerGemmFusion: Fusion {
+  let name = "integer-gemm"
+  let roots: Set<OperatorID> = [OperatorID("MatMul"), OperatorID("Gemm")]
 
-  init?(_ root: NodeID, in graph: borrowing GraphEditor) {
+  func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
     let node = graph[root]
-    guard node.inputs.count >= 2, let source = node.inputs[0], let scale = node.inputs[1],
-      let output = node.outputs.first ?? nil, let type = graph.dataType(output), type == .int8 || type == .uint8,
-      graph.dataType(source) == .float32, graph.dataType(scale) == .float32,
-      node.attributes.int("block_size") ?? 0 == 0, node.attributes.int("precision") ?? 0 == 0,
-      let scales = graph.shape(scale), scales.count <= 1, scales.first?.known ?? 1 == 1
+    guard let output = node.outputs[0], let factors = QuantizedFactors(node, in: graph),
+      !becomesBytes(output, in: graph),
+      let left = graph.constant(factors.a.scale)?.elements(as: Float.self)?.first,
+      let right = graph.constant(factors.b.scale)?.elements(as: Float.self)
     else { return nil }
-    (self.output, self.type, self.scale) = (output, type, scale)
-    let zeroPoint = node.inputs.count > 2 ? node.inputs[2] : nil
-    self.zeroPoint = zeroPoint
-    let lowest = type == .uint8 ? 0 : -128
-    // By a scale below 0 what a Relu cuts off would lie above.
-    let isPositive = graph.constant(scale)?.elements(as: Float.self)?.allSatisfy { $0 > 0 } ?? false
-    let isLowest = zeroPoint == nil ? type == .uint8 : graph.constant(zeroPoint)?.integers == [lowest]
-    if isPositive, isLowest, let relu = graph.producer(of: source, is: "Relu"), let inner = relu.node.inputs[0] {
-      (self.source, between) = (inner, [relu.position])
-    } else {
-      (self.source, between) = (source, [])
+    let scales = right.map { left * $0 }
+    guard scales.allSatisfy({ $0.isNormal }) else { return nil }
+    var patch = QuantizedPatch()
+    let scale = patch.add(Tensor(scales))
+    var inputs: [ValueID?] = [
+      factors.a.quantized, factors.b.quantized, factors.a.zeroPoint,
+      factors.b.zeroPoint, scale,
+    ]
+    if let bias = factors.bias {
+      guard graph.shape(bias)?.map(\.known) == [factors.columns], graph.dataType(bias) == .float32 else { return nil }
+      inputs.append(bias)
     }
+    let gemm = Node(
+      IntegerGemm.id, name: node.name, inputs: inputs, outputs: [output],
+      attributes: factors.isTransposed ? Attributes([("transB", .int(1))]) : Attributes())
+    return GraphPatch(removed: [root], added: [gemm], constants: patch.constants)
   }
 
-  func producer(is op: String, in graph: borrowing GraphEditor) -> (position: NodeID, node: Node)? {
-    graph.producer(of: source, is: op)
+  /// Whether all that is made of a value is bytes, with a Relu before them or without.
+  private func becomesBytes(_ value: ValueID, in graph: borrowing GraphEditor) -> Bool {
+    let users = graph.users(of: value)
+    guard !users.isEmpty, !graph.isOutput(value) else { return false }
+    for user in users {
+      let node = graph[user]
+      if node.op == OperatorID("QuantizeLinear") { continue }
+      guard node.op == OperatorID("Relu"), let result = node.outputs[0], !graph.isOutput(result) else { return false }
+      for other in graph.users(of: result) where graph[other].op != OperatorID("QuantizeLinear") { return false }
+    }
+    return true
+  }
+}
+
+/// MatMulInteger → Cast to float32 → Mul by one scale, or by one a column → apus.IntegerGemm.
+struct ScaledIntegerProductFusion: Fusion {
+  let name = "scaled-integer-product"
+  let roots: Set<OperatorID> = [OperatorID("Mul")]
+
+  func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
+    let node = graph[root]
+    guard let output = node.outputs[0], node.inputs.count == 2 else { return nil }
+    for (value, scale) in [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])] {
+      guard let cast = graph.producer(of: value, is: "Cast"), graph.dataType(value) == .float32,
+        let product = graph.producer(of: cast.node.inputs[0], is: "MatMulInteger"),
+        let scale, graph.dataType(scale) == .float32, let scales = graph.shape(scale),
+        let columns = graph.shape(product.node.inputs[1])?.last, graph.rank(product.node.inputs[1]) ?? 0 >= 2,
+        let rank = graph.rank(output), graph.rank(value) == rank,
+        scales.isEmpty || (scales.count == 1 && (scales[0].known == 1 || scales[0].isSame(as: columns)))
+      else { continue }
+      var inputs = product.node.inputs
+      while inputs.count < IntegerGemm.scale { inputs.append(nil) }
+      let gemm = Node(
+        IntegerGemm.id, name: product.node.name, inputs: inputs + [scale], outputs: [output], attributes: Attributes())
+      return GraphPatch(removed: [product.position, cast.position, root], added: [gemm])
+    }
+    return nil
+  }
+}
+
+/// What a MatMul, or a Gemm that only adds a bias, multiplies: dequantized bytes by a constant matrix of bytes.
+private struct QuantizedFactors {
+  let a: Dequantized
+  let b: Dequantized
+  let bias: ValueID?
+  let isTransposed: Bool
+  let columns: Int
+
+  init?(_ node: Node, in graph: borrowing GraphEditor) {
+    let attributes = node.attributes
+    isTransposed = node.op.name == "Gemm" && attributes.int("transB") ?? 0 != 0
+    let bytes: [DataType] = [.int8, .uint8]
+    guard node.inputs.count >= 2, attributes.int("transA") ?? 0 == 0, attributes.float("alpha") ?? 1 == 1,
+      attributes.float("beta") ?? 1 == 1, let a = Dequantized(node.inputs[0], in: graph), a.isWhole,
+      let b = Dequantized(node.inputs[1], in: graph), bytes.contains(a.type), bytes.contains(b.type),
+      let weights = graph.constant(b.quantized), weights.rank == 2, graph.rank(a.quantized) ?? 0 >= 1,
+      ExactSum.holds(weights.shape[isTransposed ? 1 : 0])
+    else { return nil }
+    let columnAxis = isTransposed ? 0 : 1
+    columns = weights.shape[columnAxis]
+    guard b.isWhole || (b.axis == columnAxis && b.scaleCount == columns) else { return nil }
+    (self.a, self.b) = (a, b)
+    bias = node.inputs.count > 2 ? node.inputs[2] : nil
   }
 }

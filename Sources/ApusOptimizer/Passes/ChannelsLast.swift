@@ -88,7 +88,7 @@ private struct LayoutRewriter: ~Copyable {
   private mutating func twin(of value: ValueID) -> ValueID? {
     if let twin = twins[value] { return twin }
     guard let rank = rank(value), rank >= 3, let type = graph.fact(value).tensor?.dataType,
-      [.float32, .int8, .uint8].contains(type)
+      LayoutRewriter.twinTypes.contains(type)
     else { return nil }
     let perm = [0] + Array(2..<rank) + [1]
     let twin = graph.addValue(fact: channelsLastFact(of: value))
@@ -148,6 +148,12 @@ private struct LayoutRewriter: ~Copyable {
   private static let reshape = OperatorID("Reshape")
   private static let shape = OperatorID("Shape")
 
+  private static let twinTypes: [DataType] = [.float32, .int8, .uint8]
+
+  private func hasTwins(_ value: ValueID) -> Bool {
+    graph.fact(value).tensor.map { LayoutRewriter.twinTypes.contains($0.dataType) } ?? false
+  }
+
   private func isFloat32(_ value: ValueID) -> Bool { graph.fact(value).tensor?.dataType == .float32 }
 
   /// Appends a node that reads `inputs`: twins, and values that must exist as they were.
@@ -176,7 +182,7 @@ private struct LayoutRewriter: ~Copyable {
   /// Element-wise with broadcasting: every operand as a twin, or so small that its layout does not matter.
   private mutating func convertBroadcast(_ node: Node, output: ValueID) -> Bool {
     let operands = node.inputs.compactMap { $0 }
-    guard operands.contains(where: { twins[$0] != nil }), isFloat32(output), let rank = rank(output), rank >= 3 else {
+    guard operands.contains(where: { twins[$0] != nil }), hasTwins(output), let rank = rank(output), rank >= 3 else {
       return false
     }
     var inputs: [ValueID?] = []

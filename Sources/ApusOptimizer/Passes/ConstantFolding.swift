@@ -54,41 +54,6 @@ struct ConstantFolding: GraphPass {
     let (grown, overflow) = inputs.reduce(0) { $0 &+ ($1?.byteCount ?? 0) }
       .multipliedReportingOverflow(by: ConstantFolding.maximumFactor)
     let limit = max(ConstantFolding.maximumGrowth, overflow ? .max : grown)
-    do throws(OperatorError) {
-      let inferred = try work.inference.infer(node, inputs: facts, constants: inputs) { _ in .unknown }
-      let context = PrepareContext(
-        node: node, schema: definition.schema, inputs: facts, outputs: inferred, constants: inputs,
-        packedWeights: PackedWeights(allowance: work.folding))
-      switch try definition.prepare(context) {
-      case .planned(let kernel):
-        var types: [TensorType?] = []
-        for (output, fact) in zip(node.outputs, inferred) {
-          guard output != nil else {
-            types.append(nil)
-            continue
-          }
-          guard let fact = fact.tensor, let shape = fact.concreteShape, fact.dataType != .string,
-            let count = shape.checkedElementCount, let bytes = fact.dataType.byteCount(elements: count), bytes <= limit
-          else { return nil }
-          types.append(TensorType(fact.dataType, shape))
-        }
-        if inputs.contains(where: { $0?.dataType == .string }) { return nil }
-        return try KernelRunner.run(kernel, inputs: inputs, outputTypes: types, allowance: work.folding)
-          .map { $0.map { .tensor($0) } }
-      case .eager(let kernel):
-        let wanted = node.outputs.map { $0 != nil }
-        let results = try kernel.execute(
-          inputs.map { $0.map { .tensor($0) } }, SerialEagerContext(wantedOutputs: wanted, allowance: work.folding))
-        for (isWanted, result) in zip(wanted, results) where isWanted {
-          guard let tensor = result?.tensor,
-            max(tensor.byteCount, TensorStorage.cost(of: tensor.storage.strings)) <= limit
-          else { return nil }
-          if !inputs.contains(where: { $0?.storage === tensor.storage }) { try work.folding.charge(.tensor(tensor)) }
-        }
-        return results
-      }
-    } catch {
-      return nil
-    }
+    return work.evaluate(node, facts: facts, constants: inputs, limit: limit)
   }
 }

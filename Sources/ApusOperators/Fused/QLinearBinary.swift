@@ -1,0 +1,142 @@
+// apus.QLinearAdd and apus.QLinearMul: sums and products of bytes that stand for floats, as bytes. Made by passes,
+// never read from a file. Versions: 1.
+
+import ApusGraph
+import ApusTensor
+import CApusKernels
+
+/// C = QuantizeLinear(DequantizeLinear(A) op DequantizeLinear(B)) with constant scales and zero points, one of each.
+package struct QLinearBinary: EngineOperator {
+  package enum Operation: String, Sendable, CaseIterable {
+    case add = "Add"
+    case multiply = "Mul"
+
+    /// The operator on floats.
+    package var float: OperatorID { OperatorID(rawValue) }
+    /// That on bytes.
+    package var id: OperatorID { OperatorID("QLinear" + rawValue, domain: "apus") }
+  }
+
+  package let schema: OperatorSchema
+  private let operation: Operation
+
+  package init(_ operation: Operation) {
+    self.operation = operation
+    schema = OperatorSchema(
+      operation.id.name, domain: "apus", versions: [1],
+      inputs: [
+        .required("A", "T1"), .required("A_scale", "TS"), .required("A_zero_point", "T1"), .required("B", "T2"),
+        .required("B_scale", "TS"), .required("B_zero_point", "T2"), .required("C_scale", "TS"),
+        .required("C_zero_point", "T3"),
+      ],
+      outputs: [.required("C", "T3")],
+      types: ["TS": .float32, "T1": .bytes, "T2": .bytes, "T3": .bytes], layout: .broadcasting)
+  }
+
+  package func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    context.set(0, context.type(7), try context.broadcastShape([0, 3]))
+  }
+
+  package func lower(_ node: Node, into builder: GraphBuilder) throws(OperatorError) {
+    guard node.inputs.count == 8 else { throw .invalid("\(node.op) lacks inputs") }
+    func dequantized(_ first: Int, _ name: String) throws(OperatorError) -> ValueID {
+      try builder.apply(
+        OperatorID("DequantizeLinear"), name: "\(node.name)/\(name)", Array(node.inputs[first..<first + 3]))
+    }
+    let (a, b) = (try dequantized(0, "A"), try dequantized(3, "B"))
+    var operations = LoweredOperations(node, in: builder)
+    operations.append(operation.rawValue) { (a) throws(OperatorError) in [a, b] }
+    operations.append("QuantizeLinear") { (value) throws(OperatorError) in [value, node.inputs[6], node.inputs[7]] }
+    try operations.finish(a)
+  }
+
+  package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let codes = [try ByteCode(context, 1), try ByteCode(context, 4), try ByteCode(context, 6)]
+    let kernels = apus_kernels().pointee
+    let (both, single) =
+      operation == .add ? (kernels.add_bytes, kernels.add_bytes_vs) : (kernels.mul_bytes, kernels.mul_bytes_vs)
+    let name = schema.id.name
+    /// The kernel for loops.
+    @Sendable func prepared(_ loops: BinaryLoops, _ cost: Cost) -> PreparedKernel {
+      .planned(takingRows: true) { context throws(OperatorError) in
+        Elementwise.binaryStep(loops, cost: cost, a: 0, b: 3, context).named(name)
+      }
+    }
+    return try ElementCandidate.choose(
+      .quantizedElementwise, type: try context.type(0),
+      [
+        .plain { [operation] in prepared(QLinearBinary.plain(operation, codes), .medium) },
+        .vectors("vectors", types: [.int8, .uint8]) {
+          prepared(QLinearBinary.vectors(codes, both: both, single: single), .light * 2)
+        },
+      ])
+  }
+
+  private typealias Kernel =
+    @convention(c) (
+      Int, UnsafeRawPointer, UnsafeRawPointer, UnsafeMutableRawPointer, UnsafePointer<apus_byte_code>
+    ) -> Void
+
+  private static func vectors(_ codes: [ByteCode], both: @escaping Kernel, single: @escaping Kernel) -> BinaryLoops {
+    let (straight, reversed) = (CodeTable([codes[0], codes[1], codes[2]]), CodeTable([codes[1], codes[0], codes[2]]))
+    return BinaryLoops(
+      both: { a, b, y, n in both(n, a, b, y, straight.base) },
+      scalarB: { a, b, y, n in single(n, a, b, y, straight.base) },
+      // Sums and products are the same in either order.
+      scalarA: { a, b, y, n in single(n, b, a, y, reversed.base) })
+  }
+
+  private static func plain(_ operation: Operation, _ codes: [ByteCode]) -> BinaryLoops {
+    let (first, second, result) = (codes[0], codes[1], codes[2])
+    let rounding = ByteRounding(zero: result.zero, isSigned: result.isSigned)
+    @Sendable @inline(__always) func value(_ a: UInt8, _ b: UInt8) -> UInt8 {
+      let (x, y) = (first.decode(a), second.decode(b))
+      return rounding((operation == .add ? x + y : x * y) / result.scale)
+    }
+    func loop(_ aStep: Int, _ bStep: Int) -> BinaryLoop {
+      { a, b, y, count in
+        let (a, b) = (a.assumingMemoryBound(to: UInt8.self), b.assumingMemoryBound(to: UInt8.self))
+        let y = y.assumingMemoryBound(to: UInt8.self)
+        for index in 0..<count { y[index] = value(a[index &* aStep], b[index &* bStep]) }
+      }
+    }
+    return BinaryLoops(both: loop(1, 1), scalarB: loop(1, 0), scalarA: loop(0, 1))
+  }
+}
+
+/// Codes of operands as a kernel reads them, at one address.
+///
+/// `@unchecked Sendable`: nobody writes to them.
+private final class CodeTable: @unchecked Sendable {
+  let base: UnsafePointer<apus_byte_code>
+  private let memory: UnsafeMutableBufferPointer<apus_byte_code>
+
+  init(_ codes: [ByteCode]) {
+    memory = .allocate(capacity: codes.count)
+    _ = memory.initialize(from: codes.map(\.kernelCode))
+    base = UnsafePointer(memory.baseAddress!)
+  }
+
+  deinit { memory.deallocate() }
+}
+
+/// How the bytes of an operand stand for floats.
+struct ByteCode: Sendable {
+  let scale: Float
+  let zero: Int32
+  let isSigned: Bool
+
+  /// That of the constant scale at an input, with the zero point behind it.
+  init(_ context: PrepareContext, _ input: Int) throws(OperatorError) {
+    guard let scale = context.constant(input)?.elements(as: Float.self), scale.count == 1,
+      let zero = context.constant(input + 1), zero.count == 1, let number = zero.integers?.first
+    else { throw .invalid("\(context.schema.inputs[input].name) is not one constant number") }
+    (self.scale, self.zero, isSigned) = (scale[0], Int32(number), zero.dataType == .int8)
+  }
+
+  @inline(__always) func decode(_ byte: UInt8) -> Float {
+    Float((isSigned ? Int32(Int8(bitPattern: byte)) : Int32(byte)) &- zero) * scale
+  }
+
+  var kernelCode: apus_byte_code { apus_byte_code(scale: scale, zero: zero, is_signed: isSigned) }
+}

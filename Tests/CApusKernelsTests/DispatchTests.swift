@@ -90,7 +90,11 @@ import Testing
 
   /// Every line says which elements it is for.
   @Test func elementTypes() {
-    let known: Set = ["f16", "bf16", "f32", "f64", "u8", "s8", "i32", "i64", "1", "2", "4", "8", "byte", "bytes"]
+    let known: Set = [
+      "f16", "bf16", "f32", "f64", "u2", "u4", "u8", "s8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "bool", "1",
+      "2",
+      "4", "8", "byte", "bytes",
+    ]
     for kernel in Self.kernels {
       let elements = String(cString: kernel.elements).split(separator: " ").map(String.init)
       #expect(!elements.isEmpty && known.isSuperset(of: elements), "\(String(cString: kernel.name))")

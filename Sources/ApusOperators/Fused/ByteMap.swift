@@ -35,7 +35,7 @@ package struct ByteMap: EngineOperator {
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     guard let table = context.constant(1)?.elements(as: UInt8.self, reinterpreting: true), table.count == ByteMap.size
     else {
-      throw .invalid("the table is not constant")
+      return .planned { (_) throws(OperatorError) in throw .invalid("the table is not constant") }
     }
     return try ElementCandidate.choose(
       .byteMap, type: try context.type(0),

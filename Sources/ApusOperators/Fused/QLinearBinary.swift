@@ -51,7 +51,12 @@ package struct QLinearBinary: EngineOperator {
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    let codes = [try ByteCode(context, 1), try ByteCode(context, 4), try ByteCode(context, 6)]
+    let codes = [1, 4, 6].compactMap { ByteCode(context, $0) }
+    guard codes.count == 3 else {
+      return .planned { (_) throws(OperatorError) in
+        throw .invalid("a scale or zero point is not one constant number")
+      }
+    }
     let kernels = apus_kernels().pointee
     let (both, single) =
       operation == .add ? (kernels.add_bytes, kernels.add_bytes_vs) : (kernels.mul_bytes, kernels.mul_bytes_vs)
@@ -126,11 +131,12 @@ struct ByteCode: Sendable {
   let zero: Int32
   let isSigned: Bool
 
-  /// That of the constant scale at an input, with the zero point behind it.
-  init(_ context: PrepareContext, _ input: Int) throws(OperatorError) {
+  /// That of the constant scale at an input, with the zero point behind it; nil if they are not one constant number
+  /// each.
+  init?(_ context: PrepareContext, _ input: Int) {
     guard let scale = context.constant(input)?.elements(as: Float.self), scale.count == 1,
       let zero = context.constant(input + 1), zero.count == 1, let number = zero.integers?.first
-    else { throw .invalid("\(context.schema.inputs[input].name) is not one constant number") }
+    else { return nil }
     (self.scale, self.zero, isSigned) = (scale[0], Int32(number), zero.dataType == .int8)
   }
 

@@ -149,7 +149,9 @@ static void i8_tiles_rows(const apus_gemm_i8_args *g, size_t row, size_t rows, s
 // False if the products are better done without tiles.
 static int i8_tiles_multiply(const apus_gemm_i8_args *g, size_t m0, size_t m1, size_t p0, size_t p1) {
   const size_t depth = g->taps * ((g->kc + 3) / 4) * 4, rows = m1 - m0;
-  if (rows < TILES_LEAST_ROWS || depth < TILE_BYTES / 2) return 0;
+  // Short rows of several pieces are read back before they have left the store buffer.
+  const size_t least = g->offsets ? 2 * TILE_BYTES : TILE_BYTES / 2;
+  if (rows < TILES_LEAST_ROWS || depth < least) return 0;
   uint8_t copy[2 * TILE_ROWS * TILES_PIECE + TILE_BYTES] __attribute__((aligned(64)));
   const size_t panel_bytes = apus_gemm_i8_panel_bytes(g->taps, g->kc, I8_NR);
   size_t group = rows <= 2 * TILE_ROWS ? p1 - p0 : I8_GROUP_BYTES / panel_bytes;

@@ -1,7 +1,8 @@
 // Transposes of two dimensions by element width. Square blocks of 16 bytes a side are turned in registers by rounds of
 // interleaving; a strip of source rows fills whole cache lines of the destination. Edges are done element by element.
+// Elements of four bytes are turned a vector of rows at a time where vectors are wider.
 
-#define TRANSPOSE(bytes, TILE_ROWS) \
+#define TRANSPOSE(bytes, TILE_ROWS, NAME) \
   INLINE void transpose_edge_##bytes(size_t rows, size_t columns, const char *src, ptrdiff_t src_step, char *dst, \
                                      ptrdiff_t dst_step) { \
     for (size_t r = 0; r < rows; r++) \
@@ -9,8 +10,7 @@
         memcpy(dst + (ptrdiff_t)c * dst_step + (ptrdiff_t)(r * bytes), \
                src + (ptrdiff_t)r * src_step + (ptrdiff_t)(c * bytes), bytes); \
   } \
-  void APUS_(apus_transpose_##bytes)(size_t rows, size_t columns, const void *src_, ptrdiff_t src_ld, void *dst_, \
-                                     ptrdiff_t dst_ld) { \
+  void NAME(size_t rows, size_t columns, const void *src_, ptrdiff_t src_ld, void *dst_, ptrdiff_t dst_ld) { \
     enum { STRIP = 64 / bytes, SIDE = TILE_ROWS }; \
     const ptrdiff_t src_step = src_ld * bytes, dst_step = dst_ld * bytes; \
     const char *src = src_; \
@@ -99,10 +99,64 @@ INLINE void block_4(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t ds
   STORE_ROWS(a, 4);
 }
 
-TRANSPOSE(1, 16)
-TRANSPOSE(2, 8)
-TRANSPOSE(4, 4)
-TRANSPOSE(8, 2)
+#if APUS_LANES >= 8
+// Elements of VL rows and four columns. Vector i has rows i, i + 4, …, 16 bytes of each, and so gives, when its quarters
+// are turned with those of the others, whole columns.
+#if APUS_LANES == 16
+#define QUARTERS(name) _mm512_##name
+typedef __m512i quarters;
+INLINE quarters load_quarters(const char *src, ptrdiff_t step) {
+  const quarters x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)src));
+  const quarters y = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(src + step)), 1);
+  const quarters z = _mm512_inserti32x4(y, _mm_loadu_si128((const __m128i *)(src + 2 * step)), 2);
+  return _mm512_inserti32x4(z, _mm_loadu_si128((const __m128i *)(src + 3 * step)), 3);
+}
+#else
+#define QUARTERS(name) _mm256_##name
+typedef __m256i quarters;
+INLINE quarters load_quarters(const char *src, ptrdiff_t step) {
+  const quarters x = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)src));
+  return _mm256_inserti128_si256(x, _mm_loadu_si128((const __m128i *)(src + step)), 1);
+}
+#endif
+INLINE void strip_block(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t dst_step) {
+  quarters x[4];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 4; i++) x[i] = load_quarters(src + i * src_step, 4 * src_step);
+  const quarters low0 = QUARTERS(unpacklo_epi32)(x[0], x[1]), high0 = QUARTERS(unpackhi_epi32)(x[0], x[1]);
+  const quarters low1 = QUARTERS(unpacklo_epi32)(x[2], x[3]), high1 = QUARTERS(unpackhi_epi32)(x[2], x[3]);
+  x[0] = QUARTERS(unpacklo_epi64)(low0, low1), x[1] = QUARTERS(unpackhi_epi64)(low0, low1);
+  x[2] = QUARTERS(unpacklo_epi64)(high0, high1), x[3] = QUARTERS(unpackhi_epi64)(high0, high1);
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 4; i++) memcpy(dst + i * dst_step, &x[i], sizeof x[i]);
+}
+#undef QUARTERS
+
+static apus_transpose_fn transpose_quads;
+TRANSPOSE(4, 4, transpose_quads)
+void APUS_(apus_transpose_4)(size_t rows, size_t columns, const void *src_, ptrdiff_t src_ld, void *dst_,
+                             ptrdiff_t dst_ld) {
+  const char *src = src_;
+  char *dst = dst_;
+  enum { STRIP = 16 };
+  const size_t strips = rows / STRIP * STRIP, whole = columns / 4 * 4;
+  for (size_t r0 = 0; r0 < strips; r0 += STRIP) {
+    for (size_t c = 0; c < whole; c += 4) {
+      for (size_t r = r0; r < r0 + STRIP; r += VL)
+        strip_block(src + ((ptrdiff_t)r * src_ld + (ptrdiff_t)c) * 4, src_ld * 4,
+                    dst + ((ptrdiff_t)c * dst_ld + (ptrdiff_t)r) * 4, dst_ld * 4);
+    }
+  }
+  transpose_edge_4(strips, columns - whole, src + whole * 4, src_ld * 4, dst + (ptrdiff_t)whole * dst_ld * 4,
+                   dst_ld * 4);
+  transpose_quads(rows - strips, columns, src + (ptrdiff_t)strips * src_ld * 4, src_ld, dst + strips * 4, dst_ld);
+}
+#else
+TRANSPOSE(4, 4, APUS_(apus_transpose_4))
+#endif
+TRANSPOSE(1, 16, APUS_(apus_transpose_1))
+TRANSPOSE(2, 8, APUS_(apus_transpose_2))
+TRANSPOSE(8, 2, APUS_(apus_transpose_8))
 #undef TRANSPOSE
 #undef LOAD_ROWS
 #undef STORE_ROWS

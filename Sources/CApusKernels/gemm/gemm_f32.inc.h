@@ -6,7 +6,9 @@
 // Each accumulator lives in one register from the first tap to the epilogue, so the order of a sum is the order of
 // (tap, k), whichever tile computes it.
 
-enum { NR = GEMM_NV * VL, PANEL_GROUP_BYTES = 512 * 1024 };
+// PREFETCH_BYTES: how far ahead of a tile of several rows its panel is asked for, whose pages the hardware does not
+// follow on its own.
+enum { NR = GEMM_NV * VL, PANEL_GROUP_BYTES = 512 * 1024, PREFETCH_BYTES = 4096 };
 
 typedef void tile_fn(const apus_gemm_f32_args *g, size_t row, size_t panel);
 
@@ -84,8 +86,11 @@ INLINE void tile(const apus_gemm_f32_args *g, size_t row, size_t panel, const in
     for (size_t k = 0; k < kc; k++, b += NR) {
       vf column[GEMM_NV * 4];
 #pragma clang loop unroll(full)
-      for (int v = 0; v < vectors; v++)
-        column[v] = GEMM_LOAD(b + (size_t)(v / GEMM_NV) * panel_size + (v % GEMM_NV) * VL);
+      for (int v = 0; v < vectors; v++) {
+        const GEMM_B *part = b + (size_t)(v / GEMM_NV) * panel_size + (v % GEMM_NV) * VL;
+        column[v] = GEMM_LOAD(part);
+        if (rows > 1) __builtin_prefetch((const char *)part + PREFETCH_BYTES);
+      }
 #pragma clang loop unroll(full)
       for (int i = 0; i < rows; i++) {
         const vf x = v_set1(a[i][k]);

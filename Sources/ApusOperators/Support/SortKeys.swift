@@ -2,6 +2,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 /// Turns elements into keys: for a, b of one type, key(a) < key(b) just if a < b, and equal keys just if a == b. NaN
 /// comes last and equals itself; -0 equals 0; false comes before true.
@@ -18,34 +19,49 @@ struct SortKeys: Sendable {
   /// nil for types without an order of their own (complex numbers, strings) and those below a byte.
   init?(_ type: DataType) {
     width = type.byteWidth
-    func loader<Element: BitwiseCopyable>(_ type: Element.Type, _ key: @escaping @Sendable (Element) -> UInt64)
-      -> Loader
-    {
-      { source, stride, count, keys in
-        for index in 0..<count {
-          keys[index] = key(source.loadUnaligned(fromByteOffset: index &* stride, as: Element.self))
-        }
-      }
-    }
+    let table = apus_kernels().pointee
     switch type {
-    case .bool: load = loader(UInt8.self) { $0 == 0 ? 0 : 1 }
-    case .uint8: load = loader(UInt8.self) { UInt64($0) }
-    case .uint16: load = loader(UInt16.self) { UInt64($0) }
-    case .uint32: load = loader(UInt32.self) { UInt64($0) }
-    case .uint64: load = loader(UInt64.self) { $0 }
-    case .int8: load = loader(Int8.self) { UInt64(bitPattern: Int64($0)) ^ 1 << 63 }
-    case .int16: load = loader(Int16.self) { UInt64(bitPattern: Int64($0)) ^ 1 << 63 }
-    case .int32: load = loader(Int32.self) { UInt64(bitPattern: Int64($0)) ^ 1 << 63 }
-    case .int64: load = loader(Int64.self) { UInt64(bitPattern: $0) ^ 1 << 63 }
+    case .bool: load = SortKeys.loader(table.sort_keys_bool, UInt8.self) { $0 == 0 ? 0 : 1 }
+    case .uint8: load = SortKeys.loader(table.sort_keys_u8, UInt8.self) { UInt64($0) }
+    case .uint16: load = SortKeys.loader(table.sort_keys_u16, UInt16.self) { UInt64($0) }
+    case .uint32: load = SortKeys.loader(table.sort_keys_u32, UInt32.self) { UInt64($0) }
+    case .uint64: load = SortKeys.loader(table.sort_keys_u64, UInt64.self) { $0 }
+    case .int8: load = SortKeys.loader(table.sort_keys_s8, Int8.self) { UInt64(bitPattern: Int64($0)) ^ 1 << 63 }
+    case .int16: load = SortKeys.loader(table.sort_keys_i16, Int16.self) { UInt64(bitPattern: Int64($0)) ^ 1 << 63 }
+    case .int32: load = SortKeys.loader(table.sort_keys_i32, Int32.self) { UInt64(bitPattern: Int64($0)) ^ 1 << 63 }
+    case .int64: load = SortKeys.loader(table.sort_keys_i64, Int64.self) { UInt64(bitPattern: $0) ^ 1 << 63 }
     case .float16:
-      load = loader(UInt16.self) { SortKeys.key(UInt64($0), sign: 0x8000, infinity: 0x7C00) }
+      load = SortKeys.loader(table.sort_keys_f16, UInt16.self) {
+        SortKeys.key(UInt64($0), sign: 0x8000, infinity: 0x7C00)
+      }
     case .bfloat16:
-      load = loader(UInt16.self) { SortKeys.key(UInt64($0), sign: 0x8000, infinity: 0x7F80) }
+      load = SortKeys.loader(table.sort_keys_bf16, UInt16.self) {
+        SortKeys.key(UInt64($0), sign: 0x8000, infinity: 0x7F80)
+      }
     case .float32:
-      load = loader(UInt32.self) { SortKeys.key(UInt64($0), sign: 0x8000_0000, infinity: 0x7F80_0000) }
+      load = SortKeys.loader(table.sort_keys_f32, UInt32.self) {
+        SortKeys.key(UInt64($0), sign: 0x8000_0000, infinity: 0x7F80_0000)
+      }
     case .float64:
-      load = loader(UInt64.self) { SortKeys.key($0, sign: 1 << 63, infinity: 0x7FF0_0000_0000_0000) }
+      load = SortKeys.loader(table.sort_keys_f64, UInt64.self) {
+        SortKeys.key($0, sign: 1 << 63, infinity: 0x7FF0_0000_0000_0000)
+      }
     default: return nil
+    }
+  }
+
+  /// `neighbours` for elements that lie side by side, `key` for others.
+  @inline(__always)
+  private static func loader<Element: BitwiseCopyable & SendableMetatype>(
+    _ neighbours: @escaping @convention(c) (Int, UnsafeRawPointer, UnsafeMutablePointer<UInt64>) -> Void,
+    _ type: Element.Type, _ key: @escaping @Sendable (Element) -> UInt64
+  ) -> Loader {
+    let width = MemoryLayout<Element>.size
+    return { source, stride, count, keys in
+      if stride == width, UInt(bitPattern: source) % UInt(width) == 0 { return neighbours(count, source, keys) }
+      for index in 0..<count {
+        keys[index] = key(source.loadUnaligned(fromByteOffset: index &* stride, as: Element.self))
+      }
     }
   }
 

@@ -4,6 +4,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 /// Equal elements come in the order of their positions; NaN counts as larger than everything. The results are sorted
 /// whether asked for or not.
@@ -60,6 +61,14 @@ struct TopK: OperatorDefinition {
       let bytes = TopKHeap.bytes(capacity: k)
       let (hasValues, hasIndices) = (plan.isWanted(0), plan.isWanted(1))
       let width = keys.width
+      /// One element from one place to another.
+      @Sendable func move(_ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer) {
+        switch width {
+        case 4: target.storeBytes(of: source.loadUnaligned(as: UInt32.self), as: UInt32.self)
+        case 8: target.storeBytes(of: source.loadUnaligned(as: UInt64.self), as: UInt64.self)
+        default: target.copyMemory(from: source, byteCount: width)
+        }
+      }
       return Step.parallel(parts: parts, scratchBytes: parts * bytes) { run, part in
         var heap = TopKHeap(memory: run.scratch + part &* bytes, capacity: k)
         for line in partition.range(part) {
@@ -70,10 +79,7 @@ struct TopK: OperatorDefinition {
             let position = heap.positions[rank]
             let target = first &+ rank &* inner
             if hasIndices { run.output(1, as: Int.self)[target] = position }
-            if hasValues {
-              (run.outputBytes(0) + target &* width)
-                .copyMemory(from: source + position &* inner &* width, byteCount: width)
-            }
+            if hasValues { move(source + position &* inner &* width, run.outputBytes(0) + target &* width) }
           }
         }
       }.named("top k")
@@ -85,17 +91,21 @@ struct TopK: OperatorDefinition {
 struct TopKHeap {
   private let block: UnsafeMutablePointer<UInt64>
   private let keys: UnsafeMutablePointer<UInt64>
+  /// Elements of a block that may be among the best.
+  private let candidates: UnsafeMutablePointer<UInt32>
   /// After `select`: the positions of the best elements, best first.
   let positions: UnsafeMutablePointer<Int>
   private let capacity: Int
   private static let blockLength = 128
+  private static let leastBlock = 16
 
-  static func bytes(capacity: Int) -> Int { ((blockLength + 2 * capacity) * 8 + 63) & ~63 }
+  static func bytes(capacity: Int) -> Int { ((2 * blockLength + 2 * capacity) * 8 + 63) & ~63 }
 
   /// `memory` has `bytes(capacity:)` bytes, aligned to 8.
   init(memory: UnsafeMutableRawPointer, capacity: Int) {
     block = memory.assumingMemoryBound(to: UInt64.self)
-    keys = block + TopKHeap.blockLength
+    candidates = UnsafeMutableRawPointer(block + TopKHeap.blockLength).assumingMemoryBound(to: UInt32.self)
+    keys = block + 2 * TopKHeap.blockLength
     positions = UnsafeMutableRawPointer(keys + capacity).assumingMemoryBound(to: Int.self)
     self.capacity = capacity
   }
@@ -103,18 +113,22 @@ struct TopKHeap {
   /// Finds the best of `count` elements, `stride` bytes apart. `count` is at least the capacity.
   mutating func select(from source: UnsafeRawPointer, stride: Int, count: Int, keys sortKeys: SortKeys, isLargest: Bool)
   {
+    let keysBelow = apus_kernels().pointee.keys_below
     var start = 0
     while start < count {
-      let length = min(TopKHeap.blockLength, count &- start)
+      // Short blocks first: the more elements have been seen, the fewer of the next are candidates.
+      let wanted = start < capacity ? capacity &- start : max(TopKHeap.leastBlock, start)
+      let length = min(TopKHeap.blockLength, wanted, count &- start)
       sortKeys.load(source + start &* stride, stride, length, block)
-      for offset in 0..<length {
-        let key = isLargest ? ~block[offset] : block[offset]
-        let position = start &+ offset
-        if position < capacity {
-          siftUp(key, position)
-        } else if key < keys[0] {
+      if isLargest { for offset in 0..<length { block[offset] = ~block[offset] } }
+      if start < capacity {
+        for offset in 0..<length { siftUp(block[offset], start &+ offset) }
+      } else {
+        let found = keysBelow(length, block, keys[0], candidates)
+        for index in 0..<found {
+          let offset = Int(candidates[index])
           // Equal keys keep the earlier position.
-          siftDown(key, position, size: capacity)
+          if block[offset] < keys[0] { siftDown(block[offset], start &+ offset, size: capacity) }
         }
       }
       start &+= length

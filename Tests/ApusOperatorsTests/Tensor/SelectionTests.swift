@@ -18,6 +18,28 @@ import Testing
     #expect(throws: (any Error).self) { try positions(8, largest: 1) }
   }
 
+  /// Rows longer than a block of candidates, with few and many winners and equal ones among them.
+  @Test(arguments: [1, 2, 15, 16, 17, 128, 300, 1000]) func topKOfLongRows(_ length: Int) throws {
+    for k in [1, 2, 7, 40, 300] where k <= length {
+      for isLargest in [true, false] {
+        let numbers = (0..<3 * length).map { Float($0 * 7919 % 331) - 100 }
+        let run = OperatorRun("TopK", attributes: [("largest", .int(isLargest ? 1 : 0))])
+        let results = try run(Tensor(numbers, shape: [3, length]), Tensor([k]), outputs: 2)
+        let places = results[1].elements(as: Int.self)!
+        for row in 0..<3 {
+          let line = Array(numbers[row * length..<(row + 1) * length])
+          let sorted = line.indices.sorted {
+            line[$0] == line[$1] ? $0 < $1 : isLargest ? line[$0] > line[$1] : line[$0] < line[$1]
+          }
+          #expect(Array(places[row * k..<(row + 1) * k]) == Array(sorted.prefix(k)), "\(length) \(k) \(isLargest)")
+        }
+        #expect(
+          results[0].elements(as: Float.self)!
+            == places.enumerated().map { numbers[$0.offset / k * length + $0.element] })
+      }
+    }
+  }
+
   @Test(arguments: TypeSet.numeric.tensors) func topKOfEveryType(_ type: DataType) throws {
     // All bytes are small numbers, so that every type orders them as it should.
     let small = Tensor(

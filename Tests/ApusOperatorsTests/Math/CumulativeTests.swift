@@ -24,6 +24,29 @@ import Testing
     }
   }
 
+  /// Long rows and wide columns of every float, in both directions.
+  @Test(arguments: [DataType.float16, .bfloat16, .float32, .float64]) func longLines(_ type: DataType) throws {
+    func cast(_ tensor: Tensor, _ type: DataType) throws -> Tensor {
+      try OperatorRun("Cast", attributes: [("to", .int(Int(type.rawValue)))])(tensor)[0]
+    }
+    for (shape, axis) in [([3, 700] as Shape, 1), ([40, 300], 0), ([11, 5, 2], 1)] {
+      let numbers = (0..<shape.elementCount).map { Float($0 * 7 % 3) - 1 }
+      let (length, stride) = (shape[axis], shape.strides[axis])
+      for flags in 0..<4 {
+        let (exclusive, reverse) = (flags & 1, flags >> 1)
+        let run = OperatorRun("CumSum", attributes: [("exclusive", .int(exclusive)), ("reverse", .int(reverse))])
+        let y = try cast(run(cast(Tensor(numbers, shape: shape), type), Tensor(scalar: Int32(axis)))[0], .float32)
+        for (index, value) in y.elements(as: Float.self)!.enumerated() {
+          let position = index / stride % length
+          let range =
+            reverse == 1 ? position + exclusive..<max(length, position + exclusive) : 0..<position + 1 - exclusive
+          let expected = range.reduce(Float(0)) { $0 + numbers[index + ($1 - position) * stride] }
+          #expect(value == expected, "\(type) \(shape) \(flags) \(index)")
+        }
+      }
+    }
+  }
+
   @Test func typesAndEdges() throws {
     let axis = Tensor(scalar: Int64(0))
     #expect(try OperatorRun("CumProd")(Tensor([Float16(1), 2, 3]), axis)[0].elements(as: Float16.self) == [1, 2, 6])

@@ -243,6 +243,28 @@ struct CandidateCase {
     { CandidateCase(name: "LpNormalization", attributes: [("p", .int(1 + $0 % 2))], inputs: [random([5, 37], $0)]) },
     { CandidateCase(name: "ReduceSum", inputs: [random([5, 37], $0), Tensor([1])], constants: [1]) },
     { CandidateCase(name: "ReduceMax", inputs: [random([5, 1, 7], $0), Tensor([1])], constants: [1], tolerance: 0) },
+    { CandidateCase(name: "ReduceMin", inputs: [codes([5, 77], $0, signed: true), Tensor([1])], constants: [1]) },
+    { CandidateCase(name: "Softmax", attributes: [("axis", .int(1))], inputs: [random([3, 21, 19], $0)]) },
+    { CandidateCase(name: "LpNormalization", attributes: [("axis", .int(1))], inputs: [random([3, 21, 19], $0)]) },
+    {
+      CandidateCase(name: "Hardmax", attributes: [("axis", .int(1))], inputs: [random([3, 21, 19], $0)], tolerance: 0)
+    },
+    { seed in
+      CandidateCase(
+        name: "BatchNormalization",
+        inputs: [random([2, 6, 5, 3], seed)] + (1...3).map { random([6], seed + $0) } + [
+          Tensor([Float](repeating: 2, count: 6))
+        ])
+    },
+    { CandidateCase(name: "Hardmax", inputs: [random([5, 37], $0)], tolerance: 0) },
+    {
+      CandidateCase(name: "ArgMax", attributes: [("axis", .int(1))], inputs: [random([3, 21, 19], $0)], tolerance: 0)
+    },
+    {
+      CandidateCase(
+        name: "ArgMin", attributes: [("axis", .int(1)), ("select_last_index", .int($0 % 2))],
+        inputs: [codes([5, 77], $0, signed: false)], tolerance: 0)
+    },
     { CandidateCase(name: "Transpose", inputs: [random([19, 37], $0)], tolerance: 0) },
   ]
 
@@ -435,6 +457,7 @@ struct CandidateSurvey {
     case .uint8: tensor.elements(as: UInt8.self)?.map { Double($0) }
     case .int8: tensor.elements(as: Int8.self)?.map { Double($0) }
     case .int32: tensor.elements(as: Int32.self)?.map { Double($0) }
+    case .int64: tensor.elements(as: Int64.self)?.map { Double($0) }
     default: nil
     }
   }

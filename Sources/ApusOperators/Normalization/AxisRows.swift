@@ -18,11 +18,14 @@ struct AxisRows: Sendable {
   /// Columns that one part takes at once where the axis is not the last.
   static let blockWidth = 64
 
-  /// A step that calls `row` with rows of neighbours (`stride` 1) if `inner` is 1, and `columns` for up to `blockWidth`
-  /// neighbouring rows of elements that lie `inner` apart otherwise.
+  /// A step that calls `lines` with `count` rows of neighbours, one behind the other, if `inner` is 1, and `columns`
+  /// for up to `blockWidth` neighbouring rows of elements that lie `inner` apart otherwise.
   func step<Element>(
     _ type: Element.Type, cost: Cost = .medium,
-    row: @escaping @Sendable (_ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int) -> Void,
+    lines:
+      @escaping @Sendable (
+        _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ count: Int, _ length: Int
+      ) -> Void,
     columns:
       @escaping @Sendable (
         _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ width: Int, _ rows: AxisRows
@@ -34,15 +37,32 @@ struct AxisRows: Sendable {
     let partition = Partition(items, of: cost * length * max(width, 1))
     return .parallel(parts: items == 0 ? 0 : partition.parts) { run, part in
       let (x, y) = (run.input(0, as: Element.self), run.output(0, as: Element.self))
-      for item in partition.range(part) {
-        if inner == 1 {
-          row(x + item &* length, y + item &* length, length)
-        } else {
-          let (outerIndex, block) = item.quotientAndRemainder(dividingBy: blocks)
-          let start = outerIndex &* length &* inner &+ block &* width
-          columns(x + start, y + start, min(width, inner &- block &* width), self)
-        }
+      let range = partition.range(part)
+      if inner == 1 {
+        let start = range.lowerBound &* length
+        return lines(x + start, y + start, range.count, length)
       }
+      for item in range {
+        let (outerIndex, block) = item.quotientAndRemainder(dividingBy: blocks)
+        let start = outerIndex &* length &* inner &+ block &* width
+        columns(x + start, y + start, min(width, inner &- block &* width), self)
+      }
+    }
+  }
+
+  /// The same with rows one by one.
+  func step<Element>(
+    _ type: Element.Type, cost: Cost = .medium,
+    row: @escaping @Sendable (_ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int) -> Void,
+    columns:
+      @escaping @Sendable (
+        _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ width: Int, _ rows: AxisRows
+      ) -> Void
+  ) -> Step {
+    step(type, cost: cost) { x, y, count, length in
+      for index in 0..<count { row(x + index &* length, y + index &* length, length) }
+    } columns: { x, y, width, rows in
+      columns(x, y, width, rows)
     }
   }
 }

@@ -4,6 +4,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 package struct BatchNormalization: OperatorDefinition {
   package let schema = OperatorSchema(
@@ -41,8 +42,21 @@ package struct BatchNormalization: OperatorDefinition {
       isTraining: try context.bool("training_mode"), momentum: Double(try context.float("momentum")),
       epsilon: Double(try context.float("epsilon")))
     return try prepareReal(
-      context, float: { (_) throws(OperatorError) in BatchNormalization.kernel(Float.self, options) },
-      double: { (_) throws(OperatorError) in BatchNormalization.kernel(Double.self, options) })
+      context,
+      float: { (_) throws(OperatorError) in
+        try ElementCandidate.choose(
+          .batchNormalization, type: .float32,
+          [
+            .plain { BatchNormalization.kernel(options, BatchNormalization.plain(Float.self)) },
+            .vectors("rows") {
+              let affine = apus_kernels().pointee.affine_f32
+              return BatchNormalization.kernel(options) { affine($0, $1, $2, $3, $4, $5, $6) }
+            },
+          ])
+      },
+      double: { (_) throws(OperatorError) in
+        BatchNormalization.kernel(options, BatchNormalization.plain(Double.self))
+      })
   }
 
   struct Options: Sendable {
@@ -51,7 +65,27 @@ package struct BatchNormalization: OperatorDefinition {
     let epsilon: Double
   }
 
-  private static func kernel<Element: Real>(_ type: Element.Type, _ options: Options) -> PreparedKernel {
+  /// y = (x - mean) * factor + bias for `count` elements, with one mean, factor and bias for all or for each.
+  typealias Affine<Element> =
+    @Sendable (
+      _ count: Int, _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ mean: UnsafePointer<Element>,
+      _ factor: UnsafePointer<Element>, _ bias: UnsafePointer<Element>, _ each: Bool
+    ) -> Void
+
+  private static func plain<Element: Real>(_ type: Element.Type) -> Affine<Element> {
+    { count, x, y, mean, factor, bias, each in
+      if each {
+        for index in 0..<count { y[index] = (x[index] - mean[index]) * factor[index] + bias[index] }
+      } else {
+        let (mean, factor, bias) = (mean[0], factor[0], bias[0])
+        for index in 0..<count { y[index] = (x[index] - mean) * factor + bias }
+      }
+    }
+  }
+
+  private static func kernel<Element: Real>(
+    _ options: Options, _ affine: @escaping Affine<Element>
+  ) -> PreparedKernel {
     .planned { plan in
       let shape = plan.shape(0)
       let channels = shape.rank > 1 ? shape[1] : 1
@@ -59,7 +93,7 @@ package struct BatchNormalization: OperatorDefinition {
       let layout = ChannelLayout(batch: shape[0], channels: channels, inner: inner)
       var wanted: [Int] = []
       for output in [1, 2] where plan.isWanted(output) { wanted.append(output) }
-      return layout.step(type, options, wanted: wanted)
+      return layout.step(options, wanted: wanted, affine)
     }
   }
 }
@@ -71,7 +105,9 @@ private struct ChannelLayout: Sendable {
   let inner: Int
 
   /// Scratch: the mean, then the factor, of each channel.
-  func step<Element: Real>(_ type: Element.Type, _ options: BatchNormalization.Options, wanted: [Int]) -> Step {
+  func step<Element: Real>(
+    _ options: BatchNormalization.Options, wanted: [Int], _ affine: @escaping BatchNormalization.Affine<Element>
+  ) -> Step {
     let width = MemoryLayout<Element>.stride
     // A part sums whole channels.
     let statistics = Partition(channels, of: options.isTraining ? .medium * batch * inner : .heavy)
@@ -91,15 +127,8 @@ private struct ChannelLayout: Sendable {
       let bias = run.input(2, as: Element.self)
       for line in partition.range(part) {
         let (source, target) = (x + line &* length, y + line &* length)
-        if inner == 1 {
-          for channel in 0..<length {
-            target[channel] = (source[channel] - means[channel]) * factors[channel] + bias[channel]
-          }
-        } else {
-          let channel = line % channels
-          let (mean, factor, shift) = (means[channel], factors[channel], bias[channel])
-          for index in 0..<length { target[index] = (source[index] - mean) * factor + shift }
-        }
+        let channel = inner == 1 ? 0 : line % channels
+        affine(length, source, target, means + channel, factors + channel, bias + channel, inner == 1)
       }
     }.overwriting(0)
   }

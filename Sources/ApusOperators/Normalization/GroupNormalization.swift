@@ -100,32 +100,59 @@ private func prepareGroups(
       try ElementCandidate.choose(
         .groupNormalization, type: .float32,
         [
-          .plain { groupKernel(Float.self, groups, "plain") { normalizeRow($0, $1, $2, epsilon) } },
+          .plain { groupKernel(Float.self, groups, "plain") { plainGroup($0, $1, $2, $3, $4, $5, epsilon) } },
           .vectors("rows") {
-            groupKernel(Float.self, groups, "layer_norm_f32") { x, y, length in
-              kernels.table.pointee.layer_norm_f32(length, x, y, nil, nil, epsilon, nil)
-            }
+            groupKernel(Float.self, groups, "affine_f32") { fastGroup(kernels, $0, $1, $2, $3, $4, $5, epsilon) }
           },
         ])
     },
     double: { (_) throws(OperatorError) in
-      groupKernel(Double.self, groups, "plain") { normalizeRow($0, $1, $2, epsilon) }
+      groupKernel(Double.self, groups, "plain") { plainGroup($0, $1, $2, $3, $4, $5, epsilon) }
     })
 }
 
-private func normalizeRow<Element: Real>(
-  _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int, _ epsilon: Float
+/// Normalizes one group of `channels` channels of `inner` elements.
+private typealias GroupFunction<Element> =
+  @Sendable (
+    _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ scale: UnsafePointer<Element>,
+    _ bias: UnsafePointer<Element>, _ channels: Int, _ inner: Int
+  ) -> Void
+
+private func plainGroup<Element: Real>(
+  _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ scale: UnsafePointer<Element>,
+  _ bias: UnsafePointer<Element>, _ channels: Int, _ inner: Int, _ epsilon: Float
 ) {
-  let moments = rowMoments(x, length)
+  let moments = rowMoments(x, channels &* inner)
   let factor = 1 / (moments.variance + Double(epsilon)).squareRoot()
-  for index in 0..<length { y[index] = Element((Double(x[index]) - moments.mean) * factor) }
+  for channel in 0..<channels {
+    let (scale, shift) = (scale[channel], bias[channel])
+    for index in channel &* inner..<(channel &+ 1) &* inner {
+      y[index] = Element((Double(x[index]) - moments.mean) * factor) * scale + shift
+    }
+  }
 }
 
-/// A part normalizes whole groups with `normalize`, then applies scale and bias channel by channel.
+private func fastGroup(
+  _ kernels: VectorKernels, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
+  _ scale: UnsafePointer<Float>, _ bias: UnsafePointer<Float>, _ channels: Int, _ inner: Int, _ epsilon: Float
+) {
+  let table = kernels.table
+  withUnsafeTemporaryAllocation(of: Float.self, capacity: 2) { moments in
+    guard let moments = moments.baseAddress else { return }
+    table.pointee.moments_f32(channels &* inner, x, moments)
+    let deviation = (moments[1] + epsilon).squareRoot()
+    for channel in 0..<channels {
+      var factor = scale[channel] / deviation
+      table.pointee.affine_f32(
+        inner, x + channel &* inner, y + channel &* inner, moments, &factor, bias + channel, false)
+    }
+  }
+}
+
+/// `groups` gives the number of groups of so many channels; a part normalizes whole groups.
 private func groupKernel<Element: Real>(
   _ type: Element.Type, _ groups: @escaping @Sendable (Int) -> Int, _ name: String,
-  _ normalize:
-    @escaping @Sendable (_ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ length: Int) -> Void
+  _ normalize: @escaping GroupFunction<Element>
 ) -> PreparedKernel {
   .planned { plan in
     let shape = plan.shape(0)
@@ -139,13 +166,8 @@ private func groupKernel<Element: Real>(
       let (x, y) = (run.input(0, as: Element.self), run.output(0, as: Element.self))
       let (scale, bias) = (run.input(1, as: Element.self), run.input(2, as: Element.self))
       for row in partition.range(part) {
-        normalize(x + row &* length, y + row &* length, length)
         let first = row % groupCount &* perGroup
-        for channel in 0..<perGroup {
-          let line = y + (row &* length &+ channel &* inner)
-          let (factor, shift) = (scale[first &+ channel], bias[first &+ channel])
-          for index in 0..<inner { line[index] = line[index] * factor + shift }
-        }
+        normalize(x + row &* length, y + row &* length, scale + first, bias + first, perGroup, inner)
       }
     }.named(name).overwriting(0)
   }

@@ -3,6 +3,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 package struct Hardmax: OperatorDefinition {
   package let schema = OperatorSchema(
@@ -23,8 +24,57 @@ package struct Hardmax: OperatorDefinition {
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let axis = try context.int("axis")
     return try prepareReal(
-      context, float: { (_) throws(OperatorError) in kernel(axis, Float.self) },
+      context,
+      float: { (_) throws(OperatorError) in
+        try ElementCandidate.choose(
+          .hardmax, type: .float32, [.plain { kernel(axis, Float.self) }, .vectors("rows") { rows(axis) }])
+      },
       double: { (_) throws(OperatorError) in kernel(axis, Double.self) })
+  }
+
+  /// The maxima of a block of rows, and where they stand.
+  private func rows(_ axis: Int) -> PreparedKernel {
+    let kernels = VectorKernels.current
+    let width = AxisRows.blockWidth
+    return .planned { (plan) throws(OperatorError) in
+      let shape = plan.shape(0)
+      return AxisRows(shape, axis: try resolveAxis(axis, rank: shape.rank)).step(Float.self) { x, y, count, length in
+        let table = kernels.table
+        y.update(repeating: 0, count: count &* length)
+        Hardmax.withPlaces(width) { maxima, places in
+          var first = 0
+          while first < count {
+            let n = min(width, count &- first)
+            let source = x + first &* length
+            table.pointee.fold_rows_f32(APUS_FOLD_MAX, n, length, source, length, maxima)
+            table.pointee.find_rows_f32(n, length, source, length, maxima, false, places)
+            for row in 0..<n { y[(first &+ row) &* length &+ Int(places[row])] = 1 }
+            first &+= n
+          }
+        }
+      } columns: { x, y, columns, rows in
+        let table = kernels.table
+        for row in 0..<rows.length { (y + row &* rows.inner).update(repeating: 0, count: columns) }
+        Hardmax.withPlaces(width) { maxima, places in
+          table.pointee.fold_columns_f32(APUS_FOLD_MAX, rows.length, columns, x, rows.inner, maxima)
+          table.pointee.find_columns_f32(rows.length, columns, x, rows.inner, maxima, false, places)
+          for column in 0..<columns { y[Int(places[column]) &* rows.inner &+ column] = 1 }
+        }
+      }.named("rows")
+    }
+  }
+
+  /// Memory on the stack for maxima and their places.
+  @inline(__always)
+  private static func withPlaces(
+    _ count: Int, _ body: (_ maxima: UnsafeMutablePointer<Float>, _ places: UnsafeMutablePointer<Int64>) -> Void
+  ) {
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: count) { maxima in
+      withUnsafeTemporaryAllocation(of: Int64.self, capacity: count) { places in
+        guard let maxima = maxima.baseAddress, let places = places.baseAddress else { return }
+        body(maxima, places)
+      }
+    }
   }
 
   private func kernel<Element: Real>(_ axis: Int, _ type: Element.Type) -> PreparedKernel {

@@ -30,23 +30,56 @@ package struct LpNormalization: OperatorDefinition {
           .lpNormalization, type: .float32,
           [
             .plain { LpNormalization.kernel(Float.self, axis, isSquare: isSquare) },
-            .vectors("rows") {
-              LpNormalization.kernel(Float.self, axis, isSquare: isSquare) { x, length in
-                isSquare
-                  ? kernels.table.pointee.sum_squares_f32(length, x).squareRoot()
-                  : kernels.table.pointee.sum_abs_f32(length, x)
-              }
-            },
+            .vectors("rows") { LpNormalization.rows(kernels, axis, isSquare: isSquare) },
           ])
       },
       double: { (_) throws(OperatorError) in LpNormalization.kernel(Double.self, axis, isSquare: isSquare) })
   }
 
-  /// `norm`: the norm of a row of neighbours, where there is a faster way.
-  private static func kernel<Element: Real>(
-    _ type: Element.Type, _ axis: Int, isSquare: Bool,
-    norm: (@Sendable (_ x: UnsafePointer<Element>, _ length: Int) -> Element)? = nil
-  ) -> PreparedKernel {
+  private static func rows(_ kernels: VectorKernels, _ axis: Int, isSquare: Bool) -> PreparedKernel {
+    let fold = isSquare ? APUS_FOLD_SUM_SQUARES : APUS_FOLD_SUM_ABS
+    let width = AxisRows.blockWidth
+    /// Norms of sums; what has a norm of 0 is divided by infinity.
+    @Sendable func finish(_ norms: UnsafeMutablePointer<Float>, _ count: Int) {
+      for index in 0..<count {
+        let norm = isSquare ? norms[index].squareRoot() : norms[index]
+        norms[index] = norm == 0 ? .infinity : norm
+      }
+    }
+    return .planned { (plan) throws(OperatorError) in
+      let shape = plan.shape(0)
+      return AxisRows(shape, axis: try resolveAxis(axis, rank: shape.rank)).step(Float.self) { x, y, count, length in
+        let table = kernels.table
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: width) { block in
+          guard let norms = block.baseAddress else { return }
+          var first = 0
+          while first < count {
+            // Rows that are still at hand when they are divided.
+            let n = min(width, max(1, 4096 / length), count &- first)
+            table.pointee.fold_rows_f32(fold, n, length, x + first &* length, length, norms)
+            finish(norms, n)
+            for row in 0..<n {
+              let place = (first &+ row) &* length
+              table.pointee.div_f32_vs(length, x + place, norms + row, y + place)
+            }
+            first &+= n
+          }
+        }
+      } columns: { x, y, columns, rows in
+        let table = kernels.table
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: width) { block in
+          guard let norms = block.baseAddress else { return }
+          table.pointee.fold_columns_f32(fold, rows.length, columns, x, rows.inner, norms)
+          finish(norms, columns)
+          for row in 0..<rows.length {
+            table.pointee.div_f32_vv(columns, x + row &* rows.inner, norms, y + row &* rows.inner)
+          }
+        }
+      }.named("rows").overwriting(0)
+    }
+  }
+
+  private static func kernel<Element: Real>(_ type: Element.Type, _ axis: Int, isSquare: Bool) -> PreparedKernel {
     @Sendable func strided(_ x: UnsafePointer<Element>, _ length: Int, _ stride: Int) -> Element {
       var sum = 0.0
       for index in 0..<length {
@@ -63,7 +96,7 @@ package struct LpNormalization: OperatorDefinition {
     return .planned { (plan) throws(OperatorError) in
       let shape = plan.shape(0)
       return AxisRows(shape, axis: try resolveAxis(axis, rank: shape.rank)).step(Element.self) { x, y, length in
-        divide(x, y, length, 1, by: norm.map { $0(x, length) } ?? strided(x, length, 1))
+        divide(x, y, length, 1, by: strided(x, length, 1))
       } columns: { x, y, width, rows in
         for column in 0..<width {
           let length = strided(x + column, rows.length, rows.inner)

@@ -57,11 +57,16 @@ package struct Softmax: OperatorDefinition {
         highest = x[index &* stride]
       }
       var sum: Element = 0
-      for index in 0..<length { sum += Element.exp(x[index &* stride] - highest) }
-      let logarithm = Element.log(sum)
       for index in 0..<length {
         let shifted = x[index &* stride] - highest
-        y[index &* stride] = isLogarithm ? shifted - logarithm : Element.exp(shifted) / sum
+        let exponential = Element.exp(shifted)
+        sum += exponential
+        y[index &* stride] = isLogarithm ? shifted : exponential
+      }
+      let logarithm = Element.log(sum)
+      for index in 0..<length {
+        let value = y[index &* stride]
+        y[index &* stride] = isLogarithm ? value - logarithm : value / sum
       }
     }
     return rows.step(Element.self, cost: .heavy * 2) { x, y, length in
@@ -72,53 +77,15 @@ package struct Softmax: OperatorDefinition {
   }
 
   func fastStep(_ rows: AxisRows) -> Step {
-    let kernels = VectorKernels.current
-    let isLogarithm = isLogarithm
-    return rows.step(Float.self, cost: .medium * 2) { x, y, length in
-      if isLogarithm {
-        kernels.table.pointee.log_softmax_f32(length, x, y, 1, nil)
-      } else {
-        kernels.table.pointee.softmax_f32(length, x, y, 1, nil)
-      }
+    let table = apus_kernels().pointee
+    let (lines, columns) =
+      isLogarithm
+      ? (table.log_softmax_rows_f32, table.log_softmax_columns_f32)
+      : (table.softmax_rows_f32, table.softmax_columns_f32)
+    return rows.step(Float.self, cost: .medium * 2) { x, y, count, length in
+      lines(count, length, x, y)
     } columns: { x, y, width, rows in
-      Softmax.columns(kernels, isLogarithm, x, y, width, rows)
+      columns(rows.length, width, x, rows.inner, y)
     }.named("softmax_f32")
-  }
-
-  /// Rows whose elements lie apart, `width` of them side by side.
-  private static func columns(
-    _ kernels: VectorKernels, _ isLogarithm: Bool, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
-    _ width: Int, _ rows: AxisRows
-  ) {
-    let table = kernels.table
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: 3 * AxisRows.blockWidth) { work in
-      guard let highest = work.baseAddress else { return }
-      let (sums, line) = (highest + AxisRows.blockWidth, highest + 2 * AxisRows.blockWidth)
-      highest.update(from: x, count: width)
-      for index in 1..<max(rows.length, 1) {
-        table.pointee.max_f32_vv(width, highest, x + index &* rows.inner, highest)
-      }
-      sums.update(repeating: 0, count: width)
-      for index in 0..<rows.length {
-        let target = y + index &* rows.inner
-        table.pointee.sub_f32_vv(width, x + index &* rows.inner, highest, target)
-        if isLogarithm {
-          table.pointee.exp_f32(width, target, line, nil)
-          table.pointee.accumulate_f32(width, line, sums)
-        } else {
-          table.pointee.exp_f32(width, target, target, nil)
-          table.pointee.accumulate_f32(width, target, sums)
-        }
-      }
-      if isLogarithm { table.pointee.log_f32(width, sums, sums, nil) }
-      for index in 0..<rows.length {
-        let target = y + index &* rows.inner
-        if isLogarithm {
-          table.pointee.sub_f32_vv(width, target, sums, target)
-        } else {
-          table.pointee.div_f32_vv(width, target, sums, target)
-        }
-      }
-    }
   }
 }

@@ -4,6 +4,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 /// Among equal elements the first wins, or the last with `select_last_index`. NaN wins over everything, as in NumPy.
 struct ArgReduction: OperatorDefinition {
@@ -34,47 +35,128 @@ struct ArgReduction: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
-    guard let keys = SortKeys(type) else { throw context.unsupportedType(type) }
     let givenAxis = try context.int("axis")
     let prefersLast = try context.bool("select_last_index")
-    // NaN has the largest key; for the smallest element it must have the smallest.
     let isMaximum = self.isMaximum
-    let isFloat = type.isFloat
+    let make: @Sendable (Lines) -> Step = try KernelCandidate<ElementFacts, @Sendable (Lines) -> Step>.choose(
+      .argReduction, type: type,
+      [
+        .plain { () throws(OperatorError) in
+          guard let keys = SortKeys(type) else { throw context.unsupportedType(type) }
+          return { $0.step(keys, isMaximum: isMaximum, isFloat: type.isFloat, prefersLast: prefersLast) }
+        },
+        .vectors("rows", types: []) {
+          guard let search = ExtremeSearch(type) else { return nil }
+          return { $0.step(search, isMaximum: isMaximum, prefersLast: prefersLast) }
+        },
+      ])
     return .planned { plan throws(OperatorError) in
       let shape = plan.shape(0).rank == 0 ? [1] : plan.shape(0)
       let axis = try resolveAxis(givenAxis, rank: shape.rank)
-      let extent = shape[axis]
-      let inner = shape.count(of: axis + 1..<shape.rank)
       let outputs = plan.outputShape(0).elementCount
-      if extent == 0 && outputs > 0 {
+      if shape[axis] == 0 && outputs > 0 {
         throw .mismatch("axis \(axis) of the shape \(shape) is empty: no element stands out")
       }
-      let partition = Partition(outputs, of: .light * 2 * extent)
-      let block = 128
-      let parts = outputs == 0 ? 0 : partition.parts
-      return Step.parallel(parts: parts, scratchBytes: parts * block * 8) { run, part in
-        let buffer = (run.scratch + part &* block &* 8).assumingMemoryBound(to: UInt64.self)
-        let target = run.output(0, as: Int.self)
-        for index in partition.range(part) {
-          let first = run.inputBytes(0) + (index / inner &* extent &* inner &+ index % inner) &* keys.width
-          var best: UInt64 = 0
-          var place = 0
-          var start = 0
-          while start < extent {
-            let count = min(block, extent &- start)
-            keys.load(first + start &* inner &* keys.width, inner &* keys.width, count, buffer)
-            for offset in 0..<count {
-              // Larger is better; for the minimum the order is turned round, with NaN still best.
-              let key = isMaximum || (isFloat && buffer[offset] == .max) ? buffer[offset] : ~buffer[offset]
-              if key > best || (prefersLast && key == best) || start &+ offset == 0 {
-                (best, place) = (key, start &+ offset)
-              }
-            }
-            start &+= count
-          }
-          target[index] = place
+      return make(Lines(extent: shape[axis], inner: shape.count(of: axis + 1..<shape.rank), count: outputs)).named(
+        isMaximum ? "argmax" : "argmin")
+    }
+  }
+}
+
+/// The micro-kernels by which extremes of a type are found: their values first, then their places.
+private struct ExtremeSearch: Sendable {
+  typealias Find =
+    @convention(c) (Int, Int, UnsafeRawPointer, Int, UnsafeRawPointer, Bool, UnsafeMutablePointer<Int64>) -> Void
+  let width: Int
+  let fold: FoldKernels
+  let findRows: Find
+  let findColumns: Find
+
+  /// nil for types that have none.
+  init?(_ type: DataType) {
+    let table = apus_kernels().pointee
+    width = type.byteWidth
+    switch type {
+    case .float32: (fold, findRows, findColumns) = (Float.kernels(table), table.find_rows_f32, table.find_columns_f32)
+    case .float64: (fold, findRows, findColumns) = (Double.kernels(table), table.find_rows_f64, table.find_columns_f64)
+    case .int8: (fold, findRows, findColumns) = (Int8.kernels(table), table.find_rows_i8, table.find_columns_i8)
+    case .uint8: (fold, findRows, findColumns) = (UInt8.kernels(table), table.find_rows_i8, table.find_columns_i8)
+    case .int32: (fold, findRows, findColumns) = (Int32.kernels(table), table.find_rows_i32, table.find_columns_i32)
+    case .uint32: (fold, findRows, findColumns) = (UInt32.kernels(table), table.find_rows_i32, table.find_columns_i32)
+    case .int64: (fold, findRows, findColumns) = (Int64.kernels(table), table.find_rows_i64, table.find_columns_i64)
+    case .uint64: (fold, findRows, findColumns) = (UInt64.kernels(table), table.find_rows_i64, table.find_columns_i64)
+    default: return nil
+    }
+  }
+}
+
+/// Lines of elements: element j of line `index` lies at `(index / inner * extent + j) * inner + index % inner`.
+private struct Lines: Sendable {
+  let extent: Int
+  let inner: Int
+  let count: Int
+
+  /// Lines that are searched together.
+  private static let block = 256
+  /// Elements of neighbouring lines that are still at hand when they are searched.
+  private static let cachedElements = 8192
+
+  func step(_ search: ExtremeSearch, isMaximum: Bool, prefersLast: Bool) -> Step {
+    let partition = Partition(count, of: .light * 2 * extent)
+    let parts = count == 0 ? 0 : partition.parts
+    let bytes = Lines.block * 8
+    let fold = isMaximum ? APUS_FOLD_MAX : APUS_FOLD_MIN
+    let most = inner == 1 ? max(1, min(Lines.block, Lines.cachedElements / max(extent, 1))) : Lines.block
+    return .parallel(parts: parts, scratchBytes: parts * bytes) { run, part in
+      let values = run.scratch + part &* bytes
+      let target = run.output(0, as: Int64.self)
+      let range = partition.range(part)
+      var first = range.lowerBound
+      while first < range.upperBound {
+        let n = min(most, range.upperBound &- first)
+        if inner == 1 {
+          let source = run.inputBytes(0) + first &* extent &* search.width
+          search.fold.rows(fold, n, extent, source, extent, values)
+          search.findRows(n, extent, source, extent, values, prefersLast, target + first)
+          first &+= n
+        } else {
+          let (outer, column) = first.quotientAndRemainder(dividingBy: inner)
+          let n = min(n, inner &- column)
+          let source = run.inputBytes(0) + (outer &* extent &* inner &+ column) &* search.width
+          search.fold.columns(fold, extent, n, source, inner, values)
+          search.findColumns(extent, n, source, inner, values, prefersLast, target + first)
+          first &+= n
         }
-      }.named(isMaximum ? "argmax" : "argmin")
+      }
+    }
+  }
+
+  func step(_ keys: SortKeys, isMaximum: Bool, isFloat: Bool, prefersLast: Bool) -> Step {
+    let partition = Partition(count, of: .light * 2 * extent)
+    let block = 128
+    let parts = count == 0 ? 0 : partition.parts
+    return .parallel(parts: parts, scratchBytes: parts * block * 8) { run, part in
+      let buffer = (run.scratch + part &* block &* 8).assumingMemoryBound(to: UInt64.self)
+      let target = run.output(0, as: Int.self)
+      for index in partition.range(part) {
+        let first = run.inputBytes(0) + (index / inner &* extent &* inner &+ index % inner) &* keys.width
+        var best: UInt64 = 0
+        var place = 0
+        var start = 0
+        while start < extent {
+          let count = min(block, extent &- start)
+          keys.load(first + start &* inner &* keys.width, inner &* keys.width, count, buffer)
+          for offset in 0..<count {
+            // Larger is better; for the minimum the order is turned round, with NaN still best.
+            let key = isMaximum || (isFloat && buffer[offset] == .max) ? buffer[offset] : ~buffer[offset]
+            if key > best || (prefersLast && key == best) || start &+ offset == 0 {
+              (best, place) = (key, start &+ offset)
+            }
+          }
+          start &+= count
+        }
+        target[index] = place
+      }
     }
   }
 }

@@ -166,122 +166,114 @@ struct Reduction: OperatorDefinition {
     _ context: PrepareContext, _ type: DataType
   ) throws(OperatorError) -> @Sendable (ReductionGeometry) -> Step {
     let isLogarithm = kind == .logSum || kind == .logSumExp
-    guard let lane = Lane(type), let load = Lane.load(type) else { throw context.unsupportedType(type) }
-    if isLogarithm, !type.isFloat { return try integerLogarithm(context, type, lane, load) }
-    guard let store = lane.store(type) else { throw context.unsupportedType(type) }
-    let kernels = try KernelCandidate<ElementFacts, apus_kernel_table?>.choose(
-      .reduction, type: lane == .float32 ? .float32 : type,
-      [.plain { .some(nil) }, .vectors("rows") { .some(apus_kernels().pointee) }])
-    let name = kind.rawValue
-    switch lane {
-    case .float32:
-      let load = type == .float32 ? nil : load
-      if kind == .logSumExp { return logSumExp(type, load, store, kernels) }
-      let kernel = ReductionKernel(
-        fold: .float32(kind.fold, kernels: kernels), load: load, store: store, finish: floatFinish)
-      return { kernel.step($0, name: name) }
+    if isLogarithm, !type.isFloat { return try integerLogarithm(context, type) }
+    let table = try KernelCandidate<ElementFacts, apus_kernel_table?>.choose(
+      .reduction, type: type,
+      [.plain { .some(nil) }, .vectors("rows", types: []) { .some(apus_kernels().pointee) }])
+    switch type {
+    case .float32: return floatSteps(load: nil, store: nil, table)
     case .float64:
-      if kind == .logSumExp { return logSumExp64(load: nil, store) }
-      let kernel = ReductionKernel(
-        fold: .float64(kind.fold), load: nil, store: store, finish: floatFinish)
-      return { kernel.step($0, name: name) }
-    case .int64:
-      let (lowest, highest) = Reduction.bounds(of: type)
-      let fold = LaneFold<Int64>.int64(kind.fold, lowest: lowest, highest: highest)
-      let kernel = ReductionKernel(
-        fold: fold, load: type == .int64 ? nil : load, store: store, finish: integerFinish(type))
-      return { kernel.step($0, name: name) }
-    case .uint64:
-      let kernel = ReductionKernel(
-        fold: LaneFold<UInt64>.uint64(kind.fold), load: nil, store: store, finish: unsignedFinish)
-      return { kernel.step($0, name: name) }
+      if kind == .logSumExp {
+        let kernel = LogSumExpKernel<Double>(load: nil, store: nil, table)
+        return { kernel.step($0) }
+      }
+      return steps(Double.self, table, finish: floatFinish)
+    // Roots of sums that do not wrap.
+    case .int32 where kind == .l2, .uint32 where kind == .l2:
+      let finish = integerFinish(Int64.self, ofNothing: 0)
+      return steps(Int64.self, table, load: Lane.load(type), store: Lane.int64.store(type), finish: finish)
+    case .int32: return steps(Int32.self, table, finish: integerFinish(Int32.self, ofNothing: .min))
+    case .uint32: return steps(UInt32.self, table, finish: integerFinish(UInt32.self, ofNothing: 0))
+    case .int64: return steps(Int64.self, table, finish: integerFinish(Int64.self, ofNothing: .min))
+    case .uint64: return steps(UInt64.self, table, finish: integerFinish(UInt64.self, ofNothing: 1 << 63))
+    case .int8: return steps(Int8.self, table)
+    case .uint8: return steps(UInt8.self, table)
+    // Every byte but 0 is true.
+    case .bool:
+      let finish: ReductionKernel<UInt8>.Finish = { totals, count, _ in
+        for index in 0..<count { totals[index] = totals[index] == 0 ? 0 : 1 }
+      }
+      return steps(UInt8.self, table, finish: finish)
+    default:
+      guard let load = Lane.load(type), let store = Lane.float32.store(type) else {
+        throw context.unsupportedType(type)
+      }
+      return floatSteps(load: load, store: store, table)
     }
   }
 
-  private var floatFinish: @Sendable (Double, Int) -> Double {
-    switch kind {
-    case .mean: { $0 / Double($1) }
-    case .l2: { total, _ in total.squareRoot() }
-    case .logSum: { total, _ in log(total) }
-    default: { total, _ in total }
-    }
+  private func steps<Element: ReductionElement>(
+    _ type: Element.Type, _ table: apus_kernel_table?, load: LaneLoad? = nil, store: LaneStore? = nil,
+    finish: ReductionKernel<Element>.Finish? = nil
+  ) -> @Sendable (ReductionGeometry) -> Step {
+    let kernel = ReductionKernel(fold: ElementFold<Element>(kind.fold, table), load: load, store: store, finish: finish)
+    let name = kind.rawValue
+    return { kernel.step($0, name: name) }
   }
 
-  private func integerFinish(_ type: DataType) -> @Sendable (Int64, Int) -> Int64 {
-    let spare = Int64(64 - type.bits)
-    let isSigned = type.isSignedInteger
-    let ofNothing = isSigned ? Reduction.bounds(of: type).0 : 0
+  private func floatSteps(
+    load: LaneLoad?, store: LaneStore?, _ table: apus_kernel_table?
+  ) -> @Sendable (ReductionGeometry) -> Step {
+    guard kind == .logSumExp else {
+      return steps(Float.self, table, load: load, store: store, finish: floatFinish)
+    }
+    guard let exponential = table?.exp_f32, let logarithm = table?.log_f32 else {
+      let kernel = LogSumExpKernel<Float>(load: load, store: store, table)
+      return { kernel.step($0) }
+    }
+    let kernel = LogSumExpKernel<Float>(
+      load: load, store: store, table, exponentials: { exponential($1, $0, $0, nil) },
+      logarithms: { logarithm($1, $0, $0, nil) })
+    return { kernel.step($0) }
+  }
+
+  private var floatFinish: (@Sendable (UnsafeMutablePointer<Double>, Int, Int) -> Void)? {
     switch kind {
     case .mean:
-      // The sum wraps as one of the element type would.
-      return { total, count in
-        let high = total << spare
-        let sum = isSigned ? high >> spare : Int64(bitPattern: UInt64(bitPattern: high) >> UInt64(spare))
-        return count == 0 ? ofNothing : sum / Int64(count)
+      { totals, count, reduced in
+        let divisor = Double(reduced)
+        for index in 0..<count { totals[index] /= divisor }
       }
-    case .l2: return { total, _ in truncated64(Double(total).squareRoot()) }
-    default: return { total, _ in total }
+    case .l2: { totals, count, _ in for index in 0..<count { totals[index] = totals[index].squareRoot() } }
+    case .logSum: { totals, count, _ in for index in 0..<count { totals[index] = log(totals[index]) } }
+    default: nil
     }
   }
 
-  private var unsignedFinish: @Sendable (UInt64, Int) -> UInt64 {
+  /// The mean divides a sum that has wrapped as the element type does.
+  private func integerFinish<Element: ReductionElement & FixedWidthInteger>(
+    _ type: Element.Type, ofNothing: Element
+  ) -> ReductionKernel<Element>.Finish? where Element.Total == Element {
     switch kind {
-    case .mean: { total, count in count == 0 ? 1 << 63 : total / UInt64(count) }
-    case .l2: { total, _ in truncatedUnsigned64(Double(total).squareRoot()) }
-    default: { total, _ in total }
-    }
-  }
-
-  private static func bounds(of type: DataType) -> (Int64, Int64) {
-    switch type {
-    case .bool: (0, 1)
-    case .int8: (Int64(Int8.min), Int64(Int8.max))
-    case .uint8: (0, Int64(UInt8.max))
-    case .int32: (Int64(Int32.min), Int64(Int32.max))
-    case .uint32: (0, Int64(UInt32.max))
-    default: (.min, .max)
-    }
-  }
-
-  // MARK: - Logarithms
-
-  private func logSumExp(
-    _ type: DataType, _ load: LaneLoad?, _ store: @escaping LaneStore, _ kernels: apus_kernel_table?
-  ) -> @Sendable (ReductionGeometry) -> Step {
-    let exponential = kernels?.exp_f32
-    let finish: @Sendable (Double, Int) -> Double = { total, _ in total }
-    let kernel = LogSumExpKernel<Float>(
-      maximum: ReductionKernel(
-        fold: .float32(.maximum, kernels: kernels), load: load, store: store, finish: finish),
-      sum: ReductionKernel(
-        fold: .float32(.sum, kernels: kernels), load: load, store: store, finish: finish),
-      shift: { x, shift, stride, y, count in
-        for index in 0..<count { y[index] = x[index] - shift[index &* stride] }
-        if let exponential {
-          exponential(count, y, y, nil)
+    case .mean:
+      return { totals, count, reduced in
+        guard reduced > 0 else { return totals.update(repeating: ofNothing, count: count) }
+        if let divisor = Element(exactly: reduced) {
+          for index in 0..<count { totals[index] /= divisor }
         } else {
-          for index in 0..<count { y[index] = expf(y[index]) }
+          // More elements than the type can count.
+          for index in 0..<count { totals[index] = Element(Int64(totals[index]) / Int64(reduced)) }
         }
-      })
-    return { kernel.step($0) }
-  }
-
-  private func logSumExp64(load: LaneLoad?, _ store: @escaping LaneStore) -> @Sendable (ReductionGeometry) -> Step {
-    let finish: @Sendable (Double, Int) -> Double = { total, _ in total }
-    let kernel = LogSumExpKernel<Double>(
-      maximum: ReductionKernel(fold: .float64(.maximum), load: load, store: store, finish: finish),
-      sum: ReductionKernel(fold: .float64(.sum), load: load, store: store, finish: finish),
-      shift: { x, shift, stride, y, count in
-        for index in 0..<count { y[index] = exp(x[index] - shift[index &* stride]) }
-      })
-    return { kernel.step($0) }
+      }
+    case .l2:
+      return { totals, count, _ in
+        for index in 0..<count {
+          let root = Double(totals[index]).squareRoot()
+          totals[index] = Element(
+            truncatingIfNeeded: Element.isSigned ? UInt64(bitPattern: truncated64(root)) : truncatedUnsigned64(root))
+        }
+      }
+    default: return nil
+    }
   }
 
   /// Logarithms of integers, which versions before 28 allow: computed in float64, then truncated.
   private func integerLogarithm(
-    _ context: PrepareContext, _ type: DataType, _ lane: Lane, _ load: @escaping LaneLoad
+    _ context: PrepareContext, _ type: DataType
   ) throws(OperatorError) -> @Sendable (ReductionGeometry) -> Step {
-    guard let store = Lane.float64.store(type) else { throw context.unsupportedType(type) }
+    guard let lane = Lane(type), let load = Lane.load(type), let store = Lane.float64.store(type) else {
+      throw context.unsupportedType(type)
+    }
     let isUnsigned = lane == .uint64
     let loadFloats: LaneLoad = { base, start, lanes, count in
       load(base, start, lanes, count)
@@ -291,10 +283,10 @@ struct Reduction: OperatorDefinition {
         lanes.storeBytes(of: value, toByteOffset: index &* 8, as: Double.self)
       }
     }
-    if kind == .logSumExp { return logSumExp64(load: loadFloats, store) }
-    let name = kind.rawValue
-    let kernel = ReductionKernel(
-      fold: .float64(.sum), load: loadFloats, store: store, finish: floatFinish)
-    return { kernel.step($0, name: name) }
+    if kind == .logSumExp {
+      let kernel = LogSumExpKernel<Double>(load: loadFloats, store: store, nil)
+      return { kernel.step($0) }
+    }
+    return steps(Double.self, nil, load: loadFloats, store: store, finish: floatFinish)
   }
 }

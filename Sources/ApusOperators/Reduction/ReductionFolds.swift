@@ -1,152 +1,200 @@
-// What the reductions do with elements: folds over runs and rows of one of four number types.
+// What the reductions do with elements: folds of rows and of columns in each number type.
 
 import CApusKernels
 
 /// What is done with the elements of one output.
 enum Fold: Sendable {
   case sum, sumOfSquares, sumOfMagnitudes, product, maximum, minimum
+
+  /// As the micro-kernels call it.
+  var kernel: apus_fold {
+    switch self {
+    case .sum: APUS_FOLD_SUM
+    case .sumOfSquares: APUS_FOLD_SUM_SQUARES
+    case .sumOfMagnitudes: APUS_FOLD_SUM_ABS
+    case .product: APUS_FOLD_PRODUCT
+    case .maximum: APUS_FOLD_MAX
+    case .minimum: APUS_FOLD_MIN
+    }
+  }
 }
 
 /// A type that elements are folded in, and the type that partial results are joined in.
-protocol ReductionLane: BitwiseCopyable, Comparable, Sendable {
-  associatedtype Total: BitwiseCopyable, Sendable
+protocol ReductionElement: BitwiseCopyable, Comparable, Sendable {
+  associatedtype Total: ReductionElement
   var total: Total { get }
   init(total: Total)
-}
-extension Float: ReductionLane {
-  var total: Double { Double(self) }
-  init(total: Double) { self = Float(total) }
-}
-extension Double: ReductionLane {
-  var total: Double { self }
-  init(total: Double) { self = total }
-}
-extension Int64: ReductionLane {
-  var total: Int64 { self }
-  init(total: Int64) { self = total }
-}
-extension UInt64: ReductionLane {
-  var total: UInt64 { self }
-  init(total: UInt64) { self = total }
-}
-
-/// The loops of one fold over one type. Each takes its elements in an order that depends on their number alone.
-struct LaneFold<Element: ReductionLane>: Sendable {
-  /// The fold of n neighbours.
-  var line: @Sendable (_ x: UnsafePointer<Element>, _ n: Int) -> Element
-  /// acc[i] = acc[i] joined with x[i] for i < n.
-  var row: @Sendable (_ x: UnsafePointer<Element>, _ acc: UnsafeMutablePointer<Element>, _ n: Int) -> Void
-  /// acc[i] = the fold of `rows` elements, `stride` apart, from x[i] on; nil where `row` does it.
-  var rows:
-    (
-      @Sendable (
-        _ x: UnsafePointer<Element>, _ stride: Int, _ rows: Int, _ acc: UnsafeMutablePointer<Element>, _ n: Int
-      ) -> Void
-    )?
-  var join: @Sendable (Element.Total, Element.Total) -> Element.Total
+  /// What an element counts.
+  static func taken(_ fold: Fold, _ x: Self) -> Self
+  /// Two parts of a result as one.
+  static func merged(_ fold: Fold, _ a: Self, _ b: Self) -> Self
   /// The fold of nothing.
-  var identity: Element
+  static func identity(_ fold: Fold) -> Self
+  /// The micro-kernels of a table.
+  static func kernels(_ table: apus_kernel_table) -> FoldKernels
 }
 
-extension LaneFold {
-  /// Eight accumulators in turn, joined in a fixed order.
-  @inline(__always)
-  fileprivate static func make(
-    identity: Element, _ step: @escaping @Sendable (Element, Element) -> Element,
-    _ merge: @escaping @Sendable (Element, Element) -> Element,
-    _ join: @escaping @Sendable (Element.Total, Element.Total) -> Element.Total
-  ) -> LaneFold {
-    LaneFold(
-      line: { x, n in
-        var (a, b, c, d) = (identity, identity, identity, identity)
-        var (e, f, g, h) = (identity, identity, identity, identity)
-        var i = 0
-        while i &+ 8 <= n {
-          (a, b, c, d) = (step(a, x[i]), step(b, x[i &+ 1]), step(c, x[i &+ 2]), step(d, x[i &+ 3]))
-          (e, f, g, h) = (step(e, x[i &+ 4]), step(f, x[i &+ 5]), step(g, x[i &+ 6]), step(h, x[i &+ 7]))
-          i &+= 8
-        }
-        while i < n {
-          a = step(a, x[i])
-          i &+= 1
-        }
-        return merge(merge(merge(a, e), merge(b, f)), merge(merge(c, g), merge(d, h)))
-      },
-      row: { x, acc, n in for i in 0..<n { acc[i] = step(acc[i], x[i]) } },
-      rows: nil, join: join, identity: identity)
-  }
+/// Folds of many rows of neighbours, and of neighbouring columns; see `apus_fold_fn`.
+struct FoldKernels: Sendable {
+  typealias Function =
+    @convention(c) (apus_fold, Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer) -> Void
+  let rows: Function
+  let columns: Function
+}
 
-  /// Folds of floats. NaN anywhere gives NaN.
-  @inline(__always)
-  fileprivate static func floats(_ fold: Fold) -> LaneFold where Element: BinaryFloatingPoint, Element.Total == Double {
+extension ReductionElement where Self: BinaryFloatingPoint {
+  @inline(__always) static func taken(_ fold: Fold, _ x: Self) -> Self {
     switch fold {
-    case .sum: make(identity: 0, { $0 + $1 }, { $0 + $1 }, { $0 + $1 })
-    case .sumOfSquares: make(identity: 0, { $0 + $1 * $1 }, { $0 + $1 }, { $0 + $1 })
-    case .sumOfMagnitudes: make(identity: 0, { $0 + abs($1) }, { $0 + $1 }, { $0 + $1 })
-    case .product: make(identity: 1, { $0 * $1 }, { $0 * $1 }, { $0 * $1 })
-    case .maximum:
-      make(
-        identity: -Element.infinity, { $0 >= $1 || $0.isNaN ? $0 : $1 }, { $0 >= $1 || $0.isNaN ? $0 : $1 },
-        { $0 >= $1 || $0.isNaN ? $0 : $1 })
-    case .minimum:
-      make(
-        identity: Element.infinity, { $0 <= $1 || $0.isNaN ? $0 : $1 }, { $0 <= $1 || $0.isNaN ? $0 : $1 },
-        { $0 <= $1 || $0.isNaN ? $0 : $1 })
+    case .sumOfSquares: x * x
+    case .sumOfMagnitudes: abs(x)
+    default: x
     }
   }
 
-  /// Folds of integers, which wrap. `lowest` and `highest` are the bounds of the element type.
-  @inline(__always)
-  fileprivate static func integers(_ fold: Fold, lowest: Element, highest: Element) -> LaneFold
-  where Element: FixedWidthInteger, Element.Total == Element {
+  /// NaN of either side wins in maxima and minima.
+  @inline(__always) static func merged(_ fold: Fold, _ a: Self, _ b: Self) -> Self {
     switch fold {
-    case .sum: make(identity: 0, { $0 &+ $1 }, { $0 &+ $1 }, { $0 &+ $1 })
-    case .sumOfSquares: make(identity: 0, { $0 &+ $1 &* $1 }, { $0 &+ $1 }, { $0 &+ $1 })
-    case .sumOfMagnitudes: make(identity: 0, { $0 &+ ($1 < 0 ? 0 &- $1 : $1) }, { $0 &+ $1 }, { $0 &+ $1 })
-    case .product: make(identity: 1, { $0 &* $1 }, { $0 &* $1 }, { $0 &* $1 })
-    case .maximum: make(identity: lowest, { $0 > $1 ? $0 : $1 }, { $0 > $1 ? $0 : $1 }, { $0 > $1 ? $0 : $1 })
-    case .minimum: make(identity: highest, { $0 < $1 ? $0 : $1 }, { $0 < $1 ? $0 : $1 }, { $0 < $1 ? $0 : $1 })
+    case .sum, .sumOfSquares, .sumOfMagnitudes: a + b
+    case .product: a * b
+    case .maximum: a >= b || a.isNaN ? a : b
+    case .minimum: a <= b || a.isNaN ? a : b
+    }
+  }
+
+  @inline(__always) static func identity(_ fold: Fold) -> Self {
+    switch fold {
+    case .sum, .sumOfSquares, .sumOfMagnitudes: 0
+    case .product: 1
+    case .maximum: -Self.infinity
+    case .minimum: Self.infinity
     }
   }
 }
 
-extension LaneFold<Float> {
-  /// By the micro-kernels where there is one.
-  static func float32(_ fold: Fold, kernels: apus_kernel_table?) -> LaneFold {
-    var result = floats(fold)
-    guard let kernels else { return result }
-    let line: (@convention(c) (Int, UnsafePointer<Float>) -> Float)?
+/// Integers wrap.
+extension ReductionElement where Self: FixedWidthInteger {
+  @inline(__always) static func taken(_ fold: Fold, _ x: Self) -> Self {
     switch fold {
-    case .sum: line = kernels.sum_f32
-    case .sumOfSquares: line = kernels.sum_squares_f32
-    case .sumOfMagnitudes: line = kernels.sum_abs_f32
-    case .maximum: line = kernels.max_f32
-    case .minimum: line = kernels.min_f32
-    case .product: line = nil
+    case .sumOfSquares: x &* x
+    case .sumOfMagnitudes: x < 0 ? 0 &- x : x
+    default: x
     }
-    if let line { result.line = { x, n in line(n, x) } }
-    if fold == .sum {
-      let columns = kernels.column_sums_f32
-      result.rows = { x, stride, rows, acc, n in columns(rows, n, x, stride, acc) }
+  }
+
+  @inline(__always) static func merged(_ fold: Fold, _ a: Self, _ b: Self) -> Self {
+    switch fold {
+    case .sum, .sumOfSquares, .sumOfMagnitudes: a &+ b
+    case .product: a &* b
+    case .maximum: a > b ? a : b
+    case .minimum: a < b ? a : b
     }
-    if fold == .maximum || fold == .minimum {
-      let binary = fold == .maximum ? kernels.max_f32_vv : kernels.min_f32_vv
-      result.row = { x, acc, n in binary(n, acc, x, acc) }
+  }
+
+  @inline(__always) static func identity(_ fold: Fold) -> Self {
+    switch fold {
+    case .sum, .sumOfSquares, .sumOfMagnitudes: 0
+    case .product: 1
+    case .maximum: Self.min
+    case .minimum: Self.max
     }
+  }
+}
+
+/// Joined in their own type.
+extension ReductionElement where Total == Self {
+  @inline(__always) var total: Self { self }
+  @inline(__always) init(total: Self) { self = total }
+}
+
+extension Float: ReductionElement {
+  @inline(__always) var total: Double { Double(self) }
+  @inline(__always) init(total: Double) { self = Float(total) }
+  static func kernels(_ table: apus_kernel_table) -> FoldKernels {
+    FoldKernels(rows: table.fold_rows_f32, columns: table.fold_columns_f32)
+  }
+}
+extension Double: ReductionElement {
+  typealias Total = Double
+  static func kernels(_ table: apus_kernel_table) -> FoldKernels {
+    FoldKernels(rows: table.fold_rows_f64, columns: table.fold_columns_f64)
+  }
+}
+extension Int32: ReductionElement {
+  typealias Total = Int32
+  static func kernels(_ table: apus_kernel_table) -> FoldKernels {
+    FoldKernels(rows: table.fold_rows_i32, columns: table.fold_columns_i32)
+  }
+}
+extension UInt32: ReductionElement {
+  typealias Total = UInt32
+  static func kernels(_ table: apus_kernel_table) -> FoldKernels {
+    FoldKernels(rows: table.fold_rows_u32, columns: table.fold_columns_u32)
+  }
+}
+extension Int64: ReductionElement {
+  typealias Total = Int64
+  static func kernels(_ table: apus_kernel_table) -> FoldKernels {
+    FoldKernels(rows: table.fold_rows_i64, columns: table.fold_columns_i64)
+  }
+}
+extension UInt64: ReductionElement {
+  typealias Total = UInt64
+  static func kernels(_ table: apus_kernel_table) -> FoldKernels {
+    FoldKernels(rows: table.fold_rows_u64, columns: table.fold_columns_u64)
+  }
+}
+/// Maxima and minima only.
+extension Int8: ReductionElement {
+  typealias Total = Int8
+  static func kernels(_ table: apus_kernel_table) -> FoldKernels {
+    FoldKernels(rows: table.fold_rows_s8, columns: table.fold_columns_s8)
+  }
+}
+/// Maxima and minima only.
+extension UInt8: ReductionElement {
+  typealias Total = UInt8
+  static func kernels(_ table: apus_kernel_table) -> FoldKernels {
+    FoldKernels(rows: table.fold_rows_u8, columns: table.fold_columns_u8)
+  }
+}
+
+/// One fold over one type. Elements are taken in an order that their number alone decides.
+struct ElementFold<Element: ReductionElement>: Sendable {
+  let fold: Fold
+  /// nil: loops over single elements.
+  let kernels: FoldKernels?
+
+  init(_ fold: Fold, _ table: apus_kernel_table?) {
+    self.fold = fold
+    kernels = table.map(Element.kernels)
+  }
+
+  var identity: Element { Element.identity(fold) }
+
+  /// y[r] = the fold of the n neighbours from x + r * stride on, for r < rows.
+  func rows(
+    _ rows: Int, _ n: Int, _ x: UnsafePointer<Element>, _ stride: Int, _ y: UnsafeMutablePointer<Element>
+  ) {
+    if let kernels { return kernels.rows(fold.kernel, rows, n, x, stride, y) }
+    for row in 0..<rows { y[row] = line(x + row &* stride, n, 1) }
+  }
+
+  /// y[j] = the fold of `rows` elements, stride apart, from x + j on, for j < n.
+  func columns(
+    _ rows: Int, _ n: Int, _ x: UnsafePointer<Element>, _ stride: Int, _ y: UnsafeMutablePointer<Element>
+  ) {
+    if let kernels { return kernels.columns(fold.kernel, rows, n, x, stride, y) }
+    for column in 0..<n { y[column] = line(x + column, rows, stride) }
+  }
+
+  private func line(_ x: UnsafePointer<Element>, _ count: Int, _ stride: Int) -> Element {
+    var result = identity
+    for index in 0..<count { result = Element.merged(fold, result, Element.taken(fold, x[index &* stride])) }
     return result
   }
-}
 
-extension LaneFold<Double> {
-  static func float64(_ fold: Fold) -> LaneFold { floats(fold) }
-}
-
-extension LaneFold<Int64> {
-  static func int64(_ fold: Fold, lowest: Int64, highest: Int64) -> LaneFold {
-    integers(fold, lowest: lowest, highest: highest)
+  /// totals[i] = totals[i] joined with x[i] for i < count.
+  func join(_ x: UnsafePointer<Element>, to totals: UnsafeMutablePointer<Element.Total>, _ count: Int) {
+    for index in 0..<count { totals[index] = Element.Total.merged(fold, totals[index], x[index].total) }
   }
-}
-
-extension LaneFold<UInt64> {
-  static func uint64(_ fold: Fold) -> LaneFold { integers(fold, lowest: .min, highest: .max) }
 }

@@ -4,9 +4,10 @@ import ApusTensor
 
 /// The loops of a reduction over a contiguous tensor.
 ///
-/// Line form (the last axis is reduced): each output folds `reduceCount` elements in lines of `lineLength` neighbours.
-/// Tile form (the last axis is kept): a tile of neighbouring outputs folds rows, `lineLength` of them `lineStride`
-/// apart. The outputs are in row-major order of the kept axes in both.
+/// Outputs are folded in tiles, the innermost kept axis or a part of it. Line form (the last axis is reduced): each
+/// output folds `reduceCount` elements in lines of `lineLength` neighbours, and the outputs of a tile begin
+/// `columnStride` apart. Tile form (the last axis is kept): a tile of neighbouring outputs folds rows, `lineLength` of
+/// them `lineStride` apart. The outputs are in row-major order of the kept axes in both.
 struct ReductionGeometry: Sendable {
   /// One loop, with a stride in elements.
   struct Axis: Sendable {
@@ -15,11 +16,12 @@ struct ReductionGeometry: Sendable {
   }
 
   let isLine: Bool
-  /// Outputs that are neighbours in the input; 1 in line form.
+  /// Outputs along the innermost kept axis, and the distance of their first elements: 1 in tile form.
   let columns: Int
+  let columnStride: Int
   let lineLength: Int
   let lineStride: Int
-  /// The kept axes but the columns, the reduced axes but the lines, outermost first.
+  /// The kept axes but that of the columns, the reduced axes but that of the lines, outermost first.
   let outerKept: [Axis]
   let outerReduced: [Axis]
   /// The product of the extents of `outerKept`.
@@ -50,16 +52,17 @@ struct ReductionGeometry: Sendable {
       }
     }
     var line = Axis(extent: 1, stride: 1)
-    var columns = 1
+    var column = Axis(extent: 1, stride: 1)
     if let last = loops.last, last.isReduced {
       isLine = true
       line = loops.removeLast().axis
+      if let last = loops.last, !last.isReduced { column = loops.removeLast().axis }
     } else {
       isLine = loops.isEmpty
-      if !loops.isEmpty { columns = loops.removeLast().axis.extent }
+      if !loops.isEmpty { column = loops.removeLast().axis }
       if let last = loops.last, last.isReduced { line = loops.removeLast().axis }
     }
-    self.columns = columns
+    (columns, columnStride) = (column.extent, column.stride)
     (lineLength, lineStride) = (line.extent, line.stride)
     outerKept = loops.filter { !$0.isReduced }.map(\.axis)
     outerReduced = loops.filter(\.isReduced).map(\.axis)

@@ -3,78 +3,90 @@
 import ApusGraph
 import ApusTensor
 
-#if canImport(Glibc)
-  import Glibc
-#else
-  import Musl
-#endif
+/// A reduction prepared for one element type.
+struct ReductionKernel<Element: ReductionElement>: Sendable {
+  let fold: ElementFold<Element>
+  /// Reads elements of another type; nil where the elements of the tensor are folded as they are.
+  var load: LaneLoad?
+  /// Writes elements of another type.
+  var store: LaneStore?
+  /// Makes outputs of joined folds, in place, from their number and that of the elements of each. nil: they are it.
+  var finish: Finish?
 
-/// A reduction prepared for one lane type.
-struct ReductionKernel<Element: ReductionLane>: Sendable {
-  let fold: LaneFold<Element>
-  /// Reads elements into lanes; nil where the elements are lanes.
-  let load: LaneLoad?
-  let store: LaneStore
-  /// The output from the joined fold and the number of elements.
-  let finish: @Sendable (Element.Total, Int) -> Element.Total
+  typealias Finish = @Sendable (_ totals: UnsafeMutablePointer<Element.Total>, _ count: Int, _ reduced: Int) -> Void
 
-  /// What is done to the lanes before they are folded: x becomes exp(x - shift), a shift for each column.
+  /// What is done to elements before they are folded: `rows` rows of n, less a shift for each row, or one for each of
+  /// the n columns.
   typealias Shift =
     @Sendable (
-      _ x: UnsafePointer<Element>, _ shift: UnsafePointer<Element>, _ stride: Int, UnsafeMutablePointer<Element>, Int
-    )
-    -> Void
+      _ x: UnsafeMutablePointer<Element>, _ shifts: UnsafePointer<Element>, _ rows: Int, _ n: Int, _ isByRow: Bool
+    ) -> Void
 
-  /// Lanes of a block, and columns of a tile at most.
+  /// Outputs of a tile at most, and where tiles of columns are few.
   static var block: Int { 512 }
-  /// Columns of a tile where tiles are few.
   private static var narrowTile: Int { 64 }
+  /// Elements that the rows of a tile should have together, so that there are several tiles.
+  private static var tileElements: Int { 32_768 }
   /// Long folds are cut into chunks of at least so many elements, at most `mostChunks`. The bits of a sum depend on
-  /// where it is cut, so these numbers belong to the result and are no cost.
+  /// where it is cut, so these numbers belong to the result and are no cost; so do the next ones.
   private static var chunk: Int { 65_536 }
   private static var mostChunks: Int { 64 }
-  /// Rows that are folded in lanes before they are joined in totals.
-  static var rowBlock: Int { 256 }
+  /// Elements of a line, and rows of columns, that are folded in elements before they are joined in wider totals.
+  private static var linePiece: Int { 4096 }
+  private static var columnPiece: Int { 256 }
+  /// Rows of columns that are loaded at once.
+  private static var stagedRows: Int { 8 }
+
+  /// Elements that are not folded where they lie are brought into a block of `linePiece` elements first.
+  private func isStaged(_ shift: Shift?) -> Bool { load != nil || shift != nil }
+
+  private static var isExact: Bool { Element.self == Element.Total.self }
 
   /// The working memory of one part.
   struct Memory {
-    static var bytes: Int { 4 * ReductionKernel.block * 8 }
-    /// Loaded lanes, folded lanes, shifts.
-    let lanes: UnsafeMutablePointer<Element>
+    static func bytes(isStaged: Bool) -> Int {
+      (3 * ReductionKernel.block + (isStaged ? ReductionKernel.linePiece : 0)) * 8
+    }
     let folded: UnsafeMutablePointer<Element>
     let shifts: UnsafeMutablePointer<Element>
     let totals: UnsafeMutablePointer<Element.Total>
+    let staged: UnsafeMutablePointer<Element>
 
     init(_ base: UnsafeMutableRawPointer) {
-      lanes = base.assumingMemoryBound(to: Element.self)
-      folded = (base + ReductionKernel.block * 8).assumingMemoryBound(to: Element.self)
-      shifts = (base + 2 * ReductionKernel.block * 8).assumingMemoryBound(to: Element.self)
-      totals = (base + 3 * ReductionKernel.block * 8).assumingMemoryBound(to: Element.Total.self)
+      let bytes = ReductionKernel.block * 8
+      folded = base.assumingMemoryBound(to: Element.self)
+      shifts = (base + bytes).assumingMemoryBound(to: Element.self)
+      totals = (base + 2 * bytes).assumingMemoryBound(to: Element.Total.self)
+      staged = (base + 3 * bytes).assumingMemoryBound(to: Element.self)
     }
   }
 
+  /// Outputs of a tile. What an output is does not depend on it.
+  static func tileWidth(_ geometry: ReductionGeometry, chunks: Int) -> Int {
+    if geometry.isLine { return max(1, min(block, tileElements / max(geometry.reduceCount, 1))) }
+    let isWide = geometry.outerCount * chunks * (geometry.columns / block) >= 16
+    return isWide ? block : narrowTile
+  }
+
   func step(_ geometry: ReductionGeometry, name: String) -> Step {
-    if let step = shortLineStep(geometry) {
-      return step.named(name, cost: Cost(operations: geometry.outerCount * geometry.reduceCount))
-    }
     // Long folds are cut, so that there is work for all threads: where, their length alone decides.
     let wanted = max(1, min(Self.mostChunks, geometry.reduceCount / Self.chunk))
     let chunk = max(1, (geometry.reduceCount + wanted - 1) / wanted)
     let chunks = max(1, (geometry.reduceCount + chunk - 1) / chunk)
-    // Narrow tiles for the same reason; no column knows how many others there are.
-    let isWide = geometry.outerCount * chunks * (geometry.columns / Self.block) >= 16
-    let width = isWide ? Self.block : Self.narrowTile
+    let width = Self.tileWidth(geometry, chunks: chunks)
     let tiles = (geometry.columns + width - 1) / width
     let tasks = geometry.outerCount * tiles
     if tasks == 0 { return Step(phases: []) { _, _, _ in } }
     let columns = min(geometry.columns, width)
     let work = geometry.reduceCount * columns
     let partition = Partition(tasks * chunks, of: .light * 2 * chunk * columns)
-    let partials = partition.parts * Memory.bytes
+    let bytes = Memory.bytes(isStaged: load != nil)
+    let partials = partition.parts * bytes
     let scratch = partials + (chunks > 1 ? tasks * chunks * columns * 8 : 0)
+    let isDirect = chunks == 1 && store == nil && finish == nil && isOnePiece(geometry)
     var step = Step(phases: chunks > 1 ? [partition.parts, 1] : [partition.parts], scratchBytes: scratch) {
       run, phase, part in
-      let memory = Memory(run.scratch + part &* Memory.bytes)
+      let memory = Memory(run.scratch + part &* bytes)
       let table = (run.scratch + partials).assumingMemoryBound(to: Element.Total.self)
       if phase == 1 {
         return join(geometry, tileWidth: width, chunks: chunks, table, memory, run.outputBytes())
@@ -84,54 +96,25 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
         let (outer, tile) = (task / tiles, task % tiles)
         let first = tile &* width
         let count = min(width, geometry.columns &- first)
-        let base = geometry.keptOffset(outer) &+ first
+        let base = geometry.keptOffset(outer) &+ first &* geometry.columnStride
+        let place = outer &* geometry.columns &+ first
+        if isDirect {
+          let y = run.outputBytes().assumingMemoryBound(to: Element.self) + place
+          foldPiece(geometry, run.inputBytes(0), base, count, geometry.lineLength, memory, shift: nil, to: y)
+          continue
+        }
         let range = number &* chunk..<min(geometry.reduceCount, (number &+ 1) &* chunk)
         fold(geometry, run.inputBytes(0), base, count, range, memory, shift: nil)
         if chunks > 1 {
           (table + item &* columns).update(from: memory.totals, count: count)
         } else {
-          write(memory, count, geometry.reduceCount, run.outputBytes(), at: outer &* geometry.columns &+ first)
+          write(memory, count, geometry.reduceCount, run.outputBytes(), at: place)
         }
       }
     }
     step.kernelName = name
     step.cost = Cost(operations: tasks * work)
     return step
-  }
-
-  /// Elements of a line up to which many lines are folded side by side.
-  private static var shortLine: Int { 16 }
-
-  /// Short lines one behind the other: the first elements of many lines, then the second ones, and so on. nil for
-  /// others.
-  private func shortLineStep(_ geometry: ReductionGeometry) -> Step? {
-    let length = geometry.lineLength
-    guard geometry.isLine, geometry.outerReduced.isEmpty, length > 0, length <= Self.shortLine, geometry.outerCount > 0
-    else { return nil }
-    // Elements that must be loaded first have as much room as lanes.
-    let lines = load == nil ? Self.block : Self.block / length
-    let partition = Partition(geometry.outerCount, of: .light * 2 * length)
-    return .parallel(parts: partition.parts, scratchBytes: partition.parts * Memory.bytes) { run, part in
-      let memory = Memory(run.scratch + part &* Memory.bytes)
-      let range = partition.range(part)
-      var first = range.lowerBound
-      while first < range.upperBound {
-        let count = min(lines, range.upperBound &- first)
-        var source = run.inputBytes(0).assumingMemoryBound(to: Element.self) + first &* length
-        if let load {
-          load(run.inputBytes(0), first &* length, memory.shifts, count &* length)
-          source = UnsafePointer(memory.shifts)
-        }
-        for line in 0..<count { memory.folded[line] = fold.identity }
-        for index in 0..<length {
-          for line in 0..<count { memory.lanes[line] = source[line &* length &+ index] }
-          fold.row(memory.lanes, memory.folded, count)
-        }
-        for line in 0..<count { memory.totals[line] = memory.folded[line].total }
-        write(memory, count, length, run.outputBytes(), at: first)
-        first &+= count
-      }
-    }
   }
 
   /// Joins the partial results of all chunks, in order.
@@ -146,7 +129,9 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
       let count = min(tileWidth, geometry.columns &- first)
       for column in 0..<count {
         var total = table[task &* chunks &* columns &+ column]
-        for number in 1..<chunks { total = fold.join(total, table[(task &* chunks &+ number) &* columns &+ column]) }
+        for number in 1..<chunks {
+          total = Element.Total.merged(fold.fold, total, table[(task &* chunks &+ number) &* columns &+ column])
+        }
         memory.totals[column] = total
       }
       write(memory, count, geometry.reduceCount, output, at: task / tiles &* geometry.columns &+ first)
@@ -155,125 +140,99 @@ struct ReductionKernel<Element: ReductionLane>: Sendable {
 
   /// Finishes `count` totals and writes them.
   func write(_ memory: Memory, _ count: Int, _ reduced: Int, _ output: UnsafeMutableRawPointer, at start: Int) {
-    for column in 0..<count { memory.lanes[column] = Element(total: finish(memory.totals[column], reduced)) }
-    store(memory.lanes, output, start, count)
+    if let finish { finish(memory.totals, count, reduced) }
+    let target = store == nil ? output.assumingMemoryBound(to: Element.self) + start : memory.folded
+    for column in 0..<count { target[column] = Element(total: memory.totals[column]) }
+    if let store { store(target, output, start, count) }
   }
 
-  /// Folds the elements `range` of the reduced space for `count` neighbouring outputs, the first of which starts at the
+  // MARK: - Folding
+
+  /// Elements of a line, or rows, that are folded at once.
+  private func pieceLength(_ geometry: ReductionGeometry, _ shift: Shift?) -> Int {
+    if isStaged(shift) { return geometry.isLine ? Self.linePiece : Self.stagedRows }
+    return Self.isExact ? Int.max : geometry.isLine ? Self.linePiece : Self.columnPiece
+  }
+
+  private func isOnePiece(_ geometry: ReductionGeometry) -> Bool {
+    geometry.reduceCount == geometry.lineLength && geometry.lineLength <= pieceLength(geometry, nil)
+  }
+
+  /// Folds the elements `range` of the reduced space for `count` outputs of a tile, the first of which starts at the
   /// element `base`, into `memory.totals`.
   func fold(
     _ geometry: ReductionGeometry, _ input: UnsafeRawPointer, _ base: Int, _ count: Int, _ range: Range<Int>,
     _ memory: Memory, shift: Shift?
   ) {
-    for column in 0..<count { memory.totals[column] = fold.identity.total }
+    let piece = pieceLength(geometry, shift)
+    if range == 0..<geometry.lineLength, range.count == geometry.reduceCount, range.count <= piece {
+      foldPiece(geometry, input, base, count, range.count, memory, shift: shift, to: memory.folded)
+      for column in 0..<count { memory.totals[column] = memory.folded[column].total }
+      return
+    }
+    memory.totals.update(repeating: fold.identity.total, count: count)
     var position = range.lowerBound
     while position < range.upperBound {
       let line = position / geometry.lineLength
       let start = position &- line &* geometry.lineLength
-      let length = min(geometry.lineLength &- start, range.upperBound &- position)
+      let length = min(piece, geometry.lineLength &- start, range.upperBound &- position)
       let element = base &+ geometry.lineOffset(line) &+ start &* geometry.lineStride
-      if geometry.isLine {
-        foldLine(input, element, length, memory, shift)
-      } else {
-        foldRows(input, element, geometry.lineStride, length, count, memory, shift)
-      }
+      foldPiece(geometry, input, element, count, length, memory, shift: shift, to: memory.folded)
+      fold.join(memory.folded, to: memory.totals, count)
       position &+= length
     }
   }
 
-  /// Folds `length` neighbours into the first total.
-  private func foldLine(
-    _ input: UnsafeRawPointer, _ element: Int, _ length: Int, _ memory: Memory, _ shift: Shift?
+  /// Folds `length` elements of a line, or rows, for each of `count` outputs into y; the first element is `element`.
+  private func foldPiece(
+    _ geometry: ReductionGeometry, _ input: UnsafeRawPointer, _ element: Int, _ count: Int, _ length: Int,
+    _ memory: Memory, shift: Shift?, to y: UnsafeMutablePointer<Element>
   ) {
-    if load == nil && shift == nil {
-      let source = input.assumingMemoryBound(to: Element.self) + element
-      var start = 0
-      while start < length {
-        let count = min(8 &* Self.block, length &- start)
-        memory.totals[0] = fold.join(memory.totals[0], fold.line(source + start, count).total)
-        start &+= count
-      }
-      return
-    }
-    var start = 0
-    while start < length {
-      let count = min(Self.block, length &- start)
-      let source = lanes(input, element &+ start, count, memory)
-      if let shift { shift(source, memory.shifts, 0, memory.lanes, count) }
-      let folded = fold.line(shift == nil ? source : UnsafePointer(memory.lanes), count)
-      memory.totals[0] = fold.join(memory.totals[0], folded.total)
-      start &+= count
+    if isStaged(shift) { return foldStaged(geometry, input, element, count, length, memory, shift, to: y) }
+    let x = input.assumingMemoryBound(to: Element.self) + element
+    if geometry.isLine {
+      fold.rows(count, length, x, geometry.columnStride, y)
+    } else {
+      fold.columns(length, count, x, geometry.lineStride, y)
     }
   }
 
-  /// Folds `length` rows of `count` columns, `stride` apart, into the totals.
-  private func foldRows(
-    _ input: UnsafeRawPointer, _ element: Int, _ stride: Int, _ length: Int, _ count: Int, _ memory: Memory,
-    _ shift: Shift?
+  /// The same by way of a block of memory.
+  private func foldStaged(
+    _ geometry: ReductionGeometry, _ input: UnsafeRawPointer, _ element: Int, _ count: Int, _ length: Int,
+    _ memory: Memory, _ shift: Shift?, to y: UnsafeMutablePointer<Element>
   ) {
-    var start = 0
-    while start < length {
-      let rows = min(Self.rowBlock, length &- start)
-      let first = element &+ start &* stride
-      if let rowsKernel = fold.rows, load == nil, shift == nil {
-        rowsKernel(input.assumingMemoryBound(to: Element.self) + first, stride, rows, memory.folded, count)
+    if geometry.isLine {
+      let most = max(1, Self.linePiece / max(length, 1))
+      var first = 0
+      while first < count {
+        let rows = min(most, count &- first)
+        stage(input, element &+ first &* geometry.columnStride, rows, length, geometry.columnStride, memory.staged)
+        shift?(memory.staged, memory.shifts + first, rows, length, true)
+        fold.rows(rows, length, memory.staged, length, y + first)
+        first &+= rows
+      }
+    } else {
+      stage(input, element, length, count, geometry.lineStride, memory.staged)
+      shift?(memory.staged, memory.shifts, length, count, false)
+      fold.columns(length, count, memory.staged, count, y)
+    }
+  }
+
+  /// Brings `rows` rows of `length` neighbours, `stride` apart, one behind the other.
+  private func stage(
+    _ input: UnsafeRawPointer, _ element: Int, _ rows: Int, _ length: Int, _ stride: Int,
+    _ target: UnsafeMutablePointer<Element>
+  ) {
+    let isDense = stride == length || rows == 1
+    for row in 0..<(isDense ? 1 : rows) {
+      let (start, place) = (element &+ row &* stride, target + row &* length)
+      let count = isDense ? rows &* length : length
+      if let load {
+        load(input, start, place, count)
       } else {
-        for column in 0..<count { memory.folded[column] = fold.identity }
-        for row in 0..<rows {
-          let source = lanes(input, first &+ row &* stride, count, memory)
-          if let shift { shift(source, memory.shifts, 1, memory.lanes, count) }
-          fold.row(shift == nil ? source : UnsafePointer(memory.lanes), memory.folded, count)
-        }
+        place.update(from: input.assumingMemoryBound(to: Element.self) + start, count: count)
       }
-      for column in 0..<count { memory.totals[column] = fold.join(memory.totals[column], memory.folded[column].total) }
-      start &+= rows
     }
-  }
-
-  /// The lanes of `count` neighbours: the elements themselves or a copy.
-  @inline(__always)
-  private func lanes(_ input: UnsafeRawPointer, _ element: Int, _ count: Int, _ memory: Memory) -> UnsafePointer<
-    Element
-  > {
-    guard let load else { return input.assumingMemoryBound(to: Element.self) + element }
-    load(input, element, memory.lanes, count)
-    return UnsafePointer(memory.lanes)
-  }
-}
-
-/// The logarithm of a sum of exponentials: the maximum first, then the sum of exp(x - maximum).
-struct LogSumExpKernel<Element: ReductionLane & BinaryFloatingPoint>: Sendable where Element.Total == Double {
-  let maximum: ReductionKernel<Element>
-  let sum: ReductionKernel<Element>
-  let shift: ReductionKernel<Element>.Shift
-
-  func step(_ geometry: ReductionGeometry) -> Step {
-    let block = ReductionKernel<Element>.block
-    let tiles = (geometry.columns + block - 1) / block
-    let tasks = geometry.outerCount * tiles
-    if tasks == 0 { return Step(phases: []) { _, _, _ in } }
-    let work = geometry.reduceCount * min(geometry.columns, block)
-    let partition = Partition(tasks, of: .medium * 2 * work)
-    let bytes = ReductionKernel<Element>.Memory.bytes
-    return Step.parallel(parts: partition.parts, scratchBytes: partition.parts * bytes) { run, part in
-      let memory = ReductionKernel<Element>.Memory(run.scratch + part &* bytes)
-      for task in partition.range(part) {
-        let (outer, first) = (task / tiles, task % tiles &* block)
-        let count = min(block, geometry.columns &- first)
-        let base = geometry.keptOffset(outer) &+ first
-        let all = 0..<geometry.reduceCount
-        maximum.fold(geometry, run.inputBytes(0), base, count, all, memory, shift: nil)
-        for column in 0..<count {
-          // An infinite maximum must not meet itself: infinity - infinity is no number.
-          let largest = Element(total: memory.totals[column])
-          memory.shifts[column] = largest.isInfinite ? 0 : largest
-        }
-        sum.fold(geometry, run.inputBytes(0), base, count, all, memory, shift: shift)
-        for column in 0..<count {
-          memory.lanes[column] = Element(total: log(memory.totals[column]) + memory.shifts[column].total)
-        }
-        sum.store(memory.lanes, run.outputBytes(), outer &* geometry.columns &+ first, count)
-      }
-    }.named("log of sum of exponentials", cost: Cost(operations: tasks * work))
   }
 }

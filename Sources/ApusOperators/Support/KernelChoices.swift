@@ -6,9 +6,11 @@ import CApusKernels
 
 /// The places where operators choose among kernels. `KernelCandidateTests` has cases for each.
 package enum ChoicePoint: String, CaseIterable, Sendable {
+  case argReduction = "extremes"
   case attention
   case averagePool = "average pool"
   case byteMap = "byte map"
+  case batchNormalization = "batch normalization"
   case channelsLastPool = "channels-last pool"
   case convolution
   case dequantization
@@ -17,6 +19,7 @@ package enum ChoicePoint: String, CaseIterable, Sendable {
   case gemm
   case globalPool = "global pool"
   case groupNormalization = "group normalization"
+  case hardmax
   case integerConvolution = "integer convolution"
   case integerProduct = "integer product"
   case layerNormalization = "layer normalization"

@@ -173,6 +173,87 @@ import Testing
     }
   }
 
+  private typealias DequantizeEach =
+    @convention(c) (Int, UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, UnsafeRawPointer?) -> Void
+  private typealias QuantizeEach =
+    @convention(c) (Int, UnsafePointer<Float>, UnsafeMutableRawPointer, UnsafePointer<Float>, UnsafeRawPointer?) -> Void
+
+  private func eachElement<T: FixedWidthInteger & BitwiseCopyable>(
+    _ label: String, _ quantize: QuantizeEach, _ dequantize: DequantizeEach, _: T.Type
+  ) {
+    var numbers = Numbers(34)
+    for n in Self.lengths {
+      let scales = Buffer<Float>(n) { _ in numbers.float() * 0.01 + 0.02 }
+      let x = Buffer<Float>(n) { i in
+        i == 3 ? .nan : i == 5 ? -.infinity : i == 6 ? 2.5 * scales[i] : numbers.float() * (i % 2 == 0 ? 4 : 900)
+      }
+      let zeros = Buffer<T>(n) { _ in T(truncatingIfNeeded: numbers.next()) }
+      let y = Buffer<T>(n, repeating: 1)
+      let back = Buffer<Float>(n, repeating: 0)
+      for hasZeros in [false, true] {
+        quantize(n, x.pointer, y.base, scales.pointer, hasZeros ? UnsafeRawPointer(zeros.base) : nil)
+        let expected = (0..<n).map { i -> T in
+          let level = (x[i] / scales[i]).rounded(.toNearestOrEven) + (hasZeros ? Float(zeros[i]) : 0)
+          return level.isNaN ? .min : T(min(max(level, Float(T.min)), Float(T.max)))
+        }
+        #expect(y.array == expected, "\(label) \(n)")
+        dequantize(n, y.base, back.base, scales.pointer, hasZeros ? UnsafeRawPointer(zeros.base) : nil)
+        let right = (0..<n).allSatisfy { back[$0] == Float(Int(y[$0]) - (hasZeros ? Int(zeros[$0]) : 0)) * scales[$0] }
+        #expect(right, "\(label) \(n)")
+      }
+    }
+  }
+
+  @Test(arguments: levels.indices) func quantizationOfEachElement(level: Int) {
+    let k = levels[level]
+    eachElement("\(k.label) u8", k.quantize_each_u8, k.dequantize_each_u8, UInt8.self)
+    eachElement("\(k.label) s8", k.quantize_each_s8, k.dequantize_each_s8, Int8.self)
+    eachElement("\(k.label) u16", k.quantize_each_u16, k.dequantize_each_u16, UInt16.self)
+    eachElement("\(k.label) s16", k.quantize_each_s16, k.dequantize_each_s16, Int16.self)
+    var numbers = Numbers(35)
+    for n in Self.lengths {
+      let x = Buffer<Float>(n) { _ in numbers.float() * 3000 }
+      let (wide, signed) = (Buffer<UInt16>(n, repeating: 0), Buffer<Int16>(n, repeating: 0))
+      let back = Buffer<Float>(n, repeating: 0)
+      k.quantize_u16(n, x.pointer, wide.base, 0.05, 300)
+      k.quantize_s16(n, x.pointer, signed.base, 0.05, -20)
+      let levels = (0..<n).map { (x[$0] / 0.05).rounded(.toNearestOrEven) }
+      #expect((0..<n).allSatisfy { Float(wide[$0]) == min(max(levels[$0] + 300, 0), 65535) }, "\(k.label) u16 \(n)")
+      #expect(
+        (0..<n).allSatisfy { Float(signed[$0]) == min(max(levels[$0] - 20, -32768), 32767) }, "\(k.label) s16 \(n)")
+      k.dequantize_u16(n, wide.base, back.base, 0.05, 300)
+      #expect((0..<n).allSatisfy { back[$0] == Float(Int(wide[$0]) - 300) * 0.05 }, "\(k.label) u16 \(n)")
+      k.dequantize_s16(n, signed.base, back.base, 0.05, -20)
+      #expect((0..<n).allSatisfy { back[$0] == Float(Int(signed[$0]) + 20) * 0.05 }, "\(k.label) s16 \(n)")
+    }
+  }
+
+  private func quotients<T: FixedWidthInteger & BitwiseCopyable>(_ label: String, _ kernel: Binary, _: T.Type) {
+    var numbers = Numbers(36)
+    for n in Self.lengths {
+      let a = Buffer<T>(n) { $0 % 5 == 0 ? .min : $0 % 7 == 0 ? .max : T(truncatingIfNeeded: numbers.next()) }
+      let b = Buffer<T>(n) { i in
+        i % 10 == 0 ? 0 &- 1 : i % 4 == 0 ? 0 : T(truncatingIfNeeded: numbers.next()) >> T(numbers.below(6))
+      }
+      let expected = (0..<n).map { b[$0] == 0 ? 0 : a[$0].dividedReportingOverflow(by: b[$0]).partialValue }
+      let y = Buffer<T>(n, repeating: 0)
+      kernel(n, a.base, b.base, y.base)
+      #expect(y.array == expected, "\(label) \(n)")
+      kernel(n, a.base, b.base, a.base)
+      #expect(a.array == expected, "\(label) \(n) in place")
+    }
+  }
+
+  @Test(arguments: levels.indices) func quotientsOfIntegers(level: Int) {
+    let k = levels[level]
+    quotients("\(k.label) u8", k.div_u8_vv, UInt8.self)
+    quotients("\(k.label) i8", k.div_i8_vv, Int8.self)
+    quotients("\(k.label) u16", k.div_u16_vv, UInt16.self)
+    quotients("\(k.label) i16", k.div_i16_vv, Int16.self)
+    quotients("\(k.label) u32", k.div_u32_vv, UInt32.self)
+    quotients("\(k.label) i32", k.div_i32_vv, Int32.self)
+  }
+
   private typealias Transpose = @convention(c) (Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer, Int) -> Void
 
   private func transposes<T: FixedWidthInteger & BitwiseCopyable>(_ label: String, _ kernel: Transpose, _: T.Type) {

@@ -38,6 +38,17 @@ private let references: [String: @Sendable (Double) -> Double] = [
   },
   "elu": { $0 > 0 ? $0 : Double(parameters[0]) * expm1($0) },
   "softplus": { $0.isNaN ? $0 : max($0, 0) + log1p(exp(-$0.magnitude)) },
+  "tan": { tan($0) }, "asin": { asin($0) }, "acos": { acos($0) }, "atan": { atan($0) }, "sinh": { sinh($0) },
+  "cosh": { cosh($0) }, "asinh": { asinh($0) }, "acosh": { acosh($0) }, "atanh": { atanh($0) },
+  "celu": { $0 < 0 ? Double(parameters[0]) * expm1($0 / Double(parameters[0])) : $0 },
+  "selu": { Double(parameters[1]) * ($0 < 0 ? Double(parameters[0]) * expm1($0) : $0) },
+  "swish": { $0 * sigmoid(Double(parameters[0]) * $0) }, "softsign": { $0 / (1 + $0.magnitude) },
+  "thresholded_relu": { $0 > Double(parameters[0]) ? $0 : 0 },
+  "shrink": { x in
+    let (bias, lambda) = (Double(parameters[0]), Double(parameters[1]))
+    return x < -lambda ? x + bias : x > lambda ? x - bias : 0
+  },
+  "sign": { $0 > 0 ? 1 : $0 < 0 ? -1 : $0 },
   "relu": { $0.isNaN ? $0 : max($0, 0) },
   "leaky_relu": { $0 < 0 ? Double(parameters[0]) * $0 : $0 },
   "clip": { $0.isNaN ? $0 : min(max($0, Double(parameters[0])), Double(parameters[1])) },
@@ -135,6 +146,11 @@ private func unit(_ x: Double) -> Double {
       ("softplus", -.infinity, 0), ("sin", .infinity, .nan), ("cos", -.infinity, .nan), ("sin", -0.0, -0.0),
       ("round", 2.5, 2), ("round", -0.5, -0.0), ("ceil", -0.5, -0.0), ("relu", .nan, .nan), ("clip", .nan, .nan),
       ("rsqrt", 0, .infinity), ("reciprocal", -0.0, -.infinity), ("exp", .nan, .nan), ("tanh", 0x1p-140, 0x1p-140),
+      ("asin", 1.5, .nan), ("acos", 1, 0), ("atan", .infinity, 0x1.921fb6p+0), ("asin", -0.0, -0.0),
+      ("sinh", -0.0, -0.0), ("sinh", -.infinity, -.infinity), ("cosh", .infinity, .infinity), ("acosh", 1, 0),
+      ("acosh", 0.5, .nan), ("acosh", .infinity, .infinity),
+      ("asinh", -.infinity, -.infinity), ("atanh", 1, .infinity), ("atanh", -2, .nan), ("tan", .infinity, .nan),
+      ("sign", -0.0, 0), ("sign", .nan, .nan), ("thresholded_relu", .nan, 0), ("celu", -.infinity, -0.3),
     ]
     for (name, x, expected) in cases {
       let function = try #require(unary(kernels, name))

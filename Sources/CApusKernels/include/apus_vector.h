@@ -12,9 +12,30 @@
 // where that product is (silu of -infinity).
 typedef void apus_unary_f32_fn(size_t n, const float *x, float *y, const float *_Nullable params);
 
+// The same for float64. Errors in units of the last place of the result: exp 1, log 1, sigmoid 2.5, tanh 3; the others
+// are exactly rounded.
+typedef void apus_unary_f64_fn(size_t n, const double *x, double *y);
+
 // y[i] = a[i] op b[i] for i < n; in the form _vs b, in the form _sv a is one element. y may be a or b. Pointers are
-// aligned to the element. Integers wrap. NaN of either side wins in min and max.
+// aligned to the element. Integers wrap; their quotients are truncated, and 0 where b is 0. NaN of either side wins in
+// min and max.
 typedef void apus_binary_fn(size_t n, const void *a, const void *b, void *y);
+
+// y[i] = a[i] op b[i] ? 1 : 0 for i < n, false where one is NaN; of bool operands every byte but 0 is true. y may be an
+// operand of one byte.
+typedef void apus_compare_fn(size_t n, const void *a, const void *b, uint8_t *y);
+
+// y[i] = (x[i] & mask) - low <= span ? 1 : 0 for i < n, on unsigned integers of the width in the name (bytes), of which
+// the arguments hold the low bits. y may be x where that is 1.
+typedef void apus_in_range_fn(size_t n, const void *x, uint8_t *y, uint64_t mask, uint64_t low, uint64_t span);
+
+// y[i] = condition[i] ? a[i] : b[i] for i < n, elements of the width in the name (bytes). y may be a or b.
+typedef void apus_select_fn(size_t n, const uint8_t *condition, const void *a, const void *b, void *y);
+
+// y[r * length + i] = x[r * row_stride + (moves ? i : 0)] for r < rows, i < length: operands of a broadcast, laid out
+// as its result. Elements of the width in the name (bytes). Up to 64 bytes behind the result are written as well. No
+// overlap.
+typedef void apus_expand_fn(size_t rows, size_t length, const void *x, ptrdiff_t row_stride, int moves, void *y);
 
 // A number from n >= 0 floats: an accumulator for each residue of the index modulo a fixed width, combined in a fixed
 // order. Of nothing: sum 0, max -infinity, min +infinity. NaN wins in max and min.
@@ -88,14 +109,25 @@ typedef void apus_columns_f32_fn(size_t rows, size_t n, const float *x, ptrdiff_
 // y[i] += x[i].
 typedef void apus_accumulate_f32_fn(size_t n, const float *x, float *y);
 
-// y[i] = x[i] in another type. To float16 and bfloat16: nearest, half to even, NaN stays NaN, overflow is infinite.
+// y[i] = x[i] in another type, as Cast has it: floats round to nearest, half to even, integers wrap, floats become
+// integers by truncation, and the least integer of 32 or 64 bits, cut to the width, where that does not fit. To
+// integers of one width signed and unsigned are one kernel (from floats to 32 and 64 bits they are two). NaN stays NaN,
+// overflow is infinite. f64_to_f32_odd rounds to odd: to zero, and the last bit is set if the result is inexact, so
+// that a further rounding to fewer bits is that of x itself. y may be x where both have one width.
 typedef void apus_convert_fn(size_t n, const void *x, void *y);
 
 // y[i] = (x[i] - zero) * scale, from the integer type in the name.
 typedef void apus_dequantize_fn(size_t n, const void *x, float *y, float scale, int32_t zero);
 
+// The same with a scale and a zero point for every element, the latter of the type of x; no zeros: all are 0.
+typedef void apus_dequantize_each_fn(size_t n, const void *x, float *y, const float *scales,
+                                     const void *_Nullable zeros);
+
 // y[i] = saturate(round_half_even(x[i] / scale) + zero), to the integer type in the name. NaN gives the least value.
 typedef void apus_quantize_fn(size_t n, const float *x, void *y, float scale, int32_t zero);
+
+// The same with a scale and a zero point for every element, the latter of the type of y; no zeros: all are 0.
+typedef void apus_quantize_each_fn(size_t n, const float *x, void *y, const float *scales, const void *_Nullable zeros);
 
 // dst[c * dst_ld + r] = src[r * src_ld + c] for r < rows, c < columns, elements of the width in the name (bytes) and
 // any alignment; distances in elements. No overlap.

@@ -47,17 +47,21 @@ INLINE vf v_exp2_bounded(vf x) {
   return v_scale(v_fma(p, r, v_set1(1)), n);
 }
 
-// exp(x) - 1, exact to the last places near 0. At and below -17.4 it is -1, from 89 on infinite.
-INLINE vf v_expm1(vf x) {
-  exp_parts e = v_exp_reduce(v_clamp(x, v_set1(-30), v_set1(89.5f)));
+// exp(x) - 1 for x in [-30, 89.5], exact to the last places near 0, and 0 for -0.
+INLINE vf v_expm1_bounded(vf x) {
+  exp_parts e = v_exp_reduce(x);
   vf r = e.r;
   vf tail = v_poly4(r, 0x1.000000p-1f, 0x1.5554b0p-3f, 0x1.5554e0p-5f, 0x1.12279ep-7f, 0x1.6d568cp-10f);
   vf small = v_fma(tail * r, r, r);  // exp(r) - 1
   // 2^n small + (2^n - 1), by way of 2^(n-1) so that n = 128 and 129 do not overflow early.
   vf half = (vf)((v_to_int(e.n) + 126) << 23);
   vf y = v_fma(half, small, half - v_set1(0.5f));
-  y = y + y;
-  return v_select(v_eq(x, v_zero()), x, y);
+  return y + y;
+}
+
+// exp(x) - 1. At and below -17.4 it is -1, from 89 on infinite.
+INLINE vf v_expm1(vf x) {
+  return v_select(v_eq(x, v_zero()), x, v_expm1_bounded(v_clamp(x, v_set1(-30), v_set1(89.5f))));
 }
 
 // log(m) for m in [sqrt 1/2, sqrt 2) plus e ln 2, with f = m - 1.
@@ -124,7 +128,7 @@ INLINE vf v_erf(vf x) {
 // tanh|x| = d / (d + 2) with d = exp(2|x|) - 1.
 INLINE vf v_tanh(vf x) {
   vf t = v_min(v_set1(9.1f), v_abs(x));
-  vf d = v_expm1(t + t);
+  vf d = v_expm1_bounded(t + t);
   vf y = d / (d + v_set1(2));
   return v_copysign(v_select(v_le(v_set1(9.1f), t), v_set1(1), y), x);
 }
@@ -169,6 +173,21 @@ INLINE vf v_mish(vf x) {
 }
 
 INLINE vf v_elu(vf x, vf alpha) { return v_select(v_le(x, v_zero()), alpha * v_expm1(x), x); }
+
+INLINE vf v_celu(vf x, vf alpha) { return v_select(v_le(x, v_zero()), alpha * v_expm1(x / alpha), x); }
+INLINE vf v_selu(vf x, vf alpha, vf gamma) { return gamma * v_elu(x, alpha); }
+INLINE vf v_swish(vf x, vf alpha) { return x * v_sigmoid(alpha * x); }
+INLINE vf v_softsign(vf x) { return x / (v_abs(x) + v_set1(1)); }
+INLINE vf v_thresholded_relu(vf x, vf alpha) { return v_select(v_lt(alpha, x), x, v_zero()); }
+INLINE vf v_shrink(vf x, vf bias, vf lambda) {
+  vf y = v_select(v_lt(lambda, x), x - bias, v_zero());
+  return v_select(v_lt(x, v_neg(lambda)), x + bias, y);
+}
+// 0 for either zero, NaN for NaN.
+INLINE vf v_sign(vf x) {
+  vf y = v_select(v_is_nan(x), x, v_copysign(v_set1(1), x));
+  return v_select(v_eq(x, v_zero()), v_zero(), y);
+}
 
 INLINE vf v_softplus(vf x) {
   vf y = v_max(v_zero(), x) + v_log1p_unit(v_exp(v_neg(v_abs(x))));

@@ -7,6 +7,7 @@
 #include "../simd/simd_avx512.h"
 #include "activation.h"
 #include "math.inc.h"
+#include "hyperbolic.inc.h"
 #include "trig.inc.h"
 #include "unary_f32.inc.h"
 #pragma clang attribute pop

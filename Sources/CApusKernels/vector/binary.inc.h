@@ -59,6 +59,26 @@ BOTH(max_s8_vv, int8_t, a > b ? a : b)
 #undef BOTH
 #undef LOOP
 
+// Quotients of integers by way of a float that has more digits than both together leave in doubt, so that truncating it
+// is exact. Plain loops, which the compiler makes vectors of; y may be a or b.
+#define QUOTIENT(name, type, wide, least, beyond) \
+  void APUS_(apus_##name)(size_t n, const void *a_, const void *b_, void *y_) { \
+    const type *as = a_, *bs = b_; \
+    type *ys = y_; \
+    _Pragma("clang loop vectorize(assume_safety) interleave(enable)") \
+    for (size_t i = 0; i < n; i++) { \
+      const wide q = (wide)as[i] / (wide)bs[i]; \
+      ys[i] = bs[i] == 0 ? 0 : q < beyond ? (type)q : least; \
+    } \
+  }
+QUOTIENT(div_u8_vv, uint8_t, float, 0, 256.0f)
+QUOTIENT(div_i8_vv, int8_t, float, INT8_MIN, 128.0f)
+QUOTIENT(div_u16_vv, uint16_t, float, 0, 65536.0f)
+QUOTIENT(div_i16_vv, int16_t, float, INT16_MIN, 32768.0f)
+QUOTIENT(div_u32_vv, uint32_t, double, 0, 4294967296.0)
+QUOTIENT(div_i32_vv, int32_t, double, INT32_MIN, 2147483648.0)
+#undef QUOTIENT
+
 void APUS_(apus_accumulate_f32)(size_t n, const float *x, float *y) {
   for (size_t i = 0; i < n; i += VL) v_store_upto(y + i, v_load_upto(y + i, n - i) + v_load_upto(x + i, n - i), n - i);
 }

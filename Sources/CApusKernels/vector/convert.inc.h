@@ -48,32 +48,82 @@ void APUS_(apus_f32_to_f16)(size_t n, const void *x_, void *y_) {
   BLOCKS(n, float, uint16_t, { v_store_f16(to, v_load(from)); })
 }
 
+typedef int16_t vsh __attribute__((vector_size(2 * VL)));
+
+// A block of `type` at an address of any alignment, as integers of 32 bits.
+#define INTEGERS(vector, from) \
+  ({ \
+    vector codes_; \
+    memcpy(&codes_, from, sizeof codes_); \
+    __builtin_convertvector(codes_, vi); \
+  })
+
 #define DEQUANTIZE(name, type, vector) \
   void APUS_(apus_dequantize_##name)(size_t n, const void *x_, float *y_, float scale, int32_t zero) { \
     const vf s = v_set1(scale); \
-    BLOCKS(n, type, float, { \
-      vector q; \
-      memcpy(&q, from, sizeof q); \
-      v_store(to, v_to_float(__builtin_convertvector(q, vi) - zero) * s); \
-    }) \
+    BLOCKS(n, type, float, { v_store(to, v_to_float(INTEGERS(vector, from) - zero) * s); }) \
+  } \
+  void APUS_(apus_dequantize_each_##name)(size_t n, const void *x_, float *y, const float *scales, \
+                                          const void *zeros_) { \
+    const type *x = x_, *zeros = zeros_; \
+    size_t i = 0; \
+    for (; i + VL <= n; i += VL) { \
+      vi q = INTEGERS(vector, x + i); \
+      if (zeros) q -= INTEGERS(vector, zeros + i); \
+      v_store(y + i, v_to_float(q) * v_load(scales + i)); \
+    } \
+    for (; i < n; i++) y[i] = (float)((int32_t)x[i] - (zeros ? (int32_t)zeros[i] : 0)) * scales[i]; \
   }
 DEQUANTIZE(u8, uint8_t, vb)
 DEQUANTIZE(s8, int8_t, vsb)
-DEQUANTIZE(i32, int32_t, vi)
+DEQUANTIZE(u16, uint16_t, vh)
+DEQUANTIZE(s16, int16_t, vsh)
 #undef DEQUANTIZE
 
-// Bounded before the conversion to integer; the bounds are whole numbers, so this is saturation. NaN becomes lo.
-INLINE vi v_quantize(vf x, vf scale, vf zero, float lo, float hi) {
-  return v_to_int(v_min(v_set1(hi), v_max(v_round(x / scale) + zero, v_set1(lo))));
+void APUS_(apus_dequantize_i32)(size_t n, const void *x_, float *y_, float scale, int32_t zero) {
+  const vf s = v_set1(scale);
+  BLOCKS(n, int32_t, float, { v_store(to, v_to_float(INTEGERS(vi, from) - zero) * s); })
 }
+
+// Bounded before the conversion to integer; the bounds are whole numbers, so this is saturation. NaN becomes lo.
+INLINE vi v_saturated(vf quotient, vf zero, float lo, float hi) {
+  return v_to_int(v_min(v_set1(hi), v_max(v_round(quotient) + zero, v_set1(lo))));
+}
+
 #define QUANTIZE(name, type, vector, lo, hi) \
   void APUS_(apus_quantize_##name)(size_t n, const float *x_, void *y_, float scale, int32_t zero) { \
     const vf s = v_set1(scale), z = v_set1((float)zero); \
     BLOCKS(n, float, type, { \
-      const vector q = __builtin_convertvector(v_quantize(v_load(from), s, z, lo, hi), vector); \
+      const vector q = __builtin_convertvector(v_saturated(v_load(from) / s, z, lo, hi), vector); \
       memcpy(to, &q, sizeof q); \
     }) \
+  } \
+  void APUS_(apus_quantize_each_##name)(size_t n, const float *x, void *y_, const float *scales, \
+                                        const void *zeros_) { \
+    const type *zeros = zeros_; \
+    type *y = y_; \
+    size_t i = 0; \
+    for (; i + VL <= n; i += VL) { \
+      const vf z = zeros ? v_to_float(INTEGERS(vector, zeros + i)) : v_zero(); \
+      const vf quotient = v_load(x + i) / v_load(scales + i); \
+      const vector q = __builtin_convertvector(v_saturated(quotient, z, lo, hi), vector); \
+      memcpy(y + i, &q, sizeof q); \
+    } \
+    if (i < n) { \
+      float last[VL] = {0}, divisors[VL] = {0}; \
+      type own[VL] = {0}, result[VL]; \
+      memcpy(last, x + i, (n - i) * sizeof *x); \
+      memcpy(divisors, scales + i, (n - i) * sizeof *scales); \
+      if (zeros) memcpy(own, zeros + i, (n - i) * sizeof *own); \
+      const vf z = v_to_float(INTEGERS(vector, own)), quotient = v_load(last) / v_load(divisors); \
+      const vector q = __builtin_convertvector(v_saturated(quotient, z, lo, hi), vector); \
+      memcpy(result, &q, sizeof q); \
+      memcpy(y + i, result, (n - i) * sizeof *y); \
+    } \
   }
 QUANTIZE(u8, uint8_t, vb, 0, 255)
 QUANTIZE(s8, int8_t, vsb, -128, 127)
+QUANTIZE(u16, uint16_t, vh, 0, 65535)
+QUANTIZE(s16, int16_t, vsh, -32768, 32767)
 #undef QUANTIZE
+#undef INTEGERS

@@ -3,6 +3,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 /// An operator that compares two inputs of one type, element by element.
 struct Comparison: OperatorDefinition {
@@ -37,7 +38,7 @@ struct Comparison: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
     if type == .string { return Comparison.strings }
-    guard let loops = function.loops(type) else { throw context.unsupportedType(type) }
+    guard let loops = try function.loops(type) else { throw context.unsupportedType(type) }
     return Elementwise.binary(loops, cost: .light, name: schema.id.name)
   }
 
@@ -85,16 +86,30 @@ package enum ComparisonFunction: Sendable, CaseIterable {
   }
 
   /// The loops for an element type, which write one byte of 0 or 1 an element; nil if there are none.
-  package func loops(_ type: DataType) -> BinaryLoops? {
+  package func loops(_ type: DataType) throws(OperatorError) -> BinaryLoops? {
     switch self {
-    case .greater: return ComparisonFunction.less.loops(type).map(ComparisonFunction.swapped)
-    case .greaterOrEqual: return ComparisonFunction.lessOrEqual.loops(type).map(ComparisonFunction.swapped)
+    case .greater: return try ComparisonFunction.less.loops(type).map(ComparisonFunction.swapped)
+    case .greaterOrEqual: return try ComparisonFunction.lessOrEqual.loops(type).map(ComparisonFunction.swapped)
+    default: break
+    }
+    guard let plain = definition(type) else { return nil }
+    let kernel = kernel(type)
+    return try KernelCandidate<ElementFacts, BinaryLoops>.choose(
+      .elementwise, type: type,
+      [.plain { plain }, .vectors("vectors", types: []) { kernel.map { Elementwise.comparing($0, type.byteWidth) } }])
+  }
+
+  /// The loops of the definition, without C kernels.
+  package func definition(_ type: DataType) -> BinaryLoops? {
+    switch self {
+    case .greater: return ComparisonFunction.less.definition(type).map(ComparisonFunction.swapped)
+    case .greaterOrEqual: return ComparisonFunction.lessOrEqual.definition(type).map(ComparisonFunction.swapped)
     default: break
     }
     switch type {
     case .float16, .bfloat16:
       return FloatCodec(type).flatMap { codec in
-        loops(.float32).map { Elementwise.narrow(codec, outputWidth: 1, $0) }
+        definition(.float32).map { Elementwise.narrow(codec, outputWidth: 1, $0) }
       }
     case .float32: return all(Float.self, 4)
     case .float64: return all(Double.self, 8)
@@ -123,11 +138,47 @@ package enum ComparisonFunction: Sendable, CaseIterable {
     return Elementwise.spreadingScalars(loop, widths: (width, width, 1))
   }
 
+  /// The C kernel of equal, less or lessOrEqual.
+  private func kernel(_ type: DataType) -> CompareKernel? {
+    let k = apus_kernels().pointee
+    func of(_ less: CompareKernel, _ lessOrEqual: CompareKernel, _ equal: CompareKernel) -> CompareKernel {
+      self == .less ? less : self == .lessOrEqual ? lessOrEqual : equal
+    }
+    return switch type {
+    case .float32: of(k.lt_f32, k.le_f32, k.eq_f32)
+    case .float64: of(k.lt_f64, k.le_f64, k.eq_f64)
+    case .float16: of(k.lt_f16, k.le_f16, k.eq_f16)
+    case .bfloat16: of(k.lt_bf16, k.le_bf16, k.eq_bf16)
+    case .int8: of(k.lt_i8, k.le_i8, k.eq_i8)
+    case .int16: of(k.lt_i16, k.le_i16, k.eq_i16)
+    case .int32: of(k.lt_i32, k.le_i32, k.eq_i32)
+    case .int64: of(k.lt_i64, k.le_i64, k.eq_i64)
+    case .uint8: of(k.lt_u8, k.le_u8, k.eq_i8)
+    case .uint16: of(k.lt_u16, k.le_u16, k.eq_i16)
+    case .uint32: of(k.lt_u32, k.le_u32, k.eq_i32)
+    case .uint64: of(k.lt_u64, k.le_u64, k.eq_i64)
+    case .bool: k.eq_bool
+    default: nil
+    }
+  }
+
   /// The same comparison with its operands in each other's place.
   private static func swapped(_ loops: BinaryLoops) -> BinaryLoops {
     BinaryLoops(
       both: { a, b, y, count in loops.both(b, a, y, count) },
       scalarB: { a, b, y, count in loops.scalarA(b, a, y, count) },
       scalarA: { a, b, y, count in loops.scalarB(b, a, y, count) })
+  }
+}
+
+/// A kernel that compares two operands, as `kernels.inc` lists them.
+typealias CompareKernel =
+  @convention(c) (Int, UnsafeRawPointer, UnsafeRawPointer, UnsafeMutablePointer<UInt8>) -> Void
+
+extension Elementwise {
+  /// The loops of a kernel that compares elements of `width` bytes.
+  static func comparing(_ kernel: @escaping CompareKernel, _ width: Int) -> BinaryLoops {
+    spreadingScalars(
+      { a, b, y, count in kernel(count, a, b, y.assumingMemoryBound(to: UInt8.self)) }, widths: (width, width, 1))
   }
 }

@@ -15,8 +15,9 @@ struct IsNaN: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
-    guard let loop = IsNaN.loop(type) else { throw context.unsupportedType(type) }
-    return Elementwise.unary(loop, cost: .light, name: "IsNaN")
+    guard let plain = IsNaN.loop(type) else { throw context.unsupportedType(type) }
+    return Elementwise.unary(
+      try Elementwise.choose(type, plain: plain, IsNaN.kernel(type)), cost: .light, name: "IsNaN")
   }
 
   private static func loop(_ type: DataType) -> UnaryLoop? {
@@ -30,6 +31,24 @@ struct IsNaN: OperatorDefinition {
     case .float8e4m3fnuz, .float8e5m2fnuz: Elementwise.test { (x: UInt8) in x == 0x80 }
     default: nil
     }
+  }
+
+  /// The same with the C kernel. NaN of the types without infinity and -0 has one code, 0x80.
+  private static func kernel(_ type: DataType) -> UnaryLoop? {
+    let width = type.byteWidth
+    let most = UInt64.max >> UInt64(65 - 8 * width)
+    let first: UInt64? =
+      switch type {
+      case .float64: 0x7FF0_0000_0000_0001
+      case .float32: 0x7F80_0001
+      case .float16: 0x7C01
+      case .bfloat16: 0x7F81
+      case .float8e4m3fn: 0x7F
+      case .float8e5m2: 0x7D
+      default: nil
+      }
+    guard let first else { return Elementwise.inRange(width: 1, mask: 0xFF, low: 0x80, span: 0) }
+    return Elementwise.inRange(width: width, mask: most, low: first, span: most - first)
   }
 
   /// True where the bits without the sign are above `last`.
@@ -53,10 +72,11 @@ struct IsInf: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let type = try context.type(0)
     let (negative, positive) = (try context.bool("detect_negative"), try context.bool("detect_positive"))
-    guard let loop = IsInf.loop(type, negative: negative, positive: positive) else {
+    guard let plain = IsInf.loop(type, negative: negative, positive: positive) else {
       throw context.unsupportedType(type)
     }
-    return Elementwise.unary(loop, cost: .light, name: "IsInf")
+    let kernel = IsInf.kernel(type, negative: negative, positive: positive)
+    return Elementwise.unary(try Elementwise.choose(type, plain: plain, kernel), cost: .light, name: "IsInf")
   }
 
   private static func loop(_ type: DataType, negative: Bool, positive: Bool) -> UnaryLoop? {
@@ -70,6 +90,26 @@ struct IsInf: OperatorDefinition {
     case .float8e4m3fn, .float8e4m3fnuz, .float8e5m2fnuz: Elementwise.test { (_: UInt8) in false }
     default: nil
     }
+  }
+
+  /// The same with the C kernel: the bits of infinity with any sign, or with one.
+  private static func kernel(_ type: DataType, negative: Bool, positive: Bool) -> UnaryLoop? {
+    let infinity: UInt64? =
+      switch type {
+      case .float64: 0x7FF0_0000_0000_0000
+      case .float32: 0x7F80_0000
+      case .float16: 0x7C00
+      case .bfloat16: 0x7F80
+      case .float8e5m2: 0x7C
+      default: nil
+      }
+    guard let infinity, negative || positive else { return nil }
+    let width = type.byteWidth
+    let every = UInt64.max >> UInt64(64 - 8 * width)
+    let sign = every ^ (every >> 1)
+    return Elementwise.inRange(
+      width: width, mask: negative && positive ? every ^ sign : every, low: positive ? infinity : infinity | sign,
+      span: 0)
   }
 
   @inline(__always)

@@ -3,6 +3,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 struct Where: OperatorDefinition {
   let schema = OperatorSchema(
@@ -25,24 +26,62 @@ struct Where: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     .planned { plan throws(OperatorError) in
       guard let output = plan.outputs.first ?? nil else { return Step(phases: []) { _, _, _ in } }
-      let width = output.dataType.byteWidth
-      let select = Where.select(width: width)
-      let broadcast = Broadcast(output: output.shape, inputs: [plan.shape(0), plan.shape(1), plan.shape(2)])
-      let strides = (broadcast.rowStrides[0], broadcast.rowStrides[1], broadcast.rowStrides[2])
-      let partition = Partition(output.count, of: .light)
-      var step = Step.parallel(parts: partition.parts) { run, part in
-        let condition = run.inputBytes(0).assumingMemoryBound(to: UInt8.self)
-        let (x, y, target) = (run.inputBytes(1), run.inputBytes(2), run.outputBytes(0))
-        broadcast.forEachRow(in: partition.range(part)) { offsets, first, count in
-          select(
-            condition + offsets[0], x + offsets[1] &* width, y + offsets[2] &* width, target + first &* width, count,
-            strides)
-        }
-      }.named("Where", cost: Cost(operations: output.count))
+      let shapes = [plan.shape(0), plan.shape(1), plan.shape(2)]
+      let broadcast = Broadcast(output: output.shape, inputs: shapes)
+      let type = output.dataType
+      var step = try KernelCandidate<ElementFacts, Step>.choose(
+        .elementwise, type: type,
+        [
+          .plain { Where.rows(type, broadcast) },
+          .vectors("vectors", types: []) { Where.blocks(type, broadcast, output.shape, shapes) },
+        ]
+      ).named("Where", cost: Cost(operations: output.count))
       for input in [1, 2] where plan.shape(input).elementCount == output.count {
         step.inPlace.append((input: input, output: 0))
       }
       return step
+    }
+  }
+
+  /// Row by row, with a loop for every pattern of strides.
+  private static func rows(_ type: DataType, _ broadcast: Broadcast) -> Step {
+    let width = type.byteWidth
+    let select = Where.select(width: width)
+    let strides = (broadcast.rowStrides[0], broadcast.rowStrides[1], broadcast.rowStrides[2])
+    let partition = Partition(broadcast.count, of: .light)
+    return Step.parallel(parts: partition.parts) { run, part in
+      let condition = run.inputBytes(0).assumingMemoryBound(to: UInt8.self)
+      let (x, y, target) = (run.inputBytes(1), run.inputBytes(2), run.outputBytes(0))
+      broadcast.forEachRow(in: partition.range(part)) { offsets, first, count in
+        select(
+          condition + offsets[0], x + offsets[1] &* width, y + offsets[2] &* width, target + first &* width, count,
+          strides)
+      }
+    }
+  }
+
+  /// Block by block, with the C kernel; nil for elements of 16 bytes.
+  private static func blocks(_ type: DataType, _ broadcast: Broadcast, _ output: Shape, _ shapes: [Shape]) -> Step? {
+    let width = type.byteWidth
+    let kernels = apus_kernels().pointee
+    guard let blocks = BroadcastBlocks(broadcast, output: output, inputs: shapes, widths: [1, width, width]) else {
+      return nil
+    }
+    let select =
+      switch width {
+      case 1: kernels.select_1
+      case 2: kernels.select_2
+      case 4: kernels.select_4
+      default: kernels.select_8
+      }
+    let partition = Partition(broadcast.count, of: .light)
+    return Step.parallel(parts: partition.parts) { run, part in
+      let target = run.outputBytes(0)
+      blocks.forEach(in: partition.range(part), (run.inputBytes(0), run.inputBytes(1), run.inputBytes(2))) {
+        operands, start, count in
+        select(
+          count, operands.0.assumingMemoryBound(to: UInt8.self), operands.1, operands.2, target + start &* width)
+      }
     }
   }
 

@@ -131,10 +131,16 @@ enum Elementwise {
 struct RowApplication: Sendable {
   let broadcast: Broadcast
   private let loop: BinaryLoop
+  private let both: BinaryLoop
   private let fill: (@Sendable (UnsafeMutableRawPointer, Int) -> Void)?
   private let widths: (a: Int, b: Int, y: Int)
   /// The byte strides of the operands if all elements lie in one row, as for equal shapes and scalars.
   private let singleRow: (a: Int, b: Int)?
+  /// What lays operands out where rows are too short to be worth a call each; nil where they are not.
+  private let blocks: BroadcastBlocks?
+
+  /// Elements of a row that are worth a call.
+  private static let longRow = 256
 
   init(_ loops: BinaryLoops, widths: (Int, Int, Int), a: Shape, b: Shape, output: Shape) {
     broadcast = Broadcast(output: output, inputs: [a, b])
@@ -147,6 +153,9 @@ struct RowApplication: Sendable {
     }
     let isSingle = broadcast.dims.isEmpty && fill == nil
     singleRow = isSingle ? (broadcast.rowStrides[0] * widths.0, broadcast.rowStrides[1] * widths.1) : nil
+    let isShort = !isSingle && broadcast.rowLength < RowApplication.longRow
+    blocks = isShort ? BroadcastBlocks(broadcast, output: output, inputs: [a, b], widths: [widths.0, widths.1]) : nil
+    both = loops.both
   }
 
   /// True if every operand has as many elements as the result, or one.
@@ -168,6 +177,13 @@ struct RowApplication: Sendable {
     if let strides = singleRow {
       let (start, count) = (range.lowerBound, range.count)
       if count > 0 { loop(a + start &* strides.a, b + start &* strides.b, y + start &* widths.y, count) }
+      return
+    }
+    if let blocks {
+      let (both, width) = (both, widths.y)
+      blocks.forEach(in: range, (a, b, b)) { operands, start, count in
+        both(operands.0, operands.1, y + start &* width, count)
+      }
       return
     }
     broadcast.forEachRow(in: range) { offsets, output, count in

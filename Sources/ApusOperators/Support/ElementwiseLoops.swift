@@ -1,7 +1,9 @@
 // Makers of typed loops: from a function of one element, for scalar operands, and for half-width floats through
 // float32.
 
+import ApusGraph
 import ApusTensor
+import CApusKernels
 
 extension Elementwise {
   // The result type is written out in all four: a literal in `f` must not choose another one.
@@ -24,6 +26,27 @@ extension Elementwise {
       let y = y.assumingMemoryBound(to: UInt8.self)
       for i in 0..<count { y[i] = f(x[i]) ? 1 : 0 }
     }
+  }
+
+  /// The predicate (x & mask) - low <= span of the bits of elements of `width` bytes, without a sign: bytes of 1 and 0.
+  static func inRange(width: Int, mask: UInt64, low: UInt64, span: UInt64) -> UnaryLoop {
+    let kernels = apus_kernels().pointee
+    let kernel =
+      switch width {
+      case 1: kernels.in_range_1
+      case 2: kernels.in_range_2
+      case 4: kernels.in_range_4
+      default: kernels.in_range_8
+      }
+    return { x, y, count in kernel(count, x, y.assumingMemoryBound(to: UInt8.self), mask, low, span) }
+  }
+
+  /// The choice between a plain loop and one of a C kernel.
+  static func choose(
+    _ type: DataType, plain: @escaping UnaryLoop, _ vectors: UnaryLoop?
+  ) throws(OperatorError) -> UnaryLoop {
+    try KernelCandidate<ElementFacts, UnaryLoop>.choose(
+      .elementwise, type: type, [.plain { plain }, .vectors("vectors", types: []) { vectors }])
   }
 
   /// The loop of a function of two elements, which both move, to their own type.

@@ -90,7 +90,10 @@ private func prepareCast(_ context: PrepareContext, to: DataType) throws(Operato
   if to == .string { return castToStrings() }
   // Between signed and unsigned of the same width the bits stay.
   if from.isInteger && to.isInteger && from.bits == to.bits { return .view }
-  guard let loop = CastLoop(from: from, to: to, rounding) else { throw context.unsupportedType(from) }
+  guard let plain = CastLoop(from: from, to: to, rounding) else { throw context.unsupportedType(from) }
+  let loop = try KernelCandidate<ElementFacts, CastLoop>.choose(
+    .elementwise, type: from,
+    [.plain { plain }, .vectors("vectors", types: []) { CastLoop(vectorsFrom: from, to: to) }])
   return .planned { plan throws(OperatorError) in loop.step(count: plan.outputShape(0).elementCount) }
 }
 
@@ -125,6 +128,14 @@ struct CastLoop: Sendable {
         }
       }
     }
+  }
+
+  /// The same by C kernels; nil for pairs that have none.
+  init?(vectorsFrom from: DataType, to: DataType) {
+    guard let kernel = CastKernels.kernel(from: from, to: to) else { return nil }
+    isInPlace = from.bits == to.bits
+    let (fromWidth, toWidth) = (from.byteWidth, to.byteWidth)
+    body = { x, y, start, count in kernel(count, x + start &* fromWidth, y + start &* toWidth) }
   }
 
   func step(count: Int) -> Step {

@@ -28,7 +28,7 @@ package enum BinaryFunction: Sendable, CaseIterable {
       .elementwise, type: type,
       [
         .plain { plain },
-        .vectors("vectors", types: [.float32, .float64, .int32, .uint32, .int64, .uint64]) { fastLoops(type) },
+        .vectors("vectors", types: []) { fastLoops(type) },
       ])
   }
 
@@ -168,11 +168,31 @@ extension BinaryFunction {
   package func fastLoops(_ type: DataType) -> BinaryLoops? {
     switch type {
     case .float32: float32Kernels
+    case _ where self == .div && type.bits <= 32: quotients(type)
     case .float64: float64Kernels
     case .int32, .uint32: integer32Kernels(isSigned: type == .int32)
     case .int64, .uint64: integer64Kernels(isSigned: type == .int64)
     default: nil
     }
+  }
+
+  /// Quotients of integers of up to 32 bits.
+  private func quotients(_ type: DataType) -> BinaryLoops? {
+    let k = apus_kernels().pointee
+    let kernel: BinaryKernel? =
+      switch type {
+      case .int8: k.div_i8_vv
+      case .uint8: k.div_u8_vv
+      case .int16: k.div_i16_vv
+      case .uint16: k.div_u16_vv
+      case .int32: k.div_i32_vv
+      case .uint32: k.div_u32_vv
+      default: nil
+      }
+    guard let kernel else { return nil }
+    let width = type.byteWidth
+    return Elementwise.spreadingScalars(
+      { a, b, y, count in kernel(count, a, b, y) }, widths: (width, width, width))
   }
 
   private func loops(_ both: BinaryKernel, _ scalarB: BinaryKernel, _ scalarA: BinaryKernel) -> BinaryLoops {

@@ -109,22 +109,19 @@ struct VariadicMath: OperatorDefinition {
     guard let loops = try function.loops(type) else { throw context.unsupportedType(type) }
     var finish: UnaryLoop?
     if isMean && context.inputs.count > 1 {
-      guard let loop = Elementwise.divide(by: context.inputs.count, type) else { throw context.unsupportedType(type) }
-      finish = loop
+      guard let divide = try BinaryFunction.div.loops(type)?.scalarB,
+        let divisor = Lane.float64.store(type)
+      else { throw context.unsupportedType(type) }
+      let count = Double(context.inputs.count)
+      finish = { x, y, length in
+        withUnsafeTemporaryAllocation(byteCount: 8, alignment: 8) { memory in
+          guard let scalar = memory.baseAddress else { return }
+          withUnsafePointer(to: count) { divisor($0, scalar, 0, 1) }
+          divide(x, UnsafeRawPointer(scalar), y, length)
+        }
+      }
     }
     return Elementwise.variadic(loops, finish: finish, cost: .light, name: schema.id.name)
-  }
-}
-
-extension Elementwise {
-  /// x / divisor for a float type.
-  static func divide(by divisor: Int, _ type: DataType) -> UnaryLoop? {
-    let (single, double) = (Float(divisor), Double(divisor))
-    switch type {
-    case .float32: return map { (x: Float) in x / single }
-    case .float64: return map { (x: Double) in x / double }
-    default: return FloatCodec(type).map { narrow($0, width: 2, map { (x: Float) in x / single }) }
-    }
   }
 }
 

@@ -28,7 +28,7 @@ package enum UnaryFunction: Sendable {
   package func loop(_ type: DataType) throws(OperatorError) -> UnaryLoop? {
     switch type {
     case .float32: try floatLoop
-    case .float64: realLoop(Double.self)
+    case .float64: try Elementwise.choose(type, plain: realLoop(Double.self), doubleLoop)
     case .float16, .bfloat16:
       try FloatCodec(type).map { (codec) throws(OperatorError) in
         Elementwise.narrow(codec, width: 2, try rounding(to: type).floatLoop)
@@ -210,7 +210,17 @@ extension UnaryFunction {
     case .log: return fast(kernels.log_f32)
     case .sin: return fast(kernels.sin_f32)
     case .cos: return fast(kernels.cos_f32)
+    case .tan: return fast(kernels.tan_f32)
+    case .asin: return fast(kernels.asin_f32)
+    case .acos: return fast(kernels.acos_f32)
+    case .atan: return fast(kernels.atan_f32)
+    case .sinh: return fast(kernels.sinh_f32)
+    case .cosh: return fast(kernels.cosh_f32)
     case .tanh: return fast(kernels.tanh_f32)
+    case .asinh: return fast(kernels.asinh_f32)
+    case .acosh: return fast(kernels.acosh_f32)
+    case .atanh: return fast(kernels.atanh_f32)
+    case .sign: return fast(kernels.sign_f32)
     case .erf: return fast(kernels.erf_f32)
     case .sigmoid: return fast(kernels.sigmoid_f32)
     case .relu: return fast(kernels.relu_f32)
@@ -221,17 +231,35 @@ extension UnaryFunction {
     case .geluTanh: return fast(kernels.gelu_tanh_f32)
     case .leakyRelu(let alpha): return fast(kernels.leaky_relu_f32, alpha)
     case .elu(let alpha): return fast(kernels.elu_f32, alpha)
-    case .celu(let alpha) where alpha == 1: return fast(kernels.elu_f32, 1)
+    case .celu(let alpha): return alpha == 1 ? fast(kernels.elu_f32, 1) : fast(kernels.celu_f32, alpha)
     case .hardSigmoid(let alpha, let beta): return fast(kernels.hard_sigmoid_f32, alpha, beta)
-    case .swish(let alpha) where alpha == 1: return fast(kernels.silu_f32)
-    case .selu(let alpha, let gamma):
-      let elu = fast(kernels.elu_f32, alpha)
-      let scale = Elementwise.map { (x: Float) in gamma * x }
-      return { x, y, count in
-        elu(x, y, count)
-        scale(UnsafeRawPointer(y), y, count)
-      }
+    case .swish(let alpha): return alpha == 1 ? fast(kernels.silu_f32) : fast(kernels.swish_f32, alpha)
+    case .selu(let alpha, let gamma): return fast(kernels.selu_f32, alpha, gamma)
+    case .softsign: return fast(kernels.softsign_f32)
+    case .thresholdedRelu(let alpha): return fast(kernels.thresholded_relu_f32, alpha)
+    case .shrink(let bias, let lambda): return fast(kernels.shrink_f32, bias, lambda)
     default: return nil
+    }
+  }
+
+  /// The loop of the C kernel for float64; nil if there is none.
+  package var doubleLoop: UnaryLoop? {
+    let kernels = apus_kernels().pointee
+    let kernel: DoubleKernel? =
+      switch self {
+      case .ceil: kernels.ceil_f64
+      case .floor: kernels.floor_f64
+      case .round: kernels.round_f64
+      case .sqrt: kernels.sqrt_f64
+      case .exp: kernels.exp_f64
+      case .log: kernels.log_f64
+      case .tanh: kernels.tanh_f64
+      case .sigmoid: kernels.sigmoid_f64
+      default: nil
+      }
+    guard let kernel else { return nil }
+    return { x, y, count in
+      kernel(count, x.assumingMemoryBound(to: Double.self), y.assumingMemoryBound(to: Double.self))
     }
   }
 
@@ -252,3 +280,6 @@ typealias FloatKernel =
   @convention(c) (
     Int, UnsafePointer<Float>, UnsafeMutablePointer<Float>, UnsafePointer<Float>?
   ) -> Void
+
+/// The same for float64.
+typealias DoubleKernel = @convention(c) (Int, UnsafePointer<Double>, UnsafeMutablePointer<Double>) -> Void

@@ -41,8 +41,9 @@ struct DequantizeLinear: OperatorDefinition {
     let loop = try DequantizeLoop(
       x: try context.type(0), scale: scale, y: try outputType(context, scale: scale) ?? .float32,
       hasZeroPoint: context.isPresent(2))
-    return QuantizationLayout.kernel("DequantizeLinear", axis: axis, blockSize: blockSize, operations: 2) {
-      run, layout, range in
+    return QuantizationLayout.kernel(
+      "DequantizeLinear", axis: axis, blockSize: blockSize, operations: 2, code: try context.type(0)
+    ) { run, layout, range in
       loop.run(
         run.inputBytes(0), scales: run.inputBytes(1), zeroPoints: run.inputBytes(2), run.outputBytes(0), layout, range)
     }
@@ -58,9 +59,15 @@ struct DequantizeLoop: Sendable {
   private let xWidth: Int
   private let store: FloatCodec.Store
   private let kernel: DequantizeKernel?
+  /// The same with scales and zero points of every element.
+  private let each: DequantizeEachKernel?
 
   typealias DequantizeKernel =
     @convention(c) (Int, UnsafeRawPointer, UnsafeMutablePointer<Float>, Float, Int32) -> Void
+  typealias DequantizeEachKernel =
+    @convention(c) (
+      Int, UnsafeRawPointer, UnsafeMutablePointer<Float>, UnsafePointer<Float>, UnsafeRawPointer?
+    ) -> Void
 
   init(
     x: DataType, scale: DataType, y: DataType, hasZeroPoint: Bool
@@ -77,19 +84,21 @@ struct DequantizeLoop: Sendable {
       [
         .plain { false },
         .vectors(
-          "vectors", types: [.uint8, .int8, .int32],
+          "vectors", types: [.uint8, .int8, .uint16, .int16, .int32],
           refusal: scale == .float32 && y == .float32 ? nil : "scale and result are not float32"
         ) { true },
       ])
     guard usesKernel else {
-      kernel = nil
+      (kernel, each) = (nil, nil)
       return
     }
     switch x {
-    case .uint8: kernel = kernels.dequantize_u8
-    case .int8: kernel = kernels.dequantize_s8
-    case .int32: kernel = kernels.dequantize_i32
-    default: kernel = nil
+    case .uint8: (kernel, each) = (kernels.dequantize_u8, kernels.dequantize_each_u8)
+    case .int8: (kernel, each) = (kernels.dequantize_s8, kernels.dequantize_each_s8)
+    case .uint16: (kernel, each) = (kernels.dequantize_u16, kernels.dequantize_each_u16)
+    case .int16: (kernel, each) = (kernels.dequantize_s16, kernels.dequantize_each_s16)
+    case .int32: (kernel, each) = (kernels.dequantize_i32, nil)
+    default: (kernel, each) = (nil, nil)
     }
   }
 
@@ -99,6 +108,15 @@ struct DequantizeLoop: Sendable {
     _ layout: QuantizationLayout, _ range: Range<Int>
   ) {
     guard let kernel else { return runBlocks(x, scales, zeroPoints, y, layout, range) }
+    if let each, let operands = layout.operands {
+      let hasZero = loadZero != nil
+      operands.forEach(in: range, (x, scales, hasZero ? zeroPoints : scales)) { here, start, count in
+        each(
+          count, here.0, (y + start &* 4).assumingMemoryBound(to: Float.self),
+          here.1.assumingMemoryBound(to: Float.self), hasZero ? here.2 : nil)
+      }
+      return
+    }
     layout.forEachSegment(in: range) { start, count, scale, stride in
       if stride != 0 { return runBlocks(x, scales, zeroPoints, y, layout, start..<start &+ count) }
       var zero: Int64 = 0

@@ -14,18 +14,36 @@ struct QuantizationLayout: Sendable {
   private let inner: Int
   private let blockSize: Int
   private let blocks: Int
+  /// The tensor as seen by a scale that broadcasts to it: both in that view. nil where blocks are not all whole.
+  private let view: (x: Shape, scale: Shape)?
+  /// What lays out a scale and a zero point for every element; nil where runs with one scale are long.
+  private(set) var operands: BroadcastBlocks?
+
+  /// Elements with one scale that are worth a call.
+  private static let longRun = 256
+
+  /// The elements that have one scale and lie beside each other.
+  private var run: Int {
+    switch mode {
+    case .tensor: .max
+    case .axis: inner
+    case .block: inner == 1 ? blockSize : 1
+    }
+  }
 
   /// A kernel that works on ranges of a tensor, input 0, whose scales and zero points are inputs 1 and 2.
   ///
   /// - Parameters:
   ///   - operations: of each element.
+  ///   - code: the type of zero points.
   ///   - body: works on a range that begins and ends at a byte.
   static func kernel(
-    _ name: String, axis: Int, blockSize: Int, operations: Int,
+    _ name: String, axis: Int, blockSize: Int, operations: Int, code: DataType,
     _ body: @escaping @Sendable (RunContext, QuantizationLayout, Range<Int>) -> Void
   ) -> PreparedKernel {
     .planned { plan throws(OperatorError) in
       let layout = try QuantizationLayout(plan.shape(0), scale: plan.shape(1), axis: axis, blockSize: blockSize)
+        .spread(x: plan.inputs[0]?.dataType.byteWidth ?? 4, zero: plan.isPresent(2) ? code.byteWidth : nil)
       try requireSameShape(plan.isPresent(2) ? plan.shape(2) : nil, plan.shape(1))
       let count = plan.outputShape(0).elementCount
       let partition = GroupedPartition(count, of: .medium)
@@ -38,7 +56,7 @@ struct QuantizationLayout: Sendable {
   /// - Parameter blockSize: 0 if the quantization is not by blocks.
   init(_ shape: Shape, scale: Shape, axis given: Int, blockSize: Int) throws(OperatorError) {
     if scale.elementCount == 1 {
-      (mode, extent, inner, self.blockSize, blocks) = (.tensor, 1, 1, 1, 1)
+      (mode, extent, inner, self.blockSize, blocks, view) = (.tensor, 1, 1, 1, 1, nil)
       return
     }
     // A tensor of rank 1 has one axis, whatever the default says.
@@ -52,6 +70,7 @@ struct QuantizationLayout: Sendable {
           "the scale has the shape \(scale); expected a scalar or [\(extent)], the extent of axis \(axis)")
       }
       (mode, self.blockSize, blocks) = (.axis, 1, extent)
+      view = ([shape.count(of: 0..<axis), extent, inner], [1, extent, 1])
     } else {
       guard blockSize > 0 else { throw .mismatch("block_size is \(blockSize); expected a positive number") }
       let blocks = extent / blockSize + (extent % blockSize == 0 ? 0 : 1)
@@ -62,7 +81,20 @@ struct QuantizationLayout: Sendable {
           "the scale has the shape \(scale); expected \(expected) for blocks of \(blockSize) on axis \(axis)")
       }
       (mode, self.blockSize, self.blocks) = (.block, blockSize, blocks)
+      let outer = shape.rank == 0 ? 1 : shape.count(of: 0..<axis)
+      view = extent % blockSize == 0 ? ([outer, blocks, blockSize, inner], [outer, blocks, 1, inner]) : nil
     }
+  }
+
+  /// The same with `operands` for elements and zero points of these widths; nil: there is no zero point.
+  private func spread(x: Int, zero: Int?) -> QuantizationLayout {
+    guard let view, run < QuantizationLayout.longRun else { return self }
+    let shapes = [view.x, view.scale] + (zero == nil ? [] : [view.scale])
+    let broadcast = Broadcast(output: view.x, inputs: shapes)
+    var result = self
+    result.operands = BroadcastBlocks(
+      broadcast, output: view.x, inputs: shapes, widths: [x, MemoryLayout<Float>.size] + (zero.map { [$0] } ?? []))
+    return result
   }
 
   /// Calls `body` for every run of the elements `range` along which the scale either stands still (stride 0) or moves

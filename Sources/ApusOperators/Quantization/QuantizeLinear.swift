@@ -40,11 +40,12 @@ struct QuantizeLinear: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let (axis, blockSize) = (try context.int("axis"), try context.int("block_size"))
+    let type = try outputType(context, zeroPoint: context.optionalType(2))
     let loop = try QuantizeLoop(
-      x: try context.type(0), scale: try context.type(1), precision: try precision(context),
-      y: try outputType(context, zeroPoint: context.optionalType(2)), hasZeroPoint: context.isPresent(2),
+      x: try context.type(0), scale: try context.type(1), precision: try precision(context), y: type,
+      hasZeroPoint: context.isPresent(2),
       saturate: try context.bool("saturate"))
-    return QuantizationLayout.kernel("QuantizeLinear", axis: axis, blockSize: blockSize, operations: 3) {
+    return QuantizationLayout.kernel("QuantizeLinear", axis: axis, blockSize: blockSize, operations: 3, code: type) {
       run, layout, range in
       loop.run(
         run.inputBytes(0), scales: run.inputBytes(1), zeroPoints: run.inputBytes(2), run.outputBytes(0), layout, range)
@@ -75,10 +76,17 @@ struct QuantizeLoop: Sendable {
   private let limits: (low: Double, high: Double)?
   private let store: LaneStore
   private let isPacked: Bool
-  private let kernel: QuantizeKernel?
+  private let kernels: QuantizeKernels?
+  private let width: Int
 
   typealias QuantizeKernel =
     @convention(c) (Int, UnsafePointer<Float>, UnsafeMutableRawPointer, Float, Int32) -> Void
+  typealias QuantizeEachKernel =
+    @convention(c) (
+      Int, UnsafePointer<Float>, UnsafeMutableRawPointer, UnsafePointer<Float>, UnsafeRawPointer?
+    ) -> Void
+  /// With one scale and zero point, and with those of every element.
+  private typealias QuantizeKernels = (one: QuantizeKernel, each: QuantizeEachKernel)
 
   /// - Parameter precision: the type of the division; nil for float64.
   init(
@@ -91,21 +99,31 @@ struct QuantizeLoop: Sendable {
     else { throw .unsupported("QuantizeLinear has no kernel for \(x) with a scale of \(scale) to \(y)") }
     (self.loadX, self.loadScale, self.store) = (loadX, loadScale, store)
     loadZero = hasZeroPoint ? resultLane.load(y) : nil
-    (isDouble, isPacked) = (precision == nil, y.isPacked)
+    (isDouble, isPacked, width) = (precision == nil, y.isPacked, y.byteWidth)
     narrow = precision.flatMap { $0 == .float32 ? nil : FloatCodec($0) }
     let magnitude = y.isSignedInteger ? 1 << (y.bits - 1) : 1 << y.bits
     limits = !y.isInteger ? nil : (y.isSignedInteger ? -Double(magnitude) : 0, Double(magnitude - 1))
-    let kernels = apus_kernels().pointee
     let refusal: String? =
-      y != .uint8 && y != .int8
+      QuantizeLoop.kernels(y) == nil
       ? "no results of \(y)"
       : scale == .float32 && precision == .float32 ? nil : "scale and division are not in float32"
-    kernel = try KernelCandidate<ElementFacts, QuantizeKernel?>.choose(
+    kernels = try KernelCandidate<ElementFacts, QuantizeKernels?>.choose(
       .quantization, type: x,
       [
         .plain { .some(nil) },
-        .vectors("vectors", refusal: refusal) { y == .uint8 ? kernels.quantize_u8 : kernels.quantize_s8 },
+        .vectors("vectors", refusal: refusal) { QuantizeLoop.kernels(y) },
       ])
+  }
+
+  private static func kernels(_ type: DataType) -> QuantizeKernels? {
+    let k = apus_kernels().pointee
+    return switch type {
+    case .uint8: (k.quantize_u8, k.quantize_each_u8)
+    case .int8: (k.quantize_s8, k.quantize_each_s8)
+    case .uint16: (k.quantize_u16, k.quantize_each_u16)
+    case .int16: (k.quantize_s16, k.quantize_each_s16)
+    default: nil
+    }
   }
 
   /// Quantizes the elements of `range`, which begins and ends at a byte.
@@ -113,13 +131,23 @@ struct QuantizeLoop: Sendable {
     _ x: UnsafeRawPointer, scales: UnsafeRawPointer, zeroPoints: UnsafeRawPointer, _ y: UnsafeMutableRawPointer,
     _ layout: QuantizationLayout, _ range: Range<Int>
   ) {
-    guard let kernel else { return runBlocks(x, scales, zeroPoints, y, layout, range) }
+    guard let kernels else { return runBlocks(x, scales, zeroPoints, y, layout, range) }
+    let (kernel, width) = (kernels.one, width)
+    if let operands = layout.operands {
+      let (each, hasZero) = (kernels.each, loadZero != nil)
+      operands.forEach(in: range, (x, scales, hasZero ? zeroPoints : scales)) { here, start, count in
+        each(
+          count, here.0.assumingMemoryBound(to: Float.self), y + start &* width,
+          here.1.assumingMemoryBound(to: Float.self), hasZero ? here.2 : nil)
+      }
+      return
+    }
     layout.forEachSegment(in: range) { start, count, scale, stride in
       if stride != 0 { return runBlocks(x, scales, zeroPoints, y, layout, start..<start &+ count) }
       var zero: Int64 = 0
       loadZero?(zeroPoints, scale, &zero, 1)
       kernel(
-        count, (x + start &* 4).assumingMemoryBound(to: Float.self), y + start,
+        count, (x + start &* 4).assumingMemoryBound(to: Float.self), y + start &* width,
         (scales + scale &* 4).assumingMemoryBound(to: Float.self).pointee, Int32(truncatingIfNeeded: zero))
     }
   }

@@ -272,6 +272,10 @@ struct CandidateCase {
   static let loops: [@Sendable (Int) -> CandidateCase] = [
     { CandidateCase(name: "Tanh", inputs: [random([333], $0)]) },
     { CandidateCase(name: "Add", inputs: [random([7, 33], $0), random([33], $0 + 1)], tolerance: 0) },
+    { CandidateCase(name: "Less", inputs: [random([7, 33, 5], $0), random([7, 1, 5], $0 + 1)], tolerance: 0) },
+    { CandidateCase(name: "Acos", inputs: [random([333], $0)]) },
+    { CandidateCase(name: "IsNaN", inputs: [random([333], $0)], tolerance: 0) },
+    { CandidateCase(name: "Cast", attributes: [("to", .int(10))], inputs: [random([333], $0)], tolerance: 0) },
     { CandidateCase(name: "PRelu", inputs: [random([7, 33], $0), Tensor(scalar: 0.3 as Float)], tolerance: 0) },
     {
       let bounds = [-0.3, 0.4].map { Tensor(scalar: $0 as Float) }

@@ -20,6 +20,7 @@
 #include "apus_gemm_nbits.h"
 #include "apus_quantized.h"
 #include "apus_vector.h"
+#include "apus_planes.h"
 #include "apus_window.h"
 
 #ifdef __cplusplus

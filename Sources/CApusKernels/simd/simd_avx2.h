@@ -65,4 +65,14 @@ INLINE void v_store_f16(uint16_t *p, vf x) {
   _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
 }
 
+INLINE vf v_gather(const float *p, vi i) {
+  const __m256 present = (__m256)(i >= 0);
+  return (vf)_mm256_mask_i32gather_ps(_mm256_setzero_ps(), p, (__m256i)i, present, 4);
+}
+INLINE vf v_pick(vf a, vf b, vi i, vi present) {
+  const __m256 low = _mm256_permutevar8x32_ps((__m256)a, (__m256i)i);
+  const __m256 high = _mm256_permutevar8x32_ps((__m256)b, (__m256i)i);
+  return (vf)_mm256_and_ps(_mm256_blendv_ps(low, high, (__m256)(i >= 8)), (__m256)(present >= 0));
+}
+
 #include "simd_shared.h"

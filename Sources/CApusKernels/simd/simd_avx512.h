@@ -62,4 +62,15 @@ INLINE void v_store_f16(uint16_t *p, vf x) {
   _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+// The elements p[i] where i is not negative, else 0; and the same of two vectors, with i < 2 VL, where `present` is
+// not negative.
+INLINE vf v_gather(const float *p, vi i) {
+  const __mmask16 present = _mm512_cmpge_epi32_mask((__m512i)i, _mm512_setzero_si512());
+  return (vf)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), present, (__m512i)i, p, 4);
+}
+INLINE vf v_pick(vf a, vf b, vi i, vi present) {
+  const __mmask16 mask = _mm512_cmpge_epi32_mask((__m512i)present, _mm512_setzero_si512());
+  return (vf)_mm512_maskz_permutex2var_ps(mask, (__m512)a, (__m512i)i, (__m512)b);
+}
+
 #include "simd_shared.h"

@@ -132,4 +132,18 @@ INLINE void v_store_f16(uint16_t *p, vf x) {
   for (int i = 0; i < VL; i++) p[i] = f32_to_f16(x[i]);
 }
 
+INLINE vf v_gather(const float *p, vi i) {
+  vf x;
+  for (int k = 0; k < VL; k++) x[k] = i[k] < 0 ? 0 : p[i[k]];
+  return x;
+}
+INLINE vf v_pick(vf a, vf b, vi i, vi present) {
+  float lane[2 * VL];
+  v_store(lane, a);
+  v_store(lane + VL, b);
+  vf x;
+  for (int k = 0; k < VL; k++) x[k] = present[k] < 0 ? 0 : lane[i[k] & (2 * VL - 1)];
+  return x;
+}
+
 #include "simd_shared.h"

@@ -58,9 +58,9 @@ package enum LayoutTrait: Sendable {
   /// Output 0 has the elements of input 0 in the same order, in another shape.
   case reshaping
   /// Works on images: batch, channels, spatial axes. Where the condition holds, `twin` computes the same of images
-  /// whose channels are last, from the same attributes and other inputs; `isFaster` where that alone is worth two
+  /// whose channels are last, from the same attributes and other inputs; `isFaster` says where that alone is worth two
   /// changes of the order.
-  case images(twin: OperatorID, isFaster: Bool, NodeCondition)
+  case images(twin: OperatorID, isFaster: NodeCondition, NodeCondition)
 
   package static let elementwise = LayoutTrait.elementwise { _ in true }
 }

@@ -11,7 +11,7 @@ package struct Conv: OperatorDefinition {
     outputs: [.required("Y", "T")],
     attributes: convolutionAttributes,
     types: ["T": .floats],
-    layout: .images(twin: OperatorID("Conv", domain: "apus"), isFaster: true) {
+    layout: .images(twin: OperatorID("Conv", domain: "apus"), isFaster: { !ConvolutionFacts.staysPlanar($0) }) {
       $0.type(0) == .float32 && $0.constant(1) != nil
     }, portable: .moreTypes, multiplyAdds: convolutionProducts(weights: 1))
 

@@ -20,7 +20,7 @@ package struct ConvTranspose: EngineOperator {
       types: ["T": channelsLast ? [.float32] : .floats],
       layout: channelsLast
         ? .fixed
-        : .images(twin: OperatorID("ConvTranspose", domain: "apus"), isFaster: true) {
+        : .images(twin: OperatorID("ConvTranspose", domain: "apus"), isFaster: { _ in false }) {
           $0.type(0) == .float32 && $0.constant(1) != nil
         },
       portable: .moreTypes,
@@ -86,57 +86,63 @@ package struct ConvTranspose: EngineOperator {
   }
 
   private func prepareFloat(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    let weights = KernelSelection.current.isPlain ? nil : try TransposedWeights(context)
     let attributes = NodeAttributes(context)
-    return .planned(packing: weights == nil ? [] : [1], takingRows: channelsLast) {
-      [self] (plan) throws(OperatorError) in
-      let shape = try TransposedConvolution(attributes, plan, channelsLast: channelsLast)
+    var weights: TransposedPhases?
+    var packed: [PackedOperand] = []
+    if let tensor = context.packable(1), tensor.dataType == .float32, tensor.rank >= 3 {
+      let window = try TransposeAttributes(context, rank: tensor.rank - 2).window
       let facts = TransposedFacts(
-        operator: self, shape: shape, weights: weights, hasBias: plan.isPresent(2),
-        pixels: channelsLast ? shape.pixels(plan) : nil, spread: plan.spread)
-      return try TransposedFacts.Candidate.choose(.transposedConvolution, for: facts, TransposedFacts.candidates)
+        shape: tensor.shape.dims, groups: try context.int("group"), strides: window.strides,
+        dilations: window.dilations)
+      if let form = try facts.form {
+        let phases = TransposedPhases(facts, form)
+        packed = [PackedOperand(input: 1, storage: try phases.packed(tensor, context.packedWeights))]
+        weights = phases
+      }
+    }
+    return .planned(packing: packed, takingRows: channelsLast) { [self, weights] (plan) throws(OperatorError) in
+      let shape = try TransposedConvolution(attributes, plan, channelsLast: channelsLast)
+      let hasBias = plan.isPresent(2)
+      if let weights, var step = kernelStep(shape, weights, hasBias: hasBias, plan) {
+        step.unreadInputs = [1]
+        return step
+      }
+      return directStep(Float.self, shape, hasBias: hasBias)
     }
   }
 
-  /// A float32 convolution that is being planned.
-  private struct TransposedFacts: KernelFacts {
-    typealias Candidate = KernelCandidate<TransposedFacts, Step>
-
-    let `operator`: ConvTranspose
-    let shape: TransposedConvolution
-    /// nil if they are not constant.
-    let weights: TransposedWeights?
-    let hasBias: Bool
-    /// How far pixels lie apart; nil: as far as they are long.
-    let pixels: (input: Int, output: Int)?
-    /// The operands that lie so.
-    let spread: [Int]
-
-    var elementType: DataType? { .float32 }
-    var layout: ImageLayout { `operator`.channelsLast ? .channelsLast : .planar }
-    private var products: Double {
-      Double(shape.batch) * Double(shape.geometry.outputCount) * Double(shape.channels)
-        * Double(shape.outputChannelsPerGroup) * Double(shape.geometry.tapCount)
+  /// The step on the kernels; nil where they do not have these sizes.
+  private func kernelStep(
+    _ shape: TransposedConvolution, _ weights: TransposedPhases, hasBias: Bool, _ plan: PlanContext
+  ) -> Step? {
+    switch weights.form {
+    case .planes:
+      guard let step = TransposedPlanes(shape, weights)?.step(hasBias: hasBias) else { return nil }
+      return channelsLast
+        ? ConvTranspose.betweenLayouts(step, shape, hasBias: hasBias).named(step.kernelName, cost: step.cost) : step
+    case .products:
+      let given = channelsLast ? shape.pixels(plan) : nil
+      guard
+        var step = TransposedProducts(
+          shape, weights, isPlanar: !channelsLast, pixels: given ?? (shape.channels, shape.outputChannels))?
+          .step(hasBias: hasBias)
+      else { return nil }
+      if given != nil { step.spread = plan.spread }
+      return channelsLast ? step : ConvTranspose.fromChannelsLast(step, shape, hasBias: hasBias)
     }
+  }
 
-    static let candidates = [
-      Candidate("plain") {
-        .cost(.loops(operations: 2 * $0.products))
-      } make: {
-        $0.operator.directStep(Float.self, $0.shape, hasBias: $0.hasBias)
-      },
-      Candidate("panels") {
-        $0.weights == nil ? .refused("the weights are not constant") : .cost(.vectors(operations: 2 * $0.products))
-      } make: { facts in
-        guard let weights = facts.weights else { return nil }
-        let core = TransposedCore(
-          facts.shape, weights, hasBias: facts.hasBias, channelsLast: facts.operator.channelsLast,
-          pixels: facts.pixels ?? (facts.shape.channels, facts.shape.outputChannels))
-        guard var step = core?.step else { return nil }
-        if facts.pixels != nil { step.spread = facts.spread }
-        return step
-      },
-    ]
+  /// A step that takes X with channels last, behind the change of a planar one.
+  private static func fromChannelsLast(_ step: Step, _ shape: TransposedConvolution, hasBias: Bool) -> Step {
+    let input = LayoutChange(images: shape.batch, channels: shape.channels, pixels: shape.geometry.outputCount)
+    if input.isNothing { return step }
+    var sequence = StepSequence()
+    let x = sequence.reserve(bytes: input.byteCount)
+    sequence.append(
+      .parallel(parts: input.parts) { run, part in input.toChannelsLast(part, run.inputBytes(0), run.outputBytes(0)) },
+      inputs: [.input(0)], outputs: [x])
+    sequence.append(step, inputs: [x, .input(1), hasBias ? .input(2) : .none], outputs: [.output(0)])
+    return sequence.step.named(step.kernelName, cost: step.cost)
   }
 
   private func direct<Element: ConvolutionElement>(_ type: Element.Type, _ context: PrepareContext) -> PreparedKernel {
@@ -220,7 +226,7 @@ package struct ConvTranspose: EngineOperator {
       }
     }.named(
       "direct",
-      cost: Cost(operations: 2 &* shape.batch &* shape.outputChannels &* inputArea &* taps &* shape.channelsPerGroup))
+      cost: Cost(operations: shape.operations))
   }
 }
 
@@ -234,6 +240,10 @@ struct TransposedConvolution: Sendable {
 
   var channelsPerGroup: Int { channels / groups }
   var outputChannelsPerGroup: Int { outputChannels / groups }
+  /// A multiply-add counts as two.
+  var operations: Int {
+    2 &* batch &* outputChannels &* geometry.outputCount &* geometry.tapCount &* channelsPerGroup
+  }
 
   /// The elements from one pixel of images with channels last to the next, of the input and of the output; nil where
   /// operands lie in other rows than pixels.

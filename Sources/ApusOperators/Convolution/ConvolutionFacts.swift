@@ -11,6 +11,7 @@ struct ConvolutionFacts: KernelFacts {
   let shape: [Int]
   let groups: Int
   let dilations: [Int]
+  var layout = ImageLayout.planar
 
   var elementType: DataType? { .float32 }
 
@@ -28,12 +29,27 @@ struct ConvolutionFacts: KernelFacts {
   }
   var isDepthwise: Bool { groups > 1 && channelsPerGroup == 1 && outputsPerGroup == 1 }
 
+  /// True of a convolution that is worth no changes of layout: over planes it is as fast.
+  static func staysPlanar(_ node: NodeFacts) -> Bool {
+    guard let weights = node.constant(1), weights.rank >= 3 else {
+      return false
+    }
+    let facts = ConvolutionFacts(shape: weights.shape.dims, groups: node.optionalInt("group") ?? 1, dilations: [])
+    guard facts.isWhole, facts.groups > 1, weights.rank <= 5 else { return false }
+    return facts.isDepthwise || panelWaste(facts.outputsPerGroup) > 1.5
+  }
+
   /// Images of more channels fill vectors without being copied.
   private static let fewChannels = 4
   /// What finding a tap takes, in multiply-adds with all outputs.
   private static let tapCost = 0.75
   /// What copying an element of the image takes, likewise.
   private static let copyCost = 0.05
+
+  /// What a multiply-add over planes takes, of one in a matrix product, and for channels-last images their changes of
+  /// layout in multiply-adds of all taps.
+  private static let planeCost = 1.3
+  private static let changeCost = 4.0
 
   /// The operations for one product of an element and its weights for one output, if a tap has so many elements.
   private func operations(ofTap elements: Int) -> Double {
@@ -69,6 +85,18 @@ struct ConvolutionFacts: KernelFacts {
       return .cost(.vectors(operations: 2))
     } make: { _ in
       .depthwise
+    },
+    Candidate("planes", types: [.float32]) { facts in
+      guard facts.isWhole else { return .refused("the weights have no elements, or no whole groups") }
+      guard facts.groups > 1 else { return .refused("there is one group") }
+      guard facts.shape.count <= 5 else { return .refused("more than three spatial axes") }
+      let taps = facts.shape[1...].reduce(1) { $0 * Double($1) }
+      let changes = facts.layout == .planar ? 0 : changeCost / taps
+      // A depthwise convolution of planar images has their changes of layout for it.
+      let isCheapest = facts.layout == .planar && facts.isDepthwise
+      return .cost(.vectors(operations: isCheapest ? 1 : 2 * (planeCost + changes)))
+    } make: { _ in
+      .planes
     },
   ]
 }

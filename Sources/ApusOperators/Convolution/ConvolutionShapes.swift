@@ -47,6 +47,7 @@ struct ConvolutionOperands: Sendable {
   var bias: Int?
   /// True: batch, spatial axes, channels. The weights are in the specification's layout always.
   var channelsLast = false
+  var layout: ImageLayout { channelsLast ? .channelsLast : .planar }
 
   /// The output's type and shape. Throws where channels, groups, kernel or bias do not fit.
   func infer(_ context: inout InferenceContext, outputType: DataType?) throws(OperatorError) {

@@ -12,6 +12,8 @@ enum ConvolutionForm: String, Sendable {
   case rows
   /// One channel in and out for each group.
   case depthwise
+  /// Sums over planes, for few channels and outputs of a group: [groups][channels and taps][outputs].
+  case planes
 }
 
 /// The form of the weights of a convolution, which are packed beforehand or while running. An object, since all plans
@@ -48,12 +50,13 @@ final class ConvolutionWeights: Sendable {
 
   /// Packed floats of one group; of all channels together for depthwise.
   var groupCount: Int {
-    form == .depthwise ? taps &* groups : GemmKernels.current.packedCount(k: taps &* depth, n: outputsPerGroup)
+    if form == .planes { return taps &* channelsPerGroup &* outputsPerGroup }
+    return form == .depthwise ? taps &* groups : GemmKernels.current.packedCount(k: taps &* depth, n: outputsPerGroup)
   }
   var packedCount: Int { form == .depthwise ? groupCount : groupCount &* groups }
 
   /// Parts that `pack` divides into.
-  var packingParts: Int { form == .depthwise ? 1 : groups &* panels }
+  var packingParts: Int { form == .depthwise ? 1 : form == .planes ? groups : groups &* panels }
 
   /// The outputs of one group that a part has, and the group.
   private func outputs(ofPart part: Int) -> (group: Int, panel: Int, outputs: Range<Int>) {
@@ -66,6 +69,9 @@ final class ConvolutionWeights: Sendable {
   func sourceBytes(part: Int) -> Range<Int> {
     let bytesOfOutput = channelsPerGroup &* kernel.reduce(1, &*) &* 4
     if form == .depthwise { return 0..<groups &* bytesOfOutput }
+    if form == .planes {
+      return part &* outputsPerGroup &* bytesOfOutput..<(part &+ 1) &* outputsPerGroup &* bytesOfOutput
+    }
     let (group, _, outputs) = outputs(ofPart: part)
     let first = group &* outputsPerGroup
     return (first &+ outputs.lowerBound) &* bytesOfOutput..<(first &+ outputs.upperBound) &* bytesOfOutput
@@ -78,6 +84,10 @@ final class ConvolutionWeights: Sendable {
     switch form {
     case .depthwise:
       apus_kernels().pointee.transpose_4(groups, allTaps, source, allTaps, target, groups)
+    case .planes:
+      let depth = channelsPerGroup &* allTaps
+      apus_kernels().pointee.transpose_4(
+        outputsPerGroup, depth, source, depth, target + part &* groupCount, outputsPerGroup)
     case .taps:
       let (group, panel, outputs) = outputs(ofPart: part)
       var block = apus_gemm_source(
@@ -107,12 +117,13 @@ final class ConvolutionWeights: Sendable {
 
   /// The constant weights at an input of a convolution, packed; nil if they are not constant, or for the plain form.
   static func packed(
-    _ context: PrepareContext, input: Int
+    _ context: PrepareContext, input: Int, layout: ImageLayout
   ) throws(OperatorError) -> (form: ConvolutionWeights, storage: TensorStorage)? {
     guard let tensor = context.packable(input), tensor.dataType == .float32, tensor.rank >= 3 else { return nil }
     let groups = try context.int("group")
     let window = try WindowAttributes(context, rank: tensor.rank - 2)
-    let facts = ConvolutionFacts(shape: tensor.shape.dims, groups: groups, dilations: window.dilations)
+    let facts = ConvolutionFacts(
+      shape: tensor.shape.dims, groups: groups, dilations: window.dilations, layout: layout)
     guard groups >= 1, let form = try facts.form, let weights = ConvolutionWeights(facts, form: form) else {
       return nil
     }

@@ -22,7 +22,9 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
     (self.operands, self.residual, self.activation) = (operands, residual, activation)
     attributes = NodeAttributes(context)
     windows = try operands.windows(attributes, context)
-    let weights = Element.self == Float.self ? try ConvolutionWeights.packed(context, input: operands.w) : nil
+    let weights =
+      Element.self == Float.self
+      ? try ConvolutionWeights.packed(context, input: operands.w, layout: operands.layout) : nil
     (self.weights, packed) = (weights?.form, weights?.storage)
   }
 
@@ -43,7 +45,14 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
     let pixels =
       operands.channelsLast && !context.spread.isEmpty
       ? ConvolutionPixels(convolution, residual: residual, bias: bias, weights: operands.w, context) : nil
-    if Element.self == Float.self, let core = try core(convolution, context, pixels) {
+    var weights = weights
+    if Element.self == Float.self, weights == nil { weights = try unpackedWeights(convolution, context) }
+    if let weights, weights.form == .planes, let planar = PlanarConvolution(convolution) {
+      return planar.step(
+        weights, operands, isPacked: packed != nil, bias: bias, residual: residual, activation: activation)
+    }
+    let epilogue = activation?.epilogue ?? GemmEpilogue()
+    if let weights, weights.form != .planes, let core = ConvolutionCore(convolution, weights, epilogue, pixels) {
       var step = ConvolutionStep(
         core, isPlanar: !operands.channelsLast, isPacked: packed != nil, bias: bias, residual: residual
       ).step
@@ -60,16 +69,14 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
     return step
   }
 
-  /// nil: the plain form is to be taken, or no kernel has these sizes.
-  private func core(
-    _ convolution: Convolution, _ context: PlanContext, _ pixels: ConvolutionPixels?
-  ) throws(OperatorError) -> ConvolutionCore? {
-    let epilogue = activation?.epilogue ?? GemmEpilogue()
-    if let weights { return ConvolutionCore(convolution, weights, epilogue, pixels) }
+  /// The form of weights that are packed while running; nil: the plain form is to be taken.
+  private func unpackedWeights(
+    _ convolution: Convolution, _ context: PlanContext
+  ) throws(OperatorError) -> ConvolutionWeights? {
     let facts = ConvolutionFacts(
-      shape: context.shape(operands.w).dims, groups: convolution.groups, dilations: convolution.geometry.dilations)
-    guard let form = try facts.form, let weights = ConvolutionWeights(facts, form: form) else { return nil }
-    return ConvolutionCore(convolution, weights, epilogue, pixels)
+      shape: context.shape(operands.w).dims, groups: convolution.groups, dilations: convolution.geometry.dilations,
+      layout: operands.layout)
+    return try facts.form.flatMap { ConvolutionWeights(facts, form: $0) }
   }
 
   /// The plain form between two changes of layout, then residual and activation.

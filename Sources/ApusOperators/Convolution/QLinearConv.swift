@@ -30,7 +30,7 @@ package struct QLinearConv: EngineOperator {
       ],
       layout: channelsLast
         ? .fixed
-        : .images(twin: OperatorID("QLinearConv", domain: "apus"), isFaster: true) { $0.constant(3) != nil },
+        : .images(twin: OperatorID("QLinearConv", domain: "apus"), isFaster: { _ in true }) { $0.constant(3) != nil },
       multiplyAdds: convolutionProducts(weights: 3))
   }
 

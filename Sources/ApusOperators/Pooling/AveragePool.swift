@@ -12,7 +12,9 @@ package struct AveragePool: OperatorDefinition {
     outputs: [.required("Y", "T")],
     attributes: poolAttributes(ceilModeSince: 10, dilationsSince: 19) + [.int("count_include_pad", default: 0)],
     types: ["T": .floats],
-    layout: .images(twin: OperatorID("AveragePool", domain: "apus"), isFaster: false) { $0.type(0) == .float32 },
+    layout: .images(twin: OperatorID("AveragePool", domain: "apus"), isFaster: { _ in false }) {
+      $0.type(0) == .float32
+    },
     portable: .moreTypes)
 
   package init() {}
@@ -46,6 +48,11 @@ package struct AveragePool: OperatorDefinition {
 
   private static let candidates: [PoolCandidate] = [
     .plain { direct(Float.self, $0.geometry, planes: $0.planes, countsPads: $0.countsPads) },
+    .planes {
+      PhasePool($0, .average(countsPads: $0.countsPads))?.step
+    } unless: { _ in
+      nil
+    },
     .rows(types: [.float32]) {
       RowPool<Float>(
         $0, .average(countsPads: $0.countsPads), combine: apus_kernels().pointee.add_f32_vv, start: 0

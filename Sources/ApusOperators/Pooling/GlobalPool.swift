@@ -21,7 +21,7 @@ struct GlobalPool: OperatorDefinition {
       attributes: reduction == .norm ? [.int("p", default: 2), LpNorm.fraction] : [],
       types: ["T": .floats],
       layout: reduction == .mean
-        ? .images(twin: OperatorID(name, domain: "apus"), isFaster: false) { $0.type(0) == .float32 } : .fixed,
+        ? .images(twin: OperatorID(name, domain: "apus"), isFaster: { _ in false }) { $0.type(0) == .float32 } : .fixed,
       portable: .moreTypes)
   }
 

@@ -12,7 +12,7 @@ package struct MaxPool: OperatorDefinition {
     outputs: [.required("Y", "T"), .optional("Indices", "I")],
     attributes: poolAttributes(ceilModeSince: 10, dilationsSince: 10) + [.int("storage_order", default: 0).since(8)],
     types: ["T": .floats + [.int8, .uint8], "I": .int64],
-    layout: .images(twin: OperatorID("MaxPool", domain: "apus"), isFaster: false) {
+    layout: .images(twin: OperatorID("MaxPool", domain: "apus"), isFaster: { _ in false }) {
       $0.type(0) == .float32 && $0.optionalInt("storage_order") == 0
     }, portable: .moreTypes)
 
@@ -47,6 +47,11 @@ package struct MaxPool: OperatorDefinition {
 
   private static let candidates: [PoolCandidate] = [
     .plain { plain($0) },
+    .planes {
+      PhasePool($0, .maximum)?.step
+    } unless: {
+      $0.wantsIndices ? "positions are wanted" : nil
+    },
     .rows(types: [.float32]) {
       RowPool<Float>($0, .maximum, combine: apus_kernels().pointee.max_f32_vv, start: -.infinity).step
     } unless: {

@@ -48,6 +48,17 @@ extension PoolCandidate {
     }
   }
 
+  /// Whole planes at a time. `refusal`: why not, if so.
+  static func planes(
+    _ step: @escaping @Sendable (PoolFacts) -> Step?, unless refusal: @escaping @Sendable (PoolFacts) -> String?
+  ) -> PoolCandidate {
+    PoolCandidate("planes", types: [.float32], layouts: [.planar]) { pool in
+      refusal(pool).map { .refused($0) } ?? .cost(.vectors(operations: pool.taps / 2))
+    } make: {
+      step($0)
+    }
+  }
+
   /// All channels of a pixel at a time. `refusal`: why not, if so.
   static func channels(
     _ step: @escaping @Sendable (PoolFacts) -> Step, unless refusal: @escaping @Sendable (PoolFacts) -> String?

@@ -127,8 +127,10 @@ private struct LayoutRewriter: ~Copyable {
     switch schema.layout {
     case .fixed: return false
     case .images(let twin, let isFaster, let condition):
-      guard isFaster || twins[input] != nil, graph.schema(of: twin) != nil, condition(graph.facts(of: node, schema))
-      else { return false }
+      let facts = graph.facts(of: node, schema)
+      guard graph.schema(of: twin) != nil, condition(facts), twins[input] != nil || isFaster(facts) else {
+        return false
+      }
       return convertImages(node, to: twin, input: input, output: output)
     case .elementwise(let condition):
       return twins[input] != nil && condition(graph.facts(of: node, schema))

@@ -214,7 +214,21 @@ struct CandidateCase {
       convolution(
         "Conv", random([2, 11, 9, 3], $0), random([5, 3, 3, 2], $0 + 1), constant: $0 % 2 == 0, domain: "apus")
     },
+    {
+      CandidateCase(
+        name: "Conv", domain: "apus",
+        attributes: [("group", .int(3)), ("activation", .string("tanh")), ("pads", .ints([1, 1, 1, 1]))],
+        inputs: [
+          random([1, 5, 9, 6], $0), random([9, 2, 3, 3], $0 + 1), random([9], $0 + 2), random([1, 5, 9, 9], $0),
+        ],
+        constants: $0 % 2 == 0 ? [1] : [])
+    },
     { convolution("ConvTranspose", random([2, 6, 5, 7], $0), random([6, 4, 3, 3], $0 + 1), constant: true) },
+    {
+      convolution(
+        "ConvTranspose", random([2, 5, 7, 6], $0), random([6, 4, 3, 3], $0 + 1), group: 2, constant: true,
+        domain: "apus")
+    },
     { CandidateCase(name: "MaxPool", attributes: pool, inputs: [random([2, 3, 11, 9], $0)], tolerance: 0) },
     { CandidateCase(name: "AveragePool", attributes: pool, inputs: [random([2, 3, 11, 9], $0)]) },
     {
@@ -222,6 +236,29 @@ struct CandidateCase {
         name: "MaxPool", domain: "apus", attributes: pool, inputs: [random([2, 11, 9, 21], $0)], tolerance: 0)
     },
     { CandidateCase(name: "AveragePool", domain: "apus", attributes: pool, inputs: [random([2, 11, 9, 21], $0)]) },
+    {
+      CandidateCase(
+        name: "Resize", attributes: [("mode", .string($0 % 2 == 0 ? "linear" : "cubic"))],
+        inputs: [random([1, 3, 11, 29], $0), nil, nil, Tensor([1, 3, $0 % 2 == 0 ? 23 : 5, 53])], constants: [3])
+    },
+    {
+      CandidateCase(
+        name: "GridSample",
+        attributes: [("mode", .string($0 % 2 == 0 ? "linear" : "cubic")), ("align_corners", .int($0 % 2))],
+        inputs: [random([2, 3, 7, 9], $0), random([2, 5, 17, 2], $0 + 1)])
+    },
+    {
+      CandidateCase(
+        name: "RoiAlign",
+        attributes: [
+          ("output_height", .int(3)), ("output_width", .int(4)), ("sampling_ratio", .int($0 % 2 * 2)),
+          ("spatial_scale", .float(0.5)),
+        ],
+        inputs: [
+          random([2, 9, 11, 9], $0), Tensor([0, 0, 9, 8, 3, -6, 31, 5, 4, 7, 2, 1] as [Float], shape: [3, 4]),
+          Tensor([1, 0, 1]),
+        ])
+    },
     { CandidateCase(name: "GlobalAveragePool", inputs: [random([2, 3, 11, 9], $0)]) },
     { CandidateCase(name: "GlobalMaxPool", inputs: [random([2, 3, 11, 9], $0)], tolerance: 0) },
     { CandidateCase(name: "LRN", attributes: [("size", .int(3))], inputs: [random([2, 5, 4, 3], $0)]) },

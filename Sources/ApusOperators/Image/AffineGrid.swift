@@ -49,27 +49,52 @@ struct AffineGrid: OperatorDefinition {
     return .planned { plan in
       let output = plan.outputShape(0)
       let rank = output.rank - 2
-      let points = output.count(of: 1..<rank + 1)
-      let extents = Array(output.dims[1...rank])
-      let partition = Partition(output[0] * points, of: .heavy)
+      let lines = output.count(of: 1..<rank)
+      let places = output.dims[1...rank].map { extent in
+        (0..<extent).map { position($0, extent, alignsCorners) }
+      }
+      let width = output[rank]
+      let partition = Partition(output[0] * lines, of: .medium * width)
       return .parallel(parts: partition.parts) { run, part in
-        let y: UnsafeMutablePointer<Element> = run.output()
         for unit in partition.range(part) {
-          let (image, point) = unit.quotientAndRemainder(dividingBy: points)
+          let (image, line) = unit.quotientAndRemainder(dividingBy: lines)
           let theta: UnsafePointer<Element> = run.input(0) + image &* rank &* (rank &+ 1)
-          for row in 0..<rank {
-            // The map takes x first, which runs along the last axis.
-            var sum = Double(theta[row &* (rank &+ 1) &+ rank])
-            var rest = point
-            for column in 0..<rank {
-              let extent = extents[rank &- 1 &- column]
-              sum += Double(theta[row &* (rank &+ 1) &+ column]) * position(rest % extent, extent, alignsCorners)
-              rest /= extent
-            }
-            y[unit &* rank &+ row] = Element(sum)
-          }
+          fill(theta, places, line, run.output() + unit &* width &* rank)
         }
       }.named("direct")
+    }
+  }
+
+  /// The points of one line. `places`: where the elements of each axis lie.
+  @inline(__always)
+  private func fill<Element: SampledElement>(
+    _ theta: UnsafePointer<Element>, _ places: [[Double]], _ line: Int, _ y: UnsafeMutablePointer<Element>
+  ) {
+    let rank = places.count
+    // The map takes x first, which runs along the last axis, and adds up in that order.
+    var (start, slope, rest) = (SIMD4<Double>(), SIMD4<Double>(), line)
+    var others = (SIMD4<Double>(), SIMD4<Double>())
+    for row in 0..<rank {
+      start[row] = Double(theta[row &* (rank &+ 1) &+ rank])
+      slope[row] = Double(theta[row &* (rank &+ 1)])
+    }
+    for column in 1..<rank {
+      let axis = places[rank &- 1 &- column]
+      let place = axis[rest % axis.count]
+      rest /= axis.count
+      var terms = SIMD4<Double>()
+      for row in 0..<rank { terms[row] = Double(theta[row &* (rank &+ 1) &+ column]) * place }
+      if column == 1 { others.0 = terms } else { others.1 = terms }
+    }
+    places[rank &- 1].withUnsafeBufferPointer { along in
+      for x in along.indices {
+        var sum = start + slope * along[x] + others.0
+        let point = y + x &* rank
+        if rank == 3 { sum += others.1 }
+        point[0] = Element(sum[0])
+        point[1] = Element(sum[1])
+        if rank == 3 { point[2] = Element(sum[2]) }
+      }
     }
   }
 }

@@ -56,24 +56,20 @@ struct Col2Im: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32, .complex64: plan(Float.self, context, 0) { $0 + $1 }
-    case .float64, .complex128: plan(Double.self, context, 0) { $0 + $1 }
-    case .int8, .uint8: plan(UInt8.self, context, 0) { $0 &+ $1 }
-    case .int16, .uint16: plan(UInt16.self, context, 0) { $0 &+ $1 }
-    case .int32, .uint32: plan(UInt32.self, context, 0) { $0 &+ $1 }
-    case .int64, .uint64: plan(UInt64.self, context, 0) { $0 &+ $1 }
-    // Sums of truth values are true or not.
-    case .bool: plan(UInt8.self, context, 0) { $0 | $1 }
+    case .float32, .complex64: plan(RealSum<Float>.self, context)
+    case .float64, .complex128: plan(RealSum<Double>.self, context)
+    case .int8, .uint8: plan(WrappingSum<UInt8>.self, context)
+    case .int16, .uint16: plan(WrappingSum<UInt16>.self, context)
+    case .int32, .uint32: plan(WrappingSum<UInt32>.self, context)
+    case .int64, .uint64: plan(WrappingSum<UInt64>.self, context)
+    case .bool: plan(TruthSum.self, context)
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context) { context in plan(Float.self, context, 0) { $0 + $1 } }
+      try StagedKernel.prepare(context) { context in plan(RealSum<Float>.self, context) }
     case let type: throw context.unsupportedType(type)
     }
   }
 
-  private func plan<Element: BitwiseCopyable & Sendable & SendableMetatype>(
-    _ type: Element.Type, _ context: PrepareContext, _ zero: Element,
-    _ add: @escaping @Sendable (Element, Element) -> Element
-  ) -> PreparedKernel {
+  private func plan<Sum: ColumnSum>(_ sum: Sum.Type, _ context: PrepareContext) -> PreparedKernel {
     let attributes = NodeAttributes(context)
     let lanes = context.optionalType(0)?.isComplex ?? false ? 2 : 1
     return .planned { (plan) throws(OperatorError) in
@@ -85,27 +81,96 @@ struct Col2Im: OperatorDefinition {
       guard let blocks = extents.concrete?.dims, Shape(blocks).checkedElementCount == plan.shape(0)[2] else {
         throw .mismatch("the input has \(plan.shape(0)[2]) blocks; \(extents) fit into the image \(image)")
       }
-      let geometry = window.geometry(
-        input: SpatialExtents(image), kernel: block, output: SpatialExtents(blocks))
-      let windows = PlaneWindows(geometry, planes: plan.outputShape(0).count(of: 0..<2), wholePlanes: true)
-      let (area, columns, taps) = (geometry.inputCount, geometry.outputCount, geometry.tapCount)
-      return .parallel(parts: windows.partition.parts, scratchBytes: windows.scratchBytes) { run, part in
-        let y: UnsafeMutablePointer<Element> = run.output()
-        let planes = windows.partition.range(part)
-        (y + planes.lowerBound &* area &* lanes).update(repeating: zero, count: planes.count &* area &* lanes)
-        windows.forEach(part: part, scratch: run.scratch) { plane, column, window in
-          for row in 0..<window.rowCount {
-            for tap in 0..<window.count {
-              let position = plane &* area &+ window.rows[row] &+ window.first &+ tap &* window.step
-              let source = (plane &* taps &+ window.taps[row] &+ window.tap &+ tap) &* columns &+ column
-              for lane in 0..<lanes {
-                let value = run.input(0, as: Element.self)[source &* lanes &+ lane]
-                y[position &* lanes &+ lane] = add(y[position &* lanes &+ lane], value)
-              }
-            }
-          }
+      let columns = BlockColumns<Sum>(
+        geometry: window.geometry(input: SpatialExtents(image), kernel: block, output: SpatialExtents(blocks)),
+        lanes: lanes)
+      let (area, count) = (columns.geometry.inputCount, columns.geometry.outputCount)
+      let taps = columns.geometry.tapCount
+      let planes = Partition(plan.outputShape(0).count(of: 0..<2), of: .light * lanes * taps * count)
+      return .parallel(parts: planes.parts) { run, part in
+        for plane in planes.range(part) {
+          columns.add(run.input(0) + plane &* taps &* count &* lanes, run.output() + plane &* area &* lanes)
         }
       }.named("direct")
     }
+  }
+}
+
+/// How elements add up.
+private protocol ColumnSum: SendableMetatype {
+  associatedtype Element: BitwiseCopyable & Sendable & SendableMetatype
+  static var zero: Element { get }
+  static func add(_ a: Element, _ b: Element) -> Element
+}
+
+private enum RealSum<Element: BinaryFloatingPoint & BitwiseCopyable & Sendable & SendableMetatype>: ColumnSum {
+  static var zero: Element { 0 }
+  @inline(__always) static func add(_ a: Element, _ b: Element) -> Element { a + b }
+}
+
+private enum WrappingSum<Element: FixedWidthInteger & BitwiseCopyable & Sendable & SendableMetatype>: ColumnSum {
+  static var zero: Element { 0 }
+  @inline(__always) static func add(_ a: Element, _ b: Element) -> Element { a &+ b }
+}
+
+/// Sums of truth values are true or not.
+private enum TruthSum: ColumnSum {
+  static var zero: UInt8 { 0 }
+  @inline(__always) static func add(_ a: UInt8, _ b: UInt8) -> UInt8 { a | b }
+}
+
+/// The columns of one plane: a row of blocks for every element of a block.
+private struct BlockColumns<Sum: ColumnSum>: Sendable {
+  let geometry: WindowGeometry
+  /// Numbers of an element: 2 for complex.
+  let lanes: Int
+
+  /// The elements of blocks backwards, so that every element of the plane takes its blocks in their order.
+  func add(_ x: UnsafePointer<Sum.Element>, _ y: UnsafeMutablePointer<Sum.Element>) {
+    y.update(repeating: Sum.zero, count: geometry.inputCount &* lanes)
+    let last = geometry.rank - 1
+    let (kernel, width, extent) = (geometry.kernel[last], geometry.output[last], geometry.input[last])
+    let stride = geometry.strides[last]
+    if width == 0 { return }
+    let lines = geometry.outputCount / width
+    for tap in Swift.stride(from: geometry.tapCount - 1, through: 0, by: -1) {
+      let (outer, column) = tap.quotientAndRemainder(dividingBy: kernel)
+      let start = column &* geometry.dilations[last] &- geometry.padBegin[last]
+      // Blocks whose element lies in the plane.
+      let low = start >= 0 ? 0 : (stride &- 1 &- start) / stride
+      let high = start >= extent ? 0 : min(width, (extent &- 1 &- start) / stride &+ 1)
+      if low >= high { continue }
+      for line in 0..<lines {
+        guard let row = row(line, outer) else { continue }
+        let source = x + ((tap &* lines &+ line) &* width &+ low) &* lanes
+        let target = y + (row &* extent &+ start &+ low &* stride) &* lanes
+        if stride == 1 {
+          for index in 0..<(high &- low) &* lanes { target[index] = Sum.add(target[index], source[index]) }
+        } else {
+          for index in 0..<high &- low {
+            for lane in 0..<lanes {
+              let place = index &* stride &* lanes &+ lane
+              target[place] = Sum.add(target[place], source[index &* lanes &+ lane])
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// The line of the plane that an element of the blocks of a line falls on; nil outside.
+  private func row(_ line: Int, _ tap: Int) -> Int? {
+    var (line, tap, row, scale) = (line, tap, 0, 1)
+    for axis in Swift.stride(from: geometry.rank - 2, through: 0, by: -1) {
+      let coordinate =
+        line % geometry.output[axis] &* geometry.strides[axis] &- geometry.padBegin[axis]
+        &+ tap % geometry.kernel[axis] &* geometry.dilations[axis]
+      if coordinate < 0 || coordinate >= geometry.input[axis] { return nil }
+      row &+= coordinate &* scale
+      scale &*= geometry.input[axis]
+      line /= geometry.output[axis]
+      tap /= geometry.kernel[axis]
+    }
+    return row
   }
 }

@@ -4,6 +4,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 struct GridSample: OperatorDefinition {
   let schema = OperatorSchema(
@@ -53,27 +54,33 @@ struct GridSample: OperatorDefinition {
     let attributes = GridAttributes(
       mode: try context.string("mode"), padding: try context.string("padding_mode"),
       alignsCorners: try context.bool("align_corners"))
-    func kernel(_ compute: DataType) -> PreparedKernel {
-      compute == .float64
-        ? GridSampleKernel<Double>(attributes: attributes).prepared
-        : GridSampleKernel<Float>(attributes: attributes).prepared
+    func kernel(_ compute: DataType) throws(OperatorError) -> PreparedKernel {
+      if compute == .float64 { return GridSampleKernel<Double>(attributes: attributes).prepared }
+      return try ElementCandidate.choose(
+        .gridSample, type: .float32,
+        [
+          .plain { GridSampleKernel<Float>(attributes: attributes).prepared },
+          .vectors("rows", refusal: attributes.mode == .nearest ? "elements move as they are" : nil) {
+            GridSampleKernel<Float>(attributes: attributes, sums: { sumsOfFloats($0) }).prepared
+          },
+        ])
     }
     if attributes.mode == .nearest || type.isComplex {
       // Elements move as they are, or are pairs of the type to compute in.
       let compute: DataType =
         (type == .complex128 || (gridType == .float64 && type != .complex64)) ? .float64 : .float32
-      if gridType == compute { return kernel(compute) }
-      return try StagedKernel.prepare(context, [gridType: compute], operands: [1], outputs: false) { _ in
-        kernel(compute)
+      if gridType == compute { return try kernel(compute) }
+      return try StagedKernel.prepare(context, [gridType: compute], operands: [1], outputs: false) {
+        (_) throws(OperatorError) in try kernel(compute)
       }
     }
     let isWide = gridType == .float64 || type.bits > 32 || ((type.isInteger || type == .float64) && type.bits >= 32)
     let compute: DataType = isWide ? .float64 : .float32
-    if type == compute, gridType == compute { return kernel(compute) }
+    if type == compute, gridType == compute { return try kernel(compute) }
     var staged = [type: compute]
     staged[gridType] = compute
     staged[compute] = nil
-    return try StagedKernel.prepare(context, staged) { _ in kernel(compute) }
+    return try StagedKernel.prepare(context, staged) { (_) throws(OperatorError) in try kernel(compute) }
   }
 }
 
@@ -98,6 +105,8 @@ struct GridAttributes: Sendable {
 /// Not a `Kernel` itself: a generic type runs unspecialised behind a protocol. `prepared` is called on concrete ones.
 struct GridSampleKernel<Element: SampledElement & SendableMetatype>: Sendable {
   let attributes: GridAttributes
+  /// Adds up a block of points for all channels; nil: corner by corner.
+  var sums: (@Sendable (GridRows<Element>) -> Void)?
 
   @inline(__always) var prepared: PreparedKernel {
     .planned { (context) throws(OperatorError) in try plan(context) }
@@ -114,7 +123,10 @@ struct GridSampleKernel<Element: SampledElement & SendableMetatype>: Sendable {
     let blocks = (points + blockPoints - 1) / blockPoints
     let partition = Partition(output[0] * blocks, of: .light * blockPoints * (input[1] + 4) * capacity)
     // One block: counts, offsets, weights.
-    let bytes = aligned(blockPoints * (8 + capacity * (8 + MemoryLayout<Element>.stride)))
+    let listBytes = aligned(blockPoints * (8 + capacity * (8 + MemoryLayout<Element>.stride)))
+    let area = input.count(of: 2..<input.rank)
+    let sums = type.isComplex || area > Int(Int32.max) ? nil : sums
+    let bytes = listBytes + (sums == nil ? 0 : aligned(blockPoints * capacity * (4 + MemoryLayout<Element>.stride)))
     let sampler = GridSampler<Element>(
       attributes: attributes, extents: Array(input.dims[2...]), channels: input[1], points: points, capacity: capacity,
       lanes: type.isComplex ? 2 : 1)
@@ -130,7 +142,17 @@ struct GridSampleKernel<Element: SampledElement & SendableMetatype>: Sendable {
         let (image, block) = unit.quotientAndRemainder(dividingBy: blocks)
         let range = block * blockPoints..<min(points, (block + 1) * blockPoints)
         sampler.place(range, grid: run.input(1) + image * points * rank, list)
-        if isGather {
+        if let sums {
+          let table = run.scratch + part * bytes + listBytes
+          let weights = (table + blockPoints * capacity * 4).assumingMemoryBound(to: Element.self)
+          let positions = table.assumingMemoryBound(to: Int32.self)
+          let taps = sampler.transpose(range.count, list, positions, weights)
+          sums(
+            GridRows(
+              x: run.input(0) + image * input[1] * area, distance: area, rows: input[1], positions: positions,
+              weights: weights, taps: taps, count: range.count,
+              y: run.output(0) + (image * input[1] * points + range.lowerBound), target: points))
+        } else if isGather {
           sampler.gather(range, image: image, width: width, run.inputBytes(0), run.outputBytes(0), list)
         } else {
           sampler.interpolate(range, image: image, run.input(0), run.output(0), list)
@@ -138,6 +160,28 @@ struct GridSampleKernel<Element: SampledElement & SendableMetatype>: Sendable {
       }
     }.named(isGather ? "nearest" : "corners")
   }
+}
+
+/// A block of points of all channels: sums of `taps` elements, which lie at the positions of their point, -1 for none;
+/// positions and weights of one tap lie one after the other.
+struct GridRows<Element> {
+  let x: UnsafePointer<Element>
+  /// From one channel to the next.
+  let distance: Int
+  let rows: Int
+  let positions: UnsafePointer<Int32>
+  let weights: UnsafePointer<Element>
+  let taps: Int
+  let count: Int
+  let y: UnsafeMutablePointer<Element>
+  let target: Int
+}
+
+private func sumsOfFloats(_ rows: GridRows<Float>) {
+  var arguments = apus_resample_args(
+    x: rows.x, x_ld: rows.distance, rows: rows.rows, positions: rows.positions, weights: rows.weights, taps: rows.taps,
+    n: rows.count, y: rows.y, y_ld: rows.target)
+  apus_kernels().pointee.resample_f32(&arguments)
 }
 
 /// The elements that the points of a block draw on: `counts[i]` of them for point i, from `i * capacity` on.
@@ -172,6 +216,24 @@ private struct GridSampler<Element: SampledElement>: Sendable {
       }
       list.counts[slot] = count
     }
+  }
+
+  /// The corners of `count` points, tap by tap. Returns how many taps there are.
+  func transpose(
+    _ count: Int, _ list: GridCorners<Element>, _ positions: UnsafeMutablePointer<Int32>,
+    _ weights: UnsafeMutablePointer<Element>
+  ) -> Int {
+    var taps = 0
+    for slot in 0..<count { taps = Swift.max(taps, list.counts[slot]) }
+    for slot in 0..<count {
+      let (offsets, factors) = (list.offsets + slot &* capacity, list.weights + slot &* capacity)
+      for tap in 0..<taps {
+        let isPresent = tap < list.counts[slot]
+        positions[tap &* count &+ slot] = isPresent ? Int32(truncatingIfNeeded: offsets[tap]) : -1
+        weights[tap &* count &+ slot] = isPresent ? factors[tap] : 0
+      }
+    }
+    return taps
   }
 
   /// The coordinate in elements, brought inside where the padding mode says so.

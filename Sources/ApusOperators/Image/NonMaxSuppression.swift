@@ -102,26 +102,31 @@ private struct Suppression {
 
   /// The boxes to keep, best first; of equal scores the earlier box.
   func select(_ boxes: ArraySlice<Float>, _ scores: ArraySlice<Float>) -> [Int] {
-    var candidates: [Int] = []
-    for box in 0..<count {
-      let score = scores[scores.startIndex + box]
-      if let threshold, !(score > threshold) { continue }
-      candidates.append(box)
+    var heap = scores.withUnsafeBufferPointer { scores in
+      var keys: [UInt64] = []
+      keys.reserveCapacity(count)
+      for box in 0..<count {
+        if let threshold, !(scores[box] > threshold) { continue }
+        keys.append(Suppression.key(scores[box], box))
+      }
+      return SmallestFirst(keys)
     }
-    // A score that is no number comes last, so that the order is one.
-    func key(_ box: Int) -> Float {
-      let score = scores[scores.startIndex + box]
-      return score.isNaN ? -.infinity : score
-    }
-    candidates.sort { key($0) != key($1) ? key($0) > key($1) : $0 < $1 }
     var kept: [Int] = []
     boxes.withUnsafeBufferPointer { boxes in
-      for box in candidates {
-        if kept.count >= limit { break }
+      while kept.count < limit, let key = heap.next() {
+        let box = Int(key & 0xffff_ffff)
         if !kept.contains(where: { overlaps(boxes, box, $0) }) { kept.append(box) }
       }
     }
     return kept
+  }
+
+  /// Orders boxes: larger scores first, then smaller numbers. A score that is no number comes last.
+  private static func key(_ score: Float, _ box: Int) -> UInt64 {
+    // The order of the bits is that of magnitudes; both zeros are one.
+    let bits = (score.isNaN ? -Float.infinity : score + 0).bitPattern
+    let ascending = bits >> 31 == 0 ? bits | 1 << 31 : ~bits
+    return UInt64(~ascending) << 32 | UInt64(UInt32(truncatingIfNeeded: box))
   }
 
   /// True if intersection over union of two boxes is above the threshold. Boxes without area overlap nothing.
@@ -136,5 +141,42 @@ private struct Suppression {
     let union = first + second - intersection
     guard first > 0, second > 0, union > 0, intersection > 0 else { return false }
     return intersection / union > overlap
+  }
+}
+
+/// Numbers in ascending order, of which the first ones only are asked for: a heap.
+private struct SmallestFirst {
+  private var heap: [UInt64]
+
+  init(_ numbers: [UInt64]) {
+    heap = numbers
+    heap.withUnsafeMutableBufferPointer { heap in
+      for place in stride(from: heap.count / 2 - 1, through: 0, by: -1) { SmallestFirst.sink(heap, place, heap.count) }
+    }
+  }
+
+  /// The smallest of those that are left.
+  mutating func next() -> UInt64? {
+    guard let last = heap.popLast() else { return nil }
+    if heap.isEmpty { return last }
+    let first = heap[0]
+    heap[0] = last
+    heap.withUnsafeMutableBufferPointer { SmallestFirst.sink($0, 0, $0.count) }
+    return first
+  }
+
+  /// Moves a number behind those below it that are smaller.
+  private static func sink(_ heap: UnsafeMutableBufferPointer<UInt64>, _ start: Int, _ count: Int) {
+    var place = start
+    let number = heap[place]
+    while true {
+      var child = 2 &* place &+ 1
+      if child >= count { break }
+      if child &+ 1 < count, heap[child &+ 1] < heap[child] { child &+= 1 }
+      if heap[child] >= number { break }
+      heap[place] = heap[child]
+      place = child
+    }
+    heap[place] = number
   }
 }

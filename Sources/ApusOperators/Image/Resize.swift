@@ -116,17 +116,25 @@ package struct Resize: OperatorDefinition {
     let attributes = try ResizeAttributes(context)
     if attributes.mode == .nearest { return .planned(NearestResize(attributes: attributes)) }
     switch try context.type(0) {
-    case .float32, .complex64: return FilterResize<Float>(attributes: attributes).prepared
+    case .float32, .complex64: return try filterFloats(attributes)
     case .float64, .complex128: return FilterResize<Double>(attributes: attributes).prepared
     case .string: throw .mismatch("strings can be resized with the mode nearest only")
     case let type:
       // The other inputs are read while planning, in the types they have.
       let wide: DataType = type.isFloat ? .float32 : .float64
-      return try StagedKernel.prepare(context, [type: wide], operands: [0]) { _ in
-        wide == .float32
-          ? FilterResize<Float>(attributes: attributes).prepared : FilterResize<Double>(attributes: attributes).prepared
+      return try StagedKernel.prepare(context, [type: wide], operands: [0]) { (_) throws(OperatorError) in
+        wide == .float32 ? try filterFloats(attributes) : FilterResize<Double>(attributes: attributes).prepared
       }
     }
+  }
+
+  private func filterFloats(_ attributes: ResizeAttributes) throws(OperatorError) -> PreparedKernel {
+    try ElementCandidate.choose(
+      .resize, type: .float32,
+      [
+        .plain { FilterResize<Float>(attributes: attributes).prepared },
+        .vectors("rows") { .planned(ResizeRows(attributes: attributes)) },
+      ])
   }
 }
 

@@ -49,32 +49,47 @@ struct RoiAlign: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     try prepareReal(
-      context, float: { (context) throws(OperatorError) in try plan(Float.self, context) },
-      double: { (context) throws(OperatorError) in try plan(Double.self, context) })
+      context,
+      float: { (context) throws(OperatorError) in
+        try plan(Float.self, .float32, context) { RegionChannels($0.align, regions: $0.regions).step }
+      },
+      double: { (context) throws(OperatorError) in try plan(Double.self, .float64, context) { _ in nil } })
   }
 
   private func plan<Element: SampledElement & SendableMetatype>(
-    _ type: Element.Type, _ context: PrepareContext
+    _ type: Element.Type, _ dataType: DataType, _ context: PrepareContext,
+    channels: @escaping @Sendable (RegionFacts<Element>) -> Step?
   ) throws(OperatorError) -> PreparedKernel {
     let offset: Element = try context.string("coordinate_transformation_mode") == "half_pixel" ? 0.5 : 0
     let takesMaximum = try context.string("mode") == "max"
     let ratio = try context.int("sampling_ratio")
     let scale = Element(try context.float("spatial_scale"))
-    return .planned { plan in
+    let candidates: [RegionFacts<Element>.Candidate] = [
+      RegionFacts.Candidate("plain") {
+        .cost(.loops(operations: Double($0.regions) * Double($0.align.channels)))
+      } make: {
+        $0.align.step(regions: $0.regions)
+      },
+      RegionFacts.Candidate("channels", types: [.float32]) {
+        RegionChannels.refusal($0).map { .refused($0) }
+          ?? .cost(.vectors(operations: Double($0.regions) * Double($0.align.channels)))
+      } make: {
+        channels($0)
+      },
+    ]
+    return .planned { (plan) throws(OperatorError) in
       let (input, output) = (plan.shape(0), plan.outputShape(0))
       let align = RegionAlign(
         batch: input[0], channels: input[1], height: input[2], width: input[3], binRows: output[2],
         binColumns: output[3],
         scale: scale, offset: offset, samplingRatio: ratio, takesMaximum: takesMaximum)
-      let partition = Partition(output[0] &* output[1], of: .medium * 2 * output[2] * output[3])
-      return .parallel(parts: partition.parts) { run, part in
-        for unit in partition.range(part) { align.run(run, region: unit / output[1], channel: unit % output[1]) }
-      }.named("direct")
+      return try RegionFacts<Element>.Candidate.choose(
+        .regionAlignment, for: RegionFacts(elementType: dataType, align: align, regions: output[0]), candidates)
     }
   }
 }
 
-private struct RegionAlign<Element: SampledElement>: Sendable {
+struct RegionAlign<Element: SampledElement>: Sendable {
   let batch: Int
   let channels: Int
   let height: Int
@@ -87,12 +102,12 @@ private struct RegionAlign<Element: SampledElement>: Sendable {
   let takesMaximum: Bool
 
   /// The samples along one axis of one region.
-  private struct Axis {
-    let start: Element
-    let bin: Element
+  struct Axis {
+    private let start: Element
+    private let bin: Element
     /// Samples of a bin.
     let count: Element
-    let extent: Int
+    private let extent: Int
 
     init(_ low: Element, _ high: Element, bins: Int, extent: Int, isAtLeastOne: Bool, samplingRatio: Int) {
       start = low
@@ -128,18 +143,36 @@ private struct RegionAlign<Element: SampledElement>: Sendable {
     }
   }
 
-  func run(_ run: RunContext, region: Int, channel: Int) {
+  /// Region by region, channel by channel, sample by sample.
+  func step(regions: Int) -> Step {
+    let partition = Partition(regions &* channels, of: .medium * 2 * binRows * binColumns)
+    return .parallel(parts: partition.parts) { run, part in
+      for unit in partition.range(part) { self.run(run, region: unit / channels, channel: unit % channels) }
+    }.named("direct")
+  }
+
+  /// The image of a region; nil if there is none, which fails the run.
+  func image(_ run: RunContext, _ region: Int) -> Int? {
     let image = run.input(2, as: Int.self)[region]
-    guard image >= 0, image < batch else {
-      return run.fail("batch_indices[\(region)] is \(image); expected 0 to \(batch - 1)")
-    }
-    let roi: UnsafePointer<Element> = run.input(1) + region &* 4
+    if image >= 0, image < batch { return image }
+    run.fail("batch_indices[\(region)] is \(image); expected 0 to \(batch - 1)")
+    return nil
+  }
+
+  /// The samples of a region.
+  func axes(_ roi: UnsafePointer<Element>) -> (rows: Axis, columns: Axis) {
     let columns = Axis(
       roi[0] * scale - offset, roi[2] * scale - offset, bins: binColumns, extent: width, isAtLeastOne: offset == 0,
       samplingRatio: samplingRatio)
     let rows = Axis(
       roi[1] * scale - offset, roi[3] * scale - offset, bins: binRows, extent: height, isAtLeastOne: offset == 0,
       samplingRatio: samplingRatio)
+    return (rows, columns)
+  }
+
+  private func run(_ run: RunContext, region: Int, channel: Int) {
+    guard let image = image(run, region) else { return }
+    let (rows, columns) = axes(run.input(1) + region &* 4)
     let x: UnsafePointer<Element> = run.input(0) + (image &* channels &+ channel) &* height &* width
     let y: UnsafeMutablePointer<Element> = run.output() + (region &* channels &+ channel) &* binRows &* binColumns
     for row in 0..<binRows {

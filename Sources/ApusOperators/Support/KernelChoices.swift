@@ -18,6 +18,7 @@ package enum ChoicePoint: String, CaseIterable, Sendable {
   case elementwise
   case gemm
   case globalPool = "global pool"
+  case gridSample = "grid sample"
   case groupNormalization = "group normalization"
   case hardmax
   case integerConvolution = "integer convolution"
@@ -34,6 +35,8 @@ package enum ChoicePoint: String, CaseIterable, Sendable {
   case quantizedRecurrence = "quantized recurrence"
   case recurrence
   case reduction
+  case regionAlignment = "region alignment"
+  case resize
   case rmsNormalization = "rms normalization"
   case singleElements = "reduction of single elements"
   case softmax

@@ -1,4 +1,4 @@
-"""BERT base and GPT-2 from transformers, batch and sequence symbolic."""
+"""Encoders and decoders from transformers, batch and sequence symbolic."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from model_zoo.torch_export import check, export, rename_dimension, seed
 from model_zoo.torchvision_ops import torchvision as torchvision  # transformers imports it, so it must come first
 
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel  # isort: skip
+from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig  # isort: skip
+from transformers.models.whisper.modeling_whisper import WhisperEncoder  # isort: skip
 from transformers.cache_utils import DynamicCache  # isort: skip
 
 BERT_VOCABULARY = BertConfig().vocab_size
 GPT2_VOCABULARY = GPT2Config().vocab_size
+LLAMA_VOCABULARY = 32000
 
 
 def liven(model: nn.Module) -> nn.Module:
@@ -30,18 +33,18 @@ def liven(model: nn.Module) -> nn.Module:
 
 
 class Bert(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.model = BertModel(BertConfig())
+        self.model = BertModel(config)
 
     def forward(self, input_ids, attention_mask, token_type_ids):
         result = self.model(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         return result.last_hidden_state, result.pooler_output
 
 
-def export_bert(path: Path) -> ModelSpec:
+def export_bert(path: Path, config: BertConfig | None = None) -> ModelSpec:
     seed()
-    model = liven(Bert())
+    model = liven(Bert(config or BertConfig()))
     names = ["input_ids", "attention_mask", "token_type_ids"]
     # Distinct tensors with distinct contents: the exporter takes inputs that are one object for one input.
     mask = torch.ones(2, 16, dtype=torch.int64)
@@ -59,6 +62,12 @@ def export_bert(path: Path) -> ModelSpec:
         {"batch": 1, "sequence": 128},
     )
     return check(model, path, spec)
+
+
+def export_minilm(path: Path) -> ModelSpec:
+    """The size of MiniLM-L6: 6 layers of 12 heads over 384 features."""
+    sizes = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+    return export_bert(path, BertConfig(**sizes))
 
 
 class GPT2(nn.Module):
@@ -137,4 +146,56 @@ def export_gpt2_cached(path: Path) -> ModelSpec:
     return check(model, path, spec)
 
 
-MODELS: dict[str, Builder] = {"bert_base": export_bert, "gpt2": export_gpt2, "gpt2_cached": export_gpt2_cached}
+class Llama(nn.Module):
+    """A decoder after Llama: rotary positions, RMS norms, gated layers, 12 heads over 4 of keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = {"hidden_size": 768, "num_hidden_layers": 8, "num_attention_heads": 12, "num_key_value_heads": 4}
+        config = LlamaConfig(**sizes, intermediate_size=2048, vocab_size=LLAMA_VOCABULARY)
+        self.model = LlamaForCausalLM(config)
+
+    def forward(self, input_ids):
+        return self.model(input_ids, use_cache=False).logits
+
+
+def export_llama(path: Path) -> ModelSpec:
+    seed()
+    model = liven(Llama())
+    axes = ({0: Dim("batch"), 1: Dim("sequence", max=1024)},)
+    export(model, (torch.ones(2, 16, dtype=torch.int64),), path, ["input_ids"], ["logits"], axes)
+    spec = ModelSpec(
+        {"input_ids": InputSpec("integers", 0, LLAMA_VOCABULARY)},
+        [{"batch": 1, "sequence": 64}, {"batch": 2, "sequence": 9}, {"batch": 3, "sequence": 2}],
+        {"batch": 1, "sequence": 64},
+    )
+    return check(model, path, spec)
+
+
+class WhisperEncoding(nn.Module):
+    """The encoder of Whisper tiny: two convolutions over 80 mel bands, then 4 layers over 1,500 positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = {"d_model": 384, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536}
+        self.model = WhisperEncoder(WhisperConfig(**sizes))
+
+    def forward(self, features):
+        return self.model(features).last_hidden_state
+
+
+def export_whisper_encoder(path: Path) -> ModelSpec:
+    seed()
+    model = liven(WhisperEncoding())
+    export(model, (torch.randn(1, 80, 3000),), path, ["features"], ["states"])
+    return check(model, path, ModelSpec({"features": InputSpec("normal")}))
+
+
+MODELS: dict[str, Builder] = {
+    "bert_base": export_bert,
+    "gpt2": export_gpt2,
+    "gpt2_cached": export_gpt2_cached,
+    "minilm": export_minilm,
+    "llama": export_llama,
+    "whisper_encoder": export_whisper_encoder,
+}

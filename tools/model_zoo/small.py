@@ -38,6 +38,30 @@ def export_lstm(path: Path) -> ModelSpec:
     return check(model, path, spec)
 
 
+class GatedRecurrent(nn.Module):
+    """A bidirectional two-layer GRU over 128 features, 256 units each way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(128, 256, num_layers=2, bidirectional=True, batch_first=True)
+
+    def forward(self, x):
+        return self.gru(x)
+
+
+def export_gru(path: Path) -> ModelSpec:
+    seed()
+    model = GatedRecurrent().eval()
+    axes = {"x": {0: "batch", 1: "steps"}, "y": {0: "batch", 1: "steps"}, "hidden": {1: "batch"}}
+    export_legacy(model, (torch.randn(2, 10, 128),), path, ["x"], ["y", "hidden"], axes, opset=18)
+    spec = ModelSpec(
+        {"x": InputSpec("normal")},
+        [{"batch": 2, "steps": 100}, {"batch": 2, "steps": 7}, {"batch": 2, "steps": 1}],
+        {"batch": 2, "steps": 100},
+    )
+    return check(model, path, spec)
+
+
 def export_mlp_tiny(path: Path) -> ModelSpec:
     """Sixteen times a linear layer of 32×32 and a ReLU: what the engine itself costs."""
     seed()
@@ -117,6 +141,7 @@ def export_newton_loop(path: Path) -> ModelSpec:
 
 MODELS: dict[str, Builder] = {
     "lstm": export_lstm,
+    "gru": export_gru,
     "mlp_tiny": export_mlp_tiny,
     "greedy_decoder": export_greedy_decoder,
     "newton_loop": export_newton_loop,

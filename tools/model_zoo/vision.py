@@ -23,6 +23,10 @@ def classifier(name: str, size: int) -> nn.Module:
         nn.init.normal_(model.heads.head.weight, std=0.05)  # torchvision starts the head at zero
     if name == "inception_v3":
         model.fc.reset_parameters()  # torchvision's start makes logits of hundreds
+    if name == "convnext_tiny":
+        for layer in model.modules():
+            if hasattr(layer, "layer_scale"):
+                nn.init.uniform_(layer.layer_scale, 0.2, 0.4)  # torchvision's start leaves blocks without effect
     for layer in model.modules():
         if isinstance(layer, nn.LayerNorm):
             nn.init.uniform_(layer.weight, 0.8, 1.2)
@@ -103,4 +107,10 @@ MODELS: dict[str, Builder] = {
     "vit_b_16": partial(export_classifier, "vit_b_16", dynamic=True),
     "unet": export_unet,
     "mobilenet_v2_opset13": export_mobilenet_legacy,
+    "resnet18": partial(export_classifier, "resnet18", dynamic=True),
+    "mobilenet_v2": partial(export_classifier, "mobilenet_v2", dynamic=True),
+    "densenet121": partial(export_classifier, "densenet121", dynamic=True),
+    "shufflenet_v2": partial(export_classifier, "shufflenet_v2_x1_0", dynamic=True),
+    "convnext_tiny": partial(export_classifier, "convnext_tiny", dynamic=True),
+    "swin_t": partial(export_classifier, "swin_t", dynamic=True),
 }

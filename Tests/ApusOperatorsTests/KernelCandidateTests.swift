@@ -192,10 +192,11 @@ struct CandidateCase {
   }
 
   private static func convolution(
-    _ name: String, _ x: Tensor, _ w: Tensor, group: Int = 1, constant: Bool, domain: String = ""
+    _ name: String, _ x: Tensor, _ w: Tensor, group: Int = 1, strides: [Int] = [2, 1], constant: Bool,
+    domain: String = ""
   ) -> CandidateCase {
     CandidateCase(
-      name: name, domain: domain, attributes: [("group", .int(group)), ("strides", .ints([2, 1]))], inputs: [x, w],
+      name: name, domain: domain, attributes: [("group", .int(group)), ("strides", .ints(strides))], inputs: [x, w],
       constants: constant ? [1] : [])
   }
 
@@ -206,6 +207,9 @@ struct CandidateCase {
   private static let images: [@Sendable (Int) -> CandidateCase] = [
     { convolution("Conv", random([2, 3, 11, 9], $0), random([5, 3, 3, 2], $0 + 1), constant: $0 % 2 == 0) },
     { convolution("Conv", random([2, 9, 11, 9], $0), random([20, 9, 3, 3], $0 + 1), constant: true) },
+    {
+      convolution("Conv", random([2, 9, 11, 9], $0), random([20, 9, 3, 3], $0 + 1), strides: [1, 1], constant: true)
+    },
     {
       convolution("Conv", random([1, 19, 11, 9], $0), random([19, 1, 3, 3], $0 + 1), group: 19, constant: $0 % 2 == 0)
     },

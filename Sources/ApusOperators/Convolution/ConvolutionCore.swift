@@ -45,6 +45,7 @@ final class ConvolutionCore: Sendable {
     case products(ConvolutionTiles)
     /// Rows of pixels first, then blocks of 64 channels.
     case depthwise(rows: Partition, channels: Partition)
+    case winograd(WinogradTiles)
   }
 
   let convolution: Convolution
@@ -68,6 +69,8 @@ final class ConvolutionCore: Sendable {
     padded = weights.form == .rows ? PaddedImages(convolution) : nil
     if weights.form == .depthwise {
       tiling = ConvolutionCore.depthwise(convolution, taps: weights.taps)
+    } else if let kernels = WinogradKernels(weights.form) {
+      tiling = .winograd(WinogradTiles(convolution, kernels))
     } else {
       guard
         let tiles = ConvolutionTiles(
@@ -98,17 +101,23 @@ final class ConvolutionCore: Sendable {
     switch tiling {
     case .products(let tiles): tiles.parts
     case .depthwise(let rows, let channels): convolution.batch &* rows.parts &* channels.parts
+    case .winograd(let tiles): tiles.parts
     }
   }
 
   private var paddedBytes: Int { padded?.byteCount ?? 0 }
   var scratchBytes: Int {
-    if case .products(let tiles) = tiling { paddedBytes &+ tiles.scratchBytes } else { paddedBytes }
+    switch tiling {
+    case .products(let tiles): paddedBytes &+ tiles.scratchBytes
+    case .depthwise: 0
+    case .winograd(let tiles): tiles.scratchBytes
+    }
   }
 
   var name: String {
     switch tiling {
     case .depthwise: Names.depthwise
+    case .winograd: Names.winograd
     case .products(let tiles):
       weights.form == .rows ? Names.rows : tiles.isDense ? Names.gemm : Names.indirect
     }
@@ -120,6 +129,7 @@ final class ConvolutionCore: Sendable {
     static let rows = named("rows")
     static let gemm = named("gemm")
     static let indirect = named("indirect")
+    static let winograd = named("winograd")
 
     private static func named(_ form: String) -> String {
       "\(form) \(String(cString: apus_kernels().pointee.name))"
@@ -131,6 +141,7 @@ final class ConvolutionCore: Sendable {
     switch tiling {
     case .products(let tiles): runProducts(part, tiles, addresses)
     case .depthwise(let rows, let channels): runDepthwise(part, rows, channels, addresses)
+    case .winograd(let tiles): runWinograd(part, tiles, addresses)
     }
   }
 
@@ -152,6 +163,19 @@ final class ConvolutionCore: Sendable {
           add: addresses.residual.map { $0 + (row &* pixels.residual &+ firstOutput) }, rowLength: pixels.residual))
       GemmKernels.current.multiply(&arguments, 0, call.rows.count, call.panels.lowerBound, call.panels.upperBound)
     }
+  }
+
+  private func runWinograd(_ part: Int, _ tiles: WinogradTiles, _ addresses: ConvolutionAddresses) {
+    let geometry = convolution.geometry
+    var arguments = apus_winograd_f32_args(
+      input: addresses.x, output: addresses.y, in_image: geometry.inputCount &* pixels.input,
+      in_row: geometry.input[1] &* pixels.input, in_pixel: pixels.input,
+      out_image: geometry.outputCount &* pixels.output, out_row: geometry.output[1] &* pixels.output,
+      out_pixel: pixels.output, in_h: geometry.input[0], in_w: geometry.input[1], out_h: geometry.output[0],
+      out_w: geometry.output[1], pad_top: geometry.padBegin[0], pad_left: geometry.padBegin[1],
+      channels: convolution.channels, outputs: convolution.outputChannels, weights: addresses.weights,
+      epilogue: epilogue.arguments(bias: addresses.bias, add: addresses.residual, rowLength: pixels.residual))
+    tiles.run(part, &arguments, scratch: addresses.scratch)
   }
 
   private func runDepthwise(

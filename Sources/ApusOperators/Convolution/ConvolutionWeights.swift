@@ -14,6 +14,10 @@ enum ConvolutionForm: String, Sendable {
   case depthwise
   /// Sums over planes, for few channels and outputs of a group: [groups][channels and taps][outputs].
   case planes
+  /// One group of 3×3 windows at stride 1, by Winograd's minimal filtering in tiles of 2×2 outputs.
+  case winograd2
+  /// The same in tiles of 4×4.
+  case winograd4
 }
 
 /// The form of the weights of a convolution, which are packed beforehand or while running. An object, since all plans
@@ -25,10 +29,13 @@ final class ConvolutionWeights: Sendable {
   let outputsPerGroup: Int
   let kernel: [Int]
   private let zeroElements: TensorStorage
+  /// nil: not by minimal filtering.
+  private let winograd: WinogradKernels?
 
   /// The weights of `facts` in a form that they can have; nil if there is no memory for the padding.
   init?(_ facts: ConvolutionFacts, form: ConvolutionForm) {
     self.form = form
+    winograd = WinogradKernels(form)
     groups = facts.groups
     channelsPerGroup = facts.shape[1]
     outputsPerGroup = facts.shape[0] / facts.groups
@@ -51,7 +58,11 @@ final class ConvolutionWeights: Sendable {
   /// Packed floats of one group; of all channels together for depthwise.
   var groupCount: Int {
     if form == .planes { return taps &* channelsPerGroup &* outputsPerGroup }
-    return form == .depthwise ? taps &* groups : GemmKernels.current.packedCount(k: taps &* depth, n: outputsPerGroup)
+    if form == .depthwise { return taps &* groups }
+    if let winograd {
+      return apus_winograd_packed(winograd.m, channelsPerGroup, outputsPerGroup, GemmKernels.current.panelColumns)
+    }
+    return GemmKernels.current.packedCount(k: taps &* depth, n: outputsPerGroup)
   }
   var packedCount: Int { form == .depthwise ? groupCount : groupCount &* groups }
 
@@ -82,6 +93,7 @@ final class ConvolutionWeights: Sendable {
     let allTaps = kernel.reduce(1, &*)
     let columns = GemmKernels.current.panelColumns
     switch form {
+    case .winograd2, .winograd4: winograd?.pack(source, channelsPerGroup, outputsPerGroup, target, part)
     case .depthwise:
       apus_kernels().pointee.transpose_4(groups, allTaps, source, allTaps, target, groups)
     case .planes:
@@ -115,15 +127,17 @@ final class ConvolutionWeights: Sendable {
     }
   }
 
-  /// The constant weights at an input of a convolution, packed; nil if they are not constant, or for the plain form.
+  /// The constant weights of a convolution, packed; nil if they are not constant, or for the plain form.
   static func packed(
-    _ context: PrepareContext, input: Int, layout: ImageLayout
+    _ context: PrepareContext, _ operands: ConvolutionOperands
   ) throws(OperatorError) -> (form: ConvolutionWeights, storage: TensorStorage)? {
-    guard let tensor = context.packable(input), tensor.dataType == .float32, tensor.rank >= 3 else { return nil }
+    guard let tensor = context.packable(operands.w), tensor.dataType == .float32, tensor.rank >= 3 else { return nil }
     let groups = try context.int("group")
     let window = try WindowAttributes(context, rank: tensor.rank - 2)
+    let image = context.shape(operands.x)?.dropFirst(operands.channelsLast ? 1 : 2).prefix(tensor.rank - 2)
     let facts = ConvolutionFacts(
-      shape: tensor.shape.dims, groups: groups, dilations: window.dilations, layout: layout)
+      shape: tensor.shape.dims, groups: groups, dilations: window.dilations, layout: operands.layout,
+      constant: ConvolutionFacts.Constant(strides: window.strides, image: image?.map(\.known) ?? []))
     guard groups >= 1, let form = try facts.form, let weights = ConvolutionWeights(facts, form: form) else {
       return nil
     }

@@ -22,9 +22,7 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
     (self.operands, self.residual, self.activation) = (operands, residual, activation)
     attributes = NodeAttributes(context)
     windows = try operands.windows(attributes, context)
-    let weights =
-      Element.self == Float.self
-      ? try ConvolutionWeights.packed(context, input: operands.w, layout: operands.layout) : nil
+    let weights = Element.self == Float.self ? try ConvolutionWeights.packed(context, operands) : nil
     (self.weights, packed) = (weights?.form, weights?.storage)
   }
 

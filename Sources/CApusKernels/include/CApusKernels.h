@@ -22,6 +22,7 @@
 #include "apus_vector.h"
 #include "apus_planes.h"
 #include "apus_window.h"
+#include "apus_winograd.h"
 
 #ifdef __cplusplus
 extern "C" {

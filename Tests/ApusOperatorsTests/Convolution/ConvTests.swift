@@ -60,6 +60,46 @@ import Testing
     }
   }
 
+  /// Minimal filtering in both layouts against the plain form, over many parts, batches, pads and epilogues.
+  @Test(arguments: ["winograd2", "winograd4"]) func minimalFiltering(_ form: String) throws {
+    for seed in 0..<24 {
+      var dice = Dice(seed)
+      let (channels, outputs) = (dice.roll(1...40), dice.roll(1...200))
+      let extents = [dice.roll(3...(seed % 3 == 0 ? 60 : 9)), dice.roll(3...20)]
+      var run = OperatorRun("Conv", attributes: [("pads", .ints(dice.rolls(4, 0...2)))])
+      run.constantInputs = [1, 2]
+      let x = sampleTensor(Shape([dice.roll(1...3), channels] + extents), seed: seed)
+      let w = sampleTensor([outputs, channels, 3, 3], seed: seed + 1)
+      let bias = seed % 2 == 0 ? nil : sampleTensor([outputs], seed: seed + 2)
+      try KernelSelection.$current.withValue(.named(form)) {
+        let (fast, general) = try fastAndGeneral(run, [x, w, bias])
+        expectClose(fast[0], general[0], tolerance: 1e-3, "\(form), seed \(seed)")
+        var fused = run
+        fused.op = OperatorID("Conv", domain: "apus")
+        fused.attributes["activation"] = .string(["relu", "silu"][seed % 2])
+        let (rows, added) = (try channelsLast(x), try channelsLast(sampleTensor(fast[0].shape, seed: seed)))
+        let (result, parts) = try fastAndGeneral(fused, [rows, w, bias, added])
+        expectClose(result[0], parts[0], tolerance: 1e-3, "\(form), seed \(seed), channels last")
+      }
+    }
+  }
+
+  /// An image alone has the bits that it has among others.
+  @Test(arguments: ["winograd2", "winograd4"]) func imagesAlone(_ form: String) throws {
+    var run = OperatorRun("Conv")
+    run.constantInputs = [1]
+    let (x, w) = (sampleTensor([3, 17, 13, 21], seed: 1), sampleTensor([70, 17, 3, 3], seed: 2))
+    try KernelSelection.$current.withValue(.named(form)) {
+      let together = try #require(try run(x, w)[0].elements(as: Float.self))
+      let values = try #require(x.elements(as: Float.self))
+      for image in 0..<3 {
+        let alone = Tensor(Array(values[image * 17 * 13 * 21..<(image + 1) * 17 * 13 * 21]), shape: [1, 17, 13, 21])
+        let count = together.count / 3
+        #expect(try run(alone, w)[0].elements(as: Float.self) == Array(together[image * count..<(image + 1) * count]))
+      }
+    }
+  }
+
   @Test(arguments: [DataType.float64, .float32, .float16, .bfloat16]) func types(_ type: DataType) throws {
     for seed in 100..<112 {
       let sample = Case(seed)

@@ -39,11 +39,12 @@ private struct LayoutRewriter: ~Copyable {
 
   /// True for nodes that are faster in channels-last order by themselves.
   static func isAnchor(_ node: Node, in graph: borrowing GraphEditor) -> Bool {
-    guard let schema = graph.schema(of: node.op), case .images(let twin, true, let condition) = schema.layout,
+    guard let schema = graph.schema(of: node.op), case .images(let twin, let isFaster, let condition) = schema.layout,
       graph.schema(of: twin) != nil, let input = node.inputs.first ?? nil,
       let rank = graph.fact(input).tensor?.shape?.count, rank >= 3
     else { return false }
-    return condition(graph.facts(of: node, schema))
+    let facts = graph.facts(of: node, schema)
+    return isFaster(facts) && condition(facts)
   }
 
   mutating func take(_ id: NodeID, _ budget: PatchBudget) {

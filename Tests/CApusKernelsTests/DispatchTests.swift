@@ -84,6 +84,9 @@ import Testing
         #expect(Set(members.map { all[$0].columns }).count == 1)
         #expect(all[members[0]].rows > 0)
       }
+      // Those of bytes read the panels of float32's whatever variant they are.
+      let readers = Self.kernels.indices.filter { String(cString: Self.kernels[$0].name).contains("nbits") }
+      #expect(readers.count == 4 && readers.allSatisfy { all[$0].columns == level.gemm_f32_nr })
       #expect(level.gemm_f32_nr % 16 == 0 && level.gemm_i8_nr % 16 == 0)
     }
   }
@@ -92,8 +95,7 @@ import Testing
   @Test func elementTypes() {
     let known: Set = [
       "f16", "bf16", "f32", "f64", "u2", "u4", "u8", "s8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "bool", "1",
-      "2",
-      "4", "8", "byte", "bytes",
+      "2", "4", "8", "byte", "bytes",
     ]
     for kernel in Self.kernels {
       let elements = String(cString: kernel.elements).split(separator: " ").map(String.init)

@@ -31,6 +31,10 @@ private struct Weights {
       zeros: kind == 1 ? zeros.pointer : nil, float_zeros: kind == 2 ? floatZeros.pointer : nil)
   }
 
+  func scale(_ depth: Int, _ column: Int) -> Float {
+    scales[(column / width * blocks + depth / block) * width + column % width]
+  }
+
   func weight(_ depth: Int, _ column: Int) -> Float {
     let (panel, lane) = column.quotientAndRemainder(dividingBy: width)
     let (index, place) = depth.quotientAndRemainder(dividingBy: block)
@@ -85,5 +89,84 @@ private struct Weights {
       }
       #expect(same(expected.array, found.array), "\(label)")
     }
+  }
+
+  /// The rounding of rows by its definition, and products of what it gives in double precision.
+  @Test(arguments: levels.indices) func productsOfRowsOfBytes(level: Int) {
+    let kernels = levels[level]
+    var numbers = Numbers(12)
+    for trial in 0..<120 {
+      let (m, n, k) = (1 + numbers.below(9), 1 + numbers.below(140), 1 + numbers.below(200))
+      let weights = Weights(
+        kernels, k: k, n: n, block: 16 << numbers.below(4), bits: 2 << (trial % 3), kind: trial / 3 % 3,
+        numbers: &numbers)
+      let label = "\(kernels.label) \(m)x\(n)x\(k) block \(weights.block) bits \(weights.bits) kind \(weights.kind)"
+      let (blocks, quads) = ((k + weights.block - 1) / weights.block, 8 / weights.bits)
+      let a = numbers.floats(m * k, scale: 3)
+      let rows = Buffer<Int8>(m * blocks * weights.block, repeating: 99)
+      let (scales, sums) = (Buffer<Float>(m * blocks, repeating: .nan), Buffer<Int32>(m * blocks, repeating: 99))
+      for row in 0..<m {
+        let made = kernels.nbits_row(
+          k, weights.block, UInt32(weights.bits), a.base + row * k, rows.base + row * blocks * weights.block,
+          scales.base + row * blocks, sums.base + row * blocks)
+        #expect(made, "\(label)")
+      }
+      /// The number that stands for (row, depth).
+      func number(_ row: Int, _ depth: Int) -> Int {
+        let (block, place) = depth.quotientAndRemainder(dividingBy: weights.block)
+        let (word, code) = place.quotientAndRemainder(dividingBy: 4 * quads)
+        return Int(rows[(row * blocks + block) * weights.block + word * 4 * quads + code % quads * 4 + code / quads])
+      }
+      var isNear = true
+      for row in 0..<m {
+        for depth in 0..<k {
+          let scale = scales[row * blocks + depth / weights.block]
+          isNear = isNear && abs(Float(number(row, depth)) * scale - a[row * k + depth]) <= scale * 0.5001
+        }
+      }
+      #expect(isNear, "\(label)")
+
+      let bias = trial % 2 == 0 ? numbers.floats(n) : nil
+      let c = Buffer<Float>(m * (n + 1), repeating: 7)
+      var args = apus_gemm_nbits_i8_args(
+        weights: weights.arguments, rows: rows.pointer, row_scales: scales.pointer, row_sums: sums.pointer, c: c.base,
+        ldc: n + 1, bias: bias?.pointer)
+      let (row, panel) = (numbers.below(m + 1), numbers.below(weights.panels + 1))
+      for part in [0..<row, row..<m] {
+        kernels.gemm_nbits_i8(&args, part.lowerBound, part.upperBound, 0, panel)
+        kernels.gemm_nbits_i8(&args, part.lowerBound, part.upperBound, panel, weights.panels)
+      }
+      var worst = 0.0
+      for row in 0..<m {
+        for column in 0..<n {
+          var (sum, size) = (Double(bias?[column] ?? 0), 1.0)
+          for depth in 0..<k {
+            let scale = Double(scales[row * blocks + depth / weights.block])
+            let term = Double(number(row, depth)) * scale * Double(weights.weight(depth, column))
+            sum += term
+            size += abs(Double(number(row, depth)) * scale * Double(weights.scale(depth, column))) * 256
+          }
+          worst = max(worst, abs(sum - Double(c[row * (n + 1) + column])) / size)
+        }
+        #expect(c[row * (n + 1) + n] == 7, "\(label) wrote past a row")
+      }
+      #expect(worst < 1e-6, "\(label)")
+    }
+  }
+
+  @Test(arguments: levels.indices) func rowsThatBytesCannotHold(level: Int) {
+    let kernels = levels[level]
+    let (row, scales, sums) = (
+      Buffer<Int8>(64, repeating: 0), Buffer<Float>(2, repeating: 0), Buffer<Int32>(2, repeating: 0)
+    )
+    for (value, isHeld) in [(1, true), (.infinity, false), (.nan, false), (0x1p101, false)] as [(Float, Bool)] {
+      let a = Buffer<Float>(40) { $0 == 37 ? value : 0.5 }
+      #expect(kernels.nbits_row(40, 32, 4, a.base, row.base, scales.base, sums.base) == isHeld)
+    }
+    let tiny = Buffer<Float>(40, repeating: 1e-40)
+    #expect(!kernels.nbits_row(40, 32, 4, tiny.base, row.base, scales.base, sums.base))
+    let zero = Buffer<Float>(40, repeating: 0)
+    #expect(kernels.nbits_row(40, 32, 4, zero.base, row.base, scales.base, sums.base))
+    #expect(scales.array == [0, 0] && sums.array == [0, 0])
   }
 }

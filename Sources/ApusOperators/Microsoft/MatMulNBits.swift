@@ -1,6 +1,7 @@
 // MatMulNBits: product with weights of 2, 4 or 8 bits, quantized by blocks along the columns of A.
 // https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits
-// Versions: 1. Computed in float32, whatever accuracy_level says; constant weights keep their few bits in memory.
+// Versions: 1. Constant weights keep their few bits in memory. Computed in float32; accuracy_level 4 allows rows of A
+// of 8 bits.
 
 import ApusGraph
 import ApusTensor
@@ -38,16 +39,19 @@ struct MatMulNBits: OperatorDefinition {
     }
     let blocks = try QuantizedBlocks(
       n: context.int("N"), k: context.int("K"), bits: context.int("bits"), blockSize: context.int("block_size"))
+    let level = try context.int("accuracy_level")
     return try prepareReal(
       context, packed: [2, 3], packing: context.packedWeights,
-      float: { (context) throws(OperatorError) in try MatMulNBits.chosen(context, blocks) },
+      float: { (context) throws(OperatorError) in try MatMulNBits.chosen(context, blocks, isShort: level == 4) },
       double: { (context) throws(OperatorError) in throw context.unsupportedType(.float64) })
   }
 
-  private static func chosen(_ context: PrepareContext, _ blocks: QuantizedBlocks) throws(OperatorError)
-    -> PreparedKernel
-  {
+  /// `isShort`: rows of A may be rounded to 8 bits.
+  private static func chosen(
+    _ context: PrepareContext, _ blocks: QuantizedBlocks, isShort: Bool
+  ) throws(OperatorError) -> PreparedKernel {
     let hasFloatZeros = context.optionalType(3).map { $0 != .uint8 } ?? false
+    let isShort = isShort && BitsKernels.current.hasBytes
     return try ElementCandidate.choose(
       .weightsOfFewBits, type: context.type(0),
       [
@@ -61,7 +65,9 @@ struct MatMulNBits: OperatorDefinition {
           guard let packed = try PackedBits(context, blocks) else { return nil }
           return .planned(packing: packed.operands) { (plan) throws(OperatorError) in
             try MatMulNBits.checkBias(plan, blocks)
-            return BitsProduct(m: plan.shape(0).elementCount / blocks.k, packed).step(bias: plan.isPresent(5) ? 5 : nil)
+            let product = BitsProduct(m: plan.shape(0).elementCount / blocks.k, packed)
+            let bias = plan.isPresent(5) ? 5 : nil
+            return isShort ? product.shortStep(bias: bias) : product.step(bias: bias)
           }
         },
       ])

@@ -10,10 +10,20 @@ import CApusKernels
 struct BitsKernels: @unchecked Sendable {
   let multiply: @convention(c) (UnsafePointer<apus_gemm_nbits_args>, Int, Int, Int, Int) -> Void
   let widen: @convention(c) (UnsafePointer<apus_nbits_weights>, UnsafeMutablePointer<Float>, Int, Int) -> Void
+  let shorten:
+    @convention(c) (
+      Int, Int, UInt32, UnsafePointer<Float>, UnsafeMutablePointer<Int8>, UnsafeMutablePointer<Float>,
+      UnsafeMutablePointer<Int32>
+    ) -> Bool
+  let multiplyBytes: @convention(c) (UnsafePointer<apus_gemm_nbits_i8_args>, Int, Int, Int, Int) -> Void
+  /// True if products of bytes are faster than those of floats.
+  let hasBytes: Bool
 
   static var current: BitsKernels {
-    let table = apus_kernels()
-    return BitsKernels(multiply: table.pointee.gemm_nbits, widen: table.pointee.nbits_panels)
+    let table = apus_kernels().pointee
+    return BitsKernels(
+      multiply: table.gemm_nbits, widen: table.nbits_panels, shorten: table.nbits_row,
+      multiplyBytes: table.gemm_nbits_i8, hasBytes: table.level != APUS_LEVEL_PORTABLE)
   }
 }
 
@@ -136,7 +146,7 @@ struct BitsProduct: Sendable {
   init(m: Int, _ packed: PackedBits) { (self.m, self.packed) = (m, packed) }
 
   /// So few rows widen the weights for every tile of rows; more of them once, into scratch memory.
-  static let fewRows = 8
+  private static let fewRows = 8
   /// Weights that are widened at once: they fit the second-level cache beside the rows.
   private static let pieceFloats = 64 << 10
 
@@ -144,31 +154,34 @@ struct BitsProduct: Sendable {
   private var k: Int { packed.blocks.k }
   private var isShort: Bool { m <= BitsProduct.fewRows }
   private var panelsAtOnce: Int { max(1, BitsProduct.pieceFloats / max(k * floats.panelColumns, 1)) }
+  private var cost: Cost { Cost(operations: 2 &* m &* n &* k) }
 
   /// Floats of scratch memory that one part needs, a multiple of 16.
-  var scratchFloats: Int { isShort ? 0 : min(panelsAtOnce, floats.panelCount(n)) * k * floats.panelColumns }
+  private var scratchFloats: Int { isShort ? 0 : min(panelsAtOnce, floats.panelCount(n)) * k * floats.panelColumns }
 
-  /// A panel of columns: its weights are read and widened, then multiplied with every row.
-  var panel: Cost {
-    (Cost(operations: 4 + 2 * m) * k + Cost(bytes: k * packed.blocks.bits / 8 + 5 * packed.blocks.blocks))
-      * floats.panelColumns
+  /// The bytes of a panel of columns that a product reads.
+  private var panelBytes: Cost {
+    Cost(bytes: k * packed.blocks.bits / 8 + 5 * packed.blocks.blocks) * floats.panelColumns
   }
 
-  func step(bias: Int?, inputs: PackedBits.Inputs = PackedBits.Inputs()) -> Step {
+  /// In float32.
+  func step(bias: Int?) -> Step {
+    // The weights are read and widened, then multiplied with every row.
+    let panel = Cost(operations: 4 + 2 * m) * k * floats.panelColumns + panelBytes
     let partition = Partition(floats.panelCount(n), of: panel, tile: 2)
     let scratch = scratchFloats
     var step = Step.parallel(parts: m == 0 ? 0 : partition.parts, scratchBytes: partition.parts * scratch * 4) {
       run, part in
       multiply(
-        packed.weights(run, at: inputs), partition.range(part), a: run.input(0), bias: bias.map { run.input($0) },
-        c: run.output(), scratch: run.scratch.assumingMemoryBound(to: Float.self) + part &* scratch)
+        packed.weights(run), partition.range(part), a: run.input(0), bias: bias.map { run.input($0) }, c: run.output(),
+        scratch: run.scratch.assumingMemoryBound(to: Float.self) + part &* scratch)
     }
     step.unreadInputs = packed.operands.map(\.input)
-    return step.named("gemm_nbits", cost: Cost(operations: 2 &* m &* n &* k))
+    return step.named("gemm_nbits", cost: cost)
   }
 
   /// The columns of some panels.
-  func multiply(
+  private func multiply(
     _ weights: apus_nbits_weights, _ panels: Range<Int>, a: UnsafePointer<Float>, bias: UnsafePointer<Float>?,
     c: UnsafeMutablePointer<Float>, scratch: UnsafeMutablePointer<Float>
   ) {
@@ -187,5 +200,70 @@ struct BitsProduct: Sendable {
       floats.multiply(&wide, 0, m, 0, end &- panel)
       panel = end
     }
+  }
+
+  // MARK: - Rows in 8 bits
+
+  /// Where the rows of A lie in scratch memory in 8 bits: the numbers, scales and sums of blocks, and whether the row
+  /// has that form.
+  private struct ShortRows: Sendable {
+    let scales: Int
+    let sums: Int
+    let flags: Int
+    let byteCount: Int
+
+    init(rows: Int, _ blocks: QuantizedBlocks) {
+      let numbers = rows * blocks.blocks * blocks.blockSize
+      scales = aligned(numbers)
+      sums = scales + aligned(rows * blocks.blocks * 4)
+      flags = sums + aligned(rows * blocks.blocks * 4)
+      byteCount = flags + aligned(rows)
+    }
+  }
+
+  /// With the rows of A rounded to 8 bits by blocks, each of which has a scale of its own; rows that this form cannot
+  /// hold (numbers that are not finite, or very large or small) in float32.
+  func shortStep(bias: Int?) -> Step {
+    let blocks = packed.blocks
+    let places = ShortRows(rows: m, blocks)
+    let rows = Partition(m, of: .light * 2 * k)
+    let partition = Partition(
+      floats.panelCount(n), of: Cost(operations: 1 + m) * k * floats.panelColumns + panelBytes, tile: 2)
+    var step = Step(phases: [rows.parts, m == 0 ? 0 : partition.parts], scratchBytes: places.byteCount) {
+      run, phase, part in
+      let numbers = run.scratch.assumingMemoryBound(to: Int8.self)
+      let scales = (run.scratch + places.scales).assumingMemoryBound(to: Float.self)
+      let sums = (run.scratch + places.sums).assumingMemoryBound(to: Int32.self)
+      let flags = (run.scratch + places.flags).assumingMemoryBound(to: Bool.self)
+      if phase == 0 {
+        for row in rows.range(part) {
+          let block = row &* blocks.blocks
+          flags[row] = kernels.shorten(
+            k, blocks.blockSize, UInt32(blocks.bits), run.input(0) + row &* k, numbers + block &* blocks.blockSize,
+            scales + block, sums + block)
+        }
+        return
+      }
+      let weights = packed.weights(run)
+      let bias: UnsafePointer<Float>? = bias.map { run.input($0) }
+      var bytes = apus_gemm_nbits_i8_args(
+        weights: weights, rows: numbers, row_scales: scales, row_sums: sums, c: run.output(), ldc: n, bias: bias)
+      var exact = apus_gemm_nbits_args(
+        weights: weights, a: run.input(0), lda: k, c: run.output(), ldc: n, bias: bias)
+      let panels = partition.range(part)
+      var first = 0
+      while first < m {
+        var end = first &+ 1
+        while end < m, flags[end] == flags[first] { end &+= 1 }
+        if flags[first] {
+          kernels.multiplyBytes(&bytes, first, end, panels.lowerBound, panels.upperBound)
+        } else {
+          kernels.multiply(&exact, first, end, panels.lowerBound, panels.upperBound)
+        }
+        first = end
+      }
+    }
+    step.unreadInputs = packed.operands.map(\.input)
+    return step.named("gemm_nbits_i8", cost: cost)
   }
 }

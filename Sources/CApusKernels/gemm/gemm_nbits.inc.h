@@ -120,7 +120,8 @@ INLINE void nbits_panel(const apus_nbits_weights *w, size_t panel, float *out, c
   for (size_t b = 0; b < blocks; b++) {
     column_block column[GEMM_NV];
 #pragma clang loop unroll(full)
-    for (int v = 0; v < GEMM_NV; v++) start_block(w, (panel * blocks + b) * NR + (size_t)v * VL, &column[v], bits, exact);
+    for (int v = 0; v < GEMM_NV; v++)
+      start_block(w, (panel * blocks + b) * NR + (size_t)v * VL, &column[v], bits, exact);
     const size_t left = w->k - b * w->block, count = left < w->block ? left : w->block;
     const float *source = codes + b * words * NR;
     size_t k = 0;

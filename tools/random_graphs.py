@@ -23,6 +23,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyt
 
 PASSES = [
     "move-quantized",
+    "widen-halves",
     "eliminate-identities",
     "subgraph-constants",
     "fold-constants",

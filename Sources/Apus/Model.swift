@@ -111,7 +111,8 @@ public final class Model: Sendable {
       }
     let packedWeights = PackedWeights(
       allowance: source.allowance, releasesSources: compiled != nil || !options.keepsConstants, store: store,
-      forms: compiled?.forms)
+      forms: compiled?.forms,
+      precision: compiled == nil && options.precision == .bfloat16 ? .bfloat16 : .full)
     defer { packedWeights.finish() }
     let program: Program
     do {

@@ -36,11 +36,21 @@ public struct ModelOptions: Sendable {
   ///
   /// Compiled models are mapped in any case.
   public var mapsFiles = false
+  /// How exactly float32 weights of matrix products are kept. Compiled models keep them as they were compiled.
+  public var precision = Precision.float32
   /// Compares all weights of a compiled model with their digests, which reads its whole file. Its structure is compared
   /// in any case.
   public var checksCompiledWeights = false
   /// Keeps constants in memory that all nodes have packed in another form.
   package var keepsConstants = false
+
+  /// How exactly the float32 weights of matrix products (MatMul and Gemm) are kept.
+  public enum Precision: String, Sendable, CaseIterable {
+    /// As the file has them.
+    case float32 = "f32"
+    /// Rounded to bfloat16, which has 8 significant bits, in half the memory. Products are computed in float32.
+    case bfloat16 = "bf16"
+  }
 
   public init(threads: Int? = nil) { self.threads = threads }
 }

@@ -98,6 +98,17 @@ public func apus_options_set_map_files(_ options: OpaquePointer?, _ mapFiles: Bo
 }
 
 @c @implementation
+public func apus_options_set_precision(_ options: OpaquePointer?, _ name: UnsafePointer<CChar>?) -> OpaquePointer? {
+  change(options) { options in
+    let name = try text(name, "name")
+    guard let precision = ModelOptions.Precision(rawValue: name) else {
+      throw ArgumentError("precision is '\(name)'; expected f32 or bf16")
+    }
+    options.precision = precision
+  }
+}
+
+@c @implementation
 public func apus_options_set_profiling(_ options: OpaquePointer?, _ profiling: Bool) -> OpaquePointer? {
   attempt { try OptionsHandle.at(options, "options").isProfiling = profiling }
 }

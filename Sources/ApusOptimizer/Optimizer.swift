@@ -159,7 +159,7 @@ package struct Optimizer: Sendable {
 
   /// All passes, with fusions into standard operators of that operator set of the default domain at most.
   package static func allPasses(forOpset opset: Int) -> [any GraphPass] {
-    integerPasses + portablePasses(forOpset: opset) + enginePasses
+    integerPasses + [WidenHalves()] + portablePasses(forOpset: opset) + enginePasses
   }
 
   /// For a graph whose engine operators have been lowered: where two of them met, their Transposes cancel.

@@ -150,6 +150,12 @@ struct CandidateCase {
     return signed ? Tensor(codes.map { Int8(bitPattern: $0) }, shape: shape) : Tensor(codes, shape: shape)
   }
 
+  private static func halves(_ shape: Shape, _ seed: Int) -> Tensor {
+    let floats = random(shape, seed).elements(as: Float.self) ?? []
+    return seed % 2 == 0
+      ? Tensor(floats.map { Float16($0) }, shape: shape) : Tensor(floats.map { BFloat16($0) }, shape: shape)
+  }
+
   private static let matrices: [@Sendable (Int) -> CandidateCase] = [
     { CandidateCase(name: "MatMul", inputs: [random([3, 7, 19], $0), random([19, 33], $0 + 1)], constants: [1]) },
     { CandidateCase(name: "MatMul", inputs: [random([2, 5, 19], $0), random([2, 19, 3], $0 + 1)]) },
@@ -158,6 +164,12 @@ struct CandidateCase {
       CandidateCase(
         name: "Gemm", domain: "apus", attributes: [("activation", .string("tanh"))],
         inputs: [random([7, 19], $0), random([19, 33], $0 + 1), random([33], $0 + 2)], constants: [1])
+    },
+    {
+      CandidateCase(
+        name: "Gemm", domain: "apus", attributes: [("transB", .int($0 % 2))],
+        inputs: [random([7, 19], $0), halves($0 % 2 == 0 ? [19, 33] : [33, 19], $0 + 1), random([33], $0 + 2)],
+        constants: [1])
     },
     {
       CandidateCase(

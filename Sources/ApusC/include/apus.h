@@ -39,7 +39,7 @@ extern "C" {
 #endif
 
 /* The version of this header. A library serves every program that was compiled with this version or an earlier one. */
-#define APUS_API_VERSION 5
+#define APUS_API_VERSION 6
 
 /* The version of the interface that the library has: at least `APUS_API_VERSION` of the header, or the library is too
  * old. */
@@ -198,6 +198,10 @@ apus_error *apus_options_set_maximum_run_memory(apus_options *options, uint64_t 
    are then shared with other processes that load it; in return nobody may write to the files or make them shorter while
    the model is loaded: results would change, or the system would end the process. */
 apus_error *apus_options_set_map_files(apus_options *options, bool map_files);
+
+/* How exactly float32 weights of matrix products are kept: "f32", as the file has them, or "bf16", rounded to bfloat16
+ * in half the memory. Compiled models keep them as they were compiled. */
+apus_error *apus_options_set_precision(apus_options *options, const char *name);
 
 /* Whether runs of the model are timed node by node, for `apus_model_write_profile`. */
 apus_error *apus_options_set_profiling(apus_options *options, bool profiling);

@@ -46,6 +46,13 @@ struct ModelArguments: ParsableArguments {
       """)
   var mapsFiles = false
 
+  @Option(
+    help: """
+      How exactly float32 weights of matrix products are kept: f32, as the file has them, or bf16, rounded to bfloat16 \
+      in half the memory.
+      """)
+  var precision = ModelOptions.Precision.float32
+
   /// Threads beyond this do not help any machine that we know of.
   static let threadRange = 1...1024
 
@@ -88,6 +95,7 @@ struct ModelArguments: ParsableArguments {
   func options() throws -> ModelOptions {
     var options = ModelOptions(threads: threads)
     options.mapsFiles = mapsFiles
+    options.precision = precision
     if let budget = try OptionValues.bytes(memory, "--memory") {
       options.engine = Engine(threads: threads, memoryBudget: budget, named: "--memory")
     }
@@ -130,6 +138,8 @@ struct ModelArguments: ParsableArguments {
   /// The name without folder and ending.
   var name: String { model == "-" ? "stdin" : URL(filePath: model).deletingPathExtension().lastPathComponent }
 }
+
+extension ModelOptions.Precision: ExpressibleByArgument {}
 
 /// Columns of text, the first to the left and the others to the right.
 func table(_ rows: [[String]]) -> String {

@@ -70,6 +70,13 @@ package struct PrepareContext: OperatorContext, Sendable {
   }
 }
 
+/// How exactly the float32 weights of matrix products and convolutions are kept.
+package enum WeightPrecision: Sendable, Hashable {
+  case full
+  /// Rounded to bfloat16, to nearest, ties to even.
+  case bfloat16
+}
+
 /// Packed forms of constants by what was packed and how. Filled while a model is prepared.
 package final class PackedWeights: Sendable {
   /// A form of the tensor at `byteOffset` in `source`, which is kept alive so that its identity stays unique.
@@ -88,6 +95,8 @@ package final class PackedWeights: Sendable {
 
   /// True if constants that all their nodes have packed shall not stay in memory in their first form.
   package let releasesSources: Bool
+  /// What kernels may make of float32 weights.
+  package let precision: WeightPrecision
 
   /// Where models look for weights that others have already; nil: nowhere.
   private let store: WeightStore?
@@ -96,9 +105,9 @@ package final class PackedWeights: Sendable {
 
   package init(
     allowance: Allowance = .unlimited, releasesSources: Bool = false, store: WeightStore? = nil,
-    forms: PackedForms? = nil
+    forms: PackedForms? = nil, precision: WeightPrecision = .full
   ) {
-    (self.allowance, self.releasesSources) = (allowance, releasesSources)
+    (self.allowance, self.releasesSources, self.precision) = (allowance, releasesSources, precision)
     (self.store, self.forms) = (store, forms)
   }
 

@@ -4,16 +4,17 @@
 import ApusGraph
 import ApusTensor
 
-/// A [..., k]; B [k, n], or [n, k] with transB; bias [n]; residual as the result [..., n].
+/// A [..., k]; B [k, n], or [n, k] with transB; bias [n]; residual as the result [..., n]. B may be of float16 or
+/// bfloat16 where the others are of float32: it stands for the same numbers in float32.
 package struct FusedGemm: EngineOperator {
   package static let id = OperatorID("Gemm", domain: "apus")
 
   package let schema = OperatorSchema(
     "Gemm", domain: "apus", versions: [1],
-    inputs: [.required("A", "T"), .required("B", "T"), .optional("bias", "T"), .optional("residual", "T")],
+    inputs: [.required("A", "T"), .required("B", "TB"), .optional("bias", "T"), .optional("residual", "T")],
     outputs: [.required("Y", "T")],
     attributes: [.int("transB", default: 0), .float("alpha", default: 1)] + Activation.attributes,
-    types: ["T": .floats], multiplyAdds: matMulProducts(a: 0))
+    types: ["T": .floats, "TB": .floats], multiplyAdds: matMulProducts(a: 0))
 
   package init() {}
 
@@ -35,10 +36,14 @@ package struct FusedGemm: EngineOperator {
 
   /// Gemm for matrices, MatMul for everything else.
   package func lower(_ node: Node, into builder: GraphBuilder) throws(OperatorError) {
-    guard let a = node.inputs[0], let b = node.inputs[1], let type = builder.type(a) else {
+    guard let a = node.inputs[0], var b = node.inputs[1], let type = builder.type(a) else {
       throw .unsupported("\(node.op) of an unknown element type has no form that other runtimes know")
     }
     func input(_ position: Int) -> ValueID? { position < node.inputs.count ? node.inputs[position] : nil }
+    if builder.type(b) != type {
+      b = try builder.apply(OperatorID("Cast"), name: "\(node.name)/B", [b], [("to", .int(Int(type.rawValue)))])
+    }
+    let factor = b
     let alpha = node.attributes.float("alpha") ?? 1
     let transposesB = node.attributes.int("transB") ?? 0 != 0
     var operations = LoweredOperations(node, in: builder)
@@ -46,12 +51,12 @@ package struct FusedGemm: EngineOperator {
       let attributes: [(String, AttributeValue)] =
         (transposesB ? [("transB", .int(1))] : []) + (alpha == 1 ? [] : [("alpha", .float(alpha))])
       let bias = input(2).map { [$0] } ?? []
-      operations.append("Gemm", attributes) { (a) throws(OperatorError) in [a, b] + bias }
+      operations.append("Gemm", attributes) { (a) throws(OperatorError) in [a, factor] + bias }
     } else {
-      let factor =
+      let turned =
         transposesB
         ? try builder.apply(OperatorID("Transpose"), name: "\(node.name)/B", [b], [("perm", .ints([1, 0]))]) : b
-      operations.append("MatMul") { (a) throws(OperatorError) in [a, factor] }
+      operations.append("MatMul") { (a) throws(OperatorError) in [a, turned] }
       if alpha != 1 {
         let scale = try builder.addScalar(alpha, type)
         operations.append("Mul") { (value) throws(OperatorError) in [value, scale] }
@@ -64,13 +69,11 @@ package struct FusedGemm: EngineOperator {
   }
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    switch try context.type(0) {
-    case .float16, .bfloat16:
-      try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
-        try FusedGemm.chosen(context)
-      }
-    case .float32: try FusedGemm.chosen(context)
-    default: try FusedGemm.plain(context, Double.self)
+    let types = (try context.type(0), try context.type(1))
+    if types.0 == .float64 { return try FusedGemm.plain(context, Double.self) }
+    if types == (.float32, .float32) { return try FusedGemm.chosen(context) }
+    return try MatMulKernel.prepareHalves(context, scale: try context.float("alpha")) {
+      (context) throws(OperatorError) in try FusedGemm.chosen(context)
     }
   }
 

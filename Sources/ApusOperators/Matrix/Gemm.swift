@@ -53,7 +53,7 @@ package struct Gemm: OperatorDefinition {
       alpha: try context.float("alpha"), beta: try context.float("beta"))
     switch try context.type(0) {
     case .float16, .bfloat16:
-      return try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
+      return try MatMulKernel.prepareHalves(context, scale: options.alpha) { (context) throws(OperatorError) in
         try Gemm.chosen(context, options, .float32)
       }
     case let type: return try Gemm.chosen(context, options, type)

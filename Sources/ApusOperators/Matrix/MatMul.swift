@@ -20,7 +20,7 @@ package struct MatMul: OperatorDefinition {
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context, packed: [1]) { (context) throws(OperatorError) in
+      try MatMulKernel.prepareHalves(context) { (context) throws(OperatorError) in
         try MatMul.chosen(context, .float32)
       }
     case let type: try MatMul.chosen(context, type)
@@ -71,7 +71,9 @@ struct MatMulKernel: Kernel {
 
   init(_ context: PrepareContext, _ options: Options) throws(OperatorError) {
     self.options = options
-    guard let tensor = context.packable(1), tensor.dataType == .float32, tensor.rank > 0, tensor.count > 0 else {
+    guard let tensor = context.packable(1), tensor.rank > 0, tensor.count > 0,
+      tensor.dataType == .float32 || PackedMatrix.isHalf(tensor.dataType)
+    else {
       packed = nil
       return
     }
@@ -80,7 +82,21 @@ struct MatMulKernel: Kernel {
     let extents = MatMulExtents([1, tensor.shape[depthAxis]], tensor.shape, transposesB: options.transposesB)
     packed = try PackedMatrix(
       tensor, count: extents.rightCount, k: extents.k, n: extents.n, layout: extents.right, scale: options.scale,
-      in: context.packedWeights)
+      mayRound: true, in: context.packedWeights)
+  }
+
+  /// A node with operands of float16 or bfloat16, as `prepare` makes it of one that computes in float32. Where B is
+  /// constant and is not multiplied by `scale`, it keeps its type, for panels of it.
+  static func prepareHalves(
+    _ context: PrepareContext, scale: Float = 1,
+    _ prepare: (PrepareContext) throws(OperatorError) -> PreparedKernel
+  ) throws(OperatorError) -> PreparedKernel {
+    let others = context.inputs.indices.filter { $0 != 1 }
+    if scale == 1, !KernelSelection.current.isPlain, let b = context.packable(1), b.rank > 0, b.count > 0 {
+      if context.outputType(0) == .float32, context.optionalType(0) == .float32 { return try prepare(context) }
+      return try StagedKernel.prepare(context, packing: context.packedWeights, operands: others, prepare)
+    }
+    return try StagedKernel.prepare(context, packed: [1], prepare)
   }
 
   var packedOperands: [PackedOperand] { packed.map { [PackedOperand(input: 1, storage: $0.storage)] } ?? [] }
@@ -98,7 +114,7 @@ struct MatMulKernel: Kernel {
     let right: GemmPlan.RightOperand
     if let packed {
       batch = batch.countingB(matrix: extents.k * extents.n)
-      right = .packedOperand(stride: packed.stride)
+      right = .packedOperand(stride: packed.stride, element: packed.element)
     } else {
       right = .unpacked(extents.right, scale: options.scale)
     }

@@ -102,8 +102,8 @@ struct GemmBatch: Sendable {
 struct GemmPlan: Sendable {
   enum RightOperand: Sendable {
     case packed(PackedMatrix)
-    /// Operand b is packed, matrices at this distance in floats (`Kernel.packedOperands`).
-    case packedOperand(stride: Int)
+    /// Operand b is packed, matrices at this distance in floats (`Kernel.packedOperands`), of elements of a type.
+    case packedOperand(stride: Int, element: DataType)
     /// Packed anew by every run; each element times `scale`.
     case unpacked(MatrixLayout, scale: Float)
   }
@@ -123,6 +123,9 @@ struct GemmPlan: Sendable {
   private nonisolated(unsafe) let constantRight: UnsafePointer<Float>?
   /// Floats from one packed matrix to the next.
   private let constantStride: Int
+  /// The product with those.
+  private let multiplyConstant: GemmKernels.Multiply
+  private let name: String
 
   init(
     m: Int, n: Int, k: Int, left: MatrixLayout, right: RightOperand, batch: GemmBatch = .single,
@@ -130,12 +133,15 @@ struct GemmPlan: Sendable {
   ) {
     (self.m, self.n, self.k) = (m, n, k)
     (self.left, self.right, self.batch, self.epilogue) = (left, right, batch, epilogue)
-    (constantRight, constantStride) =
+    let element: DataType
+    (constantRight, constantStride, element) =
       switch right {
-      case .packed(let matrix): (matrix.base(0), matrix.stride)
-      case .packedOperand(let stride): (nil, stride)
-      case .unpacked: (nil, 0)
+      case .packed(let matrix): (matrix.base(0), matrix.stride, matrix.element)
+      case .packedOperand(let stride, let element): (nil, stride, element)
+      case .unpacked: (nil, 0, .float32)
       }
+    multiplyConstant = kernels.multiply(by: element)
+    name = element == .float32 ? "gemm_f32" : element == .float16 ? "gemm_f32_f16" : "gemm_f32_bf16"
     tiling = GemmTiling(
       batch: batch.count, m: m, n: n, k: k, tileRows: kernels.tileRows, panelColumns: kernels.panelColumns)
   }
@@ -194,7 +200,7 @@ struct GemmPlan: Sendable {
         if phase == last { multiply(run, part) } else { prepare(run, phase, part) }
       }
       if form == .constant { step.unreadInputs = [operands.b] }
-      return step.named("gemm_f32", cost: Cost(operations: plan.operations))
+      return step.named(plan.name, cost: Cost(operations: plan.operations))
     }
 
     private func multiply(_ run: RunContext, _ part: Int) {
@@ -286,7 +292,7 @@ struct GemmPlan: Sendable {
       args.epilogue.bias = bias.map { $0 + index &* biasStride }
       if form == .constant {
         args.b = b + offset.b &* constantStride
-        kernels.multiply(
+        multiplyConstant(
           &args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
       } else if form == .packedFirst {
         args.b = UnsafePointer(packed) + index &* kernels.packedCount(k: k, n: n)

@@ -4,7 +4,7 @@ import ApusGraph
 import ApusOperators
 import ApusTensor
 
-/// MatMul(A, constant B) and Gemm(A, constant B, C) of float32 → apus.Gemm.
+/// MatMul(A, constant B) and Gemm(A, constant B, C) of float32 → apus.Gemm. B may be cast from 16 bits.
 struct GemmFusion: Fusion {
   let name = "gemm"
   let roots: Set<OperatorID> = [OperatorID("MatMul"), OperatorID("Gemm")]
@@ -13,7 +13,7 @@ struct GemmFusion: Fusion {
     let node = graph[root]
     guard let output = node.outputs[0], node.inputs.count >= 2, let a = node.inputs[0],
       let (b, isReversed) = weights(node.inputs[1], in: graph), let weight = graph.constant(b),
-      weight.dataType == .float32, weight.rank == 2, weight.count > 0, graph.rank(a) ?? 0 >= 1
+      graph.dataType(a) == .float32, weight.rank == 2, weight.count > 0, graph.rank(a) ?? 0 >= 1
     else { return nil }
     var isTransposed = isReversed
     var attributes = Attributes()
@@ -35,14 +35,28 @@ struct GemmFusion: Fusion {
     return GraphPatch(removed: [root], added: [gemm], constants: constants)
   }
 
-  /// The constant behind the second operand, and whether it has to be read transposed.
+  /// The constant behind the second operand, perhaps behind a Transpose and a Cast from 16 bits to float32, and whether
+  /// it has to be read transposed.
   private func weights(_ value: ValueID?, in graph: borrowing GraphEditor) -> (value: ValueID, isTransposed: Bool)? {
-    guard let value else { return nil }
-    if graph.constant(value) != nil { return (value, false) }
-    guard let transpose = graph.producer(of: value, is: "Transpose"), let source = transpose.node.inputs[0],
-      graph.constant(source)?.rank == 2, transpose.node.attributes.ints("perm") ?? [1, 0] == [1, 0]
-    else { return nil }
-    return (source, true)
+    guard var value else { return nil }
+    var (isTransposed, isCast) = (false, false)
+    while graph.constant(value) == nil {
+      guard let producer = graph.producer(of: value).map({ graph[$0] }), let source = producer.inputs.first ?? nil
+      else {
+        return nil
+      }
+      if producer.op == OperatorID("Transpose"), graph.rank(source) == 2,
+        producer.attributes.ints("perm") ?? [1, 0] == [1, 0]
+      {
+        isTransposed.toggle()
+      } else if !isCast, producer.widensHalves(graph.dataType(source)) {
+        isCast = true
+      } else {
+        return nil
+      }
+      value = source
+    }
+    return isCast || graph.dataType(value) == .float32 ? (value, isTransposed) : nil
   }
 }
 

@@ -74,3 +74,11 @@ struct ScalarConstant {
     Double(Float16(wanted)) == wanted ? value == wanted : abs(value - wanted) <= tolerance * abs(wanted)
   }
 }
+
+extension Node {
+  /// True for a Cast from float16 or bfloat16, the type of its input, to float32.
+  func widensHalves(_ type: DataType?) -> Bool {
+    op == OperatorID("Cast") && (type == .float16 || type == .bfloat16)
+      && attributes.int("to") == Int(DataType.float32.rawValue)
+  }
+}

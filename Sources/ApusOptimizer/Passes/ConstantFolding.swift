@@ -5,8 +5,8 @@ import ApusTensor
 
 struct ConstantFolding: GraphPass {
   let name: String
-  /// Leaves transposes of large matrices for later: the fusion of a matrix product looks for a Transpose and reads what
-  /// is before it.
+  /// Leaves transposes of large matrices, and their Casts from 16 bits to float32, for later: the fusion of a matrix
+  /// product looks for these and reads what is before them.
   let keepsTransposes: Bool
 
   init(keepsTransposes: Bool = false) {
@@ -19,6 +19,8 @@ struct ConstantFolding: GraphPass {
   private static let maximumGrowth = 1 << 20
   /// Elements of 4 bits that become float32.
   private static let maximumFactor = 8
+  /// Matrices of 16 bits that are not worth to be kept.
+  private static let smallMatrix = 1 << 12
 
   func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
     var changes = 0
@@ -45,10 +47,9 @@ struct ConstantFolding: GraphPass {
     else { return nil }
     let inputs = node.inputs.map { graph.constant($0) }
     guard zip(node.inputs, inputs).allSatisfy({ $0 == nil || $1 != nil }) else { return nil }
-    if keepsTransposes, node.op == OperatorID("Transpose"), inputs[0]?.rank == 2,
-      inputs[0]?.byteCount ?? 0 > ConstantFolding.maximumGrowth
-    {
-      return nil
+    if keepsTransposes, let matrix = inputs.first ?? nil, matrix.rank == 2 {
+      if node.op == OperatorID("Transpose"), matrix.byteCount > ConstantFolding.maximumGrowth { return nil }
+      if node.widensHalves(matrix.dataType), matrix.byteCount > ConstantFolding.smallMatrix { return nil }
     }
     let facts = node.inputs.map { $0.map { graph.fact($0) } }
     let (grown, overflow) = inputs.reduce(0) { $0 &+ ($1?.byteCount ?? 0) }

@@ -16,7 +16,7 @@ from typing import Any
 from ._errors import LibraryNotFoundError
 
 EXTENSION = "_apus.abi3.so"
-API_VERSION = 5  # the version of apus.h that the declarations below follow
+API_VERSION = 6  # the version of apus.h that the declarations below follow
 
 _TEXT, _TEXTS, _HANDLES = c_char_p, POINTER(c_char_p), POINTER(c_void_p)
 
@@ -77,6 +77,7 @@ _QUICK: dict[str, tuple[Any, list[Any]]] = {
     "options_override_initializer": ("error", [c_void_p, _TEXT]),
     "options_set_maximum_run_memory": ("error", [c_void_p, c_uint64]),
     "options_set_map_files": ("error", [c_void_p, c_bool]),
+    "options_set_precision": ("error", [c_void_p, _TEXT]),
     "options_set_profiling": ("error", [c_void_p, c_bool]),
     "options_release": (None, [c_void_p]),
     "model_input_count": (c_size_t, [c_void_p]),

@@ -88,6 +88,7 @@ class InferenceSession:
         external_data_folder: str | os.PathLike[str] | None = None,
         maximum_run_memory: int | None = None,
         map_files: bool = False,
+        precision: str = "f32",
         profiling: bool = False,
         disabled_optimizers: Iterable[str] | None = None,
         enable_fallback: bool = True,
@@ -107,6 +108,8 @@ class InferenceSession:
         maximum_run_memory: the bytes that one run may hold at a time.
         map_files: maps the model's files instead of reading them into memory, which other processes then share; nobody
             may write to them or make them shorter while the model is loaded.
+        precision: how exactly float32 weights of matrix products are kept: "f32", or "bf16" for bfloat16 in half the
+            memory.
         profiling: whether runs are timed node by node, for `end_profiling`.
         disabled_optimizers, enable_fallback: accepted and not looked at; they are about parts of onnxruntime.
         """
@@ -134,6 +137,7 @@ class InferenceSession:
             "external_data_folder": external_data_folder,
             "maximum_run_memory": maximum_run_memory,
             "map_files": map_files,
+            "precision": precision,
         }
         self._profiling = profiling or self._options.enable_profiling
         self._profiling_start = time.monotonic_ns()
@@ -538,6 +542,7 @@ def _options(settings: Mapping[str, Any]) -> Iterator[int]:
         if settings["maximum_run_memory"] is not None:
             lib.options_set_maximum_run_memory(options, settings["maximum_run_memory"])
         lib.options_set_map_files(options, settings["map_files"])
+        lib.options_set_precision(options, settings.get("precision", "f32").encode())
         yield options
     finally:
         lib.options_release(options)

@@ -20,8 +20,9 @@ struct ApusCommand: ParsableCommand {
       """,
     version: "apus \(ApusVersion.text)",
     subcommands: [
-      RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, ProfileCommand.self, PlanCommand.self,
-      GraphCommand.self, OptimizeCommand.self, CompileCommand.self, OperatorsCommand.self, ConformanceCommand.self,
+      RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, BenchKernelsCommand.self,
+      ProfileCommand.self, PlanCommand.self, GraphCommand.self, OptimizeCommand.self, CompileCommand.self,
+      OperatorsCommand.self, ConformanceCommand.self,
     ])
 
   static func main() {

@@ -14,20 +14,19 @@ enum {
 };
 
 // A line of kernels.inc, and the variants of all lines.
-typedef void any_function(void);
 static const struct {
   apus_kernel_info info;
   size_t offset;
 } kernels[] = {
-#define APUS_KERNEL(type, name, elements, variants) {{#name, elements}, offsetof(apus_kernel_table, name)},
+#define APUS_KERNEL(type, name, elements, variants) {{#name, #type, elements}, offsetof(apus_kernel_table, name)},
 #include "kernels.inc"
 };
 static const struct {
   apus_variant variant;
-  any_function *function;
+  apus_any_fn *function;
 } variants[] = {
 #define VARIANT(context, name, variant, level, features, rows, columns) \
-  {{INDEX_##name, #variant, APUS_LEVEL_##level, features, rows, columns}, (any_function *)apus_##name##_##variant},
+  {{INDEX_##name, #variant, APUS_LEVEL_##level, features, rows, columns}, (apus_any_fn *)apus_##name##_##variant},
 #define APUS_KERNEL(type, name, elements, variants) variants(VARIANT, type, name)
 #include "kernels.inc"
 };
@@ -175,6 +174,11 @@ uint32_t apus_feature_bit(size_t index) { return features[index].bit; }
 
 size_t apus_kernel_count(void) { return KERNEL_COUNT; }
 apus_kernel_info apus_kernel_at(size_t index) { return kernels[index].info; }
+apus_any_fn *apus_kernel_function(const apus_kernel_table *table, size_t index) {
+  apus_any_fn *function;
+  memcpy(&function, (const char *)table + kernels[index].offset, sizeof function);
+  return function;
+}
 size_t apus_variant_count(void) { return VARIANT_COUNT; }
 const apus_variant *apus_variant_at(size_t index) { return &variants[index].variant; }
 

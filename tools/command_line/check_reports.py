@@ -120,6 +120,7 @@ class OneStyle(Case):
             ["plan", "model.apus"],
             ["graph", "model.apus", "-o", "compiled.svg"],
             ["operators", "Relu"],
+            ["bench-kernels", "--only", "relu", "--milliseconds", 1],
         ):
             report = self.json(*command)
             for key in report:
@@ -255,6 +256,33 @@ class OneStyle(Case):
         self.assertEqual(
             (report["metadata"], report["opsets"], report["ir_version"]), ({"someKey": "v"}, {"ai.onnx": 21}, 10)
         )
+
+
+class KernelRates(Case):
+    """bench-kernels."""
+
+    def test_rates_are_held_against_limits(self) -> None:
+        report = self.json("bench-kernels", "--only", "exp_f32", "--only", "gemm_f64", "--milliseconds", 1)
+        self.assertEqual({row["kernel"] for row in report["kernels"]}, {"exp_f32", "gemm_f64"})
+        self.assertEqual({row["unit"] for row in report["kernels"]}, {"GB/s", "GFLOP/s"})
+        self.assertEqual((report["unmeasured"], report["slower"]), ([], []))
+        for row in report["kernels"]:
+            self.assertTrue(row["is_chosen"])
+            self.assertGreater(row["rate"], 0)
+            self.assertGreater(row["share"], 0)
+
+    def test_variants(self) -> None:
+        report = self.json("bench-kernels", "--only", "softplus_f32", "--variants", "--milliseconds", 1)
+        rows = [row for row in report["kernels"] if row["size"] == "16 KB"]
+        self.assertEqual(len({row["variant"] for row in rows}), len(rows))
+        self.assertEqual([row["is_chosen"] for row in rows], [True] + [False] * (len(rows) - 1))
+        portable = {"APUS_ISA": "portable"}
+        command = ("bench-kernels", "--only", "softplus_f32", "--assert", "--milliseconds", 1)
+        done = self.apus(*command, environment=portable)
+        self.assertNotIn("avx", done.stdout.decode())
+
+    def test_no_kernel(self) -> None:
+        self.apus("bench-kernels", "--only", "nonsense", status=1)
 
 
 class Errors(Case):
@@ -402,6 +430,7 @@ class Errors(Case):
             ],
             "profile": ["--limit=-1", "--limit -1", "--runs 0"],
             "info": ["-t 0"],
+            "bench-kernels": ["--milliseconds 0"],
         }.items():
             for text in texts:
                 with self.subTest(f"{command} {text}"):

@@ -19,6 +19,7 @@
 #include "apus_gemm_i8.h"
 #include "apus_gemm_nbits.h"
 #include "apus_quantized.h"
+#include "apus_peak.h"
 #include "apus_vector.h"
 #include "apus_planes.h"
 #include "apus_window.h"
@@ -96,10 +97,15 @@ uint32_t apus_feature_bit(size_t index);
 // The lines of kernels.inc as data, for tests and reports. index < apus_kernel_count().
 typedef struct {
   const char *name;
+  const char *type;      // of the function: "apus_unary_f32_fn"
   const char *elements;  // "f32", "u8 s8"
 } apus_kernel_info;
 size_t apus_kernel_count(void);
 apus_kernel_info apus_kernel_at(size_t index);
+
+// The function of a kernel in a table, to be called as the type that its line names.
+typedef void apus_any_fn(void);
+apus_any_fn *apus_kernel_function(const apus_kernel_table *table, size_t index);
 
 // All variants that this build has, whether the machine can run them or not. index < apus_variant_count().
 size_t apus_variant_count(void);

@@ -515,6 +515,11 @@ struct CandidateSurvey {
     case .int8: tensor.elements(as: Int8.self)?.map { Double($0) }
     case .int32: tensor.elements(as: Int32.self)?.map { Double($0) }
     case .int64: tensor.elements(as: Int64.self)?.map { Double($0) }
+    case .float64: tensor.elements(as: Double.self)
+    case .float16: tensor.elements(as: Float16.self)?.map { Double($0) }
+    case .int16: tensor.elements(as: Int16.self)?.map { Double($0) }
+    case .uint16: tensor.elements(as: UInt16.self)?.map { Double($0) }
+    case .bool: tensor.elements(as: Bool.self)?.map { $0 ? 1 : 0 }
     default: nil
     }
   }

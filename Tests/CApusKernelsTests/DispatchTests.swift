@@ -94,8 +94,8 @@ import Testing
   /// Every line says which elements it is for.
   @Test func elementTypes() {
     let known: Set = [
-      "f16", "bf16", "f32", "f64", "u2", "u4", "u8", "s8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "bool", "1",
-      "2", "4", "8", "byte", "bytes",
+      "f16", "bf16", "f32", "f64", "u2", "u4", "u8", "s8", "i8", "s16", "u16", "i16", "u32", "i32", "u64", "i64",
+      "bool", "1", "2", "4", "8", "byte", "bytes",
     ]
     for kernel in Self.kernels {
       let elements = String(cString: kernel.elements).split(separator: " ").map(String.init)

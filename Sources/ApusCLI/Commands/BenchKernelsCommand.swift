@@ -8,10 +8,10 @@ struct BenchKernelsCommand: ParsableCommand {
     commandName: "bench-kernels",
     abstract: "Measures every micro-kernel against the limits of the machine.",
     discussion: """
-      One thread. Arithmetic counts in billions of operations a second, and is held against multiply-adds in registers; \
-      movement in billions of bytes read and written a second, against copying at the same place of memory. The limits \
-      are those of the level that APUS_ISA names, or of the machine. An integer kernel of other instructions than the \
-      limit may have a share above 1.
+      One thread. Arithmetic counts in billions of operations a second, and is held against multiply-adds in \
+      registers; movement in billions of bytes read and written a second, against copying at the same place of \
+      memory. The limits are those of the level that APUS_ISA names, or of the machine. An integer kernel of other \
+      instructions than the limit may have a share above 1.
       """)
 
   @Option(help: "Only kernels whose name or function type contains this.")

@@ -44,21 +44,21 @@ struct TransposedFacts: KernelFacts {
   /// What a multiply-add over planes takes, of one in a matrix product.
   private static let planeCost = 1.3
 
-  /// Costs are those of one multiply-add.
+  /// Costs are those of a thousand multiply-adds.
   static let candidates = [
     Candidate("plain") { _ in
-      .cost(.loops(operations: 4))
+      .cost(.loops(operations: 4000))
     } make: { _ in
       .some(nil)
     },
     Candidate("products", types: [.float32]) { facts in
       if let refusal = facts.refusal { return .refused(refusal) }
-      return .cost(.vectors(operations: 2 * panelWaste(facts.columns) * (1 + tapCost / Double(facts.channels))))
+      return .cost(.vectors(operations: 2000 * panelWaste(facts.columns) * (1 + tapCost / Double(facts.channels))))
     } make: { _ in
       .products
     },
     Candidate("planes", types: [.float32]) { facts in
-      facts.refusal.map { .refused($0) } ?? .cost(.vectors(operations: 2 * planeCost))
+      facts.refusal.map { .refused($0) } ?? .cost(.vectors(operations: 2000 * planeCost))
     } make: { _ in
       .planes
     },

@@ -188,9 +188,11 @@ struct ElementFold<Element: ReductionElement>: Sendable {
   }
 
   private func line(_ x: UnsafePointer<Element>, _ count: Int, _ stride: Int) -> Element {
-    var result = identity
-    for index in 0..<count { result = Element.merged(fold, result, Element.taken(fold, x[index &* stride])) }
-    return result
+    var result = identity.total
+    for index in 0..<count {
+      result = Element.Total.merged(fold, result, Element.taken(fold, x[index &* stride]).total)
+    }
+    return Element(total: result)
   }
 
   /// totals[i] = totals[i] joined with x[i] for i < count.

@@ -100,8 +100,8 @@ INLINE void block_4(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t ds
 }
 
 #if APUS_LANES >= 8
-// Elements of VL rows and four columns. Vector i has rows i, i + 4, …, 16 bytes of each, and so gives, when its quarters
-// are turned with those of the others, whole columns.
+// Elements of VL rows and four columns. Vector i has rows i, i + 4, …, 16 bytes of each, and so gives, when its
+// quarters are turned with those of the others, whole columns.
 #if APUS_LANES == 16
 #define QUARTERS(name) _mm512_##name
 typedef __m512i quarters;

@@ -1,7 +1,7 @@
 // Products of rows in 8 bits with weights of few bits, over the vector vocabulary. A file includes this after its simd
-// header and its tiles header; it defines NBITS_DOT(sum, codes, numbers), which adds to each 32-bit lane the products of
-// the four unsigned bytes of `codes`, below 16, and the four signed ones of `numbers`; and NBITS_DOT_BYTES, the same for
-// any bytes of codes.
+// header and its tiles header; it defines NBITS_DOT(sum, codes, numbers), which adds to each 32-bit lane the products
+// of the four unsigned bytes of `codes`, below 16, and the four signed ones of `numbers`; and NBITS_DOT_BYTES, the same
+// for any bytes of codes.
 
 enum { NR = GEMM_NV * VL, NBITS_ROWS = 4 };
 

@@ -7,10 +7,10 @@
 #include <stdint.h>
 #pragma clang assume_nonnull begin
 
-// One plane of up to three axes (the first ones have extents of 1 where there are fewer), dense. Coordinate c of an axis
-// of the copy is coordinate starts + c of the plane, or padding. The copy consists of strides[0] * strides[1] *
-// strides[2] phases one after the other, each dense and of the extents `copied`: phase (p, q, r) has the coordinates
-// (p + i * strides[0], q + j * strides[1], r + k * strides[2]) at (i, j, k).
+// One plane of up to three axes (the first ones have extents of 1 where there are fewer), dense. Coordinate c of an
+// axis of the copy is coordinate starts + c of the plane, or padding. The copy consists of strides[0] * strides[1] *
+// strides[2] phases one after the other, each dense and of the extents `copied`: phase (p, q, r) has the coordinates (p
+// + i * strides[0], q + j * strides[1], r + k * strides[2]) at (i, j, k).
 typedef struct {
   const float *x;
   size_t extents[3];

@@ -4,9 +4,10 @@
 //
 // A row of n elements keeps four vectors, which are merged pairwise, then the lanes by halves; a row of at most
 // SHORT_ROW goes element by element, many rows side by side. A column keeps four accumulators, for the index of the row
-// modulo 4. So the order depends on n (rows), the number of rows (columns) and the instruction set only.
+// modulo 4. After LONG_FOLD steps they are merged into a total and begin anew, so that sums of many elements stay
+// accurate. So the order depends on n (rows), the number of rows (columns) and the instruction set only.
 
-enum { SHORT_ROW = 8 };
+enum { SHORT_ROW = 8, LONG_FOLD = 1024 };
 
 // q = the lanes of its 16 bytes merged by halves, for elements of a size: the result is in all of them.
 #define MERGE_SHUFFLED(merged, ...) \
@@ -116,11 +117,16 @@ enum { SHORT_ROW = 8 };
         y[r] = name##_reduce(d, bad); \
         continue; \
       } \
-      for (size_t i = whole / 4; i; i--, x += 4 * COUNT) { \
+      name##_block total = start; \
+      for (size_t i = whole / 4; i; x += 4 * COUNT) { \
         TAKE(name, check, a, name##_whole(x)) \
         TAKE(name, check, b, name##_whole(x + COUNT)) \
         TAKE(name, check, c, name##_whole(x + 2 * COUNT)) \
         TAKE(name, check, d, name##_whole(x + 3 * COUNT)) \
+        if (--i % LONG_FOLD == 0 && i) { \
+          total = name##_merge(total, name##_merge(name##_merge(a, b), name##_merge(c, d))); \
+          a = b = c = d = start; \
+        } \
       } \
       if (whole & 2) { \
         TAKE(name, check, a, name##_whole(x)) \
@@ -132,16 +138,21 @@ enum { SHORT_ROW = 8 };
         x += COUNT; \
       } \
       if (rest) TAKE(name, check, d, name##_part(x, rest)) \
-      y[r] = name##_reduce(name##_merge(name##_merge(a, b), name##_merge(c, d)), bad); \
+      const name##_block last = name##_merge(name##_merge(a, b), name##_merge(c, d)); \
+      y[r] = name##_reduce(whole / 4 > LONG_FOLD ? name##_merge(total, last) : last, bad); \
     } \
   } \
   /* A vector of columns, of which n count. */ \
   INLINE void name##_strip(size_t rows, size_t n, const type *x, ptrdiff_t ld, type *y, int is_whole) { \
     const name##_block start = (name##_block)(type)(none); \
-    name##_block a = start, b = start, c = start, d = start; \
+    name##_block a = start, b = start, c = start, d = start, total = start; \
     name##_lanes bad = 0; \
     size_t r = 0; \
     for (; r + 4 <= rows; r += 4, x += 4 * ld) { \
+      if (r && r % (4 * LONG_FOLD) == 0) { \
+        total = name##_merge(total, name##_merge(name##_merge(a, b), name##_merge(c, d))); \
+        a = b = c = d = start; \
+      } \
       TAKE(name, check, a, is_whole ? name##_whole(x) : name##_part(x, n)) \
       TAKE(name, check, b, is_whole ? name##_whole(x + ld) : name##_part(x + ld, n)) \
       TAKE(name, check, c, is_whole ? name##_whole(x + 2 * ld) : name##_part(x + 2 * ld, n)) \
@@ -150,8 +161,9 @@ enum { SHORT_ROW = 8 };
     if (r < rows) TAKE(name, check, a, is_whole ? name##_whole(x) : name##_part(x, n)) \
     if (r + 1 < rows) TAKE(name, check, b, is_whole ? name##_whole(x + ld) : name##_part(x + ld, n)) \
     if (r + 2 < rows) TAKE(name, check, c, is_whole ? name##_whole(x + 2 * ld) : name##_part(x + 2 * ld, n)) \
+    const name##_block last = name##_merge(name##_merge(a, b), name##_merge(c, d)); \
     const name##_block all = \
-        NAN_WHERE_BAD(name, type, check, name##_merge(name##_merge(a, b), name##_merge(c, d))); \
+        NAN_WHERE_BAD(name, type, check, rows > 4 * LONG_FOLD ? name##_merge(total, last) : last); \
     if (is_whole) memcpy(y, &all, sizeof all); \
     else v_store_bytes(y, (vraw)all, n * size); \
   } \

@@ -217,13 +217,14 @@ import Testing
   }
 
   @Test func transposedConvolutionsWriteRows() throws {
-    let plans = try expectSameBits([[sampleTensor([2, 4, 5, 16], seed: 12)]]) { builder in
-      let x = builder.input("x", [2, 4, 5, 16])
+    // So many channels that the sums are matrix products.
+    let plans = try expectSameBits([[sampleTensor([2, 4, 5, 64], seed: 12)]]) { builder in
+      let x = builder.input("x", [2, 4, 5, 64])
       let strides: [(String, AttributeValue)] = [("strides", .ints([2, 2]))]
       func wider(_ x: ValueID, _ outputs: Int) throws -> ValueID {
-        try builder.node("ConvTranspose", [x, builder.weights([16, outputs, 2, 2])], strides, domain: "apus")
+        try builder.node("ConvTranspose", [x, builder.weights([64, outputs, 2, 2])], strides, domain: "apus")
       }
-      let joined = try builder.node("Concat", [try wider(x, 24), try wider(x, 16)], joining(3))
+      let joined = try builder.node("Concat", [try wider(x, 96), try wider(x, 64)], joining(3))
       builder.output(try builder.node("Tanh", [joined]))
     }
     #expect(steps(plans, "Concat").isEmpty)

@@ -241,7 +241,7 @@ class OneStyle(Case):
         self.assertLess(conv["taps"]["operations"], conv["plain"]["operations"])
         self.assertEqual(conv["rows"]["refusal"], "more than 4 channels")
         text = self.apus("plan", "model.onnx", "--no-optimize", "--explain").stdout.decode()
-        self.assertRegex(text, r"pool\n  max pool: plain, of plain \d+; \w+: positions are wanted")
+        self.assertRegex(text, r"pool\n  max pool: plain, of plain \d+; planes: positions are wanted")
 
     def test_keys_of_strangers_stay(self) -> None:
         self.save(

@@ -32,10 +32,20 @@ package struct ByteMap: EngineOperator {
     try operations.finish(x)
   }
 
+  /// The step of a table that comes with the run.
+  private static func plainStep(count: Int) -> Step {
+    let partition = Partition(count, of: .light)
+    return Step.parallel(parts: partition.parts) { run, part in
+      let (x, table) = (run.input(0, as: UInt8.self), run.input(1, as: UInt8.self))
+      let y = run.output(0, as: UInt8.self)
+      for index in partition.range(part) { y[index] = table[Int(x[index])] }
+    }.named("ByteMap")
+  }
+
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     guard let table = context.constant(1)?.elements(as: UInt8.self, reinterpreting: true), table.count == ByteMap.size
     else {
-      return .planned { (_) throws(OperatorError) in throw .invalid("the table is not constant") }
+      return .planned { (plan) throws(OperatorError) in ByteMap.plainStep(count: plan.outputShape(0).elementCount) }
     }
     return try ElementCandidate.choose(
       .byteMap, type: try context.type(0),

@@ -53,9 +53,7 @@ package struct QLinearBinary: EngineOperator {
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let codes = [1, 4, 6].compactMap { ByteCode(context, $0) }
     guard codes.count == 3 else {
-      return .planned { (_) throws(OperatorError) in
-        throw .invalid("a scale or zero point is not one constant number")
-      }
+      return .planned { [self] (plan) throws(OperatorError) in try plainStep(plan) }
     }
     let kernels = apus_kernels().pointee
     let (both, single) =
@@ -75,6 +73,25 @@ package struct QLinearBinary: EngineOperator {
           prepared(QLinearBinary.vectors(codes, both: both, single: single), .light * 2)
         },
       ])
+  }
+
+  /// The step for scales and zero points that come with the run.
+  private func plainStep(_ plan: PlanContext) throws(OperatorError) -> Step {
+    guard let a = plan.inputs[0], let b = plan.inputs[3], let c = plan.outputs[0] else {
+      throw .invalid("an operand is missing")
+    }
+    let partition = Partition(c.count, of: .medium)
+    let types = [a.dataType, b.dataType, c.dataType]
+    return Step.parallel(parts: partition.parts) { [operation] run, part in
+      let codes = zip([1, 4, 6], types).map { input, type in
+        ByteCode(
+          scale: run.input(input, as: Float.self)[0],
+          zero: IntegerCodes.byte(run.inputBytes(input + 1), 0, isSigned: type == .int8), isSigned: type == .int8)
+      }
+      let rows = RowApplication(
+        QLinearBinary.plain(operation, codes), widths: (1, 1, 1), a: a.shape, b: b.shape, output: c.shape)
+      rows.apply(run.inputBytes(0), run.inputBytes(3), run.outputBytes(0), partition.range(part))
+    }.named(schema.id.name)
   }
 
   private typealias Kernel =
@@ -130,6 +147,10 @@ struct ByteCode: Sendable {
   let scale: Float
   let zero: Int32
   let isSigned: Bool
+
+  init(scale: Float, zero: Int32, isSigned: Bool) {
+    (self.scale, self.zero, self.isSigned) = (scale, zero, isSigned)
+  }
 
   /// That of the constant scale at an input, with the zero point behind it; nil if they are not one constant number
   /// each.

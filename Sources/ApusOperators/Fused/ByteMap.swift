@@ -32,32 +32,16 @@ package struct ByteMap: EngineOperator {
     try operations.finish(x)
   }
 
-  /// The step of a table that comes with the run.
-  private static func plainStep(count: Int) -> Step {
-    let partition = Partition(count, of: .light)
-    return Step.parallel(parts: partition.parts) { run, part in
-      let (x, table) = (run.input(0, as: UInt8.self), run.input(1, as: UInt8.self))
-      let y = run.output(0, as: UInt8.self)
-      for index in partition.range(part) { y[index] = table[Int(x[index])] }
-    }.named("ByteMap")
-  }
-
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    guard let table = context.constant(1)?.elements(as: UInt8.self, reinterpreting: true), table.count == ByteMap.size
-    else {
-      return .planned { (plan) throws(OperatorError) in ByteMap.plainStep(count: plan.outputShape(0).elementCount) }
-    }
+    let table = context.constant(1)?.elements(as: UInt8.self, reinterpreting: true) ?? []
+    let refusal = table.count == ByteMap.size ? nil : "the table comes with the run"
     return try ElementCandidate.choose(
       .byteMap, type: try context.type(0),
       [
         .plain {
-          let loop: UnaryLoop = { x, y, count in
-            let (x, y) = (x.assumingMemoryBound(to: UInt8.self), y.assumingMemoryBound(to: UInt8.self))
-            for index in 0..<count { y[index] = table[Int(x[index])] }
-          }
-          return Elementwise.unary(loop, cost: .light, name: "ByteMap")
+          .planned { (plan) throws(OperatorError) in ByteMap.plainStep(count: plan.outputShape(0).elementCount) }
         },
-        .vectors("words", types: [.int8, .uint8]) {
+        .vectors("words", types: [.int8, .uint8], refusal: refusal) {
           let map = apus_kernels().pointee.map_bytes
           let loop: UnaryLoop = { x, y, count in
             table.withUnsafeBufferPointer { table in
@@ -68,5 +52,14 @@ package struct ByteMap: EngineOperator {
           return Elementwise.unary(loop, cost: .light, name: "map_bytes")
         },
       ])
+  }
+
+  private static func plainStep(count: Int) -> Step {
+    let partition = Partition(count, of: .light)
+    return Step.parallel(parts: partition.parts) { run, part in
+      let (x, table) = (run.input(0, as: UInt8.self), run.input(1, as: UInt8.self))
+      let y = run.output(0, as: UInt8.self)
+      for index in partition.range(part) { y[index] = table[Int(x[index])] }
+    }.named("ByteMap")
   }
 }

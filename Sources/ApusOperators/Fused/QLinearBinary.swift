@@ -52,30 +52,25 @@ package struct QLinearBinary: EngineOperator {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let codes = [1, 4, 6].compactMap { ByteCode(context, $0) }
-    guard codes.count == 3 else {
-      return .planned { [self] (plan) throws(OperatorError) in try plainStep(plan) }
-    }
-    let kernels = apus_kernels().pointee
-    let (both, single) =
-      operation == .add ? (kernels.add_bytes, kernels.add_bytes_vs) : (kernels.mul_bytes, kernels.mul_bytes_vs)
-    let name = schema.id.name
-    /// The kernel for loops.
-    @Sendable func prepared(_ loops: BinaryLoops, _ cost: Cost) -> PreparedKernel {
-      .planned(takingRows: true) { context throws(OperatorError) in
-        Elementwise.binaryStep(loops, cost: cost, a: 0, b: 3, context).named(name)
-      }
-    }
+    let refusal = codes.count == 3 ? nil : "scales or zero points come with the run"
     return try ElementCandidate.choose(
       .quantizedElementwise, type: try context.type(0),
       [
-        .plain { [operation] in prepared(QLinearBinary.plain(operation, codes), .medium) },
-        .vectors("vectors", types: [.int8, .uint8]) {
-          prepared(QLinearBinary.vectors(codes, both: both, single: single), .light * 2)
+        .plain { [self] in .planned { (plan) throws(OperatorError) in try plainStep(plan) } },
+        .vectors("vectors", types: [.int8, .uint8], refusal: refusal) { [operation, name = schema.id.name] in
+          let kernels = apus_kernels().pointee
+          let loops =
+            operation == .add
+            ? QLinearBinary.vectors(codes, both: kernels.add_bytes, single: kernels.add_bytes_vs)
+            : QLinearBinary.vectors(codes, both: kernels.mul_bytes, single: kernels.mul_bytes_vs)
+          return .planned(takingRows: true) { context throws(OperatorError) in
+            Elementwise.binaryStep(loops, cost: .light * 2, a: 0, b: 3, context).named(name)
+          }
         },
       ])
   }
 
-  /// The step for scales and zero points that come with the run.
+  /// Scales and zero points are read when it runs.
   private func plainStep(_ plan: PlanContext) throws(OperatorError) -> Step {
     guard let a = plan.inputs[0], let b = plan.inputs[3], let c = plan.outputs[0] else {
       throw .invalid("an operand is missing")

@@ -4,8 +4,8 @@ import ApusGraph
 import ApusOperators
 import ApusTensor
 
-/// DequantizeLinear, DequantizeLinear → Add or Mul (→ Relu) → QuantizeLinear → the operator on bytes, with the same
-/// bits.
+/// DequantizeLinear, DequantizeLinear → Add or Mul (→ Relu) → QuantizeLinear → the operator on bytes. The bits stay the
+/// same.
 struct QuantizedElementwiseFusion: Fusion {
   let name = "quantized-elementwise"
   let roots: Set<OperatorID> = [OperatorID("QuantizeLinear")]

@@ -31,6 +31,7 @@ PASSES = [
     "fuse-patterns",
     "eliminate-dead-nodes",
     "fuse-quantized",
+    "window-masks",
     "fuse-attention",
     "fuse-matrix-products",
     "channels-last",

@@ -144,7 +144,7 @@ package struct Optimizer: Sendable {
 
   /// Passes that end in the operators of this engine's own domain.
   package static let enginePasses: [any GraphPass] = [
-    SubgraphConstants(), FusionPass(attentionFusions), FusionPass(matrixFusions), ChannelsLast(),
+    SubgraphConstants(), WindowMasks(), FusionPass(attentionFusions), FusionPass(matrixFusions), ChannelsLast(),
     TransposeCancellation(), FusionPass(engineFusions),
     // What fusions left behind must not be computed first: a weight that is read transposed now, say.
     DeadNodeElimination(), ConstantFolding(), DeadNodeElimination(),

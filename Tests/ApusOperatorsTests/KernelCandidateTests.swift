@@ -309,6 +309,13 @@ struct CandidateCase {
           Tensor([Float](repeating: 2, count: 6))
         ])
     },
+    { seed in
+      CandidateCase(
+        name: "BatchNormalization", domain: "apus", attributes: [("activation", .string("relu"))],
+        inputs: [random([2, 5, 3, 21], seed)] + (1...3).map { random([21], seed + $0) } + [
+          Tensor([Float](repeating: 2, count: 21))
+        ])
+    },
     { CandidateCase(name: "Hardmax", inputs: [random([5, 37], $0)], tolerance: 0) },
     {
       CandidateCase(name: "ArgMax", attributes: [("axis", .int(1))], inputs: [random([3, 21, 19], $0)], tolerance: 0)

@@ -33,6 +33,7 @@ import Testing
   }
 
   private static let image = Case.Operand.floats([2, 7, 6, 4])
+  private static let variances = Case.Operand.constant(Tensor([0.5, 2, 1, 0] as [Float]))
   private static let bytes = Tensor((0..<168).map { UInt8(truncatingIfNeeded: $0 * 73) }, shape: [1, 7, 6, 4])
   private static let filter = Tensor((0..<180).map { Int8(truncatingIfNeeded: $0 * 37) }, shape: [5, 4, 3, 3])
 
@@ -72,6 +73,9 @@ import Testing
           .constant(sampleTensor([1, 2, 5, 6], seed: 3)), .floats([1, 6, 4, 5]),
         ]),
       Case(op: "ConvTranspose", operands: [image, .weights([4, 3, 2, 2]), .weights([3])]),
+      Case(
+        op: "BatchNormalization", operands: [image, .weights([4]), .weights([4]), .weights([4]), variances],
+        attributes: [("epsilon", .float(0.5))]),
       Case(op: "MaxPool", operands: [image], attributes: window),
       Case(op: "AveragePool", operands: [image], attributes: window + [("count_include_pad", .int(1))]),
       Case(op: "GlobalAveragePool", operands: [image]),
@@ -96,6 +100,9 @@ import Testing
         Case(
           op: "Conv", operands: [image, .weights([5, 4, 3, 3]), .weights([5])],
           attributes: pads + activation(name, alpha, beta)),
+        Case(
+          op: "BatchNormalization", operands: [image, .weights([4]), .weights([4]), .weights([4]), variances],
+          attributes: activation(name, alpha, beta)),
       ]
     }
 

@@ -181,6 +181,8 @@ import Testing
       if isQuantized {
         let (scale, zero) = (Tensor(scalar: 0.1 as Float), Tensor(scalar: 2 as UInt8))
         others = [scale, zero, try sample(type, channels, seed: 2), scale, zero, Tensor(scalar: 0.5 as Float), zero]
+      } else if schema.id.name == "BatchNormalization" {
+        others = try (2...4).map { try sample(type, [3], seed: $0) } + [Tensor([0.5, 1, 2] as [Float])]
       } else if schema.inputs.count > 1 {
         others = [try sample(type, channels, seed: 2)]
       }
@@ -193,7 +195,7 @@ import Testing
       let (a, b) = (try permuted(try #require(found[0].tensor), [0, 3, 1, 2]), try #require(plain[0].tensor))
       #expect(isQuantized ? bytes(a) == bytes(b) : largestDifference(a, b) < 1e-5, "\(schema.id)")
     }
-    #expect(count >= 6)
+    #expect(count >= 7)
   }
 
   @Test func commutativeOperatorsMayExchangeTheirInputs() throws {

@@ -224,4 +224,63 @@ import Testing
     let portable = try optimize(attentionGraph(masked: true, safe: false), [x, mask], disabled: ["fuse-attention"])
     #expect(portable.ops.contains("Softmax"))
   }
+
+  /// Attention in windows of [images · windows, heads, 4 positions, 8], whose scores get a bias and a mask of their
+  /// window, as Swin has it.
+  private func windows(
+    bias: Shape? = [1, 2, 4, 4], mask: Shape = [1, 3, 1, 4, 4], isMaskFirst: Bool = false, batch: Dim = .symbol("b") * 3
+  ) throws -> Graph {
+    let builder = GraphBuilder()
+    let (q, k, v) = (
+      builder.input("q", [batch, 2, 4, 8]), builder.input("k", [batch, 2, 4, 8]), builder.input("v", [batch, 2, 4, 6])
+    )
+    let turned = try builder.node("Transpose", [k], [("perm", .ints([0, 1, 3, 2]))])
+    var scores = try builder.node("MatMul", [q, turned])
+    if let bias { scores = try builder.node("Add", [builder.weights(bias), scores]) }
+    let split = try builder.node("Reshape", [scores, builder.constant([-1, 3, 2, 4, 4] as [Int], [5])])
+    let numbers = builder.constant((0..<mask.elementCount).map { $0 % 5 == 0 ? -100 : 0 as Float }, mask)
+    let masked = try builder.node("Add", isMaskFirst ? [numbers, split] : [split, numbers])
+    let back = try builder.node("Reshape", [masked, builder.constant([-1, 2, 4, 4] as [Int], [4])])
+    let probabilities = try builder.node("Softmax", [back], [("axis", .int(-1))])
+    builder.output(try builder.node("MatMul", [probabilities, v]))
+    return builder.graph
+  }
+
+  @Test func windowsWithMasksAreHeads() throws {
+    let inputs = [(8, 1), (8, 2), (6, 3)].map { sampleTensor([6, 2, 4, $0.0], seed: $0.1) }
+    for graph in [
+      try windows(), try windows(bias: nil), try windows(bias: [2, 4, 4]), try windows(mask: [1, 3, 2, 4, 4]),
+      try windows(isMaskFirst: true), try windows(batch: 6),
+    ] {
+      let result = try optimize(graph, inputs)
+      #expect(result.ops.contains("apus.Attention") && !result.ops.contains("Softmax"), "\(result.ops)")
+      #expect(result.difference < 1e-5)
+    }
+    // A bias of each window, a mask of one window for all, and one for each image: as they are.
+    for graph in [
+      try windows(bias: [6, 2, 4, 4], batch: 6), try windows(mask: [1, 1, 1, 4, 4]),
+      try windows(mask: [2, 3, 1, 4, 4]),
+    ] {
+      let result = try optimize(graph, inputs)
+      #expect(result.ops.contains("Softmax"), "\(result.ops)")
+      #expect(result.difference < 1e-5)
+    }
+  }
+
+  /// What stands before a convolution and its activation, between images whose channels are last.
+  @Test func normalizationsBetweenConvolutionsStayThere() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [.symbol("n"), 3, 6, 5])
+    let first = try builder.node("Conv", [x, builder.weights([8, 3, 3, 3])])
+    let pooled = try builder.node("MaxPool", [first], [("kernel_shape", .ints([2, 2]))])
+    let variance = builder.constant((0..<8).map { Float($0) / 4 + 0.25 }, [8])
+    let normalized = try builder.node(
+      "BatchNormalization", [pooled, builder.weights([8]), builder.weights([8]), builder.weights([8]), variance])
+    let active = try builder.node("Relu", [normalized])
+    builder.output(try builder.node("Conv", [active, builder.weights([4, 8, 1, 1])]))
+    let result = try optimize(builder.graph, [sampleTensor([2, 3, 6, 5], seed: 1)])
+    #expect(result.ops.contains("apus.BatchNormalization") && !result.ops.contains("Relu"))
+    #expect(result.ops.count { $0 == "Transpose" } <= 2, "\(result.ops)")
+    #expect(result.difference < 1e-5)
+  }
 }

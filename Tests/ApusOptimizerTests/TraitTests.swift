@@ -291,6 +291,10 @@ private struct LayoutCase {
       }
     case .images:
       if schema.inputs.count == 1 { return [x] }
+      if schema.id.name == "BatchNormalization" {
+        let variance = builder.constant([0.25, 1, 4, 0.25, 1, 4] as [Float], [6])
+        return [x] + (0..<3).map { _ in builder.steps([6]) } + [variance]
+      }
       let channels = schema.id.name == "ConvTranspose" ? [6, 4] : [4, 6]
       return [x, builder.steps(Shape(channels + [Int](repeating: 2, count: rank - 2)))]
     default:

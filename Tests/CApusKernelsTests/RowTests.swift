@@ -63,6 +63,19 @@ import Testing
     }
   }
 
+  /// What a mask of -100 leaves is no subnormal number, which whoever multiplies with it would wait for.
+  @Test(arguments: levels.indices) func softmaxLeavesNothingSubnormal(level: Int) {
+    let kernels = levels[level]
+    for n in Self.lengths where n > 1 {
+      let x = Buffer<Float>(n) { $0 == 0 ? 0 : -86.5 - Float($0 % 18) }
+      let y = Buffer<Float>(n, repeating: 1)
+      kernels.softmax_f32(n, x.pointer, y.base, 1, nil)
+      #expect((0..<n).allSatisfy { y[$0].isNormal || y[$0] == 0 }, "\(kernels.label) n \(n)")
+      #expect(y[0] == 1)
+      #expect(near(y[1], 0, 1e-37))
+    }
+  }
+
   /// Many lines at once, of neighbours and side by side.
   @Test(arguments: levels.indices) func softmaxOfManyLines(level: Int) {
     let kernels = levels[level]

@@ -104,6 +104,18 @@ class Layers:
 
     add_convolution.odds = 3
 
+    def add_normalization_of_channels(self):
+        """A BatchNormalization by itself, as networks have it that normalize before they convolve."""
+        x = self.value(rank=(2, 3, 4), test=lambda v: v.fixed(1) and v.fixed(1) <= 16)
+        if not x:
+            return
+        channels = x.fixed(1)
+        variance = self.constant((self.random.random(channels) + 0.3).astype(np.float32))
+        parameters = [self.weights(channels) for _ in range(3)] + [variance]
+        y = self.apply("BatchNormalization", [x.name, *parameters], x.shapes)
+        if self.chance(0.7):
+            self.apply(self.pick(["Relu", "Sigmoid", "LeakyRelu"]), [y.name], y.shapes)
+
     def quantized(self, name, shapes, scale, signed, zero):
         """A value as bytes and as floats again. With powers of two as scales floats compute all this exactly."""
         kind = np.int8 if signed else np.uint8
@@ -222,6 +234,44 @@ class Layers:
         self.apply("Reshape", [y.name, self.ints(0, 0, 8)], x.shapes)
 
     add_attention.odds = 1.2
+
+    def add_windows(self):
+        """Attention in two windows whose masks differ, as Swin has it, or nearly so."""
+        x = self.value(rank=(3,), test=lambda v: v.fixed(2) == 8 and v.fixed(1))
+        if not x or any(s[0] == 0 or s[1] == 0 for s in x.shapes):
+            return
+        length = x.fixed(1)
+
+        def project():
+            y = self.apply("MatMul", [x.name, self.weights(8, 16)], [(*s[:2], 16) for s in x.shapes])
+            y = self.apply(
+                "Reshape", [y.name, self.ints(-1, length, 2, 2, 4)], [(s[0], length, 2, 2, 4) for s in x.shapes]
+            )
+            y = self.apply(
+                "Transpose", [y.name], [(s[0], 2, 2, length, 4) for s in x.shapes], perm=[0, 2, 3, 1, 4]
+            )
+            return self.apply(
+                "Reshape", [y.name, self.ints(-1, 2, length, 4)], [(2 * s[0], 2, length, 4) for s in x.shapes]
+            )
+
+        q, k, v = project(), project(), project()
+        shapes = [(2 * s[0], 2, length, length) for s in x.shapes]
+        kt = self.apply("Transpose", [k.name], [(s[0], 2, 4, length) for s in k.shapes], perm=[0, 1, 3, 2])
+        scores = self.apply("MatMul", [q.name, kt.name], shapes)
+        if self.chance(0.6):
+            bias = self.pick([(1, 2, length, length), (2, length, length), (length,), (1, 1, 1, length)])
+            scores = self.binary("Add", scores, self.weights(*bias), [bias] * FEEDS)
+        split = [(s[0] // 2, 2, *s[1:]) for s in shapes]
+        y = self.apply("Reshape", [scores.name, self.ints(-1, 2, 2, length, length)], split)
+        whole = (1, 2, 1, length, length)
+        mask = self.pick([whole] * 4 + [(2, 2, length, length), (1, 1, 1, length, length), (2, 1, 1, 1)])
+        numbers = np.where(self.random.random(mask) < 0.3, np.float32(-100), np.float32(0)).astype(np.float32)
+        y = self.binary("Add", y, self.constant(numbers), [mask] * FEEDS)
+        y = self.apply("Reshape", [y.name, self.ints(-1, 2, length, length)], shapes)
+        p = self.apply("Softmax", [y.name], shapes, axis=-1)
+        self.apply("MatMul", [p.name, v.name], v.shapes)
+
+    add_windows.odds = 0.6
 
     @staticmethod
     def fits(a, b):

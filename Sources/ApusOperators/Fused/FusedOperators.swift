@@ -13,6 +13,7 @@ let fusedOperators: [any OperatorDefinition] = [
   engine(ChannelsLastConv()),
   engine(ConvTranspose(channelsLast: true)),
   engine(QLinearConv(channelsLast: true)),
+  engine(ChannelsLastBatchNormalization()),
   engine(ChannelsLastPool(.maximum)),
   engine(ChannelsLastPool(.mean)),
   engine(ChannelsLastGlobalAveragePool()),

@@ -17,7 +17,10 @@ package struct BatchNormalization: OperatorDefinition {
     attributes: [
       .float("epsilon", default: 1e-5), .float("momentum", default: 0.9), .int("training_mode", default: 0).since(14),
     ],
-    types: ["T": .floats, "T1": .floats, "T2": .floats])
+    types: ["T": .floats, "T1": .floats, "T2": .floats],
+    layout: .images(twin: ChannelsLastBatchNormalization.id, isFaster: { _ in false }) { node in
+      (node.optionalInt("training_mode") ?? 0) == 0 && (0..<5).allSatisfy { node.type($0) == .float32 }
+    })
 
   package init() {}
 
@@ -44,15 +47,7 @@ package struct BatchNormalization: OperatorDefinition {
     return try prepareReal(
       context,
       float: { (_) throws(OperatorError) in
-        try ElementCandidate.choose(
-          .batchNormalization, type: .float32,
-          [
-            .plain { BatchNormalization.kernel(options, BatchNormalization.plain(Float.self)) },
-            .vectors("rows") {
-              let affine = apus_kernels().pointee.affine_f32
-              return BatchNormalization.kernel(options) { affine($0, $1, $2, $3, $4, $5, $6) }
-            },
-          ])
+        try BatchNormalization.choose { BatchNormalization.kernel(options, $0) }
       },
       double: { (_) throws(OperatorError) in
         BatchNormalization.kernel(options, BatchNormalization.plain(Double.self))
@@ -71,6 +66,26 @@ package struct BatchNormalization: OperatorDefinition {
       _ count: Int, _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>, _ mean: UnsafePointer<Element>,
       _ factor: UnsafePointer<Element>, _ bias: UnsafePointer<Element>, _ each: Bool
     ) -> Void
+
+  /// The kernel with the loop that suits the machine.
+  static func choose(
+    _ kernel: @escaping @Sendable (@escaping Affine<Float>) -> PreparedKernel
+  ) throws(OperatorError) -> PreparedKernel {
+    try ElementCandidate.choose(
+      .batchNormalization, type: .float32,
+      [
+        .plain { kernel(plain(Float.self)) },
+        .vectors("rows") {
+          let affine = apus_kernels().pointee.affine_f32
+          return kernel { affine($0, $1, $2, $3, $4, $5, $6) }
+        },
+      ])
+  }
+
+  /// What a channel's elements are multiplied by.
+  @inline(__always) static func factor(scale: Double, variance: Double, epsilon: Double) -> Double {
+    scale / (variance + epsilon).squareRoot()
+  }
 
   private static func plain<Element: Real>(_ type: Element.Type) -> Affine<Element> {
     { count, x, y, mean, factor, bias, each in
@@ -154,7 +169,8 @@ private struct ChannelLayout: Sendable {
     }
     means[channel] = Element(mean)
     let scale = Double(run.input(1, as: Element.self)[channel])
-    factors[channel] = Element(scale / (variance + options.epsilon).squareRoot())
+    factors[channel] = Element(
+      BatchNormalization.factor(scale: scale, variance: variance, epsilon: options.epsilon))
   }
 
   private func moments<Element: Real>(of channel: Int, _ x: UnsafePointer<Element>) -> (mean: Double, variance: Double)

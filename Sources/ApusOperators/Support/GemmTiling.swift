@@ -1,6 +1,7 @@
-// How matrix products divide into parts: from their extents and the register tile alone.
+// How matrix products divide into parts: from their extents, the register tile and the machine.
 
 import ApusGraph
+import Glibc
 
 /// The division of `batch` products of an [m, k] and a [k, n] matrix into parts.
 ///
@@ -38,13 +39,20 @@ struct GemmTiling: Sendable {
     static let float32 = Pace()
   }
 
-  init(batch: Int, m: Int, n: Int, k: Int, tileRows: Int, panelColumns: Int, pace: Pace = .float32) {
+  /// Some for each processor, so that all end at about the same time. More of them would be smaller, and would read B
+  /// more often.
+  static let usualParts = min(Partition.maximumParts, 8 * max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+
+  init(
+    batch: Int, m: Int, n: Int, k: Int, tileRows: Int, panelColumns: Int, pace: Pace = .float32,
+    mostParts: Int = GemmTiling.usualParts
+  ) {
     self.batch = batch
     self.m = m
     panels = (n + panelColumns - 1) / panelColumns
     // Products of few rows wait for the elements of B.
     let column = Cost(operations: max(2 * m / pace.speed, 1), bytes: pace.bytes) * max(k, 1)
-    let wanted = min(max((column * n * batch).worthwhileParts, 1), Partition.maximumParts)
+    let wanted = min(max((column * n * batch).worthwhileParts, 1), mostParts)
     if batch >= wanted || batch == 0 || m == 0 || panels == 0 {
       (rowsPerBlock, panelsPerBlock, rowBlocks, panelBlocks) = (max(m, 1), max(panels, 1), 1, 1)
       batchesPerPart = max(1, (batch + wanted - 1) / wanted)

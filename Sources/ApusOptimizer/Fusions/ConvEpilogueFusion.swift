@@ -1,4 +1,5 @@
-// apus.Conv followed by a residual sum or an activation → one apus.Conv.
+// apus.Conv followed by a residual sum or an activation → one apus.Conv; apus.BatchNormalization followed by an
+// activation → one of it.
 
 import ApusGraph
 import ApusOperators
@@ -12,13 +13,21 @@ struct ConvEpilogueFusion: Fusion {
     let node = graph[root]
     guard let output = node.outputs[0] else { return nil }
     if node.op.name == "Add" { return matchResidual(root, output: output, in: graph) }
-    guard let conv = graph.producer(of: node.inputs[0], is: "Conv", domain: "apus"),
-      conv.node.attributes["activation"] == nil, let activation = graph.epilogue(of: node)
+    guard let before = activated(node.inputs[0], in: graph), before.node.attributes["activation"] == nil,
+      let activation = graph.epilogue(of: node)
     else { return nil }
-    var fused = conv.node
+    var fused = before.node
     fused.outputs = [output]
     activation.write(to: &fused.attributes)
-    return GraphPatch(removed: [conv.position, root], added: [fused])
+    return GraphPatch(removed: [before.position, root], added: [fused])
+  }
+
+  /// The node before an activation, if it can have one itself.
+  private func activated(
+    _ value: ValueID?, in graph: borrowing GraphEditor
+  ) -> (position: NodeID, node: Node)? {
+    graph.producer(of: value, is: "Conv", domain: "apus")
+      ?? graph.producer(of: value, is: ChannelsLastBatchNormalization.id.name, domain: "apus")
   }
 
   /// The later of two convolutions takes the sum, so that the other operand exists when it runs.

@@ -1,4 +1,4 @@
-// One run in progress, where helping workers find it: what to compute, which part is next, and who is inside.
+// One run in progress, where helping workers find it: what to compute, which parts are left, and who is inside.
 
 import ApusGraph
 import Synchronization
@@ -59,8 +59,7 @@ struct JobSlot: ~Copyable {
   private let job = UnsafeMutablePointer<Job>.allocate(capacity: 1)
   private let departure = Monitor()
   private let padding = CacheLinePadding()
-  private let nextPart = Atomic<Int>(0)
-  private let trailingPadding = CacheLinePadding()
+  private var lanes = PartLanes()
 
   deinit {
     departure.destroy()
@@ -76,9 +75,9 @@ struct JobSlot: ~Copyable {
   // MARK: The caller's side
 
   /// Admits up to `helpers` workers to `job`. The slot must be closed and empty.
-  func open(_ job: Job, helpers: Int) {
+  mutating func open(_ job: Job, helpers: Int) {
     self.job.initialize(to: job)
-    nextPart.store(0, ordering: .relaxed)
+    lanes.fill(parts: job.parts, threads: helpers + 1)
     control.store(UInt64(helpers) * Self.oneTicket, ordering: .releasing)
   }
 
@@ -103,7 +102,7 @@ struct JobSlot: ~Copyable {
   /// Makes the empty slot ready for the next job. True: every part was computed.
   func finish() -> Bool {
     control.store(0, ordering: .relaxed)
-    return nextPart.load(ordering: .relaxed) >= job.pointee.parts
+    return lanes.areEmpty
   }
 
   // MARK: The helper's side
@@ -133,35 +132,92 @@ struct JobSlot: ~Copyable {
   // MARK: Both
 
   /// Whether parts are left that nobody has claimed. Only for the caller and helpers inside.
-  var hasUnclaimedParts: Bool { nextPart.load(ordering: .relaxed) < job.pointee.parts }
+  var hasUnclaimedParts: Bool { !lanes.areEmpty }
 
   /// Claims and computes parts until none is left or the run is cancelled. Only for the caller.
   func work() {
     let job = self.job.pointee
+    var lane = 0
     while true {
       job.giveWay()
-      if job.isCancelled || !claim(of: job) { return }
+      if job.isCancelled { return }
+      guard let part = lanes.claim(from: &lane) else { return }
+      job.function(job.context, part)
     }
   }
 
-  /// The same for helpers inside. False: it ended because the helper is wanted elsewhere.
-  func help(unless isWantedElsewhere: (RunPriority) -> Bool) -> Bool {
+  /// The same for the helper of that number, inside. False: it ended because the helper is wanted elsewhere.
+  func help(as helper: Int, unless isWantedElsewhere: (RunPriority) -> Bool) -> Bool {
     let job = self.job.pointee
     let priority = job.priority
+    var lane = lanes.lane(of: helper)
     while !job.isCancelled {
       if isWantedElsewhere(priority) { return false }
-      if !claim(of: job) { break }
+      guard let part = lanes.claim(from: &lane) else { break }
+      job.function(job.context, part)
     }
     return true
   }
+}
 
-  /// Claims a part and computes it. False: none is left.
-  @inline(__always) private func claim(of job: Job) -> Bool {
-    let part = nextPart.wrappingAdd(1, ordering: .relaxed).oldValue
-    if part >= job.parts { return false }
-    job.function(job.context, part)
+/// The unclaimed parts of a job, in lanes of neighbours: the caller begins with the first lane, each worker with one
+/// of its own, and who finds its lane empty goes on with the next. So a thread comes upon the same share of every job
+/// of one shape, and finds in its cache what it has written there itself.
+private struct PartLanes: ~Copyable {
+  /// Threads beyond so many share lanes.
+  private static let most = 8
+
+  private struct Lane: ~Copyable {
+    let next = Atomic<Int>(0)
+    let padding = CacheLinePadding()
+  }
+
+  private let lanes = UnsafeMutablePointer<Lane>.allocate(capacity: most)
+  private var count = 1
+  /// Each lane has so many parts, and the first `longer` ones one more: the caller is there already.
+  private var share = 0
+  private var longer = 0
+
+  init() {
+    for lane in 0..<Self.most { (lanes + lane).initialize(to: Lane()) }
+  }
+
+  deinit {
+    lanes.deinitialize(count: Self.most)
+    lanes.deallocate()
+  }
+
+  /// Only while nobody claims.
+  mutating func fill(parts: Int, threads: Int) {
+    count = max(1, min(threads, parts, Self.most))
+    (share, longer) = parts.quotientAndRemainder(dividingBy: count)
+    for lane in 0..<count { lanes[lane].next.store(begin(of: lane), ordering: .relaxed) }
+  }
+
+  /// Where the worker of that number begins.
+  func lane(of worker: Int) -> Int { (worker + 1) % count }
+
+  /// A part that nobody else gets: of that lane, or of the next one that has any. nil: none is left.
+  @inline(__always) func claim(from lane: inout Int) -> Int? {
+    for _ in 0..<count {
+      let end = begin(of: lane + 1)
+      // Looked at first: a lane that is empty is asked by all who come by.
+      if lanes[lane].next.load(ordering: .relaxed) < end {
+        let part = lanes[lane].next.wrappingAdd(1, ordering: .relaxed).oldValue
+        if part < end { return part }
+      }
+      lane = lane + 1 == count ? 0 : lane + 1
+    }
+    return nil
+  }
+
+  var areEmpty: Bool {
+    for lane in 0..<count where lanes[lane].next.load(ordering: .relaxed) < begin(of: lane + 1) { return false }
     return true
   }
+
+  /// The first part of a lane.
+  @inline(__always) private func begin(of lane: Int) -> Int { share * lane + min(lane, longer) }
 }
 
 /// Keeps what stands before it and what follows it on different cache lines (pairs of lines are fetched together).

@@ -16,7 +16,7 @@ package struct ParallelTask {
 
 extension WorkerPool {
   /// Runs all parts of all `tasks`, which must not depend on one another; each function gets its own part numbers, from
-  /// 0. Parts begin in the order of the tasks: the longest first fills the threads best. Else as `run`.
+  /// 0. Each thread takes parts in the order of the tasks: the longest first fills the threads best. Else as `run`.
   @discardableResult
   package func runGroup(
     _ tasks: UnsafeBufferPointer<ParallelTask>, cancellation: CancellationFlag? = nil, turn: RunTurn? = nil

@@ -158,7 +158,7 @@ final class PoolCore: @unchecked Sendable {
     // Workers begin their search at different slots and go on behind the last one, so that all jobs find helpers.
     var start = index % Self.slotCount
     while true {
-      if help(from: &start) { continue }
+      if help(as: index, from: &start) { continue }
       if SpinWait.wait(atMost: spin, until: { openJobs.load(ordering: .relaxed) != 0 }) { continue }
       if !sleep() { return }
     }
@@ -166,27 +166,27 @@ final class PoolCore: @unchecked Sendable {
 
   /// Joins one open job, of the most urgent ones, until it has no parts left or a more urgent one is open. False: no
   /// job admitted this worker.
-  private func help(from start: inout Int) -> Bool {
+  private func help(as worker: Int, from start: inout Int) -> Bool {
     let jobs = openJobs.load(ordering: .acquiring)
     if jobs == 0 { return false }
     let urgent = urgentSlots.load(ordering: .relaxed)
     let background = backgroundSlots.load(ordering: .relaxed)
-    return help(amongst: jobs & urgent, from: &start)
-      || help(amongst: jobs & ~(urgent | background), from: &start)
-      || help(amongst: jobs & background, from: &start)
+    return help(as: worker, amongst: jobs & urgent, from: &start)
+      || help(as: worker, amongst: jobs & ~(urgent | background), from: &start)
+      || help(as: worker, amongst: jobs & background, from: &start)
   }
 
-  private func help(amongst jobs: UInt64, from start: inout Int) -> Bool {
+  private func help(as worker: Int, amongst jobs: UInt64, from start: inout Int) -> Bool {
     // Those from `start` on, then those before it.
     let later = jobs & (UInt64.max << UInt64(start))
-    return help(inOrder: later, &start) || help(inOrder: jobs & ~later, &start)
+    return help(as: worker, inOrder: later, &start) || help(as: worker, inOrder: jobs & ~later, &start)
   }
 
-  private func help(inOrder jobs: UInt64, _ start: inout Int) -> Bool {
+  private func help(as worker: Int, inOrder jobs: UInt64, _ start: inout Int) -> Bool {
     var left = jobs
     while left != 0 {
       let index = left.trailingZeroBitCount
-      if help(with: index) {
+      if help(as: worker, with: index) {
         start = (index + 1) % Self.slotCount
         return true
       }
@@ -207,7 +207,7 @@ final class PoolCore: @unchecked Sendable {
     }
   }
 
-  private func help(with index: Int) -> Bool {
+  private func help(as worker: Int, with index: Int) -> Bool {
     let slot = slots + index
     guard let ticketsLeft = slot.pointee.enter() else { return false }
     idle.wrappingSubtract(IdleCount.awake(1), ordering: .relaxed)
@@ -217,7 +217,7 @@ final class PoolCore: @unchecked Sendable {
       summon(ticketsLeft)
     }
     // Who leaves for a more urgent job does not come back to this one.
-    if slot.pointee.help(unless: isOutranked) { close(index) }
+    if slot.pointee.help(as: worker, unless: isOutranked) { close(index) }
     // Idle again before the caller can return, so that its next run counts on this worker.
     idle.wrappingAdd(IdleCount.awake(1), ordering: .relaxed)
     slot.pointee.leave()

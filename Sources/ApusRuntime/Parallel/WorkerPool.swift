@@ -8,10 +8,10 @@ import Synchronization
 /// A fixed set of threads that compute the parts of a job together with the thread that asks.
 ///
 /// Any number of threads may run jobs on one pool at once, and a part may run a job on its own pool: whoever is idle
-/// helps, and a caller that finds no help computes its parts alone. Parts are claimed in ascending order, each by the
-/// next free thread: a result must depend on the part's number alone. Idle workers stay awake for a bounded time and
-/// then sleep. Once the threads are up, a run from a function pointer allocates nothing. In a process that was forked
-/// the pool starts its threads anew at the first run that wants them.
+/// helps, and a caller that finds no help computes its parts alone. Each thread begins at another place of the parts
+/// and takes from the others what they have left (`PartLanes`): a result must depend on the part's number alone. Idle
+/// workers stay awake for a bounded time and then sleep. Once the threads are up, a run from a function pointer
+/// allocates nothing. In a process that was forked the pool starts its threads anew at the first run that wants them.
 package final class WorkerPool: Sendable {
   /// How long an idle worker stays awake unless `APUS_SPIN_US` (microseconds) says otherwise.
   package static let defaultSpinMicroseconds = 30

@@ -7,10 +7,64 @@
 // (tap, k), whichever tile computes it.
 
 // PREFETCH_BYTES: how far ahead of a tile of several rows its panel is asked for, whose pages the hardware does not
-// follow on its own.
-enum { NR = GEMM_NV * VL, PANEL_GROUP_BYTES = 512 * 1024, PREFETCH_BYTES = 4096 };
+// follow on its own. STEP: the terms between two requests for what later tiles read. FEWEST_TILES: with fewer, the
+// requests would stand in each other's way.
+enum {
+  NR = GEMM_NV * VL, PANEL_GROUP_BYTES = 512 * 1024, PREFETCH_BYTES = 4096, CACHE_LINE = 64, STEP = 32, FEWEST_TILES = 4
+};
 
-typedef void tile_fn(const apus_gemm_f32_args *g, size_t row, size_t panel);
+// Lines of B that later tiles read, which a tile asks for on its way: so many, from `next` on. A model's weights come
+// from memory in every run, and one tile after the other would wait for its own.
+typedef struct {
+  const char *next;
+  size_t lines;
+} lines_ahead;
+
+typedef void tile_fn(const apus_gemm_f32_args *g, size_t row, size_t panel, lines_ahead ahead);
+
+// The share of the i-th of `count` tiles of what `bytes` bytes from `from` on are.
+INLINE lines_ahead share_of_lines(const void *from, size_t bytes, size_t i, size_t count) {
+  const size_t lines = bytes / CACHE_LINE, share = (lines + count - 1) / count;
+  const size_t first = share * i < lines ? share * i : lines, left = lines - first;
+  return (lines_ahead){(const char *)from + first * CACHE_LINE, left < share ? left : share};
+}
+
+// acc[i][v] += a[i][k] * b[v], where b is a row of a panel, or of several `panel_size` apart.
+#define ADD_TERM \
+  { \
+    vf terms[GEMM_NV * 4]; \
+    _Pragma("clang loop unroll(full)") \
+    for (int v = 0; v < vectors; v++) { \
+      const GEMM_B *part = b + (size_t)(v / GEMM_NV) * panel_size + (v % GEMM_NV) * VL; \
+      terms[v] = GEMM_LOAD(part); \
+      if (rows > 1) __builtin_prefetch((const char *)part + PREFETCH_BYTES); \
+    } \
+    _Pragma("clang loop unroll(full)") \
+    for (int i = 0; i < rows; i++) { \
+      const vf x = v_set1(a[i][k]); \
+      _Pragma("clang loop unroll(full)") \
+      for (int v = 0; v < vectors; v++) acc[i][v] = v_fma(x, terms[v], acc[i][v]); \
+    } \
+  }
+
+// The terms k < kc; meanwhile a share of `ahead`, as large as that of kc in `depth`, is asked for.
+#define ADD_TERMS \
+  { \
+    size_t k = 0; \
+    if (rows > 1 && ahead.lines) { \
+      const size_t lines_a_step = (ahead.lines * STEP + depth - 1) / depth; \
+      for (; k + STEP <= kc;) { \
+        for (size_t i = ahead.lines < lines_a_step ? ahead.lines : lines_a_step; i > 0; i--, ahead.lines--) { \
+          __builtin_prefetch(ahead.next, 0, 2); \
+          ahead.next += CACHE_LINE; \
+        } \
+        _Pragma("clang loop unroll_count(4)") \
+        for (const size_t end = k + STEP; k < end; k++, b += NR) ADD_TERM \
+      } \
+    } \
+    _Pragma("clang loop unroll_count(4)") \
+    for (; k < kc; k++, b += NR) ADD_TERM \
+  }
 
 INLINE const float *row_of(const float *a, const float *zeros, int32_t offset) {
   const float *row = (const float *)((uintptr_t)a + (uintptr_t)((ptrdiff_t)offset * (ptrdiff_t)sizeof(float)));
@@ -63,8 +117,9 @@ INLINE void finish(const apus_gemm_f32_args *g, size_t row, size_t column, const
 #undef COUNT
 }
 
-INLINE void tile(const apus_gemm_f32_args *g, size_t row, size_t panel, const int rows, const int vectors) {
-  const size_t panel_size = g->taps * g->kc * NR, kc = g->kc;
+INLINE void tile(const apus_gemm_f32_args *g, size_t row, size_t panel, lines_ahead ahead, const int rows,
+                 const int vectors) {
+  const size_t depth = g->taps * g->kc, panel_size = depth * NR, kc = g->kc;
   const GEMM_B *b = (const GEMM_B *)(const void *)g->b + panel * panel_size;
   vf acc[GEMM_MR][GEMM_NV * 4];
 #pragma clang loop unroll(full)
@@ -82,22 +137,7 @@ INLINE void tile(const apus_gemm_f32_args *g, size_t row, size_t panel, const in
 #pragma clang loop unroll(full)
       for (int i = 0; i < rows; i++) a[i] = g->a + (ptrdiff_t)(row + (size_t)i) * g->lda;
     }
-#pragma clang loop unroll_count(4)
-    for (size_t k = 0; k < kc; k++, b += NR) {
-      vf column[GEMM_NV * 4];
-#pragma clang loop unroll(full)
-      for (int v = 0; v < vectors; v++) {
-        const GEMM_B *part = b + (size_t)(v / GEMM_NV) * panel_size + (v % GEMM_NV) * VL;
-        column[v] = GEMM_LOAD(part);
-        if (rows > 1) __builtin_prefetch((const char *)part + PREFETCH_BYTES);
-      }
-#pragma clang loop unroll(full)
-      for (int i = 0; i < rows; i++) {
-        const vf x = v_set1(a[i][k]);
-#pragma clang loop unroll(full)
-        for (int v = 0; v < vectors; v++) acc[i][v] = v_fma(x, column[v], acc[i][v]);
-      }
-    }
+    ADD_TERMS
   }
   const size_t first = panel * NR;
   if (first + (size_t)vectors * VL <= g->n) finish(g, row, first, rows, vectors, acc, 1);
@@ -105,8 +145,8 @@ INLINE void tile(const apus_gemm_f32_args *g, size_t row, size_t panel, const in
 }
 
 #define TILE(rows, vectors) \
-  static void tile_##rows##x##vectors(const apus_gemm_f32_args *g, size_t row, size_t panel) { \
-    tile(g, row, panel, rows, vectors); \
+  static void tile_##rows##x##vectors(const apus_gemm_f32_args *g, size_t row, size_t panel, lines_ahead ahead) { \
+    tile(g, row, panel, ahead, rows, vectors); \
   }
 GEMM_TILES
 #undef TILE
@@ -118,24 +158,35 @@ static tile_fn *const tiles[GEMM_MR + 1][GEMM_NV * 4 + 1] = {
 #undef TILE
 };
 
-// All panels [p0, p1) of one tile of rows.
-static void tile_row(const apus_gemm_f32_args *g, size_t row, size_t rows, size_t p0, size_t p1) {
+// Applies an activation that is no clamp to the panels [p0, p1) of some rows.
+static void activate_row(const apus_gemm_f32_args *g, size_t row, size_t rows, size_t p0, size_t p1) {
+  if (g->epilogue.activation <= APUS_ACTIVATION_CLIP) return;
+  const size_t first = p0 * NR, end = p1 * NR < g->n ? p1 * NR : g->n;
+  apply_activation(&g->epilogue, g->c + (ptrdiff_t)row * g->ldc + (ptrdiff_t)first, g->ldc, rows, end - first);
+}
+
+// All panels [p0, p1) of the i-th of `count` tiles of rows, which together ask for the panels [next, ...) if B is more
+// than what stays in a cache.
+static void tile_row(const apus_gemm_f32_args *g, size_t row, size_t rows, size_t p0, size_t p1, size_t next, size_t i,
+                     size_t count) {
+  const size_t panel_size = g->taps * g->kc * NR, last = apus_gemm_panels(g->n, NR);
+  const GEMM_B *packed = (const GEMM_B *)(const void *)g->b;
+  const int is_large = count >= FEWEST_TILES && last * panel_size * sizeof(GEMM_B) > PANEL_GROUP_BYTES;
   size_t p = p0;
   for (size_t span = 4; span > 1; span /= 2) {
     tile_fn *const wide = tiles[rows][span * GEMM_NV];
     if (wide)
-      for (; p + span <= p1; p += span) wide(g, row, p);
+      for (; p + span <= p1; p += span) wide(g, row, p, (lines_ahead){0});
   }
   for (; p < p1; p++) {
     const size_t left = g->n - p * NR, vectors = left >= NR ? GEMM_NV : (left + VL - 1) / VL;
-    tiles[rows][vectors](g, row, p);
+    const size_t later = next + (p - p0);
+    lines_ahead ahead = {0};
+    if (is_large && later < last)
+      ahead = share_of_lines(packed + later * panel_size, panel_size * sizeof(GEMM_B), i, count);
+    tiles[rows][vectors](g, row, p, ahead);
   }
-  const apus_activation kind = g->epilogue.activation;
-  if (kind > APUS_ACTIVATION_CLIP) {
-    const size_t first = p0 * NR, end = p1 * NR < g->n ? p1 * NR : g->n;
-    float *c = g->c + (ptrdiff_t)row * g->ldc + (ptrdiff_t)first;
-    apply_activation(&g->epilogue, c, g->ldc, rows, end - first);
-  }
+  activate_row(g, row, rows, p0, p1);
 }
 
 void APUS_(GEMM_NAME)(const apus_gemm_f32_args *g, size_t m0, size_t m1, size_t p0, size_t p1) {
@@ -144,7 +195,7 @@ void APUS_(GEMM_NAME)(const apus_gemm_f32_args *g, size_t m0, size_t m1, size_t 
   if (m0 >= m1 || p0 >= p1) return;
   const size_t rows = m1 - m0;
   if (rows <= GEMM_MR) {
-    tile_row(g, m0, rows, p0, p1);
+    tile_row(g, m0, rows, p0, p1, p1, 0, 1);
     return;
   }
   // Tiles of nearly equal height, and panels in groups that stay in the second-level cache while the rows go by.
@@ -157,7 +208,7 @@ void APUS_(GEMM_NAME)(const apus_gemm_f32_args *g, size_t m0, size_t m1, size_t 
     size_t row = m0;
     for (size_t i = 0; i < count; i++) {
       const size_t tall = height + (i < taller);
-      tile_row(g, row, tall, p, end);
+      tile_row(g, row, tall, p, end, end, i, count);
       row += tall;
     }
   }

@@ -128,6 +128,28 @@ private final class Counters: Sendable {
     }
   }
 
+  /// Each thread begins with parts of its own, the same in every run: the caller with the first ones.
+  @Test func threadsBeginWithTheirShare() {
+    let pool = WorkerPool(threads: 2)
+    let caller = pthread_self()
+    for parts in [2, 7, 8] {
+      for _ in 0..<50 {
+        // Nobody ends before both are inside, so that each has claimed a part.
+        let inside = Atomic<Int>(0)
+        let byCaller = Atomic<UInt64>(0)
+        pool.run(parts: parts) { part in
+          inside.wrappingAdd(1, ordering: .relaxed)
+          while inside.load(ordering: .relaxed) < 2 { sched_yield() }
+          if pthread_equal(pthread_self(), caller) != 0 { byCaller.bitwiseOr(1 << UInt64(part), ordering: .relaxed) }
+        }
+        let mine = byCaller.load(ordering: .relaxed)
+        #expect(mine & 1 == 1, "the caller has the first of \(parts) parts")
+        let half = UInt64((parts + 1) / 2)
+        #expect(mine & (1 << half) == 0, "the worker has the first part of its own of \(parts)")
+      }
+    }
+  }
+
   /// Shares of one pool: each has no more threads than are its own, and what one leaves idle helps the other.
   @Test func shares() {
     let pool = WorkerPool(threads: 6)

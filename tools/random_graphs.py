@@ -22,6 +22,7 @@ from graph_generator import Generator
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "python"))
 
 PASSES = [
+    "map-bytes",
     "move-quantized",
     "widen-halves",
     "eliminate-identities",

@@ -63,6 +63,8 @@ public final class TensorStorage: @unchecked Sendable {
   /// Blocks of at least so many bytes ask the system for large pages: fewer faults to fill them, fewer misses to read
   /// them.
   private static let smallestLarge = 4 << 20
+  /// Blocks of at least so many bytes are kept for the next of their size.
+  private static let smallestKept = 64 << 10
   private static let largePage = 2 << 20
   /// Smaller blocks are aligned by hand: the C library takes twice the time for an alignment.
   private static let largestSmall = 1 << 12
@@ -74,12 +76,30 @@ public final class TensorStorage: @unchecked Sendable {
     let (size, overflow) = max(byteCount, 1).addingReportingOverflow(64)
     if byteCount < 0 || overflow { return nil }
     if size <= largestSmall { return malloc(size + 63).map { ($0, $0.alignedUp(toMultipleOf: 64)) } }
+    if byteCount < smallestKept { return allocate(size, alignment: 64).map { ($0, $0) } }
+    guard let whole = BlockReserve.size(size) else { return nil }
+    if let block = BlockReserve.take(size: whole) { return (block, block) }
     let isLarge = byteCount >= smallestLarge
-    var pointer: UnsafeMutableRawPointer?
-    guard posix_memalign(&pointer, isLarge ? largePage : 64, size) == 0, let pointer else { return nil }
+    guard let block = allocate(whole, alignment: isLarge ? largePage : 64) else { return nil }
     // Only whole pages: a page that is begun must not cost two megabytes.
-    if isLarge { madvise(pointer, size / largePage * largePage, MADV_HUGEPAGE) }
-    return (pointer, pointer)
+    if isLarge { madvise(block, whole / largePage * largePage, MADV_HUGEPAGE) }
+    return (block, block)
+  }
+
+  private static func allocate(_ size: Int, alignment: Int) -> UnsafeMutableRawPointer? {
+    var pointer: UnsafeMutableRawPointer?
+    if posix_memalign(&pointer, alignment, size) == 0 { return pointer }
+    BlockReserve.clear()
+    return posix_memalign(&pointer, alignment, size) == 0 ? pointer : nil
+  }
+
+  /// Gives back what `allocate` gave.
+  private static func deallocate(_ allocation: UnsafeMutableRawPointer, _ byteCount: Int) {
+    if byteCount >= smallestKept, let size = BlockReserve.size(byteCount + 64) {
+      BlockReserve.put(allocation, size: size)
+    } else {
+      free(allocation)
+    }
   }
 
   /// Bytes that somebody else owns; `release` is called once, when no tensor refers to them any more. With `deferred`,
@@ -137,7 +157,7 @@ public final class TensorStorage: @unchecked Sendable {
 
   deinit {
     charged.withLock { $0?.credit(cost) }
-    free(allocation)
+    if let allocation { TensorStorage.deallocate(allocation, byteCount) }
     release?(address, byteCount)
   }
 
@@ -178,7 +198,10 @@ public final class TensorStorage: @unchecked Sendable {
   }
 
   /// Gives the memory of blocks that were freed back to the system.
-  package static func returnFreedMemory() { apus_trim_heap() }
+  package static func returnFreedMemory() {
+    BlockReserve.clear()
+    apus_trim_heap()
+  }
 
   /// A place to point at for blocks without bytes. Never written: `nonisolated(unsafe)` because pointers are not
   /// Sendable.

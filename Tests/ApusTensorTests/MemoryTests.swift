@@ -12,6 +12,22 @@ private final class Counter: Sendable {
 }
 
 @Suite struct MemoryTests {
+  /// The next block of the size of one that was freed is that one, but where another thread looks for one just then.
+  @Test(arguments: [70_000, 391_111, 5_555_555]) func blocksAreUsedAgain(size: Int) throws {
+    let isSame = try (0..<100).contains { _ in
+      var block: TensorStorage? = try TensorStorage(byteCount: size)
+      let address = try #require(block?.base)
+      block = nil
+      let again = try TensorStorage(byteCount: size)
+      let other = try TensorStorage(byteCount: size)
+      #expect(again.base != other.base)
+      withExtendedLifetime(other) {}
+      return again.base == address
+    }
+    #expect(isSame)
+    TensorStorage.returnFreedMemory()
+  }
+
   @Test func accountsCountBlocksWhileTheyLive() throws {
     let account = MemoryAccount(limit: 1000, name: "limit")
     do {

@@ -5,19 +5,21 @@ import Testing
 
 @Suite struct CompareTests {
   private typealias Compare =
-    @convention(c) (Int, UnsafeRawPointer, UnsafeRawPointer, UnsafeMutablePointer<UInt8>) ->
-    Void
+    @convention(c) (Int, UnsafeRawPointer, UnsafeRawPointer, UnsafeMutablePointer<UInt8>, apus_operands) -> Void
   private static let lengths = [0, 1, 2, 7, 8, 15, 16, 17, 33, 63, 64, 65, 130, 259]
 
   private func check<T: BitwiseCopyable>(
     _ label: String, _ kernel: Compare, _ make: () -> T, _ expected: (T, T) -> Bool
   ) {
     for n in Self.lengths {
-      let a = Buffer<T>(n) { _ in make() }
-      let b = Buffer<T>(n) { $0 % 3 == 0 ? a[$0] : make() }
-      let y = Buffer<UInt8>(n, repeating: 9)
-      kernel(n, a.base, b.base, y.base)
-      #expect((0..<n).allSatisfy { y[$0] == (expected(a[$0], b[$0]) ? 1 : 0) }, "\(label) \(n)")
+      for operands in [APUS_BOTH_MOVE, APUS_ONE_A, APUS_ONE_B] {
+        let a = Buffer<T>(operands == APUS_ONE_A ? min(n, 1) : n) { _ in make() }
+        let b = Buffer<T>(operands == APUS_ONE_B ? min(n, 1) : n) { $0 % 3 == 0 ? a[$0 % a.count] : make() }
+        let y = Buffer<UInt8>(n, repeating: 9)
+        kernel(n, a.base, b.base, y.base, operands)
+        let right = (0..<n).allSatisfy { y[$0] == (expected(a[$0 % a.count], b[$0 % b.count]) ? 1 : 0) }
+        #expect(right, "\(label) \(n) \(operands)")
+      }
     }
   }
 

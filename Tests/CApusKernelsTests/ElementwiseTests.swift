@@ -148,8 +148,8 @@ import Testing
   @Test(arguments: levels.indices) func quantization(level: Int) {
     let k = levels[level]
     var numbers = Numbers(33)
-    for n in Self.lengths {
-      for (scale, zero) in [(Float(0.1), Int32(7)), (0.037, 0), (1, 100)] {
+    for n in Self.lengths + [64, 131] {
+      for (scale, zero) in [(Float(0.1), Int32(7)), (0.037, 0), (1, 100), (.leastNormalMagnitude / 16, 3), (1e30, 0)] {
         let x = Buffer<Float>(n) { $0 == 2 ? .infinity : $0 == 4 ? 2.5 * scale : numbers.float() * 20 }
         let q = Buffer<UInt8>(n, repeating: 0)
         let back = Buffer<Float>(n, repeating: 0)
@@ -252,6 +252,27 @@ import Testing
     quotients("\(k.label) i16", k.div_i16_vv, Int16.self)
     quotients("\(k.label) u32", k.div_u32_vv, UInt32.self)
     quotients("\(k.label) i32", k.div_i32_vv, Int32.self)
+    quotients("\(k.label) u64", k.div_u64_vv, UInt64.self)
+    quotients("\(k.label) i64", k.div_i64_vv, Int64.self)
+  }
+
+  /// Numbers on both sides of what float64 holds, whose quotients come as near to whole numbers as they can.
+  @Test(arguments: levels.indices) func quotientsNearWholeNumbers(level: Int) {
+    var numbers = Numbers(37)
+    for bits in [20, 51, 52, 53, 62] {
+      let n = 200
+      let b = Buffer<Int64>(n) { _ in
+        let size = Int64(numbers.next() >> 2) >> Int64(62 - numbers.below(bits) - 1)
+        return (size | 1) * (numbers.below(2) == 0 ? 1 : -1)
+      }
+      let a = Buffer<Int64>(n) { i in
+        let whole = (Int64(numbers.next() >> 2) >> Int64(62 - bits)) / b[i]
+        return whole * b[i] + Int64(numbers.below(3)) - 1
+      }
+      let y = Buffer<Int64>(n, repeating: 0)
+      levels[level].div_i64_vv(n, a.base, b.base, y.base)
+      #expect((0..<n).allSatisfy { y[$0] == a[$0] / b[$0] }, "\(levels[level].label) \(bits) bits")
+    }
   }
 
   private typealias Transpose = @convention(c) (Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer, Int) -> Void

@@ -14,7 +14,36 @@ private let extremes = [APUS_FOLD_MAX, APUS_FOLD_MIN]
 
 @Suite struct FoldTests {
   private static let lengths = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 128, 129, 257, 300]
-  private static let counts = [1, 2, 3, 4, 5, 8, 17, 70]
+  private static let counts = [1, 2, 3, 4, 5, 8, 17, 70, 131]
+
+  // MARK: - Places
+
+  @Test(arguments: levels.indices) func indexOffsets(level: Int) {
+    let k = levels[level]
+    var numbers = Numbers(44)
+    for n in [0, 1, 7, 8, 9, 16, 33, 100] {
+      for (extent, stride, first, step) in [(1, 4, 0, 0), (5, 12, 40, 4), (300, 8, -16, 8), (Int.max, 1, 0, 0)] {
+        let indices = Buffer<Int>(n) { _ in numbers.below(min(extent, 1 << 30)) - (numbers.below(2) == 0 ? extent : 0) }
+        let expected = (0..<n).map { i in
+          (indices[i] < 0 ? indices[i] + extent : indices[i]) * stride + first + i * step
+        }
+        let offsets = Buffer<Int>(n, repeating: 77)
+        #expect(k.index_offsets(n, indices.base, extent, stride, first, step, offsets.base))
+        #expect(offsets.array == expected, "\(k.label) \(n) \(extent)")
+        if n == 0 { continue }
+        for wrong in [extent, extent == .max ? -.max - 1 : -extent - 1, .min, .max] where extent < .max || wrong < 0 {
+          let place = numbers.below(n)
+          let right = indices[place]
+          indices[place] = wrong
+          #expect(!k.index_offsets(n, indices.base, extent, stride, first, step, offsets.base), "\(k.label) \(wrong)")
+          indices[place] = right
+        }
+        // In place.
+        #expect(k.index_offsets(n, indices.base, extent, stride, first, step, indices.base))
+        #expect(indices.array == expected)
+      }
+    }
+  }
 
   // MARK: - Folds
 
@@ -122,7 +151,7 @@ private let extremes = [APUS_FOLD_MAX, APUS_FOLD_MIN]
     let k = levels[level]
     var numbers = Numbers(42)
     for length in Self.lengths where length > 0 {
-      let count = 70
+      let count = 131
       let x = numbers.floats(count * length)
       let (all, one) = (Buffer<Float>(count, repeating: 0), Buffer<Float>(1, repeating: 0))
       for fold in sums {

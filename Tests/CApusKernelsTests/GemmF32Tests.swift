@@ -209,4 +209,26 @@ private struct Problem {
       }
     }
   }
+
+  /// B as it lies gives the bits of packed B, with the epilogue and in any cut into columns.
+  @Test(arguments: levels.indices) func directProductHasTheBitsOfPanels(level: Int) {
+    let kernels = levels[level]
+    let activations = [APUS_ACTIVATION_NONE, APUS_ACTIVATION_RELU, APUS_ACTIVATION_TANH]
+    for (index, m) in [0, 1, 2, 3, 4, 5, 9].enumerated() {
+      for (n, kc) in [(1, 7), (15, 8), (33, 0), (130, 19), (1061, 24)] {
+        let p = Problem(kernels, m: m, n: n, taps: 1, kc: kc, indirect: false, layout: .rowMajor, seed: index + n)
+        let epilogue = apus_epilogue_f32(
+          bias: p.bias.pointer, add: p.add.pointer, add_ld: n, activation: activations[index % 3], alpha: 0, beta: 0)
+        let (panels, direct) = (Buffer<Float>(m * n, repeating: 7), Buffer<Float>(m * n, repeating: 7))
+        var arguments = p.arguments(panels, ldc: n, epilogue: epilogue)
+        kernels.gemm_f32(&arguments, 0, m, 0, p.panels)
+        arguments = p.arguments(direct, ldc: n, epilogue: epilogue)
+        arguments.b = p.b.pointer
+        let half = n / 32 * 16
+        kernels.gemm_f32_direct(&arguments, n, 0, m, 0, half)
+        kernels.gemm_f32_direct(&arguments, n, 0, m, half, n)
+        #expect(same(panels.array, direct.array), "\(kernels.label) \(m)x\(n)x\(kc)")
+      }
+    }
+  }
 }

@@ -48,6 +48,34 @@ import Testing
     }
   }
 
+  /// Sums that often lie just between two codes, and scales for which there is no good reciprocal.
+  @Test(arguments: levels.indices) func sumsBetweenCodes(level: Int) {
+    let kernels = levels[level]
+    var numbers = Numbers(8)
+    let tiny = Float.leastNormalMagnitude / 128
+    let scales: [[Float]] = [
+      [0.5, 0.25, 1], [0.1, 0.05, 0.1], [0.013, 0.4, 0.0001], [tiny, tiny, tiny], [3, 2, tiny / 8], [1e38, 1e38, 1],
+      [.nan, 1, 1], [1, 1, .infinity], [-0.5, 0.5, -1], [0, 1, 2],
+    ]
+    for scale in scales {
+      for isSigned in [false, true] {
+        for n in [63, 64, 259] {
+          let zero = isSigned ? -3 : Int32(numbers.below(200))
+          let codes = scale.map { apus_byte_code(scale: $0, zero: zero, is_signed: isSigned) }
+          let a = Buffer<UInt8>(n) { _ in UInt8(numbers.below(256)) }
+          let b = Buffer<UInt8>(n) { _ in UInt8(numbers.below(256)) }
+          let y = Buffer<UInt8>(n, repeating: 7)
+          kernels.add_bytes(n, a.base, b.base, y.base, codes)
+          let expected = (0..<n).map { encode(decode(a[$0], codes[0]) + decode(b[$0], codes[1]), codes[2]) }
+          #expect(y.array == expected, "\(kernels.label) \(scale) \(n)")
+          kernels.add_bytes_vs(n, a.base, b.base, y.base, codes)
+          let one = (0..<n).map { encode(decode(a[$0], codes[0]) + decode(b[0], codes[1]), codes[2]) }
+          #expect(y.array == one, "\(kernels.label) \(scale) \(n), one byte")
+        }
+      }
+    }
+  }
+
   private typealias apus_binary_bytes_fn_pointer =
     @convention(c) (
       Int, UnsafeRawPointer, UnsafeRawPointer, UnsafeMutableRawPointer, UnsafePointer<apus_byte_code>

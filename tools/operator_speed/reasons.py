@@ -5,7 +5,14 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 # Cases that may stay below 0.9 of onnxruntime's speed.
-SLOWER: dict[str, str] = {}
+SLOWER: dict[str, str] = {
+    "RNN f32 1 steps batch 1 *": "onnxruntime leaves out the product with an initial state that is not given (25 µs; "
+    "68 µs with one); Apus reads R, which may hold what is not finite",
+    "Scan f32 100 rows of 256": "2.8 µs an iteration, of which the tanh is one fiftieth; the rest makes values for the "
+    "run of the body, hands them on and counts references to them",
+    "QLinearGlobalAveragePool u8 *": "two thirds of the time bytes become floats in memory, of which a step of its own "
+    "takes the means",
+}
 
 # Cases whose results differ from onnxruntime's beyond the tolerance, and who is right.
 DIFFERENT: dict[str, str] = {}

@@ -130,6 +130,14 @@ private struct Rotation: Sendable {
     }
   }
 
+  @inline(__always) private func quad(_ x: UnsafePointer<Float>) -> SIMD4<Float> {
+    UnsafeRawPointer(x).loadUnaligned(as: SIMD4<Float>.self)
+  }
+
+  @inline(__always) private func store(_ quad: SIMD4<Float>, _ y: UnsafeMutablePointer<Float>) {
+    UnsafeMutableRawPointer(y).storeBytes(of: quad, as: SIMD4<Float>.self)
+  }
+
   private func turn(
     _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ cosines: UnsafePointer<Float>,
     _ sines: UnsafePointer<Float>
@@ -142,10 +150,20 @@ private struct Rotation: Sendable {
         y[2 &* index &+ 1] = sines[index] * a + cosines[index] * b
       }
     } else {
-      for index in 0..<half {
+      // Four at a time, all of them read before any is written: y may be x.
+      var index = 0
+      while index &+ 4 <= half {
+        let (a, b) = (quad(x + index), quad(x + (index &+ half)))
+        let (cosine, sine) = (quad(cosines + index), quad(sines + index))
+        store(cosine * a - sine * b, y + index)
+        store(sine * a + cosine * b, y + (index &+ half))
+        index &+= 4
+      }
+      while index < half {
         let (a, b) = (x[index], x[index &+ half])
         y[index] = cosines[index] * a - sines[index] * b
         y[index &+ half] = sines[index] * a + cosines[index] * b
+        index &+= 1
       }
     }
     for index in rotated..<size { y[index] = x[index] }

@@ -87,13 +87,21 @@ struct AffineGrid: OperatorDefinition {
       if column == 1 { others.0 = terms } else { others.1 = terms }
     }
     places[rank &- 1].withUnsafeBufferPointer { along in
+      if rank == 2 {
+        let (start, slope, other) = (start.lowHalf, slope.lowHalf, others.0.lowHalf)
+        for x in along.indices {
+          let sum = start + slope * along[x] + other
+          (y[2 &* x], y[2 &* x &+ 1]) = (Element(sum[0]), Element(sum[1]))
+        }
+        return
+      }
       for x in along.indices {
         var sum = start + slope * along[x] + others.0
         let point = y + x &* rank
-        if rank == 3 { sum += others.1 }
+        sum += others.1
         point[0] = Element(sum[0])
         point[1] = Element(sum[1])
-        if rank == 3 { point[2] = Element(sum[2]) }
+        point[2] = Element(sum[2])
       }
     }
   }

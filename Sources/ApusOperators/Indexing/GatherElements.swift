@@ -4,6 +4,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 struct GatherElements: OperatorDefinition {
   let schema = OperatorSchema(
@@ -34,6 +35,7 @@ struct GatherElements: OperatorDefinition {
       let partition = Partition(lines.count, of: .medium * lines.length)
       let parts = indices.count == 0 ? 0 : partition.parts
       let (axisStride, step) = (lines.axisStride, lines.step)
+      let findOffsets = apus_kernels().pointee.index_offsets
       return Step.parallel(parts: parts, scratchBytes: parts * IndexReader.block * 8) { run, part in
         let block = run.scratch.assumingMemoryBound(to: Int.self) + part &* IndexReader.block
         for line in partition.range(part) {
@@ -43,12 +45,9 @@ struct GatherElements: OperatorDefinition {
             let length = min(IndexReader.block, lines.length &- start)
             let first = line &* lines.length &+ start
             reader.read(run.inputBytes(1), from: first, length, into: block)
-            for offset in 0..<length {
-              let index = block[offset] < 0 ? block[offset] &+ extent : block[offset]
-              guard index >= 0, index < extent else {
-                return run.fail(indexMessage(block[offset], extent: extent, axis: axis, shape: data.shape))
-              }
-              block[offset] = index &* axisStride &+ (start &+ offset) &* step
+            guard findOffsets(length, block, extent, axisStride, start &* step, step, block) else {
+              reader.read(run.inputBytes(1), from: first, length, into: block)
+              return run.fail(indexMessage(block, length, extent: extent, axis: axis, shape: data.shape))
             }
             gather(base, block, length, run.outputBytes() + first &* width)
             start &+= length
@@ -57,6 +56,12 @@ struct GatherElements: OperatorDefinition {
       }.named("gather elements", cost: .copying(bytes: width) * indices.count)
     }
   }
+}
+
+/// The message for the first of some indices that is beyond its axis.
+func indexMessage(_ indices: UnsafePointer<Int>, _ count: Int, extent: Int, axis: Int, shape: Shape) -> String {
+  let first = (0..<count).first { indices[$0] < -extent || indices[$0] >= extent } ?? 0
+  return indexMessage(indices[first], extent: extent, axis: axis, shape: shape)
 }
 
 /// The message for an index beyond its axis.

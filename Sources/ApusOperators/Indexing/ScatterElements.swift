@@ -4,6 +4,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 /// Updates of one place are applied in the order of the indices.
 struct ScatterElements: OperatorDefinition {
@@ -90,6 +91,7 @@ private struct ScatterPlan {
       tasks, of: .medium * min(columns, isLast ? columns : IndexReader.block) * lines)
     let parts = indices.elementCount == 0 ? 0 : scattering.parts
     let shape = data.shape
+    let findOffsets = apus_kernels().pointee.index_offsets
     step = Step(
       phases: [data.count == 0 ? 0 : copying.parts, parts], scratchBytes: parts * IndexReader.block * 8
     ) { run, phase, part in
@@ -115,12 +117,10 @@ private struct ScatterPlan {
             let count = min(IndexReader.block, lastColumn &- column)
             let first = indexOffset &+ (isLast ? 0 : line &* indexStrides[axis]) &+ column
             reader.read(run.inputBytes(1), from: first, count, into: places)
-            for offset in 0..<count {
-              let index = places[offset] < 0 ? places[offset] &+ extent : places[offset]
-              guard index >= 0, index < extent else {
-                return run.fail(indexMessage(places[offset], extent: extent, axis: axis, shape: shape))
-              }
-              places[offset] = index &* dataStrides[axis] &+ (isLast ? 0 : (column &+ offset) &* width)
+            let step = isLast ? 0 : width
+            guard findOffsets(count, places, extent, dataStrides[axis], column &* step, step, places) else {
+              reader.read(run.inputBytes(1), from: first, count, into: places)
+              return run.fail(indexMessage(places, count, extent: extent, axis: axis, shape: shape))
             }
             scatter(run.outputBytes() + dataOffset, places, run.inputBytes(2) + first &* width, count)
             column &+= count

@@ -54,7 +54,7 @@ struct BooleanLogic: OperatorDefinition {
       .elementwise, type: .bool,
       [
         .plain { Elementwise.spreadingScalars(loop, widths: (1, 1, 1)) },
-        .vectors("vectors", types: [.bool]) { Elementwise.comparing(kernel(), 1) },
+        .vectors("vectors", types: [.bool]) { Elementwise.comparing(kernel()) },
       ])
     return Elementwise.binary(loops, cost: .light, name: schema.id.name)
   }

@@ -96,7 +96,7 @@ package enum ComparisonFunction: Sendable, CaseIterable {
     let kernel = kernel(type)
     return try KernelCandidate<ElementFacts, BinaryLoops>.choose(
       .elementwise, type: type,
-      [.plain { plain }, .vectors("vectors", types: []) { kernel.map { Elementwise.comparing($0, type.byteWidth) } }])
+      [.plain { plain }, .vectors("vectors", types: []) { kernel.map { Elementwise.comparing($0) } }])
   }
 
   /// The loops of the definition, without C kernels.
@@ -173,12 +173,14 @@ package enum ComparisonFunction: Sendable, CaseIterable {
 
 /// A kernel that compares two operands, as `kernels.inc` lists them.
 typealias CompareKernel =
-  @convention(c) (Int, UnsafeRawPointer, UnsafeRawPointer, UnsafeMutablePointer<UInt8>) -> Void
+  @convention(c) (Int, UnsafeRawPointer, UnsafeRawPointer, UnsafeMutablePointer<UInt8>, apus_operands) -> Void
 
 extension Elementwise {
-  /// The loops of a kernel that compares elements of `width` bytes.
-  static func comparing(_ kernel: @escaping CompareKernel, _ width: Int) -> BinaryLoops {
-    spreadingScalars(
-      { a, b, y, count in kernel(count, a, b, y.assumingMemoryBound(to: UInt8.self)) }, widths: (width, width, 1))
+  /// The loops of a kernel that compares.
+  static func comparing(_ kernel: @escaping CompareKernel) -> BinaryLoops {
+    func loop(_ operands: apus_operands) -> BinaryLoop {
+      { a, b, y, count in kernel(count, a, b, y.assumingMemoryBound(to: UInt8.self), operands) }
+    }
+    return BinaryLoops(both: loop(APUS_BOTH_MOVE), scalarB: loop(APUS_ONE_B), scalarA: loop(APUS_ONE_A))
   }
 }

@@ -33,17 +33,29 @@ struct ArrayFeatureExtractor: OperatorDefinition {
         for index in 0..<count where positions[index] < 0 || positions[index] >= columns {
           return run.fail("Y holds \(positions[index]); expected a position among \(columns) columns")
         }
+        let rows = partition.range(part)
+        let source = run.inputBytes(0) + rows.lowerBound &* columns &* width
+        let target = run.outputBytes(0) + rows.lowerBound &* count &* width
         withUnsafeTemporaryAllocation(of: Int.self, capacity: 128) { block in
           guard let offsets = block.baseAddress else { return }
-          for row in partition.range(part) {
-            var done = 0
-            while done < count {
+          if count <= 128 {
+            // Some rows at a time, which all lie alike.
+            let together = max(1, min(128 / max(count, 1), rows.count))
+            for row in 0..<together {
+              for index in 0..<count { offsets[row &* count &+ index] = (row &* columns &+ positions[index]) &* width }
+            }
+            for row in stride(from: 0, to: rows.count, by: together) {
+              gather(
+                source + row &* columns &* width, offsets, min(together, rows.count &- row) &* count,
+                target + row &* count &* width)
+            }
+            return
+          }
+          for row in 0..<rows.count {
+            for done in stride(from: 0, to: count, by: 128) {
               let length = min(128, count &- done)
               for index in 0..<length { offsets[index] = positions[done &+ index] &* width }
-              gather(
-                run.inputBytes(0) + row &* columns &* width, offsets, length,
-                run.outputBytes(0) + (row &* count &+ done) &* width)
-              done &+= length
+              gather(source + row &* columns &* width, offsets, length, target + (row &* count &+ done) &* width)
             }
           }
         }

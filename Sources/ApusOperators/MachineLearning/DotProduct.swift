@@ -15,6 +15,12 @@ func dotProduct<Scalar: BinaryFloatingPoint & SIMDScalar>(
       * y.loadUnaligned(fromByteOffset: index &* width, as: SIMD8<Scalar>.self)
     index &+= 8
   }
+  if index &+ 4 <= count {
+    sums.lowHalf +=
+      x.loadUnaligned(fromByteOffset: index &* width, as: SIMD4<Scalar>.self)
+      * y.loadUnaligned(fromByteOffset: index &* width, as: SIMD4<Scalar>.self)
+    index &+= 4
+  }
   var total = sums.sum()
   while index < count {
     total += a[index] * b[index]
@@ -38,6 +44,13 @@ func squaredDistance<Scalar: BinaryFloatingPoint & SIMDScalar>(
       - y.loadUnaligned(fromByteOffset: index &* width, as: SIMD8<Scalar>.self)
     sums += difference * difference
     index &+= 8
+  }
+  if index &+ 4 <= count {
+    let difference =
+      x.loadUnaligned(fromByteOffset: index &* width, as: SIMD4<Scalar>.self)
+      - y.loadUnaligned(fromByteOffset: index &* width, as: SIMD4<Scalar>.self)
+    sums.lowHalf += difference * difference
+    index &+= 4
   }
   var total = sums.sum()
   while index < count {

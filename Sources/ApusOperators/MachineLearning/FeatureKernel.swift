@@ -3,7 +3,7 @@
 import ApusGraph
 import ApusTensor
 
-/// Runs over all elements in blocks held as float64, or as another lane.
+/// Runs over all elements in blocks held as float64.
 enum FeatureKernel {
   /// The extent of the last axis; 1 for a scalar.
   static func columns(_ shape: Shape) -> Int { shape.last ?? 1 }
@@ -15,14 +15,14 @@ enum FeatureKernel {
     }
   }
 
-  /// `body` gets a block of values and the column of the first of them. `Value` is how the lane holds them.
-  static func prepare<Value: BitwiseCopyable>(
-    _ context: PrepareContext, lane: Lane = .float64, as type: Value.Type = Double.self,
+  /// `body` gets a block of values and the column of the first of them.
+  static func prepare(
+    _ context: PrepareContext,
     check: @escaping @Sendable (_ columns: Int) throws(OperatorError) -> Void = { _ in },
-    body: @escaping @Sendable (UnsafeMutablePointer<Value>, _ count: Int, _ column: Int, _ columns: Int) -> Void
+    body: @escaping @Sendable (UnsafeMutablePointer<Double>, _ count: Int, _ column: Int, _ columns: Int) -> Void
   ) throws(OperatorError) -> PreparedKernel {
     let (input, output) = (try context.type(0), context.outputType(0) ?? .float32)
-    guard let load = lane.load(input), let store = lane.store(output) else {
+    guard let load = Lane.float64.load(input), let store = Lane.float64.store(output) else {
       throw context.unsupportedType(input)
     }
     return .planned { (plan) throws(OperatorError) in
@@ -30,7 +30,7 @@ enum FeatureKernel {
       try check(columns)
       let partition = Partition(plan.shape(0).elementCount, of: .medium)
       return .parallel(parts: partition.parts) { run, part in
-        withUnsafeTemporaryAllocation(of: Value.self, capacity: Lane.blockLength) { block in
+        withUnsafeTemporaryAllocation(of: Double.self, capacity: Lane.blockLength) { block in
           guard let values = block.baseAddress else { return }
           let range = partition.range(part)
           var start = range.lowerBound

@@ -18,40 +18,74 @@ struct Imputer: OperatorDefinition {
   func infer(_ context: inout InferenceContext) throws(OperatorError) { context.copy() }
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    if try context.type(0).isFloat {
-      let imputed = (context.optionalFloats("imputed_value_floats") ?? []).map { Double($0) }
+    let type = try context.type(0)
+    if type.isFloat {
+      let imputed = context.optionalFloats("imputed_value_floats") ?? []
       guard !imputed.isEmpty else { throw .invalid("attribute imputed_value_floats (floats) is missing") }
-      let replaced = Double(try context.float("replaced_value_float"))
-      return try FeatureKernel.prepare(
-        context,
-        check: { (columns) throws(OperatorError) in
-          try FeatureKernel.check(imputed.count, columns: columns, "imputed_value_floats")
-        },
-        body: { values, count, first, columns in
-          var column = first
-          for index in 0..<count {
-            let isMissing = replaced.isNaN ? values[index].isNaN : values[index] == replaced
-            if isMissing { values[index] = imputed.count == 1 ? imputed[0] : imputed[column] }
-            column = column &+ 1 == columns ? 0 : column &+ 1
-          }
-        })
+      let replaced = try context.float("replaced_value_float")
+      return Imputer.kernel(floats: imputed, replaced: replaced, isDouble: type == .float64)
     }
-    return try integers(context)
-  }
-
-  private func integers(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let imputed = context.optionalInts("imputed_value_int64s") ?? []
     guard !imputed.isEmpty else { throw .invalid("attribute imputed_value_int64s (ints) is missing") }
     let replaced = try context.int("replaced_value_int64")
-    return try FeatureKernel.prepare(
-      context, lane: .int64, as: Int.self,
-      check: { (columns) throws(OperatorError) in
-        try FeatureKernel.check(imputed.count, columns: columns, "imputed_value_int64s")
-      },
-      body: { values, count, first, columns in
-        for index in 0..<count where values[index] == replaced {
-          values[index] = imputed.count == 1 ? imputed[0] : imputed[(first &+ index) % columns]
+    let name = "imputed_value_int64s"
+    if type == .int64 { return Imputer.kernel(name, imputed.count, Imputer.loop(imputed, replaced) { $0 == $1 }) }
+    let narrow = imputed.map { Int32(truncatingIfNeeded: $0) }
+    return Imputer.kernel(name, imputed.count, Imputer.loop(narrow, replaced) { Int($0) == $1 })
+  }
+
+  private static func kernel(floats: [Float], replaced: Float, isDouble: Bool) -> PreparedKernel {
+    let name = "imputed_value_floats"
+    let (doubles, isNaN) = (floats.map { Double($0) }, replaced.isNaN)
+    return switch (isDouble, isNaN) {
+    case (false, false): kernel(name, floats.count, loop(floats, replaced) { $0 == $1 })
+    case (false, true): kernel(name, floats.count, loop(floats, replaced) { x, _ in x != x })
+    case (true, false): kernel(name, floats.count, loop(doubles, Double(replaced)) { $0 == $1 })
+    case (true, true): kernel(name, floats.count, loop(doubles, Double(replaced)) { x, _ in x != x })
+    }
+  }
+
+  /// y[i] = x[i], or where that is missing the one value, or that of column `column` + i.
+  private typealias Loop =
+    @Sendable (_ x: UnsafeRawPointer, _ y: UnsafeMutableRawPointer, _ column: Int, _ count: Int) -> Void
+
+  /// `isMissing` captures nothing, so that it becomes a part of the loop.
+  @inline(__always)
+  private static func loop<Element: BitwiseCopyable & Sendable, Number: Sendable>(
+    _ imputed: [Element], _ replaced: Number, _ isMissing: @escaping @Sendable (Element, Number) -> Bool
+  ) -> Loop {
+    { x, y, column, count in
+      let (x, y) = (x.assumingMemoryBound(to: Element.self), y.assumingMemoryBound(to: Element.self))
+      imputed.withUnsafeBufferPointer { imputed in
+        guard let values = imputed.baseAddress else { return }
+        if imputed.count == 1 {
+          let value = values[0]
+          for index in 0..<count { y[index] = isMissing(x[index], replaced) ? value : x[index] }
+        } else {
+          let own = values + column
+          for index in 0..<count { y[index] = isMissing(x[index], replaced) ? own[index] : x[index] }
         }
-      })
+      }
+    }
+  }
+
+  private static func kernel(_ name: String, _ values: Int, _ loop: @escaping Loop) -> PreparedKernel {
+    .planned { (plan) throws(OperatorError) in
+      let columns = FeatureKernel.columns(plan.shape(0))
+      try FeatureKernel.check(values, columns: columns, name)
+      let width = plan.inputs[0]?.dataType.byteWidth ?? 1
+      let partition = Partition(plan.shape(0).elementCount, of: .light * 2)
+      return .parallel(parts: partition.parts) { run, part in
+        let range = partition.range(part)
+        var start = range.lowerBound
+        while start < range.upperBound {
+          let column = values == 1 ? 0 : start % columns
+          let left = range.upperBound &- start
+          let count = values == 1 ? left : min(columns &- column, left)
+          loop(run.inputBytes(0) + start &* width, run.outputBytes(0) + start &* width, column, count)
+          start &+= count
+        }
+      }
+    }
   }
 }

@@ -82,7 +82,7 @@ struct LabelEncoder: OperatorDefinition {
     let fallback = try LabelEncoder.fallback(context, values.dataType)
     if type == .string || values.dataType == .string { return try LabelEncoder.strings(keys, values, fallback) }
 
-    let table = try LabelEncoder.positions(keys)
+    let table = IntegerTable(try LabelEncoder.positions(keys).map { (key: $0.key, value: $0.value) })
     guard let load = LabelEncoder.bits(type) else { throw context.unsupportedType(type) }
     let width = values.dataType.byteWidth
     // The values, and what all other elements become behind them.
@@ -94,43 +94,73 @@ struct LabelEncoder: OperatorDefinition {
     return .planned { plan in
       let partition = Partition(plan.shape(0).elementCount, of: .heavy)
       return .parallel(parts: partition.parts) { run, part in
-        withUnsafeTemporaryAllocation(of: Int.self, capacity: 128) { block in
-          guard let offsets = block.baseAddress else { return }
-          let range = partition.range(part)
-          var start = range.lowerBound
-          while start < range.upperBound {
-            let count = min(128, range.upperBound &- start)
-            for index in 0..<count {
-              offsets[index] = (table[load(run.inputBytes(0), start &+ index)] ?? last) &* width
+        withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 64) { keys in
+          withUnsafeTemporaryAllocation(of: Int.self, capacity: 64) { places in
+            guard let keys = keys.baseAddress, let offsets = places.baseAddress else { return }
+            let range = partition.range(part)
+            var start = range.lowerBound
+            while start < range.upperBound {
+              let count = min(64, range.upperBound &- start)
+              load(run.inputBytes(0), start, count, keys)
+              for index in 0..<count {
+                let position = table[keys[index]]
+                offsets[index] = (position < 0 ? last : position) &* width
+              }
+              gather(results.base, offsets, count, run.outputBytes(0) + start &* width)
+              start &+= count
             }
-            gather(results.base, offsets, count, run.outputBytes(0) + start &* width)
-            start &+= count
           }
         }
       }
     }
   }
 
-  /// Reads an element as bits that are equal for equal elements: all NaNs are one, and both zeros.
-  private static func bits(_ type: DataType) -> (@Sendable (UnsafeRawPointer, Int) -> UInt64)? {
-    @Sendable func canonical(_ value: Double) -> UInt64 { value.isNaN ? Double.nan.bitPattern : (value + 0).bitPattern }
+  /// Reads `count` elements from `start` on as bits that are equal for equal elements.
+  private typealias BitsLoader =
+    @Sendable (_ elements: UnsafeRawPointer, _ start: Int, _ count: Int, _ bits: UnsafeMutablePointer<UInt64>) -> Void
+
+  /// All NaNs are one, and both zeros.
+  private static func bits(_ type: DataType) -> BitsLoader? {
+    @Sendable @inline(__always) func canonical(_ value: Double) -> UInt64 {
+      value.isNaN ? Double.nan.bitPattern : (value + 0).bitPattern
+    }
     switch type {
-    case .int16: return { UInt64(bitPattern: Int64($0.loadUnaligned(fromByteOffset: $1 &* 2, as: Int16.self))) }
-    case .int32: return { UInt64(bitPattern: Int64($0.loadUnaligned(fromByteOffset: $1 &* 4, as: Int32.self))) }
-    case .int64: return { $0.loadUnaligned(fromByteOffset: $1 &* 8, as: UInt64.self) }
-    case .float32: return { canonical(Double($0.loadUnaligned(fromByteOffset: $1 &* 4, as: Float.self))) }
-    case .float64: return { canonical($0.loadUnaligned(fromByteOffset: $1 &* 8, as: Double.self)) }
+    case .int16: return loader(Int16.self) { UInt64(bitPattern: Int64($0)) }
+    case .int32: return loader(Int32.self) { UInt64(bitPattern: Int64($0)) }
+    case .int64: return loader(UInt64.self) { $0 }
+    case .float32: return loader(Float.self) { canonical(Double($0)) }
+    case .float64: return loader(Double.self) { canonical($0) }
     default: return nil
+    }
+  }
+
+  @inline(__always)
+  private static func loader<Element: BitwiseCopyable & SendableMetatype>(
+    _ type: Element.Type, _ bits: @escaping @Sendable (Element) -> UInt64
+  ) -> BitsLoader {
+    { elements, start, count, target in
+      let width = MemoryLayout<Element>.size
+      for index in 0..<count {
+        target[index] = bits(elements.loadUnaligned(fromByteOffset: (start &+ index) &* width, as: Element.self))
+      }
+    }
+  }
+
+  /// The bits of all elements.
+  private static func allBits(_ tensor: Tensor) -> [UInt64]? {
+    guard let load = bits(tensor.dataType) else { return nil }
+    return tensor.withUnsafeBytes { bytes in
+      [UInt64](unsafeUninitializedCapacity: tensor.count) { buffer, initialized in
+        initialized = tensor.count
+        if let source = bytes.baseAddress, let target = buffer.baseAddress { load(source, 0, tensor.count, target) }
+      }
     }
   }
 
   /// The position of each key; of a key that is there twice the first, as in onnxruntime.
   private static func positions(_ keys: Tensor) throws(OperatorError) -> [UInt64: Int] {
-    guard let load = bits(keys.dataType) else { throw .invalid("keys of \(keys.dataType) are not known") }
-    var table: [UInt64: Int] = [:]
-    for index in (0..<keys.count).reversed() { table[load(keys.base, index)] = index }
-    withExtendedLifetime(keys) {}
-    return table
+    guard let bits = allBits(keys) else { throw .invalid("keys of \(keys.dataType) are not known") }
+    return Dictionary(bits.enumerated().map { ($0.element, $0.offset) }, uniquingKeysWith: { first, _ in first })
   }
 
   /// With strings on one side or both.
@@ -141,15 +171,13 @@ struct LabelEncoder: OperatorDefinition {
     let names = Dictionary(
       (keys.strings ?? []).enumerated().map { (ExactString($0.element), $0.offset) },
       uniquingKeysWith: { first, _ in first })
-    let load = bits(keys.dataType)
     return .eager { (inputs, context) throws(OperatorError) in
       let input = try inputs.tensor(0)
       let found: [Int?]
       if let strings = input.strings {
         found = strings.map { names[ExactString($0)] }
-      } else if let load {
-        found = (0..<input.count).map { numbers[load(input.base, $0)] }
-        withExtendedLifetime(input) {}
+      } else if let bits = allBits(input) {
+        found = bits.map { numbers[$0] }
       } else {
         throw .mismatch("the input is \(input.dataType)")
       }

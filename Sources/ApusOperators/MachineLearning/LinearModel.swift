@@ -42,47 +42,53 @@ struct LinearModel<Scalar: BinaryFloatingPoint & SIMDScalar & Sendable>: RowMode
     }
   }
 
-  func scratchBytes(columns: Int) -> Int { (columns * MemoryLayout<Scalar>.stride + 63) / 64 * 64 }
+  func scratchBytes(columns: Int) -> Int {
+    (RowModelKernel.blockRows * columns * MemoryLayout<Scalar>.stride + 63) / 64 * 64
+  }
   func cost(columns: Int) -> Cost { .light * 2 * (columns + 8) * targets }
 
   func run(
     _ rows: UnsafeRawPointer, count: Int, columns: Int, scores: UnsafeMutablePointer<Double>,
     classes: UnsafeMutablePointer<Int>, scratch: UnsafeMutableRawPointer
   ) {
-    let row = scratch.assumingMemoryBound(to: Scalar.self)
-    let rowCount = rowCount(columns: columns)
+    let features = UnsafePointer(scratch.assumingMemoryBound(to: Scalar.self))
+    let (rowCount, stride) = (rowCount(columns: columns), scoreCount)
+    load(rows, 0, scratch, count &* columns)
     coefficients.withUnsafeBufferPointer { coefficients in
       guard let weights = coefficients.baseAddress else { return }
-      for index in 0..<count {
-        load(rows, index &* columns, scratch, columns)
-        let target = scores + index &* scoreCount
-        for score in 0..<rowCount {
-          let sum = dotProduct(UnsafePointer(row), weights + score &* columns, columns)
-          target[score] = Double(intercepts.isEmpty ? sum : sum + intercepts[score])
+      for score in 0..<rowCount {
+        let intercept = intercepts.isEmpty ? nil : intercepts[score]
+        for index in 0..<count {
+          let sum = dotProduct(features + index &* columns, weights + score &* columns, columns)
+          scores[index &* stride &+ score] = Double(intercept.map { sum + $0 } ?? sum)
         }
-        classes[index] = finish(target, given: rowCount)
       }
     }
+    finish(scores, rows: count, given: rowCount, classes)
   }
 
-  private func finish(_ scores: UnsafeMutablePointer<Double>, given count: Int) -> Int {
+  /// Makes results of `given` scores of each row, and the classes.
+  private func finish(
+    _ scores: UnsafeMutablePointer<Double>, rows: Int, given: Int, _ classes: UnsafeMutablePointer<Int>
+  ) {
     switch result {
     case .regression:
-      transform.apply(scores, targets)
-      return 0
-    case .classes: return transform.applyAndFindLargest(scores, targets)
-    case .oneOrTwoScores where count == 2: return transform.applyAndFindLargest(scores, 2)
+      transform.apply(scores, targets, rows: rows)
+      for row in 0..<rows { classes[row] = 0 }
+    case .classes: transform.applyAndFindLargest(scores, targets, rows: rows, classes: classes)
+    case .oneOrTwoScores where given == 2: transform.applyAndFindLargest(scores, 2, rows: rows, classes: classes)
     case .twoClasses, .oneOrTwoScores:
-      // Beside a score as it is stands what is left to 1, as in onnxruntime; what is transformed is the negative and
-      // the score itself, also for PROBIT.
-      (scores[0], scores[1]) = (transform == .none ? 1 - scores[0] : -scores[0], scores[0])
-      let isSecond = scores[1] > 0
-      transform.apply(scores, 2)
-      return isSecond ? 1 : 0
+      for row in 0..<rows {
+        // Beside a score as it is stands what is left to 1, as in onnxruntime; what is transformed is the negative and
+        // the score itself, also for PROBIT.
+        let score = scores[2 &* row]
+        (scores[2 &* row], scores[2 &* row &+ 1]) = (transform == .none ? 1 - score : -score, score)
+        classes[row] = score > 0 ? 1 : 0
+      }
+      transform.apply(scores, 2, rows: rows)
     case .oneClass:
-      let isPositive = scores[0] >= 0
-      transform.apply(scores, 1)
-      return isPositive ? 1 : 0
+      for row in 0..<rows { classes[row] = scores[row] >= 0 ? 1 : 0 }
+      transform.apply(scores, 1, rows: rows)
     }
   }
 }

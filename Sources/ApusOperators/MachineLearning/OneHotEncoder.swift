@@ -51,10 +51,11 @@ struct OneHotEncoder: OperatorDefinition {
       }
     }
     guard let reader = IndexReader(type) else { throw context.unsupportedType(type) }
-    let table = Dictionary(numbers.enumerated().map { ($0.element, $0.offset) }, uniquingKeysWith: { $1 })
+    let table = IntegerTable(
+      numbers.enumerated().map { (key: UInt64(bitPattern: Int64($0.element)), value: $0.offset) })
     let width = numbers.count
     return .planned { plan in
-      let partition = Partition(plan.shape(0).elementCount, of: .medium * width)
+      let partition = Partition(plan.shape(0).elementCount, of: .light * (width + 8))
       return .parallel(parts: partition.parts) { run, part in
         withUnsafeTemporaryAllocation(of: Int.self, capacity: 128) { block in
           guard let values = block.baseAddress else { return }
@@ -66,7 +67,8 @@ struct OneHotEncoder: OperatorDefinition {
             let target: UnsafeMutablePointer<Float> = run.output(0) + start &* width
             for index in 0..<count &* width { target[index] = 0 }
             for index in 0..<count {
-              if let position = table[values[index]] {
+              let position = table[values[index]]
+              if position >= 0 {
                 target[index &* width &+ position] = 1
               } else if !allowsOthers {
                 run.fail("\(values[index]) is none of the categories")

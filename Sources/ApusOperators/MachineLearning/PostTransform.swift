@@ -2,6 +2,7 @@
 // https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsembleClassifier.html
 
 import ApusGraph
+import CApusKernels
 
 #if canImport(Glibc)
   import Glibc
@@ -42,6 +43,44 @@ enum PostTransform: String, Sendable, CaseIterable {
     }
   }
 
+  /// The same for some rows, one behind the other.
+  func apply(_ scores: UnsafeMutablePointer<Double>, _ count: Int, rows: Int) {
+    if self == .none { return }
+    guard self == .softmax else {
+      for row in 0..<rows { apply(scores + row &* count, count) }
+      return
+    }
+    for row in 0..<rows {
+      let own = scores + row &* count
+      var largest = -Double.infinity
+      for index in 0..<count { largest = max(largest, own[index]) }
+      for index in 0..<count { own[index] -= largest }
+    }
+    apus_kernels().pointee.exp_f64(rows &* count, scores, scores)
+    for row in 0..<rows {
+      let own = scores + row &* count
+      var sum = 0.0
+      for index in 0..<count { sum += own[index] }
+      let factor = 1 / sum
+      for index in 0..<count { own[index] = sum == 0 ? 0.5 : own[index] * factor }
+    }
+  }
+
+  /// The position of the largest score of each row, the first if there are several, and the transformation of all.
+  /// `scores` are those before it, which keeps their order, except that SOFTMAX_ZERO is looked at afterwards.
+  func applyAndFindLargest(
+    _ scores: UnsafeMutablePointer<Double>, _ count: Int, rows: Int, classes: UnsafeMutablePointer<Int>
+  ) {
+    if self == .softmaxZero { apply(scores, count, rows: rows) }
+    for row in 0..<rows {
+      let own = scores + row &* count
+      var best = 0
+      for index in 1..<max(count, 1) where own[index] > own[best] { best = index }
+      classes[row] = best
+    }
+    if self != .softmaxZero { apply(scores, count, rows: rows) }
+  }
+
   /// Makes the scores of two classes of the score of the second one, and returns the class. Without transformation the
   /// first gets `1 - score` if scores are probabilities, else `-score`.
   func applyBinary(_ scores: UnsafeMutablePointer<Double>, isProbability: Bool) -> Int {
@@ -54,16 +93,6 @@ enum PostTransform: String, Sendable, CaseIterable {
     let isCentred = self == .probit || (self == .none && isProbability)
     apply(scores, 2)
     return score > (isCentred ? 0.5 : 0) ? 1 : 0
-  }
-
-  /// The position of the largest score, the first if there are several. `scores` are those before the transformation,
-  /// which keeps their order, except that SOFTMAX_ZERO is looked at afterwards.
-  func applyAndFindLargest(_ scores: UnsafeMutablePointer<Double>, _ count: Int) -> Int {
-    if self == .softmaxZero { apply(scores, count) }
-    var best = 0
-    for index in 1..<max(count, 1) where scores[index] > scores[best] { best = index }
-    if self != .softmaxZero { apply(scores, count) }
-    return best
   }
 
   private static func logistic(_ value: Double) -> Double {

@@ -67,7 +67,9 @@ private struct SupportRegression<Scalar: BinaryFloatingPoint & SIMDScalar & Send
     for row in 0..<count {
       let values = vectors.values(rows, index: row, columns: columns, scratch: scratch)
       var sum = rho
-      for index in 0..<vectors.count { sum += weights[index] * values[index] }
+      weights.withUnsafeBufferPointer { weights in
+        if let weights = weights.baseAddress { sum += dotProduct(weights, UnsafePointer(values), vectors.count) }
+      }
       scores[row] = isOneClass ? (sum > 0 ? 1 : -1) : sum
       if !isOneClass { transform.apply(scores + row, 1) }
     }

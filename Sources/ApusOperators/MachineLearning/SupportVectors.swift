@@ -2,6 +2,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 #if canImport(Glibc)
   import Glibc
@@ -43,14 +44,17 @@ struct SupportKernel: Sendable {
   ) {
     if kind == .radial {
       for index in 0..<count {
-        result[index] = exp(-gamma * Double(squaredDistance(row, vectors + index &* columns, columns)))
+        result[index] = -gamma * Double(squaredDistance(row, vectors + index &* columns, columns))
       }
+      apus_kernels().pointee.exp_f64(count, result, result)
       return
     }
     for index in 0..<count { result[index] = Double(dotProduct(row, vectors + index &* columns, columns)) }
     switch kind {
     case .polynomial: for index in 0..<count { result[index] = pow(gamma * result[index] + offset, degree) }
-    case .sigmoid: for index in 0..<count { result[index] = tanh(gamma * result[index] + offset) }
+    case .sigmoid:
+      for index in 0..<count { result[index] = gamma * result[index] + offset }
+      apus_kernels().pointee.tanh_f64(count, result, result)
     default: break
     }
   }

@@ -29,10 +29,12 @@ final class TreeForest: @unchecked Sendable {
   let nodes: UnsafePointer<TreeNode>
   let nodeCount: Int
   let roots: [Int32]
+  /// For each root the most branches on the way to a leaf.
+  let heights: [Int]
   /// What each leaf adds: positions `starts[node] ..< starts[node + 1]` of targets and weights.
-  let starts: [Int32]
-  let targets: [Int32]
-  let weights: [Double]
+  let starts: UnsafePointer<Int32>
+  let targets: UnsafePointer<Int32>
+  let weights: UnsafePointer<Double>
   let targetCount: Int
   /// Features that a row must have.
   let featureCount: Int
@@ -48,14 +50,17 @@ final class TreeForest: @unchecked Sendable {
     nodes: [TreeNode], roots: [Int32], starts: [Int32], targets: [Int32], weights: [Double], targetCount: Int,
     setStarts: [Int], members: [Double]
   ) {
-    let memory = UnsafeMutablePointer<TreeNode>.allocate(capacity: max(nodes.count, 1))
-    nodes.withUnsafeBufferPointer {
-      if let source = $0.baseAddress { memory.initialize(from: source, count: nodes.count) }
+    func copy<Element: BitwiseCopyable>(_ elements: [Element]) -> UnsafePointer<Element> {
+      let memory = UnsafeMutableBufferPointer<Element>.allocate(capacity: max(elements.count, 1))
+      _ = memory.initialize(from: elements)
+      return UnsafePointer(memory.baseAddress!)
     }
-    self.nodes = UnsafePointer(memory)
+    self.nodes = copy(nodes)
     nodeCount = nodes.count
     self.roots = roots
-    (self.starts, self.targets, self.weights, self.targetCount) = (starts, targets, weights, targetCount)
+    heights = TreeForest.heights(nodes, roots)
+    (self.starts, self.targets, self.weights) = (copy(starts), copy(targets), copy(weights))
+    self.targetCount = targetCount
     (self.setStarts, self.members) = (setStarts, members)
     let kinds = TreeNode.isEqual | TreeNode.isMember | TreeNode.isNever
     isOrdered = nodes.allSatisfy { $0.feature & kinds == 0 }
@@ -66,49 +71,104 @@ final class TreeForest: @unchecked Sendable {
     depth = max(1, Int.bitWidth - (nodes.count / max(roots.count, 1)).leadingZeroBitCount)
   }
 
-  deinit { nodes.deallocate() }
+  deinit {
+    nodes.deallocate()
+    starts.deallocate()
+    targets.deallocate()
+    weights.deallocate()
+  }
+
+  /// Children stand behind their parents, and trees one behind the other.
+  private static func heights(_ nodes: [TreeNode], _ roots: [Int32]) -> [Int] {
+    var below = [Int](repeating: 0, count: nodes.count)
+    for (index, node) in nodes.enumerated().reversed() where Int(node.child) != index {
+      below[index] = 1 + max(below[Int(node.child)], below[Int(node.child) + 1])
+    }
+    return roots.map { below[Int($0)] }
+  }
 
   /// Lanes that go down side by side, so that the waits for memory overlap.
   static let lanes = 8
 
-  /// Takes `count` (at most 8) rows through one tree. `leaves[k]` becomes the leaf of the row `rows + k * columns`.
+  /// What a step down has to look at.
+  enum Step {
+    /// Every branch is an order comparison; no feature is NaN, or some are.
+    case ordered, orderedWithNaN
+    case general
+  }
+
+  /// The step for `count` features.
+  func step<Feature: BinaryFloatingPoint>(_ features: UnsafePointer<Feature>, _ count: Int) -> Step {
+    if !isOrdered { return .general }
+    var hasNaN = false
+    for index in 0..<count { hasNaN = hasNaN || features[index] != features[index] }
+    return hasNaN ? .orderedWithNaN : .ordered
+  }
+
+  /// Takes `count` (at most 8) rows through tree number `tree`. `leaves[k]` becomes the leaf of the row
+  /// `rows + k * columns`; there is room for 8.
   @inline(__always)
   func descend<Feature: BinaryFloatingPoint>(
-    root: Int32, _ rows: UnsafePointer<Feature>, columns: Int, count: Int, leaves: UnsafeMutablePointer<Int32>
+    tree: Int, root: Int32, _ step: Step, _ rows: UnsafePointer<Feature>, columns: Int, count: Int,
+    leaves: UnsafeMutablePointer<Int32>
   ) {
-    for lane in 0..<count { leaves[lane] = root }
-    var moved = true
-    while moved {
-      moved = false
-      for lane in 0..<count {
-        let index = leaves[lane]
-        let next = isOrdered ? orderedStep(index, rows + lane &* columns) : generalStep(index, rows + lane &* columns)
-        moved = moved || next != index
-        leaves[lane] = next
-      }
+    for lane in 0..<TreeForest.lanes { leaves[lane] = root }
+    // Lanes that there are not go with the last row.
+    let last = count &- 1
+    descend(height: heights[tree], step, leaves) { lane in rows + min(lane, last) &* columns }
+  }
+
+  /// Takes one row through `count` (at most 8) trees from number `tree` on.
+  @inline(__always)
+  func descend<Feature: BinaryFloatingPoint>(
+    tree: Int, roots: UnsafePointer<Int32>, _ step: Step, _ row: UnsafePointer<Feature>, count: Int,
+    leaves: UnsafeMutablePointer<Int32>
+  ) {
+    var height = 0
+    for lane in 0..<TreeForest.lanes {
+      let own = min(lane, count &- 1)
+      leaves[lane] = roots[own]
+      height = max(height, heights[tree &+ own])
+    }
+    descend(height: height, step, leaves) { _ in row }
+  }
+
+  @inline(__always)
+  private func descend<Feature: BinaryFloatingPoint>(
+    height: Int, _ step: Step, _ leaves: UnsafeMutablePointer<Int32>, row: (Int) -> UnsafePointer<Feature>
+  ) {
+    switch step {
+    case .ordered: descend(height, leaves) { lane, index in orderedStep(index, row(lane)) }
+    case .orderedWithNaN: descend(height, leaves) { lane, index in orderedStepWithNaN(index, row(lane)) }
+    case .general: descend(height, leaves) { lane, index in generalStep(index, row(lane)) }
     }
   }
 
-  /// Takes one row through `count` (at most 8) trees.
+  /// All lanes down to their leaves, at most `height` steps.
   @inline(__always)
-  func descend<Feature: BinaryFloatingPoint>(
-    roots: UnsafePointer<Int32>, _ row: UnsafePointer<Feature>, count: Int, leaves: UnsafeMutablePointer<Int32>
-  ) {
-    for lane in 0..<count { leaves[lane] = roots[lane] }
-    var moved = true
-    while moved {
-      moved = false
-      for lane in 0..<count {
+  private func descend(_ height: Int, _ leaves: UnsafeMutablePointer<Int32>, _ next: (Int, Int32) -> Int32) {
+    for _ in 0..<height {
+      var moved: Int32 = 0
+      for lane in 0..<TreeForest.lanes {
         let index = leaves[lane]
-        let next = isOrdered ? orderedStep(index, row) : generalStep(index, row)
-        moved = moved || next != index
-        leaves[lane] = next
+        let new = next(lane, index)
+        moved |= new ^ index
+        leaves[lane] = new
       }
+      if moved == 0 { return }
     }
   }
 
   @inline(__always)
   private func orderedStep<Feature: BinaryFloatingPoint>(_ index: Int32, _ row: UnsafePointer<Feature>) -> Int32 {
+    let node = nodes[Int(index)]
+    return node.child &+ (Double(row[Int(node.feature & TreeNode.featureMask)]) > node.threshold ? 1 : 0)
+  }
+
+  @inline(__always)
+  private func orderedStepWithNaN<Feature: BinaryFloatingPoint>(
+    _ index: Int32, _ row: UnsafePointer<Feature>
+  ) -> Int32 {
     let node = nodes[Int(index)]
     let value = Double(row[Int(node.feature & TreeNode.featureMask)])
     let isAbove: Int32 = value > node.threshold ? 1 : 0

@@ -74,7 +74,7 @@ struct TreeModel<Score: BinaryFloatingPoint & Sendable>: RowModel {
     } else {
       accumulate(rows.assumingMemoryBound(to: Double.self), count, columns, sums, flags, leaves)
     }
-    for row in 0..<count { classes[row] = finish(sums + row &* targets, scores + row &* scoreCount) }
+    finish(sums, rows: count, scores, classes)
   }
 
   /// Adds up the leaves of every row, tree by tree in the order of the trees.
@@ -82,30 +82,28 @@ struct TreeModel<Score: BinaryFloatingPoint & Sendable>: RowModel {
     _ rows: UnsafePointer<Feature>, _ count: Int, _ columns: Int, _ sums: UnsafeMutablePointer<Score>,
     _ flags: UnsafeMutablePointer<UInt8>, _ leaves: UnsafeMutablePointer<Int32>
   ) {
+    let step = forest.step(rows, count &* columns)
     forest.roots.withUnsafeBufferPointer { roots in
       guard let first = roots.baseAddress else { return }
       if count < TreeForest.lanes {
         for row in 0..<count {
-          var tree = 0
-          while tree < roots.count {
+          for tree in stride(from: 0, to: roots.count, by: TreeForest.lanes) {
             let lanes = min(TreeForest.lanes, roots.count &- tree)
-            forest.descend(roots: first + tree, rows + row &* columns, count: lanes, leaves: leaves)
+            forest.descend(tree: tree, roots: first + tree, step, rows + row &* columns, count: lanes, leaves: leaves)
             for lane in 0..<lanes { add(leaf: leaves[lane], sums + row &* targets, flags + row &* targets) }
-            tree &+= lanes
           }
         }
         return
       }
       for tree in 0..<roots.count {
-        var row = 0
-        while row < count {
+        for row in stride(from: 0, to: count, by: TreeForest.lanes) {
           let lanes = min(TreeForest.lanes, count &- row)
-          forest.descend(root: first[tree], rows + row &* columns, columns: columns, count: lanes, leaves: leaves)
+          forest.descend(
+            tree: tree, root: first[tree], step, rows + row &* columns, columns: columns, count: lanes, leaves: leaves)
           for lane in 0..<lanes {
             let target = (row &+ lane) &* targets
             add(leaf: leaves[lane], sums + target, flags + target)
           }
-          row &+= lanes
         }
       }
     }
@@ -113,7 +111,9 @@ struct TreeModel<Score: BinaryFloatingPoint & Sendable>: RowModel {
 
   @inline(__always)
   private func add(leaf: Int32, _ sums: UnsafeMutablePointer<Score>, _ flags: UnsafeMutablePointer<UInt8>) {
-    for entry in Int(forest.starts[Int(leaf)])..<Int(forest.starts[Int(leaf) &+ 1]) {
+    var entry = Int(forest.starts[Int(leaf)])
+    let end = Int(forest.starts[Int(leaf) &+ 1])
+    while entry < end {
       let target = Int(forest.targets[entry])
       let weight = Score(forest.weights[entry])
       switch aggregate {
@@ -122,26 +122,37 @@ struct TreeModel<Score: BinaryFloatingPoint & Sendable>: RowModel {
       case .maximum: if flags[target] == 0 || weight > sums[target] { sums[target] = weight }
       }
       flags[target] = 1
+      entry &+= 1
     }
   }
 
-  /// A target that no leaf was for is 0 whatever the aggregate, as for other runtimes.
-  private func finish(_ sums: UnsafeMutablePointer<Score>, _ scores: UnsafeMutablePointer<Double>) -> Int {
-    if aggregate == .average {
-      for target in 0..<targets { sums[target] /= Score(forest.roots.count) }
+  /// Makes results of the sums of all rows, and the classes. A target that no leaf was for is 0 whatever the aggregate,
+  /// as for other runtimes.
+  private func finish(
+    _ sums: UnsafeMutablePointer<Score>, rows: Int, _ scores: UnsafeMutablePointer<Double>,
+    _ classes: UnsafeMutablePointer<Int>
+  ) {
+    let stride = scoreCount
+    for row in 0..<rows {
+      for target in 0..<targets {
+        var sum = sums[row &* targets &+ target]
+        if aggregate == .average { sum /= Score(forest.roots.count) }
+        if target < base.count { sum += base[target] }
+        scores[row &* stride &+ target] = Double(sum)
+      }
     }
-    for target in base.indices { sums[target] += base[target] }
-    for target in 0..<targets { scores[target] = Double(sums[target]) }
     switch result {
     case .regression:
-      transform.apply(scores, targets)
-      return 0
-    case .classes: return transform.applyAndFindLargest(scores, targets)
-    case .twoClasses(let isProbability): return transform.applyBinary(scores, isProbability: isProbability)
+      transform.apply(scores, targets, rows: rows)
+      for row in 0..<rows { classes[row] = 0 }
+    case .classes: transform.applyAndFindLargest(scores, targets, rows: rows, classes: classes)
+    case .twoClasses(let isProbability):
+      for row in 0..<rows {
+        classes[row] = transform.applyBinary(scores + row &* stride, isProbability: isProbability)
+      }
     case .oneClass:
-      let isPositive = scores[0] > 0
-      transform.apply(scores, 1)
-      return isPositive ? 1 : 0
+      for row in 0..<rows { classes[row] = scores[row] > 0 ? 1 : 0 }
+      transform.apply(scores, 1, rows: rows)
     }
   }
 }

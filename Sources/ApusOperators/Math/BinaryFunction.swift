@@ -168,7 +168,7 @@ extension BinaryFunction {
   package func fastLoops(_ type: DataType) -> BinaryLoops? {
     switch type {
     case .float32: float32Kernels
-    case _ where self == .div && type.bits <= 32: quotients(type)
+    case _ where self == .div && type.isInteger: quotients(type)
     case .float64: float64Kernels
     case .int32, .uint32: integer32Kernels(isSigned: type == .int32)
     case .int64, .uint64: integer64Kernels(isSigned: type == .int64)
@@ -176,7 +176,7 @@ extension BinaryFunction {
     }
   }
 
-  /// Quotients of integers of up to 32 bits.
+  /// Quotients of integers.
   private func quotients(_ type: DataType) -> BinaryLoops? {
     let k = apus_kernels().pointee
     let kernel: BinaryKernel? =
@@ -187,6 +187,8 @@ extension BinaryFunction {
       case .uint16: k.div_u16_vv
       case .int32: k.div_i32_vv
       case .uint32: k.div_u32_vv
+      case .int64: k.div_i64_vv
+      case .uint64: k.div_u64_vv
       default: nil
       }
     guard let kernel else { return nil }

@@ -140,7 +140,8 @@ struct EinsumPlan {
     }
     let labels = order.filter { left.has($0) || right.has($0) }
     let both = labels.filter { has(left, $0) && has(right, $0) }
-    let leftOnly = labels.filter { !both.contains($0) && has(left, $0) }
+    // An axis of extent 1 on both sides that one of them lacks is of the other.
+    let leftOnly = labels.filter { !both.contains($0) && (has(left, $0) || (left.has($0) && !has(right, $0))) }
     let rightOnly = labels.filter { !both.contains($0) && !leftOnly.contains($0) }
     let contracted = left.axes.map(\.label).filter { !kept.contains($0) && right.has($0) }
     let shared = contracted.filter { has(left, $0) && has(right, $0) }
@@ -189,7 +190,9 @@ struct EinsumPlan {
     } else {
       let plain = PlainProduct(
         m: m.extent, n: n.extent, k: k.extent, left: leftLayout, right: rightLayout, batch: batches)
-      guard let plain = plain.step(type) else { throw .unsupported("Einsum has no kernel for \(type)") }
+      guard let plain = (isDot ? plain.dotStep(type) : nil) ?? plain.step(type) else {
+        throw .unsupported("Einsum has no kernel for \(type)")
+      }
       step = plain
     }
     sequence.append(step, inputs: [left.place, right.place], outputs: [result.place])

@@ -5,6 +5,12 @@
 import ApusGraph
 import ApusTensor
 
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Musl
+#endif
+
 package struct MelWeightMatrix: OperatorDefinition {
   package let schema = OperatorSchema(
     "MelWeightMatrix", versions: [17],
@@ -40,12 +46,15 @@ package struct MelWeightMatrix: OperatorDefinition {
       guard rate > 0 else { throw .mismatch("sample_rate is \(rate); expected at least 1") }
       let shape = plan.outputShape(0)
       let filters = try MelFilters(bands: shape[1], rows: shape[0], length: length, rate: rate, low: low, high: high)
+      let width = type.byteWidth
       return Step.serial { run in
-        for row in 0..<shape[0] {
-          for band in 0..<shape[1] {
+        // Zero is zeros in every type.
+        memset(run.outputBytes(), 0, shape.elementCount &* width)
+        for band in 0..<shape[1] {
+          for row in filters.rows(of: band) {
             var value = filters.weight(row: row, band: band)
             if !type.isFloat { value.round(.towardZero) }
-            convert(&value, run.outputBytes() + (row &* shape[1] &+ band) &* type.byteWidth, 1)
+            convert(&value, run.outputBytes() + (row &* shape[1] &+ band) &* width, 1)
           }
         }
       }.notReading(0, 1, 2, 3, 4)
@@ -87,6 +96,12 @@ private struct MelFilters: Sendable {
       edges.append(Int(edge))
     }
     self.edges = edges
+  }
+
+  /// The rows outside of which a band has no weight.
+  func rows(of band: Int) -> Range<Int> {
+    let (low, center, high) = (edges[band], edges[band + 1], edges[band + 2])
+    return min(low, center)..<max(high, center + 1)
   }
 
   func weight(row: Int, band: Int) -> Double {

@@ -143,8 +143,20 @@ struct GemmPlan: Sendable {
     multiplyConstant = kernels.multiply(by: element)
     name = element == .float32 ? "gemm_f32" : element == .float16 ? "gemm_f32_f16" : "gemm_f32_bf16"
     tiling = GemmTiling(
-      batch: batch.count, m: m, n: n, k: k, tileRows: kernels.tileRows, panelColumns: kernels.panelColumns)
+      batch: batch.count, m: m, n: n, k: k, tileRows: kernels.tileRows,
+      panelColumns: GemmPlan.isDirect(right, m: m) ? GemmPlan.directColumns : kernels.panelColumns)
   }
+
+  /// True if B is read as it lies.
+  private static func isDirect(_ right: RightOperand, m: Int) -> Bool {
+    guard case .unpacked(let layout, let scale) = right else { return false }
+    return m <= directRows && layout.columnStride == 1 && scale == 1
+  }
+
+  /// Rows of A that are too few to be worth packing B.
+  private static let directRows = 4
+  /// The fewest columns of a part then: memory gives whole runs of each row faster.
+  private static let directColumns = 256
 
   var operations: Int { batch.count &* 2 &* m &* n &* k }
 
@@ -236,6 +248,8 @@ struct GemmPlan: Sendable {
   /// How B comes into packed form.
   private enum RightForm {
     case constant
+    /// Read as it lies.
+    case direct
     /// All of B, in a phase of its own.
     case packedFirst
     /// Some panels at a time, by the part that multiplies with them.
@@ -245,7 +259,8 @@ struct GemmPlan: Sendable {
   private var rightForm: RightForm {
     switch right {
     case .packed, .packedOperand: .constant
-    case .unpacked: tiling.rowBlocks > 1 ? .packedFirst : .packedOnTheWay
+    case .unpacked:
+      GemmPlan.isDirect(right, m: m) ? .direct : tiling.rowBlocks > 1 ? .packedFirst : .packedOnTheWay
     }
   }
 
@@ -258,7 +273,7 @@ struct GemmPlan: Sendable {
 
   private func rightBytes(_ form: RightForm) -> Int {
     switch form {
-    case .constant: 0
+    case .constant, .direct: 0
     case .packedFirst: batch.count * kernels.packedCount(k: k, n: n) * 4
     case .packedOnTheWay: tiling.parts * panelsOnTheWay * k * kernels.panelColumns * 4
     }
@@ -294,6 +309,8 @@ struct GemmPlan: Sendable {
         args.b = b + offset.b &* constantStride
         multiplyConstant(
           &args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
+      } else if form == .direct {
+        multiplyDirectly(tile, &args, b: b + offset.b)
       } else if form == .packedFirst {
         args.b = UnsafePointer(packed) + index &* kernels.packedCount(k: k, n: n)
         kernels.multiply(
@@ -303,6 +320,14 @@ struct GemmPlan: Sendable {
           tile, args, b: b + offset.b, packed: packed + part &* panelsOnTheWay &* k &* kernels.panelColumns)
       }
     }
+  }
+
+  private func multiplyDirectly(_ tile: GemmTiling.Tile, _ args: inout apus_gemm_f32_args, b: UnsafePointer<Float>) {
+    guard case .unpacked(let layout, _) = right else { return }
+    args.b = b
+    kernels.multiplyDirectly(
+      &args, layout.rowStride, tile.rows.lowerBound, tile.rows.upperBound,
+      tile.panels.lowerBound &* GemmPlan.directColumns, min(tile.panels.upperBound &* GemmPlan.directColumns, n))
   }
 
   private func packAndMultiply(

@@ -118,11 +118,16 @@ struct ScatterRun: Sendable {
   ) -> Function {
     { target, offsets, updates, count in
       let size = MemoryLayout<Element>.size
-      for index in 0..<count {
-        let place = target + (offsets.map { $0[index] } ?? index &* size)
+      @inline(__always) func place(_ offset: Int, _ index: Int) {
         let joined = join(
-          place.loadUnaligned(as: Element.self), updates.loadUnaligned(fromByteOffset: index &* size, as: Element.self))
-        place.storeBytes(of: joined, as: Element.self)
+          target.loadUnaligned(fromByteOffset: offset, as: Element.self),
+          updates.loadUnaligned(fromByteOffset: index &* size, as: Element.self))
+        target.storeBytes(of: joined, toByteOffset: offset, as: Element.self)
+      }
+      if let offsets {
+        for index in 0..<count { place(offsets[index], index) }
+      } else {
+        for index in 0..<count { place(index &* size, index) }
       }
     }
   }

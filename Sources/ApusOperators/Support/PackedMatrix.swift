@@ -11,6 +11,8 @@ struct GemmKernels: @unchecked Sendable {
   typealias Multiply = @convention(c) (UnsafePointer<apus_gemm_f32_args>, Int, Int, Int, Int) -> Void
 
   let multiply: Multiply
+  /// The product with a matrix of rows as it lies, given the distance of its rows.
+  let multiplyDirectly: @convention(c) (UnsafePointer<apus_gemm_f32_args>, Int, Int, Int, Int, Int) -> Void
   let pack: @convention(c) (UnsafePointer<apus_gemm_source>, UnsafeMutablePointer<Float>, Int, Int) -> Void
   /// Panels of 16-bit floats.
   private let packHalves:
@@ -25,6 +27,7 @@ struct GemmKernels: @unchecked Sendable {
 
   init(_ table: UnsafePointer<apus_kernel_table>) {
     multiply = table.pointee.gemm_f32
+    multiplyDirectly = table.pointee.gemm_f32_direct
     pack = table.pointee.gemm_f32_pack
     packHalves = table.pointee.gemm_b16_pack
     multiplyFloat16 = table.pointee.gemm_f32_f16

@@ -53,6 +53,27 @@ struct PlainProduct: Sendable {
     }
   }
 
+  /// The step for floats if each product is one sum over neighbours of both sides, in partial sums; else nil.
+  func dotStep(_ type: DataType) -> Step? {
+    guard m == 1, n == 1, left.columnStride == 1, right.rowStride == 1 else { return nil }
+    return switch type {
+    case .float32: dotStep(Float.self)
+    case .float64: dotStep(Double.self)
+    default: nil
+    }
+  }
+
+  private func dotStep<Element: BinaryFloatingPoint & SIMDScalar & SendableMetatype>(_ type: Element.Type) -> Step {
+    let partition = Partition(batch.count, of: .light * k)
+    return Step.parallel(parts: batch.count == 0 ? 0 : partition.parts) { run, part in
+      let (a, b) = (run.input(0, as: Element.self), run.input(1, as: Element.self))
+      for index in partition.range(part) {
+        let offset = batch[index]
+        run.output(0, as: Element.self)[index] = dotProduct(a + offset.a, b + offset.b, k)
+      }
+    }.named("dot products", cost: Cost(operations: operations))
+  }
+
   /// The rows of C that one part computes.
   private var rowPartition: Partition {
     Partition(

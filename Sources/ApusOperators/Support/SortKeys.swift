@@ -74,3 +74,34 @@ struct SortKeys: Sendable {
     return bits & sign == 0 ? sign &+ magnitude : sign &- magnitude
   }
 }
+
+// MARK: - Sorting
+
+extension SortKeys {
+  /// Fewer keys are sorted by comparing.
+  private static let fewest = 64
+
+  /// The positions of all keys in ascending order, equal ones as they lie: byte by byte from the last, over as many
+  /// bytes as the largest key has beyond the smallest.
+  static func order(of keys: [UInt64]) -> [Int] {
+    guard keys.count >= fewest, let least = keys.min(), let largest = keys.max() else {
+      return keys.indices.sorted { keys[$0] < keys[$1] || (keys[$0] == keys[$1] && $0 < $1) }
+    }
+    var items = keys.enumerated().map { (key: $0.element &- least, position: $0.offset) }
+    var sorted = items
+    var shift = 0
+    while shift < UInt64.bitWidth, (largest &- least) >> UInt64(shift) != 0 {
+      var starts = [Int](repeating: 0, count: 257)
+      for item in items { starts[Int(item.key >> UInt64(shift) & 255) &+ 1] &+= 1 }
+      for byte in 0..<256 { starts[byte &+ 1] &+= starts[byte] }
+      for item in items {
+        let byte = Int(item.key >> UInt64(shift) & 255)
+        sorted[starts[byte]] = item
+        starts[byte] &+= 1
+      }
+      swap(&items, &sorted)
+      shift += 8
+    }
+    return items.map(\.position)
+  }
+}

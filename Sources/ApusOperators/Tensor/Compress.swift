@@ -25,8 +25,8 @@ struct Compress: OperatorDefinition {
       let input = try inputs.tensor(0)
       let shape = givenAxis == nil ? [input.count] : input.shape
       let axis = try resolveAxis(givenAxis ?? 0, rank: shape.rank)
-      let condition = try inputs.tensor(1).integers ?? []
-      let chosen = condition.indices.filter { condition[$0] != 0 }
+      let condition = try inputs.tensor(1)
+      let chosen = condition.withUnsafeBytes { bytes in positions(condition.count) { bytes[$0] != 0 } }
       if let last = chosen.last, last >= shape[axis] {
         throw .mismatch("condition[\(last)] is true, but axis \(axis) of the shape \(shape) ends at \(shape[axis] - 1)")
       }
@@ -57,13 +57,13 @@ extension Tensor {
     }
     let target = try context.allocate(dataType, result)
     let bytes = inner * dataType.byteWidth
+    let (gather, offsets) = (GatherRun(width: bytes), positions.map { $0 * bytes })
     withUnsafeBytes { source in
       guard let base = source.baseAddress else { return }
       for block in 0..<outer {
-        for (index, position) in positions.enumerated() {
-          (target.storage.base + (block * positions.count + index) * bytes)
-            .copyMemory(from: base + (block * extent + position) * bytes, byteCount: bytes)
-        }
+        gather(
+          base + block * extent * bytes, offsets, positions.count,
+          target.storage.base + block * positions.count * bytes)
       }
     }
     return target

@@ -22,12 +22,25 @@ struct NonZero: OperatorDefinition {
       let result = try context.allocate(.int64, [input.rank, positions.count])
       let target = result.storage.base.assumingMemoryBound(to: Int.self)
       for (axis, stride) in input.shape.strides.enumerated() {
-        let extent = input.shape[axis]
-        for (index, position) in positions.enumerated() {
-          target[axis * positions.count + index] = position / stride % extent
-        }
+        NonZero.coordinates(
+          of: positions, extent: input.shape[axis], stride: stride, target + axis * positions.count)
       }
       return [.tensor(result)]
+    }
+  }
+
+  /// Where ascending positions lie along an axis. There are quotients only where one goes on to the next line.
+  private static func coordinates(of positions: [Int], extent: Int, stride: Int, _ target: UnsafeMutablePointer<Int>) {
+    // Positions from `start` up to `end` lie at `coordinate`, or along the last axis at their distance from `start`.
+    var (start, end, coordinate) = (0, 0, 0)
+    for (index, position) in positions.enumerated() {
+      if position >= end {
+        let step = stride == 1 ? extent : stride
+        start = position / step &* step
+        end = start &+ step
+        coordinate = position / stride % extent
+      }
+      target[index] = stride == 1 ? position &- start : coordinate
     }
   }
 
@@ -38,17 +51,13 @@ struct NonZero: OperatorDefinition {
       -> [Int]
     {
       tensor.withUnsafeBytes { bytes in
-        var found: [Int] = []
-        for index in 0..<tensor.count {
-          var bits: Word = 0
-          for word in 0..<words {
-            bits |=
-              bytes.loadUnaligned(fromByteOffset: (index * words + word) * MemoryLayout<Word>.size, as: Word.self)
-              & ~sign
-          }
-          if bits != 0 { found.append(index) }
+        guard let base = bytes.baseAddress else { return [] }
+        func word(_ index: Int) -> Word {
+          base.loadUnaligned(fromByteOffset: index &* MemoryLayout<Word>.size, as: Word.self) & ~sign
         }
-        return found
+        return words == 1
+          ? ApusOperators.positions(tensor.count) { word($0) != 0 }
+          : ApusOperators.positions(tensor.count) { word(2 &* $0) | word(2 &* $0 &+ 1) != 0 }
       }
     }
     // -0 is zero.

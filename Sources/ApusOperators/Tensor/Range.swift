@@ -81,34 +81,56 @@ struct RangeOperator: OperatorDefinition {
     return length.dividedRoundingUp(by: Dim(Int(clamping: step.magnitude)))
   }
 
+  /// Writes the elements `range` of an output.
+  private typealias Writer = @Sendable (_ output: UnsafeMutableRawPointer, _ range: Range<Int>) -> Void
+
+  /// `element` captures nothing, so that it becomes a part of the loop.
+  @inline(__always)
+  private static func writer<Number: Sendable, Element: BitwiseCopyable>(
+    _ start: Number, _ delta: Number,
+    _ element: @escaping @Sendable (_ start: Number, _ delta: Number, _ index: Int) -> Element
+  ) -> Writer {
+    { output, range in
+      let y = output.assumingMemoryBound(to: Element.self)
+      for index in range { y[index] = element(start, delta, index) }
+    }
+  }
+
+  private static func writer(_ type: DataType, _ floats: Floats) throws(OperatorError) -> Writer {
+    let (start, delta) = (floats.start, floats.delta)
+    switch type {
+    case .float64: return writer(start, delta) { $0 + Double($2) * $1 }
+    case .float32: return writer(start, delta) { Float($0 + Double($2) * $1) }
+    case .float16: return writer(start, delta) { Float16(Float($0 + Double($2) * $1)) }
+    case .bfloat16: return writer(start, delta) { BFloat16(Float($0 + Double($2) * $1)) }
+    default: throw .mismatch("the inputs are floats, the output \(type)")
+    }
+  }
+
+  /// The elements lie between start and limit, so only the unused product beyond the last can wrap.
+  private static func writer(_ type: DataType, start: Int, delta: Int) throws(OperatorError) -> Writer {
+    switch type {
+    case .int64: return writer(start, delta) { $0 &+ $2 &* $1 }
+    case .int32: return writer(start, delta) { Int32(truncatingIfNeeded: $0 &+ $2 &* $1) }
+    case .int16: return writer(start, delta) { Int16(truncatingIfNeeded: $0 &+ $2 &* $1) }
+    default: throw .unsupported("Range has no kernel for \(type)")
+    }
+  }
+
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     .planned { plan throws(OperatorError) in
       guard let output = plan.outputs[0] else { return .views([]) }
       let partition = Partition(output.count, of: .light * 2)
-      let write: @Sendable (UnsafeMutableRawPointer, Int) -> Void
-      if let (start, _, delta) = try RangeOperator.floats(plan.known) {
-        switch output.dataType {
-        case .float64: write = { $0.storeBytes(of: start + Double($1) * delta, as: Double.self) }
-        case .float32: write = { $0.storeBytes(of: Float(start + Double($1) * delta), as: Float.self) }
-        case .float16: write = { $0.storeBytes(of: Float16(Float(start + Double($1) * delta)), as: Float16.self) }
-        case .bfloat16: write = { $0.storeBytes(of: BFloat16(Float(start + Double($1) * delta)), as: BFloat16.self) }
-        default: throw .mismatch("the inputs are floats, the output \(output.dataType)")
-        }
+      let write: Writer
+      if let floats = try RangeOperator.floats(plan.known) {
+        write = try RangeOperator.writer(output.dataType, floats)
+      } else if let start = plan.integers(0)?.first, let delta = plan.integers(2)?.first {
+        write = try RangeOperator.writer(output.dataType, start: start, delta: delta)
       } else {
-        guard let start = plan.integers(0)?.first, let delta = plan.integers(2)?.first else {
-          throw .mismatch("start or delta is empty")
-        }
-        // The elements lie between start and limit, so only the unused product beyond the last can wrap.
-        switch output.dataType {
-        case .int64: write = { $0.storeBytes(of: start &+ $1 &* delta, as: Int.self) }
-        case .int32: write = { $0.storeBytes(of: Int32(truncatingIfNeeded: start &+ $1 &* delta), as: Int32.self) }
-        case .int16: write = { $0.storeBytes(of: Int16(truncatingIfNeeded: start &+ $1 &* delta), as: Int16.self) }
-        default: throw .unsupported("Range has no kernel for \(output.dataType)")
-        }
+        throw .mismatch("start or delta is empty")
       }
-      let width = output.dataType.byteWidth
       return Step.parallel(parts: output.count == 0 ? 0 : partition.parts) { run, part in
-        for index in partition.range(part) { write(run.outputBytes() + index &* width, index) }
+        write(run.outputBytes(), partition.range(part))
       }.notReading(0, 1, 2).named("range")
     }
   }

@@ -114,10 +114,13 @@ struct Unique: OperatorDefinition {
       }
       return 0
     }
-    let order = (0..<items).sorted { a, b in
-      let result = compare(a, b)
-      return result < 0 || (result == 0 && a < b)
-    }
+    let order =
+      length == 1
+      ? SortKeys.order(of: keys)
+      : (0..<items).sorted { a, b in
+        let result = compare(a, b)
+        return result < 0 || (result == 0 && a < b)
+      }
     var first: [Int] = []
     var counts: [Int] = []
     var inverse = [Int](repeating: 0, count: items)

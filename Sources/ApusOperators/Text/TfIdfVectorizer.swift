@@ -42,7 +42,7 @@ struct TfIdfVectorizer: OperatorDefinition {
       if let strings = input.strings {
         tokens = strings.map { ids.strings[ExactString($0)] ?? -1 }
       } else {
-        tokens = (input.integers ?? []).map { ids.integers[$0] ?? -1 }
+        tokens = (input.integers ?? []).map { Int32(truncatingIfNeeded: ids.integers[$0]) }
       }
       let result = try context.allocate(.float32, input.rank == 2 ? [rows, width] : [width])
       nonisolated(unsafe) let target = result.storage.base.assumingMemoryBound(to: Float.self)
@@ -52,7 +52,9 @@ struct TfIdfVectorizer: OperatorDefinition {
         for row in partition.range(part) {
           let counts = target + row * width
           for index in 0..<width { counts[index] = 0 }
-          grams.count(tokens[row * length..<(row + 1) * length], counts)
+          tokens.withUnsafeBufferPointer { tokens in
+            grams.count(UnsafeBufferPointer(rebasing: tokens[row * length..<(row + 1) * length]), counts)
+          }
           weighting.apply(counts, width)
         }
       }
@@ -92,19 +94,15 @@ struct TfIdfVectorizer: OperatorDefinition {
 
 /// The n-grams of the pool as a tree of tokens.
 private struct NGrams: Sendable {
-  private struct Edge: Hashable {
-    let node: Int32
-    let token: Int32
-  }
-
   let indexes: [Int]
   let width: Int
   let isString: Bool
   /// The numbers of the tokens in the pool.
-  let tokens: (integers: [Int: Int32], strings: [ExactString: Int32])
-  private var children: [Edge: Int32] = [:]
+  let tokens: (integers: IntegerTable, strings: [ExactString: Int32])
+  /// By node and token: the node that comes next.
+  private let children: IntegerTable
   /// By node: the output position of the n-gram that ends there, or -1.
-  private var positions: [Int32] = [-1]
+  private let positions: [Int32]
   private let shortest: Int
   private let longest: Int
   private let skips: Int
@@ -135,8 +133,16 @@ private struct NGrams: Sendable {
       pool.append(ids.strings[string] ?? next)
       if ids.strings[string] == nil { ids.strings[string] = next }
     }
-    tokens = ids
-    try fill(pool, starts: try context.ints("ngram_counts"))
+    tokens = (IntegerTable(ids.integers.map { (UInt64(bitPattern: Int64($0.key)), Int($0.value)) }), ids.strings)
+    let tree = try NGrams.tree(
+      pool, starts: try context.ints("ngram_counts"), lengths: shortest...longest, indexes: indexes)
+    children = IntegerTable(tree.children.map { (key: $0.key, value: Int($0.value)) })
+    positions = tree.positions
+  }
+
+  /// An edge of the tree.
+  @inline(__always) private static func edge(_ node: Int32, _ token: Int32) -> UInt64 {
+    UInt64(UInt32(bitPattern: node)) << 32 | UInt64(UInt32(bitPattern: token))
   }
 
   /// The number of outputs: one more than the largest position.
@@ -147,8 +153,12 @@ private struct NGrams: Sendable {
     return largest + 1
   }
 
-  /// Puts the n-grams into the tree: those of length n begin at `starts[n - 1]` in the pool.
-  private mutating func fill(_ pool: [Int32], starts: [Int]) throws(OperatorError) {
+  /// The n-grams as a tree: those of length n begin at `starts[n - 1]` in the pool.
+  private static func tree(
+    _ pool: [Int32], starts: [Int], lengths: ClosedRange<Int>, indexes: [Int]
+  ) throws(OperatorError) -> (children: [UInt64: Int32], positions: [Int32]) {
+    var children: [UInt64: Int32] = [:]
+    var positions: [Int32] = [-1]
     var gram = 0
     for (index, start) in starts.enumerated() {
       let end = index + 1 < starts.count ? starts[index + 1] : pool.count
@@ -158,10 +168,10 @@ private struct NGrams: Sendable {
       }
       for first in stride(from: start, to: end, by: length) {
         guard gram < indexes.count else { throw .invalid("the pool has more n-grams than there are ngram_indexes") }
-        if length >= shortest, length <= longest {
+        if lengths.contains(length) {
           var node: Int32 = 0
           for token in pool[first..<first + length] {
-            let edge = Edge(node: node, token: token)
+            let edge = edge(node, token)
             if let next = children[edge] {
               node = next
             } else {
@@ -176,11 +186,18 @@ private struct NGrams: Sendable {
         gram += 1
       }
     }
+    return (children, positions)
   }
 
   /// Counts the n-grams of one row, with every number of tokens skipped between neighbours. Single tokens are counted
   /// once.
-  func count(_ row: ArraySlice<Int32>, _ counts: UnsafeMutablePointer<Float>) {
+  func count(_ row: UnsafeBufferPointer<Int32>, _ counts: UnsafeMutablePointer<Float>) {
+    positions.withUnsafeBufferPointer { count(row, counts, positions: $0) }
+  }
+
+  private func count(
+    _ row: UnsafeBufferPointer<Int32>, _ counts: UnsafeMutablePointer<Float>, positions: UnsafeBufferPointer<Int32>
+  ) {
     var smallest = shortest
     // No two tokens of a row lie as far apart as the row is long.
     for distance in 1...min(skips, row.count) + 1 {
@@ -188,12 +205,12 @@ private struct NGrams: Sendable {
       if smallest > 1, distance > row.count / (smallest - 1) { break }
       for start in row.indices {
         var (node, position, length): (Int32, Int, Int) = (0, start, 1)
-        while length <= longest, position < row.endIndex, row[position] >= 0,
-          let next = children[Edge(node: node, token: row[position])]
-        {
-          let output = positions[Int(next)]
+        while length <= longest, position < row.endIndex, row[position] >= 0 {
+          let next = children[NGrams.edge(node, row[position])]
+          if next < 0 { break }
+          let output = positions[next]
           if length >= smallest, output >= 0 { counts[Int(output)] += 1 }
-          node = next
+          node = Int32(truncatingIfNeeded: next)
           length += 1
           position += distance
         }

@@ -10,6 +10,7 @@
 #define GEMM_B float
 #define GEMM_LOAD(p) v_load(p)
 #include "gemm_f32.inc.h"
+#include "gemm_direct.inc.h"
 #define PACK_NAME apus_gemm_f32_pack
 #define PACK_TRANSPOSE apus_transpose_4
 #include "gemm_pack.inc.h"

@@ -31,6 +31,11 @@ typedef struct {
 // Blocks for the caches itself; a call with few rows costs tens of nanoseconds beyond its arithmetic.
 typedef void apus_gemm_f32_fn(const apus_gemm_f32_args *args, size_t m0, size_t m1, size_t p0, size_t p1);
 
+// The same for a dense A, with B as it lies: row k from args->b + k * ldb on. Columns [j0, j1): both are multiples of
+// 16, or j1 is n. For few rows; all of B is read for every four.
+typedef void apus_gemm_direct_fn(const apus_gemm_f32_args *args, ptrdiff_t ldb, size_t m0, size_t m1, size_t j0,
+                                 size_t j1);
+
 // Where B comes from: element (t, k, j) lies at b + 4 * (t * stride_tap + k * stride_k + j * stride_n) bytes.
 //   [k][n] with row length ld:          taps 1, stride_k = ld, stride_n = 1
 //   [n][k] with row length ld:          taps 1, stride_k = 1,  stride_n = ld

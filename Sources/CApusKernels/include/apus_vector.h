@@ -21,9 +21,12 @@ typedef void apus_unary_f64_fn(size_t n, const double *x, double *y);
 // min and max.
 typedef void apus_binary_fn(size_t n, const void *a, const void *b, void *y);
 
+// Which operand is one element in the place of n.
+typedef enum { APUS_BOTH_MOVE = 0, APUS_ONE_A = 1, APUS_ONE_B = 2 } apus_operands;
+
 // y[i] = a[i] op b[i] ? 1 : 0 for i < n, false where one is NaN; of bool operands every byte but 0 is true. y may be an
-// operand of one byte.
-typedef void apus_compare_fn(size_t n, const void *a, const void *b, uint8_t *y);
+// operand of n elements of one byte.
+typedef void apus_compare_fn(size_t n, const void *a, const void *b, uint8_t *y, apus_operands operands);
 
 // y[i] = (x[i] & mask) - low <= span ? 1 : 0 for i < n, on unsigned integers of the width in the name (bytes), of which
 // the arguments hold the low bits. y may be x where that is 1.
@@ -36,6 +39,12 @@ typedef void apus_select_fn(size_t n, const uint8_t *condition, const void *a, c
 // as its result. Elements of the width in the name (bytes). Up to 64 bytes behind the result are written as well. No
 // overlap.
 typedef void apus_expand_fn(size_t rows, size_t length, const void *x, ptrdiff_t row_stride, int moves, void *y);
+
+// Byte offsets of what indices along an axis of `extent` elements name, `stride` bytes apart: offsets[i] = place(i) *
+// stride + first + i * step for i < n, with place(i) = indices[i], or indices[i] + extent where that is negative. False
+// if an index is not in [-extent, extent); then the offsets are of no use. offsets may be indices.
+typedef bool apus_index_offsets_fn(size_t n, const ptrdiff_t *indices, ptrdiff_t extent, ptrdiff_t stride,
+                                   ptrdiff_t first, ptrdiff_t step, ptrdiff_t *offsets);
 
 // A number from n >= 0 floats: an accumulator for each residue of the index modulo a fixed width, combined in a fixed
 // order. Of nothing: sum 0, max -infinity, min +infinity. NaN wins in max and min.

@@ -1,5 +1,7 @@
 // Element by element on bytes that stand for floats, over the vector vocabulary.
 
+#include "quotient.inc.h"
+
 typedef uint8_t vbyte __attribute__((vector_size(VL)));
 typedef int8_t vsbyte __attribute__((vector_size(VL)));
 
@@ -25,19 +27,6 @@ INLINE void v_store_code(void *p, vf x, vf zero, vf low, vf high) {
   memcpy(p, &bytes, sizeof bytes);
 }
 
-// x / scale for a quotient that is rounded next: by the reciprocal, but where that comes near the middle between two
-// whole numbers, and so might fall to the other side, by division. `reach` is how far from a whole number that begins:
-// quotients of magnitude 512, beyond which all is saturated, may be off by 2^-14 or so.
-INLINE vf v_quotient(vf x, vf scale, vf inverse, vf reach) {
-  const vf q = x * inverse, gap = v_abs(q - v_round(q));
-  return __builtin_expect(v_any(v_le(reach, gap)), 0) ? x / scale : q;
-}
-// 0, which is everywhere, for a scale whose reciprocal is not as good.
-INLINE float v_quotient_reach(float scale) {
-  const float size = scale < 0 ? -scale : scale;
-  return size >= 0x1p-100f && size <= 0x1p100f ? 0.5f - 0x1p-13f : 0;
-}
-
 // A vector at a time, the last one by way of a copy.
 #define BINARY_LOOP(operation, single, a_signed, b_signed) \
   for (size_t i = 0; i < n; i += VL) { \
@@ -59,8 +48,8 @@ INLINE float v_quotient_reach(float scale) {
     if (left < VL) memcpy(y + i, last[2], left); \
   }
 
-#define BINARY(name, operation, single) \
-  void APUS_(apus_##name)(size_t n, const void *a_, const void *b_, void *y_, const apus_byte_code *codes) { \
+#define BINARY(linkage, name, operation, single) \
+  linkage void name(size_t n, const void *a_, const void *b_, void *y_, const apus_byte_code *codes) { \
     const uint8_t *a = a_, *b = b_; \
     uint8_t *y = y_; \
     const int a_signed = codes[0].is_signed, b_signed = codes[1].is_signed, y_signed = codes[2].is_signed; \
@@ -82,12 +71,73 @@ INLINE float v_quotient_reach(float scale) {
       BINARY_LOOP(operation, single, 0, 1) \
     } \
   }
-BINARY(add_bytes, +, 0)
-BINARY(add_bytes_vs, +, 1)
-BINARY(mul_bytes, *, 0)
-BINARY(mul_bytes_vs, *, 1)
+BINARY(static, exact_sums, +, 0)
+BINARY(static, exact_sums_vs, +, 1)
+BINARY(, APUS_(apus_mul_bytes), *, 0)
+BINARY(, APUS_(apus_mul_bytes_vs), *, 1)
 #undef BINARY
 #undef BINARY_LOOP
+
+// The code of a sum before it is rounded, as one linear function of the codes of a and b. It is `reach` away from a
+// whole number at most where rounding it gives what rounding the sum step by step gives.
+typedef struct {
+  float a, b, start, reach;
+} sum_function;
+
+// In units of 2^-24 of the largest terms: the three factors, two steps here, and the steps of the definition (two
+// products, a sum, a quotient), each rounded once, are off by 6, 5 and 3; some more for what these do to each other.
+INLINE sum_function sum_function_of(const apus_byte_code *codes, int single, const uint8_t *b) {
+  const sum_function none = {0, 0, 0, 0};
+  for (int i = 0; i < 3; i++)
+    if (v_quotient_reach(codes[i].scale) == 0) return none;
+  const double factor_a = (double)codes[0].scale / (double)codes[2].scale;
+  const double factor_b = (double)codes[1].scale / (double)codes[2].scale;
+  const int other = !single ? 0 : codes[1].is_signed ? (int8_t)*b : *b;
+  const double start = (double)codes[2].zero - (double)codes[0].zero * factor_a + (other - codes[1].zero) * factor_b;
+  const double size = __builtin_fabs(factor_a) + __builtin_fabs(factor_b);
+  const double reach = 0.5 - 0x1p-24 * (7 * 256 * size + 4 * __builtin_fabs(start));
+  if (!(reach > 0)) return none;
+  return (sum_function){(float)factor_a, (float)factor_b, (float)start, (float)reach};
+}
+
+// Four vectors of sums; 0 if one of them is too near the middle between two codes, and then nothing is written.
+INLINE int sum_group(const uint8_t *a, const uint8_t *b, uint8_t *y, const sum_function *f, const int is_signed,
+                     const int single) {
+  vi codes[4];
+  vf farthest = v_zero();
+#pragma clang loop unroll(full)
+  for (int v = 0; v < 4; v++) {
+    vf q = v_fma(v_to_float(v_from_bytes(a + v * VL, is_signed)), v_set1(f->a), v_set1(f->start));
+    if (!single) q = v_fma(v_to_float(v_from_bytes(b + v * VL, is_signed)), v_set1(f->b), q);
+    const vf rounded = v_round(q);
+    farthest = v_max(farthest, v_abs(q - rounded));
+    codes[v] = v_to_int(rounded);
+  }
+  if (__builtin_expect(v_any((vm)~v_lt(farthest, v_set1(f->reach))), 0)) return 0;
+  v_store_saturated(y, codes, is_signed);
+  return 1;
+}
+
+#define SUMS(name, exact, single) \
+  void APUS_(apus_##name)(size_t n, const void *a_, const void *b_, void *y_, const apus_byte_code *codes) { \
+    const uint8_t *a = a_, *b = b_; \
+    uint8_t *y = y_; \
+    const int is_signed = codes[0].is_signed; \
+    size_t i = 0; \
+    if (n >= 4 * VL && codes[1].is_signed == is_signed && codes[2].is_signed == is_signed) { \
+      const sum_function f = sum_function_of(codes, single, b); \
+      for (; i + 4 * VL <= n; i += 4 * VL) { \
+        const uint8_t *other = single ? b : b + i; \
+        const int is_done = \
+            is_signed ? sum_group(a + i, other, y + i, &f, 1, single) : sum_group(a + i, other, y + i, &f, 0, single); \
+        if (!is_done) exact(4 * VL, a + i, other, y + i, codes); \
+      } \
+    } \
+    if (i < n) exact(n - i, a + i, single ? b : b + i, y + i, codes); \
+  }
+SUMS(add_bytes, exact_sums, 0)
+SUMS(add_bytes_vs, exact_sums_vs, 1)
+#undef SUMS
 
 void APUS_(apus_map_bytes)(size_t n, const uint8_t *x, uint8_t *y, const uint8_t *table) {
   size_t i = 0;

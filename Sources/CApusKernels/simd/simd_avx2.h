@@ -65,6 +65,13 @@ INLINE void v_store_f16(uint16_t *p, vf x) {
   _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
 }
 
+INLINE void v_store_saturated(void *p, const vi *x, const int is_signed) {
+  const __m256i low = _mm256_packs_epi32((__m256i)x[0], (__m256i)x[1]);
+  const __m256i high = _mm256_packs_epi32((__m256i)x[2], (__m256i)x[3]);
+  const __m256i bytes = is_signed ? _mm256_packs_epi16(low, high) : _mm256_packus_epi16(low, high);
+  _mm256_storeu_si256((__m256i *)p, _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+}
+
 INLINE vf v_gather(const float *p, vi i) {
   const __m256 present = (__m256)(i >= 0);
   return (vf)_mm256_mask_i32gather_ps(_mm256_setzero_ps(), p, (__m256i)i, present, 4);

@@ -62,6 +62,16 @@ INLINE void v_store_f16(uint16_t *p, vf x) {
   _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+// 4 VL bytes at p: the integers of four vectors, saturated to bytes with a sign or without. In each lane of 128 bits
+// the instructions put together what lies at its place in the four.
+INLINE void v_store_saturated(void *p, const vi *x, const int is_signed) {
+  const __m512i low = _mm512_packs_epi32((__m512i)x[0], (__m512i)x[1]);
+  const __m512i high = _mm512_packs_epi32((__m512i)x[2], (__m512i)x[3]);
+  const __m512i bytes = is_signed ? _mm512_packs_epi16(low, high) : _mm512_packus_epi16(low, high);
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, bytes));
+}
+
 // The elements p[i] where i is not negative, else 0; and the same of two vectors, with i < 2 VL, where `present` is
 // not negative.
 INLINE vf v_gather(const float *p, vi i) {

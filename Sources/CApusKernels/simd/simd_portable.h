@@ -132,6 +132,14 @@ INLINE void v_store_f16(uint16_t *p, vf x) {
   for (int i = 0; i < VL; i++) p[i] = f32_to_f16(x[i]);
 }
 
+INLINE void v_store_saturated(void *p, const vi *x, const int is_signed) {
+  const int low = is_signed ? -128 : 0, high = is_signed ? 127 : 255;
+  uint8_t *bytes = p;
+  for (int v = 0; v < 4; v++) {
+    for (int i = 0; i < VL; i++) *bytes++ = (uint8_t)(x[v][i] < low ? low : x[v][i] > high ? high : x[v][i]);
+  }
+}
+
 INLINE vf v_gather(const float *p, vi i) {
   vf x;
   for (int k = 0; k < VL; k++) x[k] = i[k] < 0 ? 0 : p[i[k]];

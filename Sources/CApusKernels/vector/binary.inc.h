@@ -79,6 +79,36 @@ QUOTIENT(div_u32_vv, uint32_t, double, 0, 4294967296.0)
 QUOTIENT(div_i32_vv, int32_t, double, INT32_MIN, 2147483648.0)
 #undef QUOTIENT
 
+// Quotients of integers of 64 bits: blocks of numbers below 2^52 by way of float64, in which their quotients do not
+// round up to a whole number that they are below; others one by one. y may be a or b.
+enum { QUOTIENT_BLOCK = 64 };
+#define WIDE_QUOTIENT(name, type, offset, quotient) \
+  void APUS_(apus_##name)(size_t n, const void *a_, const void *b_, void *y_) { \
+    const type *as = a_, *bs = b_; \
+    type *ys = y_; \
+    for (size_t start = 0; start < n; start += QUOTIENT_BLOCK) { \
+      const size_t end = n - start < QUOTIENT_BLOCK ? n : start + QUOTIENT_BLOCK; \
+      uint64_t bits = 0; \
+      for (size_t i = start; i < end; i++) bits |= ((uint64_t)as[i] + offset) | ((uint64_t)bs[i] + offset); \
+      if (bits >> 53 == 0) { \
+        _Pragma("clang loop vectorize(assume_safety) interleave(enable)") \
+        for (size_t i = start; i < end; i++) { \
+          const int64_t b = (int64_t)bs[i]; \
+          const double q = (double)(int64_t)as[i] / (double)(b == 0 ? 1 : b); \
+          ys[i] = b == 0 ? 0 : (type)(int64_t)q; \
+        } \
+      } else { \
+        for (size_t i = start; i < end; i++) { \
+          const type a = as[i], b = bs[i]; \
+          ys[i] = b == 0 ? 0 : quotient; \
+        } \
+      } \
+    } \
+  }
+WIDE_QUOTIENT(div_u64_vv, uint64_t, 0, a / b)
+WIDE_QUOTIENT(div_i64_vv, int64_t, (UINT64_C(1) << 52), b == -1 ? (int64_t)(0 - (uint64_t)a) : a / b)
+#undef WIDE_QUOTIENT
+
 void APUS_(apus_accumulate_f32)(size_t n, const float *x, float *y) {
   for (size_t i = 0; i < n; i += VL) v_store_upto(y + i, v_load_upto(y + i, n - i) + v_load_upto(x + i, n - i), n - i);
 }

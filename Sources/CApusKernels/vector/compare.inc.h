@@ -7,12 +7,27 @@
   for (size_t i = 0; i < n; i++) __VA_ARGS__
 
 #define COMPARE(name, type, expression) \
-  void APUS_(apus_##name)(size_t n, const void *a_, const void *b_, uint8_t *y) { \
+  void APUS_(apus_##name)(size_t n, const void *a_, const void *b_, uint8_t *y, apus_operands operands) { \
     const type *as = a_, *bs = b_; \
-    EACH(n, { \
-      const type a = as[i], b = bs[i]; \
-      y[i] = expression; \
-    }) \
+    if (n == 0) return; \
+    if (operands == APUS_ONE_A) { \
+      const type a = *as; \
+      EACH(n, { \
+        const type b = bs[i]; \
+        y[i] = expression; \
+      }) \
+    } else if (operands == APUS_ONE_B) { \
+      const type b = *bs; \
+      EACH(n, { \
+        const type a = as[i]; \
+        y[i] = expression; \
+      }) \
+    } else { \
+      EACH(n, { \
+        const type a = as[i], b = bs[i]; \
+        y[i] = expression; \
+      }) \
+    } \
   }
 #define ORDER(suffix, type) \
   COMPARE(lt_##suffix, type, a < b) \

@@ -1,5 +1,7 @@
 // Conversions between float32 and the 16-bit floats, and quantization to and from 8-bit integers.
 
+#include "../quantized/quotient.inc.h"
+
 typedef uint8_t vb __attribute__((vector_size(VL)));
 typedef int8_t vsb __attribute__((vector_size(VL)));
 
@@ -90,8 +92,28 @@ INLINE vi v_saturated(vf quotient, vf zero, float lo, float hi) {
   return v_to_int(v_min(v_set1(hi), v_max(v_round(quotient) + zero, v_set1(lo))));
 }
 
+// Four vectors at a time to codes of 8 bits; returns how many are done. What is beyond the bounds is saturated with the
+// integers: a float beyond those becomes the least one, as NaN does.
+INLINE size_t quantize_groups(size_t n, const float *x, uint8_t *y, float scale, int32_t zero, const int is_signed) {
+  const vf s = v_set1(scale), z = v_set1((float)zero), high = v_set1(is_signed ? 127 : 255);
+  const vf inverse = v_set1(1) / s, reach = v_set1(v_quotient_reach(scale));
+  size_t i = 0;
+  for (; i + 4 * VL <= n; i += 4 * VL) {
+    vi codes[4];
+#pragma clang loop unroll(full)
+    for (int v = 0; v < 4; v++)
+      codes[v] = v_to_int(v_min(high, v_round(v_quotient(v_load(x + i + v * VL), s, inverse, reach)) + z));
+    v_store_saturated(y + i, codes, is_signed);
+  }
+  return i;
+}
+
 #define QUANTIZE(name, type, vector, lo, hi) \
   void APUS_(apus_quantize_##name)(size_t n, const float *x_, void *y_, float scale, int32_t zero) { \
+    if (sizeof(type) == 1) { \
+      const size_t done = quantize_groups(n, x_, y_, scale, zero, lo < 0); \
+      n -= done, x_ += done, y_ = (type *)y_ + done; \
+    } \
     const vf s = v_set1(scale), z = v_set1((float)zero); \
     BLOCKS(n, float, type, { \
       const vector q = __builtin_convertvector(v_saturated(v_load(from) / s, z, lo, hi), vector); \

@@ -9,6 +9,9 @@
 
 enum { SHORT_ROW = 8, LONG_FOLD = 1024 };
 
+// Vectors of columns that are folded side by side, so that a row is read in runs of some cache lines.
+enum { STRIP = APUS_LANES >= 16 ? 4 : 2 };
+
 // q = the lanes of its 16 bytes merged by halves, for elements of a size: the result is in all of them.
 #define MERGE_SHUFFLED(merged, ...) \
   { \
@@ -45,6 +48,15 @@ enum { SHORT_ROW = 8, LONG_FOLD = 1024 };
     if (check) value_ = bad ? (name##_block)(type)__builtin_nan("") : value_; \
     value_; \
   })
+
+// Of a strip of columns: its next row, at x, into the accumulators `q`; and the accumulators of a vector as one.
+#define STRIP_ROW(name, check, q) \
+  _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) { \
+    const name##_block value = is_whole ? name##_whole(x + v * COUNT) : name##_part(x, n); \
+    if (check) bads[v] |= (name##_lanes)(value != value); \
+    acc[q][v] = name##_merge(acc[q][v], value); \
+  }
+#define STRIP_MERGED(name, v) name##_merge(name##_merge(acc[0][v], acc[1][v]), name##_merge(acc[2][v], acc[3][v]))
 
 #define FOLD(name, type, integer, size, none, check, mapped, merged) \
   typedef type name##_block __attribute__((ext_vector_type(4 * VL / size))); \
@@ -142,36 +154,47 @@ enum { SHORT_ROW = 8, LONG_FOLD = 1024 };
       y[r] = name##_reduce(whole / 4 > LONG_FOLD ? name##_merge(total, last) : last, bad); \
     } \
   } \
-  /* A vector of columns, of which n count. */ \
-  INLINE void name##_strip(size_t rows, size_t n, const type *x, ptrdiff_t ld, type *y, int is_whole) { \
+  /* Some vectors of columns side by side; of a single one n columns count. */ \
+  INLINE void name##_strip(size_t rows, size_t n, const type *x, ptrdiff_t ld, type *y, const int vectors, \
+                           const int is_whole) { \
+    enum { COUNT = 4 * VL / size }; \
     const name##_block start = (name##_block)(type)(none); \
-    name##_block a = start, b = start, c = start, d = start, total = start; \
-    name##_lanes bad = 0; \
-    size_t r = 0; \
-    for (; r + 4 <= rows; r += 4, x += 4 * ld) { \
-      if (r && r % (4 * LONG_FOLD) == 0) { \
-        total = name##_merge(total, name##_merge(name##_merge(a, b), name##_merge(c, d))); \
-        a = b = c = d = start; \
-      } \
-      TAKE(name, check, a, is_whole ? name##_whole(x) : name##_part(x, n)) \
-      TAKE(name, check, b, is_whole ? name##_whole(x + ld) : name##_part(x + ld, n)) \
-      TAKE(name, check, c, is_whole ? name##_whole(x + 2 * ld) : name##_part(x + 2 * ld, n)) \
-      TAKE(name, check, d, is_whole ? name##_whole(x + 3 * ld) : name##_part(x + 3 * ld, n)) \
+    name##_block acc[4][STRIP], total[STRIP]; \
+    name##_lanes bads[STRIP]; \
+    _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) { \
+      acc[0][v] = acc[1][v] = acc[2][v] = acc[3][v] = total[v] = start; \
+      bads[v] = 0; \
     } \
-    if (r < rows) TAKE(name, check, a, is_whole ? name##_whole(x) : name##_part(x, n)) \
-    if (r + 1 < rows) TAKE(name, check, b, is_whole ? name##_whole(x + ld) : name##_part(x + ld, n)) \
-    if (r + 2 < rows) TAKE(name, check, c, is_whole ? name##_whole(x + 2 * ld) : name##_part(x + 2 * ld, n)) \
-    const name##_block last = name##_merge(name##_merge(a, b), name##_merge(c, d)); \
-    const name##_block all = \
-        NAN_WHERE_BAD(name, type, check, rows > 4 * LONG_FOLD ? name##_merge(total, last) : last); \
-    if (is_whole) memcpy(y, &all, sizeof all); \
-    else v_store_bytes(y, (vraw)all, n * size); \
+    size_t r = 0; \
+    for (; r + 4 <= rows; r += 4) { \
+      if (r && r % (4 * LONG_FOLD) == 0) { \
+        _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) { \
+          total[v] = name##_merge(total[v], STRIP_MERGED(name, v)); \
+          acc[0][v] = acc[1][v] = acc[2][v] = acc[3][v] = start; \
+        } \
+      } \
+      _Pragma("clang loop unroll(full)") for (int q = 0; q < 4; q++, x += ld) STRIP_ROW(name, check, q) \
+    } \
+    if (r < rows) STRIP_ROW(name, check, 0) \
+    x += ld; \
+    if (r + 1 < rows) STRIP_ROW(name, check, 1) \
+    x += ld; \
+    if (r + 2 < rows) STRIP_ROW(name, check, 2) \
+    _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) { \
+      const name##_lanes bad = bads[v]; \
+      const name##_block last = STRIP_MERGED(name, v); \
+      const name##_block all = \
+          NAN_WHERE_BAD(name, type, check, rows > 4 * LONG_FOLD ? name##_merge(total[v], last) : last); \
+      if (is_whole) memcpy(y + v * COUNT, &all, sizeof all); \
+      else v_store_bytes(y, (vraw)all, n * size); \
+    } \
   } \
   static void name##_columns(size_t rows, size_t n, const type *x, ptrdiff_t ld, type *y) { \
     enum { COUNT = 4 * VL / size }; \
     size_t j = 0; \
-    for (; j + COUNT <= n; j += COUNT) name##_strip(rows, COUNT, x + j, ld, y + j, 1); \
-    if (j < n) name##_strip(rows, n - j, x + j, ld, y + j, 0); \
+    for (; j + STRIP * COUNT <= n; j += STRIP * COUNT) name##_strip(rows, 0, x + j, ld, y + j, STRIP, 1); \
+    for (; j + COUNT <= n; j += COUNT) name##_strip(rows, 0, x + j, ld, y + j, 1, 1); \
+    if (j < n) name##_strip(rows, n - j, x + j, ld, y + j, 1, 0); \
   }
 
 #define SUMS(suffix, type, integer, size, magnitude) \
@@ -240,6 +263,8 @@ EXTREME_TABLE(u8, rows) EXTREME_TABLE(u8, columns)
 #undef SUMS
 #undef FOLD
 #undef TAKE
+#undef STRIP_ROW
+#undef STRIP_MERGED
 #undef NAN_WHERE_BAD
 #undef LANE_NUMBERS
 #undef MERGE_LANES_1

@@ -44,12 +44,6 @@ INLINE float row_max(size_t n, const float *xs) {
   REDUCE(n, xs, v_set1(-__builtin_inff()), v_set1(-__builtin_inff()), v_max(acc[v], x))
   return v_largest(v_max(v_max(acc[0], acc[1]), v_max(acc[2], acc[3])));
 }
-INLINE int row_has_nan(size_t n, const float *xs) {
-  vm found = v_is_nan(v_zero());
-  for (size_t i = 0; i < n; i += VL) found |= v_is_nan(v_load_upto(xs + i, n - i));
-  return v_any(found);
-}
-
 float APUS_(apus_sum_f32)(size_t n, const float *x) { return row_sum(n, x); }
 float APUS_(apus_mean_f32)(size_t n, const float *x) { return row_sum(n, x) / (float)n; }
 float APUS_(apus_sum_squares_f32)(size_t n, const float *x) { return row_sum_squares(n, x, v_zero()); }
@@ -57,11 +51,18 @@ float APUS_(apus_sum_abs_f32)(size_t n, const float *xs) {
   REDUCE(n, xs, v_zero(), v_zero(), acc[v] + v_abs(x))
   return v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
 }
-float APUS_(apus_max_f32)(size_t n, const float *x) { return row_has_nan(n, x) ? __builtin_nanf("") : row_max(n, x); }
+// NaN wins over all: it is looked for on the way.
+float APUS_(apus_max_f32)(size_t n, const float *xs) {
+  const vf start = v_set1(-__builtin_inff());
+  vm bad = v_is_nan(v_zero());
+  REDUCE(n, xs, start, start, (bad |= v_is_nan(x), v_max(acc[v], x)))
+  return v_any(bad) ? __builtin_nanf("") : v_largest(v_max(v_max(acc[0], acc[1]), v_max(acc[2], acc[3])));
+}
 float APUS_(apus_min_f32)(size_t n, const float *xs) {
-  if (row_has_nan(n, xs)) return __builtin_nanf("");
-  REDUCE(n, xs, v_set1(__builtin_inff()), v_set1(__builtin_inff()), v_min(acc[v], x))
-  return -v_largest(v_neg(v_min(v_min(acc[0], acc[1]), v_min(acc[2], acc[3]))));
+  const vf start = v_set1(__builtin_inff());
+  vm bad = v_is_nan(v_zero());
+  REDUCE(n, xs, start, start, (bad |= v_is_nan(x), v_min(acc[v], x)))
+  return v_any(bad) ? __builtin_nanf("") : -v_largest(v_neg(v_min(v_min(acc[0], acc[1]), v_min(acc[2], acc[3]))));
 }
 
 // exp(x) for x <= 0, and 0 where that is no normal number: the sum is 1 or more, and what a product after the softmax

@@ -115,3 +115,16 @@ size_t APUS_(apus_keys_below)(size_t n, const uint64_t *keys, uint64_t bound, ui
   return count;
 }
 #undef LANE_BITS
+
+bool APUS_(apus_index_offsets)(size_t n, const ptrdiff_t *indices, ptrdiff_t extent, ptrdiff_t stride,
+                               ptrdiff_t first, ptrdiff_t step, ptrdiff_t *offsets) {
+  size_t outside = 0;
+#pragma clang loop vectorize(assume_safety) interleave(enable)
+  for (size_t i = 0; i < n; i++) {
+    const ptrdiff_t index = indices[i];
+    const size_t place = (size_t)index + (size_t)(index < 0 ? extent : 0);
+    outside |= place >= (size_t)extent;
+    offsets[i] = (ptrdiff_t)(place * (size_t)stride + (size_t)first + i * (size_t)step);
+  }
+  return outside == 0;
+}

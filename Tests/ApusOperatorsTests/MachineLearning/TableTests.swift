@@ -40,6 +40,48 @@ import Testing
     #expect(throws: OperatorError.self) { try extract(strings, Tensor([2])) }
   }
 
+  @Test func featuresOfManyRows() throws {
+    for (rows, columns, count) in [(100, 7, 3), (3, 300, 200), (2, 5, 128), (1, 4, 1)] {
+      let x = Tensor((0..<rows * columns).map { Float($0) }, shape: [rows, columns])
+      let positions: [Int] = (0..<count).map { $0 * 31 % columns }
+      let result = try run("ArrayFeatureExtractor", [])(x, Tensor(positions))[0]
+      var expected: [Float] = []
+      for row in 0..<rows { expected += positions.map { Float(row * columns + $0) } }
+      #expect(result.elements(as: Float.self) == expected)
+    }
+  }
+
+  /// Tables of many keys, far apart and close together.
+  @Test func labelsOfManyIntegers() throws {
+    var keys = Array(0..<1000)
+    for index in keys.indices where index % 2 == 1 { keys[index] = index &* 0x1E37_79B9_7F4A_7C15 }
+    let encoder = run("LabelEncoder", [("keys_int64s", .ints(keys)), ("values_int64s", .ints(Array(0..<1000)))])
+    let asked: [Int] = keys + [-1, 1, 1002, Int.min, Int.max]
+    let expected: [Int] = Array(0..<1000) + [Int](repeating: -1, count: 5)
+    #expect(try encoder(Tensor(asked))[0].elements(as: Int.self) == expected)
+    let hot = run("OneHotEncoder", [("cats_int64s", .ints(keys))])
+    let rows = try hot(Tensor([keys[777], 1, keys[4]]))[0].elements(as: Float.self)!
+    #expect(rows.indices.filter { rows[$0] != 0 } == [777, 2004])
+  }
+
+  @Test func imputedValues() throws {
+    func impute(_ attributes: [(String, AttributeValue)], _ x: Tensor) throws -> Tensor {
+      try run("Imputer", attributes)(x)[0]
+    }
+    let columns: [(String, AttributeValue)] = [("imputed_value_floats", .floats([7, 8, 9]))]
+    let gaps = Tensor([Float](arrayLiteral: .nan, 1, .nan, 2, .nan, 3), shape: [2, 3])
+    let filled = try impute(columns + [("replaced_value_float", .float(.nan))], gaps)
+    #expect(filled.elements(as: Float.self) == [7, 1, 9, 2, 8, 3])
+    let zeros = try impute([("imputed_value_floats", .floats([5]))], Tensor([0.0, -0.0, 1, .nan], shape: [4]))
+    #expect(zeros.elements(as: Double.self)?.prefix(3) == [5, 5, 1])
+    let integers: [(String, AttributeValue)] = [
+      ("imputed_value_int64s", .ints([1 << 40])), ("replaced_value_int64", .int(3)),
+    ]
+    #expect(try impute(integers, Tensor([3, 4])).elements(as: Int.self) == [1 << 40, 4])
+    #expect(try impute(integers, Tensor([Int32(3), 4])).elements(as: Int32.self) == [0, 4])
+    #expect(throws: OperatorError.self) { try impute(columns, Tensor([Float(1), 2])) }
+  }
+
   @Test func maps() throws {
     let floats = ValueType.tensor(.float32, nil)
     let map = Value.map(

@@ -82,6 +82,38 @@ import Testing
     #expect(try unique(complex, sorted: 1)[1].elements(as: Int.self) == [1, 0])
   }
 
+  /// Enough items to be sorted byte by byte: close together, and at both ends of the type.
+  @Test(arguments: [64, 300]) func uniqueOfManyNumbers(_ count: Int) throws {
+    let small: [Int] = (0..<count).map { $0 * 7919 % 41 - 20 }
+    let large: [Int] = (0..<count).map { index -> Int in
+      if index % 3 == 0 { return Int.min + index % 5 }
+      return index % 3 == 1 ? Int.max - index % 7 : index &* 0x9E37_79B9
+    }
+    let all: [[Int]] = [small, large, [Int](repeating: 5, count: count)]
+    for numbers in all {
+      let tensors = try OperatorRun("Unique")(Tensor(numbers), outputs: 4)
+      let results: [[Int]] = tensors.map { $0.elements(as: Int.self)! }
+      let distinct = Set(numbers).sorted()
+      #expect(results[0] == distinct)
+      #expect(results[1] == distinct.map { numbers.firstIndex(of: $0)! })
+      #expect(results[2] == numbers.map { distinct.firstIndex(of: $0)! })
+      let counts: [Int] = distinct.map { number in numbers.filter { $0 == number }.count }
+      #expect(results[3] == counts)
+    }
+  }
+
+  @Test func nonZeroOnManyAxes() throws {
+    let shape: Shape = [3, 4, 5, 7]
+    var numbers = [Int32](repeating: 0, count: shape.elementCount)
+    for index in numbers.indices where index % 5 != 3 { numbers[index] = Int32(index * 31 % 3) }
+    let found: [Int] = numbers.indices.filter { numbers[$0] != 0 }
+    let result = try OperatorRun("NonZero")(Tensor(numbers, shape: shape))[0]
+    let strides = shape.strides
+    var expected: [Int] = []
+    for axis in 0..<4 { expected += found.map { $0 / strides[axis] % shape[axis] } }
+    #expect(result.elements(as: Int.self) == expected)
+  }
+
   @Test(arguments: basicTypes) func nonZero(_ type: DataType) throws {
     let input = anyTensor(type, [3, 4])
     let zero = zeroAtom(type)

@@ -245,7 +245,23 @@ struct CandidateCase {
         "ConvTranspose", random([2, 5, 7, 6], $0), random([6, 4, 3, 3], $0 + 1), group: 2, constant: true,
         domain: "apus")
     },
+    {
+      CandidateCase(
+        name: "DeformConv",
+        attributes: [("group", .int(2)), ("offset_group", .int(3)), ("pads", .ints([1, 0, 1, 2]))],
+        inputs: [
+          random([2, 6, 7, 9], $0), random([4, 3, 3, 2], $0 + 1), random([2, 36, 7, 10], $0 + 2),
+          random([4], $0 + 3),
+          $0 % 2 == 0 ? random([2, 18, 7, 10], $0 + 4) : nil,
+        ])
+    },
     { CandidateCase(name: "MaxPool", attributes: pool, inputs: [random([2, 3, 11, 9], $0)], tolerance: 0) },
+    {
+      CandidateCase(
+        name: $0 % 2 == 0 ? "MaxPool" : "AveragePool",
+        attributes: [("kernel_shape", .ints([3, 2])), ("strides", .ints([2, $0]))],
+        inputs: [random([2, 3, 11, 29], $0)], tolerance: 0)
+    },
     { CandidateCase(name: "AveragePool", attributes: pool, inputs: [random([2, 3, 11, 9], $0)]) },
     {
       CandidateCase(
@@ -432,6 +448,14 @@ struct CandidateCase {
       CandidateCase(
         name: "ConvInteger",
         inputs: [codes([1, 5, 9, 8], $0, signed: false), codes([7, 5, 3, 3], $0 + 1, signed: false)], tolerance: 0)
+    },
+    {
+      CandidateCase(
+        name: "ConvInteger", attributes: [("group", .int(2))],
+        inputs: [
+          codes([2, 6, 5, 7], $0, signed: false), codes([8, 3, 1, 1], $0 + 1, signed: true),
+          codes([], $0 + 2, signed: false), codes($0 % 2 == 0 ? [8] : [], $0 + 3, signed: true),
+        ], constants: $0 % 2 == 0 ? [1, 3] : [], tolerance: 0)
     },
     {
       let scale = Tensor([0.01] as [Float])

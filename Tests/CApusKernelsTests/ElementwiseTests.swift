@@ -281,18 +281,20 @@ import Testing
     let sides = [0, 1, 2, 3, 7, 8, 9, 16, 17, 33, 70]
     for rows in sides {
       for columns in sides {
-        let sourceLd = columns + 1
-        let targetLd = rows + 3
-        let source = Buffer<T>(max(0, rows * sourceLd - 1)) { T(truncatingIfNeeded: $0 &* 7 &+ 1) }
-        let target = Buffer<T>(max(0, columns * targetLd), repeating: 99)
-        kernel(rows, columns, source.base, sourceLd, target.base, targetLd)
-        var wrong = 0
-        for c in 0..<columns {
-          for r in 0..<targetLd where target[c * targetLd + r] != (r < rows ? source[r * sourceLd + c] : 99) {
-            wrong += 1
+        // Rows apart from each other, dense, and all the same one.
+        for (sourceLd, targetLd) in [(columns + 1, rows + 3), (columns, rows), (0, rows)] {
+          let count = sourceLd == 0 ? columns : (rows - 1) * sourceLd + columns
+          let source = Buffer<T>(max(0, count)) { T(truncatingIfNeeded: $0 &* 7 &+ 1) }
+          let target = Buffer<T>(max(0, columns * targetLd), repeating: 99)
+          kernel(rows, columns, source.base, sourceLd, target.base, targetLd)
+          var wrong = 0
+          for c in 0..<columns {
+            for r in 0..<targetLd where target[c * targetLd + r] != (r < rows ? source[r * sourceLd + c] : 99) {
+              wrong += 1
+            }
           }
+          #expect(wrong == 0, "\(label) \(rows)x\(columns) \(sourceLd) \(targetLd)")
         }
-        #expect(wrong == 0, "\(label) \(rows)x\(columns)")
       }
     }
   }

@@ -49,7 +49,7 @@ private struct Problem {
   func arguments(_ c: Buffer<Float>, ldc: Int, epilogue: apus_epilogue_f32) -> apus_gemm_f32_args {
     apus_gemm_f32_args(
       a: a.base, lda: lda, offsets: indirect ? offsets.pointer : nil, zeros: zeros.pointer, taps: taps, kc: kc, n: n,
-      b: packed.base, c: c.base, ldc: ldc, epilogue: epilogue)
+      b: packed.base, c: c.base, ldc: ldc, epilogue: epilogue, row_bias: nil)
   }
 
   /// The exact sum and the sum of magnitudes, which bounds its rounding error.
@@ -144,6 +144,30 @@ private struct Problem {
     }
   }
 
+  /// The bias of rows, which comes before that of columns, on C whose rows are pages apart and on others.
+  @Test(arguments: levels.indices) func biasOfRows(level: Int) {
+    let kernels = levels[level]
+    var numbers = Numbers(9)
+    for (m, n, ldc) in [(1, 40, 40), (5, 33, 33), (37, 129, 1100), (64, 8, 2000)] {
+      let p = Problem(kernels, m: m, n: n, taps: 1, kc: 21, indirect: false, layout: .rowMajor, seed: m)
+      let bias = numbers.floats(m)
+      let (sums, found) = (Buffer<Float>(m * ldc, repeating: 0), Buffer<Float>(m * ldc, repeating: 0))
+      var arguments = p.arguments(sums, ldc: ldc, epilogue: apus_epilogue_f32())
+      kernels.gemm_f32(&arguments, 0, m, 0, p.panels)
+      arguments = p.arguments(
+        found, ldc: ldc,
+        epilogue: apus_epilogue_f32(
+          bias: p.bias.pointer, add: nil, add_ld: 0, activation: APUS_ACTIVATION_RELU, alpha: 0, beta: 0))
+      arguments.row_bias = bias.pointer
+      kernels.gemm_f32(&arguments, 0, m, 0, p.panels)
+      let expected = (0..<m * ldc).map { position -> Float in
+        let (row, column) = (position / ldc, position % ldc)
+        return column < n ? max(sums[position] + bias[row] + p.bias[column], 0) : 0
+      }
+      #expect(found.array == expected, "\(kernels.label) \(m)x\(n)")
+    }
+  }
+
   /// A residual that is the output itself, and a B that starts at an odd address.
   @Test(arguments: levels.indices) func addsInPlaceAndPacksUnaligned(level: Int) {
     let kernels = levels[level]
@@ -199,7 +223,7 @@ private struct Problem {
           let got = Buffer<Float>(m * n, repeating: 0)
           var arguments = apus_gemm_f32_args(
             a: a.pointer, lda: kc, offsets: offsets.pointer, zeros: a.pointer, taps: taps, kc: kc, n: n,
-            b: packed.pointer, c: expected.base, ldc: n, epilogue: apus_epilogue_f32())
+            b: packed.pointer, c: expected.base, ldc: n, epilogue: apus_epilogue_f32(), row_bias: nil)
           kernels.gemm_f32(&arguments, 0, m, 0, panels)
           arguments.c = got.base
           arguments.b = UnsafeRawPointer(half.base).assumingMemoryBound(to: Float.self)

@@ -78,7 +78,7 @@ private struct Weights {
         a: a.base, lda: k + 3, offsets: nil, zeros: nil, taps: 1, kc: k, n: n, b: packed.base, c: expected.base,
         ldc: n + 2,
         epilogue: apus_epilogue_f32(
-          bias: bias?.pointer, add: nil, add_ld: 0, activation: APUS_ACTIVATION_NONE, alpha: 0, beta: 0))
+          bias: bias?.pointer, add: nil, add_ld: 0, activation: APUS_ACTIVATION_NONE, alpha: 0, beta: 0), row_bias: nil)
       kernels.gemm_f32(&wide, 0, m, 0, weights.panels)
       var args = apus_gemm_nbits_args(
         weights: source, a: a.base, lda: k + 3, c: found.base, ldc: n + 2, bias: bias?.pointer)

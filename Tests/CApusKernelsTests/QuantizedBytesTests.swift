@@ -96,6 +96,7 @@ import Testing
     var numbers = Numbers(7)
     let lines = [
       Line(pixels: 13, lines: 3, kernel: 3, stride: 1, dilation: 1, pad: 1),
+      Line(pixels: 12, lines: 5, kernel: 5, stride: 1, dilation: 1, pad: 2),
       Line(pixels: 6, lines: 5, kernel: 5, stride: 2, dilation: 1, pad: 2),
       Line(pixels: 9, lines: 1, kernel: 1, stride: 1, dilation: 1, pad: 0),
       Line(pixels: 11, lines: 2, kernel: 4, stride: 3, dilation: 2, pad: -1),

@@ -34,7 +34,7 @@ extension KernelWork {
     return KernelWork(size: "\(m)x\(k)x\(n)", limit: .float32, amount: 2 * Double(m * k * n)) {
       var arguments = apus_gemm_f32_args(
         a: a.floats, lda: k, offsets: nil, zeros: nil, taps: 1, kc: k, n: n, b: packed.floats, c: c.floats, ldc: n,
-        epilogue: plainEpilogue)
+        epilogue: plainEpilogue, row_bias: nil)
       function(&arguments, 0, m, 0, panels)
     }
   }
@@ -58,7 +58,7 @@ extension KernelWork {
     return KernelWork(size: "3x3 64 28x28", limit: .float32, amount: 2 * Double(m * taps * channels * channels)) {
       var arguments = apus_gemm_f32_args(
         a: a.floats, lda: 0, offsets: offsets.offsets, zeros: zeros.floats, taps: taps, kc: channels, n: channels,
-        b: packed.floats, c: c.floats, ldc: channels, epilogue: plainEpilogue)
+        b: packed.floats, c: c.floats, ldc: channels, epilogue: plainEpilogue, row_bias: nil)
       function(&arguments, 0, m, 0, panels)
     }
   }

@@ -59,8 +59,9 @@ package enum LayoutTrait: Sendable {
   case reshaping
   /// Works on images: batch, channels, spatial axes. Where the condition holds, `twin` computes the same of images
   /// whose channels are last, from the same attributes and other inputs; `isFaster` says where that alone is worth two
-  /// changes of the order.
-  case images(twin: OperatorID, isFaster: NodeCondition, NodeCondition)
+  /// changes of the order, `isFasterAlone` where this is so of the only such operator of a graph.
+  case images(
+    twin: OperatorID, isFaster: NodeCondition, isFasterAlone: NodeCondition = { _ in true }, NodeCondition)
 
   package static let elementwise = LayoutTrait.elementwise { _ in true }
 }

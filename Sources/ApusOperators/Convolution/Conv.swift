@@ -11,9 +11,11 @@ package struct Conv: OperatorDefinition {
     outputs: [.required("Y", "T")],
     attributes: convolutionAttributes,
     types: ["T": .floats],
-    layout: .images(twin: OperatorID("Conv", domain: "apus"), isFaster: { !ConvolutionFacts.staysPlanar($0) }) {
-      $0.type(0) == .float32 && $0.constant(1) != nil
-    }, portable: .moreTypes, multiplyAdds: convolutionProducts(weights: 1))
+    layout: .images(
+      twin: OperatorID("Conv", domain: "apus"), isFaster: { !ConvolutionFacts.staysPlanar($0) },
+      isFasterAlone: { !ConvolutionFacts.isFastestPlanar($0) }
+    ) { $0.type(0) == .float32 && $0.constant(1) != nil },
+    portable: .moreTypes, multiplyAdds: convolutionProducts(weights: 1))
 
   package init() {}
 

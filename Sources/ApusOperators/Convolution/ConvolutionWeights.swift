@@ -14,10 +14,16 @@ enum ConvolutionForm: String, Sendable {
   case depthwise
   /// Sums over planes, for few channels and outputs of a group: [groups][channels and taps][outputs].
   case planes
+  /// The matrix multiply the other way round, for planar images: windows are columns, weights rows, `rowStride` apart,
+  /// of taps and channels.
+  case columns
   /// One group of 3×3 windows at stride 1, by Winograd's minimal filtering in tiles of 2×2 outputs.
   case winograd2
   /// The same in tiles of 4×4.
   case winograd4
+
+  /// True of sums over planar images.
+  var isPlanar: Bool { self == .planes || self == .columns }
 }
 
 /// The form of the weights of a convolution, which are packed beforehand or while running. An object, since all plans
@@ -53,12 +59,17 @@ final class ConvolutionWeights: Sendable {
   var taps: Int { kernel.reduce(1, &*) / (form == .rows ? kernel.last ?? 1 : 1) }
   var depth: Int { form == .rows ? channelsPerGroup &* (kernel.last ?? 1) : channelsPerGroup }
 
+  /// Elements from one row of weights to the next in the form `columns`: an odd number of lines of the cache, so that
+  /// the rows of a register tile do not fall on the same places of it.
+  var rowStride: Int { (taps &* channelsPerGroup &+ 15) / 16 &* 16 | 16 }
+
   private var panels: Int { GemmKernels.current.panelCount(outputsPerGroup) }
 
   /// Packed floats of one group; of all channels together for depthwise.
   var groupCount: Int {
     if form == .planes { return taps &* channelsPerGroup &* outputsPerGroup }
     if form == .depthwise { return taps &* groups }
+    if form == .columns { return rowStride &* outputsPerGroup }
     if let winograd {
       return apus_winograd_packed(winograd.m, channelsPerGroup, outputsPerGroup, GemmKernels.current.panelColumns)
     }
@@ -100,6 +111,19 @@ final class ConvolutionWeights: Sendable {
       let depth = channelsPerGroup &* allTaps
       apus_kernels().pointee.transpose_4(
         outputsPerGroup, depth, source, depth, target + part &* groupCount, outputsPerGroup)
+    case .columns:
+      let (group, _, outputs) = outputs(ofPart: part)
+      let depth = channelsPerGroup &* allTaps
+      for output in outputs {
+        let row = target + (group &* groupCount &+ output &* rowStride)
+        let values = source + (output &- outputs.lowerBound) &* depth &* 4
+        if allTaps == 1 || channelsPerGroup == 1 {
+          UnsafeMutableRawPointer(row).copyMemory(from: values, byteCount: depth &* 4)
+        } else {
+          apus_kernels().pointee.transpose_4(channelsPerGroup, allTaps, values, allTaps, row, channelsPerGroup)
+        }
+        (row + depth).update(repeating: 0, count: rowStride &- depth)
+      }
     case .taps:
       let (group, panel, outputs) = outputs(ofPart: part)
       var block = apus_gemm_source(

@@ -46,33 +46,68 @@ struct DeformConv: OperatorDefinition {
 
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: try DeformConv.prepare(Float.self, context)
-    case .float64: try DeformConv.prepare(Double.self, context)
+    case .float32: try DeformConv.prepareFloats(context)
+    case .float64: try DeformConv.prepare(context)
     case .float16, .bfloat16:
-      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try DeformConv.prepare(Float.self, context)
-      }
+      try StagedKernel.prepare(context) { (context) throws(OperatorError) in try DeformConv.prepareFloats(context) }
     case let type: throw context.unsupportedType(type)
     }
   }
 
-  private static func prepare<Element: SampledElement & ConvolutionElement>(
-    _ type: Element.Type, _ context: PrepareContext
+  private static func prepareFloats(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    try prepare(context) { (facts) throws(OperatorError) in
+      try DeformedFacts.Candidate.choose(.deformedConvolution, for: facts, DeformedFacts.candidates)
+    }
+  }
+
+  private static func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    try prepare(context) { DeformedConvolution<Double>($0).step }
+  }
+
+  private static func prepare(
+    _ context: PrepareContext, _ step: @escaping @Sendable (DeformedFacts) throws(OperatorError) -> Step
   ) throws(OperatorError) -> PreparedKernel {
     let attributes = NodeAttributes(context)
     let offsetGroups = try context.int("offset_group")
     return .planned { (plan) throws(OperatorError) in
       let convolution = try operands.resolve(attributes, plan)
-      guard convolution.geometry.rank <= LinearSampler<Element>.maximumRank else {
-        throw .unsupported("DeformConv of more than \(LinearSampler<Element>.maximumRank) spatial axes")
+      guard convolution.geometry.rank <= LinearSampler<Float>.maximumRank else {
+        throw .unsupported("DeformConv of more than \(LinearSampler<Float>.maximumRank) spatial axes")
       }
-      let deformed = DeformedConvolution<Element>(
-        convolution: convolution, offsetGroups: offsetGroups, bias: plan.isPresent(3) ? 3 : nil,
-        mask: plan.isPresent(4) ? 4 : nil)
-      return .parallel(parts: deformed.partition.parts, scratchBytes: deformed.scratchBytes) { run, part in
-        deformed.run(run, part)
-      }.named("direct", cost: Cost(operations: convolution.operations))
+      return try step(
+        DeformedFacts(
+          elementType: plan.inputs[0]?.dataType, convolution: convolution, offsetGroups: offsetGroups,
+          bias: plan.isPresent(3) ? 3 : nil, mask: plan.isPresent(4) ? 4 : nil))
     }
   }
+}
+
+/// A deformed convolution that is being planned.
+struct DeformedFacts: KernelFacts {
+  typealias Candidate = KernelCandidate<DeformedFacts, Step>
+
+  let elementType: DataType?
+  var layout = ImageLayout.planar
+  let convolution: Convolution
+  let offsetGroups: Int
+  /// The positions of inputs that are present.
+  let bias: Int?
+  let mask: Int?
+
+  private var products: Double { Double(convolution.operations) / 2 }
+
+  fileprivate static let candidates = [
+    Candidate("plain") {
+      .cost(.loops(operations: $0.products))
+    } make: {
+      DeformedConvolution<Float>($0).step
+    },
+    Candidate("products", types: [.float32]) { facts in
+      DeformedProducts.refusal(facts).map { .refused($0) } ?? .cost(.vectors(operations: facts.products))
+    } make: {
+      DeformedProducts($0).step
+    },
+  ]
 }
 
 /// One output position at a time: its taps are sampled into a column, which every row of the weights multiplies.
@@ -86,8 +121,9 @@ private struct DeformedConvolution<Element: SampledElement & ConvolutionElement>
   private let columnBytes: Int
   private let cornerBytes: Int
 
-  init(convolution: Convolution, offsetGroups: Int, bias: Int?, mask: Int?) {
-    (self.convolution, self.offsetGroups, self.bias, self.mask) = (convolution, offsetGroups, bias, mask)
+  init(_ facts: DeformedFacts) {
+    let convolution = facts.convolution
+    (self.convolution, offsetGroups, bias, mask) = (convolution, facts.offsetGroups, facts.bias, facts.mask)
     let column = convolution.channels &* convolution.geometry.tapCount
     partition = Partition(
       convolution.batch &* convolution.geometry.outputCount,
@@ -97,9 +133,13 @@ private struct DeformedConvolution<Element: SampledElement & ConvolutionElement>
     cornerBytes = aligned(sampler.scratchBytes)
   }
 
-  var scratchBytes: Int { partition.parts &* (columnBytes &+ cornerBytes) }
+  var step: Step {
+    .parallel(parts: partition.parts, scratchBytes: partition.parts &* (columnBytes &+ cornerBytes)) { run, part in
+      self.run(run, part)
+    }.named("direct", cost: Cost(operations: convolution.operations))
+  }
 
-  func run(_ run: RunContext, _ part: Int) {
+  private func run(_ run: RunContext, _ part: Int) {
     let scratch = run.scratch + part &* (columnBytes &+ cornerBytes)
     let column = scratch.assumingMemoryBound(to: Element.self)
     let corners = sampler.corners(in: scratch + columnBytes)

@@ -54,8 +54,21 @@ struct IntegerConvolution: Kernel {
     self.inputs = inputs
     attributes = NodeAttributes(context)
     let isPlain = KernelSelection.current.isPlain
-    weights = isPlain ? nil : try ByteWeights(context, input: inputs.operands.w)
+    // Weights that are rows of the product stay as they are.
+    let areRows = try IntegerConvolution.hasPixelColumns(context, inputs)
+    weights = isPlain || areRows ? nil : try ByteWeights(context, input: inputs.operands.w)
     constants = isPlain ? IntegerConstants() : try IntegerConstants(context, inputs, weights)
+  }
+
+  /// True of sums of planar images over single pixels.
+  private static func hasPixelColumns(
+    _ context: PrepareContext, _ inputs: IntegerOperands
+  ) throws(OperatorError) -> Bool {
+    guard inputs.requantization == nil, !inputs.operands.channelsLast,
+      let kernel = context.shape(inputs.operands.w)?.dropFirst(2), kernel.allSatisfy({ $0.known == 1 })
+    else { return false }
+    let window = try WindowAttributes(context, rank: kernel.count)
+    return window.strides.allSatisfy { $0 == 1 } && (window.padBegin + window.padEnd).allSatisfy { $0 == 0 }
   }
 
   /// The depthwise form, of more than one group, reads the weights as they are.
@@ -142,6 +155,12 @@ private struct IntegerConvolutionFacts: KernelFacts {
         .vectors(operations: 2 * facts.products * panelWaste(facts.node.convolution.outputChannelsPerGroup)))
     } make: { facts in
       facts.weights.flatMap { ByteConvolution(facts.node, $0, facts.constants.panels)?.step }
+    },
+    Candidate("columns", layouts: [.planar]) { facts in
+      if let refusal = IntegerColumns.refusal(facts.node) { return .refused(refusal) }
+      return .cost(.vectors(operations: 2 * facts.products))
+    } make: {
+      IntegerColumns($0.node).step
     },
     Candidate("depthwise") { facts in
       let convolution = facts.node.convolution

@@ -45,12 +45,13 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
       ? ConvolutionPixels(convolution, residual: residual, bias: bias, weights: operands.w, context) : nil
     var weights = weights
     if Element.self == Float.self, weights == nil { weights = try unpackedWeights(convolution, context) }
-    if let weights, weights.form == .planes, let planar = PlanarConvolution(convolution) {
-      return planar.step(
-        weights, operands, isPacked: packed != nil, bias: bias, residual: residual, activation: activation)
+    if let weights, let sums = planarSums(convolution, weights, hasBias: bias != nil) {
+      return PlanarStep(convolution: convolution).step(
+        around: sums, weights, operands, isPacked: packed != nil, bias: bias, residual: residual,
+        activation: activation)
     }
     let epilogue = activation?.epilogue ?? GemmEpilogue()
-    if let weights, weights.form != .planes, let core = ConvolutionCore(convolution, weights, epilogue, pixels) {
+    if let weights, !weights.form.isPlanar, let core = ConvolutionCore(convolution, weights, epilogue, pixels) {
       var step = ConvolutionStep(
         core, isPlanar: !operands.channelsLast, isPacked: packed != nil, bias: bias, residual: residual
       ).step
@@ -65,6 +66,18 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
     // Of empty images only the padding is seen.
     if convolution.geometry.inputCount == 0 { step.unreadInputs = [operands.w] }
     return step
+  }
+
+  /// The sums over planar images, of X, packed weights and B; nil for weights in another form, and where the kernels do
+  /// not have these sizes.
+  private func planarSums(_ convolution: Convolution, _ weights: ConvolutionWeights, hasBias: Bool) -> Step? {
+    let bias = hasBias ? 2 : nil
+    switch weights.form {
+    case .planes:
+      return DepthwisePlanes(convolution)?.step(bias: bias) ?? PlanarConvolution(convolution)?.step(bias: bias)
+    case .columns: return ColumnConvolution(convolution, weights)?.step(bias: bias)
+    default: return nil
+    }
   }
 
   /// The form of weights that are packed while running; nil: the plain form is to be taken.

@@ -14,6 +14,8 @@ struct TransposedProducts: Sendable {
     let lines: Range<Int>
     /// Elements along the last axis.
     let elements: Range<Int>
+    /// Outputs of a group, in whole panels where they are not all.
+    let outputs: Range<Int>
 
     var rows: Int { lines.count &* elements.count }
   }
@@ -37,6 +39,8 @@ struct TransposedProducts: Sendable {
 
   /// Register tiles of rows, and floats of lines, that are worth a product.
   private static let tilesOfJob = 8
+  /// Fewer rows read the weights too often where a job can have fewer outputs instead.
+  private static let fewestTiles = 4
   private static let floatsOfJob = 1 << 17
   private static let mostJobs = 1 << 16
 
@@ -81,23 +85,41 @@ struct TransposedProducts: Sendable {
       extents[0].outputs(phase.remainders[0]).count * extents[1].outputs(phase.remainders[1]).count
     }
     let total = lines.reduce(0, +)
-    let most = max(1, min(rows, (total * elements.count + wanted - 1) / wanted))
+    let panels =
+      weights.outputs % GemmKernels.current.panelColumns == 0
+      ? weights.outputs / GemmKernels.current.panelColumns : 1
+    let fewest = panels > 1 ? min(rows, GemmKernels.current.tileRows * fewestTiles) : 1
+    let most = max(fewest, min(rows, (total * elements.count + wanted - 1) / wanted))
     let blocks = (elements.count + most - 1) / most
     let width = (elements.count + blocks - 1) / blocks
     let height = max(1, most / width)
-    guard lines.reduce(0, { $0 + ($1 + height - 1) / height }) <= mostJobs / blocks else { return nil }
+    let products = lines.reduce(0, { $0 + ($1 + height - 1) / height }) * blocks
+    let slices = outputSlices(weights.outputs, panels: panels, count: (wanted + products - 1) / max(products, 1))
+    guard lines.reduce(0, { $0 + ($1 + height - 1) / height }) <= mostJobs / blocks / slices.count else { return nil }
     var jobs: [Job] = []
     for (phase, count) in lines.enumerated() {
+      // Of nearly equal height.
+      let blocksOfLines = (count + height - 1) / height
+      let height = count == 0 ? 1 : (count + blocksOfLines - 1) / blocksOfLines
       for line in stride(from: 0, to: count, by: height) {
         for first in stride(from: elements.lowerBound, through: elements.upperBound, by: width) {
-          jobs.append(
-            Job(
-              phase: phase, lines: line..<min(line + height, count),
-              elements: first..<min(first + width, elements.upperBound + 1)))
+          for outputs in slices {
+            jobs.append(
+              Job(
+                phase: phase, lines: line..<min(line + height, count),
+                elements: first..<min(first + width, elements.upperBound + 1), outputs: outputs))
+          }
         }
       }
     }
     return jobs
+  }
+
+  /// The outputs of a group in about `count` slices of whole panels.
+  private static func outputSlices(_ outputs: Int, panels: Int, count: Int) -> [Range<Int>] {
+    let perSlice = (panels + max(min(count, panels), 1) - 1) / max(min(count, panels), 1)
+    let width = outputs / panels * perSlice
+    return stride(from: 0, to: outputs, by: max(width, 1)).map { $0..<min($0 + width, outputs) }
   }
 
   /// Inputs X, packed weights and, with `hasBias`, B.
@@ -134,7 +156,17 @@ struct TransposedProducts: Sendable {
         n: columns, b: w + (phase.start &+ group &* phase.groupCount), c: lines, ldc: columns,
         epilogue: GemmEpilogue().arguments(
           bias: bias == nil ? nil : UnsafePointer(columnBias), add: nil, rowLength: columns))
-      GemmKernels.current.multiply(&arguments, 0, job.rows, 0, GemmKernels.current.panelCount(columns))
+      if job.outputs.count == outputs {
+        GemmKernels.current.multiply(&arguments, 0, job.rows, 0, GemmKernels.current.panelCount(columns))
+      } else {
+        let width = GemmKernels.current.panelColumns
+        for remainder in 0..<weights.last.stride {
+          let first = remainder &* outputs
+          GemmKernels.current.multiply(
+            &arguments, 0, job.rows, (first &+ job.outputs.lowerBound) / width,
+            (first &+ job.outputs.upperBound) / width)
+        }
+      }
       for (row, line) in job.lines.enumerated() {
         store(job, phase, line, group, lines + row &* job.elements.count &* columns, y, image)
       }
@@ -184,21 +216,22 @@ struct TransposedProducts: Sendable {
     let end = job.elements.upperBound &* weights.last.stride &+ extents[2].origin
     let (low, high) = (max(start, 0), min(end, output[2]))
     if low >= high { return }
-    let source = values + (low &- start) &* outputs
+    let (slice, width) = (job.outputs.lowerBound, job.outputs.count)
+    let source = values + ((low &- start) &* outputs &+ slice)
     let pixel = (first &* output[1] &+ second) &* output[2] &+ low
     let area = shape.geometry.inputCount
     if isPlanar {
       apus_kernels().pointee.transpose_4(
-        high &- low, outputs, source, outputs,
-        y + ((image &* shape.outputChannels &+ group &* outputs) &* area &+ pixel), area)
+        high &- low, width, source, outputs,
+        y + ((image &* shape.outputChannels &+ group &* outputs &+ slice) &* area &+ pixel), area)
       return
     }
-    let target = y + ((image &* area &+ pixel) &* pixels.output &+ group &* outputs)
-    if pixels.output == outputs {
+    let target = y + ((image &* area &+ pixel) &* pixels.output &+ group &* outputs &+ slice)
+    if pixels.output == width {
       target.update(from: source, count: (high &- low) &* outputs)
     } else {
       for index in 0..<high &- low {
-        (target + index &* pixels.output).update(from: source + index &* outputs, count: outputs)
+        (target + index &* pixels.output).update(from: source + index &* outputs, count: width)
       }
     }
   }

@@ -20,7 +20,7 @@ struct WinogradKernels: @unchecked Sendable {
       (m, convolve, pack) = (2, apus_kernels().pointee.winograd2_f32, apus_kernels().pointee.winograd2_pack_f32)
     case .winograd4:
       (m, convolve, pack) = (4, apus_kernels().pointee.winograd4_f32, apus_kernels().pointee.winograd4_pack_f32)
-    case .taps, .rows, .depthwise, .planes: return nil
+    case .taps, .rows, .depthwise, .planes, .columns: return nil
     }
   }
 }

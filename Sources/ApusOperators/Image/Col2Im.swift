@@ -83,7 +83,7 @@ struct Col2Im: OperatorDefinition {
       }
       let columns = BlockColumns<Sum>(
         geometry: window.geometry(input: SpatialExtents(image), kernel: block, output: SpatialExtents(blocks)),
-        lanes: lanes)
+        lanes: lanes, isEmpty: plan.shape(0).elementCount == 0)
       let (area, count) = (columns.geometry.inputCount, columns.geometry.outputCount)
       let taps = columns.geometry.tapCount
       let planes = Partition(plan.outputShape(0).count(of: 0..<2), of: .light * lanes * taps * count)
@@ -124,6 +124,26 @@ private struct BlockColumns<Sum: ColumnSum>: Sendable {
   let geometry: WindowGeometry
   /// Numbers of an element: 2 for complex.
   let lanes: Int
+  /// Lines of blocks, and elements of a block along all axes but the last.
+  private let lines: Int
+  private let outerTaps: Int
+  /// Where the line of the plane starts that an element of the blocks of a line falls on, in elements; -1 outside. One
+  /// line after the other, for every element.
+  private let rows: [Int]
+
+  /// `isEmpty`: there are no planes, and blocks may be as many as nobody can count.
+  init(geometry: WindowGeometry, lanes: Int, isEmpty: Bool) {
+    (self.geometry, self.lanes) = (geometry, lanes)
+    let last = geometry.rank - 1
+    let width = geometry.output[last]
+    let (lines, taps) =
+      width == 0 || isEmpty
+      ? (0, 0) : (geometry.outputCount / width, geometry.tapCount / geometry.kernel[last])
+    (self.lines, outerTaps) = (lines, taps)
+    rows = (0..<lines * taps).map { index in
+      BlockColumns.row(index % lines, index / lines, geometry).map { $0 * geometry.input[last] } ?? -1
+    }
+  }
 
   /// The elements of blocks backwards, so that every element of the plane takes its blocks in their order.
   func add(_ x: UnsafePointer<Sum.Element>, _ y: UnsafeMutablePointer<Sum.Element>) {
@@ -131,35 +151,46 @@ private struct BlockColumns<Sum: ColumnSum>: Sendable {
     let last = geometry.rank - 1
     let (kernel, width, extent) = (geometry.kernel[last], geometry.output[last], geometry.input[last])
     let stride = geometry.strides[last]
-    if width == 0 { return }
-    let lines = geometry.outputCount / width
-    for tap in Swift.stride(from: geometry.tapCount - 1, through: 0, by: -1) {
-      let (outer, column) = tap.quotientAndRemainder(dividingBy: kernel)
-      let start = column &* geometry.dilations[last] &- geometry.padBegin[last]
-      // Blocks whose element lies in the plane.
-      let low = start >= 0 ? 0 : (stride &- 1 &- start) / stride
-      let high = start >= extent ? 0 : min(width, (extent &- 1 &- start) / stride &+ 1)
-      if low >= high { continue }
-      for line in 0..<lines {
-        guard let row = row(line, outer) else { continue }
-        let source = x + ((tap &* lines &+ line) &* width &+ low) &* lanes
-        let target = y + (row &* extent &+ start &+ low &* stride) &* lanes
-        if stride == 1 {
-          for index in 0..<(high &- low) &* lanes { target[index] = Sum.add(target[index], source[index]) }
-        } else {
-          for index in 0..<high &- low {
-            for lane in 0..<lanes {
-              let place = index &* stride &* lanes &+ lane
-              target[place] = Sum.add(target[place], source[index &* lanes &+ lane])
-            }
+    if lines == 0 { return }
+    rows.withUnsafeBufferPointer { rows in
+      for outer in Swift.stride(from: outerTaps - 1, through: 0, by: -1) {
+        for column in Swift.stride(from: kernel - 1, through: 0, by: -1) {
+          let start = column &* geometry.dilations[last] &- geometry.padBegin[last]
+          // Blocks whose element lies in the plane.
+          let low = start >= 0 ? 0 : (stride &- 1 &- start) / stride
+          let high = start >= extent ? 0 : min(width, (extent &- 1 &- start) / stride &+ 1)
+          if low >= high { continue }
+          let source = x + ((outer &* kernel &+ column) &* lines &* width &+ low) &* lanes
+          let target = y + (start &+ low &* stride) &* lanes
+          for line in 0..<lines where rows[outer &* lines &+ line] >= 0 {
+            addLine(
+              source + line &* width &* lanes, target + rows[outer &* lines &+ line] &* lanes, count: high &- low,
+              stride: stride)
           }
         }
       }
     }
   }
 
+  /// Adds `count` elements that are neighbours to some that are `stride` apart.
+  @inline(__always)
+  private func addLine(
+    _ source: UnsafePointer<Sum.Element>, _ target: UnsafeMutablePointer<Sum.Element>, count: Int, stride: Int
+  ) {
+    if stride == 1 {
+      for index in 0..<count &* lanes { target[index] = Sum.add(target[index], source[index]) }
+      return
+    }
+    for index in 0..<count {
+      for lane in 0..<lanes {
+        let place = index &* stride &* lanes &+ lane
+        target[place] = Sum.add(target[place], source[index &* lanes &+ lane])
+      }
+    }
+  }
+
   /// The line of the plane that an element of the blocks of a line falls on; nil outside.
-  private func row(_ line: Int, _ tap: Int) -> Int? {
+  private static func row(_ line: Int, _ tap: Int, _ geometry: WindowGeometry) -> Int? {
     var (line, tap, row, scale) = (line, tap, 0, 1)
     for axis in Swift.stride(from: geometry.rank - 2, through: 0, by: -1) {
       let coordinate =

@@ -121,10 +121,16 @@ package struct Resize: OperatorDefinition {
     case .string: throw .mismatch("strings can be resized with the mode nearest only")
     case let type:
       // The other inputs are read while planning, in the types they have.
-      let wide: DataType = type.isFloat ? .float32 : .float64
-      return try StagedKernel.prepare(context, [type: wide], operands: [0]) { (_) throws(OperatorError) in
-        wide == .float32 ? try filterFloats(attributes) : FilterResize<Double>(attributes: attributes).prepared
+      func staged(_ wide: DataType) throws(OperatorError) -> PreparedKernel {
+        try StagedKernel.prepare(context, [type: wide], operands: [0]) { (_) throws(OperatorError) in
+          wide == .float32 ? try filterFloats(attributes) : FilterResize<Double>(attributes: attributes).prepared
+        }
       }
+      if type.isFloat { return try staged(.float32) }
+      guard type.bits <= 16, case .planned(let narrow) = try staged(.float32),
+        case .planned(let wide) = try staged(.float64)
+      else { return try staged(.float64) }
+      return .planned(ExactResize(attributes: attributes, bits: type.bits, narrow: narrow, wide: wide))
     }
   }
 
@@ -135,6 +141,33 @@ package struct Resize: OperatorDefinition {
         .plain { FilterResize<Float>(attributes: attributes).prepared },
         .vectors("rows") { .planned(ResizeRows(attributes: attributes)) },
       ])
+  }
+}
+
+/// Filters of integers of few bits: in float32 where every sum is exact there, otherwise in float64.
+private struct ExactResize: Kernel {
+  let attributes: ResizeAttributes
+  let bits: Int
+  let narrow: any Kernel
+  let wide: any Kernel
+
+  /// Of a float32.
+  private static let precision = 24
+
+  func plan(_ context: PlanContext) throws(OperatorError) -> Step {
+    try isExact(context) ? narrow.plan(context) : wide.plan(context)
+  }
+
+  /// Each axis adds the bits behind the point of its weights, and what their sum is more than 1.
+  private func isExact(_ context: PlanContext) throws(OperatorError) -> Bool {
+    // What lies outside is converted to the type of the elements, by other rules where that has no place for it.
+    if context.outputShape(0).elementCount == 0 || !(attributes.extrapolation.magnitude < 128) { return false }
+    var needed = bits
+    for filter in try attributes.filters(context) {
+      guard let added = filter.exactBits(atMost: ExactResize.precision) else { return false }
+      needed += added
+    }
+    return needed <= ExactResize.precision
   }
 }
 

@@ -227,6 +227,26 @@ struct ResizeFilter: Sendable {
   }
 }
 
+extension ResizeFilter {
+  /// The bits that sums with these weights have more than the elements: behind the point and in front of it. nil for
+  /// more than `limit`.
+  func exactBits(atMost limit: Int) -> Int? {
+    var behind = 0
+    var largest = 1.0
+    for first in stride(from: 0, to: weights.count, by: taps) {
+      var sum = 0.0
+      for weight in weights[first..<first + taps] {
+        sum += weight.magnitude
+        func isWhole(_ scaled: Double) -> Bool { scaled == scaled.rounded() }
+        while behind <= limit, !isWhole(weight * Double(1 << behind)) { behind += 1 }
+      }
+      largest = Swift.max(largest, sum)
+    }
+    guard behind <= limit, largest < Double(1 << limit) else { return nil }
+    return behind + Int(largest.exponent) + (largest.significand > 1 ? 1 : 0)
+  }
+}
+
 extension ResizeAttributes {
   /// The weight of an element at a distance from the coordinate.
   fileprivate func weight(_ distance: Double) -> Double {

@@ -2,6 +2,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 /// Moves elements of any width.
 struct NearestResize: Kernel {
@@ -56,6 +57,22 @@ private struct NearestGather: Sendable {
   let isOutside: [[Bool]]
   /// The bytes of one element outside, if there are any.
   let fill: [UInt8]
+  /// How often each block of a row stands in the output, one after the other; 1 where that differs.
+  private let repeats: Int
+
+  init(
+    rows: Int, width: Int, block: Int, targetDistance: Int, outerExtents: [Int], strides: [Int], positions: [[Int]?],
+    isOutside: [[Bool]], fill: [UInt8]
+  ) {
+    (self.rows, self.width, self.block, self.targetDistance) = (rows, width, block, targetDistance)
+    (self.outerExtents, self.strides, self.positions) = (outerExtents, strides, positions)
+    (self.isOutside, self.fill) = (isOutside, fill)
+    let isDense = targetDistance == block && strides.last == block && [1, 2, 4, 8].contains(block)
+    let last = (positions.last ?? nil) ?? []
+    let first = last.prefix { $0 == last.first }.count
+    let isEven = isDense && first > 1 && last.count % first == 0 && last.indices.allSatisfy { last[$0] == $0 / first }
+    repeats = isEven ? first : 1
+  }
 
   func run(_ range: Range<Int>, _ x: UnsafeRawPointer, _ y: UnsafeMutableRawPointer) {
     if strides.isEmpty {
@@ -64,6 +81,7 @@ private struct NearestGather: Sendable {
     }
     let lastAxis = strides.count - 1
     let stride = strides[lastAxis]
+    var previous = -1
     for row in range {
       var offset = 0
       var rest = row
@@ -75,7 +93,14 @@ private struct NearestGather: Sendable {
         if !isOutside[axis].isEmpty, isOutside[axis][position] { isRowOutside = true }
       }
       let target = y + row &* width &* targetDistance
-      if let columns = positions[lastAxis] {
+      if offset == previous, fill.isEmpty, targetDistance == block {
+        target.copyMemory(from: target - width &* block, byteCount: width &* block)
+        continue
+      }
+      previous = offset
+      if repeats > 1 {
+        repeatBlocks(x + offset, target)
+      } else if let columns = positions[lastAxis] {
         columns.withUnsafeBufferPointer { moveBlocks(x + offset, target, $0, stride: stride) }
       } else {
         for column in 0..<width {
@@ -91,6 +116,17 @@ private struct NearestGather: Sendable {
           }
         }
       }
+    }
+  }
+
+  /// A row, as the transposition of rows that are all the same one.
+  private func repeatBlocks(_ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer) {
+    let count = width / repeats
+    switch block {
+    case 1: apus_kernels().pointee.transpose_1(repeats, count, source, 0, target, repeats)
+    case 2: apus_kernels().pointee.transpose_2(repeats, count, source, 0, target, repeats)
+    case 4: apus_kernels().pointee.transpose_4(repeats, count, source, 0, target, repeats)
+    default: apus_kernels().pointee.transpose_8(repeats, count, source, 0, target, repeats)
     }
   }
 

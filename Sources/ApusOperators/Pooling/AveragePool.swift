@@ -53,6 +53,9 @@ package struct AveragePool: OperatorDefinition {
     } unless: { _ in
       nil
     },
+    .wholeWindows(isAverage: true) { _ in
+      nil
+    },
     .rows(types: [.float32]) {
       RowPool<Float>(
         $0, .average(countsPads: $0.countsPads), combine: apus_kernels().pointee.add_f32_vv, start: 0

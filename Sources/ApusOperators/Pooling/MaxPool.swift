@@ -52,6 +52,9 @@ package struct MaxPool: OperatorDefinition {
     } unless: {
       $0.wantsIndices ? "positions are wanted" : nil
     },
+    .wholeWindows(isAverage: false) {
+      $0.wantsIndices ? "positions are wanted" : nil
+    },
     .rows(types: [.float32]) {
       RowPool<Float>($0, .maximum, combine: apus_kernels().pointee.max_f32_vv, start: -.infinity).step
     } unless: {

@@ -21,7 +21,7 @@ struct PoolFacts: KernelFacts {
 
   /// Elements of windows.
   fileprivate var taps: Double { Double(planes) * Double(channels) * Double(geometry.outputCount) * perWindow }
-  fileprivate var perWindow: Double { geometry.kernel.reduce(1) { $0 * Double($1) } }
+  var perWindow: Double { geometry.kernel.reduce(1) { $0 * Double($1) } }
 }
 
 typealias PoolCandidate = KernelCandidate<PoolFacts, Step>
@@ -56,6 +56,19 @@ extension PoolCandidate {
       refusal(pool).map { .refused($0) } ?? .cost(.vectors(operations: pool.taps / 2))
     } make: {
       step($0)
+    }
+  }
+
+  /// Rows of outputs out of planes as they are, whose windows are small and lie whole in them. `refusal`: why not, if
+  /// so.
+  static func wholeWindows(
+    isAverage: Bool, unless refusal: @escaping @Sendable (PoolFacts) -> String?
+  ) -> PoolCandidate {
+    PoolCandidate("whole windows", types: [.float32], layouts: [.planar]) { pool in
+      if let refusal = refusal(pool) ?? WholeWindowPool.refusal(pool) { return .refused(refusal) }
+      return .cost(.vectors(operations: pool.taps / 4))
+    } make: {
+      WholeWindowPool($0, isAverage: isAverage).step
     }
   }
 

@@ -13,6 +13,7 @@ package enum ChoicePoint: String, CaseIterable, Sendable {
   case batchNormalization = "batch normalization"
   case channelsLastPool = "channels-last pool"
   case convolution
+  case deformedConvolution = "deformed convolution"
   case dequantization
   case einsum
   case elementwise

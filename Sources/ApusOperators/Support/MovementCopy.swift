@@ -132,12 +132,16 @@ struct MovementCopy: Sendable {
     count = byteCount == 0 ? 0 : outer.reduce(rowBlocks * columnBlocks) { $0 * $1.count }
   }
 
+  private static let fewColumns = 4
+
   /// The elements that are copied together.
   private static func block(width: Int, row: Axis, column: Axis) -> (rows: Int, columns: Int) {
     let columns = max(1, min(column.count, (16 << 10) / width))
     if row.source == width, column.source != width {
-      // Each line of the cache that is read gives one element to every row: with fewer rows it is read again.
-      return (max(1, min(row.count, 64 / width)), min(columns, 512))
+      // Each line of the cache that is read gives one element to every row: with fewer rows it is read again. Of few
+      // columns whole runs are put together.
+      let rows = columns <= fewColumns ? (16 << 10) / (columns * width) : 64 / width
+      return (max(1, min(row.count, rows)), min(columns, row.count <= fewColumns ? (16 << 10) / width : 512))
     }
     return (max(1, min(row.count, (16 << 10) / (columns * width))), columns)
   }

@@ -59,6 +59,18 @@ struct GemmKernels: @unchecked Sendable {
   func panelCount(_ n: Int) -> Int { (n + panelColumns - 1) / panelColumns }
 }
 
+extension apus_gemm_f32_args {
+  /// Of a product without a bias of its rows.
+  init(
+    a: UnsafePointer<Float>, lda: Int, offsets: UnsafePointer<Int32>?, zeros: UnsafePointer<Float>?, taps: Int, kc: Int,
+    n: Int, b: UnsafePointer<Float>, c: UnsafeMutablePointer<Float>, ldc: Int, epilogue: apus_epilogue_f32
+  ) {
+    self.init(
+      a: a, lda: lda, offsets: offsets, zeros: zeros, taps: taps, kc: kc, n: n, b: b, c: c, ldc: ldc,
+      epilogue: epilogue, row_bias: nil)
+  }
+}
+
 /// The layout of a matrix in memory: element (i, j) lies at `i * rowStride + j * columnStride`.
 struct MatrixLayout: Sendable, Hashable {
   var rowStride: Int

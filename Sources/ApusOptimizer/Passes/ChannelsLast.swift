@@ -11,8 +11,9 @@ struct ChannelsLast: GraphPass {
 
   func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
     let nodes = graph.nodes
-    let isWorthwhile = nodes.contains { LayoutRewriter.isAnchor(graph[$0], in: graph) }
-    if !isWorthwhile { return 0 }
+    let anchors = nodes.filter { LayoutRewriter.isAnchor(graph[$0], in: graph) }
+    guard let first = anchors.first else { return 0 }
+    if anchors.count == 1, LayoutRewriter.isFastAlone(graph[first], in: graph) { return 0 }
     var rewriter = LayoutRewriter(graph)
     for node in nodes { rewriter.take(node, work.budget) }
     let (changes, failure) = (rewriter.converted, rewriter.failure)
@@ -39,12 +40,28 @@ private struct LayoutRewriter: ~Copyable {
 
   /// True for nodes that are faster in channels-last order by themselves.
   static func isAnchor(_ node: Node, in graph: borrowing GraphEditor) -> Bool {
-    guard let schema = graph.schema(of: node.op), case .images(let twin, let isFaster, let condition) = schema.layout,
-      graph.schema(of: twin) != nil, let input = node.inputs.first ?? nil,
-      let rank = graph.fact(input).tensor?.shape?.count, rank >= 3
+    guard let schema = graph.schema(of: node.op),
+      case .images(let twin, let isFaster, _, let condition) = schema.layout, graph.schema(of: twin) != nil,
+      let input = node.inputs.first ?? nil, let rank = graph.fact(input).tensor?.shape?.count, rank >= 3
     else { return false }
     let facts = graph.facts(of: node, schema)
     return isFaster(facts) && condition(facts)
+  }
+
+  /// True for the only such node of a graph if it is as fast as it is, and nothing beside it changes the order of axes,
+  /// as the model of another framework does.
+  static func isFastAlone(_ node: Node, in graph: borrowing GraphEditor) -> Bool {
+    guard let schema = graph.schema(of: node.op), case .images(_, _, let isFasterAlone, _) = schema.layout,
+      !isFasterAlone(graph.facts(of: node, schema)), let input = node.inputs.first ?? nil,
+      let output = node.outputs.first ?? nil
+    else { return false }
+    let neighbours = graph.users(of: output) + (graph.producer(of: input).map { [$0] } ?? [])
+    return neighbours.allSatisfy { neighbour in
+      let op = graph[neighbour].op
+      if op == transpose { return false }
+      guard let layout = graph.schema(of: op)?.layout, case .reshaping = layout else { return true }
+      return false
+    }
   }
 
   mutating func take(_ id: NodeID, _ budget: PatchBudget) {
@@ -127,7 +144,7 @@ private struct LayoutRewriter: ~Copyable {
     if node.op == LayoutRewriter.shape { return readShape(node, input: input, output: output) }
     switch schema.layout {
     case .fixed: return false
-    case .images(let twin, let isFaster, let condition):
+    case .images(let twin, let isFaster, _, let condition):
       let facts = graph.facts(of: node, schema)
       guard graph.schema(of: twin) != nil, condition(facts), twins[input] != nil || isFaster(facts) else {
         return false

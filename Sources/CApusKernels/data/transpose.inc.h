@@ -1,6 +1,58 @@
 // Transposes of two dimensions by element width. Square blocks of 16 bytes a side are turned in registers by rounds of
-// interleaving; a strip of source rows fills whole cache lines of the destination. Edges are done element by element.
+// interleaving; a strip of source rows fills whole cache lines of the destination. The last block of a side is done
+// with some of what was done before, again; only what is smaller than a block goes element by element.
 // Elements of four bytes are turned a vector of rows at a time where vectors are wider.
+
+// Rows of two to four elements one after the other, which are taken apart, and the way back: loops that the compiler
+// knows how to vectorize.
+#define FEW_LOOPS(bytes, type, count) \
+  INLINE void take_apart_##bytes##_##count(size_t n, const type *restrict x, type *restrict y, ptrdiff_t ld) { \
+    type *restrict a = y, *restrict b = y + ld; \
+    type *restrict c = y + (count > 2 ? 2 * ld : 0), *restrict d = y + (count > 3 ? 3 * ld : 0); \
+    for (size_t i = 0; i < n; i++) { \
+      a[i] = x[count * i]; \
+      b[i] = x[count * i + 1]; \
+      if (count > 2) c[i] = x[count * i + 2]; \
+      if (count > 3) d[i] = x[count * i + 3]; \
+    } \
+  } \
+  INLINE void put_together_##bytes##_##count(size_t n, const type *restrict x, ptrdiff_t ld, type *restrict y) { \
+    const type *restrict a = x, *restrict b = x + ld; \
+    const type *restrict c = x + (count > 2 ? 2 * ld : 0), *restrict d = x + (count > 3 ? 3 * ld : 0); \
+    for (size_t i = 0; i < n; i++) { \
+      y[count * i] = a[i]; \
+      y[count * i + 1] = b[i]; \
+      if (count > 2) y[count * i + 2] = c[i]; \
+      if (count > 3) y[count * i + 3] = d[i]; \
+    } \
+  }
+#define FEW(bytes, word) \
+  typedef word few_##bytes __attribute__((aligned(1), may_alias)); \
+  FEW_LOOPS(bytes, few_##bytes, 2) \
+  FEW_LOOPS(bytes, few_##bytes, 3) \
+  FEW_LOOPS(bytes, few_##bytes, 4) \
+  static int transpose_few_##bytes(size_t rows, size_t columns, const void *src, ptrdiff_t src_ld, void *dst, \
+                                   ptrdiff_t dst_ld) { \
+    if (columns >= 2 && columns <= 4 && src_ld == (ptrdiff_t)columns && rows > columns) { \
+      if (columns == 2) take_apart_##bytes##_2(rows, src, dst, dst_ld); \
+      else if (columns == 3) take_apart_##bytes##_3(rows, src, dst, dst_ld); \
+      else take_apart_##bytes##_4(rows, src, dst, dst_ld); \
+      return 1; \
+    } \
+    if (rows >= 2 && rows <= 4 && dst_ld == (ptrdiff_t)rows && columns > rows) { \
+      if (rows == 2) put_together_##bytes##_2(columns, src, src_ld, dst); \
+      else if (rows == 3) put_together_##bytes##_3(columns, src, src_ld, dst); \
+      else put_together_##bytes##_4(columns, src, src_ld, dst); \
+      return 1; \
+    } \
+    return 0; \
+  }
+FEW(1, uint8_t)
+FEW(2, uint16_t)
+FEW(4, uint32_t)
+FEW(8, uint64_t)
+#undef FEW
+#undef FEW_LOOPS
 
 #define TRANSPOSE(bytes, TILE_ROWS, NAME) \
   INLINE void transpose_edge_##bytes(size_t rows, size_t columns, const char *src, ptrdiff_t src_step, char *dst, \
@@ -12,21 +64,25 @@
   } \
   void NAME(size_t rows, size_t columns, const void *src_, ptrdiff_t src_ld, void *dst_, ptrdiff_t dst_ld) { \
     enum { STRIP = 64 / bytes, SIDE = TILE_ROWS }; \
+    if (transpose_few_##bytes(rows, columns, src_, src_ld, dst_, dst_ld)) return; \
     const ptrdiff_t src_step = src_ld * bytes, dst_step = dst_ld * bytes; \
     const char *src = src_; \
     char *dst = dst_; \
-    const size_t whole_columns = columns / SIDE * SIDE, whole_rows = rows / SIDE * SIDE; \
-    for (size_t r0 = 0; r0 < whole_rows; r0 += STRIP) { \
-      const size_t r1 = whole_rows - r0 < STRIP ? whole_rows : r0 + STRIP; \
-      for (size_t c = 0; c < whole_columns; c += SIDE) \
-        for (size_t r = r0; r < r1; r += SIDE) \
-          block_##bytes(src + (ptrdiff_t)r * src_step + (ptrdiff_t)(c * bytes), src_step, \
-                        dst + (ptrdiff_t)c * dst_step + (ptrdiff_t)(r * bytes), dst_step); \
+    if (rows < SIDE || columns < SIDE) { \
+      transpose_edge_##bytes(rows, columns, src, src_step, dst, dst_step); \
+      return; \
     } \
-    transpose_edge_##bytes(whole_rows, columns - whole_columns, src + whole_columns * bytes, src_step, \
-                           dst + (ptrdiff_t)whole_columns * dst_step, dst_step); \
-    transpose_edge_##bytes(rows - whole_rows, columns, src + (ptrdiff_t)whole_rows * src_step, src_step, \
-                           dst + whole_rows * bytes, dst_step); \
+    for (size_t r0 = 0; r0 < rows; r0 += STRIP) { \
+      const size_t r1 = rows - r0 < STRIP ? rows : r0 + STRIP; \
+      for (size_t c0 = 0; c0 < columns; c0 += SIDE) { \
+        const size_t c = c0 + SIDE <= columns ? c0 : columns - SIDE; \
+        for (size_t r = r0; r < r1; r += SIDE) { \
+          const size_t row = r + SIDE <= rows ? r : rows - SIDE; \
+          block_##bytes(src + (ptrdiff_t)row * src_step + (ptrdiff_t)(c * bytes), src_step, \
+                        dst + (ptrdiff_t)c * dst_step + (ptrdiff_t)(row * bytes), dst_step); \
+        } \
+      } \
+    } \
   }
 
 // One round for `count` rows: rows i and i + count/2 interleave into rows 2i and 2i + 1.
@@ -136,19 +192,23 @@ static apus_transpose_fn transpose_quads;
 TRANSPOSE(4, 4, transpose_quads)
 void APUS_(apus_transpose_4)(size_t rows, size_t columns, const void *src_, ptrdiff_t src_ld, void *dst_,
                              ptrdiff_t dst_ld) {
+  if (transpose_few_4(rows, columns, src_, src_ld, dst_, dst_ld)) return;
   const char *src = src_;
   char *dst = dst_;
   enum { STRIP = 16 };
-  const size_t strips = rows / STRIP * STRIP, whole = columns / 4 * 4;
+  if (columns < 4) {
+    transpose_quads(rows, columns, src_, src_ld, dst_, dst_ld);
+    return;
+  }
+  const size_t strips = rows / STRIP * STRIP;
   for (size_t r0 = 0; r0 < strips; r0 += STRIP) {
-    for (size_t c = 0; c < whole; c += 4) {
+    for (size_t c0 = 0; c0 < columns; c0 += 4) {
+      const size_t c = c0 + 4 <= columns ? c0 : columns - 4;
       for (size_t r = r0; r < r0 + STRIP; r += VL)
         strip_block(src + ((ptrdiff_t)r * src_ld + (ptrdiff_t)c) * 4, src_ld * 4,
                     dst + ((ptrdiff_t)c * dst_ld + (ptrdiff_t)r) * 4, dst_ld * 4);
     }
   }
-  transpose_edge_4(strips, columns - whole, src + whole * 4, src_ld * 4, dst + (ptrdiff_t)whole * dst_ld * 4,
-                   dst_ld * 4);
   transpose_quads(rows - strips, columns, src + (ptrdiff_t)strips * src_ld * 4, src_ld, dst + strips * 4, dst_ld);
 }
 #else

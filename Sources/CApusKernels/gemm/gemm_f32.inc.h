@@ -8,9 +8,10 @@
 
 // PREFETCH_BYTES: how far ahead of a tile of several rows its panel is asked for, whose pages the hardware does not
 // follow on its own. STEP: the terms between two requests for what later tiles read. FEWEST_TILES: with fewer, the
-// requests would stand in each other's way.
+// requests would stand in each other's way. PAGE_FLOATS: no prefetcher follows rows that far apart.
 enum {
-  NR = GEMM_NV * VL, PANEL_GROUP_BYTES = 512 * 1024, PREFETCH_BYTES = 4096, CACHE_LINE = 64, STEP = 32, FEWEST_TILES = 4
+  NR = GEMM_NV * VL, PANEL_GROUP_BYTES = 512 * 1024, PREFETCH_BYTES = 4096, PAGE_FLOATS = 1024,
+  CACHE_LINE = 64, STEP = 32, FEWEST_TILES = 4
 };
 
 // Lines of B that later tiles read, which a tile asks for on its way: so many, from `next` on. A model's weights come
@@ -83,6 +84,14 @@ INLINE void finish(const apus_gemm_f32_args *g, size_t row, size_t column, const
   const apus_epilogue_f32 *e = &g->epilogue;
   const size_t left = g->n - column;
 #define COUNT(v) (whole ? (size_t)VL : left > (size_t)(v) * VL ? left - (size_t)(v) * VL : 0)
+  if (g->row_bias) {
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++) {
+      const vf bias = v_set1(g->row_bias[row + (size_t)i]);
+#pragma clang loop unroll(full)
+      for (int v = 0; v < vectors; v++) acc[i][v] += bias;
+    }
+  }
   if (e->bias) {
 #pragma clang loop unroll(full)
     for (int v = 0; v < vectors; v++) {
@@ -126,6 +135,15 @@ INLINE void tile(const apus_gemm_f32_args *g, size_t row, size_t panel, lines_ah
   for (int i = 0; i < rows; i++) {
 #pragma clang loop unroll(full)
     for (int v = 0; v < vectors; v++) acc[i][v] = v_zero();
+  }
+  // No prefetcher follows rows of C that lie on pages of their own.
+  if (g->ldc >= PAGE_FLOATS) {
+    const float *c = g->c + (ptrdiff_t)row * g->ldc + (ptrdiff_t)(panel * NR);
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++, c += g->ldc) {
+#pragma clang loop unroll(full)
+      for (int v = 0; v < vectors; v++) __builtin_prefetch(c + v * VL, 1);
+    }
   }
   for (size_t t = 0; t < g->taps; t++) {
     const float *a[GEMM_MR];

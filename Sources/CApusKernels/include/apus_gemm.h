@@ -6,7 +6,8 @@
 // In a table of offsets: this tap of this row lies in the padding.
 #define APUS_OFFSET_ZERO INT32_MIN
 
-// C[r][j] = epilogue(sum over taps t, then k < kc, of A(r, t)[k] * B[t * kc + k][j]) for rows r and columns j < n.
+// C[r][j] = epilogue(sum over taps t, then k < kc, of A(r, t)[k] * B[t * kc + k][j] + row_bias[r]) for rows r and
+// columns j < n.
 //
 // A(r, t) is
 //   dense (offsets == NULL, then taps must be 1):   a + r * lda
@@ -25,6 +26,7 @@ typedef struct {
   float *c;
   ptrdiff_t ldc;
   apus_epilogue_f32 epilogue;
+  const float *_Nullable row_bias;  // for products whose rows are the channels
 } apus_gemm_f32_args;
 
 // Computes rows [m0, m1) of the columns of panels [p0, p1): columns [p0 * nr, min(n, p1 * nr)).

@@ -154,7 +154,11 @@ void APUS_(apus_map_bytes)(size_t n, const uint8_t *x, uint8_t *y, const uint8_t
 // Depthwise convolution: some pixels at a time whose taps all lie in the image, one after the other at its edges; a
 // vector of channels after the other. The last vector begins so that it ends with the channels; fewer channels than a
 // vector has go by way of a copy.
-enum { DEPTHWISE_PIXELS = 4 };
+#if APUS_LANES == 16
+enum { DEPTHWISE_PIXELS = 4, DEPTHWISE_WIDE = 8, DEPTHWISE_WIDEST_KERNEL = 5 };
+#else
+enum { DEPTHWISE_PIXELS = 4, DEPTHWISE_WIDE = 4, DEPTHWISE_WIDEST_KERNEL = 5 };
+#endif
 
 INLINE void depthwise_bytes_finish(const apus_depthwise_i8_args *g, size_t pixel, size_t c, size_t left, vf sum) {
   const vi start = (vi)v_load_upto((const float *)(const void *)(g->start + c), left);
@@ -210,26 +214,65 @@ INLINE void depthwise_bytes_channels(const apus_depthwise_i8_args *g, size_t pix
   for (int p = 0; p < pixels; p++) depthwise_bytes_finish(g, pixel + (size_t)p, c, left, sum[p]);
 }
 
-INLINE void depthwise_bytes_pixels(const apus_depthwise_i8_args *g, size_t pixel, const int pixels, const int edge,
-                                   const int x_signed) {
+// The same for common kernels at stride 1 whose taps all lie in the image: each column serves all pixels that see it.
+INLINE void depthwise_bytes_columns(const apus_depthwise_i8_args *g, size_t pixel, size_t c, size_t left,
+                                    const int pixels, const int kernel, const int x_signed) {
+  vf sum[DEPTHWISE_WIDE];
+#pragma clang loop unroll(full)
+  for (int p = 0; p < pixels; p++) sum[p] = v_zero();
+  const float *weights = g->weights + c;
+  const ptrdiff_t channels = (ptrdiff_t)g->channels, first = ((ptrdiff_t)pixel - g->pad_left) * channels;
+  for (size_t l = 0; l < g->line_count; l++) {
+    const uint8_t *x = g->lines[l] ? (const uint8_t *)g->lines[l] + first : g->pad;
+    const ptrdiff_t step = g->lines[l] ? channels : 0;
+    vf seen[DEPTHWISE_WIDE + DEPTHWISE_WIDEST_KERNEL - 1];
+#pragma clang loop unroll(full)
+    for (int j = 0; j < pixels + kernel - 1; j++) seen[j] = depthwise_bytes_load(x + j * step + c, left, x_signed);
+#pragma clang loop unroll(full)
+    for (int t = 0; t < kernel; t++, weights += g->channels) {
+      const vf w = v_load_upto(weights, left);
+#pragma clang loop unroll(full)
+      for (int p = 0; p < pixels; p++) sum[p] = v_fma(seen[p + t], w, sum[p]);
+    }
+  }
+#pragma clang loop unroll(full)
+  for (int p = 0; p < pixels; p++) depthwise_bytes_finish(g, pixel + (size_t)p, c, left, sum[p]);
+}
+
+// `kernel`: a common one at stride 1; 0: any other.
+INLINE void depthwise_bytes_vector(const apus_depthwise_i8_args *g, size_t pixel, size_t c, size_t left,
+                                   const int pixels, const int kernel, const int edge, const int x_signed) {
+  if (kernel && !edge) depthwise_bytes_columns(g, pixel, c, left, pixels, kernel, x_signed);
+  else depthwise_bytes_channels(g, pixel, c, left, pixels, edge, x_signed);
+}
+
+INLINE void depthwise_bytes_pixels(const apus_depthwise_i8_args *g, size_t pixel, const int pixels, const int kernel,
+                                   const int edge, const int x_signed) {
   if (g->channels < VL) {
-    depthwise_bytes_channels(g, pixel, 0, g->channels, pixels, edge, x_signed);
+    depthwise_bytes_vector(g, pixel, 0, g->channels, pixels, kernel, edge, x_signed);
     return;
   }
   size_t c = 0;
-  for (; c + VL <= g->channels; c += VL) depthwise_bytes_channels(g, pixel, c, VL, pixels, edge, x_signed);
-  if (c < g->channels) depthwise_bytes_channels(g, pixel, g->channels - VL, VL, pixels, edge, x_signed);
+  for (; c + VL <= g->channels; c += VL) depthwise_bytes_vector(g, pixel, c, VL, pixels, kernel, edge, x_signed);
+  if (c < g->channels) depthwise_bytes_vector(g, pixel, g->channels - VL, VL, pixels, kernel, edge, x_signed);
 }
 
-INLINE void depthwise_bytes_line(const apus_depthwise_i8_args *g, size_t x0, size_t x1, const int x_signed) {
-  const ptrdiff_t reach = (ptrdiff_t)((g->kernel - 1) * g->dilation + (DEPTHWISE_PIXELS - 1) * g->stride);
+INLINE void depthwise_bytes_line(const apus_depthwise_i8_args *g, size_t x0, size_t x1, const int kernel,
+                                 const int x_signed) {
+  const ptrdiff_t width = (ptrdiff_t)g->width, reach = (ptrdiff_t)((g->kernel - 1) * g->dilation);
   for (size_t x = x0; x < x1;) {
     const ptrdiff_t first = (ptrdiff_t)(x * g->stride) - g->pad_left;
-    if (x + DEPTHWISE_PIXELS <= x1 && first >= 0 && first + reach < (ptrdiff_t)g->width) {
-      depthwise_bytes_pixels(g, x, DEPTHWISE_PIXELS, 0, x_signed);
+    // Pixels from here on whose taps all lie in the image.
+    const ptrdiff_t free = width - 1 - reach - first;
+    const size_t room = first < 0 || free < 0 ? 0 : (size_t)free / g->stride + 1, left = x1 - x;
+    if (kernel && DEPTHWISE_WIDE > DEPTHWISE_PIXELS && left >= DEPTHWISE_WIDE && room >= DEPTHWISE_WIDE) {
+      depthwise_bytes_pixels(g, x, DEPTHWISE_WIDE, kernel, 0, x_signed);
+      x += DEPTHWISE_WIDE;
+    } else if (left >= DEPTHWISE_PIXELS && room >= DEPTHWISE_PIXELS) {
+      depthwise_bytes_pixels(g, x, DEPTHWISE_PIXELS, kernel, 0, x_signed);
       x += DEPTHWISE_PIXELS;
     } else {
-      depthwise_bytes_pixels(g, x, 1, 1, x_signed);
+      depthwise_bytes_pixels(g, x, 1, kernel, 1, x_signed);
       x++;
     }
   }
@@ -237,6 +280,11 @@ INLINE void depthwise_bytes_line(const apus_depthwise_i8_args *g, size_t x0, siz
 
 void APUS_(apus_depthwise_i8)(const apus_depthwise_i8_args *g, size_t x0, size_t x1) {
   if (g->channels == 0 || g->kernel == 0) return;
-  if (g->x_signed) depthwise_bytes_line(g, x0, x1, 1);
-  else depthwise_bytes_line(g, x0, x1, 0);
+  const size_t kernel = g->stride == 1 && g->dilation == 1 ? g->kernel : 0;
+  if (kernel == 3 && g->x_signed) depthwise_bytes_line(g, x0, x1, 3, 1);
+  else if (kernel == 3) depthwise_bytes_line(g, x0, x1, 3, 0);
+  else if (kernel == 5 && g->x_signed) depthwise_bytes_line(g, x0, x1, 5, 1);
+  else if (kernel == 5) depthwise_bytes_line(g, x0, x1, 5, 0);
+  else if (g->x_signed) depthwise_bytes_line(g, x0, x1, 0, 1);
+  else depthwise_bytes_line(g, x0, x1, 0, 0);
 }

@@ -20,6 +20,7 @@ INLINE vi v_set1_i(int32_t x) { return (vi)_mm256_set1_epi32(x); }
 INLINE vf v_load(const float *p) { return (vf)_mm256_loadu_ps(p); }
 INLINE void v_store(float *p, vf x) { _mm256_storeu_ps(p, (__m256)x); }
 INLINE vf v_load_n(const float *p, size_t n) { return (vf)_mm256_maskload_ps(p, (__m256i)v_mask_first(n)); }
+INLINE vf v_load_where(const float *p, vm m) { return (vf)_mm256_maskload_ps(p, (__m256i)m); }
 INLINE void v_store_n(float *p, vf x, size_t n) { _mm256_maskstore_ps(p, (__m256i)v_mask_first(n), (__m256)x); }
 
 // Masks count in four bytes; what is no multiple of them goes through memory.

@@ -21,6 +21,8 @@ INLINE vf v_load(const float *p) { return (vf)_mm512_loadu_ps(p); }
 INLINE void v_store(float *p, vf x) { _mm512_storeu_ps(p, (__m512)x); }
 // Partial access touches only the first n < VL elements; the other lanes load as zero.
 INLINE vf v_load_n(const float *p, size_t n) { return (vf)_mm512_maskz_loadu_ps(v_mask_first(n), p); }
+// The lanes of m, at p and behind it; the other lanes touch nothing and are zero.
+INLINE vf v_load_where(const float *p, vm m) { return (vf)_mm512_maskz_loadu_ps(m, p); }
 INLINE void v_store_n(float *p, vf x, size_t n) { _mm512_mask_storeu_ps(p, v_mask_first(n), (__m512)x); }
 
 // The first `bytes` <= 4 VL bytes at p, the others zero.

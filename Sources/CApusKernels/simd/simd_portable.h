@@ -31,6 +31,12 @@ INLINE vf v_load_n(const float *p, size_t n) {
   __builtin_memcpy(&x, p, n * sizeof(float));
   return x;
 }
+INLINE vf v_load_where(const float *p, vm m) {
+  vf x = {0, 0, 0, 0};
+  for (int i = 0; i < VL; i++)
+    if (m[i]) x[i] = p[i];
+  return x;
+}
 INLINE void v_store_n(float *p, vf x, size_t n) { __builtin_memcpy(p, &x, n * sizeof(float)); }
 
 INLINE vraw v_load_bytes(const void *p, size_t bytes) {

@@ -5,5 +5,6 @@
 #include "../simd/simd_avx512.h"
 #include "../kernel_declarations.h"
 #include "planes.inc.h"
+#include "plane_windows.inc.h"
 #pragma clang attribute pop
 #endif

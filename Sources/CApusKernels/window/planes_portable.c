@@ -3,3 +3,4 @@
 #include "../simd/simd_portable.h"
 #include "../kernel_declarations.h"
 #include "planes.inc.h"
+#include "plane_windows.inc.h"

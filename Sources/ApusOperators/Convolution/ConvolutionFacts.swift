@@ -22,6 +22,8 @@ struct ConvolutionFacts: KernelFacts {
   }
   /// nil: the weights are packed while running, or only to be looked at.
   var constant: Constant?
+  /// Constant weights and images may be rounded to bfloat16, and the machine has products of it.
+  var isNarrow = false
 
   var elementType: DataType? { .float32 }
 
@@ -77,6 +79,7 @@ struct ConvolutionFacts: KernelFacts {
     guard isWhole, groups == 1, shape.count == 4, shape[2] == 3, shape[3] == 3 else {
       return .refused("the windows are not of 3×3 elements, or there are groups")
     }
+    if isNarrow { return .refused("products of bfloat16 are faster") }
     guard dilations == [1, 1], let constant else { return .refused("dilations, or weights that are not constant") }
     guard constant.strides == [1, 1] else { return .refused("the strides are not 1") }
     let image = (0..<2).map { axis in

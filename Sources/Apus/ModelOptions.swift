@@ -44,11 +44,12 @@ public struct ModelOptions: Sendable {
   /// Keeps constants in memory that all nodes have packed in another form.
   package var keepsConstants = false
 
-  /// How exactly the float32 weights of matrix products (MatMul and Gemm) are kept.
+  /// How exactly matrix products (MatMul, Gemm, Conv) of a model are computed.
   public enum Precision: String, Sendable, CaseIterable {
-    /// As the file has them.
+    /// In float32, with weights as the file has them.
     case float32 = "f32"
-    /// Rounded to bfloat16, which has 8 significant bits, in half the memory. Products are computed in float32.
+    /// With constant weights rounded to bfloat16, which has 8 significant bits, in half the memory; and the other
+    /// operand, too, on machines with instructions for products of bfloat16. Sums are float32.
     case bfloat16 = "bf16"
   }
 

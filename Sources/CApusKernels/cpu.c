@@ -38,9 +38,12 @@ apus_level apus_cpu_level(bool wants_tiles, uint32_t *features) {
   if ((b & wide) != wide || (state & ZMM_STATE) != ZMM_STATE) return APUS_LEVEL_AVX2;
   if (c & bit_AVX512VNNI) *features |= APUS_FEATURE_AVX512_VNNI;
   if (c & bit_AVX512VBMI) *features |= APUS_FEATURE_AVX512_VBMI;
-  enum { AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25 };
-  const bool has_tiles = (d & AMX_TILE) && (d & AMX_INT8) && (state & TILE_STATE) == TILE_STATE;
-  if (wants_tiles && has_tiles && has_tile_data()) *features |= APUS_FEATURE_AMX_INT8;
+  enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25 };
+  const bool has_tiles = (d & AMX_TILE) && (d & (AMX_INT8 | AMX_BF16)) && (state & TILE_STATE) == TILE_STATE;
+  if (wants_tiles && has_tiles && has_tile_data()) {
+    if (d & AMX_INT8) *features |= APUS_FEATURE_AMX_INT8;
+    if (d & AMX_BF16) *features |= APUS_FEATURE_AMX_BF16;
+  }
   if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16)) *features |= APUS_FEATURE_AVX512_BF16;
   return APUS_LEVEL_AVX512;
 }

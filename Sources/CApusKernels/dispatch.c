@@ -39,7 +39,7 @@ static const struct {
   uint32_t bit;
 } features[] = {{"vnni", APUS_FEATURE_AVX512_VNNI},
                 {"bf16", APUS_FEATURE_AVX512_BF16},
-                {"amx", APUS_FEATURE_AMX_INT8},
+                {"amx", APUS_FEATURE_AMX_INT8 | APUS_FEATURE_AMX_BF16},
                 {"vbmi", APUS_FEATURE_AVX512_VBMI}};
 enum { FEATURE_COUNT = sizeof features / sizeof *features };
 
@@ -73,6 +73,8 @@ static void make(size_t index, apus_level level, uint32_t available) {
   table->gemm_f32_mr = best[INDEX_gemm_f32]->rows;
   table->gemm_i8_nr = best[INDEX_gemm_i8]->columns;
   table->gemm_i8_mr = best[INDEX_gemm_i8]->rows;
+  table->gemm_bf16_nr = best[INDEX_gemm_bf16]->columns;
+  table->gemm_bf16_mr = best[INDEX_gemm_bf16]->rows;
   strcpy(names[index], level_names[level]);
   table->name = names[index];
 }

@@ -191,6 +191,10 @@ struct CandidateCase {
       fewBits(rows: 3, zeros: $0 % 2 == 0 ? codes([21, 2], $0 + 2, signed: false) : random([21, 3], $0 + 2), seed: $0)
     },
     { fewBits(rows: 40, zeros: nil, seed: $0) },
+    tableOfBits,
+    { experts(rows: 5, seed: $0) },
+    { expertsOfFewBits(rows: 5, seed: $0) },
+    { expertsOfFewBits(rows: 40, seed: $0) },
   ]
 
   private static func fewBits(rows: Int, zeros: Tensor?, seed: Int) -> CandidateCase {
@@ -201,6 +205,34 @@ struct CandidateCase {
         random([rows, 43], seed), codes([21, 3, 8], seed + 1, signed: false), random([21, 3], seed), zeros, nil,
         random([21], seed),
       ], constants: [1, 2, 3], tolerance: 0)
+  }
+
+  private static func tableOfBits(_ seed: Int) -> CandidateCase {
+    CandidateCase(
+      name: "MatMulBnb4", domain: "com.microsoft",
+      attributes: [
+        ("K", .int(48)), ("N", .int(21)), ("block_size", .int(16)), ("quant_type", .int(seed % 2)),
+      ],
+      inputs: [random([seed % 3 * 9 + 1, 48], seed), codes([504, 1], seed + 1, signed: false), random([63], seed)],
+      constants: [1, 2], tolerance: 0)
+  }
+
+  private static func experts(rows: Int, seed: Int) -> CandidateCase {
+    CandidateCase(
+      name: "MoE", domain: "com.microsoft", attributes: [("k", .int(2)), ("activation_type", .string("silu"))],
+      inputs: [
+        random([rows, 12], seed), random([rows, 3], seed + 1), random([3, 37, 12], seed + 2), random([3, 37], seed),
+        random([3, 12, 37], seed + 3),
+      ], constants: [2, 4], tolerance: 0)
+  }
+
+  private static func expertsOfFewBits(rows: Int, seed: Int) -> CandidateCase {
+    CandidateCase(
+      name: "QMoE", domain: "com.microsoft", attributes: [("k", .int(2)), ("activation_type", .string("relu"))],
+      inputs: [
+        random([rows, 16], seed), random([rows, 3], seed + 1), codes([3, 24, 8], seed + 2, signed: false),
+        random([3, 24], seed), nil, codes([3, 16, 12], seed + 3, signed: false), random([3, 16], seed + 4),
+      ], constants: [2, 3, 5, 6], tolerance: 0)
   }
 
   private static func convolution(

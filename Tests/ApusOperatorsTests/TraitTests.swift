@@ -171,7 +171,7 @@ import Testing
   @Test func twinsComputeTheSame() throws {
     var count = 0
     for schema in TraitTests.schemas {
-      guard case .images(let twin, _, _) = schema.layout else { continue }
+      guard case .images(let twin, _, _, _) = schema.layout else { continue }
       count += 1
       let isQuantized = type(schema, input: 0) != .float32
       let type = isQuantized ? DataType.uint8 : .float32

@@ -46,6 +46,21 @@ import Testing
     }
   }
 
+  /// What a product of bfloat16 rounds first may be rounded by its kernel.
+  @Test func productsMayRoundTheirRows() throws {
+    for (type, narrow) in [(DataType.float16, 0), (.bfloat16, 1)] {
+      let builder = GraphBuilder()
+      let x = builder.input("x", [7, 96], type)
+      let inner = try builder.node("Tanh", [try builder.node("MatMul", [x, weights([96, 64], type, builder)])])
+      builder.output(try builder.node("MatMul", [inner, weights([64, 33], type, builder)]))
+      var graph = builder.graph
+      _ = try Optimizer(registry: .standard).optimize(&graph)
+      let products = graph.nodes.filter { $0.op.description == "apus.Gemm" }
+      #expect(products.count == 2 && products.allSatisfy { $0.attributes.int("narrow") ?? 0 == narrow })
+      #expect(graph.nodes.filter { $0.op.name == "Cast" }.count == 2)
+    }
+  }
+
   @Test func convolutionsWorkOnFloat32() throws {
     let found = try check(.float16, [1, 3, 12, 12]) { builder, x in
       let inner = try builder.node("Relu", [try builder.node("Conv", [x, weights([8, 3, 3, 3], .float16, builder)])])

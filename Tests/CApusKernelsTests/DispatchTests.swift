@@ -74,6 +74,7 @@ import Testing
   @Test func panelsFit() {
     let families = [
       ["gemm_f32", "gemm_f32_pack", "gemm_f32_f16", "gemm_f32_bf16", "gemm_b16_pack"], ["gemm_i8", "gemm_i8_pack"],
+      ["gemm_bf16", "gemm_bf16_pack"],
     ]
     for level in levels {
       let all = taken(level)

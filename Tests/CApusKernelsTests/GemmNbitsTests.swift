@@ -8,8 +8,9 @@ private struct Weights {
   let k, n, block, bits, panels, width: Int
   let codes, scales, floatZeros: Buffer<Float>
   let zeros: Buffer<UInt8>
-  /// 0: the middle of the range; 1: bytes; 2: floats.
+  /// Zero points: 0: the middle of the range; 1: bytes; 2: floats. 3: a table, for 4 bits.
   let kind: Int
+  let table: Buffer<Float>
 
   private var blocks: Int { (k + block - 1) / block }
   private var words: Int { block * bits / 32 }
@@ -23,12 +24,14 @@ private struct Weights {
     scales = numbers.floats(count)
     floatZeros = numbers.floats(count, scale: 9)
     zeros = Buffer(count) { _ in UInt8(numbers.below(1 << bits)) }
+    table = numbers.floats(16)
   }
 
   var arguments: apus_nbits_weights {
     apus_nbits_weights(
       k: k, n: n, block: block, bits: UInt32(bits), codes: codes.pointer, scales: scales.pointer,
-      zeros: kind == 1 ? zeros.pointer : nil, float_zeros: kind == 2 ? floatZeros.pointer : nil)
+      zeros: kind == 1 ? zeros.pointer : nil, float_zeros: kind == 2 ? floatZeros.pointer : nil,
+      table: kind == 3 ? table.pointer : nil)
   }
 
   func scale(_ depth: Int, _ column: Int) -> Float {
@@ -40,6 +43,7 @@ private struct Weights {
     let (index, place) = depth.quotientAndRemainder(dividingBy: block)
     let group = (panel * blocks + index) * width + lane
     let word = codes[((panel * blocks + index) * words + place * bits / 32) * width + lane].bitPattern
+    if kind == 3 { return table[Int(word >> UInt32((place ^ 1) * bits % 32) & 15)] * scales[group] }
     let code = word >> UInt32(place * bits % 32) & (1 << UInt32(bits) - 1)
     let zero: Float = [Float(1 << (bits - 1)), Float(zeros[group]), floatZeros[group]][kind]
     return (Float(code) - zero) * scales[group]
@@ -52,8 +56,9 @@ private struct Weights {
     var numbers = Numbers(11)
     for trial in 0..<240 {
       let (m, n, k) = (numbers.below(11), 1 + numbers.below(140), 1 + numbers.below(150))
+      let bits = 2 << (trial % 3)
       let weights = Weights(
-        kernels, k: k, n: n, block: 16 << numbers.below(4), bits: 2 << (trial % 3), kind: trial / 3 % 3,
+        kernels, k: k, n: n, block: 16 << numbers.below(4), bits: bits, kind: trial / 3 % (bits == 4 ? 4 : 3),
         numbers: &numbers)
       let label = "\(kernels.label) \(m)x\(n)x\(k) block \(weights.block) bits \(weights.bits) kind \(weights.kind)"
       var source = weights.arguments

@@ -199,8 +199,9 @@ apus_error *apus_options_set_maximum_run_memory(apus_options *options, uint64_t 
    the model is loaded: results would change, or the system would end the process. */
 apus_error *apus_options_set_map_files(apus_options *options, bool map_files);
 
-/* How exactly float32 weights of matrix products are kept: "f32", as the file has them, or "bf16", rounded to bfloat16
- * in half the memory. Compiled models keep them as they were compiled. */
+/* How exactly matrix products are computed: in "f32", or with weights rounded to "bf16" (bfloat16) in half the memory;
+ * on machines with products of bfloat16 both operands are rounded to it. Compiled models keep their weights as they
+ * were compiled. */
 apus_error *apus_options_set_precision(apus_options *options, const char *name);
 
 /* Whether runs of the model are timed node by node, for `apus_model_write_profile`. */

@@ -11,6 +11,8 @@ extension KernelWork {
     case "apus_gemm_f32_fn": products.map { gemm(line, table, $0, $1, $2) } + [convolution(line, table)]
     case "apus_gemm_f32_pack_fn": pack(line, table)
     case "apus_gemm_b16_pack_fn": pack16(line, table)
+    case "apus_gemm_bf16_fn": products.map { gemmPairs(line, table, $0, $1, $2) }
+    case "apus_gemm_bf16_pack_fn": packPairs(line, table)
     case "apus_gemm_i8_fn": products.map { gemmBytes(line, table, $0, $1, $2) }
     case "apus_gemm_i8_pack_fn": packBytes(line, table)
     case "apus_gemm_f64_fn": gemmDouble(line, table)
@@ -92,6 +94,30 @@ extension KernelWork {
         function(&source, packed.words, 0, apus_gemm_panels(n, nr))
       }
     }
+  }
+
+  private static func gemmPairs(
+    _ line: KernelLine, _ table: KernelTable, _ m: Int, _ k: Int, _ n: Int
+  ) -> KernelWork {
+    let function = line.function(in: table, like: table.pointee.gemm_bf16)
+    let nr = table.pointee.gemm_bf16_nr
+    let packed = KernelMemory(apus_gemm_bf16_packed_count(1, k, n, nr), "bf16")
+    let (a, c) = (KernelMemory(m * k, "f32"), KernelMemory(m * n, "f32"))
+    return KernelWork(size: "\(m)x\(k)x\(n)", limit: .float32, amount: 2 * Double(m * k * n)) {
+      var arguments = apus_gemm_f32_args(
+        a: a.floats, lda: k, offsets: nil, zeros: nil, taps: 1, kc: k, n: n, b: packed.floats, c: c.floats, ldc: n,
+        epilogue: plainEpilogue, row_bias: nil)
+      function(&arguments, 0, m, 0, apus_gemm_panels(n, nr))
+    }
+  }
+
+  private static func packPairs(_ line: KernelLine, _ table: KernelTable) -> [KernelWork] {
+    let function = line.function(in: table, like: table.pointee.gemm_bf16_pack)
+    let (k, nr) = (768, table.pointee.gemm_bf16_nr)
+    let (panel, packed) = (KernelMemory(k * nr, "f32"), KernelMemory(k * nr, "bf16"))
+    return [
+      moving(6 * k * nr, "\(k)x\(nr)") { function(k, panel.floats, packed.words) }
+    ]
   }
 
   private static func gemmBytes(_ line: KernelLine, _ table: KernelTable, _ m: Int, _ k: Int, _ n: Int) -> KernelWork {

@@ -48,8 +48,8 @@ struct ModelArguments: ParsableArguments {
 
   @Option(
     help: """
-      How exactly float32 weights of matrix products are kept: f32, as the file has them, or bf16, rounded to bfloat16 \
-      in half the memory.
+      How exactly matrix products are computed: in f32, or with weights in bf16 (bfloat16), in half the memory; on \
+      machines with products of bfloat16 both operands are rounded to it, which is faster.
       """)
   var precision = ModelOptions.Precision.float32
 

@@ -72,12 +72,13 @@ final class ConvolutionCore: Sendable {
     } else if let kernels = WinogradKernels(weights.form) {
       tiling = .winograd(WinogradTiles(convolution, kernels))
     } else {
+      let tile = GemmKernels.current.tile(of: weights.element)
       guard
         let tiles = ConvolutionTiles(
           padded?.geometry ?? geometry, images: convolution.batch, groups: weights.groups, depth: weights.depth,
           outputs: weights.outputsPerGroup,
-          pixelStride: padded == nil ? self.pixels.input : convolution.channels, tileRows: GemmKernels.current.tileRows,
-          panelColumns: GemmKernels.current.panelColumns)
+          pixelStride: padded == nil ? self.pixels.input : convolution.channels, tileRows: tile.rows,
+          panelColumns: GemmKernels.current.panelColumns, pace: tile.pace)
       else { return nil }
       tiling = .products(tiles)
     }
@@ -118,6 +119,7 @@ final class ConvolutionCore: Sendable {
     switch tiling {
     case .depthwise: Names.depthwise
     case .winograd: Names.winograd
+    case .products where weights.element == .bfloat16Pairs: Names.pairs
     case .products(let tiles):
       weights.form == .rows ? Names.rows : tiles.isDense ? Names.gemm : Names.indirect
     }
@@ -130,6 +132,7 @@ final class ConvolutionCore: Sendable {
     static let gemm = named("gemm")
     static let indirect = named("indirect")
     static let winograd = named("winograd")
+    static let pairs = named(PanelElement.bfloat16Pairs.kernelName)
 
     private static func named(_ form: String) -> String {
       "\(form) \(String(cString: apus_kernels().pointee.name))"
@@ -149,6 +152,7 @@ final class ConvolutionCore: Sendable {
     let pixel = padded == nil ? pixels.input : convolution.channels
     let imageElements = padded?.imageElements ?? convolution.geometry.inputCount &* pixel
     let x = padded == nil ? addresses.x : UnsafePointer(addresses.scratch.assumingMemoryBound(to: Float.self))
+    let multiply = GemmKernels.current.multiply(by: weights.element)
     tiles.forEach(part, scratch: addresses.scratch + paddedBytes) { call in
       let source = x + (call.image &* imageElements &+ call.group &* weights.channelsPerGroup)
       let firstOutput = call.group &* weights.outputsPerGroup
@@ -161,7 +165,7 @@ final class ConvolutionCore: Sendable {
         epilogue: epilogue.arguments(
           bias: addresses.bias.map { $0 + firstOutput },
           add: addresses.residual.map { $0 + (row &* pixels.residual &+ firstOutput) }, rowLength: pixels.residual))
-      GemmKernels.current.multiply(&arguments, 0, call.rows.count, call.panels.lowerBound, call.panels.upperBound)
+      multiply(&arguments, 0, call.rows.count, call.panels.lowerBound, call.panels.upperBound)
     }
   }
 

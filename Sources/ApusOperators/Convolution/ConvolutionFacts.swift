@@ -22,6 +22,8 @@ struct ConvolutionFacts: KernelFacts {
   }
   /// nil: the weights are packed while running, or only to be looked at.
   var constant: Constant?
+  /// Constant weights and images may be rounded to bfloat16, and the machine has products of it.
+  var isNarrow = false
 
   var elementType: DataType? { .float32 }
 
@@ -45,10 +47,11 @@ struct ConvolutionFacts: KernelFacts {
   }
 
   init(
-    shape: [Int], groups: Int, dilations: [Int], layout: ImageLayout = .planar, constant: Constant? = nil
+    shape: [Int], groups: Int, dilations: [Int], layout: ImageLayout = .planar, constant: Constant? = nil,
+    isNarrow: Bool = false
   ) {
     (self.shape, self.groups, self.dilations, self.layout) = (shape, groups, dilations, layout)
-    self.constant = constant
+    (self.constant, self.isNarrow) = (constant, isNarrow)
   }
 
   private var channelsPerGroup: Int { shape[1] }
@@ -96,6 +99,8 @@ struct ConvolutionFacts: KernelFacts {
   /// What a row of a panel of columns takes to be packed, in multiply-adds of one output with it: of pixels, of windows
   /// at stride 1 or 2, of others.
   private static let columnCosts = (pixel: 10.0, near: 12.0, second: 20.0, far: 50.0)
+  /// What a multiply-add takes with columns that lie packed, of one with rows that are found through a table.
+  private static let panelGain = 0.75
 
   /// Elements of a plane of the image and, nearly, of the output.
   private var areas: (input: Double, output: Double) {
@@ -126,7 +131,8 @@ struct ConvolutionFacts: KernelFacts {
     let stride = constant?.strides.last ?? 1
     let isPixel = shape[2...].allSatisfy { $0 == 1 } && constant?.strides.allSatisfy { $0 == 1 } ?? true
     let row = isPixel ? costs.pixel : stride == 1 ? costs.near : stride == 2 ? costs.second : costs.far
-    return 2 * (pixels / width).rounded(.up) * width / pixels * (1 + row / Double(outputsPerGroup))
+    let filled = (pixels / width).rounded(.up) * width / pixels
+    return 2 * ConvolutionFacts.panelGain * filled * (1 + row / Double(outputsPerGroup))
   }
 
   /// The operations for one product of an element and its weights for one output, if a tap has so many elements.
@@ -139,6 +145,7 @@ struct ConvolutionFacts: KernelFacts {
     guard isWhole, groups == 1, shape.count == 4, shape[2] == 3, shape[3] == 3 else {
       return .refused("the windows are not of 3×3 elements, or there are groups")
     }
+    if isNarrow { return .refused("products of bfloat16 are faster") }
     guard dilations == [1, 1], let constant else { return .refused("dilations, or weights that are not constant") }
     guard constant.strides == [1, 1] else { return .refused("the strides are not 1") }
     let image = (0..<2).map { axis in

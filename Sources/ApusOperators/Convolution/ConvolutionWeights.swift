@@ -34,6 +34,8 @@ final class ConvolutionWeights: Sendable {
   let channelsPerGroup: Int
   let outputsPerGroup: Int
   let kernel: [Int]
+  /// What the panels hold, for products of matrices.
+  let element: PanelElement
   private let zeroElements: TensorStorage
   /// nil: not by minimal filtering.
   private let winograd: WinogradKernels?
@@ -41,6 +43,7 @@ final class ConvolutionWeights: Sendable {
   /// The weights of `facts` in a form that they can have; nil if there is no memory for the padding.
   init?(_ facts: ConvolutionFacts, form: ConvolutionForm) {
     self.form = form
+    element = facts.isNarrow && (form == .taps || form == .rows) ? .bfloat16Pairs : .float32
     winograd = WinogradKernels(form)
     groups = facts.groups
     channelsPerGroup = facts.shape[1]
@@ -73,18 +76,20 @@ final class ConvolutionWeights: Sendable {
     if let winograd {
       return apus_winograd_packed(winograd.m, channelsPerGroup, outputsPerGroup, GemmKernels.current.panelColumns)
     }
-    return GemmKernels.current.packedCount(k: taps &* depth, n: outputsPerGroup)
+    return panels &* panelCount
   }
+  /// Floats of the memory of a packed panel of a matrix product.
+  private var panelCount: Int { GemmKernels.current.panelBytes(element, taps: taps, k: depth) / 4 }
   var packedCount: Int { form == .depthwise ? groupCount : groupCount &* groups }
 
   /// Parts that `pack` divides into.
   var packingParts: Int { form == .depthwise ? 1 : form == .planes ? groups : groups &* panels }
 
   /// The outputs of one group that a part has, and the group.
-  private func outputs(ofPart part: Int) -> (group: Int, panel: Int, outputs: Range<Int>) {
+  private func outputs(ofPart part: Int) -> (group: Int, outputs: Range<Int>) {
     let (group, panel) = part.quotientAndRemainder(dividingBy: panels)
     let first = panel &* GemmKernels.current.panelColumns
-    return (group, panel, first..<min(first &+ GemmKernels.current.panelColumns, outputsPerGroup))
+    return (group, first..<min(first &+ GemmKernels.current.panelColumns, outputsPerGroup))
   }
 
   /// The bytes of the weights, as they are, that a part is packed from.
@@ -94,7 +99,7 @@ final class ConvolutionWeights: Sendable {
     if form == .planes {
       return part &* outputsPerGroup &* bytesOfOutput..<(part &+ 1) &* outputsPerGroup &* bytesOfOutput
     }
-    let (group, _, outputs) = outputs(ofPart: part)
+    let (group, outputs) = outputs(ofPart: part)
     let first = group &* outputsPerGroup
     return (first &+ outputs.lowerBound) &* bytesOfOutput..<(first &+ outputs.upperBound) &* bytesOfOutput
   }
@@ -102,7 +107,6 @@ final class ConvolutionWeights: Sendable {
   /// Packs one part. `source` is the first of its `sourceBytes`, of any alignment.
   func pack(_ source: UnsafeRawPointer, _ target: UnsafeMutablePointer<Float>, part: Int) {
     let allTaps = kernel.reduce(1, &*)
-    let columns = GemmKernels.current.panelColumns
     switch form {
     case .winograd2, .winograd4: winograd?.pack(source, channelsPerGroup, outputsPerGroup, target, part)
     case .depthwise:
@@ -112,7 +116,7 @@ final class ConvolutionWeights: Sendable {
       apus_kernels().pointee.transpose_4(
         outputsPerGroup, depth, source, depth, target + part &* groupCount, outputsPerGroup)
     case .columns:
-      let (group, _, outputs) = outputs(ofPart: part)
+      let (group, outputs) = outputs(ofPart: part)
       let depth = channelsPerGroup &* allTaps
       for output in outputs {
         let row = target + (group &* groupCount &+ output &* rowStride)
@@ -124,27 +128,44 @@ final class ConvolutionWeights: Sendable {
         }
         (row + depth).update(repeating: 0, count: rowStride &- depth)
       }
-    case .taps:
-      let (group, panel, outputs) = outputs(ofPart: part)
+    case .taps, .rows:
+      let start = target + part / panels &* groupCount + part % panels &* panelCount
+      if element == .float32 { return packPanel(source, to: start, part: part) }
+      let floats = taps &* depth &* GemmKernels.current.panelColumns
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: floats) { memory in
+        guard let wide = memory.baseAddress else { return }
+        packPanel(source, to: wide, part: part)
+        start.withMemoryRebound(to: UInt16.self, capacity: 2 &* panelCount) { pairs in
+          for tap in 0..<taps {
+            let rows = wide + tap &* depth &* GemmKernels.current.panelColumns
+            GemmKernels.current.packPairs(rows, rows: 0..<depth, k: depth, tap: tap, taps: taps, to: pairs)
+          }
+        }
+      }
+    }
+  }
+
+  /// Packs one panel of float32 for a matrix product.
+  private func packPanel(_ source: UnsafeRawPointer, to panel: UnsafeMutablePointer<Float>, part: Int) {
+    let columns = GemmKernels.current.panelColumns
+    let count = outputs(ofPart: part).outputs.count
+    if form == .taps {
+      let stride = channelsPerGroup &* taps
       var block = apus_gemm_source(
-        b: source, stride_tap: 1, stride_k: allTaps, stride_n: channelsPerGroup &* allTaps, taps: taps,
-        kc: channelsPerGroup, n: outputs.count)
-      let panelStart = target + group &* groupCount + panel &* taps &* channelsPerGroup &* columns
-      GemmKernels.current.pack(&block, panelStart, 0, 1)
-    case .rows:
-      // Column by column: element (t, w, c) of output j lies at j, c, t, w of the weights.
-      let width = kernel.last ?? 1
-      let panelStart = target + part &* taps &* depth &* columns
-      let count = outputs(ofPart: part).outputs.count
-      for column in 0..<columns {
-        for tap in 0..<taps {
-          for w in 0..<width {
-            for c in 0..<channelsPerGroup {
-              let position = ((column &* channelsPerGroup &+ c) &* taps &+ tap) &* width &+ w
-              let row = tap &* depth &+ w &* channelsPerGroup &+ c
-              panelStart[row &* columns &+ column] =
-                column < count ? source.loadUnaligned(fromByteOffset: position &* 4, as: Float.self) : 0
-            }
+        b: source, stride_tap: 1, stride_k: taps, stride_n: stride, taps: taps, kc: channelsPerGroup, n: count)
+      GemmKernels.current.pack(&block, panel, 0, 1)
+      return
+    }
+    // Column by column: element (t, w, c) of output j lies at j, c, t, w of the weights.
+    let width = kernel.last ?? 1
+    for column in 0..<columns {
+      for tap in 0..<taps {
+        for w in 0..<width {
+          for c in 0..<channelsPerGroup {
+            let position = ((column &* channelsPerGroup &+ c) &* taps &+ tap) &* width &+ w
+            let row = tap &* depth &+ w &* channelsPerGroup &+ c
+            panel[row &* columns &+ column] =
+              column < count ? source.loadUnaligned(fromByteOffset: position &* 4, as: Float.self) : 0
           }
         }
       }
@@ -159,9 +180,11 @@ final class ConvolutionWeights: Sendable {
     let groups = try context.int("group")
     let window = try WindowAttributes(context, rank: tensor.rank - 2)
     let image = context.shape(operands.x)?.dropFirst(operands.channelsLast ? 1 : 2).prefix(tensor.rank - 2)
+    let mayRound = context.packedWeights.precision == .bfloat16
     let facts = ConvolutionFacts(
       shape: tensor.shape.dims, groups: groups, dilations: window.dilations, layout: operands.layout,
-      constant: ConvolutionFacts.Constant(strides: window.strides, image: image?.map(\.known) ?? []))
+      constant: ConvolutionFacts.Constant(strides: window.strides, image: image?.map(\.known) ?? []),
+      isNarrow: mayRound && GemmKernels.current.hasPairs)
     guard groups >= 1, let form = try facts.form, let weights = ConvolutionWeights(facts, form: form) else {
       return nil
     }
@@ -170,7 +193,8 @@ final class ConvolutionWeights: Sendable {
 
   /// Constant weights in this form, packed once for all nodes that share them.
   func packed(_ weights: Tensor, _ store: PackedWeights) throws(OperatorError) -> TensorStorage {
-    let format = "conv/\(GemmKernels.current.panelColumns) \(form.rawValue) \(groups) \(weights.shape)"
+    let name = element == .float32 ? "" : " \(element)"
+    let format = "conv/\(GemmKernels.current.panelColumns) \(form.rawValue)\(name) \(groups) \(weights.shape)"
     let byteCount = packedCount &* 4
     return try store.storage(for: weights, format: format, byteCount: byteCount) {
       (source) throws(OperatorError) in

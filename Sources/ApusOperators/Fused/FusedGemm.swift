@@ -5,7 +5,8 @@ import ApusGraph
 import ApusTensor
 
 /// A [..., k]; B [k, n], or [n, k] with transB; bias [n]; residual as the result [..., n]. B may be of float16 or
-/// bfloat16 where the others are of float32: it stands for the same numbers in float32.
+/// bfloat16 where the others are of float32: it stands for the same numbers in float32. With `narrow`, A may be rounded
+/// to bfloat16.
 package struct FusedGemm: EngineOperator {
   package static let id = OperatorID("Gemm", domain: "apus")
 
@@ -13,7 +14,8 @@ package struct FusedGemm: EngineOperator {
     "Gemm", domain: "apus", versions: [1],
     inputs: [.required("A", "T"), .required("B", "TB"), .optional("bias", "T"), .optional("residual", "T")],
     outputs: [.required("Y", "T")],
-    attributes: [.int("transB", default: 0), .float("alpha", default: 1)] + Activation.attributes,
+    attributes: [.int("transB", default: 0), .float("alpha", default: 1), .int("narrow", default: 0)]
+      + Activation.attributes,
     types: ["T": .floats, "TB": .floats], multiplyAdds: matMulProducts(a: 0))
 
   package init() {}
@@ -87,12 +89,14 @@ package struct FusedGemm: EngineOperator {
   }
 
   private static func packed(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
-    try MatMulKernel.prepare(
+    let (isNarrow, alpha) = (try context.bool("narrow"), try context.float("alpha"))
+    return try MatMulKernel.prepare(
       context,
       MatMulKernel.Options(
-        transposesB: try context.bool("transB"), scale: try context.float("alpha"),
+        transposesB: try context.bool("transB"), scale: alpha,
         epilogue: try Activation(epilogueOf: context).epilogue, bias: context.isPresent(2) ? 2 : nil,
-        add: context.isPresent(3) ? 3 : nil))
+        // A factor would have to be rounded with the weights.
+        add: context.isPresent(3) ? 3 : nil, mayRoundRows: isNarrow && alpha == 1))
   }
 
   private static func plain<Element: Real>(

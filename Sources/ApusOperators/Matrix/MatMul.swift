@@ -59,6 +59,8 @@ struct MatMulKernel: Kernel {
     /// The positions of a bias [n] and of a tensor as the result, both added.
     var bias: Int?
     var add: Int?
+    /// A may be rounded to bfloat16.
+    var mayRoundRows = false
   }
 
   private let options: Options
@@ -82,7 +84,7 @@ struct MatMulKernel: Kernel {
     let extents = MatMulExtents([1, tensor.shape[depthAxis]], tensor.shape, transposesB: options.transposesB)
     packed = try PackedMatrix(
       tensor, count: extents.rightCount, k: extents.k, n: extents.n, layout: extents.right, scale: options.scale,
-      mayRound: true, in: context.packedWeights)
+      mayRound: true, mayRoundRows: options.mayRoundRows, in: context.packedWeights)
   }
 
   /// A node with operands of float16 or bfloat16, as `prepare` makes it of one that computes in float32. Where B is

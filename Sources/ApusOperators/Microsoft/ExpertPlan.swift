@@ -66,8 +66,10 @@ struct ExpertPlan: Sendable {
     sequence.append(
       second.step(nodeInputs: node.count, rows: rows), inputs: node + [active, firsts], outputs: [result])
     sequence.append(mixing, inputs: [result, places, weights], outputs: [.output(0)])
-    return sequence.step.named(
+    var step = sequence.step.named(
       "experts", cost: Cost(operations: 2 * rows * hidden * (first.rows + inner * (gate == nil ? 1 : 2))))
+    step.unreadInputs = first.unreadInputs + second.unreadInputs + (gate?.unreadInputs ?? [])
+    return step
   }
 
   /// Outputs: by token and choice the row among those sorted by expert, and its weight; by expert its first row.
@@ -148,6 +150,14 @@ struct ExpertPlan: Sendable {
     let (stride, distance) = !isSwiGLU || options.fusion == 0 ? (1, 0) : options.fusion == 1 ? (2, 1) : (1, inner)
     let width = first.rows
     let hasGates = gate != nil
+    if !isSwiGLU, !hasGates, let loop = options.activation.function.fastLoop {
+      return .parallel(parts: partition.parts) { run, part in
+        let range = partition.range(part)
+        loop(
+          run.input(0, as: Float.self) + range.lowerBound &* inner,
+          run.output(0, as: Float.self) + range.lowerBound &* inner, range.count &* inner)
+      }
+    }
     return .parallel(parts: partition.parts) { run, part in
       for row in partition.range(part) {
         let (x, y) = (run.input(0, as: Float.self) + row &* width, run.output(0, as: Float.self) + row &* inner)

@@ -82,6 +82,8 @@ private struct QuantizedTable: Sendable {
   private let hasZeros: Bool
   /// Elements from one row of packed zero points to the next, in units of the zero points.
   private let zeroRow: Int
+  /// Bits of codes without a sign whose blocks begin at bytes and lie along lines, for results of float32; 0: others.
+  private let directBits: Int
 
   init(
     _ context: PlanContext, gatherAxis: Int, axis: Int, blockSize: Int, bits: Int, type: DataType,
@@ -108,6 +110,10 @@ private struct QuantizedTable: Sendable {
     indexCount = context.shape(1).elementCount
     (self.shape, self.gatherAxis, self.axis, self.blockSize) = (shape, gatherAxis, axis, blockSize)
     (self.load, self.codec, self.reader) = (load, codec, reader)
+    let isDirect =
+      axis == last && (type == .uint8 || type == .uint4) && context.inputs[2]?.dataType == .float32
+      && (blockSize >= shape[last] || blockSize * bits % 8 == 0) && shape[last] * bits % 8 == 0
+    directBits = isDirect ? bits : 0
   }
 
   /// The codes of a type as numbers. Bytes hold elements of `bits` bits.
@@ -139,8 +145,34 @@ private struct QuantizedTable: Sendable {
           return
         }
         if index < 0 { index &+= extent }
-        decode(run, source: (outer &* extent &+ index) &* inner, target: row &* inner, inner)
+        let source = (outer &* extent &+ index) &* inner
+        if directBits > 0, inner % columns == 0 {
+          let target: UnsafeMutablePointer<Float> = run.output() + row &* inner
+          for line in 0..<inner / columns {
+            decodeLine(run, source / columns &+ line, target + line &* columns)
+          }
+        } else {
+          decode(run, source: source, target: row &* inner, inner)
+        }
       }
+    }
+  }
+
+  /// All blocks of one line of the last axis, from its bytes.
+  private func decodeLine(_ run: RunContext, _ line: Int, _ target: UnsafeMutablePointer<Float>) {
+    let columns = shape[shape.rank - 1]
+    let blocks = scaleShape[scaleShape.rank - 1]
+    let codes = run.input(0, as: UInt8.self) + line &* (columns &* directBits / 8)
+    let scales = run.input(2, as: Float.self) + line &* blocks
+    var first = 0
+    for block in 0..<blocks {
+      let count = min(blockSize, columns &- first)
+      let zero =
+        hasZeros
+        ? Float(PackedElements.load(run.inputBytes(3), bits: directBits, at: line &* zeroRow &+ block)) : middle
+      decodeCodes(
+        codes + first &* directBits / 8, bits: directBits, target + first, count, scales[block], zero)
+      first &+= count
     }
   }
 

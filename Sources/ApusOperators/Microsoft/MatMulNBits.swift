@@ -187,21 +187,7 @@ struct QuantizedBlocks: Sendable {
   func decodeBlock(
     _ source: UnsafePointer<UInt8>, _ target: UnsafeMutablePointer<Float>, _ count: Int, _ scale: Float, _ offset: Float
   ) {
-    switch bits {
-    case 8:
-      for index in 0..<count { target[index] = (Float(source[index]) - offset) * scale }
-    case 4:
-      for pair in 0..<count / 2 {
-        let byte = source[pair]
-        target[2 &* pair] = (Float(byte & 15) - offset) * scale
-        target[2 &* pair &+ 1] = (Float(byte >> 4) - offset) * scale
-      }
-      if count & 1 == 1 { target[count &- 1] = (Float(source[count / 2] & 15) - offset) * scale }
-    default:
-      for index in 0..<count {
-        target[index] = (Float(source[index >> 2] >> UInt8((index & 3) &* 2) & 3) - offset) * scale
-      }
-    }
+    decodeCodes(source, bits: bits, target, count, scale, offset)
   }
 
   /// Writes one row whose columns belong to the blocks that `groups` says.
@@ -218,6 +204,29 @@ struct QuantizedBlocks: Sendable {
       }
       let code = bits == 8 ? codes[index] : PackedElements.load(codes, bits: bits, at: index)
       target[index] = (Float(code) - zero(zeros, row: row, block: group)) * scales[row &* blocks &+ group]
+    }
+  }
+}
+
+/// Writes (code - offset) * scale for `count` codes of 2, 4 or 8 bits, the first in the lowest bits of a byte.
+func decodeCodes(
+  _ source: UnsafePointer<UInt8>, bits: Int, _ target: UnsafeMutablePointer<Float>, _ count: Int, _ scale: Float,
+  _ offset: Float
+) {
+  // As Int32, from which vectors have a conversion.
+  switch bits {
+  case 8:
+    for index in 0..<count { target[index] = (Float(Int32(source[index])) - offset) * scale }
+  case 4:
+    for pair in 0..<count / 2 {
+      let byte = Int32(source[pair])
+      target[2 &* pair] = (Float(byte & 15) - offset) * scale
+      target[2 &* pair &+ 1] = (Float(byte >> 4) - offset) * scale
+    }
+    if count & 1 == 1 { target[count &- 1] = (Float(source[count / 2] & 15) - offset) * scale }
+  default:
+    for index in 0..<count {
+      target[index] = (Float(source[index >> 2] >> UInt8((index & 3) &* 2) & 3) - offset) * scale
     }
   }
 }

@@ -75,24 +75,45 @@ struct MixtureOfExperts: OperatorDefinition {
     }
     let blockSize = isQuantized ? context.optionalInt("block_size") ?? 0 : 0
     guard blockSize >= 0 else { throw .invalid("block_size is \(blockSize)") }
-    let (isQuantized, widths) = (isQuantized, bits)
+    let forms = (1...3).map { number in
+      isQuantized
+        ? ExpertForm(
+          weights: 3 * number - 1, bias: 3 * number + 1, scales: 3 * number, zeros: 10 + number, bits: bits[number - 1],
+          blockSize: blockSize)
+        : ExpertForm(weights: 2 * number, bias: 2 * number + 1)
+    }
+    let routerWeights = isQuantized ? 14 : nil
     return try prepareReal(
-      context,
-      float: { (_) throws(OperatorError) in
-        .planned { (plan) throws(OperatorError) in
-          func layer(_ number: Int) throws(OperatorError) -> ExpertLayer? {
-            if !isQuantized { return try ExpertLayer(plan, weights: 2 * number, bias: 2 * number + 1) }
-            return try ExpertLayer(
-              plan, weights: 3 * number - 1, bias: 3 * number + 1, scales: 3 * number, zeros: 10 + number,
-              bits: widths[number - 1], blockSize: blockSize)
-          }
-          guard let first = try layer(1), let second = try layer(2) else { throw .invalid("the weights are missing") }
-          return try ExpertPlan(
-            plan, options, first: first, second: second, gate: layer(3), routerWeights: isQuantized ? 14 : nil
-          ).step(plan)
-        }
+      context, packed: forms.flatMap(\.packedInputs), packing: isQuantized ? context.packedWeights : nil,
+      float: { (context) throws(OperatorError) in
+        try ElementCandidate.choose(
+          .weightsOfFewBits, type: context.type(0),
+          [
+            .plain { MixtureOfExperts.planned(options, forms, [nil, nil, nil], routerWeights: routerWeights) },
+            .vectors("panels") { () throws(OperatorError) in
+              var packed: [PackedExperts?] = []
+              for form in forms { packed.append(try PackedExperts(context, form)) }
+              if packed.allSatisfy({ $0 == nil }) { return nil }
+              return MixtureOfExperts.planned(options, forms, packed, routerWeights: routerWeights)
+            },
+          ])
       },
       double: { (context) throws(OperatorError) in throw context.unsupportedType(.float64) })
+  }
+
+  /// `forms` and `packed` are those of the three layers.
+  private static func planned(
+    _ options: ExpertOptions, _ forms: [ExpertForm], _ packed: [PackedExperts?], routerWeights: Int?
+  ) -> PreparedKernel {
+    .planned(packing: packed.flatMap { $0?.operands ?? [] }) { (plan) throws(OperatorError) in
+      func layer(_ index: Int) throws(OperatorError) -> ExpertLayer? {
+        try ExpertLayer(plan, forms[index], packed[index])
+      }
+      guard let first = try layer(0), let second = try layer(1) else { throw .invalid("the weights are missing") }
+      return try ExpertPlan(
+        plan, options, first: first, second: second, gate: layer(2), routerWeights: routerWeights
+      ).step(plan)
+    }
   }
 }
 
@@ -134,92 +155,5 @@ struct ExpertOptions: Sendable {
   func callAsFunction(_ x: Float, _ gate: Float) -> Float {
     if !isSwiGLU { return activation.direct(x) }
     return activation.direct(Swift.min(x, limit)) * (Swift.max(Swift.min(gate, limit), -limit) + beta)
-  }
-}
-
-/// One matrix [rows, columns] for each expert, as it is decoded, and its bias.
-struct ExpertLayer: Sendable {
-  let experts: Int
-  let rows: Int
-  let columns: Int
-  let bias: Int?
-  private let decoder: DecodedProduct.Decoder
-
-  /// nil: the weights are absent. `bits` 0: float32.
-  init?(
-    _ context: PlanContext, weights: Int, bias: Int, scales: Int = 0, zeros: Int = 0, bits: Int = 0, blockSize: Int = 0
-  ) throws(OperatorError) {
-    guard context.isPresent(weights) else { return nil }
-    let shape = context.shape(weights)
-    guard shape.rank == 3, shape.allSatisfy({ $0 < 1 << 56 }) else {
-      throw .mismatch("the weights are \(shape); expected three axes")
-    }
-    let columns = bits == 0 ? shape[2] : shape[2] * 8 / bits
-    let rows = shape[1]
-    (experts, self.rows, self.columns) = (shape[0], rows, columns)
-    self.bias = context.isPresent(bias) ? bias : nil
-    if context.isPresent(bias) && context.shape(bias).elementCount != shape[0] * rows {
-      throw .mismatch("a bias is \(context.shape(bias)); expected \(Shape([shape[0], rows]))")
-    }
-    if bits == 0 {
-      decoder = { run, row, target in
-        target.update(from: run.input(weights, as: Float.self) + row &* columns, count: columns)
-      }
-      return
-    }
-    let size = blockSize == 0 ? Swift.max(columns, 1) : blockSize
-    let blocks = QuantizedBlocks(rows: shape[0] * rows, columns: columns, bits: bits, size: size)
-    guard columns % size == 0 else { throw .mismatch("\(columns) columns are no multiple of block_size, \(size)") }
-    guard size % (8 / bits) == 0 || blocks.blocks <= 1 else {
-      throw .mismatch("block_size is \(size); expected whole bytes of \(bits) bits each")
-    }
-    guard context.isPresent(scales), context.shape(scales).elementCount == shape[0] * rows * blocks.blocks else {
-      throw .mismatch("scales are \(context.shape(scales)); expected \(Shape([shape[0], rows, blocks.blocks]))")
-    }
-    let hasZeros = context.isPresent(zeros)
-    // Without blocks, the zero points of the rows of an expert are packed together.
-    let isByRow = blockSize == 0
-    let expertBytes = (rows * bits + 7) / 8
-    if hasZeros {
-      let expected = isByRow ? shape[0] * expertBytes : shape[0] * rows * ((blocks.blocks * bits + 7) / 8)
-      guard context.shape(zeros).elementCount == expected else {
-        throw .mismatch("zero points are \(context.shape(zeros)); expected \(expected) bytes")
-      }
-    }
-    decoder = { run, row, target in
-      let (codes, factors) = (run.input(weights, as: UInt8.self), run.input(scales, as: Float.self))
-      if hasZeros && isByRow {
-        let (expert, line) = row.quotientAndRemainder(dividingBy: rows)
-        let zero = PackedElements.load(run.inputBytes(zeros) + expert &* expertBytes, bits: bits, at: line)
-        blocks.decodeBlock(codes + row &* columns &* bits / 8, target, columns, factors[row], Float(zero))
-      } else {
-        blocks.decode(
-          row, weights: codes, scales: factors, zeros: hasZeros ? .packed(run.input(zeros)) : .middle, target)
-      }
-    }
-  }
-
-  /// y = x · Wᵀ + bias for the rows of each expert, which lie together. Operands: those of the node (the weights are
-  /// read where they are), then x and the first rows by expert; the result is output 0.
-  func step(nodeInputs: Int, rows count: Int) -> Step {
-    let product = DecodedProduct(m: Swift.max(1, count / Swift.max(experts, 1)), n: rows, k: columns)
-    let panels = GemmKernels.current.panelCount(rows)
-    // How many rows an expert has is known when it runs. Each part decodes in memory of its own.
-    let partition = Partition(experts * panels, of: DecodedProduct(m: 4, n: rows, k: columns).panel, maximumParts: 32)
-    let scratch = product.scratchFloats
-    return Step.parallel(parts: rows == 0 ? 0 : partition.parts, scratchBytes: partition.parts * scratch * 4) {
-      run, part in
-      let firsts = run.input(nodeInputs + 1, as: Int.self)
-      for item in partition.range(part) {
-        let (expert, panel) = item.quotientAndRemainder(dividingBy: panels)
-        let (first, end) = (firsts[expert], firsts[expert &+ 1])
-        if first == end { continue }
-        product.multiply(
-          run, panel..<panel &+ 1, a: run.input(nodeInputs) + first &* columns,
-          bias: bias.map { run.input($0) + expert &* rows }, c: run.output() + first &* rows,
-          scratch: run.scratch.assumingMemoryBound(to: Float.self) + part &* scratch, rows: end &- first
-        ) { run, row, target in decoder(run, expert &* rows &+ row, target) }
-      }
-    }
   }
 }

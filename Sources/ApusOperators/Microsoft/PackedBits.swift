@@ -27,6 +27,22 @@ struct BitsKernels: @unchecked Sendable {
   }
 }
 
+/// Sixteen numbers that codes of 4 bits stand for, at one address for good: each is made once.
+///
+/// `@unchecked Sendable`: nobody writes to the numbers.
+struct NumberTable: @unchecked Sendable {
+  let base: UnsafePointer<Float>
+
+  init(_ numbers: [Float]) {
+    precondition(numbers.count == 16, "a table has a number for each code")
+    let memory = UnsafeMutablePointer<Float>.allocate(capacity: 16)
+    memory.initialize(from: numbers, count: 16)
+    base = UnsafePointer(memory)
+  }
+
+  subscript(code: Int) -> Float { base[code & 15] }
+}
+
 /// Constant matrices of `QuantizedBlocks` in panels, with their scales and zero points.
 struct PackedBits: Sendable {
   /// Where the forms lie, and how far those of one matrix are from the next: in words, scales and zero points.
@@ -46,6 +62,8 @@ struct PackedBits: Sendable {
   let zeros: Zeros
   let strides: Strides
   let operands: [PackedOperand]
+  /// What codes stand for, if they are no integers.
+  private let table: NumberTable?
 
   /// Positions of the inputs.
   struct Inputs: Sendable {
@@ -58,9 +76,10 @@ struct PackedBits: Sendable {
   ///
   /// `blocks` are those of one of `count` matrices that lie one after the other.
   init?(
-    _ context: PrepareContext, _ blocks: QuantizedBlocks, count: Int = 1, at inputs: Inputs = Inputs()
+    _ context: PrepareContext, _ blocks: QuantizedBlocks, count: Int = 1, at inputs: Inputs = Inputs(),
+    table: NumberTable? = nil
   ) throws(OperatorError) {
-    self.blocks = blocks
+    (self.blocks, self.table) = (blocks, table)
     let hasZeros = context.isPresent(inputs.zeros)
     guard let codes = context.packable(inputs.codes), let scales = context.packable(inputs.scales),
       scales.dataType == .float32, !hasZeros || context.packable(inputs.zeros) != nil, count > 0, blocks.n > 0,
@@ -132,7 +151,7 @@ struct PackedBits: Sendable {
       codes: run.input(inputs.codes) + index &* strides.codes,
       scales: run.input(inputs.scales) + index &* strides.scales,
       zeros: zeros == .bytes ? run.input(inputs.zeros) + index &* strides.zeros : nil,
-      float_zeros: zeros == .floats ? run.input(inputs.zeros) + index &* strides.zeros : nil)
+      float_zeros: zeros == .floats ? run.input(inputs.zeros) + index &* strides.zeros : nil, table: table?.base)
   }
 }
 
@@ -148,45 +167,47 @@ struct BitsProduct: Sendable {
   /// So few rows widen the weights for every tile of rows; more of them once, into scratch memory.
   private static let fewRows = 8
   /// Weights that are widened at once: they fit the second-level cache beside the rows.
-  private static let pieceFloats = 64 << 10
+  private static let pieceFloats = 128 << 10
 
   private var n: Int { packed.blocks.n }
   private var k: Int { packed.blocks.k }
-  private var isShort: Bool { m <= BitsProduct.fewRows }
   private var panelsAtOnce: Int { max(1, BitsProduct.pieceFloats / max(k * floats.panelColumns, 1)) }
   private var cost: Cost { Cost(operations: 2 &* m &* n &* k) }
 
-  /// Floats of scratch memory that one part needs, a multiple of 16.
-  private var scratchFloats: Int { isShort ? 0 : min(panelsAtOnce, floats.panelCount(n)) * k * floats.panelColumns }
+  /// Floats of scratch memory that one part needs for `m` rows, a multiple of 16.
+  var scratchFloats: Int {
+    m <= BitsProduct.fewRows ? 0 : min(panelsAtOnce, floats.panelCount(n)) * k * floats.panelColumns
+  }
 
   /// The bytes of a panel of columns that a product reads.
   private var panelBytes: Cost {
     Cost(bytes: k * packed.blocks.bits / 8 + 5 * packed.blocks.blocks) * floats.panelColumns
   }
 
+  /// A panel of columns: its weights are read and widened, then multiplied with every row.
+  var panel: Cost { Cost(operations: 4 + 2 * m) * k * floats.panelColumns + panelBytes }
+
   /// In float32.
   func step(bias: Int?) -> Step {
-    // The weights are read and widened, then multiplied with every row.
-    let panel = Cost(operations: 4 + 2 * m) * k * floats.panelColumns + panelBytes
     let partition = Partition(floats.panelCount(n), of: panel, tile: 2)
     let scratch = scratchFloats
     var step = Step.parallel(parts: m == 0 ? 0 : partition.parts, scratchBytes: partition.parts * scratch * 4) {
       run, part in
       multiply(
-        packed.weights(run), partition.range(part), a: run.input(0), bias: bias.map { run.input($0) }, c: run.output(),
-        scratch: run.scratch.assumingMemoryBound(to: Float.self) + part &* scratch)
+        packed.weights(run), partition.range(part), rows: m, a: run.input(0), bias: bias.map { run.input($0) },
+        c: run.output(), scratch: run.scratch.assumingMemoryBound(to: Float.self) + part &* scratch)
     }
     step.unreadInputs = packed.operands.map(\.input)
     return step.named("gemm_nbits", cost: cost)
   }
 
-  /// The columns of some panels.
-  private func multiply(
-    _ weights: apus_nbits_weights, _ panels: Range<Int>, a: UnsafePointer<Float>, bias: UnsafePointer<Float>?,
-    c: UnsafeMutablePointer<Float>, scratch: UnsafeMutablePointer<Float>
+  /// The columns of some panels for the first `rows` rows, at most `m`.
+  func multiply(
+    _ weights: apus_nbits_weights, _ panels: Range<Int>, rows: Int, a: UnsafePointer<Float>,
+    bias: UnsafePointer<Float>?, c: UnsafeMutablePointer<Float>, scratch: UnsafeMutablePointer<Float>
   ) {
     var args = apus_gemm_nbits_args(weights: weights, a: a, lda: k, c: c, ldc: n, bias: bias)
-    if isShort { return kernels.multiply(&args, 0, m, panels.lowerBound, panels.upperBound) }
+    if rows <= BitsProduct.fewRows { return kernels.multiply(&args, 0, rows, panels.lowerBound, panels.upperBound) }
     var panel = panels.lowerBound
     while panel < panels.upperBound {
       let end = min(panel &+ panelsAtOnce, panels.upperBound)
@@ -197,7 +218,7 @@ struct BitsProduct: Sendable {
         a: a, lda: k, offsets: nil, zeros: nil, taps: 1, kc: k, n: n &- column, b: scratch, c: c + column, ldc: n,
         epilogue: apus_epilogue_f32(
           bias: bias.map { $0 + column }, add: nil, add_ld: 0, activation: APUS_ACTIVATION_NONE, alpha: 0, beta: 0))
-      floats.multiply(&wide, 0, m, 0, end &- panel)
+      floats.multiply(&wide, 0, rows, 0, end &- panel)
       panel = end
     }
   }

@@ -103,7 +103,7 @@ struct GemmPlan: Sendable {
   enum RightOperand: Sendable {
     case packed(PackedMatrix)
     /// Operand b is packed, matrices at this distance in floats (`Kernel.packedOperands`), of elements of a type.
-    case packedOperand(stride: Int, element: DataType)
+    case packedOperand(stride: Int, element: PanelElement)
     /// Packed anew by every run; each element times `scale`.
     case unpacked(MatrixLayout, scale: Float)
   }
@@ -123,6 +123,8 @@ struct GemmPlan: Sendable {
   private nonisolated(unsafe) let constantRight: UnsafePointer<Float>?
   /// Floats from one packed matrix to the next.
   private let constantStride: Int
+  /// What they hold.
+  private let element: PanelElement
   /// The product with those.
   private let multiplyConstant: GemmKernels.Multiply
   private let name: String
@@ -133,7 +135,6 @@ struct GemmPlan: Sendable {
   ) {
     (self.m, self.n, self.k) = (m, n, k)
     (self.left, self.right, self.batch, self.epilogue) = (left, right, batch, epilogue)
-    let element: DataType
     (constantRight, constantStride, element) =
       switch right {
       case .packed(let matrix): (matrix.base(0), matrix.stride, matrix.element)
@@ -141,10 +142,11 @@ struct GemmPlan: Sendable {
       case .unpacked: (nil, 0, .float32)
       }
     multiplyConstant = kernels.multiply(by: element)
-    name = element == .float32 ? "gemm_f32" : element == .float16 ? "gemm_f32_f16" : "gemm_f32_bf16"
+    name = element.kernelName
+    let tile = kernels.tile(of: element)
     tiling = GemmTiling(
-      batch: batch.count, m: m, n: n, k: k, tileRows: kernels.tileRows,
-      panelColumns: GemmPlan.isDirect(right, m: m) ? GemmPlan.directColumns : kernels.panelColumns)
+      batch: batch.count, m: m, n: n, k: k, tileRows: tile.rows,
+      panelColumns: GemmPlan.isDirect(right, m: m) ? GemmPlan.directColumns : kernels.panelColumns, pace: tile.pace)
   }
 
   /// True if B is read as it lies.
@@ -211,7 +213,7 @@ struct GemmPlan: Sendable {
       var step = Step(phases: phases, scratchBytes: leftBytes + plan.rightBytes(form)) { [self] run, phase, part in
         if phase == last { multiply(run, part) } else { prepare(run, phase, part) }
       }
-      if form == .constant { step.unreadInputs = [operands.b] }
+      if form == .constant || form == .widenedOnTheWay { step.unreadInputs = [operands.b] }
       return step.named(plan.name, cost: Cost(operations: plan.operations))
     }
 
@@ -250,6 +252,8 @@ struct GemmPlan: Sendable {
     case constant
     /// Read as it lies.
     case direct
+    /// In 16 bits: some panels at a time are widened by the part that multiplies many rows with them.
+    case widenedOnTheWay
     /// All of B, in a phase of its own.
     case packedFirst
     /// Some panels at a time, by the part that multiplies with them.
@@ -258,10 +262,16 @@ struct GemmPlan: Sendable {
 
   private var rightForm: RightForm {
     switch right {
-    case .packed, .packedOperand: .constant
+    case .packed, .packedOperand: widensPanels ? .widenedOnTheWay : .constant
     case .unpacked:
       GemmPlan.isDirect(right, m: m) ? .direct : tiling.rowBlocks > 1 ? .packedFirst : .packedOnTheWay
     }
+  }
+
+  /// Widening panels once is cheaper than in the registers of each tile of rows, if there are so many tiles.
+  private static let fewTiles = 3
+  private var widensPanels: Bool {
+    (element == .float16 || element == .bfloat16) && min(m, tiling.rowsPerBlock) > GemmPlan.fewTiles * kernels.tileRows
   }
 
   /// Elements of B that are packed at once on the way: they fit the second-level cache beside the rows.
@@ -275,7 +285,7 @@ struct GemmPlan: Sendable {
     switch form {
     case .constant, .direct: 0
     case .packedFirst: batch.count * kernels.packedCount(k: k, n: n) * 4
-    case .packedOnTheWay: tiling.parts * panelsOnTheWay * k * kernels.panelColumns * 4
+    case .packedOnTheWay, .widenedOnTheWay: tiling.parts * panelsOnTheWay * k * kernels.panelColumns * 4
     }
   }
 
@@ -315,6 +325,10 @@ struct GemmPlan: Sendable {
         args.b = UnsafePointer(packed) + index &* kernels.packedCount(k: k, n: n)
         kernels.multiply(
           &args, tile.rows.lowerBound, tile.rows.upperBound, tile.panels.lowerBound, tile.panels.upperBound)
+      } else if form == .widenedOnTheWay {
+        widenAndMultiply(
+          tile, args, b: b + offset.b &* constantStride,
+          wide: packed + part &* panelsOnTheWay &* k &* kernels.panelColumns)
       } else {
         packAndMultiply(
           tile, args, b: b + offset.b, packed: packed + part &* panelsOnTheWay &* k &* kernels.panelColumns)
@@ -344,15 +358,38 @@ struct GemmPlan: Sendable {
         taps: 1, kc: k, n: n &- column)
       kernels.pack(&source, packed, 0, count)
       if scale != 1 { multiplyAll(packed, count &* k &* kernels.panelColumns, by: scale) }
-      // The same product, seen from this column on.
-      var args = whole
-      args.b = UnsafePointer(packed)
-      args.n = n &- column
-      args.c = whole.c + column
-      args.epilogue.bias = whole.epilogue.bias.map { $0 + column }
-      args.epilogue.add = whole.epilogue.add.map { $0 + column }
-      kernels.multiply(&args, tile.rows.lowerBound, tile.rows.upperBound, 0, count)
+      multiply(tile.rows, panel..<panel &+ count, whole, packed)
       panel &+= count
+    }
+  }
+
+  /// The columns of some panels, the first of which lies at `packed` in float32.
+  private func multiply(
+    _ rows: Range<Int>, _ panels: Range<Int>, _ whole: apus_gemm_f32_args, _ packed: UnsafePointer<Float>
+  ) {
+    // The same product, seen from the first column on.
+    let column = panels.lowerBound &* kernels.panelColumns
+    var args = whole
+    args.b = packed
+    args.n = n &- column
+    args.c = whole.c + column
+    args.epilogue.bias = whole.epilogue.bias.map { $0 + column }
+    args.epilogue.add = whole.epilogue.add.map { $0 + column }
+    kernels.multiply(&args, rows.lowerBound, rows.upperBound, 0, panels.count)
+  }
+
+  /// `b`: the first panel of 16-bit floats.
+  private func widenAndMultiply(
+    _ tile: GemmTiling.Tile, _ whole: apus_gemm_f32_args, b: UnsafePointer<Float>, wide: UnsafeMutablePointer<Float>
+  ) {
+    let widen = element == .float16 ? apus_kernels().pointee.f16_to_f32 : apus_kernels().pointee.bf16_to_f32
+    let panelElements = k &* kernels.panelColumns
+    var panel = tile.panels.lowerBound
+    while panel < tile.panels.upperBound {
+      let end = min(panel &+ panelsOnTheWay, tile.panels.upperBound)
+      widen((end &- panel) &* panelElements, UnsafeRawPointer(b) + 2 &* panel &* panelElements, wide)
+      multiply(tile.rows, panel..<end, whole, wide)
+      panel = end
     }
   }
 

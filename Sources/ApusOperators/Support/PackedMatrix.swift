@@ -4,6 +4,27 @@ import ApusGraph
 import ApusTensor
 import CApusKernels
 
+/// What the packed panels of a matrix hold.
+enum PanelElement: Sendable {
+  case float32, float16, bfloat16
+  /// bfloat16 in pairs of rows, for products that round A as well.
+  case bfloat16Pairs
+
+  init(_ type: DataType) {
+    self = type == .float16 ? .float16 : type == .bfloat16 ? .bfloat16 : .float32
+  }
+
+  /// Of the kernel that reads them.
+  var kernelName: String {
+    switch self {
+    case .float32: "gemm_f32"
+    case .float16: "gemm_f32_f16"
+    case .bfloat16: "gemm_f32_bf16"
+    case .bfloat16Pairs: "gemm_bf16"
+    }
+  }
+}
+
 /// The float32 matrix micro-kernels of this machine.
 ///
 /// `@unchecked Sendable`: function pointers to C code without state.
@@ -19,9 +40,16 @@ struct GemmKernels: @unchecked Sendable {
     @convention(c) (UnsafePointer<apus_gemm_source>, UnsafeMutablePointer<UInt16>, Int, Int) -> Void
   private let multiplyFloat16: Multiply
   private let multiplyBFloat16: Multiply
+  private let multiplyPairs: Multiply
+  private let packRowPairs: @convention(c) (Int, UnsafePointer<Float>, UnsafeMutablePointer<UInt16>) -> Void
   /// Rows of a register tile, and columns of a packed panel.
   let tileRows: Int
   let panelColumns: Int
+  private let pairTileRows: Int
+  private let pairPace: GemmTiling.Pace
+  /// True if the machine has instructions for sums of products of bfloat16: then panels of pairs are as wide as those
+  /// of float32, and faster.
+  let hasPairs: Bool
 
   static var current: GemmKernels { GemmKernels(apus_kernels()) }
 
@@ -34,15 +62,51 @@ struct GemmKernels: @unchecked Sendable {
     multiplyBFloat16 = table.pointee.gemm_f32_bf16
     tileRows = table.pointee.gemm_f32_mr
     panelColumns = table.pointee.gemm_f32_nr
+    multiplyPairs = table.pointee.gemm_bf16
+    packRowPairs = table.pointee.gemm_bf16_pack
+    pairTileRows = table.pointee.gemm_bf16_mr
+    let hasTiles = table.pointee.features & APUS_FEATURE_AMX_BF16.rawValue != 0
+    pairPace = GemmTiling.Pace(speed: hasTiles ? 5 : 2, bytes: 2, rowColumns: 64)
+    hasPairs =
+      table.pointee.features & APUS_FEATURE_AVX512_BF16.rawValue != 0 && table.pointee.gemm_bf16_nr == panelColumns
   }
 
-  /// The product with panels of float32, float16 or bfloat16.
-  func multiply(by element: DataType) -> Multiply {
+  /// The product with panels of an element.
+  func multiply(by element: PanelElement) -> Multiply {
     switch element {
+    case .float32: multiply
     case .float16: multiplyFloat16
     case .bfloat16: multiplyBFloat16
-    default: multiply
+    case .bfloat16Pairs: multiplyPairs
     }
+  }
+
+  /// Rows of a register tile of the product with panels of an element, and how it fares.
+  func tile(of element: PanelElement) -> (rows: Int, pace: GemmTiling.Pace) {
+    element == .bfloat16Pairs ? (pairTileRows, pairPace) : (tileRows, .float32)
+  }
+
+  /// Bytes of the panels of a packed matrix of `taps` times `k` rows.
+  func panelBytes(_ element: PanelElement, taps: Int = 1, k: Int) -> Int {
+    switch element {
+    case .float32: taps &* k &* panelColumns &* 4
+    case .float16, .bfloat16: taps &* k &* panelColumns &* 2
+    case .bfloat16Pairs: apus_gemm_bf16_panel_count(taps, k, panelColumns) &* 2
+    }
+  }
+
+  /// Rounds the rows of a float32 panel from `row` on, an even one, to pairs of one tap of `k` rows; behind the last
+  /// row of the last tap follow the zeros that a panel ends with.
+  func packPairs(
+    _ panel: UnsafePointer<Float>, rows: Range<Int>, k: Int, tap: Int = 0, taps: Int = 1,
+    to pairs: UnsafeMutablePointer<UInt16>
+  ) {
+    let depth = (k &+ 1) & ~1
+    packRowPairs(rows.count, panel, pairs + (tap &* depth &+ rows.lowerBound) &* panelColumns)
+    guard rows.upperBound == k, tap == taps &- 1 else { return }
+    let end = taps &* depth &* panelColumns
+    let count = apus_gemm_bf16_panel_count(taps, k, panelColumns)
+    (pairs + end).update(repeating: 0, count: count &- end)
   }
 
   /// Packs one panel of elements of two or four bytes, which stay as they are.
@@ -85,32 +149,31 @@ struct MatrixLayout: Sendable, Hashable {
 /// Constant [k, n] matrices, packed.
 struct PackedMatrix: Sendable {
   let storage: TensorStorage
-  /// Of the panels: float32, float16 or bfloat16.
-  let element: DataType
+  let element: PanelElement
   /// From one matrix to the next, in floats whatever the element is.
   let stride: Int
 
   /// Packs `count` matrices that lie one after the other in a tensor, each element times `scale`; once for all nodes
   /// that ask for the same. Elements of float16 and bfloat16 stay what they are and take no scale; those of other types
-  /// are moved in words of 32 bits, as many as k and n say. `mayRound`: float32 becomes bfloat16 where the model's
-  /// weights shall.
+  /// are moved in words of 32 bits, as many as k and n say. `mayRound`: floats become bfloat16 where the model's
+  /// weights shall. `mayRoundRows`: A may be rounded to bfloat16, too, whatever the weights.
   init(
     _ tensor: Tensor, count: Int = 1, k: Int, n: Int, layout: MatrixLayout, scale: Float = 1, mayRound: Bool = false,
-    in weights: PackedWeights
+    mayRoundRows: Bool = false, in weights: PackedWeights
   ) throws(OperatorError) {
     let kernels = GemmKernels.current
     let source = PackedMatrix.isHalf(tensor.dataType) ? tensor.dataType : .float32
     precondition(source == .float32 || scale == 1, "16-bit panels take no scale")
-    let rounds = mayRound && tensor.dataType == .float32 && weights.precision == .bfloat16
-    element = rounds ? .bfloat16 : source
+    let isNarrow = weights.precision == .bfloat16
+    let takesPairs = kernels.hasPairs && (mayRound && isNarrow || mayRoundRows)
+    let rounds = takesPairs || mayRound && tensor.dataType == .float32 && isNarrow
+    element = takesPairs ? .bfloat16Pairs : rounds ? .bfloat16 : PanelElement(source)
     let packer = Packer(
-      kernels: kernels, k: k, layout: layout, sourceWidth: source.byteWidth, width: element.byteWidth,
-      scale: rounds ? scale : 1)
-    let byteStride = aligned(kernels.packedCount(k: k, n: n) * element.byteWidth)
+      kernels: kernels, element: element, source: source, k: k, layout: layout, scale: rounds ? scale : 1)
+    let byteStride = aligned(kernels.panelCount(n) * kernels.panelBytes(element, k: k))
     stride = byteStride / 4
-    let name = element == .float32 ? "gemm_f32" : "gemm_f32_\(element)"
     let places = "\(layout.rowStride),\(layout.columnStride)"
-    let format = "\(name)/\(kernels.panelColumns) \(count)x\(k)x\(n) \(places) *\(scale)"
+    let format = "\(element.kernelName)/\(kernels.panelColumns) \(count)x\(k)x\(n) \(places) *\(scale)"
     let byteCount = count * byteStride
     storage = try weights.storage(for: tensor, format: format, byteCount: byteCount) {
       (source) throws(OperatorError) in
@@ -120,7 +183,7 @@ struct PackedMatrix: Sendable {
         for (rows, columns) in pieces {
           let start = index * k * n + rows.lowerBound * layout.rowStride + columns.lowerBound * layout.columnStride
           let last = (rows.count - 1) * layout.rowStride + (columns.count - 1) * layout.columnStride
-          let width = packer.sourceWidth
+          let width = packer.source.byteWidth
           try source.withBytes(start * width..<(start + last + 1) * width) { bytes in
             packer.pack(bytes, rows, columns, to: storage.base + index * byteStride)
           }
@@ -144,11 +207,11 @@ struct PackedMatrix: Sendable {
   /// Packs pieces of a matrix.
   private struct Packer {
     let kernels: GemmKernels
+    let element: PanelElement
+    /// Of the elements before.
+    let source: DataType
     let k: Int
     let layout: MatrixLayout
-    /// Bytes of an element before and after.
-    let sourceWidth: Int
-    let width: Int
     /// For elements that are rounded.
     let scale: Float
 
@@ -156,26 +219,46 @@ struct PackedMatrix: Sendable {
     func pack(
       _ bytes: UnsafeRawPointer, _ rows: Range<Int>, _ columns: Range<Int>, to target: UnsafeMutableRawPointer
     ) {
+      let panelBytes = kernels.panelBytes(element, k: k)
       for first in Swift.stride(from: 0, to: columns.count, by: kernels.panelColumns) {
         var piece = apus_gemm_source(
-          b: bytes + first * layout.columnStride * sourceWidth, stride_tap: 0, stride_k: layout.rowStride,
+          b: bytes + first * layout.columnStride * source.byteWidth, stride_tap: 0, stride_k: layout.rowStride,
           stride_n: layout.columnStride, taps: 1, kc: rows.count, n: min(kernels.panelColumns, columns.count - first))
-        let place = (columns.lowerBound + first) * k + rows.lowerBound * kernels.panelColumns
-        let panel = target + place * width
-        if width == sourceWidth {
-          kernels.packPanel(&piece, to: panel, byteWidth: width)
-        } else {
-          round(&piece, to: panel, count: rows.count * kernels.panelColumns)
+        let panel = target + (columns.lowerBound + first) / kernels.panelColumns * panelBytes
+        let row = kernels.panelColumns * rows.lowerBound
+        switch element {
+        case .float32: kernels.packPanel(&piece, to: panel + 4 * row, byteWidth: 4)
+        case .bfloat16 where source == .float32:
+          round(&piece, rows) { floats, count in
+            apus_kernels().pointee.f32_to_bf16(count, floats, panel + 2 * row)
+          }
+        case .float16, .bfloat16: kernels.packPanel(&piece, to: panel + 2 * row, byteWidth: 2)
+        case .bfloat16Pairs:
+          round(&piece, rows) { floats, _ in
+            kernels.packPairs(floats, rows: rows, k: k, to: panel.assumingMemoryBound(to: UInt16.self))
+          }
         }
       }
     }
 
-    private func round(_ piece: inout apus_gemm_source, to panel: UnsafeMutableRawPointer, count: Int) {
+    /// Gives a piece of a panel in float32, times the scale.
+    private func round(
+      _ piece: inout apus_gemm_source, _ rows: Range<Int>, _ store: (UnsafePointer<Float>, _ count: Int) -> Void
+    ) {
+      let count = rows.count * kernels.panelColumns
       withUnsafeTemporaryAllocation(of: Float.self, capacity: count) { floats in
         guard let wide = floats.baseAddress else { return }
-        kernels.pack(&piece, wide, 0, 1)
+        if let widen = source == .float32 ? nil : elementConverter(from: source, to: .float32) {
+          withUnsafeTemporaryAllocation(of: UInt16.self, capacity: count) { halves in
+            guard let narrow = halves.baseAddress else { return }
+            kernels.packPanel(&piece, to: narrow, byteWidth: 2)
+            widen(narrow, wide, count)
+          }
+        } else {
+          kernels.pack(&piece, wide, 0, 1)
+        }
         if scale != 1 { for index in 0..<count { wide[index] *= scale } }
-        apus_kernels().pointee.f32_to_bf16(count, wide, panel)
+        store(wide, count)
       }
     }
   }
@@ -196,7 +279,8 @@ private struct MatrixPieces: Sequence, IteratorProtocol {
     isByRows = layout.columnStride == 1 && layout.rowStride >= n
     let room = PackingSource.usualPiece / 4
     if isByRows {
-      step = Swift.max(1, room / Swift.max(layout.rowStride, 1))
+      // Rows in pairs.
+      step = Swift.max(2, room / Swift.max(layout.rowStride, 1) & ~1)
     } else if layout.rowStride == 1, layout.columnStride >= k {
       step = Swift.max(1, room / Swift.max(layout.columnStride * panelColumns, 1)) * panelColumns
     } else {

@@ -11,12 +11,16 @@ struct GemmFusion: Fusion {
 
   func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
     let node = graph[root]
-    guard let output = node.outputs[0], node.inputs.count >= 2, let a = node.inputs[0],
+    guard let output = node.outputs[0], node.inputs.count >= 2, var a = node.inputs[0],
       let (b, isReversed) = weights(node.inputs[1], in: graph), let weight = graph.constant(b),
       graph.dataType(a) == .float32, weight.rank == 2, weight.count > 0, graph.rank(a) ?? 0 >= 1
     else { return nil }
     var isTransposed = isReversed
     var attributes = Attributes()
+    if weight.dataType == .bfloat16, let unrounded = beforeRounding(a, in: graph) {
+      attributes["narrow"] = .int(1)
+      a = unrounded
+    }
     var inputs: [ValueID?] = [a, b]
     var constants: [Tensor] = []
     if node.op.name == "Gemm" {
@@ -33,6 +37,17 @@ struct GemmFusion: Fusion {
     let gemm = Node(
       OperatorID("Gemm", domain: "apus"), name: node.name, inputs: inputs, outputs: [output], attributes: attributes)
     return GraphPatch(removed: [root], added: [gemm], constants: constants)
+  }
+
+  /// What stands for a value of bfloat16 that is cast to float32: the float32 that it was rounded from, or else itself.
+  private func beforeRounding(_ value: ValueID, in graph: borrowing GraphEditor) -> ValueID? {
+    guard let cast = graph.producer(of: value, is: "Cast")?.node, let half = cast.inputs[0],
+      graph.dataType(half) == .bfloat16
+    else { return nil }
+    guard let narrowing = graph.producer(of: half, is: "Cast")?.node, let source = narrowing.inputs[0],
+      graph.dataType(source) == .float32
+    else { return value }
+    return source
   }
 
   /// The constant behind the second operand, perhaps behind a Transpose and a Cast from 16 bits to float32, and whether

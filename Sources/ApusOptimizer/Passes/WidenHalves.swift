@@ -8,7 +8,8 @@ import ApusTensor
 /// Nodes of 16-bit floats that are connected, with a product of matrices among them, work on float32: what they read
 /// from others is cast before, what others read from them behind. Every operator of 16 bits computes in float32 and
 /// rounds its result; between such nodes that rounding falls away. Operators whose results jump see rounded numbers as
-/// before (`isContinuous`).
+/// before (`isContinuous`), and so does a product of matrices with constant bfloat16, which some machines multiply
+/// faster than floats.
 struct WidenHalves: GraphPass {
   let name = "widen-halves"
 
@@ -104,16 +105,19 @@ extension GraphEditor {
 
 /// Nodes being changed.
 private struct Widening {
-  /// The float32 form of values of 16 bits.
+  /// The float32 form of values of 16 bits, and that of what is rounded to 16 bits.
   private var wide: [ValueID: ValueID] = [:]
+  private var rounded: [ValueID: ValueID] = [:]
   /// Values that others may want in 16 bits, their float32 forms, and who computes those.
   private var results: [(narrow: ValueID, wide: ValueID, node: NodeID)] = []
 
   mutating func widen(_ id: NodeID, in graph: inout GraphEditor) throws(OperatorError) {
     var node = graph[id]
+    let takesRounded = Self.multipliesConstant(node, in: graph)
     for (position, input) in node.inputs.enumerated() {
       guard let input, graph.isHalf(input) else { continue }
-      if let known = wide[input] {
+      let isRounded = takesRounded && position == 0
+      if let known = isRounded ? rounded[input] : wide[input] {
         node.inputs[position] = known
         continue
       }
@@ -121,7 +125,8 @@ private struct Widening {
         OperatorID("Cast"), name: "\(graph.name(of: input))/wide", [input],
         [("to", .int(Int(DataType.float32.rawValue)))],
         before: id)
-      wide[input] = cast
+      rounded[input] = cast
+      if wide[input] == nil { wide[input] = cast }
       node.inputs[position] = cast
     }
     for (position, output) in node.outputs.enumerated() {
@@ -133,6 +138,13 @@ private struct Widening {
     }
     let (inputs, outputs) = (node.inputs, node.outputs)
     graph.update(id) { ($0.inputs, $0.outputs) = (inputs, outputs) }
+  }
+
+  /// True for products with a constant matrix of bfloat16.
+  private static func multipliesConstant(_ node: Node, in graph: borrowing GraphEditor) -> Bool {
+    guard graph.schema(of: node.op)?.multiplyAdds != nil, node.inputs.count >= 2, let b = graph.constant(node.inputs[1])
+    else { return false }
+    return b.dataType == .bfloat16 && b.rank == 2
   }
 
   /// Gives the values that others want their 16 bits.

@@ -79,35 +79,78 @@ static void pack(const apus_gemm_f64_args *g, size_t k, size_t depth, size_t n, 
   }
 }
 
-void APUS_(apus_gemm_f64)(const apus_gemm_f64_args *g, size_t m0, size_t m1, size_t n0, size_t n1) {
+// Rows whose block of A is copied together, and the distance of the copies, by which rows of a tile are in different
+// sets of a cache.
+enum { COPIED_ROWS = 8 * GEMM_MR, COPIED_LD = DEPTH + 8 };
+
+// Rows that lie at a multiple of this many elements from each other meet in one set of the first-level cache.
+enum { NEAR_SETS = 512 };
+
+// Columns [k, k + depth) of `rows` rows of A.
+static void copy_rows(const double *a, ptrdiff_t a_row, ptrdiff_t a_depth, size_t rows, size_t depth, double *copy) {
+  // Pieces of both sides that stay in a cache, whichever of the distances is 1.
+  enum { PIECE = 16 };
+  for (size_t first = 0; first < rows; first += PIECE) {
+    const size_t end = rows - first < PIECE ? rows : first + PIECE;
+    if (a_depth == 1) {
+      for (size_t i = first; i < end; i++)
+        memcpy(copy + i * COPIED_LD, a + (ptrdiff_t)i * a_row, depth * sizeof(double));
+      continue;
+    }
+    for (size_t d = 0; d < depth; d++)
+      for (size_t i = first; i < end; i++)
+        copy[i * COPIED_LD + d] = a[(ptrdiff_t)i * a_row + (ptrdiff_t)d * a_depth];
+  }
+}
+
+// Rows [m0, m1) of columns [n0, n1) for rows [k, k + depth) of B. A may be a copy, of which `a` is row m0.
+static void multiply_block(const apus_gemm_f64_args *g, const double *a, size_t k, size_t depth, size_t m0, size_t m1,
+                           size_t n0, size_t n1) {
   _Alignas(64) double packed[DEPTH * COLUMNS];
-  if (m0 >= m1 || n0 >= n1) return;
-  // A depth of 0 is one block of no products, which stores zeros.
-  for (size_t k = 0; k == 0 || k < g->k; k += DEPTH) {
-    const size_t depth = g->k - k < DEPTH ? g->k - k : DEPTH;
-    for (size_t n = n0; n < n1; n += COLUMNS) {
-      const size_t columns = n1 - n < COLUMNS ? n1 - n : COLUMNS;
-      // Few rows do not pay for packing what can be read in place.
-      const int isInPlace = m1 - m0 <= GEMM_MR && g->b_column == 1 && columns == COLUMNS;
-      if (!isInPlace) pack(g, k, depth, n, columns, packed);
-      const double *b = isInPlace ? g->b + (ptrdiff_t)k * g->b_depth + (ptrdiff_t)n : packed;
-      const ptrdiff_t ldb = isInPlace ? g->b_depth : COLUMNS;
-      const double *a = g->a + (ptrdiff_t)m0 * g->a_row + (ptrdiff_t)k * g->a_depth;
-      double *c = g->c + (ptrdiff_t)m0 * g->ldc + (ptrdiff_t)n;
-      size_t left = m1 - m0;
+  const double *const first_row = a;
+  for (size_t n = n0; n < n1; n += COLUMNS) {
+    const size_t columns = n1 - n < COLUMNS ? n1 - n : COLUMNS;
+    // Few rows do not pay for packing what can be read in place.
+    const int isInPlace = m1 - m0 <= GEMM_MR && g->b_column == 1 && columns == COLUMNS;
+    if (!isInPlace) pack(g, k, depth, n, columns, packed);
+    const double *b = isInPlace ? g->b + (ptrdiff_t)k * g->b_depth + (ptrdiff_t)n : packed;
+    const ptrdiff_t ldb = isInPlace ? g->b_depth : COLUMNS;
+    double *c = g->c + (ptrdiff_t)m0 * g->ldc + (ptrdiff_t)n;
+    size_t left = m1 - m0;
+    a = first_row;
 #define TILES(rows) \
   for (; left >= (rows); left -= (rows), a += (rows) * g->a_row, c += (rows) * g->ldc) \
     tile(g, a, b, ldb, c, columns, depth, k == 0, rows);
-      TILES(GEMM_MR)
+    TILES(GEMM_MR)
 #if GEMM_MR > 8
-      TILES(8)
+    TILES(8)
 #endif
 #if GEMM_MR > 4
-      TILES(4)
+    TILES(4)
 #endif
-      TILES(2)
-      TILES(1)
+    TILES(2)
+    TILES(1)
 #undef TILES
+  }
+}
+
+void APUS_(apus_gemm_f64)(const apus_gemm_f64_args *g, size_t m0, size_t m1, size_t n0, size_t n1) {
+  if (m0 >= m1 || n0 >= n1) return;
+  _Alignas(64) double copy[COPIED_ROWS * COPIED_LD];
+  apus_gemm_f64_args copied = *g;
+  copied.a_row = COPIED_LD;
+  copied.a_depth = 1;
+  // Copying takes as long as a few panels.
+  const int pays = m1 - m0 > 2 && n1 - n0 >= 4 * COLUMNS && (g->a_depth != 1 || g->a_row % NEAR_SETS == 0);
+  const size_t step = pays ? COPIED_ROWS : m1 - m0;
+  // A depth of 0 is one block of no products, which stores zeros.
+  for (size_t k = 0; k == 0 || k < g->k; k += DEPTH) {
+    const size_t depth = g->k - k < DEPTH ? g->k - k : DEPTH;
+    for (size_t row = m0; row < m1; row += step) {
+      const size_t end = m1 - row < step ? m1 : row + step;
+      const double *a = g->a + (ptrdiff_t)row * g->a_row + (ptrdiff_t)k * g->a_depth;
+      if (pays) copy_rows(a, g->a_row, g->a_depth, end - row, depth, copy);
+      multiply_block(pays ? &copied : g, pays ? copy : a, k, depth, row, end, n0, n1);
     }
   }
 }

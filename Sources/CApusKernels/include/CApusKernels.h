@@ -15,6 +15,7 @@
 
 #include "apus_activation.h"
 #include "apus_gemm.h"
+#include "apus_gemm_bf16.h"
 #include "apus_gemm_f64.h"
 #include "apus_gemm_i8.h"
 #include "apus_gemm_nbits.h"
@@ -41,6 +42,7 @@ typedef enum {
   APUS_FEATURE_AVX512_BF16 = 2,
   APUS_FEATURE_AMX_INT8 = 4,  // with the tile registers themselves
   APUS_FEATURE_AVX512_VBMI = 8,
+  APUS_FEATURE_AMX_BF16 = 16,
 } apus_features;
 
 // One way to compute a kernel, as kernels.inc has it.
@@ -61,6 +63,8 @@ typedef struct __attribute__((swift_attr("@Sendable"))) {
   size_t gemm_f32_mr;         // rows of a full register tile: cutting work at multiples of it is best
   size_t gemm_i8_nr;
   size_t gemm_i8_mr;
+  size_t gemm_bf16_nr;
+  size_t gemm_bf16_mr;
   const apus_variant *_Nonnull const *_Nonnull variants;  // by number of the kernel
 #define APUS_KERNEL(type, name, elements, variants) type *_Nonnull name;
 #include "kernels.inc"

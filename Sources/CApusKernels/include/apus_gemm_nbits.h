@@ -11,7 +11,9 @@
 // `codes` and `scales` are what gemm_f32_pack makes of them, panels of gemm_f32_nr columns: codes as words of 32 bits
 // with 32 / bits of them, ascending in k from the lowest bits, [ceil(k / block) * block * bits / 32 words][nr] a panel;
 // scales [blocks][nr]. block * bits is a multiple of 32. Zero points, [blocks][nr] a panel too, are `float_zeros` or
-// `zeros`, or the middle of the range where both are NULL.
+// `zeros`, or the middle of the range where both are NULL. With a `table` of sixteen numbers, for 4 bits, the weight is
+//   table[code] * scale[k / block][j],
+// there are no zero points, and of the two codes of a byte the one in the high bits is the first.
 typedef struct {
   size_t k, n, block;
   unsigned bits;
@@ -19,6 +21,7 @@ typedef struct {
   const float *scales;
   const uint8_t *_Nullable zeros;
   const float *_Nullable float_zeros;
+  const float *_Nullable table;
 } apus_nbits_weights;
 
 // C[r][j] = sum over k of A[r][k] * weight(k, j), plus the bias: the bits of gemm_f32 on the weights.
@@ -46,8 +49,8 @@ typedef bool apus_nbits_row_fn(size_t k, size_t block, unsigned bits, const floa
                                int32_t *sums);
 
 // C[r][j] = sum over blocks, in their order, of (sum of row * (code - zero)) * scale of the row's block * scale of the
-// weights', the inner sum exact for weights with integer zero points, plus the bias. `rows`, `row_scales` and
-// `row_sums` are what nbits_row makes of each row, [blocks * block] and [blocks] a row.
+// weights', the inner sum exact for weights with integer zero points, plus the bias. There is no table. `rows`,
+// `row_scales` and `row_sums` are what nbits_row makes of each row, [blocks * block] and [blocks] a row.
 typedef struct {
   apus_nbits_weights weights;
   const int8_t *rows;

@@ -108,8 +108,8 @@ class InferenceSession:
         maximum_run_memory: the bytes that one run may hold at a time.
         map_files: maps the model's files instead of reading them into memory, which other processes then share; nobody
             may write to them or make them shorter while the model is loaded.
-        precision: how exactly float32 weights of matrix products are kept: "f32", or "bf16" for bfloat16 in half the
-            memory.
+        precision: how exactly matrix products are computed: in "f32", or with weights in "bf16" (bfloat16) in half the
+            memory; on machines with products of bfloat16 both operands are rounded to it.
         profiling: whether runs are timed node by node, for `end_profiling`.
         disabled_optimizers, enable_fallback: accepted and not looked at; they are about parts of onnxruntime.
         """

@@ -1,0 +1,15 @@
+// Bfloat16 GEMM for AVX-512 with the tile registers of AMX.
+#include "../isa.h"
+#if APUS_X86
+#pragma clang attribute push(__attribute__((target(APUS_TARGET_AVX512 ",avx512bf16,amx-tile,amx-bf16"))), \
+                             apply_to = function)
+#include "../simd/simd_avx512.h"
+#include "../math/activation.h"
+
+#define BF16_VARIANT(name) name##_avx512amx
+#define BF16_NR 32
+#define BF16_ROWS 32
+#define BF16_PRODUCTS "gemm_bf16_tiles_amx.h"
+#include "gemm_bf16.inc.h"
+#pragma clang attribute pop
+#endif

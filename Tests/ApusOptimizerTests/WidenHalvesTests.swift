@@ -2,6 +2,7 @@
 // roundings that fall away.
 
 import ApusGraph
+import ApusOperators
 import ApusOptimizer
 import ApusTensor
 import ApusTestSupport
@@ -41,14 +42,16 @@ import Testing
         let last = try builder.node("Gemm", [inner, weights([64, 80], type, builder), weights([80], type, builder)])
         return try builder.node("Softmax", [last])
       }
-      #expect(found.ops == ["Cast", "Cast", "apus.Gemm", "apus.Gemm", "Softmax", "Cast", "Cast"])
+      // The kernel rounds the first operand itself where it can.
+      let rounding = type == .bfloat16 && FusedGemm.canRoundRows ? [] : ["Cast", "Cast"]
+      #expect(found.ops == rounding + ["apus.Gemm", "apus.Gemm", "Softmax", "Cast", "Cast"])
       #expect(found.difference < tolerance)
     }
   }
 
   /// What a product of bfloat16 rounds first may be rounded by its kernel.
   @Test func productsMayRoundTheirRows() throws {
-    for (type, narrow) in [(DataType.float16, 0), (.bfloat16, 1)] {
+    for (type, narrow) in [(DataType.float16, 0), (.bfloat16, FusedGemm.canRoundRows ? 1 : 0)] {
       let builder = GraphBuilder()
       let x = builder.input("x", [7, 96], type)
       let inner = try builder.node("Tanh", [try builder.node("MatMul", [x, weights([96, 64], type, builder)])])

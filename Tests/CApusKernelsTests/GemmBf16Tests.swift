@@ -113,7 +113,9 @@ private func rounded(_ x: Float) -> Float {
         let whole = Buffer<Float>(m * n, repeating: 0)
         let parts = Buffer<Float>(m * n, repeating: 0)
         p.multiply(kernels, whole, ldc: n, APUS_ACTIVATION_NONE, rows: 0..<m)
-        if let function = unary(kernels, name) { function(m * n, whole.base, whole.base, [-0.5, 0.5]) }
+        // Machines without the instructions have the portable kernel, activations included.
+        let isNative = kernels.features & APUS_FEATURE_AVX512_BF16.rawValue != 0
+        if let function = unary(isNative ? kernels : levels[0], name) { function(m * n, whole.base, whole.base, [-0.5, 0.5]) }
         var row = 0
         while row < m {
           let end = min(m, row + 1 + numbers.below(20))

@@ -18,6 +18,10 @@ package struct FusedGemm: EngineOperator {
       + Activation.attributes,
     types: ["T": .floats, "TB": .floats], multiplyAdds: matMulProducts(a: 0))
 
+  /// True if the kernels of this machine round A to bfloat16 where `narrow` says that it may be. Elsewhere a model that
+  /// rounds it does so by itself.
+  package static var canRoundRows: Bool { GemmKernels.current.hasPairs }
+
   package init() {}
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {

@@ -17,7 +17,9 @@ struct GemmFusion: Fusion {
     else { return nil }
     var isTransposed = isReversed
     var attributes = Attributes()
-    if weight.dataType == .bfloat16, let unrounded = beforeRounding(a, in: graph) {
+    if weight.dataType == .bfloat16, FusedGemm.canRoundRows, node.attributes.float("alpha") ?? 1 == 1,
+      let unrounded = beforeRounding(a, in: graph)
+    {
       attributes["narrow"] = .int(1)
       a = unrounded
     }

@@ -115,7 +115,8 @@ private func rounded(_ x: Float) -> Float {
         p.multiply(kernels, whole, ldc: n, APUS_ACTIVATION_NONE, rows: 0..<m)
         // Machines without the instructions have the portable kernel, activations included.
         let isNative = kernels.features & APUS_FEATURE_AVX512_BF16.rawValue != 0
-        if let function = unary(isNative ? kernels : levels[0], name) { function(m * n, whole.base, whole.base, [-0.5, 0.5]) }
+        let activate = unary(isNative ? kernels : levels[0], name)
+        activate?(m * n, whole.base, whole.base, [-0.5, 0.5])
         var row = 0
         while row < m {
           let end = min(m, row + 1 + numbers.below(20))

@@ -99,8 +99,6 @@ struct ConvolutionFacts: KernelFacts {
   /// What a row of a panel of columns takes to be packed, in multiply-adds of one output with it: of pixels, of windows
   /// at stride 1 or 2, of others.
   private static let columnCosts = (pixel: 10.0, near: 12.0, second: 20.0, far: 50.0)
-  /// What a multiply-add takes with columns that lie packed, of one with rows that are found through a table.
-  private static let panelGain = 0.75
 
   /// Elements of a plane of the image and, nearly, of the output.
   private var areas: (input: Double, output: Double) {
@@ -131,8 +129,7 @@ struct ConvolutionFacts: KernelFacts {
     let stride = constant?.strides.last ?? 1
     let isPixel = shape[2...].allSatisfy { $0 == 1 } && constant?.strides.allSatisfy { $0 == 1 } ?? true
     let row = isPixel ? costs.pixel : stride == 1 ? costs.near : stride == 2 ? costs.second : costs.far
-    let filled = (pixels / width).rounded(.up) * width / pixels
-    return 2 * ConvolutionFacts.panelGain * filled * (1 + row / Double(outputsPerGroup))
+    return 2 * (pixels / width).rounded(.up) * width / pixels * (1 + row / Double(outputsPerGroup))
   }
 
   /// The operations for one product of an element and its weights for one output, if a tap has so many elements.

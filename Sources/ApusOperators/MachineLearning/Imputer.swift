@@ -29,19 +29,19 @@ struct Imputer: OperatorDefinition {
     guard !imputed.isEmpty else { throw .invalid("attribute imputed_value_int64s (ints) is missing") }
     let replaced = try context.int("replaced_value_int64")
     let name = "imputed_value_int64s"
-    if type == .int64 { return Imputer.kernel(name, imputed.count, Imputer.loop(imputed, replaced) { $0 == $1 }) }
+    if type == .int64 { return Imputer.kernel(name, imputed.count, { Imputer.impute($0, $1, $2, $3, imputed) { $0 == replaced } }) }
     let narrow = imputed.map { Int32(truncatingIfNeeded: $0) }
-    return Imputer.kernel(name, imputed.count, Imputer.loop(narrow, replaced) { Int($0) == $1 })
+    return Imputer.kernel(name, imputed.count, { Imputer.impute($0, $1, $2, $3, narrow) { Int($0) == replaced } })
   }
 
   private static func kernel(floats: [Float], replaced: Float, isDouble: Bool) -> PreparedKernel {
     let name = "imputed_value_floats"
     let (doubles, isNaN) = (floats.map { Double($0) }, replaced.isNaN)
     return switch (isDouble, isNaN) {
-    case (false, false): kernel(name, floats.count, loop(floats, replaced) { $0 == $1 })
-    case (false, true): kernel(name, floats.count, loop(floats, replaced) { x, _ in x != x })
-    case (true, false): kernel(name, floats.count, loop(doubles, Double(replaced)) { $0 == $1 })
-    case (true, true): kernel(name, floats.count, loop(doubles, Double(replaced)) { x, _ in x != x })
+    case (false, false): kernel(name, floats.count, { impute($0, $1, $2, $3, floats) { $0 == replaced } })
+    case (false, true): kernel(name, floats.count, { impute($0, $1, $2, $3, floats) { $0 != $0 } })
+    case (true, false): kernel(name, floats.count, { impute($0, $1, $2, $3, doubles) { $0 == Double(replaced) } })
+    case (true, true): kernel(name, floats.count, { impute($0, $1, $2, $3, doubles) { $0 != $0 } })
     }
   }
 
@@ -49,22 +49,21 @@ struct Imputer: OperatorDefinition {
   private typealias Loop =
     @Sendable (_ x: UnsafeRawPointer, _ y: UnsafeMutableRawPointer, _ column: Int, _ count: Int) -> Void
 
-  /// `isMissing` captures nothing, so that it becomes a part of the loop.
+  /// What a `Loop` does; `isMissing` becomes a part of it.
   @inline(__always)
-  private static func loop<Element: BitwiseCopyable & Sendable, Number: Sendable>(
-    _ imputed: [Element], _ replaced: Number, _ isMissing: @escaping @Sendable (Element, Number) -> Bool
-  ) -> Loop {
-    { x, y, column, count in
-      let (x, y) = (x.assumingMemoryBound(to: Element.self), y.assumingMemoryBound(to: Element.self))
-      imputed.withUnsafeBufferPointer { imputed in
-        guard let values = imputed.baseAddress else { return }
-        if imputed.count == 1 {
-          let value = values[0]
-          for index in 0..<count { y[index] = isMissing(x[index], replaced) ? value : x[index] }
-        } else {
-          let own = values + column
-          for index in 0..<count { y[index] = isMissing(x[index], replaced) ? own[index] : x[index] }
-        }
+  private static func impute<Element: BitwiseCopyable>(
+    _ x: UnsafeRawPointer, _ y: UnsafeMutableRawPointer, _ column: Int, _ count: Int, _ imputed: [Element],
+    _ isMissing: (Element) -> Bool
+  ) {
+    let (x, y) = (x.assumingMemoryBound(to: Element.self), y.assumingMemoryBound(to: Element.self))
+    imputed.withUnsafeBufferPointer { imputed in
+      guard let values = imputed.baseAddress else { return }
+      if imputed.count == 1 {
+        let value = values[0]
+        for index in 0..<count { y[index] = isMissing(x[index]) ? value : x[index] }
+      } else {
+        let own = values + column
+        for index in 0..<count { y[index] = isMissing(x[index]) ? own[index] : x[index] }
       }
     }
   }

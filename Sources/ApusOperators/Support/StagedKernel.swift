@@ -191,6 +191,15 @@ func elementConverter(from source: DataType, to target: DataType) -> ElementConv
   case (.float32, .float16): { from, to, count in apus_kernels().pointee.f32_to_f16(count, from, to) }
   case (.bfloat16, .float32): { from, to, count in apus_kernels().pointee.bf16_to_f32(count, from, to) }
   case (.float32, .bfloat16): { from, to, count in apus_kernels().pointee.f32_to_bf16(count, from, to) }
+  case (.uint8, .float32): { from, to, count in apus_kernels().pointee.u8_to_f32(count, from, to) }
+  case (.int8, .float32): { from, to, count in apus_kernels().pointee.i8_to_f32(count, from, to) }
+  // NaN becomes the least value, which is 0.
+  case (.float32, .uint8): { from, to, count in
+    apus_kernels().pointee.quantize_u8(count, from.assumingMemoryBound(to: Float.self), to, 1, 0)
+  }
+  case (.float32, .uint16): { from, to, count in
+    apus_kernels().pointee.quantize_u16(count, from.assumingMemoryBound(to: Float.self), to, 1, 0)
+  }
   case (let type, .float32): widening(type, as: Float.self)
   case (let type, .float64): widening(type, as: Double.self)
   case (.float32, let type): narrowing(Float.self, type)
@@ -249,18 +258,29 @@ private func narrowing<Wide: StagingFloat>(_ wide: Wide.Type, _ type: DataType) 
       return rounded >= high ? Narrow.max : rounded > low ? Narrow(rounded) : rounded <= low ? Narrow.min : 0
     }
   }
+  // Concrete, without the care of a conversion that may fail.
+  func short<Narrow: FixedWidthInteger & BitwiseCopyable & SendableMetatype>(_ narrow: Narrow.Type) -> ElementConverter
+  {
+    let (low, high) = (Double(Narrow.min), Double(Narrow.max))
+    return convertElements(Wide.self, Narrow.self) { value in
+      let rounded = value.asDouble.rounded(.toNearestOrEven)
+      // NaN is neither.
+      let bounded = rounded >= high ? high : rounded > low ? rounded : rounded <= low ? low : 0
+      return Narrow(truncatingIfNeeded: Int64(bounded))
+    }
+  }
   return switch type {
   case .float16: convertElements(Wide.self, Float16.self) { Float16($0) }
   case .bfloat16: convertElements(Wide.self, UInt16.self) { BFloat16($0.asFloat).bitPattern }
   case .float32: convertElements(Wide.self, Float.self) { $0.asFloat }
   case .float64: convertElements(Wide.self, Double.self) { $0.asDouble }
   case .bool: convertElements(Wide.self, UInt8.self) { $0 == 0 ? 0 : 1 }
-  case .int8: integer(Int8.self)
-  case .uint8: integer(UInt8.self)
-  case .int16: integer(Int16.self)
-  case .uint16: integer(UInt16.self)
-  case .int32: integer(Int32.self)
-  case .uint32: integer(UInt32.self)
+  case .int8: short(Int8.self)
+  case .uint8: short(UInt8.self)
+  case .int16: short(Int16.self)
+  case .uint16: short(UInt16.self)
+  case .int32: short(Int32.self)
+  case .uint32: short(UInt32.self)
   case .int64: integer(Int64.self)
   case .uint64: integer(UInt64.self)
   default: nil

@@ -84,25 +84,22 @@ struct RangeOperator: OperatorDefinition {
   /// Writes the elements `range` of an output.
   private typealias Writer = @Sendable (_ output: UnsafeMutableRawPointer, _ range: Range<Int>) -> Void
 
-  /// `element` captures nothing, so that it becomes a part of the loop.
+  /// `element` gives the element at an index; it becomes a part of the loop.
   @inline(__always)
-  private static func writer<Number: Sendable, Element: BitwiseCopyable>(
-    _ start: Number, _ delta: Number,
-    _ element: @escaping @Sendable (_ start: Number, _ delta: Number, _ index: Int) -> Element
-  ) -> Writer {
-    { output, range in
-      let y = output.assumingMemoryBound(to: Element.self)
-      for index in range { y[index] = element(start, delta, index) }
-    }
+  private static func fill<Element: BitwiseCopyable>(
+    _ output: UnsafeMutableRawPointer, _ range: Range<Int>, _ element: (_ index: Int) -> Element
+  ) {
+    let y = output.assumingMemoryBound(to: Element.self)
+    for index in range { y[index] = element(index) }
   }
 
   private static func writer(_ type: DataType, _ floats: Floats) throws(OperatorError) -> Writer {
     let (start, delta) = (floats.start, floats.delta)
     switch type {
-    case .float64: return writer(start, delta) { $0 + Double($2) * $1 }
-    case .float32: return writer(start, delta) { Float($0 + Double($2) * $1) }
-    case .float16: return writer(start, delta) { Float16(Float($0 + Double($2) * $1)) }
-    case .bfloat16: return writer(start, delta) { BFloat16(Float($0 + Double($2) * $1)) }
+    case .float64: return { fill($0, $1) { start + Double($0) * delta } }
+    case .float32: return { fill($0, $1) { Float(start + Double($0) * delta) } }
+    case .float16: return { fill($0, $1) { Float16(Float(start + Double($0) * delta)) } }
+    case .bfloat16: return { fill($0, $1) { BFloat16(Float(start + Double($0) * delta)) } }
     default: throw .mismatch("the inputs are floats, the output \(type)")
     }
   }
@@ -110,9 +107,9 @@ struct RangeOperator: OperatorDefinition {
   /// The elements lie between start and limit, so only the unused product beyond the last can wrap.
   private static func writer(_ type: DataType, start: Int, delta: Int) throws(OperatorError) -> Writer {
     switch type {
-    case .int64: return writer(start, delta) { $0 &+ $2 &* $1 }
-    case .int32: return writer(start, delta) { Int32(truncatingIfNeeded: $0 &+ $2 &* $1) }
-    case .int16: return writer(start, delta) { Int16(truncatingIfNeeded: $0 &+ $2 &* $1) }
+    case .int64: return { fill($0, $1) { start &+ $0 &* delta } }
+    case .int32: return { fill($0, $1) { Int32(truncatingIfNeeded: start &+ $0 &* delta) } }
+    case .int16: return { fill($0, $1) { Int16(truncatingIfNeeded: start &+ $0 &* delta) } }
     default: throw .unsupported("Range has no kernel for \(type)")
     }
   }

@@ -140,9 +140,10 @@ private struct Widening {
     graph.update(id) { ($0.inputs, $0.outputs) = (inputs, outputs) }
   }
 
-  /// True for products with a constant matrix of bfloat16.
+  /// True for products with a constant matrix of bfloat16 that this machine multiplies faster than floats.
   private static func multipliesConstant(_ node: Node, in graph: borrowing GraphEditor) -> Bool {
-    guard graph.schema(of: node.op)?.multiplyAdds != nil, node.inputs.count >= 2, let b = graph.constant(node.inputs[1])
+    guard FusedGemm.canRoundRows, graph.schema(of: node.op)?.multiplyAdds != nil, node.inputs.count >= 2,
+      let b = graph.constant(node.inputs[1])
     else { return false }
     return b.dataType == .bfloat16 && b.rank == 2
   }

@@ -235,10 +235,10 @@ class OneStyle(Case):
         )
         (plan,) = self.json("plan", "model.onnx", "--no-optimize")["plans"]
         choices = {step["node"]: step["choices"][-1] for step in plan["steps"]}
-        self.assertEqual((choices["conv"]["point"], choices["conv"]["taken"]), ("convolution", "taps"))
+        self.assertEqual((choices["conv"]["point"], choices["conv"]["taken"]), ("convolution", "columns"))
         self.assertEqual((choices["pool"]["point"], choices["pool"]["taken"]), ("max pool", "plain"))
         conv = {one["name"]: one for one in choices["conv"]["candidates"]}
-        self.assertLess(conv["taps"]["operations"], conv["plain"]["operations"])
+        self.assertLess(conv["columns"]["operations"], conv["plain"]["operations"])
         self.assertEqual(conv["rows"]["refusal"], "more than 4 channels")
         text = self.apus("plan", "model.onnx", "--no-optimize", "--explain").stdout.decode()
         self.assertRegex(text, r"pool\n  max pool: plain, of plain \d+; planes: positions are wanted")

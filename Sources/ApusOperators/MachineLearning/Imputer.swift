@@ -29,7 +29,9 @@ struct Imputer: OperatorDefinition {
     guard !imputed.isEmpty else { throw .invalid("attribute imputed_value_int64s (ints) is missing") }
     let replaced = try context.int("replaced_value_int64")
     let name = "imputed_value_int64s"
-    if type == .int64 { return Imputer.kernel(name, imputed.count, { Imputer.impute($0, $1, $2, $3, imputed) { $0 == replaced } }) }
+    if type == .int64 {
+      return Imputer.kernel(name, imputed.count, { Imputer.impute($0, $1, $2, $3, imputed) { $0 == replaced } })
+    }
     let narrow = imputed.map { Int32(truncatingIfNeeded: $0) }
     return Imputer.kernel(name, imputed.count, { Imputer.impute($0, $1, $2, $3, narrow) { Int($0) == replaced } })
   }

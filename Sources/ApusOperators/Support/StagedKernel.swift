@@ -194,10 +194,12 @@ func elementConverter(from source: DataType, to target: DataType) -> ElementConv
   case (.uint8, .float32): { from, to, count in apus_kernels().pointee.u8_to_f32(count, from, to) }
   case (.int8, .float32): { from, to, count in apus_kernels().pointee.i8_to_f32(count, from, to) }
   // NaN becomes the least value, which is 0.
-  case (.float32, .uint8): { from, to, count in
+  case (.float32, .uint8):
+    { from, to, count in
       apus_kernels().pointee.quantize_u8(count, from.assumingMemoryBound(to: Float.self), to, 1, 0)
     }
-  case (.float32, .uint16): { from, to, count in
+  case (.float32, .uint16):
+    { from, to, count in
       apus_kernels().pointee.quantize_u16(count, from.assumingMemoryBound(to: Float.self), to, 1, 0)
     }
   case (let type, .float32): widening(type, as: Float.self)

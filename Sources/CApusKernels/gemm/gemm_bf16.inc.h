@@ -44,6 +44,8 @@ static void bf16_copy(const apus_gemm_f32_args *g, size_t row, size_t rows, size
       bf16_round(bf16_row(g, row + i, t) + element, there, out + at);
       at += length;
     }
+    // The zeros of the last tap may end before the step does, and what is there by chance may be NaN.
+    memset(out + count, 0, (APUS_BF16_DEPTH - count % APUS_BF16_DEPTH) % APUS_BF16_DEPTH * sizeof *out);
   }
 }
 

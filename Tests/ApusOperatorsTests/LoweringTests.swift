@@ -172,17 +172,40 @@ import Testing
     let lowered = try builder.graph.lowered(builder.inference)
     try GraphVerifier.verify(lowered, registry: .standard)
     #expect(!lowered.nodes.contains { $0.op.domain == OperatorID.engineDomain })
-    let pool = WorkerPool(threads: 1)
-    func result(_ graph: Graph) throws -> Tensor {
-      let program = try Program(graph: graph, registry: .standard, pool: pool)
-      return try #require(program.run(values, on: pool)[0].tensor)
-    }
-    let (own, standard) = (try result(builder.graph), try result(lowered))
+    let (own, standard) = (try result(of: builder.graph, values), try result(of: lowered, values))
     if own.dataType == .float32 {
       #expect(largestDifference(own, standard) < 1e-5)
     } else {
       #expect(own.dataType == standard.dataType && own.elements(as: UInt8.self) == standard.elements(as: UInt8.self))
     }
+  }
+
+  /// Where rows may be rounded to bfloat16, the standard operators round them, as a kernel does that can.
+  @Test func roundsRows() throws {
+    let builder = GraphBuilder()
+    let matrix = builder.addConstant(try cast(sampleTensor([32, 5], seed: 3), .bfloat16))
+    let inputs = [builder.input("x", [3, 32]), matrix]
+    builder.output(try builder.node("Gemm", inputs, [("narrow", .int(1))], domain: OperatorID.engineDomain))
+    let lowered = try builder.graph.lowered(builder.inference)
+    try GraphVerifier.verify(lowered, registry: .standard)
+    #expect(lowered.nodes.map(\.op.name) == ["Cast", "Cast", "Cast", "Gemm"])
+    let x = sampleTensor([3, 32], seed: 4)
+    let values = [Value.tensor(try cast(try cast(x, .bfloat16), .float32))]
+    let standard = try result(of: lowered, [.tensor(x)])
+    #expect(largestDifference(standard, try result(of: lowered, values)) == 0)
+    let own = try result(of: builder.graph, FusedGemm.canRoundRows ? [.tensor(x)] : values)
+    #expect(largestDifference(own, standard) < 1e-5)
+  }
+
+  private func cast(_ tensor: Tensor, _ type: DataType) throws -> Tensor {
+    let run = OperatorRun("Cast", attributes: [("to", .int(Int(type.rawValue)))])
+    return try run(tensor)[0]
+  }
+
+  private func result(of graph: Graph, _ inputs: [Value]) throws -> Tensor {
+    let pool = WorkerPool(threads: 1)
+    let program = try Program(graph: graph, registry: .standard, pool: pool)
+    return try #require(program.run(inputs, on: pool)[0].tensor)
   }
 
   @Test func lowersGraphsInsideNodes() throws {

@@ -42,13 +42,17 @@ package struct FusedGemm: EngineOperator {
 
   /// Gemm for matrices, MatMul for everything else.
   package func lower(_ node: Node, into builder: GraphBuilder) throws(OperatorError) {
-    guard let a = node.inputs[0], var b = node.inputs[1], let type = builder.type(a) else {
+    guard var a = node.inputs[0], var b = node.inputs[1], let type = builder.type(a) else {
       throw .unsupported("\(node.op) of an unknown element type has no form that other runtimes know")
     }
     func input(_ position: Int) -> ValueID? { position < node.inputs.count ? node.inputs[position] : nil }
-    if builder.type(b) != type {
-      b = try builder.apply(OperatorID("Cast"), name: "\(node.name)/B", [b], [("to", .int(Int(type.rawValue)))])
+    func cast(_ value: ValueID, _ name: String, _ type: DataType) throws(OperatorError) -> ValueID {
+      try builder.apply(OperatorID("Cast"), name: "\(node.name)/\(name)", [value], [("to", .int(Int(type.rawValue)))])
     }
+    if node.attributes.int("narrow") ?? 0 != 0 {
+      a = try cast(try cast(a, "A/narrow", .bfloat16), "A", type)
+    }
+    if builder.type(b) != type { b = try cast(b, "B", type) }
     let factor = b
     let alpha = node.attributes.float("alpha") ?? 1
     let transposesB = node.attributes.int("transB") ?? 0 != 0

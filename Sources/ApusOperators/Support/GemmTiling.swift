@@ -1,7 +1,6 @@
 // How matrix products divide into parts: from their extents, the register tile and the machine.
 
 import ApusGraph
-import Glibc
 
 /// The division of `batch` products of an [m, k] and a [k, n] matrix into parts.
 ///
@@ -41,7 +40,7 @@ struct GemmTiling: Sendable {
 
   /// Some for each processor, so that all end at about the same time. More of them would be smaller, and would read B
   /// more often.
-  static let usualParts = min(Partition.maximumParts, 8 * max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+  static let usualParts = min(Partition.maximumParts, 8 * Topology.processors)
 
   init(
     batch: Int, m: Int, n: Int, k: Int, tileRows: Int, panelColumns: Int, pace: Pace = .float32,

@@ -6,6 +6,8 @@
 //   BF16_PRODUCTS         a header with the functions of the comment below
 #include <string.h>
 
+#include "gemm_rows.h"
+
 enum {
   // Elements of a row that are copied at a time, and the panels whose sums wait for the next piece.
   BF16_PIECE = 256,
@@ -25,13 +27,6 @@ enum {
 // Around the calls for blocks of that height, and after all.
 #include BF16_PRODUCTS
 
-INLINE const float *bf16_row(const apus_gemm_f32_args *g, size_t row, size_t tap) {
-  if (!g->offsets) return g->a + (ptrdiff_t)row * g->lda;
-  const int32_t offset = g->offsets[row * g->taps + tap];
-  const float *at = (const float *)((uintptr_t)g->a + (uintptr_t)((ptrdiff_t)offset * (ptrdiff_t)sizeof(float)));
-  return __builtin_unpredictable(offset == APUS_OFFSET_ZERO) ? g->zeros : at;
-}
-
 // Rounds elements [start, start + count) of the depth of some rows, in which each tap has an even number. A row has
 // BF16_PIECE elements; behind the last one is room for APUS_BF16_DEPTH.
 static void bf16_copy(const apus_gemm_f32_args *g, size_t row, size_t rows, size_t start, size_t count, uint16_t *out) {
@@ -41,7 +36,7 @@ static void bf16_copy(const apus_gemm_f32_args *g, size_t row, size_t rows, size
     for (size_t t = first_tap; at < count; t++, element = 0) {
       const size_t length = tap_depth - element < count - at ? tap_depth - element : count - at;
       const size_t there = g->kc - element < length ? g->kc - element : length;
-      bf16_round(bf16_row(g, row + i, t) + element, there, out + at);
+      bf16_round(gemm_row_of_tap(g, row + i, t) + element, there, out + at);
       at += length;
     }
     // The zeros of the last tap may end before the step does, and what is there by chance may be NaN.

@@ -5,6 +5,7 @@
 //
 // Each accumulator lives in one register from the first tap to the epilogue, so the order of a sum is the order of
 // (tap, k), whichever tile computes it.
+#include "gemm_rows.h"
 
 // PREFETCH_BYTES: how far ahead of a tile of several rows its panel is asked for, whose pages the hardware does not
 // follow on its own. STEP: the terms between two requests for what later tiles read. FEWEST_TILES: with fewer, the
@@ -66,11 +67,6 @@ INLINE lines_ahead share_of_lines(const void *from, size_t bytes, size_t i, size
     _Pragma("clang loop unroll_count(4)") \
     for (; k < kc; k++, b += NR) ADD_TERM \
   }
-
-INLINE const float *row_of(const float *a, const float *zeros, int32_t offset) {
-  const float *row = (const float *)((uintptr_t)a + (uintptr_t)((ptrdiff_t)offset * (ptrdiff_t)sizeof(float)));
-  return __builtin_unpredictable(offset == APUS_OFFSET_ZERO) ? zeros : row;
-}
 
 static void apply_activation(const apus_epilogue_f32 *e, float *c, ptrdiff_t ldc, size_t rows, size_t columns) {
   apus_unary_f32_fn *const function = APUS_(apus_activation_function)(e->activation);
@@ -150,7 +146,7 @@ INLINE void tile(const apus_gemm_f32_args *g, size_t row, size_t panel, lines_ah
     if (g->offsets) {
       const int32_t *offset = g->offsets + row * g->taps + t;
 #pragma clang loop unroll(full)
-      for (int i = 0; i < rows; i++) a[i] = row_of(g->a, g->zeros, offset[(size_t)i * g->taps]);
+      for (int i = 0; i < rows; i++) a[i] = gemm_row_at(g, offset[(size_t)i * g->taps]);
     } else {
 #pragma clang loop unroll(full)
       for (int i = 0; i < rows; i++) a[i] = g->a + (ptrdiff_t)(row + (size_t)i) * g->lda;

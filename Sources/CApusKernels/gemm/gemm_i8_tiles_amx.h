@@ -1,14 +1,9 @@
 // The products of many rows in the tile registers of AMX: sixteen rows of 64 bytes of A by sixteen groups of four rows
-// of B, added to 32 bits without saturation. The panels are those of VPDPBUSD: sixteen of their groups are a tile as
-// they lie.
-//
-// A block is up to 32 rows by one panel: four tiles of sums, two of A, two of B. A is read where it lies if its rows
-// are dense and whole tiles; otherwise a piece of its depth is copied, without gaps between the taps and with zeros
-// behind.
+// of B, added to 32 bits without saturation, in the panels of VPDPBUSD. A is read where it lies if its rows are dense
+// and whole tiles; otherwise a piece of its depth is copied, without gaps between the taps and with zeros behind.
+#include "gemm_tiles_amx.h"
 
 enum {
-  TILE_ROWS = 16,
-  TILE_BYTES = 64,
   // Fewer rows are as fast without.
   TILES_LEAST_ROWS = 8,
   // Bytes of a row that are copied at a time, and the panels whose sums wait for the next piece.
@@ -16,70 +11,8 @@ enum {
   TILES_PANELS = 8,
 };
 
-typedef struct {
-  uint8_t palette, start;
-  uint8_t reserved[14];
-  uint16_t row_bytes[16];
-  uint8_t rows[16];
-} i8_tile_configuration;
-
-// Registers 0 to 3: sums, of the upper rows (0, 1) and the lower ones (2, 3). 4 and 5: A, upper and lower. 6, 7: B.
-static void i8_tiles_configure(size_t rows) {
-  const uint8_t upper = (uint8_t)(rows < TILE_ROWS ? rows : TILE_ROWS), lower = (uint8_t)(rows - upper);
-  i8_tile_configuration c = {.palette = 1};
-  const uint8_t heights[8] = {upper, upper, lower, lower, upper, lower, TILE_ROWS, TILE_ROWS};
-  for (int i = 0; i < 8; i++) {
-    c.rows[i] = heights[i];
-    c.row_bytes[i] = heights[i] ? TILE_BYTES : 0;
-  }
-  _tile_loadconfig(&c);
-}
-
-// Adds the products of `depth` bytes, a multiple of TILE_BYTES, of the rows at `a` to the sums of a block, which begin
-// at zero in the first piece.
-#define TILES_ADD(name, dot) \
-  INLINE void name(const uint8_t *a, size_t lda, const int8_t *b, size_t depth, uint32_t *sums, int first, \
-                   const int tall) { \
-    enum { LD = I8_NR * sizeof(uint32_t) }; \
-    const uint8_t *below = a + TILE_ROWS * lda; \
-    uint32_t *sums_below = sums + TILE_ROWS * I8_NR; \
-    if (first) { \
-      _tile_zero(0); \
-      _tile_zero(1); \
-      if (tall) { \
-        _tile_zero(2); \
-        _tile_zero(3); \
-      } \
-    } else { \
-      _tile_loadd(0, sums, LD); \
-      _tile_loadd(1, sums + 16, LD); \
-      if (tall) { \
-        _tile_loadd(2, sums_below, LD); \
-        _tile_loadd(3, sums_below + 16, LD); \
-      } \
-    } \
-    for (size_t k = 0; k < depth; k += TILE_BYTES, b += TILE_BYTES * I8_NR) { \
-      _tile_loadd(6, b, 4 * I8_NR); \
-      _tile_loadd(4, a + k, lda); \
-      dot(0, 4, 6); \
-      _tile_loadd(7, b + TILE_BYTES, 4 * I8_NR); \
-      dot(1, 4, 7); \
-      if (tall) { \
-        _tile_loadd(5, below + k, lda); \
-        dot(2, 5, 6); \
-        dot(3, 5, 7); \
-      } \
-    } \
-    _tile_stored(0, sums, LD); \
-    _tile_stored(1, sums + 16, LD); \
-    if (tall) { \
-      _tile_stored(2, sums_below, LD); \
-      _tile_stored(3, sums_below + 16, LD); \
-    } \
-  }
 TILES_ADD(i8_tiles_add_unsigned, _tile_dpbusd)
 TILES_ADD(i8_tiles_add_signed, _tile_dpbssd)
-#undef TILES_ADD
 
 static void i8_tiles_add(const apus_gemm_i8_args *g, const uint8_t *a, size_t lda, const int8_t *b, size_t depth,
                          uint32_t *sums, int first, size_t rows) {
@@ -162,7 +95,7 @@ static int i8_tiles_multiply(const apus_gemm_i8_args *g, size_t m0, size_t m1, s
     const size_t end = p1 - p < group ? p1 : p + group;
     for (size_t row = m0; row < m1; row += 2 * TILE_ROWS) {
       const size_t height = m1 - row < 2 * TILE_ROWS ? m1 - row : 2 * TILE_ROWS;
-      if (height != configured) i8_tiles_configure(height);
+      if (height != configured) tiles_configure(height);
       configured = height;
       i8_tiles_rows(g, row, height, p, end, copy);
     }

@@ -1,6 +1,6 @@
 // Processor counts from sample texts of the kernel.
 
-import ApusRuntime
+import ApusGraph
 import Testing
 
 @Suite struct TopologyTests {

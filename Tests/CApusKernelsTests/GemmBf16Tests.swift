@@ -155,7 +155,7 @@ private func rounded(_ x: Float) -> Float {
     var numbers = Numbers(10)
     let before = Problem(kernels, m: 32, n: 40, taps: 1, kc: 512, isIndirect: false, numbers: &numbers)
     for index in 0..<before.a.count { before.a[index] = .nan }
-    for (taps, kc) in [(1, 50), (1, 33), (3, 7), (1, 1), (1, 300)] {
+    for (taps, kc) in [(1, 50), (1, 33), (2, 24), (3, 24), (3, 7), (1, 300)] {
       let p = Problem(kernels, m: 20, n: 40, taps: taps, kc: kc, isIndirect: taps > 1, numbers: &numbers)
       let c = Buffer<Float>(32 * 40, repeating: 0)
       before.multiply(kernels, c, ldc: 40, APUS_ACTIVATION_NONE, rows: 0..<32)

@@ -255,4 +255,30 @@ private struct Problem {
       }
     }
   }
+
+  /// The same of columns as they lie, further apart than they are long.
+  @Test(arguments: levels.indices) func turnedProductHasTheBitsOfPanels(level: Int) {
+    let kernels = levels[level]
+    let activations = [APUS_ACTIVATION_NONE, APUS_ACTIVATION_RELU, APUS_ACTIVATION_TANH]
+    for (index, m) in [0, 1, 2, 3, 4, 5, 9].enumerated() {
+      for (n, kc) in [(1, 7), (15, 8), (16, 3), (33, 0), (130, 19), (161, 24)] {
+        let p = Problem(kernels, m: m, n: n, taps: 1, kc: kc, indirect: false, layout: .transposed, seed: index + n)
+        let epilogue = apus_epilogue_f32(
+          bias: p.bias.pointer, add: p.add.pointer, add_ld: n, activation: activations[index % 3], alpha: 0, beta: 0)
+        let (panels, turned) = (Buffer<Float>(m * n, repeating: 7), Buffer<Float>(m * n, repeating: 7))
+        var arguments = p.arguments(panels, ldc: n, epilogue: epilogue)
+        kernels.gemm_f32(&arguments, 0, m, 0, p.panels)
+        arguments = p.arguments(turned, ldc: n, epilogue: epilogue)
+        let distance = kc + 3
+        let columns = Buffer<Float>(max(0, n * distance - 3)) { at in
+          at % distance < kc ? p.b[at / distance * kc + at % distance] : .nan
+        }
+        arguments.b = columns.pointer
+        let half = n / 32 * 16
+        kernels.gemm_f32_turned(&arguments, distance, 0, m, 0, half)
+        kernels.gemm_f32_turned(&arguments, distance, 0, m, half, n)
+        #expect(same(panels.array, turned.array), "\(kernels.label) \(m)x\(n)x\(kc)")
+      }
+    }
+  }
 }

@@ -146,18 +146,20 @@ struct GemmPlan: Sendable {
     let tile = kernels.tile(of: element)
     tiling = GemmTiling(
       batch: batch.count, m: m, n: n, k: k, tileRows: tile.rows,
-      panelColumns: GemmPlan.isDirect(right, m: m) ? GemmPlan.directColumns : kernels.panelColumns, pace: tile.pace)
+      panelColumns: GemmPlan.isDirect(right, m: m) ? GemmPlan.directColumns : kernels.panelColumns, pace: tile.pace,
+      mostParts: GemmPlan.isDirect(right, m: m) ? GemmTiling.processors : GemmTiling.usualParts)
   }
 
   /// True if B is read as it lies.
   private static func isDirect(_ right: RightOperand, m: Int) -> Bool {
     guard case .unpacked(let layout, let scale) = right else { return false }
-    return m <= directRows && layout.columnStride == 1 && scale == 1
+    return m <= directRows && (layout.columnStride == 1 || layout.rowStride == 1) && scale == 1
   }
 
   /// Rows of A that are too few to be worth packing B.
-  private static let directRows = 4
-  /// The fewest columns of a part then: memory gives whole runs of each row faster.
+  static let directRows = 4
+  /// The fewest columns of a part then: memory gives whole runs of each row faster. For the same reason there are no
+  /// more parts than processors.
   private static let directColumns = 256
 
   var operations: Int { batch.count &* 2 &* m &* n &* k }
@@ -339,9 +341,11 @@ struct GemmPlan: Sendable {
   private func multiplyDirectly(_ tile: GemmTiling.Tile, _ args: inout apus_gemm_f32_args, b: UnsafePointer<Float>) {
     guard case .unpacked(let layout, _) = right else { return }
     args.b = b
-    kernels.multiplyDirectly(
-      &args, layout.rowStride, tile.rows.lowerBound, tile.rows.upperBound,
-      tile.panels.lowerBound &* GemmPlan.directColumns, min(tile.panels.upperBound &* GemmPlan.directColumns, n))
+    let multiply = layout.columnStride == 1 ? kernels.multiplyDirectly : kernels.multiplyTurned
+    multiply(
+      &args, layout.columnStride == 1 ? layout.rowStride : layout.columnStride, tile.rows.lowerBound,
+      tile.rows.upperBound, tile.panels.lowerBound &* GemmPlan.directColumns,
+      min(tile.panels.upperBound &* GemmPlan.directColumns, n))
   }
 
   private func packAndMultiply(

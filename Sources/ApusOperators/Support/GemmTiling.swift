@@ -40,7 +40,8 @@ struct GemmTiling: Sendable {
 
   /// Some for each processor, so that all end at about the same time. More of them would be smaller, and would read B
   /// more often.
-  static let usualParts = min(Partition.maximumParts, 8 * Topology.processors)
+  static let usualParts = min(Partition.maximumParts, 8 * processors)
+  static let processors = min(Partition.maximumParts, Topology.processors)
 
   init(
     batch: Int, m: Int, n: Int, k: Int, tileRows: Int, panelColumns: Int, pace: Pace = .float32,

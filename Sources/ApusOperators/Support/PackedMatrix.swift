@@ -34,6 +34,8 @@ struct GemmKernels: @unchecked Sendable {
   let multiply: Multiply
   /// The product with a matrix of rows as it lies, given the distance of its rows.
   let multiplyDirectly: @convention(c) (UnsafePointer<apus_gemm_f32_args>, Int, Int, Int, Int, Int) -> Void
+  /// The same with a matrix of columns, given their distance.
+  let multiplyTurned: @convention(c) (UnsafePointer<apus_gemm_f32_args>, Int, Int, Int, Int, Int) -> Void
   let pack: @convention(c) (UnsafePointer<apus_gemm_source>, UnsafeMutablePointer<Float>, Int, Int) -> Void
   /// Panels of 16-bit floats.
   private let packHalves:
@@ -56,6 +58,7 @@ struct GemmKernels: @unchecked Sendable {
   init(_ table: UnsafePointer<apus_kernel_table>) {
     multiply = table.pointee.gemm_f32
     multiplyDirectly = table.pointee.gemm_f32_direct
+    multiplyTurned = table.pointee.gemm_f32_turned
     pack = table.pointee.gemm_f32_pack
     packHalves = table.pointee.gemm_b16_pack
     multiplyFloat16 = table.pointee.gemm_f32_f16
@@ -198,6 +201,16 @@ struct PackedMatrix: Sendable {
   }
 
   static func isHalf(_ type: DataType) -> Bool { type == .float16 || type == .bfloat16 }
+
+  /// True if panels of float32 hold neither infinities nor NaN.
+  var isFinite: Bool {
+    precondition(element == .float32, "panels of \(element) are not looked at")
+    let exponent = Float.infinity.bitPattern
+    let words = storage.base.assumingMemoryBound(to: UInt32.self)
+    var other: UInt32 = 0
+    for index in 0..<storage.byteCount / 4 { other |= words[index] & exponent == exponent ? 1 : 0 }
+    return other == 0
+  }
 
   /// The first float of one matrix. Valid while the matrix lives.
   @inline(__always) func base(_ index: Int) -> UnsafePointer<Float> {

@@ -2,6 +2,7 @@
 // interleaving; a strip of source rows fills whole cache lines of the destination. The last block of a side is done
 // with some of what was done before, again; only what is smaller than a block goes element by element.
 // Elements of four bytes are turned a vector of rows at a time where vectors are wider.
+#include "../simd/columns.inc.h"
 
 // Rows of two to four elements one after the other, which are taken apart, and the way back: loops that the compiler
 // knows how to vectorize.
@@ -156,37 +157,12 @@ INLINE void block_4(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t ds
 }
 
 #if APUS_LANES >= 8
-// Elements of VL rows and four columns. Vector i has rows i, i + 4, …, 16 bytes of each, and so gives, when its
-// quarters are turned with those of the others, whole columns.
-#if APUS_LANES == 16
-#define QUARTERS(name) _mm512_##name
-typedef __m512i quarters;
-INLINE quarters load_quarters(const char *src, ptrdiff_t step) {
-  const quarters x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)src));
-  const quarters y = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(src + step)), 1);
-  const quarters z = _mm512_inserti32x4(y, _mm_loadu_si128((const __m128i *)(src + 2 * step)), 2);
-  return _mm512_inserti32x4(z, _mm_loadu_si128((const __m128i *)(src + 3 * step)), 3);
-}
-#else
-#define QUARTERS(name) _mm256_##name
-typedef __m256i quarters;
-INLINE quarters load_quarters(const char *src, ptrdiff_t step) {
-  const quarters x = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)src));
-  return _mm256_inserti128_si256(x, _mm_loadu_si128((const __m128i *)(src + step)), 1);
-}
-#endif
 INLINE void strip_block(const char *src, ptrdiff_t src_step, char *dst, ptrdiff_t dst_step) {
-  quarters x[4];
-#pragma clang loop unroll(full)
-  for (int i = 0; i < 4; i++) x[i] = load_quarters(src + i * src_step, 4 * src_step);
-  const quarters low0 = QUARTERS(unpacklo_epi32)(x[0], x[1]), high0 = QUARTERS(unpackhi_epi32)(x[0], x[1]);
-  const quarters low1 = QUARTERS(unpacklo_epi32)(x[2], x[3]), high1 = QUARTERS(unpackhi_epi32)(x[2], x[3]);
-  x[0] = QUARTERS(unpacklo_epi64)(low0, low1), x[1] = QUARTERS(unpackhi_epi64)(low0, low1);
-  x[2] = QUARTERS(unpacklo_epi64)(high0, high1), x[3] = QUARTERS(unpackhi_epi64)(high0, high1);
+  vf x[4];
+  v_load_columns((const float *)(const void *)src, src_step / 4, VL - 1, x);
 #pragma clang loop unroll(full)
   for (int i = 0; i < 4; i++) memcpy(dst + i * dst_step, &x[i], sizeof x[i]);
 }
-#undef QUARTERS
 
 static apus_transpose_fn transpose_quads;
 TRANSPOSE(4, 4, transpose_quads)

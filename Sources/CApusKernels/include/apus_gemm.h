@@ -33,8 +33,9 @@ typedef struct {
 // Blocks for the caches itself; a call with few rows costs tens of nanoseconds beyond its arithmetic.
 typedef void apus_gemm_f32_fn(const apus_gemm_f32_args *args, size_t m0, size_t m1, size_t p0, size_t p1);
 
-// The same for a dense A, with B as it lies: row k from args->b + k * ldb on. Columns [j0, j1): both are multiples of
-// 16, or j1 is n. For few rows; all of B is read for every four.
+// The same for a dense A, with B as it lies: for gemm_f32_direct row k from args->b + k * ldb on, for gemm_f32_turned
+// column j from args->b + j * ldb on. Columns [j0, j1): both are multiples of 16, or j1 is n. For few rows; all of B is
+// read for every four.
 typedef void apus_gemm_direct_fn(const apus_gemm_f32_args *args, ptrdiff_t ldb, size_t m0, size_t m1, size_t j0,
                                  size_t j1);
 

@@ -90,6 +90,27 @@ import Testing
     try FormComparison("Attention").check([q, k, v], halves: false)
   }
 
+  /// Few queries read keys and values as they lie; they have the bits of the same queries among many.
+  @Test func aQueryAloneHasTheBitsOfManyQueries() throws {
+    let q = sampleTensor([1, 2, 90, 24], seed: 1)
+    let (k, v) = (sampleTensor([1, 2, 1137, 24], seed: 2), sampleTensor([1, 2, 1137, 40], seed: 3))
+    let comparison = FormComparison("Attention")
+    let many = try comparison.run([q, k, v])[0]
+    func part(_ whole: Tensor, width: Int, _ queries: Range<Int>) throws -> Tensor {
+      let numbers = try #require(whole.elements(as: Float.self))
+      var rows: [Float] = []
+      for head in 0..<2 {
+        let first = (head * 90 + queries.lowerBound) * width
+        rows += Array(numbers[first..<first + queries.count * width])
+      }
+      return Tensor(rows, shape: [1, 2, queries.count, width])
+    }
+    for queries in [0..<1, 41..<42, 86..<90] {
+      let few = try comparison.run([try part(q, width: 24, queries), k, v])[0]
+      #expect(haveSameBits(few, try part(many, width: 40, queries)), "\(queries)")
+    }
+  }
+
   @Test func impossibleInputsAreRefused() {
     let q = sampleTensor([1, 3, 2, 4], seed: 1)
     #expect(throws: (any Error).self) {

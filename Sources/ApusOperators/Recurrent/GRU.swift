@@ -72,9 +72,7 @@ extension RecurrentLoop {
       for unit in part.units { line[unit] = hasBias ? bias[unit] : 0 }
     }
     let first = part.rows.lowerBound &* hidden
-    multiply(
-      run.input(0), part.direction &* extents.gates &+ 2, previous + first, part.rows.count, room + first, hidden,
-      part.units)
+    addProduct(run, part, gate: 2, of: previous + first, to: room + first, hidden)
     for row in part.rows {
       if isActive(run, part, row: row) {
         let line = gates(run, part, row: row)

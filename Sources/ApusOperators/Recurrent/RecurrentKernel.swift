@@ -11,8 +11,12 @@ struct RecurrentFactors<Element: Real>: Sendable {
   /// W, one matrix a direction, and R, one matrix a direction and gate, where they are constant.
   let input: PackedMatrix?
   let hidden: PackedMatrix?
+  /// True if R is known and all its elements are finite: zeros times R are zeros.
+  let isHiddenFinite: Bool
 
-  static var plain: RecurrentFactors { RecurrentFactors(isPacked: false, input: nil, hidden: nil) }
+  static var plain: RecurrentFactors {
+    RecurrentFactors(isPacked: false, input: nil, hidden: nil, isHiddenFinite: false)
+  }
 }
 
 extension RecurrentFactors<Float> {
@@ -34,7 +38,8 @@ extension RecurrentFactors<Float> {
         r, count: r.shape[0] * gates, k: r.shape[2], n: r.shape[2], layout: .columnMajor(rows: r.shape[2]),
         in: context.packedWeights)
     }
-    return RecurrentFactors(isPacked: true, input: input, hidden: hidden)
+    return RecurrentFactors(
+      isPacked: true, input: input, hidden: hidden, isHiddenFinite: hidden?.isFinite ?? false)
   }
 }
 
@@ -89,9 +94,9 @@ struct RecurrentKernel<Element: Real>: Sendable {
     }
     let loop = RecurrentLoop(
       attributes: attributes, extents: extents, activations: activations, multiply: hidden,
-      clip: attributes.clip.map { Element($0) }, hasBias: context.isPresent(3), hasLengths: context.isPresent(4),
-      hasPeepholes: context.isPresent(7), wantsSequence: context.isWanted(0), wantsHidden: context.isWanted(1),
-      wantsCell: context.isWanted(2))
+      isHiddenFinite: factors.isHiddenFinite, clip: attributes.clip.map { Element($0) }, hasBias: context.isPresent(3),
+      hasLengths: context.isPresent(4), hasPeepholes: context.isPresent(7), wantsSequence: context.isWanted(0),
+      wantsHidden: context.isWanted(1), wantsCell: context.isWanted(2))
     func output(_ index: Int) -> StepSequence.Operand { context.isWanted(index) ? .output(index) : .none }
     sequence.append(
       loop.step(isPacked: factors.isPacked), inputs: [hiddenPlace, input(3), input(4), input(7)],

@@ -21,6 +21,8 @@ struct RecurrentLoop<Element: Real>: Sendable {
   let extents: RecurrentExtents
   let activations: [[RecurrentActivation.Function<Element>]]
   let multiply: Product
+  /// R is known, and finite.
+  let isHiddenFinite: Bool
   let clip: Element?
   let hasBias: Bool
   let hasLengths: Bool
@@ -178,11 +180,31 @@ struct RecurrentLoop<Element: Real>: Sendable {
   func addProducts(_ run: RunContext, _ part: RecurrentPart, gates range: Range<Int>, of a: UnsafePointer<Element>) {
     let target = gates(run, part, row: part.rows.lowerBound)
     for gate in range {
-      multiply(
-        run.input(0), part.direction &* extents.gates &+ gate, a + part.rows.lowerBound &* extents.hidden,
-        part.rows.count,
-        target + gate &* extents.hidden, gateStride, part.units)
+      addProduct(
+        run, part, gate: gate, of: a + part.rows.lowerBound &* extents.hidden, to: target + gate &* extents.hidden,
+        gateStride)
     }
+  }
+
+  /// Adds the products of some rows `a` with the matrix of a gate to `c`. In the first step, where states are zeros
+  /// more often than not, a product that is known to be zeros is not computed.
+  func addProduct(
+    _ run: RunContext, _ part: RecurrentPart, gate: Int, of a: UnsafePointer<Element>,
+    to c: UnsafeMutablePointer<Element>, _ ldc: Int
+  ) {
+    if part.step == 0 && isHiddenFinite && isZero(a, part.rows.count &* extents.hidden) {
+      for row in 0..<part.rows.count {
+        // As the product does: the sum of 0 and -0 is 0.
+        for unit in part.units { c[row &* ldc &+ unit] += 0 }
+      }
+      return
+    }
+    multiply(run.input(0), part.direction &* extents.gates &+ gate, a, part.rows.count, c, ldc, part.units)
+  }
+
+  private func isZero(_ values: UnsafePointer<Element>, _ count: Int) -> Bool {
+    for index in 0..<count where values[index] != 0 { return false }
+    return true
   }
 
   /// True if the sequence of this row has not ended; if it has, the state stays and the output is 0.

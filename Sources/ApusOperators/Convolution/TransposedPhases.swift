@@ -33,18 +33,30 @@ struct TransposedAxis: Sendable {
 
 /// The weights of a transposed convolution by the phases of all axes but the last. The phases of the last axis are
 /// columns beside one another: each phase has a matrix [taps and lags of the last axis][channels] by [remainders of the
-/// last axis][outputs], for every group, with zeros for taps that a remainder does not have. An object, since all plans
-/// of a node refer to it.
+/// last axis][outputs], for every group, with zeros for taps that a remainder does not have; or several of them, of
+/// some remainders each, where that leaves out most of the zeros. An object, since all plans of a node refer to it.
 final class TransposedPhases: Sendable {
+  /// Neighbouring remainders of the last axis, and all lags that one of them has.
+  struct Strip: Sendable {
+    let remainders: Range<Int>
+    let lags: [Int]
+  }
+
+  /// A matrix of a phase: its strip, and where those of the groups start, in floats.
+  struct Block: Sendable {
+    let strip: Strip
+    let start: Int
+    /// From one group to the next.
+    let groupCount: Int
+  }
+
   /// Outputs with these remainders along the first two of three axes.
   struct Phase: Sendable {
     let remainders: [Int]
     /// Taps along these axes, with their lags.
     let taps: [(tap: Int, lags: (Int, Int))]
-    /// Where its matrices start, in floats.
-    let start: Int
-    /// From one group to the next.
-    let groupCount: Int
+    /// One for each strip.
+    let blocks: [Block]
   }
 
   let form: TransposedForm
@@ -60,7 +72,20 @@ final class TransposedPhases: Sendable {
   var last: TransposedAxis { axes[2] }
   /// Columns of a matrix.
   var columns: Int { last.stride &* outputs }
-  func rows(_ phase: Phase) -> Int { phase.taps.count &* last.lags.count &* channels }
+  func rows(_ phase: Phase, _ strip: Strip) -> Int { phase.taps.count &* strip.lags.count &* channels }
+  func columns(_ strip: Strip) -> Int { strip.remainders.count &* outputs }
+
+  /// The remainders of the last axis one by one if that saves a tenth of the panels, whole ones; or all together.
+  private static func strips(_ axis: TransposedAxis, outputs: Int, _ form: TransposedForm) -> [Strip] {
+    let all = Strip(remainders: 0..<axis.stride, lags: axis.lags)
+    let kernels = GemmKernels.current
+    guard form == .products, outputs % kernels.panelColumns == 0 else { return [all] }
+    let single = axis.taps.enumerated().map { remainder, taps in
+      Strip(remainders: remainder..<remainder + 1, lags: taps.map(\.lag))
+    }
+    let products = single.reduce(0) { $0 + $1.lags.count }
+    return 10 * products <= 9 * axis.stride * axis.lags.count ? single : [all]
+  }
 
   /// Weights of `facts` in a form that they can have.
   init(_ facts: TransposedFacts, _ form: TransposedForm) {
@@ -75,16 +100,21 @@ final class TransposedPhases: Sendable {
     axes = (0..<3).map { [kernel] in
       TransposedAxis(kernel: kernel[$0], stride: strides[$0], dilation: dilations[$0])
     }
+    let strips = TransposedPhases.strips(axes[2], outputs: outputs, form)
     var (phases, start) = ([Phase](), 0)
     for first in 0..<strides[0] {
       for second in 0..<strides[1] {
         let taps = axes[0].taps[first].flatMap { [axes, kernel] a in
           axes[1].taps[second].map { (tap: a.tap * kernel[1] + $0.tap, lags: (a.lag, $0.lag)) }
         }
-        let (k, n) = (taps.count * axes[2].lags.count * channels, strides[2] * outputs)
-        let size = form == .planes ? k * n : GemmKernels.current.packedCount(k: k, n: n)
-        phases.append(Phase(remainders: [first, second], taps: taps, start: start, groupCount: size))
-        start += size * groups
+        var blocks: [Block] = []
+        for strip in strips {
+          let (k, n) = (taps.count * strip.lags.count * channels, strip.remainders.count * outputs)
+          let size = form == .planes ? k * n : GemmKernels.current.packedCount(k: k, n: n)
+          blocks.append(Block(strip: strip, start: start, groupCount: size))
+          start += size * groups
+        }
+        phases.append(Phase(remainders: [first, second], taps: taps, blocks: blocks))
       }
     }
     (self.phases, count) = (phases, start)
@@ -93,27 +123,23 @@ final class TransposedPhases: Sendable {
   /// Constant weights in this form, packed once for all nodes that share them.
   func packed(_ tensor: Tensor, _ store: PackedWeights) throws(OperatorError) -> TensorStorage {
     let plan = axes.map { "\($0.stride)/\($0.lags)" }.joined(separator: " ")
+    let strips = "\(groups) of \(phases.first?.blocks.count ?? 0)"
     let format =
-      "transposed conv/\(GemmKernels.current.panelColumns) \(form.rawValue) \(groups) \(tensor.shape) \(plan)"
+      "transposed conv/\(GemmKernels.current.panelColumns) \(form.rawValue) \(strips) \(tensor.shape) \(plan)"
     let byteCount = max(count, 1) &* 4
     return try store.storage(for: tensor, format: format, byteCount: byteCount) { (source) throws(OperatorError) in
       let storage = try store.allowance.allocate(byteCount: byteCount)
       let target = storage.base.assumingMemoryBound(to: Float.self)
-      let largest = phases.map { rows($0) &* columns }.max() ?? 0
-      let matrix = try store.allowance.allocate(byteCount: max(largest, 1) &* 4)
+      let sizes = phases.flatMap { phase in phase.blocks.map { rows(phase, $0.strip) &* columns($0.strip) } }
+      let matrix = try store.allowance.allocate(byteCount: max(sizes.max() ?? 0, 1) &* 4)
       let values = matrix.base.assumingMemoryBound(to: Float.self)
       let groupBytes = tensor.byteCount / groups
       for group in 0..<groups {
         try source.withBytes(group * groupBytes..<(group + 1) * groupBytes) { bytes in
           for phase in phases {
-            fill(phase, bytes, values)
-            let to = target + (phase.start + group * phase.groupCount)
-            if form == .planes {
-              to.update(from: values, count: phase.groupCount)
-            } else if phase.groupCount > 0 {
-              var block = apus_gemm_source(
-                b: values, stride_tap: 0, stride_k: columns, stride_n: 1, taps: 1, kc: rows(phase), n: columns)
-              GemmKernels.current.pack(&block, to, 0, GemmKernels.current.panelCount(columns))
+            for block in phase.blocks {
+              fill(phase, block.strip, bytes, values)
+              put(phase, block, values, to: target + (block.start + group * block.groupCount))
             }
           }
         }
@@ -123,19 +149,37 @@ final class TransposedPhases: Sendable {
     }
   }
 
-  /// The matrix of a phase for the group whose weights [channels][outputs][taps] are at `bytes`.
-  private func fill(_ phase: Phase, _ bytes: UnsafeRawPointer, _ matrix: UnsafeMutablePointer<Float>) {
-    matrix.update(repeating: 0, count: rows(phase) &* columns)
+  /// Copies or packs a matrix.
+  private func put(
+    _ phase: Phase, _ block: Block, _ values: UnsafeMutablePointer<Float>, to target: UnsafeMutablePointer<Float>
+  ) {
+    if form == .planes {
+      target.update(from: values, count: block.groupCount)
+    } else if block.groupCount > 0 {
+      let n = columns(block.strip)
+      var source = apus_gemm_source(
+        b: values, stride_tap: 0, stride_k: n, stride_n: 1, taps: 1, kc: rows(phase, block.strip), n: n)
+      GemmKernels.current.pack(&source, target, 0, GemmKernels.current.panelCount(n))
+    }
+  }
+
+  /// The matrix of a strip of a phase for the group whose weights [channels][outputs][taps] are at `bytes`.
+  private func fill(
+    _ phase: Phase, _ strip: Strip, _ bytes: UnsafeRawPointer, _ matrix: UnsafeMutablePointer<Float>
+  ) {
+    let columns = columns(strip)
+    matrix.update(repeating: 0, count: rows(phase, strip) &* columns)
     let all = kernel.reduce(1, &*)
     for (index, outer) in phase.taps.enumerated() {
-      for (position, lag) in last.lags.enumerated() {
-        let block = matrix + (index &* last.lags.count &+ position) &* channels &* columns
-        for remainder in 0..<last.stride {
+      for (position, lag) in strip.lags.enumerated() {
+        let block = matrix + (index &* strip.lags.count &+ position) &* channels &* columns
+        for remainder in strip.remainders {
           guard let tap = last.taps[remainder].first(where: { $0.lag == lag })?.tap else { continue }
           let offset = outer.tap &* kernel[2] &+ tap
+          let first = (remainder &- strip.remainders.lowerBound) &* outputs
           for channel in 0..<channels {
             for output in 0..<outputs {
-              block[channel &* columns &+ remainder &* outputs &+ output] = bytes.loadUnaligned(
+              block[channel &* columns &+ first &+ output] = bytes.loadUnaligned(
                 fromByteOffset: ((channel &* outputs &+ output) &* all &+ offset) &* 4, as: Float.self)
             }
           }

@@ -87,7 +87,7 @@ struct TransposedPlanes: Sendable {
       offsets[index].withUnsafeBufferPointer { taps in
         var arguments = apus_plane_sums_args(
           x: scratch, offsets: taps.baseAddress, taps: taps.count,
-          weights: w + (phase.start &+ ofImage &* phase.groupCount), weights_ld: weights.columns,
+          weights: w + (phase.blocks[0].start &+ ofImage &* phase.blocks[0].groupCount), weights_ld: weights.columns,
           outputs: weights.columns, bias: bias == nil ? nil : UnsafePointer(columnBias), y: flat,
           y_ld: planes.flatStride)
         apus_kernels().pointee.plane_sums_f32(&arguments, count)

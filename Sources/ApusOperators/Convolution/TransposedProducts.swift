@@ -23,6 +23,8 @@ struct TransposedProducts: Sendable {
   private let shape: TransposedConvolution
   private let weights: TransposedPhases
   private let isPlanar: Bool
+  private let strides: (Int, Int)
+  private let lastStride: Int
   private let pixels: (input: Int, output: Int)
   private let extents: [TransposedExtent]
   /// Extents of the input along three axes, and of the output.
@@ -67,6 +69,7 @@ struct TransposedProducts: Sendable {
     self.jobs = jobs
     let rows = jobs.map(\.rows).max() ?? 0
     let taps = weights.phases.map { $0.taps.count * weights.last.lags.count }.max() ?? 0
+    (strides, lastStride) = ((weights.axes[0].stride, weights.axes[1].stride), weights.last.stride)
     tableBytes = aligned(rows * taps * 4)
     lineBytes = aligned(rows * weights.columns * 4)
     biasBytes = aligned(weights.columns * 4)
@@ -139,37 +142,54 @@ struct TransposedProducts: Sendable {
     _ job: Job, _ image: Int, _ x: UnsafePointer<Float>, _ w: UnsafePointer<Float>, _ bias: UnsafePointer<Float>?,
     _ y: UnsafeMutablePointer<Float>, _ scratch: UnsafeMutableRawPointer
   ) {
-    let table = scratch.assumingMemoryBound(to: Int32.self)
     let lines = (scratch + tableBytes).assumingMemoryBound(to: Float.self)
     let columnBias = (scratch + tableBytes + lineBytes).assumingMemoryBound(to: Float.self)
-    let zeros = columnBias + biasBytes / 4
     let phase = weights.phases[job.phase]
     let (columns, outputs) = (weights.columns, weights.outputs)
-    fill(table, phase, job)
     for group in 0..<weights.groups {
       if let bias {
         for column in 0..<columns { columnBias[column] = bias[group &* outputs &+ column % outputs] }
       }
-      var arguments = apus_gemm_f32_args(
-        a: x + (image &* shape.geometry.outputCount &* pixels.input &+ group &* weights.channels), lda: pixels.input,
-        offsets: table, zeros: zeros, taps: phase.taps.count &* weights.last.lags.count, kc: weights.channels,
-        n: columns, b: w + (phase.start &+ group &* phase.groupCount), c: lines, ldc: columns,
-        epilogue: GemmEpilogue().arguments(
-          bias: bias == nil ? nil : UnsafePointer(columnBias), add: nil, rowLength: columns))
-      if job.outputs.count == outputs {
-        GemmKernels.current.multiply(&arguments, 0, job.rows, 0, GemmKernels.current.panelCount(columns))
-      } else {
-        let width = GemmKernels.current.panelColumns
-        for remainder in 0..<weights.last.stride {
-          let first = remainder &* outputs
-          GemmKernels.current.multiply(
-            &arguments, 0, job.rows, (first &+ job.outputs.lowerBound) / width,
-            (first &+ job.outputs.upperBound) / width)
-        }
+      let pixel = x + (image &* shape.geometry.outputCount &* pixels.input &+ group &* weights.channels)
+      for block in phase.blocks {
+        multiply(
+          job, phase, block, pixel, w + (block.start &+ group &* block.groupCount),
+          bias: bias == nil ? nil : UnsafePointer(columnBias), to: lines, scratch)
       }
-      for (row, line) in job.lines.enumerated() {
-        store(job, phase, line, group, lines + row &* job.elements.count &* columns, y, image)
+      var source = lines
+      for line in job.lines {
+        store(job, place(phase, line), group, source, y, image)
+        source += job.elements.count &* columns
       }
+    }
+  }
+
+  /// The columns of a strip of the last axis, for all rows of a job. `x`: the first pixel of the image; `bias`: of the
+  /// columns of all strips; `lines`: the first column of all.
+  private func multiply(
+    _ job: Job, _ phase: TransposedPhases.Phase, _ block: TransposedPhases.Block, _ x: UnsafePointer<Float>,
+    _ w: UnsafePointer<Float>, bias: UnsafePointer<Float>?, to lines: UnsafeMutablePointer<Float>,
+    _ scratch: UnsafeMutableRawPointer
+  ) {
+    let table = scratch.assumingMemoryBound(to: Int32.self)
+    let zeros = (scratch + tableBytes + lineBytes + biasBytes).assumingMemoryBound(to: Float.self)
+    let (strip, outputs, kernels) = (block.strip, weights.outputs, GemmKernels.current)
+    let columns = strip.remainders.count &* outputs
+    let first = strip.remainders.lowerBound &* outputs
+    fill(table, phase, job, strip.lags)
+    var arguments = apus_gemm_f32_args(
+      a: x, lda: pixels.input, offsets: table, zeros: zeros, taps: phase.taps.count &* strip.lags.count,
+      kc: weights.channels, n: columns, b: w, c: lines + first, ldc: weights.columns,
+      epilogue: GemmEpilogue().arguments(bias: bias.map { $0 + first }, add: nil, rowLength: weights.columns))
+    if job.outputs.count == outputs {
+      kernels.multiply(&arguments, 0, job.rows, 0, kernels.panelCount(columns))
+      return
+    }
+    for remainder in 0..<strip.remainders.count {
+      let first = remainder &* outputs
+      kernels.multiply(
+        &arguments, 0, job.rows, (first &+ job.outputs.lowerBound) / kernels.panelColumns,
+        (first &+ job.outputs.upperBound) / kernels.panelColumns)
     }
   }
 
@@ -177,11 +197,13 @@ struct TransposedProducts: Sendable {
   private func place(_ phase: TransposedPhases.Phase, _ line: Int) -> (Int, Int) {
     let (a, b) = (extents[0].outputs(phase.remainders[0]), extents[1].outputs(phase.remainders[1]))
     let (first, second) = line.quotientAndRemainder(dividingBy: b.count)
-    return (a.first &+ first &* weights.axes[0].stride, b.first &+ second &* weights.axes[1].stride)
+    return (a.first &+ first &* strides.0, b.first &+ second &* strides.1)
   }
 
-  /// Where the taps of each row lie in the image.
-  private func fill(_ table: UnsafeMutablePointer<Int32>, _ phase: TransposedPhases.Phase, _ job: Job) {
+  /// Where the taps of each row with some lags of the last axis lie in the image.
+  private func fill(
+    _ table: UnsafeMutablePointer<Int32>, _ phase: TransposedPhases.Phase, _ job: Job, _ lags: [Int]
+  ) {
     var next = table
     let width = input[2]
     for line in job.lines {
@@ -192,7 +214,7 @@ struct TransposedProducts: Sendable {
           let (i, j) = (a &- tap.lags.0, b &- tap.lags.1)
           let isInside = i >= 0 && i < input[0] && j >= 0 && j < input[1]
           let row = (i &* input[1] &+ j) &* width
-          for lag in weights.last.lags {
+          for lag in lags {
             let k = element &- lag
             next.pointee =
               isInside && k >= 0 && k < width
@@ -204,16 +226,16 @@ struct TransposedProducts: Sendable {
     }
   }
 
-  /// Puts the elements of one line into the output.
+  /// Puts the elements of one line into the output at a place along the first two axes.
   private func store(
-    _ job: Job, _ phase: TransposedPhases.Phase, _ line: Int, _ group: Int, _ values: UnsafeMutablePointer<Float>,
+    _ job: Job, _ place: (Int, Int), _ group: Int, _ values: UnsafeMutablePointer<Float>,
     _ y: UnsafeMutablePointer<Float>, _ image: Int
   ) {
-    let (first, second) = place(phase, line)
+    let (first, second) = place
     let outputs = weights.outputs
     // Outputs along the last axis that the elements are, those before the first and behind the last one left out.
-    let start = job.elements.lowerBound &* weights.last.stride &+ extents[2].origin
-    let end = job.elements.upperBound &* weights.last.stride &+ extents[2].origin
+    let start = job.elements.lowerBound &* lastStride &+ extents[2].origin
+    let end = job.elements.upperBound &* lastStride &+ extents[2].origin
     let (low, high) = (max(start, 0), min(end, output[2]))
     if low >= high { return }
     let (slice, width) = (job.outputs.lowerBound, job.outputs.count)

@@ -47,6 +47,21 @@ import Testing
     }
   }
 
+  /// Windows that are no multiple of the stride, some even shorter, with outputs in whole panels: remainders of the
+  /// last axis have different taps.
+  @Test func uneven() throws {
+    for (kernel, stride, outputs) in [(3, 2, 32), (5, 3, 64), (7, 2, 96), (1, 2, 32), (2, 3, 64)] {
+      var run = OperatorRun(
+        "ConvTranspose", attributes: [("strides", .ints([2, stride])), ("pads", .ints([1, 0, 0, 0]))])
+      run.constantInputs = [1]
+      let x = sampleTensor([2, 6, 5, 37], seed: kernel)
+      let (w, bias) = (sampleTensor([6, outputs, 3, kernel], seed: stride), sampleTensor([outputs], seed: 3))
+      let (_, general) = try fastAndGeneral(run, [x, w, bias])
+      let products = try KernelSelection.$current.withValue(.named("products")) { try run(x, w, bias) }
+      expectClose(products[0], general[0], "\(kernel) \(stride) \(outputs)")
+    }
+  }
+
   /// ⟨conv(x), y⟩ = ⟨x, convTranspose(y)⟩.
   @Test func isTheTranspose() throws {
     let attributes: [(String, AttributeValue)] = [("strides", .ints([2, 1])), ("pads", .ints([1, 0, 1, 2]))]

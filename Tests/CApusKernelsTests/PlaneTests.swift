@@ -65,7 +65,7 @@ private struct Plane {
     let kernels = levels[level]
     var numbers = Numbers(42)
     for n in [1, 2, 15, 16, 17, 48, 100, 129, 260] {
-      for outputs in [1, 2, 3, 4, 5, 7, 8] {
+      for outputs in [1, 2, 3, 4, 5, 6, 7, 8, 11, 13] {
         let offsets = Array([0, 3, 1, 40, 7].prefix(1 + n % 5))
         let x = numbers.floats(n + (offsets.max() ?? 0))
         let weights = numbers.floats(offsets.count * (outputs + 1))

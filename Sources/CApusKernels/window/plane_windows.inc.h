@@ -31,11 +31,14 @@ INLINE size_t column_runs(const apus_plane_columns_args *g, size_t first, size_t
   return n;
 }
 
-// Lanes k with from + k in [low, high), of which every step-th one.
-INLINE vm lanes_inside(size_t from, size_t low, size_t high, size_t step) {
+// Lanes k with from + k in [low, high), of which every step-th one; `from` is a multiple of step, 1 or 2.
+INLINE vm lanes_inside(size_t from, size_t low, size_t high, const size_t step) {
   float lane[VL];
-  for (size_t k = 0; k < VL; k++) lane[k] = from + k >= low && from + k < high && (from + k) % step == 0 ? 0 : 1;
-  return v_eq(v_load(lane), v_zero());
+#pragma clang loop unroll(full)
+  for (size_t k = 0; k < VL; k++) lane[k] = k % step == 0 ? (float)k : -1;
+  const vf lanes = v_load(lane);
+  const size_t first = low > from ? low - from : 0, end = high > from ? high - from : 0;
+  return v_le(v_set1((float)(first < VL ? first : VL)), lanes) & v_lt(lanes, v_set1((float)(end < VL ? end : VL)));
 }
 
 // Finds what a tap of a run sees.
@@ -106,6 +109,8 @@ void APUS_(apus_plane_columns_f32)(const apus_plane_columns_args *args, size_t f
     count -= taken;
   }
 }
+
+#include "narrow_planes.inc.h"
 
 #if APUS_LANES == 16
 enum { DEPTHWISE_ROWS = 4, DEPTHWISE_VECTORS = 4 };
@@ -228,6 +233,11 @@ INLINE void depthwise_planes(const apus_plane_depthwise_args *g, const float *co
 void APUS_(apus_plane_depthwise_f32)(const apus_plane_depthwise_args *args, size_t planes, size_t y0, size_t y1,
                                      float *scratch) {
   const apus_plane_depthwise_args g = *args;
+  narrow_plan plan;
+  if (y0 == 0 && y1 == g.out_h && narrow_prepare(&g, &plan)) {
+    narrow_planes(&g, &plan, planes);
+    return;
+  }
   const size_t pitch = apus_plane_depthwise_pitch(g.out_w, g.kernel_w), lines = y1 - y0 + g.kernel_h - 1;
   const size_t size = lines * pitch;
   // What has just been stored cannot be loaded at another alignment for some time: small planes are copied several at a

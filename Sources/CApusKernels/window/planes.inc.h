@@ -101,10 +101,19 @@ bool APUS_(apus_plane_split_f32)(const apus_plane_split_args *args, float *y) {
   return v_any(nan);
 }
 
+// Outputs that are summed together, as each reads all elements, and vectors of a block of so many: as many as registers
+// hold beside one of each tap and a weight.
+#if APUS_LANES == 16
+enum { VECTORS_OF_2 = 6, VECTORS_OF_3 = 6, VECTORS_OF_4 = 6, VECTORS_OF_5 = 5, VECTORS_OF_6 = 4 };
+#else
+enum { VECTORS_OF_2 = 4, VECTORS_OF_3 = 3, VECTORS_OF_4 = 2, VECTORS_OF_5 = 2, VECTORS_OF_6 = 2 };
+#endif
+enum { MOST_OUTPUTS = 6 };
+
 // `vectors` vectors from element i on, of `outputs` outputs from o on; of the last vector, `left` elements.
 INLINE void sums_block(const apus_plane_sums_args *g, size_t i, size_t left, size_t o, const int outputs,
                        const int vectors) {
-  vf acc[4][8];
+  vf acc[MOST_OUTPUTS][8];
 #pragma clang loop unroll(full)
   for (int k = 0; k < outputs; k++)
 #pragma clang loop unroll(full)
@@ -139,21 +148,20 @@ INLINE void sums_row(const apus_plane_sums_args *g, size_t n, size_t o, const in
   for (; i < n; i += VL) sums_block(g, i, n - i, o, outputs, 1);
 }
 
-// Vectors of a block: as many as registers hold beside one of each tap and a weight.
-#if APUS_LANES == 16
-enum { VECTORS_OF_2 = 6, VECTORS_OF_3 = 6, VECTORS_OF_4 = 6 };
-#else
-enum { VECTORS_OF_2 = 4, VECTORS_OF_3 = 3, VECTORS_OF_4 = 3 };
-#endif
 
 void APUS_(apus_plane_sums_f32)(const apus_plane_sums_args *g, size_t n) {
-  size_t o = 0;
-  for (; o + 4 <= g->outputs; o += 4) sums_row(g, n, o, 4, VECTORS_OF_4);
-  switch (g->outputs - o) {
-    case 3: sums_row(g, n, o, 3, VECTORS_OF_3); break;
-    case 2: sums_row(g, n, o, 2, VECTORS_OF_2); break;
-    case 1: sums_row(g, n, o, 1, 8); break;
-    default: break;
+  // In as few groups as possible, of nearly equal size.
+  for (size_t o = 0, taken; o < g->outputs; o += taken) {
+    const size_t left = g->outputs - o, groups = (left + MOST_OUTPUTS - 1) / MOST_OUTPUTS;
+    taken = (left + groups - 1) / groups;
+    switch (taken) {
+      case 6: sums_row(g, n, o, 6, VECTORS_OF_6); break;
+      case 5: sums_row(g, n, o, 5, VECTORS_OF_5); break;
+      case 4: sums_row(g, n, o, 4, VECTORS_OF_4); break;
+      case 3: sums_row(g, n, o, 3, VECTORS_OF_3); break;
+      case 2: sums_row(g, n, o, 2, VECTORS_OF_2); break;
+      default: sums_row(g, n, o, 1, 8); break;
+    }
   }
 }
 

@@ -112,14 +112,17 @@ INLINE void softmax_row(size_t n, const float *x, float *y, float scale, const f
     v_store_upto(y, logarithm ? shifted - v_log(v_set1(sum)) : e * v_set1(1.0f / sum), n);
     return;
   }
-  const vf top = v_set1(logits_max(n, x, y, scale, mask));
-  const float *from = scale == 1 && !mask ? x : y;
+  // The largest of rounded products is that of the largest, if the factor is positive: they need not be kept then.
+  const int is_kept = mask || !(scale > 0);
+  const vf top = v_set1(is_kept ? logits_max(n, x, y, scale, mask) : row_max(n, x) * scale);
+  const vf factor = v_set1(is_kept ? 1 : scale);
+  const float *from = is_kept ? y : x;
   const size_t rest = n % VL, whole = n - rest;
   vf acc[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
   size_t i = 0;
 #define TAKE(v, at) \
   { \
-    const vf e_ = v_exp_softmax(v_load(from + (at)) - top); \
+    const vf e_ = v_exp_softmax(v_load(from + (at)) * factor - top); \
     if (!logarithm) v_store(y + (at), e_); \
     acc[v] += e_; \
   }
@@ -134,13 +137,13 @@ INLINE void softmax_row(size_t n, const float *x, float *y, float scale, const f
   if (i + 2 * VL < whole) TAKE(2, i + 2 * VL)
 #undef TAKE
   // The rest stays in a register: what is stored in part is slow to load.
-  const vf last = rest ? v_load_rest(from + whole, rest, v_set1(-__builtin_inff())) - top : v_zero();
+  const vf last = rest ? v_load_rest(from + whole, rest, v_set1(-__builtin_inff())) * factor - top : v_zero();
   const vf last_e = rest ? v_exp_softmax(last) : v_zero();
   acc[3] += last_e;
   const float sum = v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
   if (logarithm) {
     const vf offset = v_log(v_set1(sum));
-    for (i = 0; i < whole; i += VL) v_store(y + i, (v_load(from + i) - top) - offset);
+    for (i = 0; i < whole; i += VL) v_store(y + i, (v_load(from + i) * factor - top) - offset);
     if (rest) v_store_n(y + whole, last - offset, rest);
   } else {
     const vf share = v_set1(1.0f / sum);

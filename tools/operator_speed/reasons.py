@@ -6,8 +6,10 @@ from fnmatch import fnmatchcase
 
 # Cases that may stay below 0.9 of onnxruntime's speed.
 SLOWER: dict[str, str] = {
-    "RNN f32 1 steps batch 1 *": "onnxruntime leaves out the product with an initial state that is not given (25 µs; "
-    "68 µs with one); Apus reads R, which may hold what is not finite",
+    "Conv f32 stem 7x7 s2 224": "three quarters of the time are the product, at 146 billion operations a second; a fifth "
+    "turns outputs into planes",
+    "FusedMatMul f32 transB 12x128x64x128": "a sixth of the time are a Transpose and a Mul, steps of their own beside "
+    "the product, a twentieth packs B",
     "Scan f32 100 rows of 256": "2.8 µs an iteration, of which the tanh is one fiftieth; the rest makes values for the "
     "run of the body, hands them on and counts references to them",
     "QLinearGlobalAveragePool u8 *": "two thirds of the time bytes become floats in memory, of which a step of its own "

@@ -109,6 +109,29 @@ import Testing
     }
   }
 
+  /// Planar outputs of which a part makes some rows at a time, of one image and of several.
+  @Test func manyRowsOfPlanes() throws {
+    for (kernel, outputs, groups) in [(1, 1100, 1), (3, 70, 1), (2, 300, 2)] {
+      let attributes: [(String, AttributeValue)] = [
+        ("group", .int(groups)), ("strides", .ints(kernel == 1 ? [1, 1] : [2, 1])),
+      ]
+      var run = OperatorRun("Conv", attributes: attributes)
+      let x = sampleTensor([3, 6, 31, 43], seed: kernel)
+      let (w, bias) = (
+        sampleTensor([outputs, 6 / groups, kernel, kernel], seed: outputs), sampleTensor([outputs], seed: 3)
+      )
+      for constants in [[1], []] {
+        run.constantInputs = Set(constants)
+        let (_, general) = try fastAndGeneral(run, [x, w, bias])
+        for form in groups == 1 ? ["taps", "rows"] : ["taps"] {
+          if form == "rows" && kernel == 1 { continue }
+          let one = try KernelSelection.$current.withValue(.named(form)) { try run(x, w, bias) }
+          expectClose(one[0], general[0], "\(form), \(kernel) \(outputs)")
+        }
+      }
+    }
+  }
+
   @Test func emptyBatchAndExtents() throws {
     let w = sampleTensor([4, 3, 3, 3], seed: 1)
     #expect(try OperatorRun("Conv")(sampleTensor([0, 3, 8, 8], seed: 0), w)[0].shape == [0, 4, 6, 6])

@@ -10,8 +10,6 @@ SLOWER: dict[str, str] = {
     "turns outputs into planes",
     "FusedMatMul f32 transB 12x128x64x128": "a sixth of the time are a Transpose and a Mul, steps of their own beside "
     "the product, a twentieth packs B",
-    "Scan f32 100 rows of 256": "2.8 µs an iteration, of which the tanh is one fiftieth; the rest makes values for the "
-    "run of the body, hands them on and counts references to them",
     "QLinearGlobalAveragePool u8 *": "two thirds of the time bytes become floats in memory, of which a step of its own "
     "takes the means",
 }

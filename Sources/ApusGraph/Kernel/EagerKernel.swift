@@ -23,6 +23,9 @@ package protocol EagerContext {
   /// The inputs with the numbers `donated` are taken out of the array; the run may write over those that nothing else
   /// refers to.
   func run(subgraph name: String, inputs: inout [Value], donating donated: [Int]) throws(OperatorError) -> [Value]
+  /// Runs the subgraph that the attribute `name` holds for iteration after iteration. nil, and nothing has run, where
+  /// the executor has no better way than to run them one by one.
+  func run(subgraph name: String, _ iterations: Iterations) throws(OperatorError) -> IterationResults?
   /// Calls `body` for every part, on the worker threads where there are some.
   func parallel(parts: Int, _ body: (Int) -> Void)
   /// The memory and the time of the run.
@@ -30,6 +33,8 @@ package protocol EagerContext {
 }
 
 extension EagerContext {
+  package func run(subgraph name: String, _ iterations: Iterations) throws(OperatorError) -> IterationResults? { nil }
+
   /// Runs the subgraph that the attribute `name` holds, on inputs that stay as they are.
   package func run(subgraph name: String, inputs: [Value]) throws(OperatorError) -> [Value] {
     var inputs = inputs

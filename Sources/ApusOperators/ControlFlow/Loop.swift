@@ -114,6 +114,16 @@ private struct LoopKernel: EagerKernel {
       guard let value = inputs[2 + index] else { throw .mismatch("carried value \(index) is missing") }
       given.append(value)
     }
+    if condition != 0, (trips ?? .max) > 0 {
+      let wanted = outputs.indices.filter { context.isWanted(carried + $0) }
+      let iterations = Iterations(
+        inputs: [.counter, .constant] + (0..<carried).map { .state(output: 1 + $0) }, first: given,
+        condition: isCounted ? nil : 0, collected: wanted.map { 1 + carried + $0 }, limit: trips ?? .max)
+      if let results = try context.run(subgraph: "body", iterations) {
+        for (index, pieces) in zip(wanted, results.collected) { outputs[index].pieces = pieces }
+        return try final(results.states, outputs, symbols: [:], context)
+      }
+    }
     // The body may write over what it hands on to itself, where nothing else refers to it.
     let donated = Array(2..<2 + carried)
     while condition != 0, iteration < trips ?? .max {
@@ -129,10 +139,17 @@ private struct LoopKernel: EagerKernel {
       }
       iteration += 1
     }
-    var final: [Value?] = []
-    final.reserveCapacity(carried + outputs.count)
-    for index in 0..<carried { final.append(given[2 + index]) }
     let symbols = iteration == 0 ? boundSymbols(inputFacts, inputs) : [:]
+    return try final(given[2...], outputs, symbols: symbols, context)
+  }
+
+  /// The outputs of the node: the values that were carried, and those that were accumulated.
+  private func final(
+    _ states: some Collection<Value>, _ outputs: [AccumulatedOutput], symbols: [String: Dim],
+    _ context: any EagerContext
+  ) throws(OperatorError) -> [Value?] {
+    var final: [Value?] = Array(states)
+    final.reserveCapacity(carried + outputs.count)
     for (index, output) in outputs.enumerated() {
       let isWanted = context.isWanted(carried + index)
       final.append(isWanted ? try output.stacked(axis: 0, isReversed: false, symbols: symbols, context) : nil)

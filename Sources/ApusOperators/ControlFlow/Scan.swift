@@ -146,6 +146,11 @@ private struct ScanKernel: EagerKernel {
       throw .mismatch("the scan inputs have \(length) and \(scan.tensor.shape[scan.axis]) elements")
     }
     var outputs = plan.scanned.map { AccumulatedOutput(fact: $0) }
+    if length > 0, let results = try runTogether(states, scans, length, context) {
+      let wanted = outputs.indices.filter { context.isWanted(plan.states + $0) }
+      for (index, pieces) in zip(wanted, results.collected) { outputs[index].pieces = pieces }
+      return try final(results.states, outputs, symbols: [:], context)
+    }
     // The body may write over the states that it hands on to itself, where nothing else refers to them.
     let donated = Array(0..<plan.states)
     for iteration in 0..<length {
@@ -161,8 +166,35 @@ private struct ScanKernel: EagerKernel {
         try outputs[index].append(results[plan.states + index], context)
       }
     }
-    var final: [Value?] = states
     let symbols = length == 0 ? boundSymbols(inputFacts, inputs) : [:]
+    return try final(states, outputs, symbols: symbols, context)
+  }
+
+  /// All iterations at once, where the executor can do that.
+  private func runTogether(
+    _ states: [Value], _ scans: [(tensor: Tensor, axis: Int)], _ length: Int, _ context: any EagerContext
+  ) throws(OperatorError) -> IterationResults? {
+    var inputs = states.indices.map { Iterations.Input.state(output: $0) }
+    var first = states
+    for (index, scan) in scans.enumerated() {
+      let isReversed = plan.isInputReversed[index]
+      inputs.append(.element(of: scan.tensor, axis: scan.axis, isReversed: isReversed))
+      first.append(
+        .tensor(
+          try TensorPieces.element(scan.tensor, axis: scan.axis, index: isReversed ? length - 1 : 0, context)))
+    }
+    let wanted = plan.scanned.indices.filter { context.isWanted(plan.states + $0) }
+    return try context.run(
+      subgraph: "body",
+      Iterations(
+        inputs: inputs, first: first, condition: nil, collected: wanted.map { plan.states + $0 }, limit: length))
+  }
+
+  /// The outputs of the node: the last states, and what was accumulated.
+  private func final(
+    _ states: [Value], _ outputs: [AccumulatedOutput], symbols: [String: Dim], _ context: any EagerContext
+  ) throws(OperatorError) -> [Value?] {
+    var final: [Value?] = states
     for (index, output) in outputs.enumerated() {
       guard context.isWanted(plan.states + index) else {
         final.append(nil)

@@ -35,6 +35,8 @@ extension Tensor {
 struct AccumulatedOutput {
   private var tensors: [Tensor] = []
   private var bytes = 0
+  /// The tensors in place of single ones, runs of them one after the other along a new first axis.
+  var pieces: [Tensor] = []
 
   /// What is known about the output, for the case of no iteration.
   let fact: ValueFact
@@ -55,6 +57,17 @@ struct AccumulatedOutput {
   func stacked(axis: Int, isReversed: Bool, symbols: [String: Dim], _ context: any EagerContext) throws(OperatorError)
     -> Value
   {
+    if let first = pieces.first {
+      let position = try position(axis, rank: first.rank - 1)
+      if position == 0, !isReversed { return .tensor(try TensorPieces.concatenate(pieces, axis: 0, context)) }
+      var elements: [Tensor] = []
+      for piece in pieces {
+        for index in 0..<piece.shape[0] {
+          elements.append(try TensorPieces.element(piece, axis: 0, index: index, context))
+        }
+      }
+      return .tensor(try TensorPieces.stack(isReversed ? elements.reversed() : elements, axis: position, context))
+    }
     guard let first = tensors.first else {
       guard let fact = fact.tensor else {
         throw .unsupported("there is no iteration, and the type of a scan output is not known")
@@ -68,11 +81,17 @@ struct AccumulatedOutput {
         throw OperatorError(error)
       }
     }
-    let position = axis < 0 ? axis + first.rank + 1 : axis
-    guard position >= 0, position <= first.rank else {
-      throw .mismatch("scan output axis \(axis) is out of range for elements of rank \(first.rank)")
-    }
+    let position = try position(axis, rank: first.rank)
     return .tensor(try TensorPieces.stack(isReversed ? tensors.reversed() : tensors, axis: position, context))
+  }
+
+  /// The place of a new axis of elements of a rank.
+  private func position(_ axis: Int, rank: Int) throws(OperatorError) -> Int {
+    let position = axis < 0 ? axis + rank + 1 : axis
+    guard position >= 0, position <= rank else {
+      throw .mismatch("scan output axis \(axis) is out of range for elements of rank \(rank)")
+    }
+    return position
   }
 }
 

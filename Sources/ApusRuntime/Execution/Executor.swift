@@ -140,20 +140,9 @@ extension Program {
       table.inputAddresses[index] = UnsafeMutableRawPointer(mutating: aligned.base)
       inputs.append(aligned)
     }
-    for patch in table.inputPatches {
-      guard let address = table.inputAddresses[patch.slot] else {
-        throw .inconsistency("value '\(graph[plan.inputs[patch.slot].value].name)' is absent where a step reads it")
-      }
-      table.pointers[patch.position] = address + patch.byteOffset
-    }
     try addBlocks(of: plan, to: &blocks, settings)
     for index in blocks.indices { table.blockAddresses[index] = blocks[index].base }
-    for patch in table.outputPatches {
-      guard let address = table.blockAddresses[patch.block] else {
-        throw .inconsistency("block \(patch.block) is absent where a step writes it")
-      }
-      table.pointers[patch.position] = address + patch.byteOffset
-    }
+    try patch(table)
     for patch in table.cachePatches {
       guard let block = caches[patch.cache] else { throw .inconsistency("cache \(patch.cache) lies nowhere") }
       table.pointers[patch.position] = block.base
@@ -171,8 +160,26 @@ extension Program {
     return plan.nodes.upperBound
   }
 
+  /// Puts the addresses of inputs and blocks where steps find them.
+  @inline(__always)
+  func patch(_ table: OperandTable) throws(OperatorError) {
+    for patch in table.inputPatches {
+      guard let address = table.inputAddresses[patch.slot] else {
+        let value = table.plan.inputs[patch.slot].value
+        throw .inconsistency("value '\(graph[value].name)' is absent where a step reads it")
+      }
+      table.pointers[patch.position] = address + patch.byteOffset
+    }
+    for patch in table.outputPatches {
+      guard let address = table.blockAddresses[patch.block] else {
+        throw .inconsistency("block \(patch.block) is absent where a step writes it")
+      }
+      table.pointers[patch.position] = address + patch.byteOffset
+    }
+  }
+
   /// The plan of the region that starts at a node: one made before, one bound from the template, or a new one.
-  private func plan(
+  func plan(
     startingAt start: Int, values: borrowing ValueTable, threads: Int, _ donations: Donations, _ settings: RunSettings
   ) throws(OperatorError) -> RegionPlan {
     let mayGrow = settings.growsCaches && settings.outputBuffers.isEmpty
@@ -261,7 +268,8 @@ extension Program {
     throw .inconsistency("value '\(graph[plan.outputs[index].value].name)' lies nowhere that outlives its region")
   }
 
-  private func run(
+  /// Computes all steps of a plan whose addresses are in place.
+  func run(
     _ plan: RegionPlan, table: OperandTable, failures: [RunFailure], pool: WorkerPool, settings: RunSettings
   ) throws(OperatorError) {
     let (cancellation, turn, profiler) = (settings.cancellation, settings.turn, settings.profiler)
@@ -315,7 +323,7 @@ extension Program {
   /// Lets more urgent runs go first, and throws if the run was cancelled or its time is over: `Allowance.checkTime`,
   /// without an allowance to make.
   @inline(__always)
-  private func checkTime(_ cancellation: CancellationFlag?, _ turn: RunTurn?) throws(OperatorError) {
+  func checkTime(_ cancellation: CancellationFlag?, _ turn: RunTurn?) throws(OperatorError) {
     if let turn, turn.isOutranked { turn.giveWay(cancellation) }
     if let cancellation, cancellation.isCancelled { throw .cancelled }
   }
@@ -441,15 +449,30 @@ private struct ExecutorContext: EagerContext {
   func run(
     subgraph name: String, inputs: inout [Value], donating donated: [Int]
   ) throws(OperatorError) -> [Value] {
+    let index = try number(ofSubgraph: name)
+    return try prepared.subprograms[index].program.run(
+      &inputs, donating: donated, captures: captures[index], on: pool, settings: innerSettings)
+  }
+
+  func run(subgraph name: String, _ iterations: Iterations) throws(OperatorError) -> IterationResults? {
+    let index = try number(ofSubgraph: name)
+    return try prepared.subprograms[index].program.run(
+      iterations, captures: captures[index], on: pool, settings: innerSettings)
+  }
+
+  private func number(ofSubgraph name: String) throws(OperatorError) -> Int {
     guard let index = prepared.subprograms.firstIndex(where: { $0.name == name }) else {
       throw .invalid("subgraph \(name) is missing")
     }
-    // The buffers are those of the main graph, whose values have numbers of their own.
+    return index
+  }
+
+  /// The buffers are those of the main graph, whose values have numbers of their own.
+  private var innerSettings: RunSettings {
     var inner = settings
     if !inner.outputBuffers.isEmpty { inner.outputBuffers = [:] }
     inner.growsCaches = true
-    return try prepared.subprograms[index].program.run(
-      &inputs, donating: donated, captures: captures[index], on: pool, settings: inner)
+    return inner
   }
 
   func parallel(parts: Int, _ body: (Int) -> Void) {

@@ -17,6 +17,8 @@ final class PreparedNode: Sendable {
   let wantedOutputs: [Bool]
   /// True if the kernel takes operands at any address.
   let movesData: Bool
+  /// True if the kernel is planned before it runs.
+  let isPlanned: Bool
   /// True if the kernel was made with a look at the constants among the inputs.
   let readsConstants: Bool
   /// What the kernel was chosen among; empty where nobody wanted to know.
@@ -30,6 +32,7 @@ final class PreparedNode: Sendable {
     (self.kernel, self.subprograms, self.readsConstants) = (kernel, subprograms, readsConstants)
     (inputs, outputs) = (node.inputs, node.outputs)
     wantedOutputs = node.outputs.map { $0 != nil }
+    isPlanned = if case .planned = kernel { true } else { false }
     movesData = schema.traits.contains(.movesData)
   }
 }

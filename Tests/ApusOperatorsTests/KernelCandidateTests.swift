@@ -294,6 +294,11 @@ struct CandidateCase {
         attributes: [("kernel_shape", .ints([3, 2])), ("strides", .ints([2, $0]))],
         inputs: [random([2, 3, 11, 29], $0)], tolerance: 0)
     },
+    {
+      CandidateCase(
+        name: "MaxPool", attributes: pool + [("storage_order", .int($0 % 2))], inputs: [random([2, 3, 11, 9], $0)],
+        outputs: 2, tolerance: 0)
+    },
     { CandidateCase(name: "AveragePool", attributes: pool, inputs: [random([2, 3, 11, 9], $0)]) },
     {
       CandidateCase(

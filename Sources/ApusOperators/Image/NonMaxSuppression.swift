@@ -112,10 +112,15 @@ private struct Suppression {
       return SmallestFirst(keys)
     }
     var kept: [Int] = []
+    var fours = KeptBoxes(overlap: overlap)
     boxes.withUnsafeBufferPointer { boxes in
       while kept.count < limit, let key = heap.next() {
-        let box = Int(key & 0xffff_ffff)
-        if !kept.contains(where: { overlaps(boxes, box, $0) }) { kept.append(box) }
+        let number = Int(key & 0xffff_ffff)
+        let box = SIMD4(
+          boxes[number &* 4], boxes[number &* 4 &+ 1], boxes[number &* 4 &+ 2], boxes[number &* 4 &+ 3])
+        if fours.contains(overlapping: box) { continue }
+        fours.append(box)
+        kept.append(number)
       }
     }
     return kept
@@ -129,18 +134,63 @@ private struct Suppression {
     return UInt64(~ascending) << 32 | UInt64(UInt32(truncatingIfNeeded: box))
   }
 
-  /// True if intersection over union of two boxes is above the threshold. Boxes without area overlap nothing.
-  private func overlaps(_ boxes: UnsafeBufferPointer<Float>, _ a: Int, _ b: Int) -> Bool {
-    let (p, q) = (a * 4, b * 4)
-    let height = min(boxes[p + 2], boxes[q + 2]) - max(boxes[p], boxes[q])
-    let width = min(boxes[p + 3], boxes[q + 3]) - max(boxes[p + 1], boxes[q + 1])
-    guard height > 0, width > 0 else { return false }
-    let intersection = height * width
-    let first = (boxes[p + 2] - boxes[p]) * (boxes[p + 3] - boxes[p + 1])
-    let second = (boxes[q + 2] - boxes[q]) * (boxes[q + 3] - boxes[q + 1])
-    let union = first + second - intersection
-    guard first > 0, second > 0, union > 0, intersection > 0 else { return false }
-    return intersection / union > overlap
+}
+
+/// Boxes [y1, x1, y2, x2], four at a time, axis by axis.
+private struct KeptBoxes {
+  let overlap: Float
+  private var count = 0
+  private var tops: [SIMD4<Float>] = []
+  private var lefts: [SIMD4<Float>] = []
+  private var bottoms: [SIMD4<Float>] = []
+  private var rights: [SIMD4<Float>] = []
+  private var areas: [SIMD4<Float>] = []
+
+  init(overlap: Float) { self.overlap = overlap }
+
+  mutating func append(_ box: SIMD4<Float>) {
+    let (four, lane) = count.quotientAndRemainder(dividingBy: 4)
+    if lane == 0 {
+      // The others have no height, and overlap nothing.
+      tops.append(SIMD4(repeating: .infinity))
+      lefts.append(SIMD4())
+      bottoms.append(SIMD4(repeating: -.infinity))
+      rights.append(SIMD4())
+      areas.append(SIMD4())
+    }
+    (tops[four][lane], lefts[four][lane], bottoms[four][lane], rights[four][lane]) = (box[0], box[1], box[2], box[3])
+    areas[four][lane] = KeptBoxes.area(box)
+    count += 1
+  }
+
+  private static func area(_ box: SIMD4<Float>) -> Float { (box[2] - box[0]) * (box[3] - box[1]) }
+
+  /// True if intersection over union of a box and one of these is above the threshold. Boxes without area overlap
+  /// nothing.
+  func contains(overlapping box: SIMD4<Float>) -> Bool {
+    let (top, left) = (SIMD4(repeating: box[0]), SIMD4(repeating: box[1]))
+    let (bottom, right) = (SIMD4(repeating: box[2]), SIMD4(repeating: box[3]))
+    let area = SIMD4(repeating: KeptBoxes.area(box))
+    for four in tops.indices {
+      let height = KeptBoxes.smaller(bottom, bottoms[four]) - KeptBoxes.larger(top, tops[four])
+      let width = KeptBoxes.smaller(right, rights[four]) - KeptBoxes.larger(left, lefts[four])
+      let meets = (height .> 0) .& (width .> 0)
+      if meets == SIMDMask(repeating: false) { continue }
+      let intersection = height * width
+      let union = area + areas[four] - intersection
+      let isReal = (area .> 0) .& (areas[four] .> 0) .& (union .> 0) .& (intersection .> 0)
+      if (meets .& isReal .& (intersection / union .> overlap)) != SIMDMask(repeating: false) { return true }
+    }
+    return false
+  }
+
+  /// Of numbers that are none, that of the first.
+  @inline(__always) private static func smaller(_ a: SIMD4<Float>, _ b: SIMD4<Float>) -> SIMD4<Float> {
+    a.replacing(with: b, where: b .< a)
+  }
+
+  @inline(__always) private static func larger(_ a: SIMD4<Float>, _ b: SIMD4<Float>) -> SIMD4<Float> {
+    a.replacing(with: b, where: b .>= a)
   }
 }
 

@@ -67,7 +67,14 @@ package struct MaxPool: OperatorDefinition {
     } unless: {
       $0.wantsIndices ? "positions are wanted" : nil
     },
+    .rows("rows of positions", types: positionTypes) {
+      PositionPool.step($0)
+    } unless: {
+      $0.wantsIndices ? nil : "no positions are wanted"
+    },
   ]
+
+  private static let positionTypes: [DataType] = [.float32, .float64, .int8, .uint8]
 
   private static func plain(_ pool: PoolFacts) -> Step? {
     switch pool.elementType {

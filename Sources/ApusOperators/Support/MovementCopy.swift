@@ -170,6 +170,43 @@ struct MovementCopy: Sendable {
 
   /// Copies the blocks of `range` between the given memory.
   func run(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, _ range: Range<Int>) {
+    if let last = outer.last, rowBlocks == 1, columnBlocks == 1 {
+      runPlanes(from: source, to: target, range, along: last)
+    } else {
+      runBlocks(from: source, to: target, range)
+    }
+  }
+
+  /// The same where the two innermost loops are one block: the loop around them takes no division.
+  private func runPlanes(
+    from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, _ range: Range<Int>, along last: Axis
+  ) {
+    var index = range.lowerBound
+    while index < range.upperBound {
+      var (rest, first) = index.quotientAndRemainder(dividingBy: last.count)
+      var from = sourceOffset &+ first &* last.source
+      var to = targetOffset &+ first &* last.target
+      var axis = outer.count &- 2
+      while axis >= 0 {
+        let next = rest / outer[axis].count
+        let position = rest &- next &* outer[axis].count
+        from &+= position &* outer[axis].source
+        to &+= position &* outer[axis].target
+        rest = next
+        axis &-= 1
+      }
+      let end = min(last.count, first &+ range.upperBound &- index)
+      index &+= end &- first
+      while first < end {
+        copyPlane(source + from, target + to, row.count, column.count)
+        from &+= last.source
+        to &+= last.target
+        first &+= 1
+      }
+    }
+  }
+
+  private func runBlocks(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, _ range: Range<Int>) {
     for index in range {
       let (line, columnBlock) = index.quotientAndRemainder(dividingBy: columnBlocks)
       var (plane, rowBlock) = line.quotientAndRemainder(dividingBy: rowBlocks)
@@ -211,6 +248,11 @@ private struct PlaneCopy: Sendable {
   let width: Int
   private let function: Function
 
+  /// A function as one value, which generic code hands on as it is.
+  private struct Loops: Sendable {
+    let function: Function
+  }
+
   static func function(
     width: Int, row: MovementCopy.Axis, column: MovementCopy.Axis
   ) throws(OperatorError) -> PlaneCopy {
@@ -219,7 +261,8 @@ private struct PlaneCopy: Sendable {
       function = copyRuns
     } else if isTransposition(width: width, row: row, column: column) {
       function = try PlaneFacts.Candidate.choose(
-        .planeCopy, for: PlaneFacts(row: row, column: column, width: width), PlaneFacts.candidates)
+        .planeCopy, for: PlaneFacts(row: row, column: column, width: width), PlaneFacts.candidates
+      ).function
     } else {
       function = loops(width: width)
     }
@@ -234,7 +277,7 @@ private struct PlaneCopy: Sendable {
 
   /// What a copy whose source is contiguous along the rows, and its target along the columns, is chosen by.
   private struct PlaneFacts: KernelFacts {
-    typealias Candidate = KernelCandidate<PlaneFacts, Function>
+    typealias Candidate = KernelCandidate<PlaneFacts, Loops>
 
     let row: MovementCopy.Axis
     let column: MovementCopy.Axis
@@ -247,13 +290,13 @@ private struct PlaneCopy: Sendable {
       Candidate("plain") {
         .cost(.loops(operations: $0.elements))
       } make: {
-        loops(width: $0.width)
+        Loops(function: loops(width: $0.width))
       },
       Candidate("transpose") {
         [1, 2, 4, 8].contains($0.width)
           ? .cost(.vectors(operations: $0.elements)) : .refused("no elements of \($0.width) bytes")
       } make: {
-        transposition(width: $0.width, row: $0.row, column: $0.column)
+        transposition(width: $0.width, row: $0.row, column: $0.column).map { Loops(function: $0) }
       },
     ]
   }

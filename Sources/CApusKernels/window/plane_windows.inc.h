@@ -262,47 +262,73 @@ INLINE vf every(const float *x, size_t n, const size_t stride) {
   return v_evens(v_load_upto(x, reach), reach > VL ? v_load_upto(x + VL, reach - VL) : v_zero());
 }
 
-// One row of outputs, whose windows begin at x. `whole`: vectors may be read and written behind the row.
+INLINE vf pool_tap(vf acc, vf value, const int average) { return average ? acc + value : v_max_nan(value, acc); }
+
+// One row of windows, `taps` elements of a line each. Of whole vectors two taps are the two halves of the same ones.
+INLINE vf pool_line(vf acc, const float *x, const size_t left, const int average, const size_t stride, const int whole,
+                    const size_t taps) {
+  size_t c = 0;
+  if (whole && stride == 2)
+    for (; c + 2 <= taps; c += 2) {
+      const vf low = v_load(x + c), high = v_load(x + c + VL);
+      acc = pool_tap(pool_tap(acc, v_evens(low, high), average), v_odds(low, high), average);
+    }
+  for (; c < taps; c++)
+    acc = pool_tap(acc, whole && stride == 2 ? v_evens(v_load(x + c), v_load(x + c + VL)) : every(x + c, left, stride),
+                   average);
+  return acc;
+}
+
+// One row of outputs, whose windows begin at x. `whole`: vectors may be read and written behind the row. `lines` and
+// `taps`: the last extents of a window. `factor`: 1 over its elements, where that is exact; else 0.
 INLINE void pool_row(const apus_plane_pool_args *g, const float *x, float *y, const int average, const size_t stride,
-                     const int whole) {
+                     const int whole, const size_t lines, const size_t taps, const float factor) {
   const size_t width = g->outputs[2], line = g->extents[2], slice = g->extents[1] * line;
-  const vf count = v_set1((float)(g->kernel[0] * g->kernel[1] * g->kernel[2]));
+  const vf count = v_set1((float)(g->kernel[0] * lines * taps));
   for (size_t j = 0; j < width; j += VL) {
     const size_t left = whole ? VL : width - j;
     vf acc = v_set1(average ? 0 : -__builtin_inff());
     for (size_t a = 0; a < g->kernel[0]; a++)
-      for (size_t b = 0; b < g->kernel[1]; b++) {
-        const float *from = x + a * slice + b * line + j * stride;
-        for (size_t c = 0; c < g->kernel[2]; c++) {
-          const vf value = whole && stride == 2 ? v_evens(v_load(from + c), v_load(from + c + VL))
-                                                : every(from + c, left, stride);
-          acc = average ? acc + value : v_max_nan(value, acc);
-        }
-      }
-    v_store_upto(y + j, average ? acc / count : acc, left);
+      for (size_t b = 0; b < lines; b++)
+        acc = pool_line(acc, x + a * slice + b * line + j * stride, left, average, stride, whole, taps);
+    if (average) acc = factor != 0 ? acc * v_set1(factor) : acc / count;
+    if (whole) v_store(y + j, acc);
+    else v_store_upto(y + j, acc, left);
   }
 }
 
 // Rows in ascending order, so that each overwrites what the one before it has written behind its end.
-INLINE void pool_planes(const apus_plane_pool_args *g, size_t planes, const int average, const size_t stride) {
+INLINE void pool_planes(const apus_plane_pool_args *g, size_t planes, const int average, const size_t stride,
+                        const size_t lines, const size_t taps) {
   const size_t line = g->extents[2], slice = g->extents[1] * line, plane = g->extents[0] * slice;
   // What a row reads from the beginning of its windows on, and writes, in whole vectors.
   const size_t width = (g->outputs[2] + VL - 1) / VL * VL;
   const size_t reach = (g->kernel[0] - 1) * slice + (g->kernel[1] - 1) * line + width * stride + g->kernel[2];
+  const size_t count = g->kernel[0] * lines * taps;
+  const float factor = (count & (count - 1)) == 0 ? 1 / (float)count : 0;
   float *y = g->y, *const end = y + planes * g->outputs[0] * g->outputs[1] * g->outputs[2];
   for (size_t p = 0; p < planes; p++)
     for (size_t a = 0; a < g->outputs[0]; a++)
       for (size_t b = 0; b < g->outputs[1]; b++, y += g->outputs[2]) {
         const size_t at = p * plane + a * g->strides[0] * slice + b * g->strides[1] * line;
-        if (at + reach <= planes * plane && width <= (size_t)(end - y)) pool_row(g, g->x + at, y, average, stride, 1);
-        else pool_row(g, g->x + at, y, average, stride, 0);
+        if (at + reach <= planes * plane && width <= (size_t)(end - y))
+          pool_row(g, g->x + at, y, average, stride, 1, lines, taps, factor);
+        else pool_row(g, g->x + at, y, average, stride, 0, lines, taps, factor);
       }
+}
+
+// The windows that most pools have are known when this is compiled.
+INLINE void pool_windows(const apus_plane_pool_args *g, size_t planes, const int average, const size_t stride) {
+  const size_t lines = g->kernel[1], taps = g->kernel[2];
+  if (lines == 2 && taps == 2) pool_planes(g, planes, average, stride, 2, 2);
+  else if (lines == 3 && taps == 3) pool_planes(g, planes, average, stride, 3, 3);
+  else pool_planes(g, planes, average, stride, lines, taps);
 }
 
 void APUS_(apus_plane_pool_f32)(const apus_plane_pool_args *args, bool average, size_t planes) {
   const apus_plane_pool_args g = *args;
-  if (average && g.strides[2] == 1) pool_planes(&g, planes, 1, 1);
-  else if (average) pool_planes(&g, planes, 1, 2);
-  else if (g.strides[2] == 1) pool_planes(&g, planes, 0, 1);
-  else pool_planes(&g, planes, 0, 2);
+  if (average && g.strides[2] == 1) pool_windows(&g, planes, 1, 1);
+  else if (average) pool_windows(&g, planes, 1, 2);
+  else if (g.strides[2] == 1) pool_windows(&g, planes, 0, 1);
+  else pool_windows(&g, planes, 0, 2);
 }

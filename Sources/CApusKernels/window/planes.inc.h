@@ -3,22 +3,27 @@
 
 // Elements 0, 2, 4, ... and 1, 3, 5, ... of two vectors one after the other, and what makes two vectors of those.
 #if APUS_LANES == 16
+#define ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif APUS_LANES == 8
+#define ODDS 1, 3, 5, 7, 9, 11, 13, 15
 #define EVENS 0, 2, 4, 6, 8, 10, 12, 14
 #define LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #else
+#define ODDS 1, 3, 5, 7
 #define EVENS 0, 2, 4, 6
 #define LOW 0, 4, 1, 5
 #define HIGH 2, 6, 3, 7
 #endif
 INLINE vf v_evens(vf a, vf b) { return __builtin_shufflevector(a, b, EVENS); }
+INLINE vf v_odds(vf a, vf b) { return __builtin_shufflevector(a, b, ODDS); }
 INLINE vf v_zip_low(vf a, vf b) { return __builtin_shufflevector(a, b, LOW); }
 INLINE vf v_zip_high(vf a, vf b) { return __builtin_shufflevector(a, b, HIGH); }
 #undef EVENS
+#undef ODDS
 #undef LOW
 #undef HIGH
 

@@ -4,6 +4,34 @@
 // Elements of four bytes are turned a vector of rows at a time where vectors are wider.
 #include "../simd/columns.inc.h"
 
+#if APUS_LANES == 16
+#define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#elif APUS_LANES == 8
+#define EVENS 0, 2, 4, 6, 8, 10, 12, 14
+#define ODDS 1, 3, 5, 7, 9, 11, 13, 15
+#endif
+// Takes pairs of four bytes apart, where they are a few vectors, the last of them with some of what was taken before,
+// again; else 0.
+INLINE int take_pairs(size_t n, const void *src, void *dst, ptrdiff_t ld) {
+#if APUS_LANES >= 8
+  if (n < VL || n >= 4 * VL) return 0;
+  const float *x = src;
+  float *a = dst, *b = a + ld;
+  for (size_t i = 0; i < n; i += VL) {
+    const size_t at = i + VL <= n ? i : n - VL;
+    const vf low = v_load(x + 2 * at), high = v_load(x + 2 * at + VL);
+    v_store(a + at, __builtin_shufflevector(low, high, EVENS));
+    v_store(b + at, __builtin_shufflevector(low, high, ODDS));
+  }
+  return 1;
+#else
+  return (void)n, (void)src, (void)dst, (void)ld, 0;
+#endif
+}
+#undef EVENS
+#undef ODDS
+
 // Rows of two to four elements one after the other, which are taken apart, and the way back: loops that the compiler
 // knows how to vectorize.
 #define FEW_LOOPS(bytes, type, count) \
@@ -35,6 +63,7 @@
   static int transpose_few_##bytes(size_t rows, size_t columns, const void *src, ptrdiff_t src_ld, void *dst, \
                                    ptrdiff_t dst_ld) { \
     if (columns >= 2 && columns <= 4 && src_ld == (ptrdiff_t)columns && rows > columns) { \
+      if (bytes == 4 && columns == 2 && take_pairs(rows, src, dst, dst_ld)) return 1; \
       if (columns == 2) take_apart_##bytes##_2(rows, src, dst, dst_ld); \
       else if (columns == 3) take_apart_##bytes##_3(rows, src, dst, dst_ld); \
       else take_apart_##bytes##_4(rows, src, dst, dst_ld); \

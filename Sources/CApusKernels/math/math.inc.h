@@ -47,12 +47,16 @@ INLINE vf v_exp2_bounded(vf x) {
   return v_scale(v_fma(p, r, v_set1(1)), n);
 }
 
+// exp(r) - 1 - r, divided by r^2, for sums in which exp(r) - 1 stands alone.
+INLINE vf v_expm1_tail(vf r) {
+  return v_poly4(r, 0x1.000000p-1f, 0x1.5554b0p-3f, 0x1.5554e0p-5f, 0x1.12279ep-7f, 0x1.6d568cp-10f);
+}
+
 // exp(x) - 1 for x in [-30, 89.5], exact to the last places near 0, and 0 for -0.
 INLINE vf v_expm1_bounded(vf x) {
   exp_parts e = v_exp_reduce(x);
   vf r = e.r;
-  vf tail = v_poly4(r, 0x1.000000p-1f, 0x1.5554b0p-3f, 0x1.5554e0p-5f, 0x1.12279ep-7f, 0x1.6d568cp-10f);
-  vf small = v_fma(tail * r, r, r);  // exp(r) - 1
+  vf small = v_fma(v_expm1_tail(r) * r, r, r);  // exp(r) - 1
   // 2^n small + (2^n - 1), by way of 2^(n-1) so that n = 128 and 129 do not overflow early.
   vf half = (vf)((v_to_int(e.n) + 126) << 23);
   vf y = v_fma(half, small, half - v_set1(0.5f));
@@ -125,12 +129,18 @@ INLINE vf v_erf(vf x) {
   return v_copysign(v_select(v_lt(t, v_set1(0.85f)), near, far), x);
 }
 
-// tanh|x| = d / (d + 2) with d = exp(2|x|) - 1.
+// tanh|x| = h / (h + 1) with h = (exp(2|x|) - 1) / 2 = 2^(n-1) s + 2^(n-1) - 1/2, where s = exp(r) - 1 and
+// 2|x| = n ln 2 + r. To round 2|x| / ln 2, 1.5 * 2^23 is added, whose last bits n becomes. From 9.1 on the quotient
+// rounds to 1.
 INLINE vf v_tanh(vf x) {
-  vf t = v_min(v_set1(9.1f), v_abs(x));
-  vf d = v_expm1_bounded(t + t);
-  vf y = d / (d + v_set1(2));
-  return v_copysign(v_select(v_le(v_set1(9.1f), t), v_set1(1), y), x);
+  const vf magic = v_set1(0x1.8p23f), half_t = v_min(v_set1(9.1f), v_abs(x)), t = half_t + half_t;
+  const vf rounded = v_fma(t, v_set1(0x1.715476p+0f), magic), n = rounded - magic;
+  vf r = v_fnma(n, v_set1(0x1.62e4p-1f), t);
+  r = v_fnma(n, v_set1(0x1.7f7d1cp-20f), r);
+  const vf s = v_fma(v_expm1_tail(r) * r, r, r);
+  const vf half = (vf)(((vi)rounded << 23) + v_set1_i(126 << 23));
+  const vf h = v_fma(half, s, half - v_set1(0.5f));
+  return v_copysign(h / (h + v_set1(1)), x);
 }
 
 // With e = exp(-|x|): 1 / (1 + e), or e / (1 + e) on the negative side.

@@ -1,5 +1,5 @@
-// Maximum pools that also tell where the largest elements lie, by whole rows of outputs: tap after tap of all windows of a
-// row, each taken where it is larger than what was found before.
+// Maximum pools that also tell where the largest elements lie, by whole rows of outputs: tap after tap of all windows
+// of a row, each taken where it is larger than what was found before.
 
 import ApusGraph
 import ApusTensor

@@ -34,8 +34,14 @@ apus_level apus_cpu_level(bool wants_tiles, uint32_t *features) {
   const uint64_t state = enabled_register_state();
   if ((state & YMM_STATE) != YMM_STATE) return APUS_LEVEL_PORTABLE;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2)) return APUS_LEVEL_PORTABLE;
+  const bool has_more = a >= 1;
   const uint32_t wide = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
-  if ((b & wide) != wide || (state & ZMM_STATE) != ZMM_STATE) return APUS_LEVEL_AVX2;
+  const bool is_wide = (b & wide) == wide && (state & ZMM_STATE) == ZMM_STATE;
+  uint32_t more, unused[3];
+  if (!has_more || !__get_cpuid_count(7, 1, &more, &unused[0], &unused[1], &unused[2])) more = 0;
+  enum { AVX_VNNI = 1 << 4 };
+  if (more & AVX_VNNI) *features |= APUS_FEATURE_AVX_VNNI;
+  if (!is_wide) return APUS_LEVEL_AVX2;
   if (c & bit_AVX512VNNI) *features |= APUS_FEATURE_AVX512_VNNI;
   if (c & bit_AVX512VBMI) *features |= APUS_FEATURE_AVX512_VBMI;
   enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25 };
@@ -44,7 +50,7 @@ apus_level apus_cpu_level(bool wants_tiles, uint32_t *features) {
     if (d & AMX_INT8) *features |= APUS_FEATURE_AMX_INT8;
     if (d & AMX_BF16) *features |= APUS_FEATURE_AMX_BF16;
   }
-  if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16)) *features |= APUS_FEATURE_AVX512_BF16;
+  if (more & bit_AVX512BF16) *features |= APUS_FEATURE_AVX512_BF16;
   return APUS_LEVEL_AVX512;
 }
 #else

@@ -37,7 +37,7 @@ enum { LEVEL_COUNT = sizeof level_names / sizeof *level_names };
 static const struct {
   const char *name;
   uint32_t bit;
-} features[] = {{"vnni", APUS_FEATURE_AVX512_VNNI},
+} features[] = {{"vnni", APUS_FEATURE_AVX512_VNNI | APUS_FEATURE_AVX_VNNI},
                 {"bf16", APUS_FEATURE_AVX512_BF16},
                 {"amx", APUS_FEATURE_AMX_INT8 | APUS_FEATURE_AMX_BF16},
                 {"vbmi", APUS_FEATURE_AVX512_VBMI}};
@@ -131,13 +131,15 @@ static void fill(void) {
     chosen = add((apus_level)l, available, 0);
   }
   if (!forced || !is_known || level > best) return;
-  removed &= used[level];
+  uint32_t missing = 0;
+  for (size_t f = 0; f < FEATURE_COUNT; f++)
+    if (features[f].bit & removed & used[level]) missing |= features[f].bit;
   for (size_t index = 0; index < machine_count; index++)
-    if (tables[index].level == level && lacking[index] == removed) {
+    if (tables[index].level == level && lacking[index] == missing) {
       chosen = &tables[index];
       return;
     }
-  chosen = add(level, available, removed);
+  chosen = add(level, available, missing);
 }
 
 const apus_kernel_table *apus_kernels(void) {

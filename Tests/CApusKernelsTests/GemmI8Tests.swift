@@ -8,7 +8,8 @@ import Testing
 
   private func check(
     _ kernels: Kernels, _ s: Shape, signs: (a: Bool, b: Bool), indirect: Bool, perRow: Bool,
-    perColumn: Bool, zeros: (a: Int32, b: Int32), output: apus_gemm_i8_output, wide: Bool = false, seed: Int
+    perColumn: Bool, zeros: (a: Int32, b: Int32), output: apus_gemm_i8_output, wide: Bool = false, rare: Bool = false,
+    seed: Int
   ) {
     var numbers = Numbers(seed)
     let taps = indirect ? s.taps : 1
@@ -17,7 +18,11 @@ import Testing
     let rows = s.m + 2
     // Extremes are frequent, to catch saturation on the way.
     let a = Buffer<UInt8>(rows * lda - 1) { _ in numbers.below(3) == 0 ? 255 : UInt8(numbers.below(256)) }
-    let b = Buffer<UInt8>(depth * s.n) { _ in numbers.below(3) == 0 ? 128 : UInt8(numbers.below(256)) }
+    let b = Buffer<UInt8>(depth * s.n) { _ in
+      if !rare { return numbers.below(3) == 0 ? 128 : UInt8(numbers.below(256)) }
+      let small = numbers.below(60) == 0 ? 100 + numbers.below(28) : numbers.below(60)
+      return UInt8(truncatingIfNeeded: (numbers.below(2) == 0 ? small : -small - 1) + (signs.b ? 0 : 128))
+    }
     let pad = Buffer<UInt8>(s.kc, repeating: UInt8(truncatingIfNeeded: zeros.a))
     let offsets = Buffer<Int32>(indirect ? s.m * taps : 0) { _ in
       numbers.below(4) == 0 ? Int32.min : Int32(numbers.below(rows) * lda)
@@ -130,6 +135,23 @@ import Testing
               indirect: indirect, perRow: perRow, perColumn: seed % 3 == 0, zeros: (17, seed % 5 == 0 ? 0 : 3),
               output: output, wide: seed % 4 > 1, seed: seed)
           }
+        }
+      }
+    }
+  }
+
+  /// Right sides in which few neighbours are too large to be added in 16 bits.
+  @Test(arguments: levels.indices) func largeNeighbours(level: Int) {
+    let outputs = [APUS_GEMM_I8_TO_I32, APUS_GEMM_I8_TO_U8, APUS_GEMM_I8_TO_S8]
+    var seed = 0
+    for (m, n, taps, kc) in [(1, 16, 1, 64), (5, 33, 3, 21), (9, 40, 9, 16), (23, 17, 1, 2), (40, 70, 2, 130)] {
+      for indirect in [false, true] {
+        for output in outputs {
+          seed += 1
+          check(
+            levels[level], Shape(m: m, n: n, taps: taps, kc: kc), signs: (seed & 1 != 0, seed & 2 != 0),
+            indirect: indirect, perRow: false, perColumn: seed % 3 == 0, zeros: (17, 3), output: output,
+            wide: seed % 4 > 1, rare: true, seed: seed)
         }
       }
     }

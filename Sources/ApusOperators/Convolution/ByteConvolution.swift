@@ -40,7 +40,7 @@ struct ByteWeights: Sendable {
     if groups == 1, isDense, weights.channelsPerGroup <= ByteWeights.fewChannels, let width = tensor.shape.last {
       weights.joinedTaps = width
     }
-    let form = "\(apus_kernels().pointee.gemm_i8_nr)x64 \(groups)/\(weights.joinedTaps)"
+    let form = "\(ByteKernels.current.format) \(groups)/\(weights.joinedTaps)"
     let format = "conv i8/\(form) \(tensor.shape) \(tensor.dataType)"
     let source = weights
     let byteCount = source.groupBytes &* groups

@@ -32,9 +32,13 @@ struct ByteKernels: @unchecked Sendable {
     if table.features & APUS_FEATURE_AMX_INT8.rawValue != 0 {
       return GemmTiling.Pace(speed: 8, bytes: 1, rowColumns: 96)
     }
-    let hasDotProduct = table.features & APUS_FEATURE_AVX512_VNNI.rawValue != 0
+    let dotProducts = APUS_FEATURE_AVX512_VNNI.rawValue | APUS_FEATURE_AVX_VNNI.rawValue
+    let hasDotProduct = table.features & dotProducts != 0
     return GemmTiling.Pace(speed: hasDotProduct ? 3 : 1, bytes: 1, rowColumns: 16)
   }
+
+  /// How panels lie, as part of the name of a packed form: those of sixteen columns with what was taken off them.
+  var format: String { "\(panelColumns)x64\(panelColumns == 16 ? " and rests" : "")" }
 
   func panelCount(_ n: Int) -> Int { apus_gemm_panels(n, panelColumns) }
   func panelBytes(k: Int) -> Int { apus_gemm_i8_panel_bytes(1, k, panelColumns) }
@@ -93,7 +97,7 @@ struct PackedBytes: Sendable {
     self.stride = stride
     let isSigned = tensor.dataType == .int8
     let form = isTransposed ? "transposed " : ""
-    let format = "gemm_i8/\(kernels.panelColumns)x64 \(form)\(count)x\(k)x\(n) \(tensor.dataType)"
+    let format = "gemm_i8/\(kernels.format) \(form)\(count)x\(k)x\(n) \(tensor.dataType)"
     let byteCount = count * stride
     storage = try weights.storage(for: tensor, format: format, byteCount: byteCount) {
       (source) throws(OperatorError) in

@@ -4,6 +4,8 @@
 //   I8_GROUP_BYTES           panels that are kept in a cache while the rows go by
 //   I8_TILES                 the list TILE(rows, columns); columns beyond I8_NR span panels
 //   I8_MANY_ROWS             perhaps a header with i8_tiles_multiply, which takes the products of many rows
+//   I8_PAIRS                 perhaps, where products of neighbours are added in 16 bits: the panels have rests, and
+//                            i8_overflows(group) says whether one of a group's pairs is too large for that
 //   i8_products(...)         see the prototype in the comment below
 //
 // One form inside: A' is u8 (an s8 value has its top bit turned, which adds 128, to the zero point as well) and B' is
@@ -23,7 +25,7 @@ INLINE const int8_t *i8_panel(const apus_gemm_i8_args *g, size_t panel) {
   return (const int8_t *)g->b + panel * apus_gemm_i8_panel_bytes(g->taps, g->kc, I8_NR);
 }
 INLINE const int32_t *i8_column_sums(const apus_gemm_i8_args *g, size_t panel) {
-  return (const int32_t *)(const void *)(i8_panel(g, panel + 1) - 4 * I8_NR);
+  return (const int32_t *)(const void *)(i8_panel(g, panel) + apus_gemm_i8_group_bytes(g->taps, g->kc, I8_NR));
 }
 // Four bytes of a row, fewer at its end; turned to A'.
 INLINE uint32_t i8_quad(const uint8_t *a, size_t left, uint32_t turn) {
@@ -33,6 +35,9 @@ INLINE uint32_t i8_quad(const uint8_t *a, size_t left, uint32_t turn) {
   return x ^ turn;
 }
 
+// INLINE vi i8_add_quads(vi sum, vi quads)
+// Adds to each sum the four bytes of B' of a quad.
+//
 // INLINE uint32_t i8_sum_vectors(const uint8_t *a, size_t n, uint8_t turn, size_t *done)
 // The sum of a[k] ^ turn for k < *done, which is as many as fill vectors.
 
@@ -52,13 +57,6 @@ static uint32_t i8_row_sum(const apus_gemm_i8_args *g, size_t row) {
 }
 
 INLINE vu i8_load_upto(const int32_t *p, size_t n) { return (vu)v_load_upto((const float *)(const void *)p, n); }
-
-typedef int8_t vbytes __attribute__((vector_size(VL)));
-INLINE void i8_store_bytes(int8_t *c, vi q, size_t n) {
-  const vbytes bytes = __builtin_convertvector(q, vbytes);
-  if (n >= VL) memcpy(c, &bytes, VL);
-  else memcpy(c, &bytes, n);
-}
 
 // The sums of a few rows and what their zero points take off: za' of each row, and sum A' - K za'.
 typedef struct {
@@ -88,8 +86,7 @@ INLINE vi i8_requantize_wide(vi sum, vf scale, double zero, double low, double h
 // Zero points, bias and scale for one vector of columns of all rows of a block, then the store. `even` says that no row
 // has a term of its own; `whole` that no column is cut off.
 INLINE void i8_finish_columns(const apus_gemm_i8_args *g, const i8_block *s, size_t row, size_t rows, size_t column,
-                              size_t j, const apus_gemm_i8_output output, const int wide, const int even,
-                              const int whole) {
+                              size_t j, const apus_gemm_i8_output output, const int even, const int whole) {
   const size_t left = whole ? VL : g->n - column - j;
   const vu column_sum = (vu)v_load((const float *)(const void *)(s->column_sums + j));
   vu start = {0}, b_zero = {0};
@@ -98,7 +95,6 @@ INLINE void i8_finish_columns(const apus_gemm_i8_args *g, const i8_block *s, siz
                 (g->b_signed ? 0 : 128);
   if (g->bias) start += i8_load_upto(g->bias + column + j, left);
   const vf scale = g->scales ? v_load_upto(g->scales + column + j, left) : v_set1(g->scale);
-  const vf zero = v_set1((float)g->zero), low = v_set1((float)g->low), high = v_set1((float)g->high);
   const apus_epilogue_f32 *e = &g->epilogue;
   const vf bias = e->bias && output == APUS_GEMM_I8_TO_F32 ? v_load_upto(e->bias + column + j, left) : v_zero();
   ptrdiff_t at = (ptrdiff_t)row * g->ldc + (ptrdiff_t)(column + j);
@@ -111,45 +107,127 @@ INLINE void i8_finish_columns(const apus_gemm_i8_args *g, const i8_block *s, siz
       v_store_upto((float *)g->c + at, (vf)sum, left);
       continue;
     }
-    if (wide) {
-      i8_store_bytes((int8_t *)g->c + at, i8_requantize_wide((vi)sum, scale, g->zero, g->low, g->high), left);
-      continue;
-    }
     vf x = v_to_float((vi)sum) * scale;
-    if (output == APUS_GEMM_I8_TO_F32) {
-      if (e->bias) x += bias;
-      if (e->add) x += v_load_upto(e->add + (ptrdiff_t)(row + i) * e->add_ld + (ptrdiff_t)(column + j), left);
-      v_store_upto((float *)g->c + at, x, left);
-      continue;
-    }
-    i8_store_bytes((int8_t *)g->c + at, v_to_int(v_min(high, v_max(v_round(x) + zero, low))), left);
+    if (e->bias) x += bias;
+    if (e->add) x += v_load_upto(e->add + (ptrdiff_t)(row + i) * e->add_ld + (ptrdiff_t)(column + j), left);
+    v_store_upto((float *)g->c + at, x, left);
   }
 }
 
 INLINE void i8_finish_panel(const apus_gemm_i8_args *g, const i8_block *s, size_t row, size_t rows, size_t column,
-                            const apus_gemm_i8_output output, const int wide, const int even) {
+                            const apus_gemm_i8_output output, const int even) {
   const size_t columns = g->n - column < I8_NR ? g->n - column : I8_NR;
   size_t j = 0;
-  for (; j + VL <= columns; j += VL) i8_finish_columns(g, s, row, rows, column, j, output, wide, even, 1);
-  if (j < columns) i8_finish_columns(g, s, row, rows, column, j, output, wide, even, 0);
+  for (; j + VL <= columns; j += VL) i8_finish_columns(g, s, row, rows, column, j, output, even, 1);
+  if (j < columns) i8_finish_columns(g, s, row, rows, column, j, output, even, 0);
+}
+
+// Four vectors of sums that become bytes together: one of four rows, two of two, or four of one.
+enum { I8_VECTORS = 4, I8_CODES = I8_VECTORS * VL };
+typedef uint8_t i8_codes __attribute__((vector_size(I8_CODES)));
+
+INLINE void i8_store_codes(uint8_t *c, const uint8_t *codes, size_t count, const size_t most) {
+  if (count == most) {
+    memcpy(c, codes, most);
+    return;
+  }
+#pragma clang loop unroll(full)
+  for (size_t step = most / 2; step > 0; step /= 2) {
+    if (!(count & step)) continue;
+    memcpy(c, codes, step);
+    c += step;
+    codes += step;
+  }
+}
+
+// All rows of a block to bytes, for columns that fill `vectors` of the vectors of a row.
+//
+// Bounded before the conversion to integer, by whole numbers, which is saturation; NaN becomes low. In float32 the
+// product of sum and scale is off by 2^-23 of 512 at most; where it is nearer to the middle between two whole numbers
+// than that, and `wide` asks for the rounding of the product in float64, that is computed.
+INLINE void i8_finish_bytes(const apus_gemm_i8_args *g, const i8_block *s, size_t row, size_t rows, size_t column,
+                            const int vectors, const int wide, const int even) {
+  const size_t columns = g->n - column < I8_NR ? g->n - column : I8_NR, together = I8_VECTORS / (size_t)vectors;
+  const uint8_t turn = g->output == APUS_GEMM_I8_TO_S8 ? 0x80 : 0;
+  const vf low = v_set1((float)(g->low - g->zero)), high = v_set1((float)(g->high - g->zero));
+  const vf reach = v_set1(0.5f - 0x1p-13f), huge = v_set1(0x1p126f);
+  const vi code_zero = v_set1_i(g->zero + turn);
+  vu start[I8_VECTORS], column_sum[I8_VECTORS], b_zero[I8_VECTORS];
+  vf scale[I8_VECTORS];
+  int is_exact = !wide;
+#pragma clang loop unroll(full)
+  for (int v = 0; v < vectors; v++) {
+    const size_t j = (size_t)v * VL, at = column + j, left = columns > j ? columns - j : 0;
+    column_sum[v] = (vu)v_load((const float *)(const void *)(s->column_sums + j));
+    b_zero[v] = (g->b_zeros ? i8_load_upto(g->b_zeros + at, left) : (vu)v_set1_i(g->b_zero)) - (g->b_signed ? 0 : 128);
+    start[v] = g->bias ? i8_load_upto(g->bias + at, left) : (vu)v_set1_i(0);
+    if (even) start[v] -= column_sum[v] * s->a_zeros[0];
+    scale[v] = g->scales ? v_load_upto(g->scales + at, left) : v_set1(g->scale);
+    if (wide && v_any((vm)~v_lt(v_abs(scale[v]), huge))) is_exact = 1;
+  }
+  uint8_t *c = (uint8_t *)g->c + (ptrdiff_t)row * g->ldc + (ptrdiff_t)column;
+  for (size_t i = 0; i < rows; i += together) {
+    vi sums[I8_VECTORS], codes[I8_VECTORS];
+    vf farthest = v_zero();
+#pragma clang loop unroll(full)
+    for (int at = 0; at < I8_VECTORS; at++) {
+      const int v = at % vectors;
+      const size_t below = i + (size_t)(at / vectors), r = below < rows ? below : rows - 1;
+      vu sum;
+      memcpy(&sum, s->sums + r * s->ld + (size_t)v * VL, sizeof sum);
+      if (!even) sum -= b_zero[v] * s->row_terms[r] + column_sum[v] * s->a_zeros[r];
+      sums[at] = (vi)(sum + start[v]);
+      const vf x = v_min(high, v_max(v_to_float(sums[at]) * scale[v], low));
+      const vi rounded = v_to_int(x);
+      if (wide) farthest = v_max(farthest, v_abs(x - v_to_float(rounded)));
+      codes[at] = rounded + code_zero;
+    }
+    if (wide && __builtin_expect(is_exact || v_any((vm)~v_lt(farthest, reach)), 0)) {
+#pragma clang loop unroll(full)
+      for (int at = 0; at < I8_VECTORS; at++)
+        codes[at] = i8_requantize_wide(sums[at], scale[at % vectors], g->zero, g->low, g->high) + turn;
+    }
+    uint8_t bytes[I8_CODES];
+    v_store_saturated(bytes, codes, 0);
+    i8_codes turned;
+    memcpy(&turned, bytes, sizeof turned);
+    turned ^= turn;
+    memcpy(bytes, &turned, sizeof turned);
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < together; r++) {
+      if (i + r >= rows) break;
+      i8_store_codes(c + (ptrdiff_t)(i + r) * g->ldc, bytes + r * (size_t)vectors * VL, columns,
+                     (size_t)vectors * VL);
+    }
+  }
+}
+
+static void i8_finish_codes(const apus_gemm_i8_args *g, const i8_block *s, size_t row, size_t rows, size_t column,
+                            int even) {
+  const size_t columns = g->n - column;
+#define FINISH(vectors) \
+  { \
+    if (g->wide && even) i8_finish_bytes(g, s, row, rows, column, vectors, 1, 1); \
+    else if (g->wide) i8_finish_bytes(g, s, row, rows, column, vectors, 1, 0); \
+    else if (even) i8_finish_bytes(g, s, row, rows, column, vectors, 0, 1); \
+    else i8_finish_bytes(g, s, row, rows, column, vectors, 0, 0); \
+  }
+  if (columns <= VL) FINISH(1)
+  else if (I8_NR == 2 * VL || columns <= 2 * VL) FINISH(2)
+  else FINISH(4)
+#undef FINISH
 }
 
 // The columns of one panel for the rows of a block.
 static void i8_finish(const apus_gemm_i8_args *g, const i8_block *s, size_t row, size_t rows, size_t column, int even) {
   switch (g->output) {
-#define FINISH(output, wide) \
-  if (even) i8_finish_panel(g, s, row, rows, column, output, wide, 1); \
-  else i8_finish_panel(g, s, row, rows, column, output, wide, 0);
-    case APUS_GEMM_I8_TO_I32: FINISH(APUS_GEMM_I8_TO_I32, 0) break;
-    case APUS_GEMM_I8_TO_F32: FINISH(APUS_GEMM_I8_TO_F32, 0) break;
+#define FINISH(output) \
+  if (even) i8_finish_panel(g, s, row, rows, column, output, 1); \
+  else i8_finish_panel(g, s, row, rows, column, output, 0);
+    case APUS_GEMM_I8_TO_I32: FINISH(APUS_GEMM_I8_TO_I32) break;
+    case APUS_GEMM_I8_TO_F32: FINISH(APUS_GEMM_I8_TO_F32) break;
     case APUS_GEMM_I8_TO_U8:
-    case APUS_GEMM_I8_TO_S8:
-      if (g->wide) {
-        FINISH(APUS_GEMM_I8_TO_S8, 1)
-      } else {
-        FINISH(APUS_GEMM_I8_TO_S8, 0)
-      }
-      break;
+    case APUS_GEMM_I8_TO_S8: i8_finish_codes(g, s, row, rows, column, even); break;
 #undef FINISH
   }
 }
@@ -174,7 +252,7 @@ static i8_tile_fn *i8_tile_for(size_t rows, size_t columns) {
   return table[rows][columns / 16];
 }
 
-// Bytes of the rows of a tile that are turned once for all panels.
+// Bytes of rows that are turned once for all panels.
 enum { I8_TURNED_BYTES = 24 * 1024 };
 
 // Dense s8 rows as A', one after the other.
@@ -205,18 +283,9 @@ static void i8_activate(const apus_gemm_i8_args *g, size_t row, size_t rows, siz
   }
 }
 
-// All panels [p0, p1) of one tile of rows.
-static void i8_tile_row(const apus_gemm_i8_args *g, size_t row, size_t rows, size_t p0, size_t p1) {
-  uint8_t turned[I8_TURNED_BYTES];
-  apus_gemm_i8_args tile = *g;
-  size_t tile_row = row;
-  if (g->a_signed && !g->offsets && p1 - p0 > 1 && g->kc <= I8_TURNED_BYTES / rows) {
-    i8_turn_rows(g, row, rows, turned);
-    tile.a = turned;
-    tile.lda = (ptrdiff_t)g->kc;
-    tile.a_signed = false;
-    tile_row = 0;
-  }
+// All panels [p0, p1) of one tile of rows, which are those of `source` from source_row on.
+static void i8_tile_row(const apus_gemm_i8_args *g, size_t row, size_t rows, size_t p0, size_t p1,
+                        const apus_gemm_i8_args *source, size_t source_row) {
   uint32_t sums[I8_MR * I8_NR * 4] __attribute__((aligned(64)));
   uint32_t a_zeros[I8_MR], row_terms[I8_MR];
   const int is_centred = i8_b_is_centred(g), even = is_centred && !g->a_zeros;
@@ -229,7 +298,7 @@ static void i8_tile_row(const apus_gemm_i8_args *g, size_t row, size_t rows, siz
     while (span > 1 && (p + span > p1 || !i8_tile_for(rows, span * I8_NR))) span /= 2;
     size_t columns = span * I8_NR;
     if (span == 1 && g->n - p * I8_NR <= 16) columns = 16;
-    i8_tile_for(rows, columns)(&tile, tile_row, p, sums);
+    i8_tile_for(rows, columns)(source, source_row, p, sums);
     for (size_t s = 0; s < span; s++) {
       const i8_block block = {sums + s * I8_NR, columns, i8_column_sums(g, p + s), a_zeros, row_terms};
       i8_finish(g, &block, row, rows, (p + s) * I8_NR, even);
@@ -237,6 +306,42 @@ static void i8_tile_row(const apus_gemm_i8_args *g, size_t row, size_t rows, siz
     p += span;
   }
   i8_activate(g, row, rows, p0, p1);
+}
+
+// Rows [m0, m1) of panels [p0, p1) by register tiles; they are those of `source` from source_row on.
+static void i8_tiles_of_rows(const apus_gemm_i8_args *g, size_t m0, size_t m1, size_t p0, size_t p1,
+                             const apus_gemm_i8_args *source, size_t source_row) {
+  const size_t rows = m1 - m0, count = (rows + I8_MR - 1) / I8_MR, height = rows / count, taller = rows % count;
+  size_t group = count == 1 ? p1 - p0 : I8_GROUP_BYTES / apus_gemm_i8_panel_bytes(g->taps, g->kc, I8_NR);
+  if (group == 0) group = 1;
+  for (size_t p = p0; p < p1; p += group) {
+    const size_t end = p1 - p < group ? p1 : p + group;
+    size_t row = 0;
+    for (size_t i = 0; i < count; i++) {
+      const size_t tall = height + (i < taller);
+      i8_tile_row(g, m0 + row, tall, p, end, source, source_row + row);
+      row += tall;
+    }
+  }
+}
+
+// The same for rows where they lie; dense s8 rows are turned before, some at a time.
+static void i8_rows_multiply(const apus_gemm_i8_args *g, size_t m0, size_t m1, size_t p0, size_t p1) {
+  const size_t block = g->kc ? I8_TURNED_BYTES / g->kc / I8_MR * I8_MR : 0;
+  if (!g->a_signed || g->offsets || p1 - p0 < 2 || block == 0) {
+    i8_tiles_of_rows(g, m0, m1, p0, p1, g, m0);
+    return;
+  }
+  uint8_t turned[I8_TURNED_BYTES];
+  apus_gemm_i8_args source = *g;
+  source.a = turned;
+  source.lda = (ptrdiff_t)g->kc;
+  source.a_signed = false;
+  for (size_t row = m0; row < m1; row += block) {
+    const size_t end = m1 - row < block ? m1 : row + block;
+    i8_turn_rows(g, row, end - row, turned);
+    i8_tiles_of_rows(g, row, end, p0, p1, &source, 0);
+  }
 }
 
 #ifdef I8_MANY_ROWS
@@ -250,42 +355,107 @@ void I8_VARIANT(apus_gemm_i8)(const apus_gemm_i8_args *g, size_t m0, size_t m1, 
 #ifdef I8_MANY_ROWS
   if (i8_tiles_multiply(g, m0, m1, p0, p1)) return;
 #endif
-  const size_t rows = m1 - m0, count = (rows + I8_MR - 1) / I8_MR, height = rows / count, taller = rows % count;
-  size_t group = count == 1 ? p1 - p0 : I8_GROUP_BYTES / apus_gemm_i8_panel_bytes(g->taps, g->kc, I8_NR);
-  if (group == 0) group = 1;
-  for (size_t p = p0; p < p1; p += group) {
-    const size_t end = p1 - p < group ? p1 : p + group;
-    size_t row = m0;
-    for (size_t i = 0; i < count; i++) {
-      const size_t tall = height + (i < taller);
-      i8_tile_row(g, row, tall, p, end);
-      row += tall;
-    }
-  }
+  i8_rows_multiply(g, m0, m1, p0, p1);
 }
 
 typedef uint8_t i8_bytes __attribute__((vector_size(I8_NR)));
-typedef int8_t i8_signed_bytes __attribute__((vector_size(I8_NR)));
+typedef uint16_t i8_pairs __attribute__((vector_size(2 * I8_NR)));
 typedef uint32_t i8_quads __attribute__((vector_size(4 * I8_NR)));
-typedef int32_t i8_sums __attribute__((vector_size(4 * I8_NR)));
 
 // A whole panel of one tap whose columns are neighbours: four rows become one of quads.
-static void i8_pack_rows(const uint8_t *rows, ptrdiff_t stride, size_t kc, uint8_t turn, uint8_t *out, int32_t *sums) {
-  i8_sums sum;
-  memcpy(&sum, sums, sizeof sum);
+static void i8_pack_rows(const uint8_t *rows, ptrdiff_t stride, size_t kc, uint8_t turn, uint8_t *out) {
   for (size_t k = 0; k < kc; k += 4, out += sizeof(i8_quads)) {
-    i8_quads quads = {0};
+    i8_bytes row[4] = {{0}};
     for (size_t i = 0; i < 4 && k + i < kc; i++) {
-      i8_bytes row;
-      memcpy(&row, rows + (ptrdiff_t)(k + i) * stride, sizeof row);
-      row ^= turn;
-      quads |= __builtin_convertvector(row, i8_quads) << (uint32_t)(8 * i);
-      sum += __builtin_convertvector((i8_signed_bytes)row, i8_sums);
+      memcpy(&row[i], rows + (ptrdiff_t)(k + i) * stride, sizeof row[i]);
+      row[i] ^= turn;
     }
+    const i8_pairs low = __builtin_convertvector(row[0], i8_pairs) | __builtin_convertvector(row[1], i8_pairs) << 8;
+    const i8_pairs high = __builtin_convertvector(row[2], i8_pairs) | __builtin_convertvector(row[3], i8_pairs) << 8;
+    const i8_quads quads = __builtin_convertvector(low, i8_quads) | __builtin_convertvector(high, i8_quads) << 16;
     memcpy(out, &quads, sizeof quads);
   }
-  memcpy(sums, &sum, sizeof sum);
 }
+
+// Columns of one tap of a panel whose rows are neighbours: a quad is four bytes as they lie.
+static void i8_pack_columns(const uint8_t *columns, ptrdiff_t stride, size_t count, size_t kc, uint8_t turn,
+                            uint8_t *out) {
+  const uint32_t turns = 0x01010101u * turn;
+  for (size_t j = 0; j < count; j++, columns += stride, out += 4) {
+    size_t k = 0;
+    for (; k + 4 <= kc; k += 4) {
+      uint32_t quad;
+      memcpy(&quad, columns + k, sizeof quad);
+      quad ^= turns;
+      memcpy(out + k * I8_NR, &quad, sizeof quad);
+    }
+    for (; k < kc; k++) out[k / 4 * 4 * I8_NR + k % 4] = columns[k] ^ turn;
+  }
+}
+
+// Any columns of one tap of a panel.
+static void i8_pack_bytes(const uint8_t *bytes, ptrdiff_t stride_k, ptrdiff_t stride_n, size_t count, size_t kc,
+                          uint8_t turn, uint8_t *out) {
+  for (size_t k0 = 0; k0 < kc; k0 += 32) {
+    const size_t k1 = kc - k0 < 32 ? kc : k0 + 32;
+    for (size_t j = 0; j < count; j++) {
+      const uint8_t *from = bytes + (ptrdiff_t)j * stride_n;
+      for (size_t k = k0; k < k1; k++) out[(k / 4 * I8_NR + j) * 4 + k % 4] = from[(ptrdiff_t)k * stride_k] ^ turn;
+    }
+  }
+}
+
+// The sums of the columns of a panel, from its groups.
+static void i8_sum_columns(const uint8_t *panel, size_t groups, int32_t *sums) {
+  vi sum[I8_NR / VL];
+  for (int v = 0; v < I8_NR / VL; v++) sum[v] = v_set1_i(0);
+  for (size_t g = 0; g < groups; g++, panel += 4 * I8_NR) {
+#pragma clang loop unroll(full)
+    for (int v = 0; v < I8_NR / VL; v++) {
+      vi quads;
+      memcpy(&quads, panel + (size_t)v * sizeof quads, sizeof quads);
+      sum[v] = i8_add_quads(sum[v], quads);
+    }
+  }
+  memcpy(sums, sum, sizeof sum);
+}
+
+#ifdef I8_PAIRS
+// What a pair of B' is beyond what can be added in 16 bits: 255 times 128.
+INLINE int i8_excess(const int8_t *pair) {
+  const int sum = pair[0] + pair[1];
+  return sum > 128 ? sum - 128 : sum < -128 ? sum + 128 : 0;
+}
+
+// Takes off a panel whose groups are there what is too much in pairs of its rows, unless that is too often.
+static void i8_take_rests(const apus_gemm_source *s, int8_t *panel) {
+  const size_t groups = (s->kc + 3) / 4, most = apus_gemm_i8_most_rests(s->taps, s->kc);
+  apus_gemm_i8_rests *list =
+      (apus_gemm_i8_rests *)(void *)(panel + apus_gemm_i8_group_bytes(s->taps, s->kc, I8_NR) + 4 * I8_NR);
+  *list = (apus_gemm_i8_rests){APUS_GEMM_I8_WHOLE, 0};
+  if (s->taps > UINT16_MAX || s->kc > UINT32_MAX) return;
+  size_t count = 0;
+  for (size_t g = 0; g < s->taps * groups; g++) {
+    const int8_t *group = panel + g * 4 * I8_NR;
+    if (!i8_overflows(group)) continue;
+    for (size_t i = 0; i < 2 * I8_NR; i++) count += i8_excess(group + 2 * i) != 0;
+    if (count > most) return;
+  }
+  list->count = (uint32_t)count;
+  apus_gemm_i8_rest *rest = list->rests;
+  for (size_t g = 0; count > 0 && g < s->taps * groups; g++) {
+    int8_t *group = panel + g * 4 * I8_NR;
+    if (!i8_overflows(group)) continue;
+    for (size_t i = 0; i < 2 * I8_NR; i++) {
+      const int excess = i8_excess(group + 2 * i);
+      if (excess == 0) continue;
+      const size_t k = g % groups * 4 + i % 2 * 2 + 1;
+      *rest++ = (apus_gemm_i8_rest){(uint32_t)k, (uint16_t)(g / groups), (uint8_t)(i / 2), (int8_t)excess};
+      group[2 * i + 1] = (int8_t)(group[2 * i + 1] - excess);
+    }
+  }
+}
+#endif
 
 void I8_VARIANT(apus_gemm_i8_pack)(const apus_gemm_source *s, bool b_signed, void *packed, size_t p0, size_t p1) {
   const size_t last = apus_gemm_panels(s->n, I8_NR), groups = (s->kc + 3) / 4;
@@ -294,30 +464,20 @@ void I8_VARIANT(apus_gemm_i8_pack)(const apus_gemm_source *s, bool b_signed, voi
   if (p1 > last) p1 = last;
   for (size_t p = p0; p < p1; p++) {
     const size_t columns = s->n - p * I8_NR < I8_NR ? s->n - p * I8_NR : I8_NR;
-    uint8_t *out = (uint8_t *)packed + p * panel_bytes;
-    int32_t *sums = (int32_t *)(void *)(out + panel_bytes - 4 * I8_NR);
+    uint8_t *panel = (uint8_t *)packed + p * panel_bytes, *out = panel;
     const int whole_rows = s->stride_n == 1 && columns == I8_NR;
     const size_t filled = whole_rows ? s->taps * groups * 4 * I8_NR : 0;
-    memset(out + filled, 0, panel_bytes - filled);
+    memset(panel + filled, 0, panel_bytes - filled);
     for (size_t t = 0; t < s->taps; t++, out += groups * 4 * I8_NR) {
       const uint8_t *tap = (const uint8_t *)s->b + (ptrdiff_t)t * s->stride_tap + (ptrdiff_t)(p * I8_NR) * s->stride_n;
-      if (whole_rows) {
-        i8_pack_rows(tap, s->stride_k, s->kc, turn, out, sums);
-        continue;
-      }
-      for (size_t k0 = 0; k0 < s->kc; k0 += 32) {
-        const size_t k1 = s->kc - k0 < 32 ? s->kc : k0 + 32;
-        for (size_t j = 0; j < columns; j++) {
-          const uint8_t *from = tap + (ptrdiff_t)j * s->stride_n;
-          int32_t sum = 0;
-          for (size_t k = k0; k < k1; k++) {
-            const uint8_t byte = (uint8_t)(from[(ptrdiff_t)k * s->stride_k] ^ turn);
-            out[(k / 4 * I8_NR + j) * 4 + k % 4] = byte;
-            sum += (int8_t)byte;
-          }
-          sums[j] += sum;
-        }
-      }
+      if (whole_rows) i8_pack_rows(tap, s->stride_k, s->kc, turn, out);
+      else if (s->stride_k == 1) i8_pack_columns(tap, s->stride_n, columns, s->kc, turn, out);
+      else i8_pack_bytes(tap, s->stride_k, s->stride_n, columns, s->kc, turn, out);
     }
+    const size_t bytes = apus_gemm_i8_group_bytes(s->taps, s->kc, I8_NR);
+    i8_sum_columns(panel, s->taps * groups, (int32_t *)(void *)(panel + bytes));
+#ifdef I8_PAIRS
+    i8_take_rests(s, (int8_t *)panel);
+#endif
   }
 }

@@ -47,6 +47,10 @@ INLINE void i8_products(const apus_gemm_i8_args *g, size_t row, size_t panel, co
   }
 }
 
+INLINE vi i8_add_quads(vi sum, vi quads) {
+  return (vi)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi8(1), (__m512i)quads);
+}
+
 INLINE uint32_t i8_sum_vectors(const uint8_t *a, size_t n, uint8_t turn, size_t *done) {
   __m512i sums = _mm512_setzero_si512();
   const __m512i turns = _mm512_set1_epi8((char)turn), zero = _mm512_setzero_si512();

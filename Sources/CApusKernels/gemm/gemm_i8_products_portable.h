@@ -40,6 +40,10 @@ INLINE void i8_products(const apus_gemm_i8_args *g, size_t row, size_t panel, co
       eight_columns(g, row + (size_t)i, i8_panel(g, panel) + 4 * j, turn, sums + i * columns + j);
 }
 
+INLINE vi i8_add_quads(vi sum, vi quads) {
+  return sum + (quads >> 24) + (quads << 8 >> 24) + (quads << 16 >> 24) + (quads << 24 >> 24);
+}
+
 INLINE uint32_t i8_sum_vectors(const uint8_t *a, size_t n, uint8_t turn, size_t *done) {
   (void)a, (void)n, (void)turn;
   *done = 0;

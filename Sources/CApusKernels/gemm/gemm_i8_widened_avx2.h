@@ -1,5 +1,6 @@
-// The products of many rows by VPMADDWD on operands that were widened to 16 bits before, a block at a time: pairs of
-// neighbouring rows of B, added to 32 bits, which cannot overflow on the way.
+// The products of many rows and of panels from which nothing was taken off, by VPMADDWD on operands that were widened to
+// 16 bits before, a block at a time: pairs of neighbouring rows of B, added to 32 bits, which cannot overflow on the
+// way.
 //
 // For some rows and a piece of the depth, A is widened once, and each panel of B once: both then stay in the caches
 // while register tiles of six rows by sixteen columns go over them.
@@ -126,13 +127,25 @@ static void i8_widened_block(const apus_gemm_i8_args *g, size_t row, size_t rows
   i8_activate(g, row, rows, p0, p1);
 }
 
+INLINE int i8_is_widened(const apus_gemm_i8_args *g, size_t panel) {
+  return i8_rests(g, panel)->count == APUS_GEMM_I8_WHOLE;
+}
+
 // False if the products are better done without.
 static int i8_tiles_multiply(const apus_gemm_i8_args *g, size_t m0, size_t m1, size_t p0, size_t p1) {
   if (m1 - m0 < TILES_LEAST_ROWS || g->taps * g->kc < 16) return 0;
-  for (size_t p = p0; p < p1; p += TILES_PANELS) {
-    const size_t end = p1 - p < TILES_PANELS ? p1 : p + TILES_PANELS;
-    for (size_t row = m0; row < m1; row += TILES_ROWS)
-      i8_widened_block(g, row, m1 - row < TILES_ROWS ? m1 - row : TILES_ROWS, p, end);
+  for (size_t p = p0, end; p < p1; p = end) {
+    const int is_widened = i8_is_widened(g, p);
+    for (end = p + 1; end < p1 && i8_is_widened(g, end) == is_widened; end++) continue;
+    if (!is_widened) {
+      i8_rows_multiply(g, m0, m1, p, end);
+      continue;
+    }
+    for (size_t q = p; q < end; q += TILES_PANELS) {
+      for (size_t row = m0; row < m1; row += TILES_ROWS)
+        i8_widened_block(g, row, m1 - row < TILES_ROWS ? m1 - row : TILES_ROWS, q,
+                         end - q < TILES_PANELS ? end : q + TILES_PANELS);
+    }
   }
   return 1;
 }

@@ -43,6 +43,7 @@ typedef enum {
   APUS_FEATURE_AMX_INT8 = 4,  // with the tile registers themselves
   APUS_FEATURE_AVX512_VBMI = 8,
   APUS_FEATURE_AMX_BF16 = 16,
+  APUS_FEATURE_AVX_VNNI = 32,  // dot products on vectors of AVX2
 } apus_features;
 
 // One way to compute a kernel, as kernels.inc has it.

@@ -44,12 +44,36 @@ typedef void apus_gemm_i8_fn(const apus_gemm_i8_args *args, size_t m0, size_t m1
 
 // Packs panels [p0, p1) of B (strides as in apus_gemm_source, here in bytes). A panel holds, for each tap, kc rounded
 // up to a multiple of four, in groups of four by column; zeros up to a multiple of sixteen groups, which is what a tile
-// register takes; then the sums of its columns.
+// register takes; then the sums of its columns; then, if it has sixteen columns, what
+// was taken off them.
 typedef void apus_gemm_i8_pack_fn(const apus_gemm_source *source, bool b_signed, void *packed, size_t p0, size_t p1);
+
+// Bytes of the groups of one panel, which its sums follow.
+static inline size_t apus_gemm_i8_group_bytes(size_t taps, size_t kc, size_t nr) {
+  return (taps * ((kc + 3) / 4) + 15) / 16 * 16 * 4 * nr;
+}
+// What was taken off one byte of B so that a kernel may add the products of neighbours in 16 bits: it is multiplied on
+// its own. A panel of sixteen columns has a list of these behind its sums, at most one for three of its groups.
+typedef struct {
+  uint32_t k;
+  uint16_t tap;
+  uint8_t column;
+  int8_t rest;
+} apus_gemm_i8_rest;
+typedef struct {
+  uint32_t count;  // APUS_GEMM_I8_WHOLE: there would be too many, and nothing was taken off
+  uint32_t reserved;
+  apus_gemm_i8_rest rests[];
+} apus_gemm_i8_rests;
+#define APUS_GEMM_I8_WHOLE UINT32_MAX
+static inline size_t apus_gemm_i8_most_rests(size_t taps, size_t kc) { return (taps * ((kc + 3) / 4) + 2) / 3; }
+static inline size_t apus_gemm_i8_rest_bytes(size_t taps, size_t kc, size_t nr) {
+  return nr == 16 ? (apus_gemm_i8_most_rests(taps, kc) + 1 + 7) / 8 * 64 : 0;
+}
 
 // Bytes of one panel, and of the whole packed B. The buffer is aligned to 64 bytes.
 static inline size_t apus_gemm_i8_panel_bytes(size_t taps, size_t kc, size_t nr) {
-  return ((taps * ((kc + 3) / 4) + 15) / 16 * 16 + 1) * 4 * nr;
+  return apus_gemm_i8_group_bytes(taps, kc, nr) + 4 * nr + apus_gemm_i8_rest_bytes(taps, kc, nr);
 }
 static inline size_t apus_gemm_i8_packed_bytes(size_t taps, size_t kc, size_t n, size_t nr) {
   return apus_gemm_panels(n, nr) * apus_gemm_i8_panel_bytes(taps, kc, nr);

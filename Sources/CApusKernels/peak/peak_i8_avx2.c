@@ -1,4 +1,4 @@
-// The rate of integer products for AVX2: VPMADDWD, exact for bytes of any sign.
+// The rate of integer products for AVX2: VPMADDUBSW and VPMADDWD.
 #include "../isa.h"
 #if APUS_X86
 #pragma clang attribute push(__attribute__((target(APUS_TARGET_AVX2))), apply_to = function)
@@ -7,8 +7,9 @@
 #define PEAK_NAME apus_peak_i8_avx2
 #define I8_VECTOR __m256i
 #define I8_SPLAT(number) _mm256_set1_epi32(number)
-#define I8_DOT(sum, a, b) _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
-#define I8_PRODUCTS 16
+#define I8_DOT(sum, a, b) \
+  _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1)))
+#define I8_PRODUCTS 32
 #define I8_LANE(vector) _mm256_extract_epi32(vector, 0)
 #include "peak_i8.inc.h"
 #pragma clang attribute pop

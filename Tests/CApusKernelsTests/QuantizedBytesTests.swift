@@ -55,6 +55,7 @@ import Testing
     let tiny = Float.leastNormalMagnitude / 128
     let scales: [[Float]] = [
       [0.5, 0.25, 1], [0.1, 0.05, 0.1], [0.013, 0.4, 0.0001], [tiny, tiny, tiny], [3, 2, tiny / 8], [1e38, 1e38, 1],
+      [0.05, 0x1.fep119, 0x1.fep119],
       [.nan, 1, 1], [1, 1, .infinity], [-0.5, 0.5, -1], [0, 1, 2],
     ]
     for scale in scales {
@@ -98,6 +99,8 @@ import Testing
       Line(pixels: 13, lines: 3, kernel: 3, stride: 1, dilation: 1, pad: 1),
       Line(pixels: 12, lines: 5, kernel: 5, stride: 1, dilation: 1, pad: 2),
       Line(pixels: 6, lines: 5, kernel: 5, stride: 2, dilation: 1, pad: 2),
+      Line(pixels: 7, lines: 3, kernel: 3, stride: 2, dilation: 1, pad: 1),
+      Line(pixels: 12, lines: 3, kernel: 3, stride: 2, dilation: 1, pad: 6),
       Line(pixels: 9, lines: 1, kernel: 1, stride: 1, dilation: 1, pad: 0),
       Line(pixels: 11, lines: 2, kernel: 4, stride: 3, dilation: 2, pad: -1),
       Line(pixels: 3, lines: 16, kernel: 16, stride: 1, dilation: 3, pad: 20),

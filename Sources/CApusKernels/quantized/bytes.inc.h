@@ -54,7 +54,7 @@ INLINE void v_store_code(void *p, vf x, vf zero, vf low, vf high) {
     uint8_t *y = y_; \
     const int a_signed = codes[0].is_signed, b_signed = codes[1].is_signed, y_signed = codes[2].is_signed; \
     const vf a_scale = v_set1(codes[0].scale), b_scale = v_set1(codes[1].scale), y_scale = v_set1(codes[2].scale); \
-    const vf inverse = v_set1(1) / y_scale, reach = v_set1(v_quotient_reach(codes[2].scale)); \
+    const vf inverse = v_quotient_inverse(codes[2].scale), reach = v_set1(v_quotient_reach(codes[2].scale)); \
     const vi a_zero = v_set1_i(codes[0].zero), b_zero = v_set1_i(codes[1].zero); \
     const vf y_zero = v_set1((float)codes[2].zero); \
     const vf low = v_set1(y_signed ? -128 : 0), high = v_set1(y_signed ? 127 : 255); \
@@ -151,31 +151,52 @@ void APUS_(apus_map_bytes)(size_t n, const uint8_t *x, uint8_t *y, const uint8_t
   for (; i < n; i++) y[i] = table[x[i]];
 }
 
-// Depthwise convolution: some pixels at a time whose taps all lie in the image, one after the other at its edges; a
+// Depthwise convolution: some pixels at a time; at the edges of the image each tap is asked whether it lies inside. A
 // vector of channels after the other. The last vector begins so that it ends with the channels; fewer channels than a
 // vector has go by way of a copy.
 #if APUS_LANES == 16
-enum { DEPTHWISE_PIXELS = 4, DEPTHWISE_WIDE = 8, DEPTHWISE_WIDEST_KERNEL = 5 };
+enum { DEPTHWISE_PIXELS = 4, DEPTHWISE_WIDE = 8, DEPTHWISE_WIDEST_KERNEL = 5, DEPTHWISE_WIDEST_STRIDE = 2 };
 #else
-enum { DEPTHWISE_PIXELS = 4, DEPTHWISE_WIDE = 4, DEPTHWISE_WIDEST_KERNEL = 5 };
+enum { DEPTHWISE_PIXELS = 4, DEPTHWISE_WIDE = 4, DEPTHWISE_WIDEST_KERNEL = 5, DEPTHWISE_WIDEST_STRIDE = 2 };
 #endif
 
-INLINE void depthwise_bytes_finish(const apus_depthwise_i8_args *g, size_t pixel, size_t c, size_t left, vf sum) {
-  const vi start = (vi)v_load_upto((const float *)(const void *)(g->start + c), left);
-  const vi exact = (vi)((vu)v_to_int(sum) + (vu)start);
-  const size_t at = pixel * g->channels + c;
+// The sums of `count` neighbours, of `pixels` at most, from `pixel` on; four at a time if they become bytes: bounded
+// before the conversion to integer by whole numbers, which is saturation, and NaN becomes low.
+INLINE void depthwise_bytes_finish(const apus_depthwise_i8_args *g, size_t pixel, size_t count, size_t c, size_t left,
+                                   const vf *sum, const int pixels) {
+  const vu start = (vu)v_load_upto((const float *)(const void *)(g->start + c), left);
+  size_t at = pixel * g->channels + c;
   if (!g->scales) {
-    v_store_upto((float *)g->y + at, (vf)exact, left);
+    for (size_t p = 0; p < (size_t)pixels && p < count; p++, at += g->channels)
+      v_store_upto((float *)g->y + at, (vf)((vu)v_to_int(sum[p]) + start), left);
     return;
   }
-  const vf x = v_to_float(exact) * v_load_upto(g->scales + c, left);
-  const vf low = v_set1(g->y_signed ? -128 : 0), high = v_set1(g->y_signed ? 127 : 255);
-  if (left >= VL) {
-    v_store_code((uint8_t *)g->y + at, x, v_set1((float)g->zero), low, high);
-  } else {
-    uint8_t bytes[VL];
-    v_store_code(bytes, x, v_set1((float)g->zero), low, high);
-    memcpy((uint8_t *)g->y + at, bytes, left);
+  const vf scales = v_load_upto(g->scales + c, left);
+  const int turn = g->y_signed ? 128 : 0;
+  const vf low = v_set1((float)(-turn - g->zero)), high = v_set1((float)(255 - turn - g->zero));
+#pragma clang loop unroll(full)
+  for (int first = 0; first < pixels; first += 4) {
+    vi codes[4];
+#pragma clang loop unroll(full)
+    for (int p = 0; p < 4; p++) {
+      const vu exact = (vu)v_to_int(sum[first + p < pixels ? first + p : first]) + start;
+      const vf x = v_to_float((vi)exact) * scales;
+      codes[p] = v_to_int(v_min(high, v_max(x, low))) + v_set1_i(g->zero + turn);
+    }
+    uint8_t bytes[4 * VL];
+    v_store_saturated(bytes, codes, 0);
+    typedef uint8_t all __attribute__((vector_size(4 * VL)));
+    all turned;
+    memcpy(&turned, bytes, sizeof turned);
+    turned ^= (uint8_t)turn;
+    memcpy(bytes, &turned, sizeof turned);
+#pragma clang loop unroll(full)
+    for (int p = 0; p < 4; p++, at += g->channels) {
+      if ((size_t)(first + p) >= count) break;
+      const uint8_t *code = bytes + p * VL;
+      if (left >= VL) memcpy((uint8_t *)g->y + at, code, VL);
+      else memcpy((uint8_t *)g->y + at, code, left);
+    }
   }
 }
 
@@ -188,103 +209,114 @@ INLINE vf depthwise_bytes_load(const uint8_t *x, size_t left, const int x_signed
   return v_to_float(v_from_bytes(x, x_signed));
 }
 
-// `pixels` neighbours from `pixel` on; `edge` says that taps may lie outside.
-INLINE void depthwise_bytes_channels(const apus_depthwise_i8_args *g, size_t pixel, size_t c, size_t left,
+// The first of some bytes of a pixel of a line.
+INLINE const uint8_t *depthwise_bytes_pixel(const apus_depthwise_i8_args *g, const uint8_t *line, ptrdiff_t column,
+                                            const int edge) {
+  const int outside = !line || (edge && (column < 0 || column >= (ptrdiff_t)g->width));
+  return outside ? g->pad : line + column * (ptrdiff_t)g->channels;
+}
+
+// `count` neighbours from `pixel` on, computed as `pixels`; `edge` says that taps may lie outside.
+INLINE void depthwise_bytes_channels(const apus_depthwise_i8_args *g, size_t pixel, size_t count, size_t c, size_t left,
                                      const int pixels, const int edge, const int x_signed) {
   vf sum[DEPTHWISE_PIXELS];
 #pragma clang loop unroll(full)
   for (int p = 0; p < pixels; p++) sum[p] = v_zero();
   const float *weights = g->weights + c;
   const ptrdiff_t first = (ptrdiff_t)(pixel * g->stride) - g->pad_left;
-  const ptrdiff_t channels = (ptrdiff_t)g->channels, step = (ptrdiff_t)g->stride * channels;
   for (size_t l = 0; l < g->line_count; l++) {
     const uint8_t *line = g->lines[l];
     ptrdiff_t column = first;
     for (size_t t = 0; t < g->kernel; t++, weights += g->channels, column += (ptrdiff_t)g->dilation) {
       const vf w = v_load_upto(weights, left);
-      const int outside = !line || (edge && (column < 0 || column >= (ptrdiff_t)g->width));
-      const uint8_t *x = outside ? g->pad : line + column * channels;
-      const ptrdiff_t advance = outside ? 0 : step;
 #pragma clang loop unroll(full)
-      for (int p = 0; p < pixels; p++)
-        sum[p] = v_fma(depthwise_bytes_load(x + p * advance + c, left, x_signed), w, sum[p]);
+      for (int p = 0; p < pixels; p++) {
+        const uint8_t *x = depthwise_bytes_pixel(g, line, column + p * (ptrdiff_t)g->stride, edge);
+        sum[p] = v_fma(depthwise_bytes_load(x + c, left, x_signed), w, sum[p]);
+      }
     }
   }
-#pragma clang loop unroll(full)
-  for (int p = 0; p < pixels; p++) depthwise_bytes_finish(g, pixel + (size_t)p, c, left, sum[p]);
+  depthwise_bytes_finish(g, pixel, count, c, left, sum, pixels);
 }
 
-// The same for common kernels at stride 1 whose taps all lie in the image: each column serves all pixels that see it.
-INLINE void depthwise_bytes_columns(const apus_depthwise_i8_args *g, size_t pixel, size_t c, size_t left,
-                                    const int pixels, const int kernel, const int x_signed) {
+// The same for common kernels and strides: each column serves all pixels that see it.
+INLINE void depthwise_bytes_columns(const apus_depthwise_i8_args *g, size_t pixel, size_t count, size_t c, size_t left,
+                                    const int pixels, const int kernel, const int stride, const int edge,
+                                    const int x_signed) {
   vf sum[DEPTHWISE_WIDE];
 #pragma clang loop unroll(full)
   for (int p = 0; p < pixels; p++) sum[p] = v_zero();
   const float *weights = g->weights + c;
-  const ptrdiff_t channels = (ptrdiff_t)g->channels, first = ((ptrdiff_t)pixel - g->pad_left) * channels;
+  const ptrdiff_t first = (ptrdiff_t)pixel * stride - g->pad_left;
   for (size_t l = 0; l < g->line_count; l++) {
-    const uint8_t *x = g->lines[l] ? (const uint8_t *)g->lines[l] + first : g->pad;
-    const ptrdiff_t step = g->lines[l] ? channels : 0;
-    vf seen[DEPTHWISE_WIDE + DEPTHWISE_WIDEST_KERNEL - 1];
+    vf seen[(DEPTHWISE_WIDE - 1) * DEPTHWISE_WIDEST_STRIDE + DEPTHWISE_WIDEST_KERNEL];
 #pragma clang loop unroll(full)
-    for (int j = 0; j < pixels + kernel - 1; j++) seen[j] = depthwise_bytes_load(x + j * step + c, left, x_signed);
+    for (int j = 0; j < (pixels - 1) * stride + kernel; j++)
+      seen[j] = depthwise_bytes_load(depthwise_bytes_pixel(g, g->lines[l], first + j, edge) + c, left, x_signed);
 #pragma clang loop unroll(full)
     for (int t = 0; t < kernel; t++, weights += g->channels) {
       const vf w = v_load_upto(weights, left);
 #pragma clang loop unroll(full)
-      for (int p = 0; p < pixels; p++) sum[p] = v_fma(seen[p + t], w, sum[p]);
+      for (int p = 0; p < pixels; p++) sum[p] = v_fma(seen[p * stride + t], w, sum[p]);
     }
   }
-#pragma clang loop unroll(full)
-  for (int p = 0; p < pixels; p++) depthwise_bytes_finish(g, pixel + (size_t)p, c, left, sum[p]);
+  depthwise_bytes_finish(g, pixel, count, c, left, sum, pixels);
 }
 
-// `kernel`: a common one at stride 1; 0: any other.
-INLINE void depthwise_bytes_vector(const apus_depthwise_i8_args *g, size_t pixel, size_t c, size_t left,
-                                   const int pixels, const int kernel, const int edge, const int x_signed) {
-  if (kernel && !edge) depthwise_bytes_columns(g, pixel, c, left, pixels, kernel, x_signed);
-  else depthwise_bytes_channels(g, pixel, c, left, pixels, edge, x_signed);
+// `kernel`: a common one at a common stride; 0: any other.
+INLINE void depthwise_bytes_vector(const apus_depthwise_i8_args *g, size_t pixel, size_t count, size_t c, size_t left,
+                                   const int pixels, const int kernel, const int stride, const int edge,
+                                   const int x_signed) {
+  if (kernel) depthwise_bytes_columns(g, pixel, count, c, left, pixels, kernel, stride, edge, x_signed);
+  else depthwise_bytes_channels(g, pixel, count, c, left, pixels, edge, x_signed);
 }
 
-INLINE void depthwise_bytes_pixels(const apus_depthwise_i8_args *g, size_t pixel, const int pixels, const int kernel,
-                                   const int edge, const int x_signed) {
-  if (g->channels < VL) {
-    depthwise_bytes_vector(g, pixel, 0, g->channels, pixels, kernel, edge, x_signed);
+INLINE void depthwise_bytes_pixels(const apus_depthwise_i8_args *g, size_t pixel, size_t count, const int pixels,
+                                   const int kernel, const int stride, const int edge, const int x_signed) {
+  const size_t channels = g->channels;
+  if (channels < VL) {
+    depthwise_bytes_vector(g, pixel, count, 0, channels, pixels, kernel, stride, edge, x_signed);
     return;
   }
   size_t c = 0;
-  for (; c + VL <= g->channels; c += VL) depthwise_bytes_vector(g, pixel, c, VL, pixels, kernel, edge, x_signed);
-  if (c < g->channels) depthwise_bytes_vector(g, pixel, g->channels - VL, VL, pixels, kernel, edge, x_signed);
+  for (; c + VL <= channels; c += VL)
+    depthwise_bytes_vector(g, pixel, count, c, VL, pixels, kernel, stride, edge, x_signed);
+  if (c < channels) depthwise_bytes_vector(g, pixel, count, channels - VL, VL, pixels, kernel, stride, edge, x_signed);
 }
 
 INLINE void depthwise_bytes_line(const apus_depthwise_i8_args *g, size_t x0, size_t x1, const int kernel,
-                                 const int x_signed) {
+                                 const int stride, const int x_signed) {
   const ptrdiff_t width = (ptrdiff_t)g->width, reach = (ptrdiff_t)((g->kernel - 1) * g->dilation);
-  for (size_t x = x0; x < x1;) {
+  for (size_t x = x0, count; x < x1; x += count) {
     const ptrdiff_t first = (ptrdiff_t)(x * g->stride) - g->pad_left;
     // Pixels from here on whose taps all lie in the image.
     const ptrdiff_t free = width - 1 - reach - first;
     const size_t room = first < 0 || free < 0 ? 0 : (size_t)free / g->stride + 1, left = x1 - x;
     if (kernel && DEPTHWISE_WIDE > DEPTHWISE_PIXELS && left >= DEPTHWISE_WIDE && room >= DEPTHWISE_WIDE) {
-      depthwise_bytes_pixels(g, x, DEPTHWISE_WIDE, kernel, 0, x_signed);
-      x += DEPTHWISE_WIDE;
+      count = DEPTHWISE_WIDE;
+      depthwise_bytes_pixels(g, x, count, DEPTHWISE_WIDE, kernel, stride, 0, x_signed);
     } else if (left >= DEPTHWISE_PIXELS && room >= DEPTHWISE_PIXELS) {
-      depthwise_bytes_pixels(g, x, DEPTHWISE_PIXELS, kernel, 0, x_signed);
-      x += DEPTHWISE_PIXELS;
+      count = DEPTHWISE_PIXELS;
+      depthwise_bytes_pixels(g, x, count, DEPTHWISE_PIXELS, kernel, stride, 0, x_signed);
     } else {
-      depthwise_bytes_pixels(g, x, 1, kernel, 1, x_signed);
-      x++;
+      count = left < DEPTHWISE_PIXELS ? left : DEPTHWISE_PIXELS;
+      depthwise_bytes_pixels(g, x, count, DEPTHWISE_PIXELS, kernel, stride, 1, x_signed);
     }
   }
 }
 
 void APUS_(apus_depthwise_i8)(const apus_depthwise_i8_args *g, size_t x0, size_t x1) {
   if (g->channels == 0 || g->kernel == 0) return;
-  const size_t kernel = g->stride == 1 && g->dilation == 1 ? g->kernel : 0;
-  if (kernel == 3 && g->x_signed) depthwise_bytes_line(g, x0, x1, 3, 1);
-  else if (kernel == 3) depthwise_bytes_line(g, x0, x1, 3, 0);
-  else if (kernel == 5 && g->x_signed) depthwise_bytes_line(g, x0, x1, 5, 1);
-  else if (kernel == 5) depthwise_bytes_line(g, x0, x1, 5, 0);
-  else if (g->x_signed) depthwise_bytes_line(g, x0, x1, 0, 1);
-  else depthwise_bytes_line(g, x0, x1, 0, 0);
+  const size_t stride = g->stride, kernel = stride <= DEPTHWISE_WIDEST_STRIDE && g->dilation == 1 ? g->kernel : 0;
+#define LINE(common, step) \
+  { \
+    if (g->x_signed) depthwise_bytes_line(g, x0, x1, common, step, 1); \
+    else depthwise_bytes_line(g, x0, x1, common, step, 0); \
+  }
+  if (kernel == 3 && stride == 1) LINE(3, 1)
+  else if (kernel == 3 && stride == 2) LINE(3, 2)
+  else if (kernel == 5 && stride == 1) LINE(5, 1)
+  else if (kernel == 5 && stride == 2) LINE(5, 2)
+  else LINE(0, 0)
+#undef LINE
 }

@@ -96,7 +96,7 @@ INLINE vi v_saturated(vf quotient, vf zero, float lo, float hi) {
 // integers: a float beyond those becomes the least one, as NaN does.
 INLINE size_t quantize_groups(size_t n, const float *x, uint8_t *y, float scale, int32_t zero, const int is_signed) {
   const vf s = v_set1(scale), z = v_set1((float)zero), high = v_set1(is_signed ? 127 : 255);
-  const vf inverse = v_set1(1) / s, reach = v_set1(v_quotient_reach(scale));
+  const vf inverse = v_quotient_inverse(scale), reach = v_set1(v_quotient_reach(scale));
   size_t i = 0;
   for (; i + 4 * VL <= n; i += 4 * VL) {
     vi codes[4];

@@ -98,12 +98,14 @@ let microsoftQuantizedOperators: [any ImportRule] = [
     guard r.node.inputs.count >= 5, r.node.inputs.count % 3 == 2 else {
       throw .invalid("\(r.node.inputs.count) inputs; expected two and then three for each tensor")
     }
+    // Each part is brought to the result's bytes alone, so that no float of the whole is needed.
+    let (scale, zeroPoint) = (try r.scalarInput(0), try r.scalarInput(1))
     var parts: [ValueID] = []
     for index in stride(from: 2, to: r.node.inputs.count, by: 3) {
-      parts.append(try r.dequantized(index, index + 1, index + 2))
+      parts.append(
+        try r.apply("QuantizeLinear", [r.dequantized(index, index + 1, index + 2), scale, zeroPoint]))
     }
-    let whole = try r.apply("Concat", parts, [("axis", .int(try r.int("axis")))])
-    try r.finishQuantized(whole, scale: 0, zeroPoint: 1, as: try r.type(r.required(1)))
+    try r.finish("Concat", parts, [("axis", .int(try r.int("axis")))])
   },
 
   MicrosoftRewrite(

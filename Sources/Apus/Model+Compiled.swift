@@ -24,7 +24,7 @@ public struct CompilationSummary: Sendable, Hashable {
 public struct CompilationTarget: Sendable, Hashable {
   /// The version of Apus.
   public let version: String
-  /// The level of the machine's instructions: `portable`, `avx2`, `avx512`.
+  /// The level of the machine's instructions: `portable`, `avx2`, `avx512`, `neon`.
   public let level: String
   /// Extensions beyond the level, with a space between them; may be empty.
   public let features: String

@@ -13,8 +13,9 @@ struct ApusCommand: ParsableCommand {
       Status: 0 success, 1 a file, model or run at fault, 2 a command line or an environment that cannot be.
 
       Environment:
-        APUS_ISA      No other instructions than those of portable, avx2 or avx512,
-                      or of one of these less a feature, as avx512-vnni.
+        APUS_ISA      No other instructions than those of portable, avx2 or avx512
+                      (on ARM portable or neon), or of one of these less a
+                      feature, as avx512-vnni.
         APUS_SPIN_US  The microseconds that idle threads stay awake: 30 if it is
                       not set, 0 to sleep at once.
       """,

@@ -5,7 +5,7 @@ import CApusKernels
 /// What the kernels of this process are made for. Weights that were packed under one description can be read under an
 /// equal one only.
 package struct MachineLevel: Sendable, Hashable {
-  /// `portable`, `avx2`, `avx512`.
+  /// `portable`, `avx2`, `avx512`, `neon`.
   package let name: String
   /// Extensions beyond the level that its kernels use, in a fixed order, with a space between them; may be empty.
   package let features: String
@@ -26,8 +26,10 @@ package struct MachineLevel: Sendable, Hashable {
   /// What is wrong with the environment variable APUS_ISA; nil: it names a machine, or is not set.
   package static var environmentFault: String? {
     apus_unknown_isa().map {
-      "APUS_ISA is '\(String(cString: $0))'; expected portable, avx2 or avx512, or one of these less a feature, as in "
-        + "avx512-vnni"
+      let levels = (0..<apus_level_count()).map { String(cString: apus_level_name($0)) }
+      let names = levels.dropLast().joined(separator: ", ") + " or " + levels[levels.count - 1]
+      return "APUS_ISA is '\(String(cString: $0))'; expected \(names), or one of these less a feature, as in "
+        + "\(levels[levels.count - 1])-\(String(cString: apus_feature_name(0)))"
     }
   }
 }

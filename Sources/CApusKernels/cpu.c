@@ -1,4 +1,5 @@
-// Detection of the instruction-set level by CPUID and XCR0. No code here is compiled for more than the base machine.
+// Detection of the instruction-set level: by CPUID and XCR0, or by what the kernel says of an AArch64 machine. No code
+// here is compiled for more than the base machine.
 #include "cpu.h"
 
 #if defined(__x86_64__)
@@ -52,6 +53,24 @@ apus_level apus_cpu_level(bool wants_tiles, uint32_t *features) {
   }
   if (more & bit_AVX512BF16) *features |= APUS_FEATURE_AVX512_BF16;
   return APUS_LEVEL_AVX512;
+}
+#elif defined(__aarch64__)
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+apus_level apus_cpu_level(bool wants_tiles, uint32_t *features) {
+  (void)wants_tiles;
+  *features = 0;
+#if defined(__linux__)
+  // HWCAP_ASIMDDP; HWCAP2_I8MM and HWCAP2_BF16, which older headers do not name.
+  enum { DOTPROD = 1 << 20, I8MM = 1 << 13, BF16 = 1 << 14 };
+  const unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);
+  if (first & DOTPROD) *features |= APUS_FEATURE_NEON_DOTPROD;
+  if (second & I8MM) *features |= APUS_FEATURE_NEON_I8MM;
+  if (second & BF16) *features |= APUS_FEATURE_NEON_BF16;
+#endif
+  return APUS_LEVEL_NEON;
 }
 #else
 apus_level apus_cpu_level(bool wants_tiles, uint32_t *features) {

@@ -32,15 +32,31 @@ static const struct {
 };
 enum { VARIANT_COUNT = sizeof variants / sizeof *variants };
 
-static const char *const level_names[] = {"portable", "avx2", "avx512"};
-enum { LEVEL_COUNT = sizeof level_names / sizeof *level_names };
+// The levels of this architecture, from the least, and what a machine may have beyond them.
+static const struct {
+  const char *name;
+  apus_level level;
+} levels[] = {
+    {"portable", APUS_LEVEL_PORTABLE},
+    APUS_X86_VARIANTS({"avx2", APUS_LEVEL_AVX2}, {"avx512", APUS_LEVEL_AVX512}, )
+    APUS_ARM_VARIANTS({"neon", APUS_LEVEL_NEON}, )
+};
+enum { LEVEL_COUNT = sizeof levels / sizeof *levels };
 static const struct {
   const char *name;
   uint32_t bit;
-} features[] = {{"vnni", APUS_FEATURE_AVX512_VNNI | APUS_FEATURE_AVX_VNNI},
-                {"bf16", APUS_FEATURE_AVX512_BF16},
-                {"amx", APUS_FEATURE_AMX_INT8 | APUS_FEATURE_AMX_BF16},
-                {"vbmi", APUS_FEATURE_AVX512_VBMI}};
+} features[] = {
+#if defined(__aarch64__)
+    {"dotprod", APUS_FEATURE_NEON_DOTPROD},
+    {"i8mm", APUS_FEATURE_NEON_I8MM},
+    {"bf16", APUS_FEATURE_NEON_BF16},
+#else
+    {"vnni", APUS_FEATURE_AVX512_VNNI | APUS_FEATURE_AVX_VNNI},
+    {"bf16", APUS_FEATURE_AVX512_BF16},
+    {"amx", APUS_FEATURE_AMX_INT8 | APUS_FEATURE_AMX_BF16},
+    {"vbmi", APUS_FEATURE_AVX512_VBMI},
+#endif
+};
 enum { FEATURE_COUNT = sizeof features / sizeof *features };
 
 // A machine: every kernel in its best variant.
@@ -75,7 +91,8 @@ static void make(size_t index, apus_level level, uint32_t available) {
   table->gemm_i8_mr = best[INDEX_gemm_i8]->rows;
   table->gemm_bf16_nr = best[INDEX_gemm_bf16]->columns;
   table->gemm_bf16_mr = best[INDEX_gemm_bf16]->rows;
-  strcpy(names[index], level_names[level]);
+  for (int l = 0; l < LEVEL_COUNT; l++)
+    if (levels[l].level == level) strcpy(names[index], levels[l].name);
   table->name = names[index];
 }
 
@@ -98,9 +115,9 @@ static bool parse(const char *text, apus_level *level, uint32_t *removed) {
   *removed = 0;
   int found = -1;
   for (int l = 0; l < LEVEL_COUNT; l++)
-    if (strlen(level_names[l]) == length && strncmp(text, level_names[l], length) == 0) found = l;
+    if (strlen(levels[l].name) == length && strncmp(text, levels[l].name, length) == 0) found = l;
   if (found < 0) return false;
-  *level = (apus_level)found;
+  *level = levels[found].level;
   for (text += length; *text == '-'; text += length) {
     length = strcspn(++text, "-");
     uint32_t bit = 0;
@@ -115,25 +132,26 @@ static bool parse(const char *text, apus_level *level, uint32_t *removed) {
 static void fill(void) {
   const char *forced = getenv("APUS_ISA");
   if (forced && !*forced) forced = NULL;
-  apus_level level = APUS_LEVEL_AVX512;
+  apus_level level = levels[LEVEL_COUNT - 1].level;
   uint32_t removed = 0;
   const bool is_known = !forced || parse(forced, &level, &removed);
   if (!is_known) strncpy(unknown, forced, NAME_LENGTH - 1);
-  uint32_t available, used[LEVEL_COUNT] = {0};
+  uint32_t available, used = 0;
   const apus_level best =
       apus_cpu_level(!is_known || (level == APUS_LEVEL_AVX512 && !(removed & APUS_FEATURE_AMX_INT8)), &available);
-  for (int l = 0; l <= (int)best; l++) {
+  for (int l = 0; l < LEVEL_COUNT && levels[l].level <= best; l++) {
     // What the kernels of the level use, then machines without one of that.
-    make(machine_count, (apus_level)l, available);
-    used[l] = tables[machine_count].features;
+    make(machine_count, levels[l].level, available);
+    const uint32_t uses = tables[machine_count].features;
+    if (levels[l].level == level) used = uses;
     for (size_t f = 0; f < FEATURE_COUNT; f++)
-      if (features[f].bit & used[l]) add((apus_level)l, available, features[f].bit);
-    chosen = add((apus_level)l, available, 0);
+      if (features[f].bit & uses) add(levels[l].level, available, features[f].bit);
+    chosen = add(levels[l].level, available, 0);
   }
   if (!forced || !is_known || level > best) return;
   uint32_t missing = 0;
   for (size_t f = 0; f < FEATURE_COUNT; f++)
-    if (features[f].bit & removed & used[level]) missing |= features[f].bit;
+    if (features[f].bit & removed & used) missing |= features[f].bit;
   for (size_t index = 0; index < machine_count; index++)
     if (tables[index].level == level && lacking[index] == missing) {
       chosen = &tables[index];
@@ -172,6 +190,8 @@ const char *apus_unknown_isa(void) {
   return *unknown ? unknown : NULL;
 }
 
+size_t apus_level_count(void) { return LEVEL_COUNT; }
+const char *apus_level_name(size_t index) { return levels[index].name; }
 size_t apus_feature_count(void) { return FEATURE_COUNT; }
 const char *apus_feature_name(size_t index) { return features[index].name; }
 uint32_t apus_feature_bit(size_t index) { return features[index].bit; }

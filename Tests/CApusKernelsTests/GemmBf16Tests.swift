@@ -114,7 +114,7 @@ private func rounded(_ x: Float) -> Float {
         let parts = Buffer<Float>(m * n, repeating: 0)
         p.multiply(kernels, whole, ldc: n, APUS_ACTIVATION_NONE, rows: 0..<m)
         // Machines without the instructions have the portable kernel, activations included.
-        let isNative = kernels.features & APUS_FEATURE_AVX512_BF16.rawValue != 0
+        let isNative = kernels.features & APUS_FEATURES_BF16_PRODUCTS.rawValue != 0
         let activate = unary(isNative ? kernels : levels[0], name)
         activate?(m * n, whole.base, whole.base, [-0.5, 0.5])
         var row = 0

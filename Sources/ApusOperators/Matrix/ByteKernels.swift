@@ -32,8 +32,7 @@ struct ByteKernels: @unchecked Sendable {
     if table.features & APUS_FEATURE_AMX_INT8.rawValue != 0 {
       return GemmTiling.Pace(speed: 8, bytes: 1, rowColumns: 96)
     }
-    let dotProducts = APUS_FEATURE_AVX512_VNNI.rawValue | APUS_FEATURE_AVX_VNNI.rawValue
-    let hasDotProduct = table.features & dotProducts != 0
+    let hasDotProduct = table.features & APUS_FEATURES_DOT_PRODUCTS.rawValue != 0
     return GemmTiling.Pace(speed: hasDotProduct ? 3 : 1, bytes: 1, rowColumns: 16)
   }
 

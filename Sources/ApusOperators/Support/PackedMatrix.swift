@@ -71,7 +71,7 @@ struct GemmKernels: @unchecked Sendable {
     let hasTiles = table.pointee.features & APUS_FEATURE_AMX_BF16.rawValue != 0
     pairPace = GemmTiling.Pace(speed: hasTiles ? 5 : 2, bytes: 2, rowColumns: 64)
     hasPairs =
-      table.pointee.features & APUS_FEATURE_AVX512_BF16.rawValue != 0 && table.pointee.gemm_bf16_nr == panelColumns
+      table.pointee.features & APUS_FEATURES_BF16_PRODUCTS.rawValue != 0 && table.pointee.gemm_bf16_nr == panelColumns
   }
 
   /// The product with panels of an element.

@@ -26,6 +26,8 @@ typedef struct {
 INLINE vf table_number(const float *table, vi code) {
 #if APUS_LANES >= 8
   return v_pick(v_load(table), v_load(table + 16 - VL), code, code);
+#elif APUS_HAS_TABLES
+  return (vf)vqtbl4q_u8(vld1q_u8_x4((const uint8_t *)(const void *)table), v_table_bytes(code));
 #else
   return v_gather(table, code);
 #endif

@@ -34,6 +34,7 @@ typedef enum {
   APUS_LEVEL_PORTABLE = 0,
   APUS_LEVEL_AVX2 = 1,    // AVX2, FMA, F16C
   APUS_LEVEL_AVX512 = 2,  // AVX-512 F, BW, DQ, VL, on top of AVX2
+  APUS_LEVEL_NEON = 3,    // every AArch64 machine
 } apus_level;
 
 // Instructions that a machine of some level may have beyond it.
@@ -44,6 +45,12 @@ typedef enum {
   APUS_FEATURE_AVX512_VBMI = 8,
   APUS_FEATURE_AMX_BF16 = 16,
   APUS_FEATURE_AVX_VNNI = 32,  // dot products on vectors of AVX2
+  APUS_FEATURE_NEON_DOTPROD = 64,
+  APUS_FEATURE_NEON_I8MM = 128,
+  APUS_FEATURE_NEON_BF16 = 256,
+  // What kernels mean by them, whatever the machine is.
+  APUS_FEATURES_DOT_PRODUCTS = APUS_FEATURE_AVX512_VNNI | APUS_FEATURE_AVX_VNNI | APUS_FEATURE_NEON_DOTPROD,
+  APUS_FEATURES_BF16_PRODUCTS = APUS_FEATURE_AVX512_BF16 | APUS_FEATURE_NEON_BF16,
 } apus_features;
 
 // One way to compute a kernel, as kernels.inc has it.
@@ -59,7 +66,7 @@ typedef struct __attribute__((swift_attr("@Sendable"))) {
 typedef struct __attribute__((swift_attr("@Sendable"))) {
   apus_level level;
   uint32_t features;          // apus_features that the kernels of this table use
-  const char *_Nonnull name;  // "portable", "avx2", "avx512"; "avx512-vnni" is an avx512 without VNNI
+  const char *_Nonnull name;  // "portable", "avx2", "avx512", "neon"; "avx512-vnni" is an avx512 without VNNI
   size_t gemm_f32_nr;         // columns of a packed panel
   size_t gemm_f32_mr;         // rows of a full register tile: cutting work at multiples of it is best
   size_t gemm_i8_nr;
@@ -73,10 +80,11 @@ typedef struct __attribute__((swift_attr("@Sendable"))) {
 
 #pragma clang assume_nonnull begin
 
-// The table of this machine, or of the lesser one that the environment variable APUS_ISA names: a level ("portable",
-// "avx2", "avx512"), or one less some features ("avx512-amx", "avx512-vnni-bf16"). A level that the machine does not
-// have counts as none, and so does a name that means nothing, which apus_unknown_isa tells. Safe to call from any
-// thread; the same pointer until apus_force_machine is called.
+// The table of this machine, or of the lesser one that the environment variable APUS_ISA names: a level of its
+// architecture ("portable", "avx2", "avx512"; "portable", "neon"), or one less some features ("avx512-amx",
+// "avx512-vnni-bf16"; "neon-i8mm"). A level that the machine does not have counts as none, and so does a name that
+// means nothing, which apus_unknown_isa tells. Safe to call from any thread; the same pointer until apus_force_machine
+// is called.
 const apus_kernel_table *apus_kernels(void);
 
 // The machines that this one can stand for, from the least: each level, and before it the same without one of the
@@ -93,6 +101,10 @@ bool apus_isa_is_known(const char *text);
 
 // The value of APUS_ISA in this process if it means nothing, cut to some length; NULL if it is known, empty or not set.
 const char *_Nullable apus_unknown_isa(void);
+
+// The levels of this architecture, from the least, index < apus_level_count().
+size_t apus_level_count(void);
+const char *apus_level_name(size_t index);
 
 // The features that a name can be without, index < apus_feature_count().
 size_t apus_feature_count(void);

@@ -6,3 +6,4 @@
 apus_unary_f32_fn *apus_activation_function_portable(apus_activation kind);
 apus_unary_f32_fn *apus_activation_function_avx2(apus_activation kind);
 apus_unary_f32_fn *apus_activation_function_avx512(apus_activation kind);
+apus_unary_f32_fn *apus_activation_function_neon(apus_activation kind);

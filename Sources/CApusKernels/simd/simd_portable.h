@@ -10,6 +10,7 @@
 #define APUS_HAS_FMA 0
 #endif
 #define APUS_LANES 4
+#define APUS_HAS_TABLES 0
 enum { VL = APUS_LANES };
 
 typedef float vf __attribute__((vector_size(16)));

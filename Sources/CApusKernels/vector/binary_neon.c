@@ -1,0 +1,7 @@
+// Binary element-wise kernels for NEON.
+#include "../isa.h"
+#if APUS_ARM
+#include "../simd/simd_neon.h"
+#include "../kernel_declarations.h"
+#include "binary.inc.h"
+#endif

@@ -1,0 +1,7 @@
+// Conversions between number types for NEON.
+#include "../isa.h"
+#if APUS_ARM
+#include "../simd/simd_neon.h"
+#include "../kernel_declarations.h"
+#include "cast.inc.h"
+#endif

@@ -1,0 +1,7 @@
+// Comparisons and selections for NEON.
+#include "../isa.h"
+#if APUS_ARM
+#include "../simd/simd_neon.h"
+#include "../kernel_declarations.h"
+#include "compare.inc.h"
+#endif

@@ -1,0 +1,7 @@
+// Resampling of rows for NEON.
+#include "../isa.h"
+#if APUS_ARM
+#include "../simd/simd_neon.h"
+#include "../kernel_declarations.h"
+#include "resample.inc.h"
+#endif

@@ -13,7 +13,9 @@ import Testing
     private static let unknown = ["", "avx2", "neo", "neonn", "-i8mm", "neon-", "neon-i8m", "neoni8mm", "i8mm-neon"]
   #else
     private static let levelNames = ["portable", "avx2", "avx512"]
-    private static let known = ["portable", "avx2", "avx512", "avx512-vnni", "avx512-vnni-bf16", "avx512-amx", "avx2-vnni"]
+    private static let known = [
+      "portable", "avx2", "avx512", "avx512-vnni", "avx512-vnni-bf16", "avx512-amx", "avx2-vnni",
+    ]
     private static let unknown = [
       "", "sse9", "avx", "avx5122", "-vnni", "avx512-", "avx512-vnn", "avx512vnni", "vnni-avx512", "neon",
     ]

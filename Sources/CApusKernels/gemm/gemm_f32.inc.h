@@ -2,10 +2,17 @@
 // its tiles header, which defines GEMM_NV (vectors of a panel), GEMM_MR (rows of a full tile) and GEMM_TILES, the list
 // of register tiles TILE(rows, vectors); a tile of more than GEMM_NV vectors spans several panels, for few rows. The
 // file defines GEMM_NAME, the kernel; GEMM_B, the element type of packed B; and GEMM_LOAD(p), a vector of B as float32.
+// A tiles header may also define GEMM_UNROLL, the pragma of the loop over terms, and GEMM_PREFETCHES(v), whether vector
+// v of a row of a panel asks for what lies ahead of it.
 //
 // Each accumulator lives in one register from the first tap to the epilogue, so the order of a sum is the order of
 // (tap, k), whichever tile computes it.
 #include "gemm_rows.h"
+
+#ifndef GEMM_UNROLL
+#define GEMM_UNROLL "clang loop unroll_count(4)"
+#define GEMM_PREFETCHES(v) 1
+#endif
 
 // PREFETCH_BYTES: how far ahead of a tile of several rows its panel is asked for, whose pages the hardware does not
 // follow on its own. STEP: the terms between two requests for what later tiles read. FEWEST_TILES: with fewer, the
@@ -39,7 +46,7 @@ INLINE lines_ahead share_of_lines(const void *from, size_t bytes, size_t i, size
     for (int v = 0; v < vectors; v++) { \
       const GEMM_B *part = b + (size_t)(v / GEMM_NV) * panel_size + (v % GEMM_NV) * VL; \
       terms[v] = GEMM_LOAD(part); \
-      if (rows > 1) __builtin_prefetch((const char *)part + PREFETCH_BYTES); \
+      if (rows > 1 && GEMM_PREFETCHES(v)) __builtin_prefetch((const char *)part + PREFETCH_BYTES); \
     } \
     _Pragma("clang loop unroll(full)") \
     for (int i = 0; i < rows; i++) { \
@@ -60,11 +67,11 @@ INLINE lines_ahead share_of_lines(const void *from, size_t bytes, size_t i, size
           __builtin_prefetch(ahead.next, 0, 2); \
           ahead.next += CACHE_LINE; \
         } \
-        _Pragma("clang loop unroll_count(4)") \
+        _Pragma(GEMM_UNROLL) \
         for (const size_t end = k + STEP; k < end; k++, b += NR) ADD_TERM \
       } \
     } \
-    _Pragma("clang loop unroll_count(4)") \
+    _Pragma(GEMM_UNROLL) \
     for (; k < kc; k++, b += NR) ADD_TERM \
   }
 

@@ -3,6 +3,9 @@
 
 #define GEMM_NV 4
 #define GEMM_MR 6
+// With more than one term at a time the sums do not stay in registers. One request is enough for a line of the cache.
+#define GEMM_UNROLL "clang loop unroll(disable)"
+#define GEMM_PREFETCHES(v) ((size_t)(v) * VL * sizeof(GEMM_B) % CACHE_LINE == 0)
 #define GEMM_TILES \
   TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1) \
   TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2) \

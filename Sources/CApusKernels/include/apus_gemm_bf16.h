@@ -8,7 +8,8 @@
 //   packed[p][t * (kc + 1) / 2 + k / 2][gemm_bf16_nr][k % 2], zeros in the second place of the last pair of an odd kc,
 //   and rows of zeros until they are a multiple of APUS_BF16_DEPTH, which is what a tile register takes.
 // Products are exact and sums in float32, in an order that k and the variant give, whichever rows and panels a call
-// computes. Of operands, products and sums, those below 2^-126 in magnitude may count as 0.
+// computes; a sum rounds to nearest, or to odd where the machine's instruction does. Of operands, products and sums,
+// those below 2^-126 in magnitude may count as 0.
 typedef void apus_gemm_bf16_fn(const apus_gemm_f32_args *args, size_t m0, size_t m1, size_t p0, size_t p1);
 
 // Rounds rows of a packed float32 panel of gemm_bf16_nr columns, [k][nr], to pairs, [(k + 1) / 2][nr][2].

@@ -1,5 +1,6 @@
 // Inner products by USMMLA: two rows of eight bytes of A' by two columns of eight bytes of B', added to four sums in 32
 // bits without saturation. Groups of four rows of B are taken two at a time, and their columns put together on the way.
+#include "gemm_i8_sums_neon.h"
 
 // Eight bytes of a row, fewer at its end; turned to A'.
 INLINE uint8x8_t i8_octet(const uint8_t *a, size_t left, uint8x8_t turns) {
@@ -66,13 +67,4 @@ INLINE void i8_half_panel(const apus_gemm_i8_args *g, size_t row, const int8_t *
 INLINE void i8_products(const apus_gemm_i8_args *g, size_t row, size_t panel, const int rows, const int columns,
                         uint32_t *sums) {
   for (int j = 0; j < I8_NR; j += 8) i8_half_panel(g, row, i8_panel(g, panel) + 4 * j, rows, columns, sums + j);
-}
-
-INLINE uint32_t i8_sum_vectors(const uint8_t *a, size_t n, uint8_t turn, size_t *done) {
-  uint32x4_t sums = vdupq_n_u32(0);
-  const uint8x16_t turns = vdupq_n_u8(turn), ones = vdupq_n_u8(1);
-  size_t k = 0;
-  for (; k + 16 <= n; k += 16) sums = vdotq_u32(sums, veorq_u8(vld1q_u8(a + k), turns), ones);
-  *done = k;
-  return vaddvq_u32(sums);
 }

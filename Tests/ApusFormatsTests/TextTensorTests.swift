@@ -32,6 +32,17 @@ import Testing
     #expect(try json("[NaN, -Infinity]").tensor?.elements(as: Float.self)?[1] == -.infinity)
   }
 
+  /// A number ends where its word does, and not at a NUL in it.
+  @Test(arguments: [DataType.float32, .float64, .float16, .bfloat16, .float8e4m3fn, .int64, .uint8, .int4])
+  func bytesInsideNumbers(_ type: DataType) throws {
+    #expect(message { _ = try text("1\u{0}2", type) }.contains("is no \(type)"))
+  }
+
+  @Test func passesOverTheMark() throws {
+    #expect(try json("\u{FEFF}[1, 2]").tensor?.elements(as: Int.self) == [1, 2])
+    #expect(message { _ = try json("[\u{FEFF}1]") } != "no error")
+  }
+
   @Test func keepsEveryDigit() throws {
     let type = ValueType.tensor(.int64, nil)
     #expect(try json("[9223372036854775807, 1e3]", type).tensor?.elements(as: Int.self) == [.max, 1000])

@@ -31,11 +31,9 @@ struct JSONReader {
   private init(limits: LoadLimits) { self.limits = limits }
 
   static func parse(_ bytes: Span<UInt8>, limits: LoadLimits) throws(LoadError) -> JSONValue {
-    if bytes.count >= 3, (bytes[0], bytes[1], bytes[2]) == (0xEF, 0xBB, 0xBF) {
-      throw LoadError(
-        .malformed, "this is no valid JSON: it begins with a byte order mark", remedy: "Save it as UTF-8 without one")
-    }
     var reader = JSONReader(limits: limits)
+    // The mark of UTF-8, which RFC 8259 lets a reader pass over.
+    if bytes.count >= 3, (bytes[0], bytes[1], bytes[2]) == (0xEF, 0xBB, 0xBF) { reader.position = 3 }
     let value = try reader.value(bytes, depth: 0)
     if reader.next(bytes) != nil { throw reader.error("there is more after the end of the value") }
     return value

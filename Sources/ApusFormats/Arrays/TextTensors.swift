@@ -182,10 +182,10 @@ package enum TextTensors {
     case .bool:
       guard text == "0" || text == "1" else { throw mismatch(leaf, type) }
       return text == "1" ? 1 : 0
-    case .float64: if let value = Double(text) { return value.bitPattern }
-    case .float32: if let value = Float(text) { return UInt64(value.bitPattern) }
-    case .float16: if let value = Float16(text) { return UInt64(value.bitPattern) }
-    case .bfloat16: if let value = Float(text) { return UInt64(BFloat16(value).bitPattern) }
+    case .float64: if let value = Double(wholeText: text) { return value.bitPattern }
+    case .float32: if let value = Float(wholeText: text) { return UInt64(value.bitPattern) }
+    case .float16: if let value = Float16(wholeText: text) { return UInt64(value.bitPattern) }
+    case .bfloat16: if let value = Float(wholeText: text) { return UInt64(BFloat16(value).bitPattern) }
     case .uint64: if let value = UInt64(text) { return value }
     case _ where type.isInteger:
       if let value = integer(text), fits(value, type) { return UInt64(bitPattern: Int64(value)) }
@@ -198,9 +198,9 @@ package enum TextTensors {
   private static func code(_ leaf: JSONValue, _ type: DataType) throws(LoadError) -> UInt8 {
     guard let text = numberText(leaf, type) else { throw mismatch(leaf, type) }
     if let format = SmallFloat(type) {
-      if let value = Float(text) { return format.encode(value) }
+      if let value = Float(wholeText: text) { return format.encode(value) }
     } else if type == .float8e8m0 {
-      if let value = Float(text) { return PowerOfTwoFloat.encode(value, rounding: .nearest) }
+      if let value = Float(wholeText: text) { return PowerOfTwoFloat.encode(value, rounding: .nearest) }
     } else if let value = integer(text), fits(value, type) {
       return UInt8(truncatingIfNeeded: value)
     }
@@ -210,7 +210,7 @@ package enum TextTensors {
   /// A whole number, also in the form 3.0 or 1e3.
   private static func integer(_ text: String) -> Int? {
     if let value = Int(text) { return value }
-    return Double(text).flatMap { Int(exactly: $0) }
+    return Double(wholeText: text).flatMap { Int(exactly: $0) }
   }
 
   private static func fits(_ value: Int, _ type: DataType) -> Bool {

@@ -110,7 +110,7 @@ struct CastMap: OperatorDefinition {
             numbers.append(0)
             continue
           }
-          guard let number = Float(text) else { throw .mismatch("'\(text)' is no number") }
+          guard let number = Float(wholeText: text) else { throw .mismatch("'\(text)' is no number") }
           numbers.append(number)
         }
         return [.tensor(Tensor(numbers, shape: shape))]
@@ -144,7 +144,7 @@ struct CastMap: OperatorDefinition {
   private static func integer(_ text: String?) throws(OperatorError) -> Int {
     guard let text else { return 0 }
     if let number = Int(text) { return number }
-    guard let number = Double(text), !number.isNaN else { throw .mismatch("'\(text)' is no integer") }
+    guard let number = Double(wholeText: text), !number.isNaN else { throw .mismatch("'\(text)' is no integer") }
     return number >= 0x1p63 ? .max : number <= -0x1p63 ? .min : Int(number)
   }
 }

@@ -89,6 +89,9 @@ import Testing
         keys: Tensor([3, 1]), values: [.tensor(Tensor(scalar: Float(30))), .tensor(Tensor(scalar: Float(10)))],
         valueType: floats))
     #expect(try run("CastMap", [])([map])[0].tensor?.elements(as: Float.self) == [10, 30])
+    let odd = MapValue(
+      keys: Tensor([3]), values: [.tensor(Tensor(strings: ["30\u{0}1"], shape: []))], valueType: .tensor(.string, nil))
+    #expect(throws: OperatorError.self) { try run("CastMap", [])([.map(odd)]) }
     let sparse = run(
       "CastMap", [("map_form", .string("SPARSE")), ("max_map", .int(5)), ("cast_to", .string("TO_INT64"))])
     #expect(try sparse([map])[0].tensor?.elements(as: Int.self) == [0, 10, 0, 30, 0])

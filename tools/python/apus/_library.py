@@ -8,17 +8,31 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from ctypes import POINTER, c_bool, c_char_p, c_double, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ._errors import LibraryNotFoundError
+from ._errors import InvalidArgument, LibraryNotFoundError
 
 EXTENSION = "_apus.abi3.so"
 API_VERSION = 6  # the version of apus.h that the declarations below follow
 
 _TEXT, _TEXTS, _HANDLES = c_char_p, POINTER(c_char_p), POINTER(c_void_p)
+
+
+def text(value: str | os.PathLike[str]) -> bytes:
+    """A name or path as the library takes it: up to the first NUL, so that none may hold one."""
+    encoded = os.fsencode(value) if isinstance(value, os.PathLike) else value.encode(errors="surrogateescape")
+    if b"\0" in encoded:
+        raise InvalidArgument(f"{os.fspath(value)!r} holds a NUL, which no name or path can have")
+    return encoded
+
+
+def texts(values: Iterable[str]) -> ctypes.Array[c_char_p]:
+    encoded = [text(value) for value in values]
+    return (c_char_p * len(encoded))(*encoded)
 
 
 class Buffer(ctypes.Structure):

@@ -18,7 +18,7 @@ import numpy as np
 from ._cancellation import Cancellation, Ending
 from ._engine import Engine, Priority
 from ._errors import MISSING_IN_SESSION, InvalidArgument, make_error, missing
-from ._library import Buffer, extension, library
+from ._library import Buffer, extension, library, text, texts
 from ._options import GraphOptimizationLevel, RunOptions, SessionOptions, get_available_providers
 from ._ortvalues import IOBinding, OrtValue
 from ._types import ELEMENT_TYPES, STRING, ElementType, ValueType, dtype, parse_type
@@ -237,7 +237,7 @@ class InferenceSession:
         while os.path.exists(name):
             number += 1
             name = f"{self._options.profile_file_prefix}_{moment}_{number}.json"
-        library().model_write_profile(self._handle, os.fsencode(name))
+        library().model_write_profile(self._handle, text(name))
         return name
 
     def get_profiling_start_time_ns(self) -> int:
@@ -303,13 +303,12 @@ class InferenceSession:
         for name in (*input_feed, *wanted):
             if not isinstance(name, str):
                 raise InvalidArgument(f"{name!r} is {type(name).__name__}; names of inputs and outputs are str")
-        names = (ctypes.c_char_p * len(input_feed))(*(name.encode() for name in input_feed))
-        wanted_names = (ctypes.c_char_p * len(wanted))(*(name.encode() for name in wanted))
+        given_names, wanted_names = texts(input_feed), texts(wanted)
         results = (ctypes.c_void_p * len(wanted))()
         with Handles() as handles:
             made = [handles.make(value, self._types.get(name), name) for name, value in input_feed.items()]
             inputs = (ctypes.c_void_p * len(made))(*made)
-            given = (self._handle, names, inputs, len(made), wanted_names, len(wanted))
+            given = (self._handle, given_names, inputs, len(made), wanted_names, len(wanted))
             if targets:
                 library().model_run_into(*given, _buffers(wanted, targets), flag or None, results)
             elif donated:
@@ -506,7 +505,7 @@ def compile(
         "map_files": False,
     }
     with _options(settings) as options:
-        library().model_compile_file(os.fsencode(model), options, os.fsencode(target))
+        library().model_compile_file(text(model), options, text(target))
 
 
 def _load(model: Any, settings: Mapping[str, Any], profiling: bool) -> int:
@@ -530,19 +529,19 @@ def _options(settings: Mapping[str, Any]) -> Iterator[int]:
         lib.options_set_priority(options, settings.get("priority", Priority.NORMAL))
         lib.options_set_optimize(options, settings["optimize"])
         for name in settings["disabled_passes"]:
-            lib.options_disable_pass(options, name.encode())
+            lib.options_disable_pass(options, text(name))
         for name, size in settings["dimensions"].items():
-            lib.options_set_dimension(options, name.encode(), size)
+            lib.options_set_dimension(options, text(name), size)
         for name, shape in settings["shapes"].items():
-            lib.options_set_shape(options, name.encode(), (ctypes.c_int64 * len(shape))(*shape), len(shape))
+            lib.options_set_shape(options, text(name), (ctypes.c_int64 * len(shape))(*shape), len(shape))
         for name in settings["extra_outputs"]:
-            lib.options_add_output(options, name.encode())
+            lib.options_add_output(options, text(name))
         for name in settings["overridable_initializers"]:
-            lib.options_override_initializer(options, name.encode())
+            lib.options_override_initializer(options, text(name))
         if settings["maximum_run_memory"] is not None:
             lib.options_set_maximum_run_memory(options, settings["maximum_run_memory"])
         lib.options_set_map_files(options, settings["map_files"])
-        lib.options_set_precision(options, settings.get("precision", "f32").encode())
+        lib.options_set_precision(options, text(settings.get("precision", "f32")))
         yield options
     finally:
         lib.options_release(options)
@@ -554,12 +553,12 @@ def _read(model: Any, folder: str | os.PathLike[str] | None, options: int) -> in
         model = model.SerializeToString()
     if isinstance(model, (bytes, bytearray, memoryview)):
         content = bytes(model)
-        place = None if folder is None else os.fsencode(folder)
+        place = None if folder is None else text(folder)
         library().model_load_bytes(content, len(content), place, options, ctypes.byref(result))
     elif isinstance(model, (str, os.PathLike)):
         if folder is not None:
             raise InvalidArgument("external_data_folder is for models from bytes; with a path it is the model's folder")
-        library().model_load_file(os.fsencode(model), options, ctypes.byref(result))
+        library().model_load_file(text(model), options, ctypes.byref(result))
     else:
         raise TypeError(f"the model is {type(model).__name__}; expected a path, bytes or an onnx.ModelProto")
     assert result.value is not None

@@ -332,6 +332,15 @@ class Errors(unittest.TestCase):
                 session.run(None, feeds)
         with self.assertRaisesRegex(ValueError, "no output 'x'"):
             session.run(["x"], {"input": image})
+        # Not cut off where the library's texts end.
+        for wanted, feeds in (([session.get_outputs()[0].name + "\0x"], {"input": image}), (None, {"input\0x": image})):
+            with self.assertRaises(ValueError):
+                session.run(wanted, feeds)
+        for options in ({"extra_outputs": ["x\0"]}, {"precision": "f32\0"}, {"dimensions": {"batch\0": 1}}):
+            with self.assertRaisesRegex(ValueError, "holds a NUL"):
+                apus.InferenceSession(MODELS / "digits.onnx", **options)
+        with self.assertRaisesRegex(ValueError, "holds a NUL"):
+            apus.InferenceSession(f"{MODELS}/digits.onnx\0")
         np.testing.assert_array_equal(session.run([], {"input": image})[0], session.run(None, {"input": image})[0])
 
     def test_models(self) -> None:

@@ -41,14 +41,17 @@ extension KernelProbe {
     ],
     learning("ZipMap"): [("classlabels_int64s", .ints([0]))],
     OperatorID("Momentum", domain: "ai.onnx.preview.training"): [("mode", .string("standard"))],
-    OperatorID("MatMulNBits", domain: "com.microsoft"): [
-      ("K", .int(16)), ("N", .int(1)), ("bits", .int(4)), ("block_size", .int(16)),
-    ],
+    OperatorID("MatMulNBits", domain: "com.microsoft"): bits,
+    OperatorID("MatMulNBits", domain: OperatorID.engineDomain): bits,
     OperatorID("Tokenizer", domain: "com.microsoft"): [("mincharnum", .int(1)), ("separators", .strings([" "]))],
     OperatorID("BeamSearch", domain: "com.microsoft"): [("decoder", .graph(decoder))],
     OperatorID("GreedySearch", domain: "com.microsoft"): [("decoder", .graph(decoder))],
     OperatorID("Sampling", domain: "com.microsoft"): [("decoder", .graph(decoder))],
     OperatorID("WhisperBeamSearch", domain: "com.microsoft"): [("decoder", .graph(decoder)), ("model_type", .int(0))],
+  ]
+
+  private static let bits: [(String, AttributeValue)] = [
+    ("K", .int(16)), ("N", .int(1)), ("bits", .int(4)), ("block_size", .int(16)),
   ]
 
   /// A decoder whose logits never change, and that gives its cache back as it is.

@@ -76,8 +76,8 @@ package struct OptimizerWork {
 
   /// Constants of at most this many bytes may be made for any model,
   static let smallestFoldedBytes = 64 << 20
-  /// and of so many times the bytes of the model's own: integers of 8 bits that become float32.
-  static let foldedGrowth = 4
+  /// and of so many times the bytes of the model's own: integers of 4 bits that become float32.
+  static let foldedGrowth = 8
 
   init(_ graph: Graph, registry: OperatorRegistry, allowance: Allowance, budget: PatchBudget = PatchBudget(nil)) {
     (self.registry, self.allowance, self.budget) = (registry, allowance, budget)

@@ -114,8 +114,32 @@ import Testing
   private static let transposedMatrix = Tensor((0..<40).map { Int8(truncatingIfNeeded: $0 * 41) }, shape: [5, 8])
   private static let columnScales = Tensor((1...5).map { Float($0) / 64 })
 
+  /// Weights of some bits, their scales and zero points: alike everywhere, in each row, or in each block.
+  private static let bitCases: [Case] = [2, 4, 8].flatMap { bits in
+    [0, 1, 2].map { kind in
+      let (rows, blocks, size) = (3, 3, 16)
+      let codes = (0..<rows * blocks * size * bits / 8).map { UInt8(truncatingIfNeeded: $0 * 73) }
+      let place = (0..<rows * blocks).map { kind == 0 ? 1 : kind == 1 ? $0 / blocks + 1 : $0 + 1 }
+      var zeros = [UInt8](repeating: 0, count: rows * ((blocks * bits + 7) / 8))
+      for (index, number) in place.enumerated() {
+        let bit = index % blocks * bits
+        zeros[index / blocks * ((blocks * bits + 7) / 8) + bit / 8] |= UInt8(number % (1 << bits)) << UInt8(bit % 8)
+      }
+      return Case(
+        op: "MatMulNBits",
+        operands: [
+          .floats([2, blocks * size]), .constant(Tensor(codes, shape: [rows, blocks, size * bits / 8])),
+          .constant(Tensor(place.map { Float($0) / 256 }, shape: [rows, blocks])),
+          kind == 1 ? .absent : .constant(Tensor(zeros, shape: [rows, zeros.count / rows])), .absent, .weights([rows]),
+        ],
+        attributes: [
+          ("N", .int(rows)), ("K", .int(blocks * size)), ("bits", .int(bits)), ("block_size", .int(size)),
+        ])
+    }
+  }
+
   private static let byteCases: [Case] =
-    [
+    bitCases + [
       Case(
         op: "IntegerGemm",
         operands: [

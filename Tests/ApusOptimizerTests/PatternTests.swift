@@ -68,6 +68,105 @@ import Testing
     }
   }
 
+  private enum HardForm: Int, CaseIterable { case productFirst, sixthFirst, sixthOfX, sigmoid, alone }
+
+  private func hard(_ form: HardForm, bits: Int, divides: Bool, bounds: [Float]) throws -> Graph {
+    var graph = Swapping(bits)
+    let builder = graph.builder
+    let x = builder.input("x", [3, 4])
+    let sum = try graph.node("Add", x, graph.number(bounds[0]))
+    let clip = try builder.node("Clip", [sum, graph.number(bounds[1]), graph.number(bounds[2])])
+    func sixth(_ value: ValueID) throws -> ValueID {
+      divides
+        ? try builder.node("Div", [value, graph.number(6)]) : try graph.node("Mul", value, graph.number(1 / 6))
+    }
+    switch form {
+    case .productFirst: builder.output(try sixth(graph.node("Mul", x, clip)))
+    case .sixthFirst: builder.output(try graph.node("Mul", x, sixth(clip)))
+    case .sixthOfX: builder.output(try graph.node("Mul", sixth(x), clip))
+    case .sigmoid:
+      let gate = try builder.node("HardSigmoid", [x], [("alpha", .float(1 / bounds[2])), ("beta", .float(0.5))])
+      builder.output(try graph.node("Mul", x, gate))
+    case .alone: builder.output(try sixth(clip))
+    }
+    return builder.graph
+  }
+
+  @Test func hardSwish() throws {
+    let input = Tensor([-8, -3, -2.5, -1, -0, 0, 0.5, 1, 2, 3, 3.5, 9] as [Float], shape: [3, 4])
+    for form in HardForm.allCases {
+      for bits in 0..<8 {
+        for divides in [true, false] {
+          let result = try PassCheck(hard(form, bits: bits, divides: divides, bounds: [3, 0, 6]), [input])
+          #expect(result.ops == [form == .alone ? "HardSigmoid" : "HardSwish"], "\(form), order \(bits)")
+          #expect(result.difference < 1e-6)
+        }
+      }
+      for bounds in [[3, 0, 5], [3, -1, 6], [2, 0, 6]] as [[Float]] where form != .sigmoid || bounds[2] != 6 {
+        let result = try PassCheck(hard(form, bits: 0, divides: true, bounds: bounds), [input])
+        #expect(result.ops.filter { $0.hasPrefix("Hard") } == (form == .sigmoid ? ["HardSigmoid"] : []), "\(form)")
+        #expect(result.difference < 1e-6)
+      }
+    }
+  }
+
+  private enum RootForm: CaseIterable { case divided, reciprocal, quotient }
+
+  /// d / √(mean(d²) + ε), times weights, perhaps plus a bias; d is x, or x less its mean.
+  private func normalized(
+    _ form: RootForm, bits: Int, isCentred: Bool, axes: [Int] = [-1], hasBias: Bool = true, weights: Shape = [4],
+    keepsAxis: Bool = true
+  ) throws -> Graph {
+    var graph = Swapping(bits)
+    let builder = graph.builder
+    let x = builder.input("x", [.symbol("n"), 4])
+    func mean(_ value: ValueID) throws -> ValueID {
+      try builder.node(
+        "ReduceMean", [value, builder.constant(axes, [axes.count])], [("keepdims", .int(keepsAxis ? 1 : 0))])
+    }
+    let d = isCentred ? try builder.node("Sub", [x, mean(x)]) : x
+    let square =
+      bits & 1 == 0 ? try builder.node("Pow", [d, graph.number(2)]) : try graph.node("Mul", d, d)
+    let root = try builder.node("Sqrt", [graph.node("Add", mean(square), graph.number(1e-3))])
+    var y: ValueID
+    switch form {
+    case .divided: y = try builder.node("Div", [d, root])
+    case .reciprocal: y = try graph.node("Mul", d, builder.node("Reciprocal", [root]))
+    case .quotient: y = try graph.node("Mul", d, builder.node("Div", [graph.number(1), root]))
+    }
+    y = try graph.node("Mul", y, builder.weights(weights))
+    if hasBias { y = try graph.node("Add", y, builder.weights(weights)) }
+    builder.output(y)
+    return builder.graph
+  }
+
+  @Test func normalizations() throws {
+    for form in RootForm.allCases {
+      for bits in 0..<32 {
+        for (isCentred, hasBias) in [(true, true), (true, false), (false, true), (false, false)] {
+          let result = try PassCheck(normalized(form, bits: bits, isCentred: isCentred, hasBias: hasBias), [input])
+          let op = isCentred ? "LayerNormalization" : "RMSNormalization"
+          #expect(result.ops == (hasBias && !isCentred ? [op, "Add"] : [op]), "\(form), order \(bits)")
+          #expect(result.difference < 1e-5)
+        }
+      }
+    }
+  }
+
+  /// Means over other axes, weights of another shape.
+  @Test func otherNormalizationsStay() throws {
+    for axes in [[0], [0, 1]] {
+      let result = try PassCheck(normalized(.divided, bits: 0, isCentred: true, axes: axes), [input])
+      #expect(!result.ops.contains { $0.hasSuffix("Normalization") }, "\(axes)")
+      #expect(result.difference < 1e-5)
+    }
+    for weights in [[1], [3, 4], [2, 1, 1], []] as [Shape] {
+      let result = try PassCheck(normalized(.divided, bits: 0, isCentred: true, weights: weights), [input])
+      #expect(result.ops == ["LayerNormalization", "Mul", "Add"], "\(weights)")
+      #expect(result.difference < 1e-5)
+    }
+  }
+
   /// A placeholder stands for one value.
   @Test func anotherValueIsNotTheSame() throws {
     for isSame in [true, false] {

@@ -21,6 +21,7 @@ class Control:
             inner.add_binary,
             inner.add_gelu,
             inner.add_swish,
+            inner.add_hard_swish,
             inner.add_matmul,
             inner.add_convolution,
         ]

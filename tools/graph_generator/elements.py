@@ -118,6 +118,23 @@ class Elements:
             if gate.shapes == x.shapes:
                 self.binary("Mul", x, self.values[-1] if self.chance(0.9) else gate)
 
+    def add_hard_swish(self):
+        """x · clip(x + 3, 0, 6) / 6 and its gate alone, or with another number in one place."""
+        if not (x := self.value()):
+            return
+        shift, high, sixth = (number if self.chance(0.9) else self.number() for number in (3, 6, 1 / 6))
+        shifted = self.with_scalar("Add", x, shift)
+        bounds = [self.constant(np.float32(0)), self.constant(np.float32(high))]
+        gate = self.apply("Clip", [shifted.name, *bounds], shifted.shapes)
+        match self.pick(["product first", "gate first", "gate"]):
+            case "product first":
+                if product := self.binary("Mul", x, gate):
+                    self.with_scalar("Mul", product, sixth)
+            case "gate first":
+                self.binary("Mul", x, self.with_scalar("Mul", gate, sixth))
+            case "gate":
+                self.with_scalar("Div", gate, 6)
+
     def add_integers(self):
         if x := self.value(T.INT64):
             op = self.pick(["Mul", "Add", "Sub", "Identity", "float"])

@@ -7,6 +7,7 @@ let fusedOperators: [any OperatorDefinition] = [
   engine(FusedGemm()),
   engine(ByteMap()),
   engine(IntegerGemm()),
+  engine(NBitsGemm()),
   engine(QLinearGemm()),
   engine(QLinearBinary(.add)),
   engine(QLinearBinary(.multiply)),

@@ -85,7 +85,8 @@ struct FusionGroup: Sendable {
 let portableFusions = FusionGroup(
   name: "fuse-patterns",
   fusions: [
-    GeluFusion.erf, GeluFusion.tanh, SwishFusion(), ConvAffineFusion(),
+    GeluFusion.erf, GeluFusion.tanh, SwishFusion(), HardSwishFusion(), HardSigmoidFusion(), NormalizationFusion(),
+    NormalizationWeightsFusion(), ConvAffineFusion(),
     AttentionFusion(isBare: false), RepeatedHeadsFusion(op: OperatorID("Attention")),
     AttentionLayoutFusion(op: OperatorID("Attention")),
   ])
@@ -93,7 +94,7 @@ let integerFusions = FusionGroup(
   name: "fuse-quantized",
   fusions: [
     QuantizedConvFusion(), QuantizedMatMulFusion(), QuantizedGemmFusion(), IntegerGemmFusion(),
-    ScaledIntegerProductFusion(), QuantizedElementwiseFusion(),
+    ScaledIntegerProductFusion(), NBitsFusion(), QuantizedElementwiseFusion(),
   ])
 let attentionFusions = FusionGroup(
   name: "fuse-attention",

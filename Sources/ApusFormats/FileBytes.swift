@@ -108,6 +108,7 @@ package final class FileBytes: Sendable {
   package static func open(
     path: String, limits: LoadLimits = LoadLimits(), reading: Reading = .everything, account: MemoryAccount? = nil
   ) throws(LoadError) -> FileBytes {
+    if path.isEmpty { throw LoadError(.cannotRead, "the path of a file was expected; found an empty text") }
     let descriptor = Descriptor(opening: path)
     guard descriptor.isOpen else { throw Descriptor.error("cannot open the file", errno).inFile(path) }
     return try FileBytes(descriptor, name: path, anyStream: false, limits: limits, reading: reading, account: account)

@@ -236,12 +236,12 @@ class OneStyle(Case):
         (plan,) = self.json("plan", "model.onnx", "--no-optimize")["plans"]
         choices = {step["node"]: step["choices"][-1] for step in plan["steps"]}
         self.assertEqual((choices["conv"]["point"], choices["conv"]["taken"]), ("convolution", "columns"))
-        self.assertEqual((choices["pool"]["point"], choices["pool"]["taken"]), ("max pool", "plain"))
+        self.assertEqual((choices["pool"]["point"], choices["pool"]["taken"]), ("max pool", "rows of positions"))
         conv = {one["name"]: one for one in choices["conv"]["candidates"]}
         self.assertLess(conv["columns"]["operations"], conv["plain"]["operations"])
         self.assertEqual(conv["rows"]["refusal"], "more than 4 channels")
         text = self.apus("plan", "model.onnx", "--no-optimize", "--explain").stdout.decode()
-        self.assertRegex(text, r"pool\n  max pool: plain, of plain \d+; planes: positions are wanted")
+        self.assertRegex(text, r"pool\n  max pool: rows of positions, of plain \d+; planes: positions are wanted")
 
     def test_keys_of_strangers_stay(self) -> None:
         self.save(

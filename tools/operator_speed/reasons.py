@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 
 # Cases that may stay below 0.9 of onnxruntime's speed.
 SLOWER: dict[str, str] = {
-    "Conv f32 stem 7x7 s2 224": "three quarters of the time are the product, at 146 billion operations a second; a fifth "
-    "turns outputs into planes",
+    "Conv f32 stem 7x7 s2 224": "three quarters of the time are the product, at 146 billion operations a second; "
+    "a fifth turns outputs into planes",
     "FusedMatMul f32 transB 12x128x64x128": "a sixth of the time are a Transpose and a Mul, steps of their own beside "
     "the product, a twentieth packs B",
     "Col2Im f32 3x3 64 28": "nine tenths of the time lines of 28 elements are added, nine onto each; by the kernel for "

@@ -89,7 +89,8 @@ struct Failure {
       $0.trimmingCharacters(in: .whitespaces).printableMessage()
     }.joined(separator: "; ")
     if remedy.isEmpty { return message }
-    return message + (message.hasSuffix("?") ? " " : ". ") + remedy.printableMessage()
+    let isEnded = message.hasSuffix("?") || message.hasSuffix(".")
+    return message + (isEnded ? " " : ". ") + remedy.printableMessage()
   }
 
   private struct Report: Encodable {

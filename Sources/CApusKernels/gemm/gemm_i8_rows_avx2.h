@@ -1,7 +1,7 @@
 // Rows of bytes for AVX2: turned, and their sums.
 
-// A byte in all lanes, of which the compiler knows nothing: it would turn each quad before it is spread, at the price of
-// another instruction.
+// A byte in all lanes, of which the compiler knows nothing: it would turn each quad before it is spread, at the price
+// of another instruction.
 INLINE __m256i i8_turns(const int turn) {
   __m256i turns = _mm256_set1_epi8((char)turn);
   __asm__("" : "+x"(turns));

@@ -1,5 +1,5 @@
-// The products of many rows and of panels from which nothing was taken off, by VPMADDWD on operands that were widened to
-// 16 bits before, a block at a time: pairs of neighbouring rows of B, added to 32 bits, which cannot overflow on the
+// The products of many rows and of panels from which nothing was taken off, by VPMADDWD on operands that were widened
+// to 16 bits before, a block at a time: pairs of neighbouring rows of B, added to 32 bits, which cannot overflow on the
 // way.
 //
 // For some rows and a piece of the depth, A is widened once, and each panel of B once: both then stay in the caches

@@ -347,6 +347,8 @@ class Errors(unittest.TestCase):
         with self.assertRaises(apus.ModelError) as caught:
             apus.InferenceSession("/nowhere.onnx")
         self.assertEqual(caught.exception.code, apus.ErrorCode.CANNOT_READ)
+        with self.assertRaisesRegex(apus.ModelError, "^the path of a file was expected"):
+            apus.InferenceSession("")
         for content in (b"", b"no model", (MODELS / "digits.onnx").read_bytes()[:-100]):
             with self.assertRaises(apus.ModelError):
                 apus.InferenceSession(content)

@@ -135,10 +135,15 @@ package struct Optimizer: Sendable {
   package static let portablePasses = portablePasses(forOpset: .max)
 
   /// The portable passes, with fusions into operators of that operator set of the default domain at most.
+  /// Quantized weights stay quantized.
   package static func portablePasses(forOpset opset: Int) -> [any GraphPass] {
+    portablePasses(ConstantFolding(keepsTransposes: true, keepsQuantized: true), opset)
+  }
+
+  private static func portablePasses(_ folding: ConstantFolding, _ opset: Int) -> [any GraphPass] {
     [
-      IdentityElimination(), SubgraphConstants(), ConstantFolding(keepsTransposes: true), IdentityElimination(),
-      CommonSubexpressionElimination(), FusionPass(portableFusions, opset: opset), DeadNodeElimination(),
+      IdentityElimination(), SubgraphConstants(), folding, IdentityElimination(), CommonSubexpressionElimination(),
+      FusionPass(portableFusions, opset: opset), DeadNodeElimination(),
     ]
   }
 
@@ -159,7 +164,7 @@ package struct Optimizer: Sendable {
 
   /// All passes, with fusions into standard operators of that operator set of the default domain at most.
   package static func allPasses(forOpset opset: Int) -> [any GraphPass] {
-    integerPasses + [WidenHalves()] + portablePasses(forOpset: opset) + enginePasses
+    integerPasses + [WidenHalves()] + portablePasses(ConstantFolding(keepsTransposes: true), opset) + enginePasses
   }
 
   /// For a graph whose engine operators have been lowered: where two of them met, their Transposes cancel.

@@ -8,9 +8,11 @@ struct ConstantFolding: GraphPass {
   /// Leaves transposes of large matrices, and their Casts from 16 bits to float32, for later: the fusion of a matrix
   /// product looks for these and reads what is before them.
   let keepsTransposes: Bool
+  /// Leaves quantized weights as they are: their floats would make a saved model up to sixteen times as large.
+  let keepsQuantized: Bool
 
-  init(keepsTransposes: Bool = false) {
-    self.keepsTransposes = keepsTransposes
+  init(keepsTransposes: Bool = false, keepsQuantized: Bool = false) {
+    (self.keepsTransposes, self.keepsQuantized) = (keepsTransposes, keepsQuantized)
     name = keepsTransposes ? "fold-constants" : "fold-remaining-constants"
   }
 
@@ -50,6 +52,11 @@ struct ConstantFolding: GraphPass {
     if keepsTransposes, let matrix = inputs.first ?? nil, matrix.rank == 2 {
       if node.op == OperatorID("Transpose"), matrix.byteCount > ConstantFolding.maximumGrowth { return nil }
       if node.widensHalves(matrix.dataType), matrix.byteCount > ConstantFolding.smallMatrix { return nil }
+    }
+    if keepsQuantized, node.op == OperatorID("DequantizeLinear"), let codes = inputs.first ?? nil,
+      codes.count > ConstantFolding.smallMatrix
+    {
+      return nil
     }
     let facts = node.inputs.map { $0.map { graph.fact($0) } }
     let (grown, overflow) = inputs.reduce(0) { $0 &+ ($1?.byteCount ?? 0) }

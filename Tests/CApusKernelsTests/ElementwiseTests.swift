@@ -76,6 +76,14 @@ import Testing
     forms("\(name) mul", (k.mul_i32_vv, k.mul_i32_vs, k.mul_i32_sv), i32, ==) { $0 &* $1 }
     forms("\(name) min", (k.min_i32_vv, k.min_i32_vs, k.min_i32_sv), i32, ==) { min($0, $1) }
     forms("\(name) max", (k.max_i32_vv, k.max_i32_vs, k.max_i32_sv), i32, ==) { max($0, $1) }
+    let i16 = { Int16(truncatingIfNeeded: numbers.next()) }
+    forms("\(name) add", (k.add_i16_vv, k.add_i16_vs, k.add_i16_sv), i16, ==) { $0 &+ $1 }
+    forms("\(name) sub", (k.sub_i16_vv, k.sub_i16_vs, k.sub_i16_sv), i16, ==) { $0 &- $1 }
+    forms("\(name) mul", (k.mul_i16_vv, k.mul_i16_vs, k.mul_i16_sv), i16, ==) { $0 &* $1 }
+    let i8 = { Int8(truncatingIfNeeded: numbers.next()) }
+    forms("\(name) add", (k.add_i8_vv, k.add_i8_vs, k.add_i8_sv), i8, ==) { $0 &+ $1 }
+    forms("\(name) sub", (k.sub_i8_vv, k.sub_i8_vs, k.sub_i8_sv), i8, ==) { $0 &- $1 }
+    forms("\(name) mul", (k.mul_i8_vv, k.mul_i8_vs, k.mul_i8_sv), i8, ==) { $0 &* $1 }
     let i64 = { Int64(truncatingIfNeeded: numbers.next()) }
     forms("\(name) add", (k.add_i64_vv, k.add_i64_vs, k.add_i64_sv), i64, ==) { $0 &+ $1 }
     forms("\(name) sub", (k.sub_i64_vv, k.sub_i64_vs, k.sub_i64_sv), i64, ==) { $0 &- $1 }

@@ -93,7 +93,7 @@ private func prepareCast(_ context: PrepareContext, to: DataType) throws(Operato
   guard let plain = CastLoop(from: from, to: to, rounding) else { throw context.unsupportedType(from) }
   let loop = try KernelCandidate<ElementFacts, CastLoop>.choose(
     .elementwise, type: from,
-    [.plain { plain }, .vectors("vectors", types: []) { CastLoop(vectorsFrom: from, to: to) }])
+    [.plain { plain }, .vectors("vectors", types: []) { CastLoop(vectorsFrom: from, to: to, rounding) }])
   return .planned { plan throws(OperatorError) in loop.step(count: plan.outputShape(0).elementCount) }
 }
 
@@ -131,11 +131,11 @@ struct CastLoop: Sendable {
   }
 
   /// The same by C kernels; nil for pairs that have none.
-  init?(vectorsFrom from: DataType, to: DataType) {
-    guard let kernel = CastKernels.kernel(from: from, to: to) else { return nil }
-    isInPlace = from.bits == to.bits
-    let (fromWidth, toWidth) = (from.byteWidth, to.byteWidth)
-    body = { x, y, start, count in kernel(count, x + start &* fromWidth, y + start &* toWidth) }
+  init?(vectorsFrom from: DataType, to: DataType, _ rounding: CastRounding) {
+    guard let kernel = CastKernels.kernel(from: from, to: to, rounding) else { return nil }
+    isInPlace = from.bits == to.bits && !from.isPacked
+    let (fromBits, toBits) = (from.bits, to.bits)
+    body = { x, y, start, count in kernel(count, x + (start &* fromBits) >> 3, y + (start &* toBits) >> 3) }
   }
 
   func step(count: Int) -> Step {

@@ -8,37 +8,46 @@ typealias CastKernel = @Sendable (_ count: Int, _ x: UnsafeRawPointer, _ y: Unsa
 
 enum CastKernels {
   /// The conversion from one type to another; nil if there is none of whole vectors.
-  static func kernel(from: DataType, to: DataType) -> CastKernel? {
-    if let direct = direct(from: from, to: to) { return direct }
-    switch (from, to) {
-    case (.bool, _): return chain(.bool, .uint8, to)
-    case (.float16, _) where to != .float32, (.bfloat16, _) where to != .float32: return chain(from, .float32, to)
-    case (.float64, .float16): return rounded64To16
-    case (_, .float16) where from != .float32, (_, .bfloat16) where from != .float32: return chain(from, .float32, to)
-    default: return nil
+  static func kernel(from: DataType, to: DataType, _ rounding: CastRounding = CastRounding()) -> CastKernel? {
+    if let direct = direct(from: from, to: to, rounding) { return direct }
+    return switch (from, to) {
+    case (.bool, _): chain(from, .uint8, to, rounding)
+    case _ where from.isPacked && from.isInteger: chain(from, from.isSignedInteger ? .int8 : .uint8, to, rounding)
+    case _ where to.isPacked && to.isInteger: chain(from, .int8, to, rounding)
+    case (.float64, .float16): rounded64To16
+    case _ where from != .float32 && (isNarrow(from) || isNarrow(to)): chain(from, .float32, to, rounding)
+    default: nil
     }
   }
 
+  /// Floats that are converted by way of float32.
+  private static func isNarrow(_ type: DataType) -> Bool { type.isFloat && type != .float32 && type != .float64 }
+
   /// From a type to another by way of a third.
-  private static func chain(_ from: DataType, _ middle: DataType, _ to: DataType) -> CastKernel? {
-    let toMiddle = from == .bool ? truth(of: .bool) : direct(from: from, to: middle)
+  private static func chain(
+    _ from: DataType, _ middle: DataType, _ to: DataType, _ rounding: CastRounding
+  ) -> CastKernel? {
+    let toMiddle = from == .bool ? truth(of: .bool) : direct(from: from, to: middle, rounding)
     if middle == to { return toMiddle }
-    guard let first = toMiddle, let second = kernel(from: middle, to: to) else { return nil }
-    return chain(first, second, (from.byteWidth, middle.byteWidth, to.byteWidth))
+    let first = toMiddle ?? (from == to || from == middle ? nil : kernel(from: from, to: middle, rounding))
+    guard let first, let second = kernel(from: middle, to: to, rounding) else { return nil }
+    return chain(first, second, bits: (from.bits, middle.bits, to.bits))
   }
 
-  private static func chain(
-    _ first: @escaping CastKernel, _ second: @escaping CastKernel, _ widths: (from: Int, middle: Int, to: Int)
+  /// One conversion after the other, by blocks on the stack. `bits` are those of an element before, between and behind.
+  static func chain(
+    _ first: @escaping CastKernel, _ second: @escaping CastKernel, bits: (from: Int, middle: Int, to: Int)
   ) -> CastKernel {
-    let length = 1024 / widths.middle
+    // Whole bytes of packed elements.
+    let length = 1024 * 8 / bits.middle
     return { count, x, y in
       withUnsafeTemporaryAllocation(byteCount: 1024, alignment: 64) { block in
         guard let block = block.baseAddress else { return }
         var done = 0
         while done < count {
           let n = min(length, count &- done)
-          first(n, x + done &* widths.from, block)
-          second(n, UnsafeRawPointer(block), y + done &* widths.to)
+          first(n, x + (done &* bits.from) >> 3, block)
+          second(n, UnsafeRawPointer(block), y + (done &* bits.to) >> 3)
           done &+= n
         }
       }
@@ -48,7 +57,7 @@ enum CastKernels {
   /// By way of a float32 whose last bit says whether anything was lost, so that it is rounded once.
   private static var rounded64To16: CastKernel {
     let (toOdd, narrow) = (apus_kernels().pointee.f64_to_f32_odd, apus_kernels().pointee.f32_to_f16)
-    return chain({ toOdd($0, $1, $2) }, { narrow($0, $1, $2) }, (8, 4, 2))
+    return chain({ toOdd($0, $1, $2) }, { narrow($0, $1, $2) }, bits: (64, 32, 16))
   }
 
   /// To bool: everything but zero is true. For floats the sign does not count.
@@ -61,8 +70,9 @@ enum CastKernels {
 
   private typealias Kernel = @convention(c) (Int, UnsafeRawPointer, UnsafeMutableRawPointer) -> Void
 
-  private static func direct(from: DataType, to: DataType) -> CastKernel? {
+  private static func direct(from: DataType, to: DataType, _ rounding: CastRounding) -> CastKernel? {
     if to == .bool { return hasTruth(from) ? truth(of: from) : nil }
+    if let codes = codes(from: from, to: to, rounding) { return codes }
     let kernel: Kernel? =
       switch to {
       case .float32: toFloat32(from)
@@ -79,6 +89,15 @@ enum CastKernels {
       }
     guard let kernel else { return nil }
     return { count, x, y in kernel(count, x, y) }
+  }
+
+  /// Between packed integers and bytes, and between small floats and float32.
+  private static func codes(from: DataType, to: DataType, _ rounding: CastRounding) -> CastKernel? {
+    let isByte = (from: from == .int8 || from == .uint8, to: to == .int8 || to == .uint8)
+    if from.isPacked && from.isInteger && isByte.to { return CodeKernels.unpacking(from) }
+    if to.isPacked && to.isInteger && isByte.from { return CodeKernels.packing(to, APUS_CODE_LOW_BITS) }
+    if to == .float32 { return CodeKernels.widening(from) }
+    return from == .float32 ? CodeKernels.narrowing(to, saturate: rounding.saturate) : nil
   }
 
   /// Types whose zero is that of their bits, without the sign of a float.

@@ -172,6 +172,7 @@ extension BinaryFunction {
     case .float64: float64Kernels
     case .int32, .uint32: integer32Kernels(isSigned: type == .int32)
     case .int64, .uint64: integer64Kernels(isSigned: type == .int64)
+    case .int8, .uint8, .int16, .uint16: narrowIntegerKernels(isByte: type.bits == 8)
     default: nil
     }
   }
@@ -237,6 +238,19 @@ extension BinaryFunction {
     case .div: loops(k.div_f64_vv, k.div_f64_vs, k.div_f64_sv)
     case .min: loops(k.min_f64_vv, k.min_f64_vs, k.min_f64_sv)
     case .max: loops(k.max_f64_vv, k.max_f64_vs, k.max_f64_sv)
+    default: nil
+    }
+  }
+
+  private func narrowIntegerKernels(isByte: Bool) -> BinaryLoops? {
+    let k = apus_kernels().pointee
+    return switch self {
+    case .add where isByte: loops(k.add_i8_vv, k.add_i8_vs, k.add_i8_sv)
+    case .sub where isByte: loops(k.sub_i8_vv, k.sub_i8_vs, k.sub_i8_sv)
+    case .mul where isByte: loops(k.mul_i8_vv, k.mul_i8_vs, k.mul_i8_sv)
+    case .add: loops(k.add_i16_vv, k.add_i16_vs, k.add_i16_sv)
+    case .sub: loops(k.sub_i16_vv, k.sub_i16_vs, k.sub_i16_sv)
+    case .mul: loops(k.mul_i16_vv, k.mul_i16_vs, k.mul_i16_sv)
     default: nil
     }
   }

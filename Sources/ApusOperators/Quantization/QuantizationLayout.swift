@@ -36,19 +36,24 @@ struct QuantizationLayout: Sendable {
   /// - Parameters:
   ///   - operations: of each element.
   ///   - code: the type of zero points.
+  ///   - forms: how `body` wants scales and zero points.
   ///   - body: works on a range that begins and ends at a byte.
   static func kernel(
-    _ name: String, axis: Int, blockSize: Int, operations: Int, code: DataType,
-    _ body: @escaping @Sendable (RunContext, QuantizationLayout, Range<Int>) -> Void
+    _ name: String, axis: Int, blockSize: Int, operations: Int, code: DataType, forms: ParameterForms,
+    _ body: @escaping @Sendable (RunContext, QuantizationParameters, QuantizationLayout, Range<Int>) -> Void
   ) -> PreparedKernel {
     .planned { plan throws(OperatorError) in
+      let hasZero = plan.isPresent(2)
       let layout = try QuantizationLayout(plan.shape(0), scale: plan.shape(1), axis: axis, blockSize: blockSize)
-        .spread(x: plan.inputs[0]?.dataType.byteWidth ?? 4, zero: plan.isPresent(2) ? code.byteWidth : nil)
-      try requireSameShape(plan.isPresent(2) ? plan.shape(2) : nil, plan.shape(1))
+        .spread(zero: hasZero ? forms.zeroWidth : nil)
+      try requireSameShape(hasZero ? plan.shape(2) : nil, plan.shape(1))
       let count = plan.outputShape(0).elementCount
       let partition = GroupedPartition(count, of: .medium)
-      return Step.parallel(parts: partition.parts) { run, part in
-        body(run, layout, partition.range(part))
+      let conversion = forms.conversion(plan.shape(1).elementCount, zeros: hasZero ? code : nil)
+      return Step(phases: conversion.phases + [partition.parts], scratchBytes: conversion.scratchBytes) {
+        run, phase, part in
+        if phase < conversion.phases.count { return conversion.run(run, part) }
+        body(run, conversion.parameters(run), layout, partition.range(part))
       }.named(name, cost: Cost(operations: operations * count))
     }
   }
@@ -86,14 +91,14 @@ struct QuantizationLayout: Sendable {
     }
   }
 
-  /// The same with `operands` for elements and zero points of these widths; nil: there is no zero point.
-  private func spread(x: Int, zero: Int?) -> QuantizationLayout {
+  /// The same with `operands` for scales of float32 and zero points of this width; nil: there is no zero point.
+  private func spread(zero: Int?) -> QuantizationLayout {
     guard let view, run < QuantizationLayout.longRun else { return self }
-    let shapes = [view.x, view.scale] + (zero == nil ? [] : [view.scale])
+    let shapes = [view.scale] + (zero == nil ? [] : [view.scale])
     let broadcast = Broadcast(output: view.x, inputs: shapes)
     var result = self
     result.operands = BroadcastBlocks(
-      broadcast, output: view.x, inputs: shapes, widths: [x, MemoryLayout<Float>.size] + (zero.map { [$0] } ?? []))
+      broadcast, output: view.x, inputs: shapes, widths: [MemoryLayout<Float>.size] + (zero.map { [$0] } ?? []))
     return result
   }
 
@@ -147,6 +152,64 @@ extension QuantizationLayout {
         load(base, position, own, count)
       }
     }
+  }
+}
+
+// MARK: - Scales and zero points as kernels want them
+
+/// Where the scales and zero points of a run lie. `zeros` points nowhere useful where there are none.
+struct QuantizationParameters {
+  let scales: UnsafeRawPointer
+  let zeros: UnsafeRawPointer
+}
+
+/// The form in which loops read scales and zero points: what converts them to float32 and to codes, nil where they lie
+/// in that form, and the bytes of a zero point in it.
+struct ParameterForms: Sendable {
+  var scales: CastKernel?
+  /// Bytes of a scale as it lies.
+  var scaleWidth = 4
+  var zeros: CastKernel?
+  var zeroWidth: Int
+
+  /// The conversion of `count` scales, and of as many zero points if there are any.
+  fileprivate func conversion(_ count: Int, zeros type: DataType?) -> ParameterConversion {
+    ParameterConversion(forms: self, count: count, zeroBits: type?.bits ?? 0, hasZeros: type != nil)
+  }
+}
+
+/// Scales and zero points that are converted before the elements are worked on.
+private struct ParameterConversion: Sendable {
+  private let count: Int
+  private let scales: CastKernel?
+  private let scaleWidth: Int
+  private let zeros: CastKernel?
+  private let zeroBits: Int
+  private let zeroWidth: Int
+  private let partition: GroupedPartition
+
+  init(forms: ParameterForms, count: Int, zeroBits: Int, hasZeros: Bool) {
+    (self.count, scales, zeros) = (count, forms.scales, hasZeros ? forms.zeros : nil)
+    (scaleWidth, self.zeroBits, zeroWidth) = (forms.scaleWidth, zeroBits, forms.zeroWidth)
+    partition = GroupedPartition(count, of: .light * 2)
+  }
+
+  private var zeroOffset: Int { scales == nil ? 0 : aligned(count &* 4) }
+  var scratchBytes: Int { zeroOffset &+ (zeros == nil ? 0 : aligned(count &* zeroWidth)) }
+  var phases: [Int] { scales == nil && zeros == nil ? [] : [partition.parts] }
+
+  func run(_ run: RunContext, _ part: Int) {
+    let range = partition.range(part)
+    let start = range.lowerBound
+    if let scales { scales(range.count, run.inputBytes(1) + start &* scaleWidth, run.scratch + start &* 4) }
+    zeros?(
+      range.count, run.inputBytes(2) + (start &* zeroBits) >> 3, run.scratch + (zeroOffset &+ start &* zeroWidth))
+  }
+
+  func parameters(_ run: RunContext) -> QuantizationParameters {
+    QuantizationParameters(
+      scales: scales == nil ? run.inputBytes(1) : UnsafeRawPointer(run.scratch),
+      zeros: zeros == nil ? run.inputBytes(2) : UnsafeRawPointer(run.scratch + zeroOffset))
   }
 }
 

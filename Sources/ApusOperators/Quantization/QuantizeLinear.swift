@@ -45,10 +45,10 @@ struct QuantizeLinear: OperatorDefinition {
       x: try context.type(0), scale: try context.type(1), precision: try precision(context), y: type,
       hasZeroPoint: context.isPresent(2),
       saturate: try context.bool("saturate"))
-    return QuantizationLayout.kernel("QuantizeLinear", axis: axis, blockSize: blockSize, operations: 3, code: type) {
-      run, layout, range in
-      loop.run(
-        run.inputBytes(0), scales: run.inputBytes(1), zeroPoints: run.inputBytes(2), run.outputBytes(0), layout, range)
+    return QuantizationLayout.kernel(
+      "QuantizeLinear", axis: axis, blockSize: blockSize, operations: 3, code: type, forms: loop.forms
+    ) { run, parameters, layout, range in
+      loop.run(run.inputBytes(0), parameters, run.outputBytes(0), layout, range)
     }
   }
 
@@ -76,17 +76,9 @@ struct QuantizeLoop: Sendable {
   private let limits: (low: Double, high: Double)?
   private let store: LaneStore
   private let isPacked: Bool
-  private let kernels: QuantizeKernels?
-  private let width: Int
-
-  typealias QuantizeKernel =
-    @convention(c) (Int, UnsafePointer<Float>, UnsafeMutableRawPointer, Float, Int32) -> Void
-  typealias QuantizeEachKernel =
-    @convention(c) (
-      Int, UnsafePointer<Float>, UnsafeMutableRawPointer, UnsafePointer<Float>, UnsafeRawPointer?
-    ) -> Void
-  /// With one scale and zero point, and with those of every element.
-  private typealias QuantizeKernels = (one: QuantizeKernel, each: QuantizeEachKernel)
+  private let vectors: QuantizeVectors?
+  /// How `run` wants its parameters.
+  let forms: ParameterForms
 
   /// - Parameter precision: the type of the division; nil for float64.
   init(
@@ -99,57 +91,30 @@ struct QuantizeLoop: Sendable {
     else { throw .unsupported("QuantizeLinear has no kernel for \(x) with a scale of \(scale) to \(y)") }
     (self.loadX, self.loadScale, self.store) = (loadX, loadScale, store)
     loadZero = hasZeroPoint ? resultLane.load(y) : nil
-    (isDouble, isPacked, width) = (precision == nil, y.isPacked, y.byteWidth)
+    (isDouble, isPacked) = (precision == nil, y.isPacked)
     narrow = precision.flatMap { $0 == .float32 ? nil : FloatCodec($0) }
     let magnitude = y.isSignedInteger ? 1 << (y.bits - 1) : 1 << y.bits
     limits = !y.isInteger ? nil : (y.isSignedInteger ? -Double(magnitude) : 0, Double(magnitude - 1))
-    let refusal: String? =
-      QuantizeLoop.kernels(y) == nil
-      ? "no results of \(y)"
-      : scale == .float32 && precision == .float32 ? nil : "scale and division are not in float32"
-    kernels = try KernelCandidate<ElementFacts, QuantizeKernels?>.choose(
+    vectors = try KernelCandidate<ElementFacts, QuantizeVectors?>.choose(
       .quantization, type: x,
       [
         .plain { .some(nil) },
-        .vectors("vectors", refusal: refusal) { QuantizeLoop.kernels(y) },
+        .vectors("vectors", types: [], refusal: precision == nil ? "the division is in float64" : nil) {
+          precision.flatMap {
+            QuantizeVectors(x: x, scale: scale, precision: $0, y: y, hasZeroPoint: hasZeroPoint, saturate: saturate)
+          }
+        },
       ])
-  }
-
-  private static func kernels(_ type: DataType) -> QuantizeKernels? {
-    let k = apus_kernels().pointee
-    return switch type {
-    case .uint8: (k.quantize_u8, k.quantize_each_u8)
-    case .int8: (k.quantize_s8, k.quantize_each_s8)
-    case .uint16: (k.quantize_u16, k.quantize_each_u16)
-    case .int16: (k.quantize_s16, k.quantize_each_s16)
-    default: nil
-    }
+    forms = vectors?.forms ?? ParameterForms(zeroWidth: 1)
   }
 
   /// Quantizes the elements of `range`, which begins and ends at a byte.
   func run(
-    _ x: UnsafeRawPointer, scales: UnsafeRawPointer, zeroPoints: UnsafeRawPointer, _ y: UnsafeMutableRawPointer,
+    _ x: UnsafeRawPointer, _ parameters: QuantizationParameters, _ y: UnsafeMutableRawPointer,
     _ layout: QuantizationLayout, _ range: Range<Int>
   ) {
-    guard let kernels else { return runBlocks(x, scales, zeroPoints, y, layout, range) }
-    let (kernel, width) = (kernels.one, width)
-    if let operands = layout.operands {
-      let (each, hasZero) = (kernels.each, loadZero != nil)
-      operands.forEach(in: range, (x, scales, hasZero ? zeroPoints : scales)) { here, start, count in
-        each(
-          count, here.0.assumingMemoryBound(to: Float.self), y + start &* width,
-          here.1.assumingMemoryBound(to: Float.self), hasZero ? here.2 : nil)
-      }
-      return
-    }
-    layout.forEachSegment(in: range) { start, count, scale, stride in
-      if stride != 0 { return runBlocks(x, scales, zeroPoints, y, layout, start..<start &+ count) }
-      var zero: Int64 = 0
-      loadZero?(zeroPoints, scale, &zero, 1)
-      kernel(
-        count, (x + start &* 4).assumingMemoryBound(to: Float.self), y + start &* width,
-        (scales + scale &* 4).assumingMemoryBound(to: Float.self).pointee, Int32(truncatingIfNeeded: zero))
-    }
+    if let vectors { return vectors.run(x, parameters, y, layout, range) }
+    runBlocks(x, parameters.scales, parameters.zeros, y, layout, range)
   }
 
   private func runBlocks(

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "apus_activation.h"
+#include "apus_codes.h"
 #include "apus_gemm.h"
 #include "apus_gemm_bf16.h"
 #include "apus_gemm_f64.h"

@@ -1,0 +1,9 @@
+// Codes of 8 bits and less for AVX-512.
+#include "../isa.h"
+#if APUS_X86
+#pragma clang attribute push(__attribute__((target(APUS_TARGET_AVX512))), apply_to = function)
+#include "../simd/simd_avx512.h"
+#include "../kernel_declarations.h"
+#include "codes.inc.h"
+#pragma clang attribute pop
+#endif

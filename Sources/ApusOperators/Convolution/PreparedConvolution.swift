@@ -59,6 +59,7 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
       if pixels != nil, core.padded == nil || context.rows(input: 0) == nil { step.spread = context.spread }
       return step
     }
+    if Element.self == Double.self, let products = try doubleProducts(convolution, bias: bias) { return products }
     var step =
       operands.channelsLast
       ? channelsLastStep(convolution, bias: bias, residual: residual)
@@ -66,6 +67,18 @@ struct PreparedConvolution<Element: ConvolutionElement>: Sendable {
     // Of empty images only the padding is seen.
     if convolution.geometry.inputCount == 0 { step.unreadInputs = [operands.w] }
     return step
+  }
+
+  /// The products of float64; nil: the plain form is to be taken.
+  private func doubleProducts(_ convolution: Convolution, bias: Int?) throws(OperatorError) -> Step? {
+    try KernelCandidate<ElementFacts, Step?>.choose(
+      .convolution, type: .float64,
+      [
+        .plain { .some(nil) },
+        .vectors("products", types: [.float64]) {
+          DoubleConvolution(convolution).map { .some($0.step(bias: bias)) }
+        },
+      ])
   }
 
   /// The sums over planar images, of X, packed weights and B; nil for weights in another form, and where the kernels do

@@ -36,14 +36,11 @@ package struct RotaryEmbedding: OperatorDefinition {
     let heads = context.optionalInt("num_heads")
     let rotated = try context.int("rotary_embedding_dim")
     let isInterleaved = try context.bool("interleaved")
-    return try prepareReal(
-      context,
-      float: { (_) throws(OperatorError) in
-        .planned { (plan) throws(OperatorError) in
-          try Rotation(plan, heads: heads, rotated: rotated, isInterleaved: isInterleaved).step
-        }
-      },
-      double: { (context) throws(OperatorError) in throw context.unsupportedType(.float64) })
+    let narrow = NarrowRows(context)
+    let kernel = PreparedKernel.planned { (plan) throws(OperatorError) in
+      try Rotation(plan, narrow ?? .none, heads: heads, rotated: rotated, isInterleaved: isInterleaved).step
+    }
+    return narrow == nil ? kernel : try NarrowRows.prepare(context, parameters: [1, 2]) { _ in kernel }
   }
 }
 
@@ -59,12 +56,15 @@ private struct Rotation: Sendable {
   private let cacheStride: Int
   private let positionStride: Int
   private let hasPositions: Bool
+  private let narrow: NarrowRows
   /// Rows of a cache that positions choose from.
   private let positions: Int
 
-  init(_ context: PlanContext, heads headCount: Int?, rotated: Int, isInterleaved: Bool) throws(OperatorError) {
+  init(
+    _ context: PlanContext, _ narrow: NarrowRows, heads headCount: Int?, rotated: Int, isInterleaved: Bool
+  ) throws(OperatorError) {
     let shape = context.shape(0)
-    self.shape = shape
+    (self.shape, self.narrow) = (shape, narrow)
     if shape.rank == 4 {
       (heads, length, size) = (shape[1], shape[2], shape[3])
     } else {
@@ -108,7 +108,8 @@ private struct Rotation: Sendable {
   var step: Step {
     let rows = size == 0 ? 0 : shape.elementCount / size
     let partition = Partition(rows, of: .medium * size)
-    return .parallel(parts: partition.parts) { run, part in
+    let bytes = narrow.scratchBytes(length: size)
+    return .parallel(parts: partition.parts, scratchBytes: partition.parts * bytes) { run, part in
       let (cosines, sines) = (run.input(1, as: Float.self), run.input(2, as: Float.self))
       for row in partition.range(part) {
         let image = row / (heads &* length)
@@ -123,9 +124,9 @@ private struct Rotation: Sendable {
           }
           angles = position &* (rotated / 2)
         }
-        turn(
-          run.input(0, as: Float.self) + row &* size, run.output(0, as: Float.self) + row &* size, cosines + angles,
-          sines + angles)
+        narrow.with(run, row &* size, size, run.scratch + part &* bytes) { x, y in
+          turn(x, y, cosines + angles, sines + angles)
+        }
       }
     }
   }

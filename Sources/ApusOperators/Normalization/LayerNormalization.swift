@@ -36,17 +36,29 @@ package struct LayerNormalization: OperatorDefinition {
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let axis = try context.int("axis")
     let epsilon = try context.float("epsilon")
-    return try prepareReal(
-      context,
-      float: { (_) throws(OperatorError) in
-        try ElementCandidate.choose(
-          .layerNormalization, type: .float32,
-          [
-            .plain { LayerNormalization.plain(Float.self, axis, epsilon) },
-            .vectors("rows") { LayerNormalization.fast(axis, epsilon) },
-          ])
-      },
-      double: { (_) throws(OperatorError) in LayerNormalization.plain(Double.self, axis, epsilon) })
+    let plain: @Sendable () throws(OperatorError) -> PreparedKernel = { () throws(OperatorError) in
+      try prepareReal(
+        context,
+        float: { (_) throws(OperatorError) in LayerNormalization.plain(Float.self, axis, epsilon) },
+        double: { (_) throws(OperatorError) in LayerNormalization.plain(Double.self, axis, epsilon) })
+    }
+    if try context.type(0) == .float64 { return try plain() }
+    return try ElementCandidate.choose(
+      .layerNormalization, type: .float32,
+      [
+        .plain(plain),
+        .vectors("rows") { () throws(OperatorError) in
+          let codecs = (1...2).map { index in
+            index < context.outputs.count ? context.outputs[index]?.tensor.flatMap { FloatCodec($0.dataType) } : nil
+          }
+          guard let narrow = NarrowRows(context) else {
+            return LayerNormalization.fast(axis, epsilon, .none, codecs)
+          }
+          return try NarrowRows.prepare(context, parameters: [1, 2]) { (_) throws(OperatorError) in
+            LayerNormalization.fast(axis, epsilon, narrow, codecs)
+          }
+        },
+      ])
   }
 
   /// The rows of the input, and its parameters.
@@ -85,22 +97,28 @@ package struct LayerNormalization: OperatorDefinition {
     return sequence.step.named(inner.kernelName).overwriting(0)
   }
 
-  private static func fast(_ axis: Int, _ epsilon: Float) -> PreparedKernel {
+  /// `codecs` are those of Mean and InvStdDev.
+  private static func fast(
+    _ axis: Int, _ epsilon: Float, _ narrow: NarrowRows, _ codecs: [FloatCodec?]
+  ) -> PreparedKernel {
     let kernels = VectorKernels.current
     return .planned { (plan) throws(OperatorError) in
       try step(plan, axis: axis, width: 4) { rows in
-        Step.parallel(parts: rows.partition.parts) { run, part in
-          let (x, y): (UnsafePointer<Float>, UnsafeMutablePointer<Float>) = (run.input(0), run.output(0))
+        let bytes = narrow.scratchBytes(length: rows.length)
+        return Step.parallel(parts: rows.partition.parts, scratchBytes: rows.partition.parts * bytes) { run, part in
           let (scale, bias): (UnsafePointer<Float>, UnsafePointer<Float>) = (run.input(1), run.input(2))
           withUnsafeTemporaryAllocation(of: Float.self, capacity: 2) { statistics in
+            guard let moments = statistics.baseAddress else { return }
             // The mean of nothing, which the kernel leaves alone.
             statistics.initialize(repeating: .nan)
             for row in rows.partition.range(part) {
-              kernels.table.pointee.layer_norm_f32(
-                rows.length, x + row &* rows.length, y + row &* rows.length, scale + row &* rows.scaleStride,
-                rows.hasBias ? bias + row &* rows.biasStride : nil, epsilon, statistics.baseAddress)
-              if rows.wantsMean { run.output(1, as: Float.self)[row] = statistics[0] }
-              if rows.wantsDeviation { run.output(2, as: Float.self)[row] = statistics[1] }
+              narrow.with(run, row &* rows.length, rows.length, run.scratch + part &* bytes) { x, y in
+                kernels.table.pointee.layer_norm_f32(
+                  rows.length, x, y, scale + row &* rows.scaleStride,
+                  rows.hasBias ? bias + row &* rows.biasStride : nil, epsilon, moments)
+              }
+              if rows.wantsMean { codecs[0]?.store(moments, run.outputBytes(1), row, 1) }
+              if rows.wantsDeviation { codecs[1]?.store(moments + 1, run.outputBytes(2), row, 1) }
             }
           }
         }.named("layer_norm_f32")

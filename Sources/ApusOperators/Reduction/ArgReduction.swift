@@ -46,8 +46,19 @@ struct ArgReduction: OperatorDefinition {
           return { $0.step(keys, isMaximum: isMaximum, isFloat: type.isFloat, prefersLast: prefersLast) }
         },
         .vectors("rows", types: []) {
-          guard let search = ExtremeSearch(type) else { return nil }
-          return { $0.step(search, isMaximum: isMaximum, prefersLast: prefersLast) }
+          if let search = ExtremeSearch(type) {
+            return { $0.step(search, isMaximum: isMaximum, prefersLast: prefersLast) }
+          }
+          // Of 16 bits: by way of a wider type, a block at a time.
+          let wide: DataType = type.isFloat ? .float32 : .int32
+          guard let search = ExtremeSearch(wide), let widen = CastKernels.kernel(from: type, to: wide) else {
+            return nil
+          }
+          let narrow = NarrowElements(width: type.byteWidth, widen: widen)
+          if type.isFloat {
+            return { $0.step(search, Float.self, narrow, isMaximum: isMaximum, prefersLast: prefersLast) }
+          }
+          return { $0.step(search, Int32.self, narrow, isMaximum: isMaximum, prefersLast: prefersLast) }
         },
       ])
     return .planned { plan throws(OperatorError) in
@@ -90,6 +101,12 @@ private struct ExtremeSearch: Sendable {
   }
 }
 
+/// Elements that are searched in a wider type.
+private struct NarrowElements: Sendable {
+  let width: Int
+  let widen: CastKernel
+}
+
 /// Lines of elements: element j of line `index` lies at `(index / inner * extent + j) * inner + index % inner`.
 private struct Lines: Sendable {
   let extent: Int
@@ -127,6 +144,64 @@ private struct Lines: Sendable {
           search.findColumns(extent, n, source, inner, values, prefersLast, target + first)
           first &+= n
         }
+      }
+    }
+  }
+
+  /// The same by way of a wider type of 4 bytes: lines are searched in pieces that fit a block, and the best of the
+  /// pieces is kept.
+  @inline(__always)
+  func step<Wide: Comparable & BitwiseCopyable & SendableMetatype>(
+    _ search: ExtremeSearch, _ type: Wide.Type, _ narrow: NarrowElements, isMaximum: Bool, prefersLast: Bool
+  ) -> Step {
+    let partition = Partition(count, of: .light * 3 * extent)
+    let parts = count == 0 ? 0 : partition.parts
+    let fold = isMaximum ? APUS_FOLD_MAX : APUS_FOLD_MIN
+    let isLine = inner == 1
+    // Lines of a block, and elements of each of them that are searched at once.
+    let most = isLine ? max(1, min(Lines.block, Lines.cachedElements / max(extent, 1))) : Lines.block
+    let piece = isLine ? Lines.cachedElements : Lines.cachedElements / Lines.block
+    let bytes = (Lines.cachedElements + 4 * Lines.block) * 4
+    return .parallel(parts: parts, scratchBytes: parts * bytes) { run, part in
+      let block = run.scratch + part &* bytes
+      let best = (block + Lines.cachedElements &* 4).assumingMemoryBound(to: Wide.self)
+      let values = best + Lines.block
+      let places = UnsafeMutableRawPointer(values + Lines.block).assumingMemoryBound(to: Int64.self)
+      let target = run.output(0, as: Int64.self)
+      let range = partition.range(part)
+      var first = range.lowerBound
+      while first < range.upperBound {
+        let (outer, column) = isLine ? (first, 0) : first.quotientAndRemainder(dividingBy: inner)
+        let n = min(most, range.upperBound &- first, isLine ? most : inner &- column)
+        let source = run.inputBytes(0) + (outer &* extent &* inner &+ column) &* narrow.width
+        var start = 0
+        while start < extent {
+          let length = min(piece, extent &- start)
+          if isLine {
+            // More than one line only where they are whole.
+            narrow.widen(n &* length, source + start &* narrow.width, block)
+            search.fold.rows(fold, n, length, block, length, values)
+            search.findRows(n, length, block, length, values, prefersLast, places)
+          } else {
+            for row in 0..<length {
+              narrow.widen(n, source + (start &+ row) &* inner &* narrow.width, block + row &* n &* 4)
+            }
+            search.fold.columns(fold, length, n, block, n, values)
+            search.findColumns(length, n, block, n, values, prefersLast, places)
+          }
+          for line in 0..<n {
+            let (value, kept) = (values[line], best[line])
+            // NaN is better than everything else, and as good as itself.
+            let isBetter = isMaximum ? value > kept : value < kept
+            let isEqual = value == kept || (value != value && kept != kept)
+            if start == 0 || (kept == kept && (isBetter || value != value)) || (prefersLast && isEqual) {
+              best[line] = value
+              target[first &+ line] = Int64(start) &+ places[line]
+            }
+          }
+          start &+= length
+        }
+        first &+= n
       }
     }
   }

@@ -30,6 +30,8 @@ protocol ReductionElement: BitwiseCopyable, Comparable, Sendable {
   static func merged(_ fold: Fold, _ a: Self, _ b: Self) -> Self
   /// The fold of nothing.
   static func identity(_ fold: Fold) -> Self
+  /// totals[i] = totals[i] merged with x[i] for i < count.
+  static func join(_ fold: Fold, _ x: UnsafePointer<Self>, to totals: UnsafeMutablePointer<Total>, _ count: Int)
   /// The micro-kernels of a table.
   static func kernels(_ table: apus_kernel_table) -> FoldKernels
 }
@@ -40,6 +42,12 @@ struct FoldKernels: Sendable {
     @convention(c) (apus_fold, Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer) -> Void
   let rows: Function
   let columns: Function
+}
+
+extension ReductionElement {
+  static func join(_ fold: Fold, _ x: UnsafePointer<Self>, to totals: UnsafeMutablePointer<Total>, _ count: Int) {
+    for index in 0..<count { totals[index] = Total.merged(fold, totals[index], x[index].total) }
+  }
 }
 
 extension ReductionElement where Self: BinaryFloatingPoint {
@@ -109,6 +117,10 @@ extension ReductionElement where Total == Self {
 extension Float: ReductionElement {
   @inline(__always) var total: Double { Double(self) }
   @inline(__always) init(total: Double) { self = Float(total) }
+  // Of concrete types: elements of 16 bits, which are folded in small pieces, are joined often.
+  static func join(_ fold: Fold, _ x: UnsafePointer<Float>, to totals: UnsafeMutablePointer<Double>, _ count: Int) {
+    for index in 0..<count { totals[index] = Double.merged(fold, totals[index], Double(x[index])) }
+  }
   static func kernels(_ table: apus_kernel_table) -> FoldKernels {
     FoldKernels(rows: table.fold_rows_f32, columns: table.fold_columns_f32)
   }
@@ -197,6 +209,6 @@ struct ElementFold<Element: ReductionElement>: Sendable {
 
   /// totals[i] = totals[i] joined with x[i] for i < count.
   func join(_ x: UnsafePointer<Element>, to totals: UnsafeMutablePointer<Element.Total>, _ count: Int) {
-    for index in 0..<count { totals[index] = Element.Total.merged(fold, totals[index], x[index].total) }
+    Element.join(fold, x, to: totals, count)
   }
 }

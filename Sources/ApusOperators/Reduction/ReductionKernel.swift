@@ -34,8 +34,9 @@ struct ReductionKernel<Element: ReductionElement>: Sendable {
   /// Elements of a line, and rows of columns, that are folded in elements before they are joined in wider totals.
   private static var linePiece: Int { 4096 }
   private static var columnPiece: Int { 256 }
-  /// Rows of columns that are loaded at once.
-  private static var stagedRows: Int { 8 }
+  /// Rows of columns that are loaded at once, and columns of theirs that fit a block together.
+  private static var stagedRows: Int { 32 }
+  private static var stagedColumns: Int { linePiece / stagedRows }
 
   /// Elements that are not folded where they lie are brought into a block of `linePiece` elements first.
   private func isStaged(_ shift: Shift?) -> Bool { load != nil || shift != nil }
@@ -213,9 +214,14 @@ struct ReductionKernel<Element: ReductionElement>: Sendable {
         first &+= rows
       }
     } else {
-      stage(input, element, length, count, geometry.lineStride, memory.staged)
-      shift?(memory.staged, memory.shifts, length, count, false)
-      fold.columns(length, count, memory.staged, count, y)
+      var first = 0
+      while first < count {
+        let columns = min(Self.stagedColumns, count &- first)
+        stage(input, element &+ first, length, columns, geometry.lineStride, memory.staged)
+        shift?(memory.staged, memory.shifts + first, length, columns, false)
+        fold.columns(length, columns, memory.staged, columns, y + first)
+        first &+= columns
+      }
     }
   }
 

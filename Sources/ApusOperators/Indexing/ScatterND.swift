@@ -53,7 +53,8 @@ struct ScatterND: OperatorDefinition {
     }
   }
 
-  /// A copy of the data, then parts that each apply all updates of the slices that are theirs.
+  /// A copy of the data, and the offsets of all slices; then parts that each apply all updates of the slices that are
+  /// theirs.
   private static func step(
     _ data: TensorType, _ tuples: IndexTuples, count: Int, _ scatter: ScatterRun
   ) throws(OperatorError) -> Step {
@@ -61,40 +62,67 @@ struct ScatterND: OperatorDefinition {
     let copy = try MovementCopy(
       from: .input(0), width: width, extents: [data.count], sourceStrides: [1], targetStrides: [1])
     let copying = copy.partition
+    let copies = data.count == 0 ? 0 : copying.parts
     let bytes = tuples.sliceBytes
     let slice = bytes / width
-    // Every part reads all indices, so there must not be more parts than elements in a slice.
+    let reading = Partition(count, of: .medium)
+    let readings = count == 0 ? 0 : reading.parts
+    // Every part looks at all offsets, so that a slice must be worth it.
     let wanted = Partition(count * slice, of: .light * 2).parts
-    let parts = count * bytes == 0 || data.count == 0 ? 0 : max(1, min(wanted, slice / 4))
+    let parts = count * bytes == 0 || data.count == 0 ? 0 : max(1, min(wanted, slice / elementsPerPart))
+    let table = aligned(count * 8)
     let scratch = tuples.scratchBytes
     return Step(
-      phases: [data.count == 0 ? 0 : copying.parts, count == 0 ? 0 : max(parts, 1)],
-      scratchBytes: max(parts, 1) * scratch
+      phases: [copies + readings, parts], scratchBytes: table + readings * scratch
     ) { run, phase, part in
-      if phase == 0 {
+      let offsets = run.scratch.assumingMemoryBound(to: Int.self)
+      if phase == 1 { return apply(run, offsets, count, bytes, scatter, part: part, of: parts) }
+      if part < copies {
         if run.inputBytes(0) != UnsafeRawPointer(run.outputBytes()) { copy.run(run, copying.range(part)) }
         return
       }
-      var tuple = 0
-      while tuple < count {
-        let length = min(tuples.block, count &- tuple)
-        guard let offsets = tuples.offsets(run.inputBytes(1), from: tuple, length, run.scratch + part &* scratch, run)
-        else { return }
-        let updates = run.inputBytes(2) + tuple &* bytes
-        if slice == 1 {
-          scatter(run.outputBytes(), offsets, updates, length)
-        } else if bytes > 0 {
-          for index in 0..<length where parts == 1 || offsets[index] / bytes % parts == part {
-            let target = run.outputBytes() + offsets[index]
-            if scatter.isCopy {
-              memcpy(target, updates + index &* bytes, bytes)
-            } else {
-              scatter(target, nil, updates + index &* bytes, slice)
-            }
-          }
+      let range = reading.range(part &- copies)
+      let memory = run.scratch + (table &+ (part &- copies) &* scratch)
+      var tuple = range.lowerBound
+      while tuple < range.upperBound {
+        let length = min(tuples.block, range.upperBound &- tuple)
+        guard let found = tuples.offsets(run.inputBytes(1), from: tuple, length, memory, run) else {
+          // The run ends with an error; no slice of these is touched.
+          return (offsets + tuple).update(repeating: -1, count: range.upperBound &- tuple)
         }
+        (offsets + tuple).update(from: found, count: length)
         tuple &+= length
       }
     }.overwriting(0).named("scatter tuples")
+  }
+
+  /// Elements of a slice for each part that looks at all offsets.
+  private static let elementsPerPart = 16
+
+  /// Applies the updates of the slices of a part, in order. Offsets below 0 are none.
+  private static func apply(
+    _ run: RunContext, _ offsets: UnsafePointer<Int>, _ count: Int, _ bytes: Int, _ scatter: ScatterRun, part: Int,
+    of parts: Int
+  ) {
+    let (target, updates) = (run.outputBytes(), run.inputBytes(2))
+    let slice = bytes / scatter.width
+    if slice == 1, !(0..<count).contains(where: { offsets[$0] < 0 }) {
+      return scatter(target, offsets, updates, count)
+    }
+    for index in 0..<count where offsets[index] >= 0 && (parts == 1 || owner(offsets[index], of: parts) == part) {
+      if scatter.isCopy {
+        memcpy(target + offsets[index], updates + index &* bytes, bytes)
+      } else {
+        scatter(target + offsets[index], nil, updates + index &* bytes, slice)
+      }
+    }
+  }
+
+  /// The part that a slice belongs to: slices that lie beside each other go to different ones.
+  @inline(__always)
+  private static func owner(_ offset: Int, of parts: Int) -> Int {
+    // The upper bits of a product with the golden ratio, as a fraction of 2^32.
+    let mixed = (UInt64(bitPattern: Int64(offset)) &* 0x9e37_79b9_7f4a_7c15) >> 32
+    return Int((mixed &* UInt64(truncatingIfNeeded: parts)) >> 32)
   }
 }

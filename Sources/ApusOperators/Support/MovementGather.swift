@@ -2,6 +2,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 #if canImport(Glibc)
   import Glibc
@@ -72,21 +73,22 @@ struct ScatterRun: Sendable {
     ) -> Void
 
   private let function: Function
+  /// Bytes of an element.
+  let width: Int
   /// True if updates replace what is there, so that a run of them is a plain copy.
   let isCopy: Bool
 
   /// nil if the reduction is not defined for the type.
   init?(_ reduction: ScatterReduction, _ type: DataType) {
     isCopy = reduction == .none
+    width = type.byteWidth
     let function: Function?
     switch type {
     case _ where reduction == .none: function = ScatterRun.replacing(width: type.byteWidth)
     case .float32: function = ScatterRun.joining(reduction, Float.self)
     case .float64: function = ScatterRun.joining(reduction, Double.self)
-    case .float16:
-      function = ScatterRun.joiningHalves(reduction, { Float(Float16(bitPattern: $0)) }, { Float16($0).bitPattern })
-    case .bfloat16:
-      function = ScatterRun.joiningHalves(reduction, { BFloat16(bitPattern: $0).float }, { BFloat16($0).bitPattern })
+    case .float16: function = ScatterRun.joiningHalves(reduction, Float16Bits.self)
+    case .bfloat16: function = ScatterRun.joiningHalves(reduction, BFloat16Bits.self)
     case .int8: function = ScatterRun.joining(reduction, Int8.self)
     case .int16: function = ScatterRun.joining(reduction, Int16.self)
     case .int32: function = ScatterRun.joining(reduction, Int32.self)
@@ -164,21 +166,63 @@ struct ScatterRun: Sendable {
     switch reduction {
     case .none, .add: run(type) { $0 + $1 }
     case .mul: run(type) { $0 * $1 }
-    case .max: run(type) { $0 >= $1 || $0.isNaN ? $0 : $1 }
-    case .min: run(type) { $0 <= $1 || $0.isNaN ? $0 : $1 }
+    case .max: run(type) { larger($0, $1) }
+    case .min: run(type) { smaller($0, $1) }
     }
   }
 
+  /// a if it is as large as b or NaN, else b, NaN too; choices that need no branches.
   @inline(__always)
-  private static func joiningHalves(
-    _ reduction: ScatterReduction, _ widen: @escaping @Sendable (UInt16) -> Float,
-    _ narrow: @escaping @Sendable (Float) -> UInt16
+  private static func larger<Element: BinaryFloatingPoint>(_ a: Element, _ b: Element) -> Element {
+    let number = a < b ? b : a
+    let second = b != b ? b : number
+    return a != a ? a : second
+  }
+
+  /// a if it is as small as b or NaN, else b, NaN too.
+  @inline(__always)
+  private static func smaller<Element: BinaryFloatingPoint>(_ a: Element, _ b: Element) -> Element {
+    let number = b < a ? b : a
+    let second = b != b ? b : number
+    return a != a ? a : second
+  }
+
+  /// By way of float32: number by number at listed places, which may repeat, in blocks where they are neighbours.
+  @inline(__always)
+  private static func joiningHalves<Bits: HalfBits>(_ reduction: ScatterReduction, _ type: Bits.Type) -> Function {
+    let k = apus_kernels().pointee
+    return switch reduction {
+    case .none, .add:
+      joiningHalves(type, k.add_f32_vv, run(UInt16.self) { Bits.narrowed(Bits.widened($0) + Bits.widened($1)) })
+    case .mul:
+      joiningHalves(type, k.mul_f32_vv, run(UInt16.self) { Bits.narrowed(Bits.widened($0) * Bits.widened($1)) })
+    case .max:
+      joiningHalves(type, k.max_f32_vv, run(UInt16.self) { Bits.narrowed(larger(Bits.widened($0), Bits.widened($1))) })
+    case .min:
+      joiningHalves(type, k.min_f32_vv, run(UInt16.self) { Bits.narrowed(smaller(Bits.widened($0), Bits.widened($1))) })
+    }
+  }
+
+  /// `join` works on neighbours, `single` at listed places.
+  private static func joiningHalves<Bits: HalfBits>(
+    _ type: Bits.Type, _ join: @escaping BinaryKernel, _ single: @escaping Function
   ) -> Function {
-    switch reduction {
-    case .none, .add: run(UInt16.self) { narrow(widen($0) + widen($1)) }
-    case .mul: run(UInt16.self) { narrow(widen($0) * widen($1)) }
-    case .max: run(UInt16.self) { widen($0) >= widen($1) || widen($0).isNaN ? $0 : $1 }
-    case .min: run(UInt16.self) { widen($0) <= widen($1) || widen($0).isNaN ? $0 : $1 }
+    let (widen, narrow) = (Bits.widen, Bits.narrow)
+    return { target, offsets, updates, count in
+      if offsets != nil { return single(target, offsets, updates, count) }
+      withUnsafeTemporaryAllocation(byteCount: 2048, alignment: 64) { memory in
+        guard let base = memory.baseAddress else { return }
+        var done = 0
+        while done < count {
+          let n = min(blockLength, count &- done)
+          widen(n, target + done &* 2, base)
+          widen(n, updates + done &* 2, base + 1024)
+          // Of two equal numbers the kernels give the second one, which is to be that of the target.
+          join(n, base + 1024, base, base)
+          narrow(n, base, target + done &* 2)
+          done &+= n
+        }
+      }
     }
   }
 
@@ -200,4 +244,55 @@ struct ScatterRun: Sendable {
     case .min: run(type) { $0[0] < $1[0] || ($0[0] == $1[0] && $0[1] <= $1[1]) || $0[0].isNaN || $0[1].isNaN ? $0 : $1 }
     }
   }
+}
+
+/// A float type of 16 bits as its bits, converted without a call where that takes some integer operations only.
+private protocol HalfBits: Sendable, SendableMetatype {
+  static func widened(_ bits: UInt16) -> Float
+  /// Rounds to nearest, ties to even.
+  static func narrowed(_ value: Float) -> UInt16
+  /// The same for runs of elements.
+  static var widen: CastFunction { get }
+  static var narrow: CastFunction { get }
+}
+
+/// A C kernel of a conversion.
+private typealias CastFunction = @convention(c) (Int, UnsafeRawPointer, UnsafeMutableRawPointer) -> Void
+
+private enum BFloat16Bits: HalfBits {
+  @inline(__always) static func widened(_ bits: UInt16) -> Float { BFloat16(bitPattern: bits).float }
+  @inline(__always) static func narrowed(_ value: Float) -> UInt16 { BFloat16(value).bitPattern }
+  static var widen: CastFunction { apus_kernels().pointee.bf16_to_f32 }
+  static var narrow: CastFunction { apus_kernels().pointee.f32_to_bf16 }
+}
+
+/// Without the conversions of the standard library, which are calls on machines that the library knows nothing of.
+private enum Float16Bits: HalfBits {
+  @inline(__always) static func widened(_ bits: UInt16) -> Float {
+    let sign = UInt32(bits & 0x8000) << 16
+    let rest = UInt32(bits & 0x7fff) << 13
+    let isFinite = rest < 0x7c00 << 13
+    // Subnormal numbers by an exact product with a power of two.
+    let finite = (Float(bitPattern: rest) * 0x1p112).bitPattern
+    let special = rest &+ (255 &- 31) << 23 | (rest > 0x7c00 << 13 ? 0x40_0000 : 0)
+    return Float(bitPattern: sign | (isFinite ? finite : special))
+  }
+
+  @inline(__always) static func narrowed(_ value: Float) -> UInt16 {
+    let bits = value.bitPattern
+    let (sign, magnitude) = (UInt16(truncatingIfNeeded: bits >> 16) & 0x8000, bits & 0x7fff_ffff)
+    if magnitude > 0x7f80_0000 { return sign | 0x7e00 | UInt16(truncatingIfNeeded: magnitude >> 13 & 0x1ff) }
+    // 65520 and above.
+    if magnitude >= 0x477f_f000 { return sign | 0x7c00 }
+    if magnitude < 0x3880_0000 {
+      // Below 2^-14 the unit is 2^-24, and adding 1/2 makes it the last place.
+      let sum = (Float(bitPattern: magnitude) + 0.5).bitPattern
+      return sign | UInt16(truncatingIfNeeded: sum &- 0x3f00_0000)
+    }
+    let rounded = magnitude &+ 0xfff &+ (magnitude >> 13 & 1)
+    return sign | UInt16(truncatingIfNeeded: (rounded &- 112 << 23) >> 13)
+  }
+
+  static var widen: CastFunction { apus_kernels().pointee.f16_to_f32 }
+  static var narrow: CastFunction { apus_kernels().pointee.f32_to_f16 }
 }

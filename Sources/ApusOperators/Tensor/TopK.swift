@@ -58,9 +58,13 @@ struct TopK: OperatorDefinition {
       let lines = shape.count(of: 0..<axis) * inner
       let partition = Partition(lines, of: .medium * extent)
       let parts = lines * k == 0 ? 0 : partition.parts
-      let bytes = TopKHeap.bytes(capacity: k)
-      let (hasValues, hasIndices) = (plan.isWanted(0), plan.isWanted(1))
+      let heapBytes = TopKHeap.bytes(capacity: k)
       let width = keys.width
+      // Neighbouring lines are laid out one behind the other first.
+      let tile = inner == 1 ? 1 : max(1, min(TopK.tileLines, inner, TopK.tileElements / max(extent, 1)))
+      let bytes = heapBytes + (tile > 1 ? aligned(tile * extent * width) : 0)
+      let transpose = TopK.transpose(width: width)
+      let (hasValues, hasIndices) = (plan.isWanted(0), plan.isWanted(1))
       /// One element from one place to another.
       @Sendable func move(_ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer) {
         switch width {
@@ -70,19 +74,51 @@ struct TopK: OperatorDefinition {
         }
       }
       return Step.parallel(parts: parts, scratchBytes: parts * bytes) { run, part in
-        var heap = TopKHeap(memory: run.scratch + part &* bytes, capacity: k)
-        for line in partition.range(part) {
-          let source = run.inputBytes(0) + (line / inner &* extent &* inner &+ line % inner) &* width
-          heap.select(from: source, stride: inner &* width, count: extent, keys: keys, isLargest: isLargest)
-          let first = line / inner &* k &* inner &+ line % inner
-          for rank in 0..<k {
-            let position = heap.positions[rank]
-            let target = first &+ rank &* inner
-            if hasIndices { run.output(1, as: Int.self)[target] = position }
-            if hasValues { move(source + position &* inner &* width, run.outputBytes(0) + target &* width) }
+        let memory = run.scratch + part &* bytes
+        var heap = TopKHeap(memory: memory, capacity: k)
+        let block = memory + heapBytes
+        let range = partition.range(part)
+        var line = range.lowerBound
+        while line < range.upperBound {
+          let (outer, column) = line.quotientAndRemainder(dividingBy: inner)
+          let count = min(tile, range.upperBound &- line, inner &- column)
+          let source = run.inputBytes(0) + (outer &* extent &* inner &+ column) &* width
+          if tile > 1 { transpose(extent, count, source, inner, block, extent) }
+          for index in 0..<count {
+            let elements = tile > 1 ? UnsafeRawPointer(block + index &* extent &* width) : source
+            let stride = tile > 1 ? width : inner &* width
+            heap.select(from: elements, stride: stride, count: extent, keys: keys, isLargest: isLargest)
+            let first = outer &* k &* inner &+ column &+ index
+            for rank in 0..<k {
+              let position = heap.positions[rank]
+              let target = first &+ rank &* inner
+              if hasIndices { run.output(1, as: Int.self)[target] = position }
+              if hasValues { move(elements + position &* stride, run.outputBytes(0) + target &* width) }
+            }
           }
+          line &+= count
         }
       }.named("top k")
+    }
+  }
+}
+
+extension TopK {
+  /// Lines that are laid out together, and elements of theirs: they stay in the second-level cache.
+  fileprivate static let tileLines = 16
+  fileprivate static let tileElements = 64 << 10
+
+  fileprivate typealias Transpose =
+    @convention(c) (Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer, Int) -> Void
+
+  /// The kernel for elements of a width.
+  fileprivate static func transpose(width: Int) -> Transpose {
+    let kernels = apus_kernels().pointee
+    return switch width {
+    case 1: kernels.transpose_1
+    case 2: kernels.transpose_2
+    case 4: kernels.transpose_4
+    default: kernels.transpose_8
     }
   }
 }

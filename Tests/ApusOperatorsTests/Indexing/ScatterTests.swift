@@ -48,6 +48,59 @@ import Testing
     }
   }
 
+  /// Rows of 16-bit floats are joined in blocks, single elements one by one: both round each sum.
+  @Test(arguments: [DataType.float16, .bfloat16]) func halves(_ type: DataType) throws {
+    func tensor(_ numbers: [Float], _ shape: Shape) throws -> Tensor {
+      try OperatorRun("Cast", attributes: [("to", .int(Int(type.rawValue)))])(Tensor(numbers, shape: shape))[0]
+    }
+    func floats(_ tensor: Tensor) throws -> [Float] {
+      try OperatorRun("Cast", attributes: [("to", .int(1))])(tensor)[0].elements(as: Float.self) ?? []
+    }
+    let special: [Float] = [.nan, .infinity, -.infinity, -0.0, 0, 6e-8, -6e-8, 65_504, 1e-5, 1]
+    let width = 517
+    let data = try tensor((0..<3 * width).map { special[$0 % 10] }, [3, width])
+    let updates = try tensor((0..<4 * width).map { special[($0 / 10 + $0) % 10] }, [4, width])
+    let rows = [1, 0, 1, 2]
+    for name in ["add", "mul", "max", "min"] {
+      var expected = try floats(data)
+      let given = try floats(updates)
+      for index in given.indices {
+        let place = rows[index / width] * width + index % width
+        let (a, b) = (expected[place], given[index])
+        let joined =
+          switch name {
+          case "add": a + b
+          case "mul": a * b
+          case "max": a.isNaN || b.isNaN ? .nan : a >= b ? a : b
+          default: a.isNaN || b.isNaN ? .nan : a <= b ? a : b
+          }
+        expected[place] = type == .float16 ? Float(Float16(joined)) : BFloat16(joined).float
+      }
+      func check(_ result: Tensor) throws {
+        let found = try floats(result)
+        let wrong = found.indices.first {
+          found[$0].bitPattern != expected[$0].bitPattern && !(found[$0].isNaN && expected[$0].isNaN)
+        }
+        #expect(wrong == nil, "\(name): \(wrong.map { "\(found[$0]) in place of \(expected[$0])" } ?? "")")
+      }
+      let attributes: [(String, AttributeValue)] = [("reduction", .string(name))]
+      let indices = Tensor(rows.flatMap { [Int](repeating: $0, count: width) }, shape: [4, width])
+      try check(runEveryWay(OperatorRun("ScatterElements", attributes: attributes), data, indices, updates)[0])
+      try check(
+        runEveryWay(OperatorRun("ScatterND", attributes: attributes), data, Tensor(rows, shape: [4, 1]), updates)[0])
+    }
+  }
+
+  /// One bad index among those that several threads read.
+  @Test func aBadIndexAmongManyIsAnError() throws {
+    var indices = (0..<200_000).map { $0 % 7 }
+    let (data, updates) = (anyTensor(.float32, [7, 2]), anyTensor(.float32, [200_000, 2]))
+    let scatter = OperatorRun("ScatterND")
+    _ = try scatter(data, Tensor(indices, shape: [200_000, 1]), updates)
+    indices[123_456] = 7
+    #expect(throws: (any Error).self) { try scatter(data, Tensor(indices, shape: [200_000, 1]), updates) }
+  }
+
   @Test func badIndicesAreErrors() {
     let data = anyTensor(.float32, [2, 3])
     for index in [2, -3, Int.min] {

@@ -156,6 +156,14 @@ struct CandidateCase {
       ? Tensor(floats.map { Float16($0) }, shape: shape) : Tensor(floats.map { BFloat16($0) }, shape: shape)
   }
 
+  private static func doubles(_ shape: Shape, _ seed: Int) -> Tensor {
+    Tensor((random(shape, seed).elements(as: Float.self) ?? []).map { Double($0) }, shape: shape)
+  }
+
+  private static func half(_ value: Float, _ seed: Int) -> Tensor {
+    seed % 2 == 0 ? Tensor(scalar: Float16(value)) : Tensor(scalar: BFloat16(value))
+  }
+
   private static let matrices: [@Sendable (Int) -> CandidateCase] = [
     { CandidateCase(name: "MatMul", inputs: [random([3, 7, 19], $0), random([19, 33], $0 + 1)], constants: [1]) },
     { CandidateCase(name: "MatMul", inputs: [random([2, 5, 19], $0), random([2, 19, 3], $0 + 1)]) },
@@ -257,6 +265,11 @@ struct CandidateCase {
     {
       convolution("Conv", random([1, 19, 11, 9], $0), random([19, 1, 3, 3], $0 + 1), group: 19, constant: $0 % 2 == 0)
     },
+    {
+      let groups = 1 + $0 % 2 * 2
+      return convolution(
+        "Conv", doubles([2, 6, 11, 9], $0), doubles([9, 6 / groups, 3, 3], $0 + 1), group: groups, constant: false)
+    },
     { convolution("Conv", random([1, 6, 11, 9], $0), random([9, 2, 3, 3], $0 + 1), group: 3, constant: false) },
     {
       convolution(
@@ -346,6 +359,12 @@ struct CandidateCase {
         name: "LayerNormalization", inputs: [random([5, 37], $0), random([37], $0 + 1), random([37], $0 + 2)])
     },
     { CandidateCase(name: "RMSNormalization", inputs: [random([5, 37], $0), random([37], $0 + 1)]) },
+    {
+      CandidateCase(
+        name: "LayerNormalization", inputs: [halves([5, 37], $0), halves([37], $0), halves([37], $0)], outputs: 3,
+        tolerance: 0.02)
+    },
+    { CandidateCase(name: "RMSNormalization", inputs: [halves([5, 37], $0), halves([37], $0)], tolerance: 0.02) },
     { CandidateCase(name: "LpNormalization", attributes: [("p", .int(1 + $0 % 2))], inputs: [random([5, 37], $0)]) },
     { CandidateCase(name: "ReduceSum", inputs: [random([5, 37], $0), Tensor([1])], constants: [1]) },
     { CandidateCase(name: "ReduceMax", inputs: [random([5, 1, 7], $0), Tensor([1])], constants: [1], tolerance: 0) },
@@ -378,6 +397,12 @@ struct CandidateCase {
         name: "ArgMin", attributes: [("axis", .int(1)), ("select_last_index", .int($0 % 2))],
         inputs: [codes([5, 77], $0, signed: false)], tolerance: 0)
     },
+    {
+      CandidateCase(
+        name: $0 % 2 == 0 ? "ArgMax" : "ArgMin", attributes: [("axis", .int($0 % 2))],
+        inputs: [halves([101, 300], $0)],
+        tolerance: 0)
+    },
     { CandidateCase(name: "Transpose", inputs: [random([19, 37], $0)], tolerance: 0) },
   ]
 
@@ -401,8 +426,32 @@ struct CandidateCase {
     },
     {
       CandidateCase(
+        name: "QuantizeLinear",
+        inputs: [halves([7, 33], $0), half(0.03, $0), codes([], $0, signed: $0 % 2 == 0)], tolerance: 0)
+    },
+    {
+      CandidateCase(
+        name: "QuantizeLinear",
+        attributes: [("output_dtype", .int($0 % 2 == 0 ? 22 : 17)), ("block_size", .int(11)), ("axis", .int($0 % 2))],
+        inputs: [random([11, 33], $0), random($0 % 2 == 0 ? [1, 33] : [11, 3], $0 + 1)], tolerance: 0)
+    },
+    {
+      CandidateCase(
         name: "DequantizeLinear", inputs: [codes([5, 37], $0, signed: true), Tensor(scalar: 0.3 as Float)],
         tolerance: 1e-6)
+    },
+    {
+      CandidateCase(
+        name: "DequantizeLinear",
+        inputs: [codes([37, 5], $0, signed: $0 % 2 == 0), halves([5], $0), codes([5], $0 + 1, signed: $0 % 2 == 0)],
+        tolerance: 0)
+    },
+    { CandidateCase(name: "Cast", attributes: [("to", .int(16 + $0))], inputs: [random([333], $0)], tolerance: 0) },
+    { CandidateCase(name: "Cast", attributes: [("to", .int(20 + $0))], inputs: [random([333], $0)], tolerance: 0) },
+    {
+      CandidateCase(
+        name: $0 % 2 == 0 ? "Add" : "Mul",
+        inputs: [codes([7, 333], $0, signed: $0 % 2 == 0), codes([7, 1], $0 + 1, signed: $0 % 2 == 0)], tolerance: 0)
     },
   ]
 
@@ -588,6 +637,10 @@ struct CandidateSurvey {
     case .int16: tensor.elements(as: Int16.self)?.map { Double($0) }
     case .uint16: tensor.elements(as: UInt16.self)?.map { Double($0) }
     case .bool: tensor.elements(as: Bool.self)?.map { $0 ? 1 : 0 }
+    case .bfloat16: tensor.elements(as: BFloat16.self)?.map { Double($0.float) }
+    // Codes, of packed types several in a byte, which are equal or not.
+    case let type where type.bits > 0 && type.bits <= 8:
+      tensor.elements(as: UInt8.self, reinterpreting: true).map { Double($0) }
     default: nil
     }
   }

@@ -85,9 +85,11 @@ static void gemm_f32(const call *c) {
 }
 
 static void gemm_direct(const call *c) {
-  const size_t m = below(9), n = chance(9) ? 1100 : between(1, 70), kc = below(50), ldb = n + below(5);
+  const bool is_turned = is_named(c, "gemm_f32_turned");
+  const size_t m = below(9), n = chance(9) ? 1100 : between(1, 70), kc = below(50);
+  const size_t ldb = (is_turned ? kc : n) + below(5), lines = is_turned ? n : kc, line = is_turned ? kc : n;
   const left a = {m, 1, kc, (ptrdiff_t)(kc + below(4)), NULL, floats(c, m * (kc + 4))};
-  const float *b = floats(c, kc ? (kc - 1) * ldb + n : 0);
+  const float *b = floats(c, lines ? (lines - 1) * ldb + line : 0);
   const ptrdiff_t ldc = (ptrdiff_t)(n + below(3));
   apus_gemm_f32_args g = {a.elements, a.lda, NULL, NULL, 1, kc, n, b, NULL, ldc, epilogue(c, m, n), NULL};
   g.c = result(m ? (m - 1) * (size_t)ldc + n : 0, f32, 0);

@@ -147,6 +147,39 @@ static void transpose(const call *c) {
   FUNCTION(apus_transpose_fn, c)(rows, columns, src, (ptrdiff_t)src_ld, dst, (ptrdiff_t)dst_ld);
 }
 
+static size_t packed_bytes(size_t n, int bits) { return (n * (size_t)bits + 7) / 8; }
+
+static void unpack_codes(const call *c) {
+  const size_t n = length();
+  const int bits = 2 * (int)between(1, 3);
+  const uint8_t *x = filled(c, packed_bytes(n, bits), u8);
+  FUNCTION(apus_unpack_codes_fn, c)(n, x, bits, chance(2), result(n, u8, 0));
+}
+
+static void pack_codes(const call *c) {
+  const size_t n = length();
+  const int bits = 2 * (int)between(1, 3);
+  const uint8_t *codes = filled(c, n, u8);
+  const apus_code_form form = (apus_code_form)below(3);
+  FUNCTION(apus_pack_codes_fn, c)(n, codes, bits, form, result(packed_bytes(n, bits), u8, 0));
+}
+
+static void codes_to_f32(const call *c) {
+  const size_t n = length();
+  const uint8_t *codes = filled(c, n, u8);
+  const float *table = floats(c, 256);
+  FUNCTION(apus_codes_to_f32_fn, c)(n, codes, table, result(n, f32, 0));
+}
+
+// To float8e4m3fn, whose largest numbers saturate or become NaN.
+static void f32_to_codes(const call *c) {
+  const size_t n = length();
+  const float *x = floats(c, n);
+  const apus_small_float format = {20, 120 << 3, 121u << 23, 0x1p9f, 0x7e, 0x80, 0x80, chance(2) ? 0x7e : 0x7f,
+                                   0x80, 0x7f, 0x80};
+  FUNCTION(apus_f32_to_codes_fn, c)(n, x, result(n, u8, 0), &format);
+}
+
 // Its result is a number of operations, which differs; that it ends is all.
 static void peak(const call *c) { FUNCTION(apus_peak_fn, c)(100); }
 
@@ -168,5 +201,9 @@ const driver vector_drivers[] = {{"apus_unary_f32_fn", unary_f32, 60},
                                  {"apus_binary_bytes_fn", binary_bytes, 200},
                                  {"apus_map_bytes_fn", map_bytes, 60},
                                  {"apus_transpose_fn", transpose, 150},
+                                 {"apus_unpack_codes_fn", unpack_codes, 90},
+                                 {"apus_pack_codes_fn", pack_codes, 90},
+                                 {"apus_codes_to_f32_fn", codes_to_f32, 60},
+                                 {"apus_f32_to_codes_fn", f32_to_codes, 60},
                                  {"apus_peak_fn", peak, 1},
                                  {0}};

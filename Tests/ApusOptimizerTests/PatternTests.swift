@@ -110,6 +110,32 @@ import Testing
     }
   }
 
+  /// Attributes have 32 bits: what doubles would lose by them stays, or keeps its full constants.
+  @Test func doublesStayExact() throws {
+    let x = Tensor([-2.9, -1.3, 0.7, 2.1] as [Double], shape: [1, 4])
+    func check(_ body: (GraphBuilder, ValueID, (Double) -> ValueID) throws -> ValueID) throws -> PassCheck {
+      let builder = GraphBuilder()
+      let value = builder.input("x", [1, 4], .float64)
+      builder.output(try body(builder, value) { builder.constant([$0], []) })
+      return try PassCheck(builder.graph, [x])
+    }
+    let gate = try check { builder, x, number in
+      let clip = try builder.node("Clip", [try builder.node("Add", [x, number(3)]), number(0), number(6)])
+      return try builder.node("Div", [clip, number(6)])
+    }
+    #expect(gate.ops == ["Add", "Clip", "Div"] && gate.difference == 0)
+    let product = try check { builder, x, _ in
+      let gate = try builder.node("HardSigmoid", [x], [("alpha", .float(1 / 6)), ("beta", .float(0.5))])
+      return try builder.node("Mul", [x, gate])
+    }
+    #expect(product.ops == ["HardSigmoid", "Mul"] && product.difference == 0)
+    let normalized = try check { builder, x, number in
+      let square = try builder.node("ReduceMean", [try builder.node("Mul", [x, x]), builder.constant([-1], [1])])
+      return try builder.node("Div", [x, builder.node("Sqrt", [builder.node("Add", [square, number(1e-5)])])])
+    }
+    #expect(!normalized.ops.contains("RMSNormalization") && normalized.difference == 0)
+  }
+
   private enum RootForm: CaseIterable { case divided, reciprocal, quotient }
 
   /// d / √(mean(d²) + ε), times weights, perhaps plus a bias; d is x, or x less its mean.

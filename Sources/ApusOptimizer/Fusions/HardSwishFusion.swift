@@ -17,7 +17,10 @@ struct HardSigmoidFusion: Fusion {
   }
 
   func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
-    guard let found = Self.pattern.match(endingAt: root, in: graph) else { return nil }
+    // An attribute has 32 bits: of a sixth that is not enough for doubles.
+    guard let found = Self.pattern.match(endingAt: root, in: graph), graph.dataType(found["x"]) != .float64 else {
+      return nil
+    }
     let sigmoid = Node(
       OperatorID("HardSigmoid"), name: graph[root].name, inputs: [found["x"]], outputs: graph[root].outputs,
       attributes: Attributes([("alpha", .float(1 / 6)), ("beta", .float(0.5))]))
@@ -48,7 +51,7 @@ struct HardSwishFusion: Fusion {
   }
 
   private func productMatch(_ root: NodeID, in graph: borrowing GraphEditor) -> PatternMatch? {
-    guard let found = Self.product.match(endingAt: root, in: graph),
+    guard let found = Self.product.match(endingAt: root, in: graph), graph.dataType(found["x"]) != .float64,
       let sigmoid = found.nodes.map({ graph[$0] }).first(where: { $0.op.name == "HardSigmoid" }),
       abs((sigmoid.attributes.float("alpha") ?? 0.2) - 1 / 6) < 1e-6, sigmoid.attributes.float("beta") ?? 0.5 == 0.5
     else { return nil }

@@ -30,7 +30,8 @@ private struct RootMeanSquare {
 
   init?(endingAt root: NodeID, in graph: borrowing GraphEditor) {
     guard let found = RootMeanSquare.pattern.match(endingAt: root, in: graph),
-      let output = graph[root].outputs.first ?? nil, [.float32, .float64].contains(graph.dataType(output)),
+      // The attribute epsilon has 32 bits.
+      let output = graph[root].outputs.first ?? nil, graph.dataType(output) == .float32,
       let count = graph.shape(found["d"])?.last?.known, count > 0,
       let mean = found.nodes.first(where: { graph[$0].op.name == "ReduceMean" }),
       RootMeanSquare.isAlongLastAxis(mean, in: graph),
@@ -52,13 +53,10 @@ private struct RootMeanSquare {
   }
 
   /// The normalization with weights of 1.
-  func node(_ op: String, _ x: ValueID, at root: NodeID, removing more: [NodeID], in graph: borrowing GraphEditor)
-    -> GraphPatch
-  {
-    let type = graph.dataType(x)
-    let ones =
-      type == .float64
-      ? Tensor([Double](repeating: 1, count: count)) : Tensor([Float](repeating: 1, count: count))
+  func node(
+    _ op: String, _ x: ValueID, at root: NodeID, removing more: [NodeID], in graph: borrowing GraphEditor
+  ) -> GraphPatch {
+    let ones = Tensor([Float](repeating: 1, count: count))
     let node = Node(
       OperatorID(op), name: graph[root].name, inputs: [x, GraphPatch.constant(0)], outputs: graph[root].outputs,
       attributes: Attributes([("axis", .int(-1)), ("epsilon", .float(epsilon))]))
@@ -125,7 +123,6 @@ struct NormalizationWeightsFusion: Fusion {
   }
 
   private func isOnes(_ tensor: Tensor) -> Bool {
-    tensor.elements(as: Float.self)?.allSatisfy { $0 == 1 } ?? tensor.elements(as: Double.self)?.allSatisfy { $0 == 1 }
-      ?? false
+    tensor.elements(as: Float.self)?.allSatisfy { $0 == 1 } ?? false
   }
 }

@@ -14,6 +14,9 @@ struct GemmTiling: Sendable {
   let panelsPerBlock: Int
   let rowBlocks: Int
   let panelBlocks: Int
+  /// True if the blocks of some rows follow one another, not those of some columns. A thread computes neighbouring
+  /// parts: of those it reads what they have in common once, and the rest beside the other threads.
+  private let goesByRows: Bool
   /// More than 1 only if each product is one block.
   let batchesPerPart: Int
   let parts: Int
@@ -49,6 +52,8 @@ struct GemmTiling: Sendable {
   ) {
     self.batch = batch
     self.m = m
+    // Rows of A and of C are what another step has written, or will read, on the same thread.
+    goesByRows = k * n < m * (k + n)
     panels = (n + panelColumns - 1) / panelColumns
     // Products of few rows wait for the elements of B.
     let column = Cost(operations: max(2 * m / pace.speed, 1), bytes: pace.bytes) * max(k, 1)
@@ -86,9 +91,9 @@ struct GemmTiling: Sendable {
     let blocks = rowBlocks &* panelBlocks
     let index = part / blocks
     let block = part &- index &* blocks
-    let panelBlock = block / rowBlocks
-    let row = (block &- panelBlock &* rowBlocks) &* rowsPerBlock
-    let panel = panelBlock &* panelsPerBlock
+    let (slow, fast) = block.quotientAndRemainder(dividingBy: goesByRows ? panelBlocks : rowBlocks)
+    let row = (goesByRows ? slow : fast) &* rowsPerBlock
+    let panel = (goesByRows ? fast : slow) &* panelsPerBlock
     return Tile(
       batches: index..<index &+ 1, rows: row..<min(row &+ rowsPerBlock, m),
       panels: panel..<min(panel &+ panelsPerBlock, panels))

@@ -109,7 +109,7 @@ package final class MemoryAccount: Sendable {
   }
 
   private func refusal(_ bytes: Int) -> TensorError {
-    let holders = keeper.map { ": \($0.usage)" } ?? ""
+    let holders = keeper.map(\.usage).flatMap { $0.isEmpty ? nil : ": \($0)" } ?? ""
     let remedy = keeper == nil ? "use smaller inputs" : "release models or results, or run fewer at a time"
     return TensorError(
       .memory, "\(bytes) more bytes are needed and \(inUse) are in use\(holders); \(name) is \(limit)",

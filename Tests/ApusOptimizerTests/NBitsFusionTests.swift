@@ -20,6 +20,8 @@ import Testing
     var k = 256
     var n = 272
     var block = 32
+    /// An operator behind DequantizeLinear that changes nothing.
+    var behind = ""
 
     var description: String { "\(type) \(scales) \(isTransposed) \(hasZeroPoints) \(isGemm) \(k)x\(n)/\(block)" }
 
@@ -56,6 +58,14 @@ import Testing
       ]
       if hasZeroPoints { inputs.append(builder.addConstant(try codes(parameters) { lowest + ($0 * 5 + 1) % range })) }
       var weights = try builder.node("DequantizeLinear", inputs, attributes)
+      switch behind {
+      case "Identity": weights = try builder.node("Identity", [weights])
+      case "Cast": weights = try builder.node("Cast", [weights], [("to", .int(Int(DataType.float32.rawValue)))])
+      case "Reshape":
+        let target = builder.constant(shape.map(Int64.init), [2])
+        weights = try builder.node("Reshape", [weights, target])
+      default: break
+      }
       if isGemm {
         let bias = builder.weights([n])
         builder.output(try builder.node("Gemm", [x, weights, bias], [("transB", .int(isTransposed ? 1 : 0))]))
@@ -78,6 +88,16 @@ import Testing
         #expect(result.ops == ["apus.MatMulNBits"], "\(product)")
         #expect(result.difference < 1e-4, "\(product)")
       }
+    }
+  }
+
+  @Test(arguments: ["Identity", "Cast", "Reshape"], [false, true]) func whatChangesNothingIsPassed(
+    _ behind: String, isTransposed: Bool
+  ) throws {
+    for isGemm in [false, true] {
+      let result = try Product(isTransposed: isTransposed, isGemm: isGemm, behind: behind).check()
+      #expect(result.ops == ["apus.MatMulNBits"])
+      #expect(result.difference < 1e-4)
     }
   }
 

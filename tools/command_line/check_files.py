@@ -277,7 +277,13 @@ class Forms(Case):
         self.assertEqual(sorted(p.name for p in self.path("folder").iterdir()), ["a.npy", "b.npy"])
         error = self.apus("run", "model.onnx", "-i", "x.npy", "-o", "c=c.npy", status=1).stderr.decode()
         self.assertIn("a, b", error)
-        self.apus("run", "one.onnx", "-i", "x.npy", "-o", "y.csv", status=2)
+        for mistyped in ("y.csv", "y.nyp", "y.v2"):
+            self.apus("run", "one.onnx", "-i", "x.npy", "-o", mistyped, status=2)
+            self.assertFalse(self.path(mistyped).exists())
+        # A folder with a dot in its name is named as one, or is there.
+        for name in ("y.v2/", "y.v2"):
+            self.apus("run", "one.onnx", "-i", "x.npy", "-o", name)
+        self.assertTrue(self.path("y.v2").is_dir())
 
     def test_saved_inputs_run_again(self) -> None:
         first = self.json(

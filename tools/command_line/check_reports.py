@@ -332,6 +332,7 @@ class Errors(Case):
             ["operators", "NoSuchOperator"],
         ):
             self.apus(*arguments, status=1)
+        self.assertIn("no folder 'nowhere'", self.apus("conformance", "nowhere", status=1).stderr.decode())
 
     def test_json(self) -> None:
         for arguments, code, status in (
@@ -430,12 +431,14 @@ class Errors(Case):
             ],
             "profile": ["--limit=-1", "--limit -1", "--runs 0"],
             "info": ["-t 0"],
+            "optimize": ["--stop-after -1"],
             "bench-kernels": ["--milliseconds 0"],
         }.items():
             for text in texts:
                 with self.subTest(f"{command} {text}"):
                     name, *rest = command.split()
-                    self.apus(name, "model.onnx", *rest, *text.split(), status=2)
+                    error = self.apus(name, "model.onnx", *rest, *text.split(), status=2).stderr.decode()
+                    self.assertNotIn("Missing value", error)
         for name, status in (
             ("sse9", 2),
             ("avx512-", 2),
@@ -463,7 +466,14 @@ class Errors(Case):
         self.apus("run", "model.onnx", "--random", "--dim", "n=100000", "--memory", "16m")
         error = self.apus("run", "model.onnx", "--random", "--dim", "n=100000", "--memory", "100K", status=1)
         self.assertIn("--memory is 102400", error.stderr.decode())
+        error = self.apus("run", "model.onnx", "--random", "--dim", "n=100000", "--memory", "1K", status=1)
+        self.assertIn("0 are in use; --memory is 1024", error.stderr.decode())
         self.apus("bench", "model.onnx", "--runs", 1, "--memory", 1 << 20)
+
+    def test_median(self) -> None:
+        self.save(identity(shape=["n"]))
+        times = self.json("bench", "model.onnx", "--runs", 2)
+        self.assertAlmostEqual(times["median_ms"], times["mean_ms"], places=9)
 
     def test_negative_values_are_values(self) -> None:
         self.save(identity(shape=[1, 2, 2]))

@@ -73,9 +73,11 @@ struct BenchCommand: ParsableCommand {
     func percentile(_ share: Double) -> Double {
       times[min(times.count - 1, Int((share * Double(times.count)).rounded(.down)))]
     }
+    let middle = times.count / 2
+    let median = times.count % 2 == 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2
     let mean = times.reduce(0, +) / Double(times.count)
     return Report(
-      model: model.name, threads: loaded.threadCount, runs: times.count, median_ms: percentile(0.5), mean_ms: mean,
+      model: model.name, threads: loaded.threadCount, runs: times.count, median_ms: median, mean_ms: mean,
       min_ms: times[0], p90_ms: percentile(0.9), p99_ms: percentile(0.99), load_ms: load / .milliseconds(1),
       first_run_ms: first / .milliseconds(1), peak_rss_mb: MemoryRoom.peakMegabytes(),
       throughput_per_s: 1000 / mean * Double(batch ?? 1))

@@ -67,7 +67,12 @@ struct ConformanceCommand: ParsableCommand {
 
   func run() throws {
     var cases: [ConformanceCase] = []
-    for folder in folders { cases += try ConformanceCase.find(in: URL(filePath: folder)) }
+    for folder in folders {
+      guard FileFormat.isFolder(folder) else {
+        throw InputError("there is no folder '\(folder)'; expected folders with cases in the layout of ONNX's tests")
+      }
+      cases += try ConformanceCase.find(in: URL(filePath: folder))
+    }
     if let filter {
       guard let pattern = try? Regex(filter) else {
         throw ValidationError("--filter \(filter) is no regular expression")

@@ -41,7 +41,8 @@ struct OptimizeCommand: ParsableCommand {
   @Flag(help: "Also list the patterns that were there and could not be replaced, and why.")
   var explain = false
 
-  @Option(help: "Stop after that many changes: to find the one that makes a difference.")
+  @Option(
+    parsing: .unconditional, help: "Stop after that many changes: to find the one that makes a difference.")
   var stopAfter: Int?
 
   @Flag(help: "Print JSON.")

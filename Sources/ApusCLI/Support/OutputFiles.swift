@@ -77,9 +77,10 @@ struct OutputFiles {
     case "pb": return .pb
     case "json": return .json
     case _ where isStream(path): return .npy
-    case let ending where foreignEndings.contains(ending):
+    case let ending where !ending.isEmpty && !FileFormat.isFolder(path):
       throw ValidationError(
-        "\(option) \(path): the ending .\(ending) is not known; expected .npy, .npz, .pb, .json, -, or a folder")
+        "\(option) \(path): the ending .\(ending) is not known; expected .npy, .npz, .pb, .json, -, or a folder, new "
+          + "ones with a / behind the name")
     default: return .folder
     }
   }
@@ -90,12 +91,6 @@ struct OutputFiles {
     var status = stat()
     return stat(path, &status) == 0 && ![S_IFREG, S_IFDIR].contains(status.st_mode & S_IFMT)
   }
-
-  /// Endings with which nobody means a folder.
-  private static let foreignEndings: Set<String> = [
-    "txt", "csv", "tsv", "bin", "raw", "dat", "onnx", "h5", "hdf5", "pt", "pth", "pkl", "pickle", "mat", "png", "jpg",
-    "jpeg", "bmp", "wav", "xml", "yaml", "zip", "safetensors",
-  ]
 
   /// Stores the values; returns the files of each name, of a folder the last one for values of several tensors.
   func store(_ values: Values) throws -> [String: [String]] {

@@ -72,9 +72,11 @@ private struct NBitsSource {
   /// nil if `value` is something else, or quantized in a way that has no such form.
   init?(_ value: ValueID?, isTransposed: Bool, in graph: borrowing GraphEditor) {
     var (value, isTransposed) = (value, isTransposed)
-    while let (_, turn) = graph.producer(of: value, is: "Transpose"), turn.attributes.ints("perm") ?? [1, 0] == [1, 0] {
-      isTransposed.toggle()
-      value = turn.inputs[0]
+    while let node = value.flatMap({ graph.producer(of: $0) }).map({ graph[$0] }) {
+      let isTurn = node.op == OperatorID("Transpose") && node.attributes.ints("perm") ?? [1, 0] == [1, 0]
+      guard isTurn || NBitsSource.changesNothing(node, in: graph) else { break }
+      if isTurn { isTransposed.toggle() }
+      value = node.inputs[0]
     }
     guard let (_, node) = graph.producer(of: value, is: "DequantizeLinear"), graph.dataType(value) == .float32,
       let codes = graph.constant(node.inputs[0]), codes.rank == 2, let scales = graph.constant(node.inputs[1]),
@@ -103,6 +105,21 @@ private struct NBitsSource {
     (self.codes, self.scales, self.zeroPoints, self.isTransposed) = (codes, scales, zeroPoints, isTransposed)
     bits = codes.dataType.bits
     isSigned = !codes.dataType.isUnsignedInteger
+  }
+
+  /// Identity, a Cast to the type that is there, a Reshape to the shape that is there: what exporters leave between.
+  private static func changesNothing(_ node: Node, in graph: borrowing GraphEditor) -> Bool {
+    guard node.op.domain.isEmpty, let input = node.inputs.first ?? nil, let output = node.outputs.first ?? nil else {
+      return false
+    }
+    return switch node.op.name {
+    case "Identity": true
+    case "Cast": graph.dataType(input) != nil && graph.dataType(input) == graph.dataType(output)
+    case "Reshape":
+      graph.shape(input).map { $0.allSatisfy { $0.known != nil } } ?? false
+        && graph.shape(input)?.map(\.known) == graph.shape(output)?.map(\.known)
+    default: false
+    }
   }
 
   private var blocks: Int { k / blockSize }

@@ -72,14 +72,14 @@ private final class Tenants: MemoryKeeper {
 
   private var inUse: Int { list.withLock { $0.reduce(0) { $0 + ($1.account?.inUse ?? 0) } } }
 
-  /// Those that have most, the largest first.
+  /// Those that have most, the largest first; empty if none has anything.
   var usage: String {
     let accounts = list.withLock { $0.compactMap(\.account) }.filter { $0.inUse > 0 }
     let largest = accounts.map { (name: $0.name, bytes: $0.inUse) }.sorted { $0.bytes > $1.bytes }
     let named = largest.prefix(Self.namesShown).map { "\($0.bytes) by \($0.name)" }
     let others = largest.dropFirst(Self.namesShown).reduce(0) { $0 + $1.bytes }
     let parts = others > 0 ? named + ["\(others) by \(largest.count - Self.namesShown) others"] : named
-    return parts.isEmpty ? "nothing by models" : parts.joined(separator: ", ")
+    return parts.joined(separator: ", ")
   }
 
   private static let namesShown = 4

@@ -299,6 +299,8 @@ class InferenceSession:
         overridden = self._overridden(input_feed)
         if overridden is not None:
             return overridden._run(output_names, input_feed, flag, receive, targets, donated)
+        if isinstance(output_names, (str, bytes)):
+            raise InvalidArgument(f"output_names is {output_names!r}; expected a list of names, or None for all outputs")
         wanted = list(output_names) if output_names else [arg.name for arg in self._outputs]
         for name in (*input_feed, *wanted):
             if not isinstance(name, str):
@@ -393,7 +395,8 @@ class InferenceSession:
     def _require_input(self, name: str) -> None:
         known = [arg.name for arg in self._inputs + self._overridable]
         if name not in known:
-            raise InvalidArgument(f"there is no input '{name}'. Inputs are: {', '.join(known)}")
+            inputs = ", ".join(arg.name for arg in self._inputs)
+            raise InvalidArgument(f"there is no input '{name}'. Inputs are: {inputs}")
 
     def _require_output(self, name: str) -> None:
         known = [arg.name for arg in self._outputs]

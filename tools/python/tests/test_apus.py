@@ -332,6 +332,10 @@ class Errors(unittest.TestCase):
                 session.run(None, feeds)
         with self.assertRaisesRegex(ValueError, "no output 'x'"):
             session.run(["x"], {"input": image})
+        with self.assertRaisesRegex(ValueError, "output_names is 'output'; expected a list of names"):
+            session.run("output", {"input": image})
+        with self.assertRaisesRegex(ValueError, "no input 'no'. Inputs are: input$"):
+            session.io_binding().bind_cpu_input("no", image)
         # Not cut off where the library's texts end.
         for wanted, feeds in (([session.get_outputs()[0].name + "\0x"], {"input": image}), (None, {"input\0x": image})):
             with self.assertRaises(ValueError):

@@ -24,6 +24,7 @@ struct ModelArguments: ParsableArguments {
   var threads: Int?
 
   @Option(
+    parsing: .unconditional,
     help: """
       The memory that the model and its runs may hold at a time, in bytes or with K, M, G (of 1024). [default: most of \
       what the machine or control group has, for loading and for each run]

@@ -165,9 +165,11 @@ struct BitsProduct: Sendable {
   init(m: Int, _ packed: PackedBits) { (self.m, self.packed) = (m, packed) }
 
   /// So few rows widen the weights for every tile of rows; more of them once, into scratch memory.
-  private static let fewRows = 8
+  private static let fewRows = 24
   /// Weights that are widened at once: they fit the second-level cache beside the rows.
-  private static let pieceFloats = 128 << 10
+  private static let pieceFloats = 64 << 10
+  /// Parts for each processor then: each has scratch memory of its own, and those of a thread share a cache.
+  private static let partsPerProcessor = 2
 
   private var n: Int { packed.blocks.n }
   private var k: Int { packed.blocks.k }
@@ -189,8 +191,11 @@ struct BitsProduct: Sendable {
 
   /// In float32.
   func step(bias: Int?) -> Step {
-    let partition = Partition(floats.panelCount(n), of: panel, tile: 2)
     let scratch = scratchFloats
+    let partition = Partition(
+      floats.panelCount(n), of: panel, tile: 2,
+      maximumParts: scratch == 0
+        ? Partition.maximumParts : min(Partition.maximumParts, BitsProduct.partsPerProcessor * GemmTiling.processors))
     var step = Step.parallel(parts: m == 0 ? 0 : partition.parts, scratchBytes: partition.parts * scratch * 4) {
       run, part in
       multiply(

@@ -147,13 +147,20 @@ struct GemmPlan: Sendable {
     tiling = GemmTiling(
       batch: batch.count, m: m, n: n, k: k, tileRows: tile.rows,
       panelColumns: GemmPlan.isDirect(right, m: m) ? GemmPlan.directColumns : kernels.panelColumns, pace: tile.pace,
-      mostParts: GemmPlan.isDirect(right, m: m) ? GemmTiling.processors : GemmTiling.usualParts)
+      mostParts: GemmPlan.mostParts(right, element, m: m))
   }
 
   /// True if B is read as it lies.
   private static func isDirect(_ right: RightOperand, m: Int) -> Bool {
     guard case .unpacked(let layout, let scale) = right else { return false }
     return m <= directRows && (layout.columnStride == 1 || layout.rowStride == 1) && scale == 1
+  }
+
+  /// Parts that pack or widen panels on the way have memory of their own for them, which shall stay in a cache.
+  private static func mostParts(_ right: RightOperand, _ element: PanelElement, m: Int) -> Int {
+    if isDirect(right, m: m) { return GemmTiling.processors }
+    if case .unpacked = right { return 2 * GemmTiling.processors }
+    return element == .float16 || element == .bfloat16 ? 2 * GemmTiling.processors : GemmTiling.usualParts
   }
 
   /// Rows of A that are too few to be worth packing B.

@@ -93,6 +93,28 @@ import Testing
     }
   }
 
+  @Test(arguments: levels.indices) func sums(level: Int) {
+    var numbers = Numbers(9)
+    let sizes = [(0, 5), (3, 0), (1, 1), (2, 3), (3, 15), (5, 16), (4, 17), (7, 64), (2, 65), (3, 200), (150, 37)]
+    for (rows, n) in sizes {
+      for isSigned in [false, true] {
+        let ld = n + rows % 3
+        let x = Buffer<UInt8>(max(0, (rows - 1) * ld + n)) { _ in
+          numbers.below(3) == 0 ? 255 : UInt8(numbers.below(256))
+        }
+        func number(_ row: Int, _ column: Int) -> Int32 {
+          isSigned ? Int32(Int8(bitPattern: x[row * ld + column])) : Int32(x[row * ld + column])
+        }
+        let byRow = Buffer<Int32>(rows, repeating: 7)
+        levels[level].sum_byte_rows(rows, n, x.base, ld, isSigned, byRow.base)
+        #expect(byRow.array == (0..<rows).map { r in (0..<n).reduce(0) { $0 + number(r, $1) } }, "\(rows)x\(n)")
+        let byColumn = Buffer<Int32>(n, repeating: 7)
+        levels[level].sum_byte_columns(rows, n, x.base, ld, isSigned, byColumn.base)
+        #expect(byColumn.array == (0..<n).map { j in (0..<rows).reduce(0) { $0 + number($1, j) } }, "\(rows)x\(n)")
+      }
+    }
+  }
+
   @Test(arguments: levels.indices) func depthwise(level: Int) {
     var numbers = Numbers(7)
     let lines = [

@@ -81,7 +81,7 @@ import Testing
     let kernels = levels[level]
     var numbers = Numbers(25)
     for n in Self.lengths {
-      let count = n % 19 + 1
+      let count = n % 19 + (n % 2 == 0 ? 1 : 33)
       let x = numbers.floats(count * n, scale: 8)
       if n > 2 { x[1] = -.infinity }
       if n > 3 { x[n + 1] = 60 }
@@ -144,6 +144,47 @@ import Testing
       }
       kernels.rms_norm_f32(n, x.pointer, x.base, scale.pointer, 1e-3)
       for i in 0..<n { #expect(near(x[i], exact[i] / root * Double(scale[i]), 1e-5), "\(kernels.label) n \(n)") }
+    }
+  }
+
+  /// Lines that fall on others, beside them, or nowhere.
+  @Test(arguments: levels.indices) func addedLines(level: Int) {
+    var numbers = Numbers(26)
+    for (rows, n) in [(0, 3), (1, 1), (3, 17), (4, 16), (9, 28), (5, 33)] {
+      let (ld, extent) = (n + 2, 3 * n + 7)
+      let x = numbers.floats(max(0, (rows - 1) * ld + n))
+      let places = Buffer<Int>(rows) { $0 == 1 ? -1 : numbers.below(extent - n + 1) }
+      let y = numbers.floats(extent)
+      var expected = y.array
+      for row in 0..<rows where places[row] >= 0 {
+        for i in 0..<n { expected[places[row] + i] += x[row * ld + i] }
+      }
+      levels[level].add_lines_f32(rows, n, x.pointer, ld, places.base, y.base)
+      #expect(y.array == expected, "\(levels[level].label) \(rows)x\(n)")
+    }
+  }
+
+  @Test(arguments: levels.indices) func rotations(level: Int) {
+    var numbers = Numbers(27)
+    for pairs in [0, 1, 3, 4, 7, 8, 15, 16, 17, 32, 40, 64, 67] {
+      for isInterleaved in [false, true] {
+        let x = numbers.floats(2 * pairs)
+        let angles = (0..<pairs).map { Double($0) * 0.37 - 3 }
+        let cosines = Buffer<Float>(pairs) { Float(cos(angles[$0])) }
+        let sines = Buffer<Float>(pairs) { Float(sin(angles[$0])) }
+        let y = Buffer<Float>(2 * pairs, repeating: 7)
+        levels[level].rotate_f32(pairs, x.pointer, y.base, cosines.pointer, sines.pointer, isInterleaved)
+        for i in 0..<pairs {
+          let (a, b) = isInterleaved ? (2 * i, 2 * i + 1) : (i, pairs + i)
+          let (c, s) = (Double(cosines[i]), Double(sines[i]))
+          let label = "\(levels[level].label) \(pairs) \(isInterleaved)"
+          #expect(abs(Double(y[a]) - (c * Double(x[a]) - s * Double(x[b]))) < 2e-7, "\(label)")
+          #expect(abs(Double(y[b]) - (s * Double(x[a]) + c * Double(x[b]))) < 2e-7, "\(label)")
+        }
+        let result = y.array
+        levels[level].rotate_f32(pairs, x.pointer, x.base, cosines.pointer, sines.pointer, isInterleaved)
+        #expect(x.array == result, "in place")
+      }
     }
   }
 

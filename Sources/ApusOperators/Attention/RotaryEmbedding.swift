@@ -3,6 +3,7 @@
 
 import ApusGraph
 import ApusTensor
+import CApusKernels
 
 package struct RotaryEmbedding: OperatorDefinition {
   package let schema = OperatorSchema(
@@ -47,6 +48,8 @@ package struct RotaryEmbedding: OperatorDefinition {
 /// A rotation of [batch, length, heads, size] or [batch, heads, length, size].
 private struct Rotation: Sendable {
   private let shape: Shape
+  /// True of [batch, heads, length, size].
+  private let isHeadsFirst: Bool
   private let heads: Int
   private let length: Int
   private let size: Int
@@ -65,6 +68,7 @@ private struct Rotation: Sendable {
   ) throws(OperatorError) {
     let shape = context.shape(0)
     (self.shape, self.narrow) = (shape, narrow)
+    isHeadsFirst = shape.rank == 4
     if shape.rank == 4 {
       (heads, length, size) = (shape[1], shape[2], shape[3])
     } else {
@@ -104,69 +108,52 @@ private struct Rotation: Sendable {
     }
   }
 
+  /// Elements of rows that are brought to float32 together.
+  private static let blockElements = 4096
+
   /// Rows are [batch, heads, length] or [batch, length, heads], as they lie.
   var step: Step {
     let rows = size == 0 ? 0 : shape.elementCount / size
-    let partition = Partition(rows, of: .medium * size)
-    let bytes = narrow.scratchBytes(length: size)
+    let partition = Partition(rows, of: .light * 2 * size)
+    let blockRows = max(1, Rotation.blockElements / max(size, 1))
+    let bytes = narrow.scratchBytes(length: blockRows * size)
     return .parallel(parts: partition.parts, scratchBytes: partition.parts * bytes) { run, part in
-      let (cosines, sines) = (run.input(1, as: Float.self), run.input(2, as: Float.self))
-      for row in partition.range(part) {
-        let image = row / (heads &* length)
-        let rest = row &- image &* heads &* length
-        let index = shape.rank == 4 ? rest % length : rest / heads
-        var angles = image &* cacheStride &+ index &* (rotated / 2)
-        if hasPositions {
-          let position = run.input(3, as: Int.self)[image &* positionStride &+ index]
-          guard position >= 0, position < positions else {
-            run.fail("position \(position) is not in the caches; expected 0 to \(positions - 1)")
-            return
-          }
-          angles = position &* (rotated / 2)
+      let range = partition.range(part)
+      var first = range.lowerBound
+      while first < range.upperBound {
+        let block = first..<min(range.upperBound, first &+ blockRows)
+        narrow.with(run, first &* size, block.count &* size, run.scratch + part &* bytes) { x, y in
+          turn(block, x, y, run)
         }
-        narrow.with(run, row &* size, size, run.scratch + part &* bytes) { x, y in
-          turn(x, y, cosines + angles, sines + angles)
-        }
+        first = block.upperBound
       }
     }
   }
 
-  @inline(__always) private func quad(_ x: UnsafePointer<Float>) -> SIMD4<Float> {
-    UnsafeRawPointer(x).loadUnaligned(as: SIMD4<Float>.self)
-  }
-
-  @inline(__always) private func store(_ quad: SIMD4<Float>, _ y: UnsafeMutablePointer<Float>) {
-    UnsafeMutableRawPointer(y).storeBytes(of: quad, as: SIMD4<Float>.self)
-  }
-
+  /// Turns some rows, of which the first lies at x, into y.
+  @inline(__always)
   private func turn(
-    _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ cosines: UnsafePointer<Float>,
-    _ sines: UnsafePointer<Float>
+    _ rows: Range<Int>, _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ run: RunContext
   ) {
-    let half = rotated / 2
-    if isInterleaved {
-      for index in 0..<half {
-        let (a, b) = (x[2 &* index], x[2 &* index &+ 1])
-        y[2 &* index] = cosines[index] * a - sines[index] * b
-        y[2 &* index &+ 1] = sines[index] * a + cosines[index] * b
+    let rotate = apus_kernels().pointee.rotate_f32
+    let (cosines, sines) = (run.input(1, as: Float.self), run.input(2, as: Float.self))
+    let pairs = rotated / 2
+    for row in rows {
+      let image = row / (heads &* length)
+      let rest = row &- image &* heads &* length
+      let index = isHeadsFirst ? rest % length : rest / heads
+      var angles = image &* cacheStride &+ index &* pairs
+      if hasPositions {
+        let position = run.input(3, as: Int.self)[image &* positionStride &+ index]
+        guard position >= 0, position < positions else {
+          run.fail("position \(position) is not in the caches; expected 0 to \(positions - 1)")
+          return
+        }
+        angles = position &* pairs
       }
-    } else {
-      // Four at a time, all of them read before any is written: y may be x.
-      var index = 0
-      while index &+ 4 <= half {
-        let (a, b) = (quad(x + index), quad(x + (index &+ half)))
-        let (cosine, sine) = (quad(cosines + index), quad(sines + index))
-        store(cosine * a - sine * b, y + index)
-        store(sine * a + cosine * b, y + (index &+ half))
-        index &+= 4
-      }
-      while index < half {
-        let (a, b) = (x[index], x[index &+ half])
-        y[index] = cosines[index] * a - sines[index] * b
-        y[index &+ half] = sines[index] * a + cosines[index] * b
-        index &+= 1
-      }
+      let start = (row &- rows.lowerBound) &* size
+      rotate(pairs, x + start, y + start, cosines + angles, sines + angles, isInterleaved)
+      for element in start &+ rotated..<start &+ size { y[element] = x[element] }
     }
-    for index in rotated..<size { y[index] = x[index] }
   }
 }

@@ -20,6 +20,11 @@ typedef void apus_binary_bytes_fn(size_t n, const void *a, const void *b, void *
 // y[i] = table[x[i]], for a table of 256 bytes. y may be x.
 typedef void apus_map_bytes_fn(size_t n, const uint8_t *x, uint8_t *y, const uint8_t *table);
 
+// Sums of bytes, signed or not; at most 2^23 for each sum, so that 32 bits hold it.
+// sum_byte_rows: y[r] = the sum of x[r * ld + j] over j < n, for r < rows.
+// sum_byte_columns: y[j] = the sum of x[r * ld + j] over r < rows, for j < n.
+typedef void apus_sum_bytes_fn(size_t rows, size_t n, const void *x, ptrdiff_t ld, bool is_signed, int32_t *y);
+
 // Depthwise convolution of bytes in channels-last order: one line of the output, along the last axis.
 //
 // sum[x][c] = start[c] + sum over lines l and taps t < kernel of X(l, t)[c] * weights[(l * kernel + t) * channels + c],

@@ -151,6 +151,63 @@ void APUS_(apus_map_bytes)(size_t n, const uint8_t *x, uint8_t *y, const uint8_t
   for (; i < n; i++) y[i] = table[x[i]];
 }
 
+INLINE int32_t v_sum_i(vi x) {
+  int32_t sum = 0;
+#pragma clang loop unroll(full)
+  for (int lane = 0; lane < VL; lane++) sum += x[lane];
+  return sum;
+}
+
+// `left` < VL bytes, the others zero.
+INLINE vi v_from_few_bytes(const uint8_t *p, size_t left, const int is_signed) {
+  uint8_t copy[VL] = {0};
+  memcpy(copy, p, left);
+  return v_from_bytes(copy, is_signed);
+}
+
+INLINE void sum_rows(size_t rows, size_t n, const uint8_t *x, ptrdiff_t ld, const int is_signed, int32_t *y) {
+  for (size_t r = 0; r < rows; r++, x += ld) {
+    vi acc[4] = {v_set1_i(0), v_set1_i(0), v_set1_i(0), v_set1_i(0)};
+    size_t j = 0;
+    for (; j + 4 * VL <= n; j += 4 * VL) {
+#pragma clang loop unroll(full)
+      for (int v = 0; v < 4; v++) acc[v] += v_from_bytes(x + j + v * VL, is_signed);
+    }
+    for (; j + VL <= n; j += VL) acc[0] += v_from_bytes(x + j, is_signed);
+    if (j < n) acc[1] += v_from_few_bytes(x + j, n - j, is_signed);
+    y[r] = v_sum_i((acc[0] + acc[1]) + (acc[2] + acc[3]));
+  }
+}
+void APUS_(apus_sum_byte_rows)(size_t rows, size_t n, const void *x, ptrdiff_t ld, bool is_signed, int32_t *y) {
+  if (is_signed) sum_rows(rows, n, x, ld, 1, y);
+  else sum_rows(rows, n, x, ld, 0, y);
+}
+
+INLINE void sum_columns(size_t rows, size_t n, const uint8_t *x, ptrdiff_t ld, const int is_signed, int32_t *y) {
+  size_t j = 0;
+  for (; j + 4 * VL <= n; j += 4 * VL) {
+    vi acc[4] = {v_set1_i(0), v_set1_i(0), v_set1_i(0), v_set1_i(0)};
+    const uint8_t *row = x + j;
+    for (size_t r = 0; r < rows; r++, row += ld) {
+#pragma clang loop unroll(full)
+      for (int v = 0; v < 4; v++) acc[v] += v_from_bytes(row + v * VL, is_signed);
+    }
+    memcpy(y + j, acc, sizeof acc);
+  }
+  for (; j < n; j += VL) {
+    const size_t left = n - j;
+    vi acc = v_set1_i(0);
+    const uint8_t *row = x + j;
+    for (size_t r = 0; r < rows; r++, row += ld)
+      acc += left >= VL ? v_from_bytes(row, is_signed) : v_from_few_bytes(row, left, is_signed);
+    memcpy(y + j, &acc, left >= VL ? sizeof acc : left * sizeof *y);
+  }
+}
+void APUS_(apus_sum_byte_columns)(size_t rows, size_t n, const void *x, ptrdiff_t ld, bool is_signed, int32_t *y) {
+  if (is_signed) sum_columns(rows, n, x, ld, 1, y);
+  else sum_columns(rows, n, x, ld, 0, y);
+}
+
 // Depthwise convolution: some pixels at a time; at the edges of the image each tap is asked whether it lies inside. A
 // vector of channels after the other. The last vector begins so that it ends with the channels; fewer channels than a
 // vector has go by way of a copy.

@@ -161,8 +161,34 @@ void APUS_(apus_log_softmax_f32)(size_t n, const float *x, float *y, float scale
 void APUS_(apus_softmax_rows_f32)(size_t rows, size_t n, const float *x, float *y) {
   for (size_t r = 0; r < rows; r++, x += n, y += n) softmax_row(n, x, y, 1, NULL, 0);
 }
+
+// The logarithm of the sum is that of one number, which costs as much as that of a vector: those of some rows are taken
+// together. LOG_ROW is the longest row of which there are several in a cache near by.
+enum { LOG_ROW = 1024 };
+
+// The largest element of a row longer than a vector, and the sum of the exponentials of the distances to it.
+INLINE void exponential_sum(size_t n, const float *xs, float *top, float *sum) {
+  *top = row_max(n, xs);
+  const vf shift = v_set1(*top);
+  REDUCE(n, xs, v_zero(), v_set1(-__builtin_inff()), acc[v] + v_exp_softmax(x - shift))
+  *sum = v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
+}
 void APUS_(apus_log_softmax_rows_f32)(size_t rows, size_t n, const float *x, float *y) {
-  for (size_t r = 0; r < rows; r++, x += n, y += n) softmax_row(n, x, y, 1, NULL, 1);
+  size_t r = 0;
+  for (; n > VL && n <= LOG_ROW && r + VL <= rows; r += VL) {
+    float tops[VL], sums[VL], logs[VL];
+    for (size_t k = 0; k < VL; k++) exponential_sum(n, x + (r + k) * n, tops + k, sums + k);
+    v_store(logs, v_log(v_load(sums)));
+    for (size_t k = 0; k < VL; k++) {
+      const float *from = x + (r + k) * n;
+      float *to = y + (r + k) * n;
+      const vf top = v_set1(tops[k]), offset = v_set1(logs[k]);
+      size_t i = 0;
+      for (; i + VL <= n; i += VL) v_store(to + i, (v_load(from + i) - top) - offset);
+      if (i < n) v_store_n(to + i, (v_load_n(from + i, n - i) - top) - offset, n - i);
+    }
+  }
+  for (; r < rows; r++) softmax_row(n, x + r * n, y + r * n, 1, NULL, 1);
 }
 
 // Rows of a narrow strip that are kept in whole vectors on their way: what is stored in part is slow to load.
@@ -271,6 +297,48 @@ void APUS_(apus_affine_f32)(size_t n, const float *x, float *y, const float *cen
   if (n == 0) return;
   if (each) affine(n, x, y, center, factor, offset, 1);
   else affine(n, x, y, center, factor, offset, 0);
+}
+
+void APUS_(apus_add_lines_f32)(size_t rows, size_t n, const float *x, ptrdiff_t ld, const ptrdiff_t *places, float *y) {
+  for (size_t r = 0; r < rows; r++, x += ld) {
+    if (places[r] < 0) continue;
+    float *to = y + places[r];
+    size_t i = 0;
+    for (; i + VL <= n; i += VL) v_store(to + i, v_load(to + i) + v_load(x + i));
+    if (i < n) v_store_n(to + i, v_load_n(to + i, n - i) + v_load_n(x + i, n - i), n - i);
+  }
+}
+
+// The pairs from i on: VL of them, or the last `left`.
+INLINE void rotate_vector(size_t pairs, size_t i, size_t left, const float *x, float *y, const float *cosines,
+                          const float *sines) {
+  const vf a = v_load_upto(x + i, left), b = v_load_upto(x + pairs + i, left);
+  const vf c = v_load_upto(cosines + i, left), s = v_load_upto(sines + i, left);
+  v_store_upto(y + i, v_fma(c, a, v_neg(s * b)), left);
+  v_store_upto(y + pairs + i, v_fma(s, a, c * b), left);
+}
+INLINE void rotate_halves(size_t pairs, const float *x, float *y, const float *cosines, const float *sines) {
+  size_t i = 0;
+  for (; i + VL <= pairs; i += VL) rotate_vector(pairs, i, VL, x, y, cosines, sines);
+  if (i < pairs) rotate_vector(pairs, i, pairs - i, x, y, cosines, sines);
+}
+INLINE void rotate_neighbours(size_t pairs, const float *x, float *y, const float *cosines, const float *sines) {
+#pragma clang loop vectorize(assume_safety)
+  for (size_t i = 0; i < pairs; i++) {
+    const float a = x[2 * i], b = x[2 * i + 1], c = cosines[i], s = sines[i];
+#if APUS_HAS_FMA
+    y[2 * i] = __builtin_fmaf(c, a, -(s * b));
+    y[2 * i + 1] = __builtin_fmaf(s, a, c * b);
+#else
+    y[2 * i] = c * a - s * b;
+    y[2 * i + 1] = s * a + c * b;
+#endif
+  }
+}
+void APUS_(apus_rotate_f32)(size_t pairs, const float *x, float *y, const float *cosines, const float *sines,
+                            bool interleaved) {
+  if (interleaved) rotate_neighbours(pairs, x, y, cosines, sines);
+  else rotate_halves(pairs, x, y, cosines, sines);
 }
 
 void APUS_(apus_rms_norm_f32)(size_t n, const float *x, float *y, const float *scale, float epsilon) {

@@ -91,6 +91,25 @@ import Testing
     #expect(result.difference < 1e-5)
   }
 
+  /// A product of two values reads the second one turned and takes a factor, where that is a power of two.
+  @Test(arguments: [0.125, 0.1, 0, -0.5, .infinity] as [Float])
+  func productsReadValuesAsTheyLie(_ factor: Float) throws {
+    let shapes: [([Int], [Int])] = [
+      ([2, 3, 7, 16], [2, 3, 5, 16]), ([3, 1, 16], [3, 9, 16]), ([4, 16], [2, 5, 16]), ([16], [5, 16]),
+    ]
+    for (a, b) in shapes {
+      let builder = GraphBuilder()
+      let (x, y) = (builder.input("x", a.map { Dim($0) }), builder.input("y", b.map { Dim($0) }))
+      let axes = b.indices.dropLast(2) + [b.count - 1, b.count - 2]
+      let turned = try builder.node("Transpose", [y], [("perm", .ints(Array(axes)))])
+      let product = try builder.node("MatMul", [x, turned])
+      builder.output(try builder.node("Mul", [builder.constant([factor], []), product]))
+      let result = try optimize(builder.graph, [sampleTensor(Shape(a), seed: 3), sampleTensor(Shape(b), seed: 4)])
+      #expect(result.ops == (factor == 0.125 ? ["apus.Gemm"] : ["apus.Gemm", "Mul"]), "\(a) \(b) \(result.ops)")
+      if factor.isFinite { #expect(result.difference < 1e-5, "\(a) \(b)") }
+    }
+  }
+
   @Test func convolutionBlock() throws {
     let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 8, 14, 14])

@@ -1,12 +1,12 @@
-// apus.Gemm: Y = activation(alpha * A·B + bias + residual), with a constant B. Made by passes, never read from a file.
+// apus.Gemm: Y = activation(alpha * A·B + bias + residual). Made by passes, never read from a file.
 // Versions: 1.
 
 import ApusGraph
 import ApusTensor
 
-/// A [..., k]; B [k, n], or [n, k] with transB; bias [n]; residual as the result [..., n]. B may be of float16 or
-/// bfloat16 where the others are of float32: it stands for the same numbers in float32. With `narrow`, A may be rounded
-/// to bfloat16.
+/// A [..., k]; B [k, n], or [n, k] with transB, or a batch of such matrices; bias [n]; residual as the result [..., n].
+/// B may be of float16 or bfloat16 where the others are of float32: it stands for the same numbers in float32. With
+/// `narrow`, A may be rounded to bfloat16.
 package struct FusedGemm: EngineOperator {
   package static let id = OperatorID("Gemm", domain: "apus")
 
@@ -26,11 +26,12 @@ package struct FusedGemm: EngineOperator {
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard var b = context.shape(1) else { return context.set(0, context.type(0), nil) }
-    guard b.count == 2 else { throw .mismatch("B has \(b.count) axes; expected 2") }
-    if try context.bool("transB") { b.reverse() }
+    let axes = b.count
+    guard axes >= 2 else { throw .mismatch("B has \(axes) axes; expected 2 or more") }
+    if try context.bool("transB") { b.swapAt(axes - 2, axes - 1) }
     let shape = try matMulShape(context.shape(0), b)
-    if let bias = context.shape(2), bias.count != 1 || bias[0].isSurelyDifferent(from: b[1]) {
-      throw .mismatch("bias is \(bias); expected [\(b[1])]")
+    if let bias = context.shape(2), bias.count != 1 || bias[0].isSurelyDifferent(from: b[axes - 1]) {
+      throw .mismatch("bias is \(bias); expected [\(b[axes - 1])]")
     }
     if let residual = context.shape(3), let shape,
       residual.count != shape.count || zip(residual, shape).contains(where: { $0.isSurelyDifferent(from: $1) })
@@ -56,8 +57,11 @@ package struct FusedGemm: EngineOperator {
     let factor = b
     let alpha = node.attributes.float("alpha") ?? 1
     let transposesB = node.attributes.int("transB") ?? 0 != 0
+    guard let axes = builder.shape(b)?.count else {
+      throw .unsupported("\(node.op) with a B of unknown rank has no form that other runtimes know")
+    }
     var operations = LoweredOperations(node, in: builder)
-    if builder.shape(a)?.count == 2 {
+    if builder.shape(a)?.count == 2, axes == 2 {
       let attributes: [(String, AttributeValue)] =
         (transposesB ? [("transB", .int(1))] : []) + (alpha == 1 ? [] : [("alpha", .float(alpha))])
       let bias = input(2).map { [$0] } ?? []
@@ -65,7 +69,9 @@ package struct FusedGemm: EngineOperator {
     } else {
       let turned =
         transposesB
-        ? try builder.apply(OperatorID("Transpose"), name: "\(node.name)/B", [b], [("perm", .ints([1, 0]))]) : b
+        ? try builder.apply(
+          OperatorID("Transpose"), name: "\(node.name)/B", [b],
+          [("perm", .ints(Array(0..<axes - 2) + [axes - 1, axes - 2]))]) : b
       operations.append("MatMul") { (a) throws(OperatorError) in [a, turned] }
       if alpha != 1 {
         let scale = try builder.addScalar(alpha, type)

@@ -153,7 +153,15 @@ struct GemmPlan: Sendable {
   /// True if B is read as it lies.
   private static func isDirect(_ right: RightOperand, m: Int) -> Bool {
     guard case .unpacked(let layout, let scale) = right else { return false }
-    return m <= directRows && (layout.columnStride == 1 || layout.rowStride == 1) && scale == 1
+    return m <= directRows && (layout.columnStride == 1 || layout.rowStride == 1) && isExact(scale)
+  }
+
+  /// True if numbers times `scale` are not rounded, so that it is the same to multiply those of A or those of B.
+  private static func isExact(_ scale: Float) -> Bool { scale.significand == 1 && abs(scale.exponent) <= 16 }
+
+  /// What the elements of A are multiplied by: the scale of a B that is read as it lies.
+  private var leftScale: Float {
+    if case .unpacked(_, let scale) = right, GemmPlan.isDirect(right, m: m) { scale } else { 1 }
   }
 
   /// Parts that pack or widen panels on the way have memory of their own for them, which shall stay in a cache.
@@ -206,7 +214,7 @@ struct GemmPlan: Sendable {
 
     init(_ plan: GemmPlan, _ operands: Operands) {
       (self.plan, self.operands, form) = (plan, operands, plan.rightForm)
-      copiesLeft = plan.left.columnStride != 1 && plan.k > 1 && plan.m > 0
+      copiesLeft = (plan.left.columnStride != 1 && plan.k > 1 || plan.leftScale != 1) && plan.k > 0 && plan.m > 0
       leftBytes = copiesLeft ? aligned(plan.batch.count * plan.m * plan.k * 4) : 0
       let column = Cost.copying(bytes: 4) * plan.k
       leftRows = Partition(plan.m, of: column)
@@ -417,13 +425,14 @@ struct GemmPlan: Sendable {
   }
 
   private func copyLeft(_ rows: Range<Int>, from a: UnsafePointer<Float>, to target: UnsafeMutablePointer<Float>) {
+    let scale = leftScale
     // Blocks of a few rows, so that both sides stay in the first-level cache.
     var first = rows.lowerBound
     while first < rows.upperBound {
       let end = min(first &+ 16, rows.upperBound)
       for column in 0..<k {
         let source = a + column &* left.columnStride
-        for row in first..<end { target[row &* k &+ column] = source[row &* left.rowStride] }
+        for row in first..<end { target[row &* k &+ column] = source[row &* left.rowStride] * scale }
       }
       first = end
     }

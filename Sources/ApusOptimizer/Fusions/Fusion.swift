@@ -102,5 +102,7 @@ let attentionFusions = FusionGroup(
     AttentionFusion(isBare: true), RepeatedHeadsFusion(op: FusedAttention.id),
     AttentionLayoutFusion(op: FusedAttention.id),
   ])
-let matrixFusions = FusionGroup(name: "fuse-matrix-products", fusions: [GemmFusion(), GemmEpilogueFusion()])
+let matrixFusions = FusionGroup(
+  name: "fuse-matrix-products",
+  fusions: [GemmFusion(), TurnedProductFusion(), ScaledProductFusion(), GemmEpilogueFusion()])
 let engineFusions = FusionGroup(name: "fuse-convolutions", fusions: [ConvEpilogueFusion()])

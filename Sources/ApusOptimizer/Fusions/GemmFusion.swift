@@ -77,6 +77,62 @@ struct GemmFusion: Fusion {
   }
 }
 
+/// MatMul(A, Transpose(B)) of float32, with the last two axes of B exchanged → apus.Gemm, which reads B as it lies.
+struct TurnedProductFusion: Fusion {
+  let name = "turned-product"
+  let roots: Set<OperatorID> = [OperatorID("MatMul")]
+
+  func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
+    let node = graph[root]
+    guard let transpose = graph.producer(of: node.inputs[1], is: "Transpose")?.node, let b = transpose.inputs[0],
+      let rank = graph.rank(b), rank >= 2, graph.constant(b) == nil, graph.dataType(b) == .float32,
+      graph.rank(node.inputs[0]) ?? 0 >= 1,
+      transpose.attributes.ints("perm") ?? Array((0..<rank).reversed())
+        == Array(0..<rank - 2) + [rank - 1, rank - 2]
+    else { return nil }
+    let gemm = Node(
+      FusedGemm.id, name: node.name, inputs: [node.inputs[0], b], outputs: node.outputs,
+      attributes: Attributes([("transB", .int(1))]))
+    return GraphPatch(removed: [root], added: [gemm])
+  }
+}
+
+/// MatMul or apus.Gemm of float32 → Mul by a power of two → apus.Gemm with that factor. A power of two rounds nothing,
+/// so that it may as well be multiplied with the elements of B.
+struct ScaledProductFusion: Fusion {
+  let name = "scaled-product"
+  let roots: Set<OperatorID> = [OperatorID("Mul")]
+
+  /// Exponents of factors that keep numbers of usual size far from overflow and underflow.
+  private static let exponents: ClosedRange<Float.Exponent> = -16...16
+
+  func match(root: NodeID, in graph: borrowing GraphEditor) -> GraphPatch? {
+    let node = graph[root]
+    for (value, factor) in [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])] {
+      guard let constant = graph.constant(factor), constant.count == 1, constant.rank <= graph.rank(value) ?? 0,
+        let alpha = constant.elements(as: Float.self)?.first, alpha > 0, alpha.significand == 1,
+        ScaledProductFusion.exponents.contains(alpha.exponent),
+        let (position, product) = graph.producer(of: value, is: "MatMul")
+          ?? graph.producer(of: value, is: "Gemm", domain: FusedGemm.id.domain),
+        isPlain(product), let b = product.inputs[1], graph.dataType(b) == .float32, graph.rank(b) ?? 0 >= 2,
+        graph.rank(product.inputs[0]) ?? 0 >= 1
+      else { continue }
+      var gemm = product
+      gemm.op = FusedGemm.id
+      gemm.outputs = node.outputs
+      gemm.attributes["alpha"] = .float(alpha)
+      return GraphPatch(removed: [position, root], added: [gemm])
+    }
+    return nil
+  }
+
+  /// A product of two factors and nothing else.
+  private func isPlain(_ product: Node) -> Bool {
+    product.inputs.dropFirst(2).allSatisfy { $0 == nil } && product.attributes["activation"] == nil
+      && product.attributes.float("alpha") ?? 1 == 1 && product.attributes.int("narrow") ?? 0 == 0
+  }
+}
+
 /// A constant that adds one number to each column, as a vector of that width; nil if it is something else.
 func biasVector(_ tensor: Tensor?, width: Int) -> (tensor: Tensor, isAsGiven: Bool)? {
   guard let tensor, tensor.dataType == .float32 else { return nil }

@@ -521,6 +521,15 @@ struct CandidateCase {
         inputs: [codes([7, 33], $0, signed: $0 % 2 == 0), codes([256], $0 + 1, signed: false)], constants: [1],
         tolerance: 0)
     },
+    {
+      CandidateCase(
+        name: "QLinearReduceMean", domain: "apus",
+        inputs: [
+          codes([2, 5, 9, 70], $0, signed: $0 % 2 == 0), Tensor([[2, 3], [1, 2], [0, 2], [1]][$0 % 4]),
+          Tensor(scalar: 0.11 as Float), codes([], $0, signed: $0 % 2 == 0), Tensor(scalar: 0.3 as Float),
+          codes([], $0 + 1, signed: $0 % 3 == 0),
+        ], constants: [1], tolerance: 0)
+    },
     { seed in
       CandidateCase(
         name: seed % 2 == 0 ? "QLinearAdd" : "QLinearMul", domain: "apus",

@@ -158,6 +158,12 @@ import Testing
           .constant(Tensor([1, -2, 3, -4, 5] as [Int32])),
         ], attributes: [("transB", .int(1))]),
       Case(
+        op: "QLinearReduceMean",
+        operands: [
+          .constant(rows), .constant(Tensor([1])), number(Float(0.25)), number(UInt8(100)), number(Float(0.75)),
+          number(Int8(3)),
+        ], attributes: [("keepdims", .int(0))]),
+      Case(
         op: "ByteMap",
         operands: [.constant(matrix), .constant(Tensor((0..<256).map { UInt8(truncatingIfNeeded: $0 * 7) }))]),
       Case(

@@ -158,6 +158,40 @@ import Testing
     }
   }
 
+  /// Means of bytes are means of integers, and stay with their channels last behind a convolution.
+  @Test(arguments: [nil, [2, 3], [-1], [1], [0, 2]] as [[Int]?]) func meansBecomeBytes(_ axes: [Int]?) throws {
+    for isBehindConvolution in [false, true] {
+      let builder = GraphBuilder()
+      var x = builder.input("x", [.symbol("n"), 8, .symbol("h"), .symbol("w")])
+      if isBehindConvolution { x = try builder.node("Conv", [x, builder.weights([8, 8, 1, 1])]) }
+      let a = try Coded(builder, x, scale: 0.03, zero: 120)
+      let mean: ValueID
+      if let axes {
+        mean = try builder.node(
+          "ReduceMean", [a.floats, builder.constant(axes, [axes.count])], [("keepdims", .int(axes == [1] ? 0 : 1))])
+      } else {
+        mean = try builder.node("GlobalAveragePool", [a.floats])
+      }
+      builder.output(try Coded(builder, mean, scale: 0.01, zero: 100).floats)
+      let result = try PassCheck(builder.graph, [sampleTensor([2, 8, 5, 7], seed: 1)])
+      #expect(result.ops.contains("apus.QLinearReduceMean"), "\(result.ops)")
+      #expect(!result.ops.contains("ReduceMean") && !result.ops.contains("GlobalAveragePool"), "\(result.ops)")
+      // A sum between two steps may be rounded to either, and so may what a convolution computes in another order.
+      #expect(result.difference < 0.011, "\(axes ?? [])")
+    }
+  }
+
+  @Test func meansWhoseAxesComeWithTheRunStayFloat() throws {
+    let builder = GraphBuilder()
+    let a = try Coded(builder, builder.input("x", [2, 3, 4]), scale: 0.03, zero: 120)
+    let axes = builder.input("axes", [1], .int64)
+    let mean = try builder.node("ReduceMean", [a.floats, axes])
+    builder.output(try Coded(builder, mean, scale: 0.01, zero: 100).floats)
+    let result = try PassCheck(builder.graph, [sampleTensor([2, 3, 4], seed: 1), Tensor([1])])
+    #expect(result.ops.contains("ReduceMean"))
+    #expect(result.difference == 0)
+  }
+
   @Test func functionsOfBytesBecomeTables() throws {
     let builder = GraphBuilder()
     let x = try Coded(builder, builder.input("x", [.symbol("n"), 9]), scale: 0.05, zero: 90)

@@ -8,14 +8,9 @@ from fnmatch import fnmatchcase
 SLOWER: dict[str, str] = {
     "Conv f32 stem 7x7 s2 224": "three quarters of the time are the product, at 146 billion operations a second; "
     "a fifth turns outputs into planes",
-    "FusedMatMul f32 transB 12x128x64x128": "a sixth of the time are a Transpose and a Mul, steps of their own beside "
-    "the product, a twentieth packs B",
-    "Col2Im f32 3x3 64 28": "nine tenths of the time lines of 28 elements are added, nine onto each; by the kernel for "
-    "two rows it takes a third longer",
+    "Col2Im f32 3x3 64 28": "lines of 28 elements are added to lines in memory, nine onto each",
     "AffineGrid f32 8 of 64": "87 % of the time goes to points, which are computed in float64 and rounded once",
     "LinearClassifier f32 1000 rows": "46 % of the time goes to products of rows, 28 % to softmax, which is in float64",
-    "QLinearGlobalAveragePool u8 *": "two thirds of the time bytes become floats in memory, of which a step of its own "
-    "takes the means",
 }
 
 # Cases whose results differ from onnxruntime's beyond the tolerance, and who is right.

@@ -11,6 +11,7 @@ let fusedOperators: [any OperatorDefinition] = [
   engine(QLinearGemm()),
   engine(QLinearBinary(.add)),
   engine(QLinearBinary(.multiply)),
+  engine(QLinearReduceMean()),
   engine(ChannelsLastConv()),
   engine(ConvTranspose(channelsLast: true)),
   engine(QLinearConv(channelsLast: true)),

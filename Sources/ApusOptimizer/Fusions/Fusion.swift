@@ -95,6 +95,7 @@ let integerFusions = FusionGroup(
   fusions: [
     QuantizedConvFusion(), QuantizedMatMulFusion(), QuantizedGemmFusion(), IntegerGemmFusion(),
     ScaledIntegerProductFusion(), NBitsFusion(), QuantizedElementwiseFusion(),
+    QuantizedMeanFusion(),
   ])
 let attentionFusions = FusionGroup(
   name: "fuse-attention",

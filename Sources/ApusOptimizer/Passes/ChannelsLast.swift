@@ -285,7 +285,7 @@ private struct LayoutRewriter: ~Copyable {
   /// Reductions over constant axes. Without the reduced axes nothing of a layout is left if no more than one other axis
   /// follows the batch.
   private mutating func convertReduce(_ node: Node, input: ValueID, output: ValueID) -> Bool {
-    guard let x = twins[input], let rank = rank(input), node.inputs.count == 2,
+    guard let x = twins[input], let rank = rank(input), node.inputs.count >= 2,
       let axes = graph.constant(node.inputs[1])?.integers, !axes.isEmpty
     else { return false }
     let positions = axes.map { $0 < 0 ? $0 + rank : $0 }
@@ -294,7 +294,7 @@ private struct LayoutRewriter: ~Copyable {
     let remaining = (1..<rank).filter { !positions.contains($0) }
     if !keeps, remaining.count > 1 { return false }
     let mapped = graph.addConstant(Tensor(positions.map { channelsLastAxis($0, rank: rank) }.sorted()))
-    append(node, node.op, inputs: [x, mapped], output: keeps ? newTwin(of: output) : output)
+    append(node, node.op, inputs: [x, mapped] + node.inputs.dropFirst(2), output: keeps ? newTwin(of: output) : output)
     return true
   }
 

@@ -315,6 +315,12 @@ struct CandidateCase {
     { CandidateCase(name: "AveragePool", attributes: pool, inputs: [random([2, 3, 11, 9], $0)]) },
     {
       CandidateCase(
+        name: $0 % 2 == 0 ? "MaxPool" : "AveragePool", attributes: pool, inputs: [doubles([2, 3, 11, 9], $0)],
+        tolerance: 0)
+    },
+    { CandidateCase(name: "GlobalMaxPool", inputs: [doubles([2, 3, 11, 9], $0)], tolerance: 0) },
+    {
+      CandidateCase(
         name: "MaxPool", domain: "apus", attributes: pool, inputs: [random([2, 11, 9, 21], $0)], tolerance: 0)
     },
     { CandidateCase(name: "AveragePool", domain: "apus", attributes: pool, inputs: [random([2, 11, 9, 21], $0)]) },

@@ -25,15 +25,13 @@ package struct AveragePool: OperatorDefinition {
 
   package func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
-    case .float32: try rows(context)
-    case .float64: try plan(Double.self, context)
+    case .float32, .float64: try rows(context)
     case .float16, .bfloat16:
       try StagedKernel.prepare(context) { (context) throws(OperatorError) in try rows(context) }
     case let type: throw context.unsupportedType(type)
     }
   }
 
-  /// float32: by whole rows.
   private func rows(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     let attributes = NodeAttributes(context)
     let countsPads = try context.bool("count_include_pad")
@@ -41,13 +39,17 @@ package struct AveragePool: OperatorDefinition {
       try AveragePool.candidates.chosen(
         .averagePool,
         PoolFacts(
-          elementType: .float32, geometry: try PoolLayout().geometry(attributes, plan),
+          elementType: plan.inputs[0]?.dataType, geometry: try PoolLayout().geometry(attributes, plan),
           planes: plan.shape(0).count(of: 0..<2), countsPads: countsPads))
     }
   }
 
   private static let candidates: [PoolCandidate] = [
-    .plain { direct(Float.self, $0.geometry, planes: $0.planes, countsPads: $0.countsPads) },
+    .plain {
+      $0.elementType == .float64
+        ? direct(Double.self, $0.geometry, planes: $0.planes, countsPads: $0.countsPads)
+        : direct(Float.self, $0.geometry, planes: $0.planes, countsPads: $0.countsPads)
+    },
     .planes {
       PhasePool($0, .average(countsPads: $0.countsPads))?.step
     } unless: { _ in
@@ -61,20 +63,20 @@ package struct AveragePool: OperatorDefinition {
         $0, .average(countsPads: $0.countsPads), combine: apus_kernels().pointee.add_f32_vv, start: 0
       ).step
     } unless: {
-      $0.geometry.output.last ?? 0 > RowPool<Float>.longestCounted
-        ? "the windows of a row are too many to be counted" : nil
+      longRows($0)
+    },
+    .rows("rows of doubles", types: [.float64]) {
+      RowPool<Double>(
+        $0, .average(countsPads: $0.countsPads), combine: apus_kernels().pointee.add_f64_vv, start: 0
+      ).step
+    } unless: {
+      longRows($0)
     },
   ]
 
-  private func plan<Element: PoolElement & SendableMetatype>(
-    _ type: Element.Type, _ context: PrepareContext
-  ) throws(OperatorError) -> PreparedKernel {
-    let attributes = NodeAttributes(context)
-    let countsPads = try context.bool("count_include_pad")
-    return .planned { (plan) throws(OperatorError) in
-      let geometry = try PoolLayout().geometry(attributes, plan)
-      return AveragePool.direct(type, geometry, planes: plan.shape(0).count(of: 0..<2), countsPads: countsPads)
-    }
+  private static func longRows(_ pool: PoolFacts) -> String? {
+    pool.geometry.output.last ?? 0 > RowPool<Float>.longestCounted
+      ? "the windows of a row are too many to be counted" : nil
   }
 
   private static func direct<Element: PoolElement>(

@@ -41,7 +41,7 @@ struct GlobalPool: OperatorDefinition {
   func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
     switch try context.type(0) {
     case .float32: try planFloat(context)
-    case .float64: try plan(Double.self, context)
+    case .float64: try planDouble(context)
     case .float16, .bfloat16:
       try StagedKernel.prepare(context) { (context) throws(OperatorError) in try planFloat(context) }
     case let type: throw context.unsupportedType(type)
@@ -55,6 +55,30 @@ struct GlobalPool: OperatorDefinition {
         .plain { () throws(OperatorError) in try plan(Float.self, context) },
         .vectors("rows", refusal: reduction == .norm ? "there is no kernel for norms" : nil) { planRows() },
       ])
+  }
+
+  private func planDouble(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    try ElementCandidate.choose(
+      .globalPool, type: .float64,
+      [
+        .plain { () throws(OperatorError) in try plan(Double.self, context) },
+        .vectors(
+          "rows of doubles", types: [.float64],
+          refusal: reduction == .maximum ? nil : "sums of doubles have the order of the plain form"
+        ) { GlobalPool.maximaOfDoubles },
+      ])
+  }
+
+  private static let maximaOfDoubles = PreparedKernel.planned { plan in
+    let planes = plan.shape(0).count(of: 0..<2)
+    let area = plan.shape(0).count(of: 2..<plan.shape(0).rank)
+    let partition = Partition(planes, of: .light * 2 * area)
+    return .parallel(parts: partition.parts) { run, part in
+      let range = partition.range(part)
+      apus_kernels().pointee.fold_rows_f64(
+        APUS_FOLD_MAX, range.count, area, run.inputBytes(0) + range.lowerBound &* area &* 8, area,
+        run.outputBytes(0) + range.lowerBound &* 8)
+    }.named("rows of doubles")
   }
 
   private func planRows() -> PreparedKernel {

@@ -60,6 +60,11 @@ package struct MaxPool: OperatorDefinition {
     } unless: {
       $0.wantsIndices ? "positions are wanted" : nil
     },
+    .rows("rows of doubles", types: [.float64]) {
+      RowPool<Double>($0, .maximum, combine: apus_kernels().pointee.max_f64_vv, start: -.infinity).step
+    } unless: {
+      $0.wantsIndices ? "positions are wanted" : nil
+    },
     .rows("rows of bytes", types: [.uint8, .int8]) {
       $0.elementType == .uint8
         ? RowPool<UInt8>($0, .maximum, combine: apus_kernels().pointee.max_u8_vv, start: .min).step

@@ -13,6 +13,7 @@ protocol RowPoolElement: Numeric, Comparable, BitwiseCopyable, Sendable, Sendabl
 }
 
 extension Float: RowPoolElement {}
+extension Double: RowPoolElement {}
 extension UInt8: RowPoolElement {}
 extension Int8: RowPoolElement {}
 

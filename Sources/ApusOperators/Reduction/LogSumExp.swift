@@ -25,7 +25,7 @@ struct LogSumExpKernel<Element: ReductionElement & Real>: Sendable where Element
   }
 
   func step(_ geometry: ReductionGeometry) -> Step {
-    let width = ReductionKernel<Element>.tileWidth(geometry, chunks: 1)
+    let width = ReductionKernel<Element>.tileWidth(geometry, chunks: 1, isStaged: true)
     let tiles = (geometry.columns + width - 1) / width
     let tasks = geometry.outerCount * tiles
     if tasks == 0 { return Step(phases: []) { _, _, _ in } }

@@ -36,9 +36,10 @@ struct ReductionKernel<Element: ReductionElement>: Sendable {
   private static var columnPiece: Int { 256 }
   /// Rows of columns that are loaded at once, and columns of theirs that fit a block together.
   private static var stagedRows: Int { 32 }
-  private static var stagedColumns: Int { linePiece / stagedRows }
+  private static var stagedColumns: Int { 256 }
+  private static var stagedElements: Int { max(linePiece, stagedRows * stagedColumns) }
 
-  /// Elements that are not folded where they lie are brought into a block of `linePiece` elements first.
+  /// Elements that are not folded where they lie are brought into a block of `stagedElements` first.
   private func isStaged(_ shift: Shift?) -> Bool { load != nil || shift != nil }
 
   private static var isExact: Bool { Element.self == Element.Total.self }
@@ -46,7 +47,7 @@ struct ReductionKernel<Element: ReductionElement>: Sendable {
   /// The working memory of one part.
   struct Memory {
     static func bytes(isStaged: Bool) -> Int {
-      (3 * ReductionKernel.block + (isStaged ? ReductionKernel.linePiece : 0)) * 8
+      (3 * ReductionKernel.block + (isStaged ? ReductionKernel.stagedElements : 0)) * 8
     }
     let folded: UnsafeMutablePointer<Element>
     let shifts: UnsafeMutablePointer<Element>
@@ -63,10 +64,11 @@ struct ReductionKernel<Element: ReductionElement>: Sendable {
   }
 
   /// Outputs of a tile. What an output is does not depend on it.
-  static func tileWidth(_ geometry: ReductionGeometry, chunks: Int) -> Int {
+  static func tileWidth(_ geometry: ReductionGeometry, chunks: Int, isStaged: Bool) -> Int {
     if geometry.isLine { return max(1, min(block, tileElements / max(geometry.reduceCount, 1))) }
     let isWide = geometry.outerCount * chunks * (geometry.columns / block) >= 16
-    return isWide ? block : narrowTile
+    // Rows are brought to a block by calls that are worth some elements each.
+    return isWide ? block : isStaged ? stagedColumns : narrowTile
   }
 
   func step(_ geometry: ReductionGeometry, name: String) -> Step {
@@ -74,7 +76,7 @@ struct ReductionKernel<Element: ReductionElement>: Sendable {
     let wanted = max(1, min(Self.mostChunks, geometry.reduceCount / Self.chunk))
     let chunk = max(1, (geometry.reduceCount + wanted - 1) / wanted)
     let chunks = max(1, (geometry.reduceCount + chunk - 1) / chunk)
-    let width = Self.tileWidth(geometry, chunks: chunks)
+    let width = Self.tileWidth(geometry, chunks: chunks, isStaged: load != nil)
     let tiles = (geometry.columns + width - 1) / width
     let tasks = geometry.outerCount * tiles
     if tasks == 0 { return Step(phases: []) { _, _, _ in } }

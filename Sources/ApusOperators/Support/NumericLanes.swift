@@ -1,6 +1,7 @@
 // Runs of elements of any numeric type to one of four wide types and back: the way of Cast and of mixed-type operators.
 
 import ApusTensor
+import CApusKernels
 
 /// The type that numbers are held in on their way between two element types.
 enum Lane: Sendable {
@@ -61,6 +62,8 @@ extension Lane {
     case .uint16: return widen(UInt16.self)
     case .uint32: return widen(UInt32.self)
     case .int64, .uint64, .float64: return copy
+    case .float16: return widen(apus_kernels().pointee.f16_to_f32)
+    case .bfloat16: return widen(apus_kernels().pointee.bf16_to_f32)
     case .int4, .uint4, .int2, .uint2: return loadPacked(bits: type.bits, isSigned: type.isSignedInteger)
     default:
       guard let load = FloatCodec(type)?.load else { return nil }
@@ -117,6 +120,13 @@ extension Lane {
       let target = lanes.assumingMemoryBound(to: Int64.self)
       for i in 0..<count { target[i] = Int64(truncatingIfNeeded: source[i]) }
     }
+  }
+
+  /// Floats of 16 bits by a kernel, with nothing between: loads are called for few elements at a time.
+  private static func widen(
+    _ kernel: @escaping @convention(c) (Int, UnsafeRawPointer, UnsafeMutableRawPointer) -> Void
+  ) -> LaneLoad {
+    { base, start, lanes, count in kernel(count, base + start &* 2, lanes) }
   }
 
   private static func loadPacked(bits: Int, isSigned: Bool) -> LaneLoad {

@@ -131,7 +131,7 @@ struct GridSampleKernel<Element: SampledElement & SendableMetatype>: Sendable {
       attributes: attributes, extents: Array(input.dims[2...]), channels: input[1], points: points, capacity: capacity,
       lanes: type.isComplex ? 2 : 1)
     let width = type.byteWidth
-    let isGather = attributes.mode == .nearest
+    let (isGather, isLinear) = (attributes.mode == .nearest, attributes.mode == .linear)
     return .parallel(parts: partition.parts, scratchBytes: partition.parts * bytes) { run, part in
       let counts = (run.scratch + part * bytes).assumingMemoryBound(to: Int.self)
       let offsets = counts + blockPoints
@@ -141,12 +141,16 @@ struct GridSampleKernel<Element: SampledElement & SendableMetatype>: Sendable {
       for unit in partition.range(part) {
         let (image, block) = unit.quotientAndRemainder(dividingBy: blocks)
         let range = block * blockPoints..<min(points, (block + 1) * blockPoints)
-        sampler.place(range, grid: run.input(1) + image * points * rank, list)
+        let grid: UnsafePointer<Element> = run.input(1) + image * points * rank
+        if sums == nil || !isLinear { sampler.place(range, grid: grid, list) }
         if let sums {
           let table = run.scratch + part * bytes + listBytes
           let weights = (table + blockPoints * capacity * 4).assumingMemoryBound(to: Element.self)
           let positions = table.assumingMemoryBound(to: Int32.self)
-          let taps = sampler.transpose(range.count, list, positions, weights)
+          let taps =
+            isLinear
+            ? sampler.placeLinear(range, grid: grid, positions, weights)
+            : sampler.transpose(range.count, list, positions, weights)
           sums(
             GridRows(
               x: run.input(0) + image * input[1] * area, distance: area, rows: input[1], positions: positions,
@@ -216,6 +220,48 @@ private struct GridSampler<Element: SampledElement>: Sendable {
       }
       list.counts[slot] = count
     }
+  }
+
+  /// `place` and `transpose` at once for two taps an axis: there is a tap for every corner, with no element where that
+  /// lies outside. In the number of a corner, the bit of an axis says which of the two it is.
+  func placeLinear(
+    _ range: Range<Int>, grid: UnsafePointer<Element>, _ positions: UnsafeMutablePointer<Int32>,
+    _ weights: UnsafeMutablePointer<Element>
+  ) -> Int {
+    let (rank, count) = (extents.count, range.count)
+    extents.withUnsafeBufferPointer { extents in
+      for point in range {
+        let slot = point &- range.lowerBound
+        (positions[slot], weights[slot]) = (0, 1)
+        var corners = 1
+        for axis in 0..<rank {
+          // The last coordinate of a point belongs to the first axis.
+          let x = resolve(grid[point &* rank &+ rank &- 1 &- axis], axis)
+          let extent = Int32(truncatingIfNeeded: extents[axis])
+          var (low, high): (Int32, Int32) = (-1, -1)
+          var fraction: Element = 0
+          if x > -4, x < Element(extents[axis]) + 4, extent > 0 {
+            let whole = x.integer
+            let first = Element(whole) > x ? whole &- 1 : whole
+            fraction = x - Element(first)
+            low = Int32(truncatingIfNeeded: inside(first, axis) ?? -1)
+            high = Int32(truncatingIfNeeded: inside(first &+ 1, axis) ?? -1)
+          }
+          for corner in 0..<corners {
+            let (place, other) = (corner &* count &+ slot, (corners &+ corner) &* count &+ slot)
+            let (position, weight) = (positions[place], weights[place])
+            let isHigh = position >= 0 && high >= 0
+            positions[other] = isHigh ? position &* extent &+ high : -1
+            weights[other] = isHigh ? weight * fraction : 0
+            let isLow = position >= 0 && low >= 0
+            positions[place] = isLow ? position &* extent &+ low : -1
+            weights[place] = isLow ? weight * (1 - fraction) : 0
+          }
+          corners &*= 2
+        }
+      }
+    }
+    return 1 << rank
   }
 
   /// The corners of `count` points, tap by tap. Returns how many taps there are.

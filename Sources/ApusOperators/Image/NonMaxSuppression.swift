@@ -60,7 +60,9 @@ struct NonMaxSuppression: OperatorDefinition {
           corners[(unit / classes * search.count * 4)...].prefix(search.count * 4),
           values[(unit * search.count)...].prefix(search.count))
         {
-          selected += [unit / classes, unit % classes, box]
+          selected.append(unit / classes)
+          selected.append(unit % classes)
+          selected.append(box)
         }
       }
       return [.tensor(Tensor(selected, shape: [selected.count / 3, 3]))]
@@ -79,9 +81,13 @@ private struct Suppression {
   /// Boxes as [y1, x1, y2, x2] of any two opposite corners, ordered.
   static func corners(_ boxes: [Float]) -> [Float] {
     var result = boxes
-    for box in stride(from: 0, to: boxes.count, by: 4) {
-      for axis in box...box + 1 where boxes[axis] > boxes[axis + 2] {
-        (result[axis], result[axis + 2]) = (boxes[axis + 2], boxes[axis])
+    result.withUnsafeMutableBufferPointer { result in
+      for box in stride(from: 0, to: result.count, by: 4) {
+        for axis in box...box + 1 {
+          let (first, second) = (result[axis], result[axis + 2])
+          result[axis] = first > second ? second : first
+          result[axis + 2] = first > second ? first : second
+        }
       }
     }
     return result
@@ -90,11 +96,13 @@ private struct Suppression {
   /// Boxes as [x, y, width, height] around their centres.
   static func corners(ofCentered boxes: [Float]) -> [Float] {
     var result = boxes
-    for box in stride(from: 0, to: boxes.count, by: 4) {
-      for axis in 0...1 {
-        let half = boxes[box + axis + 2] / 2
-        result[box + axis] = boxes[box + axis] - half
-        result[box + axis + 2] = boxes[box + axis] + half
+    result.withUnsafeMutableBufferPointer { result in
+      for box in stride(from: 0, to: result.count, by: 4) {
+        for axis in box...box + 1 {
+          let (center, half) = (result[axis], result[axis + 2] / 2)
+          result[axis] = center - half
+          result[axis + 2] = center + half
+        }
       }
     }
     return result
@@ -138,28 +146,28 @@ private struct Suppression {
 
 /// Boxes [y1, x1, y2, x2], four at a time, axis by axis.
 private struct KeptBoxes {
+  /// Places that hold no box have no height, and overlap nothing.
+  private struct Four {
+    var top = SIMD4<Float>(repeating: .infinity)
+    var left = SIMD4<Float>()
+    var bottom = SIMD4<Float>(repeating: -.infinity)
+    var right = SIMD4<Float>()
+    var area = SIMD4<Float>()
+  }
+
   let overlap: Float
   private var count = 0
-  private var tops: [SIMD4<Float>] = []
-  private var lefts: [SIMD4<Float>] = []
-  private var bottoms: [SIMD4<Float>] = []
-  private var rights: [SIMD4<Float>] = []
-  private var areas: [SIMD4<Float>] = []
+  private var fours: [Four] = []
 
   init(overlap: Float) { self.overlap = overlap }
 
   mutating func append(_ box: SIMD4<Float>) {
-    let (four, lane) = count.quotientAndRemainder(dividingBy: 4)
-    if lane == 0 {
-      // The others have no height, and overlap nothing.
-      tops.append(SIMD4(repeating: .infinity))
-      lefts.append(SIMD4())
-      bottoms.append(SIMD4(repeating: -.infinity))
-      rights.append(SIMD4())
-      areas.append(SIMD4())
-    }
-    (tops[four][lane], lefts[four][lane], bottoms[four][lane], rights[four][lane]) = (box[0], box[1], box[2], box[3])
-    areas[four][lane] = KeptBoxes.area(box)
+    let (index, lane) = (count / 4, count % 4)
+    if lane == 0 { fours.append(Four()) }
+    var four = fours[index]
+    (four.top[lane], four.left[lane], four.bottom[lane], four.right[lane]) = (box[0], box[1], box[2], box[3])
+    four.area[lane] = KeptBoxes.area(box)
+    fours[index] = four
     count += 1
   }
 
@@ -171,17 +179,19 @@ private struct KeptBoxes {
     let (top, left) = (SIMD4(repeating: box[0]), SIMD4(repeating: box[1]))
     let (bottom, right) = (SIMD4(repeating: box[2]), SIMD4(repeating: box[3]))
     let area = SIMD4(repeating: KeptBoxes.area(box))
-    for four in tops.indices {
-      let height = KeptBoxes.smaller(bottom, bottoms[four]) - KeptBoxes.larger(top, tops[four])
-      let width = KeptBoxes.smaller(right, rights[four]) - KeptBoxes.larger(left, lefts[four])
-      let meets = (height .> 0) .& (width .> 0)
-      if meets == SIMDMask(repeating: false) { continue }
-      let intersection = height * width
-      let union = area + areas[four] - intersection
-      let isReal = (area .> 0) .& (areas[four] .> 0) .& (union .> 0) .& (intersection .> 0)
-      if (meets .& isReal .& (intersection / union .> overlap)) != SIMDMask(repeating: false) { return true }
+    return fours.withUnsafeBufferPointer { fours in
+      for four in fours {
+        let height = KeptBoxes.smaller(bottom, four.bottom) - KeptBoxes.larger(top, four.top)
+        let width = KeptBoxes.smaller(right, four.right) - KeptBoxes.larger(left, four.left)
+        let meets = (height .> 0) .& (width .> 0)
+        if meets == SIMDMask(repeating: false) { continue }
+        let intersection = height * width
+        let union = area + four.area - intersection
+        let isReal = (area .> 0) .& (four.area .> 0) .& (union .> 0) .& (intersection .> 0)
+        if (meets .& isReal .& (intersection / union .> overlap)) != SIMDMask(repeating: false) { return true }
+      }
+      return false
     }
-    return false
   }
 
   /// Of numbers that are none, that of the first.
@@ -190,7 +200,7 @@ private struct KeptBoxes {
   }
 
   @inline(__always) private static func larger(_ a: SIMD4<Float>, _ b: SIMD4<Float>) -> SIMD4<Float> {
-    a.replacing(with: b, where: b .>= a)
+    a.replacing(with: b, where: b .> a)
   }
 }
 

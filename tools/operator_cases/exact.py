@@ -178,9 +178,11 @@ def average_pool(case: Case) -> list[np.ndarray]:
     else:
         window = plain.Window(case, x.shape[2:], tuple(case.attribute("kernel_shape")))
         y = np.zeros([*x.shape[:2], *window.outputs])
-        for place, inside, counted in plain.windows_of(window):
+        # onnxruntime counts what lies beyond the pads as well.
+        whole = int(np.prod(case.attribute("kernel_shape")))
+        for place, inside, _ in plain.windows_of(window):
             taken = x[(slice(None), slice(None), *np.ix_(*inside))].reshape(*x.shape[:2], -1)
-            count = counted if case.attribute("count_include_pad", 0) else taken.shape[-1]
+            count = whole if case.attribute("count_include_pad", 0) else taken.shape[-1]
             y[(slice(None), slice(None), *place)] = taken.sum(axis=-1) / count
     return quantized(case, np.moveaxis(y, 1, -1) if last else y, number(case, 3), number(case, 4))
 

@@ -63,9 +63,8 @@ let microsoftQuantizedOperators: [any ImportRule] = [
       .optional("strides", .ints),
     ]
   ) { r, x throws(OperatorError) in
-    let attributes = r.kept(["auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides"])
-    guard try r.bool("channels_last") else { return try r.apply("AveragePool", [x], attributes) }
-    let pooled = try r.apply("AveragePool", [r.toChannelsFirst(x)], attributes)
+    guard try r.bool("channels_last") else { return try r.averagePool(x) }
+    let pooled = try r.averagePool(r.toChannelsFirst(x))
     return try r.transpose(pooled, Rewriter.channelsLast(rank: r.rank(x)))
   },
   unary("QLinearGlobalAveragePool", attributes: [.int("channels_last", default: 0)]) { r, x throws(OperatorError) in
@@ -141,6 +140,43 @@ extension Rewriter {
   fileprivate mutating func dequantized(_ x: Int, _ scale: Int, _ zeroPoint: Int) throws(OperatorError) -> ValueID {
     try apply(
       "DequantizeLinear", [required(x), scalarInput(scale), input(zeroPoint) == nil ? nil : scalarInput(zeroPoint)])
+  }
+
+  /// AveragePool of images with their channels first. Where pads count, onnxruntime divides by the whole window, even
+  /// where an extent that was rounded up lets it reach beyond the pads: those are made wider then, and the windows that
+  /// this adds are cut off.
+  fileprivate mutating func averagePool(_ x: ValueID) throws(OperatorError) -> ValueID {
+    let kernel = try ints("kernel_shape")
+    let strides = node.attributes.ints("strides") ?? [Int](repeating: 1, count: kernel.count)
+    let pads = node.attributes.ints("pads") ?? [Int](repeating: 0, count: 2 * kernel.count)
+    let isUsual = (kernel + strides + pads).allSatisfy { (0...Int(Int32.max)).contains($0) } && !strides.contains(0)
+    guard try bool("ceil_mode"), try bool("count_include_pad"), try string("auto_pad") == "NOTSET", isUsual,
+      strides.count == kernel.count, pads.count == 2 * kernel.count
+    else {
+      return try apply(
+        "AveragePool", [x],
+        kept(["auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides"]))
+    }
+    let axes = kernel.indices
+    let (begin, end) = (Array(pads[axes]), Array(pads[kernel.count...]))
+    // As many windows as cover the padded extent, without those that begin behind the image.
+    let extents = try apply("Shape", [x], [("start", .int(2))])
+    let divisors = ints(strides)
+    let covering = ints(axes.map { begin[$0] + end[$0] - kernel[$0] + 2 * strides[$0] - 1 })
+    let beginning = ints(axes.map { begin[$0] + strides[$0] - 1 })
+    let counts = try apply(
+      "Min",
+      [
+        apply("Div", [apply("Add", [extents, covering]), divisors]),
+        apply("Div", [apply("Add", [extents, beginning]), divisors]),
+      ])
+    let wide = try apply(
+      "AveragePool", [x],
+      [
+        ("kernel_shape", .ints(kernel)), ("strides", .ints(strides)), ("count_include_pad", .int(1)),
+        ("pads", .ints(begin + axes.map { max(end[$0], kernel[$0] - 1) })),
+      ])
+    return try apply("Slice", [wide, ints(axes.map { _ in 0 }), counts, ints(axes.map { $0 + 2 })])
   }
 
   fileprivate mutating func finishQuantized(

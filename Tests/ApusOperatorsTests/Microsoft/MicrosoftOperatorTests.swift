@@ -28,6 +28,30 @@ import Testing
     #expect(throws: (any Error).self) { try multiply(a, nil, Tensor([1] as [Int8])) }
   }
 
+  /// Where pads count, all of a window counts, also what an extent that is rounded up lets reach beyond them; windows
+  /// that begin behind the image are left out.
+  @Test func averagesOfWindowsBeyondThePads() throws {
+    func averages(_ kernel: Int, _ stride: Int, _ pads: [Int], channelsLast: Bool) throws -> [UInt8]? {
+      var run = Self.run(
+        "QLinearAveragePool",
+        [
+          ("kernel_shape", .ints([kernel])), ("strides", .ints([stride])), ("pads", .ints(pads)),
+          ("ceil_mode", .int(1)), ("count_include_pad", .int(1)), ("channels_last", .int(channelsLast ? 1 : 0)),
+        ])
+      run.version = 1
+      let x = Tensor([UInt8](repeating: 240, count: 7), shape: channelsLast ? [1, 7, 1] : [1, 1, 7])
+      let (scale, zero) = (Tensor(scalar: 1 as Float), Tensor(scalar: UInt8(0)))
+      return try run(x, scale, zero, scale, zero)[0].elements(as: UInt8.self)
+    }
+    for last in [false, true] {
+      #expect(try averages(3, 2, [0, 0], channelsLast: last) == [240, 240, 240])
+      #expect(try averages(3, 2, [0, 1], channelsLast: last) == [240, 240, 240, 80])
+      #expect(try averages(3, 2, [1, 2], channelsLast: last) == [160, 240, 240, 160])
+      #expect(try averages(4, 3, [1, 1], channelsLast: last) == [180, 240, 120])
+      #expect(try averages(5, 3, [2, 2], channelsLast: last) == [144, 240, 144])
+    }
+  }
+
   // MARK: - Hashes of tokens
 
   /// Runs of up to three tokens, with two hashes each; -7 and 11 make products of both signs.

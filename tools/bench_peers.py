@@ -51,6 +51,10 @@ def peak_rss_mb() -> float:
 
 def load_apus(model: Path, feeds: dict[str, Any], threads: int) -> Callable[[], Run]:
     import apus
+    from apus._library import extension, library
+
+    library()  # importing onnxruntime loads its own
+    extension()
 
     def load() -> Run:
         options = apus.SessionOptions()

@@ -219,7 +219,29 @@ void APUS_(apus_transpose_4)(size_t rows, size_t columns, const void *src_, ptrd
 #else
 TRANSPOSE(4, 4, APUS_(apus_transpose_4))
 #endif
-TRANSPOSE(1, 16, APUS_(apus_transpose_1))
+
+static apus_transpose_fn transpose_bytes;
+TRANSPOSE(1, 16, transpose_bytes)
+
+// Rows of less than a block, one after the other: blocks see the beginning of the next row, too, and leave that out.
+// Returns the rows that are done: all but those at the end, behind which there is nothing to read.
+INLINE size_t transpose_narrow(size_t rows, size_t columns, const char *src, char *dst, ptrdiff_t dst_step) {
+  size_t r = 0;
+  for (; r + 16 <= rows && (r + 15) * columns + 16 <= rows * columns; r += 16, src += 16 * columns, dst += 16) {
+    char block[16][16];
+    block_1(src, (ptrdiff_t)columns, block[0], 16);
+    for (size_t c = 0; c < columns; c++) memcpy(dst + (ptrdiff_t)c * dst_step, block[c], 16);
+  }
+  return r;
+}
+void APUS_(apus_transpose_1)(size_t rows, size_t columns, const void *src, ptrdiff_t src_ld, void *dst,
+                             ptrdiff_t dst_ld) {
+  const int is_narrow = columns > 4 && columns < 16 && src_ld == (ptrdiff_t)columns;
+  const size_t done = is_narrow ? transpose_narrow(rows, columns, src, dst, dst_ld) : 0;
+  if (done == rows) return;
+  transpose_bytes(rows - done, columns, (const char *)src + (ptrdiff_t)done * src_ld, src_ld, (char *)dst + done,
+                  dst_ld);
+}
 TRANSPOSE(2, 8, APUS_(apus_transpose_2))
 TRANSPOSE(8, 2, APUS_(apus_transpose_8))
 #undef TRANSPOSE

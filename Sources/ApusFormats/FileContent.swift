@@ -21,6 +21,9 @@ enum AddressRange {
     return UnsafeMutableRawBufferPointer(start: base, count: byteCount)
   }
 
+  /// Ranges of at least so many bytes hold a page of 2 MB.
+  private static let smallestLarge = 4 << 20
+
   static func free(_ range: UnsafeMutableRawBufferPointer) { munmap(range.baseAddress, max(range.count, 1)) }
 
   /// A storage over `memory` that is filled from the file when it is first asked for. When nobody needs it any more the
@@ -39,7 +42,7 @@ enum AddressRange {
     }
     // The range is not empty: reserved above, or a part of a larger one.
     let base = memory.baseAddress ?? UnsafeMutableRawPointer(bitPattern: 64)!
-    advise(memory, MADV_HUGEPAGE)
+    if memory.count >= smallestLarge { advise(memory, MADV_HUGEPAGE) }
     return TensorStorage(base: base, byteCount: memory.count, deferred: bytes) { base, byteCount in
       let range = UnsafeMutableRawBufferPointer(start: base, count: byteCount)
       if owner == nil { free(range) } else { advise(range, MADV_DONTNEED) }

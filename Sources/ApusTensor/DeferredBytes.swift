@@ -1,5 +1,6 @@
 // Bytes that are read when somebody asks for them: from a file, or from a block of another form.
 
+import CApusProcess
 import Synchronization
 
 /// The contents of a block that has an address but no contents yet. Read once, by whoever is first; any thread may be.
@@ -33,11 +34,16 @@ package final class DeferredBytes: @unchecked Sendable {
   func fill(_ block: UnsafeMutableRawBufferPointer) -> TensorError? {
     outcome.withLock { outcome in
       if case .done(let error) = outcome { return error }
-      let error = charge(block.count) ?? read(0, block)
+      let error = charge(block.count) ?? readWhole(block)
       outcome = .done(error)
       isWaiting.store(false, ordering: .releasing)
       return error
     }
+  }
+
+  private func readWhole(_ block: UnsafeMutableRawBufferPointer) -> TensorError? {
+    if let start = block.baseAddress { apus_populate(start, block.count) }
+    return read(0, block)
   }
 
   /// Reads a part of the block into other memory.

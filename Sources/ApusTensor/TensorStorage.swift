@@ -41,10 +41,10 @@ public final class TensorStorage: @unchecked Sendable {
   }
 
   /// A new block, uninitialised, 64-byte aligned, with at least 64 readable bytes after its end, charged to `account`
-  /// as long as it lives.
-  package init(byteCount: Int, account: MemoryAccount? = nil) throws(TensorError) {
+  /// as long as it lives. `isFilled`: all of it is written next, so its pages may come at once, and not one by one.
+  package init(byteCount: Int, account: MemoryAccount? = nil, isFilled: Bool = false) throws(TensorError) {
     try account?.charge(byteCount)
-    guard let (allocation, address) = TensorStorage.allocate(byteCount) else {
+    guard let (allocation, address) = TensorStorage.allocate(byteCount, isFilled: isFilled) else {
       account?.credit(byteCount)
       throw TensorError(
         .memory, "the system has no memory for \(byteCount) bytes",
@@ -71,7 +71,7 @@ public final class TensorStorage: @unchecked Sendable {
 
   /// The block to free later and the first byte to use; nil if there is no memory.
   private static func allocate(
-    _ byteCount: Int
+    _ byteCount: Int, isFilled: Bool = false
   ) -> (allocation: UnsafeMutableRawPointer, address: UnsafeMutableRawPointer)? {
     let (size, overflow) = max(byteCount, 1).addingReportingOverflow(64)
     if byteCount < 0 || overflow { return nil }
@@ -83,6 +83,7 @@ public final class TensorStorage: @unchecked Sendable {
     guard let block = allocate(whole, alignment: isLarge ? largePage : 64) else { return nil }
     // Only whole pages: a page that is begun must not cost two megabytes.
     if isLarge { madvise(block, whole / largePage * largePage, MADV_HUGEPAGE) }
+    if isFilled && !isLarge { apus_populate(block, byteCount) }
     return (block, block)
   }
 

@@ -1,6 +1,7 @@
 // Accounts of memory, blocks that cannot be had, sizes that come from requests, and bytes that are read late.
 
 import ApusTensor
+import CApusProcess
 import Synchronization
 import Testing
 
@@ -25,6 +26,18 @@ private final class Counter: Sendable {
       return again.base == address
     }
     #expect(isSame)
+    TensorStorage.returnFreedMemory()
+  }
+
+  /// Blocks that will be filled have their pages from the start; ranges that hold something keep it.
+  @Test func pagesMayComeAtOnce() throws {
+    for size in [0, 100, 70_000, 1 << 20, 5 << 20] {
+      let block = try TensorStorage(byteCount: size, isFilled: true)
+      let bytes = UnsafeMutableRawBufferPointer(start: block.base, count: size)
+      for index in bytes.indices { bytes[index] = UInt8(truncatingIfNeeded: index) }
+      apus_populate(block.base, size)
+      #expect(bytes.indices.allSatisfy { bytes[$0] == UInt8(truncatingIfNeeded: $0) })
+    }
     TensorStorage.returnFreedMemory()
   }
 

@@ -70,11 +70,11 @@ package struct Allowance: Sendable {
     }
   }
 
-  /// A new block, uninitialised.
-  package func allocate(byteCount: Int) throws(OperatorError) -> TensorStorage {
+  /// A new block, uninitialised. `isFilled`: all of it is written next.
+  package func allocate(byteCount: Int, isFilled: Bool = false) throws(OperatorError) -> TensorStorage {
     try checkTime()
     do throws(TensorError) {
-      return try TensorStorage(byteCount: byteCount, account: memory)
+      return try TensorStorage(byteCount: byteCount, account: memory, isFilled: isFilled)
     } catch {
       throw OperatorError(error)
     }

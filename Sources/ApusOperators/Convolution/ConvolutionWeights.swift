@@ -198,7 +198,7 @@ final class ConvolutionWeights: Sendable {
     let byteCount = packedCount &* 4
     return try store.storage(for: weights, format: format, byteCount: byteCount) {
       (source) throws(OperatorError) in
-      let storage = try store.allowance.allocate(byteCount: byteCount)
+      let storage = try store.allowance.allocate(byteCount: byteCount, isFilled: true)
       let target = storage.base.assumingMemoryBound(to: Float.self)
       var part = 0
       while part < packingParts {

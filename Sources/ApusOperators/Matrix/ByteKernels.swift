@@ -100,7 +100,7 @@ struct PackedBytes: Sendable {
     let byteCount = count * stride
     storage = try weights.storage(for: tensor, format: format, byteCount: byteCount) {
       (source) throws(OperatorError) in
-      let storage = try weights.allowance.allocate(byteCount: byteCount)
+      let storage = try weights.allowance.allocate(byteCount: byteCount, isFilled: true)
       for index in 0..<count {
         try source.withBytes(index * k * n..<(index + 1) * k * n) { bytes in
           kernels.pack(

@@ -122,7 +122,7 @@ struct PackedBits: Sendable {
     let format = "zeros/\(width) \(count)x\(blocks.blocks)x\(blocks.n) of \(blocks.bits) bits"
     return try weights.storage(for: zeros, format: format, byteCount: count * stride) {
       (source) throws(OperatorError) in
-      let storage = try weights.allowance.allocate(byteCount: count * stride)
+      let storage = try weights.allowance.allocate(byteCount: count * stride, isFilled: true)
       let bytes = storage.base.assumingMemoryBound(to: UInt8.self)
       bytes.update(repeating: 0, count: count * stride)
       for index in 0..<count {

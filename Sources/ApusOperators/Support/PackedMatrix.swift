@@ -180,7 +180,7 @@ struct PackedMatrix: Sendable {
     let byteCount = count * byteStride
     storage = try weights.storage(for: tensor, format: format, byteCount: byteCount) {
       (source) throws(OperatorError) in
-      let storage = try weights.allowance.allocate(byteCount: byteCount)
+      let storage = try weights.allowance.allocate(byteCount: byteCount, isFilled: true)
       for index in 0..<count {
         let pieces = MatrixPieces(k: k, n: n, layout: layout, panelColumns: kernels.panelColumns)
         for (rows, columns) in pieces {

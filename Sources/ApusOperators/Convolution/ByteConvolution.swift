@@ -46,7 +46,7 @@ struct ByteWeights: Sendable {
     let byteCount = source.groupBytes &* groups
     weights.storage = try context.packedWeights.storage(for: tensor, format: format, byteCount: byteCount) {
       (bytes) throws(OperatorError) in
-      let storage = try context.allowance.allocate(byteCount: byteCount)
+      let storage = try context.allowance.allocate(byteCount: byteCount, isFilled: true)
       try bytes.withBytes { (bytes) throws(OperatorError) in
         for part in 0..<groups { source.pack(bytes, storage.base, part: part) }
       }
@@ -67,34 +67,37 @@ struct ByteWeights: Sendable {
     IntegerParameters(codes: codes, outputs: groups &* outputsPerGroup, padBytes: tapBytes, depthwiseTaps: 0)
   }
 
-  /// Packs one group of `source`, the weights as they are.
+  /// Packs one group of `source`, the weights as they are: panel by panel, each from a copy in which the channels of a
+  /// tap are neighbours.
   func pack(_ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, part: Int) {
     let depth = channelsPerGroup &* taps
     let first = source + part &* outputsPerGroup &* depth
-    if joinedTaps == 1 {
-      return pack(
-        apus_gemm_source(
-          b: first, stride_tap: 1, stride_k: taps, stride_n: depth, taps: taps, kc: channelsPerGroup,
-          n: outputsPerGroup), target + part &* groupBytes)
-    }
-    // [outputs][channels][taps] to [outputs][taps][channels].
-    withUnsafeTemporaryAllocation(byteCount: max(1, outputsPerGroup &* depth), alignment: 16) { copy in
+    let group = target + part &* groupBytes
+    if taps == 1 { return pack(first, columns: outputsPerGroup, group) }
+    let width = apus_kernels().pointee.gemm_i8_nr
+    let panelBytes = apus_gemm_i8_panel_bytes(kernelTaps, tapBytes, width)
+    withUnsafeTemporaryAllocation(byteCount: max(1, width &* depth), alignment: 16) { copy in
       guard let turned = copy.baseAddress else { return }
-      for output in 0..<outputsPerGroup {
-        apus_kernels().pointee.transpose_1(
-          channelsPerGroup, taps, first + output &* depth, taps, turned + output &* depth, channelsPerGroup)
+      for column in stride(from: 0, to: outputsPerGroup, by: width) {
+        let columns = min(width, outputsPerGroup &- column)
+        for output in 0..<columns {
+          // [channels][taps] to [taps][channels].
+          apus_kernels().pointee.transpose_1(
+            channelsPerGroup, taps, first + (column &+ output) &* depth, taps, turned + output &* depth,
+            channelsPerGroup)
+        }
+        pack(turned, columns: columns, group + column / width &* panelBytes)
       }
-      pack(
-        apus_gemm_source(
-          b: turned, stride_tap: tapBytes, stride_k: 1, stride_n: depth, taps: kernelTaps, kc: tapBytes,
-          n: outputsPerGroup), target + part &* groupBytes)
     }
   }
 
-  private func pack(_ source: apus_gemm_source, _ target: UnsafeMutableRawPointer) {
-    var source = source
-    apus_kernels().pointee.gemm_i8_pack(
-      &source, isSigned, target, 0, apus_gemm_panels(outputsPerGroup, apus_kernels().pointee.gemm_i8_nr))
+  /// Packs columns that lie one after the other, each as the taps and their bytes that the kernel sees.
+  private func pack(_ source: UnsafeRawPointer, columns: Int, _ target: UnsafeMutableRawPointer) {
+    let width = apus_kernels().pointee.gemm_i8_nr
+    var block = apus_gemm_source(
+      b: source, stride_tap: tapBytes, stride_k: 1, stride_n: channelsPerGroup &* taps, taps: kernelTaps, kc: tapBytes,
+      n: columns)
+    apus_kernels().pointee.gemm_i8_pack(&block, isSigned, target, 0, apus_gemm_panels(columns, width))
   }
 }
 

@@ -29,6 +29,14 @@ struct DepthwiseBytes: Sendable {
   private let outputOffset: Int
   private let scratchBytes: Int
 
+  /// Whether the kernel has the convolution of a node with constant weights, whatever the images are, unless they are
+  /// too large for its offsets.
+  static func takes(_ context: PrepareContext, _ inputs: IntegerOperands) throws(OperatorError) -> Bool {
+    guard let shape = context.constant(inputs.operands.w)?.shape.dims, shape.count >= 3 else { return false }
+    let groups = try context.int("group")
+    return groups > 1 && groups == shape[0] && shape[1] == 1 && shape[2...].reduce(1, &*) <= largestWindow
+  }
+
   static func parameters(_ codes: IntegerCodes, channels: Int, taps: Int) -> IntegerParameters {
     IntegerParameters(codes: codes, outputs: channels, padBytes: channels, depthwiseTaps: taps)
   }

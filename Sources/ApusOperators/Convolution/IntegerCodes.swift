@@ -40,6 +40,28 @@ struct IntegerCodes: Sendable {
       / number(requantization.yScale, 0)
   }
 
+  /// The same of the output channels from the first on.
+  func fillScales(_ scales: UnsafeMutablePointer<Float>, count: Int, _ operands: Operands) {
+    guard count > 0, let requantization = inputs.requantization else {
+      return scales.update(repeating: 1, count: count)
+    }
+    let x = operands(requantization.xScale).loadUnaligned(as: Float.self)
+    let y = operands(requantization.yScale).loadUnaligned(as: Float.self)
+    let (w, step) = (operands(requantization.wScale), wScaleCount > 1 ? 4 : 0)
+    for output in 0..<count {
+      scales[output] = x * w.loadUnaligned(fromByteOffset: output &* step, as: Float.self) / y
+    }
+  }
+
+  /// The zero points of the weights of the output channels from the first on.
+  func fillZeros(_ zeros: UnsafeMutablePointer<Int32>, count: Int, _ operands: Operands) {
+    guard let input = inputs.wZero, wZeroCount > 1 else {
+      return zeros.update(repeating: count > 0 ? wZero(operands, output: 0) : 0, count: count)
+    }
+    let bytes = operands(input)
+    for output in 0..<count { zeros[output] = IntegerCodes.byte(bytes, output, isSigned: wIsSigned) }
+  }
+
   @inline(__always)
   static func byte(_ bytes: UnsafeRawPointer, _ index: Int, isSigned: Bool) -> Int32 {
     let byte = bytes.load(fromByteOffset: index, as: UInt8.self)
@@ -84,15 +106,14 @@ struct IntegerParameters: Sendable {
   func fill(_ block: UnsafeMutableRawPointer, _ operands: IntegerCodes.Operands) {
     let scales = block.assumingMemoryBound(to: Float.self)
     let zeros = (block + zerosOffset).assumingMemoryBound(to: Int32.self)
-    for output in 0..<outputs {
-      scales[output] = codes.scale(operands, output: output)
-      zeros[output] = codes.wZero(operands, output: output)
-    }
+    codes.fillScales(scales, count: outputs, operands)
+    codes.fillZeros(zeros, count: outputs, operands)
     let xZero = codes.xZero(operands)
     (block + padOffset).initializeMemory(as: UInt8.self, repeating: UInt8(truncatingIfNeeded: xZero), count: padBytes)
     if depthwiseTaps == 0 { return }
     let weights = (block + weightsOffset).assumingMemoryBound(to: Float.self)
     let (bytes, taps) = (operands(codes.inputs.operands.w), depthwiseTaps)
+    let biases = codes.bias.map { operands($0) }
     for output in 0..<outputs {
       var sum: Int32 = 0
       for tap in 0..<taps {
@@ -100,7 +121,7 @@ struct IntegerParameters: Sendable {
         weights[tap &* outputs &+ output] = Float(weight)
         sum &+= weight
       }
-      let bias = codes.bias.map { operands($0).loadUnaligned(fromByteOffset: output &* 4, as: Int32.self) } ?? 0
+      let bias = biases?.loadUnaligned(fromByteOffset: output &* 4, as: Int32.self) ?? 0
       zeros[output] = bias &- xZero &* sum
     }
   }

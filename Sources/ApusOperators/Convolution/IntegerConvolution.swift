@@ -56,7 +56,9 @@ struct IntegerConvolution: Kernel {
     let isPlain = KernelSelection.current.isPlain
     // Weights that are rows of the product stay as they are.
     let areRows = try IntegerConvolution.hasPixelColumns(context, inputs)
-    weights = isPlain || areRows ? nil : try ByteWeights(context, input: inputs.operands.w)
+    // So do those of single channels: their panels would be empty but for a column.
+    let areSingle = try DepthwiseBytes.takes(context, inputs)
+    weights = isPlain || areRows || areSingle ? nil : try ByteWeights(context, input: inputs.operands.w)
     constants = isPlain ? IntegerConstants() : try IntegerConstants(context, inputs, weights)
   }
 
@@ -123,7 +125,7 @@ struct IntegerConstants: Sendable {
       wScaleCount: inputs.requantization.flatMap { context.constant($0.wScale)?.count } ?? 0)
     if let weights { panels = try weights.parameters(codes).constantBlock(context) }
     let taps = w.shape.dims[2...].reduce(1, &*)
-    if try context.int("group") == w.shape[0], w.shape[1] == 1, taps <= DepthwiseBytes.largestWindow {
+    if try DepthwiseBytes.takes(context, inputs) {
       depthwise = try DepthwiseBytes.parameters(codes, channels: w.shape[0], taps: taps).constantBlock(context)
     }
   }

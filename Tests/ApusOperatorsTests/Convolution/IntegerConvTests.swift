@@ -14,6 +14,27 @@ import Testing
       : Tensor(dice.rolls(count, 0...255).map { UInt8($0) }, shape: Shape(shape))
   }
 
+  /// Single channels have a kernel of their own, and no panel each.
+  @Test(arguments: ["ConvInteger", "QLinearConv"]) func singleChannelsAreNotPacked(name: String) throws {
+    var dice = Dice(0)
+    let w = sample(.int8, [32, 1, 5, 5], &dice)
+    let builder = GraphBuilder()
+    let x = builder.input("x", [1, 32, 9, 9], .int8)
+    let (scale, zero) = (builder.addConstant(Tensor(scalar: Float(1))), builder.addConstant(Tensor(scalar: Int8(0))))
+    let weights = builder.addConstant(w)
+    let inputs = name == "ConvInteger" ? [x, weights] : [x, scale, zero, weights, scale, zero, scale, zero]
+    let output = try builder.node(name, inputs, [("group", .int(32))])
+    let (graph, forms) = (builder.graph, PackedForms(constants: [w.storage]))
+    let node = graph.nodes[0]
+    let definition = try OperatorRegistry.standard.require(node.op)
+    _ = try definition.prepare(
+      PrepareContext(
+        node: node, schema: definition.schema, inputs: node.inputs.map { $0.map { graph.fact($0) } },
+        outputs: [graph.fact(output)], constants: node.inputs.map { graph.constant($0) },
+        packedWeights: PackedWeights(forms: forms)))
+    #expect(forms.all.isEmpty)
+  }
+
   @Test(arguments: 0..<72) func kernelsAgainstPlain(_ seed: Int) throws {
     var dice = Dice(seed)
     let window = RandomWindow(&dice, rank: [1, 2, 2, 3][dice.roll(0...3)])

@@ -5,9 +5,9 @@ import ApusTensor
 
 package enum KernelRunner {
   /// Runs `kernel` on tensors whose output types are known. Inputs must not be strings. Outputs and scratch memory are
-  /// charged to `allowance`.
+  /// charged to `allowance`. `movesData`: of an operator with that trait, whose kernels take operands at any address.
   package static func run(
-    _ kernel: any Kernel, inputs: [Tensor?], outputTypes: [TensorType?], allowance: Allowance
+    _ kernel: any Kernel, inputs: [Tensor?], outputTypes: [TensorType?], allowance: Allowance, movesData: Bool = false
   ) throws(OperatorError) -> [Tensor?] {
     // Kernels plan with sizes that are possible.
     for type in outputTypes {
@@ -17,22 +17,25 @@ package enum KernelRunner {
       inputs: inputs.map { $0.map { TensorType($0.dataType, $0.shape) } }, outputs: outputTypes, known: inputs)
     return try run(
       try kernel.step(for: context), packed: kernel.packedOperands, inputs: inputs, outputTypes: outputTypes,
-      allowance: allowance)
+      allowance: allowance, movesData: movesData)
   }
 
   /// Runs all phases and parts of a step in order. `packed`: the operands that its kernel has packed. `parallel` may
   /// leave parts out when the time of `allowance` is over.
   package static func run(
     _ step: Step, packed: [PackedOperand] = [], inputs: [Tensor?], outputTypes: [TensorType?], allowance: Allowance,
-    parallel: ((_ parts: Int, (Int) -> Void) -> Void)? = nil
+    movesData: Bool = false, parallel: ((_ parts: Int, (Int) -> Void) -> Void)? = nil
   ) throws(OperatorError) -> [Tensor?] {
     // A kernel may ask for alignment of its element type; ranges of files have any. What is never read may not be
     // there.
     var aligned: [Tensor?] = []
     for (position, input) in inputs.enumerated() {
-      let isRead = !step.unreadInputs.contains(position) || step.views.contains { $0.input == position }
-      aligned.append(
-        try isRead ? input.map { (tensor) throws(OperatorError) in try allowance.aligned(tensor, to: 16) } : nil)
+      let isViewed = step.views.contains { $0.input == position }
+      guard let input, isViewed || !step.unreadInputs.contains(position) else {
+        aligned.append(nil)
+        continue
+      }
+      aligned.append(try allowance.aligned(input, to: movesData && !isViewed ? 1 : 16))
     }
     var outputs: [Tensor?] = []
     for (position, type) in outputTypes.enumerated() {

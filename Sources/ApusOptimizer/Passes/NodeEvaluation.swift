@@ -27,8 +27,10 @@ extension OptimizerWork {
           types.append(TensorType(fact.dataType, shape))
         }
         if inputs.contains(where: { $0?.dataType == .string }) { return nil }
-        return try KernelRunner.run(kernel, inputs: inputs, outputTypes: types, allowance: folding)
-          .map { $0.map { .tensor($0) } }
+        return try KernelRunner.run(
+          kernel, inputs: inputs, outputTypes: types, allowance: folding,
+          movesData: definition.schema.traits.contains(.movesData)
+        ).map { $0.map { .tensor($0) } }
       case .eager(let kernel):
         let wanted = node.outputs.map { $0 != nil }
         let results = try kernel.execute(

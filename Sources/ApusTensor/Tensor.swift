@@ -153,10 +153,14 @@ public struct Tensor: Sendable {
 
   /// The bytes of the elements read as another type of the same width.
   package func elements<Element: BitwiseCopyable>(as type: Element.Type, reinterpreting: Bool) -> [Element] {
-    let base = self.base
     let count = byteCount / MemoryLayout<Element>.stride
     return withExtendedLifetime(storage) {
-      (0..<count).map { base.loadUnaligned(fromByteOffset: $0 * MemoryLayout<Element>.stride, as: Element.self) }
+      [Element](unsafeUninitializedCapacity: count) { elements, initialized in
+        // As many bytes of the tensor as the elements take.
+        UnsafeMutableRawBufferPointer(elements).copyMemory(
+          from: UnsafeRawBufferPointer(start: base, count: count * MemoryLayout<Element>.stride))
+        initialized = count
+      }
     }
   }
 

@@ -47,6 +47,38 @@ import Testing
     #expect(count.number == 1)
   }
 
+  /// Inputs of one type variable agree, whichever of them are there; variadic ones need not.
+  @Test func typesOfInputs() throws {
+    let schema = OperatorSchema(
+      "Sample", domain: "test", versions: [1],
+      inputs: [
+        .required("A", "T"), .optional("B", "T"), .optional("C", "U"), .optional("D", "T"), .variadic("E", "T"),
+      ], outputs: [.required("Z", "T")], types: ["T": .ieeeFloats, "U": .indices])
+    let node = Node(schema.id, inputs: [], outputs: [])
+    func check(_ types: [DataType?]) throws(OperatorError) {
+      try node.validateTypes(types.map { $0.map { .tensor($0, nil) } }, against: schema)
+    }
+    for types: [DataType?] in [
+      [.float32, .float32, .int64, .float32, .float16, .float64], [nil, .float16, nil, .float16], [.float64], [],
+    ] { try check(types) }
+    for (types, message): ([DataType?], String) in [
+      ([.float32, nil, .int32, .float16], "inputs A and D must have the same type; found float32 and float16"),
+      ([.float32, .float32, nil, .float16], "inputs B and D must have the same type; found float32 and float16"),
+      ([.int32], "input 0 (A) is int32[…]; expected float16, float32, float64"),
+      ([.float32, nil, .float32], "input 2 (C) is float32[…]; expected int32, int64"),
+      ([.float32, nil, nil, nil, .float32, .bool], "input 5 (E) is bool[…]; expected float16, float32, float64"),
+    ] {
+      let error = #expect(throws: OperatorError.self) { try check(types) }
+      #expect(error?.message == message)
+    }
+    #expect(throws: OperatorError.self) {
+      try node.validateTypes([.sequence(.tensor(.float32, nil))], against: schema)
+    }
+    try node.validateTypes([.unknown], against: schema)
+    #expect(throws: OperatorError.self) { try node.validateOutputTypes([.tensor(.int8, nil)], against: schema) }
+    try node.validateOutputTypes([.tensor(.float16, nil)], against: schema)
+  }
+
   /// Threads that ask at once may all make it, and all get the same.
   @Test func threadsAgree() {
     for _ in 0..<50 {

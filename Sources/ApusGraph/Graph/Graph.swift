@@ -64,7 +64,8 @@ package struct Node: Sendable {
 
   /// The subgraphs among the attributes, with their attribute names.
   package var subgraphs: [(name: String, subgraph: Subgraph)] {
-    attributes.entries.flatMap { entry -> [(name: String, subgraph: Subgraph)] in
+    if !hasSubgraphs { return [] }
+    return attributes.entries.flatMap { entry -> [(name: String, subgraph: Subgraph)] in
       switch entry.value {
       case .graph(let subgraph): [(entry.name, subgraph)]
       case .graphs(let subgraphs): subgraphs.enumerated().map { ("\(entry.name)[\($0.offset)]", $0.element) }
@@ -85,7 +86,8 @@ package struct Node: Sendable {
 
   /// Every value that must exist before the node can run: its inputs and what its subgraphs capture.
   package var dependencies: [ValueID] {
-    inputs.compactMap { $0 } + subgraphs.flatMap(\.subgraph.captured)
+    let own = inputs.compactMap { $0 }
+    return hasSubgraphs ? own + subgraphs.flatMap(\.subgraph.captured) : own
   }
 }
 

@@ -11,14 +11,15 @@ package enum GraphVerifier {
     _ graph: Graph, order: [Int]? = nil, registry: OperatorRegistry? = nil
   ) throws(OperatorError) {
     var available = [Bool](repeating: false, count: graph.values.count)
-    for (index, value) in graph.values.enumerated() {
-      guard let constant = value.constant else { continue }
+    for index in graph.values.indices {
+      guard let constant = graph.values[index].constant else { continue }
       available[index] = true
-      guard let fact = value.fact.tensor, fact.dataType == constant.dataType,
+      guard let fact = graph.values[index].fact.tensor, fact.dataType == constant.dataType,
         fact.shape.map({ $0.count == constant.rank }) ?? true
       else {
         throw .invalid(
-          "constant \(label(index, graph)) is \(constant.dataType)\(constant.shape) and stored as \(value.fact)")
+          "constant \(label(index, graph)) is \(constant.dataType)\(constant.shape) "
+            + "and stored as \(graph.values[index].fact)")
       }
     }
     for id in graph.inputs + graph.captures {
@@ -43,7 +44,7 @@ package enum GraphVerifier {
       for id in node.dependencies where !available.indices.contains(id.index) || !available[id.index] {
         throw .invalid("value \(label(id.index, graph)) is used before it is computed")
       }
-      for id in node.outputs.compactMap({ $0 }) {
+      for case let id? in node.outputs {
         guard available.indices.contains(id.index), !available[id.index] else {
           throw .invalid("value \(label(id.index, graph)) is computed twice")
         }

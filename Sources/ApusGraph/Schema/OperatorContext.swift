@@ -107,53 +107,61 @@ extension Node {
     for known in schema.attributes where known.isRequired && attributes[known.name] == nil {
       throw .invalid("attribute \(known.name) (\(known.kind.rawValue)) is missing")
     }
-    try Node.validate(count: inputs.map { $0 != nil }, against: schema.inputs, what: "input")
-    try Node.validate(count: outputs.map { $0 != nil }, against: schema.outputs, what: "output")
+    try Node.validate(inputs, against: schema.inputs, what: "input")
+    try Node.validate(outputs, against: schema.outputs, what: "output")
   }
 
-  private static func validate(count given: [Bool], against parameters: [Parameter], what: String) throws(OperatorError)
-  {
-    let isVariadic = parameters.last?.presence == .variadic
-    if given.count > parameters.count && !isVariadic {
+  private static func validate(
+    _ given: [ValueID?], against parameters: [Parameter], what: String
+  ) throws(OperatorError) {
+    if given.count > parameters.count && parameters.last?.presence != .variadic {
       throw .invalid("\(given.count) \(what)s; expected at most \(parameters.count)")
     }
-    for (index, parameter) in parameters.enumerated() where parameter.presence == .required {
-      if what == "output" ? index >= given.count : index >= given.count || !given[index] {
-        throw .invalid("\(what) \(index) (\(parameter.name)) is missing")
+    for index in parameters.indices where parameters[index].presence == .required {
+      if what == "output" ? index >= given.count : index >= given.count || given[index] == nil {
+        throw .invalid("\(what) \(index) (\(parameters[index].name)) is missing")
       }
     }
   }
 
   /// Checks the types that are known against the type variables of the schema.
   package func validateTypes(_ facts: [ValueFact?], against schema: OperatorSchema) throws(OperatorError) {
-    var bound: [String: (type: DataType, input: String)] = [:]
-    let types = schema.types
-    for (index, fact) in facts.enumerated() {
-      guard let fact, let parameter = schema.input(at: index) else { continue }
-      if let allowed = types[parameter.type], !allowed.allows(fact) {
-        let names = allowed.tensors.map(\.description).joined(separator: ", ")
-        throw .mismatch(
-          "input \(index) (\(parameter.name)) is \(fact); expected \(names.isEmpty ? "no tensor" : names)")
+    let parameters = schema.inputs
+    for index in facts.indices {
+      guard let fact = facts[index], let number = OperatorSchema.number(at: index, of: parameters) else { continue }
+      guard schema.allows(fact, asInput: number) else {
+        let expected = Node.names(of: parameters[number], schema)
+        throw .mismatch("input \(index) (\(parameters[number].name)) is \(fact); expected \(expected)")
       }
-      guard parameter.presence != .variadic, let type = fact.tensor?.dataType else { continue }
-      if let first = bound[parameter.type], first.type != type {
-        throw .mismatch(
-          "inputs \(first.input) and \(parameter.name) must have the same type; found \(first.type) and \(type)")
+      guard let type = fact.elementType else { continue }
+      var former = schema.input(sharingTypeWith: number)
+      while let other = former {
+        if let first = facts[other]?.elementType {
+          if first == type { break }
+          throw .mismatch(
+            "inputs \(parameters[other].name) and \(parameters[number].name) must have the same type; "
+              + "found \(first) and \(type)")
+        }
+        former = schema.input(sharingTypeWith: other)
       }
-      bound[parameter.type] = (type, parameter.name)
     }
+  }
+
+  /// The types that a parameter may have, for messages.
+  private static func names(of parameter: Parameter, _ schema: OperatorSchema) -> String {
+    let names = schema.types[parameter.type]?.tensors.map(\.description).joined(separator: ", ") ?? ""
+    return names.isEmpty ? "no tensor" : names
   }
 
   /// Checks the types that were inferred for outputs: attributes may name types that the operator does not give.
   package func validateOutputTypes(_ facts: [ValueFact], against schema: OperatorSchema) throws(OperatorError) {
-    let types = schema.types
-    for (index, fact) in facts.enumerated() {
-      guard let parameter = schema.output(at: index), let allowed = types[parameter.type],
-        !allowed.allows(fact)
+    let parameters = schema.outputs
+    for index in facts.indices {
+      guard let number = OperatorSchema.number(at: index, of: parameters),
+        !schema.allows(facts[index], asOutput: number)
       else { continue }
-      let names = allowed.tensors.map(\.description).joined(separator: ", ")
-      throw .invalid(
-        "output \(index) (\(parameter.name)) would be \(fact); expected \(names.isEmpty ? "no tensor" : names)")
+      let expected = Node.names(of: parameters[number], schema)
+      throw .invalid("output \(index) (\(parameters[number].name)) would be \(facts[index]); expected \(expected)")
     }
   }
 }

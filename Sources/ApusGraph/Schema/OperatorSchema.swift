@@ -63,6 +63,9 @@ package final class OperatorSchema: Sendable {
     let types: [String: TypeSet]
     let layout: LayoutTrait
     let portable: PortableForm?
+    /// By parameter.
+    let inputRules: [TypeRule]
+    let outputRules: [TypeRule]
 
     init(
       versions: [Int], inputs: [Parameter], outputs: [Parameter], attributes: [AttributeSchema],
@@ -70,6 +73,7 @@ package final class OperatorSchema: Sendable {
     ) {
       (self.versions, self.inputs, self.outputs, self.attributes) = (versions, inputs, outputs, attributes)
       (self.types, self.layout, self.portable) = (types, layout, portable)
+      (inputRules, outputRules) = (TypeRule.rules(of: inputs, types), TypeRule.rules(of: outputs, types))
     }
   }
 
@@ -101,6 +105,19 @@ package final class OperatorSchema: Sendable {
   /// The version that a model with this opset means; nil if the operator is younger.
   package func version(atOpset opset: Int) -> Int? { versions.last { $0 <= opset } }
 
+  /// False if a value of that type may not stand for the parameter, whatever the others are. An unknown type may.
+  func allows(_ fact: ValueFact, asInput parameter: Int) -> Bool { signature.inputRules[parameter].allows(fact) }
+  func allows(_ fact: ValueFact, asOutput parameter: Int) -> Bool { signature.outputRules[parameter].allows(fact) }
+
+  /// The last input before another that is of the same type variable, neither of them variadic.
+  func input(sharingTypeWith parameter: Int) -> Int? { signature.inputRules[parameter].former }
+
+  /// The number of the parameter that stands for a position; nil if there is none.
+  static func number(at index: Int, of parameters: [Parameter]) -> Int? {
+    if index < parameters.count { return index }
+    return parameters.last?.presence == .variadic ? parameters.count - 1 : nil
+  }
+
   /// The parameter at a position; a variadic last one stands for all that follow.
   package func input(at index: Int) -> Parameter? { OperatorSchema.parameter(at: index, of: inputs) }
   package func output(at index: Int) -> Parameter? { OperatorSchema.parameter(at: index, of: outputs) }
@@ -125,6 +142,34 @@ package final class OperatorSchema: Sendable {
     /// Moves elements, and does nothing else: every element of an output is an element of an input of the same type
     /// variable, which one does not depend on what they are.
     package static let rearranges: Traits = [.movesData, Traits(rawValue: 16)]
+  }
+}
+
+/// What a schema says of the types of one parameter, in a form for quick questions.
+private struct TypeRule: Sendable {
+  /// nil: any type.
+  private let types: TypeSet?
+  /// The element types of plain tensors, as bits by their raw values.
+  private let tensors: UInt64
+  /// The last parameter before of the same type variable, neither of them variadic.
+  let former: Int?
+
+  static func rules(of parameters: [Parameter], _ types: [String: TypeSet]) -> [TypeRule] {
+    parameters.indices.map { index in
+      let type = parameters[index].type
+      func binds(_ index: Int) -> Bool { parameters[index].type == type && parameters[index].presence != .variadic }
+      return TypeRule(types[type], former: binds(index) ? parameters[..<index].indices.last(where: binds) : nil)
+    }
+  }
+
+  private init(_ types: TypeSet?, former: Int?) {
+    (self.types, self.former) = (types, former)
+    tensors = types?.tensors.reduce(0) { $0 | 1 << UInt64($1.rawValue) } ?? .max
+  }
+
+  func allows(_ fact: ValueFact) -> Bool {
+    if let type = fact.elementType { return tensors >> UInt64(type.rawValue) & 1 != 0 }
+    return types?.allows(fact) ?? true
   }
 }
 

@@ -76,6 +76,11 @@ package indirect enum ValueFact: Sendable, Hashable {
     if case .tensor(let fact) = self { fact } else { nil }
   }
 
+  /// The element type of a plain tensor.
+  package var elementType: DataType? {
+    if case .tensor(let fact) = self { fact.dataType } else { nil }
+  }
+
   /// The fact of a value that exists.
   package init(_ value: Value) {
     switch value {

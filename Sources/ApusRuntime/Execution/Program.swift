@@ -238,8 +238,13 @@ package final class Program: Sendable {
 extension Program {
   /// By node: the values that it is the last to use.
   fileprivate static func dyingValues(of graph: Graph, _ lastUse: [Int]) -> [[ValueID]] {
-    graph.nodes.enumerated().map { index, node in
-      Array(Set(node.dependencies.filter { lastUse[$0.index] == index }))
+    var isNoted = [Bool](repeating: false, count: lastUse.count)
+    return graph.nodes.enumerated().map { index, node in
+      node.dependencies.filter { value in
+        if lastUse[value.index] != index || isNoted[value.index] { return false }
+        isNoted[value.index] = true
+        return true
+      }
     }
   }
 }

@@ -147,23 +147,6 @@ import Testing
     }
   }
 
-  /// Lines that fall on others, beside them, or nowhere.
-  @Test(arguments: levels.indices) func addedLines(level: Int) {
-    var numbers = Numbers(26)
-    for (rows, n) in [(0, 3), (1, 1), (3, 17), (4, 16), (9, 28), (5, 33)] {
-      let (ld, extent) = (n + 2, 3 * n + 7)
-      let x = numbers.floats(max(0, (rows - 1) * ld + n))
-      let places = Buffer<Int>(rows) { $0 == 1 ? -1 : numbers.below(extent - n + 1) }
-      let y = numbers.floats(extent)
-      var expected = y.array
-      for row in 0..<rows where places[row] >= 0 {
-        for i in 0..<n { expected[places[row] + i] += x[row * ld + i] }
-      }
-      levels[level].add_lines_f32(rows, n, x.pointer, ld, places.base, y.base)
-      #expect(y.array == expected, "\(levels[level].label) \(rows)x\(n)")
-    }
-  }
-
   @Test(arguments: levels.indices) func rotations(level: Int) {
     var numbers = Numbers(27)
     for pairs in [0, 1, 3, 4, 7, 8, 15, 16, 17, 32, 40, 64, 67] {

@@ -88,13 +88,6 @@ static void accumulate(const call *c) {
   const float *x = floats(c, n), *y = floats(c, n);
   FUNCTION(apus_accumulate_f32_fn, c)(n, x, result_over(y, n, f32, 0));
 }
-static void add_lines(const call *c) {
-  const size_t rows = below(20), n = length(), ld = n + below(4), extent = n + below(100);
-  const float *x = floats(c, rows ? (rows - 1) * ld + n : 0), *y = floats(c, extent);
-  ptrdiff_t *places = memory(rows * sizeof *places);
-  for (size_t r = 0; r < rows; r++) places[r] = chance(4) ? -1 : (ptrdiff_t)below(extent - n + 1);
-  FUNCTION(apus_add_lines_f32_fn, c)(rows, n, x, (ptrdiff_t)ld, places, result_over(y, extent, f32, 0));
-}
 static void rotate(const call *c) {
   const size_t pairs = length();
   const float *x = floats(c, 2 * pairs), *cosines = floats(c, pairs), *sines = floats(c, pairs);
@@ -122,7 +115,6 @@ const driver row_drivers[] = {{"apus_reduce_f32_fn", reduce, 90},
                               {"apus_affine_f32_fn", affine, 60},
                               {"apus_columns_f32_fn", columns, 60},
                               {"apus_accumulate_f32_fn", accumulate, 60},
-                              {"apus_add_lines_f32_fn", add_lines, 90},
                               {"apus_rotate_f32_fn", rotate, 120},
                               {"apus_sum_bytes_fn", sum_bytes, 90},
                               {0}};

@@ -35,7 +35,9 @@ package enum KernelRunner {
         aligned.append(nil)
         continue
       }
-      aligned.append(try allowance.aligned(input, to: movesData && !isViewed ? 1 : 16))
+      // What is moved; indices, which say where to, are numbers that a kernel reads.
+      let isMoved = movesData && !isViewed && ![.int32, .int64].contains(input.dataType)
+      aligned.append(try allowance.aligned(input, to: isMoved ? 1 : 16))
     }
     var outputs: [Tensor?] = []
     for (position, type) in outputTypes.enumerated() {

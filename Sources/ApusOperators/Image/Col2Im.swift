@@ -3,7 +3,6 @@
 
 import ApusGraph
 import ApusTensor
-import CApusKernels
 
 struct Col2Im: OperatorDefinition {
   let schema = OperatorSchema(
@@ -102,25 +101,11 @@ private protocol ColumnSum: SendableMetatype {
   associatedtype Element: BitwiseCopyable & Sendable & SendableMetatype
   static var zero: Element { get }
   static func add(_ a: Element, _ b: Element) -> Element
-  /// The kernel for lines of neighbours, if there is one.
-  static var addLines: AddLines? { get }
-}
-
-/// Adds lines to some at the places given, as `apus_add_lines_f32_fn`.
-private typealias AddLines =
-  @convention(c) (
-    _ rows: Int, _ count: Int, UnsafePointer<Float>, _ distance: Int, _ places: UnsafePointer<Int>,
-    UnsafeMutablePointer<Float>
-  ) -> Void
-
-extension ColumnSum {
-  static var addLines: AddLines? { nil }
 }
 
 private enum RealSum<Element: BinaryFloatingPoint & BitwiseCopyable & Sendable & SendableMetatype>: ColumnSum {
   static var zero: Element { 0 }
   @inline(__always) static func add(_ a: Element, _ b: Element) -> Element { a + b }
-  static var addLines: AddLines? { Element.self == Float.self ? apus_kernels().pointee.add_lines_f32 : nil }
 }
 
 private enum WrappingSum<Element: FixedWidthInteger & BitwiseCopyable & Sendable & SendableMetatype>: ColumnSum {
@@ -167,7 +152,6 @@ private struct BlockColumns<Sum: ColumnSum>: Sendable {
     let (kernel, width, extent) = (geometry.kernel[last], geometry.output[last], geometry.input[last])
     let stride = geometry.strides[last]
     if lines == 0 { return }
-    let addLines = stride == 1 && lanes == 1 ? Sum.addLines : nil
     rows.withUnsafeBufferPointer { rows in
       for outer in Swift.stride(from: outerTaps - 1, through: 0, by: -1) {
         for column in Swift.stride(from: kernel - 1, through: 0, by: -1) {
@@ -178,12 +162,6 @@ private struct BlockColumns<Sum: ColumnSum>: Sendable {
           if low >= high { continue }
           let source = x + ((outer &* kernel &+ column) &* lines &* width &+ low) &* lanes
           let target = y + (start &+ low &* stride) &* lanes
-          if let addLines, let places = rows.baseAddress {
-            addLines(
-              lines, high &- low, UnsafeRawPointer(source).assumingMemoryBound(to: Float.self), width,
-              places + outer * lines, UnsafeMutableRawPointer(target).assumingMemoryBound(to: Float.self))
-            continue
-          }
           for line in 0..<lines where rows[outer &* lines &+ line] >= 0 {
             addLine(
               source + line &* width &* lanes, target + rows[outer &* lines &+ line] &* lanes, count: high &- low,

@@ -118,11 +118,6 @@ typedef void apus_columns_f32_fn(size_t rows, size_t n, const float *x, ptrdiff_
 // y[i] += x[i].
 typedef void apus_accumulate_f32_fn(size_t n, const float *x, float *y);
 
-// y[places[r] + i] += x[r * ld + i] for i < n and r < rows, one row after the other; a row with places[r] < 0 goes
-// nowhere. No overlap of x and y.
-typedef void apus_add_lines_f32_fn(size_t rows, size_t n, const float *x, ptrdiff_t ld, const ptrdiff_t *places,
-                                   float *y);
-
 // Turns `pairs` pairs of a row by the angles of the cosines and sines: of a = x[i] and b = x[pairs + i], or of
 // neighbours a = x[2 i] and b = x[2 i + 1] if `interleaved`, y has cos a - sin b and sin a + cos b in the same places.
 // One of the two products is fused with the sum where the machine can. y may be x.

@@ -299,16 +299,6 @@ void APUS_(apus_affine_f32)(size_t n, const float *x, float *y, const float *cen
   else affine(n, x, y, center, factor, offset, 0);
 }
 
-void APUS_(apus_add_lines_f32)(size_t rows, size_t n, const float *x, ptrdiff_t ld, const ptrdiff_t *places, float *y) {
-  for (size_t r = 0; r < rows; r++, x += ld) {
-    if (places[r] < 0) continue;
-    float *to = y + places[r];
-    size_t i = 0;
-    for (; i + VL <= n; i += VL) v_store(to + i, v_load(to + i) + v_load(x + i));
-    if (i < n) v_store_n(to + i, v_load_n(to + i, n - i) + v_load_n(x + i, n - i), n - i);
-  }
-}
-
 // The pairs from i on: VL of them, or the last `left`.
 INLINE void rotate_vector(size_t pairs, size_t i, size_t left, const float *x, float *y, const float *cosines,
                           const float *sines) {

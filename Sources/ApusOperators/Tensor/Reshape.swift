@@ -51,10 +51,11 @@ struct Reshape: OperatorDefinition {
       let total = source.reduce(Dim(1), *)
       let rest = shape.reduce(Dim(1), *)
       if let inferred {
-        let wanted = shape.enumerated().map { $0.offset == inferred ? "-1" : $0.element.description }
         shape[inferred] = total.dividedRoundingDown(by: rest)
         if let count = total.known, let part = rest.known, part == 0 ? count != 0 : count % part != 0 {
-          throw .mismatch("\(count) elements of shape \(source) do not fill the shape [\(wanted.joined(separator: ", "))]")
+          let wanted = shape.enumerated().map { $0.offset == inferred ? "-1" : $0.element.description }
+          let text = wanted.joined(separator: ", ")
+          throw .mismatch("\(count) elements of shape \(source) do not fill the shape [\(text)]")
         }
         // 0 elements over extents whose product is 0: the specification leaves -1 open; NumPy refuses, and so do we.
         if rest.known == 0 { throw .mismatch("-1 in the shape \(target) cannot be found for an empty tensor") }

@@ -300,7 +300,7 @@ class InferenceSession:
         if overridden is not None:
             return overridden._run(output_names, input_feed, flag, receive, targets, donated)
         if isinstance(output_names, (str, bytes)):
-            raise InvalidArgument(f"output_names is {output_names!r}; expected a list of names, or None for all outputs")
+            raise InvalidArgument(f"output_names is {output_names!r}; expected a list of names, or None for all")
         wanted = list(output_names) if output_names else [arg.name for arg in self._outputs]
         for name in (*input_feed, *wanted):
             if not isinstance(name, str):

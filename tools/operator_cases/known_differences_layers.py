@@ -149,7 +149,8 @@ rule(
     "MaxPool AveragePool LpPool",
     TEXT,
     "Windows begin at the pads, dilations count in their reach, ceil_mode adds a window that starts inside, SAME pads"
-    " what the windows reach; indices count over all planes and leave pads out.",
+    " what the windows reach; a window larger than its padded input has no place, where onnxruntime, which divides"
+    " towards zero, may find one; indices count over all planes and leave pads out.",
     "MaxPool-22, AveragePool-22, LpPool-22: the formulas of output_spatial_shape and pad_shape, output Indices",
     odd_pool,
     expected=plain.pool,

@@ -17,6 +17,9 @@ SLOWER: dict[str, str] = {
     "MultiHeadAttention f32 1x128x768": "as Attention of these sizes",
     "ConvTranspose f32 2x2 s2 *": "four fifths of the time are the product, a tenth turns planes",
     "Conv f32 depthwise 5x5 s2 72 56": "57 % of the time parts planes by the stride, 35 % are the sums",
+    "MaxPool f16 3x3 s2 64 112": "41 % of the time parts planes by the stride, as in float32, and 39 % turns types",
+    "QLinearConv u8 per channel 1x1 96 to 24 56": "57 % of the time is the product, whose panels of 32 columns hold "
+    "24, and 27 % turns planes",
     "Exp f32 98k": "all of it is the kernel: two elements a nanosecond, with an error of at most 1.2 units of the last "
     "place",
     "Softmax f32 6000x33": "all of it is the kernel; a row of 33 elements takes three vectors",

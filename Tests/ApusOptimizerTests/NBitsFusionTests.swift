@@ -10,7 +10,7 @@ import Testing
 @Suite struct NBitsFusionTests {
   enum Scales: CaseIterable { case one, columns, blocks, rows, blocksOfColumns }
 
-  /// A product of [3, k] and a matrix of weights [k, n], or [n, k] with `isTransposed`.
+  /// A product of [rows, k] and a matrix of weights [k, n], or [n, k] with `isTransposed`.
   struct Product: CustomStringConvertible {
     var type = DataType.uint4
     var scales = Scales.blocks
@@ -20,6 +20,8 @@ import Testing
     var k = 256
     var n = 272
     var block = 32
+    /// Rows of A.
+    var rows = 3
     /// An operator behind DequantizeLinear that changes nothing.
     var behind = ""
 
@@ -73,7 +75,7 @@ import Testing
         if isTransposed { weights = try builder.node("Transpose", [weights], [("perm", .ints([1, 0]))]) }
         builder.output(try builder.node("MatMul", [x, weights]))
       }
-      return try PassCheck(builder.graph, [sampleTensor([3, k], seed: 5)], passes: passes)
+      return try PassCheck(builder.graph, [sampleTensor([rows, k], seed: 5)], passes: passes)
     }
   }
 
@@ -88,6 +90,15 @@ import Testing
         #expect(result.ops == ["apus.MatMulNBits"], "\(product)")
         #expect(result.difference < 1e-4, "\(product)")
       }
+    }
+  }
+
+  /// Few rows widen the weights in registers, more of them in memory.
+  @Test(arguments: [1, 4, 5, 9, 24, 25, 70]) func everyNumberOfRows(_ rows: Int) throws {
+    for type in [DataType.uint2, .int4, .int8] {
+      let result = try Product(type: type, rows: rows).check()
+      #expect(result.ops == ["apus.MatMulNBits"])
+      #expect(result.difference < 1e-4, "\(type) \(rows)")
     }
   }
 

@@ -68,7 +68,7 @@ struct ConformanceCommand: ParsableCommand {
   func run() throws {
     var cases: [ConformanceCase] = []
     for folder in folders {
-      guard FileFormat.isFolder(folder) else {
+      guard PathKind(path: folder) == .folder else {
         throw InputError("there is no folder '\(folder)'; expected folders with cases in the layout of ONNX's tests")
       }
       cases += try ConformanceCase.find(in: URL(filePath: folder))

@@ -77,7 +77,7 @@ struct OutputFiles {
     case "pb": return .pb
     case "json": return .json
     case _ where isStream(path): return .npy
-    case let ending where !ending.isEmpty && !FileFormat.isFolder(path):
+    case let ending where !ending.isEmpty && PathKind(path: path) != .folder:
       throw ValidationError(
         "\(option) \(path): the ending .\(ending) is not known; expected .npy, .npz, .pb, .json, -, or a folder, new "
           + "ones with a / behind the name")
@@ -88,8 +88,7 @@ struct OutputFiles {
   /// True for pipes and devices.
   private static func isStream(_ path: String) -> Bool {
     if path.hasPrefix("/dev/fd/") || path.hasPrefix("/dev/std") { return true }
-    var status = stat()
-    return stat(path, &status) == 0 && ![S_IFREG, S_IFDIR].contains(status.st_mode & S_IFMT)
+    return PathKind(path: path) == .stream
   }
 
   /// Stores the values; returns the files of each name, of a folder the last one for values of several tensors.

@@ -4,7 +4,6 @@ import Apus
 import ApusFormats
 import ApusTensor
 import ArgumentParser
-import Foundation
 
 enum ValueInput {
   /// The value in a file whose ending tells its format, of the type that the input declares.
@@ -51,10 +50,5 @@ enum FileFormat {
     let name = path.split(separator: "/").last ?? ""
     guard let dot = name.lastIndex(of: "."), dot != name.startIndex else { return "" }
     return name[name.index(after: dot)...].lowercased()
-  }
-
-  static func isFolder(_ path: String) -> Bool {
-    var status = stat()
-    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
   }
 }

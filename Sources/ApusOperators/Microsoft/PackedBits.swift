@@ -168,8 +168,6 @@ struct BitsProduct: Sendable {
   private static let fewRows = 24
   /// Weights that are widened at once: they fit the second-level cache beside the rows.
   private static let pieceFloats = 64 << 10
-  /// Parts for each processor then: each has scratch memory of its own, and those of a thread share a cache.
-  private static let partsPerProcessor = 2
 
   private var n: Int { packed.blocks.n }
   private var k: Int { packed.blocks.k }
@@ -194,8 +192,7 @@ struct BitsProduct: Sendable {
     let scratch = scratchFloats
     let partition = Partition(
       floats.panelCount(n), of: panel, tile: 2,
-      maximumParts: scratch == 0
-        ? Partition.maximumParts : min(Partition.maximumParts, BitsProduct.partsPerProcessor * GemmTiling.processors))
+      maximumParts: scratch == 0 ? Partition.maximumParts : GemmTiling.partsWithScratch)
     var step = Step.parallel(parts: m == 0 ? 0 : partition.parts, scratchBytes: partition.parts * scratch * 4) {
       run, part in
       multiply(

@@ -164,11 +164,11 @@ struct GemmPlan: Sendable {
     if case .unpacked(_, let scale) = right, GemmPlan.isDirect(right, m: m) { scale } else { 1 }
   }
 
-  /// Parts that pack or widen panels on the way have memory of their own for them, which shall stay in a cache.
+  /// Parts that pack or widen panels on the way have memory of their own for them.
   private static func mostParts(_ right: RightOperand, _ element: PanelElement, m: Int) -> Int {
     if isDirect(right, m: m) { return GemmTiling.processors }
-    if case .unpacked = right { return 2 * GemmTiling.processors }
-    return element == .float16 || element == .bfloat16 ? 2 * GemmTiling.processors : GemmTiling.usualParts
+    if case .unpacked = right { return GemmTiling.partsWithScratch }
+    return element == .float16 || element == .bfloat16 ? GemmTiling.partsWithScratch : GemmTiling.usualParts
   }
 
   /// Rows of A that are too few to be worth packing B.

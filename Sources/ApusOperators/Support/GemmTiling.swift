@@ -44,6 +44,8 @@ struct GemmTiling: Sendable {
   /// Some for each processor, so that all end at about the same time. More of them would be smaller, and would read B
   /// more often.
   static let usualParts = min(Partition.maximumParts, 8 * processors)
+  /// The same where each part has scratch memory of its own, which shall stay in the cache of its thread.
+  static let partsWithScratch = min(Partition.maximumParts, 2 * processors)
   static let processors = min(Partition.maximumParts, Topology.processors)
 
   init(

@@ -13,6 +13,15 @@ extension GraphEditor {
     return (position, self[position])
   }
 
+  /// The input that the only output of a node equals, if the node changes nothing.
+  func unchangedInput(of node: Node) -> ValueID? {
+    guard let schema = schema(of: node.op), schema.identity.isPossible, let input = node.inputs.first ?? nil,
+      let output = node.outputs.first, output != nil, !node.outputs.dropFirst().contains(where: { $0 != nil }),
+      schema.identity.holds(for: facts(of: node, schema))
+    else { return nil }
+    return input
+  }
+
   /// The activation by which an epilogue does what a node does; nil if none can.
   func epilogue(of node: Node) -> Activation? {
     guard let schema = schema(of: node.op) else { return nil }

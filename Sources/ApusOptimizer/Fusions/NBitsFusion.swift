@@ -74,7 +74,7 @@ private struct NBitsSource {
     var (value, isTransposed) = (value, isTransposed)
     while let node = value.flatMap({ graph.producer(of: $0) }).map({ graph[$0] }) {
       let isTurn = node.op == OperatorID("Transpose") && node.attributes.ints("perm") ?? [1, 0] == [1, 0]
-      guard isTurn || NBitsSource.changesNothing(node, in: graph) else { break }
+      guard isTurn || graph.unchangedInput(of: node) != nil else { break }
       if isTurn { isTransposed.toggle() }
       value = node.inputs[0]
     }
@@ -105,21 +105,6 @@ private struct NBitsSource {
     (self.codes, self.scales, self.zeroPoints, self.isTransposed) = (codes, scales, zeroPoints, isTransposed)
     bits = codes.dataType.bits
     isSigned = !codes.dataType.isUnsignedInteger
-  }
-
-  /// Identity, a Cast to the type that is there, a Reshape to the shape that is there: what exporters leave between.
-  private static func changesNothing(_ node: Node, in graph: borrowing GraphEditor) -> Bool {
-    guard node.op.domain.isEmpty, let input = node.inputs.first ?? nil, let output = node.outputs.first ?? nil else {
-      return false
-    }
-    return switch node.op.name {
-    case "Identity": true
-    case "Cast": graph.dataType(input) != nil && graph.dataType(input) == graph.dataType(output)
-    case "Reshape":
-      graph.shape(input).map { $0.allSatisfy { $0.known != nil } } ?? false
-        && graph.shape(input)?.map(\.known) == graph.shape(output)?.map(\.known)
-    default: false
-    }
   }
 
   private var blocks: Int { k / blockSize }

@@ -10,7 +10,7 @@ struct IdentityElimination: GraphPass {
     let isInput = Set(graph.inputs + graph.captures)
     for id in graph.nodes {
       // An output of the graph that is an input would lose its own name and memory; keep the copy.
-      guard let source = source(of: graph[id], in: graph), let output = graph[id].outputs[0],
+      guard let source = graph.unchangedInput(of: graph[id]), let output = graph[id].outputs[0],
         !(graph.isOutput(output) && (isInput.contains(source) || graph.constant(source) != nil)), work.budget.take()
       else { continue }
       graph.replaceUses(of: output, with: source)
@@ -18,14 +18,5 @@ struct IdentityElimination: GraphPass {
       changes += 1
     }
     return changes
-  }
-
-  /// The input that the only output equals, if the node changes nothing.
-  private func source(of node: Node, in graph: borrowing GraphEditor) -> ValueID? {
-    guard let schema = graph.schema(of: node.op), schema.identity.isPossible, let input = node.inputs.first ?? nil,
-      let output = node.outputs.first, output != nil, !node.outputs.dropFirst().contains(where: { $0 != nil }),
-      schema.identity.holds(for: graph.facts(of: node, schema))
-    else { return nil }
-    return input
   }
 }

@@ -58,8 +58,10 @@ let package = Package(
     .target(name: "ApusRuntime", dependencies: ["ApusGraph", "CApusProcess"], swiftSettings: strict),
     .target(name: "ApusFormats", dependencies: ["ApusGraph", "COnnxProto"], swiftSettings: strict),
     .target(
+      name: "ApusCompression", dependencies: ["ApusFormats", "ApusOptimizer", "ApusRuntime"], swiftSettings: strict),
+    .target(
       name: "Apus",
-      dependencies: ["ApusFormats", "ApusOperators", "ApusOptimizer", "ApusRuntime"],
+      dependencies: ["ApusCompression", "ApusFormats", "ApusOperators", "ApusOptimizer", "ApusRuntime"],
       swiftSettings: strict),
     .systemLibrary(name: "CApus", path: "Sources/ApusC/include"),
     .target(
@@ -86,6 +88,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(name: "ApusOptimizerTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusRuntimeTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
+    .testTarget(name: "ApusCompressionTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(
       name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], exclude: ["Samples"], swiftSettings: strict),
     .target(

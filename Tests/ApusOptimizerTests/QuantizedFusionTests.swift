@@ -181,6 +181,25 @@ import Testing
     }
   }
 
+  /// Means that lie in the middle between two integers go to the even one, as those of floats that are exact.
+  @Test(arguments: [2, 14, 96, 112]) func meansInTheMiddleBecomeEven(_ length: Int) throws {
+    let rows = 60
+    let builder = GraphBuilder()
+    let one = builder.constant([1 as Float], [])
+    let floats = try builder.node("DequantizeLinear", [builder.input("x", [Dim(rows), Dim(length)], .uint8), one])
+    let mean = try builder.node("ReduceMean", [floats, builder.constant([1], [1])], [("keepdims", .int(0))])
+    let zero = builder.constant([0 as UInt8], [])
+    builder.output(
+      try builder.node("DequantizeLinear", [try builder.node("QuantizeLinear", [mean, one, zero]), one, zero]))
+    // Row r has the mean r + 1/2.
+    let bytes = (0..<rows).flatMap { row in
+      (0..<length).map { UInt8(row + ($0 < length / 2 ? 1 : 0)) }
+    }
+    let result = try PassCheck(builder.graph, [Tensor(bytes, shape: [rows, length])])
+    #expect(result.ops.contains("apus.QLinearReduceMean"), "\(result.ops)")
+    #expect(result.difference == 0)
+  }
+
   @Test func meansWhoseAxesComeWithTheRunStayFloat() throws {
     let builder = GraphBuilder()
     let a = try Coded(builder, builder.input("x", [2, 3, 4]), scale: 0.03, zero: 120)

@@ -6,8 +6,8 @@ import ApusTensor
 import CApusKernels
 
 /// Y = QuantizeLinear(ReduceMean(DequantizeLinear(X))) along the given axes, one scale and zero point each. The sum is
-/// one of integers, exact; it is multiplied by X_scale / (Y_scale * count) and rounded, half to even. The mean of
-/// nothing is the least value.
+/// one of integers, exact; it is multiplied by X_scale / (Y_scale * count) in float64 and rounded, half to even, so
+/// that what lies between two integers is told from what lies beside that. The mean of nothing is the least value.
 package struct QLinearReduceMean: EngineOperator {
   package static let id = OperatorID("QLinearReduceMean", domain: "apus")
 
@@ -48,7 +48,9 @@ package struct QLinearReduceMean: EngineOperator {
       .reduction, type: try context.type(0),
       [
         .plain { QLinearReduceMean.planned { $0.plainSums } },
-        .vectors("vectors", types: [.int8, .uint8]) { QLinearReduceMean.planned { $0.vectorSums } },
+        .vectors("vectors", types: [.int8, .uint8]) {
+          QLinearReduceMean.planned { $0.isShort ? $0.plainSums : $0.vectorSums }
+        },
       ])
   }
 
@@ -79,17 +81,23 @@ private struct ByteMeans: Sendable {
   private static let tile = 64
   private static let longestSum = 1 << 23
 
+  /// Lines of so few bytes that a vector would be empty for the most part.
+  var isShort: Bool { geometry.isLine && geometry.lineLength <= 16 }
+
   var plainSums: Sums {
-    { [self] x, count, length, sums in
-      for output in 0..<count {
-        var sum: Int32 = 0
-        for position in 0..<length {
-          sum += IntegerCodes.byte(
-            x, output &* geometry.columnStride &+ position &* geometry.lineStride, isSigned: isSigned)
+    let (columnStride, lineStride) = (geometry.columnStride, geometry.lineStride)
+    func sums<Byte: FixedWidthInteger>(_: Byte.Type) -> Sums {
+      { x, count, length, sums in
+        let x = x.assumingMemoryBound(to: Byte.self)
+        for output in 0..<count {
+          var sum: Int32 = 0
+          let line = x + output &* columnStride
+          for position in 0..<length { sum &+= Int32(truncatingIfNeeded: line[position &* lineStride]) }
+          sums[output] = sum
         }
-        sums[output] = sum
       }
     }
+    return isSigned ? sums(Int8.self) : sums(UInt8.self)
   }
 
   var vectorSums: Sums {
@@ -112,10 +120,9 @@ private struct ByteMeans: Sendable {
       let totals = (run.scratch + part &* bytes).assumingMemoryBound(to: Int.self)
       let (input, output) = (run.inputBytes(3), run.inputBytes(5))
       let zero = Int(IntegerCodes.byte(input, 0, isSigned: isSigned))
-      let factor =
-        run.input(2, as: Float.self)[0] / (run.input(4, as: Float.self)[0] * Float(geometry.reduceCount))
-      let round = ByteRounding(
-        zero: IntegerCodes.byte(output, 0, isSigned: yIsSigned), isSigned: yIsSigned)
+      let round = MeanRounding(
+        scale: run.input(2, as: Float.self)[0], resultScale: run.input(4, as: Float.self)[0],
+        count: geometry.reduceCount, zero: IntegerCodes.byte(output, 0, isSigned: yIsSigned), isSigned: yIsSigned)
       for task in partition.range(part) {
         let (outer, tile) = task.quotientAndRemainder(dividingBy: tiles)
         let first = tile &* ByteMeans.tile
@@ -123,7 +130,7 @@ private struct ByteMeans: Sendable {
         let start = geometry.keptOffset(outer) &+ first &* geometry.columnStride
         add(run.inputBytes(0) + start, count, sums, totals)
         let y = run.output(0, as: UInt8.self) + (outer &* geometry.columns &+ first)
-        for index in 0..<count { y[index] = round(Float(totals[index] &- zero &* geometry.reduceCount) * factor) }
+        for index in 0..<count { y[index] = round(totals[index] &- zero &* geometry.reduceCount) }
       }
     }
   }
@@ -142,5 +149,40 @@ private struct ByteMeans: Sendable {
         start &+= length
       }
     }
+  }
+}
+
+/// From sums of bytes to bytes of their means.
+private struct MeanRounding {
+  private let scale: Double
+  private let divisor: Double
+  private let factor: Double
+  private let bytes: ByteRounding
+
+  /// Quotients that lie so near to the middle between two integers are divided out: the product with the rounded
+  /// factor is beside them by less.
+  private static let nearness = 0x1p-30
+
+  init(scale: Float, resultScale: Float, count: Int, zero: Int32, isSigned: Bool) {
+    (self.scale, divisor) = (Double(scale), Double(resultScale) * Double(count))
+    factor = self.scale / divisor
+    bytes = ByteRounding(zero: zero, isSigned: isSigned)
+  }
+
+  @inline(__always) func callAsFunction(_ sum: Int) -> UInt8 {
+    let quotient = Double(sum) * factor
+    var nearest = MeanRounding.nearest(quotient)
+    if abs(abs(quotient - nearest) - 0.5) < MeanRounding.nearness {
+      nearest = MeanRounding.nearest(Double(sum) * scale / divisor)
+    }
+    return bytes(Float(nearest))
+  }
+
+  /// The nearest integer, the even one of two; what no byte holds is brought near.
+  @inline(__always) private static func nearest(_ value: Double) -> Double {
+    // Adding 1.5 · 2^52 leaves the integer part, rounded as the machine rounds, in the lowest bits.
+    let anchor = 0x1.8p52
+    let bounded = value > -1024 ? (value < 1024 ? value : 1024) : -1024
+    return (bounded + anchor) - anchor
   }
 }

@@ -87,8 +87,10 @@ struct MatMulNBits: OperatorDefinition {
     try blocks.check(
       weights: context.shape(1), scales: context.shape(2), zeroPoints: context.isPresent(3) ? context.shape(3) : nil,
       hasFloatZeros: hasFloatZeros)
-    if hasGroups, context.shape(4).elementCount != blocks.k {
-      throw .mismatch("g_idx has \(context.shape(4).elementCount) elements; expected \(blocks.k)")
+    // Those behind the last column mean nothing.
+    let filled = blocks.blocks * blocks.blockSize
+    if hasGroups, context.shape(4).elementCount != blocks.k, context.shape(4).elementCount != filled {
+      throw .mismatch("g_idx has \(context.shape(4).elementCount) elements; expected \(blocks.k) or \(filled)")
     }
     try checkBias(context, blocks)
     let hasZeros = context.isPresent(3)

@@ -313,6 +313,8 @@ def matmul_nbits(case: Case) -> None:
     if bits == 4 and dtype == np.float32 and form != "packed" and case.chance(0.2):
         groups = (np.arange(k) // block).astype(np.int32)
         case.rng.shuffle(groups)
+        if case.chance(0.3):
+            groups = np.pad(groups, (0, blocks * block - k))
     inputs = [case.input(case.floats(batch + [k]))]
     inputs += [case.input(value, constant) for value in (weights, scales, zeros, groups, bias)]
     case.node(inputs, [dtype], K=k, N=n, bits=bits, block_size=block)

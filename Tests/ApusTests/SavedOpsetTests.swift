@@ -150,6 +150,26 @@ import Testing
     }
   }
 
+  /// Other runtimes do not broadcast a mask of one row to all queries, nor positions of one row to a batch.
+  @Test func operandsOfAttentionHaveAllTheirRows() throws {
+    let query: Input = ("q", .float32, [2, 4, 5, 8])
+    let others: [Input] = [("k", .float32, [2, 4, 6, 8]), ("v", .float32, [2, 4, 6, 8])]
+    for (mask, isWidened) in [([2, 1, 1, 6], true), ([2, 1, 5, 6], false), ([1, 6], true)] {
+      let attention = node("Attention", ["q", "k", "v", "m"])
+      let result = try saved(
+        proto([attention], inputs: [query] + others + [("m", .bool, mask)], opset: 23, ir: 11))
+      #expect((result.graph?.nodes.map(\.opType) ?? []) == (isWidened ? ["Expand", "Attention"] : ["Attention"]))
+    }
+    let rotary = node("RotaryEmbedding", ["x", "c", "s", "p"], ["y"], [("num_heads", .int(2))])
+    for (batch, isWidened) in [(3, true), (1, false)] {
+      let inputs: [Input] = [
+        ("x", .float32, [batch, 5, 16]), ("c", .float32, [9, 4]), ("s", .float32, [9, 4]), ("p", .int64, [1, 5]),
+      ]
+      let result = try saved(proto([rotary], inputs: inputs, opset: 23, ir: 11))
+      #expect(result.graph?.nodes.map(\.opType).contains("Expand") == isWidened)
+    }
+  }
+
   @Test func outputsOfSubgraphsHaveNamesOfTheirOwn() throws {
     var branch = GraphProto()
     branch.nodes = [node("Relu", ["x"], ["r"]), node("Identity", ["r"], ["s"])]

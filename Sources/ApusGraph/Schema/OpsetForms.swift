@@ -7,8 +7,9 @@ package protocol OpsetForms: Sendable {
   /// The operator set of the default domain that models are written for if nothing in them needs a newer one.
   var floor: Int { get }
 
-  /// The node as `target` has it; nil if that cannot say the same. May add constants to `builder`. `versions` are those
-  /// of the operator.
+  /// The node as `target` has it; nil if that cannot say the same. May add constants, and nodes before it, to
+  /// `builder`.
+  /// `versions` are those of the operator.
   func form(of node: Node, versions: [Int], in target: OpsetTarget, _ builder: GraphBuilder) -> Node?
 
   /// Before this operator set of the default domain some nodes are one that are several in the newest form.

@@ -29,8 +29,8 @@ private struct OlderForm {
   /// The operator set that the model was read from: what it could say there needs no proof that it can be said again.
   let source: Int
 
-  /// The node as the operator set has it; nil if it cannot say the same. May add constants to `builder`. `versions` are
-  /// those of the operator.
+  /// The node as the operator set has it; nil if it cannot say the same. May add constants, and nodes before it, to
+  /// `builder`. `versions` are those of the operator.
   func form(of node: Node, versions: [Int], in builder: GraphBuilder) -> Node? {
     let schema = builder.registry.definition(of: node.op)?.schema
     if node.op.domain == "ai.onnx.ml" { return learningForm(of: node, versions: versions) }
@@ -96,6 +96,7 @@ private struct OlderForm {
 
   private func specialForm(of node: Node, in builder: GraphBuilder) -> Node? {
     switch node.op.name {
+    case "Attention", "RotaryEmbedding": return FullOperands.form(of: node, in: builder)
     case "CastLike": return opset < 15 ? castForm(of: node, in: builder.graph) : node
     case "Gemm": return opset >= 11 || (node.inputs.count > 2 && node.inputs[2] != nil) ? node : nil
     case "DFT": return opset >= 20 || (node.inputs.count > 2 && node.inputs[2] != nil) ? node : nil

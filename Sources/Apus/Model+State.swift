@@ -56,7 +56,7 @@ extension Model {
         throw RunError(.invalidInput, "input '\(name)' is given twice")
       }
     }
-    var ordered = try check(values)
+    var ordered = try checks.ordered(values)
     var donated: [Int] = []
     for (position, input) in self.inputs.enumerated() {
       guard let tensor = state.removeValue(forKey: input.name) else { continue }

@@ -38,7 +38,7 @@ public final class Model: Sendable {
   private let account: MemoryAccount?
   private let limits: LoadLimits
   let priority: RunPriority
-  let contract: InputContract
+  let checks: InputChecks
   /// The files that weights lie in.
   private let mapped: [MappedFile]
 
@@ -83,7 +83,7 @@ public final class Model: Sendable {
     let defaulted = source.compiled == nil ? source.model.defaultedInputs : []
     overridableInitializers = defaulted.map { ValueDescription(name: $0.name, fact: $0.fact) }
     mapped = source.mapped
-    contract = InputContract(graph.inputs.map { graph.fact($0) })
+    checks = InputChecks(inputs, of: graph)
     (limits, priority) = (options.limits, options.priority)
     account = source.account
     engine.add(program, of: account)
@@ -207,7 +207,7 @@ public final class Model: Sendable {
   package func run(
     values inputs: [String: Value], settings: RunSettings, wanted: [String]? = nil
   ) throws(RunError) -> [String: Value] {
-    var ordered = try check(inputs)
+    var ordered = try checks.ordered(inputs)
     return try run(&ordered, donating: [], settings: settings, wanted: wanted)
   }
 
@@ -235,7 +235,7 @@ public final class Model: Sendable {
   package func run(
     inOrder inputs: [Value], wanted: [Int]? = nil, settings: RunSettings
   ) throws(RunError) -> [Value] {
-    try check(inOrder: inputs)
+    try checks.check(inOrder: inputs)
     var inputs = inputs
     return try compute(&inputs, donating: [], wanted: wanted, settings: settings)
   }

@@ -22,7 +22,8 @@ struct ApusCommand: ParsableCommand {
     version: "apus \(ApusVersion.text)",
     subcommands: [
       RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, BenchKernelsCommand.self,
-      ProfileCommand.self, PlanCommand.self, GraphCommand.self, OptimizeCommand.self, CompileCommand.self,
+      ProfileCommand.self, PlanCommand.self, GraphCommand.self, OptimizeCommand.self, QuantizeCommand.self,
+      CompileCommand.self,
       OperatorsCommand.self, ConformanceCommand.self,
     ])
 

@@ -160,6 +160,11 @@ package struct Optimizer: Sendable {
     ByteMaps(), QuantizedMovement(), FusionPass(integerFusions), DeadNodeElimination(),
   ]
 
+  /// What makes standard operators on integers of those on floats between DequantizeLinear and QuantizeLinear.
+  package static let integerOperatorPasses: [any GraphPass] = [
+    QuantizedMovement(), FusionPass(integerOperatorFusions), DeadNodeElimination(),
+  ]
+
   package static let allPasses = allPasses(forOpset: .max)
 
   /// All passes, with fusions into standard operators of that operator set of the default domain at most.

@@ -1,6 +1,6 @@
 // A model between its file and what compression makes of it.
 
-@_exported public import struct ApusCompression.CompressionError
+import ApusCompression
 import ApusFormats
 import ApusGraph
 import ApusOperators

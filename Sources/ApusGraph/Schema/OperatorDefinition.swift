@@ -64,6 +64,20 @@ package struct OperatorRegistry: Sendable {
     (self.definitions, self.importRules, self.opsetForms) = (definitions, rules, opsetForms)
   }
 
+  /// This registry and operators of somebody's own.
+  package func adding(_ more: [any OperatorDefinition]) -> OperatorRegistry {
+    var definitions = definitions
+    for definition in more { definitions[definition.schema.id] = definition }
+    return OperatorRegistry(definitions: definitions, importRules: importRules, opsetForms: opsetForms)
+  }
+
+  private init(
+    definitions: [OperatorID: any OperatorDefinition], importRules: [OperatorID: any ImportRule],
+    opsetForms: (any OpsetForms)?
+  ) {
+    (self.definitions, self.importRules, self.opsetForms) = (definitions, importRules, opsetForms)
+  }
+
   package func definition(of id: OperatorID) -> (any OperatorDefinition)? { definitions[id] }
 
   /// The rule for what is written as other operators while a file is read.

@@ -16,6 +16,9 @@ package final class OperatorSchema: Sendable {
   package let carried: CarriedValues?
   /// The multiply-adds of a node, unknown where a shape is; nil: it is no product.
   package let multiplyAdds: NodeFormula?
+  /// The weights of a product; nil: it has none.
+  package let weights: WeightTrait?
+  private let statedCodes: CodeTrait?
   private let make: @Sendable () -> Signature
   /// The address of the signature, to which the schema holds a reference; 0 as long as there is none.
   private let made = Atomic<UInt>(0)
@@ -32,6 +35,14 @@ package final class OperatorSchema: Sendable {
   /// The older operator sets that have the newest form; nil: none is known.
   package var portable: PortableForm? { signature.portable }
 
+  /// What it makes of integers that stand for floats: as it states, or as follows from what else it states.
+  package var codes: CodeTrait {
+    if let statedCodes { return statedCodes }
+    if traits.contains(.rearranges) { return .keeps }
+    if case .elementwise = layout, !traits.contains(.random) { return .computes }
+    return .none
+  }
+
   package init(
     _ name: String, domain: String = "", versions: @autoclosure @escaping @Sendable () -> [Int],
     inputs: @autoclosure @escaping @Sendable () -> [Parameter] = [],
@@ -40,13 +51,14 @@ package final class OperatorSchema: Sendable {
     types: @autoclosure @escaping @Sendable () -> [String: TypeSet] = [:], traits: Traits = [],
     identity: IdentityCondition = .never, layout: @autoclosure @escaping @Sendable () -> LayoutTrait = .fixed,
     portable: @autoclosure @escaping @Sendable () -> PortableForm? = nil, carried: CarriedValues? = nil,
-    multiplyAdds: NodeFormula? = nil
+    multiplyAdds: NodeFormula? = nil, weights: WeightTrait? = nil, codes: CodeTrait? = nil
   ) {
     id = OperatorID(name, domain: domain)
     self.traits = traits
     self.identity = identity
     self.carried = carried
     self.multiplyAdds = multiplyAdds
+    (self.weights, statedCodes) = (weights, codes)
     make = {
       Signature(
         versions: versions(), inputs: inputs(), outputs: outputs(), attributes: attributes(), types: types(),

@@ -57,6 +57,8 @@ package enum LayoutTrait: Sendable {
   case reducing
   /// Output 0 has the elements of input 0 in the same order, in another shape.
   case reshaping
+  /// Output 0 depends on the elements of input 0 in whatever order they lie, and has no axis of theirs.
+  case orderless
   /// Works on images: batch, channels, spatial axes. Where the condition holds, `twin` computes the same of images
   /// whose channels are last, from the same attributes and other inputs; `isFaster` says where that alone is worth two
   /// changes of the order, `isFasterAlone` where this is so of the only such operator of a graph.
@@ -100,4 +102,48 @@ package struct CarriedValues: Sendable {
   ) {
     (self.input, self.bodyOutput, self.output, self.count) = (input, bodyOutput, output, count)
   }
+}
+
+/// The operand of a product that a model has learnt, and what its axes are.
+package struct WeightTrait: Sendable {
+  /// The operand that the weights are multiplied with.
+  package let data: Int
+  package let weights: Int
+  /// What is added to the products, one number for each output; nil: nothing can be.
+  package let bias: Int?
+  /// nil where the weights have no such axes.
+  package let axes: @Sendable (NodeFacts) -> Axes?
+
+  /// Axes from the front.
+  package struct Axes: Sendable, Equatable {
+    /// Of the weights: the one that counts outputs, and the one along which they are multiplied and summed.
+    package let outputs, inputs: Int
+    /// Of the data: the one that is multiplied with the latter. Of the result: the one that the former becomes.
+    package let data, result: Int
+    /// The parts in which neither outputs nor inputs have to do with those of another.
+    package let groups: Int
+
+    package init(outputs: Int, inputs: Int, data: Int, result: Int, groups: Int = 1) {
+      (self.outputs, self.inputs, self.data, self.result, self.groups) = (outputs, inputs, data, result, groups)
+    }
+  }
+
+  package init(
+    data: Int = 0, weights: Int = 1, bias: Int? = nil, axes: @escaping @Sendable (NodeFacts) -> Axes?
+  ) {
+    (self.data, self.weights, self.bias, self.axes) = (data, weights, bias, axes)
+  }
+}
+
+/// How an operator deals with floats that stand for integers by one scale and one zero point.
+package enum CodeTrait: Sendable {
+  /// It needs floats.
+  case none
+  /// Its results lie between the least and the greatest element of its inputs: one scale and zero point serve all.
+  case keeps
+  /// It can be computed on integers, with a scale and zero point of each operand's own.
+  case computes
+  /// The same; and its results are the elements of input 0, those beyond bounds replaced by them. nil: the bounds are
+  /// not known.
+  case clamps(@Sendable (NodeFacts) -> ClosedRange<Float>?)
 }

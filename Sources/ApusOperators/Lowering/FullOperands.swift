@@ -22,8 +22,8 @@ enum FullOperands {
     }
   }
 
-  /// Gives an axis of an input, counted from the back if below 0, the extent of an axis of `source`; where the input has
-  /// more than one index there already, or both have one, nothing is to be done.
+  /// Gives an axis of an input, counted from the back if below 0, the extent of an axis of `source`; where the input
+  /// has more than one index there already, or both have one, nothing is to be done.
   private static func widened(
     _ node: Node, input: Int, axis: Int, like source: ValueID, axis sourceAxis: Int, in builder: GraphBuilder
   ) -> Node {

@@ -13,11 +13,11 @@ struct BinaryMath: OperatorDefinition {
 
   init(
     _ name: String, _ versions: [Int], _ types: TypeSet, isCommutative: Bool = false, _ function: BinaryFunction,
-    values: (@Sendable ([Dim]) -> Dim)? = nil
+    codes: CodeTrait? = nil, values: (@Sendable ([Dim]) -> Dim)? = nil
   ) {
     schema = OperatorSchema(
       name, versions: versions, inputs: [.required("A", "T"), .required("B", "T")], outputs: [.required("C", "T")],
-      types: ["T": types], traits: isCommutative ? .commutative : [], layout: .broadcasting)
+      types: ["T": types], traits: isCommutative ? .commutative : [], layout: .broadcasting, codes: codes)
     self.function = function
     self.values = values
   }
@@ -126,9 +126,9 @@ struct VariadicMath: OperatorDefinition {
 }
 
 let binaryMathOperators: [any OperatorDefinition] = [
-  BinaryMath("Add", [1, 6, 7, 13, 14], .numeric, isCommutative: true, .add) { $0[0] + $0[1] },
+  BinaryMath("Add", [1, 6, 7, 13, 14], .numeric, isCommutative: true, .add, codes: .computes) { $0[0] + $0[1] },
   BinaryMath("Sub", [1, 6, 7, 13, 14], .numeric, .sub) { $0[0] - $0[1] },
-  BinaryMath("Mul", [1, 6, 7, 13, 14], .numeric, isCommutative: true, .mul) { $0[0] * $0[1] },
+  BinaryMath("Mul", [1, 6, 7, 13, 14], .numeric, isCommutative: true, .mul, codes: .computes) { $0[0] * $0[1] },
   BinaryMath("Div", [1, 6, 7, 13, 14], .numeric, .div) { operands in
     guard let b = operands[1].known, b != 0 else { return .unknown }
     if let a = operands[0].known { return Dim(a.dividedReportingOverflow(by: b).partialValue) }

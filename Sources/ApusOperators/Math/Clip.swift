@@ -13,7 +13,14 @@ struct Clip: OperatorDefinition {
       .optional("max", "T").since(11, before: .optional("max", .float)),
     ],
     outputs: [.required("output", "T")],
-    types: ["T": .numeric], layout: .elementwise)
+    types: ["T": .numeric], layout: .elementwise,
+    codes: .clamps { facts in
+      func bound(_ input: Int, _ absent: Float) -> Float? {
+        facts.isPresent(input) ? facts.constant(input)?.elements(as: Float.self)?.first : absent
+      }
+      guard let low = bound(1, -.infinity), let high = bound(2, .infinity), low <= high else { return nil }
+      return low...high
+    })
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version < 11 else { return }

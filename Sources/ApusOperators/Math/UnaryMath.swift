@@ -14,12 +14,13 @@ struct UnaryMath: OperatorDefinition {
   init(
     _ name: String, _ versions: [Int], _ types: TypeSet, attributes: [AttributeSchema] = [],
     input: String = "X", output: String = "Y", typesBefore: TypeSet = .beforeNarrowTypes,
-    values: (@Sendable (Dim) -> Dim)? = nil,
+    values: (@Sendable (Dim) -> Dim)? = nil, codes: CodeTrait? = nil,
     _ function: @escaping @Sendable (PrepareContext) throws(OperatorError) -> UnaryFunction
   ) {
     schema = OperatorSchema(
       name, versions: versions, inputs: [.required(input, "T")], outputs: [.required(output, "T")],
-      attributes: attributes, types: ["T": types], layout: .elementwise, portable: .moreTypes(than: typesBefore))
+      attributes: attributes, types: ["T": types], layout: .elementwise, portable: .moreTypes(than: typesBefore),
+      codes: codes)
     self.function = function
     self.values = values
   }
@@ -35,12 +36,12 @@ struct UnaryMath: OperatorDefinition {
   /// The operator of an activation, whose parameters are its attributes.
   init(
     _ activation: Activation.Kind, _ versions: [Int], _ types: TypeSet, input: String = "X", output: String = "Y",
-    typesBefore: TypeSet = .beforeNarrowTypes, values: (@Sendable (Dim) -> Dim)? = nil
+    typesBefore: TypeSet = .beforeNarrowTypes, values: (@Sendable (Dim) -> Dim)? = nil, codes: CodeTrait? = nil
   ) {
     self.init(
       activation.operator?.name ?? activation.rawValue, versions, types,
       attributes: activation.parameters.map { .float($0.name, default: $0.value) }, input: input, output: output,
-      typesBefore: typesBefore, values: values
+      typesBefore: typesBefore, values: values, codes: codes
     ) { context throws(OperatorError) in try Activation(activation, context).function }
   }
 
@@ -96,7 +97,9 @@ let unaryMathOperators: [any OperatorDefinition] = [
   UnaryMath("Atanh", [9, 22], .floats, input: "input", output: "output", .atanh),
   UnaryMath("Erf", [9, 13], .numeric, input: "input", output: "output", .erf),
   UnaryMath(.sigmoid, [1, 6, 13], .floats),
-  UnaryMath(.relu, [1, 6, 13, 14], .signed + .floats, values: { $0.known.map { Dim(max($0, 0)) } ?? .unknown }),
+  UnaryMath(
+    .relu, [1, 6, 13, 14], .signed + .floats, values: { $0.known.map { Dim(max($0, 0)) } ?? .unknown },
+    codes: .clamps { _ in 0 ... .infinity }),
   UnaryMath(.softplus, [1, 22], .floats),
   UnaryMath(.softsign, [1, 22], .floats, input: "input", output: "output"),
   UnaryMath(.mish, [18, 22], .floats),

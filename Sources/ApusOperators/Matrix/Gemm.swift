@@ -16,6 +16,12 @@ package struct Gemm: OperatorDefinition {
     multiplyAdds: { facts in
       guard let a = facts.shape(0), a.count == 2, let output = facts.outputShape(0) else { return .unknown }
       return output.product * a[facts.optionalInt("transA") ?? 0 != 0 ? 0 : 1]
+    },
+    weights: WeightTrait(bias: 2) { facts in
+      let isTransposed = facts.optionalInt("transB") ?? 0 != 0
+      return WeightTrait.Axes(
+        outputs: isTransposed ? 0 : 1, inputs: isTransposed ? 1 : 0,
+        data: facts.optionalInt("transA") ?? 0 != 0 ? 0 : 1, result: 1)
     })
 
   package init() {}

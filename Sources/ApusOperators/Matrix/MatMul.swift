@@ -9,7 +9,15 @@ package struct MatMul: OperatorDefinition {
     "MatMul", versions: [1, 9, 13],
     inputs: [.required("A", "T"), .required("B", "T")],
     outputs: [.required("Y", "T")],
-    types: ["T": .floats + [.uint32, .uint64, .int32, .int64]], multiplyAdds: matMulProducts(a: 0))
+    types: ["T": .floats + [.uint32, .uint64, .int32, .int64]], multiplyAdds: matMulProducts(a: 0),
+    weights: WeightTrait { facts in
+      guard let weights = facts.shape(1)?.count, weights >= 2, let data = facts.shape(0)?.count, data >= 1 else {
+        return nil
+      }
+      // The product has as many axes as the operand with more of them, less the one that a vector lacks.
+      let result = max(weights, data) - (data == 1 ? 1 : 0)
+      return WeightTrait.Axes(outputs: weights - 1, inputs: weights - 2, data: data - 1, result: result - 1)
+    })
 
   package init() {}
 

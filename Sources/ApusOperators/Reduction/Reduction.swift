@@ -80,7 +80,8 @@ struct Reduction: OperatorDefinition {
         .int("keepdims", default: 1), .int("noop_with_empty_axes", default: 0).since(axesAreInputSince),
       ],
       types: ["T": .floats + [.int32, .int64, .uint32, .uint64] + extra, "tensor(int64)": .int64], layout: .reducing,
-      portable: .moreTypes(than: typesBefore))
+      portable: .moreTypes(than: typesBefore),
+      codes: kind == .mean ? .computes : [.maximum, .minimum].contains(kind) ? .keeps : CodeTrait.none)
   }
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {

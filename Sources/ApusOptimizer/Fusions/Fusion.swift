@@ -97,6 +97,8 @@ let integerFusions = FusionGroup(
     ScaledIntegerProductFusion(), NBitsFusion(), QuantizedElementwiseFusion(),
     QuantizedMeanFusion(),
   ])
+let integerOperatorFusions = FusionGroup(
+  name: "fuse-quantized", fusions: [QuantizedConvFusion(), QuantizedMatMulFusion()])
 let attentionFusions = FusionGroup(
   name: "fuse-attention",
   fusions: [

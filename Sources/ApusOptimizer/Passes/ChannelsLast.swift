@@ -161,6 +161,10 @@ private struct LayoutRewriter: ~Copyable {
       return condition(graph.facts(of: node, schema)) && convertAxes(node, attribute, input: input, output: output)
     case .reducing: return convertReduce(node, input: input, output: output)
     case .reshaping: return readPixelless(node, input: input, output: output)
+    case .orderless:
+      guard pending.contains(input), let x = twins[input] else { return false }
+      append(node, node.op, inputs: [x] + node.inputs.dropFirst(), output: output)
+      return true
     }
   }
 

@@ -1,0 +1,174 @@
+// The options that say what of a model becomes integers, and how.
+
+import Apus
+import ApusCompression
+import ApusFormats
+import ArgumentParser
+import Foundation
+
+struct QuantizationArguments: ParsableArguments {
+  @Flag(help: "Find the scales of activations in each run: needs no samples. For products of matrices.")
+  var dynamic = false
+
+  @Option(help: "The type of activations: int8, uint8, int16, uint16.")
+  var activations: QuantizedType?
+
+  @Option(help: "The type of weights: int8, uint8, int16, int4, uint4.")
+  var weightType: QuantizedType?
+
+  @Flag(help: "Zero in the middle of the integers of activations.")
+  var symmetric = false
+
+  @Flag(help: "A zero point for weights too, in the place of ranges that lie evenly around zero.")
+  var asymmetricWeights = false
+
+  @Flag(help: "One scale for all weights of a node, in the place of one for each output channel.")
+  var perTensor = false
+
+  @Option(help: "How the range of an activation follows from the samples: minmax, average, entropy, percentile, mse.")
+  var method = "minmax"
+
+  @Option(parsing: .unconditional, help: "The percentage of the elements inside of the range, for --method percentile.")
+  var percentile = 99.99
+
+  @Option(help: "What the model is for: any, avx2 (weights of 7 bits), vnni, neon, tensorrt.")
+  var target = QuantizationOptions.Target.any
+
+  @Option(
+    help: "The form of the file: qdq, operators on floats between changes of type; or qoperator, operators on integers."
+  )
+  var format = QuantizationOptions.Format.qdq
+
+  @Option(
+    help: "Quantize only nodes whose name or operator is like this (* and ? stand for anything). May be repeated.")
+  var include: [String] = []
+
+  @Option(help: "Leave nodes in float whose name or operator is like this. May be repeated.")
+  var exclude: [String] = []
+
+  @Option(
+    help:
+      "A JSON file with ranges or types of single values: {\"NAME\": {\"low\": -1, \"high\": 1, \"type\": \"int8\"}}.",
+    completion: .file(extensions: ["json"]))
+  var overrides: String?
+
+  @Flag(help: "Share out the magnitudes of channels between neighbouring convolutions first.")
+  var equalize = false
+
+  @Flag(help: "Take the mean error of each output channel out of its bias.")
+  var correctBias = false
+
+  @Option(
+    parsing: .unconditional,
+    help: "Move this share, from 0 to 1, of the magnitudes of activations into the weights that follow (SmoothQuant).")
+  var smooth: Float?
+
+  /// Whether samples have to be seen twice.
+  var needsTwoPasses: Bool { smooth != nil }
+
+  func validate() throws {
+    _ = try range()
+    if let smooth, !(smooth >= 0 && smooth <= 1) {
+      throw ValidationError("--smooth is \(smooth); expected a number from 0 to 1")
+    }
+    if let activations, activations.bits == 4 {
+      throw ValidationError("--activations \(activations.rawValue): expected int8, uint8, int16 or uint16")
+    }
+    if dynamic {
+      let unused: [(Bool, String)] = [
+        (activations != nil, "--activations"), (symmetric, "--symmetric"),
+        (equalize, "--equalize"), (correctBias, "--correct-bias"), (format == .qoperator, "--format"),
+        (overrides != nil, "--overrides"), (weightType.map { $0.bits != 8 } ?? false, "--weight-type"),
+      ]
+      if let (_, option) = unused.first(where: \.0) {
+        throw ValidationError("\(option) is of no use with --dynamic, whose activations are uint8 and weights 8 bits")
+      }
+    }
+  }
+
+  private func range() throws -> RangeMethod {
+    switch method {
+    case "minmax": return .minMax
+    case "average": return .movingAverage
+    case "entropy": return .entropy
+    case "percentile":
+      guard percentile > 50, percentile <= 100 else {
+        throw ValidationError("--percentile is \(percentile); expected a number above 50, at most 100")
+      }
+      return .percentile(percentile)
+    case "mse": return .meanSquaredError
+    default:
+      throw ValidationError("--method \(method): expected minmax, average, entropy, percentile or mse")
+    }
+  }
+
+  func options() throws -> QuantizationOptions {
+    var options = QuantizationOptions()
+    options.method = dynamic ? .dynamic : .static
+    (options.target, options.format) = (target, format)
+    options.activations = activations ?? options.activations
+    options.weights = weightType ?? options.weights
+    options.hasSymmetricActivations = symmetric
+    options.hasSymmetricWeights = !asymmetricWeights
+    options.isPerChannel = !perTensor
+    options.range = try range()
+    options.selection = NodeSelection(included: include, excluded: exclude)
+    if let overrides { options.overrides = try TensorOverride.read(overrides) }
+    (options.equalizesLayers, options.correctsBiases, options.smoothing) = (equalize, correctBias, smooth)
+    return options
+  }
+}
+
+extension QuantizedType: ExpressibleByArgument {}
+extension QuantizationOptions.Target: ExpressibleByArgument {}
+extension QuantizationOptions.Format: ExpressibleByArgument {}
+
+extension TensorOverride {
+  private struct Entry: Decodable {
+    var low, high: Float?
+    var type: String?
+    var symmetric, float: Bool?
+  }
+
+  /// Overrides by the name of the value, from a JSON file.
+  static func read(_ path: String) throws -> [String: TensorOverride] {
+    let bytes = try FileBytes.open(path: path).withBytes { bytes in bytes.indices.map { bytes[$0] } }
+    let entries: [String: Entry]
+    do {
+      entries = try JSONDecoder().decode([String: Entry].self, from: Data(bytes))
+    } catch {
+      throw InputError("--overrides \(path): expected an object of objects with low, high, type, symmetric or float")
+    }
+    return try entries.mapValues { entry in
+      var override = TensorOverride()
+      (override.low, override.high, override.isSymmetric) = (entry.low, entry.high, entry.symmetric)
+      override.isFloat = entry.float ?? false
+      if let low = entry.low, let high = entry.high, !(low < high) {
+        throw InputError("--overrides \(path): a range from \(low) to \(high); expected the lower end first")
+      }
+      if let name = entry.type {
+        guard let type = QuantizedType(rawValue: name) else {
+          let types = QuantizedType.allCases.map(\.rawValue).joined(separator: ", ")
+          throw InputError("--overrides \(path): there is no type '\(name)'; expected one of \(types)")
+        }
+        override.type = type
+      }
+      return override
+    }
+  }
+}
+
+/// The ranges of tensors as TensorRT reads them for explicit calibration: a name and the bits of a scale a line.
+enum TensorRTCache {
+  static func write(_ report: QuantizationReport, to path: String) throws {
+    var text = "TRT-100000-EntropyCalibration2\n"
+    for tensor in report.tensors {
+      // The scale of integers from -127 to 127, its bits as hexadecimal digits.
+      let low = Float(tensor.type.least - tensor.zeroPoint) * tensor.scale
+      let high = Float(tensor.type.greatest - tensor.zeroPoint) * tensor.scale
+      let bits = (max(abs(low), abs(high)) / 127).bitPattern
+      text += "\(tensor.name): " + String(format: "%08x", bits) + "\n"
+    }
+    try OutputFile.write(Array(text.utf8), to: path)
+  }
+}

@@ -1,0 +1,135 @@
+// apus.Observation: what a calibration wants to know of a value, computed where the value is. Stands in graphs that are
+// calibrated only.
+
+import ApusGraph
+import ApusTensor
+import CApusKernels
+
+/// The least and greatest element of X and how its elements are distributed, as float64 numbers: minimum, maximum, the
+/// number of elements, how many of them are no finite numbers, the exponent of the bins, and the count of each bin (see
+/// `Histogram`). Where an element is no finite number, the bins stay empty.
+struct Observation: OperatorDefinition {
+  static let id = OperatorID("Observation", domain: OperatorID.engineDomain)
+
+  let schema = OperatorSchema(
+    "Observation", domain: OperatorID.engineDomain, versions: [1], inputs: [.required("X", "T")],
+    outputs: [.required("Y", "tensor(double)")], attributes: [.int("bins", default: 0)],
+    types: ["T": [.float32], "tensor(double)": [.float64]], layout: .orderless)
+
+  /// The numbers before the bins.
+  static let headCount = 5
+  /// Elements of a part: each has bins of its own, which are put together at the end.
+  private static let partLength = 1 << 16
+  private static let mostParts = 16
+
+  func infer(_ context: inout InferenceContext) throws(OperatorError) {
+    context.set(0, .float64, [Dim(Self.headCount + (try context.int("bins")))])
+  }
+
+  func prepare(_ context: PrepareContext) throws(OperatorError) -> PreparedKernel {
+    let bins = try context.int("bins")
+    return .planned { plan throws(OperatorError) in Observation.step(count: plan.shape(0).elementCount, bins: bins) }
+  }
+
+  private static func step(count: Int, bins: Int) -> Step {
+    let partition = Partition(count, of: .medium, tile: partLength, maximumParts: mostParts)
+    let memory = ObservationMemory(parts: partition.parts, bins: bins)
+    let counts = bins > 0 ? [partition.parts] : []
+    var step = Step(phases: [partition.parts] + counts + [1], scratchBytes: memory.byteCount) { run, phase, part in
+      let x = run.input(0, as: Float.self)
+      if phase == 0 {
+        memory.survey(x, partition.range(part), part, run.scratch)
+      } else if phase == 1, bins > 0 {
+        memory.count(x, partition.range(part), part, run.scratch)
+      } else {
+        memory.finish(count, run.scratch, run.output(0, as: Double.self))
+      }
+    }
+    step.kernelName = "observation"
+    step.cost = Cost(operations: 4 * count)
+    return step
+  }
+}
+
+/// The working memory of one observation: extremes of each part, then the bins of each part.
+private struct ObservationMemory: Sendable {
+  let parts: Int
+  let bins: Int
+
+  /// Least, greatest, number of those that are not finite.
+  private static let surveyed = 3
+  /// Bins that neighbouring elements are counted in by turns: equal ones would wait for each other.
+  private static let lanes = 2
+
+  private var surveyBytes: Int { parts * Self.surveyed * MemoryLayout<Double>.stride }
+  var byteCount: Int { surveyBytes + parts * Self.lanes * bins * MemoryLayout<UInt32>.stride }
+
+  private func surveys(_ scratch: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Double> {
+    scratch.assumingMemoryBound(to: Double.self)
+  }
+
+  private func table(_ part: Int, _ scratch: UnsafeMutableRawPointer) -> UnsafeMutablePointer<UInt32> {
+    (scratch + surveyBytes).assumingMemoryBound(to: UInt32.self) + part &* Self.lanes &* bins
+  }
+
+  func survey(_ x: UnsafePointer<Float>, _ range: Range<Int>, _ part: Int, _ scratch: UnsafeMutableRawPointer) {
+    let survey = surveys(scratch) + part &* Self.surveyed
+    let kernels = apus_kernels().pointee
+    let start = x + range.lowerBound
+    survey[0] = Double(kernels.min_f32(range.count, start))
+    survey[1] = Double(kernels.max_f32(range.count, start))
+    // A number that is none shows in the sum, which may also be too large.
+    survey[2] = 0
+    if kernels.sum_abs_f32(range.count, start).isFinite { return }
+    for index in range where !x[index].isFinite { survey[2] += 1 }
+  }
+
+  /// Of all parts.
+  private func extremes(_ scratch: UnsafeMutableRawPointer) -> (low: Float, high: Float, strange: Double) {
+    let survey = surveys(scratch)
+    var (low, high, strange) = (Double.infinity, -Double.infinity, 0.0)
+    for part in 0..<parts {
+      low = min(low, survey[part &* Self.surveyed])
+      high = max(high, survey[part &* Self.surveyed &+ 1])
+      strange += survey[part &* Self.surveyed &+ 2]
+    }
+    return (Float(low), Float(high), strange)
+  }
+
+  func count(_ x: UnsafePointer<Float>, _ range: Range<Int>, _ part: Int, _ scratch: UnsafeMutableRawPointer) {
+    let table = table(part, scratch)
+    table.update(repeating: 0, count: Self.lanes &* bins)
+    let (low, high, strange) = extremes(scratch)
+    if strange > 0 { return }
+    let exponent = Histogram.exponent(forMagnitude: max(abs(low), abs(high)))
+    let half = Float(bins / 2)
+    let scale = Float(sign: .plus, exponent: -exponent, significand: half)
+    let last = Int32(bins &- 1)
+    // What lies in [-1, 1] after scaling fits an Int32; the greatest element may lie at the end of the last bin.
+    @inline(__always) func bin(_ value: Float) -> Int { Int(min(Int32(value * scale + half), last)) }
+    var index = range.lowerBound
+    let end = range.upperBound
+    while index &+ 1 < end {
+      table[bin(x[index])] &+= 1
+      table[bins &+ bin(x[index &+ 1])] &+= 1
+      index &+= 2
+    }
+    if index < end { table[bin(x[index])] &+= 1 }
+  }
+
+  func finish(_ count: Int, _ scratch: UnsafeMutableRawPointer, _ y: UnsafeMutablePointer<Double>) {
+    let (low, high, strange) = extremes(scratch)
+    y[0] = Double(low)
+    y[1] = Double(high)
+    y[2] = Double(count)
+    y[3] = strange
+    y[4] = Double(Histogram.exponent(forMagnitude: max(abs(low), abs(high))))
+    if bins == 0 { return }
+    let total = y + Observation.headCount
+    total.update(repeating: 0, count: bins)
+    for part in 0..<parts {
+      let table = table(part, scratch)
+      for bin in 0..<bins { total[bin] += Double(table[bin] &+ table[bins &+ bin]) }
+    }
+  }
+}

@@ -138,22 +138,40 @@ private struct Rotation: Sendable {
     let rotate = apus_kernels().pointee.rotate_f32
     let (cosines, sines) = (run.input(1, as: Float.self), run.input(2, as: Float.self))
     let pairs = rotated / 2
-    for row in rows {
-      let image = row / (heads &* length)
-      let rest = row &- image &* heads &* length
-      let index = isHeadsFirst ? rest % length : rest / heads
-      var angles = image &* cacheStride &+ index &* pairs
-      if hasPositions {
-        let position = run.input(3, as: Int.self)[image &* positionStride &+ index]
-        guard position >= 0, position < positions else {
-          run.fail("position \(position) is not in the caches; expected 0 to \(positions - 1)")
-          return
-        }
-        angles = position &* pairs
+    // Where the first row stands: rows change first by what lies innermost.
+    let inner = isHeadsFirst ? length : heads
+    let outer = isHeadsFirst ? heads : length
+    var image = rows.lowerBound / (heads &* length)
+    let rest = rows.lowerBound &- image &* heads &* length
+    var (outside, inside) = (rest / inner, rest % inner)
+    var angles: Int? = nil
+    var start = 0
+    for _ in rows {
+      if inside == inner {
+        (inside, outside) = (0, outside &+ 1)
+        if outside == outer { (outside, image) = (0, image &+ 1) }
+        angles = nil
       }
-      let start = (row &- rows.lowerBound) &* size
-      rotate(pairs, x + start, y + start, cosines + angles, sines + angles, isInterleaved)
-      for element in start &+ rotated..<start &+ size { y[element] = x[element] }
+      // All heads of a token turn by the same angles.
+      if isHeadsFirst || angles == nil {
+        guard let found = self.angles(image, isHeadsFirst ? inside : outside, pairs, run) else { return }
+        angles = found
+      }
+      let first = angles ?? 0
+      rotate(pairs, x + start, y + start, cosines + first, sines + first, isInterleaved)
+      if rotated < size { (y + (start &+ rotated)).update(from: x + (start &+ rotated), count: size &- rotated) }
+      start &+= size
+      inside &+= 1
     }
+  }
+
+  /// Where the angles of a token lie in the caches; nil if its position is not there, which ends the run.
+  @inline(__always)
+  private func angles(_ image: Int, _ index: Int, _ pairs: Int, _ run: RunContext) -> Int? {
+    guard hasPositions else { return image &* cacheStride &+ index &* pairs }
+    let position = run.input(3, as: Int.self)[image &* positionStride &+ index]
+    if position >= 0, position < positions { return position &* pairs }
+    run.fail("position \(position) is not in the caches; expected 0 to \(positions - 1)")
+    return nil
   }
 }

@@ -76,7 +76,7 @@ enum WilsonInterval {
     let denominator = 1 + z * z / n
     let middle = (p + z * z / (2 * n)) / denominator
     let half = z / denominator * (p * (1 - p) / n + z * z / (4 * n * n)).squareRoot()
-    // At no and at all successes rounding may pass the ends.
-    return max(0, middle - half)...min(1, middle + half)
+    // At no and at all successes an end is exact, which rounding would miss.
+    return (count == 0 ? 0 : max(0, middle - half))...(count == total ? 1 : min(1, middle + half))
   }
 }

@@ -73,18 +73,23 @@ public struct TranscriptAccuracy: Sendable {
   /// Adds a text. Words stand between white space; characters are Unicode scalars, white space between words included
   /// as one blank. Case and punctuation count.
   public mutating func add(output: String, truth: String) {
-    let (trueWords, foundWords) = (Self.words(truth), Self.words(output))
     samples += 1
-    exact += trueWords == foundWords ? 1 : 0
-    words.add(trueWords, foundWords)
-    characters.add(Self.characters(trueWords), Self.characters(foundWords))
+    exact += Self.words(truth) == Self.words(output) ? 1 : 0
+    count(output, truth)
   }
 
-  /// Adds a list of tokens, as numbers.
-  public mutating func add(output: [Int], truth: [Int]) {
+  /// Adds a list of tokens, as numbers, and the texts that they spell where there are any.
+  public mutating func add(output: [Int], truth: [Int], texts: (output: String, truth: String)? = nil) {
     samples += 1
     exact += output == truth ? 1 : 0
     tokens.add(truth, output)
+    if let texts { count(texts.output, texts.truth) }
+  }
+
+  private mutating func count(_ output: String, _ truth: String) {
+    let (trueWords, foundWords) = (Self.words(truth), Self.words(output))
+    words.add(trueWords, foundWords)
+    characters.add(Self.characters(trueWords), Self.characters(foundWords))
   }
 
   private static func words(_ text: String) -> [String] { text.split(whereSeparator: \.isWhitespace).map(String.init) }

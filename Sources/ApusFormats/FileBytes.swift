@@ -209,7 +209,8 @@ package final class FileBytes: Sendable {
     do throws(TensorError) {
       let storage = try TensorStorage(byteCount: range.count, account: account)
       do throws(LoadError) {
-        try reader.read(at: range.lowerBound, into: UnsafeMutableRawBufferPointer(start: storage.base, count: range.count))
+        try reader.read(
+          at: range.lowerBound, into: UnsafeMutableRawBufferPointer(start: storage.base, count: range.count))
       } catch {
         throw TensorError(.file, error.message, remedy: error.remedy)
       }

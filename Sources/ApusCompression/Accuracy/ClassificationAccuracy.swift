@@ -3,12 +3,6 @@
 import ApusFormats
 import ApusTensor
 
-#if canImport(Glibc)
-  import Glibc
-#else
-  import Musl
-#endif
-
 /// Counts how often a classifier is right, sample by sample.
 ///
 ///     var accuracy = ClassificationAccuracy()
@@ -134,8 +128,4 @@ public struct ClassificationAccuracy: Sendable {
       classes: classes, confusion: confusion.rows,
       notes: areas.usesSoftmax ? ["auc ranks the softmax of the scores, which are no probabilities"] : [])
   }
-}
-
-extension RankedScores {
-  static func exponential(_ x: Double) -> Double { exp(x) }
 }

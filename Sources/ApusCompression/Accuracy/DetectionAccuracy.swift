@@ -113,7 +113,8 @@ public struct DetectionAccuracy: Sendable {
       record.right += [UInt16](repeating: 0, count: found.count)
       record.ignored += [UInt16](repeating: 0, count: found.count)
       for (bit, threshold) in Self.thresholds.enumerated() {
-        let matches = style == .coco ? Self.cocoMatches(found, objects, threshold) : Self.vocMatches(found, objects, threshold)
+        let matches =
+          style == .coco ? Self.cocoMatches(found, objects, threshold) : Self.vocMatches(found, objects, threshold)
         for (place, match) in matches.enumerated() {
           if match == .right { record.right[first + place] |= 1 << UInt16(bit) }
           if match == .ignored { record.ignored[first + place] |= 1 << UInt16(bit) }
@@ -182,7 +183,8 @@ public struct DetectionAccuracy: Sendable {
     case .coco:
       var (sum, place) = (0.0, 0)
       for step in 0...100 {
-        while place < curve.count, curve[place].recall < Double(step) / 100 { place += 1 }
+        // Rounded as in COCO's own evaluation, which takes multiples of 0.01, not quotients by 100.
+        while place < curve.count, curve[place].recall < Double(step) * 0.01 { place += 1 }
         if place < curve.count { sum += curve[place].precision }
       }
       return sum / 101

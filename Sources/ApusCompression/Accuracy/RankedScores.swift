@@ -1,5 +1,11 @@
 // The area under the receiver operating characteristic, and correlation of ranks: figures that need all scores at once.
 
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Musl
+#endif
+
 /// Ranks and what is made of them.
 public enum RankStatistics {
   /// The area under the curve of true against false positives, which is the chance that a positive sample has a higher
@@ -133,7 +139,7 @@ struct RankedScores: Sendable {
     for start in stride(from: 0, to: scores.count, by: width) {
       let most = scores[start..<start + width].max() ?? 0
       // Of infinite logits the largest take all.
-      let weights = scores[start..<start + width].map { $0 == most ? 1 : RankedScores.exponential($0 - most) }
+      let weights = scores[start..<start + width].map { $0 == most ? 1 : exp($0 - most) }
       let sum = weights.reduce(0, +)
       for (place, weight) in weights.enumerated() { result[start + place] = weight / sum }
     }

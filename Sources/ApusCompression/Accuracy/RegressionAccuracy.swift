@@ -67,7 +67,8 @@ public struct RegressionAccuracy: Sendable {
         AccuracyMetric(
           "r2",
           undefined: samples == 1
-            ? "there is one sample only" : "the true numbers do not vary" + (columns.count > 1 ? " at \(constant)" : ""))
+            ? "there is one sample only" : "the true numbers do not vary" + (columns.count > 1 ? " at \(constant)" : "")
+        )
       } else {
         mean("r2") { 1 - $0.squares / $0.spread }
       }

@@ -83,7 +83,8 @@ public struct SegmentationAccuracy: Sendable {
       metrics: [
         confusion.mean("miou") { confusion.iou(of: $0) },
         AccuracyMetric(
-          "pixel_accuracy", Double(confusion.rightCount), of: Double(confusion.total), otherwise: "there are no pixels"),
+          "pixel_accuracy", Double(confusion.rightCount), of: Double(confusion.total), otherwise: "there are no pixels"
+        ),
       ],
       classes: classes, confusion: confusion.rows,
       notes: ignoredClass.map { ["pixels of class \($0) are left out"] } ?? [])

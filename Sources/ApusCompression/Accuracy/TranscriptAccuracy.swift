@@ -33,7 +33,8 @@ public enum CTCDecoder {
     else {
       throw CompressionError(
         .invalidSample,
-        "the scores are \(scores.dataType)\(scores.shape), the blank is class \(blank); expected floats [steps, classes]")
+        "the scores are \(scores.dataType)\(scores.shape), the blank is class \(blank); expected floats [T, classes]"
+      )
     }
     let numbers = scores.doubles
     var path: [Int] = []

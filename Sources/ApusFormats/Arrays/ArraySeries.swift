@@ -61,7 +61,8 @@ package struct ArraySeries: Sendable {
       let elements = (entries.lowerBound * width)..<(entries.upperBound * width)
       if let strings = tensor.strings { return Tensor(strings: Array(strings[elements]), shape: part) }
       guard !dataType.isPacked, let offset = dataType.byteCount(elements: elements.lowerBound) else {
-        throw LoadError(.unsupported, "slices of \(dataType) in Fortran order are not read", remedy: "Save it in C order")
+        throw LoadError(
+          .unsupported, "slices of \(dataType) in Fortran order are not read", remedy: "Save it in C order")
       }
       return Tensor(
         dataType: dataType, shape: part, storage: tensor.storage, byteOffset: tensor.byteOffset + offset)
@@ -93,8 +94,8 @@ extension Npy {
 }
 
 extension Npz {
-  /// The arrays in the archive at `path`, in its order, to be read slice by slice. `declared` gives types for what NumPy
-  /// stores as bytes. `checks`: whether checksums of what is not compressed are held against it, which reads it all.
+  /// The arrays in the archive at `path`, in its order, to be read slice by slice. `declared` gives types for what
+  /// NumPy stores as bytes. `checks`: whether the checksums of what is not compressed are compared, which reads it all.
   package static func series(
     path: String, as declared: [String: DataType] = [:], checks: Bool, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> [ArraySeries] {

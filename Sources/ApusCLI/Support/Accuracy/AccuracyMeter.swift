@@ -31,6 +31,7 @@ struct AccuracyMeter {
   private let tokens: [String]
   /// Classes by number; grows where a model gives names and nobody else does.
   private(set) var classNames: [String]
+  private let learnsNames: Bool
 
   /// - Parameter input: that which takes pictures.
   init(
@@ -38,6 +39,7 @@ struct AccuracyMeter {
     input: ValueDescription?
   ) throws {
     (self.task, self.arguments, self.classNames, self.tokens) = (task, arguments, classNames, tokens)
+    learnsNames = classNames.isEmpty
     outputs = try DetectionOutputs(arguments, input: input)
     classification = ClassificationAccuracy(threshold: arguments.threshold)
     segmentation = SegmentationAccuracy(ignoredClass: arguments.ignoreClass < 0 ? nil : arguments.ignoreClass)
@@ -146,6 +148,7 @@ struct AccuracyMeter {
     _ outputs: Outputs, _ label: SampleLabel?, _ sample: String
   ) throws -> Prediction {
     let (scores, said) = try said(outputs.scores, sample)
+    if outputs.scores.tensor?.dataType == .string, case .text(let name)? = label { learn(name) }
     let truth = try trueClass(required(label, sample), scores: scores.count, sample)
     var score: Double?
     if scores.isEmpty {
@@ -156,6 +159,10 @@ struct AccuracyMeter {
     }
     return Prediction(
       label: name(truth), prediction: name(said), score: score, isRight: truth == said, classIndex: said)
+  }
+
+  private mutating func learn(_ name: String) {
+    if learnsNames, !classNames.contains(name), Int(name) == nil { classNames.append(name) }
   }
 
   /// The scores of an output, if it has any, and the class that it says.
@@ -172,7 +179,7 @@ struct AccuracyMeter {
     case .tensor(let tensor) where tensor.count == 1:
       if let number = tensor.integers?.first { return ([], number) }
       let name = tensor.strings?.first ?? ""
-      if !classNames.contains(name), Int(name) == nil { classNames.append(name) }
+      learn(name)
       return ([], try classIndex(name, sample))
     case .map(let map):
       let keys = map.keys.strings ?? map.keys.integers?.map(String.init) ?? []
@@ -198,7 +205,8 @@ struct AccuracyMeter {
       // One-hot.
       if tensor.count == scores, tensor.count > 1 { return ClassificationAccuracy.largest(tensor.doubles) }
       throw InputError(
-        "sample '\(sample.printable())': the label is \(tensor.dataType)\(tensor.shape); expected the number of a class")
+        "sample '\(sample.printable())': the label is \(tensor.dataType)\(tensor.shape); expected the number of a class"
+      )
     case .objects: throw InputError("sample '\(sample.printable())': the labels are boxes; expected classes")
     }
   }
@@ -251,7 +259,8 @@ struct AccuracyMeter {
       }
       return tokens[index]
     }
-    return words.joined().replacing("▁", with: " ").replacing("|", with: " ").split(separator: " ").joined(separator: " ")
+    return words.joined().replacing("▁", with: " ").replacing("|", with: " ").split(separator: " ").joined(
+      separator: " ")
   }
 
   /// Numbers in one line.

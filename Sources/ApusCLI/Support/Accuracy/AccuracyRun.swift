@@ -46,7 +46,8 @@ struct AccuracyRun {
   /// Runs the model. What it said of each sample is in `predictions`.
   ///
   /// - Returns: the values of the output that is compared, one a sample.
-  mutating func run(_ sample: Sample, task: (SampleLabel, Value, [String]) throws -> AccuracyTask, _ shared: Shared) throws
+  mutating func run(_ sample: Sample, task: (SampleLabel, Value, [String]) throws -> AccuracyTask, _ shared: Shared)
+    throws
     -> [Value]
   {
     let inputs = feed.inputs(for: sample)
@@ -97,8 +98,8 @@ struct AccuracyRun {
     case .tensor(let tensor)?:
       if let entry = tensor.entry(index, of: sample.count) { return .tensor(entry) }
       throw InputError(
-        "sample '\(sample.names[index].printable())': output '\(name.printable())' is \(tensor.dataType)\(tensor.shape) "
-          + "for \(sample.count) samples; expected that many along the first axis. Leave out --batch")
+        "sample '\(sample.names[index].printable())': output '\(name.printable())' is \(tensor.dataType)"
+          + "\(tensor.shape) for \(sample.count) samples; expected that many along the first axis. Leave out --batch")
     case .sequence(let values, _)? where values.count == sample.count: return values[index]
     case let value?: return value
     case nil: throw InputError("the model has given no output '\(name.printable())'")
@@ -140,7 +141,11 @@ struct AccuracyComparison {
     for (p, q) in zip(left, right) where p != q {
       if p.isNaN, q.isNaN { continue }
       let difference = abs(p - q)
-      if !difference.isFinite { strange += 1 } else if difference > largest { (largest, largestAt) = (difference, sample) }
+      if !difference.isFinite {
+        strange += 1
+      } else if difference > largest {
+        (largest, largestAt) = (difference, sample)
+      }
     }
   }
 

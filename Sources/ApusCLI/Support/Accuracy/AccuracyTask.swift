@@ -52,12 +52,15 @@ enum AccuracyTask: String, CaseIterable {
     case .classIndex: self = .classification
     case _ where tensor == nil: self = .classification
     case .text(let text):
-      if classNames.contains(text) || Int(text) != nil && !(isSingle && tensor?.dataType.isFloat ?? false && !["0", "1"].contains(text)) {
+      let isOneScore = isSingle && tensor?.dataType.isFloat ?? false
+      if tensor?.dataType == .string {
+        // Names of classes are single words.
+        let words = [text] + (tensor?.strings ?? [])
+        self = isSingle && !words.contains { $0.contains(where: \.isWhitespace) } ? .classification : .transcription
+      } else if classNames.contains(text) || Int(text) != nil && (!isOneScore || ["0", "1"].contains(text)) {
         self = .classification
-      } else if Double(text) != nil, tensor?.dataType != .string {
+      } else if Double(text) != nil {
         self = .regression
-      } else if tensor?.dataType == .string {
-        self = .transcription
       } else {
         return nil
       }
@@ -82,8 +85,8 @@ enum AccuracyTask: String, CaseIterable {
 struct AccuracyArguments: ParsableArguments {
   @Option(
     help: """
-      The figure to report: \(AccuracyTask.allMetrics.joined(separator: ", ")). May be repeated. [default: those of the \
-      task that labels and outputs speak of]
+      The figure to report: \(AccuracyTask.allMetrics.joined(separator: ", ")). May be repeated. [default: those of \
+      the task that labels and outputs speak of]
       """)
   var metric: [String] = []
 
@@ -102,7 +105,8 @@ struct AccuracyArguments: ParsableArguments {
     completion: .file(extensions: ["txt"]))
   var tokens: String?
 
-  @Option(parsing: .unconditional, help: "The class between tokens, in scores of connectionist temporal classification.")
+  @Option(
+    parsing: .unconditional, help: "The class between tokens, in scores of temporal classification (CTC).")
   var blank = 0
 
   @Option(help: "Objects: the output with boxes; the same as --scores where 4 numbers stand before the scores.")

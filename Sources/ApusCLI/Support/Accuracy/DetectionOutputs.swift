@@ -52,7 +52,8 @@ struct DetectionOutputs {
     guard boxes.count % 4 == 0, boxes.count == 0 || boxes.shape.last == 4 else { throw fail() }
     let (count, corners, numbers) = (boxes.count / 4, boxes.doubles, scores.doubles)
     if let classes {
-      guard let indices = classes.integers ?? Self.whole(classes.doubles), indices.count == count, numbers.count == count
+      guard let indices = classes.integers ?? Self.whole(classes.doubles), indices.count == count,
+        numbers.count == count
       else { throw fail() }
       let found = (0..<count).map { row in
         Detection(box: box { corners[row * 4 + $0] }, classIndex: indices[row], score: numbers[row])
@@ -109,16 +110,18 @@ struct DetectionOutputs {
     case .objects(let objects): return objects
     case .tensor(let rows) where rows.count % 5 == 0 && rows.dataType != .string:
       let numbers = rows.doubles
-      return try stride(from: 0, to: numbers.count, by: 5).map { start in
-        guard let index = Int(exactly: numbers[start]), index >= 0 else {
+      return try stride(from: 0, to: numbers.count, by: 5).compactMap { start in
+        // Rows that fill up an array of pictures with other numbers of objects.
+        if numbers[start] < 0 { return nil }
+        guard let index = Int(exactly: numbers[start]) else {
           throw InputError("sample '\(sample.printable())': an object of class \(numbers[start]); expected 0, 1, …")
         }
         return TrueObject(box: box { numbers[start + 1 + $0] }, classIndex: index)
       }
     default:
       throw InputError(
-        "sample '\(sample.printable())': expected boxes as labels: --labels FILE.json as COCO has it, or rows of a class "
-          + "and 4 numbers")
+        "sample '\(sample.printable())': expected boxes as labels: --labels FILE.json as COCO has it, or rows of a "
+          + "class and 4 numbers")
     }
   }
 }

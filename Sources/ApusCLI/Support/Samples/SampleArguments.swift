@@ -9,7 +9,7 @@ struct SampleArguments: ParsableArguments {
 
   @Option(
     help: """
-      The names of the classes, one a line; or what is true of the samples: .npy, one entry a sample in their order, or \
+      The names of the classes, one a line; or what is true of the samples: .npy, one entry a sample, in order, or \
       .json, boxes as COCO has them. [default: `labels` in the model's metadata; the folders that samples lie in]
       """,
     completion: .file(extensions: ["txt", "npy", "json"]))
@@ -51,6 +51,8 @@ struct SampleArguments: ParsableArguments {
     try OptionValues.check(hop, "--hop", 1...(1 << 30))
     try OptionValues.check(lead, "--lead", 0...(1 << 30))
     if window == nil, hop != nil || lead > 0 { throw ValidationError("--hop and --lead are for --window; give it too") }
-    if batch > 1, !feed.isEmpty { throw ValidationError("--batch and --feed exclude each other: fed samples run in turn") }
+    if batch > 1, !feed.isEmpty {
+      throw ValidationError("--batch and --feed exclude each other: fed samples run in turn")
+    }
   }
 }

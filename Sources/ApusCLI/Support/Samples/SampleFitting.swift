@@ -74,7 +74,8 @@ extension Tensor {
   /// Tensors of one type behind each other along their first axis; nil if their types or other extents differ.
   static func joined(_ parts: [Tensor]) -> Tensor? {
     guard let first = parts.first, first.rank > 0 else { return nil }
-    guard parts.allSatisfy({ $0.dataType == first.dataType && $0.shape.dropFirst().elementsEqual(first.shape.dropFirst()) })
+    guard
+      parts.allSatisfy({ $0.dataType == first.dataType && $0.shape.dropFirst().elementsEqual(first.shape.dropFirst()) })
     else { return nil }
     if parts.count == 1 { return first }
     var shape = first.shape

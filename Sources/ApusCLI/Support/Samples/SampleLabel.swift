@@ -46,7 +46,8 @@ struct COCOAnnotations {
     let bytes = content.withBytes { bytes in bytes.indices.map { bytes[$0] } }
     let file: File
     do { file = try JSONDecoder().decode(File.self, from: Data(bytes)) } catch {
-      throw InputError("\(path): expected images, categories and annotations with bbox, as COCO has them: \(reason(error))")
+      throw InputError(
+        "\(path): expected images, categories and annotations with bbox, as COCO has them: \(reason(error))")
     }
     let categories = file.categories.sorted { $0.id < $1.id }
     classNames = categories.map { $0.name ?? "\($0.id)" }

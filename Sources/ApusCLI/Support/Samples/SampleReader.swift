@@ -112,7 +112,8 @@ struct SampleReader {
   func checkLabels(count: Int) throws {
     guard case .series(let series) = labels, series.shape.first != count else { return }
     throw InputError(
-      "\(arguments.labels ?? ""): labels of the shape \(series.shape) for \(count) samples; expected one entry for each")
+      "\(arguments.labels ?? ""): labels of the shape \(series.shape) for \(count) samples; expected one entry for each"
+    )
   }
 
   // MARK: - One sample
@@ -225,9 +226,10 @@ struct SampleReader {
       let input = try target(source)
       arrays = [Named(input: input, series: rest[0], role: try role(rest[0], input, source))]
     }
-    let counts = Set(arrays.compactMap { array in
-      if case .entries(let count, _, _) = array.role { count } else { nil }
-    })
+    let counts = Set(
+      arrays.compactMap { array in
+        if case .entries(let count, _, _) = array.role { count } else { nil }
+      })
     if arrays.isEmpty || counts.count > 1 {
       let names = found.map { "\($0.name.printable()) \($0.dataType)\($0.shape)" }.joined(separator: ", ")
       throw InputError(
@@ -254,7 +256,7 @@ struct SampleReader {
     _ source: SampleSource, _ number: Int, _ index: Int, into sample: inout Sample
   ) throws -> [SampleLabel?]? {
     let content = try content(number) { reader in
-      // What is one sample is read at once, what is many is checked when it is first read.
+      // The checksums of a file are compared when it is first read.
       let (arrays, label) = try reader.arrays(source, checks: reader.checked.insert(number).inserted)
       return .arrays(arrays, label: label)
     }
@@ -291,7 +293,8 @@ struct SampleReader {
     for input in targets.inputs {
       let parts = (0..<table.header.count).prefix { cells["\(input.name)[\($0)]"] != nil }
       let cell =
-        cells[input.name] ?? (parts.isEmpty ? nil : parts.map { cells["\(input.name)[\($0)]"] ?? "" }.joined(separator: " "))
+        cells[input.name]
+        ?? (parts.isEmpty ? nil : parts.map { cells["\(input.name)[\($0)]"] ?? "" }.joined(separator: " "))
         ?? (open.count == 1 && open[0].name == input.name ? cells["file"] : nil)
       guard let cell else { continue }
       isEmpty = false
@@ -299,8 +302,8 @@ struct SampleReader {
     }
     if isEmpty {
       throw InputError(
-        "\(source.path): no column is called like an input; there are \(table.header.joined(separator: ", ")); expected "
-          + inputNames)
+        "\(source.path): no column is called like an input; there are \(table.header.joined(separator: ", ")); "
+          + "expected \(inputNames)")
     }
     if let file = cells["file"] ?? table.header.lazy.compactMap({ name in cells[name] }).first(where: Self.isFile) {
       sample.names = [file]
@@ -318,7 +321,9 @@ struct SampleReader {
   private static func isFile(_ cell: String) -> Bool { SampleSource(path: cell, input: nil) != nil }
 
   /// Numbers between white space, commas or semicolons, or the name of a file beside the table.
-  private func value(of cell: String, for input: ValueDescription, _ table: SampleTable, _ sample: String) throws -> Value {
+  private func value(of cell: String, for input: ValueDescription, _ table: SampleTable, _ sample: String) throws
+    -> Value
+  {
     guard let source = SampleSource(path: cell, input: input.name), source.kind != .table else {
       guard let type = input.dataType, let dims = input.dimensions.map({ $0.map { Int($0) } }) else {
         throw input.unfit("the text '\(cell.printable())'", sample: sample)

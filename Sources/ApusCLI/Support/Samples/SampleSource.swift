@@ -76,7 +76,9 @@ struct SampleFiles {
       }
     }
     if leftOut > 0 { Console.note("\(leftOut) files that are no samples are left out") }
-    if sources.isEmpty { throw InputError("\(option): there are no samples in \(paths.map(\.path).joined(separator: ", "))") }
+    if sources.isEmpty {
+      throw InputError("\(option): there are no samples in \(paths.map(\.path).joined(separator: ", "))")
+    }
   }
 
   private mutating func addFolder(_ path: String, _ input: String?, _ isGiven: Bool) throws {

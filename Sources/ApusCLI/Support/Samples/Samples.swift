@@ -49,7 +49,9 @@ struct Samples {
     let samples = sources.reduce(0) { $0 + $1.count * $1.rows }
     if samples == 0 { throw InputError("\(option): there are no samples in \(paths.joined(separator: ", "))") }
     try reader.checkLabels(count: samples)
-    order = arguments.shuffle ? Self.shuffled(sources, starts, seed: arguments.inputs.seed, byFile: !arguments.feed.isEmpty) : nil
+    order =
+      arguments.shuffle
+      ? Self.shuffled(sources, starts, seed: arguments.inputs.seed, byFile: !arguments.feed.isEmpty) : nil
     count = min(samples, arguments.limit ?? samples)
     batch = arguments.batch
   }

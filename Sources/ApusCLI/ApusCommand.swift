@@ -23,8 +23,7 @@ struct ApusCommand: ParsableCommand {
     subcommands: [
       RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, BenchKernelsCommand.self,
       ProfileCommand.self, PlanCommand.self, GraphCommand.self, OptimizeCommand.self, QuantizeCommand.self,
-      CompileCommand.self,
-      OperatorsCommand.self, ConformanceCommand.self,
+      CompileCommand.self, AccuracyCommand.self, OperatorsCommand.self, ConformanceCommand.self,
     ])
 
   static func main() {

@@ -202,6 +202,24 @@ package final class FileBytes: Sendable {
     FileBytes(name: name, count: range.count, reader: nil, block: try copied(range), account: account)
   }
 
+  /// Some of the bytes in memory of this process, read now if they are still in the file, and not kept beside that.
+  package func part(_ range: Range<Int>) throws(LoadError) -> FileBytes {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    guard block == nil, let reader else { return try copy(of: range) }
+    do throws(TensorError) {
+      let storage = try TensorStorage(byteCount: range.count, account: account)
+      do throws(LoadError) {
+        try reader.read(
+          at: range.lowerBound, into: UnsafeMutableRawBufferPointer(start: storage.base, count: range.count))
+      } catch {
+        throw TensorError(.file, error.message, remedy: error.remedy)
+      }
+      return FileBytes(name: name, count: range.count, reader: nil, block: storage, account: account)
+    } catch {
+      throw LoadError(error).inFile(name)
+    }
+  }
+
   private func copied(_ range: Range<Int>) throws(LoadError) -> TensorStorage {
     let storage: TensorStorage
     do throws(TensorError) {

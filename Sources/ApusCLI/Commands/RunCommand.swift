@@ -73,18 +73,17 @@ struct RunCommand: ParsableCommand {
   }
 
   func run() throws {
-    let given = Set(inputs.input.compactMap { $0.split(separator: "=").first.map(String.init) })
     let loaded = try model.load { options in
       options.extraOutputs = value
       options.returnsAllValues = allValues
-      options.overridableInitializers = given
+      options.overridableInitializers = inputs.givenNames
     }
     let names = loaded.outputs.map(\.name).unique
     let outputFiles = try OutputFiles(output, option: "--output", names: names)
     let inputFiles = try OutputFiles(saveInputs, option: "--save-inputs", names: loaded.inputs.map(\.name))
     try OutputFiles.checkDistinct([outputFiles, inputFiles])
     let top = self.top ?? (labels == nil ? nil : 5)
-    let classes = top == nil ? [] : try Labels.read(labels, or: loaded.information)
+    let classes = top == nil ? [] : try Labels.read(labels, or: loaded.information.metadata)
     let values = try inputs.values(for: loaded)
     _ = try inputFiles.store(loaded.inputs.compactMap { input in values[input.name].map { (input.name, $0) } })
     var options = RunOptions()

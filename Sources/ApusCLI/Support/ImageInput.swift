@@ -18,16 +18,19 @@ struct ImageScaling {
   /// Empty, one number, or one a channel.
   var mean: [Double]
   var deviation: [Double]
+  /// What the picture was named by, for messages.
+  var option = "--image"
 }
 
 enum ImageInput {
   /// The picture in the layout of `input`: NCHW, NHWC, CHW, HWC or HW, whichever has an axis of 1, 3 or 4 channels. A
   /// symbolic batch is 1; a symbolic height or width is the picture's own.
   static func tensor(file: String, for input: ValueDescription, scaling: ImageScaling) throws -> Tensor {
+    let option = scaling.option
     guard let dataType = input.dataType, let dimensions = input.dimensions else {
-      throw InputError("--image: input '\(input.name)' is \(input.type); expected a tensor of known rank")
+      throw InputError("\(option): input '\(input.name)' is \(input.type); expected a tensor of known rank")
     }
-    let layout = try Layout(dimensions.map { Int($0) }, input)
+    let layout = try Layout(dimensions.map { Int($0) }, input, option)
     let scale = scaling.scale ?? (dataType.isFloat ? 1.0 / 255 : 1)
     let mean = try perChannel(scaling.mean, default: 0, layout.channels, "--mean")
     let deviation = try perChannel(scaling.deviation, default: 1, layout.channels, "--std")
@@ -35,25 +38,25 @@ enum ImageInput {
     let table = (0..<layout.channels).map { channel in
       (0...255).map { byte in (Double(byte) * scale - mean[channel]) / deviation[channel] }
     }
-    let source = try decoded(file).converted(toChannels: layout.channels)
+    let source = try decoded(file, option).converted(toChannels: layout.channels)
     let (height, width) = (layout.height ?? source.height, layout.width ?? source.width)
-    try ImageInput.check(height: height, width: width, input)
+    try ImageInput.check(height: height, width: width, input, option)
     let shape = layout.shape(height: height, width: width)
     // The numbers twice, while they are made a tensor, and the bytes.
     try MemoryRoom.require(
-      shape.elementCount * (dataType.bits / 4 + 2), for: "--image: input '\(input.name)' (\(input.type))")
+      shape.elementCount * (dataType.bits / 4 + 2), for: "\(option): input '\(input.name)' (\(input.type))")
     let image: Image =
       switch scaling.fit {
       case .stretch: source.resized(height: height, width: width)
       case .crop: source.covering(height: height, width: width)
       case .pad: source.padded(height: height, width: width, with: scaling.padding)
       }
-    return try tensor(image, layout, table, dataType, shape, input)
+    return try tensor(image, layout, table, dataType, shape, input, option)
   }
 
-  private static func check(height: Int, width: Int, _ input: ValueDescription) throws {
+  private static func check(height: Int, width: Int, _ input: ValueDescription, _ option: String) throws {
     do throws(ImageError) { try ImageLimits().check(width: width, height: height) } catch {
-      throw InputError("--image: input '\(input.name)' is \(input.type): \(error)")
+      throw InputError("\(option): input '\(input.name)' is \(input.type): \(error)")
     }
   }
 
@@ -66,10 +69,10 @@ enum ImageInput {
     var height: Int?
     var width: Int?
 
-    init(_ dims: [Int?], _ input: ValueDescription) throws {
+    init(_ dims: [Int?], _ input: ValueDescription, _ option: String) throws {
       rank = dims.count
       guard (2...4).contains(rank), rank < 4 || dims[0] ?? 1 == 1 else {
-        throw InputError("--image: input '\(input.name)' is \(input.type); expected one picture of rank 2 to 4")
+        throw InputError("\(option): input '\(input.name)' is \(input.type); expected one picture of rank 2 to 4")
       }
       let picture = Array(dims.suffix(3))
       if rank == 2 {
@@ -85,11 +88,11 @@ enum ImageInput {
         // Channels that the model leaves open are those of a colour picture.
         (channels, height, width) = (3, picture[1], picture[2])
       } else {
-        throw InputError("--image: input '\(input.name)' is \(input.type); expected an axis of 1, 3 or 4 channels")
+        throw InputError("\(option): input '\(input.name)' is \(input.type); expected an axis of 1, 3 or 4 channels")
       }
       for extent in [height, width] {
         guard extent ?? 1 > 0, extent ?? 1 <= 1 << 16 else {
-          throw InputError("--image: input '\(input.name)' is \(input.type), which is no size of a picture")
+          throw InputError("\(option): input '\(input.name)' is \(input.type), which is no size of a picture")
         }
       }
     }
@@ -103,11 +106,12 @@ enum ImageInput {
     }
   }
 
-  private static func decoded(_ file: String) throws -> Image {
+  /// The picture in a file, as it is.
+  static func decoded(_ file: String, _ option: String) throws -> Image {
     let content = try FileBytes.open(path: file)
     let bytes = content.withBytes { bytes in bytes.indices.map { bytes[$0] } }
     do throws(ImageError) { return try ImageCodec.decode(bytes) } catch {
-      throw InputError("--image: \(file): \(error)")
+      throw InputError("\(option): \(file): \(error)")
     }
   }
 
@@ -124,7 +128,8 @@ enum ImageInput {
 
   /// The picture's samples, as `table` has them, in the input's layout and type; integers are rounded and clamped.
   private static func tensor(
-    _ image: Image, _ layout: Layout, _ table: [[Double]], _ type: DataType, _ shape: Shape, _ input: ValueDescription
+    _ image: Image, _ layout: Layout, _ table: [[Double]], _ type: DataType, _ shape: Shape, _ input: ValueDescription,
+    _ option: String
   ) throws -> Tensor {
     func filled<T: TensorElement>(_ convert: (Double) -> T) -> Tensor {
       let table = table.map { $0.map(convert) }
@@ -155,7 +160,7 @@ enum ImageInput {
     case .int32: return integers(Int32.self)
     case .uint64: return integers(UInt64.self)
     case .int64: return integers(Int64.self)
-    default: throw InputError("--image: input '\(input.name)' is \(input.type); expected numbers of 8 bits or more")
+    default: throw InputError("\(option): input '\(input.name)' is \(input.type); expected numbers of 8 bits or more")
     }
   }
 }

@@ -2,9 +2,24 @@
 
 import Apus
 import ApusFormats
+import ApusGraph
 import ApusImage
 import ArgumentParser
 import Foundation
+
+/// What one must know of a model to read inputs for it.
+struct InputTargets {
+  var inputs: [ValueDescription]
+  var metadata: [(key: String, value: String)]
+  var graph: Graph
+
+  init(_ model: Model) { (inputs, metadata, graph) = (model.inputs, model.information.metadata, model.graph) }
+
+  init(_ model: ModelGraph) {
+    (metadata, graph) = (model.metadata, model.graph)
+    inputs = graph.inputs.map { ValueDescription(name: model.graph[$0].name, fact: model.graph.fact($0)) }
+  }
+}
 
 struct InputArguments: ParsableArguments {
   @Option(
@@ -64,8 +79,20 @@ struct InputArguments: ParsableArguments {
     if try OptionValues.numbers(std, "--std").contains(0) { throw ValidationError("--std: 0 cannot divide") }
   }
 
+  /// The names before the `=` of `--input`.
+  var givenNames: Set<String> { Set(input.compactMap { $0.split(separator: "=").first.map(String.init) }) }
+
+  /// How pictures become numbers; `option` is what messages name.
+  func scaling(option: String) throws -> ImageScaling {
+    ImageScaling(
+      fit: imageFit, padding: UInt8(clamping: padValue), scale: scale, mean: try OptionValues.numbers(mean, "--mean"),
+      deviation: try OptionValues.numbers(std, "--std"), option: option)
+  }
+
   /// The inputs of `model` as the arguments give them.
-  func values(for model: Model) throws -> [String: Value] {
+  func values(for model: Model) throws -> [String: Value] { try values(for: InputTargets(model)) }
+
+  func values(for model: InputTargets) throws -> [String: Value] {
     var values: [String: Value] = [:]
     func set(_ name: String, _ option: String, _ value: Value) throws {
       if values.updateValue(value, forKey: name) == nil { return }
@@ -73,9 +100,7 @@ struct InputArguments: ParsableArguments {
         "\(option): the input '\(name.printable())' has a value already; expected one for each input")
     }
     for text in input { try read(text, for: model, set) }
-    let scaling = ImageScaling(
-      fit: imageFit, padding: UInt8(clamping: padValue), scale: scale, mean: try OptionValues.numbers(mean, "--mean"),
-      deviation: try OptionValues.numbers(std, "--std"))
+    let scaling = try scaling(option: "--image")
     for text in image {
       let (name, file) = try split(text, option: "--image", model)
       let picture = try ImageInput.tensor(file: file, for: try description(name, "--image", model), scaling: scaling)
@@ -83,7 +108,7 @@ struct InputArguments: ParsableArguments {
     }
     for text in audio {
       let (name, file) = try split(text, option: "--audio", model)
-      let rate = sampleRate ?? AudioInput.declaredRate(in: model.information)
+      let rate = sampleRate ?? AudioInput.declaredRate(in: model.metadata)
       let sound = try AudioInput.tensor(file: file, rate: rate, for: try description(name, "--audio", model))
       try set(name, "--audio", .tensor(sound))
     }
@@ -100,7 +125,7 @@ struct InputArguments: ParsableArguments {
   }
 
   private func read(
-    _ text: String, for model: Model, _ set: (_ name: String, _ option: String, Value) throws -> Void
+    _ text: String, for model: InputTargets, _ set: (_ name: String, _ option: String, Value) throws -> Void
   ) throws {
     // A file of several arrays may come without a name.
     if text.lowercased().hasSuffix(".npz"), !text.contains("=") {
@@ -108,7 +133,7 @@ struct InputArguments: ParsableArguments {
       let types = model.inputs.compactMap { input in input.dataType.map { (input.name, $0) } }
       for (name, tensor) in try Npz.decode(file, as: Dictionary(types) { first, _ in first }) {
         let wanted = try description(name, "--input \(text)", model)
-        try set(name, "--input \(text)", .tensor(try ValueInput.converted(tensor, for: wanted)))
+        try set(name, "--input \(text)", .tensor(ValueInput.converted(tensor, for: wanted)))
       }
       return
     }
@@ -118,13 +143,13 @@ struct InputArguments: ParsableArguments {
   }
 
   /// NAME=FILE, or FILE alone where the model has one input.
-  private func split(_ text: String, option: String, _ model: Model) throws -> (name: String, file: String) {
+  func split(_ text: String, option: String, _ model: InputTargets) throws -> (name: String, file: String) {
     let pair = try pair(text, option: option, model)
     if pair.file.isEmpty { throw ValidationError("\(option) \(text): the name of the file is empty") }
     return pair
   }
 
-  private func pair(_ text: String, option: String, _ model: Model) throws -> (name: String, file: String) {
+  private func pair(_ text: String, option: String, _ model: InputTargets) throws -> (name: String, file: String) {
     if !text.contains("="), model.inputs.count == 1 { return (model.inputs[0].name, text) }
     // Names may contain '='; the longest one that is an input counts.
     if let name = model.inputs.map(\.name).filter({ text.hasPrefix($0 + "=") }).max(by: { $0.count < $1.count }) {
@@ -135,7 +160,7 @@ struct InputArguments: ParsableArguments {
     return (pair.name, pair.value)
   }
 
-  private func description(_ name: String, _ option: String, _ model: Model) throws -> ValueDescription {
+  private func description(_ name: String, _ option: String, _ model: InputTargets) throws -> ValueDescription {
     if let description = model.inputs.first(where: { $0.name == name }) { return description }
     let inputs = model.inputs.map { "\($0.name.printable(limit: 80)) (\($0.type.printable(limit: 120)))" }
     let all = inputs.isEmpty ? "the model has no inputs" : "inputs are \(inputs.joined(separator: ", "))"

@@ -6,9 +6,9 @@ import Foundation
 
 enum Labels {
   /// The lines of the file at `path`, empty ones included; without a path the labels in the model's metadata.
-  static func read(_ path: String?, or information: ModelInformation) throws -> [String] {
+  static func read(_ path: String?, or metadata: [(key: String, value: String)]) throws -> [String] {
     if let path { return try TextLines.lines(ofFile: path) }
-    let text = information.metadata.first { ["labels", "classes", "names"].contains($0.key) }?.value ?? ""
+    let text = metadata.first { ["labels", "classes", "names"].contains($0.key) }?.value ?? ""
     if let list = try? JSONDecoder().decode([String].self, from: Data(text.utf8)) { return list }
     if text.contains(where: \.isNewline) { return (try? TextLines.lines(Array(text.utf8).span)) ?? [] }
     if let table = numbered(text) { return table }

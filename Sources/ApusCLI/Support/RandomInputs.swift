@@ -6,25 +6,17 @@ import ApusOperators
 import ApusTensor
 import ArgumentParser
 
-/// A seeded source of inputs: SplitMix64, whose numbers are the same on every machine.
+/// A seeded source of inputs.
 struct RandomInputs {
-  private var state: UInt64
+  private var numbers: SeededNumbers
 
   /// More are no trial of a model, but a slip of an extent. A gigabyte of float32.
   private static let maximumElements = 1 << 28
 
-  init(seed: UInt64) { state = seed }
-
-  private mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
+  init(seed: UInt64) { numbers = SeededNumbers(seed: seed) }
 
   /// Uniform in [0, 1).
-  private mutating func unit() -> Double { Double(next() >> 11) * 0x1p-53 }
+  private mutating func unit() -> Double { Double(numbers.next() >> 11) * 0x1p-53 }
 
   private static let gather = OperatorID("Gather")
   private static let cast = OperatorID("Cast")

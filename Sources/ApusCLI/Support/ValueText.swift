@@ -32,7 +32,7 @@ struct ValueSummary: CustomStringConvertible {
     case .int8: add(tensor, Int8.self)
     case .uint8: add(tensor, UInt8.self)
     case .uint64: add(tensor, UInt64.self)
-    default: add(ValueText.doubles(tensor)) { $0 }
+    default: add(tensor.doubles) { $0 }
     }
   }
 
@@ -105,7 +105,7 @@ struct TopElement: CustomStringConvertible {
   /// order, what is no number comes last. At most 16 rows.
   static func rows(of tensor: Tensor, count: Int, labels: [String]) -> [[TopElement]]? {
     guard tensor.dataType.isFloat, tensor.rank > 0, let width = tensor.shape.last, width > 0 else { return nil }
-    let numbers = ValueText.doubles(tensor)
+    let numbers = tensor.doubles
     return (0..<min(numbers.count / width, maximumRows)).map { row in
       let elements = numbers[row * width..<(row + 1) * width].map { $0.isNaN ? -Double.infinity : $0 }
       let order = elements.indices.sorted { elements[$0] == elements[$1] ? $0 < $1 : elements[$0] > elements[$1] }
@@ -160,18 +160,6 @@ enum ValueText {
     return "\(Float(rounded))"
   }
 
-  /// The elements as Double. Integers beyond 2^53 lose their last digits.
-  static func doubles(_ tensor: Tensor) -> [Double] {
-    let tensor = tensor.widened ?? tensor
-    return switch tensor.dataType {
-    case .float32: tensor.elements(as: Float.self)?.map(Double.init) ?? []
-    case .float64: tensor.elements(as: Double.self) ?? []
-    case .float16: tensor.elements(as: Float16.self)?.map(Double.init) ?? []
-    case .uint64: tensor.elements(as: UInt64.self)?.map(Double.init) ?? []
-    default: tensor.integers?.map(Double.init) ?? []
-    }
-  }
-
   /// A container in one line.
   static func describe(_ value: Value) -> String {
     switch value {
@@ -182,7 +170,7 @@ enum ValueText {
     case .map(let map):
       let keys = map.keys.strings ?? map.keys.integers?.map(String.init) ?? []
       let entries = zip(keys, map.values).prefix(8).map { key, value in
-        let number = value.tensor.flatMap { ValueText.doubles($0).first.map(format) }
+        let number = value.tensor.flatMap { $0.doubles.first.map(format) }
         return "\(key.printable(limit: 60)): \(number ?? describe(value))"
       }
       return "{" + entries.joined(separator: ", ") + (keys.count > 8 ? ", …}" : "}")

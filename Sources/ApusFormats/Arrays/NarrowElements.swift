@@ -50,3 +50,17 @@ extension Tensor {
     }
   }
 }
+
+extension Tensor {
+  /// The elements as Double; empty for strings and complex numbers. Integers beyond 2^53 lose their last digits.
+  package var doubles: [Double] {
+    let tensor = widened ?? self
+    return switch tensor.dataType {
+    case .float32: tensor.elements(as: Float.self)?.map(Double.init) ?? []
+    case .float64: tensor.elements(as: Double.self) ?? []
+    case .float16: tensor.elements(as: Float16.self)?.map(Double.init) ?? []
+    case .uint64: tensor.elements(as: UInt64.self)?.map(Double.init) ?? []
+    default: tensor.integers?.map(Double.init) ?? []
+    }
+  }
+}

@@ -21,37 +21,22 @@ package enum Npy {
   static func decode(
     _ file: FileBytes, in range: Range<Int>, as declared: DataType?, limits: LoadLimits
   ) throws(LoadError) -> Tensor {
-    let header = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in try NpyHeader(bytes, range) }
-    let element = try NpyElement(header.descriptor, declared: declared)
-    let shape = Shape(header.shape)
-    if shape.rank > maximumRank {
-      throw LoadError(.malformed, "an array of at most \(maximumRank) axes was expected; this has \(shape.rank)")
+    let layout = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
+      try NpyLayout(bytes, range, declared: declared, limits: limits)
     }
-    guard let count = shape.checkedElementCount else {
-      throw LoadError(.malformed, "the extents \(shape) are no size of an array")
-    }
-    if count > limits.maximumTensorElements {
-      throw .limit("maximumTensorElements", limits.maximumTensorElements, found: "an array of the shape \(shape)")
-    }
-    let (byteCount, overflow) = count.multipliedReportingOverflow(by: element.width)
-    guard !overflow, byteCount <= header.data.count else {
-      throw LoadError(
-        .malformed,
-        "an array of the shape \(shape) with \(element.width) bytes an element was expected; there are "
-          + "\(header.data.count) bytes")
-    }
-    // Elements without bytes would cost memory that no file pays for.
-    if element.width == 0, count > maximumEmptyStrings {
-      throw LoadError(
-        .malformed, "\(count) strings of no characters were found; at most \(maximumEmptyStrings) are read")
-    }
-    let data = header.data.lowerBound..<(header.data.lowerBound + byteCount)
-    let isFortran = header.isFortranOrder && shape.rank > 1
+    return try tensor(file, layout, limits: limits)
+  }
+
+  /// The elements of an array whose header was read.
+  static func tensor(_ file: FileBytes, _ layout: NpyLayout, limits: LoadLimits) throws(LoadError) -> Tensor {
+    let (element, shape, data) = (layout.element, layout.shape, layout.data)
+    let isFortran = layout.isFortranOrder
+    let count = shape.elementCount
     if element.isPlain && !isFortran { return try file.tensor(element.dataType, shape, in: data) }
     // Below 2^44 elements nothing overflows: an element takes at most 8 times 2 bytes beside its own.
     let beside =
       (element.dataType == .string ? MemoryLayout<String>.stride : 0) + (isFortran ? MemoryLayout<Int>.stride : 0)
-    if count > 1 << 44 || count * beside + byteCount > limits.maximumDecodedBytes {
+    if count > 1 << 44 || count * beside + data.count > limits.maximumDecodedBytes {
       throw .limit("maximumDecodedBytes", limits.maximumDecodedBytes, found: "an array of the shape \(shape)")
     }
     return try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
@@ -80,7 +65,7 @@ package enum Npy {
     }
   }
 
-  private static let maximumEmptyStrings = 1 << 20
+  fileprivate static let maximumEmptyStrings = 1 << 20
 
   /// For each element in row-major order its place in column-major order.
   private static func positionsInFortranOrder(_ shape: Shape) -> [Int] {
@@ -101,9 +86,52 @@ package enum Npy {
   }
 }
 
+/// Where and how the elements of an array lie in a file.
+struct NpyLayout: Sendable {
+  let element: NpyElement
+  var shape: Shape
+  /// The bytes of the elements.
+  var data: Range<Int>
+  /// True if the first axis is the innermost, and there are others.
+  let isFortranOrder: Bool
+
+  /// The longest beginning of a file that a header may take.
+  static let headerLimit = NpyHeader.maximumLength + 12
+
+  /// Reads the header of the array in `range`. Of `bytes` only the first `headerLimit` of that range need be there.
+  init(_ bytes: Span<UInt8>, _ range: Range<Int>, declared: DataType?, limits: LoadLimits) throws(LoadError) {
+    let header = try NpyHeader(bytes, range)
+    element = try NpyElement(header.descriptor, declared: declared)
+    shape = Shape(header.shape)
+    if shape.rank > Npy.maximumRank {
+      throw LoadError(.malformed, "an array of at most \(Npy.maximumRank) axes was expected; this has \(shape.rank)")
+    }
+    guard let count = shape.checkedElementCount else {
+      throw LoadError(.malformed, "the extents \(shape) are no size of an array")
+    }
+    if count > limits.maximumTensorElements {
+      throw .limit("maximumTensorElements", limits.maximumTensorElements, found: "an array of the shape \(shape)")
+    }
+    let (byteCount, overflow) = count.multipliedReportingOverflow(by: element.width)
+    guard !overflow, byteCount <= header.data.count else {
+      throw LoadError(
+        .malformed,
+        "an array of the shape \(shape) with \(element.width) bytes an element was expected; there are "
+          + "\(header.data.count) bytes")
+    }
+    // Elements without bytes would cost memory that no file pays for.
+    if element.width == 0, count > Npy.maximumEmptyStrings {
+      throw LoadError(
+        .malformed, "\(count) strings of no characters were found; at most \(Npy.maximumEmptyStrings) are read")
+    }
+    data = header.data.lowerBound..<(header.data.lowerBound + byteCount)
+    isFortranOrder = header.isFortranOrder && shape.rank > 1
+  }
+}
+
 /// How NumPy stores one element.
-private struct NpyElement {
-  enum Kind {
+struct NpyElement: Sendable {
+  enum Kind: Sendable {
     /// Numbers of as many bytes, one or two an element.
     case number(part: Int)
     /// A byte of which the low bits are the element.

@@ -6,7 +6,7 @@ import ApusTensor
 /// Reads and writes .npz files.
 package enum Npz {
   /// One member of an archive.
-  private struct Member {
+  struct Member: Sendable {
     var name: String
     var method: Int
     var checksum: UInt32
@@ -45,44 +45,65 @@ package enum Npz {
     }
   }
 
-  private static func arrayName(_ member: String) -> String {
+  static func arrayName(_ member: String) -> String {
     member.hasSuffix(".npy") ? String(member.dropLast(4)) : member
   }
 
   private static func decode(
     _ member: Member, _ file: FileBytes, as declared: DataType?, _ decodedBytes: inout Int, _ limits: LoadLimits
   ) throws(LoadError) -> Tensor {
-    let range = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in try contents(member, bytes) }
+    if try isStored(member) {
+      try checkStored(member, file)
+      return try Npy.decode(file, in: contents(member, file), as: declared, limits: limits)
+    }
+    let content = try inflated(member, file, &decodedBytes, limits)
+    return try Npy.decode(content, in: 0..<content.count, as: declared, limits: limits)
+  }
+
+  /// Whether a member lies in the archive as it is; throws for methods other than deflate.
+  static func isStored(_ member: Member) throws(LoadError) -> Bool {
     switch member.method {
     case 0:
       guard member.size == member.compressedSize else {
         throw LoadError(.malformed, "a stored member with two sizes", byteOffset: member.headerOffset)
       }
-      let checksum = file.withBytes { bytes in
-        var checksum = CRC32()
-        checksum.update(bytes, range)
-        return checksum.value
-      }
-      try check(checksum, member)
-      return try Npy.decode(file, in: range, as: declared, limits: limits)
-    case 8:
-      let (total, overflow) = decodedBytes.addingReportingOverflow(member.size)
-      if overflow || total > limits.maximumDecodedBytes / 2 {
-        throw .limit(
-          "maximumDecodedBytes", limits.maximumDecodedBytes,
-          found: "the archive holds more than half as many bytes when decompressed")
-      }
-      decodedBytes = total
-      let content = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
-        try Inflate.decompress(bytes, range, size: member.size)
-      }
-      var checksum = CRC32()
-      checksum.update(content.span, 0..<content.count)
-      try check(checksum.value, member)
-      return try Npy.decode(FileBytes(copying: content, name: file.name), as: declared, limits: limits)
+      return true
+    case 8: return false
     default:
       throw LoadError(.unsupported, "compression method \(member.method) of zip is not supported; deflate and none are")
     }
+  }
+
+  /// Throws if the checksum of a stored member is wrong. What is still in the file is read piece by piece.
+  static func checkStored(_ member: Member, _ file: FileBytes) throws(LoadError) {
+    let range = try contents(member, file)
+    let piece = 1 << 20
+    var checksum = CRC32()
+    for start in stride(from: range.lowerBound, to: range.upperBound, by: piece) {
+      let part = try file.part(start..<min(start + piece, range.upperBound))
+      part.withBytes { bytes in checksum.update(bytes, 0..<bytes.count) }
+    }
+    try check(checksum.value, member)
+  }
+
+  /// What a deflated member decompresses to. `decodedBytes` counts what all members have come to.
+  static func inflated(
+    _ member: Member, _ file: FileBytes, _ decodedBytes: inout Int, _ limits: LoadLimits
+  ) throws(LoadError) -> FileBytes {
+    let (total, overflow) = decodedBytes.addingReportingOverflow(member.size)
+    if overflow || total > limits.maximumDecodedBytes / 2 {
+      throw .limit(
+        "maximumDecodedBytes", limits.maximumDecodedBytes,
+        found: "the archive holds more than half as many bytes when decompressed")
+    }
+    decodedBytes = total
+    let content = try file.part(contents(member, file)).withBytes { (bytes: Span<UInt8>) throws(LoadError) in
+      try Inflate.decompress(bytes, 0..<bytes.count, size: member.size)
+    }
+    var checksum = CRC32()
+    checksum.update(content.span, 0..<content.count)
+    try check(checksum.value, member)
+    return try FileBytes(copying: content, name: file.name)
   }
 
   private static func check(_ checksum: UInt32, _ member: Member) throws(LoadError) {
@@ -94,58 +115,57 @@ package enum Npz {
 
   // MARK: The archive
 
-  /// Reads numbers of an archive, lowest byte first, within its bounds.
+  /// Some bytes of an archive, as numbers, lowest byte first.
   private struct Record {
-    let range: Range<Int>
+    let bytes: [UInt8]
 
     /// `count` bytes at `start`.
-    init(_ bytes: Span<UInt8>, _ start: Int, _ count: Int) throws(LoadError) {
-      guard start >= 0, count >= 0, start <= bytes.count, count <= bytes.count - start else {
+    init(_ file: FileBytes, _ start: Int, _ count: Int) throws(LoadError) {
+      guard start >= 0, count >= 0, start <= file.count, count <= file.count - start else {
         throw LoadError(.malformed, "the archive is cut off", byteOffset: max(0, start))
       }
-      range = start..<(start + count)
+      bytes = try file.part(start..<(start + count)).withBytes { span in span.indices.map { span[$0] } }
     }
 
-    func number(_ bytes: Span<UInt8>, _ offset: Int, _ width: Int) -> Int {
+    func number(_ offset: Int, _ width: Int) -> Int {
       var value: UInt64 = 0
-      for index in (0..<width).reversed() { value = value << 8 | UInt64(bytes[range.lowerBound + offset + index]) }
+      for index in (0..<width).reversed() { value = value << 8 | UInt64(bytes[offset + index]) }
       return Int(clamping: value)
     }
   }
 
-  private static func members(_ file: FileBytes) throws(LoadError) -> [Member] {
-    try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
-      let (start, count) = try directory(bytes)
-      var members: [Member] = []
-      var position = start
-      var storedBytes = 0
-      for _ in 0..<count {
-        let (member, next) = try self.member(bytes, position)
-        members.append(member)
-        position = next
-        // Members that share bytes would make a small archive cost much time.
-        let (total, overflow) = storedBytes.addingReportingOverflow(member.compressedSize)
-        if overflow || total > bytes.count { throw LoadError(.malformed, "the members of the archive overlap") }
-        storedBytes = total
-      }
-      return members
+  static func members(_ file: FileBytes) throws(LoadError) -> [Member] {
+    let (start, count) = try directory(file)
+    var members: [Member] = []
+    var position = start
+    var storedBytes = 0
+    for _ in 0..<count {
+      let (member, next) = try self.member(file, position)
+      members.append(member)
+      position = next
+      // Members that share bytes would make a small archive cost much time.
+      let (total, overflow) = storedBytes.addingReportingOverflow(member.compressedSize)
+      if overflow || total > file.count { throw LoadError(.malformed, "the members of the archive overlap") }
+      storedBytes = total
     }
+    return members
   }
 
   /// Where the central directory begins and how many members it lists.
-  private static func directory(_ bytes: Span<UInt8>) throws(LoadError) -> (start: Int, count: Int) {
+  private static func directory(_ file: FileBytes) throws(LoadError) -> (start: Int, count: Int) {
     // The end record has 22 bytes and a comment of at most 65535.
-    var end = bytes.count - 22
-    while end >= max(0, bytes.count - 22 - 65535) {
-      let record = try Record(bytes, end, 22)
-      if record.number(bytes, 0, 4) == 0x0605_4B50 {
-        let (count, start) = (record.number(bytes, 10, 2), record.number(bytes, 16, 4))
+    let first = max(0, file.count - 22 - 65535)
+    let tail = try Record(file, first, file.count - first)
+    var end = tail.bytes.count - 22
+    while end >= 0 {
+      if tail.number(end, 4) == 0x0605_4B50 {
+        let (count, start) = (tail.number(end + 10, 2), tail.number(end + 16, 4))
         guard count == 0xFFFF || start == 0xFFFF_FFFF else { return (start, count) }
-        let locator = try Record(bytes, end - 20, 20)
-        guard locator.number(bytes, 0, 4) == 0x0706_4B50 else { return (start, count) }
-        let large = try Record(bytes, locator.number(bytes, 8, 8), 56)
-        guard large.number(bytes, 0, 4) == 0x0606_4B50 else { break }
-        return (large.number(bytes, 48, 8), large.number(bytes, 32, 8))
+        let locator = try Record(file, first + end - 20, 20)
+        guard locator.number(0, 4) == 0x0706_4B50 else { return (start, count) }
+        let large = try Record(file, locator.number(8, 8), 56)
+        guard large.number(0, 4) == 0x0606_4B50 else { break }
+        return (large.number(48, 8), large.number(32, 8))
       }
       end -= 1
     }
@@ -153,44 +173,37 @@ package enum Npz {
   }
 
   /// The member at `position` of the directory, and where the next one begins.
-  private static func member(_ bytes: Span<UInt8>, _ position: Int) throws(LoadError) -> (Member, next: Int) {
-    let fixed = try Record(bytes, position, 46)
-    guard fixed.number(bytes, 0, 4) == 0x0201_4B50 else {
+  private static func member(_ file: FileBytes, _ position: Int) throws(LoadError) -> (Member, next: Int) {
+    let fixed = try Record(file, position, 46)
+    guard fixed.number(0, 4) == 0x0201_4B50 else {
       throw LoadError(.malformed, "the directory of the archive is damaged", byteOffset: position)
     }
-    if fixed.number(bytes, 8, 2) & 1 == 1 { throw LoadError(.unsupported, "encrypted archives are not read") }
-    let lengths = (28, 30, 32)
-    let nameLength = fixed.number(bytes, lengths.0, 2)
-    let extraLength = fixed.number(bytes, lengths.1, 2)
-    let commentLength = fixed.number(bytes, lengths.2, 2)
-    let name = try Record(bytes, position + 46, nameLength)
-    guard let text = String(validating: name.range.map { bytes[$0] }, as: UTF8.self) else {
+    if fixed.number(8, 2) & 1 == 1 { throw LoadError(.unsupported, "encrypted archives are not read") }
+    let (nameLength, extraLength, commentLength) = (fixed.number(28, 2), fixed.number(30, 2), fixed.number(32, 2))
+    guard let text = String(validating: try Record(file, position + 46, nameLength).bytes, as: UTF8.self) else {
       throw LoadError(.malformed, "the name of a member is no valid UTF-8", byteOffset: position)
     }
     var member = Member(
-      name: text, method: fixed.number(bytes, 10, 2), checksum: UInt32(fixed.number(bytes, 16, 4)),
-      compressedSize: fixed.number(bytes, 20, 4), size: fixed.number(bytes, 24, 4),
-      headerOffset: fixed.number(bytes, 42, 4))
-    try readLargeSizes(bytes, position + 46 + nameLength, extraLength, &member)
+      name: text, method: fixed.number(10, 2), checksum: UInt32(fixed.number(16, 4)),
+      compressedSize: fixed.number(20, 4), size: fixed.number(24, 4), headerOffset: fixed.number(42, 4))
+    readLargeSizes(try Record(file, position + 46 + nameLength, extraLength), &member)
     return (member, position + 46 + nameLength + extraLength + commentLength)
   }
 
   /// Sizes of 4 GB and more stand in an extra field, in this order, as far as they did not fit.
-  private static func readLargeSizes(
-    _ bytes: Span<UInt8>, _ start: Int, _ length: Int, _ member: inout Member
-  ) throws(LoadError) {
-    var position = start
-    let end = try Record(bytes, start, length).range.upperBound
+  private static func readLargeSizes(_ extra: Record, _ member: inout Member) {
+    var position = 0
+    let end = extra.bytes.count
     while position + 4 <= end {
-      let head = try Record(bytes, position, 4)
-      let size = head.number(bytes, 2, 2)
-      let body = try Record(bytes, position + 4, min(size, end - position - 4))
-      if head.number(bytes, 0, 2) == 1 {
+      let size = extra.number(position + 2, 2)
+      if extra.number(position, 2) == 1 {
+        let body = position + 4
+        let available = min(size, end - body)
         var offset = 0
         func next(_ current: Int) -> Int {
-          guard current == 0xFFFF_FFFF, offset + 8 <= body.range.count else { return current }
+          guard current == 0xFFFF_FFFF, offset + 8 <= available else { return current }
           offset += 8
-          return body.number(bytes, offset - 8, 8)
+          return extra.number(body + offset - 8, 8)
         }
         member.size = next(member.size)
         member.compressedSize = next(member.compressedSize)
@@ -201,14 +214,17 @@ package enum Npz {
   }
 
   /// The bytes of a member, as they lie in the archive.
-  private static func contents(_ member: Member, _ bytes: Span<UInt8>) throws(LoadError) -> Range<Int> {
-    let header = try Record(bytes, member.headerOffset, 30)
-    guard header.number(bytes, 0, 4) == 0x0403_4B50 else {
+  static func contents(_ member: Member, _ file: FileBytes) throws(LoadError) -> Range<Int> {
+    let header = try Record(file, member.headerOffset, 30)
+    guard header.number(0, 4) == 0x0403_4B50 else {
       throw LoadError(
         .malformed, "a member of the archive is not where the directory says", byteOffset: member.headerOffset)
     }
-    let start = member.headerOffset + 30 + header.number(bytes, 26, 2) + header.number(bytes, 28, 2)
-    return try Record(bytes, start, member.compressedSize).range
+    let start = member.headerOffset + 30 + header.number(26, 2) + header.number(28, 2)
+    guard start <= file.count, member.compressedSize <= file.count - start else {
+      throw LoadError(.malformed, "the archive is cut off", byteOffset: start)
+    }
+    return start..<(start + member.compressedSize)
   }
 
   // MARK: Writing

@@ -16,6 +16,8 @@ package final class OperatorSchema: Sendable {
   package let carried: CarriedValues?
   /// The multiply-adds of a node, unknown where a shape is; nil: it is no product.
   package let multiplyAdds: NodeFormula?
+  /// How the axes of its operands hang together; nil: as `layout` says.
+  package let axes: AxisRule?
   private let make: @Sendable () -> Signature
   /// The address of the signature, to which the schema holds a reference; 0 as long as there is none.
   private let made = Atomic<UInt>(0)
@@ -40,13 +42,14 @@ package final class OperatorSchema: Sendable {
     types: @autoclosure @escaping @Sendable () -> [String: TypeSet] = [:], traits: Traits = [],
     identity: IdentityCondition = .never, layout: @autoclosure @escaping @Sendable () -> LayoutTrait = .fixed,
     portable: @autoclosure @escaping @Sendable () -> PortableForm? = nil, carried: CarriedValues? = nil,
-    multiplyAdds: NodeFormula? = nil
+    multiplyAdds: NodeFormula? = nil, axes: AxisRule? = nil
   ) {
     id = OperatorID(name, domain: domain)
     self.traits = traits
     self.identity = identity
     self.carried = carried
     self.multiplyAdds = multiplyAdds
+    self.axes = axes
     make = {
       Signature(
         versions: versions(), inputs: inputs(), outputs: outputs(), attributes: attributes(), types: types(),

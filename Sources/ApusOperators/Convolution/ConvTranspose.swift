@@ -27,7 +27,7 @@ package struct ConvTranspose: EngineOperator {
       multiplyAdds: { facts in
         guard let x = facts.shape(0), let weights = facts.shape(1) else { return .unknown }
         return x.product * Array(weights.dropFirst()).product
-      })
+      }, axes: channelsLast ? nil : AxisRules.transposedConvolution)
   }
 
   package func infer(_ context: inout InferenceContext) throws(OperatorError) {

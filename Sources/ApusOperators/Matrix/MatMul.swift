@@ -9,7 +9,8 @@ package struct MatMul: OperatorDefinition {
     "MatMul", versions: [1, 9, 13],
     inputs: [.required("A", "T"), .required("B", "T")],
     outputs: [.required("Y", "T")],
-    types: ["T": .floats + [.uint32, .uint64, .int32, .int64]], multiplyAdds: matMulProducts(a: 0))
+    types: ["T": .floats + [.uint32, .uint64, .int32, .int64]], multiplyAdds: matMulProducts(a: 0),
+    axes: AxisRules.matMul)
 
   package init() {}
 

@@ -36,7 +36,7 @@ public struct ModelComparison: Sendable, Encodable {
       multiplyAdds: "\(statistics.multiplyAdds)")
   }
 
-  /// Runs both models in turn on the same inputs, as often as `seconds` allow and at least three times each.
+  /// Runs both models in turn on the same inputs, as often as `seconds` allow and at least four times each.
   package mutating func measure(
     _ before: Model, _ after: Model, on inputs: [String: Value], seconds: Double
   ) throws {
@@ -45,11 +45,16 @@ public struct ModelComparison: Sendable, Encodable {
     // The first runs plan.
     _ = try before.run(values: inputs)
     _ = try after.run(values: inputs)
+    func time(_ model: Model) throws -> Double {
+      try clock.measure { _ = try model.run(values: inputs) } / .milliseconds(1)
+    }
     let start = clock.now
-    let fewest = 3
+    let fewest = 4
     while times.before.count < fewest || clock.now - start < .seconds(seconds) {
-      times.before.append(try clock.measure { _ = try before.run(values: inputs) } / .milliseconds(1))
-      times.after.append(try clock.measure { _ = try after.run(values: inputs) } / .milliseconds(1))
+      // Each is first as often as the other: what ran before leaves the caches behind.
+      if times.before.count % 2 == 0 { times.before.append(try time(before)) }
+      times.after.append(try time(after))
+      if times.before.count < times.after.count { times.before.append(try time(before)) }
     }
     runs = times.before.count
     self.before.milliseconds = Self.median(times.before)

@@ -86,7 +86,7 @@ struct DistilCommand: ParsableCommand {
     var losses = try other.map { try TeacherLosses(loaded, $0, pairs, temperature: temperature ?? 1) }
     var store: TeacherStore?
     var number = 0
-    while let sample = try samples.next() {
+    while let sample = try samples.nextInputs() {
       number += 1
       Console.progress("sample \(number) of \(samples.count)")
       let values = try loaded.run(values: sample)
@@ -125,7 +125,7 @@ struct DistilCommand: ParsableCommand {
     var comparison = ModelComparison(before: before.model.graph, after: after.model.graph)
     (comparison.before.fileBytes, comparison.after.fileBytes) = (FileSizes.bytes(self.teacher), FileSizes.bytes(path))
     var samples = try StackedSamples(file: inputs, option: "--inputs", for: teacher)
-    if let sample = try samples.next() { try comparison.measure(teacher, student, on: sample, seconds: 1) }
+    if let sample = try samples.nextInputs() { try comparison.measure(teacher, student, on: sample, seconds: 1) }
     return comparison
   }
 

@@ -46,12 +46,12 @@ struct ComparisonArguments: ParsableArguments {
   }
 
   private func differences(
-    _ samples: some SampleSource, _ before: Model, _ after: Model
+    _ samples: some SampleInputs, _ before: Model, _ after: Model
   ) throws -> [OutputLoss.Report] {
     var samples = samples
     var losses = before.outputs.map { OutputLoss(name: $0.name) }
     var number = 0
-    while let sample = try samples.next() {
+    while let sample = try samples.nextInputs() {
       number += 1
       Console.progress("sample \(number) of \(samples.count)")
       let (expected, found) = (try before.run(values: sample), try after.run(values: sample))
@@ -66,7 +66,7 @@ struct ComparisonArguments: ParsableArguments {
   private func oneSample(for model: Model) throws -> [String: Value] {
     if let data {
       var samples = try StackedSamples(file: data, option: "--data", for: model)
-      if let sample = try samples.next() { return sample }
+      if let sample = try samples.nextInputs() { return sample }
     }
     var generator = RandomInputs(seed: 0)
     let bounds = RandomInputs.indexBounds(in: model.graph)

@@ -5,16 +5,16 @@ import ApusFormats
 import ApusGraph
 
 /// Gives the inputs of one sample after the other.
-protocol SampleSource {
+protocol SampleInputs {
   /// How many there are in all.
   var count: Int { get }
   /// The inputs of the next sample by name; nil behind the last one.
-  mutating func next() throws -> [String: Value]?
+  mutating func nextInputs() throws -> [String: Value]?
 }
 
 /// The samples of an .npz file: arrays by the names of the inputs, stacked along their first axis. Where the first
 /// extent of an input is a number, that many rows are a sample; else one.
-struct StackedSamples: SampleSource {
+struct StackedSamples: SampleInputs {
   let count: Int
   private let arrays: [(name: String, tensor: Tensor, rows: Int, addsAxis: Bool)]
   private var position = 0
@@ -64,7 +64,7 @@ struct StackedSamples: SampleSource {
     return (input.name, tensor, rows, addsAxis)
   }
 
-  mutating func next() throws -> [String: Value]? {
+  mutating func nextInputs() throws -> [String: Value]? {
     guard position < count else { return nil }
     var values: [String: Value] = [:]
     for array in arrays {

@@ -49,8 +49,10 @@ package struct GraphPruner: Sendable {
     let selection = try ChannelSelection(groups, graph, options, &report)
     guard !selection.candidates.isEmpty else {
       let reasons = report.kept.prefix(3).map { "'\($0.node)' because \($0.reason)" }.joined(separator: "; ")
+      let none = "the main graph has no weights of products; those of graphs inside nodes keep their shapes"
       throw CompressionError(
-        .nothingToDo, "no channel of the model can be taken away" + (reasons.isEmpty ? "" : ": kept are \(reasons)"))
+        .nothingToDo,
+        "no channel of the model can be taken away: " + (reasons.isEmpty ? none : "kept are \(reasons)"))
     }
     var counts = selection.countsByFraction
     if options.parameterTarget != nil || options.multiplyAddTarget != nil {

@@ -10,7 +10,7 @@ package struct OptimizedModel {
   package var model: ModelGraph
   package var passes: [PassReport]
   /// The paths of the files beside the model's own that weights came from.
-  private let sideFiles: [String]
+  package let sideFiles: [String]
 
   package init(model: ModelGraph, passes: [PassReport], sideFiles: [String] = []) {
     (self.model, self.passes, self.sideFiles) = (model, passes, sideFiles)

@@ -23,7 +23,8 @@ struct ApusCommand: ParsableCommand {
     subcommands: [
       RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, BenchKernelsCommand.self,
       ProfileCommand.self, PlanCommand.self, GraphCommand.self, OptimizeCommand.self, QuantizeCommand.self,
-      CompileCommand.self, AccuracyCommand.self, OperatorsCommand.self, ConformanceCommand.self,
+      CompileCommand.self, AccuracyCommand.self, SparsityCommand.self, PruneCommand.self, ClusterCommand.self,
+      DistilCommand.self, OperatorsCommand.self, ConformanceCommand.self,
     ])
 
   static func main() {

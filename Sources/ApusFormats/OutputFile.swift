@@ -128,6 +128,23 @@ package struct OutputFile: ~Copyable {
     count += bytes.count
   }
 
+  /// Writes at another place than the end; what lies between is zeros. Not to pipes and terminals.
+  package mutating func write(_ bytes: borrowing Span<UInt8>, at offset: Int) throws(LoadError) {
+    var done = 0
+    while done < bytes.count {
+      // In bounds: done < bytes.count.
+      let written = bytes.extracting(done..<bytes.count).withUnsafeBufferPointer {
+        pwrite(number, $0.baseAddress, $0.count, off_t(offset + done))
+      }
+      if written < 0 {
+        if errno == EINTR { continue }
+        throw LoadError.cannotWrite(path, errno)
+      }
+      done += written
+    }
+    count = max(count, offset + bytes.count)
+  }
+
   /// Ends the file and gives it its name. Nothing can be written after it.
   package mutating func commit() throws(LoadError) {
     if temporary != nil, target.existing != nil, fsync(number) != 0 { throw LoadError.cannotWrite(path, errno) }

@@ -38,6 +38,7 @@ package struct SchemaDraft: Sendable {
   package var portable: PortableForm?
   package var carried: CarriedValues?
   package var multiplyAdds: NodeFormula?
+  package var axes: AxisRule?
 
   /// The signature of `known`.
   init(_ known: OperatorSchema, id: OperatorID) {
@@ -49,7 +50,7 @@ package struct SchemaDraft: Sendable {
     OperatorSchema(
       id.name, domain: id.domain, versions: versions, inputs: inputs, outputs: outputs, attributes: attributes,
       types: types, traits: traits, identity: identity, layout: layout, portable: portable, carried: carried,
-      multiplyAdds: multiplyAdds)
+      multiplyAdds: multiplyAdds, axes: axes)
   }
 }
 

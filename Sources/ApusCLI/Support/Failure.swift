@@ -43,7 +43,7 @@ struct Failure {
       message = (error.nodePath + [error.message]).joined(separator: error.nodePath.count > 1 ? " › " : ": ")
     case let error as CompressionError:
       (code, remedy) = (error.code.rawValue, error.remedy)
-      message = (error.nodePath + [error.message]).joined(separator: error.nodePath.count > 1 ? " › " : ": ")
+      message = (error.nodePath.isEmpty ? "" : error.nodePath.joined(separator: " › ") + ": ") + error.message
     case let error as InputError: (code, message) = ("invalidInput", error.description)
     case let error as CocoaError:
       // Of folders that Foundation lists.

@@ -96,7 +96,7 @@ extension Npy {
       try body(part.span)
     }
 
-    private static func header(_ descriptor: String, _ shape: Shape) -> [UInt8] {
+    static func header(_ descriptor: String, _ shape: Shape) -> [UInt8] {
       let extents = shape.map(String.init).joined(separator: ", ") + (shape.rank == 1 ? "," : "")
       var text = "{'descr': '\(descriptor)', 'fortran_order': False, 'shape': (\(extents)), }"
       // The data begin at a multiple of 64 bytes.
@@ -109,7 +109,7 @@ extension Npy {
         + Array(text.utf8)
     }
 
-    private static func descriptor(_ type: DataType, width: Int) -> String {
+    static func descriptor(_ type: DataType, width: Int) -> String {
       switch type {
       case .bool: "|b1"
       case .int8: "|i1"

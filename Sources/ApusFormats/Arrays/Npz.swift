@@ -260,7 +260,7 @@ package enum Npz {
   }
 
   /// Two bytes hold the length of a name.
-  private static let maximumNameBytes = 65535
+  static let maximumNameBytes = 65535
 
   private static func little(_ value: Int, _ width: Int) -> [UInt8] {
     (0..<width).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
@@ -273,13 +273,13 @@ package enum Npz {
       + little(shown, 4) + little(shown, 4)
   }
 
-  private static func localHeader(_ name: [UInt8], _ checksum: UInt32, size: Int) -> [UInt8] {
+  static func localHeader(_ name: [UInt8], _ checksum: UInt32, size: Int) -> [UInt8] {
     let extra = size >= 0xFFFF_FFFF ? little(1, 2) + little(16, 2) + little(size, 8) + little(size, 8) : []
     return little(0x0403_4B50, 4) + common(checksum, size: size) + little(name.count, 2) + little(extra.count, 2)
       + name + extra
   }
 
-  private static func directoryEntry(_ name: [UInt8], _ checksum: UInt32, size: Int, offset: Int) -> [UInt8] {
+  static func directoryEntry(_ name: [UInt8], _ checksum: UInt32, size: Int, offset: Int) -> [UInt8] {
     var large: [UInt8] = []
     if size >= 0xFFFF_FFFF { large += little(size, 8) + little(size, 8) }
     if offset >= 0xFFFF_FFFF { large += little(offset, 8) }
@@ -289,7 +289,7 @@ package enum Npz {
       + little(min(offset, 0xFFFF_FFFF), 4) + name + extra
   }
 
-  private static func endRecords(count: Int, start: Int, size: Int) -> [UInt8] {
+  static func endRecords(count: Int, start: Int, size: Int) -> [UInt8] {
     var bytes: [UInt8] = []
     if start >= 0xFFFF_FFFF || size >= 0xFFFF_FFFF || count >= 0xFFFF {
       bytes += little(0x0606_4B50, 4) + little(44, 8) + little(45, 2) + little(45, 2) + little(0, 4) + little(0, 4)

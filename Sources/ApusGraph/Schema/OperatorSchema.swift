@@ -16,6 +16,8 @@ package final class OperatorSchema: Sendable {
   package let carried: CarriedValues?
   /// The multiply-adds of a node, unknown where a shape is; nil: it is no product.
   package let multiplyAdds: NodeFormula?
+  /// How the axes of its operands hang together; nil: as `layout` says.
+  package let axes: AxisRule?
   /// The weights of a product; nil: it has none.
   package let weights: WeightTrait?
   private let statedCodes: CodeTrait?
@@ -51,13 +53,14 @@ package final class OperatorSchema: Sendable {
     types: @autoclosure @escaping @Sendable () -> [String: TypeSet] = [:], traits: Traits = [],
     identity: IdentityCondition = .never, layout: @autoclosure @escaping @Sendable () -> LayoutTrait = .fixed,
     portable: @autoclosure @escaping @Sendable () -> PortableForm? = nil, carried: CarriedValues? = nil,
-    multiplyAdds: NodeFormula? = nil, weights: WeightTrait? = nil, codes: CodeTrait? = nil
+    multiplyAdds: NodeFormula? = nil, axes: AxisRule? = nil, weights: WeightTrait? = nil, codes: CodeTrait? = nil
   ) {
     id = OperatorID(name, domain: domain)
     self.traits = traits
     self.identity = identity
     self.carried = carried
     self.multiplyAdds = multiplyAdds
+    self.axes = axes
     (self.weights, statedCodes) = (weights, codes)
     make = {
       Signature(

@@ -15,7 +15,7 @@ package struct Conv: OperatorDefinition {
       twin: OperatorID("Conv", domain: "apus"), isFaster: { !ConvolutionFacts.staysPlanar($0) },
       isFasterAlone: { !ConvolutionFacts.isFastestPlanar($0) }
     ) { $0.type(0) == .float32 && $0.constant(1) != nil },
-    portable: .moreTypes, multiplyAdds: convolutionProducts(weights: 1),
+    portable: .moreTypes, multiplyAdds: convolutionProducts(weights: 1), axes: AxisRules.convolution,
     weights: WeightTrait(bias: 2) { facts in
       WeightTrait.Axes(outputs: 0, inputs: 1, data: 1, result: 1, groups: facts.optionalInt("group") ?? 1)
     })

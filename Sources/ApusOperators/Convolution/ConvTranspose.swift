@@ -27,7 +27,7 @@ package struct ConvTranspose: EngineOperator {
       multiplyAdds: { facts in
         guard let x = facts.shape(0), let weights = facts.shape(1) else { return .unknown }
         return x.product * Array(weights.dropFirst()).product
-      },
+      }, axes: channelsLast ? nil : AxisRules.transposedConvolution,
       weights: WeightTrait(bias: 2) { facts in
         WeightTrait.Axes(outputs: 1, inputs: 0, data: 1, result: 1, groups: facts.optionalInt("group") ?? 1)
       })

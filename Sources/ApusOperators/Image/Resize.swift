@@ -26,7 +26,8 @@ package struct Resize: OperatorDefinition {
       "T": .allBeforeBFloat16 + [.bfloat16], "T2": .ieeeFloats, "tensor(float)": [.float32], "tensor(int64)": .int64,
     ],
     // True of nearest, the only mode for strings.
-    traits: .movesData, layout: .axes(attribute: "axes") { Resize.isUsualWithChannelsLast($0) }, codes: .keeps)
+    traits: .movesData, layout: .axes(attribute: "axes") { Resize.isUsualWithChannelsLast($0) },
+    axes: AxisRules.resize, codes: .keeps)
 
   /// Other runtimes, which may be given the optimized model, interpolate images of two axes whose channels are last by
   /// linear filters only.

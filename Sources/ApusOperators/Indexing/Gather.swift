@@ -8,7 +8,8 @@ struct Gather: OperatorDefinition {
   let schema = OperatorSchema(
     "Gather", versions: [1, 11, 13],
     inputs: [.required("data", "T"), .required("indices", "Tind")], outputs: [.required("output", "T")],
-    attributes: [.int("axis", default: 0)], types: ["T": .basic, "Tind": .indices], traits: .rearranges)
+    attributes: [.int("axis", default: 0)], types: ["T": .basic, "Tind": .indices], traits: .rearranges,
+    axes: AxisRules.gather)
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     guard let data = context.shape(0), let indices = context.shape(1) else {

@@ -16,7 +16,7 @@ package struct Gemm: OperatorDefinition {
     multiplyAdds: { facts in
       guard let a = facts.shape(0), a.count == 2, let output = facts.outputShape(0) else { return .unknown }
       return output.product * a[facts.optionalInt("transA") ?? 0 != 0 ? 0 : 1]
-    },
+    }, axes: AxisRules.gemm,
     weights: WeightTrait(bias: 2) { facts in
       let isTransposed = facts.optionalInt("transB") ?? 0 != 0
       return WeightTrait.Axes(

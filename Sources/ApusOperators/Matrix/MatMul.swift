@@ -10,6 +10,7 @@ package struct MatMul: OperatorDefinition {
     inputs: [.required("A", "T"), .required("B", "T")],
     outputs: [.required("Y", "T")],
     types: ["T": .floats + [.uint32, .uint64, .int32, .int64]], multiplyAdds: matMulProducts(a: 0),
+    axes: AxisRules.matMul,
     weights: WeightTrait { facts in
       guard let weights = facts.shape(1)?.count, weights >= 2, let data = facts.shape(0)?.count, data >= 1 else {
         return nil

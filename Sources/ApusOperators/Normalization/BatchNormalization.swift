@@ -20,7 +20,7 @@ package struct BatchNormalization: OperatorDefinition {
     types: ["T": .floats, "T1": .floats, "T2": .floats],
     layout: .images(twin: ChannelsLastBatchNormalization.id, isFaster: { _ in false }) { node in
       (node.optionalInt("training_mode") ?? 0) == 0 && (0..<5).allSatisfy { node.type($0) == .float32 }
-    })
+    }, axes: AxisRules.planesWithParameters)
 
   package init() {}
 

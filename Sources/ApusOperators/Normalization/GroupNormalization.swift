@@ -60,7 +60,8 @@ package struct InstanceNormalization: OperatorDefinition {
     "InstanceNormalization", versions: [1, 6, 22],
     inputs: [.required("input", "T"), .required("scale", "T"), .required("B", "T")],
     outputs: [.required("output", "T")],
-    attributes: [.float("epsilon", default: 1e-5)], types: ["T": .floats], portable: .moreTypes)
+    attributes: [.float("epsilon", default: 1e-5)], types: ["T": .floats], portable: .moreTypes,
+    axes: AxisRules.planesWithParameters)
 
   package init() {}
 

@@ -15,7 +15,7 @@ package struct AveragePool: OperatorDefinition {
     layout: .images(twin: OperatorID("AveragePool", domain: "apus"), isFaster: { _ in false }) {
       $0.type(0) == .float32
     },
-    portable: .moreTypes, codes: .computes)
+    portable: .moreTypes, axes: AxisRules.planes, codes: .computes)
 
   package init() {}
 

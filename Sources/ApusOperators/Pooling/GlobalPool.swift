@@ -22,7 +22,8 @@ struct GlobalPool: OperatorDefinition {
       types: ["T": .floats],
       layout: reduction == .mean
         ? .images(twin: OperatorID(name, domain: "apus"), isFaster: { _ in false }) { $0.type(0) == .float32 } : .fixed,
-      portable: .moreTypes, codes: reduction == .norm ? CodeTrait.none : reduction == .mean ? .computes : .keeps)
+      portable: .moreTypes, axes: AxisRules.planes,
+      codes: reduction == .norm ? CodeTrait.none : reduction == .mean ? .computes : .keeps)
   }
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {

@@ -10,7 +10,7 @@ struct LpPool: OperatorDefinition {
     inputs: [.required("X", "T")],
     outputs: [.required("Y", "T")],
     attributes: poolAttributes(ceilModeSince: 18, dilationsSince: 18) + [.int("p", default: 2), LpNorm.fraction],
-    types: ["T": .floats], portable: .moreTypes)
+    types: ["T": .floats], portable: .moreTypes, axes: AxisRules.planes)
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     try LpNorm.upgrade(&node, from: version)

@@ -14,7 +14,7 @@ package struct MaxPool: OperatorDefinition {
     types: ["T": .floats + [.int8, .uint8], "I": .int64],
     layout: .images(twin: OperatorID("MaxPool", domain: "apus"), isFaster: { _ in false }) {
       $0.type(0) == .float32 && $0.optionalInt("storage_order") == 0
-    }, portable: .moreTypes, codes: .keeps)
+    }, portable: .moreTypes, axes: AxisRules.planes, codes: .keeps)
 
   package init() {}
 

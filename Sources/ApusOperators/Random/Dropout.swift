@@ -14,7 +14,7 @@ struct Dropout: OperatorDefinition {
     inputs: [.required("data", "T"), .optional("ratio", "T1").since(12), .optional("training_mode", "T2").since(12)],
     outputs: [.required("output", "T"), .optional("mask", "T2")], attributes: [.optional("seed", .int).since(12)],
     types: ["T": types, "T1": types, "T2": .bool], traits: .random, identity: .when { !$0.isPresent(2) },
-    portable: .moreTypes)
+    portable: .moreTypes, axes: { $0.isPresent(2) ? nil : AxisLinks(sameAxesOf: $0) })
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version < 12 else { return }

@@ -16,7 +16,8 @@ package struct GRU: OperatorDefinition {
     attributes: RecurrentAttributes.schemas(.optional("activations", .strings)) + [
       .int("linear_before_reset", default: 0)
     ],
-    types: ["T": .floats, "T1": [.int32]], portable: .moreTypes, multiplyAdds: RecurrentAttributes.products)
+    types: ["T": .floats, "T1": [.int32]], portable: .moreTypes, multiplyAdds: RecurrentAttributes.products,
+    axes: AxisRules.recurrent)
 
   package init() {}
 

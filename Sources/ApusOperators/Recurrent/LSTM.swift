@@ -14,7 +14,8 @@ package struct LSTM: OperatorDefinition {
     ],
     outputs: [.optional("Y", "T"), .optional("Y_h", "T"), .optional("Y_c", "T")],
     attributes: RecurrentAttributes.schemas(.optional("activations", .strings)) + [.int("input_forget", default: 0)],
-    types: ["T": .floats, "T1": [.int32]], portable: .moreTypes, multiplyAdds: RecurrentAttributes.products)
+    types: ["T": .floats, "T1": [.int32]], portable: .moreTypes, multiplyAdds: RecurrentAttributes.products,
+    axes: AxisRules.recurrent)
 
   package init() {}
 

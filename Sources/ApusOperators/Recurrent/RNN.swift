@@ -14,7 +14,8 @@ package struct RNN: OperatorDefinition {
     ],
     outputs: [.optional("Y", "T"), .optional("Y_h", "T")],
     attributes: RecurrentAttributes.schemas(.strings("activations", default: ["Tanh", "Tanh"])),
-    types: ["T": .floats, "T1": [.int32]], portable: .moreTypes, multiplyAdds: RecurrentAttributes.products)
+    types: ["T": .floats, "T1": [.int32]], portable: .moreTypes, multiplyAdds: RecurrentAttributes.products,
+    axes: AxisRules.recurrent)
 
   package init() {}
 

@@ -9,7 +9,7 @@ struct Concat: OperatorDefinition {
     "Concat", versions: [1, 4, 11, 13],
     inputs: [.variadic("inputs", "T")], outputs: [.required("concat_result", "T")],
     attributes: [.required("axis", .int)], types: ["T": .basic], traits: .rearranges, identity: .oneInput,
-    layout: .along(attribute: "axis"))
+    layout: .along(attribute: "axis"), axes: AxisRules.concat)
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     if version == 1, node.attributes["axis"] == nil { node.attributes["axis"] = .int(1) }

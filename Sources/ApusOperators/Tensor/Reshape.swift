@@ -11,7 +11,8 @@ struct Reshape: OperatorDefinition {
     outputs: [.required("reshaped", "T")],
     attributes: [.int("allowzero", default: 0)],
     types: ["T": .stored, "tensor(int64)": .int64],
-    traits: .rearranges, identity: .sameShape, layout: .reshaping, portable: .moreTypes)
+    traits: .rearranges, identity: .sameShape, layout: .reshaping, portable: .moreTypes,
+    axes: AxisRules.reshape)
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 1 else { return }

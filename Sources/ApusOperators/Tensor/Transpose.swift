@@ -9,7 +9,8 @@ struct Transpose: OperatorDefinition {
     "Transpose", versions: [1, 13, 21, 23, 24, 25],
     inputs: [.required("data", "T")], outputs: [.required("transposed", "T")],
     attributes: [.optional("perm", .ints)], types: ["T": .stored], traits: .rearranges,
-    identity: .when { $0.optionalInts("perm").map { $0 == Array($0.indices) } ?? false }, portable: .moreTypes)
+    identity: .when { $0.optionalInts("perm").map { $0 == Array($0.indices) } ?? false }, portable: .moreTypes,
+    axes: AxisRules.transpose)
 
   /// The permutation, checked; the axes reversed if the attribute is absent.
   private static func permutation(_ given: [Int]?, rank: Int) throws(OperatorError) -> [Int] {

@@ -1,0 +1,76 @@
+// Models with fewer numbers: pruned, clustered, and what of their weights is 0.
+
+@_exported public import struct ApusCompression.ClusteringOptions
+@_exported public import struct ApusCompression.ClusteringReport
+@_exported public import struct ApusCompression.OutputLoss
+@_exported public import struct ApusCompression.PruningOptions
+@_exported public import struct ApusCompression.PruningReport
+@_exported public import struct ApusCompression.SparsityReport
+@_exported public import struct ApusCompression.WeightSelection
+import ApusCompression
+import ApusTensor
+public import FoundationEssentials
+
+/// Prunes models.
+public struct Pruner: Sendable {
+  public var options: PruningOptions
+
+  public init(_ options: PruningOptions) { self.options = options }
+
+  /// The model at `url` without what the options take away, and what that was. Throws `LoadError` for a file that
+  /// cannot be read, `CompressionError` for options that do not fit the model.
+  public func prune(
+    contentsOf url: URL, options modelOptions: ModelOptions = ModelOptions()
+  ) throws -> (model: CompressedModel, report: PruningReport) {
+    try prune(
+      try ModelReader.readForCompression(path: url.path(percentEncoded: false), options: modelOptions)
+    ) { _ in }
+  }
+
+  package func prune(
+    _ read: OptimizedModel, progress: @escaping @Sendable (String) -> Void
+  ) throws -> (model: CompressedModel, report: PruningReport) {
+    let pruner = try GraphPruner(options, progress: progress)
+    return try DeepStack.run {
+      var model = read
+      let report = try pruner.prune(&model.model.graph)
+      return (CompressedModel(model), report)
+    }
+  }
+}
+
+/// Lets the elements of weights share a few values.
+public struct WeightClusterer: Sendable {
+  public var options: ClusteringOptions
+
+  public init(_ options: ClusteringOptions) { self.options = options }
+
+  /// The model at `url` with clustered weights, and what that cost. Throws `LoadError` for a file that cannot be read,
+  /// `CompressionError` for options that do not fit the model.
+  public func cluster(
+    contentsOf url: URL, options modelOptions: ModelOptions = ModelOptions()
+  ) throws -> (model: CompressedModel, report: ClusteringReport) {
+    try cluster(
+      try ModelReader.readForCompression(path: url.path(percentEncoded: false), options: modelOptions)
+    ) { _ in }
+  }
+
+  package func cluster(
+    _ read: OptimizedModel, progress: @escaping @Sendable (String) -> Void
+  ) throws -> (model: CompressedModel, report: ClusteringReport) {
+    let clusterer = try GraphClusterer(options, progress: progress)
+    return try DeepStack.run {
+      var model = read
+      let report = try clusterer.cluster(&model.model.graph)
+      return (CompressedModel(model), report)
+    }
+  }
+}
+
+extension SparsityReport {
+  /// The zeros in the weights of the model at `url`, as the file has them but for what is folded.
+  public init(contentsOf url: URL, options: ModelOptions = ModelOptions()) throws {
+    let read = try ModelReader.readForCompression(path: url.path(percentEncoded: false), options: options)
+    self.init(read.model.graph)
+  }
+}

@@ -1,0 +1,105 @@
+// What a teacher says of samples, as it is stored, and as it is compared with what a student says.
+
+import Apus
+import ApusCompression
+import ApusFormats
+import ApusGraph
+import ArgumentParser
+
+/// The outputs of a model for one sample after the other, in an .npz file that grows.
+final class TeacherStore {
+  private(set) var arrays: [NpzStream.Array] = []
+  private let names: [String]
+  private let shapes: [Shape]
+  /// The names whose softmax is stored too.
+  private let soft: [String]
+  private let temperature: Double
+  private let count: Int
+  private var stream: NpzStream
+
+  /// The arrays follow from the outputs of the first sample: `count` of these along the first axis. Those of `hidden`
+  /// have no softmax.
+  init(
+    _ names: [String], hidden: [String], _ first: [String: Value], count: Int, temperature: Double?, path: String
+  ) throws {
+    self.names = names
+    self.temperature = temperature ?? 1
+    self.count = count
+    var arrays: [NpzStream.Array] = []
+    var shapes: [Shape] = []
+    var soft: [String] = []
+    for name in names {
+      guard let tensor = first[name]?.tensor, tensor.dataType != .string else {
+        throw InputError("output '\(name.printable())' is no tensor of numbers, which alone can be stored")
+      }
+      shapes.append(tensor.shape)
+      arrays.append(.init(name: name, dataType: tensor.dataType, shape: try Self.stacked(tensor.shape, count)))
+    }
+    for (name, shape) in zip(names, shapes) where temperature != nil && !hidden.contains(name) {
+      guard let tensor = first[name]?.tensor, WeightNumbers.types.contains(tensor.dataType), (shape.dims.last ?? 1) > 1
+      else { continue }
+      soft.append(name)
+      arrays.append(.init(name: name + ".soft", dataType: .float32, shape: try Self.stacked(shape, count)))
+    }
+    (self.arrays, self.shapes, self.soft) = (arrays, shapes, soft)
+    stream = try NpzStream(arrays, to: path)
+  }
+
+  private static func stacked(_ shape: Shape, _ count: Int) throws -> Shape {
+    let stacked = shape.rank == 0 ? [count] : Shape([shape[0] * count] + shape.dims.dropFirst())
+    guard stacked.checkedElementCount != nil else { throw InputError("\(count) samples of \(shape) are too many") }
+    return stacked
+  }
+
+  func append(_ values: [String: Value], sample: Int) throws {
+    for (index, name) in names.enumerated() {
+      guard let tensor = values[name]?.tensor, tensor.shape == shapes[index] else {
+        throw InputError(
+          "output '\(name.printable())' of sample \(sample) is \(values[name]?.type.description ?? "absent"), that of "
+            + "the first sample \(shapes[index]); arrays of one shape are stored")
+      }
+      try stream.append(tensor, to: index)
+    }
+    for (index, name) in soft.enumerated() {
+      guard let tensor = values[name]?.tensor else { continue }
+      try stream.append(OutputLoss.softmax(tensor, temperature: temperature), to: names.count + index)
+    }
+  }
+
+  func commit() throws { try stream.commit() }
+}
+
+/// The losses of a student.
+struct TeacherLosses {
+  private var losses: [(teacher: String, student: String, loss: OutputLoss)] = []
+
+  /// Outputs are compared by name, or one by one where each model has as many and the names differ.
+  init(_ teacher: Model, _ student: Model, _ hidden: [(teacher: String, student: String)], temperature: Double) throws {
+    let extra = (Set(hidden.map(\.teacher)), Set(hidden.map(\.student)))
+    let (left, right) = (
+      teacher.outputs.map(\.name).filter { !extra.0.contains($0) },
+      student.outputs.map(\.name).filter { !extra.1.contains($0) }
+    )
+    var pairs = left.filter { right.contains($0) }.map { ($0, $0) }
+    if pairs.isEmpty, left.count == right.count { pairs = Array(zip(left, right)) }
+    if pairs.isEmpty {
+      throw InputError(
+        "no output of the student is one of the teacher: \(right.joined(separator: ", ")) and "
+          + left.joined(separator: ", "))
+    }
+    for (a, b) in pairs + hidden.map({ ($0.teacher, $0.student) }) {
+      losses.append((a, b, OutputLoss(name: a, temperature: temperature)))
+    }
+  }
+
+  mutating func add(_ teacher: [String: Value], _ student: [String: Value]) throws {
+    for index in losses.indices {
+      guard let a = teacher[losses[index].teacher]?.tensor, let b = student[losses[index].student]?.tensor else {
+        throw InputError("'\(losses[index].teacher.printable())' is no tensor of both models")
+      }
+      try losses[index].loss.add(teacher: a, student: b)
+    }
+  }
+
+  var reports: [OutputLoss.Report] { losses.map(\.loss.report) }
+}

@@ -23,7 +23,7 @@ struct ApusCommand: ParsableCommand {
     subcommands: [
       RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, BenchKernelsCommand.self,
       ProfileCommand.self, PlanCommand.self, GraphCommand.self, OptimizeCommand.self, CompileCommand.self,
-      OperatorsCommand.self, ConformanceCommand.self,
+      OperatorsCommand.self, ConformanceCommand.self, NarrowCommand.self,
     ])
 
   static func main() {

@@ -41,6 +41,9 @@ struct Failure {
     case let error as RunError:
       (code, remedy) = (error.code.rawValue, error.remedy)
       message = (error.nodePath + [error.message]).joined(separator: error.nodePath.count > 1 ? " › " : ": ")
+    case let error as CompressionError:
+      (code, remedy) = (error.code.rawValue, error.remedy)
+      message = (error.nodePath + [error.message]).joined(separator: error.nodePath.count > 1 ? " › " : ": ")
     case let error as InputError: (code, message) = ("invalidInput", error.description)
     case let error as CocoaError:
       // Of folders that Foundation lists.

@@ -13,7 +13,8 @@ package struct Softmax: OperatorDefinition {
     isLogarithm = logarithm
     schema = OperatorSchema(
       logarithm ? "LogSoftmax" : "Softmax", versions: [1, 11, 13], inputs: [.required("input", "T")],
-      outputs: [.required("output", "T")], attributes: [.int("axis", default: -1)], types: ["T": .floats])
+      outputs: [.required("output", "T")], attributes: [.int("axis", default: -1)], types: ["T": .floats],
+      traits: .isSensitive)
   }
 
   package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {

@@ -10,8 +10,8 @@ import ApusTensor
 #endif
 
 /// Ranges of addresses, zeros at first, whose pages take memory only once they are written.
-enum AddressRange {
-  static func reserve(_ byteCount: Int) throws(TensorError) -> UnsafeMutableRawBufferPointer {
+package enum AddressRange {
+  package static func reserve(_ byteCount: Int) throws(TensorError) -> UnsafeMutableRawBufferPointer {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
     guard let base = mmap(nil, max(byteCount, 1), PROT_READ | PROT_WRITE, flags, -1, 0), base != MAP_FAILED else {
       throw TensorError(
@@ -24,7 +24,7 @@ enum AddressRange {
   /// Ranges of at least so many bytes hold a page of 2 MB.
   private static let smallestLarge = 4 << 20
 
-  static func free(_ range: UnsafeMutableRawBufferPointer) { munmap(range.baseAddress, max(range.count, 1)) }
+  package static func free(_ range: UnsafeMutableRawBufferPointer) { munmap(range.baseAddress, max(range.count, 1)) }
 
   /// A storage over `memory` that is filled from the file when it is first asked for. When nobody needs it any more the
   /// memory goes back to the system: the range itself, or, if it is a part of `owner`, its pages.

@@ -42,8 +42,22 @@ extension ModelProto {
 }
 
 extension OutputFile {
-  /// Writes the elements of `tensor`, which is no tensor of strings.
+  private static let pieceBytes = 1 << 20
+
+  /// Writes the elements of `tensor`, which is no tensor of strings. What does not exist yet is made piece by piece.
   mutating func write(_ tensor: Tensor) throws(LoadError) {
+    if let pending = tensor.storage.deferred, pending.isPending {
+      var piece = [UInt8](repeating: 0, count: min(Self.pieceBytes, tensor.byteCount))
+      for start in stride(from: 0, to: tensor.byteCount, by: Self.pieceBytes) {
+        piece.removeLast(max(0, piece.count - (tensor.byteCount - start)))
+        let made: Result<Void, TensorError> = piece.withUnsafeMutableBytes { bytes in
+          Result { () throws(TensorError) in try pending.copy(from: tensor.byteOffset + start, into: bytes) }
+        }
+        if case .failure(let error) = made { throw LoadError(error) }
+        try write(piece)
+      }
+      return
+    }
     try tensor.withByteSpan { (bytes: Span<UInt8>) throws(LoadError) in try write(bytes) }
   }
 }

@@ -157,6 +157,8 @@ package final class OperatorSchema: Sendable {
     /// Moves elements, and does nothing else: every element of an output is an element of an input of the same type
     /// variable, which one does not depend on what they are.
     package static let rearranges: Traits = [.movesData, Traits(rawValue: 16)]
+    /// Adds up many elements or raises to powers: in 16 bits results lose digits or overflow where float32 does not.
+    package static let isSensitive = Traits(rawValue: 32)
   }
 }
 

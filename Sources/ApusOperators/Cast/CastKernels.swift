@@ -4,11 +4,16 @@ import ApusTensor
 import CApusKernels
 
 /// Converts elements; the addresses are those of the first ones.
-typealias CastKernel = @Sendable (_ count: Int, _ x: UnsafeRawPointer, _ y: UnsafeMutableRawPointer) -> Void
+package typealias CastKernel = @Sendable (_ count: Int, _ x: UnsafeRawPointer, _ y: UnsafeMutableRawPointer) -> Void
 
-enum CastKernels {
+package enum CastKernels {
   /// The conversion from one type to another; nil if there is none of whole vectors.
-  static func kernel(from: DataType, to: DataType, _ rounding: CastRounding = CastRounding()) -> CastKernel? {
+  package static func kernel(from: DataType, to: DataType) -> CastKernel? {
+    kernel(from: from, to: to, CastRounding())
+  }
+
+  /// The same with the rounding that the attributes of Cast ask for.
+  static func kernel(from: DataType, to: DataType, _ rounding: CastRounding) -> CastKernel? {
     if let direct = direct(from: from, to: to, rounding) { return direct }
     return switch (from, to) {
     case (.bool, _): chain(from, .uint8, to, rounding)

@@ -15,7 +15,7 @@ struct Cumulative: OperatorDefinition {
       name, versions: versions,
       inputs: [.required("x", "T"), .required("axis", "T2", readWhenPlanning: true)], outputs: [.required("y", "T")],
       attributes: [.int("exclusive", default: 0), .int("reverse", default: 0)],
-      types: ["T": [.int32, .int64, .uint32, .uint64] + .floats, "T2": .indices])
+      types: ["T": [.int32, .int64, .uint32, .uint64] + .floats, "T2": .indices], traits: .isSensitive)
     self.isProduct = isProduct
   }
 

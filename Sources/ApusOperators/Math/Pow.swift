@@ -7,7 +7,8 @@ import ApusTensor
 struct Pow: OperatorDefinition {
   let schema = OperatorSchema(
     "Pow", versions: [1, 7, 12, 13, 15], inputs: [.required("X", "T"), .required("Y", "T1")],
-    outputs: [.required("Z", "T")], types: ["T": [.int32, .int64] + .floats, "T1": .numeric], layout: .broadcasting)
+    outputs: [.required("Z", "T")], types: ["T": [.int32, .int64] + .floats, "T1": .numeric], traits: .isSensitive,
+    layout: .broadcasting)
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     if version < 7 { try node.upgradeLegacyBroadcast(in: builder) }

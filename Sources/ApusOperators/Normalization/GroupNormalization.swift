@@ -11,7 +11,7 @@ package struct GroupNormalization: OperatorDefinition {
     "GroupNormalization", versions: [18, 21],
     inputs: [.required("X", "T"), .required("scale", "T"), .required("bias", "T")], outputs: [.required("Y", "T")],
     attributes: [.float("epsilon", default: 1e-5), .required("num_groups", .int), .int("stash_type", default: 1)],
-    types: ["T": .floats])
+    types: ["T": .floats], traits: .isSensitive)
 
   package init() {}
 
@@ -60,8 +60,8 @@ package struct InstanceNormalization: OperatorDefinition {
     "InstanceNormalization", versions: [1, 6, 22],
     inputs: [.required("input", "T"), .required("scale", "T"), .required("B", "T")],
     outputs: [.required("output", "T")],
-    attributes: [.float("epsilon", default: 1e-5)], types: ["T": .floats], portable: .moreTypes,
-    axes: AxisRules.planesWithParameters)
+    attributes: [.float("epsilon", default: 1e-5)], types: ["T": .floats], traits: .isSensitive,
+    portable: .moreTypes, axes: AxisRules.planesWithParameters)
 
   package init() {}
 

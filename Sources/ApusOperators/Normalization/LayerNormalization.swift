@@ -12,7 +12,7 @@ package struct LayerNormalization: OperatorDefinition {
     inputs: [.required("X", "T"), .required("Scale", "T"), .optional("B", "T")],
     outputs: [.required("Y", "T"), .optional("Mean", "U"), .optional("InvStdDev", "U")],
     attributes: [.int("axis", default: -1), .float("epsilon", default: 1e-5), .int("stash_type", default: 1)],
-    types: ["T": .floats, "U": [.float32, .bfloat16]], axes: AxisRules.leadingAxes)
+    types: ["T": .floats, "U": [.float32, .bfloat16]], traits: .isSensitive, axes: AxisRules.leadingAxes)
 
   package init() {}
 

@@ -8,7 +8,8 @@ import CApusKernels
 package struct LpNormalization: OperatorDefinition {
   package let schema = OperatorSchema(
     "LpNormalization", versions: [1, 22], inputs: [.required("input", "T")], outputs: [.required("output", "T")],
-    attributes: [.int("axis", default: -1), .int("p", default: 2)], types: ["T": .floats], portable: .moreTypes)
+    attributes: [.int("axis", default: -1), .int("p", default: 2)], types: ["T": .floats], traits: .isSensitive,
+    portable: .moreTypes)
 
   package init() {}
 

@@ -8,7 +8,8 @@ import ApusTensor
 package struct MeanVarianceNormalization: OperatorDefinition {
   package let schema = OperatorSchema(
     "MeanVarianceNormalization", versions: [1, 9, 13], inputs: [.required("X", "T")], outputs: [.required("Y", "T")],
-    attributes: [.ints("axes", default: [0, 2, 3])], types: ["T": .floats])
+    attributes: [.ints("axes", default: [0, 2, 3])], types: ["T": .floats],
+    traits: .isSensitive)
 
   package init() {}
 

@@ -11,7 +11,7 @@ package struct RMSNormalization: OperatorDefinition {
     "RMSNormalization", versions: [23], inputs: [.required("X", "T"), .required("scale", "V")],
     outputs: [.required("Y", "V")],
     attributes: [.int("axis", default: -1), .float("epsilon", default: 1e-5), .int("stash_type", default: 1)],
-    types: ["T": .floats, "V": .floats], axes: AxisRules.leadingAxes)
+    types: ["T": .floats, "V": .floats], traits: .isSensitive, axes: AxisRules.leadingAxes)
 
   package init() {}
 

@@ -79,7 +79,8 @@ struct Reduction: OperatorDefinition {
       attributes: [
         .int("keepdims", default: 1), .int("noop_with_empty_axes", default: 0).since(axesAreInputSince),
       ],
-      types: ["T": .floats + [.int32, .int64, .uint32, .uint64] + extra, "tensor(int64)": .int64], layout: .reducing,
+      types: ["T": .floats + [.int32, .int64, .uint32, .uint64] + extra, "tensor(int64)": .int64],
+      traits: kind == .maximum || kind == .minimum ? [] : .isSensitive, layout: .reducing,
       portable: .moreTypes(than: typesBefore),
       codes: kind == .mean ? .computes : [.maximum, .minimum].contains(kind) ? .keeps : CodeTrait.none)
   }

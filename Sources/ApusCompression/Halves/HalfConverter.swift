@@ -1,0 +1,139 @@
+// Makes a model of 16 bits of one of float32: nodes, constants, and Casts where both meet.
+
+import ApusGraph
+import ApusOperators
+import ApusOptimizer
+import ApusTensor
+
+/// Converts a graph and the graphs inside its nodes.
+package struct HalfConverter {
+  private let options: HalfConversionOptions
+  private let surroundings: RunSurroundings
+  private let progress: (String) -> Void
+  private let inference = InferenceDriver(registry: .standard, keepsFaultySubgraphs: true)
+  /// Operator set 22 gave bfloat16 to all operators that had not taken it before.
+  private static let bfloat16Opset = 22
+
+  package init(
+    _ options: HalfConversionOptions, in surroundings: RunSurroundings, progress: @escaping (String) -> Void = { _ in }
+  ) {
+    (self.options, self.surroundings, self.progress) = (options, surroundings, progress)
+  }
+
+  /// - Parameters:
+  ///   - graph: typed; stays as it is if an error is thrown.
+  ///   - samples: nodes whose values pass the range on them stay in float32; nil: only weights are looked at.
+  /// - Returns: the report, and the operator set that the result needs at least.
+  package func convert(
+    _ graph: inout Graph, samples: CompressionSamples? = nil
+  ) throws(CompressionError) -> (report: HalfConversionReport, opset: Int) {
+    let ranges =
+      try samples.map { (samples) throws(CompressionError) in
+        try HalfRanges(graph, over: samples, options.type, in: surroundings, progress: progress)
+      } ?? HalfRanges()
+    var report = HalfConversionReport()
+    report.bytesBefore = graph.floatBytes
+    var opset = options.type == .bfloat16 ? 13 : 1
+    var result = try convert(graph, ranges, isMain: true, &report, &opset)
+    if report.converted == 0 {
+      let reasons = Set(report.kept.map(\.reason)).sorted().prefix(3).joined(separator: "; ")
+      throw CompressionError(
+        .nothingToDo,
+        "no node of the model can compute in \(options.type.rawValue)" + (reasons.isEmpty ? "" : ": \(reasons)"))
+    }
+    do throws(OperatorError) {
+      _ = try Optimizer(registry: .standard, passes: Optimizer.loweredPasses).optimize(&result)
+    } catch {
+      throw CompressionError(error)
+    }
+    report.bytesAfter = result.floatBytes
+    note(ranges, graph, &report)
+    graph = result
+    return (report, opset)
+  }
+
+  private func note(_ ranges: HalfRanges, _ graph: Graph, _ report: inout HalfConversionReport) {
+    for (value, range) in ranges.ranges.sorted(by: { $0.key.index < $1.key.index }) {
+      // A hundredth of small elements is no loss to speak of.
+      guard range.largest >= options.type.overflow || range.smallPart > 0.01 else { continue }
+      report.activations.append(
+        .init(value: graph[value].name, largest: range.largest, smallPart: range.smallPart))
+    }
+  }
+
+  private func convert(
+    _ graph: Graph, _ ranges: HalfRanges, isMain: Bool, _ report: inout HalfConversionReport, _ opset: inout Int
+  ) throws(CompressionError) -> Graph {
+    let keepsInterface = !isMain || options.keepsInterface
+    let editor = GraphEditor(graph, inference: inference)
+    let decisions = try HalfDecisions(editor, options, ranges)
+    note(decisions, editor, &report)
+    var work = HalfWork(editor.finish(), decisions, options, inference, keepsInterface: keepsInterface)
+    for id in work.nodes {
+      switch decisions.decisions[id] {
+      case .half:
+        opset = max(opset, try work.convert(id) ?? 1)
+        report.converted += 1
+      case .kept, .neutral, .moving, nil:
+        try work.widen(id)
+        try convertGraphs(inside: id, &work, &report, &opset)
+      }
+    }
+    let (result, casts) = try work.finish()
+    report.casts += casts
+    return result
+  }
+
+  private func note(
+    _ decisions: HalfDecisions, _ graph: borrowing GraphEditor, _ report: inout HalfConversionReport
+  ) {
+    for id in graph.nodes {
+      guard case .kept(let reason)? = decisions.decisions[id] else { continue }
+      report.kept.append(.init(node: graph[id].name, operator: graph.op(of: id).description, reason: reason))
+    }
+    for (value, range) in decisions.constantRanges where range.isRemarkable {
+      report.weights.append(
+        .init(
+          weight: graph.name(of: value), elements: range.count, overflows: range.overflows,
+          subnormals: range.subnormals, zeros: range.zeros, largest: range.largest))
+    }
+  }
+
+  /// Graphs with products inside are converted between their own inputs and outputs, which stay what they are.
+  private func convertGraphs(
+    inside id: NodeID, _ work: inout HalfWork, _ report: inout HalfConversionReport, _ opset: inout Int
+  ) throws(CompressionError) {
+    guard work.hasSubgraphs(id) else { return }
+    var (inner, least) = (report, opset)
+    try work.updateSubgraphs(of: id) { (graph) throws(CompressionError) in
+      guard graph.nodes.contains(where: { inference.registry.definition(of: $0.op)?.schema.multiplyAdds != nil })
+      else { return }
+      graph = try convert(graph, HalfRanges(), isMain: false, &inner, &least)
+    }
+    (report, opset) = (inner, least)
+  }
+
+  /// The operator set in which an operator takes the type.
+  static func opset(of schema: OperatorSchema, _ type: HalfConversionOptions.ElementType) -> Int {
+    guard type == .bfloat16, schema.id.domain == "" else { return 1 }
+    return schema.versions.last { $0 <= bfloat16Opset } ?? schema.versions.first ?? 1
+  }
+}
+
+extension Graph {
+  /// Bytes of the constants of floats, those of graphs inside included, each once.
+  fileprivate var floatBytes: Int {
+    var seen: Set<ObjectIdentifier> = []
+    return floatBytes(&seen)
+  }
+
+  private func floatBytes(_ seen: inout Set<ObjectIdentifier>) -> Int {
+    var total = 0
+    for value in values {
+      guard let tensor = value.constant, tensor.dataType.isFloat else { continue }
+      if seen.insert(ObjectIdentifier(tensor.storage)).inserted { total += tensor.byteCount }
+    }
+    for node in nodes { for (_, subgraph) in node.subgraphs { total += subgraph.graph.floatBytes(&seen) } }
+    return total
+  }
+}

@@ -17,9 +17,7 @@ public struct NodeSelection: Sendable, Hashable {
   }
 
   package func contains(_ node: Node) -> Bool {
-    func matches(_ pattern: String) -> Bool {
-      NodeSelection.matches(node.name, pattern) || NodeSelection.matches(node.op.description, pattern)
-    }
+    func matches(_ pattern: String) -> Bool { NodeSelection.matches(node, pattern) }
     if exactlyExcluded.contains(node.name) || excluded.contains(where: matches) { return false }
     return included.isEmpty || included.contains(where: matches)
   }
@@ -27,10 +25,7 @@ public struct NodeSelection: Sendable, Hashable {
   /// Throws for the first pattern that no node of the graph matches: most likely it is misspelled.
   package func check(against graph: Graph) throws(CompressionError) {
     for pattern in included + excluded {
-      let isKnown = graph.nodes.contains { node in
-        NodeSelection.matches(node.name, pattern) || NodeSelection.matches(node.op.description, pattern)
-      }
-      if !isKnown {
+      if !graph.nodes.contains(where: { NodeSelection.matches($0, pattern) }) {
         throw CompressionError(
           .invalidOption, "no node has a name or operator like '\(pattern)'",
           remedy: "`apus graph` and `apus info` show the names of nodes")
@@ -38,25 +33,8 @@ public struct NodeSelection: Sendable, Hashable {
     }
   }
 
-  /// Whether a text is what a pattern with `*` and `?` describes.
-  package static func matches(_ text: String, _ pattern: String) -> Bool {
-    let (text, pattern) = (Array(text), Array(pattern))
-    var (position, place) = (0, 0)
-    // Where the last `*` stands, and what of the text it took.
-    var star: (place: Int, position: Int)?
-    while position < text.count {
-      if place < pattern.count, pattern[place] == "*" {
-        star = (place, position)
-        place += 1
-      } else if place < pattern.count, pattern[place] == "?" || pattern[place] == text[position] {
-        (position, place) = (position + 1, place + 1)
-      } else if let last = star {
-        star = (last.place, last.position + 1)
-        (position, place) = (last.position + 1, last.place + 1)
-      } else {
-        return false
-      }
-    }
-    return pattern[place...].allSatisfy { $0 == "*" }
+  private static func matches(_ node: Node, _ pattern: String) -> Bool {
+    let glob = Glob(pattern)
+    return glob.matches(node.name) || glob.matches(node.op.description)
   }
 }

@@ -15,7 +15,7 @@ public import FoundationEssentials
 ///     try quantized.model.save(to: URL(filePath: "resnet50-int8.onnx"))
 public final class Quantizer {
   public let options: QuantizationOptions
-  private let source: OptimizedModel
+  private let read: OptimizedModel
   private let check: InputChecks
   private let surroundings: RunSurroundings
 
@@ -48,23 +48,26 @@ public final class Quantizer {
 
   package init(path: String, options: QuantizationOptions, loading: ModelOptions) throws {
     self.options = options
-    source = try ModelReader.readForCompression(path: path, options: loading)
+    read = try ModelReader.readForCompression(path: path, options: loading)
     let engine = loading.engine ?? Engine.common(threads: loading.threads)
     var surroundings = RunSurroundings(pool: engine.share(threads: loading.threads))
     surroundings.maximumRunMemory = loading.limits.maximumRunMemory
     self.surroundings = surroundings
-    check = InputChecks(source.model.graph)
+    check = InputChecks(read.model.graph)
     _ = try quantizer()
   }
+
+  /// The model as it was read, for those who read samples for it.
+  package var source: ModelGraph { read.model }
 
   /// The inputs of the model, which samples give.
   public var inputs: [ValueDescription] { check.inputs }
 
   private func quantizer() throws -> GraphQuantizer {
-    try GraphQuantizer(source.model.graph, options, in: surroundings)
+    try GraphQuantizer(read.model.graph, options, in: surroundings)
   }
 
-  private var fingerprint: String { CalibrationCache.fingerprint(of: source.model.graph) }
+  private var fingerprint: String { CalibrationCache.fingerprint(of: read.model.graph) }
 
   // MARK: - In one call
 
@@ -205,7 +208,7 @@ public final class Quantizer {
   }
 
   private func result(_ quantized: QuantizedGraph) -> Result {
-    var optimized = source
+    var optimized = read
     optimized.model.graph = quantized.graph
     return Result(model: CompressedModel(optimized), report: quantized.report)
   }

@@ -2,7 +2,6 @@
 
 import Apus
 import ApusCompression
-import ApusFormats
 import ArgumentParser
 import Foundation
 
@@ -23,8 +22,15 @@ struct QuantizeCommand: ParsableCommand {
 
   @OptionGroup(title: "What is quantized, and how") var choice: QuantizationArguments
 
-  @Option(help: "Samples to calibrate with: .npz files with an array for each input. May be repeated.")
+  @Option(
+    name: .long, parsing: .upToNextOption,
+    help: """
+      The samples to calibrate with: folders, .npz, .npy, .csv, .wav, pictures, .pb, .json or .txt; INPUT=PATH where \
+      the model has several inputs.
+      """, completion: .file())
   var calibrate: [String] = []
+
+  @OptionGroup(title: "How samples are read") var samples: SampleArguments
 
   @Option(help: "Take what an earlier calibration has seen, as --save-calibration stored it.")
   var calibration: String?
@@ -89,7 +95,7 @@ struct QuantizeCommand: ParsableCommand {
     var loading = try model.options()
     loading.optimization.isPortable = true
     let quantizer = try Quantizer(path: model.model, options: options, loading: loading)
-    let data = try CalibrationFiles(calibrate, for: quantizer.inputs)
+    let data = try CalibrationFiles(calibrate, samples, for: quantizer) { try model.load() }
     let result: Quantizer.Result
     if choice.dynamic {
       result =
@@ -130,23 +136,5 @@ struct QuantizeCommand: ParsableCommand {
 
   private func progress(_ stage: String, _ done: Int, _ all: Int?) {
     Console.progress(all.map { "\(stage): \(done) of \($0)" } ?? "\(stage)\(done > 0 ? ": \(done)" : "")")
-  }
-}
-
-/// The samples of files, read one at a time.
-struct CalibrationFiles: CalibrationData {
-  private let paths: [String]
-  private let inputs: [ValueDescription]
-
-  init(_ paths: [String], for inputs: [ValueDescription]) throws { (self.paths, self.inputs) = (paths, inputs) }
-
-  var sampleCount: Int? { paths.count }
-
-  func forEachSample(_ body: ([String: Tensor]) throws -> Void) throws {
-    for path in paths {
-      let types = inputs.compactMap { input in input.dataType.map { (input.name, $0) } }
-      let arrays = try Npz.decode(try FileBytes.open(path: path), as: Dictionary(types) { first, _ in first })
-      try body(Dictionary(arrays.map { ($0.name, $0.tensor) }) { first, _ in first })
-    }
   }
 }

@@ -225,6 +225,8 @@ class Objects(Case):
             truth = np.concatenate([corner, corner + self.random.uniform(0.05, 0.3, corner.shape)], 1)
             classes = self.random.integers(0, 3, len(truth))
             near = np.repeat(truth, 3, 0) + self.random.normal(size=(3 * len(truth), 4)) * 0.02
+            # A box whose left is behind its right has a negative area to pycocotools, which then does not count it.
+            near = np.concatenate([np.minimum(near[:, :2], near[:, 2:]), np.maximum(near[:, :2], near[:, 2:])], 1)
             stray = self.random.uniform(0, 0.6, (4, 2))
             found = np.concatenate([near, np.concatenate([stray, stray + 0.2], 1)])
             scores = np.round(self.random.uniform(0.01, 1, (len(found), 3)), 2)

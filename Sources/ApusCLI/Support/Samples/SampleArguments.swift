@@ -47,9 +47,9 @@ struct SampleArguments: ParsableArguments {
   func validate() throws {
     try OptionValues.check(batch, "--batch", 1...(1 << 20))
     try OptionValues.check(limit, "--limit", 1...Int.max)
-    try OptionValues.check(window, "--window", 1...(1 << 30))
-    try OptionValues.check(hop, "--hop", 1...(1 << 30))
-    try OptionValues.check(lead, "--lead", 0...(1 << 30))
+    try OptionValues.check(window, "--window", 1...(1 << 26))
+    try OptionValues.check(hop, "--hop", 1...(1 << 26))
+    try OptionValues.check(lead, "--lead", 0...(1 << 26))
     if window == nil, hop != nil || lead > 0 { throw ValidationError("--hop and --lead are for --window; give it too") }
     if batch > 1, !feed.isEmpty {
       throw ValidationError("--batch and --feed exclude each other: fed samples run in turn")

@@ -112,7 +112,8 @@ import Testing
     let builder = GraphBuilder()
     let x = builder.input("x", [1, 2, 4, 4])
     let scales = builder.constant([1, 1, 2, 2] as [Float], [4])
-    let resized = try builder.node("Resize", [try builder.node("Relu", [x]), nil, scales], [("mode", .string("linear"))])
+    let resized = try builder.node(
+      "Resize", [try builder.node("Relu", [x]), nil, scales], [("mode", .string("linear"))])
     let shape = try builder.node("Shape", [resized])
     builder.output(resized, shape)
     let (result, _) = try converted(builder.graph)

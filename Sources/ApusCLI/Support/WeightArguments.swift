@@ -14,8 +14,8 @@ struct WeightArguments: ParsableArguments {
 
   @Option(
     help: """
-      How codes are found: rtn (the nearest, with the best scale), hqq (half-quadratic), gptq (each column makes up for \
-      the errors of those before), awq (channels of large activations are scaled up). gptq and awq want --calibrate.
+      How codes are found: rtn (the nearest, with the best scale), hqq (half-quadratic), gptq (each column makes up \
+      for the errors of those before), awq (channels of large activations are scaled up). gptq and awq want --calibrate.
       """)
   var method = WeightQuantizationOptions.Method.roundToNearest
 

@@ -123,15 +123,15 @@ package struct HalfConverter {
 extension Graph {
   /// Bytes of the constants of floats, those of graphs inside included, each once.
   fileprivate var floatBytes: Int {
-    var seen: Set<ObjectIdentifier> = []
+    var seen: Set<WeightKey> = []
     return floatBytes(&seen)
   }
 
-  private func floatBytes(_ seen: inout Set<ObjectIdentifier>) -> Int {
+  private func floatBytes(_ seen: inout Set<WeightKey>) -> Int {
     var total = 0
     for value in values {
       guard let tensor = value.constant, tensor.dataType.isFloat else { continue }
-      if seen.insert(ObjectIdentifier(tensor.storage)).inserted { total += tensor.byteCount }
+      if seen.insert(WeightKey(tensor, depthAxis: 0)).inserted { total += tensor.byteCount }
     }
     for node in nodes { for (_, subgraph) in node.subgraphs { total += subgraph.graph.floatBytes(&seen) } }
     return total

@@ -27,7 +27,7 @@ struct HalfRanges {
     let run = try GraphRun(try Self.graph(graph, floats, type), in: surroundings)
     for sample in 0..<samples.count {
       progress("ranges: sample \(sample + 1) of \(samples.count)")
-      let results = try run.outputs(for: try samples.inputs(sample))
+      let results = try run.outputs(for: try samples.inputs(sample, of: graph))
       for (index, value) in floats.enumerated() {
         let largest = results[2 * index].tensor?.elements(as: Float.self)?.first ?? 0
         let part = results[2 * index + 1].tensor?.elements(as: Float.self)?.first ?? 0

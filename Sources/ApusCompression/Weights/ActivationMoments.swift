@@ -14,6 +14,28 @@ package struct CompressionSamples: Sendable {
   package init(count: Int, inputs: @escaping @Sendable (_ sample: Int) throws(CompressionError) -> [Value]) {
     (self.count, self.inputs) = (count, inputs)
   }
+
+  /// The inputs of a sample, which must fit a graph.
+  func inputs(_ sample: Int, of graph: Graph) throws(CompressionError) -> [Value] {
+    let values = try inputs(sample)
+    guard values.count == graph.inputs.count else {
+      throw CompressionError(
+        .invalidSample, "sample \(sample) has \(values.count) inputs; expected \(graph.inputs.count)")
+    }
+    for (input, value) in zip(graph.inputs, values) {
+      guard let wanted = graph.fact(input).tensor else { continue }
+      let (type, shape) = (value.tensor?.dataType, value.tensor.map { [Dim]($0.shape) })
+      let fits =
+        wanted.shape.map { dims in
+          shape.map { $0.count == dims.count && !zip($0, dims).contains { $0.isSurelyDifferent(from: $1) } } ?? false
+        } ?? true
+      if type == wanted.dataType, fits { continue }
+      throw CompressionError(
+        .invalidSample,
+        "input '\(graph[input].name)' of sample \(sample) is \(ValueFact(value)); expected \(graph.fact(input))")
+    }
+    return values
+  }
 }
 
 /// The sums over all rows x, of `depth` numbers, that a value had.
@@ -82,7 +104,7 @@ struct MomentCollector {
     var sums = values.map { ActivationMoments(depth: $0.depth) }
     for sample in 0..<samples.count {
       progress(sample)
-      let results = try run.outputs(for: try samples.inputs(sample))
+      let results = try run.outputs(for: try samples.inputs(sample, of: graph))
       for index in sums.indices {
         guard let products = results[2 * index].tensor, let magnitudes = results[2 * index + 1].tensor else { continue }
         try checkFinite(magnitudes, values[index].value, sample)
@@ -128,7 +150,7 @@ struct MomentCollector {
   private func add(_ tensor: Tensor, to sums: inout [Float]) {
     let piece = 1 << 16
     let count = sums.count
-    guard tensor.count == count else { return }
+    precondition(tensor.count == count, "a sum has another size than the values that it is of")
     // Parts write to different pieces.
     sums.withUnsafeMutableBufferPointer { sums in
       tensor.withElements(Float.self) { numbers in

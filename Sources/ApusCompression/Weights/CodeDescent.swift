@@ -3,8 +3,8 @@
 /// Moves each code, and the scale of each block, of a row to where (w - ŵ)ᵀ · H · (w - ŵ) is least while all others
 /// stay.
 ///
-/// The unsafe pointers are into arrays that the caller holds for the time of the call; every index is below the depth or
-/// the number of blocks.
+/// The unsafe pointers are into arrays that the caller holds for the time of the call; every index is below the depth
+/// or the number of blocks.
 struct CodeDescent {
   private let grid: WeightGrid
   private let moments: UnsafePointer<Float>

@@ -2,8 +2,8 @@
 
 /// Some rows while their columns are rounded one after the other.
 ///
-/// The unsafe pointers are into arrays that the caller holds for the time of the call; every index is below the depth or
-/// the number of blocks.
+/// The unsafe pointers are into arrays that the caller holds for the time of the call; every index is below the depth
+/// or the number of blocks.
 struct ErrorSpreading {
   /// Columns whose errors are spread to the columns far behind at once.
   private static let lazyColumns = 128

@@ -5,7 +5,8 @@ import ApusTensor
 
 /// Factorizes symmetric positive definite matrices in float64, in blocks whose products the engine computes.
 ///
-/// H⁻¹ is never formed: with the rows and columns of H in reverse order, H' = L·Lᵀ, and U is L⁻¹ in reverse order again.
+/// H⁻¹ is never formed: with the rows and columns of H in reverse order, H' = L·Lᵀ, and U is L⁻¹ in reverse
+/// order again.
 struct InverseFactor {
   private static let block = 128
   private let pool: WorkerPool

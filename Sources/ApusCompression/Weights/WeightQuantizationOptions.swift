@@ -53,7 +53,7 @@ public struct WeightQuantizationOptions: Sendable {
   /// Whether tables that rows are gathered from (embeddings) are quantized, too.
   public var includesTables = true
   /// Smaller weights stay float.
-  public var minimumElements = 4096
+  public var minimumElements = 1024
   /// The level `accuracy_level` of MatMulNBits: 4 allows runtimes to round activations to 8 bits.
   public var accuracyLevel = 0
 

@@ -24,7 +24,7 @@ struct ApusCommand: ParsableCommand {
       RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, BenchKernelsCommand.self,
       ProfileCommand.self, PlanCommand.self, GraphCommand.self, OptimizeCommand.self, QuantizeCommand.self,
       CompileCommand.self, AccuracyCommand.self, SparsityCommand.self, PruneCommand.self, ClusterCommand.self,
-      DistilCommand.self, NarrowCommand.self, OperatorsCommand.self, ConformanceCommand.self,
+      DistilCommand.self, OperatorsCommand.self, ConformanceCommand.self,
     ])
 
   static func main() {

@@ -2,8 +2,8 @@
 
 import ApusGraph
 
-/// Nodes chosen by patterns: `*` stands for any text, `?` for one character. A pattern matches a node by its name, or by
-/// its operator (`Conv`, `com.microsoft.Gelu`).
+/// Nodes chosen by patterns: `*` stands for any text, `?` for one character. A pattern matches a node by its name, or
+/// by its operator (`Conv`, `com.microsoft.Gelu`).
 public struct NodeSelection: Sendable, Hashable {
   /// Empty: all nodes.
   public var included: [String]

@@ -152,8 +152,8 @@ public final class Quantizer {
 
   /// Watches the values that will be integers, on samples that it is shown one by one.
   ///
-  /// - Throws: `CompressionError` if nothing in the model can be computed on integers, or if the options need samples to
-  ///   be seen twice.
+  /// - Throws: `CompressionError` if nothing in the model can be computed on integers, or if the options need samples
+  ///   to be seen twice.
   public func calibrator() throws -> Calibrator {
     if options.smoothing != nil {
       throw CompressionError(

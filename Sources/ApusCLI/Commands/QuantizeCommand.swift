@@ -8,10 +8,12 @@ import Foundation
 struct QuantizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "quantize",
-    abstract: "Makes a model smaller and faster by computing it on integers, and says what that costs.",
+    abstract: "Makes a model smaller and faster: integers, weights of few bits, 16-bit floats; says what that costs.",
     discussion: """
       apus quantize resnet50.onnx resnet50-int8.onnx --calibrate samples.npz
       apus quantize bert.onnx bert-int8.onnx --dynamic
+      apus quantize llama.onnx llama-int4.onnx --weights int4 --method gptq --calibrate texts.npz
+      apus quantize unet.onnx unet-f16.onnx --float16
       apus quantize resnet50.onnx out.onnx --calibrate samples.npz --target-sqnr 25 --html report.html
       """)
 
@@ -20,7 +22,9 @@ struct QuantizeCommand: ParsableCommand {
   @Argument(help: "Where to store the quantized model.", completion: .file(extensions: ["onnx"]))
   var output: String
 
-  @OptionGroup(title: "What is quantized, and how") var choice: QuantizationArguments
+  @OptionGroup(title: "Activations and weights as integers") var choice: QuantizationArguments
+  @OptionGroup(title: "Weights of few bits") var few: WeightArguments
+  @OptionGroup(title: "16 bits") var halves: HalfArguments
 
   @Option(
     name: .long, parsing: .upToNextOption,
@@ -70,7 +74,8 @@ struct QuantizeCommand: ParsableCommand {
     try OptionValues.check(top, "--top", 0...Int.max)
     try OptionValues.check(ending: html, "--html", ["html", "htm"])
     try OptionValues.check(ending: saveCalibration, "--save-calibration", ["json"])
-    if choice.dynamic {
+    switch try kind() {
+    case .dynamic:
       let unused: [(Bool, String)] = [
         (calibration != nil, "--calibration"), (saveCalibration != nil, "--save-calibration"),
         (tensorrtCache != nil, "--tensorrt-cache"), (targetSqnr != nil, "--target-sqnr"), (rank, "--rank"),
@@ -81,20 +86,84 @@ struct QuantizeCommand: ParsableCommand {
       if choice.smooth != nil, calibrate.isEmpty {
         throw ValidationError("--smooth looks at samples; give them by --calibrate")
       }
-    } else if calibrate.isEmpty, calibration == nil {
-      throw ValidationError("give samples by --calibrate, or --dynamic, which needs none")
+    case .static:
+      if calibrate.isEmpty, calibration == nil {
+        throw ValidationError(
+          "--static needs samples by --calibrate, or what --save-calibration stored by --calibration")
+      }
+      if let targetSqnr, !targetSqnr.isFinite || calibrate.isEmpty {
+        throw ValidationError("--target-sqnr takes a number of decibels, and samples by --calibrate")
+      }
+      if rank, calibrate.isEmpty { throw ValidationError("--rank needs samples by --calibrate") }
+    case .weights:
+      if few.method.wantsSamples, calibrate.isEmpty {
+        throw ValidationError("--method \(few.method.rawValue) goes by activations; give --calibrate too")
+      }
+    case .halves: break
     }
-    if let targetSqnr, !targetSqnr.isFinite || calibrate.isEmpty {
-      throw ValidationError("--target-sqnr takes a number of decibels, and samples by --calibrate")
+  }
+
+  /// What is made of the model.
+  private enum Kind { case `static`, dynamic, weights, halves }
+
+  private func kind() throws(ValidationError) -> Kind {
+    let said = [choice.isStatic, choice.dynamic, halves.float16, halves.bfloat16].count { $0 }
+    if said > 1 { throw ValidationError("--static, --dynamic, --float16 and --bfloat16 exclude each other") }
+    if halves.options != nil {
+      if few.weights == nil { return .halves }
+      throw ValidationError("--weights and --float16 or --bfloat16 exclude each other")
     }
-    if rank, calibrate.isEmpty { throw ValidationError("--rank needs samples by --calibrate") }
+    if choice.dynamic { return .dynamic }
+    if few.weights != nil, !choice.isStatic { return .weights }
+    if choice.isStatic || !calibrate.isEmpty || calibration != nil { return .static }
+    throw ValidationError(
+      "say what is to be made: --static with samples by --calibrate, --dynamic, --weights TYPE, --float16 or --bfloat16"
+    )
   }
 
   func run() throws {
-    let options = try choice.options()
-    var loading = try model.options()
-    loading.optimization.isPortable = true
-    let quantizer = try Quantizer(path: model.model, options: options, loading: loading)
+    switch try kind() {
+    case .static, .dynamic: try makeIntegers()
+    case .weights:
+      let result = try WeightQuantization.quantize(
+        contentsOf: URL(filePath: model.model), few.options(), samples: try listedSamples(),
+        modelOptions: try model.options(), progress: Console.progress)
+      try save(result.model)
+      if json { try printJSON(result.report) } else { try result.report.show() }
+    case .halves:
+      let result = try HalfConversion.convert(
+        contentsOf: URL(filePath: model.model), halves.options ?? HalfConversionOptions(), samples: try listedSamples(),
+        modelOptions: try model.options(), progress: Console.progress)
+      try save(result.model)
+      if json { try printJSON(result.report) } else { try result.report.show() }
+    }
+  }
+
+  private func save(_ result: CompressedModel) throws {
+    Console.progress("")
+    try result.save(to: URL(filePath: output))
+  }
+
+  /// All samples, for methods that go through them in an order of their own.
+  private func listedSamples() throws -> [[String: Value]] {
+    if calibrate.isEmpty { return [] }
+    let quantizer = try Quantizer(path: model.model, options: QuantizationOptions(), loading: try model.options())
+    let data = try CalibrationFiles(calibrate, samples, for: quantizer) { try model.load() }
+    var list: [[String: Value]] = []
+    try data.forEachSample { list.append($0.mapValues { .tensor($0) }) }
+    return list
+  }
+
+  private func makeIntegers() throws {
+    let weights = try few.weights.map { type in
+      guard let known = QuantizedType(rawValue: type.rawValue), known.bits == 8 || !choice.dynamic else {
+        throw ValidationError("--weights \(type.rawValue) is no type of weights that are multiplied as integers")
+      }
+      return known
+    }
+    let selection = NodeSelection(included: few.include, excluded: few.exclude)
+    let options = try choice.options(weights: weights, selection)
+    let quantizer = try Quantizer(path: model.model, options: options, loading: try model.options())
     let data = try CalibrationFiles(calibrate, samples, for: quantizer) { try model.load() }
     let result: Quantizer.Result
     if choice.dynamic {
@@ -105,8 +174,7 @@ struct QuantizeCommand: ParsableCommand {
     } else {
       result = try statically(quantizer, data)
     }
-    Console.progress("")
-    try result.model.save(to: URL(filePath: output))
+    try save(result.model)
     let report = QuantizationSummary(model: model.name, file: output, report: result.report)
     if let html { try report.writeHTML(to: html) }
     if json { try printJSON(report) } else { try report.print(top: top) }

@@ -7,14 +7,14 @@ import ArgumentParser
 import Foundation
 
 struct QuantizationArguments: ParsableArguments {
+  @Flag(name: .customLong("static"), help: "Find the scales of activations from samples. [default with --calibrate]")
+  var isStatic = false
+
   @Flag(help: "Find the scales of activations in each run: needs no samples. For products of matrices.")
   var dynamic = false
 
   @Option(help: "The type of activations: int8, uint8, int16, uint16.")
   var activations: QuantizedType?
-
-  @Option(help: "The type of weights: int8, uint8, int16, int4, uint4.")
-  var weightType: QuantizedType?
 
   @Flag(help: "Zero in the middle of the integers of activations.")
   var symmetric = false
@@ -26,9 +26,9 @@ struct QuantizationArguments: ParsableArguments {
   var perTensor = false
 
   @Option(help: "How the range of an activation follows from the samples: minmax, average, entropy, percentile, mse.")
-  var method = "minmax"
+  var range = "minmax"
 
-  @Option(parsing: .unconditional, help: "The percentage of the elements inside of the range, for --method percentile.")
+  @Option(parsing: .unconditional, help: "The percentage of the elements inside of the range, for --range percentile.")
   var percentile = 99.99
 
   @Option(help: "What the model is for: any, avx2 (weights of 7 bits), vnni, neon, tensorrt.")
@@ -38,13 +38,6 @@ struct QuantizationArguments: ParsableArguments {
     help: "The form of the file: qdq, operators on floats between changes of type; or qoperator, operators on integers."
   )
   var format = QuantizationOptions.Format.qdq
-
-  @Option(
-    help: "Quantize only nodes whose name or operator is like this (* and ? stand for anything). May be repeated.")
-  var include: [String] = []
-
-  @Option(help: "Leave nodes in float whose name or operator is like this. May be repeated.")
-  var exclude: [String] = []
 
   @Option(
     help:
@@ -67,7 +60,7 @@ struct QuantizationArguments: ParsableArguments {
   var needsTwoPasses: Bool { smooth != nil }
 
   func validate() throws {
-    _ = try range()
+    _ = try rangeMethod()
     if let smooth, !(smooth >= 0 && smooth <= 1) {
       throw ValidationError("--smooth is \(smooth); expected a number from 0 to 1")
     }
@@ -78,7 +71,7 @@ struct QuantizationArguments: ParsableArguments {
       let unused: [(Bool, String)] = [
         (activations != nil, "--activations"), (symmetric, "--symmetric"),
         (equalize, "--equalize"), (correctBias, "--correct-bias"), (format == .qoperator, "--format"),
-        (overrides != nil, "--overrides"), (weightType.map { $0.bits != 8 } ?? false, "--weight-type"),
+        (overrides != nil, "--overrides"),
       ]
       if let (_, option) = unused.first(where: \.0) {
         throw ValidationError("\(option) is of no use with --dynamic, whose activations are uint8 and weights 8 bits")
@@ -86,8 +79,8 @@ struct QuantizationArguments: ParsableArguments {
     }
   }
 
-  private func range() throws -> RangeMethod {
-    switch method {
+  private func rangeMethod() throws -> RangeMethod {
+    switch range {
     case "minmax": return .minMax
     case "average": return .movingAverage
     case "entropy": return .entropy
@@ -98,21 +91,24 @@ struct QuantizationArguments: ParsableArguments {
       return .percentile(percentile)
     case "mse": return .meanSquaredError
     default:
-      throw ValidationError("--method \(method): expected minmax, average, entropy, percentile or mse")
+      throw ValidationError("--range \(range): expected minmax, average, entropy, percentile or mse")
     }
   }
 
-  func options() throws -> QuantizationOptions {
+  /// - Parameters:
+  ///   - weights: the type of weights, if it was said.
+  ///   - selection: the nodes that are quantized.
+  func options(weights: QuantizedType?, _ selection: NodeSelection) throws -> QuantizationOptions {
     var options = QuantizationOptions()
     options.method = dynamic ? .dynamic : .static
     (options.target, options.format) = (target, format)
     options.activations = activations ?? options.activations
-    options.weights = weightType ?? options.weights
+    options.weights = weights ?? options.weights
     options.hasSymmetricActivations = symmetric
     options.hasSymmetricWeights = !asymmetricWeights
     options.isPerChannel = !perTensor
-    options.range = try range()
-    options.selection = NodeSelection(included: include, excluded: exclude)
+    options.range = try rangeMethod()
+    options.selection = selection
     if let overrides { options.overrides = try TensorOverride.read(overrides) }
     (options.equalizesLayers, options.correctsBiases, options.smoothing) = (equalize, correctBias, smooth)
     return options

@@ -151,10 +151,14 @@ struct QuantizationSummary: Encodable {
       </style></head><body>
       <h1>\(QuantizationSummary.escaped(model))</h1>
       <p>\(method) quantization, \(calibrationSamples) samples; constants \(QuantizationSummary.bytes(bytesBefore)) →
-      \(QuantizationSummary.bytes(bytesAfter)); \(nodes.count) nodes on integers, \(kept.count) with weights in float.</p>
+      \(QuantizationSummary.bytes(bytesAfter)); \(nodes.count) nodes on integers,
+      \(kept.count) with weights in float.</p>
       <h2>Outputs</h2><table><tr><th>output</th><th>SQNR dB</th><th>cosine</th><th>largest error</th></tr>
-      \(QuantizationSummary.rows(outputs.map {
-        [$0.name, QuantizationSummary.text($0.sqnr), QuantizationSummary.text($0.cosine, digits: 6), "\($0.largestError)"]
+      \(QuantizationSummary.rows(outputs.map { output in
+        [
+          output.name, QuantizationSummary.text(output.sqnr), QuantizationSummary.text(output.cosine, digits: 6),
+          "\(output.largestError)",
+        ]
       }))</table>
       \(tradeOffs.isEmpty ? "" : "<h2>Trade-off</h2>" + curve)
       <h2>Nodes, the worst first</h2><table><tr>\(head)</tr>

@@ -6,7 +6,11 @@ import ArgumentParser
 
 /// Options of weights in few bits.
 struct WeightArguments: ParsableArguments {
-  @Option(help: "Keep the weights of products, and tables, in this type; all that is computed stays float.")
+  @Option(
+    help: """
+      Keep the weights of products, and tables, in this type (int8, int4, int2 …), while all that is computed stays \
+      float. With --static or --dynamic: the type of the weights that are multiplied as integers.
+      """)
   var weights: WeightQuantizationOptions.ElementType?
 
   @Option(help: "Elements that share a scale: a power of two from 16 on, or channel for one scale a channel.")

@@ -102,9 +102,9 @@ struct Smoothing {
     }
   }
 
-  /// An estimate of the squared error of the products when both operands have 8 bits: the step of the activations by the
-  /// squares of the weights, and the steps of the weights by the squares of the activations, which are taken to be a
-  /// third of their greatest magnitude.
+  /// An estimate of the squared error of the products when both operands have 8 bits: the step of the activations by
+  /// the squares of the weights, and the steps of the weights by the squares of the activations, which are taken to be
+  /// a third of their greatest magnitude.
   private func noise(_ activations: [Float], _ matrices: [Matrix], _ factors: [Float]?) -> Double {
     func factor(_ channel: Int) -> Double { Double(factors?[channel] ?? 1) }
     let scaled = activations.indices.map { Double(activations[$0]) / factor($0) }

@@ -1,0 +1,233 @@
+"""Models on integers, with weights of few bits, and in 16 bits, read back by other means than those that wrote them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from .program import Case, constant, model, tensor
+
+
+def product(weights: np.ndarray) -> onnx.ModelProto:
+    k, n = weights.shape
+    return model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")],
+        [tensor("x", ["rows", k])],
+        [tensor("y", ["rows", n])],
+        [constant("w", weights)],
+    )
+
+
+def decoded(made: onnx.ModelProto) -> np.ndarray:
+    """The matrix [K, N] of the only MatMulNBits of a model."""
+    (node,) = (node for node in made.graph.node if node.op_type == "MatMulNBits")
+    values = {entry.name: numpy_helper.to_array(entry) for entry in made.graph.initializer}
+    attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    bits, block, k, n = (attributes[name] for name in ("bits", "block_size", "K", "N"))
+
+    def unpacked(packed: np.ndarray) -> np.ndarray:
+        shifts = np.arange(0, 8, bits, dtype=np.uint8)
+        return (packed[..., None] >> shifts & (1 << bits) - 1).reshape(n, -1).astype(np.float64)
+
+    codes = unpacked(values[node.input[1]].reshape(n, -1)).reshape(n, -1, block)
+    scales = values[node.input[2]].reshape(n, -1, 1).astype(np.float64)
+    zeros = np.full_like(scales, 1 << bits - 1)
+    if len(node.input) > 3 and node.input[3]:
+        zeros = unpacked(values[node.input[3]])[:, : scales.shape[1], None]
+    return ((codes - zeros) * scales).reshape(n, -1)[:, :k].T
+
+
+def decibels(signal: np.ndarray, rest: np.ndarray) -> float:
+    return 10 * np.log10((signal**2).sum() / (rest**2).sum())
+
+
+class FewBits(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        draw = np.random.default_rng(5)
+        self.weights = draw.standard_normal((90, 40)).astype(np.float32)
+        mixing = draw.standard_normal((90, 90)) * np.linspace(0.1, 3, 90)
+        self.samples = (draw.standard_normal((64, 1, 90)) @ mixing).astype(np.float32)
+        np.savez(self.path("samples.npz"), x=self.samples.reshape(64, 90))
+        self.save(product(self.weights))
+
+    def test_codes_say_what_the_report_says(self) -> None:
+        for bits in (2, 4, 8):
+            for method in ("rtn", "hqq", "gptq"):
+                report = self.json(
+                    *("quantize", "model.onnx", "few.onnx", "--weights", f"int{bits}", "--method", method),
+                    *("--calibrate", "samples.npz", "--block", 32),
+                )
+                (entry,) = report["weights"]
+                found = decoded(onnx.load(self.path("few.onnx")))
+                rest = self.weights - found
+                self.assertAlmostEqual(entry["signal_to_noise"], decibels(self.weights, rest), delta=0.01)
+                rows = self.samples.reshape(-1, 90).astype(np.float64)
+                expected = decibels(rows @ self.weights, rows @ rest)
+                self.assertAlmostEqual(entry["output_signal_to_noise"], expected, delta=0.05)
+
+    def test_compensation_pays(self) -> None:
+        outputs = {}
+        for method in ("rtn", "gptq"):
+            report = self.json(
+                *("quantize", "model.onnx", "few.onnx", "--weights", "int4", "--method", method),
+                *("--calibrate", "samples.npz"),
+            )
+            outputs[method] = report["weights"][0]["output_signal_to_noise"]
+        self.assertGreater(outputs["gptq"], outputs["rtn"] + 3)
+
+    def test_standard_form_is_evaluated_by_others(self) -> None:
+        self.apus("quantize", "model.onnx", "few.onnx", "--weights", "int4", "--weight-format", "qdq", "--block", 32)
+        made = onnx.load(self.path("few.onnx"))
+        onnx.checker.check_model(made)
+        self.assertGreaterEqual(made.opset_import[0].version, 21)
+        self.assertEqual([node.op_type for node in made.graph.node], ["DequantizeLinear", "MatMul"])
+        np.save(self.path("x.npy"), self.samples[0])
+        self.apus("run", "few.onnx", "-i", "x=x.npy", "--output", "y=y.npy")
+        expected = self.samples[0] @ self.weights
+        self.assertGreater(decibels(expected, np.load(self.path("y.npy")) - expected), 15)
+
+    def test_halves_replace_their_source(self) -> None:
+        expected = self.samples[0] @ self.weights
+        for flag, least in (("--float16", 60), ("--bfloat16", 40)):
+            self.save(product(self.weights))
+            report = self.json("quantize", "model.onnx", "model.onnx", flag)
+            self.assertEqual((report["converted"], report["casts"]), (1, 2))
+            self.assertEqual(report["bytes_after"] * 2, report["bytes_before"])
+            made = onnx.load(self.path("model.onnx"))
+            onnx.checker.check_model(made)
+            found = ReferenceEvaluator(made).run(None, {"x": self.samples[0]})[0]
+            self.assertGreater(decibels(expected, found - expected), least)
+
+    def test_what_cannot_be(self) -> None:
+        few = ("quantize", "model.onnx", "few.onnx")
+        self.apus(*few, status=2)
+        self.apus(*few, "--weights", "int4", "--float16", status=2)
+        self.apus(*few, "--weights", "int3", status=2)
+        self.apus(*few, "--weights", "int4", "--block", 24, status=2)
+        self.apus(*few, "--weights", "int4", "--method", "gptq", status=2)
+        self.apus(*few, "--weights", "int4", "--damping", "nan", status=2)
+        self.apus(*few, "--weights", "int4", "--exclude", "product", status=1)
+        self.apus(*few, "--weights", "int4", "--calibrate", "missing.npz", status=1)
+        np.savez(self.path("wrong.npz"), x=np.zeros((3, 89), np.float32))
+        self.apus(*few, "--weights", "int4", "--calibrate", "wrong.npz", status=1)
+        np.savez(self.path("nan.npz"), x=np.full((3, 90), np.nan, np.float32))
+        self.apus(*few, "--weights", "int4", "--calibrate", "nan.npz", status=1)
+        np.savez(self.path("none.npz"), x=np.zeros((0, 90), np.float32))
+        self.apus(*few, "--weights", "int4", "--calibrate", "none.npz", status=1)
+        self.weights[3, 4] = np.inf
+        self.save(product(self.weights))
+        self.apus(*few, "--weights", "int4", status=1)
+        self.assertFalse(self.path("few.onnx").exists())
+
+
+def network(draw: np.random.Generator) -> onnx.ModelProto:
+    """Two convolutions with a sum around the second, a pool and a product."""
+    floats = lambda *shape: draw.standard_normal(shape).astype(np.float32) * 0.3
+    nodes = [
+        helper.make_node("Conv", ["x", "w0", "b0"], ["c0"], name="first", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c0"], ["r0"]),
+        helper.make_node("Conv", ["r0", "w1"], ["c1"], name="second", pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["c1", "r0"], ["s"]),
+        helper.make_node("GlobalAveragePool", ["s"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "w2", "b2"], ["y"], name="last"),
+    ]
+    weights = {
+        "w0": floats(8, 3, 3, 3),
+        "b0": floats(8),
+        "w1": floats(8, 8, 3, 3),
+        "w2": floats(8, 5),
+        "b2": floats(5),
+    }
+    return model(
+        nodes,
+        [tensor("x", ["n", 3, 10, 10])],
+        [tensor("y", ["n", 5])],
+        [constant(name, value) for name, value in weights.items()],
+    )
+
+
+class Integers(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        draw = np.random.default_rng(6)
+        self.model = network(draw)
+        self.save(self.model)
+        self.samples = draw.standard_normal((12, 3, 10, 10)).astype(np.float32)
+        np.savez(self.path("samples.npz"), x=self.samples)
+
+    def outputs(self, name: str) -> np.ndarray:
+        np.save(self.path("x.npy"), self.samples)
+        self.apus("run", name, "-i", "x=x.npy", "--output", "y=y.npy")
+        return np.load(self.path("y.npy"))
+
+    def test_integers_are_evaluated_by_others(self) -> None:
+        expected = ReferenceEvaluator(self.model).run(None, {"x": self.samples})[0]
+        for options in ([], ["--range", "mse"], ["--format", "qoperator"], ["--target", "neon"], ["--correct-bias"]):
+            report = self.json("quantize", "model.onnx", "q.onnx", "--calibrate", "samples.npz", *options)
+            self.assertEqual([row["name"] for row in report["nodes"]], ["first", "second", "last"])
+            self.assertEqual((report["kept"], report["calibration_samples"]), ([], 12))
+            made = onnx.load(self.path("q.onnx"))
+            onnx.checker.check_model(made)
+            found = self.outputs("q.onnx")
+            self.assertGreater(decibels(expected, found - expected), 25)
+            judged = ReferenceEvaluator(made).run(None, {"x": self.samples})[0]
+            # One step of the last activation at most.
+            self.assertLess(np.abs(found - judged).max(), 0.02 * np.abs(expected).max())
+
+    def test_samples_one_by_one_or_from_a_stored_calibration(self) -> None:
+        command = ("quantize", "model.onnx", "q.onnx", "--range", "percentile")
+        self.apus(*command, "--calibrate", "samples.npz", "--save-calibration", "c.json")
+        first = self.path("q.onnx").read_bytes()
+        self.apus(*command, "--calibration", "c.json")
+        self.assertEqual(self.path("q.onnx").read_bytes(), first)
+        for number, sample in enumerate(self.samples):
+            np.save(self.path(f"s{number}.npy"), sample[None])
+        self.apus(*command, "--calibrate", *(f"s{number}.npy" for number in range(12)))
+        self.assertEqual(self.path("q.onnx").read_bytes(), first)
+
+    def test_a_target_keeps_nodes_in_float(self) -> None:
+        report = self.json(
+            *("quantize", "model.onnx", "q.onnx", "--static", "--weights", "int4", "--calibrate", "samples.npz"),
+            *("--target-sqnr", "24", "--html", "r.html", "--tensorrt-cache", "t.cache"),
+        )
+        self.assertTrue(report["kept"] and report["trade_offs"] and report["ranking"])
+        self.assertGreaterEqual(report["trade_offs"][-1]["quality"], 24)
+        page = self.path("r.html").read_text()
+        self.assertIn("<svg", page)
+        self.assertNotIn("http", page)
+        lines = self.path("t.cache").read_text().splitlines()
+        self.assertTrue(lines[0].startswith("TRT-"))
+        self.assertRegex(lines[1], r"^.+: [0-9a-f]{8}$")
+
+    def test_dynamic(self) -> None:
+        report = self.json("quantize", "model.onnx", "q.onnx", "--dynamic", "--calibrate", "samples.npz")
+        self.assertEqual([row["name"] for row in report["nodes"]], ["last"])
+        self.assertEqual(len(report["kept"]), 2)
+        made = onnx.load(self.path("q.onnx"))
+        self.assertIn("MatMulInteger", [node.op_type for node in made.graph.node])
+
+    def test_what_cannot_be(self) -> None:
+        few = ("quantize", "model.onnx", "q.onnx")
+        self.apus(*few, "--static", status=2)
+        self.apus(*few, "--dynamic", "--symmetric", status=2)
+        self.apus(*few, "--dynamic", "--static", "--calibrate", "samples.npz", status=2)
+        self.apus(*few, "--calibrate", "samples.npz", "--range", "most", status=2)
+        self.apus(*few, "--calibrate", "samples.npz", "--smooth", "2", status=2)
+        self.apus(*few, "--calibrate", "samples.npz", "--include", "thrid", status=1)
+        self.apus(*few, "--calibrate", "samples.npz", "--exclude", "*", status=1)
+        self.apus(*few, "--calibrate", "samples.npz", "--target-sqnr", "900", status=1)
+        self.write("o.json", '{"c1": {"low": 2, "high": 1}}')
+        self.apus(*few, "--calibrate", "samples.npz", "--overrides", "o.json", status=1)
+        self.write("c.json", "{}")
+        self.apus(*few, "--calibration", "c.json", status=1)
+        np.savez(self.path("nan.npz"), x=np.full((2, 3, 10, 10), np.nan, np.float32))
+        self.assertIn("NaN", self.apus(*few, "--calibrate", "nan.npz", status=1).stderr.decode())
+        np.savez(self.path("wrong.npz"), x=np.zeros((2, 4, 10, 10), np.float32))
+        self.apus(*few, "--calibrate", "wrong.npz", status=1)
+        np.savez(self.path("none.npz"), x=np.zeros((0, 3, 10, 10), np.float32))
+        self.apus(*few, "--calibrate", "none.npz", status=1)
+        self.assertFalse(self.path("q.onnx").exists())

@@ -182,16 +182,36 @@ private struct HuffmanCode {
 /// The checksum of zip files (CRC-32 of ISO 3309).
 struct CRC32 {
   private var state = ~UInt32(0)
-  private static let table: [UInt32] = (0..<256).map { (index: UInt32) in
-    (0..<8).reduce(index) { value, _ in value & 1 == 1 ? value >> 1 ^ 0xEDB8_8320 : value >> 1 }
-  }
+  /// At 256 k + b: what byte b does to the checksum when k more bytes follow it.
+  private static let table: [UInt32] = {
+    var table = (0..<256).map { (index: UInt32) in
+      (0..<8).reduce(index) { value, _ in value & 1 == 1 ? value >> 1 ^ 0xEDB8_8320 : value >> 1 }
+    }
+    for index in 256..<8 * 256 { table.append(table[Int(table[index - 256] & 0xFF)] ^ table[index - 256] >> 8) }
+    return table
+  }()
 
   var value: UInt32 { ~state }
 
   mutating func update(_ bytes: Span<UInt8>, _ range: Range<Int>) {
     let table = Self.table
     var state = self.state
-    for index in range { state = table[Int((state ^ UInt32(bytes[index])) & 0xFF)] ^ state >> 8 }
+    var index = range.lowerBound
+    // Eight bytes at a time: their effects do not depend on each other.
+    while range.upperBound - index >= 8 {
+      var first = UInt32(bytes[index]) | UInt32(bytes[index + 1]) << 8
+      first |= UInt32(bytes[index + 2]) << 16 | UInt32(bytes[index + 3]) << 24
+      first ^= state
+      state = table[7 * 256 + Int(first & 0xFF)] ^ table[6 * 256 + Int(first >> 8 & 0xFF)]
+      state ^= table[5 * 256 + Int(first >> 16 & 0xFF)] ^ table[4 * 256 + Int(first >> 24)]
+      state ^= table[3 * 256 + Int(bytes[index + 4])] ^ table[2 * 256 + Int(bytes[index + 5])]
+      state ^= table[256 + Int(bytes[index + 6])] ^ table[Int(bytes[index + 7])]
+      index += 8
+    }
+    while index < range.upperBound {
+      state = table[Int((state ^ UInt32(bytes[index])) & 0xFF)] ^ state >> 8
+      index += 1
+    }
     self.state = state
   }
 }

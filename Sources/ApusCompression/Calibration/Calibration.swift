@@ -81,12 +81,8 @@ package final class Calibration {
           remedy: "Leave the sample out; `apus run --value` shows the values")
       }
       guard let seen else { continue }
-      statistics[name] =
-        statistics[name].map { old in
-          var sum = old
-          sum.add(seen)
-          return sum
-        } ?? seen
+      // Where they lie: to copy the bins would take as long as counting.
+      if statistics[name]?.add(seen) == nil { statistics[name] = seen }
     }
     for (position, name) in channelNames.enumerated() {
       let found = outputs[(names.count + 3 * position)...].prefix(3).compactMap { $0.tensor?.elements(as: Float.self) }

@@ -28,10 +28,14 @@ package struct Histogram: Sendable, Hashable {
 
   /// Adds the elements that another histogram counts.
   package mutating func add(_ other: Histogram) {
-    var other = other
     widen(to: other.exponent)
+    var other = other
     other.widen(to: exponent)
-    for bin in counts.indices { counts[bin] += other.counts[bin] }
+    other.counts.withUnsafeBufferPointer { added in
+      counts.withUnsafeMutableBufferPointer { counts in
+        for bin in counts.indices { counts[bin] &+= added[bin] }
+      }
+    }
   }
 
   /// Joins bins until they span that much.

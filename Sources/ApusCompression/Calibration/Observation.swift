@@ -19,7 +19,7 @@ struct Observation: OperatorDefinition {
   /// The numbers before the bins.
   static let headCount = 5
   /// Elements of a part: each has bins of its own, which are put together at the end.
-  private static let partLength = 1 << 16
+  private static let partLength = 1 << 18
   private static let mostParts = 16
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
@@ -61,15 +61,17 @@ private struct ObservationMemory: Sendable {
   /// Bins that neighbouring elements are counted in by turns: equal ones would wait for each other.
   private static let lanes = 2
 
+  /// The bins, and one more on each side for what rounding puts there.
+  private var slots: Int { bins + 2 }
   private var surveyBytes: Int { parts * Self.surveyed * MemoryLayout<Double>.stride }
-  var byteCount: Int { surveyBytes + parts * Self.lanes * bins * MemoryLayout<UInt32>.stride }
+  var byteCount: Int { surveyBytes + (bins > 0 ? parts * Self.lanes * slots * MemoryLayout<UInt32>.stride : 0) }
 
   private func surveys(_ scratch: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Double> {
     scratch.assumingMemoryBound(to: Double.self)
   }
 
   private func table(_ part: Int, _ scratch: UnsafeMutableRawPointer) -> UnsafeMutablePointer<UInt32> {
-    (scratch + surveyBytes).assumingMemoryBound(to: UInt32.self) + part &* Self.lanes &* bins
+    (scratch + surveyBytes).assumingMemoryBound(to: UInt32.self) + part &* Self.lanes &* slots
   }
 
   func survey(_ x: UnsafePointer<Float>, _ range: Range<Int>, _ part: Int, _ scratch: UnsafeMutableRawPointer) {
@@ -78,9 +80,9 @@ private struct ObservationMemory: Sendable {
     let start = x + range.lowerBound
     survey[0] = Double(kernels.min_f32(range.count, start))
     survey[1] = Double(kernels.max_f32(range.count, start))
-    // A number that is none shows in the sum, which may also be too large.
     survey[2] = 0
-    if kernels.sum_abs_f32(range.count, start).isFinite { return }
+    // Both are NaN where one element is.
+    if survey[0].isFinite, survey[1].isFinite { return }
     for index in range where !x[index].isFinite { survey[2] += 1 }
   }
 
@@ -98,23 +100,25 @@ private struct ObservationMemory: Sendable {
 
   func count(_ x: UnsafePointer<Float>, _ range: Range<Int>, _ part: Int, _ scratch: UnsafeMutableRawPointer) {
     let table = table(part, scratch)
-    table.update(repeating: 0, count: Self.lanes &* bins)
+    table.update(repeating: 0, count: Self.lanes &* slots)
     let (low, high, strange) = extremes(scratch)
     if strange > 0 { return }
     let exponent = Histogram.exponent(forMagnitude: max(abs(low), abs(high)))
     let half = Float(bins / 2)
     let scale = Float(sign: .plus, exponent: -exponent, significand: half)
-    let last = Int32(bins &- 1)
-    // What lies in [-1, 1] after scaling fits an Int32; the greatest element may lie at the end of the last bin.
-    @inline(__always) func bin(_ value: Float) -> Int { Int(min(Int32(value * scale + half), last)) }
+    // A sum with 2^15 has eight bits of fraction: what lies above them is the number of the slot. There are fewer than
+    // 2^15 slots.
+    let anchor = Float(0x1p15) + half + 1
+    @inline(__always) func slot(_ value: Float) -> Int { Int((value * scale + anchor).bitPattern & 0x7F_FFFF) >> 8 }
+    let second = table + slots
     var index = range.lowerBound
     let end = range.upperBound
     while index &+ 1 < end {
-      table[bin(x[index])] &+= 1
-      table[bins &+ bin(x[index &+ 1])] &+= 1
+      table[slot(x[index])] &+= 1
+      second[slot(x[index &+ 1])] &+= 1
       index &+= 2
     }
-    if index < end { table[bin(x[index])] &+= 1 }
+    if index < end { table[slot(x[index])] &+= 1 }
   }
 
   func finish(_ count: Int, _ scratch: UnsafeMutableRawPointer, _ y: UnsafeMutablePointer<Double>) {
@@ -127,9 +131,13 @@ private struct ObservationMemory: Sendable {
     if bins == 0 { return }
     let total = y + Observation.headCount
     total.update(repeating: 0, count: bins)
+    if strange > 0 { return }
     for part in 0..<parts {
       let table = table(part, scratch)
-      for bin in 0..<bins { total[bin] += Double(table[bin] &+ table[bins &+ bin]) }
+      for slot in 0..<slots {
+        let bin = min(max(slot &- 1, 0), bins &- 1)
+        total[bin] += Double(table[slot] &+ table[slots &+ slot])
+      }
     }
   }
 }

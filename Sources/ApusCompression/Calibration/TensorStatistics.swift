@@ -46,7 +46,7 @@ public struct TensorStatistics: Sendable, Hashable {
     (minimum, maximum) = (min(minimum, other.minimum), max(maximum, other.maximum))
     (sumOfMinima, sumOfMaxima) = (sumOfMinima + other.sumOfMinima, sumOfMaxima + other.sumOfMaxima)
     (samples, elements) = (samples + other.samples, elements + other.elements)
-    if let added = other.histogram, histogram != nil { histogram?.add(added) } else { histogram = nil }
+    if let added = other.histogram { histogram?.add(added) } else { histogram = nil }
   }
 
   /// Of several tensors that get one range: as one.

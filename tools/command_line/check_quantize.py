@@ -203,6 +203,16 @@ class Integers(Case):
         self.assertTrue(lines[0].startswith("TRT-"))
         self.assertRegex(lines[1], r"^.+: [0-9a-f]{8}$")
 
+    def test_a_target_of_accuracy_is_met_on_labelled_samples(self) -> None:
+        labels = ReferenceEvaluator(self.model).run(None, {"x": self.samples})[0].argmax(axis=1)
+        np.savez(self.path("labelled.npz"), x=self.samples, label=labels)
+        command = ("quantize", "model.onnx", "q.onnx", "--static", "--weights", "int4", "--calibrate", "samples.npz")
+        report = self.json(*command, "--target-accuracy", "0.9", "--data", "labelled.npz")
+        self.assertGreaterEqual(report["trade_offs"][-1]["quality"], 0.9)
+        self.assertGreaterEqual((self.outputs("q.onnx").argmax(axis=1) == labels).mean(), 0.9)
+        self.apus(*command, "--target-accuracy", "1.5", "--data", "labelled.npz", status=1)
+        self.apus(*command, "--target-accuracy", "0.9", status=1)
+
     def test_dynamic(self) -> None:
         report = self.json("quantize", "model.onnx", "q.onnx", "--dynamic", "--calibrate", "samples.npz")
         self.assertEqual([row["name"] for row in report["nodes"]], ["last"])

@@ -56,7 +56,8 @@ struct AccuracyCommand: ParsableCommand {
       return try Model(path: path, options: options)
     }
     var reader = try Samples(data, option: "--data", arguments: samples, for: InputTargets(loaded))
-    let session = try AccuracySession(self, loaded, other, &reader)
+    let session = try AccuracySession(
+      accuracy, feed: samples.feed, loaded, against: other, predictions: predictions, &reader)
     if json { try printJSON(session.encoded(name: model.name)) } else { try session.show(perClass: perClass) }
   }
 }

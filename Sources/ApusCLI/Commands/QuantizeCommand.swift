@@ -35,6 +35,7 @@ struct QuantizeCommand: ParsableCommand {
   var calibrate: [String] = []
 
   @OptionGroup(title: "How samples are read") var samples: SampleArguments
+  @OptionGroup(title: "How accuracy is measured") var accuracy: AccuracyArguments
 
   @Option(help: "Take what an earlier calibration has seen, as --save-calibration stored it.")
   var calibration: String?
@@ -52,6 +53,19 @@ struct QuantizeCommand: ParsableCommand {
       quantization noise, in decibels.
       """)
   var targetSqnr: Double?
+
+  @Option(
+    parsing: .unconditional,
+    help: """
+      Leave as many nodes in float, the worst first, as it takes for the model to reach this figure on labelled \
+      samples, as `apus accuracy` measures it: the first of --metric, or of the task.
+      """)
+  var targetAccuracy: Double?
+
+  @Option(
+    name: .long, parsing: .upToNextOption,
+    help: "The labelled samples of --target-accuracy. [default: those of --calibrate]", completion: .file())
+  var data: [String] = []
 
   @Flag(help: "Rank the nodes by what each costs alone, which takes a run for each.")
   var rank = false
@@ -79,6 +93,7 @@ struct QuantizeCommand: ParsableCommand {
       let unused: [(Bool, String)] = [
         (calibration != nil, "--calibration"), (saveCalibration != nil, "--save-calibration"),
         (tensorrtCache != nil, "--tensorrt-cache"), (targetSqnr != nil, "--target-sqnr"), (rank, "--rank"),
+        (targetAccuracy != nil, "--target-accuracy"),
       ]
       if let (_, option) = unused.first(where: \.0) {
         throw ValidationError("\(option) is of no use with --dynamic: scales are found in each run")
@@ -93,6 +108,9 @@ struct QuantizeCommand: ParsableCommand {
       }
       if let targetSqnr, !targetSqnr.isFinite || calibrate.isEmpty {
         throw ValidationError("--target-sqnr takes a number of decibels, and samples by --calibrate")
+      }
+      if targetAccuracy != nil, targetSqnr != nil || calibrate.isEmpty {
+        throw ValidationError("--target-accuracy takes samples by --calibrate, and no --target-sqnr beside it")
       }
       if rank, calibrate.isEmpty { throw ValidationError("--rank needs samples by --calibrate") }
     case .weights:
@@ -181,7 +199,9 @@ struct QuantizeCommand: ParsableCommand {
   }
 
   private func statically(_ quantizer: Quantizer, _ data: CalibrationFiles) throws -> Quantizer.Result {
-    let goal = targetSqnr.map { Quantizer.Goal.decibels($0) }
+    let goal =
+      targetAccuracy.map { Quantizer.Goal.quality($0, measure: measuredAccuracy) }
+      ?? targetSqnr.map { Quantizer.Goal.decibels($0) }
     let samples = calibrate.isEmpty ? 0 : measure
     var cache = try calibration.map { try CalibrationCache(contentsOf: URL(filePath: $0)) }
     if cache == nil, !choice.needsTwoPasses {
@@ -200,6 +220,21 @@ struct QuantizeCommand: ParsableCommand {
       with: cache, on: data, goal: goal, measured: samples, ranks: rank, progress: progress)
     if let tensorrtCache { try TensorRTCache.write(result.report, to: tensorrtCache) }
     return result
+  }
+
+  /// The figure that a target speaks of.
+  private func measuredAccuracy(of model: Model) throws -> Double {
+    var reader = try Samples(
+      data.isEmpty ? calibrate : data, option: data.isEmpty ? "--calibrate" : "--data", arguments: samples,
+      for: InputTargets(model))
+    let session = try AccuracySession(accuracy, feed: samples.feed, model, &reader)
+    guard let figure = session.figure, let value = figure.value else {
+      throw InputError("--target-accuracy: \(session.figure?.reason ?? "there is no figure for these samples")")
+    }
+    if AccuracyTask.errors.contains(figure.name) {
+      throw InputError("--target-accuracy: of \(figure.name) less is better; name another figure by --metric")
+    }
+    return value
   }
 
   private func progress(_ stage: String, _ done: Int, _ all: Int?) {

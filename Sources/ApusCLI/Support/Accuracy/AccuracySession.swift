@@ -14,9 +14,14 @@ struct AccuracySession {
 
   private static let progressInterval = Duration.milliseconds(200)
 
-  init(_ command: AccuracyCommand, _ model: Model, _ other: Model?, _ samples: inout Samples) throws {
-    let arguments = command.accuracy
-    let feed = command.samples.feed
+  /// - Parameters:
+  ///   - other: runs on the same samples.
+  ///   - feed: what outputs are inputs of the next sample, as `StateFeed` reads it.
+  ///   - predictions: the file for what the model says of each sample.
+  init(
+    _ arguments: AccuracyArguments, feed: [String], _ model: Model, against other: Model? = nil,
+    predictions: String? = nil, _ samples: inout Samples
+  ) throws {
     metricNames = arguments.metric.map { $0.replacing("-", with: "_") }
     let wanted = try AccuracyTask(metrics: arguments.metric)
     let tokens = try arguments.tokens.map { try TextLines.lines(ofFile: $0) } ?? []
@@ -27,20 +32,22 @@ struct AccuracySession {
       throw InputError(
         "--boxes is missing: the output with boxes, of " + model.outputs.map(\.name).joined(separator: ", "))
     }
-    if let path = command.predictions {
+    if let path = predictions {
       var file = try PredictionsFile(path: path)
       try pass(&samples, wanted, tokens) { prediction, name in try file.add(prediction, sample: name) }
-      try check(command)
       try file.commit()
     } else {
       try pass(&samples, wanted, tokens) { _, _ in }
-      try check(command)
+      try check()
     }
   }
 
+  /// The first of the figures that were asked for, or of all; nil if there is none.
+  var figure: AccuracyMetric? { metrics(first).first }
+
   /// Throws if there is nothing to say.
-  private func check(_ command: AccuracyCommand) throws {
-    if first.meter != nil || second != nil || command.predictions != nil { return }
+  private func check() throws {
+    if first.meter != nil || second != nil { return }
     throw InputError(
       "the samples have no labels; expected folders named by class, --labels FILE, an array or a column 'label', or "
         + "--label-array. Without labels --against and --predictions are possible")

@@ -21,6 +21,9 @@ enum AccuracyTask: String, CaseIterable {
     }
   }
 
+  /// Figures of which less is better.
+  static let errors: Set<String> = ["wer", "cer", "token_error_rate", "mae", "rmse"]
+
   static var allMetrics: [String] { allCases.flatMap(\.metrics) }
 
   /// The task that all of `metrics` belong to; nil without any.

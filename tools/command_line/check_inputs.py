@@ -53,6 +53,20 @@ class Labels(Case):
         self.assertEqual(self.top(b"a\nb\nc\n", [1, float("nan"), 3]), ["c", "a", "b"])
 
 
+class RandomInputs(Case):
+    def test_random_inputs_have_the_extents_of_given_ones(self) -> None:
+        self.save(
+            model(
+                [helper.make_node("Add", ["a", "b"], ["y"])],
+                [tensor("a", ["n", 2]), tensor("b", ["n", 2])],
+                [tensor("y", ["n", 2])],
+            )
+        )
+        self.array("a.npy", np.zeros((3, 2), np.float32))
+        report = self.json("run", "model.onnx", "-i", "a=a.npy", "--random")
+        self.assertEqual(report["outputs"][0]["shape"], [3, 2])
+
+
 class Text(Case):
     def value(self, made, name: str, content: bytes) -> object:
         self.save(made)

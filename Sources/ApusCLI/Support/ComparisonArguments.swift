@@ -72,7 +72,8 @@ struct ComparisonArguments: ParsableArguments {
     let bounds = RandomInputs.indexBounds(in: model.graph)
     var values: [String: Value] = [:]
     for input in model.inputs {
-      values[input.name] = try generator.value(for: input, bound: bounds[input.name], isDropped: false)
+      values[input.name] = try generator.value(
+        for: input, extents: [:], bound: bounds[input.name], isDropped: false)
     }
     return values
   }

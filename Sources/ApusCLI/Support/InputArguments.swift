@@ -114,10 +114,12 @@ struct InputArguments: ParsableArguments {
     }
     if random {
       var generator = RandomInputs(seed: seed)
+      let extents = RandomInputs.extents(model.inputs, in: values)
       let bounds = RandomInputs.indexBounds(in: model.graph)
       for input in model.inputs {
         // Drawn for every input, so that what an input gets does not depend on which others are given.
-        let value = try generator.value(for: input, bound: bounds[input.name], isDropped: values[input.name] != nil)
+        let value = try generator.value(
+          for: input, extents: extents, bound: bounds[input.name], isDropped: values[input.name] != nil)
         if values[input.name] == nil { values[input.name] = value }
       }
     }

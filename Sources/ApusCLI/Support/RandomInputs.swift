@@ -44,15 +44,30 @@ struct RandomInputs {
     return bounds
   }
 
-  /// A value of the declared type; symbolic extents are 1. Integers are below `bound` where there is one, else below
-  /// 10. `isDropped` says that only the state of the source counts; then what has no random values is no error.
-  mutating func value(for input: ValueDescription, bound: Int?, isDropped: Bool) throws -> Value? {
+  /// The symbolic extents of the inputs that have a value.
+  static func extents(_ inputs: [ValueDescription], in values: [String: Value]) -> [String: Int] {
+    var extents: [String: Int] = [:]
+    for input in inputs {
+      guard let shape = values[input.name]?.tensor?.shape, let dims = input.dimensions, dims.count == shape.rank else {
+        continue
+      }
+      for (dim, size) in zip(dims, shape) where dim != "?" { extents[dim] = size }
+    }
+    return extents
+  }
+
+  /// A value of the declared type; symbolic extents are those of `extents`, else 1. Integers are below `bound` where
+  /// there is one, else below 10. `isDropped` says that only the state of the source counts; then what has no random
+  /// values is no error.
+  mutating func value(
+    for input: ValueDescription, extents: [String: Int], bound: Int?, isDropped: Bool
+  ) throws -> Value? {
     guard let type = input.dataType, let dims = input.dimensions else {
       if isDropped { return nil }
       throw InputError(
         "input '\(input.name)' is \(input.type): random values need a tensor of known rank; give --input")
     }
-    let shape = Shape(dims.map { Int($0) ?? 1 })
+    let shape = Shape(dims.map { Int($0) ?? extents[$0] ?? 1 })
     guard let count = shape.checkedElementCount else {
       throw InputError("input '\(input.name)' is \(input.type), which is no size of a tensor")
     }

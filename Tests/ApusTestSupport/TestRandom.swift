@@ -13,3 +13,13 @@ package struct TestRandom {
     return Int(state >> 33) % bound
   }
 }
+
+/// How many of `count` drawn cases a test runs: all of them, in debug builds some, since loops take many times as long
+/// there.
+package func drawn(_ count: Int) -> Int {
+  #if DEBUG
+    max(1, count / 10)
+  #else
+    count
+  #endif
+}

@@ -58,18 +58,18 @@ import Testing
 
   @Test func prunedNetworksComputeWhatIsLeft() throws {
     var removed = 0
-    for seed in 0..<drawn(150) {
+    for seed in 0..<drawnCases(150) {
       var network = RandomNetwork(seed: seed)
       let graph = try network.graph()
       let image = sampleTensor(RandomNetwork.imageShape, seed: seed)
       removed += try check(graph, inputs: [image], seed: seed + 1, "seed \(seed)")
     }
-    #expect(removed > 10 * drawn(150))
+    #expect(removed > 10 * drawnCases(150))
   }
 
   /// The graphs that the commands prune have been through the portable passes.
   @Test func optimizedNetworksToo() throws {
-    for seed in 1000..<1000 + drawn(50) {
+    for seed in 1000..<1000 + drawnCases(50) {
       var network = RandomNetwork(seed: seed)
       var graph = try network.graph()
       _ = try Optimizer(registry: .standard, passes: Optimizer.portablePasses).optimize(&graph)

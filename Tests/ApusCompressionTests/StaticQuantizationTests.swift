@@ -227,7 +227,7 @@ import Testing
 
   // MARK: - Many graphs
 
-  @Test(arguments: 0..<drawn(60)) func randomNetworks(_ seed: Int) throws {
+  @Test(arguments: 0..<drawnCases(60)) func randomNetworks(_ seed: Int) throws {
     var random = TestRandom(seed: UInt64(seed + 1))
     let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 4, 8, 8])
@@ -317,7 +317,7 @@ import Testing
 }
 
 @Suite struct DynamicQuantizationTests {
-  @Test(arguments: 0..<drawn(24)) func productsBecomeIntegers(_ seed: Int) throws {
+  @Test(arguments: 0..<drawnCases(24)) func productsBecomeIntegers(_ seed: Int) throws {
     var random = TestRandom(seed: UInt64(seed + 77))
     let builder = GraphBuilder()
     let depth = 3 + random.below(40)

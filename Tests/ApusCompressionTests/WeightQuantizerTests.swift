@@ -216,7 +216,7 @@ import Testing
   /// Products of random ranks and forms: the result is no further from the original than the report predicts.
   @Test func randomGraphs() throws {
     var random = TestRandom(seed: 77)
-    for round in 0..<drawn(40) {
+    for round in 0..<drawnCases(40) {
       let builder = GraphBuilder()
       var depth = 17 + random.below(80)
       let leading = random.below(3)

@@ -16,7 +16,7 @@ package struct TestRandom {
 
 /// How many of `count` drawn cases a test runs: all of them, in debug builds some, since loops take many times as long
 /// there.
-package func drawn(_ count: Int) -> Int {
+package func drawnCases(_ count: Int) -> Int {
   #if DEBUG
     max(1, count / 10)
   #else

@@ -27,3 +27,17 @@ package struct Glob: Sendable {
     return pattern[place...].allSatisfy { $0 == "*" }
   }
 }
+
+/// Some of them.
+package struct NamePatterns: Sendable {
+  private let patterns: [Glob]
+
+  package init(_ patterns: [String]) { self.patterns = patterns.map { Glob($0) } }
+
+  package var isEmpty: Bool { patterns.isEmpty }
+
+  /// True if one of the names fits one of the patterns.
+  package func fit(_ names: [String]) -> Bool {
+    patterns.contains { pattern in names.contains { pattern.matches($0) } }
+  }
+}

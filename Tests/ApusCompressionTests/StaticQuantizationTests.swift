@@ -279,6 +279,16 @@ import Testing
     #expect(outcome.decibels > least, "seed \(seed): \(outcome.decibels) dB, \(options), \(outcome.ops)")
   }
 
+  /// Results of another number are not near, however alike the first ones are.
+  @Test func elementsWithoutPartnerAreWrong() {
+    let whole = SignalNoise([3, 4], [3, 4])
+    #expect(whole.decibels == .infinity && whole.count == 2)
+    for (wanted, found) in [([3, 4], [3]), ([3], [3, 4])] as [([Float], [Float])] {
+      let noise = SignalNoise(wanted, found)
+      #expect(noise.noise == 16 && noise.largestError == 4 && noise.count == 2)
+    }
+  }
+
   // MARK: - Search
 
   @Test func searchFindsTheNodeThatCostsMost() throws {

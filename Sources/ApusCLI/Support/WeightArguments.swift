@@ -51,7 +51,7 @@ struct WeightArguments: ParsableArguments {
   @Option(parsing: .unconditional, help: "The accuracy_level of MatMulNBits: with 4, activations may become 8 bits.")
   var accuracyLevel = 0
 
-  @Option(help: "Only nodes, operators or weights whose names fit the pattern (*, ?, […]). May be repeated.")
+  @Option(help: "Only nodes, operators or weights whose names fit the pattern (*, ?). May be repeated.")
   var include: [String] = []
 
   @Option(help: "No nodes, operators or weights whose names fit the pattern. May be repeated.")

@@ -25,10 +25,12 @@ public struct SignalNoise: Sendable, Hashable {
     wanted.withUnsafeBufferPointer { wanted in found.withUnsafeBufferPointer { add(wanted, $0) } }
   }
 
-  /// Adds elements of both, which must be as many.
+  /// Adds elements of both. Where one has more, as results whose number depends on what is computed, these have no
+  /// partner: they count as wrong altogether.
   package mutating func add(_ wanted: UnsafeBufferPointer<Float>, _ other: UnsafeBufferPointer<Float>) {
     var (signal, noise, found, common, largest) = (0.0, 0.0, 0.0, 0.0, Float(0))
-    for index in 0..<min(wanted.count, other.count) {
+    let shared = min(wanted.count, other.count)
+    for index in 0..<shared {
       let (x, y) = (Double(wanted[index]), Double(other[index]))
       signal += x * x
       found += y * y
@@ -36,11 +38,21 @@ public struct SignalNoise: Sendable, Hashable {
       noise += (x - y) * (x - y)
       largest = max(largest, abs(wanted[index] - other[index]))
     }
+    for number in wanted.dropFirst(shared) {
+      signal += Double(number) * Double(number)
+      noise += Double(number) * Double(number)
+      largest = max(largest, abs(number))
+    }
+    for number in other.dropFirst(shared) {
+      found += Double(number) * Double(number)
+      noise += Double(number) * Double(number)
+      largest = max(largest, abs(number))
+    }
     self.signal += signal
     self.noise += noise
     self.found += found
     self.common += common
-    (largestError, count) = (max(largestError, largest), count + min(wanted.count, other.count))
+    (largestError, count) = (max(largestError, largest), count + max(wanted.count, other.count))
   }
 
   /// The ratio of signal to quantization noise in decibels; infinite without noise, nil if there is no signal.

@@ -45,9 +45,9 @@ package struct QuantizationUnits {
   /// By node: the unit that it belongs to.
   private var owner: [NodeID: Int] = [:]
 
-  /// The units of the nodes that `selection` holds and `isAllowed` lets pass.
+  /// The units of the nodes that `selection` holds.
   ///
-  /// - Parameter isAllowed: nil if a value may be integers, or the reason why not.
+  /// - Parameter refusal: nil if a value may be integers, or the reason why not.
   package init(_ graph: borrowing GraphEditor, selection: NodeSelection, refusal: (ValueID) -> String?) {
     var candidates: [QuantizationUnit] = []
     var claimed: Set<NodeID> = []

@@ -2,7 +2,6 @@
 
 import ApusGraph
 import ApusTensor
-import Glibc
 
 /// A constant as one role uses it: the same elements cut along the same axis are quantized once, however often they
 /// are used.
@@ -40,20 +39,6 @@ package struct WeightSite: Sendable {
   var depth: Int { role == .convolution ? tensor.count / max(tensor.shape[0], 1) : tensor.shape[key.depthAxis] }
   /// Output channels, or rows of a table.
   var rows: Int { role == .convolution ? tensor.shape[0] : tensor.shape[1 - key.depthAxis] }
-}
-
-/// Patterns of names by which users choose nodes.
-package struct NamePatterns: Sendable {
-  private let patterns: [String]
-
-  package init(_ patterns: [String]) { self.patterns = patterns }
-
-  package var isEmpty: Bool { patterns.isEmpty }
-
-  /// True if one of the names fits one of the patterns.
-  package func fit(_ names: [String]) -> Bool {
-    patterns.contains { pattern in names.contains { fnmatch(pattern, $0, 0) == 0 } }
-  }
 }
 
 /// The sites of one graph.

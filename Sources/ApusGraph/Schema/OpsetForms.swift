@@ -8,8 +8,7 @@ package protocol OpsetForms: Sendable {
   var floor: Int { get }
 
   /// The node as `target` has it; nil if that cannot say the same. May add constants, and nodes before it, to
-  /// `builder`.
-  /// `versions` are those of the operator.
+  /// `builder`. `versions` are those of the operator.
   func form(of node: Node, versions: [Int], in target: OpsetTarget, _ builder: GraphBuilder) -> Node?
 
   /// Before this operator set of the default domain some nodes are one that are several in the newest form.

@@ -25,7 +25,11 @@ public struct NodeSelection: Sendable, Hashable {
   /// Throws for the first pattern that no node of the graph matches: most likely it is misspelled.
   package func check(against graph: Graph) throws(CompressionError) {
     for pattern in included + excluded {
-      if !graph.nodes.contains(where: { NodeSelection.matches($0, pattern) }) {
+      var isFound = false
+      graph.forEachGraph { inner in
+        isFound = isFound || inner.nodes.contains { NodeSelection.matches($0, pattern) }
+      }
+      if !isFound {
         throw CompressionError(
           .invalidOption, "no node has a name or operator like '\(pattern)'",
           remedy: "`apus graph` and `apus info` show the names of nodes")

@@ -15,7 +15,7 @@ import Testing
     let builder = GraphBuilder()
     let x = builder.input("x", shape)
     builder.output(try builder.node("Neg", [x]))
-    return try Calibration(builder.graph, values: [x], bins: bins, in: surroundings)
+    return try Calibration(builder.graph, values: ["x"], bins: bins, in: surroundings)
   }
 
   @Test func extremesAndBinsAreThoseOfTheElements() throws {
@@ -78,7 +78,7 @@ import Testing
     let builder = GraphBuilder()
     let x = builder.input("x", [.symbol("n"), 3, .symbol("w")])
     builder.output(try builder.node("Neg", [x]))
-    let calibration = try Calibration(builder.graph, values: [], bins: 0, channels: [(x, 1)], in: surroundings)
+    let calibration = try Calibration(builder.graph, values: [], bins: 0, channels: ["x": 1], in: surroundings)
     try calibration.add(["x": .tensor(Tensor([1, 3, -5, 5, 0, 2] as [Float], shape: [1, 3, 2]))])
     try calibration.add(["x": .tensor(Tensor([7, 3, 1, 1, -4, -4] as [Float], shape: [1, 3, 2]))])
     let seen = try #require(calibration.channels["x"])
@@ -93,7 +93,7 @@ import Testing
     let x = builder.input("x", [.unknown])
     builder.output(try builder.node("Neg", [x]))
     let calibration = try Calibration(
-      builder.graph, values: [x], bins: Histogram.usualBins, in: RunSurroundings(pool: WorkerPool(threads: 1)))
+      builder.graph, values: ["x"], bins: Histogram.usualBins, in: RunSurroundings(pool: WorkerPool(threads: 1)))
     try calibration.add(["x": .tensor(Tensor(numbers))])
     return try #require(calibration.statistics["x"])
   }

@@ -39,7 +39,7 @@ import Testing
     }
     let calibration = try quantizer.calibration()
     for sample in list { try calibration.add(sample.mapValues { .tensor($0) }) }
-    var result = try quantizer.quantized(calibration.statistics, channels: calibration.channels)
+    var result = try quantizer.quantized(.seen(calibration.statistics, channels: calibration.channels))
     try quantizer.measure(&result, on: SampleList(list), samples: samples)
     #expect(result.graph.outputs.map { result.graph[$0].name } == graph.outputs.map { graph[$0].name })
     let reference = try ReferenceOutputs(
@@ -308,17 +308,18 @@ import Testing
     let samples = SampleList([["x": sampleTensor([1, 4, 6, 6], seed: 9)]])
     let calibration = try quantizer.calibration()
     try samples.forEachSample { try calibration.add($0.mapValues { .tensor($0) }) }
+    let ranges = GraphQuantizer.Ranges.seen(calibration.statistics, channels: [:])
     let reference = try ReferenceOutputs(of: graph, on: samples, count: 1, in: StaticQuantizationTests.surroundings)
-    let ranking = try quantizer.sensitivities(calibration.statistics, channels: [:], reference) { _, _ in }
+    let ranking = try quantizer.sensitivities(ranges, reference) { _, _ in }
     #expect(ranking.count == 3 && ranking[0].decibels <= ranking[2].decibels)
-    let all = try reference.decibels(of: try quantizer.quantized(calibration.statistics).graph)
-    let found = try quantizer.search(
-      calibration.statistics, channels: [:], ranking: ranking, target: all + 0.5
-    ) { try reference.decibels(of: $0.graph) }
+    let all = try reference.decibels(of: try quantizer.quantized(ranges).graph)
+    let found = try quantizer.search(ranges, ranking: ranking, target: all + 0.5) {
+      try reference.decibels(of: $0.graph)
+    }
     #expect(found.graph.report.nodes.count < 3 && found.curve.count >= 2)
     #expect(try reference.decibels(of: found.graph.graph) >= all + 0.5)
     let error = #expect(throws: CompressionError.self) {
-      try quantizer.search(calibration.statistics, channels: [:], ranking: ranking, target: 1e9) {
+      try quantizer.search(ranges, ranking: ranking, target: 1e9) {
         try reference.decibels(of: $0.graph)
       }
     }
@@ -349,7 +350,7 @@ import Testing
     options.isPerChannel = random.below(2) == 0
     let surroundings = RunSurroundings(pool: WorkerPool(threads: 1))
     let quantizer = try GraphQuantizer(graph, options, in: surroundings)
-    let result = try quantizer.dynamic()
+    let result = try quantizer.quantized(.found)
     let ops = result.graph.nodes.map { $0.op.name }
     #expect(ops.count { $0 == "MatMulInteger" } == 2 && !ops.contains("Gemm") && !ops.contains("MatMul"))
     let samples = SampleList([["x": sampleTensor([5, depth], seed: seed)]])
@@ -365,7 +366,7 @@ import Testing
     graph.nameValues()
     let quantizer = try GraphQuantizer(
       graph, QuantizationOptions(), in: RunSurroundings(pool: WorkerPool(threads: 1)))
-    let error = #expect(throws: CompressionError.self) { try quantizer.dynamic() }
+    let error = #expect(throws: CompressionError.self) { try quantizer.quantized(.found) }
     #expect(error?.code == .nothingToDo)
   }
 }

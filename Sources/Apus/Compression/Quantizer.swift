@@ -87,7 +87,7 @@ public final class Quantizer {
       try quantizer.smooth(seen.channels)
     }
     let seen = try observe(data, with: try quantizer.calibration(), "calibration", progress)
-    return try finish(quantizer, seen.cache(fingerprint), data, goal, measured, ranks, progress)
+    return try finish(quantizer, seen.ranges, seen.samples, data, goal, measured, ranks, progress)
   }
 
   /// The same for what an earlier calibration has seen. `data` serves for measuring.
@@ -95,7 +95,8 @@ public final class Quantizer {
     with cache: CalibrationCache, on data: some CalibrationData, goal: Goal? = nil, measured: Int = 8,
     ranks: Bool = false, progress: Progress = { _, _, _ in }
   ) throws -> Result {
-    try finish(try quantizer(), try checked(cache), data, goal, measured, ranks, progress)
+    let cache = try checked(cache)
+    return try finish(try quantizer(), cache.ranges, cache.samples, data, goal, measured, ranks, progress)
   }
 
   private func observe(
@@ -114,21 +115,17 @@ public final class Quantizer {
   }
 
   private func finish(
-    _ quantizer: GraphQuantizer, _ cache: CalibrationCache, _ data: some CalibrationData, _ goal: Goal?,
-    _ measured: Int, _ ranks: Bool, _ progress: Progress
+    _ quantizer: GraphQuantizer, _ ranges: GraphQuantizer.Ranges, _ samples: Int, _ data: some CalibrationData,
+    _ goal: Goal?, _ measured: Int, _ ranks: Bool, _ progress: Progress
   ) throws -> Result {
     var ranking: [NodeSensitivity] = []
     var curve: [TradeOff] = []
     var quantized: QuantizedGraph?
     if goal != nil || ranks {
       let reference = try ReferenceOutputs(of: quantizer.original, on: data, count: max(measured, 1), in: surroundings)
-      ranking = try quantizer.sensitivities(cache.statistics, channels: cache.channels, reference) {
-        progress("ranking nodes", $0, $1)
-      }
+      ranking = try quantizer.sensitivities(ranges, reference) { progress("ranking nodes", $0, $1) }
       if let goal {
-        let found = try quantizer.search(
-          cache.statistics, channels: cache.channels, ranking: ranking, target: goal.value
-        ) { candidate in
+        let found = try quantizer.search(ranges, ranking: ranking, target: goal.value) { candidate in
           progress("search", 0, nil)
           switch goal {
           case .decibels: return try reference.decibels(of: candidate.graph)
@@ -138,13 +135,13 @@ public final class Quantizer {
         (quantized, curve) = (found.graph, found.curve)
       }
     }
-    var result = try quantized ?? quantizer.quantized(cache.statistics, channels: cache.channels)
+    var result = try quantized ?? quantizer.quantized(ranges)
     if measured > 0 {
       progress("measuring", 0, nil)
       try quantizer.measure(&result, on: data, samples: measured)
     }
     (result.report.sensitivities, result.report.tradeOffs) = (ranking, curve)
-    result.report.calibrationSamples = cache.samples
+    result.report.calibrationSamples = samples
     return self.result(result)
   }
 
@@ -165,7 +162,7 @@ public final class Quantizer {
 
   /// The model on integers, for what a calibration has seen.
   public func quantize(with cache: CalibrationCache) throws -> Result {
-    var quantized = try quantizer().quantized(try checked(cache).statistics, channels: cache.channels)
+    var quantized = try quantizer().quantized(try checked(cache).ranges)
     quantized.report.calibrationSamples = cache.samples
     return result(quantized)
   }
@@ -183,21 +180,23 @@ public final class Quantizer {
       throw CompressionError(
         .invalidOption, "smoothing needs samples", remedy: "Use quantizeDynamically(on:), or no smoothing")
     }
-    return result(try quantizer().dynamic())
+    return result(try quantizer().quantized(.found))
   }
 
-  /// The same, smoothed as the options say for what the samples are like.
+  /// The same for a model that samples are known of: they serve for smoothing, if the options ask for it, for
+  /// measuring, and for a goal.
   public func quantizeDynamically(
-    on data: some CalibrationData, measured: Int = 8, progress: Progress = { _, _, _ in }
+    on data: some CalibrationData, goal: Goal? = nil, measured: Int = 8, ranks: Bool = false,
+    progress: Progress = { _, _, _ in }
   ) throws -> Result {
     var quantizer = try quantizer()
+    var samples = 0
     if options.smoothing != nil {
       let seen = try observe(data, with: try quantizer.smoothingCalibration(), "magnitudes of channels", progress)
       try quantizer.smooth(seen.channels)
+      samples = seen.samples
     }
-    var quantized = try quantizer.dynamic()
-    if measured > 0 { try quantizer.measure(&quantized, on: data, samples: measured) }
-    return result(quantized)
+    return try finish(quantizer, .found, samples, data, goal, measured, ranks, progress)
   }
 
   /// A result with what its nodes and outputs lose, on the first samples of `data`.
@@ -212,6 +211,14 @@ public final class Quantizer {
     optimized.model.graph = quantized.graph
     return Result(model: CompressedModel(optimized), report: quantized.report)
   }
+}
+
+extension Calibration {
+  fileprivate var ranges: GraphQuantizer.Ranges { .seen(statistics, channels: channels) }
+}
+
+extension CalibrationCache {
+  fileprivate var ranges: GraphQuantizer.Ranges { .seen(statistics, channels: channels) }
 }
 
 extension Quantizer.Goal {

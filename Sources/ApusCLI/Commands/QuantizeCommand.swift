@@ -92,8 +92,7 @@ struct QuantizeCommand: ParsableCommand {
     case .dynamic:
       let unused: [(Bool, String)] = [
         (calibration != nil, "--calibration"), (saveCalibration != nil, "--save-calibration"),
-        (tensorrtCache != nil, "--tensorrt-cache"), (targetSqnr != nil, "--target-sqnr"), (rank, "--rank"),
-        (targetAccuracy != nil, "--target-accuracy"),
+        (tensorrtCache != nil, "--tensorrt-cache"),
       ]
       if let (_, option) = unused.first(where: \.0) {
         throw ValidationError("\(option) is of no use with --dynamic: scales are found in each run")
@@ -101,24 +100,29 @@ struct QuantizeCommand: ParsableCommand {
       if choice.smooth != nil, calibrate.isEmpty {
         throw ValidationError("--smooth looks at samples; give them by --calibrate")
       }
+      try checkGoals()
     case .static:
       if calibrate.isEmpty, calibration == nil {
         throw ValidationError(
           "--static needs samples by --calibrate, or what --save-calibration stored by --calibration")
       }
-      if let targetSqnr, !targetSqnr.isFinite || calibrate.isEmpty {
-        throw ValidationError("--target-sqnr takes a number of decibels, and samples by --calibrate")
-      }
-      if targetAccuracy != nil, targetSqnr != nil || calibrate.isEmpty {
-        throw ValidationError("--target-accuracy takes samples by --calibrate, and no --target-sqnr beside it")
-      }
-      if rank, calibrate.isEmpty { throw ValidationError("--rank needs samples by --calibrate") }
+      try checkGoals()
     case .weights:
       if few.method.wantsSamples, calibrate.isEmpty {
         throw ValidationError("--method \(few.method.rawValue) goes by activations; give --calibrate too")
       }
     case .halves: break
     }
+  }
+
+  private func checkGoals() throws(ValidationError) {
+    if let targetSqnr, !targetSqnr.isFinite || calibrate.isEmpty {
+      throw ValidationError("--target-sqnr takes a number of decibels, and samples by --calibrate")
+    }
+    if targetAccuracy != nil, targetSqnr != nil || calibrate.isEmpty {
+      throw ValidationError("--target-accuracy takes samples by --calibrate, and no --target-sqnr beside it")
+    }
+    if rank, calibrate.isEmpty { throw ValidationError("--rank needs samples by --calibrate") }
   }
 
   /// What is made of the model.
@@ -188,7 +192,7 @@ struct QuantizeCommand: ParsableCommand {
       result =
         calibrate.isEmpty
         ? try quantizer.quantizeDynamically()
-        : try quantizer.quantizeDynamically(on: data, measured: measure, progress: progress)
+        : try quantizer.quantizeDynamically(on: data, goal: goal, measured: measure, ranks: rank, progress: progress)
     } else {
       result = try statically(quantizer, data)
     }
@@ -198,10 +202,12 @@ struct QuantizeCommand: ParsableCommand {
     if json { try printJSON(report) } else { try report.print(top: top) }
   }
 
-  private func statically(_ quantizer: Quantizer, _ data: CalibrationFiles) throws -> Quantizer.Result {
-    let goal =
-      targetAccuracy.map { Quantizer.Goal.quality($0, measure: measuredAccuracy) }
+  private var goal: Quantizer.Goal? {
+    targetAccuracy.map { Quantizer.Goal.quality($0, measure: measuredAccuracy) }
       ?? targetSqnr.map { Quantizer.Goal.decibels($0) }
+  }
+
+  private func statically(_ quantizer: Quantizer, _ data: CalibrationFiles) throws -> Quantizer.Result {
     let samples = calibrate.isEmpty ? 0 : measure
     var cache = try calibration.map { try CalibrationCache(contentsOf: URL(filePath: $0)) }
     if cache == nil, !choice.needsTwoPasses {

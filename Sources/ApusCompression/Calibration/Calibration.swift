@@ -8,54 +8,73 @@ import ApusTensor
 package final class Calibration {
   private let run: GraphRun
   private let inputs: [String]
-  /// Of the observed values, in the order of the outputs of the run.
-  private let names: [String]
+  /// What the outputs of the run are.
+  private let labels: [Label]
   /// By the name of the value.
   package private(set) var statistics: [String: TensorStatistics] = [:]
   package private(set) var samples = 0
-  private let channelNames: [String]
   /// By the name of the value: what was seen of each index along the axis that was asked for.
   package private(set) var channels: [String: ChannelStatistics] = [:]
 
-  /// Prepares a graph for observing values of it.
+  /// What an output of the run tells, and of which value.
+  private enum Label: Sendable {
+    case statistics(of: String)
+    case channels(of: String)
+  }
+
+  /// Prepares a graph for observing values of it and of the graphs inside its nodes.
   ///
   /// - Parameters:
-  ///   - values: float32 tensors of the graph that have names.
+  ///   - values: names of float32 tensors.
   ///   - bins: of histograms; 0: none.
-  ///   - channels: values, and an axis of each whose indices are looked at one by one.
+  ///   - channels: by the names of values: the axis whose indices are looked at one by one.
   package init(
-    _ graph: Graph, values: [ValueID], bins: Int, channels: [(value: ValueID, axis: Int)] = [],
-    in surroundings: RunSurroundings
+    _ graph: Graph, values: Set<String>, bins: Int, channels: [String: Int] = [:], in surroundings: RunSurroundings
   ) throws(CompressionError) {
     let registry = OperatorRegistry.standard.adding([Observation()])
-    let builder = GraphBuilder(continuing: graph, inference: InferenceDriver(registry: registry))
-    builder.graph.outputs = []
-    builder.graph.outputDeclarations = []
-    do throws(OperatorError) {
-      for value in values {
-        builder.graph.outputs.append(
-          try builder.apply(Observation.id, name: "observe \(graph[value].name)", [value], [("bins", .int(bins))]))
+    let exposure = GraphExposure<Label>(
+      inference: InferenceDriver(registry: registry), entersLoops: true
+    ) { (graph) throws(OperatorError) in
+      var exposures: [Exposure<Label>] = []
+      for value in graph.madeValues {
+        let name = graph.name(of: value)
+        if values.contains(name) { exposures.append(try Calibration.observe(value, bins: bins, &graph)) }
+        if let axis = channels[name] { exposures += try Calibration.observe(value, along: axis, &graph) }
       }
-      for (value, axis) in channels { try Calibration.observe(value, along: axis, in: builder) }
+      return exposures
+    }
+    var observed = graph
+    do throws(OperatorError) {
+      labels = try exposure.replaceOutputs(of: &observed)
     } catch {
       throw CompressionError(error)
     }
-    run = try GraphRun(builder.graph, registry: registry, in: surroundings)
+    run = try GraphRun(observed, registry: registry, in: surroundings)
     inputs = graph.inputs.map { graph[$0].name }
-    names = values.map { graph[$0].name }
-    channelNames = channels.map { graph[$0.value].name }
   }
 
-  /// Appends the least, greatest and mean element of each index along an axis as outputs.
-  private static func observe(_ value: ValueID, along axis: Int, in builder: GraphBuilder) throws(OperatorError) {
-    guard let rank = builder.shape(value)?.count else {
-      throw .mismatch("the rank of '\(builder.graph[value].name)' is not known")
-    }
-    let axes = builder.addConstant(Tensor((0..<rank).filter { $0 != axis }))
-    for op in ["ReduceMin", "ReduceMax", "ReduceMean"] {
-      builder.graph.outputs.append(
-        try builder.apply(
-          OperatorID(op), name: "\(op) \(builder.graph[value].name)", [value, axes], [("keepdims", .int(0))]))
+  private static func observe(
+    _ value: ValueID, bins: Int, _ graph: inout GraphEditor
+  ) throws(OperatorError) -> Exposure<Label> {
+    let name = graph.name(of: value)
+    let result = try graph.apply(
+      Observation.id, name: "observe \(name)", [value], [("bins", .int(bins))], before: nil)
+    let nothing = [Double](repeating: 0, count: Observation.headCount + bins)
+    return Exposure(label: .statistics(of: name), value: result, absent: Tensor(nothing))
+  }
+
+  /// The least, greatest and mean element of each index along an axis.
+  private static func observe(
+    _ value: ValueID, along axis: Int, _ graph: inout GraphEditor
+  ) throws(OperatorError) -> [Exposure<Label>] {
+    let name = graph.name(of: value)
+    guard let shape = graph.fact(value).tensor?.shape else { throw .mismatch("the rank of '\(name)' is not known") }
+    let axes = graph.addConstant(Tensor(shape.indices.filter { $0 != axis }))
+    let absent = Tensor([Float](repeating: .nan, count: shape[axis].known ?? 0))
+    return try ["ReduceMin", "ReduceMax", "ReduceMean"].map { (op) throws(OperatorError) in
+      let result = try graph.apply(
+        OperatorID(op), name: "\(op) \(name)", [value, axes], [("keepdims", .int(0))], before: nil)
+      return Exposure(label: .channels(of: name), value: result, absent: absent)
     }
   }
 
@@ -68,12 +87,28 @@ package final class Calibration {
       }
       ordered.append(value)
     }
-    let outputs = try run.outputs(for: ordered)
-    for (name, output) in zip(names, outputs) {
-      guard let observed = output.tensor?.elements(as: Double.self) else { continue }
+    var extremes: [String: [Tensor]] = [:]
+    for (label, output) in zip(labels, try run.outputs(for: ordered)) {
+      guard let tensor = output.tensor else { continue }
+      switch label {
+      case .statistics(let name): try add(tensor, of: name)
+      case .channels(let name):
+        extremes[name, default: []].append(tensor)
+        if let found = extremes[name], found.count == 3 { channels[name, default: ChannelStatistics()].add(found) }
+      }
+    }
+    samples += 1
+  }
+
+  /// Adds what observations tell: one, or one for each run of a body.
+  private func add(_ observed: Tensor, of name: String) throws(CompressionError) {
+    guard let numbers = observed.elements(as: Double.self), let width = observed.shape.dims.last, width > 0 else {
+      return
+    }
+    for start in stride(from: 0, to: numbers.count, by: width) {
       let seen: TensorStatistics?
       do throws(TensorStatistics.NotFinite) {
-        seen = try TensorStatistics(observed)
+        seen = try TensorStatistics(numbers[start..<start + width])
       } catch {
         throw CompressionError(
           .invalidSample,
@@ -84,11 +119,6 @@ package final class Calibration {
       // Where they lie: to copy the bins would take as long as counting.
       if statistics[name]?.add(seen) == nil { statistics[name] = seen }
     }
-    for (position, name) in channelNames.enumerated() {
-      let found = outputs[(names.count + 3 * position)...].prefix(3).compactMap { $0.tensor?.elements(as: Float.self) }
-      if found.count == 3 { channels[name, default: ChannelStatistics()].add(found[0], found[1], found[2]) }
-    }
-    samples += 1
   }
 
   /// What was seen so far, of the graph with that fingerprint.
@@ -109,7 +139,19 @@ package struct ChannelStatistics: Sendable, Hashable, Codable {
   /// The greatest magnitude of each index.
   package var magnitudes: [Float] { zip(minima, maxima).map { max(abs($0), abs($1)) } }
 
-  mutating func add(_ low: [Float], _ high: [Float], _ mean: [Float]) {
+  /// Adds the minima, maxima and means of one sample, or of each run of a body.
+  mutating func add(_ found: [Tensor]) {
+    let numbers = found.compactMap { $0.elements(as: Float.self) }
+    guard numbers.count == 3, let width = found[0].shape.dims.last, width > 0 else { return }
+    for start in stride(from: 0, to: numbers[0].count, by: width) {
+      let row = numbers.map { $0[start..<start + width] }
+      // What stands for a branch that was not taken.
+      if row[0].allSatisfy(\.isNaN) { continue }
+      add(Array(row[0]), Array(row[1]), Array(row[2]))
+    }
+  }
+
+  private mutating func add(_ low: [Float], _ high: [Float], _ mean: [Float]) {
     if samples == 0 { (minima, maxima, sums) = (low, high, mean.map { _ in 0 }) }
     guard minima.count == low.count else { return }
     for index in low.indices {

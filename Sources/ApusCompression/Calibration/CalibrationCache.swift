@@ -22,19 +22,22 @@ public struct CalibrationCache: Sendable, Hashable {
     (self.samples, self.fingerprint) = (samples, fingerprint)
   }
 
-  /// Digest of the operators of a graph, of the names of their values, and of the shapes of its constants.
+  /// Digest of the operators of a graph and of those inside its nodes, of the names of their values, and of the shapes
+  /// of their constants.
   package static func fingerprint(of graph: Graph) -> String {
     var text = ""
-    for node in graph.nodes {
-      text += "\(node.op)"
-      for value in node.inputs + node.outputs {
-        guard let value else {
-          text += " -"
-          continue
+    graph.forEachGraph { graph in
+      for node in graph.nodes {
+        text += "\(node.op)"
+        for value in node.inputs + node.outputs {
+          guard let value else {
+            text += " -"
+            continue
+          }
+          text += " \(graph[value].name)" + (graph.constant(value).map { "\($0.dataType)\($0.shape)" } ?? "")
         }
-        text += " \(graph[value].name)" + (graph.constant(value).map { "\($0.dataType)\($0.shape)" } ?? "")
+        text += "\n"
       }
-      text += "\n"
     }
     let bytes = Array(text.utf8)
     return SHA256.digest(bytes.span).map { byte in

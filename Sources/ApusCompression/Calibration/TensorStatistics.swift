@@ -21,14 +21,15 @@ public struct TensorStatistics: Sendable, Hashable {
   /// The statistics of one sample, as an `Observation` gives them; nil for a tensor without elements.
   ///
   /// - Throws: the number of elements that are no finite numbers.
-  init?(_ observed: [Double]) throws(NotFinite) {
-    if observed[2] == 0 { return nil }
-    if observed[3] > 0 { throw NotFinite(count: Int(observed[3])) }
-    (minimum, maximum) = (Float(observed[0]), Float(observed[1]))
-    (sumOfMinima, sumOfMaxima) = (observed[0], observed[1])
-    (samples, elements) = (1, Int(observed[2]))
+  init?(_ observed: ArraySlice<Double>) throws(NotFinite) {
+    let head = Array(observed.prefix(Observation.headCount))
+    if head[2] == 0 { return nil }
+    if head[3] > 0 { throw NotFinite(count: Int(head[3])) }
+    (minimum, maximum) = (Float(head[0]), Float(head[1]))
+    (sumOfMinima, sumOfMaxima) = (head[0], head[1])
+    (samples, elements) = (1, Int(head[2]))
     let bins = observed.dropFirst(Observation.headCount)
-    histogram = bins.isEmpty ? nil : Histogram(exponent: Int(observed[4]), counts: bins.map { Int($0) })
+    histogram = bins.isEmpty ? nil : Histogram(exponent: Int(head[4]), counts: bins.map { Int($0) })
   }
 
   init(

@@ -31,8 +31,7 @@ package struct CodePlan {
       for value in group.dropFirst() { join(group[0], value) }
       derived.insert(unit.output)
     }
-    let made = graph.inputs + graph.nodes.flatMap { graph[$0].outputs.compactMap { $0 } }
-    values = made.filter { wanted.contains($0) }
+    values = graph.madeValues.filter { wanted.contains($0) }
   }
 
   private func leader(of value: ValueID) -> ValueID {

@@ -1,13 +1,16 @@
 // Runs two forms of a graph on the same samples and compares values that have the same name in both.
 
 import ApusGraph
+import ApusOperators
 import ApusTensor
 
 /// A comparison in progress.
 package final class GraphComparison {
   private let runs: [GraphRun]
   private let inputs: [String]
-  private let names: [String]
+  /// Of the outputs of each run. What is not computed any more, since operators on integers took its place, is in one
+  /// only.
+  private let names: [[String]]
   /// By name of the value: how far the second graph is from the first.
   package private(set) var noise: [String: SignalNoise] = [:]
   package private(set) var samples = 0
@@ -17,22 +20,31 @@ package final class GraphComparison {
     _ first: Graph, _ second: Graph, values: [String], in surroundings: RunSurroundings
   ) throws(CompressionError) {
     inputs = first.inputs.map { first[$0].name }
-    var graphs = [first, second]
-    var names = first.outputs.map { first[$0].name }
-    // What is not computed any more, since operators on integers took its place, cannot be compared.
-    let tables = graphs.map { graph in
-      let computed = graph.inputs + graph.nodes.flatMap { $0.outputs.compactMap { $0 } } + graph.outputs
-      return Dictionary(computed.map { (graph[$0].name, $0.index) }, uniquingKeysWith: { first, _ in first })
+    let outputs = first.outputs.map { first[$0].name }
+    let wanted = Set(values).subtracting(outputs)
+    var (names, runs): ([[String]], [GraphRun]) = ([], [])
+    for graph in [first, second] {
+      let exposure = GraphExposure<String>(
+        inference: InferenceDriver(registry: .standard), entersLoops: false
+      ) { (graph) throws(OperatorError) in
+        let captured = Set(graph.captures)
+        return graph.madeValues.compactMap { value in
+          let name = graph.name(of: value)
+          if !wanted.contains(name) || captured.contains(value) || graph.fact(value).elementType != .float32 {
+            return nil
+          }
+          return Exposure(label: name, value: value, absent: Tensor([Float]()))
+        }
+      }
+      var exposed = graph
+      do throws(OperatorError) {
+        names.append(outputs + (try exposure.replaceOutputs(of: &exposed, keeping: outputs.count)))
+      } catch {
+        throw CompressionError(error)
+      }
+      runs.append(try GraphRun(exposed, in: surroundings))
     }
-    for name in values where !names.contains(name) && tables.allSatisfy({ $0[name] != nil }) { names.append(name) }
-    for index in graphs.indices {
-      graphs[index].outputs = names.compactMap { tables[index][$0].map { ValueID($0) } }
-      graphs[index].outputDeclarations = []
-    }
-    self.names = names
-    var runs: [GraphRun] = []
-    for graph in graphs { runs.append(try GraphRun(graph, in: surroundings)) }
-    self.runs = runs
+    (self.names, self.runs) = (names, runs)
   }
 
   /// Runs both graphs on a sample, a value for each input by name.
@@ -46,9 +58,9 @@ package final class GraphComparison {
     }
     let wanted = try runs[0].outputs(for: ordered)
     let found = try runs[1].outputs(for: ordered)
-    for (index, name) in names.enumerated() {
-      guard let x = wanted[index].tensor?.elements(as: Float.self),
-        let y = found[index].tensor?.elements(as: Float.self)
+    let foundByName = Dictionary(zip(names[1], found), uniquingKeysWith: { first, _ in first })
+    for (name, value) in zip(names[0], wanted) {
+      guard let x = value.tensor?.elements(as: Float.self), let y = foundByName[name]?.tensor?.elements(as: Float.self)
       else { continue }
       x.withUnsafeBufferPointer { x in
         y.withUnsafeBufferPointer { noise[name, default: SignalNoise()].add(x, $0) }

@@ -13,7 +13,7 @@ package struct QuantizedGraph: Sendable {
   package init(graph: Graph, report: QuantizationReport) { (self.graph, self.report) = (graph, report) }
 }
 
-/// Quantizes one graph, whose values have names.
+/// Quantizes one graph, whose values have names, and the graphs inside its nodes.
 package struct GraphQuantizer {
   /// As it was given, and as it is quantized: scales may have been moved from one node to another.
   package let original: Graph
@@ -25,139 +25,185 @@ package struct GraphQuantizer {
   package private(set) var equalized = 0
   package private(set) var smoothed = 0
 
+  /// Where the ranges of integers come from.
+  package enum Ranges {
+    /// What a calibration has seen of each value, and of the channels of some.
+    case seen([String: TensorStatistics], channels: [String: ChannelStatistics])
+    /// They are found in each run.
+    case found
+  }
+
   package init(
     _ graph: Graph, _ options: QuantizationOptions, in surroundings: RunSurroundings
   ) throws(CompressionError) {
     (original, self.options, self.surroundings) = (graph, options.settled, surroundings)
     var graph = graph
     if options.equalizesLayers {
-      var editor = GraphEditor(graph, inference: InferenceDriver(registry: .standard))
-      equalized = LayerEqualization.apply(to: &editor)
-      graph = try GraphQuantizer.settled(editor)
+      var pairs = 0
+      try graph.editEveryGraph { pairs += LayerEqualization.apply(to: &$0) }
+      equalized = pairs
     }
     self.graph = graph
+    var names: Set<String> = []
     try options.selection.check(against: graph)
-    let names = Set(graph.values.lazy.map(\.name))
+    graph.forEachGraph { inner in names.formUnion(inner.values.lazy.map(\.name)) }
     for name in options.overrides.keys.sorted() where !names.contains(name) {
       throw CompressionError(
         .invalidOption, "there is no value '\(name)' to override", remedy: "`apus info --json` lists the names")
     }
   }
 
-  /// The graph of an editor whose changes are done.
-  private static func settled(_ editor: consuming GraphEditor) throws(CompressionError) -> Graph {
-    var editor = editor
-    do throws(OperatorError) {
-      try editor.settle()
-      try editor.verify()
-    } catch {
-      throw CompressionError(error)
-    }
-    return editor.finish()
-  }
-
-  private func editor() -> GraphEditor { GraphEditor(graph, inference: InferenceDriver(registry: .standard)) }
-
   /// Why a value cannot be integers.
-  private func refusal(_ value: ValueID) -> String? {
-    let record = graph[value]
-    if options.overrides[record.name]?.isFloat ?? false { return "'\(record.name)' shall stay float" }
-    return record.fact.elementType == .float32 ? nil : "it computes on \(record.fact)"
+  ///
+  /// - Parameter seen: the values that a calibration has seen; nil: it is not asked yet.
+  private func refusal(_ value: ValueID, _ graph: borrowing GraphEditor, seen: Set<String>?) -> String? {
+    let name = graph.name(of: value)
+    if options.overrides[name]?.isFloat ?? false { return "'\(name)' shall stay float" }
+    if graph.fact(value).elementType != .float32 { return "it computes on \(graph.fact(value))" }
+    let isKnown = seen?.contains(name) ?? true
+    return isKnown || graph.constant(value) != nil ? nil : "no sample of the calibration reaches it"
   }
 
-  private func units(_ editor: borrowing GraphEditor, leavingOut floats: Set<String>) -> QuantizationUnits {
+  private func units(
+    _ editor: borrowing GraphEditor, leavingOut floats: Set<String> = [], seen: Set<String>? = nil
+  ) -> QuantizationUnits {
     var selection = options.selection
     selection.exactlyExcluded = floats
-    return QuantizationUnits(editor, selection: selection) { refusal($0) }
+    return QuantizationUnits(editor, selection: selection) { refusal($0, $1, seen: seen) }
   }
 
   // MARK: - Static
 
   /// A calibration of the values that will be integers, whichever nodes are left out of these later.
   package func calibration() throws(CompressionError) -> Calibration {
-    let editor = editor()
-    let units = units(editor, leavingOut: [])
-    try check(units, editor)
-    let values = CodePlan(units, in: editor).values
-    var channels: [(value: ValueID, axis: Int)] = []
-    if options.correctsBiases {
+    var (values, channels): (Set<String>, [String: Int]) = ([], [:])
+    var kept: [QuantizationReport.Kept] = []
+    var hasProducts = false
+    graph.forEachGraph { graph in
+      let editor = GraphEditor(graph, inference: .standard)
+      let units = units(editor)
+      kept += units.report(in: editor)
+      hasProducts = hasProducts || units.hasProducts
+      if !units.hasProducts { return }
+      values.formUnion(CodePlan(units, in: editor).values.map { editor.name(of: $0) })
+      guard options.correctsBiases else { return }
       for unit in units.units {
         guard case .product(let axes) = unit.kind, let value = unit.operands.first,
-          !channels.contains(where: { $0.value == value })
+          editor.fact(value).tensor?.shape != nil
         else { continue }
-        channels.append((value, axes.data))
+        channels[editor.name(of: value)] = axes.data
       }
     }
+    if !hasProducts { throw GraphQuantizer.nothingToDo(.static, kept) }
     return try Calibration(
       graph, values: values, bins: options.range.needsHistogram ? Histogram.usualBins : 0, channels: channels,
       in: surroundings)
   }
 
+  private static func nothingToDo(
+    _ method: QuantizationOptions.Method, _ kept: [QuantizationReport.Kept]
+  ) -> CompressionError {
+    let reasons = kept.prefix(3).map { "\($0.op) '\($0.name)': \($0.reason)" }
+    let kinds = method == .dynamic ? "MatMul and Gemm" : "convolutions and products of matrices"
+    return CompressionError(
+      .nothingToDo,
+      "no node can be computed on integers" + (reasons.isEmpty ? "" : ": \(reasons.joined(separator: "; "))"),
+      remedy: "\(method == .dynamic ? "Dynamic" : "Static") quantization is for \(kinds) with constant float32 weights")
+  }
+
   /// A calibration of the channels whose magnitudes `smooth` moves.
   package func smoothingCalibration() throws(CompressionError) -> Calibration {
-    let editor = editor()
-    let sites = Smoothing.sites(units(editor, leavingOut: []), in: editor)
-    return try Calibration(
-      graph, values: [], bins: 0,
-      channels: sites.map { site in (site.value, (graph.fact(site.value).tensor?.shape?.count ?? 1) - 1) },
-      in: surroundings)
+    var channels: [String: Int] = [:]
+    graph.forEachGraph { graph in
+      let editor = GraphEditor(graph, inference: .standard)
+      for site in Smoothing.sites(units(editor), in: editor) {
+        channels[editor.name(of: site.value)] = (editor.fact(site.value).tensor?.shape?.count ?? 1) - 1
+      }
+    }
+    return try Calibration(graph, values: [], bins: 0, channels: channels, in: surroundings)
   }
 
   /// Moves magnitudes of activations into weights, for what a `smoothingCalibration` has seen.
   package mutating func smooth(_ seen: [String: ChannelStatistics]) throws(CompressionError) {
     guard let strength = options.smoothing else { return }
-    var editor = editor()
-    let sites = Smoothing.sites(units(editor, leavingOut: []), in: editor)
-    do throws(OperatorError) {
-      smoothed = try Smoothing(strength: strength).apply(to: &editor, sites, seen)
-    } catch {
-      throw CompressionError(error)
+    var (graph, count) = (graph, 0)
+    try graph.editEveryGraph { (editor) throws(OperatorError) in
+      let sites = Smoothing.sites(units(editor), in: editor)
+      count += try Smoothing(strength: strength).apply(to: &editor, sites, seen)
     }
-    graph = try GraphQuantizer.settled(editor)
     graph.nameValues()
+    (self.graph, smoothed) = (graph, count)
   }
 
-  private func check(_ units: QuantizationUnits, _ editor: borrowing GraphEditor) throws(CompressionError) {
-    if units.units.contains(where: \.isProduct) { return }
-    let reasons = units.kept.prefix(3).map { "\(editor[$0.node].op) '\(editor[$0.node].name)': \($0.reason)" }
-    throw CompressionError(
-      .nothingToDo,
-      "no node can be computed on integers" + (reasons.isEmpty ? "" : ": \(reasons.joined(separator: "; "))"),
-      remedy: "Quantization is for convolutions and products of matrices with constant float32 weights")
-  }
+  // MARK: - Integers
 
-  /// The graph on integers, for what a calibration has seen.
+  /// The graph on integers.
   ///
   /// - Parameter floats: names of nodes that stay in float.
   package func quantized(
-    _ statistics: [String: TensorStatistics], channels: [String: ChannelStatistics] = [:],
-    leavingOut floats: Set<String> = []
+    _ ranges: Ranges, leavingOut floats: Set<String> = []
   ) throws(CompressionError) -> QuantizedGraph {
-    let editor = editor()
-    let units = units(editor, leavingOut: floats)
-    try check(units, editor)
+    var graph = graph
+    var report: QuantizationReport
+    switch ranges {
+    case .seen(let statistics, let channels):
+      report = QuantizationReport(method: .static)
+      let means = options.correctsBiases ? channels.mapValues(\.means) : [:]
+      try quantize(&graph, statistics, means: means, leavingOut: floats, &report)
+    case .found:
+      report = QuantizationReport(method: .dynamic)
+      try quantizeDynamically(&graph, leavingOut: floats, &report)
+    }
+    if report.nodes.isEmpty { throw GraphQuantizer.nothingToDo(report.method, report.kept) }
+    for index in report.kept.indices where floats.contains(report.kept[index].name) {
+      report.kept[index].reason = "it costs too much accuracy"
+    }
+    return try finished(graph, report)
+  }
+
+  /// Quantizes the graphs inside nodes, then the graph.
+  private func quantize(
+    _ graph: inout Graph, _ statistics: [String: TensorStatistics], means: [String: [Float]],
+    leavingOut floats: Set<String>, _ report: inout QuantizationReport
+  ) throws(CompressionError) {
+    try graph.updateSubgraphs { (inner) throws(CompressionError) in
+      try quantize(&inner, statistics, means: means, leavingOut: floats, &report)
+    }
+    let editor = GraphEditor(graph, inference: .standard)
+    let units = units(editor, leavingOut: floats, seen: Set(statistics.keys))
+    report.kept += units.report(in: editor)
+    if !units.hasProducts { return }
     let plan = CodePlan(units, in: editor)
     let codes = try plan.codes(statistics, options, in: editor)
-    var report = QuantizationReport(method: .static)
-    report.kept = units.kept.map { kept in
-      QuantizationReport.Kept(
-        name: editor[kept.node].name, op: editor[kept.node].op.description,
-        reason: floats.contains(editor[kept.node].name) ? "it costs too much accuracy" : kept.reason)
-    }
-    report.tensors = plan.values.compactMap { value in
+    report.tensors += plan.values.compactMap { value in
       codes[value].map { code in
-        let name = graph[value].name
+        let name = editor.name(of: value)
         return QuantizationReport.CodedTensor(name: name, code: code, statistics: statistics[name])
       }
     }
-    let means = options.correctsBiases ? channels.mapValues(\.means) : [:]
-    let result = try StaticQuantization(editor, units, plan, options, means: means).apply(codes)
-    report.nodes = result.report
-    for index in report.nodes.indices {
-      guard let code = report.nodes[index].inputCode else { continue }
-      report.nodes[index].saturation = statistics[report.nodes[index].input]?.histogram?.share(outside: code.span)
+    var nodes: [QuantizedNode]
+    (graph, nodes) = try StaticQuantization(editor, units, plan, options, means: means).apply(codes)
+    for index in nodes.indices {
+      guard let code = nodes[index].inputCode else { continue }
+      nodes[index].saturation = statistics[nodes[index].input]?.histogram?.share(outside: code.span)
     }
-    return try finished(result.graph, report)
+    report.nodes += nodes
+  }
+
+  /// Products that are computed on integers found in each run, in the graphs inside nodes and in the graph.
+  private func quantizeDynamically(
+    _ graph: inout Graph, leavingOut floats: Set<String>, _ report: inout QuantizationReport
+  ) throws(CompressionError) {
+    try graph.updateSubgraphs { (inner) throws(CompressionError) in
+      try quantizeDynamically(&inner, leavingOut: floats, &report)
+    }
+    var options = options
+    options.selection.exactlyExcluded = floats
+    let editor = GraphEditor(graph, inference: .standard)
+    let result = try DynamicQuantization(editor, options).apply()
+    graph = result.graph
+    report.nodes += result.report
+    report.kept += result.kept.map { QuantizationReport.Kept(name: $0.name, op: $0.op, reason: $0.reason) }
   }
 
   /// The graph with the names of the original's outputs, and with operators on integers if the options ask for them.
@@ -175,22 +221,6 @@ package struct GraphQuantizer {
     (report.equalizedPairs, report.smoothedValues) = (equalized, smoothed)
     (report.bytesBefore, report.bytesAfter) = (original.constantByteCount, graph.constantByteCount)
     return QuantizedGraph(graph: graph, report: report)
-  }
-
-  // MARK: - Dynamic
-
-  /// The graph with products that are computed on integers found in each run.
-  package func dynamic() throws(CompressionError) -> QuantizedGraph {
-    let result = try DynamicQuantization(editor(), options).apply()
-    if result.report.isEmpty {
-      throw CompressionError(
-        .nothingToDo, "no product of matrices can be computed on integers",
-        remedy: "Dynamic quantization is for MatMul and Gemm with constant float32 weights")
-    }
-    var report = QuantizationReport(method: .dynamic)
-    report.nodes = result.report
-    report.kept = result.kept.map { QuantizationReport.Kept(name: $0.name, op: $0.op, reason: $0.reason) }
-    return try finished(result.graph, report)
   }
 
   // MARK: - Cost
@@ -224,7 +254,38 @@ package struct GraphQuantizer {
   private struct Enough: Error {}
 }
 
+extension InferenceDriver {
+  fileprivate static var standard: InferenceDriver { InferenceDriver(registry: .standard) }
+}
+
+extension QuantizationUnits {
+  fileprivate var hasProducts: Bool { units.contains(where: \.isProduct) }
+
+  fileprivate func report(in graph: borrowing GraphEditor) -> [QuantizationReport.Kept] {
+    kept.map { kept in
+      QuantizationReport.Kept(
+        name: graph[kept.node].name, op: graph[kept.node].op.description, reason: kept.reason)
+    }
+  }
+}
+
 extension Graph {
+  /// Changes the graphs inside nodes, innermost first, and then this one.
+  fileprivate mutating func editEveryGraph(
+    _ change: (inout GraphEditor) throws(OperatorError) -> Void
+  ) throws(CompressionError) {
+    try updateSubgraphs { (inner) throws(CompressionError) in try inner.editEveryGraph(change) }
+    var editor = GraphEditor(self, inference: .standard)
+    do throws(OperatorError) {
+      try change(&editor)
+      try editor.settle()
+      try editor.verify()
+    } catch {
+      throw CompressionError(error)
+    }
+    self = editor.finish()
+  }
+
   /// Gives the outputs the names that they have in `former`.
   package mutating func keepOutputNames(of former: Graph) {
     for (value, original) in zip(outputs, former.outputs) where value != original {

@@ -97,7 +97,7 @@ public struct QuantizationReport: Sendable {
   public struct Kept: Sendable, Hashable {
     public let name: String
     public let op: String
-    public let reason: String
+    public internal(set) var reason: String
   }
 
   /// A value that is integers now.

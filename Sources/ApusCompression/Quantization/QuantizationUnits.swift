@@ -48,7 +48,10 @@ package struct QuantizationUnits {
   /// The units of the nodes that `selection` holds.
   ///
   /// - Parameter refusal: nil if a value may be integers, or the reason why not.
-  package init(_ graph: borrowing GraphEditor, selection: NodeSelection, refusal: (ValueID) -> String?) {
+  package init(
+    _ graph: borrowing GraphEditor, selection: NodeSelection,
+    refusal: (ValueID, borrowing GraphEditor) -> String?
+  ) {
     var candidates: [QuantizationUnit] = []
     var claimed: Set<NodeID> = []
     for id in graph.nodes where !claimed.contains(id) {
@@ -61,7 +64,7 @@ package struct QuantizationUnits {
           continue
         }
         guard let unit = QuantizationUnits.unit(id, kind, in: graph) else { continue }
-        if let reason = unit.operands.lazy.compactMap(refusal).first {
+        if let reason = QuantizationUnits.first(unit.operands, refusal, graph) {
           if case .product = kind { kept.append(KeptNode(node: id, reason: reason)) }
           continue
         }
@@ -71,6 +74,13 @@ package struct QuantizationUnits {
       }
     }
     settle(candidates, in: graph)
+  }
+
+  private static func first(
+    _ operands: [ValueID], _ refusal: (ValueID, borrowing GraphEditor) -> String?, _ graph: borrowing GraphEditor
+  ) -> String? {
+    for operand in operands { if let reason = refusal(operand, graph) { return reason } }
+    return nil
   }
 
   package func unit(of node: NodeID) -> QuantizationUnit? { owner[node].map { units[$0] } }

@@ -85,15 +85,14 @@ extension GraphQuantizer {
   ///
   /// - Parameter progress: is told how many of how many are done.
   package func sensitivities(
-    _ statistics: [String: TensorStatistics], channels: [String: ChannelStatistics], _ reference: ReferenceOutputs,
-    progress: (Int, Int) -> Void
+    _ ranges: Ranges, _ reference: ReferenceOutputs, progress: (Int, Int) -> Void
   ) throws(CompressionError) -> [NodeSensitivity] {
-    let names = try quantized(statistics, channels: channels).report.nodes.map(\.name)
+    let names = try quantized(ranges).report.nodes.map(\.name)
     var found: [NodeSensitivity] = []
     for (index, name) in names.enumerated() {
       progress(index, names.count)
       let others = Set(names).subtracting([name])
-      let alone = try quantized(statistics, channels: channels, leavingOut: others)
+      let alone = try quantized(ranges, leavingOut: others)
       found.append(NodeSensitivity(name: name, decibels: try reference.decibels(of: alone.graph)))
     }
     return found.sorted { ($0.decibels, $0.name) < ($1.decibels, $1.name) }
@@ -104,14 +103,13 @@ extension GraphQuantizer {
   /// - Parameter quality: of a graph; more is better.
   /// - Returns: the graph, and what was tried, by the number of nodes in float.
   package func search(
-    _ statistics: [String: TensorStatistics], channels: [String: ChannelStatistics], ranking: [NodeSensitivity],
-    target: Double, quality: (QuantizedGraph) throws -> Double
+    _ ranges: Ranges, ranking: [NodeSensitivity], target: Double, quality: (QuantizedGraph) throws -> Double
   ) throws -> (graph: QuantizedGraph, curve: [TradeOff]) {
     var tried: [Int: (graph: QuantizedGraph, quality: Double)] = [:]
     func attempt(_ count: Int) throws -> Bool {
       if let known = tried[count] { return known.quality >= target }
       let floats = Set(ranking.prefix(count).map(\.name))
-      let graph = try quantized(statistics, channels: channels, leavingOut: floats)
+      let graph = try quantized(ranges, leavingOut: floats)
       tried[count] = (graph, try quality(graph))
       return (tried[count]?.quality ?? -.infinity) >= target
     }
@@ -139,10 +137,26 @@ extension GraphQuantizer {
 }
 
 extension Graph {
-  /// Bytes of the constants that nodes or outputs use.
+  /// Bytes of the constants that nodes or outputs use, here and in the graphs inside nodes.
   package var constantByteCount: Int {
-    var used = Set(outputs)
-    for node in nodes { used.formUnion(node.dependencies) }
-    return used.reduce(0) { $0 + (constant($1)?.byteCount ?? 0) }
+    var seen: Set<ObjectIdentifier> = []
+    var bytes = 0
+    forEachGraph { graph in
+      var used = Set(graph.outputs)
+      for node in graph.nodes { used.formUnion(node.dependencies) }
+      for value in used {
+        // Several graphs may use one constant.
+        if let tensor = graph.constant(value), seen.insert(ObjectIdentifier(tensor.storage)).inserted {
+          bytes += tensor.byteCount
+        }
+      }
+    }
+    return bytes
+  }
+
+  /// Shows this graph and all that are inside of nodes, outermost first.
+  package func forEachGraph(_ body: (Graph) -> Void) {
+    body(self)
+    for node in nodes { for (_, subgraph) in node.subgraphs { subgraph.graph.forEachGraph(body) } }
   }
 }

@@ -37,11 +37,11 @@ private struct OlderForm {
     guard node.op.domain.isEmpty else { return node }
     guard var result = specialForm(of: node, in: builder) else { return nil }
     if result.op == node.op, opset < versions.first ?? 1 { return nil }
+    let types = (node.inputs + node.outputs).map { $0.flatMap { builder.fact($0).elementType } }
+    if types.contains(where: { $0.map { Self.firstOpset(of: $0) > opset } ?? false }) { return nil }
     if opset < source {
-      let types = (node.inputs + node.outputs).map { $0.flatMap { builder.fact($0).elementType } }
       let needed = schema?.oldestOpset(of: node, types: types) ?? 1
       if needed > PortableForm.floor, needed > opset { return nil }
-      if types.contains(where: { $0.map { Self.firstOpset(of: $0) > opset } ?? false }) { return nil }
     }
     guard let written = result.op == node.op ? schema : builder.registry.definition(of: result.op)?.schema else {
       return result
@@ -63,12 +63,16 @@ private struct OlderForm {
     return result
   }
 
-  /// The first operator set that has an element type; `PortableForm` knows what is younger than its floor.
+  /// The first operator set that has an element type at all, which is the first whose Cast has it.
   private static func firstOpset(of type: DataType) -> Int {
     switch type {
     case .bfloat16: 13
     case .float8e4m3fn, .float8e4m3fnuz, .float8e5m2, .float8e5m2fnuz: 19
-    case .uint4, .int4, .float4e2m1, .float8e8m0, .uint2, .int2, .float6e2m3, .float6e3m2: PortableForm.floor
+    case .uint4, .int4: 21
+    case .float4e2m1: 23
+    case .float8e8m0: 24
+    case .uint2, .int2: 25
+    case .float6e2m3, .float6e3m2: 28
     default: 1
     }
   }
@@ -104,6 +108,7 @@ private struct OlderForm {
     case "GroupNormalization": return opset < 21 ? nil : node
     case "OptionalHasElement": return opset >= 18 || node.inputs.first ?? nil != nil ? node : nil
     case "Pad": return opset >= 19 || node.attributes.string("mode") != "wrap" ? node : nil
+    case "QuantizeLinear", "DequantizeLinear": return opset < firstOpset(ofCodes: node, in: builder) ? nil : node
     case "Reshape": return opset < 14 ? reshapeForm(of: node, in: builder.graph) : node
     case "Resize": return ResizeForms(opset: opset).form(of: node, in: builder)
     case "RoiAlign":
@@ -127,6 +132,13 @@ private struct OlderForm {
     case "Split": return opset < 18 ? splitForm(of: node, in: builder.graph) : node
     default: return node
     }
+  }
+
+  /// The first operator set whose QuantizeLinear and DequantizeLinear have the element types of a node.
+  private func firstOpset(ofCodes node: Node, in builder: GraphBuilder) -> Int {
+    let types = (node.inputs + node.outputs).compactMap { $0.flatMap { builder.fact($0).elementType } }
+    if types.contains(where: { $0 == .int16 || $0 == .uint16 }) { return 21 }
+    return types.contains { $0 == .float16 || $0 == .bfloat16 } ? 19 : 10
   }
 
   private func castForm(of node: Node, in graph: Graph) -> Node? {

@@ -19,8 +19,8 @@ struct Observation: OperatorDefinition {
   /// The numbers before the bins.
   static let headCount = 5
   /// Elements of a part: each has bins of its own, which are put together at the end.
-  private static let partLength = 1 << 18
-  private static let mostParts = 16
+  private static let partLength = 1 << 15
+  private static let mostParts = 8
 
   func infer(_ context: inout InferenceContext) throws(OperatorError) {
     context.set(0, .float64, [Dim(Self.headCount + (try context.int("bins")))])
@@ -60,6 +60,8 @@ private struct ObservationMemory: Sendable {
   private static let surveyed = 3
   /// Bins that neighbouring elements are counted in by turns: equal ones would wait for each other.
   private static let lanes = 2
+  /// Elements that are looked at twice, or whose bins are found before they are counted.
+  private static let blockLength = 2048
 
   /// The bins, and one more on each side for what rounding puts there.
   private var slots: Int { bins + 2 }
@@ -77,10 +79,17 @@ private struct ObservationMemory: Sendable {
   func survey(_ x: UnsafePointer<Float>, _ range: Range<Int>, _ part: Int, _ scratch: UnsafeMutableRawPointer) {
     let survey = surveys(scratch) + part &* Self.surveyed
     let kernels = apus_kernels().pointee
-    let start = x + range.lowerBound
-    survey[0] = Double(kernels.min_f32(range.count, start))
-    survey[1] = Double(kernels.max_f32(range.count, start))
-    survey[2] = 0
+    var (low, high) = (Float.infinity, -Float.infinity)
+    // The second look at a block finds it in the first cache.
+    for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.blockLength) {
+      let count = min(Self.blockLength, range.upperBound &- start)
+      // NaN from either stays NaN.
+      let (least, greatest) = (kernels.min_f32(count, x + start), kernels.max_f32(count, x + start))
+      low = least < low || least.isNaN ? least : low
+      high = greatest > high || greatest.isNaN ? greatest : high
+      if low.isNaN || high.isNaN { break }
+    }
+    (survey[0], survey[1], survey[2]) = (Double(low), Double(high), 0)
     // Both are NaN where one element is.
     if survey[0].isFinite, survey[1].isFinite { return }
     for index in range where !x[index].isFinite { survey[2] += 1 }
@@ -109,16 +118,23 @@ private struct ObservationMemory: Sendable {
     // A sum with 2^15 has eight bits of fraction: what lies above them is the number of the slot. There are fewer than
     // 2^15 slots.
     let anchor = Float(0x1p15) + half + 1
-    @inline(__always) func slot(_ value: Float) -> Int { Int((value * scale + anchor).bitPattern & 0x7F_FFFF) >> 8 }
     let second = table + slots
-    var index = range.lowerBound
-    let end = range.upperBound
-    while index &+ 1 < end {
-      table[slot(x[index])] &+= 1
-      second[slot(x[index &+ 1])] &+= 1
-      index &+= 2
+    withUnsafeTemporaryAllocation(of: UInt32.self, capacity: Self.blockLength) { found in
+      guard let found = found.baseAddress else { return }
+      for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.blockLength) {
+        let count = min(Self.blockLength, range.upperBound &- start)
+        let block = x + start
+        for index in 0..<count { found[index] = ((block[index] * scale + anchor).bitPattern & 0x7F_FFFF) &>> 8 }
+        var index = 0
+        while index &+ 1 < count {
+          table[Int(found[index])] &+= 1
+          second[Int(found[index &+ 1])] &+= 1
+          index &+= 2
+        }
+        if index < count { table[Int(found[index])] &+= 1 }
+      }
     }
-    if index < end { table[slot(x[index])] &+= 1 }
+    for slot in 0..<slots { table[slot] &+= second[slot] }
   }
 
   func finish(_ count: Int, _ scratch: UnsafeMutableRawPointer, _ y: UnsafeMutablePointer<Double>) {
@@ -134,10 +150,10 @@ private struct ObservationMemory: Sendable {
     if strange > 0 { return }
     for part in 0..<parts {
       let table = table(part, scratch)
-      for slot in 0..<slots {
-        let bin = min(max(slot &- 1, 0), bins &- 1)
-        total[bin] += Double(table[slot] &+ table[slots &+ slot])
-      }
+      for bin in 0..<bins { total[bin] += Double(table[bin &+ 1]) }
+      // What rounding put beyond the ends.
+      total[0] += Double(table[0])
+      total[bins &- 1] += Double(table[bins &+ 1])
     }
   }
 }

@@ -13,6 +13,8 @@ package struct DynamicQuantization: ~Copyable {
   private var quantized: [ValueID: [ValueID]] = [:]
   /// By weights and whether they are transposed and scaled.
   private var weights: [WeightKey: (codes: WeightCodes, values: [ValueID?])] = [:]
+  /// Results of products, and the floats that take their place.
+  private var renamed: [(value: ValueID, numbers: ValueID)] = []
   package private(set) var report: [QuantizedNode] = []
   package private(set) var kept: [(name: String, op: String, reason: String)] = []
 
@@ -37,8 +39,13 @@ package struct DynamicQuantization: ~Copyable {
     } catch {
       throw CompressionError(error)
     }
-    let (report, kept) = (report, kept)
-    return (graph.finish(), report, kept)
+    let (report, kept, renamed) = (report, kept, renamed)
+    var result = graph.finish()
+    for (value, numbers) in renamed {
+      result[numbers].name = result[value].name
+      result[value].name = ""
+    }
+    return (result, report, kept)
   }
 
   /// A product of a matrix, or of many, by one constant matrix.
@@ -105,6 +112,7 @@ package struct DynamicQuantization: ~Copyable {
       result = try graph.apply(OperatorID("Add"), name: "\(node.name)/Add", [result, added], before: id)
     }
     graph.replaceUses(of: output, with: result)
+    renamed.append((output, result))
     graph.remove(id)
     report.append(
       QuantizedNode(

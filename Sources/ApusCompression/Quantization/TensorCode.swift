@@ -18,7 +18,7 @@ public enum QuantizedType: String, Sendable, Hashable, CaseIterable {
   }
 
   package var bits: Int { dataType.bits }
-  package var isSigned: Bool { [.int8, .int16, .int4].contains(self) }
+  package var isSigned: Bool { self == .int8 || self == .int16 || self == .int4 }
   package var least: Int { isSigned ? -(1 << (bits - 1)) : 0 }
   package var greatest: Int { isSigned ? (1 << (bits - 1)) - 1 : (1 << bits) - 1 }
 }
@@ -67,6 +67,7 @@ package struct TensorCode: Sendable, Hashable {
   }
 
   /// The integer for a number, as QuantizeLinear rounds.
+  @inline(__always)
   package func integer(_ number: Float) -> Int {
     let step = (number / scale).rounded(.toNearestOrEven) + Float(zeroPoint)
     if step.isNaN { return type.least }

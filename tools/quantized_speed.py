@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """How fast the files are that `apus quantize` makes, beside the models that they are made of.
 
-Each model is quantized statically, dynamically, to weights of 4 bits and to float16, whatever it can be, calibrated with
-random inputs: this is about time, and the outputs are not looked at. Every form has a process of Apus and one of
-onnxruntime, and all take turns, as in bench_peers.py; times are lower quartiles in milliseconds. Run it with the python
-that `tools/python-env peers` prints, after `swift build -c release`.
+Each model is quantized statically, dynamically, to weights of 4 bits and to float16, whatever it can be, calibrated
+with random inputs: this is about time, and the outputs are not looked at. Every form has a process of Apus and one of
+onnxruntime, and all take turns, as in bench_peers.py; times are lower quartiles in milliseconds. Run it with the
+python that `tools/python-env peers` prints, after `swift build -c release`.
 """
 
 from __future__ import annotations

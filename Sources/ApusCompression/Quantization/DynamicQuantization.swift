@@ -85,6 +85,7 @@ package struct DynamicQuantization: ~Copyable {
 
   private mutating func quantize(_ id: NodeID) throws(OperatorError) {
     let node = graph[id]
+    if node.op == LSTMInputs.float { return quantizeRecurrence(id, node) }
     guard let output = node.outputs.first ?? nil else { return }
     let product: Product
     do throws(Unfit) {
@@ -119,6 +120,35 @@ package struct DynamicQuantization: ~Copyable {
         name: node.name, op: node.op.description, output: graph.name(of: output), input: graph.name(of: product.data),
         inputCode: nil, weightType: weights.codes.type,
         weightNoise: SignalNoise(DynamicQuantization.matrix(product), weights.codes.numbers)))
+  }
+
+  /// An LSTM, where it stands.
+  private mutating func quantizeRecurrence(_ id: NodeID, _ node: Node) {
+    func keep(_ reason: String) { kept.append((node.name, node.op.description, reason)) }
+    guard options.selection.contains(node) else { return keep("it is not among the chosen nodes") }
+    guard node.inputs.count > LSTMInputs.recurrence, let data = node.inputs[LSTMInputs.data],
+      graph.fact(data).elementType == .float32,
+      let weights = graph.constant(node.inputs[LSTMInputs.weights]), weights.dataType == .float32,
+      let recurrence = graph.constant(node.inputs[LSTMInputs.recurrence]), options.weights.bits == 8,
+      let w = RecurrentCodes(weights, isPerChannel: options.isPerChannel, options.weightOptions),
+      let r = RecurrentCodes(recurrence, isPerChannel: options.isPerChannel, options.weightOptions)
+    else { return keep("its weights are computed, or no float32") }
+    if node.attributes.int("layout") ?? 0 != 0 { return keep("its batch is the first axis") }
+    var inputs = node.inputs + [ValueID?](repeating: nil, count: LSTMInputs.count - node.inputs.count)
+    inputs[LSTMInputs.weights] = graph.addConstant(w.integers)
+    inputs[LSTMInputs.recurrence] = graph.addConstant(r.integers)
+    for tensor in [w.scales, w.zeroPoints, r.scales, r.zeroPoints] { inputs.append(graph.addConstant(tensor)) }
+    graph.update(id) { node in
+      (node.op, node.inputs) = (LSTMInputs.quantized, inputs)
+      node.attributes["layout"] = nil
+    }
+    var noise = w.noise
+    noise.add(r.noise)
+    report.append(
+      QuantizedNode(
+        name: node.name, op: node.op.description,
+        output: node.outputs.lazy.compactMap { $0 }.first.map { graph.name(of: $0) } ?? "", input: graph.name(of: data),
+        inputCode: nil, weightType: options.weights, weightNoise: noise))
   }
 
   private mutating func scaled(

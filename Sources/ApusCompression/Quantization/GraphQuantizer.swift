@@ -104,7 +104,7 @@ package struct GraphQuantizer {
     _ method: QuantizationOptions.Method, _ kept: [QuantizationReport.Kept]
   ) -> CompressionError {
     let reasons = kept.prefix(3).map { "\($0.op) '\($0.name)': \($0.reason)" }
-    let kinds = method == .dynamic ? "MatMul and Gemm" : "convolutions and products of matrices"
+    let kinds = method == .dynamic ? "MatMul, Gemm and LSTM" : "convolutions and products of matrices"
     return CompressionError(
       .nothingToDo,
       "no node can be computed on integers" + (reasons.isEmpty ? "" : ": \(reasons.joined(separator: "; "))"),

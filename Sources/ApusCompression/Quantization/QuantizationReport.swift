@@ -55,6 +55,13 @@ public struct SignalNoise: Sendable, Hashable {
     (largestError, count) = (max(largestError, largest), count + max(wanted.count, other.count))
   }
 
+  /// Adds what was found elsewhere.
+  package mutating func add(_ other: SignalNoise) {
+    (signal, noise) = (signal + other.signal, noise + other.noise)
+    (found, common) = (found + other.found, common + other.common)
+    (largestError, count) = (max(largestError, other.largestError), count + other.count)
+  }
+
   /// The ratio of signal to quantization noise in decibels; infinite without noise, nil if there is no signal.
   public var decibels: Double? {
     if noise == 0 { return .infinity }

@@ -22,7 +22,7 @@ import Testing
     for (seed, shape) in ([[7], [3, 5, 11], [200_000], [1], [4, 33_000]] as [Shape]).enumerated() {
       let calibration = try calibration([Dim](shape).map { _ in .unknown }, bins: 64)
       let numbers = (sampleTensor(shape, seed: seed + 3).elements(as: Float.self) ?? []).map { $0 * 13 }
-      try calibration.add(["x": .tensor(Tensor(numbers, shape: shape))])
+      try calibration.add(["x": Tensor(numbers, shape: shape)])
       let seen = try #require(calibration.statistics["x"])
       #expect(seen.minimum == numbers.min() && seen.maximum == numbers.max() && seen.elements == numbers.count)
       let histogram = try #require(seen.histogram)
@@ -42,8 +42,8 @@ import Testing
       return Tensor((sampleTensor([40 + index], seed: index + 1).elements(as: Float.self) ?? []).map { $0 * scale })
     }
     let (forward, backward) = (try calibration([.unknown], bins: 128), try calibration([.unknown], bins: 128))
-    for sample in samples { try forward.add(["x": .tensor(sample)]) }
-    for sample in samples.reversed() { try backward.add(["x": .tensor(sample)]) }
+    for sample in samples { try forward.add(["x": sample]) }
+    for sample in samples.reversed() { try backward.add(["x": sample]) }
     let (a, b) = (try #require(forward.statistics["x"]), try #require(backward.statistics["x"]))
     #expect(a.histogram == b.histogram && a.minimum == b.minimum && a.maximum == b.maximum)
     #expect(a.histogram?.total == samples.reduce(0) { $0 + $1.count } && a.samples == 6)
@@ -55,21 +55,21 @@ import Testing
       let calibration = try calibration([.unknown], bins: 16)
       var numbers = [Float](repeating: 1, count: 100)
       numbers[61] = strange
-      let error = #expect(throws: CompressionError.self) { try calibration.add(["x": .tensor(Tensor(numbers))]) }
+      let error = #expect(throws: CompressionError.self) { try calibration.add(["x": Tensor(numbers)]) }
       #expect(error?.code == .invalidSample && error?.message.contains("'x'") ?? false)
     }
     let calibration = try calibration([.unknown], bins: 16)
     let huge = [Float](repeating: Float.greatestFiniteMagnitude, count: 40)
-    try calibration.add(["x": .tensor(Tensor(huge))])
+    try calibration.add(["x": Tensor(huge)])
     #expect(calibration.statistics["x"]?.maximum == .greatestFiniteMagnitude)
-    #expect(throws: CompressionError.self) { try calibration.add(["y": .tensor(Tensor(huge))]) }
+    #expect(throws: CompressionError.self) { try calibration.add(["y": Tensor(huge)]) }
   }
 
   @Test func zerosAndNothingAreNoFault() throws {
     let calibration = try calibration([.unknown], bins: 32)
-    try calibration.add(["x": .tensor(Tensor([Float](), shape: [0]))])
+    try calibration.add(["x": Tensor([Float](), shape: [0])])
     #expect(calibration.statistics["x"] == nil)
-    try calibration.add(["x": .tensor(Tensor([0, 0, 0] as [Float]))])
+    try calibration.add(["x": Tensor([0, 0, 0] as [Float])])
     let seen = try #require(calibration.statistics["x"])
     #expect(seen.minimum == 0 && seen.maximum == 0 && seen.histogram?.total == 3)
   }
@@ -79,8 +79,8 @@ import Testing
     let x = builder.input("x", [.symbol("n"), 3, .symbol("w")])
     builder.output(try builder.node("Neg", [x]))
     let calibration = try Calibration(builder.graph, values: [], bins: 0, channels: [(x, 1)], in: surroundings)
-    try calibration.add(["x": .tensor(Tensor([1, 3, -5, 5, 0, 2] as [Float], shape: [1, 3, 2]))])
-    try calibration.add(["x": .tensor(Tensor([7, 3, 1, 1, -4, -4] as [Float], shape: [1, 3, 2]))])
+    try calibration.add(["x": Tensor([1, 3, -5, 5, 0, 2] as [Float], shape: [1, 3, 2])])
+    try calibration.add(["x": Tensor([7, 3, 1, 1, -4, -4] as [Float], shape: [1, 3, 2])])
     let seen = try #require(calibration.channels["x"])
     #expect(seen.magnitudes == [7, 5, 4] && seen.means == [3.5, 0.5, -1.5])
   }
@@ -94,7 +94,7 @@ import Testing
     builder.output(try builder.node("Neg", [x]))
     let calibration = try Calibration(
       builder.graph, values: [x], bins: Histogram.usualBins, in: RunSurroundings(pool: WorkerPool(threads: 1)))
-    try calibration.add(["x": .tensor(Tensor(numbers))])
+    try calibration.add(["x": Tensor(numbers)])
     return try #require(calibration.statistics["x"])
   }
 

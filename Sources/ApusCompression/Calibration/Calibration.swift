@@ -7,7 +7,6 @@ import ApusTensor
 /// A calibration in progress.
 package final class Calibration {
   private let run: GraphRun
-  private let inputs: [String]
   /// Of the observed values, in the order of the outputs of the run.
   private let names: [String]
   /// By the name of the value.
@@ -41,7 +40,6 @@ package final class Calibration {
       throw CompressionError(error)
     }
     run = try GraphRun(builder.graph, registry: registry, in: surroundings)
-    inputs = graph.inputs.map { graph[$0].name }
     names = values.map { graph[$0].name }
     channelNames = channels.map { graph[$0.value].name }
   }
@@ -59,16 +57,9 @@ package final class Calibration {
     }
   }
 
-  /// Runs the graph on one sample: a value for each of its inputs, by name.
-  package func add(_ sample: [String: Value]) throws(CompressionError) {
-    var ordered: [Value] = []
-    for name in inputs {
-      guard let value = sample[name] else {
-        throw CompressionError(.invalidSample, "sample \(samples + 1) has no value for the input '\(name)'")
-      }
-      ordered.append(value)
-    }
-    let outputs = try run.outputs(for: ordered)
+  /// Runs the graph on one sample: a tensor for each of its inputs, by name.
+  package func add(_ sample: [String: Tensor]) throws(CompressionError) {
+    let outputs = try run.outputs(for: sample, number: samples + 1)
     for (name, output) in zip(names, outputs) {
       guard let observed = output.tensor?.elements(as: Double.self) else { continue }
       let seen: TensorStatistics?

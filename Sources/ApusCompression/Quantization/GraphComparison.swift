@@ -6,7 +6,6 @@ import ApusTensor
 /// A comparison in progress.
 package final class GraphComparison {
   private let runs: [GraphRun]
-  private let inputs: [String]
   private let names: [String]
   /// By name of the value: how far the second graph is from the first.
   package private(set) var noise: [String: SignalNoise] = [:]
@@ -16,7 +15,6 @@ package final class GraphComparison {
   package init(
     _ first: Graph, _ second: Graph, values: [String], in surroundings: RunSurroundings
   ) throws(CompressionError) {
-    inputs = first.inputs.map { first[$0].name }
     var graphs = [first, second]
     var names = first.outputs.map { first[$0].name }
     // What is not computed any more, since operators on integers took its place, cannot be compared.
@@ -35,15 +33,9 @@ package final class GraphComparison {
     self.runs = runs
   }
 
-  /// Runs both graphs on a sample, a value for each input by name.
-  package func add(_ sample: [String: Value]) throws(CompressionError) {
-    var ordered: [Value] = []
-    for name in inputs {
-      guard let value = sample[name] else {
-        throw CompressionError(.invalidSample, "sample \(samples + 1) has no value for the input '\(name)'")
-      }
-      ordered.append(value)
-    }
+  /// Runs both graphs on a sample, a tensor for each input by name.
+  package func add(_ sample: [String: Tensor]) throws(CompressionError) {
+    let ordered = try runs[0].inputs(of: sample, number: samples + 1)
     let wanted = try runs[0].outputs(for: ordered)
     let found = try runs[1].outputs(for: ordered)
     for (index, name) in names.enumerated() {

@@ -24,6 +24,7 @@ package struct GraphQuantizer {
   /// The pairs of products that were equalized, and the values that were smoothed.
   package private(set) var equalized = 0
   package private(set) var smoothed = 0
+  private var rounding: AdaptiveRounding?
 
   package init(
     _ graph: Graph, _ options: QuantizationOptions, in surroundings: RunSurroundings
@@ -36,6 +37,10 @@ package struct GraphQuantizer {
       graph = try GraphQuantizer.settled(editor)
     }
     self.graph = graph
+    if options.roundsAdaptively, self.options.weights.bits > 8 || options.method == .dynamic {
+      throw CompressionError(
+        .invalidOption, "adaptive rounding is for static quantization with weights of 8 bits or less")
+    }
     try options.selection.check(against: graph)
     let names = Set(graph.values.lazy.map(\.name))
     for name in options.overrides.keys.sorted() where !names.contains(name) {
@@ -117,6 +122,18 @@ package struct GraphQuantizer {
     graph.nameValues()
   }
 
+  /// Chooses the integers of weights for the error of their products, if the options say so. What is found is for the
+  /// graph as it is smoothed now.
+  ///
+  /// - Throws: `CompressionError`, and what `data` throws.
+  package mutating func round(on data: some CalibrationData, progress: (String) -> Void) throws {
+    guard options.roundsAdaptively else { return }
+    let editor = editor()
+    let units = units(editor, leavingOut: [])
+    try check(units, editor)
+    rounding = try AdaptiveRounding(units, in: graph, editor, options, on: data, surroundings, progress: progress)
+  }
+
   private func check(_ units: QuantizationUnits, _ editor: borrowing GraphEditor) throws(CompressionError) {
     if units.units.contains(where: \.isProduct) { return }
     let reasons = units.kept.prefix(3).map { "\(editor[$0.node].op) '\(editor[$0.node].name)': \($0.reason)" }
@@ -151,7 +168,7 @@ package struct GraphQuantizer {
       }
     }
     let means = options.correctsBiases ? channels.mapValues(\.means) : [:]
-    let result = try StaticQuantization(editor, units, plan, options, means: means).apply(codes)
+    let result = try StaticQuantization(editor, units, plan, options, means: means, rounding: rounding).apply(codes)
     report.nodes = result.report
     for index in report.nodes.indices {
       guard let code = report.nodes[index].inputCode else { continue }
@@ -205,7 +222,7 @@ package struct GraphQuantizer {
     do {
       try data.forEachSample { sample in
         if count == samples { throw Enough() }
-        try comparison.add(sample.mapValues { .tensor($0) })
+        try comparison.add(sample)
         count += 1
       }
     } catch is Enough {

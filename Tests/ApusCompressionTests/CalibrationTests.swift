@@ -119,16 +119,53 @@ import Testing
     #expect(entropy.high < 20 && entropy.high > 2.5, "\(entropy)")
   }
 
+  /// Of few, or of few different elements, none is cut off that counts: the energy that is lost is at most that which
+  /// the whole range loses, unless what is left out is rare.
+  @Test func entropyKeepsWhatCounts() throws {
+    var random = TestRandom(seed: 8)
+    let peaks: [[Float]] = [
+      [Float](repeating: 0.3, count: 100),
+      [Float](repeating: 0.01, count: 1000) + [0.011] + [Float](repeating: 1, count: 10),
+      [Float](repeating: -1, count: 10) + [Float](repeating: 0, count: 500) + [0.9, 1],
+      bell(9800).map { $0 / 100 } + (0..<100).map { Float($0) / 50 - 1 },
+      // Rows of a softmax; fewer elements than one of 10,000 could be left out of.
+      (0..<100).flatMap { _ in
+        let row = bell(99).map {
+          Float(sign: .plus, exponent: Int($0 * 4) + random.below(8), significand: 1 + $0.magnitude / 8)
+        }
+        let sum = row.reduce(0, +)
+        return row.map { $0 / sum }
+      },
+    ]
+    for (index, numbers) in peaks.enumerated() {
+      let seen = try statistics(numbers)
+      for (type, isSymmetric) in [(QuantizedType.uint8, false), (.int8, true), (.int4, true)] {
+        let steps = type.greatest - type.least
+        let errors = [RangeMethod.minMax, .entropy].map { method in
+          let range = method.range(of: seen, steps: steps, isSymmetric: isSymmetric)
+          return Self.error(of: numbers, range, type, isSymmetric)
+        }
+        #expect(errors[1] <= errors[0] * 1.02 + 1e-12, "case \(index), \(type)")
+      }
+    }
+  }
+
+  private static func error(
+    of numbers: [Float], _ range: (low: Float, high: Float), _ type: QuantizedType, _ isSymmetric: Bool
+  ) -> Float {
+    let code = TensorCode(type: type, low: range.low, high: range.high, isSymmetric: isSymmetric)
+    return numbers.reduce(0) { sum, number in
+      let distance = code.number(code.integer(number)) - number
+      return sum + distance * distance
+    }
+  }
+
   /// The range of least squared error has less of it than its neighbours, computed from the elements themselves.
   @Test func squaredErrorIsLeast() throws {
     let numbers = bell(5000) + (0..<5).map { 9 + Float($0) }
     let seen = try statistics(numbers)
     func error(_ range: (low: Float, high: Float), _ type: QuantizedType, _ isSymmetric: Bool) -> Float {
-      let code = TensorCode(type: type, low: range.low, high: range.high, isSymmetric: isSymmetric)
-      return numbers.reduce(0) { sum, number in
-        let distance = code.number(code.integer(number)) - number
-        return sum + distance * distance
-      }
+      Self.error(of: numbers, range, type, isSymmetric)
     }
     for (type, isSymmetric) in [(QuantizedType.uint8, false), (.int8, true), (.uint4, false)] {
       let steps = type.greatest - type.least

@@ -275,7 +275,7 @@ import Testing
     options.target = [.any, .avx2, .neon, .vnni, .tensorrt][random.below(5)]
     let outcome = try quantize(builder.graph, options, shapes: [[2, 4, 8, 8]])
     // Of few elements the divergence of distributions says little.
-    let least = options.range == .entropy ? 0.0 : 9
+    let least = 9.0
     #expect(outcome.decibels > least, "seed \(seed): \(outcome.decibels) dB, \(options), \(outcome.ops)")
   }
 

@@ -37,6 +37,8 @@ public struct CompressionError: Error, Sendable, CustomStringConvertible {
     (self.code, self.message, self.remedy, self.nodePath) = (code, message, remedy, nodePath)
   }
 
+  static let noSamples = CompressionError(.invalidSample, "there are no samples", remedy: "Give at least one")
+
   package init(_ error: OperatorError) {
     let isLimit = error.code == .limit || error.code == .cancelled
     self.init(

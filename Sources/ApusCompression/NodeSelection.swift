@@ -22,14 +22,11 @@ public struct NodeSelection: Sendable, Hashable {
     return included.isEmpty || included.contains(where: matches)
   }
 
-  /// Throws for the first pattern that no node of the graph matches: most likely it is misspelled.
+  /// Throws for the first pattern that no node matches, those of graphs inside nodes included: most likely it is
+  /// misspelled.
   package func check(against graph: Graph) throws(CompressionError) {
     for pattern in included + excluded {
-      var isFound = false
-      graph.forEachGraph { inner in
-        isFound = isFound || inner.nodes.contains { NodeSelection.matches($0, pattern) }
-      }
-      if !isFound {
+      if !graph.hasNode(where: { NodeSelection.matches($0, pattern) }) {
         throw CompressionError(
           .invalidOption, "no node has a name or operator like '\(pattern)'",
           remedy: "`apus graph` and `apus info` show the names of nodes")
@@ -40,5 +37,14 @@ public struct NodeSelection: Sendable, Hashable {
   private static func matches(_ node: Node, _ pattern: String) -> Bool {
     let glob = Glob(pattern)
     return glob.matches(node.name) || glob.matches(node.op.description)
+  }
+}
+
+extension Graph {
+  /// Whether a node of the graph, or of the graphs inside its nodes, fulfils the condition.
+  fileprivate func hasNode(where condition: (Node) -> Bool) -> Bool {
+    nodes.contains { node in
+      condition(node) || node.subgraphs.contains { $0.subgraph.graph.hasNode(where: condition) }
+    }
   }
 }

@@ -16,7 +16,7 @@ import Testing
   }
 
   private func converted(
-    _ graph: Graph, samples: CompressionSamples? = nil, _ change: (inout HalfConversionOptions) -> Void = { _ in }
+    _ graph: Graph, samples: SampleList? = nil, _ change: (inout HalfConversionOptions) -> Void = { _ in }
   ) throws -> (graph: Graph, report: HalfConversionReport) {
     var (options, result) = (HalfConversionOptions(), graph)
     change(&options)
@@ -98,9 +98,7 @@ import Testing
     let large = try builder.node("Mul", [x, builder.constant([50_000] as [Float], [])])
     let small = try builder.node("Mul", [large, builder.constant([0.001] as [Float], [])])
     builder.output(try builder.node("Relu", [small]))
-    let samples = CompressionSamples(count: 2) { (index) throws(CompressionError) in
-      [.tensor(Tensor([Float](repeating: Float(index + 1), count: 8)))]
-    }
+    let samples = SampleList((1...2).map { ["x": Tensor([Float](repeating: Float($0), count: 8))] })
     let (result, report) = try converted(builder.graph, samples: samples)
     #expect(report.kept.count == 2 && report.converted == 1)
     #expect(report.activations.map(\.largest) == [100_000])

@@ -71,11 +71,11 @@ import Testing
     var quantizer = try GraphQuantizer(graph, options, in: InnerGraphTests.surroundings)
     if options.smoothing != nil {
       let channels = try quantizer.smoothingCalibration()
-      for sample in samples { try channels.add(sample.mapValues { .tensor($0) }) }
+      for sample in samples { try channels.add(sample) }
       try quantizer.smooth(channels.channels)
     }
     let calibration = try quantizer.calibration()
-    for sample in samples { try calibration.add(sample.mapValues { .tensor($0) }) }
+    for sample in samples { try calibration.add(sample) }
     var result = try quantizer.quantized(.seen(calibration.statistics, channels: calibration.channels))
     try quantizer.measure(&result, on: SampleList(samples), samples: samples.count)
     let reference = try ReferenceOutputs(
@@ -128,7 +128,7 @@ import Testing
     let list = (1...3).map { ["start": sampleTensor([2, 8], seed: $0)] }
     let quantizer = try GraphQuantizer(graph, QuantizationOptions(), in: InnerGraphTests.surroundings)
     let calibration = try quantizer.calibration()
-    for sample in list { try calibration.add(sample.mapValues { .tensor($0) }) }
+    for sample in list { try calibration.add(sample) }
     // Each of three iterations of each of three samples was seen: sixteen elements each.
     #expect(calibration.statistics.values.allSatisfy { $0.elements == 3 * 3 * 16 }, "\(calibration.statistics)")
     let (result, decibels) = try quantized(graph, on: list)

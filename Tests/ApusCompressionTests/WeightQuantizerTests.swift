@@ -15,9 +15,19 @@ import Testing
     try GraphRun(graph, in: surroundings).outputs(for: inputs.map { .tensor($0) }).compactMap(\.tensor)
   }
 
-  private func samples(_ shape: Shape, count: Int = 8) -> CompressionSamples {
-    CompressionSamples(count: count) { (index) throws(CompressionError) in
-      [.tensor(sampleTensor(shape, seed: index + 100))]
+  private func samples(_ shape: Shape, count: Int = 8) -> SampleList {
+    SampleList((0..<count).map { ["x": sampleTensor(shape, seed: $0 + 100)] })
+  }
+
+  /// Samples that count how often they are gone through, and make each when it is wanted.
+  private final class CountedSamples: CalibrationData {
+    private(set) var passes = 0
+    private let shape: Shape
+    init(_ shape: Shape) { self.shape = shape }
+
+    func forEachSample(_ body: ([String: Tensor]) throws -> Void) throws {
+      passes += 1
+      for index in 0..<8 { try body(["x": sampleTensor(shape, seed: index + 100)]) }
     }
   }
 
@@ -184,28 +194,66 @@ import Testing
     #expect(unchanged.nodes.count == builder.graph.nodes.count)
   }
 
+  /// Of samples nothing is kept: where there is no room for all sums they are gone through again, for the same codes.
+  @Test func littleMemoryTakesMorePasses() throws {
+    let graph = try network()
+    var found: [(passes: Int, outputs: [Tensor])] = []
+    for memory in [2 << 30, 64 * 64 * 8] {
+      let samples = CountedSamples([4, 64])
+      var copy = graph
+      _ = try WeightQuantizer(
+        options {
+          $0.method = .compensated
+          $0.statisticsMemory = memory
+        }, in: surroundings
+      ).quantize(&copy, samples: samples)
+      found.append((samples.passes, try outputs(copy, [sampleTensor([4, 64], seed: 1)])))
+    }
+    #expect(found[0].passes == 1 && found[1].passes > 1)
+    let numbers = found.map { $0.outputs.map { $0.elements(as: Float.self) } }
+    #expect(numbers[0] == numbers[1])
+  }
+
+  /// All that the work holds is charged, and credited when it is done; what does not fit is an error.
+  @Test func memoryIsBounded() throws {
+    for (limit, isEnough) in [(64 << 20, true), (10_000, false)] {
+      var bounded = surroundings
+      let account = MemoryAccount(limit: limit, name: "test")
+      bounded.memory = account
+      var copy = try network()
+      do {
+        _ = try WeightQuantizer(options { $0.method = .compensated }, in: bounded)
+          .quantize(&copy, samples: samples([4, 64]))
+        #expect(isEnough)
+      } catch let error as CompressionError {
+        #expect(!isEnough && error.code == .limitExceeded)
+      }
+      #expect(account.inUse == 0)
+    }
+  }
+
   @Test func badRequestsAreErrors() throws {
     let graph = try network()
     func code(
-      _ samples: CompressionSamples?, _ change: (inout WeightQuantizationOptions) -> Void
+      _ samples: SampleList?, _ change: (inout WeightQuantizationOptions) -> Void
     ) -> CompressionError.Code? {
       var copy = graph
-      do throws(CompressionError) {
-        _ = try WeightQuantizer(options(change), in: surroundings).quantize(&copy, samples: samples)
-        return nil
-      } catch {
-        return error.code
+      let error = #expect(throws: CompressionError.self) {
+        try WeightQuantizer(options(change), in: surroundings).quantize(&copy, samples: samples)
       }
+      return error?.code
     }
     #expect(code(nil) { $0.blockSize = 24 } == .invalidOption)
     #expect(code(nil) { $0.method = .compensated } == .invalidOption)
     #expect(code(nil) { $0.damping = .nan } == .invalidOption)
     #expect(code(samples([4, 64], count: 0)) { $0.method = .compensated } == .invalidSample)
-    let broken = CompressionSamples(count: 1) { (_) throws(CompressionError) in
-      [.tensor(Tensor([Float](repeating: .nan, count: 64), shape: [1, 64]))]
-    }
+    let broken = SampleList([["x": Tensor([Float](repeating: .nan, count: 64), shape: [1, 64])]])
     #expect(code(broken) { $0.method = .compensated } == .invalidSample)
-    #expect(code(samples([4, 63])) { $0.method = .compensated } != nil)
+    #expect(code(samples([4, 63])) { $0.method = .compensated } == .invalidSample)
+    #expect(code(SampleList([[:]])) { $0.method = .compensated } == .invalidSample)
+    #expect(code(nil) { $0.include = ["MatNul"] } == .invalidOption)
+    #expect(code(nil) { $0.exclude = ["nobody"] } == .invalidOption)
+    #expect(code(nil) { $0.types = [("Gathre", .int8)] } == .invalidOption)
     let builder = GraphBuilder()
     let x = builder.input("x", [1, 2])
     builder.output(try builder.node("MatMul", [x, builder.constant([Float.nan, 1, 2, 3], [2, 2])]))

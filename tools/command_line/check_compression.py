@@ -225,15 +225,74 @@ class Compression(Case):
         agreement = (expected.argmax(axis=1) == student.argmax(axis=1)).mean()
         self.assertAlmostEqual(report["argmax_agreement"], float(agreement))
 
+    def test_samples_of_every_kind(self) -> None:
+        """Files, arrays without a batch, tables, and samples that run together say what the archive says."""
+        for number, image in enumerate(self.images):
+            np.save(self.path(f"{number}.npy"), image[None])
+        np.save(self.path("all.npy"), self.images)
+        self.write("table.csv", "x\n" + "".join(f"{number}.npy\n" for number in range(6)))
+        kinds = [["images.npz"], [f"{number}.npy" for number in range(6)], ["all.npy"], ["table.csv"]]
+        stored = []
+        for kind in [*kinds, ["images.npz", "--batch", 4], ["x=images.npz", "--batch", 6]]:
+            with self.subTest(kind):
+                self.apus("distil", "--teacher", "model.onnx", "-o", "t.npz", "--temperature", 2, "--inputs", *kind)
+                found = np.load(self.path("t.npz"))
+                stored.append({name: found[name] for name in found.files})
+                for name, values in stored[0].items():
+                    np.testing.assert_allclose(stored[-1][name], values, atol=1e-5)
+        for kind in kinds:
+            report = self.json(
+                "prune", "model.onnx", "-o", "p.onnx", "--magnitude", 0.3, "--seconds", 0, "--data", *kind
+            )
+            (output,) = report["comparison"]["outputs"]
+            self.assertEqual(output["samples"], 6)
+            stored.append(output["cosine"])
+        self.assertEqual(len(set(np.round(stored[-4:], 6))), 1)
+
+    def test_a_state_goes_from_sample_to_sample(self) -> None:
+        node = helper.make_node
+        self.save(
+            model(
+                [node("Add", ["x", "h"], ["next"]), node("MatMul", ["next", "w"], ["y"], name="product")],
+                [tensor("x", [1, 4]), tensor("h", [1, 4])],
+                [tensor("y", [1, 3]), tensor("next", [1, 4])],
+                [constant("w", np.arange(12, dtype=np.float32).reshape(4, 3))],
+            )
+        )
+        x = np.random.default_rng(1).standard_normal((5, 4)).astype(np.float32)
+        np.savez(self.path("x.npz"), x=x)
+        self.apus("distil", "--teacher", "model.onnx", "-o", "t.npz", "--inputs", "x.npz", "--feed", "next=h")
+        sums = np.cumsum(x, axis=0)
+        np.testing.assert_allclose(np.load(self.path("t.npz"))["next"], sums, atol=1e-5)
+
+    def test_memory_is_bounded(self) -> None:
+        for command in (
+            ["prune", "model.onnx", "-o", "no.onnx", "--magnitude", 0.5],
+            ["cluster", "model.onnx", "-o", "no.onnx", "--codebook", 4, "--data", "images.npz"],
+            ["distil", "--teacher", "model.onnx", "--inputs", "images.npz", "-o", "no.onnx.npz"],
+        ):
+            with self.subTest(command):
+                self.assertIn(b"--memory", self.apus(*command, "--memory", "6K", status=1).stderr)
+                self.apus(*command, "--memory", "64M")
+        self.path("no.onnx").unlink()
+
+    def test_compiled_models_are_compared_as_far_as_they_can(self) -> None:
+        self.apus("compile", "model.onnx", "-o", "model.apus")
+        self.save(network(seed=5), "student.onnx")
+        done = self.apus("distil", "--teacher", "model.apus", "--student", "student.onnx", "--inputs", "images.npz")
+        self.assertIn(b"compiled", done.stderr)
+
     def test_distil_refusals(self) -> None:
         distil = ["distil", "--teacher", "model.onnx", "--inputs"]
-        np.savez(self.path("wrong.npz"), y=self.images, z=self.images)
+        np.savez(self.path("wrong.npz"), u=self.images, v=self.images)
         np.savez(self.path("shape.npz"), x=self.images[:, :2])
         np.savez(self.path("empty.npz"), x=self.images[:0])
         for arguments, status in [
             (["images.npz"], 2),
             (["images.npz", "-o", "no.npz", "--temperature", 0], 2),
             (["images.npz", "-o", "no.npz", "--hidden", "nothing"], 1),
+            (["images.npz", "-o", "no.npz", "--feed", "nothing=x"], 1),
+            (["images.npz", "-o", "no.npz", "--memory", "none"], 2),
             (["wrong.npz", "-o", "no.npz"], 1),
             (["shape.npz", "-o", "no.npz"], 1),
             (["empty.npz", "-o", "no.npz"], 1),

@@ -110,6 +110,15 @@ class FewBits(Case):
         self.apus(*few, "--weights", "int4", "--method", "gptq", status=2)
         self.apus(*few, "--weights", "int4", "--damping", "nan", status=2)
         self.apus(*few, "--weights", "int4", "--exclude", "product", status=1)
+        for option in ("--include", "--exclude"):
+            for kind in (["--weights", "int4"], ["--float16"], ["--bfloat16"]):
+                done = self.apus(*few, *kind, option, "porduct", status=1)
+                self.assertIn(b"porduct", done.stderr)
+        self.apus(*few, "--float16", "--keep", "MatNul", status=1)
+        self.apus(*few, "--weights", "int4", "--weight-type", "Gathre=int8", status=1)
+        self.apus(*few, "--weights", "int4", "--adaround", "--calibrate", "samples.npz", status=2)
+        gptq = ("--weights", "int4", "--method", "gptq", "--calibrate", "samples.npz")
+        self.assertIn(b"--memory", self.apus(*few, *gptq, "--memory", "20K", status=1).stderr)
         self.apus(*few, "--weights", "int4", "--calibrate", "missing.npz", status=1)
         np.savez(self.path("wrong.npz"), x=np.zeros((3, 89), np.float32))
         self.apus(*few, "--weights", "int4", "--calibrate", "wrong.npz", status=1)
@@ -188,6 +197,43 @@ class Integers(Case):
             np.save(self.path(f"s{number}.npy"), sample[None])
         self.apus(*command, "--calibrate", *(f"s{number}.npy" for number in range(12)))
         self.assertEqual(self.path("q.onnx").read_bytes(), first)
+
+    def test_adaptive_rounding(self) -> None:
+        """The report's figures are those of the weights in the file, on the samples that judge."""
+        command = ("quantize", "model.onnx", "q.onnx", "--static", "--weights", "int4", "--calibrate", "samples.npz")
+        report = self.json(*command, "--adaround")
+        self.assertTrue(all(row["rounding"] for row in report["nodes"]))
+        self.assertTrue(any(row["rounding"]["is_kept"] for row in report["nodes"]))
+        made, judged = onnx.load(self.path("q.onnx")), self.samples[1::4]
+        onnx.checker.check_model(made, full_check=True)
+        # The float model with the weights of the first convolution as the integers say.
+        values = {entry.name: numpy_helper.to_array(entry) for entry in made.graph.initializer}
+        first = next(node for node in made.graph.node if node.name == "first")
+        (dequantize,) = (node for node in made.graph.node if node.output[0] == first.input[1])
+        scales = values[dequantize.input[1]].reshape(-1, 1, 1, 1)
+        weights = values[dequantize.input[0]].astype(np.float32) * scales
+        source = self.model.graph
+        convolution = helper.make_model(
+            helper.make_graph([source.node[0]], "first", source.input, [tensor("c0", None)], source.initializer),
+            opset_imports=self.model.opset_import,
+        )
+        evaluator = ReferenceEvaluator(convolution)
+        other = onnx.ModelProto.FromString(convolution.SerializeToString())
+        for entry in other.graph.initializer:
+            if entry.name == "w0":
+                entry.CopyFrom(numpy_helper.from_array(weights, "w0"))
+        bias = numpy_helper.to_array(next(entry for entry in source.initializer if entry.name == "b0"))
+        expected = evaluator.run(None, {"x": judged})[0]
+        noise = expected - ReferenceEvaluator(other).run(None, {"x": judged})[0]
+        outcome = report["nodes"][0]["rounding"]
+        self.assertAlmostEqual(
+            max(outcome["adaptive_sqnr"], outcome["nearest_sqnr"]),
+            decibels(expected - bias[:, None, None], noise), delta=0.05,
+        )
+        self.assertEqual(self.json(*command)["nodes"][0].get("rounding"), None)
+        self.assertIn(b"rounded adaptively", self.apus(*command, "--adaround").stdout)
+        self.apus(*command, "--adaround", "--limit", 1, status=1)
+        self.apus("quantize", "model.onnx", "no.onnx", "--dynamic", "--adaround", status=2)
 
     def test_a_target_keeps_nodes_in_float(self) -> None:
         report = self.json(

@@ -5,14 +5,18 @@ import ApusFormats
 import ApusGraph
 import ApusOperators
 import ApusOptimizer
-import ApusRuntime
 public import FoundationEssentials
 
 /// A model that was made smaller: to be saved as ONNX, or run at once.
 public struct CompressedModel: Sendable {
   package var optimized: OptimizedModel
 
-  package init(_ optimized: OptimizedModel) { self.optimized = optimized }
+  private let options: ModelOptions
+
+  /// - Parameter options: what the model was read with, but for sizes, which were bound then.
+  package init(_ optimized: OptimizedModel, options: ModelOptions) {
+    (self.optimized, self.options) = (optimized, options)
+  }
 
   /// Writes the model as ONNX, for the operator set `opset` or, without one, the lowest that holds it. Weights of more
   /// than 1.5 GB go to a file beside it. The file has its name when it is whole.
@@ -20,9 +24,9 @@ public struct CompressedModel: Sendable {
     try optimized.save(to: url.path(percentEncoded: false), opset: opset)
   }
 
-  /// The model, ready to run.
-  public func model(options: ModelOptions = ModelOptions()) throws -> Model {
-    try Model(optimized.model, options: options)
+  /// The model, ready to run. `options`: nil for those that the source was read with.
+  public func model(options: ModelOptions? = nil) throws -> Model {
+    try Model(optimized.model, options: options ?? self.options)
   }
 }
 

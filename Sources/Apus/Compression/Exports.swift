@@ -10,6 +10,7 @@
 @_exported public import struct ApusCompression.QuantizationOptions
 @_exported public import struct ApusCompression.QuantizationReport
 @_exported public import struct ApusCompression.QuantizedNode
+@_exported public import struct ApusCompression.RoundingOutcome
 @_exported public import struct ApusCompression.SampleList
 @_exported public import struct ApusCompression.SignalNoise
 @_exported public import struct ApusCompression.TensorOverride

@@ -1,8 +1,7 @@
 // Models in 16 bits.
 
 import ApusCompression
-import ApusGraph
-import ApusRuntime
+import ApusFormats
 public import FoundationEssentials
 
 @_exported public import struct ApusCompression.HalfConversionOptions
@@ -14,31 +13,28 @@ public enum HalfConversion {
   /// then; the file may be written over by `save`.
   ///
   /// - Parameters:
-  ///   - samples: inputs by name: nodes whose values pass the range of the type on them stay in float32.
+  ///   - samples: nodes whose values pass the range of the type on them stay in float32.
   ///   - progress: is told what is being done.
-  /// - Throws: `LoadError`, `PrepareError` or `CompressionError`; nothing was written.
+  /// - Throws: `LoadError`, `PrepareError` or `CompressionError`, and what `samples` throw; nothing was written.
   public static func convert(
     contentsOf url: URL, _ options: HalfConversionOptions = HalfConversionOptions(),
-    samples: [[String: Value]] = [], modelOptions: ModelOptions = ModelOptions(),
+    on samples: (any CalibrationData)? = nil, modelOptions: ModelOptions = ModelOptions(),
     progress: @escaping (String) -> Void = { _ in }
   ) throws -> (model: CompressedModel, report: HalfConversionReport) {
     var modelOptions = modelOptions
     modelOptions.mapsFiles = true
-    var model = try ModelReader.readForCompression(path: url.path(percentEncoded: false), options: modelOptions)
-    let report = try convert(
-      &model, options, samples: samples.isEmpty ? nil : try CompressionSamples(samples, for: model.model.graph),
-      threads: modelOptions.threads, progress: progress)
-    return (CompressedModel(model), report)
+    return try convert(try CompressionSource(url: url, options: modelOptions), options, on: samples, progress: progress)
   }
 
   package static func convert(
-    _ model: inout OptimizedModel, _ options: HalfConversionOptions, samples: CompressionSamples?, threads: Int?,
+    _ source: CompressionSource, _ options: HalfConversionOptions, on samples: (any CalibrationData)?,
     progress: @escaping (String) -> Void = { _ in }
-  ) throws -> HalfConversionReport {
-    let surroundings = RunSurroundings(pool: WorkerPool(threads: threads))
-    let (report, opset) = try HalfConverter(options, in: surroundings, progress: progress)
-      .convert(&model.model.graph, samples: samples)
-    if let former = model.model.opsets[""] { model.model.opsets[""] = max(former, opset) }
-    return report
+  ) throws -> (model: CompressedModel, report: HalfConversionReport) {
+    let converter = HalfConverter(options, in: source.surroundings, progress: progress)
+    return try source.compressed { model in
+      let (report, opset) = try converter.convert(&model.model.graph, samples: samples)
+      if let former = model.model.opsets[""] { model.model.opsets[""] = max(former, opset) }
+      return report
+    }
   }
 }

@@ -8,7 +8,6 @@
 @_exported public import struct ApusCompression.SparsityReport
 @_exported public import struct ApusCompression.WeightSelection
 import ApusCompression
-import ApusTensor
 public import FoundationEssentials
 
 /// Prunes models.
@@ -22,20 +21,14 @@ public struct Pruner: Sendable {
   public func prune(
     contentsOf url: URL, options modelOptions: ModelOptions = ModelOptions()
   ) throws -> (model: CompressedModel, report: PruningReport) {
-    try prune(
-      try ModelReader.readForCompression(path: url.path(percentEncoded: false), options: modelOptions)
-    ) { _ in }
+    try prune(try CompressionSource(url: url, options: modelOptions)) { _ in }
   }
 
   package func prune(
-    _ read: OptimizedModel, progress: @escaping @Sendable (String) -> Void
+    _ source: CompressionSource, progress: @escaping @Sendable (String) -> Void
   ) throws -> (model: CompressedModel, report: PruningReport) {
     let pruner = try GraphPruner(options, progress: progress)
-    return try DeepStack.run {
-      var model = read
-      let report = try pruner.prune(&model.model.graph)
-      return (CompressedModel(model), report)
-    }
+    return try source.compressed { try pruner.prune(&$0.model.graph) }
   }
 }
 
@@ -50,20 +43,14 @@ public struct WeightClusterer: Sendable {
   public func cluster(
     contentsOf url: URL, options modelOptions: ModelOptions = ModelOptions()
   ) throws -> (model: CompressedModel, report: ClusteringReport) {
-    try cluster(
-      try ModelReader.readForCompression(path: url.path(percentEncoded: false), options: modelOptions)
-    ) { _ in }
+    try cluster(try CompressionSource(url: url, options: modelOptions)) { _ in }
   }
 
   package func cluster(
-    _ read: OptimizedModel, progress: @escaping @Sendable (String) -> Void
+    _ source: CompressionSource, progress: @escaping @Sendable (String) -> Void
   ) throws -> (model: CompressedModel, report: ClusteringReport) {
     let clusterer = try GraphClusterer(options, progress: progress)
-    return try DeepStack.run {
-      var model = read
-      let report = try clusterer.cluster(&model.model.graph)
-      return (CompressedModel(model), report)
-    }
+    return try source.compressed { try clusterer.cluster(&$0.model.graph) }
   }
 }
 

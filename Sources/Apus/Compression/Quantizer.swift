@@ -15,9 +15,9 @@ public import FoundationEssentials
 ///     try quantized.model.save(to: URL(filePath: "resnet50-int8.onnx"))
 public final class Quantizer {
   public let options: QuantizationOptions
-  private let read: OptimizedModel
+  private let origin: CompressionSource
   private let check: InputChecks
-  private let surroundings: RunSurroundings
+  private var surroundings: RunSurroundings { origin.surroundings }
 
   /// A quantized model, and what became of its nodes.
   public struct Result: Sendable {
@@ -46,28 +46,24 @@ public final class Quantizer {
     try self.init(path: url.path(percentEncoded: false), options: options, loading: loading)
   }
 
-  package init(path: String, options: QuantizationOptions, loading: ModelOptions) throws {
-    self.options = options
-    read = try ModelReader.readForCompression(path: path, options: loading)
-    let engine = loading.engine ?? Engine.common(threads: loading.threads)
-    var surroundings = RunSurroundings(pool: engine.share(threads: loading.threads))
-    surroundings.maximumRunMemory = loading.limits.maximumRunMemory
-    self.surroundings = surroundings
-    check = InputChecks(read.model.graph)
-    _ = try quantizer()
+  package convenience init(path: String, options: QuantizationOptions, loading: ModelOptions) throws {
+    try self.init(try CompressionSource(path: path, options: loading), options: options)
   }
 
-  /// The model as it was read, for those who read samples for it.
-  package var source: ModelGraph { read.model }
+  package init(_ source: CompressionSource, options: QuantizationOptions) throws {
+    (self.options, origin) = (options, source)
+    check = InputChecks(source.read.model.graph)
+    _ = try quantizer()
+  }
 
   /// The inputs of the model, which samples give.
   public var inputs: [ValueDescription] { check.inputs }
 
   private func quantizer() throws -> GraphQuantizer {
-    try GraphQuantizer(read.model.graph, options, in: surroundings)
+    try GraphQuantizer(origin.read.model.graph, options, in: surroundings)
   }
 
-  private var fingerprint: String { CalibrationCache.fingerprint(of: read.model.graph) }
+  private var fingerprint: String { CalibrationCache.fingerprint(of: origin.read.model.graph) }
 
   // MARK: - In one call
 
@@ -87,16 +83,19 @@ public final class Quantizer {
       try quantizer.smooth(seen.channels)
     }
     let seen = try observe(data, with: try quantizer.calibration(), "calibration", progress)
+    try quantizer.round(on: data) { progress($0, 0, nil) }
     return try finish(quantizer, seen.ranges, seen.samples, data, goal, measured, ranks, progress)
   }
 
-  /// The same for what an earlier calibration has seen. `data` serves for measuring.
+  /// The same for what an earlier calibration has seen. `data` serves for adaptive rounding and for measuring.
   public func quantize(
     with cache: CalibrationCache, on data: some CalibrationData, goal: Goal? = nil, measured: Int = 8,
     ranks: Bool = false, progress: Progress = { _, _, _ in }
   ) throws -> Result {
+    var quantizer = try quantizer()
     let cache = try checked(cache)
-    return try finish(try quantizer(), cache.ranges, cache.samples, data, goal, measured, ranks, progress)
+    try quantizer.round(on: data) { progress($0, 0, nil) }
+    return try finish(quantizer, cache.ranges, cache.samples, data, goal, measured, ranks, progress)
   }
 
   private func observe(
@@ -104,9 +103,8 @@ public final class Quantizer {
   ) throws -> Calibration {
     try data.forEachSample { sample in
       progress(stage, calibration.samples, data.sampleCount)
-      let values = sample.mapValues { Value.tensor($0) }
-      _ = try check.ordered(values)
-      try calibration.add(values)
+      _ = try check.ordered(sample.mapValues { .tensor($0) })
+      try calibration.add(sample)
     }
     if calibration.samples == 0 {
       throw CompressionError(.invalidSample, "there are no samples to calibrate with", remedy: "Give at least one")
@@ -162,6 +160,10 @@ public final class Quantizer {
 
   /// The model on integers, for what a calibration has seen.
   public func quantize(with cache: CalibrationCache) throws -> Result {
+    if options.roundsAdaptively {
+      throw CompressionError(
+        .invalidOption, "adaptive rounding looks at samples", remedy: "Use quantize(with:on:)")
+    }
     var quantized = try quantizer().quantized(try checked(cache).ranges)
     quantized.report.calibrationSamples = cache.samples
     return result(quantized)
@@ -207,9 +209,9 @@ public final class Quantizer {
   }
 
   private func result(_ quantized: QuantizedGraph) -> Result {
-    var optimized = read
+    var optimized = origin.read
     optimized.model.graph = quantized.graph
-    return Result(model: CompressedModel(optimized), report: quantized.report)
+    return Result(model: CompressedModel(optimized, options: origin.options), report: quantized.report)
   }
 }
 
@@ -247,9 +249,8 @@ public final class Calibrator {
   /// - Throws: `RunError` if it does not fit the inputs, `CompressionError` if a value is no finite number or the run
   ///   fails.
   public func observe(_ sample: [String: Tensor]) throws {
-    let values = sample.mapValues { Value.tensor($0) }
-    _ = try check.ordered(values)
-    try calibration.add(values)
+    _ = try check.ordered(sample.mapValues { .tensor($0) })
+    try calibration.add(sample)
   }
 
   /// What was seen so far.

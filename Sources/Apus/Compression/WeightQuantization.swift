@@ -2,8 +2,6 @@
 
 import ApusCompression
 import ApusFormats
-import ApusGraph
-import ApusRuntime
 public import FoundationEssentials
 
 @_exported public import struct ApusCompression.WeightQuantizationOptions
@@ -14,52 +12,29 @@ public enum WeightQuantization {
   /// Quantizes the model at `url`.
   ///
   /// - Parameters:
-  ///   - samples: inputs by name, for methods that go by activations and for a report on the results of products.
+  ///   - samples: for methods that go by activations, and for a report on the results of products. They are gone
+  ///     through more than once where the memory for what is summed of them takes that; none is kept.
   ///   - progress: is told what is being done.
-  /// - Throws: `LoadError`, `PrepareError` or `CompressionError`; nothing was written.
+  /// - Throws: `LoadError`, `PrepareError` or `CompressionError`, and what `samples` throw; nothing was written.
   public static func quantize(
     contentsOf url: URL, _ options: WeightQuantizationOptions = WeightQuantizationOptions(),
-    samples: [[String: Value]] = [], modelOptions: ModelOptions = ModelOptions(),
+    on samples: (any CalibrationData)? = nil, modelOptions: ModelOptions = ModelOptions(),
     progress: @escaping (String) -> Void = { _ in }
   ) throws -> (model: CompressedModel, report: WeightQuantizationReport) {
-    var model = try ModelReader.readForCompression(path: url.path(percentEncoded: false), options: modelOptions)
-    let report = try quantize(
-      &model, options, samples: samples.isEmpty ? nil : try CompressionSamples(samples, for: model.model.graph),
-      threads: modelOptions.threads, progress: progress)
-    return (CompressedModel(model), report)
+    try quantize(try CompressionSource(url: url, options: modelOptions), options, on: samples, progress: progress)
   }
 
   package static func quantize(
-    _ model: inout OptimizedModel, _ options: WeightQuantizationOptions, samples: CompressionSamples?, threads: Int?,
+    _ source: CompressionSource, _ options: WeightQuantizationOptions, on samples: (any CalibrationData)?,
     progress: @escaping (String) -> Void = { _ in }
-  ) throws -> WeightQuantizationReport {
-    let surroundings = RunSurroundings(pool: WorkerPool(threads: threads))
-    let report = try WeightQuantizer(options, in: surroundings, progress: progress)
-      .quantize(&model.model.graph, samples: samples)
-    if let opset = model.model.opsets[""] {
-      model.model.opsets[""] = max(opset, WeightQuantizer.leastOpset(options))
-    }
-    return report
-  }
-}
-
-extension CompressionSamples {
-  /// Samples by the names of the inputs of a graph.
-  init(_ samples: [[String: Value]], for graph: Graph) throws(CompressionError) {
-    let names = graph.inputs.map { graph[$0].name }
-    var ordered: [[Value]] = []
-    for (index, sample) in samples.enumerated() {
-      var values: [Value] = []
-      for name in names {
-        guard let value = sample[name] else {
-          throw CompressionError(
-            .invalidSample, "sample \(index) has no input '\(name)'; expected \(names.joined(separator: ", "))")
-        }
-        values.append(value)
+  ) throws -> (model: CompressedModel, report: WeightQuantizationReport) {
+    let quantizer = try WeightQuantizer(options, in: source.surroundings, progress: progress)
+    return try source.compressed { model in
+      let report = try quantizer.quantize(&model.model.graph, samples: samples)
+      if let opset = model.model.opsets[""] {
+        model.model.opsets[""] = max(opset, WeightQuantizer.leastOpset(options))
       }
-      ordered.append(values)
+      return report
     }
-    let fixed = ordered
-    self.init(count: fixed.count) { (sample) throws(CompressionError) in fixed[sample] }
   }
 }

@@ -49,12 +49,11 @@ struct AccuracyCommand: ParsableCommand {
 
   func run() throws {
     let given = samples.inputs.givenNames
-    let loaded = try model.load { $0.overridableInitializers = given }
-    let other = try against.map { path in
-      var options = try model.options()
-      options.overridableInitializers = given
-      return try Model(path: path, options: options)
-    }
+    var options = try model.options()
+    options.overridableInitializers = given
+    // One engine for both: --memory bounds them together.
+    let loaded = try Model(path: model.model, options: options)
+    let other = try against.map { try Model(path: $0, options: options) }
     var reader = try Samples(data, option: "--data", arguments: samples, for: InputTargets(loaded))
     let session = try AccuracySession(
       accuracy, feed: samples.feed, loaded, against: other, predictions: predictions, &reader)

@@ -64,9 +64,9 @@ struct ClusterCommand: ParsableCommand {
     options.keepsZeros = keepZeros
     options.writesIndices = indices
     options.selection = WeightSelection(include: include, exclude: exclude)
-    let read = try ModelReader.readForCompression(path: model.model, options: model.options())
-    let (made, report) = try WeightClusterer(options).cluster(read) { Console.progress($0) }
-    let comparison = try comparison.comparing(model, read, made, output: output, opset: opset)
+    let source = try CompressionSource(path: model.model, options: model.options())
+    let (made, report) = try WeightClusterer(options).cluster(source) { Console.progress($0) }
+    let comparison = try comparison.comparing(model, source, made, output: output, opset: opset)
     let whole = Report(
       model: model.name, file: output, clustering: report, bytes: report.bytes, huffmanBytes: report.huffmanBytes,
       indexBytes: report.indexBytes, comparison: comparison)

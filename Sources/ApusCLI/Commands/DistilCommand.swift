@@ -23,9 +23,14 @@ struct DistilCommand: ParsableCommand {
   var student: String?
 
   @Option(
-    help: "An .npz file with an array for each input, samples stacked along the first axis.",
-    completion: .file(extensions: ["npz"]))
-  var inputs: String
+    name: .long, parsing: .upToNextOption,
+    help: """
+      The samples: folders, .npz, .npy, .csv, .wav, pictures, .pb, .json or .txt; INPUT=PATH where the models have \
+      several inputs.
+      """, completion: .file())
+  var inputs: [String]
+
+  @OptionGroup(title: "How samples are read") var samples: SampleArguments
 
   @Option(name: .shortAndLong, help: "The .npz file to write.", completion: .file(extensions: ["npz"]))
   var output: String?
@@ -46,6 +51,11 @@ struct DistilCommand: ParsableCommand {
   @Option(name: .shortAndLong, parsing: .unconditional, help: "Threads of one run.")
   var threads: Int?
 
+  @Option(
+    parsing: .unconditional,
+    help: "The memory that both models and their runs may hold at a time, in bytes or with K, M, G (of 1024).")
+  var memory: String?
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -64,8 +74,10 @@ struct DistilCommand: ParsableCommand {
   }
 
   func validate() throws {
+    if inputs.isEmpty { throw ValidationError("--inputs is missing: where the samples are") }
     if student == nil, output == nil { throw ValidationError("expected --output, --student, or both") }
     try OptionValues.check(threads, "--threads", ModelArguments.threadRange)
+    _ = try OptionValues.bytes(memory, "--memory")
     try OptionValues.check(ending: output, "--output", ["npz"])
     if let temperature, !(temperature > 0 && temperature.isFinite) {
       throw ValidationError("--temperature is \(temperature); expected a number above 0")
@@ -80,25 +92,28 @@ struct DistilCommand: ParsableCommand {
       let parts = text.split(separator: "=", maxSplits: 1).map(String.init)
       return parts.count == 2 && student != nil ? (parts[0], parts[1]) : (text, text)
     }
-    let loaded = try load(teacher, extra: pairs.map(\.teacher))
-    let other = try student.map { try load($0, extra: pairs.map(\.student)) }
-    var samples = try StackedSamples(file: inputs, option: "--inputs", for: loaded)
+    let options = try modelOptions()
+    let loaded = try load(teacher, options, extra: pairs.map(\.teacher))
+    let other = try student.map { try load($0, options, extra: pairs.map(\.student)) }
+    var samples = try Samples(inputs, option: "--inputs", arguments: self.samples, for: InputTargets(loaded))
+    var state = try StateFeed(self.samples.feed, samples, for: loaded)
+    var otherState = try other.map { try StateFeed(self.samples.feed, samples, for: $0) }
     var losses = try other.map { try TeacherLosses(loaded, $0, pairs, temperature: temperature ?? 1) }
     var store: TeacherStore?
     var number = 0
-    while let sample = try samples.nextInputs() {
-      number += 1
+    while let sample = try samples.next() {
+      number += sample.count
       Console.progress("sample \(number) of \(samples.count)")
-      let values = try loaded.run(values: sample)
+      let values = try state.run(loaded, on: sample)
       if let output {
         if store == nil {
           store = try TeacherStore(
-            loaded.outputs.map(\.name), hidden: pairs.map(\.teacher), values, count: samples.count,
-            temperature: temperature, path: output)
+            loaded.outputs.map(\.name), hidden: pairs.map(\.teacher), values, of: sample.count,
+            count: samples.count, temperature: temperature, path: output)
         }
-        try store?.append(values, sample: number)
+        try store?.append(values, of: sample.count, sample: sample.name)
       }
-      if let other { try losses?.add(values, try other.run(values: sample)) }
+      if let other, let found = try otherState?.run(other, on: sample) { try losses?.add(values, found) }
     }
     Console.progress("")
     try store?.commit()
@@ -106,26 +121,47 @@ struct DistilCommand: ParsableCommand {
       Report(
         teacher: teacher, student: student, file: output, samples: number, temperature: temperature ?? 1,
         arrays: store?.arrays.map { .init(name: $0.name, type: "\($0.dataType)", shape: $0.shape.dims) },
-        losses: losses?.reports, comparison: try compared(loaded, other)))
+        losses: losses?.reports, comparison: try compared(loaded, other, options)))
   }
 
-  private func load(_ path: String, extra: [String]) throws -> Model {
+  private func modelOptions() throws -> ModelOptions {
     var options = ModelOptions(threads: threads)
+    if let budget = try OptionValues.bytes(memory, "--memory") {
+      options.engine = Engine(threads: threads, memoryBudget: budget, named: "--memory")
+    }
+    options.overridableInitializers = samples.inputs.givenNames
+    return options
+  }
+
+  private func load(_ path: String, _ options: ModelOptions, extra: [String]) throws -> Model {
+    var options = options
     options.extraOutputs = extra
     return try Model(path: path, options: options)
   }
 
   /// Size, work and speed of both.
-  private func compared(_ teacher: Model, _ student: Model?) throws -> ModelComparison? {
+  private func compared(_ teacher: Model, _ student: Model?, _ options: ModelOptions) throws -> ModelComparison? {
     guard let student, let path = self.student else { return nil }
-    // A prepared model has let its constants go, and a compiled one has none to read.
-    guard let before = try? ModelReader.readForCompression(path: self.teacher, options: ModelOptions()),
-      let after = try? ModelReader.readForCompression(path: path, options: ModelOptions())
-    else { return nil }
-    var comparison = ModelComparison(before: before.model.graph, after: after.model.graph)
+    // A prepared model has let its constants go.
+    func graph(_ path: String) throws -> Graph? {
+      do {
+        return try ModelReader.readForCompression(path: path, options: options).model.graph
+      } catch let error as LoadError where error.code == .unsupported {
+        return nil
+      }
+    }
+    let graphs = (try graph(self.teacher), try graph(path))
+    guard let before = graphs.0, let after = graphs.1 else {
+      Console.note("a compiled model has no weights to count: sizes and multiply-adds are not compared")
+      return nil
+    }
+    var comparison = ModelComparison(before: before, after: after)
     (comparison.before.fileBytes, comparison.after.fileBytes) = (FileSizes.bytes(self.teacher), FileSizes.bytes(path))
-    var samples = try StackedSamples(file: inputs, option: "--inputs", for: teacher)
-    if let sample = try samples.nextInputs() { try comparison.measure(teacher, student, on: sample, seconds: 1) }
+    var samples = try Samples(inputs, option: "--inputs", arguments: self.samples, for: InputTargets(teacher))
+    var state = try StateFeed(self.samples.feed, samples, for: teacher)
+    if let sample = try samples.next() {
+      try comparison.measure(teacher, student, on: state.inputs(for: sample), seconds: 1)
+    }
     return comparison
   }
 

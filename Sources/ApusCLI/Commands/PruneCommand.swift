@@ -127,9 +127,9 @@ struct PruneCommand: ParsableCommand {
 
   func run() throws {
     let options = try options()
-    let read = try ModelReader.readForCompression(path: model.model, options: model.options())
-    let (made, report) = try Pruner(options).prune(read) { Console.progress($0) }
-    let comparison = try comparison.comparing(model, read, made, output: output, opset: opset)
+    let source = try CompressionSource(path: model.model, options: model.options())
+    let (made, report) = try Pruner(options).prune(source) { Console.progress($0) }
+    let comparison = try comparison.comparing(model, source, made, output: output, opset: opset)
     let whole = Report(model: model.name, file: output, pruning: report, comparison: comparison)
     if json { try printJSON(whole) } else { try show(whole) }
   }
@@ -179,9 +179,9 @@ enum CompressionOutput {
 extension ComparisonArguments {
   /// Compares, and saves what was made only if all of that went well.
   func comparing(
-    _ arguments: ModelArguments, _ read: OptimizedModel, _ made: CompressedModel, output: String, opset: Int?
+    _ arguments: ModelArguments, _ source: CompressionSource, _ made: CompressedModel, output: String, opset: Int?
   ) throws -> ModelComparison {
-    var comparison = try compare(arguments, read, made)
+    var comparison = try compare(arguments, source, made)
     try made.save(to: URL(filePath: output), opset: opset)
     comparison.after.fileBytes = FileSizes.bytes(output) + FileSizes.bytes(output + ".data")
     return comparison

@@ -106,12 +106,15 @@ struct QuantizeCommand: ParsableCommand {
         throw ValidationError(
           "--static needs samples by --calibrate, or what --save-calibration stored by --calibration")
       }
+      if choice.adaround, calibrate.isEmpty { throw ValidationError("--adaround needs samples by --calibrate") }
       try checkGoals()
     case .weights:
+      if choice.adaround { throw ValidationError("--adaround is for --static; see --method gptq") }
       if few.method.wantsSamples, calibrate.isEmpty {
         throw ValidationError("--method \(few.method.rawValue) goes by activations; give --calibrate too")
       }
-    case .halves: break
+    case .halves:
+      if choice.adaround { throw ValidationError("--adaround is for --static") }
     }
   }
 
@@ -147,15 +150,20 @@ struct QuantizeCommand: ParsableCommand {
     switch try kind() {
     case .static, .dynamic: try makeIntegers()
     case .weights:
+      let source = try CompressionSource(path: model.model, options: try model.options())
       let result = try WeightQuantization.quantize(
-        contentsOf: URL(filePath: model.model), few.options(), samples: try listedSamples(),
-        modelOptions: try model.options(), progress: Console.progress)
+        source, few.options(), on: try calibrationFiles(source), progress: Console.progress)
       try save(result.model)
       if json { try printJSON(result.report) } else { try result.report.show() }
     case .halves:
+      var loading = try model.options()
+      // Weights go from file to file.
+      loading.mapsFiles = true
+      var options = halves.options ?? HalfConversionOptions()
+      (options.include, options.keep) = (few.include, options.keep + few.exclude)
+      let source = try CompressionSource(path: model.model, options: loading)
       let result = try HalfConversion.convert(
-        contentsOf: URL(filePath: model.model), halves.options ?? HalfConversionOptions(), samples: try listedSamples(),
-        modelOptions: try model.options(), progress: Console.progress)
+        source, options, on: try calibrationFiles(source), progress: Console.progress)
       try save(result.model)
       if json { try printJSON(result.report) } else { try result.report.show() }
     }
@@ -166,14 +174,9 @@ struct QuantizeCommand: ParsableCommand {
     try result.save(to: URL(filePath: output))
   }
 
-  /// All samples, for methods that go through them in an order of their own.
-  private func listedSamples() throws -> [[String: Value]] {
-    if calibrate.isEmpty { return [] }
-    let quantizer = try Quantizer(path: model.model, options: QuantizationOptions(), loading: try model.options())
-    let data = try CalibrationFiles(calibrate, samples, for: quantizer) { try model.load() }
-    var list: [[String: Value]] = []
-    try data.forEachSample { list.append($0.mapValues { .tensor($0) }) }
-    return list
+  /// The samples of --calibrate; nil: there are none.
+  private func calibrationFiles(_ source: CompressionSource) throws -> CalibrationFiles? {
+    calibrate.isEmpty ? nil : try CalibrationFiles(calibrate, samples, for: source)
   }
 
   private func makeIntegers() throws {
@@ -185,8 +188,9 @@ struct QuantizeCommand: ParsableCommand {
     }
     let selection = NodeSelection(included: few.include, excluded: few.exclude)
     let options = try choice.options(weights: weights, selection)
-    let quantizer = try Quantizer(path: model.model, options: options, loading: try model.options())
-    let data = try CalibrationFiles(calibrate, samples, for: quantizer) { try model.load() }
+    let source = try CompressionSource(path: model.model, options: try model.options())
+    let quantizer = try Quantizer(source, options: options)
+    let data = try CalibrationFiles(calibrate, samples, for: source)
     let result: Quantizer.Result
     if choice.dynamic {
       result =

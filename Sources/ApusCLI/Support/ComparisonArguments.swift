@@ -8,11 +8,14 @@ import Foundation
 
 struct ComparisonArguments: ParsableArguments {
   @Option(
+    name: .long, parsing: .upToNextOption,
     help: """
-      Samples to compare the outputs before and after on: an .npz file with an array for each input, stacked along the \
-      first axis.
-      """, completion: .file(extensions: ["npz"]))
-  var data: String?
+      Samples to compare the outputs before and after on: folders, .npz, .npy, .csv, .wav, pictures, .pb, .json or \
+      .txt; INPUT=PATH where the model has several inputs.
+      """, completion: .file())
+  var data: [String] = []
+
+  @OptionGroup(title: "How samples are read") var samples: SampleArguments
 
   @Option(
     parsing: .unconditional,
@@ -25,18 +28,15 @@ struct ComparisonArguments: ParsableArguments {
 
   /// The model before, as it was read, beside the one that was made of it.
   func compare(
-    _ arguments: ModelArguments, _ read: OptimizedModel, _ made: CompressedModel
+    _ arguments: ModelArguments, _ source: CompressionSource, _ made: CompressedModel
   ) throws -> ModelComparison {
+    let read = source.read
     var comparison = ModelComparison(before: read.model.graph, after: made.optimized.model.graph)
     comparison.before.fileBytes =
       arguments.model == "-" ? nil : ([arguments.model] + read.sideFiles).reduce(0) { $0 + FileSizes.bytes($1) }
-    if seconds == 0, data == nil { return comparison }
-    let options = try arguments.options()
-    let (before, after) = (try Model(read.model, options: options), try Model(made.optimized.model, options: options))
-    if let data {
-      comparison.outputs = try differences(
-        try StackedSamples(file: data, option: "--data", for: before), before, after)
-    }
+    if seconds == 0, data.isEmpty { return comparison }
+    let (before, after) = (try source.model(), try made.model())
+    if !data.isEmpty { comparison.outputs = try differences(before, after) }
     if seconds > 0 {
       Console.progress("measuring the speed")
       try comparison.measure(before, after, on: try oneSample(for: before), seconds: seconds)
@@ -45,16 +45,17 @@ struct ComparisonArguments: ParsableArguments {
     return comparison
   }
 
-  private func differences(
-    _ samples: some SampleInputs, _ before: Model, _ after: Model
-  ) throws -> [OutputLoss.Report] {
-    var samples = samples
+  private func differences(_ before: Model, _ after: Model) throws -> [OutputLoss.Report] {
+    var samples = try Samples(data, option: "--data", arguments: self.samples, for: InputTargets(before))
+    var states = (
+      try StateFeed(self.samples.feed, samples, for: before), try StateFeed(self.samples.feed, samples, for: after)
+    )
     var losses = before.outputs.map { OutputLoss(name: $0.name) }
     var number = 0
-    while let sample = try samples.nextInputs() {
-      number += 1
+    while let sample = try samples.next() {
+      number += sample.count
       Console.progress("sample \(number) of \(samples.count)")
-      let (expected, found) = (try before.run(values: sample), try after.run(values: sample))
+      let (expected, found) = (try states.0.run(before, on: sample), try states.1.run(after, on: sample))
       for index in losses.indices {
         guard let a = expected[losses[index].name]?.tensor, let b = found[losses[index].name]?.tensor else { continue }
         try losses[index].add(teacher: a, student: b)
@@ -64,9 +65,10 @@ struct ComparisonArguments: ParsableArguments {
   }
 
   private func oneSample(for model: Model) throws -> [String: Value] {
-    if let data {
-      var samples = try StackedSamples(file: data, option: "--data", for: model)
-      if let sample = try samples.nextInputs() { return sample }
+    if !data.isEmpty {
+      var samples = try Samples(data, option: "--data", arguments: self.samples, for: InputTargets(model))
+      var state = try StateFeed(self.samples.feed, samples, for: model)
+      if let sample = try samples.next() { return state.inputs(for: sample) }
     }
     var generator = RandomInputs(seed: 0)
     let bounds = RandomInputs.indexBounds(in: model.graph)

@@ -51,6 +51,13 @@ struct QuantizationArguments: ParsableArguments {
   @Flag(help: "Take the mean error of each output channel out of its bias.")
   var correctBias = false
 
+  @Flag(
+    help: """
+      Round weights up or down as the error of the products on the samples says (AdaRound), where samples that this \
+      was not fitted to agree. For --static with weights of 8 bits or less.
+      """)
+  var adaround = false
+
   @Option(
     parsing: .unconditional,
     help: "Move this share, from 0 to 1, of the magnitudes of activations into the weights that follow (SmoothQuant).")
@@ -70,8 +77,8 @@ struct QuantizationArguments: ParsableArguments {
     if dynamic {
       let unused: [(Bool, String)] = [
         (activations != nil, "--activations"), (symmetric, "--symmetric"),
-        (equalize, "--equalize"), (correctBias, "--correct-bias"), (format == .qoperator, "--format"),
-        (overrides != nil, "--overrides"),
+        (equalize, "--equalize"), (correctBias, "--correct-bias"), (adaround, "--adaround"),
+        (format == .qoperator, "--format"), (overrides != nil, "--overrides"),
       ]
       if let (_, option) = unused.first(where: \.0) {
         throw ValidationError("\(option) is of no use with --dynamic, whose activations are uint8 and weights 8 bits")
@@ -111,6 +118,7 @@ struct QuantizationArguments: ParsableArguments {
     options.selection = selection
     if let overrides { options.overrides = try TensorOverride.read(overrides) }
     (options.equalizesLayers, options.correctsBiases, options.smoothing) = (equalize, correctBias, smooth)
+    options.roundsAdaptively = adaround
     return options
   }
 }

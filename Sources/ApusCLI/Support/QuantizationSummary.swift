@@ -12,6 +12,12 @@ struct QuantizationSummary: Encodable {
     var zeroPoint: Int?
     var low, high: Float?
     var weightSqnr, sqnr, cosine, saturation, shareOfLoss: Double?
+    var rounding: Rounding?
+  }
+  /// Of the product, on samples that the rounding was not fitted to. null: without noise.
+  struct Rounding: Encodable {
+    var nearestSqnr, adaptiveSqnr: Double?
+    var isKept: Bool
   }
   struct Kept: Encodable { var name, op, reason: String }
   struct Output: Encodable {
@@ -60,7 +66,10 @@ struct QuantizationSummary: Encodable {
         inputType: code?.type.rawValue ?? QuantizedType.uint8.rawValue, weightType: node.weightType.rawValue,
         scale: code?.scale, zeroPoint: code?.zeroPoint, low: code?.statistics?.minimum, high: code?.statistics?.maximum,
         weightSqnr: node.weightNoise.decibels, sqnr: node.outputNoise?.decibels, cosine: node.outputNoise?.cosine,
-        saturation: node.saturation, shareOfLoss: all > 0 ? loss / all : nil)
+        saturation: node.saturation, shareOfLoss: all > 0 ? loss / all : nil,
+        rounding: node.rounding.map {
+          Rounding(nearestSqnr: $0.nearestDecibels, adaptiveSqnr: $0.adaptiveDecibels, isKept: $0.isKept)
+        })
     }
     kept = report.kept.map { Kept(name: $0.name, op: $0.op, reason: $0.reason) }
     outputs = report.outputs.map {
@@ -97,6 +106,7 @@ struct QuantizationSummary: Encodable {
       try Console.print(table([QuantizationSummary.header] + worst.prefix(top).map(cells)))
       if worst.count > top { try Console.print("… \(worst.count - top) more; --top shows them") }
     }
+    try printRounding()
     for kept in kept.prefix(top) {
       try Console.print("in float: \(kept.op) \(kept.name.printable()), because \(kept.reason.printable())")
     }
@@ -118,6 +128,19 @@ struct QuantizationSummary: Encodable {
           + "\(ValueText.format(Double(output.largestError))) on \(measuredSamples) samples")
     }
     try Console.print("\(file.printable()) written")
+  }
+
+  /// How many weights are not the nearest integers, and what that gains.
+  private func printRounding() throws {
+    let tried = nodes.compactMap(\.rounding)
+    if tried.isEmpty { return }
+    let gains = tried.filter(\.isKept).compactMap { outcome in
+      outcome.adaptiveSqnr.flatMap { found in outcome.nearestSqnr.map { found - $0 } }
+    }.filter(\.isFinite)
+    let mean = gains.reduce(0, +) / Double(max(gains.count, 1))
+    try Console.print(
+      "rounded adaptively: \(tried.count(where: \.isKept)) of \(tried.count) nodes, "
+        + "\(QuantizationSummary.text(mean)) dB on average on samples that it was not fitted to")
   }
 
   private static func bytes(_ count: Int) -> String {

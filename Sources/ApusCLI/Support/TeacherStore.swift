@@ -10,6 +10,7 @@ import ArgumentParser
 final class TeacherStore {
   private(set) var arrays: [NpzStream.Array] = []
   private let names: [String]
+  /// Of one sample: the first axis is that of the samples that run together.
   private let shapes: [Shape]
   /// The names whose softmax is stored too.
   private let soft: [String]
@@ -17,10 +18,11 @@ final class TeacherStore {
   private let count: Int
   private var stream: NpzStream
 
-  /// The arrays follow from the outputs of the first sample: `count` of these along the first axis. Those of `hidden`
-  /// have no softmax.
+  /// The arrays follow from the outputs of the first run, of so many samples: `count` of these along the first axis.
+  /// Those of `hidden` have no softmax.
   init(
-    _ names: [String], hidden: [String], _ first: [String: Value], count: Int, temperature: Double?, path: String
+    _ names: [String], hidden: [String], _ first: [String: Value], of samples: Int, count: Int, temperature: Double?,
+    path: String
   ) throws {
     self.names = names
     self.temperature = temperature ?? 1
@@ -32,8 +34,13 @@ final class TeacherStore {
       guard let tensor = first[name]?.tensor, tensor.dataType != .string else {
         throw InputError("output '\(name.printable())' is no tensor of numbers, which alone can be stored")
       }
-      shapes.append(tensor.shape)
-      arrays.append(.init(name: name, dataType: tensor.dataType, shape: try Self.stacked(tensor.shape, count)))
+      guard let shape = Self.ofOne(tensor.shape, samples) else {
+        throw InputError(
+          "output '\(name.printable())' of \(samples) samples is \(tensor.shape): its first axis is not that of the "
+            + "samples; leave out --batch")
+      }
+      shapes.append(shape)
+      arrays.append(.init(name: name, dataType: tensor.dataType, shape: try Self.stacked(shape, count)))
     }
     for (name, shape) in zip(names, shapes) where temperature != nil && !hidden.contains(name) {
       guard let tensor = first[name]?.tensor, WeightNumbers.types.contains(tensor.dataType), (shape.dims.last ?? 1) > 1
@@ -51,12 +58,21 @@ final class TeacherStore {
     return stacked
   }
 
-  func append(_ values: [String: Value], sample: Int) throws {
+  /// The shape of one of so many samples along the first axis; nil if they do not lie there.
+  private static func ofOne(_ shape: Shape, _ samples: Int) -> Shape? {
+    if samples == 1 { return shape }
+    guard let extent = shape.dims.first, extent % samples == 0 else { return nil }
+    return Shape([extent / samples] + shape.dims.dropFirst())
+  }
+
+  func append(_ values: [String: Value], of samples: Int, sample: String) throws {
     for (index, name) in names.enumerated() {
-      guard let tensor = values[name]?.tensor, tensor.shape == shapes[index] else {
+      guard let tensor = values[name]?.tensor, Self.ofOne(tensor.shape, samples) == shapes[index] else {
         throw InputError(
-          "output '\(name.printable())' of sample \(sample) is \(values[name]?.type.description ?? "absent"), that of "
-            + "the first sample \(shapes[index]); arrays of one shape are stored")
+          "output '\(name.printable())' of sample '\(sample.printable())' is "
+            + "\(values[name]?.type.description ?? "absent"), that of the first sample \(shapes[index]); "
+            + "arrays of one shape are stored"
+        )
       }
       try stream.append(tensor, to: index)
     }

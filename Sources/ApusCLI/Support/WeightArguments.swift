@@ -101,7 +101,7 @@ struct HalfArguments: ParsableArguments {
   @Flag(inversion: .prefixedNo, help: "Sums of many elements and powers stay in float32.")
   var keepSensitive = true
 
-  @Option(help: "Nodes and operators whose names fit the pattern stay in float32. May be repeated.")
+  @Option(help: "Nodes and operators whose names fit the pattern stay in float32, as with --exclude. May be repeated.")
   var keep: [String] = []
 
   /// nil if neither is asked for.

@@ -7,7 +7,6 @@ import ApusTensor
 /// A calibration in progress.
 package final class Calibration {
   private let run: GraphRun
-  private let inputs: [String]
   /// What the outputs of the run are.
   private let labels: [Label]
   /// By the name of the value.
@@ -50,7 +49,6 @@ package final class Calibration {
       throw CompressionError(error)
     }
     run = try GraphRun(observed, registry: registry, in: surroundings)
-    inputs = graph.inputs.map { graph[$0].name }
   }
 
   private static func observe(
@@ -78,17 +76,10 @@ package final class Calibration {
     }
   }
 
-  /// Runs the graph on one sample: a value for each of its inputs, by name.
-  package func add(_ sample: [String: Value]) throws(CompressionError) {
-    var ordered: [Value] = []
-    for name in inputs {
-      guard let value = sample[name] else {
-        throw CompressionError(.invalidSample, "sample \(samples + 1) has no value for the input '\(name)'")
-      }
-      ordered.append(value)
-    }
+  /// Runs the graph on one sample: a tensor for each of its inputs, by name.
+  package func add(_ sample: [String: Tensor]) throws(CompressionError) {
     var extremes: [String: [Tensor]] = [:]
-    for (label, output) in zip(labels, try run.outputs(for: ordered)) {
+    for (label, output) in zip(labels, try run.outputs(for: sample, number: samples + 1)) {
       guard let tensor = output.tensor else { continue }
       switch label {
       case .statistics(let name): try add(tensor, of: name)

@@ -41,8 +41,11 @@ public enum RangeMethod: Sendable, Hashable {
     case .movingAverage: return (statistics.averageMinimum, statistics.averageMaximum)
     case .entropy:
       guard let histogram = statistics.histogram else { return all }
-      let bound = Float(DivergenceSearch(histogram, levels: steps / 2 + 1).bound)
-      return RangeMethod.clipped(all, to: bound)
+      let errors = ErrorSearch(histogram, steps: steps, isSymmetric: isSymmetric)
+      let search = DivergenceSearch(histogram, levels: steps / 2 + 1) { bound in
+        errors.isNoWorse(RangeMethod.clipped(all, to: Float(bound)), than: all)
+      }
+      return RangeMethod.clipped(all, to: Float(search.bound))
     case .percentile(let percentage):
       guard let histogram = statistics.histogram else { return all }
       if isSymmetric {
@@ -120,6 +123,14 @@ private struct ErrorSearch {
     return (Float(best.range.low), Float(best.range.high))
   }
 
+  /// Whether the squared errors with one range add up to no more than with another, both widened to hold zero.
+  func isNoWorse(_ range: (low: Float, high: Float), than other: (low: Float, high: Float)) -> Bool {
+    func widened(_ range: (low: Float, high: Float)) -> (low: Double, high: Double) {
+      (Double(min(range.low, 0)), Double(max(range.high, 0)))
+    }
+    return error(of: widened(range)) <= error(of: widened(other))
+  }
+
   /// The sum of the squared errors.
   private func error(of range: (low: Double, high: Double)) -> Double {
     let magnitude = max(-range.low, range.high)
@@ -138,16 +149,32 @@ private struct ErrorSearch {
 }
 
 /// Searches the bound of magnitudes whose quantized distribution differs least from that of the tensor.
+/// S. Migacz, 8-bit Inference with TensorRT, 2017.
+///
+/// A divergence knows no distances: that many small elements share a level counts more than that some large ones, with
+/// most of the energy, are cut off. So a bound must leave out few elements only, or cost less than finer steps save.
 private struct DivergenceSearch {
   private let magnitudes: [Int]
   private let width: Double
   private let levels: Int
 
+  private let isCheap: (_ bound: Double) -> Bool
+
   /// Bounds that are tried.
   private static let candidates = 256
+  /// The share of the elements that may be left out whatever they are, that of the usual percentile.
+  private static let rareShare = 1e-4
 
-  init(_ histogram: Histogram, levels: Int) {
-    (magnitudes, width, self.levels) = (histogram.magnitudes, histogram.binWidth, levels)
+  /// - Parameter isCheap: whether a bound costs less than it saves.
+  init(_ histogram: Histogram, levels: Int, isCheap: @escaping (Double) -> Bool) {
+    (magnitudes, width, self.levels, self.isCheap) = (histogram.magnitudes, histogram.binWidth, levels, isCheap)
+  }
+
+  /// Whether the elements from bin `bins` on may be cut off.
+  private func mayCut(from bins: Int) -> Bool {
+    let outside = magnitudes[bins...].reduce(0, +)
+    let all = magnitudes.reduce(0, +)
+    return Double(outside) <= DivergenceSearch.rareShare * Double(all) || isCheap(Double(bins) * width)
   }
 
   var bound: Double {
@@ -158,7 +185,7 @@ private struct DivergenceSearch {
     let step = max(1, (last + 1 - levels) / DivergenceSearch.candidates)
     for bins in stride(from: last + 1, through: levels, by: -step) {
       let divergence = divergence(bins)
-      if divergence < best.divergence { best = (bins, divergence) }
+      if divergence < best.divergence, mayCut(from: bins) { best = (bins, divergence) }
     }
     return Double(best.bins) * width
   }

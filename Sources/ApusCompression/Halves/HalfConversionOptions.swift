@@ -9,7 +9,9 @@ public struct HalfConversionOptions: Sendable {
   public var keepsInterface = true
   /// Whether operators that add up many elements, or raise to powers, stay in float32.
   public var keepsSensitive = true
-  /// Patterns (`*`, `?`, `[…]`) of names of nodes or operators that stay in float32.
+  /// Patterns (`*`, `?`) of names of nodes or operators: only these are converted; empty: all.
+  public var include: [String] = []
+  /// Patterns of those that stay in float32.
   public var keep: [String] = []
 
   public init() {}

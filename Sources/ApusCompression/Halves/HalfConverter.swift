@@ -23,12 +23,15 @@ package struct HalfConverter {
   /// - Parameters:
   ///   - graph: typed; stays as it is if an error is thrown.
   ///   - samples: nodes whose values pass the range on them stay in float32; nil: only weights are looked at.
+  /// - Throws: `CompressionError`, and what `samples` throw.
   /// - Returns: the report, and the operator set that the result needs at least.
   package func convert(
-    _ graph: inout Graph, samples: CompressionSamples? = nil
-  ) throws(CompressionError) -> (report: HalfConversionReport, opset: Int) {
+    _ graph: inout Graph, samples: (any CalibrationData)? = nil
+  ) throws -> (report: HalfConversionReport, opset: Int) {
+    let selection = NodeSelection(included: options.include, excluded: options.keep)
+    try selection.check(against: graph)
     let ranges =
-      try samples.map { (samples) throws(CompressionError) in
+      try samples.map { samples in
         try HalfRanges(graph, over: samples, options.type, in: surroundings, progress: progress)
       } ?? HalfRanges()
     var report = HalfConversionReport()

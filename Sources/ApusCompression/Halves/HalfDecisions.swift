@@ -19,7 +19,7 @@ struct HalfDecisions {
 
   private(set) var decisions: [NodeID: Decision] = [:]
   private let options: HalfConversionOptions
-  private let patterns: NamePatterns
+  private let selection: NodeSelection
   private let ranges: HalfRanges
   private var constants: [ValueID: HalfRange] = [:]
 
@@ -27,7 +27,7 @@ struct HalfDecisions {
     _ graph: borrowing GraphEditor, _ options: HalfConversionOptions, _ ranges: HalfRanges
   ) throws(CompressionError) {
     (self.options, self.ranges) = (options, ranges)
-    patterns = NamePatterns(options.keep)
+    selection = NodeSelection(included: options.include, excluded: options.keep)
     for id in graph.nodes { decisions[id] = try decide(id, in: graph) }
     settleMoving(in: graph)
   }
@@ -46,7 +46,7 @@ struct HalfDecisions {
       return floats.isEmpty && results.isEmpty ? .neutral : .kept("its graphs take and give float32")
     }
     if floats.isEmpty { return .neutral }
-    if patterns.fit([node.name, node.op.description]) { return .kept("it is among those to keep") }
+    if !selection.contains(node) { return .kept("it is among those to keep") }
     // Shapes, comparisons of one value and conversions: they read what there is.
     if results.isEmpty, Set(floats).count == 1 { return .neutral }
     if options.keepsSensitive, schema.traits.contains(.isSensitive) {

@@ -19,25 +19,29 @@ struct HalfRanges {
 
   /// Runs a graph over samples, with the range of every value of float32 that a node computes as its outputs.
   init(
-    _ graph: Graph, over samples: CompressionSamples, _ type: HalfConversionOptions.ElementType,
+    _ graph: Graph, over samples: any CalibrationData, _ type: HalfConversionOptions.ElementType,
     in surroundings: RunSurroundings, progress: (String) -> Void
-  ) throws(CompressionError) {
+  ) throws {
     let values = graph.inputs + graph.nodes.flatMap(\.outputs).compactMap { $0 }
     let floats = values.filter { graph.fact($0).elementType == .float32 }
     let run = try GraphRun(try Self.graph(graph, floats, type), in: surroundings)
-    for sample in 0..<samples.count {
-      progress("ranges: sample \(sample + 1) of \(samples.count)")
-      let results = try run.outputs(for: try samples.inputs(sample, of: graph))
+    var count = 0
+    try samples.forEachSample { sample in
+      count += 1
+      progress("ranges: sample \(count)" + (samples.sampleCount.map { " of \($0)" } ?? ""))
+      let results = try run.outputs(for: sample, number: count)
       for (index, value) in floats.enumerated() {
         let largest = results[2 * index].tensor?.elements(as: Float.self)?.first ?? 0
         let part = results[2 * index + 1].tensor?.elements(as: Float.self)?.first ?? 0
         var range = ranges[value] ?? Range()
         // Infinite numbers are infinite in both types; NaN of an empty value says nothing.
         if largest.isFinite, largest > range.largest { range.largest = largest }
-        if part.isFinite { range.smallPart += Double(part) / Double(samples.count) }
+        if part.isFinite { range.smallPart += Double(part) }
         ranges[value] = range
       }
     }
+    if count == 0 { throw CompressionError.noSamples }
+    for value in ranges.keys { ranges[value]?.smallPart /= Double(count) }
   }
 
   private static func graph(

@@ -7,7 +7,6 @@ import ApusTensor
 /// A comparison in progress.
 package final class GraphComparison {
   private let runs: [GraphRun]
-  private let inputs: [String]
   /// Of the outputs of each run. What is not computed any more, since operators on integers took its place, is in one
   /// only.
   private let names: [[String]]
@@ -19,7 +18,6 @@ package final class GraphComparison {
   package init(
     _ first: Graph, _ second: Graph, values: [String], in surroundings: RunSurroundings
   ) throws(CompressionError) {
-    inputs = first.inputs.map { first[$0].name }
     let outputs = first.outputs.map { first[$0].name }
     let wanted = Set(values).subtracting(outputs)
     var (names, runs): ([[String]], [GraphRun]) = ([], [])
@@ -47,15 +45,9 @@ package final class GraphComparison {
     (self.names, self.runs) = (names, runs)
   }
 
-  /// Runs both graphs on a sample, a value for each input by name.
-  package func add(_ sample: [String: Value]) throws(CompressionError) {
-    var ordered: [Value] = []
-    for name in inputs {
-      guard let value = sample[name] else {
-        throw CompressionError(.invalidSample, "sample \(samples + 1) has no value for the input '\(name)'")
-      }
-      ordered.append(value)
-    }
+  /// Runs both graphs on a sample, a tensor for each input by name.
+  package func add(_ sample: [String: Tensor]) throws(CompressionError) {
+    let ordered = try runs[0].inputs(of: sample, number: samples + 1)
     let wanted = try runs[0].outputs(for: ordered)
     let found = try runs[1].outputs(for: ordered)
     let foundByName = Dictionary(zip(names[1], found), uniquingKeysWith: { first, _ in first })

@@ -24,6 +24,7 @@ package struct GraphQuantizer {
   /// The pairs of products that were equalized, and the values that were smoothed.
   package private(set) var equalized = 0
   package private(set) var smoothed = 0
+  private var rounding: AdaptiveRounding?
 
   /// Where the ranges of integers come from.
   package enum Ranges {
@@ -44,6 +45,10 @@ package struct GraphQuantizer {
       equalized = pairs
     }
     self.graph = graph
+    if options.roundsAdaptively, self.options.weights.bits > 8 || options.method == .dynamic {
+      throw CompressionError(
+        .invalidOption, "adaptive rounding is for static quantization with weights of 8 bits or less")
+    }
     var names: Set<String> = []
     try options.selection.check(against: graph)
     graph.forEachGraph { inner in names.formUnion(inner.values.lazy.map(\.name)) }
@@ -135,6 +140,17 @@ package struct GraphQuantizer {
     (self.graph, smoothed) = (graph, count)
   }
 
+  /// Chooses the integers of weights for the error of their products, if the options say so. What is found is for the
+  /// graph as it is smoothed now; graphs inside nodes get the nearest integers.
+  ///
+  /// - Throws: `CompressionError`, and what `data` throws.
+  package mutating func round(on data: some CalibrationData, progress: (String) -> Void) throws {
+    guard options.roundsAdaptively else { return }
+    let editor = GraphEditor(graph, inference: .standard)
+    rounding = try AdaptiveRounding(
+      units(editor), in: graph, editor, options, on: data, surroundings, progress: progress)
+  }
+
   // MARK: - Integers
 
   /// The graph on integers.
@@ -182,7 +198,8 @@ package struct GraphQuantizer {
       }
     }
     var nodes: [QuantizedNode]
-    (graph, nodes) = try StaticQuantization(editor, units, plan, options, means: means).apply(codes)
+    (graph, nodes) = try StaticQuantization(editor, units, plan, options, means: means, rounding: rounding)
+      .apply(codes)
     for index in nodes.indices {
       guard let code = nodes[index].inputCode else { continue }
       nodes[index].saturation = statistics[nodes[index].input]?.histogram?.share(outside: code.span)
@@ -235,7 +252,7 @@ package struct GraphQuantizer {
     do {
       try data.forEachSample { sample in
         if count == samples { throw Enough() }
-        try comparison.add(sample.mapValues { .tensor($0) })
+        try comparison.add(sample)
         count += 1
       }
     } catch is Enough {

@@ -52,6 +52,9 @@ public struct QuantizationOptions: Sendable, Hashable {
   public var equalizesLayers = false
   /// Whether the mean error of each output channel is taken out of its bias.
   public var correctsBiases = false
+  /// Whether weights get those of the two integers beside them that lessen the error of their products on samples,
+  /// where that helps on other samples, too. For weights of 8 bits or less.
+  public var roundsAdaptively = false
   /// How much of the magnitudes of activations goes into the weights that follow, from 0 to 1; nil: nothing is moved.
   public var smoothing: Float?
 

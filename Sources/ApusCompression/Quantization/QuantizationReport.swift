@@ -84,6 +84,8 @@ public struct QuantizedNode: Sendable, Hashable {
   public let weightType: QuantizedType
   /// Of its weights.
   public let weightNoise: SignalNoise
+  /// What adaptive rounding of the weights found; nil: it was not asked for, or the node is none that it is for.
+  public let rounding: RoundingOutcome?
   /// Of what it computes, where that was measured.
   public var outputNoise: SignalNoise?
   /// The share of the elements that it reads that lie beyond what integers stand for, where that is known.
@@ -91,8 +93,9 @@ public struct QuantizedNode: Sendable, Hashable {
 
   init(
     name: String, op: String, output: String, input: String, inputCode: TensorCode?, weightType: QuantizedType,
-    weightNoise: SignalNoise
+    weightNoise: SignalNoise, rounding: RoundingOutcome? = nil
   ) {
+    self.rounding = rounding
     (self.name, self.op, self.output, self.input) = (name, op, output, input)
     (self.inputCode, self.weightType, self.weightNoise) = (inputCode, weightType, weightNoise)
   }

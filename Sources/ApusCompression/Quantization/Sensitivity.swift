@@ -34,18 +34,12 @@ package struct ReferenceOutputs {
   ) throws {
     self.surroundings = surroundings
     let run = try GraphRun(graph, in: surroundings)
-    let names = graph.inputs.map { graph[$0].name }
     var bytes = 0
     var found: [(inputs: [Value], outputs: [Value])] = []
     do {
       try data.forEachSample { sample in
         if found.count == count || bytes > ReferenceOutputs.mostBytes { throw Enough() }
-        let inputs = try names.map { name in
-          guard let tensor = sample[name] else {
-            throw CompressionError(.invalidSample, "sample \(found.count + 1) has no value for the input '\(name)'")
-          }
-          return Value.tensor(tensor)
-        }
+        let inputs = try run.inputs(of: sample, number: found.count + 1)
         let outputs = try run.outputs(for: inputs)
         for value in inputs + outputs { bytes += value.tensor?.byteCount ?? 0 }
         found.append((inputs, outputs))

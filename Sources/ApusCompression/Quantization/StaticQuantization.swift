@@ -12,6 +12,7 @@ package struct StaticQuantization: ~Copyable {
   private let options: QuantizationOptions
   /// By the name of a value: the mean of each of its channels, where biases are corrected.
   private let means: [String: [Float]]
+  private let rounding: AdaptiveRounding?
   /// By value: what its integers stand for.
   private var numbers: [ValueID: ValueID] = [:]
   /// Values whose place their numbers take.
@@ -27,8 +28,9 @@ package struct StaticQuantization: ~Copyable {
 
   package init(
     _ graph: consuming GraphEditor, _ units: QuantizationUnits, _ plan: CodePlan, _ options: QuantizationOptions,
-    means: [String: [Float]] = [:]
+    means: [String: [Float]] = [:], rounding: AdaptiveRounding? = nil
   ) {
+    self.rounding = rounding
     self.graph = graph
     (self.units, self.plan, self.options, self.means) = (units, plan, options, means)
   }
@@ -141,7 +143,9 @@ package struct StaticQuantization: ~Copyable {
     if let means = means[graph.name(of: unit.operands[0])], let position = trait.bias,
       bias == nil || bias?.shape.dims == [channels]
     {
-      let plain = WeightCodes(numbers, shape: tensor.shape, axis: axis, options.weightOptions)
+      let plain =
+        rounding?.codes(of: tensor, axes)
+        ?? WeightCodes(numbers, shape: tensor.shape, axis: axis, options.weightOptions)
       let error = outputError(plain, numbers, axes, means, channels: channels)
       let given = bias?.elements(as: Float.self) ?? [Float](repeating: 0, count: channels)
       let corrected = Tensor(zip(given, error).map { $0 - $1 })
@@ -155,10 +159,12 @@ package struct StaticQuantization: ~Copyable {
     let sums = quantizesBias(unit, bias, count: channels) ? bias?.elements(as: Float.self) : nil
     // Sums begin with the bias in 32 bits, of which the products need their share.
     let leastScales = sums.map { sums in sums.map { abs($0) / (code.scale * StaticQuantization.greatestBias) } } ?? []
-    let weights = WeightCodes(
-      numbers, shape: tensor.shape, axis: axis, options.weightOptions,
-      leastScales: leastScales.isEmpty
-        ? nil : { channel in axis == nil ? leastScales.max() ?? 0 : leastScales[channel % leastScales.count] })
+    let weights =
+      rounding?.codes(of: tensor, axes, leastScales: leastScales)
+      ?? WeightCodes(
+        numbers, shape: tensor.shape, axis: axis, options.weightOptions,
+        leastScales: leastScales.isEmpty
+          ? nil : { channel in axis == nil ? leastScales.max() ?? 0 : leastScales[channel % leastScales.count] })
     let dequantized = try dequantizedWeights(weights, operand, leastScales, before: unit.node)
     graph.update(unit.node) { node in node.inputs[trait.weights] = dequantized }
     if let sums, let position = trait.bias {
@@ -169,7 +175,7 @@ package struct StaticQuantization: ~Copyable {
       QuantizedNode(
         name: node.name, op: node.op.description, output: graph.name(of: unit.output),
         input: unit.operands.first.map { graph.name(of: $0) } ?? "", inputCode: code, weightType: weights.type,
-        weightNoise: SignalNoise(numbers, weights.numbers)))
+        weightNoise: SignalNoise(numbers, weights.numbers), rounding: rounding?.outcome(for: tensor, axes)))
   }
 
   /// The numbers of quantized weights, once for all products that read the same.

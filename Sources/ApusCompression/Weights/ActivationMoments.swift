@@ -1,55 +1,58 @@
-// What flows into products: Σ x·xᵀ and the mean of |x|, computed by the engine beside the model's own nodes.
+// What flows into products: Σ x·xᵀ and Σ |x| over samples, computed by the engine beside the model's own nodes. Of the
+// samples nothing but these sums is kept; what does not fit the memory at once is summed in another pass over them.
 
 import ApusGraph
 import ApusOperators
 import ApusRuntime
 import ApusTensor
 
-/// Samples that can be read several times.
-package struct CompressionSamples: Sendable {
-  package let count: Int
-  /// The inputs of the model, in its order, for a sample from 0 up to `count`.
-  package let inputs: @Sendable (_ sample: Int) throws(CompressionError) -> [Value]
-
-  package init(count: Int, inputs: @escaping @Sendable (_ sample: Int) throws(CompressionError) -> [Value]) {
-    (self.count, self.inputs) = (count, inputs)
+/// The rows that a matrix of weights is multiplied with.
+struct MomentSource {
+  enum Rows {
+    /// The numbers along an axis of the value.
+    case axis(Int)
+    /// The windows of a convolution, each group of channels by itself: channels first, as its weights have them.
+    case windows(convolution: Node, kernel: [Int])
   }
 
-  /// The inputs of a sample, which must fit a graph.
-  func inputs(_ sample: Int, of graph: Graph) throws(CompressionError) -> [Value] {
-    let values = try inputs(sample)
-    guard values.count == graph.inputs.count else {
-      throw CompressionError(
-        .invalidSample, "sample \(sample) has \(values.count) inputs; expected \(graph.inputs.count)")
-    }
-    for (input, value) in zip(graph.inputs, values) {
-      guard let wanted = graph.fact(input).tensor else { continue }
-      let (type, shape) = (value.tensor?.dataType, value.tensor.map { [Dim]($0.shape) })
-      let fits =
-        wanted.shape.map { dims in
-          shape.map { $0.count == dims.count && !zip($0, dims).contains { $0.isSurelyDifferent(from: $1) } } ?? false
-        } ?? true
-      if type == wanted.dataType, fits { continue }
-      throw CompressionError(
-        .invalidSample,
-        "input '\(graph[input].name)' of sample \(sample) is \(ValueFact(value)); expected \(graph.fact(input))")
-    }
-    return values
+  let value: ValueID
+  let rows: Rows
+  /// Numbers of a row.
+  let depth: Int
+  /// Parts of the channels with sums of their own.
+  var groups = 1
+
+  /// Bytes of Σ x·xᵀ; nil if they cannot be counted.
+  var byteCount: Int? {
+    let (square, overflow) = depth.multipliedReportingOverflow(by: depth)
+    let (bytes, isLarger) = square.multipliedReportingOverflow(by: 4 * groups)
+    return overflow || isLarger ? nil : bytes
   }
 }
 
-/// The sums over all rows x, of `depth` numbers, that a value had.
+/// The sums over all rows x, of `depth` numbers, that a source had.
 package struct ActivationMoments: Sendable {
   package let depth: Int
-  /// Σ x·xᵀ, [depth, depth].
+  /// Σ x·xᵀ, [groups, depth, depth].
   package var products: [Float]
-  /// Σ |x|, [depth].
+  /// Σ |x|, [groups, depth].
   package var magnitudes: [Float]
+  /// Samples that it is of.
+  package var samples = 0
 
-  fileprivate init(depth: Int) {
-    self.depth = depth
-    products = [Float](repeating: 0, count: depth * depth)
-    magnitudes = [Float](repeating: 0, count: depth)
+  /// The sums over the rows of both.
+  func adding(_ other: ActivationMoments) -> ActivationMoments {
+    var sum = self
+    for index in products.indices { sum.products[index] += other.products[index] }
+    for index in magnitudes.indices { sum.magnitudes[index] += other.magnitudes[index] }
+    sum.samples += other.samples
+    return sum
+  }
+
+  fileprivate init(_ source: MomentSource) {
+    depth = source.depth
+    products = [Float](repeating: 0, count: source.groups * depth * depth)
+    magnitudes = [Float](repeating: 0, count: source.groups * depth)
   }
 }
 
@@ -58,76 +61,100 @@ struct MomentCollector {
   private let graph: Graph
   private let surroundings: RunSurroundings
   private let budget: Int
+  private let parts: Int
+  private let part: (Int) -> Int
 
-  /// - Parameter budget: bytes that sums, and the results of one run, may take.
-  init(_ graph: Graph, in surroundings: RunSurroundings, budget: Int) {
-    (self.graph, self.surroundings, self.budget) = (graph, surroundings, budget)
+  /// - Parameters:
+  ///   - budget: bytes that sums, and the results of one run, may take.
+  ///   - parts: sums that are kept apart.
+  ///   - part: to which of them a sample goes, by its number from 0.
+  init(
+    _ graph: Graph, in surroundings: RunSurroundings, budget: Int, parts: Int = 1,
+    part: @escaping (Int) -> Int = { _ in 0 }
+  ) {
+    (self.graph, self.surroundings, self.parts, self.part) = (graph, surroundings, parts, part)
+    // The rest is for the model and the values of a run.
+    self.budget = min(budget, (surroundings.memory?.available ?? .max) / 2)
   }
 
-  /// Calls `body` with the sums of some values, until all of `values` (with their last extents) were among them. Those
+  /// Calls `body` with the sums of some sources by their position, one for each part, until all were among them. Those
   /// whose sums alone pass the budget are left out.
   func collect(
-    _ values: [(value: ValueID, depth: Int)], over samples: CompressionSamples, progress: (String) -> Void,
-    _ body: ([ValueID: ActivationMoments]) throws(CompressionError) -> Void
-  ) throws(CompressionError) {
-    if samples.count == 0 {
-      throw CompressionError(.invalidSample, "there are no samples", remedy: "Give at least one")
-    }
-    let groups = groups(values)
-    for (index, group) in groups.enumerated() {
-      let what = groups.count > 1 ? "statistics \(index + 1) of \(groups.count)" : "statistics"
-      try body(try sums(of: group, over: samples) { progress("\(what): sample \($0 + 1) of \(samples.count)") })
+    _ sources: [MomentSource], over samples: any CalibrationData, progress: (String) -> Void,
+    _ body: ([Int: [ActivationMoments]]) throws(CompressionError) -> Void
+  ) throws {
+    let passes = passes(sources)
+    for (index, pass) in passes.enumerated() {
+      let what = passes.count > 1 ? "statistics \(index + 1) of \(passes.count)" : "statistics"
+      let all = samples.sampleCount.map { " of \($0)" } ?? ""
+      // What is charged for the sums is credited when they have been used.
+      let bytes = pass.reduce(0) { $0 + parts * (sources[$1].byteCount ?? 0) }
+      let reservation = try surroundings.reserve(bytes, for: "sums of what flows into products")
+      try body(try sums(of: pass.map { sources[$0] }, pass, over: samples) { progress("\(what): sample \($0)\(all)") })
+      withExtendedLifetime(reservation) {}
     }
   }
 
-  /// A result of a run and the sum that it is added to take 4 bytes an element each.
-  private func groups(_ values: [(value: ValueID, depth: Int)]) -> [[(value: ValueID, depth: Int)]] {
-    var groups: [[(value: ValueID, depth: Int)]] = []
+  /// The positions of the sources that are summed together: a result of a run and the sums that it is added to.
+  private func passes(_ sources: [MomentSource]) -> [[Int]] {
+    var passes: [[Int]] = []
     var room = 0
-    for entry in values {
-      let (bytes, overflow) = entry.depth.multipliedReportingOverflow(by: entry.depth * 8)
-      if overflow || bytes > budget { continue }
-      if bytes > room {
-        groups.append([])
+    for (index, source) in sources.enumerated() {
+      guard let bytes = source.byteCount, bytes <= budget / (parts + 1) else { continue }
+      if bytes * (parts + 1) > room {
+        passes.append([])
         room = budget
       }
-      groups[groups.count - 1].append(entry)
-      room -= bytes
+      passes[passes.count - 1].append(index)
+      room -= bytes * (parts + 1)
     }
-    return groups
+    return passes
   }
 
   private func sums(
-    of values: [(value: ValueID, depth: Int)], over samples: CompressionSamples, _ progress: (Int) -> Void
-  ) throws(CompressionError) -> [ValueID: ActivationMoments] {
-    let run = try GraphRun(try graphOfSums(values), in: surroundings)
-    var sums = values.map { ActivationMoments(depth: $0.depth) }
-    for sample in 0..<samples.count {
-      progress(sample)
-      let results = try run.outputs(for: try samples.inputs(sample, of: graph))
+    of sources: [MomentSource], _ positions: [Int], over samples: any CalibrationData, _ progress: (Int) -> Void
+  ) throws -> [Int: [ActivationMoments]] {
+    let run = try GraphRun(try graphOfSums(sources), in: surroundings)
+    var sums = sources.map { source in (0..<parts).map { _ in ActivationMoments(source) } }
+    var count = 0
+    try samples.forEachSample { sample in
+      let part = self.part(count)
+      count += 1
+      progress(count)
+      let results = try run.outputs(for: sample, number: count)
       for index in sums.indices {
         guard let products = results[2 * index].tensor, let magnitudes = results[2 * index + 1].tensor else { continue }
-        try checkFinite(magnitudes, values[index].value, sample)
-        add(products, to: &sums[index].products)
-        add(magnitudes, to: &sums[index].magnitudes)
+        try checkFinite(magnitudes, sources[index].value, count)
+        add(products, to: &sums[index][part].products)
+        add(magnitudes, to: &sums[index][part].magnitudes)
+        sums[index][part].samples += 1
       }
     }
-    return Dictionary(uniqueKeysWithValues: zip(values.map(\.value), sums))
+    if count == 0 { throw CompressionError.noSamples }
+    return Dictionary(uniqueKeysWithValues: zip(positions, sums))
   }
 
-  /// The graph with the sums of one run as its outputs: for each value Xᵀ·X, then the column sums of |X|.
-  private func graphOfSums(_ values: [(value: ValueID, depth: Int)]) throws(CompressionError) -> Graph {
+  // MARK: - The graph of the sums
+
+  /// The graph with the sums of one run as its outputs: for each source Xᵀ·X, then the column sums of |X|.
+  private func graphOfSums(_ sources: [MomentSource]) throws(CompressionError) -> Graph {
     let builder = GraphBuilder(continuing: graph, inference: InferenceDriver(registry: .standard))
     builder.graph.outputs = []
     builder.graph.outputDeclarations = []
     do throws(OperatorError) {
-      for (value, depth) in values {
-        let name = builder.graph[value].name
-        let shape = builder.addConstant(Tensor([-1, depth], shape: [2]))
-        let rows = try builder.apply(OperatorID("Reshape"), name: "\(name)/rows", [value, shape])
-        let turned = try builder.apply(
-          OperatorID("Transpose"), name: "\(name)/turned", [rows], [("perm", .ints([1, 0]))])
-        let products = try builder.apply(OperatorID("MatMul"), name: "\(name)/products", [turned, rows])
+      for source in sources {
+        let name = builder.graph[source.value].name
+        let rows = try rows(of: source, in: builder)
+        // [rows, groups, depth] as [groups, depth, rows] by [groups, rows, depth]; one group has no axis.
+        let isOne = source.groups == 1
+        let left = try builder.apply(
+          OperatorID("Transpose"), name: "\(name)/turned", [rows], [("perm", .ints(isOne ? [1, 0] : [1, 2, 0]))])
+        let right =
+          isOne
+          ? rows
+          : try builder.apply(
+            OperatorID("Transpose"), name: "\(name)/groups", [rows], [("perm", .ints([1, 0, 2]))])
+        let products = try builder.apply(OperatorID("MatMul"), name: "\(name)/products", [left, right])
         let sizes = try builder.apply(OperatorID("Abs"), name: "\(name)/sizes", [rows])
         let axes = builder.addConstant(Tensor([0], shape: [1]))
         let magnitudes = try builder.apply(
@@ -139,6 +166,42 @@ struct MomentCollector {
     }
     return builder.graph
   }
+
+  /// A value as [rows, groups, depth], or [rows, depth] where there is one group.
+  private func rows(of source: MomentSource, in builder: GraphBuilder) throws(OperatorError) -> ValueID {
+    let name = builder.graph[source.value].name
+    var (value, axis) = (source.value, -1)
+    switch source.rows {
+    case .axis(let position): axis = position
+    case .windows(let convolution, let kernel):
+      value = try windows(of: source, convolution, kernel, in: builder)
+      axis = 1
+    }
+    if let rank = builder.shape(value)?.count, axis >= 0, axis != rank - 1 {
+      let order = (0..<rank).filter { $0 != axis } + [axis]
+      value = try builder.apply(OperatorID("Transpose"), name: "\(name)/last", [value], [("perm", .ints(order))])
+    }
+    let extents = source.groups == 1 ? [-1, source.depth] : [-1, source.groups, source.depth]
+    let shape = builder.addConstant(Tensor(extents, shape: [extents.count]))
+    return try builder.apply(OperatorID("Reshape"), name: "\(name)/rows", [value, shape])
+  }
+
+  /// The windows of a convolution as channels of its result, by a convolution that takes one element each.
+  private func windows(
+    of source: MomentSource, _ convolution: Node, _ kernel: [Int], in builder: GraphBuilder
+  ) throws(OperatorError) -> ValueID {
+    let size = kernel.reduce(1, *)
+    let channels = source.groups * source.depth / max(size, 1)
+    var ones = [Float](repeating: 0, count: channels * size * size)
+    for row in 0..<channels * size { ones[row * size + row % size] = 1 }
+    let weights = builder.addConstant(Tensor(ones, shape: Shape([channels * size, 1] + kernel)))
+    let name = builder.graph[source.value].name
+    var attributes = convolution.attributes.entries.filter { $0.name != "group" }.map { ($0.name, $0.value) }
+    attributes.append(("group", .int(channels)))
+    return try builder.apply(convolution.op, name: "\(name)/windows", [source.value, weights], attributes)
+  }
+
+  // MARK: - Sums
 
   private func checkFinite(_ tensor: Tensor, _ value: ValueID, _ sample: Int) throws(CompressionError) {
     guard let numbers = tensor.elements(as: Float.self), !numbers.allSatisfy(\.isFinite) else { return }

@@ -59,6 +59,13 @@ package struct RoundingOptimizer {
     return (matrix, damping)
   }
 
+  /// About the bytes that the work on one matrix takes at a time, its codes included.
+  static func workingBytes(rows: Int, depth: Int, withMoments: Bool) -> Int {
+    // The elements, those that codes stand for, and errors of products; of H a copy in float64, its factor, and blocks.
+    let elements = rows.multipliedReportingOverflow(by: depth * 20).partialValue
+    return elements + (withMoments ? depth.multipliedReportingOverflow(by: depth * 28).partialValue : 0)
+  }
+
   private static func diagonal(_ moments: [Float], _ depth: Int) -> [Float] {
     (0..<depth).map { max(moments[$0 * depth + $0], 0) }
   }

@@ -66,7 +66,7 @@ public struct WeightQuantizationOptions: Sendable {
   /// The bytes that statistics of activations may take at a time. More takes more passes over the samples.
   public var statisticsMemory = 2 << 30
 
-  /// Patterns (`*`, `?`, `[…]`) of names of nodes, operators or weights: only these; all where there are none.
+  /// Patterns (`*`, `?`) of names of nodes, operators or weights: only these; all where there are none.
   public var include: [String] = []
   /// The same: never these.
   public var exclude: [String] = []
@@ -74,6 +74,18 @@ public struct WeightQuantizationOptions: Sendable {
   public var types: [(pattern: String, type: ElementType)] = []
 
   public init() {}
+
+  /// Throws if a pattern fits none of the weights, each with its names: most likely it is misspelled.
+  package func checkPatterns(_ weights: [[String]]) throws(CompressionError) {
+    for pattern in include + exclude + types.map(\.pattern) {
+      let patterns = NamePatterns([pattern])
+      if weights.contains(where: { patterns.fit($0) }) { continue }
+      let some = weights.prefix(5).map { "'\($0[0])' (\($0[1]))" }.joined(separator: ", ")
+      throw CompressionError(
+        .invalidOption, "the pattern '\(pattern)' fits no node, operator or weight of the model",
+        remedy: weights.isEmpty ? "The model has no weights of products" : "The first weights are those of \(some)")
+    }
+  }
 
   /// Throws if the options mean nothing.
   package func check() throws(CompressionError) {

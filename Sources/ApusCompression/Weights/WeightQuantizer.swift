@@ -31,11 +31,12 @@ package struct WeightQuantizer {
 
   /// - Parameters:
   ///   - graph: typed; stays as it is if an error is thrown.
-  ///   - samples: inputs of the graph. Without, methods that go by activations are left for rounding to nearest in
-  ///     graphs inside nodes only; in the graph itself they are an error.
+  ///   - samples: for methods that go by activations, and for the report on products. They are gone through as often
+  ///     as the memory for sums of activations takes.
+  /// - Throws: `CompressionError`, and what `samples` throw.
   package func quantize(
-    _ graph: inout Graph, samples: CompressionSamples? = nil
-  ) throws(CompressionError) -> WeightQuantizationReport {
+    _ graph: inout Graph, samples: (any CalibrationData)? = nil
+  ) throws -> WeightQuantizationReport {
     if options.method.wantsSamples, samples == nil {
       throw CompressionError(
         .invalidOption, "the method \(options.method.rawValue) goes by activations and there are no samples",
@@ -47,7 +48,10 @@ package struct WeightQuantizer {
     let main = WeightSites(editor, options)
     var (inner, kept) = ([WeightSite](), main.kept)
     for node in source.nodes { collectSites(inside: node, &inner, &kept) }
-    var work = try WeightWork(main.sites, inner, options, surroundings.pool, progress)
+    try options.checkPatterns(
+      (main.sites + inner).map { [$0.nodeName, $0.op.description, $0.name] }
+        + kept.map { [$0.node, $0.operator, $0.weight] })
+    var work = try WeightWork(main.sites, inner, options, surroundings, progress)
     if work.isEmpty {
       let reasons = Set(kept.map(\.reason)).sorted().prefix(3).joined(separator: "; ")
       throw CompressionError(
@@ -55,8 +59,9 @@ package struct WeightQuantizer {
     }
     if let samples {
       let collector = MomentCollector(source, in: surroundings, budget: options.statisticsMemory)
-      try collector.collect(Self.activations(main.sites, in: source), over: samples, progress: progress) {
-        (sums) throws(CompressionError) in try work.quantize(with: sums)
+      let activations = Self.activations(main.sites, in: source)
+      try collector.collect(activations, over: samples, progress: progress) { (sums) throws(CompressionError) in
+        try work.quantize(with: Self.byValue(sums, activations))
       }
     }
     try work.quantizeRest()
@@ -73,14 +78,20 @@ package struct WeightQuantizer {
   }
 
   /// The values of a graph that sites are multiplied with, each once, with the depth of the products.
-  private static func activations(_ sites: [WeightSite], in graph: Graph) -> [(value: ValueID, depth: Int)] {
+  private static func activations(_ sites: [WeightSite], in graph: Graph) -> [MomentSource] {
     var seen: Set<ValueID> = []
     return sites.compactMap { site in
       guard let value = site.activation, graph.constant(value) == nil, graph.fact(value).elementType == .float32,
         seen.insert(value).inserted
       else { return nil }
-      return (value, site.depth)
+      return MomentSource(value: value, rows: .axis(-1), depth: site.depth)
     }
+  }
+
+  private static func byValue(
+    _ sums: [Int: [ActivationMoments]], _ sources: [MomentSource]
+  ) -> [ValueID: ActivationMoments] {
+    Dictionary(uniqueKeysWithValues: sums.map { (sources[$0.key].value, $0.value[0]) })
   }
 
   // MARK: - Graphs inside nodes
@@ -117,13 +128,14 @@ package struct WeightQuantizer {
   // MARK: - Channels
 
   /// Scales the columns of weights by what they meet, and what comes before them the other way.
-  private func scaleChannels(of graph: inout Graph, _ samples: CompressionSamples) throws(CompressionError) {
+  private func scaleChannels(of graph: inout Graph, _ samples: any CalibrationData) throws {
     var editor = GraphEditor(graph, inference: inference)
     let scaling = try ChannelScaling(on: surroundings.pool)
-    let values = Self.activations(WeightSites(editor, options).sites, in: graph)
+    let sources = Self.activations(WeightSites(editor, options).sites, in: graph)
     let collector = MomentCollector(graph, in: surroundings, budget: options.statisticsMemory)
-    try collector.collect(values, over: samples, progress: progress) { (sums) throws(CompressionError) in
-      for (value, _) in values {
+    try collector.collect(sources, over: samples, progress: progress) { (found) throws(CompressionError) in
+      let sums = Self.byValue(found, sources)
+      for value in sources.map(\.value) {
         guard let moments = sums[value] else { continue }
         // Constants may have changed with the value before.
         let sites = WeightSites(editor, options).sites

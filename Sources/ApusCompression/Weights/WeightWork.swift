@@ -14,7 +14,8 @@ struct WeightWork {
   }
 
   private let options: WeightQuantizationOptions
-  private let pool: WorkerPool
+  private let surroundings: RunSurroundings
+  private var pool: WorkerPool { surroundings.pool }
   private let progress: (String) -> Void
   private let optimizer: RoundingOptimizer
   private let errors: ProductErrors
@@ -28,12 +29,12 @@ struct WeightWork {
   ///   - main: the sites of the graph itself.
   ///   - inner: those of the graphs inside its nodes.
   init(
-    _ main: [WeightSite], _ inner: [WeightSite], _ options: WeightQuantizationOptions, _ pool: WorkerPool,
-    _ progress: @escaping (String) -> Void
+    _ main: [WeightSite], _ inner: [WeightSite], _ options: WeightQuantizationOptions,
+    _ surroundings: RunSurroundings, _ progress: @escaping (String) -> Void
   ) throws(CompressionError) {
-    (self.options, self.pool, self.progress) = (options, pool, progress)
-    optimizer = try RoundingOptimizer(on: pool)
-    errors = try ProductErrors(on: pool)
+    (self.options, self.surroundings, self.progress) = (options, surroundings, progress)
+    optimizer = try RoundingOptimizer(on: surroundings.pool)
+    errors = try ProductErrors(on: surroundings.pool)
     var order: [WeightKey] = []
     for (index, site) in (main + inner).enumerated() {
       if pending[site.key] == nil { order.append(site.key) }
@@ -58,11 +59,8 @@ struct WeightWork {
     for key in order {
       guard let entry = pending[key] else { continue }
       let known = entry.activations.compactMap { sums[$0] }
-      guard var moments = known.first else { continue }
-      for other in known.dropFirst() {
-        for index in moments.products.indices { moments.products[index] += other.products[index] }
-      }
-      try quantize(key, entry, moments.products)
+      guard let first = known.first else { continue }
+      try quantize(key, entry, known.dropFirst().reduce(first) { $0.adding($1) }.products)
     }
   }
 
@@ -79,6 +77,10 @@ struct WeightWork {
     pending[key] = nil
     guard let site = entry.sites.first else { return }
     progress("quantizing '\(site.name)' (\(reports.count + 1) of \(order.count))")
+    let reservation = try surroundings.reserve(
+      RoundingOptimizer.workingBytes(rows: site.rows, depth: site.depth, withMoments: moments != nil),
+      for: "the work on the weight '\(site.name)'")
+    defer { withExtendedLifetime(reservation) {} }
     let rows = site.rowsOfDepth()
     let names = [site.name] + (nodeNames[key] ?? []) + entry.sites.map(\.op.description)
     try check(rows, site)

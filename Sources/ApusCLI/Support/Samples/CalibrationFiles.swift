@@ -11,13 +11,12 @@ struct CalibrationFiles: CalibrationData {
   private let model: Model?
   let sampleCount: Int?
 
-  /// - Parameter load: makes the model, if it has to run.
   init(
-    _ paths: [String], _ arguments: SampleArguments, for quantizer: Quantizer, load: () throws -> Model
+    _ paths: [String], _ arguments: SampleArguments, for source: CompressionSource
   ) throws {
     (self.paths, self.arguments) = (paths, arguments)
-    targets = InputTargets(quantizer.source)
-    model = paths.isEmpty || arguments.feed.isEmpty ? nil : try load()
+    targets = InputTargets(source.read.model)
+    model = paths.isEmpty || arguments.feed.isEmpty ? nil : try source.model()
     sampleCount =
       paths.isEmpty ? 0 : try Samples(paths, option: "--calibrate", arguments: arguments, for: targets).count
   }

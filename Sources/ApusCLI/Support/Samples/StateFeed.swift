@@ -33,6 +33,23 @@ struct StateFeed {
     (self.pairs, self.initial) = (pairs, initial)
   }
 
+  /// The state of a model that runs on such samples.
+  init(_ texts: [String], _ samples: Samples, for model: Model) throws {
+    try self.init(
+      texts, constants: samples.constants, inputs: model.inputs, outputs: model.outputs.map(\.name))
+  }
+
+  /// Runs the model on a sample, and keeps what the next one takes. Errors tell the sample.
+  mutating func run(_ model: Model, on sample: Sample) throws -> [String: Value] {
+    do throws(RunError) {
+      let outputs = try model.run(values: inputs(for: sample))
+      take(outputs)
+      return outputs
+    } catch {
+      throw InputError("sample '\(sample.name.printable())': \(error)")
+    }
+  }
+
   private static func zeros(_ input: ValueDescription) throws -> Value {
     guard let type = input.dataType, type != .string, let dims = input.dimensions else {
       throw InputError("--feed: input '\(input.name)' is \(input.type); give its first value by --input")

@@ -33,9 +33,10 @@ public enum HalfConversion {
 
   package static func convert(
     _ model: inout OptimizedModel, _ options: HalfConversionOptions, samples: CompressionSamples?, threads: Int?,
-    progress: @escaping (String) -> Void = { _ in }
+    cancellation: CancellationFlag? = nil, progress: @escaping (String) -> Void = { _ in }
   ) throws -> HalfConversionReport {
-    let surroundings = RunSurroundings(pool: WorkerPool(threads: threads))
+    var surroundings = RunSurroundings(pool: WorkerPool(threads: threads))
+    surroundings.cancellation = cancellation
     let (report, opset) = try HalfConverter(options, in: surroundings, progress: progress)
       .convert(&model.model.graph, samples: samples)
     if let former = model.model.opsets[""] { model.model.opsets[""] = max(former, opset) }

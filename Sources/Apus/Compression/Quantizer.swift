@@ -18,6 +18,8 @@ public final class Quantizer {
   private let read: OptimizedModel
   private let check: InputChecks
   private let surroundings: RunSurroundings
+  /// For candidates that the caller measures.
+  private let running: ModelOptions
 
   /// A quantized model, and what became of its nodes.
   public struct Result: Sendable {
@@ -46,13 +48,23 @@ public final class Quantizer {
     try self.init(path: url.path(percentEncoded: false), options: options, loading: loading)
   }
 
-  package init(path: String, options: QuantizationOptions, loading: ModelOptions) throws {
-    self.options = options
-    read = try ModelReader.readForCompression(path: path, options: loading)
+  package convenience init(path: String, options: QuantizationOptions, loading: ModelOptions) throws {
+    try self.init(try ModelReader.readForCompression(path: path, options: loading), options: options, loading: loading)
+  }
+
+  /// - Parameters:
+  ///   - read: read for compression.
+  ///   - cancellation: ends runs, and the quantization with them.
+  package init(
+    _ read: OptimizedModel, options: QuantizationOptions, loading: ModelOptions, cancellation: CancellationFlag? = nil
+  ) throws {
+    (self.options, self.read) = (options, read)
     let engine = loading.engine ?? Engine.common(threads: loading.threads)
     var surroundings = RunSurroundings(pool: engine.share(threads: loading.threads))
     surroundings.maximumRunMemory = loading.limits.maximumRunMemory
+    surroundings.cancellation = cancellation
     self.surroundings = surroundings
+    running = loading.forRunning
     check = InputChecks(read.model.graph)
     _ = try quantizer()
   }
@@ -107,10 +119,12 @@ public final class Quantizer {
       _ = try check.ordered(values)
       try calibration.add(values)
     }
-    if calibration.samples == 0 {
-      throw CompressionError(.invalidSample, "there are no samples to calibrate with", remedy: "Give at least one")
-    }
+    if calibration.samples == 0 { throw Quantizer.noSamples }
     return calibration
+  }
+
+  static var noSamples: CompressionError {
+    CompressionError(.invalidSample, "there are no samples to calibrate with", remedy: "Give at least one")
   }
 
   private func finish(
@@ -132,7 +146,7 @@ public final class Quantizer {
           progress("search", 0, nil)
           switch goal {
           case .decibels: return try reference.decibels(of: candidate.graph)
-          case .quality(_, let measure): return try measure(try self.result(candidate).model.model())
+          case .quality(_, let measure): return try measure(try self.result(candidate).model.model(options: running))
           }
         }
         (quantized, curve) = (found.graph, found.curve)

@@ -31,9 +31,10 @@ public enum WeightQuantization {
 
   package static func quantize(
     _ model: inout OptimizedModel, _ options: WeightQuantizationOptions, samples: CompressionSamples?, threads: Int?,
-    progress: @escaping (String) -> Void = { _ in }
+    cancellation: CancellationFlag? = nil, progress: @escaping (String) -> Void = { _ in }
   ) throws -> WeightQuantizationReport {
-    let surroundings = RunSurroundings(pool: WorkerPool(threads: threads))
+    var surroundings = RunSurroundings(pool: WorkerPool(threads: threads))
+    surroundings.cancellation = cancellation
     let report = try WeightQuantizer(options, in: surroundings, progress: progress)
       .quantize(&model.model.graph, samples: samples)
     if let opset = model.model.opsets[""] {

@@ -47,7 +47,7 @@ package struct WeightQuantizer {
     let main = WeightSites(editor, options)
     var (inner, kept) = ([WeightSite](), main.kept)
     for node in source.nodes { collectSites(inside: node, &inner, &kept) }
-    var work = try WeightWork(main.sites, inner, options, surroundings.pool, progress)
+    var work = try WeightWork(main.sites, inner, options, surroundings, progress)
     if work.isEmpty {
       let reasons = Set(kept.map(\.reason)).sorted().prefix(3).joined(separator: "; ")
       throw CompressionError(

@@ -15,6 +15,7 @@ struct WeightWork {
 
   private let options: WeightQuantizationOptions
   private let pool: WorkerPool
+  private let cancellation: CancellationFlag?
   private let progress: (String) -> Void
   private let optimizer: RoundingOptimizer
   private let errors: ProductErrors
@@ -28,10 +29,11 @@ struct WeightWork {
   ///   - main: the sites of the graph itself.
   ///   - inner: those of the graphs inside its nodes.
   init(
-    _ main: [WeightSite], _ inner: [WeightSite], _ options: WeightQuantizationOptions, _ pool: WorkerPool,
+    _ main: [WeightSite], _ inner: [WeightSite], _ options: WeightQuantizationOptions, _ surroundings: RunSurroundings,
     _ progress: @escaping (String) -> Void
   ) throws(CompressionError) {
-    (self.options, self.pool, self.progress) = (options, pool, progress)
+    (self.options, self.progress) = (options, progress)
+    (pool, cancellation) = (surroundings.pool, surroundings.cancellation)
     optimizer = try RoundingOptimizer(on: pool)
     errors = try ProductErrors(on: pool)
     var order: [WeightKey] = []
@@ -79,6 +81,7 @@ struct WeightWork {
     pending[key] = nil
     guard let site = entry.sites.first else { return }
     progress("quantizing '\(site.name)' (\(reports.count + 1) of \(order.count))")
+    if cancellation?.isCancelled ?? false { throw CompressionError(.limitExceeded, "the work was cancelled") }
     let rows = site.rowsOfDepth()
     let names = [site.name] + (nodeNames[key] ?? []) + entry.sites.map(\.op.description)
     try check(rows, site)

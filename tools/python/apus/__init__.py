@@ -50,7 +50,8 @@ from ._session import InferenceSession, ModelMetadata, NodeArg, compile
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._compression import CompressedModel, cluster, prune, quantize, sparsity
+    from ._compressed import CompressedModel
+    from ._compression import cluster, prune, quantize, sparsity
 
 __all__ = [
     "Cancellation",

@@ -508,7 +508,7 @@ class Interruptions(Case):
             with self.assertRaises(ValueError):
                 apus.quantize(self.network, calibrate=samples())
         gc.collect()
-        self.assertEqual([item for item in gc.get_objects() if type(item).__name__ in ("_Source", "_Conversation")], [])
+        self.assertEqual([item for item in gc.get_objects() if type(item).__name__ in ("Source", "Conversation")], [])
 
 
 def run_in_child(model: bytes, images: np.ndarray, queue: Any) -> None:

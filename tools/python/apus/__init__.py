@@ -139,6 +139,10 @@ def set_seed(seed: int) -> None:
 _COMPRESSION = frozenset(("CompressedModel", "cluster", "prune", "quantize", "sparsity"))
 
 
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _COMPRESSION)
+
+
 def __getattr__(name: str) -> Any:
     if name in _COMPRESSION:
         from . import _compression

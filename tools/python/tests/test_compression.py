@@ -515,7 +515,32 @@ def run_in_child(model: bytes, images: np.ndarray, queue: Any) -> None:
     queue.put(apus.InferenceSession(model, threads=1).run(None, {"x": images})[0])
 
 
+def quantize_in_child(model: bytes, images: np.ndarray, queue: Any) -> None:
+    samples = ({"x": image[None]} for image in images)
+    queue.put(apus.quantize(model, calibrate=samples, target_accuracy=0, evaluate=lambda session: 1).to_bytes())
+
+
 class Processes(Case):
+    def test_in_a_process_that_was_forked_and_in_another_thread(self) -> None:
+        model = self.network.SerializeToString()
+        wanted = apus.quantize(model, calibrate=self.samples()).to_bytes()
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=quantize_in_child, args=(model, self.images, queue))
+        child.start()
+        self.assertEqual(queue.get(timeout=60), wanted)
+        child.join()
+        found: list[bytes] = []
+        threads = [
+            threading.Thread(target=lambda: found.append(apus.quantize(model, calibrate=self.samples()).to_bytes()))
+            for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(found, [wanted] * 3)
+
     def test_a_fork_between_samples_does_not_wait(self) -> None:
         context = multiprocessing.get_context("fork")
         took: list[float] = []
@@ -540,8 +565,9 @@ class Processes(Case):
         program = (
             f"import sys; sys.path.insert(0, {str(ROOT / 'tools/python')!r}); import apus; "
             f"apus.InferenceSession({str(MODELS / 'digits.onnx')!r}); "
-            "assert not [name for name in sys.modules if name in ('apus._compression', 'apus._samples')]; "
-            "apus.quantize; assert 'apus._compression' in sys.modules; assert 'quantize' in apus.__all__"
+            "assert not {'apus._compression', 'apus._samples'} & set(sys.modules); "
+            "assert 'quantize' in dir(apus) and 'quantize' in apus.__all__; "
+            "apus.quantize; assert 'apus._compression' in sys.modules"
         )
         subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -29,7 +29,8 @@ let package = Package(
     .trait(name: "CommonImages", description: "JPEG, PNG and WebP pictures, by libjpeg, libpng and libwebp"),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
     .target(name: "CApusKernels"),
@@ -71,6 +72,7 @@ let package = Package(
       name: "ApusCLI",
       dependencies: [
         "Apus", "ApusConformance", "ApusImage", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Yams", package: "Yams"),
       ],
       swiftSettings: strict),
     .executableTarget(

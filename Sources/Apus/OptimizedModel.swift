@@ -44,7 +44,7 @@ extension ModelReader {
     try DeepStack.run { try optimized(read(path: path, options: options), options: options, for: purpose) }
   }
 
-  private static func optimized(
+  static func optimized(
     _ source: ModelSource, options: ModelOptions, for purpose: Purpose
   ) throws -> OptimizedModel {
     if source.compiled != nil {

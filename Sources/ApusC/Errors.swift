@@ -27,6 +27,12 @@ final class ErrorHandle: Handle, Sendable {
     case let error as PrepareError:
       code = Int32(APUS_INVALID_MODEL)
       message = CText("\(error)")
+    case let error as CompressionError:
+      code = ErrorHandle.code(of: error)
+      message = CText("\(error)")
+    case let error as StoppedByCaller:
+      code = Int32(APUS_CANCELLED)
+      message = CText("\(error)")
     case let error as RunError:
       code = ErrorHandle.code(of: error)
       message = CText("\(error)")
@@ -47,6 +53,20 @@ final class ErrorHandle: Handle, Sendable {
       case .externalData: APUS_EXTERNAL_DATA
       case .invalidModel: APUS_INVALID_MODEL
       case .invalidEnvironment: APUS_INVALID_ARGUMENT
+      default: APUS_OTHER
+      }
+    return Int32(code)
+  }
+
+  private static func code(of error: CompressionError) -> Int32 {
+    let code =
+      switch error.code {
+      case .invalidOption, .invalidFile: APUS_INVALID_ARGUMENT
+      case .invalidSample: APUS_INVALID_INPUT
+      case .nothingToDo: APUS_NOTHING_TO_DO
+      case .targetNotMet: APUS_TARGET_NOT_MET
+      case .failedNode: APUS_FAILED_NODE
+      case .limitExceeded: APUS_LIMIT_EXCEEDED
       default: APUS_OTHER
       }
     return Int32(code)

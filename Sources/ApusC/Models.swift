@@ -5,9 +5,18 @@ import CApus
 
 // MARK: - Loading
 
-private func settings(_ options: OpaquePointer?) -> (options: ModelOptions, isProfiling: Bool) {
+func settings(_ options: OpaquePointer?) -> (options: ModelOptions, isProfiling: Bool) {
   let handle = OptionsHandle.at(options)
   return (handle?.options ?? ModelOptions(), handle?.isProfiling ?? false)
+}
+
+/// A copy of the bytes of a file that C hands in.
+func fileBytes(_ bytes: UnsafeRawPointer?, _ byteCount: Int) throws(ArgumentError) -> [UInt8] {
+  guard let bytes else { throw ArgumentError("bytes is NULL") }
+  guard byteCount >= 0 else {
+    throw ArgumentError("byte_count is \(UInt(bitPattern: byteCount)), more than memory can hold")
+  }
+  return Array(UnsafeRawBufferPointer(start: bytes, count: byteCount))
 }
 
 @c @implementation
@@ -27,13 +36,9 @@ public func apus_model_load_bytes(
   _ model: UnsafeMutablePointer<OpaquePointer?>?
 ) -> OpaquePointer? {
   attempt(model) {
-    guard let bytes else { throw ArgumentError("bytes is NULL") }
-    guard byteCount >= 0 else {
-      throw ArgumentError("byte_count is \(UInt(bitPattern: byteCount)), more than memory can hold")
-    }
+    let copy = try fileBytes(bytes, byteCount)
     let (options, isProfiling) = settings(options)
     let folder = try folder.map { try text($0, "folder") }
-    let copy = Array(UnsafeRawBufferPointer(start: bytes, count: byteCount))
     let source = try ModelReader.read(bytes: copy, folder: folder, options: options)
     return ModelHandle(try Model(source, options: options), isProfiling: isProfiling)
   }
@@ -112,7 +117,7 @@ public func apus_value_info_symbol(_ info: OpaquePointer?, _ axis: Int32) -> Uns
 
 extension Array {
   /// The element at `index`; nil where there is none.
-  fileprivate func element(_ index: Int) -> Element? { indices.contains(index) ? self[index] : nil }
+  func element(_ index: Int) -> Element? { indices.contains(index) ? self[index] : nil }
 }
 
 // MARK: - What the file says

@@ -26,6 +26,13 @@ import Testing
     #expect(apus_c_program(model, pixels, pixels.count / 64, expected) == 0)
   }
 
+  @Test func compressionInC() throws {
+    let model = Self.folder.appending(path: "digits.onnx").path(percentEncoded: false)
+    let pixels = try floats("input_0.pb")
+    let expected = try floats("output_0.pb")
+    #expect(apus_c_compression_program(model, pixels, pixels.count / 64, expected) == 0)
+  }
+
   @Test func stateInC() throws {
     let builder = GraphBuilder(name: "state", inference: InferenceDriver(registry: .standard))
     let cache = builder.addInput("cache", fact: .tensor(.float32, [1, 2, 128, 16]))

@@ -259,6 +259,23 @@ class Integers(Case):
         self.apus(*command, "--target-accuracy", "1.5", "--data", "labelled.npz", status=1)
         self.apus(*command, "--target-accuracy", "0.9", status=1)
 
+    def test_overrides_in_json_and_in_yaml(self) -> None:
+        command = ("quantize", "model.onnx", "q.onnx", "--calibrate", "samples.npz", "--overrides")
+        self.write("o.json", '{"x": {"low": -4, "high": 4.5, "type": "int8"}, "y": {"float": true}}')
+        self.write("o.yaml", "# a comment\nx:\n  low: -4\n  high: 4.5\n  type: int8\n'y': {float: yes}\n")
+        self.apus(*command, "o.json")
+        wanted = self.path("q.onnx").read_bytes()
+        self.apus(*command, "o.yaml")
+        self.assertEqual(self.path("q.onnx").read_bytes(), wanted)
+        self.path("q.onnx").unlink()
+        deep = "[" * 100_000
+        texts = ["x: {low: 2, high: 1}", "x: {lowest: 1}", "x: [", "- x", "x: {low: .nan}", deep, "- " * 30_000, ""]
+        for text in texts:
+            self.write("bad.yml", text)
+            said = self.apus(*command, "bad.yml", status=1).stderr.decode()
+            self.assertIn("bad.yml", said)
+        self.assertFalse(self.path("q.onnx").exists())
+
     def test_dynamic(self) -> None:
         report = self.json("quantize", "model.onnx", "q.onnx", "--dynamic", "--calibrate", "samples.npz")
         self.assertEqual([row["name"] for row in report["nodes"]], ["last"])

@@ -55,11 +55,11 @@ struct FuzzMutant {
   var inputs: [String: Value]
   var notes: [String]
   /// Draws what else is left to chance.
-  var random: FuzzRandom
+  var random: SplitMix64
 
   /// The `index`-th mutant of a series: the same on every machine, whatever was made before.
   init(of seed: FuzzSeed, series: UInt64, index: Int) {
-    var random = FuzzRandom(state: series &* 0x1000_0000_01B3 ^ UInt64(index) &* 0x9E37_79B9_7F4A_7C15)
+    var random = SplitMix64(seed: series &* 0x1000_0000_01B3 ^ UInt64(index) &* 0x9E37_79B9_7F4A_7C15)
     _ = random.next()
     self.seed = seed.name
     inputs = seed.inputs

@@ -123,7 +123,7 @@ struct FuzzDriver {
 
   /// Reads `count` mutations. Prints one line of JSON with what became of them.
   static func mutate(casePath: String, seed: UInt64, count: Int, seeds: [[UInt8]]) {
-    var random = FuzzRandom(state: seed)
+    var random = SplitMix64(seed: seed)
     var outcomes: [String: Int] = [:]
     var slowest = 0.0
     for index in 0..<count {

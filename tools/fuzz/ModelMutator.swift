@@ -8,10 +8,10 @@ import ApusTensor
 /// Changes a model and the values for its inputs, and notes what it did. The result is well-formed protobuf and mostly
 /// gets past the reader, so that inference, passes and kernels meet what they do not expect.
 struct ModelMutator {
-  var random: FuzzRandom
+  var random: SplitMix64
   private(set) var notes: [String] = []
 
-  init(_ random: FuzzRandom) { self.random = random }
+  init(_ random: SplitMix64) { self.random = random }
 
   static let words = [
     "", "a", "SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET", "linear", "nearest", "cubic", "none", "mul", "add", "max",
@@ -203,7 +203,7 @@ struct ModelMutator {
     }
   }
 
-  private mutating func change<Element>(_ values: inout [Element], _ draw: (inout FuzzRandom, Element?) -> Element) {
+  private mutating func change<Element>(_ values: inout [Element], _ draw: (inout SplitMix64, Element?) -> Element) {
     let index = random.below(values.count)
     switch random.below(8) {
     case 0 where !values.isEmpty: values.remove(at: index)

@@ -1,19 +1,9 @@
 // Ways to break a model file: blind ones, and ones that know the wire format of protobuf.
 
 import ApusFormats
+import ApusOperators
 
-/// Random numbers that are the same on every machine (SplitMix64).
-struct FuzzRandom: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-
+extension SplitMix64 {
   mutating func below(_ count: Int) -> Int { count <= 1 ? 0 : Int(next() % UInt64(count)) }
 }
 
@@ -26,7 +16,7 @@ enum Mutator {
 
   /// `seed` with one to four things wrong. Two of three keep to the wire format, so that the damage is not all found by
   /// the scanner.
-  static func mutated(_ seed: [UInt8], all: [[UInt8]], _ random: inout FuzzRandom) -> [UInt8] {
+  static func mutated(_ seed: [UInt8], all: [[UInt8]], _ random: inout SplitMix64) -> [UInt8] {
     var bytes = seed
     let isBlind = random.below(3) == 0
     for _ in 0...random.below(4) {
@@ -35,7 +25,7 @@ enum Mutator {
     return bytes
   }
 
-  private static func mutate(_ bytes: inout [UInt8], _ all: [[UInt8]], _ random: inout FuzzRandom) {
+  private static func mutate(_ bytes: inout [UInt8], _ all: [[UInt8]], _ random: inout SplitMix64) {
     guard !bytes.isEmpty else { return }
     let position = random.below(bytes.count)
     switch random.below(16) {
@@ -62,7 +52,7 @@ enum Mutator {
   // MARK: With knowledge of the format
 
   /// Keeps a well-formed message well-formed: other numbers, other names, fields gone, doubled, or in another order.
-  private static func mutateGently(_ bytes: inout [UInt8], _ random: inout FuzzRandom) {
+  private static func mutateGently(_ bytes: inout [UInt8], _ random: inout SplitMix64) {
     let trail = randomField(bytes, &random)
     guard let field = trail.last else { return }
     let original = Array(bytes[field.tag..<field.end])
@@ -105,7 +95,7 @@ enum Mutator {
   }
 
   /// Fields on the way down into messages, chosen at random: the last is the field to break.
-  private static func randomField(_ bytes: [UInt8], _ random: inout FuzzRandom) -> [Field] {
+  private static func randomField(_ bytes: [UInt8], _ random: inout SplitMix64) -> [Field] {
     var trail: [Field] = []
     var range = 0..<bytes.count
     for _ in 0..<8 {
@@ -169,7 +159,7 @@ enum Mutator {
   }
 
   /// Breaks one field but keeps the lengths of the messages around it right, so that the damage is seen deep inside.
-  private static func mutateField(_ bytes: inout [UInt8], _ random: inout FuzzRandom) {
+  private static func mutateField(_ bytes: inout [UInt8], _ random: inout SplitMix64) {
     let trail = randomField(bytes, &random)
     guard let field = trail.last else { return }
     let original = Array(bytes[field.tag..<field.end])
@@ -212,7 +202,7 @@ enum Mutator {
   }
 
   /// Puts the whole model, or a part of it, into itself many times: graphs in attributes of nodes of graphs.
-  private static func nest(_ bytes: inout [UInt8], _ random: inout FuzzRandom) {
+  private static func nest(_ bytes: inout [UInt8], _ random: inout SplitMix64) {
     let chains: [[UInt8]] = [[6, 5, 1], [11, 5, 1], [1, 4], [1, 9], [5], [7]]
     let chain = chains[random.below(chains.count)]
     var inner: [UInt8] = random.below(2) == 0 ? [] : Array(bytes.prefix(64))

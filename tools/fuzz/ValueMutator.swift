@@ -1,5 +1,6 @@
 // Ways to change the values that enter a model: extreme elements, other shapes, other types.
 
+import ApusOperators
 import ApusTensor
 
 /// What the mutators of models and values draw from.
@@ -18,7 +19,7 @@ enum Extremes {
   ]
 }
 
-extension FuzzRandom {
+extension SplitMix64 {
   mutating func pick<Element>(_ elements: [Element]) -> Element? {
     elements.isEmpty ? nil : elements[below(elements.count)]
   }
@@ -42,7 +43,7 @@ extension FuzzRandom {
 enum ValueMutator {
   private static let maximumCount = 1 << 20
 
-  static func mutated(_ value: Value, _ random: inout FuzzRandom) -> Value {
+  static func mutated(_ value: Value, _ random: inout SplitMix64) -> Value {
     switch value {
     case .tensor(let tensor): return .tensor(mutated(tensor, keepingShape: false, &random))
     case .sequence(var elements, let type):
@@ -63,7 +64,7 @@ enum ValueMutator {
   }
 
   /// A tensor with a few other elements; also of another shape or type if the shape need not be kept.
-  static func mutated(_ tensor: Tensor, keepingShape: Bool, _ random: inout FuzzRandom) -> Tensor {
+  static func mutated(_ tensor: Tensor, keepingShape: Bool, _ random: inout SplitMix64) -> Tensor {
     switch keepingShape ? 0 : random.below(20) {
     case 0..<11: withOtherElements(tensor, &random)
     case 11..<18: resized(tensor, to: otherShape(tensor.shape, &random))
@@ -72,11 +73,11 @@ enum ValueMutator {
   }
 
   /// The elements over and over in a shape that differs in one place.
-  static func reshaped(_ tensor: Tensor, _ random: inout FuzzRandom) -> Tensor {
+  static func reshaped(_ tensor: Tensor, _ random: inout SplitMix64) -> Tensor {
     resized(tensor, to: otherShape(tensor.shape, &random))
   }
 
-  private static func withOtherElements(_ tensor: Tensor, _ random: inout FuzzRandom) -> Tensor {
+  private static func withOtherElements(_ tensor: Tensor, _ random: inout SplitMix64) -> Tensor {
     guard tensor.count > 0 else { return tensor }
     let isWide = random.isOnce(in: 5)
     let places = isWide ? Array(0..<tensor.count) : (0...random.below(3)).map { _ in random.below(tensor.count) }
@@ -93,7 +94,7 @@ enum ValueMutator {
       return Tensor(elements, shape: tensor.shape)
     }
     func moving<Element: TensorElement & FixedWidthInteger>(
-      _ type: Element.Type, _ random: inout FuzzRandom
+      _ type: Element.Type, _ random: inout SplitMix64
     ) -> Tensor? {
       guard var elements = tensor.elements(as: type) else { return nil }
       for place in places {
@@ -108,7 +109,7 @@ enum ValueMutator {
   }
 
   /// For types without integers or floats of Swift: any bits, and 0 or 1 for bool.
-  private static func withOtherBytes(_ tensor: Tensor, _ random: inout FuzzRandom) -> Tensor {
+  private static func withOtherBytes(_ tensor: Tensor, _ random: inout SplitMix64) -> Tensor {
     let copy = Tensor(zeros: tensor.dataType, shape: tensor.shape)
     guard copy.byteCount > 0 else { return copy }
     tensor.withUnsafeBytes { bytes in copy.storage.base.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count) }
@@ -117,7 +118,7 @@ enum ValueMutator {
     return copy
   }
 
-  private static func otherShape(_ shape: Shape, _ random: inout FuzzRandom) -> Shape {
+  private static func otherShape(_ shape: Shape, _ random: inout SplitMix64) -> Shape {
     var dims = shape.dims
     let axis = random.below(dims.count)
     switch random.below(7) {
@@ -150,7 +151,7 @@ enum ValueMutator {
     return made
   }
 
-  private static func withOtherType(_ tensor: Tensor, _ random: inout FuzzRandom) -> Tensor {
+  private static func withOtherType(_ tensor: Tensor, _ random: inout SplitMix64) -> Tensor {
     let types = DataType.allCases
     return Tensor(zeros: types[random.below(types.count)], shape: tensor.shape)
   }

@@ -25,6 +25,8 @@ COMPONENTS = {
     "zstd": ("zstd", "BSD-3-Clause, of the two that it offers"),
     "openjp2": ("OpenJPEG", "BSD-2-Clause"),
 }
+# What only the program has, with the files `NAME-license.txt` beside this one.
+PROGRAM_ONLY = [("ICU", "Unicode-3.0", "icu"), ("Yams with libyaml", "MIT", "yams")]
 SPDX = " AND ".join(
     ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "IJG", "MIT", "Unicode-3.0", "Zlib", "libpng-2.0", "libtiff"]
 )
@@ -56,8 +58,10 @@ def texts() -> dict[str, bytes]:
     lines = ["Apus is licensed under the Apache License, version 2.0: LICENSE.", ""]
     lines += ["Its binaries contain:", ""]
     lines += ["- the Swift runtime, Foundation and Dispatch: Apache-2.0 with the runtime library exception, swift.txt"]
-    lines += ["- ICU, in the program only: Unicode-3.0, icu.txt"]
-    files["icu.txt"] = (Path(__file__).parent / "icu-license.txt").read_bytes()
+    lines += ["- swift-argument-parser, in the program only: Apache-2.0 with the same exception, swift.txt"]
+    for what, license_name, name in PROGRAM_ONLY:
+        lines += [f"- {what}, in the program only: {license_name}, {name}.txt"]
+        files[f"{name}.txt"] = (Path(__file__).parent / f"{name}-license.txt").read_bytes()
     for name in names:
         what, license_name = COMPONENTS[name]
         package = debian_package(archive_path(name))

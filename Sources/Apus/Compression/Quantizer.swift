@@ -106,10 +106,12 @@ public final class Quantizer {
       _ = try check.ordered(sample.mapValues { .tensor($0) })
       try calibration.add(sample)
     }
-    if calibration.samples == 0 {
-      throw CompressionError(.invalidSample, "there are no samples to calibrate with", remedy: "Give at least one")
-    }
+    if calibration.samples == 0 { throw Quantizer.noSamples }
     return calibration
+  }
+
+  static var noSamples: CompressionError {
+    CompressionError(.invalidSample, "there are no samples to calibrate with", remedy: "Give at least one")
   }
 
   private func finish(

@@ -39,7 +39,7 @@ extern "C" {
 #endif
 
 /* The version of this header. A library serves every program that was compiled with this version or an earlier one. */
-#define APUS_API_VERSION 6
+#define APUS_API_VERSION 7
 
 /* The version of the interface that the library has: at least `APUS_API_VERSION` of the header, or the library is too
  * old. */
@@ -67,7 +67,9 @@ enum {
     APUS_LIMIT_EXCEEDED = 9,    /* A limit on sizes or memory was reached. */
     APUS_UNSUPPORTED = 10,      /* The specification allows it; this library does not do it. */
     APUS_CANCELLED = 11,        /* The run was cancelled or its time was over. */
-    APUS_OTHER = 12             /* Anything else. */
+    APUS_OTHER = 12,            /* Anything else. */
+    APUS_NOTHING_TO_DO = 13,    /* Nothing in the model can be compressed in the way that was asked for. */
+    APUS_TARGET_NOT_MET = 14    /* The accuracy that was asked for cannot be reached. */
 };
 
 /* Kinds of values. More may come. */
@@ -127,6 +129,9 @@ typedef struct apus_model apus_model;
 typedef struct apus_value_info apus_value_info;
 typedef struct apus_value apus_value;
 typedef struct apus_cancellation apus_cancellation;
+typedef struct apus_source apus_source;
+typedef struct apus_compressed apus_compressed;
+typedef struct apus_sample apus_sample;
 
 /* MARK: - Errors */
 
@@ -430,6 +435,94 @@ bool apus_optional_has_value(const apus_value *optional);
 
 /* The content; NULL, without an error, if there is none. */
 apus_error *apus_optional_content(const apus_value *optional, apus_value **content);
+
+/* MARK: - Compression
+ *
+ * A model is read as a source, of which any number of smaller models is made: on integers, with weights of few bits, in
+ * 16 bits, pruned, clustered. What is made can be saved, run, and has a report of what it costs.
+ *
+ *     apus_source *source = NULL;
+ *     apus_compressed *small = NULL;
+ *     apus_error *error = apus_source_read_file("bert.onnx", NULL, &source);
+ *     if (!error) error = apus_source_quantize(source, "{\"dynamic\": true}", NULL, &small);
+ *     if (!error) error = apus_compressed_save(small, "bert-int8.onnx", 0);
+ *
+ * Options are a JSON object with the options of the commands `apus quantize`, `apus prune` and `apus cluster` by their
+ * names, with underscores: {"weights": "int4", "block": 32, "method": "gptq"}. Options that are switches take true and
+ * false; those that may be repeated take arrays; `block` is 0 for one scale a channel; `weight_type` is an array of
+ * pairs [pattern, type]; `overrides`, `fractions` and `importance` are the objects that their files hold. An option
+ * that is unknown, or of no use with the others, is an error. docs/quantization.md and docs/compression.md tell more.
+ *
+ * Since version 7. */
+
+/* Reads a model to be compressed, as `apus_model_load_file` and `apus_model_load_bytes` do. Of `options`, which may be
+ * NULL, the dimensions, shapes, passes, threads, engine, limits and the mapping of files count. */
+apus_error *apus_source_read_file(const char *path, const apus_options *options, apus_source **source);
+apus_error *apus_source_read_bytes(const void *bytes, size_t byte_count, const char *folder,
+                                   const apus_options *options, apus_source **source);
+
+/* The inputs of the model, which samples give. NULL beyond the last. */
+size_t apus_source_input_count(const apus_source *source);
+const apus_value_info *apus_source_input(const apus_source *source, size_t index);
+
+void apus_source_release(apus_source *source);
+
+/* Gives a sample the value of an input. The elements are copied if they are borrowed. */
+apus_error *apus_sample_set(apus_sample *sample, const char *input, const apus_value *value);
+
+/* What the library asks of its caller while it quantizes. The functions are called one at a time, before the call of
+ * `apus_source_quantize` returns, by its thread or, in a process that was forked, by one that works for it; they may
+ * call every function of the library. One that returns false ends the quantization, whose error is then
+ * `APUS_CANCELLED`. Each may be NULL. */
+typedef struct apus_quantization_calls {
+    /* Handed to the functions. */
+    void *context;
+    /* Gives `sample` a value for each input; leaves it empty when there are no more samples. Memory does not grow with
+     * their number but for the methods gptq and awq, which keep them. NULL: there are no samples. */
+    bool (*next_sample)(void *context, apus_sample *sample);
+    /* Begins anew: the sample that follows is the first one. Called before the first sample too, and then as often as
+     * the options need it; the samples must be the same each time. */
+    bool (*restart_samples)(void *context);
+    /* The number of samples, for `progress`; -1 if it is not known. */
+    int64_t sample_count;
+    /* Measures how good a model is, for `target_accuracy`; more is better. The model belongs to the function, which
+     * releases it. */
+    bool (*measure)(void *context, apus_model *model, double *quality);
+    /* Is told what is being done, how much of it, and of how much; -1 if that is not known. */
+    bool (*progress)(void *context, const char *stage, int64_t done, int64_t all);
+} apus_quantization_calls;
+
+/* Makes a model of integers, of weights in few bits, or of 16 bits, as the options say; with samples and without other
+ * options, of integers whose scales the samples show. `calls` may be NULL. Nothing is written but what the options
+ * `save_calibration` and `tensorrt_cache` name. */
+apus_error *apus_source_quantize(const apus_source *source, const char *options, const apus_quantization_calls *calls,
+                                 apus_compressed **result);
+
+apus_error *apus_source_prune(const apus_source *source, const char *options, apus_compressed **result);
+apus_error *apus_source_cluster(const apus_source *source, const char *options, apus_compressed **result);
+
+/* The zeros of the weights, as `apus sparsity --json` prints them. The text belongs to the source. */
+apus_error *apus_source_sparsity(const apus_source *source, const char **report);
+
+/* What was done and what it costs: the JSON object that the command prints with --json, without what it measures of
+ * files and speed. */
+const char *apus_compressed_report(const apus_compressed *compressed);
+
+/* The report as a page of HTML; NULL for what has none. */
+const char *apus_compressed_page(const apus_compressed *compressed);
+
+/* Writes the model as ONNX; weights of more than 1.5 GB go to a file beside it, `path` with ".data" behind it. Files
+ * are replaced when the new ones are whole. `opset`: the operator set to write; 0 for the lowest that holds the
+ * model. */
+apus_error *apus_compressed_save(const apus_compressed *compressed, const char *path, int64_t opset);
+
+/* The model as the bytes of an ONNX file; they belong to `compressed`. Fails for more than 1.5 GB of weights. */
+apus_error *apus_compressed_bytes(const apus_compressed *compressed, const void **bytes, size_t *byte_count);
+
+/* The model, ready to run. `options` may be NULL; dimensions and shapes are bound already. */
+apus_error *apus_compressed_load(const apus_compressed *compressed, const apus_options *options, apus_model **model);
+
+void apus_compressed_release(apus_compressed *compressed);
 
 #ifdef __cplusplus
 }

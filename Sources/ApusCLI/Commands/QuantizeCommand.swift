@@ -2,6 +2,7 @@
 
 import Apus
 import ApusCompression
+import ApusFormats
 import ArgumentParser
 import Foundation
 
@@ -190,46 +191,22 @@ struct QuantizeCommand: ParsableCommand {
     let options = try choice.options(weights: weights, selection)
     let source = try CompressionSource(path: model.model, options: try model.options())
     let quantizer = try Quantizer(source, options: options)
-    let data = try CalibrationFiles(calibrate, samples, for: source)
-    let result: Quantizer.Result
-    if choice.dynamic {
-      result =
-        calibrate.isEmpty
-        ? try quantizer.quantizeDynamically()
-        : try quantizer.quantizeDynamically(on: data, goal: goal, measured: measure, ranks: rank, progress: progress)
-    } else {
-      result = try statically(quantizer, data)
-    }
+    let data = calibrate.isEmpty ? nil : try CalibrationFiles(calibrate, samples, for: source)
+    let result = try steps.quantize(quantizer, on: data, progress: progress)
     try save(result.model)
     let report = QuantizationSummary(model: model.name, file: output, report: result.report)
-    if let html { try report.writeHTML(to: html) }
+    if let html { try OutputFile.write(Array(report.page.utf8), to: html) }
     if json { try printJSON(report) } else { try report.print(top: top) }
   }
 
-  private var goal: Quantizer.Goal? {
-    targetAccuracy.map { Quantizer.Goal.quality($0, measure: measuredAccuracy) }
+  private var steps: QuantizationSteps {
+    var steps = QuantizationSteps()
+    (steps.calibration, steps.saveCalibration) = (calibration, saveCalibration)
+    (steps.tensorRTCache, steps.measured, steps.ranks) = (tensorrtCache, measure, rank)
+    steps.goal =
+      targetAccuracy.map { Quantizer.Goal.quality($0, measure: measuredAccuracy) }
       ?? targetSqnr.map { Quantizer.Goal.decibels($0) }
-  }
-
-  private func statically(_ quantizer: Quantizer, _ data: CalibrationFiles) throws -> Quantizer.Result {
-    let samples = calibrate.isEmpty ? 0 : measure
-    var cache = try calibration.map { try CalibrationCache(contentsOf: URL(filePath: $0)) }
-    if cache == nil, !choice.needsTwoPasses {
-      let calibrator = try quantizer.calibrator()
-      try data.forEachSample { sample in
-        progress("calibration", calibrator.samples, data.sampleCount)
-        try calibrator.observe(sample)
-      }
-      cache = calibrator.cache
-    }
-    guard let cache else {
-      return try quantizer.quantize(on: data, goal: goal, measured: samples, ranks: rank, progress: progress)
-    }
-    if let saveCalibration { try cache.save(to: URL(filePath: saveCalibration)) }
-    let result = try quantizer.quantize(
-      with: cache, on: data, goal: goal, measured: samples, ranks: rank, progress: progress)
-    if let tensorrtCache { try TensorRTCache.write(result.report, to: tensorrtCache) }
-    return result
+    return steps
   }
 
   /// The figure that a target speaks of.

@@ -1,5 +1,6 @@
 // What the program prints: results to standard output, whose loss is an error, and notes to standard error.
 
+import Apus
 import ApusFormats
 import Foundation
 
@@ -41,3 +42,6 @@ enum Console {
     }
   }
 }
+
+/// Prints a report as JSON.
+func printJSON(_ report: some Encodable) throws { try Console.print(JSONReport.text(report)) }

@@ -2,9 +2,7 @@
 
 import Apus
 import ApusCompression
-import ApusFormats
 import ArgumentParser
-import Foundation
 
 struct QuantizationArguments: ParsableArguments {
   @Flag(name: .customLong("static"), help: "Find the scales of activations from samples. [default with --calibrate]")
@@ -40,9 +38,10 @@ struct QuantizationArguments: ParsableArguments {
   var format = QuantizationOptions.Format.qdq
 
   @Option(
-    help:
-      "A JSON file with ranges or types of single values: {\"NAME\": {\"low\": -1, \"high\": 1, \"type\": \"int8\"}}.",
-    completion: .file(extensions: ["json"]))
+    help: """
+      A JSON or YAML file with ranges or types of single values: {"NAME": {"low": -1, "high": 1, "type": "int8"}}.
+      """,
+    completion: .file(extensions: ["json", "yaml", "yml"]))
   var overrides: String?
 
   @Flag(help: "Share out the magnitudes of channels between neighbouring convolutions first.")
@@ -62,9 +61,6 @@ struct QuantizationArguments: ParsableArguments {
     parsing: .unconditional,
     help: "Move this share, from 0 to 1, of the magnitudes of activations into the weights that follow (SmoothQuant).")
   var smooth: Float?
-
-  /// Whether samples have to be seen twice.
-  var needsTwoPasses: Bool { smooth != nil }
 
   func validate() throws {
     _ = try rangeMethod()
@@ -87,19 +83,13 @@ struct QuantizationArguments: ParsableArguments {
   }
 
   private func rangeMethod() throws -> RangeMethod {
-    switch range {
-    case "minmax": return .minMax
-    case "average": return .movingAverage
-    case "entropy": return .entropy
-    case "percentile":
-      guard percentile > 50, percentile <= 100 else {
-        throw ValidationError("--percentile is \(percentile); expected a number above 50, at most 100")
-      }
-      return .percentile(percentile)
-    case "mse": return .meanSquaredError
-    default:
-      throw ValidationError("--range \(range): expected minmax, average, entropy, percentile or mse")
+    guard let method = RangeMethod(named: range, percentile: percentile) else {
+      throw ValidationError("--range \(range): expected one of \(RangeMethod.names.joined(separator: ", "))")
     }
+    guard range != "percentile" || percentile > 50 && percentile <= 100 else {
+      throw ValidationError("--percentile is \(percentile); expected a number above 50, at most 100")
+    }
+    return method
   }
 
   /// - Parameters:
@@ -116,7 +106,7 @@ struct QuantizationArguments: ParsableArguments {
     options.isPerChannel = !perTensor
     options.range = try rangeMethod()
     options.selection = selection
-    if let overrides { options.overrides = try TensorOverride.read(overrides) }
+    if let overrides { options.overrides = try OverridesFile.read(overrides) }
     (options.equalizesLayers, options.correctsBiases, options.smoothing) = (equalize, correctBias, smooth)
     options.roundsAdaptively = adaround
     return options
@@ -126,53 +116,3 @@ struct QuantizationArguments: ParsableArguments {
 extension QuantizedType: ExpressibleByArgument {}
 extension QuantizationOptions.Target: ExpressibleByArgument {}
 extension QuantizationOptions.Format: ExpressibleByArgument {}
-
-extension TensorOverride {
-  private struct Entry: Decodable {
-    var low, high: Float?
-    var type: String?
-    var symmetric, float: Bool?
-  }
-
-  /// Overrides by the name of the value, from a JSON file.
-  static func read(_ path: String) throws -> [String: TensorOverride] {
-    let bytes = try FileBytes.open(path: path).withBytes { bytes in bytes.indices.map { bytes[$0] } }
-    let entries: [String: Entry]
-    do {
-      entries = try JSONDecoder().decode([String: Entry].self, from: Data(bytes))
-    } catch {
-      throw InputError("--overrides \(path): expected an object of objects with low, high, type, symmetric or float")
-    }
-    return try entries.mapValues { entry in
-      var override = TensorOverride()
-      (override.low, override.high, override.isSymmetric) = (entry.low, entry.high, entry.symmetric)
-      override.isFloat = entry.float ?? false
-      if let low = entry.low, let high = entry.high, !(low < high) {
-        throw InputError("--overrides \(path): a range from \(low) to \(high); expected the lower end first")
-      }
-      if let name = entry.type {
-        guard let type = QuantizedType(rawValue: name) else {
-          let types = QuantizedType.allCases.map(\.rawValue).joined(separator: ", ")
-          throw InputError("--overrides \(path): there is no type '\(name)'; expected one of \(types)")
-        }
-        override.type = type
-      }
-      return override
-    }
-  }
-}
-
-/// The ranges of tensors as TensorRT reads them for explicit calibration: a name and the bits of a scale a line.
-enum TensorRTCache {
-  static func write(_ report: QuantizationReport, to path: String) throws {
-    var text = "TRT-100000-EntropyCalibration2\n"
-    for tensor in report.tensors {
-      // The scale of integers from -127 to 127, its bits as hexadecimal digits.
-      let low = Float(tensor.type.least - tensor.zeroPoint) * tensor.scale
-      let high = Float(tensor.type.greatest - tensor.zeroPoint) * tensor.scale
-      let bits = (max(abs(low), abs(high)) / 127).bitPattern
-      text += "\(tensor.name): " + String(format: "%08x", bits) + "\n"
-    }
-    try OutputFile.write(Array(text.utf8), to: path)
-  }
-}

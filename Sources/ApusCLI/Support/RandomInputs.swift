@@ -8,15 +8,15 @@ import ArgumentParser
 
 /// A seeded source of inputs.
 struct RandomInputs {
-  private var numbers: SeededNumbers
+  private var numbers: SplitMix64
 
   /// More are no trial of a model, but a slip of an extent. A gigabyte of float32.
   private static let maximumElements = 1 << 28
 
-  init(seed: UInt64) { numbers = SeededNumbers(seed: seed) }
+  init(seed: UInt64) { numbers = SplitMix64(seed: seed) }
 
   /// Uniform in [0, 1).
-  private mutating func unit() -> Double { Double(numbers.next() >> 11) * 0x1p-53 }
+  private mutating func unit() -> Double { numbers.unit() }
 
   private static let gather = OperatorID("Gather")
   private static let cast = OperatorID("Cast")

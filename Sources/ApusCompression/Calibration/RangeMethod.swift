@@ -22,6 +22,21 @@ public enum RangeMethod: Sendable, Hashable {
   /// The range of least mean squared error.
   case meanSquaredError
 
+  /// What options call the methods.
+  package static let names = ["minmax", "average", "entropy", "percentile", "mse"]
+
+  /// The method of that name; nil if there is none.
+  package init?(named name: String, percentile: Double) {
+    switch name {
+    case "minmax": self = .minMax
+    case "average": self = .movingAverage
+    case "entropy": self = .entropy
+    case "percentile": self = .percentile(percentile)
+    case "mse": self = .meanSquaredError
+    default: return nil
+    }
+  }
+
   /// Whether it needs more of a tensor than its extremes.
   package var needsHistogram: Bool {
     switch self {

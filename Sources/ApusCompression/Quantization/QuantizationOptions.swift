@@ -88,15 +88,3 @@ public struct QuantizationOptions: Sendable, Hashable {
   /// Two products of a byte and such a weight add up to less than 2^15.
   private static let halfRange = 64
 }
-
-/// What the integers of one tensor are, where somebody knows better than the calibration. nil: as for others.
-public struct TensorOverride: Sendable, Hashable {
-  public var low: Float?
-  public var high: Float?
-  public var type: QuantizedType?
-  public var isSymmetric: Bool?
-  /// True: it stays in float, and so do the nodes that would read its integers.
-  public var isFloat = false
-
-  public init() {}
-}

@@ -77,6 +77,9 @@ struct WeightWork {
     pending[key] = nil
     guard let site = entry.sites.first else { return }
     progress("quantizing '\(site.name)' (\(reports.count + 1) of \(order.count))")
+    if surroundings.cancellation?.isCancelled ?? false {
+      throw CompressionError(.limitExceeded, "the work was cancelled")
+    }
     let reservation = try surroundings.reserve(
       RoundingOptimizer.workingBytes(rows: site.rows, depth: site.depth, withMoments: moments != nil),
       for: "the work on the weight '\(site.name)'")

@@ -62,11 +62,8 @@ final class RandomSeed: Sendable {
     text.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
   }
 
-  /// The finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
   private static func mix(_ value: UInt64) -> UInt64 {
-    var z = value &+ 0x9e37_79b9_7f4a_7c15
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
+    var numbers = SplitMix64(seed: value)
+    return numbers.next()
   }
 }

@@ -13,4 +13,8 @@ int apus_c_program(const char *path, const float *pixels, size_t count, const fl
 // at "position" (1), whose result is "present". Returns how much is wrong.
 int apus_c_state_program(const void *bytes, size_t size);
 
+// Makes smaller models of the one at `path`, the digits of TestModels, with the pictures as samples, and provokes
+// errors on the way. `expected` has ten numbers a picture. Returns how much is wrong.
+int apus_c_compression_program(const char *path, const float *pixels, size_t count, const float *expected);
+
 #endif

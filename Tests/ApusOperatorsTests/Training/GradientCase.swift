@@ -38,7 +38,7 @@ struct GradientCase: CustomStringConvertible, Sendable {
   var description: String { "\(op) \(operands.count)" }
 
   func check() throws {
-    var random = SplitMix(state: UInt64(op.utf8.reduce(7) { $0 &* 31 &+ UInt64($1) }))
+    var random = SplitMix64(seed: UInt64(op.utf8.reduce(7) { $0 &* 31 &+ UInt64($1) }))
     var inputs: [Tensor] = []
     for operand in operands {
       switch operand {
@@ -183,16 +183,8 @@ struct GradientGraph {
   }
 }
 
-/// Random numbers that are the same every time.
-struct SplitMix {
-  var state: UInt64
-
+extension SplitMix64 {
   mutating func next(in range: ClosedRange<Double>) -> Double {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    let unit = Double((z ^ (z >> 31)) >> 11) * 0x1p-53
-    return range.lowerBound + unit * (range.upperBound - range.lowerBound)
+    range.lowerBound + unit() * (range.upperBound - range.lowerBound)
   }
 }

@@ -1,12 +1,13 @@
 // Gradients of random graphs with shared values against central differences, to the second order.
 
 import ApusGraph
+import ApusOperators
 import ApusTensor
 import Testing
 
 @Suite struct GradientRandomTests {
   @Test(arguments: 0..<24) func randomGraphs(_ seed: Int) throws {
-    var random = SplitMix(state: UInt64(seed) &* 977 &+ 5)
+    var random = SplitMix64(seed: UInt64(seed) &* 977 &+ 5)
     let shapes: [Shape] = [[3, 3], [3], [1, 3], [3, 1], []]
     let inputs = shapes.map { shape in
       Tensor((0..<shape.elementCount).map { _ in random.next(in: -1...1) }, shape: shape)
@@ -51,6 +52,6 @@ import Testing
   }
 }
 
-extension SplitMix {
+extension SplitMix64 {
   fileprivate mutating func index(_ count: Int) -> Int { min(Int(next(in: 0...1) * Double(count)), count - 1) }
 }

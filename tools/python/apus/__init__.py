@@ -10,12 +10,13 @@ The names are those of onnxruntime where there is one, so that `import apus as o
 `apus.compat.install()` does for libraries that import onnxruntime themselves.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._cancellation import Cancellation
 from ._engine import Engine, Priority
 from ._errors import (
     CancelledError,
+    CompressionError,
     Error,
     ErrorCode,
     Fail,
@@ -48,9 +49,15 @@ from ._ortvalues import IOBinding, OrtDevice, OrtValue, copy_tensors
 from ._session import InferenceSession, ModelMetadata, NodeArg, compile
 from ._version import __version__
 
+if TYPE_CHECKING:
+    from ._compressed import CompressedModel
+    from ._compression import cluster, prune, quantize, sparsity
+
 __all__ = [
     "Cancellation",
     "CancelledError",
+    "CompressedModel",
+    "CompressionError",
     "Engine",
     "Error",
     "ErrorCode",
@@ -77,6 +84,7 @@ __all__ = [
     "RuntimeException",
     "SessionOptions",
     "__version__",
+    "cluster",
     "compile",
     "copy_tensors",
     "disable_telemetry_events",
@@ -88,10 +96,13 @@ __all__ = [
     "get_version_string",
     "library_path",
     "library_version",
+    "prune",
+    "quantize",
     "set_default_logger_severity",
     "set_default_logger_verbosity",
     "set_global_thread_pool_sizes",
     "set_seed",
+    "sparsity",
 ]
 
 
@@ -124,7 +135,19 @@ def set_seed(seed: int) -> None:
     library().set_seed(int(seed))
 
 
+# What of `__all__` is imported when it is first asked for.
+_COMPRESSION = frozenset(("CompressedModel", "cluster", "prune", "quantize", "sparsity"))
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _COMPRESSION)
+
+
 def __getattr__(name: str) -> Any:
+    if name in _COMPRESSION:
+        from . import _compression
+
+        return globals().setdefault(name, getattr(_compression, name))
     from ._errors import MISSING_IN_MODULE, missing
 
     raise missing(name, MISSING_IN_MODULE, "module 'apus'")

@@ -20,6 +20,8 @@ class ErrorCode(IntEnum):
     UNSUPPORTED = 10
     CANCELLED = 11
     OTHER = 12
+    NOTHING_TO_DO = 13
+    TARGET_NOT_MET = 14
 
 
 class Error(RuntimeError):
@@ -74,6 +76,10 @@ class RuntimeException(Error):
 
 class NotImplemented(Error):
     """The specification, or onnxruntime, allows it; Apus does not do it."""
+
+
+class CompressionError(Error):
+    """Nothing in the model can be compressed in the way that was asked for, or a target cannot be reached."""
 
 
 class MissingName(NotImplemented, AttributeError):
@@ -172,6 +178,8 @@ _CLASSES: dict[ErrorCode, type[Error]] = {
     ErrorCode.UNSUPPORTED: NotImplemented,
     ErrorCode.CANCELLED: CancelledError,
     ErrorCode.OTHER: Fail,
+    ErrorCode.NOTHING_TO_DO: CompressionError,
+    ErrorCode.TARGET_NOT_MET: CompressionError,
 }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from ._errors import InvalidArgument, LibraryNotFoundError
 
 EXTENSION = "_apus.abi3.so"
-API_VERSION = 6  # the version of apus.h that the declarations below follow
+API_VERSION = 7  # the version of apus.h that the declarations below follow
 
 _TEXT, _TEXTS, _HANDLES = c_char_p, POINTER(c_char_p), POINTER(c_void_p)
 
@@ -162,13 +162,17 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        slow, quick = ctypes.CDLL(str(path)), ctypes.PyDLL(str(path))
-        if quick.apus_api_version() < API_VERSION:
+        self._handles = ctypes.CDLL(str(path)), ctypes.PyDLL(str(path))
+        version = self._handles[1].apus_api_version()
+        if version < API_VERSION:
             raise LibraryNotFoundError(
-                f"{path} has version {quick.apus_api_version()} of the interface; version {API_VERSION} is needed. "
-                "Build it again"
+                f"{path} has version {version} of the interface; version {API_VERSION} is needed. Build it again"
             )
-        for table, handle in ((_SLOW, slow), (_QUICK, quick)):
+        self.declare(_SLOW, _QUICK)
+
+    def declare(self, slow: dict[str, tuple[Any, list[Any]]], quick: dict[str, tuple[Any, list[Any]]]) -> None:
+        """Makes attributes of functions, given as the tables above have them."""
+        for table, handle in zip((slow, quick), self._handles, strict=True):
             for name, (result, arguments) in table.items():
                 function = getattr(handle, f"apus_{name}")
                 function.argtypes = arguments

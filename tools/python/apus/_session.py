@@ -62,6 +62,14 @@ class ModelMetadata:
         return self.description
 
 
+class Loadable:
+    """What a session can be made of beside files."""
+
+    def _load(self, options: int) -> int:
+        """The handle of the model, which belongs to the caller."""
+        raise NotImplementedError
+
+
 class InferenceSession:
     """A model ready to run. Any number of threads may run it at once; they share its weights.
 
@@ -558,6 +566,8 @@ def _read(model: Any, folder: str | os.PathLike[str] | None, options: int) -> in
         content = bytes(model)
         place = None if folder is None else text(folder)
         library().model_load_bytes(content, len(content), place, options, ctypes.byref(result))
+    elif isinstance(model, Loadable):
+        return model._load(options)
     elif isinstance(model, (str, os.PathLike)):
         if folder is not None:
             raise InvalidArgument("external_data_folder is for models from bytes; with a path it is the model's folder")

@@ -3,6 +3,7 @@
 import Apus
 import ApusFormats
 import ApusGraph
+import ApusOperators
 import ArgumentParser
 
 /// The inputs of one run: a sample, or as many as run together.
@@ -57,7 +58,7 @@ struct Samples {
   }
 
   private static func shuffled(_ sources: [SampleSource], _ starts: [Int], seed: UInt64, byFile: Bool) -> [Int] {
-    var generator = SeededNumbers(seed: seed)
+    var generator = SplitMix64(seed: seed)
     if !byFile { return (0..<(starts.last ?? 0)).shuffled(using: &generator) }
     return sources.indices.shuffled(using: &generator).flatMap { Array(starts[$0]..<starts[$0 + 1]) }
   }
@@ -86,19 +87,5 @@ struct Samples {
     let sample = try reader.sample(sources[low], number: low, index: value - starts[low])
     given += sample.count
     return sample
-  }
-}
-
-/// SplitMix64, whose numbers are the same on every machine.
-struct SeededNumbers: RandomNumberGenerator {
-  private var state: UInt64
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
   }
 }

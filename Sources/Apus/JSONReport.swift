@@ -1,11 +1,11 @@
-// The JSON of all commands: one object, members in alphabetical order with names_like_this, two spaces of indentation,
-// the version of its form in `version`.
+// The JSON of all commands and reports: one object, members in alphabetical order with names_like_this, two spaces of
+// indentation, the version of its form in `version`.
 
-import Foundation
+import FoundationEssentials
 
-enum JSONReport {
+package enum JSONReport {
   /// Grows when a member changes its meaning or goes, not when one is added.
-  static let version = 1
+  package static let version = 1
 
   /// The members of a report, and the version.
   private struct Versioned<Body: Encodable>: Encodable {
@@ -20,7 +20,7 @@ enum JSONReport {
   }
 
   /// The text of a report, which must encode as an object. What is no number is "NaN", "Infinity" or "-Infinity".
-  static func text(_ report: some Encodable) throws -> String {
+  package static func text(_ report: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     encoder.keyEncodingStrategy = .convertToSnakeCase
@@ -29,6 +29,3 @@ enum JSONReport {
     return String(decoding: try encoder.encode(Versioned(body: report)), as: UTF8.self)
   }
 }
-
-/// Prints a report as JSON.
-func printJSON(_ report: some Encodable) throws { try Console.print(JSONReport.text(report)) }

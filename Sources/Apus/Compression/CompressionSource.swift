@@ -7,23 +7,39 @@ import ApusTensor
 import FoundationEssentials
 
 /// A model that was read to be compressed, and what work on it may use.
-package struct CompressionSource {
+package struct CompressionSource: Sendable {
   /// Typed, with what passes on standard operators made of it, every value of the main graph named.
   package let read: OptimizedModel
   /// For models that are made of it.
   let options: ModelOptions
-  let surroundings: RunSurroundings
+  private(set) var surroundings: RunSurroundings
 
   /// Reads the model at `path`. With the memory budget of an engine, all that the work on it holds is charged there.
   ///
   /// - Throws: `LoadError` or `PrepareError`.
   package init(path: String, options: ModelOptions) throws {
-    read = try ModelReader.readForCompression(path: path, options: options)
+    self.init(try ModelReader.readForCompression(path: path, options: options), options)
+  }
+
+  /// The same for the bytes of a file. `folder` is where external data is looked for; nil forbids it.
+  package init(bytes: [UInt8], folder: String?, options: ModelOptions) throws {
+    self.init(try ModelReader.readForCompression(bytes: bytes, folder: folder, options: options), options)
+  }
+
+  private init(_ read: OptimizedModel, _ options: ModelOptions) {
+    self.read = read
     var later = options
     // These were bound when it was read.
     (later.dimensions, later.shapes) = ([:], [:])
     self.options = later
     surroundings = RunSurroundings(options)
+  }
+
+  /// The same, for work that ends when `cancellation` is set.
+  func cancelled(by cancellation: CancellationFlag?) -> CompressionSource {
+    var copy = self
+    copy.surroundings.cancellation = cancellation
+    return copy
   }
 
   init(url: URL, options: ModelOptions) throws {

@@ -138,4 +138,9 @@ class Conversation:
         finally:
             # The functions refer to this object, and this object to them.
             del self._calls
-        raise failure if self._error is None else self._error
+        kept, self._error = self._error, None
+        try:
+            # Frames that hold objects of ctypes would keep everything alive: the collector does not look into these.
+            raise failure.with_traceback(None) if kept is None else kept
+        finally:
+            del failure, kept

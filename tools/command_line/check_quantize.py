@@ -198,6 +198,16 @@ class Integers(Case):
         self.apus(*command, "--calibrate", *(f"s{number}.npy" for number in range(12)))
         self.assertEqual(self.path("q.onnx").read_bytes(), first)
 
+    def test_types_that_came_later_raise_the_operator_set(self) -> None:
+        self.model.opset_import[0].version = 19
+        self.save(self.model)
+        command = ("quantize", "model.onnx", "q.onnx", "--static", "--calibrate", "samples.npz")
+        for options, opset in ((["--weights", "int4"], 21), (["--activations", "uint16"], 21), ([], 19)):
+            self.apus(*command, *options)
+            made = onnx.load(self.path("q.onnx"))
+            self.assertEqual([entry.version for entry in made.opset_import if entry.domain == ""], [opset])
+            onnx.checker.check_model(made, full_check=True)
+
     def test_adaptive_rounding(self) -> None:
         """The report's figures are those of the weights in the file, on the samples that judge."""
         command = ("quantize", "model.onnx", "q.onnx", "--static", "--weights", "int4", "--calibrate", "samples.npz")

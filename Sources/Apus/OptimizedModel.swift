@@ -106,7 +106,7 @@ extension Graph {
   /// The graph with these names of its outputs, which a pass may have replaced by those of other values.
   fileprivate func namingOutputs(_ names: [String]) throws(OperatorError) -> Graph {
     let builder = GraphBuilder(continuing: self, inference: InferenceDriver(registry: .standard))
-    for (index, name) in names.enumerated() where self[outputs[index]].name != name {
+    for (index, name) in names.enumerated() where builder.graph[outputs[index]].name != name {
       let value = outputs[index]
       if inputs.contains(value) || constant(value) != nil || outputs[..<index].contains(value) {
         let copy = builder.addValue(name, fact: fact(value))

@@ -52,6 +52,40 @@ import Testing
     #expect(result[result.outputs[0]].name == "y")
   }
 
+  /// Who reads a sequence takes float32 from it; operators that got bfloat16 late stay float32.
+  @Test func sequencesAndLateOperatorsStayFloat() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [4, 32])
+    let h = try builder.node("Relu", [try builder.node("MatMul", [x, builder.weights([32, 32])])])
+    let parts = try builder.node("SplitToSequence", [h], [("axis", .int(0))])
+    let joined = try builder.node("ConcatFromSequence", [parts], [("axis", .int(0))])
+    let kept = builder.constant([true, false, true, true], [4])
+    builder.output(try builder.node("Tanh", [try builder.node("Compress", [joined, kept], [("axis", .int(0))])]))
+    let input = sampleTensor([4, 32], seed: 1)
+    let expected = try outputs(builder.graph, [input])[0]
+    for type in HalfConversionOptions.ElementType.allCases {
+      let (result, report) = try converted(builder.graph) { $0.type = type }
+      #expect(largestDifference(try outputs(result, [input])[0], expected) < 0.1)
+      let reasons = Dictionary(report.kept.map { ($0.operator, $0.reason) }) { first, _ in first }
+      #expect(reasons["SplitToSequence"] != nil)
+      #expect((reasons["Compress"] != nil) == (type == .bfloat16))
+    }
+  }
+
+  /// QuantizeLinear reads float16 from operator set 19 on, as the file must say.
+  @Test func filesAreOfTheOperatorSetThatTakesTheType() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [4, 32])
+    let h = try builder.node("Relu", [x])
+    let codes = try builder.node(
+      "QuantizeLinear", [h, builder.constant([0.5 as Float], []), builder.constant([0 as UInt8], [])])
+    builder.output(codes)
+    var (graph, options) = (builder.graph, HalfConversionOptions())
+    #expect(try HalfConverter(options, in: surroundings).convert(&graph).opset == 19)
+    (graph, options.type) = (builder.graph, .bfloat16)
+    #expect(try HalfConverter(options, in: surroundings).convert(&graph).opset >= 19)
+  }
+
   @Test func interfaceMayChange() throws {
     let (graph, x) = (try network().graph, sampleTensor([3, 32], seed: 1))
     let (result, _) = try converted(graph) { ($0.keepsInterface, $0.keepsSensitive) = (false, false) }

@@ -152,7 +152,7 @@ import Testing
 
   // MARK: - Numbers
 
-  /// Large biases beside tiny weights, zero weights, zero activations.
+  /// Large biases beside tiny weights, zero weights.
   @Test func extremeChannelsStayFinite() throws {
     let builder = GraphBuilder()
     let x = builder.input("x", [1, 2, 4, 4])
@@ -165,11 +165,56 @@ import Testing
     builder.output(y)
     let outcome = try quantize(builder.graph, shapes: [[1, 2, 4, 4]])
     #expect(outcome.decibels > 30, "\(outcome.decibels)")
-    let zero = GraphBuilder()
-    let input = zero.input("x", [1, 2, 4, 4])
-    let none = try zero.node("Mul", [input, zero.constant([0 as Float], [])])
-    zero.output(try convolution(zero, none, 2, 2))
-    #expect(try quantize(zero.graph, shapes: [[1, 2, 4, 4]]).decibels > 30)
+  }
+
+  /// Of a value that was always 0 nobody knows the range, and infinite weights have none.
+  @Test func whatHasNoRangeStaysFloat() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [1, 2, 4, 4])
+    let none = try builder.node("Mul", [x, builder.constant([0 as Float], [])])
+    builder.output(try convolution(builder, none, 2, 2))
+    var error = #expect(throws: CompressionError.self) { try quantize(builder.graph, shapes: [[1, 2, 4, 4]]) }
+    #expect(error?.message.contains("was 0 in all samples") ?? false)
+    builder.output(try convolution(builder, x, 2, 2))
+    let outcome = try quantize(builder.graph, shapes: [[1, 2, 4, 4]])
+    #expect(outcome.report.nodes.count == 1 && outcome.report.kept.first?.reason.contains("was 0") ?? false)
+
+    let infinite = GraphBuilder()
+    let input = infinite.input("x", [2, 2])
+    infinite.output(try infinite.node("MatMul", [input, infinite.constant([1, 2, .infinity, 3] as [Float], [2, 2])]))
+    error = #expect(throws: CompressionError.self) { try quantize(infinite.graph, shapes: [[2, 2]]) }
+    #expect(error?.message.contains("not finite") ?? false)
+    var graph = infinite.graph
+    graph.nameValues()
+    let quantizer = try GraphQuantizer(graph, QuantizationOptions(), in: StaticQuantizationTests.surroundings)
+    error = #expect(throws: CompressionError.self) { _ = try quantizer.dynamic() }
+    #expect(error?.message.contains("not finite") ?? false)
+  }
+
+  /// The outputs of all groups share scales, and each has a bias of its own.
+  @Test func transposedConvolutionsInGroupsHaveBiases() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [1, 4, 5, 5])
+    let y = try builder.node(
+      "ConvTranspose", [x, builder.weights([4, 2, 2, 2]), builder.weights([4])],
+      [("strides", .ints([2, 2])), ("group", .int(2))])
+    builder.output(y)
+    let outcome = try quantize(builder.graph, shapes: [[1, 4, 5, 5]])
+    #expect(outcome.decibels > 30 && outcome.graph.nodes.contains { $0.name.hasSuffix("/bias") })
+  }
+
+  /// Files say that they are of the operator set that has integers of 4 and 16 bits.
+  @Test func youngIntegersNeedAYoungOperatorSet() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [1, 4, 5, 5])
+    builder.output(try convolution(builder, x, 4, 4))
+    var options = QuantizationOptions()
+    #expect(try quantize(builder.graph, options, shapes: [[1, 4, 5, 5]]).graph.leastOpset < 13)
+    options.activations = .uint16
+    #expect(try quantize(builder.graph, options, shapes: [[1, 4, 5, 5]]).graph.leastOpset == 21)
+    options = QuantizationOptions()
+    options.weights = .int4
+    #expect(try quantize(builder.graph, options, shapes: [[1, 4, 5, 5]]).graph.leastOpset == 21)
   }
 
   @Test func equalizingAndSmoothingKeepTheFunction() throws {

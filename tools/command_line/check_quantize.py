@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from . import program
 from .program import Case, constant, model, tensor
 
 
@@ -292,6 +296,105 @@ class Integers(Case):
         self.assertEqual(len(report["kept"]), 2)
         made = onnx.load(self.path("q.onnx"))
         self.assertIn("MatMulInteger", [node.op_type for node in made.graph.node])
+
+    def test_outputs_that_are_one_value_keep_their_names(self) -> None:
+        made = product(np.random.default_rng(1).standard_normal((64, 64)).astype(np.float32))
+        made.graph.node.append(helper.make_node("Identity", ["y"], ["z"]))
+        made.graph.output.insert(0, tensor("z", ["rows", 64]))
+        self.save(made, "two.onnx")
+        np.savez(self.path("rows.npz"), x=np.random.default_rng(2).standard_normal((4, 64)).astype(np.float32))
+        static = ["--calibrate", "rows.npz"]
+        ways = [static, [*static, "--format", "qoperator"], ["--dynamic"], ["--weights", "int4"], ["--float16"]]
+        for way in ways:
+            self.apus("quantize", "two.onnx", "q.onnx", *way)
+            self.assertEqual([info.name for info in onnx.load(self.path("q.onnx")).graph.output], ["z", "y"], way)
+
+    def test_young_types_are_in_files_of_young_operator_sets(self) -> None:
+        self.model.opset_import[0].version = 13
+        self.save(self.model, "old.onnx")
+        static = ("quantize", "old.onnx", "q.onnx", "--static", "--calibrate", "samples.npz")
+        ways = ([], 13), (["--activations", "uint16"], 21), (["--weights", "int4"], 21)
+        for options, opset in ways:
+            self.apus(*static, *options)
+            made = onnx.load(self.path("q.onnx"))
+            self.assertEqual(made.opset_import[0].version, opset, options)
+            onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    def refused(self, *arguments: object, text: str) -> None:
+        """The program says so, and there is no file."""
+        done = self.apus("quantize", *arguments, status=1)
+        self.assertIn(text, done.stderr.decode())
+        self.assertFalse(self.path("q.onnx").exists())
+        self.assertEqual(self.leftovers(), [])
+
+    def test_values_without_a_range_stay_float(self) -> None:
+        np.savez(self.path("zero.npz"), x=np.zeros((3, 3, 10, 10), np.float32))
+        for method in ("minmax", "average", "entropy", "percentile", "mse"):
+            report = self.json("quantize", "model.onnx", "q.onnx", "--calibrate", "zero.npz", "--range", method)
+            self.assertNotIn("first", [row["name"] for row in report["nodes"]])
+            self.assertIn("was 0 in all samples", report["kept"][0]["reason"])
+        self.path("q.onnx").unlink()
+        weights = np.ones((64, 64), np.float32)
+        self.save(product(weights), "rows.onnx")
+        np.savez(self.path("rows.npz"), x=np.zeros((3, 64), np.float32))
+        self.refused("rows.onnx", "q.onnx", "--calibrate", "rows.npz", text="was 0 in all samples")
+        weights[2, 3] = np.inf
+        self.save(product(weights), "infinite.onnx")
+        np.savez(self.path("ones.npz"), x=np.ones((3, 64), np.float32))
+        for way in (["--calibrate", "ones.npz"], ["--dynamic"], ["--weights", "int8"]):
+            self.refused("infinite.onnx", "q.onnx", *way, text="finite")
+
+    def test_models_with_nothing_to_quantize(self) -> None:
+        half = product(np.ones((64, 64), np.float16))
+        for info in (*half.graph.input, *half.graph.output):
+            info.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+        self.save(half, "half.onnx")
+        np.savez(self.path("half.npz"), x=np.ones((3, 64), np.float16))
+        branch = product(np.ones((64, 64), np.float32)).graph
+        del branch.input[:]
+        node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+        inputs = [tensor("x", ["rows", 64]), tensor("c", [], onnx.TensorProto.BOOL)]
+        self.save(model([node], inputs, [tensor("y", ["rows", 64])]), "if.onnx")
+        np.savez(self.path("if.npz"), x=np.ones((3, 1, 64), np.float32), c=np.ones(3, bool))
+        self.save(model([], [tensor("x", [1, 64])], [tensor("x", [1, 64])]), "empty.onnx")
+        np.savez(self.path("empty.npz"), x=np.ones((3, 64), np.float32))
+        for name in ("half", "if", "empty"):
+            self.refused(f"{name}.onnx", "q.onnx", "--calibrate", f"{name}.npz", text="no node can be computed")
+            self.refused(f"{name}.onnx", "q.onnx", "--dynamic", text="no product of matrices")
+        self.refused("half.onnx", "q.onnx", "--weights", "int4", text="its elements are float16")
+        self.refused("half.onnx", "q.onnx", "--float16", text="no node of the model can compute in float16")
+        self.refused("empty.onnx", "q.onnx", "--weights", "int4", text="no weight of the model")
+        self.refused("empty.onnx", "q.onnx", "--float16", text="no node of the model")
+        # Quantized dynamically, there is nothing left for integers.
+        self.save(product(np.ones((64, 64), np.float32)), "rows.onnx")
+        self.apus("quantize", "rows.onnx", "done.onnx", "--dynamic")
+        self.refused("done.onnx", "q.onnx", "--dynamic", text="no product of matrices")
+
+    def test_folders_that_take_no_file(self) -> None:
+        ways = ["--calibrate", "samples.npz"], ["--dynamic"], ["--float16"]
+        for way in ways:
+            self.refused("model.onnx", "missing/q.onnx", *way, text="missing/q.onnx")
+        fill = "head -c 64k /dev/zero > full/fill"
+        for mount, before, reason in (("size=64k", fill, "No space left"), ("ro", "true", "Read-only")):
+            self.path("full").mkdir(exist_ok=True)
+            for way in ways:
+                script = f"mount -t tmpfs -o {mount} none full && {before}; "
+                script += f"{program.APUS} quantize model.onnx full/q.onnx {' '.join(way)} > /dev/null; "
+                script += "status=$?; ls -A full; exit $status"
+                done = subprocess.run(["unshare", "-m", "sh", "-c", script], cwd=self.folder, capture_output=True)
+                if b"unshare" in done.stderr or b"mount:" in done.stderr:
+                    self.skipTest("nothing can be mounted here")
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn(reason, done.stderr.decode())
+                self.assertEqual(done.stdout.decode().split(), ["fill"] if before == fill else [])
+
+    def test_the_source_may_be_replaced(self) -> None:
+        before = self.path("model.onnx").read_bytes()
+        self.apus("quantize", "model.onnx", "model.onnx", "--calibrate", "samples.npz", "--exclude", "*", status=1)
+        self.assertEqual(self.path("model.onnx").read_bytes(), before)
+        self.apus("quantize", "model.onnx", "model.onnx", "--calibrate", "samples.npz")
+        made = onnx.load(self.path("model.onnx"))
+        self.assertIn("QuantizeLinear", [node.op_type for node in made.graph.node])
 
     def test_what_cannot_be(self) -> None:
         few = ("quantize", "model.onnx", "q.onnx")

@@ -11,8 +11,8 @@ package struct HalfConverter {
   private let surroundings: RunSurroundings
   private let progress: (String) -> Void
   private let inference = InferenceDriver(registry: .standard, keepsFaultySubgraphs: true)
-  /// Operator set 22 gave bfloat16 to all operators that had not taken it before.
-  private static let bfloat16Opset = 22
+  /// Operator set 13 brought bfloat16, and 22 gave it to most operators that had not taken it before.
+  private static let bfloat16Opsets = 13...22
 
   package init(
     _ options: HalfConversionOptions, in surroundings: RunSurroundings, progress: @escaping (String) -> Void = { _ in }
@@ -116,10 +116,16 @@ package struct HalfConverter {
     (report, opset) = (inner, least)
   }
 
-  /// The operator set in which an operator takes the type.
-  static func opset(of schema: OperatorSchema, _ type: HalfConversionOptions.ElementType) -> Int {
-    guard type == .bfloat16, schema.id.domain == "" else { return 1 }
-    return schema.versions.last { $0 <= bfloat16Opset } ?? schema.versions.first ?? 1
+  /// Operators that took float32 before float16, and the operator set in which they took both. Made by comparing all
+  /// versions of the schemas of onnx 1.23.2; `versions` do not tell what changed.
+  private static let float16Opsets = ["Celu": 28, "CumSum": 14, "IsInf": 20, "QuantizeLinear": 19, "Range": 27]
+
+  /// The operator set in which an operator takes the type; nil: only in newer ones than most runtimes read.
+  static func opset(of schema: OperatorSchema, _ type: HalfConversionOptions.ElementType) -> Int? {
+    guard schema.id.domain == "" else { return 1 }
+    if type == .bfloat16 { return schema.versions.last { bfloat16Opsets.contains($0) } }
+    let opset = float16Opsets[schema.id.name] ?? 1
+    return opset <= bfloat16Opsets.upperBound ? opset : nil
   }
 }
 

@@ -46,6 +46,9 @@ struct HalfDecisions {
       return floats.isEmpty && results.isEmpty ? .neutral : .kept("its graphs take and give float32")
     }
     if floats.isEmpty { return .neutral }
+    if node.outputs.contains(where: { $0.map { isContainer($0, in: graph) } ?? false }) {
+      return .kept("those who read what it makes take float32")
+    }
     if !selection.contains(node) { return .kept("it is among those to keep") }
     // Shapes, comparisons of one value and conversions: they read what there is.
     if results.isEmpty, Set(floats).count == 1 { return .neutral }
@@ -81,9 +84,19 @@ struct HalfDecisions {
     graph.fact(value).elementType == .float32
   }
 
+  private func isContainer(_ value: ValueID, in graph: borrowing GraphEditor) -> Bool {
+    switch graph.fact(value) {
+    case .sequence, .optional, .map: true
+    case .tensor, .unknown: false
+    }
+  }
+
   /// Why the node cannot take 16 bits: what its schema and its inference say.
   private func refusal(of node: Node, _ schema: OperatorSchema, in graph: borrowing GraphEditor) -> String? {
     let type = options.type.dataType
+    if HalfConverter.opset(of: schema, options.type) == nil {
+      return "it takes \(type) only in operator sets that few runtimes read"
+    }
     let takers = node.inputs.indices.filter { takes(node, $0, schema, in: graph) }
     if takers.isEmpty { return "its operands are float32 by its definition" }
     let facts = node.inputs.indices.map { position -> ValueFact? in

@@ -86,6 +86,8 @@ package struct CodePlan {
     if let joined = TensorStatistics.joined(seen) {
       let range = options.range.range(of: joined, steps: type.greatest - type.least, isSymmetric: isSymmetric)
       (low, high) = (min(low, range.low), max(high, range.high))
+      // A value that is 0 nearly everywhere may have nothing else within the range; it has a range all the same.
+      if low == 0, high == 0 { (low, high) = (min(joined.minimum, 0), max(joined.maximum, 0)) }
     }
     // What no sample exceeds may still be cut off by what follows.
     let bounds = members.compactMap { clamps[$0] }

@@ -76,6 +76,9 @@ package struct DynamicQuantization: ~Copyable {
     guard let rank = graph.fact(data).tensor?.shape?.count, rank >= 2, axes.data == rank - 1,
       axes.result == rank - 1
     else { throw Unfit(reason: "it does not sum along the last axis of its data") }
+    guard tensor.elements(as: Float.self)?.allSatisfy(\.isFinite) ?? false else {
+      throw Unfit(reason: "its weights hold numbers that are not finite")
+    }
     guard graph.constant(data) == nil else { throw Unfit(reason: "") }
     let bias = trait.bias.flatMap { node.inputs.count > $0 ? node.inputs[$0] : nil }
     return Product(

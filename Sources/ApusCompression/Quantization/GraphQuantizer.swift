@@ -21,6 +21,9 @@ package struct GraphQuantizer {
   package let options: QuantizationOptions
   private let surroundings: RunSurroundings
 
+  /// Weights of products that hold numbers that are not finite.
+  private var infiniteWeights: Set<ObjectIdentifier>
+
   /// The pairs of products that were equalized, and the values that were smoothed.
   package private(set) var equalized = 0
   package private(set) var smoothed = 0
@@ -49,6 +52,7 @@ package struct GraphQuantizer {
       throw CompressionError(
         .invalidOption, "adaptive rounding is for static quantization with weights of 8 bits or less")
     }
+    infiniteWeights = graph.infiniteWeights
     var names: Set<String> = []
     try options.selection.check(against: graph)
     graph.forEachGraph { inner in names.formUnion(inner.values.lazy.map(\.name)) }
@@ -60,21 +64,30 @@ package struct GraphQuantizer {
 
   /// Why a value cannot be integers.
   ///
-  /// - Parameter seen: the values that a calibration has seen; nil: it is not asked yet.
-  private func refusal(_ value: ValueID, _ graph: borrowing GraphEditor, seen: Set<String>?) -> String? {
+  /// - Parameter seen: what a calibration has seen, by name; nil: it is not asked yet.
+  private func refusal(
+    _ value: ValueID, _ graph: borrowing GraphEditor, _ seen: [String: TensorStatistics]?
+  ) -> String? {
     let name = graph.name(of: value)
-    if options.overrides[name]?.isFloat ?? false { return "'\(name)' shall stay float" }
+    let override = options.overrides[name]
+    if override?.isFloat ?? false { return "'\(name)' shall stay float" }
     if graph.fact(value).elementType != .float32 { return "it computes on \(graph.fact(value))" }
-    let isKnown = seen?.contains(name) ?? true
-    return isKnown || graph.constant(value) != nil ? nil : "no sample of the calibration reaches it"
+    if let constant = graph.constant(value) {
+      return infiniteWeights.contains(ObjectIdentifier(constant.storage))
+        ? "'\(name)' holds numbers that are not finite" : nil
+    }
+    guard let seen, override?.low == nil || override?.high == nil else { return nil }
+    guard let found = seen[name] else { return "no sample of the calibration reaches it" }
+    return max(-found.minimum, found.maximum) <= TensorCode.leastScale
+      ? "'\(name)' was 0 in all samples, which say nothing of its range then" : nil
   }
 
   private func units(
-    _ editor: borrowing GraphEditor, leavingOut floats: Set<String> = [], seen: Set<String>? = nil
+    _ editor: borrowing GraphEditor, leavingOut floats: Set<String> = [], _ seen: [String: TensorStatistics]? = nil
   ) -> QuantizationUnits {
     var selection = options.selection
     selection.exactlyExcluded = floats
-    return QuantizationUnits(editor, selection: selection) { refusal($0, $1, seen: seen) }
+    return QuantizationUnits(editor, selection: selection) { refusal($0, $1, seen) }
   }
 
   // MARK: - Static
@@ -137,6 +150,7 @@ package struct GraphQuantizer {
       count += try Smoothing(strength: strength).apply(to: &editor, sites, seen)
     }
     graph.nameValues()
+    infiniteWeights = graph.infiniteWeights
     (self.graph, smoothed) = (graph, count)
   }
 
@@ -186,7 +200,7 @@ package struct GraphQuantizer {
       try quantize(&inner, statistics, means: means, leavingOut: floats, &report)
     }
     let editor = GraphEditor(graph, inference: .standard)
-    let units = units(editor, leavingOut: floats, seen: Set(statistics.keys))
+    let units = units(editor, leavingOut: floats, statistics)
     report.kept += units.report(in: editor)
     if !units.hasProducts { return }
     let plan = CodePlan(units, in: editor)
@@ -301,6 +315,21 @@ extension Graph {
       throw CompressionError(error)
     }
     self = editor.finish()
+  }
+
+  /// The memory of weights of products that hold numbers that are not finite.
+  fileprivate var infiniteWeights: Set<ObjectIdentifier> {
+    var found: Set<ObjectIdentifier> = []
+    forEachGraph { graph in
+      for node in graph.nodes {
+        guard let trait = OperatorRegistry.standard.definition(of: node.op)?.schema.weights,
+          node.inputs.count > trait.weights, let tensor = graph.constant(node.inputs[trait.weights]),
+          let numbers = tensor.elements(as: Float.self), !numbers.allSatisfy(\.isFinite)
+        else { continue }
+        found.insert(ObjectIdentifier(tensor.storage))
+      }
+    }
+    return found
   }
 
   /// Gives the outputs the names that they have in `former`.

@@ -62,14 +62,19 @@ public struct SignalNoise: Sendable, Hashable {
     (largestError, count) = (max(largestError, other.largestError), count + other.count)
   }
 
-  /// The ratio of signal to quantization noise in decibels; infinite without noise, nil if there is no signal.
+  /// The ratio of signal to quantization noise in decibels; infinite without noise, nil if there is no signal, or one
+  /// without bounds.
   public var decibels: Double? {
+    guard signal.isFinite, noise.isFinite else { return nil }
     if noise == 0 { return .infinity }
     return signal > 0 ? 10 * log10(signal / noise) : nil
   }
 
   /// The cosine of the angle between both as vectors; nil if one is zero.
-  public var cosine: Double? { signal > 0 && found > 0 ? common / (signal.squareRoot() * found.squareRoot()) : nil }
+  public var cosine: Double? {
+    guard signal > 0, found > 0, signal.isFinite, found.isFinite else { return nil }
+    return common / (signal.squareRoot() * found.squareRoot())
+  }
 }
 
 /// A node with weights that is computed on integers now.

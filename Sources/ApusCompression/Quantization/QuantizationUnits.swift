@@ -64,7 +64,10 @@ package struct QuantizationUnits {
           continue
         }
         guard let unit = QuantizationUnits.unit(id, kind, in: graph) else { continue }
-        if let reason = QuantizationUnits.first(unit.operands, refusal, graph) {
+        // A product that hands on integers needs a range for them, and weights that have one.
+        let results = unit.emitsCodes ? [unit.output] : []
+        let values = unit.operands + results + QuantizationUnits.weights(of: id, in: graph)
+        if let reason = QuantizationUnits.first(values, refusal, graph) {
           if case .product = kind { kept.append(KeptNode(node: id, reason: reason)) }
           continue
         }
@@ -115,6 +118,12 @@ package struct QuantizationUnits {
     case .keeps: return .success(.keeping)
     case .computes, .clamps: return .success(.computing)
     }
+  }
+
+  /// The constant that a product multiplies with; none of another node.
+  private static func weights(of id: NodeID, in graph: borrowing GraphEditor) -> [ValueID] {
+    let node = graph[id]
+    return graph.schema(of: node.op)?.weights.flatMap { node.inputs[$0.weights] }.map { [$0] } ?? []
   }
 
   /// Whether all that the operator computes with is float32, and it has one result.

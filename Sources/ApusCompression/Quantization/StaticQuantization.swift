@@ -231,10 +231,11 @@ package struct StaticQuantization: ~Copyable {
   private mutating func addBias(
     _ sums: [Float], _ code: TensorCode, _ weights: WeightCodes, before place: NodeID, name: String
   ) throws(OperatorError) -> ValueID {
-    let scales = weights.scales.map { $0 * code.scale }
+    // Outputs of all groups share the scales of transposed weights, which count them within a group.
+    let factors = weights.scales.map { $0 * code.scale }
+    let scales = factors.count == 1 ? factors : sums.indices.map { factors[$0 % factors.count] }
     let integers = sums.indices.map { channel in
-      let scale = scales[scales.count == 1 ? 0 : channel % scales.count]
-      return Int32(clamping: Int((sums[channel] / scale).rounded(.toNearestOrEven)))
+      Int32(clamping: Int((sums[channel] / scales[scales.count == 1 ? 0 : channel]).rounded(.toNearestOrEven)))
     }
     let scale = scales.count == 1 ? Tensor(scalar: scales[0]) : Tensor(scales)
     return try graph.apply(

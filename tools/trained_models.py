@@ -24,6 +24,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from model_inputs import InputSpec, ModelSpec
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".cache/trained"
 
@@ -99,7 +101,7 @@ def train_letters(folder: Path, seconds: float) -> None:
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
     fit(network, seconds, 64, len(x), lambda rows: functional.cross_entropy(network(x[rows]), y[rows]))
     np.savez(folder / "letters.npz", samples=images[:200], held_out=tests, labels=truth)
-    export(network, x[:2], folder / "letters.onnx", {"input": {0: "n"}, "scores": {0: "n"}})
+    export(network, x[:2], folder / "letters.onnx", InputSpec("uniform"))
 
 
 # ---- Text
@@ -173,7 +175,7 @@ def train_text(folder: Path, seconds: float) -> None:
     samples = rows(text, random.integers(0, len(text) - LENGTH - 1, 64))[:, :-1]
     held_out = rows(other, random.integers(0, len(other) - LENGTH - 1, 600))
     np.savez(folder / "text.npz", samples=samples.numpy(), held_out=held_out.numpy())
-    export(network, samples[:2], folder / "text.onnx", {"input": {0: "n"}, "scores": {0: "n"}})
+    export(network, samples[:2], folder / "text.onnx", InputSpec("integers", 0, len(ALPHABET)))
 
 
 # ---- Both
@@ -200,11 +202,19 @@ def fit(network: nn.Module, seconds: float, batch: int, count: int, loss) -> Non
     network.eval()
 
 
-def export(network: nn.Module, inputs: torch.Tensor, target: Path, axes: dict) -> None:
+def export(network: nn.Module, inputs: torch.Tensor, target: Path, spec: InputSpec) -> None:
+    """The network with a symbolic batch, and beside it what its inputs are like."""
     torch.onnx.export(
-        network, (inputs,), str(target), input_names=["input"], output_names=["scores"], dynamic_axes=axes,
-        opset_version=17, dynamo=False,
+        network,
+        (inputs,),
+        str(target),
+        input_names=["input"],
+        output_names=["scores"],
+        dynamic_axes={"input": {0: "n"}, "scores": {0: "n"}},
+        opset_version=17,
+        dynamo=False,
     )
+    ModelSpec({"input": spec}, [{"n": 1}, {"n": 3}], {"n": 1}).write(target)
 
 
 def made(name: str, folder: Path = FOLDER, seconds: float = 200) -> tuple[Path, dict[str, np.ndarray]]:

@@ -43,6 +43,24 @@ extension Graph {
     nameValues(&taken)
   }
 
+  /// Gives the outputs the names that they have in `former`; a value that is several outputs is copied.
+  package mutating func keepOutputNames(of former: Graph) throws(OperatorError) {
+    for (index, original) in former.outputs.enumerated() {
+      let (value, name) = (outputs[index], former[original].name)
+      if self[value].name == name { continue }
+      for other in values.indices where values[other].name == name { values[other].name = "" }
+      guard outputs[..<index].contains(value) || inputs.contains(value) else {
+        self[value].name = name
+        continue
+      }
+      let builder = GraphBuilder(continuing: self, inference: InferenceDriver(registry: .standard))
+      let copy = builder.addValue(name, fact: fact(value))
+      try builder.appendCopy(of: value, as: copy)
+      builder.graph.outputs[index] = copy
+      self = builder.graph
+    }
+  }
+
   private static func free(_ stem: String, _ taken: inout Set<String>) -> String {
     var (name, number) = (stem, 2)
     while !taken.insert(name).inserted {

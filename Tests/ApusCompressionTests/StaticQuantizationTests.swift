@@ -187,7 +187,7 @@ import Testing
     var graph = infinite.graph
     graph.nameValues()
     let quantizer = try GraphQuantizer(graph, QuantizationOptions(), in: StaticQuantizationTests.surroundings)
-    error = #expect(throws: CompressionError.self) { _ = try quantizer.dynamic() }
+    error = #expect(throws: CompressionError.self) { _ = try quantizer.quantized(.found) }
     #expect(error?.message.contains("not finite") ?? false)
   }
 
@@ -201,20 +201,6 @@ import Testing
     builder.output(y)
     let outcome = try quantize(builder.graph, shapes: [[1, 4, 5, 5]])
     #expect(outcome.decibels > 30 && outcome.graph.nodes.contains { $0.name.hasSuffix("/bias") })
-  }
-
-  /// Files say that they are of the operator set that has integers of 4 and 16 bits.
-  @Test func youngIntegersNeedAYoungOperatorSet() throws {
-    let builder = GraphBuilder()
-    let x = builder.input("x", [1, 4, 5, 5])
-    builder.output(try convolution(builder, x, 4, 4))
-    var options = QuantizationOptions()
-    #expect(try quantize(builder.graph, options, shapes: [[1, 4, 5, 5]]).graph.leastOpset < 13)
-    options.activations = .uint16
-    #expect(try quantize(builder.graph, options, shapes: [[1, 4, 5, 5]]).graph.leastOpset == 21)
-    options = QuantizationOptions()
-    options.weights = .int4
-    #expect(try quantize(builder.graph, options, shapes: [[1, 4, 5, 5]]).graph.leastOpset == 21)
   }
 
   @Test func equalizingAndSmoothingKeepTheFunction() throws {

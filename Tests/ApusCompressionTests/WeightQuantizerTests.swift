@@ -127,6 +127,20 @@ import Testing
     #expect(found[.halfQuadratic]! > nearest - 1)
   }
 
+  /// Passes may find that two outputs are one value.
+  @Test func outputsKeepTheirNames() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [2, 64])
+    let product = try builder.node("MatMul", [x, builder.weights([64, 64])])
+    builder.output(product)
+    builder.output(try builder.node("Concat", [product], [("axis", .int(0))]))
+    var graph = builder.graph
+    graph.nameValues()
+    let names = graph.outputs.map { graph[$0].name }
+    _ = try WeightQuantizer(options(), in: surroundings).quantize(&graph)
+    #expect(graph.outputs.map { graph[$0].name } == names && Set(graph.outputs).count == 2)
+  }
+
   @Test func tiedTablesStayOne() throws {
     let builder = GraphBuilder()
     let ids = builder.input("ids", [.symbol("n")], .int64)

@@ -46,6 +46,7 @@ package struct HalfConverter {
     }
     do throws(OperatorError) {
       _ = try Optimizer(registry: .standard, passes: Optimizer.loweredPasses).optimize(&result)
+      try result.keepOutputNames(of: graph)
     } catch {
       throw CompressionError(error)
     }

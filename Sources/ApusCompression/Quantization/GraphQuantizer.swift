@@ -247,7 +247,11 @@ package struct GraphQuantizer {
         throw CompressionError(error)
       }
     }
-    graph.keepOutputNames(of: original)
+    do throws(OperatorError) {
+      try graph.keepOutputNames(of: original)
+    } catch {
+      throw CompressionError(error)
+    }
     graph.nameValues()
     (report.equalizedPairs, report.smoothedValues) = (equalized, smoothed)
     (report.bytesBefore, report.bytesAfter) = (original.constantByteCount, graph.constantByteCount)
@@ -330,15 +334,6 @@ extension Graph {
       }
     }
     return found
-  }
-
-  /// Gives the outputs the names that they have in `former`.
-  package mutating func keepOutputNames(of former: Graph) {
-    for (value, original) in zip(outputs, former.outputs) where value != original {
-      let name = former[original].name
-      if let other = values.firstIndex(where: { $0.name == name }) { values[other].name = "" }
-      self[value].name = name
-    }
   }
 }
 

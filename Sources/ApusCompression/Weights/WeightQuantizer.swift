@@ -70,6 +70,7 @@ package struct WeightQuantizer {
       try editor.verify()
       var result = editor.finish()
       _ = try Optimizer(registry: .standard, passes: Optimizer.loweredPasses).optimize(&result)
+      try result.keepOutputNames(of: graph)
       graph = result
     } catch {
       throw CompressionError(error)

@@ -203,6 +203,31 @@ import Testing
     #expect(outcome.decibels > 30 && outcome.graph.nodes.contains { $0.name.hasSuffix("/bias") })
   }
 
+  /// onnxruntime takes no scales by channel for batches of matrices.
+  @Test func batchesOfMatricesHaveOneScale() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [3, 2, 8])
+    let y = try builder.node("MatMul", [x, builder.weights([3, 8, 8])])
+    builder.output(try builder.node("MatMul", [y, builder.weights([8, 4])]))
+    let outcome = try quantize(builder.graph, shapes: [[3, 2, 8]])
+    let axes = outcome.graph.nodes.compactMap { $0.attributes.int("axis") }
+    #expect(axes == [1] && outcome.report.nodes.count == 2 && outcome.decibels > 30)
+  }
+
+  /// A calibration of the same graph with other weights is told from that of this one.
+  @Test func fingerprintsTellWeights() throws {
+    func graph(_ weight: Float) throws -> Graph {
+      let builder = GraphBuilder()
+      let x = builder.input("x", [1, 2])
+      builder.output(try builder.node("MatMul", [x, builder.constant([1, weight], [2, 1])]))
+      var graph = builder.graph
+      graph.nameValues()
+      return graph
+    }
+    let prints = try [2, 2, 3].map { CalibrationCache.fingerprint(of: try graph($0)) }
+    #expect(prints[0] == prints[1] && prints[1] != prints[2])
+  }
+
   @Test func equalizingAndSmoothingKeepTheFunction() throws {
     let builder = GraphBuilder()
     let x = builder.input("x", [1, 4, 6, 6])

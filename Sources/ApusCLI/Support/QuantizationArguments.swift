@@ -70,6 +70,7 @@ struct QuantizationArguments: ParsableArguments {
     if let activations, activations.bits == 4 {
       throw ValidationError("--activations \(activations.rawValue): expected int8, uint8, int16 or uint16")
     }
+    if let activations, let text = target.refusal(ofActivations: activations) { throw ValidationError(text) }
     if dynamic {
       let unused: [(Bool, String)] = [
         (activations != nil, "--activations"), (symmetric, "--symmetric"),
@@ -80,6 +81,16 @@ struct QuantizationArguments: ParsableArguments {
         throw ValidationError("\(option) is of no use with --dynamic, whose activations are uint8 and weights 8 bits")
       }
     }
+  }
+
+  /// What was said, but for what there is to be made, beside the names of the options.
+  var given: [(Bool, String)] {
+    [
+      (activations != nil, "--activations"), (symmetric, "--symmetric"), (asymmetricWeights, "--asymmetric-weights"),
+      (perTensor, "--per-tensor"), (range != "minmax", "--range"), (target != .any, "--target"),
+      (format != .qdq, "--format"), (overrides != nil, "--overrides"), (equalize, "--equalize"),
+      (correctBias, "--correct-bias"), (adaround, "--adaround"), (smooth != nil, "--smooth"),
+    ]
   }
 
   private func rangeMethod() throws -> RangeMethod {

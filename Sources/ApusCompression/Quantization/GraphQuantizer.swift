@@ -93,7 +93,9 @@ package struct GraphQuantizer {
   // MARK: - Static
 
   /// A calibration of the values that will be integers, whichever nodes are left out of these later.
-  package func calibration() throws(CompressionError) -> Calibration {
+  ///
+  /// - Parameter isComplete: whether it sees what other options want to know too.
+  package func calibration(isComplete: Bool = false) throws(CompressionError) -> Calibration {
     var (values, channels): (Set<String>, [String: Int]) = ([], [:])
     var kept: [QuantizationReport.Kept] = []
     var hasProducts = false
@@ -104,7 +106,7 @@ package struct GraphQuantizer {
       hasProducts = hasProducts || units.hasProducts
       if !units.hasProducts { return }
       values.formUnion(CodePlan(units, in: editor).values.map { editor.name(of: $0) })
-      guard options.correctsBiases else { return }
+      guard options.correctsBiases || isComplete else { return }
       for unit in units.units {
         guard case .product(let axes) = unit.kind, let value = unit.operands.first,
           editor.fact(value).tensor?.shape != nil
@@ -114,8 +116,8 @@ package struct GraphQuantizer {
     }
     if !hasProducts { throw GraphQuantizer.nothingToDo(.static, kept) }
     return try Calibration(
-      graph, values: values, bins: options.range.needsHistogram ? Histogram.usualBins : 0, channels: channels,
-      in: surroundings)
+      graph, values: values, bins: options.range.needsHistogram || isComplete ? Histogram.usualBins : 0,
+      channels: channels, in: surroundings)
   }
 
   private static func nothingToDo(

@@ -133,16 +133,22 @@ extension GraphQuantizer {
 extension Graph {
   /// Bytes of the constants that nodes or outputs use, here and in the graphs inside nodes.
   package var constantByteCount: Int {
-    var seen: Set<ObjectIdentifier> = []
+    /// Where elements lie.
+    struct Place: Hashable {
+      let storage: ObjectIdentifier
+      let offset, count: Int
+    }
+    var seen: Set<Place> = []
     var bytes = 0
     forEachGraph { graph in
       var used = Set(graph.outputs)
       for node in graph.nodes { used.formUnion(node.dependencies) }
       for value in used {
         // Several graphs may use one constant.
-        if let tensor = graph.constant(value), seen.insert(ObjectIdentifier(tensor.storage)).inserted {
-          bytes += tensor.byteCount
-        }
+        guard let tensor = graph.constant(value) else { continue }
+        let place = Place(
+          storage: ObjectIdentifier(tensor.storage), offset: tensor.byteOffset, count: tensor.byteCount)
+        if seen.insert(place).inserted { bytes += tensor.byteCount }
       }
     }
     return bytes

@@ -75,6 +75,7 @@ def quantize(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     equalize: bool | None = None,
     correct_bias: bool | None = None,
+    adaround: bool | None = None,
     smooth: float | None = None,
     include: str | Iterable[str] | None = None,
     exclude: str | Iterable[str] | None = None,
@@ -123,10 +124,10 @@ def quantize(
     calibrate: samples, one at a time, each a dictionary of arrays by input, or the array alone for a single input: an
         iterable, an iterator, or a function that returns an iterator; a dictionary of arrays with many samples
         along their first axis, or such an array; the path of an .npz file, read piece by piece. Memory does not grow
-        with their number, but for gptq and awq. An iterator serves once, which is enough without `smooth`.
+        with their number. An iterator serves once, which is enough without `smooth` and `adaround`.
     static (with samples the default), dynamic: activations and weights as integers. Then `activations`, `symmetric`,
         `weights`, `asymmetric_weights`, `per_tensor`, `range`, `percentile`, `target`, `format`, `overrides`,
-        `equalize`, `correct_bias`, `smooth`, `include`, `exclude`. overrides: {"conv1": {"low": 0, "high": 6}}.
+        `equalize`, `correct_bias`, `adaround`, `smooth`, `include`, `exclude`. overrides: {"conv1": {"low": 0}}.
     weights: "int8", "int4", "int2" … alone: weights in few bits. Then `block`, `method`, `weight_format`,
         `zero_points`, `weight_type`, `tables`, `minimum_elements`, `damping`, `act_order`, `sweeps`, `accuracy_level`,
         `include`, `exclude`.
@@ -160,6 +161,7 @@ def quantize(
         "overrides": overrides,
         "equalize": equalize,
         "correct_bias": correct_bias,
+        "adaround": adaround,
         "smooth": smooth,
         "include": _names(include),
         "exclude": _names(exclude),

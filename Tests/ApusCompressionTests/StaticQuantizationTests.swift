@@ -214,6 +214,31 @@ import Testing
     #expect(axes == [1] && outcome.report.nodes.count == 2 && outcome.decibels > 30)
   }
 
+  /// A table of words whose transpose gives their scores: the scores become integers, the table stays.
+  @Test(arguments: [false, true]) func tiedTables(_ isDynamic: Bool) throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [3, 2, 8])
+    let table = builder.weights([20, 8])
+    let words = try builder.node("Gather", [table, builder.constant([1, 5] as [Int64], [2])])
+    let sum = try builder.node("Add", [x, words])
+    builder.output(try builder.node("MatMul", [sum, try builder.node("Transpose", [table])]))
+    var graph = builder.graph
+    graph.nameValues()
+    let result: QuantizedGraph
+    if isDynamic {
+      result = try GraphQuantizer(graph, QuantizationOptions(), in: StaticQuantizationTests.surroundings)
+        .quantized(.found)
+    } else {
+      let outcome = try quantize(builder.graph, shapes: [[3, 2, 8]])
+      result = QuantizedGraph(graph: outcome.graph, report: outcome.report)
+    }
+    #expect(result.report.nodes.count == 1 && result.report.kept.isEmpty)
+    #expect(!result.graph.nodes.contains { $0.op == OperatorID("Transpose") })
+    let samples = SampleList([["x": sampleTensor([3, 2, 8], seed: 4)]])
+    let reference = try ReferenceOutputs(of: graph, on: samples, count: 1, in: StaticQuantizationTests.surroundings)
+    #expect(try reference.decibels(of: result.graph) > 28)
+  }
+
   /// A calibration of the same graph with other weights is told from that of this one.
   @Test func fingerprintsTellWeights() throws {
     func graph(_ weight: Float) throws -> Graph {

@@ -73,7 +73,7 @@ struct QuantizationArguments: ParsableArguments {
     if let activations, let text = target.refusal(ofActivations: activations) { throw ValidationError(text) }
     if dynamic {
       let unused: [(Bool, String)] = [
-        (activations != nil, "--activations"), (symmetric, "--symmetric"),
+        (activations != nil, "--activations"), (symmetric, "--symmetric"), (range != "minmax", "--range"),
         (equalize, "--equalize"), (correctBias, "--correct-bias"), (adaround, "--adaround"),
         (format == .qoperator, "--format"), (overrides != nil, "--overrides"),
       ]
@@ -97,7 +97,7 @@ struct QuantizationArguments: ParsableArguments {
     guard let method = RangeMethod(named: range, percentile: percentile) else {
       throw ValidationError("--range \(range): expected one of \(RangeMethod.names.joined(separator: ", "))")
     }
-    guard range != "percentile" || percentile > 50 && percentile <= 100 else {
+    guard percentile > 50, percentile <= 100 else {
       throw ValidationError("--percentile is \(percentile); expected a number above 50, at most 100")
     }
     return method

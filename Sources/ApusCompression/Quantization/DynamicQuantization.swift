@@ -67,9 +67,11 @@ package struct DynamicQuantization: ~Copyable {
 
   private func product(_ node: Node) throws(Unfit) -> Product {
     guard let schema = graph.schema(of: node.op), let trait = schema.weights else { throw Unfit(reason: "") }
-    guard let operand = node.inputs[trait.weights], let data = node.inputs[trait.data],
-      let tensor = graph.constant(operand)
-    else { throw Unfit(reason: "its second operand is computed, not learnt") }
+    guard let operand = node.inputs[trait.weights], let data = node.inputs[trait.data] else { throw Unfit(reason: "") }
+    guard let found = ProductWeights(operand, in: graph) else {
+      throw Unfit(reason: "its second operand is computed, not learnt")
+    }
+    guard let tensor = found.tensor(in: graph) else { throw Unfit(reason: "its weights are no matrix of float32") }
     guard tensor.dataType == .float32, tensor.rank == 2, tensor.count > 0,
       let axes = trait.axes(graph.facts(of: node, schema)), axes.groups == 1
     else { throw Unfit(reason: "its weights are no matrix of float32") }
@@ -118,6 +120,7 @@ package struct DynamicQuantization: ~Copyable {
     graph.replaceUses(of: output, with: result)
     renamed.append((output, result))
     graph.remove(id)
+    graph.removeUnused(product.weights)
     report.append(
       QuantizedNode(
         name: node.name, op: node.op.description, output: graph.name(of: output), input: graph.name(of: product.data),

@@ -22,7 +22,7 @@ package struct GraphQuantizer {
   private let surroundings: RunSurroundings
 
   /// Weights of products that hold numbers that are not finite.
-  private var infiniteWeights: Set<ObjectIdentifier>
+  private var infiniteWeights: Set<ConstantPlace>
 
   /// The pairs of products that were equalized, and the values that were smoothed.
   package private(set) var equalized = 0
@@ -73,7 +73,7 @@ package struct GraphQuantizer {
     if override?.isFloat ?? false { return "'\(name)' shall stay float" }
     if graph.fact(value).elementType != .float32 { return "it computes on \(graph.fact(value))" }
     if let constant = graph.constant(value) {
-      return infiniteWeights.contains(ObjectIdentifier(constant.storage))
+      return infiniteWeights.contains(ConstantPlace(constant))
         ? "'\(name)' holds numbers that are not finite" : nil
     }
     guard let seen, override?.low == nil || override?.high == nil else { return nil }
@@ -324,15 +324,17 @@ extension Graph {
   }
 
   /// The memory of weights of products that hold numbers that are not finite.
-  fileprivate var infiniteWeights: Set<ObjectIdentifier> {
-    var found: Set<ObjectIdentifier> = []
+  fileprivate var infiniteWeights: Set<ConstantPlace> {
+    var found: Set<ConstantPlace> = []
     forEachGraph { graph in
+      let editor = GraphEditor(graph, inference: .standard)
       for node in graph.nodes {
         guard let trait = OperatorRegistry.standard.definition(of: node.op)?.schema.weights,
-          node.inputs.count > trait.weights, let tensor = graph.constant(node.inputs[trait.weights]),
+          node.inputs.count > trait.weights, let operand = node.inputs[trait.weights],
+          let tensor = ProductWeights(operand, in: editor).flatMap({ graph.constant($0.value) }),
           let numbers = tensor.elements(as: Float.self), !numbers.allSatisfy(\.isFinite)
         else { continue }
-        found.insert(ObjectIdentifier(tensor.storage))
+        found.insert(ConstantPlace(tensor))
       }
     }
     return found

@@ -132,7 +132,8 @@ package struct StaticQuantization: ~Copyable {
   ) throws(OperatorError) {
     let node = graph[unit.node]
     guard let trait = graph.schema(of: node.op)?.weights, let operand = node.inputs[trait.weights],
-      let tensor = graph.constant(operand), let numbers = tensor.elements(as: Float.self),
+      let tensor = ProductWeights(operand, in: graph)?.tensor(in: graph),
+      let numbers = tensor.elements(as: Float.self),
       let code = unit.operands.first.flatMap({ codes[$0] })
     else { return }
     let axis = hasScales(tensor, of: node) ? axes.outputs : nil
@@ -167,6 +168,7 @@ package struct StaticQuantization: ~Copyable {
           ? nil : { channel in axis == nil ? leastScales.max() ?? 0 : leastScales[channel % leastScales.count] })
     let dequantized = try dequantizedWeights(weights, operand, leastScales, before: unit.node)
     graph.update(unit.node) { node in node.inputs[trait.weights] = dequantized }
+    graph.removeUnused(operand)
     if let sums, let position = trait.bias {
       let result = try addBias(sums, code, weights, before: unit.node, name: node.name)
       graph.update(unit.node) { node in node.inputs[position] = result }

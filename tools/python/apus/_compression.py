@@ -26,9 +26,12 @@ def _names(patterns: str | Iterable[str] | None) -> list[str] | None:
     return [patterns] if isinstance(patterns, str) else list(patterns)
 
 
-def _check_place(output: str | os.PathLike[str] | None) -> None:
+def _check_place(output: str | os.PathLike[str] | None, opset: int | None) -> None:
     """Says at once what would be said after the work: that the folder of the output is missing."""
-    if output is not None:
+    if output is None:
+        if opset is not None:
+            raise InvalidArgument("opset is that of the file to write; give output, or save(path, opset) the result")
+    else:
         folder = Path(output).absolute().parent
         if not folder.is_dir():
             raise NoSuchFile(f"{os.fspath(output)} cannot be written: there is no folder {folder}")
@@ -190,7 +193,7 @@ def quantize(
     # Weights of models of 16 bits are read when the result is written.
     halves = bool(float16 or bfloat16)
     settings = _settings(threads, dimensions, shapes, maximum_run_memory, map_files=halves)
-    _check_place(output)
+    _check_place(output, opset)
     source = Source(model, external_data_folder, settings)
     # What measures looks at one sample more, to see that it has enough.
     kept = (_MEASURED if measure is None else max(int(measure), 1)) + 1
@@ -252,7 +255,7 @@ def prune(
         "include": _names(include),
         "exclude": _names(exclude),
     }
-    _check_place(output)
+    _check_place(output, opset)
     source = Source(model, external_data_folder, _settings(threads, dimensions, shapes))
     return _saved(source.make(functions().source_prune, options), output, opset)
 
@@ -287,7 +290,7 @@ def cluster(
         "include": _names(include),
         "exclude": _names(exclude),
     }
-    _check_place(output)
+    _check_place(output, opset)
     source = Source(model, external_data_folder, _settings(threads, dimensions, shapes))
     return _saved(source.make(functions().source_cluster, options), output, opset)
 

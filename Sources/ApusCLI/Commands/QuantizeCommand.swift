@@ -119,10 +119,6 @@ struct QuantizeCommand: ParsableCommand {
       }
     case .halves: try refuse(choice.given + searched + few.given, halves.float16 ? "--float16" : "--bfloat16")
     }
-    for (path, option) in [(output, "OUT"), (html, "--html"), (saveCalibration, "--save-calibration")] {
-      try OptionValues.check(folderOf: path, option)
-    }
-    try OptionValues.check(folderOf: tensorrtCache, "--tensorrt-cache")
   }
 
   /// What only integers have, beside the names of the options.
@@ -168,6 +164,7 @@ struct QuantizeCommand: ParsableCommand {
   }
 
   func run() throws {
+    for path in [output, html, saveCalibration, tensorrtCache] { try OptionValues.check(folderOf: path) }
     switch try kind() {
     case .static, .dynamic: try makeIntegers()
     case .weights:

@@ -43,12 +43,12 @@ enum OptionValues {
   }
 
   /// Throws if the folder of a file to write is none: better before the work than behind it.
-  static func check(folderOf path: String?, _ option: String) throws(ValidationError) {
+  static func check(folderOf path: String?) throws(InputError) {
     guard let path, path != "-" else { return }
     let folder = URL(filePath: path).deletingLastPathComponent().path(percentEncoded: false)
     var isFolder: ObjCBool = false
     if FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder), isFolder.boolValue { return }
-    throw ValidationError("\(option) \(path): there is no folder '\(folder)' to write to")
+    throw InputError("cannot write '\(path.printable())': there is no folder '\(folder.printable())'")
   }
 
   /// Finite numbers between commas.

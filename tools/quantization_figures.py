@@ -317,7 +317,7 @@ def voice(apus: Path, folder: Path, source: Path) -> None:
         pieces = range(0, len(samples), hop)
         for index, place in enumerate(pieces):
             piece = heard[place : place + window]
-            feeds = {"input": np.pad(piece, (0, window - len(piece)))[None], "state": state, "sr": np.int64(16000)}
+            feeds = {"input": np.pad(piece, (0, window - len(piece)))[None], "state": state, "sr": np.array(16000, np.int64)}
             (((likely,),), state) = run.run(None, feeds)
             if start is None and likely >= 0.5:
                 start = index
@@ -333,7 +333,7 @@ def voice(apus: Path, folder: Path, source: Path) -> None:
         if len(found) != len(wanted):
             return f"{len(found)} segments, expected {len(wanted)}"
         apart = max(abs(a - b) for one, other in zip(found, wanted) for a, b in zip(one, other))
-        return f"{len(found)} segments, ends at most {32 * apart} ms off, {path.stat().st_size / 1e6:.1f} MB"
+        return f"{len(found)} segments, ends at most {32 * apart} ms off"
 
     rate = folder / "rate.txt"
     rate.write_text("16000")

@@ -214,6 +214,16 @@ import Testing
     #expect(axes == [1] && outcome.report.nodes.count == 2 && outcome.decibels > 30)
   }
 
+  /// What is on integers already is left alone, and said to be.
+  @Test func integersAreNotQuantizedAgain() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [1, 4, 6, 6])
+    builder.output(try convolution(builder, try builder.node("Relu", [try convolution(builder, x, 4, 4)]), 4, 4))
+    let once = try quantize(builder.graph, shapes: [[1, 4, 6, 6]])
+    let error = #expect(throws: CompressionError.self) { try quantize(once.graph, shapes: [[1, 4, 6, 6]]) }
+    #expect(error?.code == .nothingToDo && error?.message.contains("already") ?? false, "\(error?.message ?? "")")
+  }
+
   /// A table of words whose transpose gives their scores: the scores become integers, the table stays.
   @Test(arguments: [false, true]) func tiedTables(_ isDynamic: Bool) throws {
     let builder = GraphBuilder()

@@ -69,7 +69,7 @@ package struct DynamicQuantization: ~Copyable {
     guard let schema = graph.schema(of: node.op), let trait = schema.weights else { throw Unfit(reason: "") }
     guard let operand = node.inputs[trait.weights], let data = node.inputs[trait.data] else { throw Unfit(reason: "") }
     guard let found = ProductWeights(operand, in: graph) else {
-      throw Unfit(reason: "its second operand is computed, not learnt")
+      throw Unfit(reason: ProductWeights.reason(operand, in: graph))
     }
     guard let tensor = found.tensor(in: graph) else { throw Unfit(reason: "its weights are no matrix of float32") }
     guard tensor.dataType == .float32, tensor.rank == 2, tensor.count > 0,
@@ -82,6 +82,7 @@ package struct DynamicQuantization: ~Copyable {
       throw Unfit(reason: "its weights hold numbers that are not finite")
     }
     guard graph.constant(data) == nil else { throw Unfit(reason: "") }
+    if graph.standsForCodes(data) { throw Unfit(reason: "it reads integers that the model has already") }
     let bias = trait.bias.flatMap { node.inputs.count > $0 ? node.inputs[$0] : nil }
     return Product(
       data: data, weights: operand, tensor: tensor, isTransposed: axes.outputs == 0,

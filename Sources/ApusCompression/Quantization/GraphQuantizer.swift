@@ -76,6 +76,7 @@ package struct GraphQuantizer {
       return infiniteWeights.contains(ConstantPlace(constant))
         ? "'\(name)' holds numbers that are not finite" : nil
     }
+    if graph.standsForCodes(value) { return "'\(name)' stands for integers that the model has already" }
     guard let seen, override?.low == nil || override?.high == nil else { return nil }
     guard let found = seen[name] else { return "no sample of the calibration reaches it" }
     return max(-found.minimum, found.maximum) <= TensorCode.leastScale

@@ -33,6 +33,11 @@ struct ProductWeights {
     (value, isTurned) = (source, true)
   }
 
+  /// Why an operand is no weight.
+  static func reason(_ operand: ValueID, in graph: borrowing GraphEditor) -> String {
+    graph.standsForCodes(operand) ? "its weights are integers already" : "its second operand is computed, not learnt"
+  }
+
   /// The elements as the product reads them; nil if they are not of float32.
   func tensor(in graph: borrowing GraphEditor) -> Tensor? {
     guard let tensor = graph.constant(value), tensor.dataType == .float32 else { return nil }
@@ -47,6 +52,11 @@ struct ProductWeights {
 }
 
 extension GraphEditor {
+  /// Whether a value is made of integers with scales of their own: other integers for it would be rounded twice.
+  func standsForCodes(_ value: ValueID) -> Bool {
+    producer(of: value).map { op(of: $0) == OperatorID("DequantizeLinear") } ?? false
+  }
+
   /// Removes the node that computes a value which nobody reads any more.
   mutating func removeUnused(_ value: ValueID) {
     if isUnused(value), let producer = producer(of: value), self[producer].outputs.count == 1 { remove(producer) }

@@ -103,7 +103,7 @@ package struct QuantizationUnits {
         return .failure(Unfit(text: nil))
       }
       guard let found = ProductWeights(operand, in: graph), let tensor = graph.constant(found.value) else {
-        return .failure(Unfit(text: "its second operand is computed, not learnt"))
+        return .failure(Unfit(text: ProductWeights.reason(operand, in: graph)))
       }
       guard tensor.dataType == .float32 else { return .failure(Unfit(text: "its weights are \(tensor.dataType)")) }
       guard let axes = weights.axes(graph.facts(of: node, schema)), tensor.count > 0 else {

@@ -140,6 +140,8 @@ package struct DynamicQuantization: ~Copyable {
       let w = RecurrentCodes(weights, isPerChannel: options.isPerChannel, options.weightOptions),
       let r = RecurrentCodes(recurrence, isPerChannel: options.isPerChannel, options.weightOptions)
     else { return keep("its weights are computed, or no float32") }
+    let isFinite = [weights, recurrence].allSatisfy { $0.elements(as: Float.self)?.allSatisfy(\.isFinite) ?? false }
+    if !isFinite { return keep("its weights hold numbers that are not finite") }
     if node.attributes.int("layout") ?? 0 != 0 { return keep("its batch is the first axis") }
     var inputs = node.inputs + [ValueID?](repeating: nil, count: LSTMInputs.count - node.inputs.count)
     inputs[LSTMInputs.weights] = graph.addConstant(w.integers)

@@ -22,13 +22,18 @@ struct HalfDecisions {
   private let selection: NodeSelection
   private let ranges: HalfRanges
   private var constants: [ValueID: HalfRange] = [:]
+  /// Floats that are integers as large as they like, and no samples tell how large.
+  private var unbounded: Set<ValueID> = []
 
   init(
     _ graph: borrowing GraphEditor, _ options: HalfConversionOptions, _ ranges: HalfRanges
   ) throws(CompressionError) {
     (self.options, self.ranges) = (options, ranges)
     selection = NodeSelection(included: options.include, excluded: options.keep)
-    for id in graph.nodes { decisions[id] = try decide(id, in: graph) }
+    for id in graph.nodes {
+      noteIntegers(graph[id], in: graph)
+      decisions[id] = try decide(id, in: graph)
+    }
     settleMoving(in: graph)
   }
 
@@ -67,7 +72,29 @@ struct HalfDecisions {
       }
     }
     if let reason = refusal(of: node, schema, in: graph) { return .kept(reason) }
+    if !schema.traits.contains(.movesData), floats.contains(where: { unbounded.contains($0) }) {
+      return .kept("it reads integers that may be beyond the range of \(options.type.dataType)")
+    }
     return schema.traits.contains(.movesData) ? .moving : .half
+  }
+
+  /// Sums of products of bytes, sizes and positions are soon beyond float16, which what they are multiplied with would
+  /// undo too late.
+  private mutating func noteIntegers(_ node: Node, in graph: borrowing GraphEditor) {
+    guard options.type == .float16, let input = node.inputs.first ?? nil, let output = node.outputs.first ?? nil,
+      isFloat(output, in: graph), ranges.ranges[output] == nil
+    else { return }
+    let isMoved = graph.schema(of: node.op)?.traits.contains(.movesData) ?? false
+    if isMoved ? unbounded.contains(input) : node.op == OperatorID("Cast") && isWide(graph.fact(input).elementType) {
+      unbounded.insert(output)
+    }
+  }
+
+  private func isWide(_ type: DataType?) -> Bool {
+    switch type {
+    case .uint16, .int32, .uint32, .int64, .uint64: true
+    default: false
+    }
   }
 
   private mutating func range(
@@ -96,6 +123,9 @@ struct HalfDecisions {
     let type = options.type.dataType
     if HalfConverter.opset(of: schema, options.type) == nil {
       return "it takes \(type) only in operator sets that few runtimes read"
+    }
+    if schema.outputs.allSatisfy({ schema.types[$0.type]?.tensors.allSatisfy { !$0.isFloat } ?? false }) {
+      return "of floats it has scales alone"
     }
     let takers = node.inputs.indices.filter { takes(node, $0, schema, in: graph) }
     if takers.isEmpty { return "its operands are float32 by its definition" }

@@ -134,11 +134,15 @@ private struct OlderForm {
     }
   }
 
-  /// The first operator set whose QuantizeLinear and DequantizeLinear have the element types of a node.
+  /// The first operator set whose QuantizeLinear and DequantizeLinear have the element types of a node, and scales for
+  /// each channel if it has several.
   private func firstOpset(ofCodes node: Node, in builder: GraphBuilder) -> Int {
     let types = (node.inputs + node.outputs).compactMap { $0.flatMap { builder.fact($0).elementType } }
     if types.contains(where: { $0 == .int16 || $0 == .uint16 }) { return 21 }
-    return types.contains { $0 == .float16 || $0 == .bfloat16 } ? 19 : 10
+    if types.contains(where: { $0 == .float16 || $0 == .bfloat16 }) { return 19 }
+    let scale = node.inputs.count > 1 ? node.inputs[1] : nil
+    let hasOneScale = builder.shape(scale)?.allSatisfy { $0.known == 1 } ?? false
+    return hasOneScale ? 10 : 13
   }
 
   private func castForm(of node: Node, in graph: Graph) -> Node? {

@@ -6,7 +6,8 @@ import ApusTensor
 struct ConstantFolding: GraphPass {
   let name: String
   /// Leaves transposes of large matrices, and their Casts from 16 bits to float32, for later: the fusion of a matrix
-  /// product looks for these and reads what is before them.
+  /// product looks for these and reads what is before them. And transposes of matrices that others read as they are: a
+  /// saved model would hold these twice.
   let keepsTransposes: Bool
   /// Leaves quantized weights as they are: their floats would make a saved model up to sixteen times as large.
   let keepsQuantized: Bool
@@ -21,7 +22,7 @@ struct ConstantFolding: GraphPass {
   private static let maximumGrowth = 1 << 20
   /// Elements of 4 bits that become float32.
   private static let maximumFactor = 8
-  /// Matrices of 16 bits that are not worth to be kept.
+  /// Matrices that are not worth to be kept: elements of 16 bits, bytes of shared ones.
   private static let smallMatrix = 1 << 12
 
   func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
@@ -50,7 +51,9 @@ struct ConstantFolding: GraphPass {
     let inputs = node.inputs.map { graph.constant($0) }
     guard zip(node.inputs, inputs).allSatisfy({ $0 == nil || $1 != nil }) else { return nil }
     if keepsTransposes, let matrix = inputs.first ?? nil, matrix.rank == 2 {
-      if node.op == OperatorID("Transpose"), matrix.byteCount > ConstantFolding.maximumGrowth { return nil }
+      let isShared = node.inputs[0].map { graph.useCount(of: $0) > 1 } ?? false
+      let largest = isShared ? ConstantFolding.smallMatrix : ConstantFolding.maximumGrowth
+      if node.op == OperatorID("Transpose"), matrix.byteCount > largest { return nil }
       if node.widensHalves(matrix.dataType), matrix.byteCount > ConstantFolding.smallMatrix { return nil }
     }
     if keepsQuantized, node.op == OperatorID("DequantizeLinear"), let codes = inputs.first ?? nil,

@@ -1,7 +1,7 @@
 // JSON (RFC 8259) as a tree, and the numbers NaN, Infinity and -Infinity that Python writes.
 
 /// A JSON value. Numbers keep their text, so that no digit is lost before the type is known.
-indirect enum JSONValue: Sendable {
+package indirect enum JSONValue: Sendable {
   case null
   case bool(Bool)
   case number(String)
@@ -9,7 +9,7 @@ indirect enum JSONValue: Sendable {
   case array([JSONValue])
   case object([(key: String, value: JSONValue)])
 
-  var kind: String {
+  package var kind: String {
     switch self {
     case .null: "null"
     case .bool: "a bool"
@@ -23,15 +23,22 @@ indirect enum JSONValue: Sendable {
 
 /// Parses JSON within the limits: `maximumNesting` arrays and objects in each other, `maximumDecodedBytes` for the
 /// tree.
-struct JSONReader {
+package struct JSONReader {
   private var position = 0
   private var treeBytes = 0
   private let limits: LoadLimits
+  private let keysAreUnique: Bool
 
-  private init(limits: LoadLimits) { self.limits = limits }
+  private init(limits: LoadLimits, keysAreUnique: Bool) {
+    (self.limits, self.keysAreUnique) = (limits, keysAreUnique)
+  }
 
-  static func parse(_ bytes: Span<UInt8>, limits: LoadLimits) throws(LoadError) -> JSONValue {
-    var reader = JSONReader(limits: limits)
+  /// The value that `bytes` are. `keysAreUnique`: refuses objects in which a key stands twice, as whoever reads a
+  /// format must that others read too.
+  package static func parse(
+    _ bytes: Span<UInt8>, limits: LoadLimits, keysAreUnique: Bool = false
+  ) throws(LoadError) -> JSONValue {
+    var reader = JSONReader(limits: limits, keysAreUnique: keysAreUnique)
     // The mark of UTF-8, which RFC 8259 lets a reader pass over.
     if bytes.count >= 3, (bytes[0], bytes[1], bytes[2]) == (0xEF, 0xBB, 0xBF) { reader.position = 3 }
     let value = try reader.value(bytes, depth: 0)
@@ -121,6 +128,7 @@ struct JSONReader {
   private mutating func object(_ bytes: Span<UInt8>, _ depth: Int) throws(LoadError) -> JSONValue {
     position += 1
     var members: [(key: String, value: JSONValue)] = []
+    var keys: Set<String> = []
     if next(bytes) == UInt8(ascii: "}") {
       position += 1
       return .object(members)
@@ -128,6 +136,7 @@ struct JSONReader {
     while true {
       guard next(bytes) == UInt8(ascii: "\"") else { throw error("a key was expected") }
       let key = try string(bytes)
+      if keysAreUnique, !keys.insert(key).inserted { throw error("the key '\(key.prefix(64))' stands twice") }
       guard next(bytes) == UInt8(ascii: ":") else { throw error("':' was expected") }
       position += 1
       members.append((key, try value(bytes, depth: depth + 1)))

@@ -100,43 +100,43 @@ package final class FileReader: Sendable {
 }
 
 /// An open file descriptor, closed at the end of its life if it was opened here.
-struct Descriptor: ~Copyable {
-  let number: Int32
+package struct Descriptor: ~Copyable {
+  package let number: Int32
   private let isOwned: Bool
 
   /// Opens a file for reading; `isOpen` is false and errno set if that fails. Opening a pipe waits for its writer
   /// unless `waiting` is false.
-  init(opening path: String, waiting: Bool = true) {
+  package init(opening path: String, waiting: Bool = true) {
     number = Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (waiting ? 0 : O_NONBLOCK))
     isOwned = true
   }
 
-  init(borrowing number: Int32) {
+  package init(borrowing number: Int32) {
     self.number = number
     isOwned = false
   }
 
   deinit { if isOwned && number >= 0 { close(number) } }
 
-  var isOpen: Bool { number >= 0 }
+  package var isOpen: Bool { number >= 0 }
 
   /// True if nothing has been read from the file yet.
   var isAtStart: Bool { lseek(number, 0, SEEK_CUR) == 0 }
 
-  func status() throws(LoadError) -> stat {
+  package func status() throws(LoadError) -> stat {
     var status = stat()
     guard fstat(number, &status) == 0 else { throw Self.error("cannot read what kind of file this is", errno) }
     return status
   }
 
   /// The real path of the open file, from the kernel; nil if it will not tell.
-  var realPath: String? {
+  package var realPath: String? {
     var buffer = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
     let length = readlink("/proc/self/fd/\(number)", &buffer, buffer.count - 1)
     return length > 0 ? String(decoding: buffer[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
   }
 
-  static func error(_ what: String, _ code: Int32) -> LoadError {
+  package static func error(_ what: String, _ code: Int32) -> LoadError {
     let reason = strerror(code).map { String(cString: $0) } ?? "error \(code)"
     return LoadError(.cannotRead, "\(what): \(reason)")
   }

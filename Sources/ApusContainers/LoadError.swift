@@ -77,7 +77,7 @@ public struct LoadError: Error, Sendable {
     self.problems = problems
   }
 
-  static func limit(
+  package static func limit(
     _ name: String, _ limit: Int, found: String, remedy: String? = nil, path: String? = nil, at offset: Int? = nil
   ) -> LoadError {
     LoadError(
@@ -104,7 +104,7 @@ public struct LoadError: Error, Sendable {
   }
 
   /// The same error with `outer` before its path.
-  func under(_ outer: String) -> LoadError {
+  package func under(_ outer: String) -> LoadError {
     var error = self
     error.path = error.path.map { outer + " › " + $0 } ?? outer
     return error

@@ -6,7 +6,7 @@ extension Tensor {
   /// A tensor whose bytes `body` appends, all of them, in row-major order and the byte order of the file formats
   /// (little endian, as on every machine that Apus runs on). The size must have been checked against the limits. Not
   /// for strings.
-  static func building(
+  package static func building(
     _ dataType: DataType, _ shape: Shape, account: MemoryAccount? = nil,
     _ body: (inout OutputSpan<UInt8>) throws(LoadError) -> Void
   ) throws(LoadError) -> Tensor {
@@ -27,7 +27,9 @@ extension Tensor {
   }
 
   /// Calls `body` with the bytes of the elements. Empty for strings.
-  func withByteSpan<Result, Failure: Error>(_ body: (Span<UInt8>) throws(Failure) -> Result) throws(Failure) -> Result {
+  package func withByteSpan<Result, Failure: Error>(
+    _ body: (Span<UInt8>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
     try withUnsafeBytes { (bytes: UnsafeRawBufferPointer) throws(Failure) -> Result in
       // Bytes may be read as UInt8 whatever they are bound to; the tensor keeps them alive during the call.
       try body(bytes.assumingMemoryBound(to: UInt8.self).span)

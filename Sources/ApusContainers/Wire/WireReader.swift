@@ -1,26 +1,26 @@
 // The parts of the protobuf wire format: varints, tags, lengths. Every read is bounded by an end that the caller gives.
 
 /// The wire types of protobuf.
-enum WireType: UInt8 {
+@frozen package enum WireType: UInt8 {
   case varint = 0
   case fixed64, bytes, startGroup, endGroup, fixed32
 }
 
 /// A position in some bytes, and the reads that move it forward. Nothing here trusts a length: each read is checked
 /// against `end`, which is at most the number of bytes.
-struct WireReader {
-  var position: Int
-  let end: Int
+@frozen package struct WireReader {
+  package var position: Int
+  package let end: Int
 
-  init(_ range: Range<Int>) {
+  @inlinable package init(_ range: Range<Int>) {
     position = range.lowerBound
     end = range.upperBound
   }
 
-  var isAtEnd: Bool { position >= end }
+  @inlinable package var isAtEnd: Bool { position >= end }
 
   /// An unsigned number of up to 10 bytes of 7 bits, lowest first.
-  mutating func varint(_ bytes: Span<UInt8>) throws(LoadError) -> UInt64 {
+  @inlinable package mutating func varint(_ bytes: Span<UInt8>) throws(LoadError) -> UInt64 {
     let start = position
     var value: UInt64 = 0
     var shift: UInt64 = 0
@@ -38,7 +38,7 @@ struct WireReader {
   }
 
   /// A field number and wire type.
-  mutating func tag(_ bytes: Span<UInt8>) throws(LoadError) -> (number: UInt32, type: WireType) {
+  @inlinable package mutating func tag(_ bytes: Span<UInt8>) throws(LoadError) -> (number: UInt32, type: WireType) {
     let start = position
     let tag = try varint(bytes)
     guard tag >> 3 != 0, tag <= UInt64(UInt32.max) else {
@@ -55,7 +55,7 @@ struct WireReader {
   }
 
   /// Moves past `count` bytes and returns their range.
-  mutating func take(_ count: UInt64) throws(LoadError) -> Range<Int> {
+  @inlinable package mutating func take(_ count: UInt64) throws(LoadError) -> Range<Int> {
     guard count <= UInt64(end - position) else {
       throw LoadError(
         .malformed, "\(count) bytes are announced, but only \(end - position) remain in the message",
@@ -67,12 +67,12 @@ struct WireReader {
   }
 
   /// A length and as many bytes; the range of the bytes.
-  mutating func lengthDelimited(_ bytes: Span<UInt8>) throws(LoadError) -> Range<Int> {
+  @inlinable package mutating func lengthDelimited(_ bytes: Span<UInt8>) throws(LoadError) -> Range<Int> {
     try take(varint(bytes))
   }
 
   /// Moves past the value of a field and returns its range without the length.
-  mutating func value(_ type: WireType, _ bytes: Span<UInt8>) throws(LoadError) -> Range<Int> {
+  @inlinable package mutating func value(_ type: WireType, _ bytes: Span<UInt8>) throws(LoadError) -> Range<Int> {
     let start = position
     switch type {
     case .varint:
@@ -89,7 +89,7 @@ struct WireReader {
 
 extension [UInt8] {
   /// Appends an unsigned number of up to 10 bytes of 7 bits, lowest first.
-  mutating func appendVarint(_ value: UInt64) {
+  @inlinable package mutating func appendVarint(_ value: UInt64) {
     var rest = value
     while rest >= 0x80 {
       append(UInt8(truncatingIfNeeded: rest) | 0x80)
@@ -98,7 +98,7 @@ extension [UInt8] {
     append(UInt8(rest))
   }
 
-  mutating func appendTag(_ number: UInt32, _ type: WireType) {
+  package mutating func appendTag(_ number: UInt32, _ type: WireType) {
     appendVarint(UInt64(number) << 3 | UInt64(type.rawValue))
   }
 }

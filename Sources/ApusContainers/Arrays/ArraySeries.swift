@@ -100,28 +100,17 @@ extension Npz {
     path: String, as declared: [String: DataType] = [:], checks: Bool, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> [ArraySeries] {
     let file = try FileBytes.open(path: path, limits: limits, reading: .ranges)
-    do throws(LoadError) {
-      var arrays: [ArraySeries] = []
-      var decodedBytes = 0
-      for member in try members(file) {
-        let name = arrayName(member.name)
-        do throws(LoadError) {
-          let (content, range): (FileBytes, Range<Int>)
-          if try isStored(member) {
-            if checks { try checkStored(member, file) }
-            (content, range) = (file, try contents(member, file))
-          } else {
-            content = try inflated(member, file, &decodedBytes, limits)
-            range = 0..<content.count
-          }
-          arrays.append(try ArraySeries(content, in: range, name: name, as: declared[name], limits: limits))
-        } catch {
-          throw error.under("array '\(name)'")
-        }
+    let archive = try ZipArchive(file, rules: .arrays, limits: limits)
+    var arrays: [ArraySeries] = []
+    for entry in archive.entries {
+      let name = arrayName(entry.name)
+      let (bytes, range) = try archive.contents(of: entry, checks: checks)
+      do throws(LoadError) {
+        arrays.append(try ArraySeries(bytes, in: range, name: name, as: declared[name], limits: limits))
+      } catch {
+        throw error.under("array '\(name)'").inFile(path)
       }
-      return arrays
-    } catch {
-      throw error.inFile(path)
     }
+    return arrays
   }
 }

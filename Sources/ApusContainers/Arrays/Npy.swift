@@ -21,10 +21,22 @@ package enum Npy {
   static func decode(
     _ file: FileBytes, in range: Range<Int>, as declared: DataType?, limits: LoadLimits
   ) throws(LoadError) -> Tensor {
+    if !file.isInMemory { return try decode(file.part(range), in: 0..<range.count, as: declared, limits: limits) }
     let layout = try file.withBytes { (bytes: Span<UInt8>) throws(LoadError) in
       try NpyLayout(bytes, range, declared: declared, limits: limits)
     }
     return try tensor(file, layout, limits: limits)
+  }
+
+  /// The longest beginning of a file that a header may take.
+  package static let headerLimit = NpyLayout.headerLimit
+
+  /// What the header of an array of `byteCount` bytes says, of which `head` are the first `headerLimit`.
+  package static func header(
+    _ head: Span<UInt8>, byteCount: Int, limits: LoadLimits = LoadLimits()
+  ) throws(LoadError) -> (dataType: DataType, shape: Shape) {
+    let layout = try NpyLayout(head, 0..<byteCount, declared: nil, limits: limits)
+    return (layout.element.dataType, layout.shape)
   }
 
   /// The elements of an array whose header was read.

@@ -1,7 +1,8 @@
 // Arrays that are read slice by slice have the elements of those that are read whole.
 
-import ApusFormats
+import ApusContainers
 import ApusTensor
+import ApusTestSupport
 import Glibc
 import Testing
 

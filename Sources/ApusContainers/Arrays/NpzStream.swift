@@ -19,10 +19,8 @@ package struct NpzStream: ~Copyable {
   }
 
   private struct Member {
-    let name: [UInt8]
-    /// The bytes of the array with its header.
-    let size: Int
-    let offset: Int
+    /// Its checksum is known at the end.
+    var header: ZipHeader
     let dataType: DataType
     var checksum = CRC32()
     /// Where the next bytes of the array go, and where they end.
@@ -63,16 +61,16 @@ package struct NpzStream: ~Copyable {
       ).inFile(path)
     }
     let name = [UInt8]((array.name + ".npy").utf8)
-    guard name.count <= Npz.maximumNameBytes else {
+    guard name.count <= Zip.maximumNameBytes else {
       throw LoadError(.cannotWrite, "the name of an array has \(name.count) bytes").inFile(path)
     }
     let header = Npy.Content.header(Npy.Content.descriptor(type, width: 1), array.shape)
     let size = header.count + bytes
-    let begin = offset + Npz.localHeader(name, 0, size: size).count
+    let entry = ZipHeader(name: name, compressedSize: size, size: size, offset: offset, alignment: Npz.alignment)
+    let begin = offset + entry.local.count
     var member = Member(
-      name: name, size: size, offset: offset, dataType: array.dataType, position: begin + header.count,
-      end: begin + size)
-    member.checksum.update(header.span, header.indices)
+      header: entry, dataType: array.dataType, position: begin + header.count, end: begin + size)
+    member.checksum.update(header.span)
     return (member, header)
   }
 
@@ -89,11 +87,11 @@ package struct NpzStream: ~Copyable {
         .unsupported,
         "\(tensor.dataType)\(tensor.shape) does not fit into what is left of the array, which is "
           + "\(members[array].dataType)"
-      ).under("array '\(String(decoding: members[array].name.dropLast(4), as: UTF8.self))'").inFile(path)
+      ).under("array '\(String(decoding: members[array].header.name.dropLast(4), as: UTF8.self))'").inFile(path)
     }
     let position = members[array].position
     try content.withByteSpan { (bytes: Span<UInt8>) throws(LoadError) in
-      members[array].checksum.update(bytes, bytes.indices)
+      members[array].checksum.update(bytes)
       try output.write(bytes, at: position)
     }
     members[array].position += content.byteCount
@@ -102,16 +100,16 @@ package struct NpzStream: ~Copyable {
   /// Ends the file and gives it its name. Throws if an array is not whole.
   package mutating func commit() throws(LoadError) {
     var directory: [UInt8] = []
-    for member in members {
+    for var member in members {
       guard member.position == member.end else {
         throw LoadError(.cannotWrite, "\(member.end - member.position) bytes of an array are missing").inFile(path)
       }
-      let checksum = member.checksum.value
-      try output.write(Npz.localHeader(member.name, checksum, size: member.size).span, at: member.offset)
-      directory += Npz.directoryEntry(member.name, checksum, size: member.size, offset: member.offset)
+      member.header.checksum = member.checksum.value
+      try output.write(member.header.local.span, at: member.header.offset)
+      directory += member.header.entry
     }
     let start = members.last?.end ?? 0
-    let end = directory + Npz.endRecords(count: members.count, start: start, size: directory.count)
+    let end = directory + ZipHeader.end(count: members.count, start: start, size: directory.count)
     try output.write(end.span, at: start)
     try output.commit()
   }

@@ -131,12 +131,12 @@ struct FileContent {
 
   // MARK: - Structure
 
-  /// Reads the file as a message, without `raw_data` of `FileBytes.smallestGap` bytes or more. Where it is no such
+  /// Reads the file as a message, without the elements of `FileBytes.smallestGap` bytes or more. Where it is no such
   /// message the walk ends, and `readRest` reads on: what is wrong with it is the scanner's business.
-  mutating func readStructure(of root: MessageType) throws(LoadError) {
+  mutating func readStructure(_ outline: WireOutline) throws(LoadError) {
     // Pages of 2 MB would bring in the gaps.
     madvise(block.baseAddress, block.count, MADV_NOHUGEPAGE)
-    var stack: [(type: MessageType, end: Int)] = [(root, reader.count)]
+    var stack: [(type: UInt8, end: Int)] = [(outline.root, reader.count)]
     var position = 0
     while let message = stack.last {
       if position >= message.end {
@@ -146,17 +146,17 @@ struct FileContent {
       try read(upTo: min(position + Self.longestHeader, reader.count))
       guard let (number, value) = header(at: position, in: message.end) else { return }
       position = value.upperBound
-      guard value.count >= FileBytes.smallestGap, let rule = message.type.field(number)?.rule else { continue }
-      switch rule {
+      guard value.count >= FileBytes.smallestGap else { continue }
+      switch outline.content(message.type, number) {
       case .message(let type):
         // Deeper than the scanner goes there is nothing to find.
         guard stack.count <= Self.maximumDepth else { return }
         stack.append((type, value.upperBound))
         position = value.lowerBound
-      case .payload(.rawData):
+      case .elements:
         try read(upTo: value.lowerBound)
         skip(value)
-      default: break
+      case .other: break
       }
     }
   }

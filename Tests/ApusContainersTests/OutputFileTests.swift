@@ -1,7 +1,8 @@
 // Files that are written whole or not at all.
 
-import ApusFormats
+import ApusContainers
 import ApusTensor
+import ApusTestSupport
 import Glibc
 import Testing
 

@@ -19,7 +19,7 @@ extension Tensor {
   }
 
   /// The elements of a tensor of at most 8 bits an element, each in the low bits of a byte.
-  var codes: [UInt8] {
+  package var codes: [UInt8] {
     let bits = dataType.bits
     return withByteSpan { bytes in
       (0..<count).map { index in
@@ -32,7 +32,7 @@ extension Tensor {
   }
 
   /// A tensor of at most 8 bits an element from codes in the low bits of bytes.
-  static func packing(_ codes: [UInt8], _ dataType: DataType, _ shape: Shape) throws(LoadError) -> Tensor {
+  package static func packing(_ codes: [UInt8], _ dataType: DataType, _ shape: Shape) throws(LoadError) -> Tensor {
     let mask = (UInt32(1) << UInt32(dataType.bits)) - 1
     return try building(dataType, shape) { (output) throws(LoadError) in
       var pending: UInt32 = 0

@@ -1,6 +1,6 @@
 // Values from JSON and plain text.
 
-import ApusFormats
+import ApusContainers
 import ApusTensor
 import Testing
 
@@ -11,15 +11,6 @@ import Testing
 
   private func text(_ text: String, _ type: DataType? = nil, _ shape: [Int?]? = nil) throws -> Tensor {
     try TextTensors.text(FileBytes(copying: Array(text.utf8)), as: type, shape: shape)
-  }
-
-  private func message(_ body: () throws -> Void) -> String {
-    do {
-      try body()
-      return "no error"
-    } catch {
-      return "\(error)"
-    }
   }
 
   @Test func infersTypes() throws {

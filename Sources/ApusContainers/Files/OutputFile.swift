@@ -296,7 +296,7 @@ package enum OutputFolder {
 
 extension LoadError {
   /// Why a file cannot be written, in the system's words.
-  static func cannotWrite(_ path: String, _ code: Int32) -> LoadError {
+  package static func cannotWrite(_ path: String, _ code: Int32) -> LoadError {
     let reason = strerror(code).map { String(cString: $0) } ?? "error \(code)"
     return LoadError(code == EPIPE ? .readerIsGone : .cannotWrite, "cannot write the file: \(reason)").inFile(path)
   }

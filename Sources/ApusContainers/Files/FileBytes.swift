@@ -1,5 +1,5 @@
-// The bytes of a file or stream. The only file of ApusFormats that owns raw memory: everything behind it sees
-// `Span<UInt8>` or a `Tensor` whose range was checked here.
+// The bytes of a file or stream. With the others of this folder the only file of ApusContainers that owns raw memory:
+// everything behind it sees `Span<UInt8>` or a `Tensor` whose range was checked here.
 
 import ApusTensor
 import Synchronization
@@ -19,12 +19,12 @@ package final class FileBytes: Sendable {
   package enum Reading: Sendable {
     /// Everything.
     case everything
-    /// Everything but large `raw_data` of tensors in a message of that type.
-    case structure(MessageType)
+    /// Everything but the large byte fields that the outline names.
+    case structure(WireOutline)
     /// Nothing: only the ranges that tensors refer to, when they are made. There is no span of all bytes.
     case ranges
     /// Nothing: the file is mapped. It must neither shrink nor be written to as long as a tensor refers to it. So are
-    /// compiled models where `structure(.model)` was asked for.
+    /// files that begin with `WireOutline.mappedSignature`.
     case mapped
   }
 
@@ -38,7 +38,7 @@ package final class FileBytes: Sendable {
   /// The storages of the ranges that are read later, by their first byte.
   private let gaps: Mutex<Gaps?>
   /// What is read is charged here.
-  private let account: MemoryAccount?
+  let account: MemoryAccount?
   /// The file, where it is mapped.
   package let mapping: MappedFile?
 
@@ -70,7 +70,7 @@ package final class FileBytes: Sendable {
   }
 
   /// Tensors of at least so many bytes may stay in the file until they are asked for.
-  static let smallestGap = 1 << 16
+  package static let smallestGap = 1 << 16
 
   // MARK: - Bytes that are in memory
 
@@ -90,6 +90,31 @@ package final class FileBytes: Sendable {
       if let start = source.baseAddress { storage.base.copyMemory(from: start, byteCount: source.count) }
     }
     self.init(name: name, count: array.count, reader: nil, block: storage, account: nil)
+  }
+
+  /// Holds the bytes of a storage.
+  convenience init(_ storage: TensorStorage, name: String) {
+    self.init(name: name, count: storage.byteCount, reader: nil, block: storage, account: nil)
+  }
+
+  /// Bytes of the same name and account, `byteCount` of them, all of which `fill` appends.
+  func derived(
+    byteCount: Int, _ fill: (inout OutputSpan<UInt8>) throws(LoadError) -> Void
+  ) throws(LoadError) -> FileBytes {
+    let storage: TensorStorage
+    do throws(TensorError) {
+      storage = try TensorStorage(byteCount: byteCount, account: account)
+    } catch {
+      throw LoadError(error)
+    }
+    // The storage has as many bytes, and nobody else refers to it yet.
+    let buffer = UnsafeMutableBufferPointer(
+      start: storage.base.assumingMemoryBound(to: UInt8.self), count: byteCount)
+    var output = OutputSpan(buffer: buffer, initializedCount: 0)
+    try fill(&output)
+    let written = output.finalize(for: buffer)
+    precondition(written == byteCount, "\(written) bytes where \(byteCount) were announced")
+    return FileBytes(name: name, count: byteCount, reader: nil, block: storage, account: account)
   }
 
   /// Refers to `byteCount` bytes at `base` that somebody else owns and nobody changes; `release` is called when no
@@ -125,7 +150,7 @@ package final class FileBytes: Sendable {
   }
 
   /// What is kept of the file is charged to `account`; without one it may be as much as `LoadLimits.maximumLoadMemory`.
-  convenience init(
+  package convenience init(
     _ descriptor: borrowing Descriptor, name: String, anyStream: Bool, limits: LoadLimits, reading: Reading,
     account: MemoryAccount?
   ) throws(LoadError) {
@@ -159,7 +184,7 @@ package final class FileBytes: Sendable {
         return
       }
       var content = try FileContent(reader, account: account)
-      if case .structure(let type) = reading { try content.readStructure(of: type) }
+      if case .structure(let outline) = reading { try content.readStructure(outline) }
       try content.readRest()
       let (block, gaps) = content.finish()
       if gaps.isEmpty {
@@ -174,6 +199,9 @@ package final class FileBytes: Sendable {
 
   // MARK: - Access
 
+  /// False for `Reading.ranges`.
+  var isInMemory: Bool { block != nil }
+
   /// Calls `body` with all bytes; what was left in the file is zeros. Not for `Reading.ranges`.
   package func withBytes<Result: ~Copyable, Failure: Error>(
     _ body: (Span<UInt8>) throws(Failure) -> Result
@@ -185,8 +213,18 @@ package final class FileBytes: Sendable {
     return try body(buffer.span)
   }
 
-  /// Some of the bytes.
-  func bytes(in range: Range<Int>) -> [UInt8] {
+  /// Calls `body` with some of the bytes, which are read for it if they are still in the file.
+  package func withBytes<Result>(
+    in range: Range<Int>, _ body: (Span<UInt8>) throws(LoadError) -> Result
+  ) throws(LoadError) -> Result {
+    guard block == nil else {
+      return try withBytes { (bytes: Span<UInt8>) throws(LoadError) in try body(bytes.extracting(range)) }
+    }
+    return try part(range).withBytes(body)
+  }
+
+  /// Some of the bytes, which must be in memory.
+  package func bytes(in range: Range<Int>) -> [UInt8] {
     withBytes { (bytes: Span<UInt8>) in
       let part = bytes.extracting(range)
       return [UInt8](unsafeUninitializedCapacity: part.count) { buffer, initialized in
@@ -198,7 +236,7 @@ package final class FileBytes: Sendable {
   }
 
   /// Some of the bytes in memory of this process, 64-byte aligned, whatever happens to the file.
-  func copy(of range: Range<Int>) throws(LoadError) -> FileBytes {
+  package func copy(of range: Range<Int>) throws(LoadError) -> FileBytes {
     FileBytes(name: name, count: range.count, reader: nil, block: try copied(range), account: account)
   }
 
@@ -287,15 +325,16 @@ package final class FileBytes: Sendable {
 
   // MARK: - Other ways
 
-  /// True if the file shall be mapped, or is a compiled model.
+  /// True if the file shall be mapped, or is of the kind that an outline has mapped.
   private static func isMapped(_ descriptor: borrowing Descriptor, _ reading: Reading) -> Bool {
     switch reading {
     case .mapped: return true
     case .everything, .ranges: return false
-    case .structure(let type):
-      var head = [UInt8](repeating: 0, count: CompiledFormat.magic.count)
-      return type == .model && pread(descriptor.number, &head, head.count, 0) == head.count
-        && head == CompiledFormat.magic
+    case .structure(let outline):
+      let signature = outline.mappedSignature
+      if signature.isEmpty { return false }
+      var head = [UInt8](repeating: 0, count: signature.count)
+      return pread(descriptor.number, &head, head.count, 0) == head.count && head == signature
     }
   }
 
@@ -311,53 +350,28 @@ package final class FileBytes: Sendable {
       base: mapping.base, byteCount: mapping.byteCount, release: { _, _ in withExtendedLifetime(mapping) {} })
   }
 
-  /// Everything up to the end of the stream, in a block from malloc that grows by doubling (realloc moves large blocks
-  /// by changing page tables).
+  /// Everything up to the end of the stream.
   private static func readAll(
     _ descriptor: borrowing Descriptor, limits: LoadLimits, account: MemoryAccount
   ) throws(LoadError) -> TensorStorage {
-    var capacity = 1 << 16
-    var count = 0
+    var block = ByteBlock(account: account)
     let limit = min(limits.maximumStreamBytes, limits.maximumLoadMemory)
-    guard var block = malloc(capacity) else { throw LoadError(.cannotRead, "no memory to read the stream") }
+    let number = descriptor.number
     while true {
-      if count == capacity {
-        guard let larger = realloc(block, capacity * 2) else {
-          free(block)
-          throw LoadError(.limitExceeded, "the system has no memory to read more than \(count) bytes of the stream")
+      let received = try block.append { (room) throws(LoadError) in
+        room.withUnsafeMutableBufferPointer { buffer, count in
+          // In bounds: nothing is in the room yet, and it has as many bytes.
+          let received = Glibc.read(number, buffer.baseAddress, buffer.count)
+          count = max(received, 0)
+          return received
         }
-        block = larger
-        capacity *= 2
       }
-      // In bounds: count < capacity.
-      let received = Glibc.read(descriptor.number, block + count, capacity - count)
-      if received == 0 { break }
-      if received < 0 {
-        if errno == EINTR { continue }
-        let error = Descriptor.error("cannot read the stream", errno)
-        free(block)
-        throw error
-      }
-      count += received
-      if count > limit {
-        free(block)
+      if received == 0 { return block.finish() }
+      if received < 0, errno != EINTR { throw Descriptor.error("cannot read the stream", errno) }
+      if block.count > limit {
         let isStream = limit == limits.maximumStreamBytes
         throw .limit(isStream ? "maximumStreamBytes" : "maximumLoadMemory", limit, found: "the stream has more bytes")
       }
     }
-    // Charged as long as the block is there.
-    let content = MemoryAccount(limit: .max, name: account.name, parent: account)
-    do throws(TensorError) {
-      try content.charge(count)
-    } catch {
-      free(block)
-      throw LoadError(error)
-    }
-    return TensorStorage(
-      base: block, byteCount: count,
-      release: { block, _ in
-        free(block)
-        withExtendedLifetime(content) {}
-      })
   }
 }

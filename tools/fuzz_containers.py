@@ -17,8 +17,10 @@ import collections
 import gzip
 import io
 import json
+import math
 import os
 import random
+import struct
 import subprocess
 import sys
 import tempfile
@@ -62,6 +64,25 @@ def archive(target: io.IOBase, draw: random.Random) -> None:
                 file.write(content)
 
 
+def tensors(draw: random.Random) -> bytes:
+    """A safetensors file, from its description."""
+    types = {"F32": 4, "F64": 8, "BF16": 2, "I64": 8, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "C64": 8}
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}} if draw.random() < 0.5 else {}
+    data = b""
+    for index in range(draw.randrange(6)):
+        name = draw.choice(list(types))
+        shape = [draw.randrange(5) for _ in range(draw.randrange(4))]
+        part = bytes(draw.randrange(2) for _ in range(types[name] * math.prod(shape)))
+        header[f"layer.{index}.weight"] = {
+            "dtype": name,
+            "shape": shape,
+            "data_offsets": [len(data), len(data) + len(part)],
+        }
+        data += part
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
 def made_seeds(folder: Path) -> list[Path]:
     """Small containers of every form, the same every time."""
     draw = random.Random(1)
@@ -71,6 +92,8 @@ def made_seeds(folder: Path) -> list[Path]:
         stream = Stream()
         archive(stream, draw)
         (folder / f"{index}-streamed.zip").write_bytes(stream.content)
+        (folder / f"{index}.safetensors").write_bytes(tensors(draw))
+        (folder / f"{index + 6}.safetensors").write_bytes(tensors(draw))
         (folder / f"{index}.gz").write_bytes(gzip.compress(draw.randbytes(50) * 9, 1 + index, mtime=index))
     arrays = {"x": np.arange(12, dtype=np.float32).reshape(3, 4), "é": np.asfortranarray(np.eye(3)), "s": np.array("ab")}
     np.savez(folder / "stored.npz", **arrays)

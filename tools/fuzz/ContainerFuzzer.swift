@@ -1,6 +1,7 @@
 // Reads mutated containers, all that is in them: each must end in contents or in a typed error, in bounded time.
 
 import ApusContainers
+import ApusOperators
 import ApusTensor
 
 enum ContainerFuzzer {

@@ -95,7 +95,7 @@ def made_seeds(folder: Path) -> list[Path]:
         (folder / f"{index}.safetensors").write_bytes(tensors(draw))
         (folder / f"{index + 6}.safetensors").write_bytes(tensors(draw))
         (folder / f"{index}.gz").write_bytes(gzip.compress(draw.randbytes(50) * 9, 1 + index, mtime=index))
-    arrays = {"x": np.arange(12, dtype=np.float32).reshape(3, 4), "é": np.asfortranarray(np.eye(3)), "s": np.array("ab")}
+    arrays = {"x": np.arange(12, dtype=np.float32).reshape(3, 4), "é": np.asfortranarray(np.eye(3)), "s": np.array("a")}
     np.savez(folder / "stored.npz", **arrays)
     np.savez_compressed(folder / "deflated.npz", **arrays)
     return sorted(folder.iterdir())

@@ -13,7 +13,7 @@ package enum Gzip {
   /// What `file` decompresses to: one member after the other, their checksums compared. Zeros behind the last member,
   /// as tapes leave them, are passed over.
   ///
-  /// Throws `limitExceeded` for more than `LoadLimits.maximumDecodedBytes`, and for more than the file's account allows.
+  /// Throws `limitExceeded` for more than `LoadLimits.maximumDecodedBytes`, and for more than the file's account has.
   package static func decode(_ file: FileBytes, limits: LoadLimits = LoadLimits()) throws(LoadError) -> FileBytes {
     do throws(LoadError) {
       var inflater = try Inflater(.gzip)

@@ -3,8 +3,8 @@
 import ApusTensor
 
 extension SafeTensors {
-  /// Writes `tensors`, and what is said of them, to the file at `path`. The widest elements come first, then by name, so
-  /// that each tensor is aligned to its elements. Names differ.
+  /// Writes `tensors`, and what is said of them, to the file at `path`. The widest elements come first, then by name,
+  /// so that each tensor is aligned to its elements. Names differ.
   ///
   /// Throws `unsupported` for element types that the format has no name for.
   package static func write(

@@ -153,11 +153,7 @@ def few_bits(path: Path, target: Path, samples: list[Feeds], random: np.random.G
         onnx.load(path), block_size=block, is_symmetric=symmetric, algo_config=config, quant_format=form
     )
     quantizer.process()
-    made = quantizer.model.model
-    if method in ("rtn", "gptq") and all(entry.domain != "com.microsoft" for entry in made.opset_import):
-        # These leave it out.
-        made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    onnx.save(made, target)
+    onnx.save(quantizer.model.model, target)
     return f"{method} {block} {form.name}{' symmetric' if symmetric else ''}"
 
 

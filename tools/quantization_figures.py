@@ -307,7 +307,7 @@ def voice(apus: Path, folder: Path, source: Path) -> None:
     model, sound = source / "silero_vad.onnx", source / "speech-16k.wav"
     with wave.open(str(sound)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 32768
-    window, hop = 576, 512
+    window, hop, rate = 576, 512, np.array(16000, np.int64)
 
     def segments(path: Path) -> list[tuple[int, int]]:
         """Beginnings and ends of speech, in pieces of 32 ms."""
@@ -317,7 +317,7 @@ def voice(apus: Path, folder: Path, source: Path) -> None:
         pieces = range(0, len(samples), hop)
         for index, place in enumerate(pieces):
             piece = heard[place : place + window]
-            feeds = {"input": np.pad(piece, (0, window - len(piece)))[None], "state": state, "sr": np.int64(16000)}
+            feeds = {"input": np.pad(piece, (0, window - len(piece)))[None], "state": state, "sr": rate}
             (((likely,),), state) = run.run(None, feeds)
             if start is None and likely >= 0.5:
                 start = index
@@ -333,12 +333,12 @@ def voice(apus: Path, folder: Path, source: Path) -> None:
         if len(found) != len(wanted):
             return f"{len(found)} segments, expected {len(wanted)}"
         apart = max(abs(a - b) for one, other in zip(found, wanted) for a, b in zip(one, other))
-        return f"{len(found)} segments, ends at most {32 * apart} ms off, {path.stat().st_size / 1e6:.1f} MB"
+        return f"{len(found)} segments, ends at most {32 * apart} ms off"
 
-    rate = folder / "rate.txt"
-    rate.write_text("16000")
+    rate_file = folder / "rate.txt"
+    rate_file.write_text("16000")
     data = ["--calibrate", f"input={sound}", "--window", str(window), "--hop", str(hop), "--lead", str(window - hop)]
-    data += ["--feed", "stateN=state", "--input", f"sr={rate}"]
+    data += ["--feed", "stateN=state", "--input", f"sr={rate_file}"]
     made = {"float": model}
     for number, way in enumerate([[*data], [*data, "--range", "mse"], ["--dynamic"]]):
         target = folder / f"voice-{number}.onnx"

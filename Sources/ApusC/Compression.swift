@@ -127,7 +127,7 @@ private final class CallerFunctions {
         try functions.call("next_sample") { calls.next_sample?(calls.context, sample.unowned) ?? true }
         if sample.values.isEmpty { return }
         do { try body(sample.values) } catch let error as RunError {
-          throw CompressionError(.invalidSample, "sample \(number): \(error.message)", remedy: error.remedy)
+          throw CompressionError(.invalidSample, "sample \(number + 1): \(error.message)", remedy: error.remedy)
         }
       }
     }

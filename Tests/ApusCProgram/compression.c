@@ -124,7 +124,7 @@ static void integers(const apus_source *source, const float *pixels, size_t coun
 
     // Samples that do not fit, and none.
     self.input = "image";
-    FAILS(apus_source_quantize(source, "{}", &calls, &small), APUS_INVALID_INPUT, "sample 0: ");
+    FAILS(apus_source_quantize(source, "{}", &calls, &small), APUS_INVALID_INPUT, "sample 1: ");
     self.count = 0;
     FAILS(apus_source_quantize(source, "{}", &calls, &small), APUS_INVALID_INPUT, "no samples");
     apus_quantization_calls none = {0};

@@ -52,6 +52,21 @@ import Testing
     #expect(try reference.decibels(of: result.graph) > 25)
   }
 
+  @Test func weightsThatAreNotFiniteStayFloat() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [2, 1, 3])
+    var recurrence = [Float](repeating: 0.25, count: 8 * 2)
+    recurrence[5] = .infinity
+    builder.output(
+      try builder.node(
+        "LSTM", [x, builder.weights([1, 8, 3]), builder.constant(recurrence, [1, 8, 2])], [("hidden_size", .int(2))]))
+    var graph = builder.graph
+    graph.nameValues()
+    let quantizer = try GraphQuantizer(graph, QuantizationOptions(), in: Self.surroundings)
+    let error = #expect(throws: CompressionError.self) { try quantizer.quantized(.found) }
+    #expect(error?.message.contains("not finite") ?? false, "\(error?.message ?? "")")
+  }
+
   @Test func whatHasNoSuchFormStaysFloat() throws {
     for (layout, computes, reason) in [(1, false, "first axis"), (0, true, "computed")] {
       var random = TestRandom(seed: 3)

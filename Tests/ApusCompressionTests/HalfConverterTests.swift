@@ -52,6 +52,20 @@ import Testing
     #expect(result[result.outputs[0]].name == "y")
   }
 
+  /// An input of 16 bits is widened for those before that stay float32.
+  @Test func sensitiveReadersOfANarrowInput() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [3, 32])
+    let mean = try builder.node("ReduceMean", [x, builder.constant([-1], [1])])
+    builder.output(try builder.node("Sub", [x, mean]))
+    let (result, _) = try converted(builder.graph) { $0.keepsInterface = false }
+    #expect(result.fact(result.inputs[0]).elementType == .float16)
+    let input = sampleTensor([3, 32], seed: 3)
+    let halves = (input.elements(as: Float.self) ?? []).map { Float16($0) }
+    let found = try outputs(result, [Tensor(halves, shape: input.shape)])[0]
+    #expect(found.dataType == .float16 && found.shape == [3, 32])
+  }
+
   /// Who reads a sequence takes float32 from it; operators that got bfloat16 late stay float32.
   @Test func sequencesAndLateOperatorsStayFloat() throws {
     let builder = GraphBuilder()

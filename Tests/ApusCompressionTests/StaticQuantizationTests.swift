@@ -203,6 +203,66 @@ import Testing
     #expect(outcome.decibels > 30 && outcome.graph.nodes.contains { $0.name.hasSuffix("/bias") })
   }
 
+  /// onnxruntime takes no scales by channel for batches of matrices.
+  @Test func batchesOfMatricesHaveOneScale() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [3, 2, 8])
+    let y = try builder.node("MatMul", [x, builder.weights([3, 8, 8])])
+    builder.output(try builder.node("MatMul", [y, builder.weights([8, 4])]))
+    let outcome = try quantize(builder.graph, shapes: [[3, 2, 8]])
+    let axes = outcome.graph.nodes.compactMap { $0.attributes.int("axis") }
+    #expect(axes == [1] && outcome.report.nodes.count == 2 && outcome.decibels > 30)
+  }
+
+  /// What is on integers already is left alone, and said to be.
+  @Test func integersAreNotQuantizedAgain() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [1, 4, 6, 6])
+    builder.output(try convolution(builder, try builder.node("Relu", [try convolution(builder, x, 4, 4)]), 4, 4))
+    let once = try quantize(builder.graph, shapes: [[1, 4, 6, 6]])
+    let error = #expect(throws: CompressionError.self) { try quantize(once.graph, shapes: [[1, 4, 6, 6]]) }
+    #expect(error?.code == .nothingToDo && error?.message.contains("already") ?? false, "\(error?.message ?? "")")
+  }
+
+  /// A table of words whose transpose gives their scores: the scores become integers, the table stays.
+  @Test(arguments: [false, true]) func tiedTables(_ isDynamic: Bool) throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [3, 2, 8])
+    let table = builder.weights([20, 8])
+    let words = try builder.node("Gather", [table, builder.constant([1, 5] as [Int64], [2])])
+    let sum = try builder.node("Add", [x, words])
+    builder.output(try builder.node("MatMul", [sum, try builder.node("Transpose", [table])]))
+    var graph = builder.graph
+    graph.nameValues()
+    let result: QuantizedGraph
+    if isDynamic {
+      result = try GraphQuantizer(graph, QuantizationOptions(), in: StaticQuantizationTests.surroundings)
+        .quantized(.found)
+    } else {
+      let outcome = try quantize(builder.graph, shapes: [[3, 2, 8]])
+      result = QuantizedGraph(graph: outcome.graph, report: outcome.report)
+    }
+    #expect(result.report.nodes.count == 1 && result.report.kept.isEmpty)
+    #expect(!result.graph.nodes.contains { $0.op == OperatorID("Transpose") })
+    let samples = SampleList([["x": sampleTensor([3, 2, 8], seed: 4)]])
+    let reference = try ReferenceOutputs(of: graph, on: samples, count: 1, in: StaticQuantizationTests.surroundings)
+    #expect(try reference.decibels(of: result.graph) > 28)
+  }
+
+  /// A calibration of the same graph with other weights is told from that of this one.
+  @Test func fingerprintsTellWeights() throws {
+    func graph(_ weight: Float) throws -> Graph {
+      let builder = GraphBuilder()
+      let x = builder.input("x", [1, 2])
+      builder.output(try builder.node("MatMul", [x, builder.constant([1, weight], [2, 1])]))
+      var graph = builder.graph
+      graph.nameValues()
+      return graph
+    }
+    let prints = try [2, 2, 3].map { CalibrationCache.fingerprint(of: try graph($0)) }
+    #expect(prints[0] == prints[1] && prints[1] != prints[2])
+  }
+
   @Test func equalizingAndSmoothingKeepTheFunction() throws {
     let builder = GraphBuilder()
     let x = builder.input("x", [1, 4, 6, 6])

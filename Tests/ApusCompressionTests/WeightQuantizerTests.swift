@@ -80,6 +80,20 @@ import Testing
     }
   }
 
+  /// Floats that stay for another node are not doubled by codes.
+  @Test func weightsThatAnotherNodeNeedsStay() throws {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [2, 64])
+    let weights = builder.weights([64, 64])
+    let y = try builder.node("MatMul", [x, weights])
+    builder.output(try builder.node("Gemm", [y, weights], [("alpha", .float(0.5))]))
+    builder.output(try builder.node("MatMul", [x, builder.weights([64, 48])]))
+    var result = builder.graph
+    let report = try WeightQuantizer(options { $0.type = .int8 }, in: surroundings).quantize(&result, samples: nil)
+    #expect(report.weights.count == 1 && report.kept.contains { $0.reason.contains("needs its floats") })
+    #expect(result.constantByteCount < builder.graph.constantByteCount)
+  }
+
   /// What the codes say, computed by hand.
   @Test func codesAreReadAsTheyWereMade() throws {
     for (k, n, block) in [(64, 8, 32), (45, 6, 16), (20, 3, 32), (130, 5, 128)] {

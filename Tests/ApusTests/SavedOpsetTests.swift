@@ -129,6 +129,18 @@ import Testing
     }
   }
 
+  /// As onnxruntime's own tools write them.
+  @Test func vendorOperatorsNeedNoImport() throws {
+    let model = proto(
+      [node("QuickGelu", ["x"], domain: "com.microsoft")], inputs: [("x", .float32, [3])], opset: 17)
+    let read = try ONNXReader.load(FileBytes(copying: model.encoded), registry: .standard).model
+    #expect(read.graph.notes.contains { $0.contains("com.microsoft") })
+    let strange = proto([node("Scaler", ["x"], domain: "ai.onnx.ml")], inputs: [("x", .float32, [3])], opset: 17)
+    #expect(throws: LoadError.self) {
+      try ONNXReader.load(FileBytes(copying: strange.encoded), registry: .standard)
+    }
+  }
+
   @Test func fusionsKeepToTheOperatorSet() throws {
     let nodes = [node("Sigmoid", ["x"], ["s"]), node("Mul", ["x", "s"])]
     for (opset, ops) in [(14, ["Sigmoid", "Mul"]), (23, ["Sigmoid", "Mul"]), (24, ["Swish"])] {

@@ -350,17 +350,11 @@ class Integers(Case):
             info.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
         self.save(half, "half.onnx")
         np.savez(self.path("half.npz"), x=np.ones((3, 64), np.float16))
-        branch = product(np.ones((64, 64), np.float32)).graph
-        del branch.input[:]
-        node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
-        inputs = [tensor("x", ["rows", 64]), tensor("c", [], onnx.TensorProto.BOOL)]
-        self.save(model([node], inputs, [tensor("y", ["rows", 64])]), "if.onnx")
-        np.savez(self.path("if.npz"), x=np.ones((3, 1, 64), np.float32), c=np.ones(3, bool))
         self.save(model([], [tensor("x", [1, 64])], [tensor("x", [1, 64])]), "empty.onnx")
         np.savez(self.path("empty.npz"), x=np.ones((3, 64), np.float32))
-        for name in ("half", "if", "empty"):
+        for name in ("half", "empty"):
             self.refused(f"{name}.onnx", "q.onnx", "--calibrate", f"{name}.npz", text="no node can be computed")
-            self.refused(f"{name}.onnx", "q.onnx", "--dynamic", text="no product of matrices")
+            self.refused(f"{name}.onnx", "q.onnx", "--dynamic", text="no node can be computed")
         self.refused("half.onnx", "q.onnx", "--weights", "int4", text="its elements are float16")
         self.refused("half.onnx", "q.onnx", "--float16", text="no node of the model can compute in float16")
         self.refused("empty.onnx", "q.onnx", "--weights", "int4", text="no weight of the model")
@@ -368,7 +362,19 @@ class Integers(Case):
         # Quantized dynamically, there is nothing left for integers.
         self.save(product(np.ones((64, 64), np.float32)), "rows.onnx")
         self.apus("quantize", "rows.onnx", "done.onnx", "--dynamic")
-        self.refused("done.onnx", "q.onnx", "--dynamic", text="no product of matrices")
+        self.refused("done.onnx", "q.onnx", "--dynamic", text="no node can be computed")
+
+    def test_branches_are_quantized_too(self) -> None:
+        branch = product(np.eye(64, dtype=np.float32)).graph
+        del branch.input[:]
+        node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+        inputs = [tensor("x", ["rows", 64]), tensor("c", [], onnx.TensorProto.BOOL)]
+        self.save(model([node], inputs, [tensor("y", ["rows", 64])]), "if.onnx")
+        np.savez(self.path("if.npz"), x=np.ones((3, 1, 64), np.float32), c=np.ones(3, bool))
+        for way in (["--calibrate", "if.npz"], ["--dynamic"]):
+            report = self.json("quantize", "if.onnx", "q.onnx", *way)
+            self.assertEqual(len(report["nodes"]), 2)
+            self.assertLess(report["bytes_after"], report["bytes_before"] / 3)
 
     def test_folders_that_take_no_file(self) -> None:
         ways = ["--calibrate", "samples.npz"], ["--dynamic"], ["--float16"]

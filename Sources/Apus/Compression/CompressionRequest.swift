@@ -38,7 +38,8 @@ enum QuantizationRequest: RequestOptions {
       if steps.measured < 0 {
         throw CompressionError(.invalidOption, "measure is \(steps.measured); expected 0 or more samples")
       }
-      let target = isDynamic ? nil : try steps.takeStatic(&members)
+      if !isDynamic { try steps.takeFiles(&members) }
+      let target = try steps.takeTarget(&members)
       self = .integers(options, steps, target)
     } else {
       throw CompressionError(
@@ -50,10 +51,13 @@ enum QuantizationRequest: RequestOptions {
 
 extension QuantizationSteps {
   /// What counts for static quantization only.
-  fileprivate mutating func takeStatic(_ members: inout RequestMembers) throws -> QuantizationRequest.Target? {
+  fileprivate mutating func takeFiles(_ members: inout RequestMembers) throws {
     calibration = try members.take("calibration")
     saveCalibration = try members.take("save_calibration")
     tensorRTCache = try members.take("tensorrt_cache")
+  }
+
+  fileprivate mutating func takeTarget(_ members: inout RequestMembers) throws -> QuantizationRequest.Target? {
     try members.take("rank", into: &ranks)
     let decibels = try members.take("target_sqnr", as: Double.self)
     let accuracy = try members.take("target_accuracy", as: Double.self)
@@ -93,7 +97,10 @@ extension QuantizationOptions {
 
   /// What counts for static quantization only.
   private mutating func takeStatic(_ members: inout RequestMembers) throws {
-    try members.take("activations", into: &activations)
+    if try members.has("activations") {
+      try members.take("activations", into: &activations)
+      if let text = target.refusal(ofActivations: activations) { throw CompressionError(.invalidOption, text) }
+    }
     if activations.bits == 4 {
       throw CompressionError(
         .invalidOption, "activations is '\(activations.rawValue)'; expected int8, uint8, int16 or uint16")
@@ -103,6 +110,7 @@ extension QuantizationOptions {
     try members.take("overrides", into: &overrides)
     try members.take("equalize", into: &equalizesLayers)
     try members.take("correct_bias", into: &correctsBiases)
+    try members.take("adaround", into: &roundsAdaptively)
     range = try RangeMethod(&members)
   }
 }

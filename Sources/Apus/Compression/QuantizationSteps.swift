@@ -41,7 +41,7 @@ package struct QuantizationSteps {
   ) throws -> Quantizer.Result {
     var cache = try calibration.map { try CalibrationCache(contentsOf: URL(filePath: $0)) }
     if cache == nil, quantizer.options.smoothing == nil, let data {
-      let calibrator = try quantizer.calibrator()
+      let calibrator = try quantizer.calibrator(isComplete: saveCalibration != nil)
       try data.forEachSample { sample in
         progress("calibration", calibrator.samples, data.sampleCount)
         try calibrator.observe(sample)

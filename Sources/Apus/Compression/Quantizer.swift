@@ -63,8 +63,6 @@ public final class Quantizer {
     try GraphQuantizer(origin.read.model.graph, options, in: surroundings)
   }
 
-  private var fingerprint: String { CalibrationCache.fingerprint(of: origin.read.model.graph) }
-
   // MARK: - In one call
 
   /// The model on integers, calibrated with `data`.
@@ -93,7 +91,7 @@ public final class Quantizer {
     ranks: Bool = false, progress: Progress = { _, _, _ in }
   ) throws -> Result {
     var quantizer = try quantizer()
-    let cache = try checked(cache)
+    try check(cache, for: quantizer)
     try quantizer.round(on: data) { progress($0, 0, nil) }
     return try finish(quantizer, cache.ranges, cache.samples, data, goal, measured, ranks, progress)
   }
@@ -151,13 +149,16 @@ public final class Quantizer {
   ///
   /// - Throws: `CompressionError` if nothing in the model can be computed on integers, or if the options need samples
   ///   to be seen twice.
-  public func calibrator() throws -> Calibrator {
+  /// - Parameter isComplete: whether all is seen that other options want to know of the same model, for a cache that is
+  ///   stored.
+  public func calibrator(isComplete: Bool = false) throws -> Calibrator {
     if options.smoothing != nil {
       throw CompressionError(
         .invalidOption, "smoothing looks at all samples twice",
         remedy: "Use quantize(on:) with data that can be read again")
     }
-    return Calibrator(try quantizer().calibration(), check, fingerprint: fingerprint)
+    let quantizer = try quantizer()
+    return Calibrator(try quantizer.calibration(isComplete: isComplete), check, of: quantizer.graph)
   }
 
   /// The model on integers, for what a calibration has seen.
@@ -166,16 +167,28 @@ public final class Quantizer {
       throw CompressionError(
         .invalidOption, "adaptive rounding looks at samples", remedy: "Use quantize(with:on:)")
     }
-    var quantized = try quantizer().quantized(try checked(cache).ranges)
+    let quantizer = try quantizer()
+    try check(cache, for: quantizer)
+    var quantized = try quantizer.quantized(cache.ranges)
     quantized.report.calibrationSamples = cache.samples
     return result(quantized)
   }
 
-  private func checked(_ cache: CalibrationCache) throws -> CalibrationCache {
-    if cache.fingerprint == fingerprint { return cache }
-    throw CompressionError(
-      .invalidFile, "the calibration is of another model, or of this one before other passes", remedy: "Calibrate again"
-    )
+  /// Throws if a calibration is of another model, or has not seen what the options want to know.
+  private func check(_ cache: CalibrationCache, for quantizer: GraphQuantizer) throws(CompressionError) {
+    func refuse(_ text: String) -> CompressionError {
+      CompressionError(.invalidFile, text, remedy: "Calibrate again, with these options")
+    }
+    guard cache.fingerprint == CalibrationCache.fingerprint(of: quantizer.graph) else {
+      throw refuse("the calibration is of another model, or of this one after other passes or equalization")
+    }
+    if options.range.needsHistogram, cache.statistics.values.contains(where: { $0.histogram == nil }) {
+      throw refuse("the calibration has no histograms, by which this method finds ranges")
+    }
+    if options.correctsBiases, cache.channels.isEmpty {
+      throw refuse("the calibration has no means of channels, by which biases are corrected")
+    }
+    if options.smoothing != nil { throw refuse("smoothing looks at samples, which a calibration does not keep") }
   }
 
   /// The model with products of matrices that find their integers in each run.
@@ -237,10 +250,11 @@ extension Quantizer.Goal {
 public final class Calibrator {
   private let calibration: Calibration
   private let check: InputChecks
-  private let fingerprint: String
+  private let graph: Graph
+  private lazy var fingerprint = CalibrationCache.fingerprint(of: graph)
 
-  init(_ calibration: Calibration, _ check: InputChecks, fingerprint: String) {
-    (self.calibration, self.check, self.fingerprint) = (calibration, check, fingerprint)
+  init(_ calibration: Calibration, _ check: InputChecks, of graph: Graph) {
+    (self.calibration, self.check, self.graph) = (calibration, check, graph)
   }
 
   /// The samples so far.

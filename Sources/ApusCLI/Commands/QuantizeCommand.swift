@@ -101,6 +101,7 @@ struct QuantizeCommand: ParsableCommand {
       if choice.smooth != nil, calibrate.isEmpty {
         throw ValidationError("--smooth looks at samples; give them by --calibrate")
       }
+      try refuse(few.given + halves.given, "--dynamic")
       try checkGoals()
     case .static:
       if calibrate.isEmpty, calibration == nil {
@@ -108,15 +109,30 @@ struct QuantizeCommand: ParsableCommand {
           "--static needs samples by --calibrate, or what --save-calibration stored by --calibration")
       }
       if choice.adaround, calibrate.isEmpty { throw ValidationError("--adaround needs samples by --calibrate") }
+      try refuse(few.given + halves.given, "--static")
       try checkGoals()
     case .weights:
       if choice.adaround { throw ValidationError("--adaround is for --static; see --method gptq") }
+      try refuse(choice.given + searched + halves.given, "--weights")
       if few.method.wantsSamples, calibrate.isEmpty {
         throw ValidationError("--method \(few.method.rawValue) goes by activations; give --calibrate too")
       }
-    case .halves:
-      if choice.adaround { throw ValidationError("--adaround is for --static") }
+    case .halves: try refuse(choice.given + searched + few.given, halves.float16 ? "--float16" : "--bfloat16")
     }
+  }
+
+  /// What only integers have, beside the names of the options.
+  private var searched: [(Bool, String)] {
+    [
+      (calibration != nil, "--calibration"), (saveCalibration != nil, "--save-calibration"),
+      (tensorrtCache != nil, "--tensorrt-cache"), (targetSqnr != nil, "--target-sqnr"), (rank, "--rank"),
+      (targetAccuracy != nil, "--target-accuracy"), (html != nil, "--html"),
+    ]
+  }
+
+  private func refuse(_ given: [(Bool, String)], _ what: String) throws(ValidationError) {
+    guard let (_, option) = given.first(where: \.0) else { return }
+    throw ValidationError("\(option) is of no use with \(what)")
   }
 
   private func checkGoals() throws(ValidationError) {
@@ -148,6 +164,7 @@ struct QuantizeCommand: ParsableCommand {
   }
 
   func run() throws {
+    for path in [output, html, saveCalibration, tensorrtCache] { try OptionValues.check(folderOf: path) }
     switch try kind() {
     case .static, .dynamic: try makeIntegers()
     case .weights:

@@ -42,6 +42,15 @@ enum OptionValues {
       "\(option) \(path): the ending .\(ending) is not known; expected .\(endings.joined(separator: " or ."))")
   }
 
+  /// Throws if the folder of a file to write is none: better before the work than behind it.
+  static func check(folderOf path: String?) throws(InputError) {
+    guard let path, path != "-" else { return }
+    let folder = URL(filePath: path).deletingLastPathComponent().path(percentEncoded: false)
+    var isFolder: ObjCBool = false
+    if FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder), isFolder.boolValue { return }
+    throw InputError("cannot write '\(path.printable())': there is no folder '\(folder.printable())'")
+  }
+
   /// Finite numbers between commas.
   static func numbers(_ text: String?, _ option: String) throws(ValidationError) -> [Double] {
     guard let text else { return [] }

@@ -70,9 +70,10 @@ struct QuantizationArguments: ParsableArguments {
     if let activations, activations.bits == 4 {
       throw ValidationError("--activations \(activations.rawValue): expected int8, uint8, int16 or uint16")
     }
+    if let activations, let text = target.refusal(ofActivations: activations) { throw ValidationError(text) }
     if dynamic {
       let unused: [(Bool, String)] = [
-        (activations != nil, "--activations"), (symmetric, "--symmetric"),
+        (activations != nil, "--activations"), (symmetric, "--symmetric"), (range != "minmax", "--range"),
         (equalize, "--equalize"), (correctBias, "--correct-bias"), (adaround, "--adaround"),
         (format == .qoperator, "--format"), (overrides != nil, "--overrides"),
       ]
@@ -82,11 +83,21 @@ struct QuantizationArguments: ParsableArguments {
     }
   }
 
+  /// What was said, but for what there is to be made, beside the names of the options.
+  var given: [(Bool, String)] {
+    [
+      (activations != nil, "--activations"), (symmetric, "--symmetric"), (asymmetricWeights, "--asymmetric-weights"),
+      (perTensor, "--per-tensor"), (range != "minmax", "--range"), (target != .any, "--target"),
+      (format != .qdq, "--format"), (overrides != nil, "--overrides"), (equalize, "--equalize"),
+      (correctBias, "--correct-bias"), (adaround, "--adaround"), (smooth != nil, "--smooth"),
+    ]
+  }
+
   private func rangeMethod() throws -> RangeMethod {
     guard let method = RangeMethod(named: range, percentile: percentile) else {
       throw ValidationError("--range \(range): expected one of \(RangeMethod.names.joined(separator: ", "))")
     }
-    guard range != "percentile" || percentile > 50 && percentile <= 100 else {
+    guard percentile > 50, percentile <= 100 else {
       throw ValidationError("--percentile is \(percentile); expected a number above 50, at most 100")
     }
     return method

@@ -65,6 +65,18 @@ struct WeightArguments: ParsableArguments {
     }
   }
 
+  /// What was said of weights in few bits only, beside the names of the options.
+  var given: [(Bool, String)] {
+    let usual = WeightQuantizationOptions()
+    return [
+      (block != "32", "--block"), (method != .roundToNearest, "--method"),
+      (weightFormat != .microsoft, "--weight-format"),
+      (zeroPoints != nil, "--zero-points"), (!weightType.isEmpty, "--weight-type"), (!tables, "--no-tables"),
+      (minimumElements != usual.minimumElements, "--minimum-elements"), (damping != usual.damping, "--damping"),
+      (actOrder, "--act-order"), (sweeps != usual.descentSweeps, "--sweeps"), (accuracyLevel != 0, "--accuracy-level"),
+    ]
+  }
+
   func options() throws(CompressionError) -> WeightQuantizationOptions {
     var options = WeightQuantizationOptions()
     if let weights { options.type = weights }
@@ -103,6 +115,11 @@ struct HalfArguments: ParsableArguments {
 
   @Option(help: "Nodes and operators whose names fit the pattern stay in float32, as with --exclude. May be repeated.")
   var keep: [String] = []
+
+  /// What was said, but for the type, beside the names of the options.
+  var given: [(Bool, String)] {
+    [(!keepIO, "--keep-io"), (!keepSensitive, "--no-keep-sensitive"), (!keep.isEmpty, "--keep")]
+  }
 
   /// nil if neither is asked for.
   var options: HalfConversionOptions? {

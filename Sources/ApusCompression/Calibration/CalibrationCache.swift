@@ -22,8 +22,8 @@ public struct CalibrationCache: Sendable, Hashable {
     (self.samples, self.fingerprint) = (samples, fingerprint)
   }
 
-  /// Digest of the operators of a graph and of those inside its nodes, of the names of their values, and of the shapes
-  /// of their constants.
+  /// Digest of the operators of a graph and of those inside its nodes, of the names of their values, and of their
+  /// constants.
   package static func fingerprint(of graph: Graph) -> String {
     var text = ""
     graph.forEachGraph { graph in
@@ -34,7 +34,7 @@ public struct CalibrationCache: Sendable, Hashable {
             text += " -"
             continue
           }
-          text += " \(graph[value].name)" + (graph.constant(value).map { "\($0.dataType)\($0.shape)" } ?? "")
+          text += " \(graph[value].name)" + (graph.constant(value).map { digest($0) } ?? "")
         }
         text += "\n"
       }
@@ -44,6 +44,22 @@ public struct CalibrationCache: Sendable, Hashable {
       let digits = String(byte, radix: 16)
       return digits.count == 1 ? "0" + digits : digits
     }.joined()
+  }
+
+  /// Type, shape, and a sum of the elements that tells models with other weights: they are not of an enemy.
+  private static func digest(_ tensor: Tensor) -> String {
+    var sum: UInt64 = 0
+    if tensor.dataType != .string {
+      tensor.withUnsafeBytes { bytes in
+        for place in stride(from: 0, to: bytes.count, by: 8) {
+          var word: UInt64 = 0
+          withUnsafeMutableBytes(of: &word) { $0.copyBytes(from: bytes[place..<min(place + 8, bytes.count)]) }
+          sum = (sum ^ word) &* 0x9E37_79B9_7F4A_7C15
+          sum ^= sum >> 29
+        }
+      }
+    }
+    return "\(tensor.dataType)\(tensor.shape)\(sum)"
   }
 }
 

@@ -122,6 +122,10 @@ struct HalfWork: ~Copyable {
       changedInputs.append((narrow, value))
       halves[value] = narrow
       unmade.insert(value)
+      // Nodes that were passed by stay float32.
+      if graph.users(of: value).contains(where: { graph.isBefore($0, id) }) {
+        try makeWide(value, before: graph.firstNode)
+      }
       return narrow
     }
     // Before whatever reads it first: right behind what computes it, at the latest.

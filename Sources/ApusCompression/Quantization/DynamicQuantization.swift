@@ -67,9 +67,11 @@ package struct DynamicQuantization: ~Copyable {
 
   private func product(_ node: Node) throws(Unfit) -> Product {
     guard let schema = graph.schema(of: node.op), let trait = schema.weights else { throw Unfit(reason: "") }
-    guard let operand = node.inputs[trait.weights], let data = node.inputs[trait.data],
-      let tensor = graph.constant(operand)
-    else { throw Unfit(reason: "its second operand is computed, not learnt") }
+    guard let operand = node.inputs[trait.weights], let data = node.inputs[trait.data] else { throw Unfit(reason: "") }
+    guard let found = ProductWeights(operand, in: graph) else {
+      throw Unfit(reason: ProductWeights.reason(operand, in: graph))
+    }
+    guard let tensor = found.tensor(in: graph) else { throw Unfit(reason: "its weights are no matrix of float32") }
     guard tensor.dataType == .float32, tensor.rank == 2, tensor.count > 0,
       let axes = trait.axes(graph.facts(of: node, schema)), axes.groups == 1
     else { throw Unfit(reason: "its weights are no matrix of float32") }
@@ -80,6 +82,7 @@ package struct DynamicQuantization: ~Copyable {
       throw Unfit(reason: "its weights hold numbers that are not finite")
     }
     guard graph.constant(data) == nil else { throw Unfit(reason: "") }
+    if graph.standsForCodes(data) { throw Unfit(reason: "it reads integers that the model has already") }
     let bias = trait.bias.flatMap { node.inputs.count > $0 ? node.inputs[$0] : nil }
     return Product(
       data: data, weights: operand, tensor: tensor, isTransposed: axes.outputs == 0,
@@ -118,6 +121,7 @@ package struct DynamicQuantization: ~Copyable {
     graph.replaceUses(of: output, with: result)
     renamed.append((output, result))
     graph.remove(id)
+    graph.removeUnused(product.weights)
     report.append(
       QuantizedNode(
         name: node.name, op: node.op.description, output: graph.name(of: output), input: graph.name(of: product.data),
@@ -136,6 +140,8 @@ package struct DynamicQuantization: ~Copyable {
       let w = RecurrentCodes(weights, isPerChannel: options.isPerChannel, options.weightOptions),
       let r = RecurrentCodes(recurrence, isPerChannel: options.isPerChannel, options.weightOptions)
     else { return keep("its weights are computed, or no float32") }
+    let isFinite = [weights, recurrence].allSatisfy { $0.elements(as: Float.self)?.allSatisfy(\.isFinite) ?? false }
+    if !isFinite { return keep("its weights hold numbers that are not finite") }
     if node.attributes.int("layout") ?? 0 != 0 { return keep("its batch is the first axis") }
     var inputs = node.inputs + [ValueID?](repeating: nil, count: LSTMInputs.count - node.inputs.count)
     inputs[LSTMInputs.weights] = graph.addConstant(w.integers)

@@ -22,7 +22,7 @@ package struct GraphQuantizer {
   private let surroundings: RunSurroundings
 
   /// Weights of products that hold numbers that are not finite.
-  private var infiniteWeights: Set<ObjectIdentifier>
+  private var infiniteWeights: Set<ConstantPlace>
 
   /// The pairs of products that were equalized, and the values that were smoothed.
   package private(set) var equalized = 0
@@ -73,9 +73,10 @@ package struct GraphQuantizer {
     if override?.isFloat ?? false { return "'\(name)' shall stay float" }
     if graph.fact(value).elementType != .float32 { return "it computes on \(graph.fact(value))" }
     if let constant = graph.constant(value) {
-      return infiniteWeights.contains(ObjectIdentifier(constant.storage))
+      return infiniteWeights.contains(ConstantPlace(constant))
         ? "'\(name)' holds numbers that are not finite" : nil
     }
+    if graph.standsForCodes(value) { return "'\(name)' stands for integers that the model has already" }
     guard let seen, override?.low == nil || override?.high == nil else { return nil }
     guard let found = seen[name] else { return "no sample of the calibration reaches it" }
     return max(-found.minimum, found.maximum) <= TensorCode.leastScale
@@ -93,7 +94,9 @@ package struct GraphQuantizer {
   // MARK: - Static
 
   /// A calibration of the values that will be integers, whichever nodes are left out of these later.
-  package func calibration() throws(CompressionError) -> Calibration {
+  ///
+  /// - Parameter isComplete: whether it sees what other options want to know too.
+  package func calibration(isComplete: Bool = false) throws(CompressionError) -> Calibration {
     var (values, channels): (Set<String>, [String: Int]) = ([], [:])
     var kept: [QuantizationReport.Kept] = []
     var hasProducts = false
@@ -104,7 +107,7 @@ package struct GraphQuantizer {
       hasProducts = hasProducts || units.hasProducts
       if !units.hasProducts { return }
       values.formUnion(CodePlan(units, in: editor).values.map { editor.name(of: $0) })
-      guard options.correctsBiases else { return }
+      guard options.correctsBiases || isComplete else { return }
       for unit in units.units {
         guard case .product(let axes) = unit.kind, let value = unit.operands.first,
           editor.fact(value).tensor?.shape != nil
@@ -114,8 +117,8 @@ package struct GraphQuantizer {
     }
     if !hasProducts { throw GraphQuantizer.nothingToDo(.static, kept) }
     return try Calibration(
-      graph, values: values, bins: options.range.needsHistogram ? Histogram.usualBins : 0, channels: channels,
-      in: surroundings)
+      graph, values: values, bins: options.range.needsHistogram || isComplete ? Histogram.usualBins : 0,
+      channels: channels, in: surroundings)
   }
 
   private static func nothingToDo(
@@ -322,15 +325,17 @@ extension Graph {
   }
 
   /// The memory of weights of products that hold numbers that are not finite.
-  fileprivate var infiniteWeights: Set<ObjectIdentifier> {
-    var found: Set<ObjectIdentifier> = []
+  fileprivate var infiniteWeights: Set<ConstantPlace> {
+    var found: Set<ConstantPlace> = []
     forEachGraph { graph in
+      let editor = GraphEditor(graph, inference: .standard)
       for node in graph.nodes {
         guard let trait = OperatorRegistry.standard.definition(of: node.op)?.schema.weights,
-          node.inputs.count > trait.weights, let tensor = graph.constant(node.inputs[trait.weights]),
+          node.inputs.count > trait.weights, let operand = node.inputs[trait.weights],
+          let tensor = ProductWeights(operand, in: editor).flatMap({ graph.constant($0.value) }),
           let numbers = tensor.elements(as: Float.self), !numbers.allSatisfy(\.isFinite)
         else { continue }
-        found.insert(ObjectIdentifier(tensor.storage))
+        found.insert(ConstantPlace(tensor))
       }
     }
     return found

@@ -22,6 +22,18 @@ public struct QuantizationOptions: Sendable, Hashable {
     case neon
     /// TensorRT: signed and symmetric throughout, biases in float.
     case tensorrt
+
+    /// Why activations of a type do not fit it; nil if they do.
+    package func refusal(ofActivations type: QuantizedType) -> String? {
+      let wanted: QuantizedType
+      switch self {
+      case .any, .avx2: return nil
+      case .vnni: wanted = .uint8
+      case .neon, .tensorrt: wanted = .int8
+      }
+      if type == wanted || type.bits == 16 && self != .tensorrt { return nil }
+      return "activations of \(type.rawValue) do not fit the target \(rawValue), which multiplies \(wanted.rawValue)"
+    }
   }
 
   /// How a model says that it computes on integers.

@@ -102,8 +102,8 @@ package struct QuantizationUnits {
       guard node.inputs.count > weights.weights, let operand = node.inputs[weights.weights] else {
         return .failure(Unfit(text: nil))
       }
-      guard let tensor = graph.constant(operand) else {
-        return .failure(Unfit(text: "its second operand is computed, not learnt"))
+      guard let found = ProductWeights(operand, in: graph), let tensor = graph.constant(found.value) else {
+        return .failure(Unfit(text: ProductWeights.reason(operand, in: graph)))
       }
       guard tensor.dataType == .float32 else { return .failure(Unfit(text: "its weights are \(tensor.dataType)")) }
       guard let axes = weights.axes(graph.facts(of: node, schema)), tensor.count > 0 else {
@@ -123,7 +123,8 @@ package struct QuantizationUnits {
   /// The constant that a product multiplies with; none of another node.
   private static func weights(of id: NodeID, in graph: borrowing GraphEditor) -> [ValueID] {
     let node = graph[id]
-    return graph.schema(of: node.op)?.weights.flatMap { node.inputs[$0.weights] }.map { [$0] } ?? []
+    guard let trait = graph.schema(of: node.op)?.weights, let operand = node.inputs[trait.weights] else { return [] }
+    return ProductWeights(operand, in: graph).map { [$0.value] } ?? []
   }
 
   /// Whether all that the operator computes with is float32, and it has one result.

@@ -113,7 +113,9 @@ extension GraphQuantizer {
       if passed >= ranking.count - 1 {
         let best = tried.values.map(\.quality).max() ?? -.infinity
         throw CompressionError(
-          .targetNotMet, "no choice of nodes reaches \(target); the best was \(best) with \(passed) nodes in float",
+          .targetNotMet,
+          "no choice of nodes reaches \(target); the best was \((best * 1000).rounded() / 1000) "
+            + "with \(passed) nodes in float",
           remedy: "Ask for less, calibrate with more samples, or try another range method or type")
       }
       passed = min(max(2 * passed, 1), ranking.count - 1)
@@ -133,16 +135,15 @@ extension GraphQuantizer {
 extension Graph {
   /// Bytes of the constants that nodes or outputs use, here and in the graphs inside nodes.
   package var constantByteCount: Int {
-    var seen: Set<ObjectIdentifier> = []
+    var seen: Set<ConstantPlace> = []
     var bytes = 0
     forEachGraph { graph in
       var used = Set(graph.outputs)
       for node in graph.nodes { used.formUnion(node.dependencies) }
       for value in used {
         // Several graphs may use one constant.
-        if let tensor = graph.constant(value), seen.insert(ObjectIdentifier(tensor.storage)).inserted {
-          bytes += tensor.byteCount
-        }
+        guard let tensor = graph.constant(value) else { continue }
+        if seen.insert(ConstantPlace(tensor)).inserted { bytes += tensor.byteCount }
       }
     }
     return bytes

@@ -132,10 +132,11 @@ package struct StaticQuantization: ~Copyable {
   ) throws(OperatorError) {
     let node = graph[unit.node]
     guard let trait = graph.schema(of: node.op)?.weights, let operand = node.inputs[trait.weights],
-      let tensor = graph.constant(operand), let numbers = tensor.elements(as: Float.self),
+      let tensor = ProductWeights(operand, in: graph)?.tensor(in: graph),
+      let numbers = tensor.elements(as: Float.self),
       let code = unit.operands.first.flatMap({ codes[$0] })
     else { return }
-    let axis = options.isPerChannel && tensor.rank >= 2 ? axes.outputs : nil
+    let axis = hasScales(tensor, of: node) ? axes.outputs : nil
     let channels = tensor.shape[axes.outputs] * (axes.outputs == 0 ? 1 : axes.groups)
     var bias = trait.bias.flatMap { position in
       node.inputs.count > position ? node.inputs[position].flatMap { graph.constant($0) } : nil
@@ -167,6 +168,7 @@ package struct StaticQuantization: ~Copyable {
           ? nil : { channel in axis == nil ? leastScales.max() ?? 0 : leastScales[channel % leastScales.count] })
     let dequantized = try dequantizedWeights(weights, operand, leastScales, before: unit.node)
     graph.update(unit.node) { node in node.inputs[trait.weights] = dequantized }
+    graph.removeUnused(operand)
     if let sums, let position = trait.bias {
       let result = try addBias(sums, code, weights, before: unit.node, name: node.name)
       graph.update(unit.node) { node in node.inputs[position] = result }
@@ -176,6 +178,13 @@ package struct StaticQuantization: ~Copyable {
         name: node.name, op: node.op.description, output: graph.name(of: unit.output),
         input: unit.operands.first.map { graph.name(of: $0) } ?? "", inputCode: code, weightType: weights.type,
         weightNoise: SignalNoise(numbers, weights.numbers), rounding: rounding?.outcome(for: tensor, axes)))
+  }
+
+  /// Whether each output has a scale of its own. Of batches of matrices onnxruntime takes one only.
+  private func hasScales(_ weights: Tensor, of node: Node) -> Bool {
+    if !options.isPerChannel || weights.rank < 2 { return false }
+    if case .images? = graph.schema(of: node.op)?.layout { return true }
+    return weights.rank == 2
   }
 
   /// The numbers of quantized weights, once for all products that read the same.

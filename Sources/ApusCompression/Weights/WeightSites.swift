@@ -61,6 +61,29 @@ struct WeightSites {
         table(id, in: graph)
       }
     }
+    keepShared(in: graph)
+  }
+
+  /// Where the floats stay for another node, few bits beside them save nothing.
+  private mutating func keepShared(in graph: borrowing GraphEditor) {
+    var served: [ValueID: Set<NodeID>] = [:]
+    for site in sites {
+      guard let value = input(of: site.holder.node, site.holder.input, in: graph) else { continue }
+      served[value, default: []].insert(site.holder.node)
+    }
+    var others: [ValueID: NodeID] = [:]
+    for (value, nodes) in served { others[value] = graph.users(of: value).first { !nodes.contains($0) } }
+    if others.isEmpty { return }
+    let all = sites
+    sites = []
+    for site in all {
+      guard let value = input(of: site.holder.node, site.holder.input, in: graph), let other = others[value] else {
+        sites.append(site)
+        continue
+      }
+      let found = Found(value: value, tensor: site.tensor, holder: site.holder)
+      keep(site.node, found, "\(graph.op(of: other)) '\(graph[other].name)' needs its floats", in: graph)
+    }
   }
 
   /// A constant of floats, and who reads it.

@@ -90,6 +90,10 @@ extension ONNXImporter {
   private func version(of schema: OperatorSchema, _ scope: NameScope) throws(OperatorError) -> Int {
     let domain = schema.id.domain
     guard let opset = scope.opsets[domain] ?? modelOpsets[domain] else {
+      if domain == ONNXImporter.vendorDomain, schema.versions == [1] {
+        missesVendorDomain = true
+        return 1
+      }
       throw .invalid(
         "the model does not import the operator set '\(domain.isEmpty ? "ai.onnx" : domain)' of \(schema.id)",
         remedy: "Add it to opset_import")

@@ -134,6 +134,11 @@ package enum ONNXReader {
     model.defaultedInputs = graph.inputs.filter { !given.contains($0.name) }
       .map { ($0.name, $0.type?.fact ?? .unknown) }
     model.graph.notes = notes + model.graph.notes
+    if importer.missesVendorDomain {
+      model.graph.notes.append(
+        "the model does not import the operator set '\(ONNXImporter.vendorDomain)' whose operators it uses; "
+          + "version 1 was taken")
+    }
     return ImportedModel(model: model, problems: importer.problems)
   }
 }
@@ -148,8 +153,13 @@ final class ONNXImporter {
   let modelOpsets: [String: Int]
   private(set) var functions: [FunctionID: FunctionProto] = [:]
   private(set) var problems: [ModelProblem] = []
+  /// Whether operators of `vendorDomain` are used and the model does not say which operator set they are of.
+  var missesVendorDomain = false
   private var nodeCount = 0
   private var nameBytes = 0
+
+  /// Of onnxruntime's operators, all of which have one version: its own tools make files that do not import it.
+  static let vendorDomain = "com.microsoft"
 
   /// After so many problems reading stops.
   private static let maximumProblems = 1000

@@ -68,6 +68,14 @@ def functions() -> Library:
     return lib
 
 
+def _with_numbers(entry: dict[str, Any]) -> dict[str, Any]:
+    """An object of a report with its figures as numbers: JSON has no word for what is infinite."""
+    for key, value in entry.items():
+        if value in ("Infinity", "-Infinity", "NaN") and key.endswith(("sqnr", "quality", "error")):
+            entry[key] = float(value)
+    return entry
+
+
 class CompressedModel(Loadable):
     """A smaller model, and the report of what it costs.
 
@@ -80,7 +88,7 @@ class CompressedModel(Loadable):
         lib = functions()
         self._release = lib.compressed_release
         self._handle = handle
-        self.report: dict[str, Any] = json.loads(lib.compressed_report(handle).decode())
+        self.report: dict[str, Any] = json.loads(lib.compressed_report(handle).decode(), object_hook=_with_numbers)
 
     def __del__(self) -> None:
         if hasattr(self, "_handle"):
@@ -104,7 +112,8 @@ class CompressedModel(Loadable):
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
-        """The nodes on integers: `name`, `op`, types, range, `sqnr`, `cosine`, `saturation`, `share_of_loss`."""
+        """The nodes on integers: `name`, `op`, types, range, `weight_sqnr`, and, where they are known, `sqnr` (infinite
+        without noise), `cosine`, `saturation`, `share_of_loss`."""
         return self._list("nodes")
 
     @property

@@ -26,9 +26,12 @@ def _names(patterns: str | Iterable[str] | None) -> list[str] | None:
     return [patterns] if isinstance(patterns, str) else list(patterns)
 
 
-def _check_place(output: str | os.PathLike[str] | None) -> None:
+def _check_place(output: str | os.PathLike[str] | None, opset: int | None) -> None:
     """Says at once what would be said after the work: that the folder of the output is missing."""
-    if output is not None:
+    if output is None:
+        if opset is not None:
+            raise InvalidArgument("opset is that of the file to write; give output, or save(path, opset) the result")
+    else:
         folder = Path(output).absolute().parent
         if not folder.is_dir():
             raise NoSuchFile(f"{os.fspath(output)} cannot be written: there is no folder {folder}")
@@ -75,6 +78,7 @@ def quantize(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     equalize: bool | None = None,
     correct_bias: bool | None = None,
+    adaround: bool | None = None,
     smooth: float | None = None,
     include: str | Iterable[str] | None = None,
     exclude: str | Iterable[str] | None = None,
@@ -123,10 +127,10 @@ def quantize(
     calibrate: samples, one at a time, each a dictionary of arrays by input, or the array alone for a single input: an
         iterable, an iterator, or a function that returns an iterator; a dictionary of arrays with many samples
         along their first axis, or such an array; the path of an .npz file, read piece by piece. Memory does not grow
-        with their number, but for gptq and awq. An iterator serves once, which is enough without `smooth`.
+        with their number. An iterator serves once, which is enough without `smooth` and `adaround`.
     static (with samples the default), dynamic: activations and weights as integers. Then `activations`, `symmetric`,
         `weights`, `asymmetric_weights`, `per_tensor`, `range`, `percentile`, `target`, `format`, `overrides`,
-        `equalize`, `correct_bias`, `smooth`, `include`, `exclude`. overrides: {"conv1": {"low": 0, "high": 6}}.
+        `equalize`, `correct_bias`, `adaround`, `smooth`, `include`, `exclude`. overrides: {"conv1": {"low": 0}}.
     weights: "int8", "int4", "int2" … alone: weights in few bits. Then `block`, `method`, `weight_format`,
         `zero_points`, `weight_type`, `tables`, `minimum_elements`, `damping`, `act_order`, `sweeps`, `accuracy_level`,
         `include`, `exclude`.
@@ -160,6 +164,7 @@ def quantize(
         "overrides": overrides,
         "equalize": equalize,
         "correct_bias": correct_bias,
+        "adaround": adaround,
         "smooth": smooth,
         "include": _names(include),
         "exclude": _names(exclude),
@@ -188,7 +193,7 @@ def quantize(
     # Weights of models of 16 bits are read when the result is written.
     halves = bool(float16 or bfloat16)
     settings = _settings(threads, dimensions, shapes, maximum_run_memory, map_files=halves)
-    _check_place(output)
+    _check_place(output, opset)
     source = Source(model, external_data_folder, settings)
     # What measures looks at one sample more, to see that it has enough.
     kept = (_MEASURED if measure is None else max(int(measure), 1)) + 1
@@ -250,7 +255,7 @@ def prune(
         "include": _names(include),
         "exclude": _names(exclude),
     }
-    _check_place(output)
+    _check_place(output, opset)
     source = Source(model, external_data_folder, _settings(threads, dimensions, shapes))
     return _saved(source.make(functions().source_prune, options), output, opset)
 
@@ -285,7 +290,7 @@ def cluster(
         "include": _names(include),
         "exclude": _names(exclude),
     }
-    _check_place(output)
+    _check_place(output, opset)
     source = Source(model, external_data_folder, _settings(threads, dimensions, shapes))
     return _saved(source.make(functions().source_cluster, options), output, opset)
 

@@ -83,7 +83,7 @@ class Samples:
             return {self._inputs[0].name: item}
         names = ", ".join(f"'{arg.name}'" for arg in self._inputs)
         found = "empty" if isinstance(item, Mapping) else type(item).__name__
-        raise InvalidArgument(f"sample {number} is {found}; expected a dictionary with a value for {names}")
+        raise InvalidArgument(f"sample {number + 1} is {found}; expected a dictionary with a value for {names}")
 
 
 def _source(data: Any, inputs: Sequence[NodeArg]) -> tuple[Callable[[], Iterator[Any]], int]:

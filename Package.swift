@@ -52,6 +52,7 @@ let package = Package(
       dependencies: imageLibraries.map { .target(name: $0.target, condition: .when(traits: $0.traits)) },
       swiftSettings: strict + imageLibraries.map { .define($0.format, .when(traits: $0.traits)) }),
     .target(name: "ApusTensor", dependencies: ["CApusKernels", "CApusProcess"], swiftSettings: strict),
+    .target(name: "ApusContainers", dependencies: ["ApusTensor"], swiftSettings: strict),
     .target(name: "ApusGraph", dependencies: ["ApusTensor"], swiftSettings: strict),
     .target(
       name: "ApusOperators", dependencies: ["ApusGraph", "ApusImage", "CApusKernels"], swiftSettings: strict),

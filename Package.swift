@@ -85,6 +85,9 @@ let package = Package(
       name: "ApusImageTests", dependencies: ["ApusImage"], exclude: ["Samples", "make_samples.py"],
       swiftSettings: strict),
     .testTarget(name: "ApusTensorTests", dependencies: ["ApusTensor"], swiftSettings: strict),
+    .testTarget(
+      name: "ApusContainersTests", dependencies: ["ApusContainers"], exclude: ["Samples", "make_samples.py"],
+      swiftSettings: strict),
     .testTarget(name: "ApusGraphTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(
       name: "ApusOperatorsTests", dependencies: ["ApusTestSupport", "ApusConformance", "CApusKernels"],

@@ -259,7 +259,7 @@ def make_torch(folder: Path, random: int) -> None:
     def describe(tensors: dict) -> str:
         lines = []
         for name, tensor in tensors.items():
-            tensor = tensor.detach().contiguous()
+            tensor = tensor.detach().clone(memory_format=torch.contiguous_format)
             data = bytes(tensor.reshape(-1).view(torch.uint8).numpy().tobytes()) if tensor.numel() else b""
             kind = str(tensor.dtype).removeprefix("torch.").replace("float8_", "float8")
             lines.append(line(name, kind, tensor.shape, data))

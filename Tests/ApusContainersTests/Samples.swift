@@ -1,12 +1,17 @@
-// The sample files of this target, and what tests ask of errors.
+// What the tests of this target share: sample files with what their own libraries read in them, zlib, zip archives
+// without compression, and mutations.
 
 import ApusContainers
 import ApusTensor
+import Glibc
+import Testing
 
 enum Samples {
   static let folder = String(#filePath.prefix(upTo: #filePath.lastIndex(of: "/") ?? #filePath.startIndex)) + "/Samples"
+  /// A folder with more samples, for a run by hand; see make_samples.py.
+  static let more = getenv("APUS_CONTAINER_SAMPLES").map { String(cString: $0) }
 
-  static func path(_ name: String) -> String { folder + "/" + name }
+  static func path(_ name: String) -> String { name.hasPrefix("/") ? name : folder + "/" + name }
 
   static func file(_ name: String, reading: FileBytes.Reading = .everything) throws -> FileBytes {
     try FileBytes.open(path: path(name), reading: reading)
@@ -16,6 +21,48 @@ enum Samples {
 
   /// What make_samples.py puts into archives.
   static let text = Array(String(repeating: "the quick brown swift ", count: 200).utf8)
+
+  static func text(_ path: String) throws -> String { String(decoding: try bytes(path), as: UTF8.self) }
+
+  static func write(_ bytes: [UInt8], to path: String) {
+    guard let file = fopen(path, "wb") else { return }
+    fwrite(bytes, 1, bytes.count, file)
+    fclose(file)
+  }
+
+  /// The files that end with `suffix` and have a `.txt` beside them.
+  static func described(_ suffix: String) -> [String] {
+    [folder, more].compactMap(\.self).flatMap { folder in
+      names(in: folder).filter { $0.hasSuffix(suffix) && access(folder + "/" + $0 + ".txt", R_OK) == 0 }
+        .sorted().map { folder + "/" + $0 }
+    }
+  }
+
+  private static func names(in folder: String) -> [String] {
+    guard let stream = opendir(folder) else { return [] }
+    defer { closedir(stream) }
+    var names: [String] = []
+    while let entry = readdir(stream) {
+      names.append(
+        withUnsafePointer(to: &entry.pointee.d_name) { name in
+          name.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+        })
+    }
+    return names
+  }
+
+  /// FNV-1a of 64 bits, in hexadecimal digits.
+  static func hash(_ bytes: [UInt8]) -> String {
+    var value: UInt64 = 0xCBF2_9CE4_8422_2325
+    for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01B3 }
+    let digits = String(value, radix: 16)
+    return String(repeating: "0", count: 16 - digits.count) + digits
+  }
+
+  /// A line of a description: name, type, shape, hash.
+  static func line(_ name: String, _ type: String, _ shape: [Int], _ bytes: [UInt8]) -> String {
+    "\(name)\t\(type)\t\(shape.map(String.init).joined(separator: ","))\t\(hash(bytes))"
+  }
 }
 
 extension FileBytes {
@@ -34,4 +81,114 @@ func message(_ body: () throws -> Void) -> String {
   } catch {
     return "\(error)"
   }
+}
+
+/// zlib's `uncompress`, by name: this target links no libraries.
+enum Zlib {
+  private typealias Uncompress =
+    @convention(c) (
+      UnsafeMutablePointer<UInt8>, UnsafeMutablePointer<UInt>, UnsafePointer<UInt8>, UInt
+    ) -> Int32
+
+  private static let uncompress: Uncompress? = {
+    guard let library = dlopen("libz.so.1", RTLD_NOW), let symbol = dlsym(library, "uncompress") else { return nil }
+    return unsafeBitCast(symbol, to: Uncompress.self)
+  }()
+
+  static let inflate: Inflate = { (view, count) throws(ContainerError) in
+    guard let uncompress else { throw .unsupported("there is no zlib") }
+    let compressed = view.array
+    var bytes = [UInt8](repeating: 0, count: max(count, 1))
+    var size = UInt(count)
+    guard uncompress(&bytes, &size, compressed, UInt(compressed.count)) == 0 else {
+      throw .malformed("not what zlib wrote")
+    }
+    return Array(bytes.prefix(Int(size)))
+  }
+}
+
+/// The entries of an archive without compression.
+enum StoredZip {
+  static func entries(_ bytes: [UInt8]) throws(ContainerError) -> ArchiveEntries {
+    let view = ByteView(bytes)
+    var end = bytes.count - 22
+    while end >= 0, try view.u32(end) != 0x0605_4B50 { end -= 1 }
+    var position = Int(try view.u32(end + 16))
+    var entries: [String: ByteView] = [:]
+    for _ in 0..<Int(try view.u16(end + 10)) {
+      let name = try view.slice(position + 46, Int(view.u16(position + 28)), "a name").text ?? ""
+      let local = Int(try view.u32(position + 42))
+      let start = try local + 30 + Int(view.u16(local + 26)) + Int(view.u16(local + 28))
+      entries[name] = try view.slice(start, Int(view.u32(position + 24)), "an entry")
+      position += try 46 + Int(view.u16(position + 28)) + Int(view.u16(position + 30)) + Int(view.u16(position + 32))
+    }
+    let found = entries
+    return ArchiveEntries(names: Array(entries.keys)) { (name) throws(ContainerError) in found[name] }
+  }
+}
+
+/// Numbers by chance, the same on every machine.
+struct Chance: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var value = state
+    value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
+    return value ^ (value >> 31)
+  }
+}
+
+/// Ways to break a file.
+enum Mutation {
+  private static let edges: [UInt64] = [
+    0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 1 << 40,
+    0x7FFF_FFFF_FFFF_FFFF, 0x8000_0000_0000_0000, 0xFFFF_FFFF_FFFF_FFFF,
+  ]
+
+  /// One to four things wrong. `structures` are positions where numbers of the format lie: half of what is changed
+  /// begins there.
+  static func mutated(_ bytes: [UInt8], structures: [Int], _ chance: inout Chance) -> [UInt8] {
+    var bytes = bytes
+    for _ in 0..<Int.random(in: 1...4, using: &chance) {
+      if bytes.isEmpty { break }
+      var position = Int.random(in: 0..<bytes.count, using: &chance)
+      if let place = structures.randomElement(using: &chance), Bool.random(using: &chance) {
+        position = min(max(place + Int.random(in: -4...24, using: &chance), 0), bytes.count - 1)
+      }
+      switch Int.random(in: 0..<10, using: &chance) {
+      case 0, 1: bytes[position] ^= 1 << UInt8.random(in: 0..<8, using: &chance)
+      case 2: bytes[position] = UInt8.random(in: 0...255, using: &chance)
+      case 3: bytes.removeLast(bytes.count - position)
+      case 4: bytes.removeSubrange(position..<min(bytes.count, position + Int.random(in: 1...64, using: &chance)))
+      case 5:
+        let end = min(bytes.count, position + Int.random(in: 1...256, using: &chance))
+        bytes.insert(contentsOf: bytes[position..<end], at: Int.random(in: 0..<bytes.count, using: &chance))
+      case 6 where !structures.isEmpty:
+        // An address or offset that leads to another structure.
+        guard let target = structures.randomElement(using: &chance) else { break }
+        put(UInt64(max(target, 0)), 8, at: position, &bytes)
+      default:
+        let width = [1, 2, 4, 8].randomElement(using: &chance) ?? 4
+        put(edges.randomElement(using: &chance) ?? 0, width, at: position, &bytes)
+      }
+    }
+    return bytes
+  }
+
+  private static func put(_ value: UInt64, _ width: Int, at position: Int, _ bytes: inout [UInt8]) {
+    for index in 0..<width where position + index < bytes.count {
+      bytes[position + index] = UInt8(truncatingIfNeeded: value >> UInt64(8 * index))
+    }
+  }
+
+  /// The places of the given signatures.
+  static func places(of signatures: [String], in bytes: [UInt8]) -> [Int] {
+    let all = signatures.map { Array($0.utf8) }
+    return bytes.indices.filter { place in all.contains { bytes[place...].starts(with: $0) } }
+  }
+
+  /// How many mutants of each file a test makes; more by APUS_MUTANTS.
+  static var count: Int { getenv("APUS_MUTANTS").flatMap { Int(String(cString: $0)) } ?? 1500 }
 }

@@ -4,7 +4,9 @@
 /// The number in a range of a text, which has no sign: `12`, `1.5e-3`.
 enum DecimalText {
   /// Powers of ten that float64 holds exactly.
-  private static let powers: [Double] = (0...22).map { exponent in (0..<exponent).reduce(1.0) { value, _ in value * 10 } }
+  private static let powers: [Double] = (0...22).map { exponent in
+    (0..<exponent).reduce(1.0) { value, _ in value * 10 }
+  }
 
   static func float(_ text: Span<UInt8>, _ range: Range<Int>) -> Float? {
     if let value = short(text, range) {

@@ -89,12 +89,14 @@ struct MessageView {
 
   // MARK: Values
 
-  /// Calls `body` with a reader that stands before each scalar of `field`.
+  /// Calls `body` with a reader that stands before each value of `field`.
   func forEachScalar(
     of field: Field, _ bytes: Span<UInt8>, _ body: (inout WireReader) throws(LoadError) -> Void
   ) throws(LoadError) {
     var reader = WireReader(field.range)
-    if !field.isTagged, !schema.fields[field.index].isRepeated { return try body(&reader) }
+    let kind = schema.fields[field.index]
+    // Strings and messages have a field each, which may be empty.
+    if kind.wireType == .bytes || !kind.isRepeated { return try body(&reader) }
     while !reader.isAtEnd {
       if field.isTagged { _ = try reader.tag(bytes) }
       try body(&reader)

@@ -67,6 +67,13 @@ struct ONNXTextPrinter: ~Copyable {
     }
   }
 
+  /// The name of a value, between quotes too where it is a word for types.
+  private mutating func valueName(_ bytes: Bytes, _ range: Range<Int>) {
+    let word = range.count <= 16 ? String(bytes, range) : ""
+    let isType = ONNXTextNames.elementType(word) != nil || ONNXTextNames.typeWords.contains(word)
+    if isType || word == "undefined" { quote(bytes, range) } else { name(bytes, range) }
+  }
+
   /// The bytes between quotes. The syntax escapes quotes and backslashes and nothing else.
   mutating func quote(_ bytes: Bytes, _ range: Range<Int>) {
     sink.append(byte: 0x22)
@@ -80,7 +87,7 @@ struct ONNXTextPrinter: ~Copyable {
   private mutating func names(_ view: MessageView, _ field: String, _ bytes: Bytes) {
     for (position, field) in view.all(field).enumerated() {
       if position > 0 { sink.append(", ") }
-      name(bytes, field.range)
+      valueName(bytes, field.range)
     }
   }
 
@@ -229,7 +236,7 @@ struct ONNXTextPrinter: ~Copyable {
       if let type = try views(info, "type", bytes).first, try self.type(type, bytes, depth: 0) {
         sink.append(byte: 0x20)
       }
-      self.name(bytes, info.range("name"))
+      valueName(bytes, info.range("name"))
     }
   }
 

@@ -95,7 +95,8 @@ struct ProtobufJSONParser {
       let raw = try rawString(text, "")
       guard let number = names.number(of: cursor.string(text, raw.range.prefix(64))) else {
         throw cursor.error(
-          text, "one of " + names.values.map(\.name).joined(separator: ", ")
+          text,
+          "one of " + names.values.map(\.name).joined(separator: ", ")
             + " was expected for '\(field.jsonName)'; found '\(cursor.quoted(text, raw.range))'", at: start)
       }
       try builder.varint(index, UInt64(bitPattern: Int64(number)))

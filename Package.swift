@@ -37,6 +37,7 @@ let package = Package(
     .target(name: "CApusProcess"),
     .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .systemLibrary(name: "CJPEG", pkgConfig: "libjpeg", providers: [.apt(["libjpeg-dev"])]),
@@ -57,7 +58,9 @@ let package = Package(
       name: "ApusOperators", dependencies: ["ApusGraph", "ApusImage", "CApusKernels"], swiftSettings: strict),
     .target(name: "ApusOptimizer", dependencies: ["ApusGraph", "ApusOperators"], swiftSettings: strict),
     .target(name: "ApusRuntime", dependencies: ["ApusGraph", "CApusProcess"], swiftSettings: strict),
-    .target(name: "ApusFormats", dependencies: ["ApusGraph", "COnnxProto"], swiftSettings: strict),
+    .target(name: "ApusContainers", dependencies: ["ApusTensor", "CZlib"], swiftSettings: strict),
+    .target(
+      name: "ApusFormats", dependencies: ["ApusContainers", "ApusGraph", "COnnxProto"], swiftSettings: strict),
     .target(
       name: "ApusCompression", dependencies: ["ApusFormats", "ApusOptimizer", "ApusRuntime"], swiftSettings: strict),
     .target(
@@ -91,6 +94,8 @@ let package = Package(
     .testTarget(name: "ApusOptimizerTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusRuntimeTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
     .testTarget(name: "ApusCompressionTests", dependencies: ["ApusTestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "ApusContainersTests", dependencies: ["ApusTestSupport"], exclude: ["Samples"], swiftSettings: strict),
     .testTarget(
       name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], exclude: ["Samples"], swiftSettings: strict),
     .target(

@@ -10,7 +10,7 @@ ended it. Mutant K of a seed is the same on every machine that has the same mode
 
 Seeds of mutants are the ONNX backend suite with its inputs (tools/test makes it in .cache) and TestModels, or the
 folders and models given. One of ten mutants breaks files byte by byte instead: TestModels and the samples of
-ApusFormatsTests, arrays among them (.npy, .npz), read as every kind of file.
+ApusFormatsTests and ApusContainersTests, arrays among them (.npy, .npz), read as every kind of file.
 
     tools/fuzz_models.py --count 200000 --seed 7          in series 7, mutants 0 to 199,999
     tools/fuzz_models.py --seed 7 --only 4711             one of them again, with what it says
@@ -68,7 +68,8 @@ def default_cases() -> list[Path]:
 
 
 def default_files() -> list[Path]:
-    folders = [ROOT / "TestModels", ROOT / "Tests" / "ApusFormatsTests" / "Samples"]
+    tests = ROOT / "Tests"
+    folders = [ROOT / "TestModels", tests / "ApusFormatsTests/Samples", tests / "ApusContainersTests/Samples"]
     kinds = (".onnx", ".npy", ".npz")
     return sorted(
         path

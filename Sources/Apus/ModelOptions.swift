@@ -2,9 +2,9 @@
 
 @_exported public import ApusTensor
 
-@_exported public import struct ApusFormats.LoadError
-@_exported public import struct ApusFormats.LoadLimits
-@_exported public import struct ApusFormats.ModelProblem
+@_exported public import struct ApusContainers.LoadError
+@_exported public import struct ApusContainers.LoadLimits
+@_exported public import struct ApusContainers.ModelProblem
 @_exported public import enum ApusRuntime.RunPriority
 
 /// How a model is loaded and prepared.

@@ -155,6 +155,8 @@ package enum ModelReader {
     package var information: ModelInformation
     /// Why it cannot run.
     package var problems: [ModelProblem]
+    /// The files beside the model's own that its weights lie in.
+    package var sideFiles: [String] = []
   }
 
   /// Reads a file and infers the types, as far as its problems let that, under the caller's dimensions and shapes.
@@ -167,8 +169,25 @@ package enum ModelReader {
   private static func inspection(of path: String, options: ModelOptions) throws -> Inspection {
     let account = account(options, name(of: path))
     var settings = importOptions(options, account)
-    settings.keepsFaultyNodes = true
     let file = try ONNXReader.open(path: path, options: &settings)
+    return try inspection(of: file, settings, account, options: options)
+  }
+
+  /// The same of a file that was opened; its side files lie in `folder`.
+  package static func inspect(_ file: FileBytes, folder: String?, options: ModelOptions) throws -> Inspection {
+    try DeepStack.run {
+      let account = account(options, file.name)
+      var settings = importOptions(options, account)
+      settings.externalFolder = folder
+      return try inspection(of: file, settings, account, options: options)
+    }
+  }
+
+  private static func inspection(
+    of file: FileBytes, _ settings: ImportOptions, _ account: MemoryAccount?, options: ModelOptions
+  ) throws -> Inspection {
+    var settings = settings
+    settings.keepsFaultyNodes = true
     let (source, faults): (ModelSource, [ModelProblem])
     if CompiledModel.isCompiled(file) {
       (source, faults) = (try compiled(file, settings, account), [])
@@ -183,7 +202,8 @@ package enum ModelReader {
     let errors = driver.infer(&graph)
     // What was wrong while reading is wrong here too; it is told once.
     let problems = faults.isEmpty ? PrepareError(errors).problems : faults
-    return Inspection(graph: graph, information: ModelInformation(source), problems: problems)
+    return Inspection(
+      graph: graph, information: ModelInformation(source), problems: problems, sideFiles: source.sideFiles)
   }
 
   static func importOptions(_ options: ModelOptions, _ account: MemoryAccount? = nil) -> ImportOptions {

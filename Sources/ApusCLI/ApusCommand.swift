@@ -21,10 +21,10 @@ struct ApusCommand: ParsableCommand {
       """,
     version: "apus \(ApusVersion.text)",
     subcommands: [
-      RunCommand.self, InfoCommand.self, CheckCommand.self, BenchCommand.self, BenchKernelsCommand.self,
-      ProfileCommand.self, PlanCommand.self, GraphCommand.self, OptimizeCommand.self, QuantizeCommand.self,
-      CompileCommand.self, AccuracyCommand.self, SparsityCommand.self, PruneCommand.self, ClusterCommand.self,
-      DistilCommand.self, OperatorsCommand.self, ConformanceCommand.self,
+      RunCommand.self, InfoCommand.self, InspectCommand.self, CheckCommand.self, BenchCommand.self,
+      BenchKernelsCommand.self, ProfileCommand.self, PlanCommand.self, GraphCommand.self, OptimizeCommand.self,
+      ConvertCommand.self, QuantizeCommand.self, CompileCommand.self, AccuracyCommand.self, SparsityCommand.self,
+      PruneCommand.self, ClusterCommand.self, DistilCommand.self, OperatorsCommand.self, ConformanceCommand.self,
     ])
 
   static func main() {

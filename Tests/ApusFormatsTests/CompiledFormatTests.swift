@@ -2,6 +2,7 @@
 
 import ApusFormats
 import ApusTensor
+import ApusTestSupport
 import Glibc
 import Testing
 

@@ -24,7 +24,6 @@ import Testing
       (
         Array("../.git/annex/objects/xx/yy/MD5E-s1--0.onnx/MD5E-s1--0.onnx\n/annex/objects/MD5E-s1\n".utf8), "git-annex"
       ),
-      (Array("ir_version: 8\ngraph { node { op_type: \"Relu\" } }\n".utf8), "ONNX model as text"),
       (Array("node {\n  name: \"x\"\n  op: \"Placeholder\"\n}\n".utf8), "TensorFlow"),
       (Array("{\"error\": \"not found\"}".utf8), "JSON"),
       (Array("Entry not found".utf8), "a text"),

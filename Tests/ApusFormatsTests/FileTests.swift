@@ -3,6 +3,7 @@
 import ApusFormats
 import ApusGraph
 import ApusTensor
+import ApusTestSupport
 import Glibc
 import Testing
 

@@ -4,6 +4,7 @@ import ApusFormats
 import ApusGraph
 import ApusOperators
 import ApusTensor
+import ApusTestSupport
 import Testing
 
 @Suite struct WriterTests {

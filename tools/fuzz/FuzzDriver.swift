@@ -21,6 +21,8 @@ let usage = """
   ApusFuzz mutate CASE SEED COUNT FILE…            read COUNT mutations of the files; CASE is where each is kept before
                                                    it is read, so that the last one remains after a crash;
                                                    CASE.slow is the slowest if that took more than 2 seconds
+  ApusFuzz containers CASE SEED COUNT FILE…        the same with files that are containers of files or tensors
+  ApusFuzz repack IN OUT                           read a container and write all of it again
   ApusFuzz cases LIST JOURNAL SEED FIRST COUNT STRIDE KEEP MEGABYTES
                                                    run COUNT mutants FIRST, FIRST + STRIDE, … of the test cases whose
                                                    folders stand in LIST; JOURNAL always holds the number of the one at
@@ -44,6 +46,10 @@ struct FuzzDriver {
     case "mutate" where rest.count >= 4:
       guard let seed = UInt64(rest[1]), let count = Int(rest[2]) else { return fail(usage) }
       mutate(casePath: rest[0], seed: seed, count: count, seeds: rest.dropFirst(3).map { bytes(of: $0) })
+    case "containers" where rest.count >= 4:
+      guard let seed = UInt64(rest[1]), let count = Int(rest[2]) else { return fail(usage) }
+      ContainerFuzzer.run(casePath: rest[0], seed: seed, count: count, seeds: rest.dropFirst(3).map { bytes(of: $0) })
+    case "repack" where rest.count == 2: ContainerFuzzer.repack(rest[0], rest[1])
     case "cases" where rest.count == 8: runCases(rest)
     case "mutant" where rest.count == 4:
       guard let series = Int(rest[1]), let number = Int(rest[2]) else { return fail(usage) }

@@ -25,6 +25,11 @@ enum Mutator {
     return bytes
   }
 
+  /// One thing wrong, wherever it comes.
+  static func breakBlindly(_ bytes: inout [UInt8], _ all: [[UInt8]], _ random: inout SplitMix64) {
+    mutate(&bytes, all, &random)
+  }
+
   private static func mutate(_ bytes: inout [UInt8], _ all: [[UInt8]], _ random: inout SplitMix64) {
     guard !bytes.isEmpty else { return }
     let position = random.below(bytes.count)

@@ -21,6 +21,7 @@ SONAME = "libapus.so.0"
 # The pkg-config modules of Package.swift, with the archive that Swift links for each, and the archives that it needs.
 ARCHIVES = {
     "libprotobuf-c": ["protobuf-c"],
+    "zlib": ["z"],
     "libjpeg": ["jpeg"],
     "libpng": ["png16", "z"],
     "libtiff-4": ["tiff", "jpeg", "webp", "deflate", "lzma", "zstd", "z"],

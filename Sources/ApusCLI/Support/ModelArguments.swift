@@ -8,8 +8,11 @@ import Foundation
 /// The model and how to load it.
 struct ModelArguments: ParsableArguments {
   @Argument(
-    help: "The model: an ONNX file, or (but for compile and optimize) a compiled one, or - for standard input.",
-    completion: .file(extensions: ["onnx", "apus"]))
+    help: """
+      The model: an ONNX file, binary or as text (textproto, JSON, onnxtxt), or (but for compile and optimize) a \
+      compiled one, or - for standard input.
+      """,
+    completion: .file(extensions: ["onnx", "apus", "textproto", "pbtxt", "prototxt", "json", "onnxtxt"]))
   var model: String
 
   @Option(help: "A value for a symbolic dimension, as in batch=4. May be repeated.")

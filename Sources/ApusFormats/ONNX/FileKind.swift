@@ -159,9 +159,6 @@ extension FileKind {
     if text.contains("/annex/objects/") {
       return FileKind("a git-annex pointer, not the file it points to", "Run `git annex get`")
     }
-    if text.contains("ir_version") {
-      return FileKind("an ONNX model as text", "Convert it to protobuf with the onnx package")
-    }
     if text.hasPrefix("{") || text.hasPrefix("[") { return FileKind("a JSON text") }
     if text.hasPrefix("node {") || text.hasPrefix("node{") {
       return FileKind("a TensorFlow graph as text", fromTensorFlow)

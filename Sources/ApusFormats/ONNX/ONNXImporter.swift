@@ -33,9 +33,28 @@ package enum ONNXReader {
     return try FileBytes.open(path: path, limits: options.limits, reading: reading, account: account)
   }
 
-  /// Reads the model in `file`. All problems of the model come in one error.
+  /// Reads the model in `file`, in any form of ONNX. All problems of the model come in one error.
   package static func load(
     _ file: FileBytes, registry: OperatorRegistry, options: ImportOptions = ImportOptions()
+  ) throws(LoadError) -> ImportedModel {
+    guard let form = file.withBytes({ (bytes: Span<UInt8>) in ModelForm.text(bytes) }) else {
+      return try loadBinary(file, registry: registry, options: options)
+    }
+    let binary = try form.read(file, limits: options.limits, account: options.allowance.memory)
+    do throws(LoadError) {
+      var model = try loadBinary(binary, registry: registry, options: options)
+      model.files += [file.reader].compactMap(\.self)
+      return model
+    } catch {
+      // A place in the binary form is none in the text.
+      var error = error
+      error.byteOffset = nil
+      throw error
+    }
+  }
+
+  private static func loadBinary(
+    _ file: FileBytes, registry: OperatorRegistry, options: ImportOptions
   ) throws(LoadError) -> ImportedModel {
     do throws(LoadError) {
       let (scanned, proto) = try parse(file, limits: options.limits)

@@ -1,5 +1,6 @@
 // The messages of onnx.proto as the scanner needs them: which fields there are, and what to do with each.
 
+import ApusContainers
 import COnnxProto
 
 /// A message type that the scanner walks.
@@ -196,4 +197,16 @@ extension MessageType {
       ]
     ),
   ]
+}
+
+extension WireOutline {
+  /// A model: `raw_data` of its tensors may stay in the file. Compiled models are mapped instead.
+  package static let model = WireOutline(root: MessageType.model.rawValue, mappedSignature: CompiledFormat.magic) {
+    message, number in
+    switch MessageType(rawValue: message)?.field(number)?.rule {
+    case .message(let type): .message(type.rawValue)
+    case .payload(.rawData): .elements
+    default: .other
+    }
+  }
 }

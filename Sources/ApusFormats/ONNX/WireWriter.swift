@@ -44,20 +44,9 @@ package struct WireWriter {
   mutating func message(_ number: UInt32, _ body: (inout WireWriter) -> Void) {
     bytes.appendTag(number, .bytes)
     let start = bytes.count
-    // The length is known only afterwards: five bytes are left for it. In small messages they are closed up; in large
-    // ones the length keeps five bytes, which is as good, and nothing has to move.
-    for _ in 0..<5 { bytes.append(0) }
+    bytes.appendLengthPlace()
     body(&self)
-    let length = bytes.count - start - 5
-    if length < 1 << 16 {
-      var shortest: [UInt8] = []
-      shortest.appendVarint(UInt64(length))
-      bytes.replaceSubrange(start..<(start + 5), with: shortest)
-    } else {
-      for index in 0..<5 {
-        bytes[start + index] = UInt8(truncatingIfNeeded: length >> (7 * index) & 0x7F) | (index < 4 ? 0x80 : 0)
-      }
-    }
+    bytes.fillLengthPlace(at: start)
   }
 
   private mutating func append(_ value: UInt32) {

@@ -87,35 +87,10 @@ def values() -> dict[str, bytes]:
     }
 
 
-def arrays() -> dict[str, np.ndarray]:
-    grid = np.arange(24).reshape(2, 3, 4)
-    result = {f"{np.dtype(t).name}": grid.astype(t) for t in "bBhHiIlLefdFD"}
-    result["bool"] = grid % 3 == 0
-    result["unicode"] = np.array([["swift", "雨燕"], ["", "é"]])
-    result["bytes"] = np.array([b"ab", b"c"])
-    result["fortran"] = np.asfortranarray(grid.astype(np.float32))
-    result["big"] = grid.astype(">i4")
-    result["big-complex"] = (grid + 1j).astype(">c8")
-    result["big-unicode"] = np.array(["swift", "雨燕"]).astype(">U5")
-    result["scalar"] = np.array(2.5)
-    result["empty"] = np.zeros((0, 3), np.float32)
-    result["bfloat16"] = np.array([1, -2, 0.5], ml_dtypes.bfloat16)
-    result["int4"] = np.array([1, -2, 7], ml_dtypes.int4)
-    return result
-
-
 def main() -> None:
     onnx.save(tensors(), HERE / "tensors.onnx")
     for name, content in values().items():
         (HERE / f"{name}.pb").write_bytes(content)
-    np.savez(HERE / "arrays.npz", **arrays())
-    np.savez_compressed(
-        HERE / "compressed.npz",
-        **arrays(),
-        zeros=np.zeros(100_000),
-        noise=np.random.default_rng(0).integers(0, 256, 5000, np.uint8),
-    )
-    np.lib.format.write_array((HERE / "version2.npy").open("wb"), np.arange(3), version=(2, 0))
 
 
 if __name__ == "__main__":

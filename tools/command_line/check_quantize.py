@@ -320,6 +320,53 @@ class Integers(Case):
             self.assertEqual(made.opset_import[0].version, opset, options)
             onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
 
+    def test_integers_that_may_be_large_stay_in_float(self) -> None:
+        """Sums of bytes are beyond float16 long before what they are multiplied with makes them small."""
+        rows = np.abs(np.random.default_rng(4).standard_normal((4, 512))).astype(np.float32)
+        self.save(product(np.abs(np.random.default_rng(3).standard_normal((512, 64))).astype(np.float32)), "rows.onnx")
+        self.apus("quantize", "rows.onnx", "dynamic.onnx", "--dynamic")
+        report = self.json("quantize", "dynamic.onnx", "q.onnx", "--float16")
+        self.assertIn("beyond the range of float16", " ".join(row["reason"] for row in report["kept"]))
+        np.save(self.path("x.npy"), rows)
+        results = []
+        for name in ("dynamic.onnx", "q.onnx"):
+            self.apus("run", name, "-i", "x=x.npy", "--output", "y=y.npy")
+            results.append(np.load(self.path("y.npy")).astype(np.float64))
+        self.assertGreater(decibels(results[0], results[1] - results[0]), 50)
+
+    def test_scales_of_products_of_integers_stay_float(self) -> None:
+        static = ["--calibrate", "samples.npz", "--format", "qoperator"]
+        self.apus("quantize", "model.onnx", "operators.onnx", *static)
+        self.apus("quantize", "operators.onnx", "q.onnx", "--float16")
+        made = onnx.load(self.path("q.onnx"))
+        onnx.checker.check_model(made, full_check=True)
+        onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    def test_scales_by_channel_are_in_files_of_operator_set_13(self) -> None:
+        self.save(product(np.random.default_rng(3).standard_normal((64, 64)).astype(np.float32)), "rows.onnx")
+        made = onnx.load(self.path("rows.onnx"))
+        made.opset_import[0].version = 11
+        onnx.save(made, self.path("rows.onnx"))
+        np.savez(self.path("rows.npz"), x=np.random.default_rng(4).standard_normal((4, 64)).astype(np.float32))
+        for options, opset in (([], 13), (["--per-tensor"], 11)):
+            self.apus("quantize", "rows.onnx", "q.onnx", "--calibrate", "rows.npz", *options)
+            self.assertEqual(onnx.load(self.path("q.onnx")).opset_import[0].version, opset)
+            onnx.checker.check_model(str(self.path("q.onnx")), full_check=True)
+
+    def test_tables_that_are_read_two_ways_are_stored_once(self) -> None:
+        table = np.random.default_rng(5).standard_normal((300, 64)).astype(np.float32)
+        nodes = [
+            helper.make_node("Gather", ["table", "ids"], ["rows"], name="table"),
+            helper.make_node("Transpose", ["table"], ["turned"], perm=[1, 0]),
+            helper.make_node("MatMul", ["rows", "turned"], ["y"], name="head"),
+        ]
+        inputs = [tensor("ids", ["n"], onnx.TensorProto.INT64)]
+        self.save(model(nodes, inputs, [tensor("y", ["n", 300])], [constant("table", table)]), "tied.onnx")
+        before = self.path("tied.onnx").stat().st_size
+        report = self.json("prune", "tied.onnx", "-o", "q.onnx", "--magnitude", 0.3, "--seconds", 0)["pruning"]
+        self.assertEqual(report["parameters_before"], table.size)
+        self.assertLess(self.path("q.onnx").stat().st_size, before + 1000)
+
     def refused(self, *arguments: object, text: str) -> None:
         """The program says so, and there is no file."""
         done = self.apus("quantize", *arguments, status=1)
@@ -406,6 +453,16 @@ class Integers(Case):
         few = ("quantize", "model.onnx", "q.onnx")
         self.apus(*few, "--static", status=2)
         self.apus(*few, "--dynamic", "--symmetric", status=2)
+        static = ("--calibrate", "samples.npz")
+        self.apus("quantize", "model.onnx", "-", *static, status=2)
+        for unused in (
+            ["--percentile", 99],
+            ["--target", "tensorrt", "--asymmetric-weights"],
+            ["--smooth", 0.5, "--save-calibration", "c.json"],
+            ["--metric", "top1"],
+            ["--data", "samples.npz"],
+        ):
+            self.apus(*few, *static, *unused, status=2)
         self.apus(*few, "--dynamic", "--static", "--calibrate", "samples.npz", status=2)
         self.apus(*few, "--calibrate", "samples.npz", "--range", "most", status=2)
         self.apus(*few, "--calibrate", "samples.npz", "--smooth", "2", status=2)

@@ -39,6 +39,10 @@ enum QuantizationRequest: RequestOptions {
         throw CompressionError(.invalidOption, "measure is \(steps.measured); expected 0 or more samples")
       }
       if !isDynamic { try steps.takeFiles(&members) }
+      if options.smoothing != nil, steps.saveCalibration != nil {
+        throw CompressionError(
+          .invalidOption, "save_calibration is given with smooth; the ranges would be those of other weights")
+      }
       let target = try steps.takeTarget(&members)
       self = .integers(options, steps, target)
     } else {
@@ -86,6 +90,9 @@ extension QuantizationOptions {
     try members.take("per_tensor", into: &isPerTensor)
     try members.take("asymmetric_weights", into: &hasZeroPoints)
     (isPerChannel, hasSymmetricWeights) = (!isPerTensor, !hasZeroPoints)
+    if hasZeroPoints, target == .tensorrt {
+      throw CompressionError(.invalidOption, "asymmetric_weights: TensorRT takes weights without zero points only")
+    }
     smoothing = try members.take("smooth")
     if let smoothing, !(smoothing >= 0 && smoothing <= 1) {
       throw CompressionError(.invalidOption, "smooth is \(smoothing); expected a number from 0 to 1")

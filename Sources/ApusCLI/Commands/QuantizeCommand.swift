@@ -84,7 +84,10 @@ struct QuantizeCommand: ParsableCommand {
   var json = false
 
   func validate() throws {
-    if output.isEmpty { throw ValidationError("the name of the file to write is empty") }
+    if output.isEmpty || output == "-" { throw ValidationError("the quantized model: expected the name of a file") }
+    if targetAccuracy == nil, !data.isEmpty || !accuracy.metric.isEmpty {
+      throw ValidationError("\(data.isEmpty ? "--metric" : "--data") is of no use without --target-accuracy")
+    }
     try OptionValues.check(measure, "--measure", 0...Int.max)
     try OptionValues.check(top, "--top", 0...Int.max)
     try OptionValues.check(ending: html, "--html", ["html", "htm"])
@@ -107,6 +110,9 @@ struct QuantizeCommand: ParsableCommand {
       if calibrate.isEmpty, calibration == nil {
         throw ValidationError(
           "--static needs samples by --calibrate, or what --save-calibration stored by --calibration")
+      }
+      if choice.smooth != nil, saveCalibration != nil {
+        throw ValidationError("--save-calibration is of no use with --smooth: the ranges are those of other weights")
       }
       if choice.adaround, calibrate.isEmpty { throw ValidationError("--adaround needs samples by --calibrate") }
       try refuse(few.given + halves.given, "--static")

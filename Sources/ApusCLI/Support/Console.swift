@@ -3,6 +3,7 @@
 import Apus
 import ApusFormats
 import Foundation
+import Synchronization
 
 enum Console {
   /// Prints a line. Throws if standard output is closed, full, or nobody reads it.
@@ -21,8 +22,12 @@ enum Console {
     }
   }
 
-  /// Tells a person something beside the result.
-  static func note(_ text: String) { tell("note: \(text.printableMessage())\n") }
+  private static let told = Mutex<Set<String>>([])
+
+  /// Tells a person something beside the result, once: work that is done again finds the same.
+  static func note(_ text: String) {
+    if told.withLock({ $0.insert(text).inserted }) { tell("note: \(text.printableMessage())\n") }
+  }
 
   /// A line that the next one replaces, if a person is looking; empty to remove it.
   static func progress(_ text: String) {

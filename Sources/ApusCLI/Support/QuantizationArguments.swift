@@ -26,8 +26,10 @@ struct QuantizationArguments: ParsableArguments {
   @Option(help: "How the range of an activation follows from the samples: minmax, average, entropy, percentile, mse.")
   var range = "minmax"
 
-  @Option(parsing: .unconditional, help: "The percentage of the elements inside of the range, for --range percentile.")
-  var percentile = 99.99
+  @Option(
+    parsing: .unconditional,
+    help: "The percentage of the elements inside of the range, for --range percentile. [default: 99.99]")
+  var percentile: Double?
 
   @Option(help: "What the model is for: any, avx2 (weights of 7 bits), vnni, neon, tensorrt.")
   var target = QuantizationOptions.Target.any
@@ -64,6 +66,12 @@ struct QuantizationArguments: ParsableArguments {
 
   func validate() throws {
     _ = try rangeMethod()
+    if percentile != nil, range != "percentile" {
+      throw ValidationError("--percentile is of no use with --range \(range); expected --range percentile")
+    }
+    if asymmetricWeights, target == .tensorrt {
+      throw ValidationError("--asymmetric-weights: TensorRT takes weights without zero points only")
+    }
     if let smooth, !(smooth >= 0 && smooth <= 1) {
       throw ValidationError("--smooth is \(smooth); expected a number from 0 to 1")
     }
@@ -87,17 +95,18 @@ struct QuantizationArguments: ParsableArguments {
   var given: [(Bool, String)] {
     [
       (activations != nil, "--activations"), (symmetric, "--symmetric"), (asymmetricWeights, "--asymmetric-weights"),
-      (perTensor, "--per-tensor"), (range != "minmax", "--range"), (target != .any, "--target"),
+      (perTensor, "--per-tensor"), (range != "minmax", "--range"), (percentile != nil, "--percentile"),
+      (target != .any, "--target"),
       (format != .qdq, "--format"), (overrides != nil, "--overrides"), (equalize, "--equalize"),
       (correctBias, "--correct-bias"), (adaround, "--adaround"), (smooth != nil, "--smooth"),
     ]
   }
 
   private func rangeMethod() throws -> RangeMethod {
-    guard let method = RangeMethod(named: range, percentile: percentile) else {
+    guard let method = RangeMethod(named: range, percentile: percentile ?? 99.99) else {
       throw ValidationError("--range \(range): expected one of \(RangeMethod.names.joined(separator: ", "))")
     }
-    guard percentile > 50, percentile <= 100 else {
+    if let percentile, !(percentile > 50 && percentile <= 100) {
       throw ValidationError("--percentile is \(percentile); expected a number above 50, at most 100")
     }
     return method

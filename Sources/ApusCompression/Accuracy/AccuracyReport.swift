@@ -50,12 +50,20 @@ public struct AccuracyReport: Sendable, Hashable {
   public var classes: [ClassFigures]
   /// Row: the true class; column: the predicted one. nil where there are no classes, or more than 256.
   public var confusion: [[Int]]?
-  /// How the figures were computed where that is not obvious.
-  public var notes: [String]
+  /// How figures were computed where that is not obvious.
+  public struct Note: Sendable, Hashable {
+    public let text: String
+    /// The figure that it is about; nil: all.
+    public let metric: String?
+
+    public init(_ text: String, of metric: String? = nil) { (self.text, self.metric) = (text, metric) }
+  }
+
+  public var notes: [Note]
 
   public init(
     samples: Int, metrics: [AccuracyMetric], classes: [ClassFigures] = [], confusion: [[Int]]? = nil,
-    notes: [String] = []
+    notes: [Note] = []
   ) {
     (self.samples, self.metrics, self.classes) = (samples, metrics, classes)
     (self.confusion, self.notes) = (confusion, notes)

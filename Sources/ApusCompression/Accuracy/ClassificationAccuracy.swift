@@ -126,6 +126,7 @@ public struct ClassificationAccuracy: Sendable {
       samples: samples,
       metrics: ranks.map(top) + [confusion.mean("macro_f1") { confusion.f1(of: $0) }, balanced, areas.overall],
       classes: classes, confusion: confusion.rows,
-      notes: areas.usesSoftmax ? ["auc ranks the softmax of the scores, which are no probabilities"] : [])
+      notes: areas.usesSoftmax
+        ? [.init("auc ranks the softmax of the scores, which are no probabilities", of: "auc")] : [])
   }
 }

@@ -223,6 +223,6 @@ public struct DetectionAccuracy: Sendable {
     }
     return AccuracyReport(
       samples: samples, metrics: [mean("map50", at50), mean("map50_95", overall)], classes: figures,
-      notes: ["average precision as in \(style == .coco ? "COCO, at 101 values of recall" : "VOC, all points")"])
+      notes: [.init("average precision as in \(style == .coco ? "COCO, at 101 values of recall" : "VOC, all points")")])
   }
 }

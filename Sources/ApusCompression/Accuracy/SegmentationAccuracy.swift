@@ -87,6 +87,6 @@ public struct SegmentationAccuracy: Sendable {
         ),
       ],
       classes: classes, confusion: confusion.rows,
-      notes: ignoredClass.map { ["pixels of class \($0) are left out"] } ?? [])
+      notes: ignoredClass.map { [.init("pixels of class \($0) are left out")] } ?? [])
   }
 }

@@ -57,6 +57,9 @@ struct HalfDecisions {
     if !selection.contains(node) { return .kept("it is among those to keep") }
     // Shapes, comparisons of one value and conversions: they read what there is.
     if results.isEmpty, Set(floats).count == 1 { return .neutral }
+    if results.isEmpty, floats.allSatisfy({ graph.constant($0) != nil }) {
+      return .kept("it computes on integers; of floats it has scales alone")
+    }
     if options.keepsSensitive, schema.traits.contains(.isSensitive) {
       return .kept("it adds up many elements, or raises to powers")
     }
@@ -123,9 +126,6 @@ struct HalfDecisions {
     let type = options.type.dataType
     if HalfConverter.opset(of: schema, options.type) == nil {
       return "it takes \(type) only in operator sets that few runtimes read"
-    }
-    if schema.outputs.allSatisfy({ schema.types[$0.type]?.tensors.allSatisfy { !$0.isFloat } ?? false }) {
-      return "of floats it has scales alone"
     }
     let takers = node.inputs.indices.filter { takes(node, $0, schema, in: graph) }
     if takers.isEmpty { return "its operands are float32 by its definition" }

@@ -136,6 +136,8 @@ class CompressedModel(Loadable):
         if page is None:
             raise InvalidArgument("only what was quantized to integers has a report as a page")
         target = Path(path)
+        if target.suffix.lower() not in (".html", ".htm"):
+            raise InvalidArgument(f"the page '{target}': expected a name that ends in .html")
         new = target.with_name(target.name + ".new")
         try:
             new.write_bytes(page)

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ctypes import c_char_p
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,6 +148,10 @@ def quantize(
     """
     if (evaluate is None) != (target_accuracy is None):
         raise InvalidArgument("target_accuracy and evaluate, which measures it, are given together")
+    if measure is not None and (not isinstance(measure, Integral) or measure < 0):
+        raise InvalidArgument(f"measure is {measure!r}; expected 0 or more samples")
+    if static is False and calibrate is not None and not (dynamic or weights or float16 or bfloat16):
+        raise InvalidArgument("samples alone ask for static, which is False; say what is to be made")
     options = {
         "static": static,
         "dynamic": dynamic,

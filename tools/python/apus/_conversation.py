@@ -116,12 +116,12 @@ class Conversation:
 
     def _measure(self, model: int, quality: Any) -> None:
         assert self._evaluate is not None
-        found = self._evaluate(InferenceSession(Given(model)))
+        found: Any = self._evaluate(InferenceSession(Given(model)))
         try:
             quality[0] = float(found)
         except (TypeError, ValueError):
-            found = math.nan
-        if math.isnan(quality[0]) or found is math.nan:
+            quality[0] = math.nan
+        if math.isnan(quality[0]):
             raise InvalidArgument(f"evaluate returned {found!r}; expected a number, more being better")
 
     def _tell(self, stage: bytes, done: int, total: int) -> None:

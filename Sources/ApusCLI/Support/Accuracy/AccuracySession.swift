@@ -99,6 +99,12 @@ struct AccuracySession {
     return metricNames.isEmpty ? all : metricNames.compactMap { name in all.first { $0.name == name } }
   }
 
+  /// What the report says of the figures that are shown.
+  private var notes: [String] {
+    let shown = Set(metrics(first).map(\.name))
+    return (first.meter?.report.notes ?? []).filter { $0.metric.map { shown.contains($0) } ?? true }.map(\.text)
+  }
+
   private static func meanTime(_ run: AccuracyRun) -> Double {
     run.times.reduce(0, +) / Double(max(run.samples, 1))
   }
@@ -144,7 +150,7 @@ extension AccuracySession {
                   + figures.metrics.map { $0.value.map(Self.rounded) ?? "–" }
               }))
     }
-    for note in report?.notes ?? [] { Console.note(note) }
+    for note in notes { Console.note(note) }
   }
 
   private func comparisonRows() -> [[String]] {
@@ -254,6 +260,6 @@ extension AccuracySession {
         ClassReport(
           name: className(figures.index), index: figures.index, count: figures.count,
           metrics: figures.metrics.map(Figure.init))
-      }, confusion: report?.confusion, notes: report?.notes ?? [])
+      }, confusion: report?.confusion, notes: notes)
   }
 }

@@ -21,6 +21,8 @@ package struct ModelSource {
   let account: MemoryAccount?
   /// The paths of the files beside the model's own that weights came from.
   let sideFiles: [String]
+  /// What the importer of another framework's format found; nil for ONNX.
+  var report: ImportReport?
   /// The stack that work on the graph takes.
   let stackBytes: Int
 
@@ -71,6 +73,14 @@ package enum ModelReader {
       let file = try FileBytes(copying: bytes, account: settings.allowance.memory)
       return try read(file, settings, account)
     }
+  }
+
+  /// Reads a file that was opened. `folder` is where external data is looked for; nil forbids it.
+  static func read(_ file: FileBytes, folder: String?, options: ModelOptions) throws(LoadError) -> ModelSource {
+    let account = account(options, file.name)
+    var settings = importOptions(options, account)
+    settings.externalFolder = folder
+    return try read(file, settings, account)
   }
 
   /// Throws if the environment asks for what means nothing, which would count as not asked.
@@ -134,9 +144,11 @@ package enum ModelReader {
   private static func source(
     _ imported: ImportedModel, _ settings: ImportOptions, _ account: MemoryAccount?
   ) -> ModelSource {
-    ModelSource(
+    var source = ModelSource(
       model: imported.model, files: imported.files, allowance: settings.allowance, mapped: imported.mapped,
       account: account, sideFiles: imported.sideFiles)
+    source.report = imported.report
+    return source
   }
 
   /// The account of a model in the budget of its engine.

@@ -71,29 +71,8 @@ struct ModelArguments: ParsableArguments {
       throw ValidationError(
         "--disable-pass: there is no pass '\(name)'; " + NearMiss.choices(name, among: Self.passNames, all))
     }
-    for text in dim { _ = try dimension(text) }
-    for text in shape { _ = try extents(text) }
-  }
-
-  private func dimension(_ text: String) throws(ValidationError) -> (name: String, size: Int) {
-    let (name, value) = try Pair.split(text, option: "--dim")
-    guard let size = Int(value), size >= 0 else {
-      throw ValidationError("--dim \(text): '\(value)' is no extent; expected a whole number of 0 or more")
-    }
-    return (name, size)
-  }
-
-  private func extents(_ text: String) throws(ValidationError) -> (name: String, shape: Shape) {
-    let (name, value) = try Pair.split(text, option: "--shape")
-    let parts = value.split(omittingEmptySubsequences: false, whereSeparator: { $0 == "x" || $0 == "," }).map {
-      Int($0)
-    }
-    let extents = value.isEmpty ? [] : parts
-    let shape = Shape(extents.map { $0 ?? -1 })
-    guard shape.checkedElementCount != nil else {
-      throw ValidationError("--shape \(text): expected NAME=1x3x224x224, extents of 0 or more that make a size")
-    }
-    return (name, shape)
+    for text in dim { _ = try Extents.dimension(text) }
+    for text in shape { _ = try Extents.shape(text) }
   }
 
   func options() throws -> ModelOptions {
@@ -106,14 +85,14 @@ struct ModelArguments: ParsableArguments {
     options.optimization.isEnabled = !noOptimize
     options.optimization.disabledPasses = Set(disablePass)
     for text in dim {
-      let (name, size) = try dimension(text)
+      let (name, size) = try Extents.dimension(text)
       if let other = options.dimensions[name], other != size {
         throw ValidationError("--dim \(name) is given as \(other) and as \(size)")
       }
       options.dimensions[name] = size
     }
     for text in shape {
-      let (name, shape) = try extents(text)
+      let (name, shape) = try Extents.shape(text)
       if let other = options.shapes[name], other != shape {
         throw ValidationError("--shape \(name) is given as \(other) and as \(shape)")
       }
@@ -154,4 +133,28 @@ func table(_ rows: [[String]]) -> String {
       return column == 0 ? cell + padding : padding + cell
     }.joined(separator: "  ")
   }.joined(separator: "\n")
+}
+
+/// Extents as options spell them.
+enum Extents {
+  static func dimension(_ text: String) throws(ValidationError) -> (name: String, size: Int) {
+    let (name, value) = try Pair.split(text, option: "--dim")
+    guard let size = Int(value), size >= 0 else {
+      throw ValidationError("--dim \(text): '\(value)' is no extent; expected a whole number of 0 or more")
+    }
+    return (name, size)
+  }
+
+  static func shape(_ text: String) throws(ValidationError) -> (name: String, shape: Shape) {
+    let (name, value) = try Pair.split(text, option: "--shape")
+    let parts = value.split(omittingEmptySubsequences: false, whereSeparator: { $0 == "x" || $0 == "," }).map {
+      Int($0)
+    }
+    let extents = value.isEmpty ? [] : parts
+    let shape = Shape(extents.map { $0 ?? -1 })
+    guard shape.checkedElementCount != nil else {
+      throw ValidationError("--shape \(text): expected NAME=1x3x224x224, extents of 0 or more that make a size")
+    }
+    return (name, shape)
+  }
 }

@@ -11,10 +11,7 @@ extension ModelProto {
   /// lie in the files that are replaced.
   package func write(to path: String, maximumInlineBytes: Int = ModelProto.maximumInlineBytes) throws(LoadError) {
     var model = self
-    let bytes = graph?.initializers.reduce(0) { total, proto in
-      if case .tensor(let tensor) = proto.content { total + tensor.byteCount } else { total }
-    }
-    guard bytes ?? 0 > maximumInlineBytes else { return try OutputFile.write(model.encoded, to: path) }
+    guard tensorBytes > maximumInlineBytes else { return try OutputFile.write(model.encoded, to: path) }
     var weights = try OutputFile(path: path + ".data")
     try model.moveInitializers(to: &weights, path + ".data")
     var output = try OutputFile(path: path)
@@ -22,6 +19,15 @@ extension ModelProto {
     try weights.commit()
     try output.commit()
   }
+
+  private var tensorBytes: Int {
+    graph?.initializers.reduce(0) { total, proto in
+      if case .tensor(let tensor) = proto.content { total + tensor.byteCount } else { total }
+    } ?? 0
+  }
+
+  /// Whether `write` puts weights into a side file.
+  package var hasLargeWeights: Bool { tensorBytes > ModelProto.maximumInlineBytes }
 
   private mutating func moveInitializers(to output: inout OutputFile, _ path: String) throws(LoadError) {
     guard var graph else { return }

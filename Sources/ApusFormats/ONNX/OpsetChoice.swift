@@ -39,9 +39,12 @@ package struct OpsetChoice {
     let read: Int
     let first: Int
     var last: Int
+    /// Whether the caller asks for this operator set: young operators are taken apart then.
+    let isWanted: Bool
 
     init(domain: String, read: Int, floor: Int, newest: Int, wanted: Int?) {
       self.domain = domain
+      isWanted = wanted != nil
       self.read = read
       first = wanted ?? (domain.isEmpty ? max(OpsetChoice.oldest, min(read, floor)) : read)
       last = wanted ?? max(newest, first)
@@ -66,37 +69,51 @@ package struct OpsetChoice {
     var refusal = OperatorError.unsupported("the model cannot be written for operator set \(range.last)")
     for opset in range.first...max(range.first, range.last) {
       let target = OpsetTarget(opset: opset, source: range.read)
-      do throws(OperatorError) { return (try written(graph, range.domain, target), opset) } catch { refusal = error }
+      do throws(OperatorError) {
+        return (try written(graph, range.domain, target, decomposes: range.isWanted), opset)
+      } catch {
+        refusal = error
+      }
     }
     throw refusal
   }
 
   private func written(
-    _ graph: Graph, _ domain: String, _ target: OpsetTarget
+    _ graph: Graph, _ domain: String, _ target: OpsetTarget, decomposes: Bool
   ) throws(OperatorError) -> Graph {
     let builder = GraphBuilder(rewriting: graph, inference: InferenceDriver(registry: registry))
     for var node in graph.nodes {
       do throws(OperatorError) {
         if node.hasSubgraphs {
           try node.attributes.updateGraphs { (subgraph) throws(OperatorError) in
-            subgraph.graph = try written(subgraph.graph, domain, target)
+            subgraph.graph = try written(subgraph.graph, domain, target, decomposes: decomposes)
           }
         }
-        if node.op.domain == domain, let forms = registry.opsetForms {
-          let versions = registry.definition(of: node.op)?.schema.versions ?? []
-          guard let form = forms.form(of: node, versions: versions, in: target, builder) else {
-            throw .unsupported(
-              "\(node.op) has no form in operator set \(target.opset) that means the same",
-              remedy: "Ask for a newer operator set, or for none")
-          }
-          node = form
-        }
-        // It is not in the newest form, which is all that can be checked.
-        builder.appendUnchecked(node)
+        try write(node, domain, target, to: builder, depth: decomposes ? Self.decompositions : 0)
       } catch {
         throw error.inside(node)
       }
     }
     return builder.graph
+  }
+
+  /// Operators are made of others that may have to be taken apart in turn, so many times.
+  private static let decompositions = 4
+
+  private func write(
+    _ node: Node, _ domain: String, _ target: OpsetTarget, to builder: GraphBuilder, depth: Int
+  ) throws(OperatorError) {
+    guard node.op.domain == domain, let forms = registry.opsetForms else { return builder.appendUnchecked(node) }
+    let versions = registry.definition(of: node.op)?.schema.versions ?? []
+    if let form = forms.form(of: node, versions: versions, in: target, builder) {
+      // It is not in the newest form, which is all that can be checked.
+      return builder.appendUnchecked(form)
+    }
+    guard depth > 0, let parts = try forms.decomposed(node, in: builder) else {
+      throw .unsupported(
+        "\(node.op) has no form in operator set \(target.opset) that means the same",
+        remedy: "Ask for a newer operator set, or for none")
+    }
+    for part in parts { try write(part, domain, target, to: builder, depth: depth - 1) }
   }
 }

@@ -148,6 +148,13 @@ package final class GraphBuilder {
     }
   }
 
+  /// Takes the nodes from `index` on out again; their values stay.
+  package func takeNodes(from index: Int) -> [Node] {
+    let nodes = Array(graph.nodes[index...])
+    graph.nodes.removeSubrange(index...)
+    return nodes
+  }
+
   /// Appends a node as it stands, whatever is wrong with it: for a graph that is looked at and never run.
   package func appendUnchecked(_ node: Node) { graph.nodes.append(node) }
 

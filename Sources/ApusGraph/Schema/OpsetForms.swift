@@ -11,6 +11,10 @@ package protocol OpsetForms: Sendable {
   /// `builder`. `versions` are those of the operator.
   func form(of node: Node, versions: [Int], in target: OpsetTarget, _ builder: GraphBuilder) -> Node?
 
+  /// Nodes of older operators, in the newest form, that compute the outputs of `node`, whose values are in `builder`;
+  /// nil if there are none.
+  func decomposed(_ node: Node, in builder: GraphBuilder) throws(OperatorError) -> [Node]?
+
   /// Before this operator set of the default domain some nodes are one that are several in the newest form.
   var firstWithoutJoinedNodes: Int { get }
 

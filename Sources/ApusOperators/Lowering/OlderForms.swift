@@ -19,6 +19,10 @@ package struct OlderForms: OpsetForms {
     OlderForm(opset: target.opset, source: target.source).form(of: node, versions: versions, in: builder)
   }
 
+  package func decomposed(_ node: Node, in builder: GraphBuilder) throws(OperatorError) -> [Node]? {
+    try Decomposition.nodes(for: node, in: builder)
+  }
+
   package func joined(_ graph: Graph) -> Graph { FlattenedAxes.restored(graph) }
 }
 
@@ -40,6 +44,7 @@ private struct OlderForm {
     let types = (node.inputs + node.outputs).map { $0.flatMap { builder.fact($0).elementType } }
     if types.contains(where: { $0.map { Self.firstOpset(of: $0) > opset } ?? false }) { return nil }
     if opset < source {
+      if TypeHistory.oldestOpset(of: node, { builder.fact($0).elementType }) > opset { return nil }
       let needed = schema?.oldestOpset(of: node, types: types) ?? 1
       if needed > PortableForm.floor, needed > opset { return nil }
     }
@@ -107,7 +112,7 @@ private struct OlderForm {
     case "GridSample": return opset < 20 ? gridSampleForm(of: node) : node
     case "GroupNormalization": return opset < 21 ? nil : node
     case "OptionalHasElement": return opset >= 18 || node.inputs.first ?? nil != nil ? node : nil
-    case "Pad": return opset >= 19 || node.attributes.string("mode") != "wrap" ? node : nil
+    case "Pad": return padForm(of: node, in: builder)
     case "QuantizeLinear", "DequantizeLinear": return opset < firstOpset(ofCodes: node, in: builder) ? nil : node
     case "Reshape": return opset < 14 ? reshapeForm(of: node, in: builder.graph) : node
     case "Resize": return ResizeForms(opset: opset).form(of: node, in: builder)
@@ -129,9 +134,30 @@ private struct OlderForm {
       result.inputs.removeLast()
       return result
     case "Softmax", "LogSoftmax", "Hardmax": return opset < 13 ? rowForm(of: node, in: builder.graph) : node
+    // What was there before was an experiment.
+    case "ThresholdedRelu": return opset >= 10 ? node : nil
     case "Split": return opset < 18 ? splitForm(of: node, in: builder.graph) : node
     default: return node
     }
+  }
+
+  /// Before version 18 there is a number for each axis, before 19 none of them goes round.
+  private func padForm(of node: Node, in builder: GraphBuilder) -> Node? {
+    if opset < 19, node.attributes.string("mode") == "wrap" { return nil }
+    guard opset < 18, node.inputs.count > 3, let list = node.inputs[3] else { return node }
+    guard let rank = builder.shape(node.inputs[0])?.count, let axes = builder.constant(list)?.integers,
+      let pads = builder.constant(node.inputs[1])?.integers, pads.count == 2 * axes.count
+    else { return nil }
+    var all = [Int](repeating: 0, count: 2 * rank)
+    for (place, axis) in axes.enumerated() {
+      let position = axis < 0 ? axis + rank : axis
+      guard position >= 0, position < rank else { return nil }
+      (all[position], all[rank + position]) = (pads[place], pads[axes.count + place])
+    }
+    var result = node
+    result.inputs[1] = builder.addConstant(Tensor(all.map { Int64($0) }))
+    result.inputs[3] = nil
+    return result
   }
 
   /// The first operator set whose QuantizeLinear and DequantizeLinear have the element types of a node, and scales for

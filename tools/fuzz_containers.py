@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Breaks containers of files and tensors (zip, .npz, gzip, safetensors) in thousands of ways that know how they are
-built, and checks that Apus survives: every mutant must end in contents or in a reported error, in bounded time and
-memory, and an archive must be read in one piece as it is read in parts.
+"""Breaks containers of files and tensors (zip, .npz, gzip, safetensors, HDF5, FlatBuffers, pickles, files of PyTorch)
+and models as text in thousands of ways that know how they are built, and checks that Apus survives: every mutant must
+end in contents or in a reported error, in bounded time and memory; an archive must be read in one piece as it is read
+in parts; and a text that is a model must say the same model when it is printed and read again.
 
-The work is done by tools/fuzz, which this script builds. Seeds are the samples of ApusContainersTests and archives that
-Python writes here, or the files given. Ends with the line `N passed, N failed, N skipped`. What broke a rule is kept
-below .cache/fuzz.
+The work is done by tools/fuzz, which this script builds. Seeds are the samples of ApusContainersTests, archives that
+Python writes here, and small models of TestModels as text, or the files given. Ends with the line `N passed, N failed,
+N skipped`. What broke a rule is kept below .cache/fuzz.
 
     tools/fuzz_containers.py --count 50000 --seed 7
 """
@@ -29,12 +30,16 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnx
+from google.protobuf import json_format, text_format
 
 import fuzz_models
 from fuzz_models import CACHE, ENVIRONMENT, MEGABYTES, ROOT, SLOWEST_MILLISECONDS, ending
 
 SAMPLES = ROOT / "Tests/ApusContainersTests/Samples"
 PER_PROCESS = 1000
+LARGEST_SEED = 100_000
+LARGEST_MODEL = 4000
 
 
 class Stream(io.RawIOBase):
@@ -98,7 +103,18 @@ def made_seeds(folder: Path) -> list[Path]:
     arrays = {"x": np.arange(12, dtype=np.float32).reshape(3, 4), "é": np.asfortranarray(np.eye(3)), "s": np.array("a")}
     np.savez(folder / "stored.npz", **arrays)
     np.savez_compressed(folder / "deflated.npz", **arrays)
+    made_models(folder)
     return sorted(folder.iterdir())
+
+
+def made_models(folder: Path) -> None:
+    """The smallest models of TestModels in each form of text."""
+    paths = sorted((ROOT / "TestModels").glob("*.onnx"))
+    for path in [path for path in paths if path.stat().st_size < LARGEST_MODEL][:8]:
+        model = onnx.load(path, load_external_data=False)
+        (folder / f"{path.stem}.textproto").write_text(text_format.MessageToString(model))
+        (folder / f"{path.stem}.json").write_text(json_format.MessageToJson(model))
+        (folder / f"{path.stem}.onnxtxt").write_text(onnx.printer.to_text(model))
 
 
 class Fuzzing:
@@ -154,8 +170,10 @@ def main() -> int:
     CACHE.mkdir(parents=True, exist_ok=True)
     driver = arguments.driver or fuzz_models.build()
     with tempfile.TemporaryDirectory() as folder:
-        kinds = (".zip", ".npz", ".gz", ".safetensors")
-        samples = [path for path in sorted(SAMPLES.iterdir()) if path.suffix in kinds]
+        kinds = (".zip", ".npz", ".gz", ".safetensors", ".h5", ".hdf5", ".pkl", ".pt", ".pth", ".bin")
+        samples = [
+            path for path in sorted(SAMPLES.iterdir()) if path.suffix in kinds and path.stat().st_size < LARGEST_SEED
+        ]
         seeds = [path.resolve() for path in arguments.seeds] or samples + made_seeds(Path(folder))
         fuzzing = Fuzzing(driver.resolve(), seeds, arguments)
         threads = [threading.Thread(target=fuzzing.run, args=(job,)) for job in range(arguments.jobs)]

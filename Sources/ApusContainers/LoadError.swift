@@ -85,6 +85,19 @@ public struct LoadError: Error, Sendable {
       remedy: remedy ?? "If you trust the file, raise \(name)", byteOffset: offset, path: path)
   }
 
+  package static func malformed(_ message: String, at offset: Int? = nil) -> LoadError {
+    LoadError(.malformed, message, byteOffset: offset)
+  }
+
+  package static func unsupported(_ message: String, remedy: String = "", at offset: Int? = nil) -> LoadError {
+    LoadError(.unsupported, message, remedy: remedy, byteOffset: offset)
+  }
+
+  /// For bounds of a format or its reader that are no part of `LoadLimits`.
+  package static func limit(_ message: String, at offset: Int? = nil) -> LoadError {
+    LoadError(.limitExceeded, message, byteOffset: offset)
+  }
+
   /// The same, as what goes wrong with a file.
   package init(_ error: TensorError) {
     let code: Code =
@@ -100,6 +113,13 @@ public struct LoadError: Error, Sendable {
   package func inFile(_ name: String) -> LoadError {
     var error = self
     if error.file == nil { error.file = name }
+    return error
+  }
+
+  /// The same error with the place in the structure, if none is there yet.
+  package func at(path: String) -> LoadError {
+    var error = self
+    if error.path == nil { error.path = path }
     return error
   }
 

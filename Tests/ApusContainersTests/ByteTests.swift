@@ -18,11 +18,25 @@ import Testing
 
   @Test(arguments: [Int.min, -1, 7, 8, 11, Int.max - 3, Int.max]) func refusesEveryOtherPlace(_ place: Int) throws {
     let view = ByteView([UInt8](repeating: 1, count: 10))
-    #expect(throws: ContainerError.self) { try view.u32(place) }
-    #expect(throws: ContainerError.self) { try view.slice(place, 9, "nine bytes") }
-    #expect(throws: ContainerError.self) { try view.slice(9, place, "many bytes") }
-    let error = #expect(throws: ContainerError.self) { try view.u64(place, "a length") }
+    #expect(throws: LoadError.self) { try view.u32(place) }
+    #expect(throws: LoadError.self) { try view.slice(place, 9, "nine bytes") }
+    #expect(throws: LoadError.self) { try view.slice(9, place, "many bytes") }
+    let error = #expect(throws: LoadError.self) { try view.u64(place, "a length") }
     #expect(error?.message.contains("a length") == true)
+  }
+
+  @Test(arguments: [FileBytes.Reading.everything, .ranges, .mapped]) func viewsAreOfTheFile(
+    _ reading: FileBytes.Reading
+  ) throws {
+    let file = try Samples.file("flat.bin", reading: reading)
+    let bytes = try Samples.bytes("flat.bin")
+    let part = try file.view(5..<40)
+    #expect(part.array == Array(bytes[5..<40]) && part.fileOffset == 5)
+    #expect(try file.mapped().view().array == bytes && file.view(40..<40).count == 0)
+    // Bytes in memory are not copied.
+    let whole = try file.mapped()
+    let addresses = try [whole.view(), whole.view()].map { $0.withUnsafeBytes(\.baseAddress) }
+    #expect(addresses[0] == addresses[1])
   }
 
   @Test func movesOn() throws {
@@ -32,7 +46,7 @@ import Testing
     #expect(try reader.bytes(upTo: 0, "a name").text == "AB")
     try reader.align(4)
     #expect(reader.isAtEnd && reader.remaining == 0)
-    #expect(throws: ContainerError.self) { try reader.u8() }
-    #expect(throws: ContainerError.self) { try reader.bytes(upTo: 0, "a name") }
+    #expect(throws: LoadError.self) { try reader.u8() }
+    #expect(throws: LoadError.self) { try reader.bytes(upTo: 0, "a name") }
   }
 }

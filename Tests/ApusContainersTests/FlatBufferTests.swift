@@ -5,7 +5,7 @@ import Glibc
 import Testing
 
 @Suite struct FlatBufferTests {
-  /// Checks the buffer of make_samples.py, `make_flat`.
+  /// Checks the buffer of make_objects.py, `make_flat`.
   private func check(_ buffer: FlatBuffer) throws {
     let root = try buffer.root()
     #expect(try root.int8(0) == -5)
@@ -20,7 +20,7 @@ import Testing
     #expect(try union.value.int64(0) == -(1 << 40))
     #expect(try union.value.float64(1) == 0.25)
     let children = try root.tables(9)
-    #expect(try children.map { (table) throws(ContainerError) in try table.int64(0) } == [-(1 << 40), 9])
+    #expect(try children.map { (table) throws(LoadError) in try table.int64(0) } == [-(1 << 40), 9])
     #expect(try children.last?.float64(1, default: 7) == 7)
     #expect(try root.string(10) == nil && root.bytes(10) == nil && !root.has(10) && root.int32(10, default: 4) == 4)
     #expect(try root.strings(11) == ["雨燕", "swift"])
@@ -29,14 +29,14 @@ import Testing
 
   @Test func readsWhatTheLibraryWrote() throws {
     try check(FlatBuffer(ByteView(Samples.bytes("flat.bin")), identifier: "APTS"))
-    let error = #expect(throws: ContainerError.self) {
+    let error = #expect(throws: LoadError.self) {
       try FlatBuffer(ByteView(Samples.bytes("flat.bin")), identifier: "TFL3")
     }
     #expect(error?.code == .wrongFormat && error?.message.contains("APTS") == true)
   }
 
   /// The same buffer, built here.
-  private func built() throws(ContainerError) -> [UInt8] {
+  private func built() throws(LoadError) -> [UInt8] {
     var builder = FlatBufferBuilder(capacity: 1)
     let name = try builder.sharedString("雨燕")
     var fields = FlatFields()
@@ -90,11 +90,11 @@ import Testing
     #expect(try root.int32s(4) == [])
     #expect(try root.bytes(5)?.array == [3, 4])
     #expect(try root.has(6))
-    #expect(throws: ContainerError.self) { _ = try root.vector(2, stride: 4)?.structure(2) }
+    #expect(throws: LoadError.self) { _ = try root.vector(2, stride: 4)?.structure(2) }
   }
 
   /// Reads everything that a buffer without schema may have.
-  private func walk(_ table: FlatTable) throws(ContainerError) {
+  private func walk(_ table: FlatTable) throws(LoadError) {
     for field in 0..<min(table.fieldCount, 16) {
       _ = try table.int64(field)
       _ = try? table.string(field)
@@ -112,7 +112,7 @@ import Testing
     var refused = 0
     for _ in 0..<Mutation.count {
       let mutant = Mutation.mutated(seed, structures: Array(stride(from: 0, to: seed.count, by: 4)), &chance)
-      do throws(ContainerError) {
+      do throws(LoadError) {
         try walk(FlatBuffer(ByteView(mutant), limits: limits).root())
       } catch {
         refused += 1
@@ -134,7 +134,7 @@ import Testing
       last = try builder.table(fields)
     }
     var table = try FlatBuffer(ByteView(builder.finish(last))).root()
-    let deep = #expect(throws: ContainerError.self) { while let next = try table.table(0) { table = next } }
+    let deep = #expect(throws: LoadError.self) { while let next = try table.table(0) { table = next } }
     #expect(deep?.code == .limitExceeded && deep?.message.contains("deep") == true)
 
     var wide = FlatBufferBuilder()
@@ -144,6 +144,6 @@ import Testing
     var limits = FlatBuffer.Limits()
     limits.maximumTables = 40
     let root = try FlatBuffer(ByteView(wide.finish(wide.table(fields))), limits: limits).root()
-    #expect(#expect(throws: ContainerError.self) { try root.tables(0) }?.code == .limitExceeded)
+    #expect(#expect(throws: LoadError.self) { try root.tables(0) }?.code == .limitExceeded)
   }
 }

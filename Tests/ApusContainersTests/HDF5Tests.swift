@@ -6,10 +6,10 @@ import Glibc
 import Testing
 
 @Suite struct HDF5Tests {
-  /// Every attribute and dataset, as make_samples.py describes them.
-  private func description(_ file: HDF5File) throws(ContainerError) -> [String] {
+  /// Every attribute and dataset, as make_objects.py describes them.
+  private func description(_ file: HDF5File) throws(LoadError) -> [String] {
     var lines: [String] = []
-    func add(_ name: String, _ values: HDF5Values) throws(ContainerError) {
+    func add(_ name: String, _ values: HDF5Values) throws(LoadError) {
       guard let type = try values.type.dataType else { return }
       if type == .string {
         let joined = try values.strings().joined(separator: "\n")
@@ -37,7 +37,7 @@ import Testing
   }
 
   @Test(arguments: Samples.described(".h5")) func agreesWithH5py(_ path: String) throws {
-    let file = try HDF5File(ByteView(Samples.bytes(path)), inflate: Zlib.inflate)
+    let file = try HDF5File(ByteView(Samples.bytes(path)))
     let expected = try Samples.text(path + ".txt").split(separator: "\n").map(String.init).sorted()
     let found = try description(file)
     #expect(Set(found).symmetricDifference(expected).isEmpty, "\(path)")
@@ -48,7 +48,7 @@ import Testing
   }
 
   @Test func findsObjectsByPath() throws {
-    let file = try HDF5File(ByteView(Samples.bytes("types.h5")), inflate: Zlib.inflate)
+    let file = try HDF5File(ByteView(Samples.bytes("types.h5")))
     #expect(try file["/kinds/scalar"]?.values().doubles() == [2.5])
     #expect(try file["link"]?.values().doubles() == [2.5])
     #expect(try file["/kinds/nothing"] == nil)
@@ -65,8 +65,8 @@ import Testing
     ("lzf", "lzf"), ("dense", "fractal heap"), ("tree", "tree of version 2"),
   ])
   func refusesWithWords(_ name: String, _ words: String) throws {
-    let file = try HDF5File(ByteView(Samples.bytes("refused.hdf5")), inflate: Zlib.inflate)
-    let error = #expect(throws: ContainerError.self) {
+    let file = try HDF5File(ByteView(Samples.bytes("refused.hdf5")))
+    let error = #expect(throws: LoadError.self) {
       let object = try #require(try file.root.child(name))
       _ = object.isGroup ? try object.links().count : try object.values().count
     }
@@ -76,15 +76,13 @@ import Testing
   }
 
   @Test func saysWhatIsMissing() throws {
-    let bytes = ByteView(try Samples.bytes("chunks.h5"))
-    let file = try HDF5File(bytes)
-    let error = #expect(throws: ContainerError.self) { _ = try file["/gzip"]?.values() }
-    #expect(error?.message.contains("inflates") == true)
+    let file = try HDF5File(Samples.file("chunks.h5", reading: .ranges).mapped())
+    #expect(try file["/gzip"]?.values().doubles().count == 385)
     #expect(try file["/plain"]?.values().doubles().count == 385)
-    #expect(#expect(throws: ContainerError.self) { _ = try HDF5File(ByteView([])) }?.code == .wrongFormat)
+    #expect(#expect(throws: LoadError.self) { _ = try HDF5File(ByteView([])) }?.code == .wrongFormat)
     var limits = HDF5File.Limits()
     limits.maximumObjects = 20
-    let limited = #expect(throws: ContainerError.self) {
+    let limited = #expect(throws: LoadError.self) {
       _ = try HDF5File(ByteView(Samples.bytes("many.h5")), limits: limits).datasets()
     }
     #expect(limited?.code == .limitExceeded)
@@ -141,14 +139,14 @@ import Testing
   @Test func refusesToWriteWhatNoReaderTakes() {
     var root = HDF5Tree()
     root.attributes = [("names", .texts(Array(repeating: "0123456789", count: 7000)))]
-    #expect(#expect(throws: ContainerError.self) { try HDF5Writer.encode(root) }?.code == .limitExceeded)
+    #expect(#expect(throws: LoadError.self) { try HDF5Writer.encode(root) }?.code == .limitExceeded)
     root.attributes = []
     for name in ["", "a/b", "twice"] {
       root.datasets = [("twice", .init(.int8, [1], ByteView([1]))), (name, .init(.int8, [1], ByteView([1])))]
-      #expect(#expect(throws: ContainerError.self) { try HDF5Writer.encode(root) }?.code == .malformed, "\(name)")
+      #expect(#expect(throws: LoadError.self) { try HDF5Writer.encode(root) }?.code == .malformed, "\(name)")
     }
     root.datasets = [("short", .init(.float32, [2], ByteView([1])))]
-    #expect(#expect(throws: ContainerError.self) { try HDF5Writer.encode(root) }?.path == "/short")
+    #expect(#expect(throws: LoadError.self) { try HDF5Writer.encode(root) }?.path == "/short")
   }
 
   @Test(arguments: ["types.h5", "types-latest.h5", "chunks.h5", "chunks-latest.h5", "keras.h5", "arrays.h5"])
@@ -161,10 +159,10 @@ import Testing
     let count = name == "arrays.h5" ? Mutation.count / 20 : Mutation.count
     for _ in 0..<count {
       let mutant = Mutation.mutated(seed, structures: structures, &chance)
-      do throws(ContainerError) {
-        let file = try HDF5File(ByteView(mutant), inflate: Zlib.inflate)
+      do throws(LoadError) {
+        let file = try HDF5File(ByteView(mutant))
         for object in try file.datasets() {
-          do throws(ContainerError) { _ = try object.values().integers() } catch { refused += 1 }
+          do throws(LoadError) { _ = try object.values().integers() } catch { refused += 1 }
         }
         _ = try description(file)
       } catch {

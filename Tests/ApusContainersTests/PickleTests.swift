@@ -9,7 +9,7 @@ import Testing
     bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
   }
 
-  /// As make_samples.py writes values.
+  /// As make_objects.py writes values.
   private func dump(_ value: PickleValue, _ pickle: Pickle) -> String {
     switch value {
     case .none: return "None"
@@ -46,10 +46,13 @@ import Testing
 
   // MARK: - PyTorch
 
-  private func checkpoint(_ bytes: [UInt8]) throws(ContainerError) -> TorchCheckpoint {
-    let view = ByteView(bytes)
-    if TorchCheckpoint.isLegacy(view) { return try TorchCheckpoint(legacy: view) }
-    return try TorchCheckpoint(archive: StoredZip.entries(bytes))
+  private func checkpoint(_ bytes: [UInt8]) throws(LoadError) -> TorchCheckpoint {
+    try TorchCheckpoint(FileBytes(copying: bytes))
+  }
+
+  /// The tensors of an archive with these entries.
+  private func checkpoint(_ entries: [String: ByteView]) throws(LoadError) -> TorchCheckpoint {
+    try TorchCheckpoint(archive: Samples.archive(entries.mapValues(\.array)))
   }
 
   @Test(arguments: Samples.described(".pt") + Samples.described(".pth")) func agreesWithTorch(_ path: String) throws {
@@ -78,20 +81,14 @@ import Testing
 
   /// A pickle that rebuilds one tensor of a storage with 6 floats.
   private func tensor(offset: String, shape: String, strides: String, count: String = "K\u{6}", key: String = "0")
-    throws -> ContainerError?
+    throws -> LoadError?
   {
     let storage = "ctorch._utils\n_rebuild_tensor_v2\n((X\u{7}\0\0\0storagectorch\nFloatStorage\nX\u{1}\0\0\0\(key)"
     let text = "}X\u{1}\0\0\0w\(storage)X\u{3}\0\0\0cpu\(count)tQ\(offset)\(shape)\(strides)\u{89}NtRs."
     let bytes = Array(text.unicodeScalars.map { UInt8($0.value) })
-    let archive = ArchiveEntries(names: ["a/data.pkl"]) { (name) throws(ContainerError) in
-      switch name {
-      case "a/data.pkl": ByteView(bytes)
-      case "a/data/0": ByteView([UInt8](repeating: 1, count: 24))
-      default: nil
-      }
-    }
-    do throws(ContainerError) {
-      let found = try TorchCheckpoint(archive: archive)
+    let entries = ["a/data.pkl": ByteView(bytes), "a/data/0": ByteView([UInt8](repeating: 1, count: 24))]
+    do throws(LoadError) {
+      let found = try checkpoint(entries)
       #expect(found.tensors.map(\.name) == ["w"])
       return nil
     } catch {
@@ -122,18 +119,18 @@ import Testing
     }
     #expect(try tensor(offset: "K\0", shape: ")", strides: ")", count: "K\u{7}")?.message.contains("24 bytes") == true)
     #expect(try tensor(offset: "K\0", shape: ")", strides: ")", key: "9")?.message.contains("storage 9") == true)
-    let two = ArchiveEntries(names: ["a/data.pkl", "b/data.pkl"]) { (_) throws(ContainerError) in nil }
-    #expect(#expect(throws: ContainerError.self) { try TorchCheckpoint(archive: two) }?.code == .wrongFormat)
+    let two = ["a/data.pkl": ByteView([]), "b/data.pkl": ByteView([])]
+    #expect(#expect(throws: LoadError.self) { try checkpoint(two) }?.code == .wrongFormat)
   }
 
   // MARK: - Hostile pickles
 
   private func bytes(_ text: String) -> ByteView { ByteView(text.unicodeScalars.map { UInt8($0.value) }) }
 
-  private func error(_ text: String, _ change: (inout Pickle.Limits) -> Void = { _ in }) -> ContainerError? {
+  private func error(_ text: String, _ change: (inout Pickle.Limits) -> Void = { _ in }) -> LoadError? {
     var limits = Pickle.Limits()
     change(&limits)
-    do throws(ContainerError) {
+    do throws(LoadError) {
       _ = try Pickle(bytes(text), limits: limits)
       return nil
     } catch {
@@ -165,11 +162,7 @@ import Testing
     let pickle = try Pickle(bytes(text + "."))
     #expect(pickle.objects.count == 61)
     // In a checkpoint it is walked once, too.
-    let laugh = bytes(text + ".")
-    let archive = ArchiveEntries(names: ["data.pkl"]) { (name) throws(ContainerError) in
-      name == "data.pkl" ? laugh : nil
-    }
-    #expect(try TorchCheckpoint(archive: archive).tensors.isEmpty)
+    #expect(try checkpoint(["data.pkl": bytes(text + ".")]).tensors.isEmpty)
   }
 
   @Test func readsWhatLiesInItself() throws {
@@ -178,7 +171,7 @@ import Testing
   }
 
   @Test func endsWithinLimits() {
-    let cases: [(text: String, code: ContainerError.Code, words: String)] = [
+    let cases: [(text: String, code: LoadError.Code, words: String)] = [
       ("", .malformed, "opcode"), (".", .malformed, "never put down"), ("\u{FF}", .malformed, "255"),
       ("\u{80}\u{6}N.", .unsupported, "protocol"), ("\u{82}\u{1}.", .unsupported, "extensions"),
       ("\u{97}.", .unsupported, "buffers"), ("h\u{7}.", .malformed, "memo"), ("g-1\n.", .malformed, "memo"),
@@ -217,7 +210,7 @@ import Testing
       if let pickle = try? Pickle(ByteView(mutant)) { _ = pickle.unknownCalls }
     }
     for length in 0..<min(seed.count, 2500) {
-      #expect(throws: ContainerError.self) { try Pickle(ByteView(Array(seed[..<length]))) }
+      #expect(throws: LoadError.self) { try Pickle(ByteView(Array(seed[..<length]))) }
     }
   }
 

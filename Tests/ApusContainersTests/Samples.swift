@@ -1,14 +1,16 @@
-// What the tests of this target share: sample files with what their own libraries read in them, zlib, zip archives
-// without compression, and mutations.
+// What the tests of this target share: sample files with what their own libraries read in them, what tests ask of
+// errors, and mutations.
 
 import ApusContainers
 import ApusTensor
+import ApusTestSupport
 import Glibc
+import Synchronization
 import Testing
 
 enum Samples {
   static let folder = String(#filePath.prefix(upTo: #filePath.lastIndex(of: "/") ?? #filePath.startIndex)) + "/Samples"
-  /// A folder with more samples, for a run by hand; see make_samples.py.
+  /// A folder with more samples, for a run by hand; see make_objects.py.
   static let more = getenv("APUS_CONTAINER_SAMPLES").map { String(cString: $0) }
 
   static func path(_ name: String) -> String { name.hasPrefix("/") ? name : folder + "/" + name }
@@ -51,6 +53,22 @@ enum Samples {
     return names
   }
 
+  private static let archives = Mutex(0)
+
+  /// An archive with these entries, in the order of their names.
+  static func archive(_ entries: [String: [UInt8]]) throws(LoadError) -> ZipArchive {
+    let number = archives.withLock { count in
+      count += 1
+      return count
+    }
+    let path = TemporaryFolder.shared.path("archive-\(number).zip")
+    var writer = try ZipWriter(path: path)
+    for (name, bytes) in entries.sorted(by: { $0.key < $1.key }) { try writer.add(name, bytes) }
+    try writer.commit()
+    defer { unlink(path) }
+    return try ZipArchive(FileBytes.open(path: path))
+  }
+
   /// FNV-1a of 64 bits, in hexadecimal digits.
   static func hash(_ bytes: [UInt8]) -> String {
     var value: UInt64 = 0xCBF2_9CE4_8422_2325
@@ -80,50 +98,6 @@ func message(_ body: () throws -> Void) -> String {
     return "no error"
   } catch {
     return "\(error)"
-  }
-}
-
-/// zlib's `uncompress`, by name: this target links no libraries.
-enum Zlib {
-  private typealias Uncompress =
-    @convention(c) (
-      UnsafeMutablePointer<UInt8>, UnsafeMutablePointer<UInt>, UnsafePointer<UInt8>, UInt
-    ) -> Int32
-
-  private static let uncompress: Uncompress? = {
-    guard let library = dlopen("libz.so.1", RTLD_NOW), let symbol = dlsym(library, "uncompress") else { return nil }
-    return unsafeBitCast(symbol, to: Uncompress.self)
-  }()
-
-  static let inflate: Inflate = { (view, count) throws(ContainerError) in
-    guard let uncompress else { throw .unsupported("there is no zlib") }
-    let compressed = view.array
-    var bytes = [UInt8](repeating: 0, count: max(count, 1))
-    var size = UInt(count)
-    guard uncompress(&bytes, &size, compressed, UInt(compressed.count)) == 0 else {
-      throw .malformed("not what zlib wrote")
-    }
-    return Array(bytes.prefix(Int(size)))
-  }
-}
-
-/// The entries of an archive without compression.
-enum StoredZip {
-  static func entries(_ bytes: [UInt8]) throws(ContainerError) -> ArchiveEntries {
-    let view = ByteView(bytes)
-    var end = bytes.count - 22
-    while end >= 0, try view.u32(end) != 0x0605_4B50 { end -= 1 }
-    var position = Int(try view.u32(end + 16))
-    var entries: [String: ByteView] = [:]
-    for _ in 0..<Int(try view.u16(end + 10)) {
-      let name = try view.slice(position + 46, Int(view.u16(position + 28)), "a name").text ?? ""
-      let local = Int(try view.u32(position + 42))
-      let start = try local + 30 + Int(view.u16(local + 26)) + Int(view.u16(local + 28))
-      entries[name] = try view.slice(start, Int(view.u32(position + 24)), "an entry")
-      position += try 46 + Int(view.u16(position + 28)) + Int(view.u16(position + 30)) + Int(view.u16(position + 32))
-    }
-    let found = entries
-    return ArchiveEntries(names: Array(entries.keys)) { (name) throws(ContainerError) in found[name] }
   }
 }
 
@@ -189,6 +163,6 @@ enum Mutation {
     return bytes.indices.filter { place in all.contains { bytes[place...].starts(with: $0) } }
   }
 
-  /// How many mutants of each file a test makes; more by APUS_MUTANTS.
-  static var count: Int { getenv("APUS_MUTANTS").flatMap { Int(String(cString: $0)) } ?? 1500 }
+  /// How many mutants of each file a test makes; more by APUS_MUTANTS. tools/fuzz_containers.py makes the thousands.
+  static var count: Int { getenv("APUS_MUTANTS").flatMap { Int(String(cString: $0)) } ?? 150 }
 }

@@ -1,6 +1,6 @@
 // Reads mutated containers, all that is in them: each must end in contents or in a typed error, in bounded time.
 
-import ApusContainers
+import ApusFormats
 import ApusOperators
 import ApusTensor
 
@@ -15,6 +15,7 @@ enum ContainerFuzzer {
 
   /// The kinds that are known. The first that tells a seed as its own breaks and reads it.
   static let kinds: [Kind] = [
+    Kind(name: "torch", isKind: isTorch, mutate: TorchMutator.mutate, read: readCheckpoint),
     Kind(name: "npz", isKind: { isZip($0) && contains($0, ".npy") }, mutate: ZipMutator.mutate, read: readArrays),
     Kind(name: "zip", isKind: isZip, mutate: ZipMutator.mutate, read: readArchive),
     Kind(name: "gz", isKind: { Gzip.isGzip($0.span) }, mutate: GzipMutator.mutate) { (file, limits) throws(LoadError) in
@@ -24,7 +25,76 @@ enum ContainerFuzzer {
       name: "safetensors", isKind: { SafeTensors.isSafeTensors($0.span, count: $0.count) },
       mutate: SafeTensorsMutator.mutate
     ) { (file, limits) throws(LoadError) in _ = try SafeTensors(file, limits: limits).tensors() },
+    Kind(name: "hdf5", isKind: { HDF5File.isHDF5(ByteView($0)) }, mutate: HDF5Mutator.mutate, read: readHDF5),
+    Kind(name: "flatbuffer", isKind: isFlatBuffer, mutate: FlatBufferMutator.mutate, read: readFlatBuffer),
+    text(.textproto), text(.json), text(.onnxtxt),
+    // Protocols 0 and 1 have no mark.
+    Kind(name: "pickle", isKind: { (try? Pickle(ByteView($0))) != nil }, mutate: PickleMutator.mutate) {
+      (file, limits) throws(LoadError) in
+      let pickle = try Pickle(file.view())
+      _ = (pickle.symbols, pickle.unknownCalls, pickle.entries(pickle.root))
+    },
   ]
+
+  private static func isTorch(_ bytes: [UInt8]) -> Bool {
+    TorchCheckpoint.isLegacy(ByteView(bytes)) || isZip(bytes) && contains(bytes, "data.pkl")
+  }
+
+  /// The identifiers of TensorFlow Lite, of ONNX Runtime, and of the sample.
+  private static func isFlatBuffer(_ bytes: [UInt8]) -> Bool {
+    bytes.count > 8 && ["TFL3", "ORTM", "APTS"].contains { Array($0.utf8) == Array(bytes[4..<8]) }
+  }
+
+  private static func readCheckpoint(_ file: FileBytes, _ limits: LoadLimits) throws(LoadError) {
+    let checkpoint = try TorchCheckpoint(file, limits: limits)
+    for tensor in checkpoint.tensors { _ = try tensor.elements(maximumBytes: 1 << 24) }
+  }
+
+  private static func readHDF5(_ file: FileBytes, _ limits: LoadLimits) throws(LoadError) {
+    let content = try HDF5File(file, limits: limits)
+    for object in try content.datasets() {
+      for attribute in try object.attributes() { _ = try? attribute.values.strings() }
+      do throws(LoadError) {
+        let values = try object.values()
+        if try values.type.dataType == .string { _ = try values.strings() } else { _ = try values.littleEndian() }
+      } catch {
+        // What is not read hides nothing else.
+        if error.code != .unsupported { throw error }
+      }
+    }
+  }
+
+  private static func readFlatBuffer(_ file: FileBytes, _ limits: LoadLimits) throws(LoadError) {
+    var own = FlatBuffer.Limits()
+    own.maximumTables = 20_000
+    try walk(FlatBuffer(file.view(), limits: own).root())
+  }
+
+  /// Reads every field as everything that it may be.
+  private static func walk(_ table: FlatTable) throws(LoadError) {
+    for field in 0..<min(table.fieldCount, 32) {
+      _ = try? table.int64(field)
+      _ = try? table.string(field)
+      _ = try? table.int64s(field)
+      _ = try? table.strings(field)
+      if let tables = try? table.tables(field) { for table in tables.prefix(8) { try walk(table) } }
+      if let child = try? table.table(field) { try walk(child) }
+    }
+  }
+
+  /// A model as text: what is read is printed, and read again as the same.
+  private static func text(_ form: ModelForm) -> Kind {
+    Kind(name: form.name, isKind: { ModelForm.text($0.span) == form }, mutate: TextMutator.mutate) {
+      (file, limits) throws(LoadError) in
+      let binary = try form.read(FileBytes(copying: file.view().array), limits: limits, account: nil)
+      do throws(LoadError) {
+        try form.check(FileBytes(copying: form.text(of: binary)), limits: limits, account: nil)
+      } catch {
+        if error.code != .limitExceeded && error.code != .unsupported { fault("printed and read again: \(error)") }
+        throw error
+      }
+    }
+  }
 
   private static func isZip(_ bytes: [UInt8]) -> Bool { ZipArchive.isZip(bytes.span) }
 

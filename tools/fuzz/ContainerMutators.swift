@@ -3,24 +3,24 @@
 import ApusOperators
 
 /// Values that sit on the edges of what formats and readers count with.
-private let edges: [Int] = [
+let edges: [Int] = [
   0, 1, 2, 3, 7, 8, 0x7F, 0xFF, 0x7FFF, 0xFFFE, 0xFFFF, 0x10000, 0x7FFF_FFFF, 0xFFFF_FFFE, 0xFFFF_FFFF, 1 << 32,
   1 << 40, Int.max, -1,
 ]
 
 extension [UInt8] {
-  fileprivate func little(_ offset: Int, _ width: Int) -> Int {
+  func little(_ offset: Int, _ width: Int) -> Int {
     guard offset >= 0, offset + width <= count else { return 0 }
     return (0..<width).reversed().reduce(0) { $0 << 8 | Int(self[offset + $1]) }
   }
 
-  fileprivate mutating func setLittle(_ value: Int, _ offset: Int, _ width: Int) {
+  mutating func setLittle(_ value: Int, _ offset: Int, _ width: Int) {
     guard offset >= 0, offset + width <= count else { return }
     for byte in 0..<width { self[offset + byte] = UInt8(truncatingIfNeeded: value >> (8 * byte)) }
   }
 
   /// Where a text stands.
-  fileprivate func places(of text: [UInt8]) -> [Int] {
+  func places(of text: [UInt8]) -> [Int] {
     indices.filter { self[$0] == text[0] && self[$0...].starts(with: text) }
   }
 }
@@ -197,7 +197,7 @@ enum SafeTensorsMutator {
 }
 
 /// The checksum of zip archives, bit by bit.
-private enum Checksum {
+enum Checksum {
   static func crc32(_ bytes: ArraySlice<UInt8>) -> Int {
     var state = ~UInt32(0)
     for byte in bytes {

@@ -7,8 +7,12 @@ import ArgumentParser
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect",
-    abstract: "Shows what a container of files or tensors holds: zip, .npz, .npy, gzip, safetensors.",
-    discussion: "Names, types, shapes and sizes; nothing of the file is executed or unpacked to a disk.")
+    abstract: "Shows what a container of files or tensors holds: zip, safetensors, HDF5, PyTorch, …",
+    discussion: """
+      Names, types, shapes and sizes; attributes of HDF5 files; storages of PyTorch's tensors, and what pickles name \
+      of Python's modules; the identifier of a FlatBuffer (.tflite, .ort). Nothing of the file is executed or \
+      unpacked to a disk.
+      """)
 
   @Argument(help: "The file, or - for standard input.", completion: .file())
   var file: String
@@ -31,19 +35,34 @@ struct InspectCommand: ParsableCommand {
       try Console.print("  \(key.printable()) = \(value.printable())")
     }
     try show(inspection.entries, indentation: "  ")
+    for (title, names) in [("names, not looked up", inspection.globals), ("calls, not run", inspection.calls)] {
+      guard let names, !names.isEmpty else { continue }
+      try Console.print("  \(title): \(names.map { $0.printable() }.joined(separator: ", "))")
+    }
   }
 
   private func show(_ entries: [Inspection.Entry], indentation: String) throws {
     for entry in entries {
       var parts: [String] = []
-      if let type = entry.type, let shape = entry.shape {
-        parts.append(type + "[" + shape.map(String.init).joined(separator: ", ") + "]")
+      if let type = entry.type {
+        let shape = entry.shape.map { "[" + $0.map(String.init).joined(separator: ", ") + "]" } ?? ""
+        parts.append(type.printable() + shape)
       } else {
         parts.append(entry.kind)
       }
-      parts.append("\(entry.bytes) bytes" + (entry.packedBytes.map { ", \($0) packed" } ?? ""))
+      if let bytes = entry.bytes {
+        parts.append("\(bytes) bytes" + (entry.packedBytes.map { ", \($0) packed" } ?? ""))
+      }
+      if let storage = entry.storage {
+        parts.append("storage \(storage.key.printable()) on \(storage.device.printable())")
+      }
+      if let strides = entry.strides {
+        parts.append("strides [" + strides.map(String.init).joined(separator: ", ") + "]")
+      }
+      if let value = entry.value { parts.append("= " + value.printable()) }
       if let note = entry.note { parts.append("(\(note.printableMessage()))") }
-      try Console.print("\(indentation)\(entry.name.printable())  " + parts.joined(separator: "  "))
+      let name = (entry.kind == "attribute" ? "@" : "") + entry.name.printable()
+      try Console.print("\(indentation)\(name)  " + parts.joined(separator: "  "))
       try show(entry.entries ?? [], indentation: indentation + "  ")
     }
   }

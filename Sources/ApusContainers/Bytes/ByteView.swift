@@ -17,14 +17,9 @@ package struct ByteView: @unchecked Sendable {
     (self.owner, self.base, self.count, self.fileOffset) = (owner, base, count, fileOffset)
   }
 
-  /// `count` bytes at `base` that live, unchanged, as long as `owner`.
-  package init(borrowing base: UnsafeRawPointer, count: Int, owner: any AnyObject & Sendable) {
-    self.init(owner: owner, base: base, count: count, fileOffset: 0)
-  }
-
-  /// The bytes of `storage`, which nobody may write to any more.
-  package init(_ storage: TensorStorage) {
-    self.init(owner: storage, base: UnsafeRawPointer(storage.base), count: storage.byteCount, fileOffset: 0)
+  /// The bytes of `storage`, which nobody may write to any more. `fileOffset`: where they begin in the file.
+  package init(_ storage: TensorStorage, fileOffset: Int = 0) {
+    self.init(owner: storage, base: UnsafeRawPointer(storage.base), count: storage.byteCount, fileOffset: fileOffset)
   }
 
   /// A copy of `bytes`.
@@ -55,7 +50,7 @@ package struct ByteView: @unchecked Sendable {
   // MARK: - Parts
 
   /// The `length` bytes from `start`. `what` names them in the error where they do not lie in these bytes.
-  package func slice(_ start: Int, _ length: Int, _ what: String) throws(ContainerError) -> ByteView {
+  package func slice(_ start: Int, _ length: Int, _ what: String) throws(LoadError) -> ByteView {
     // Neither is negative after the first two comparisons, so that the difference cannot overflow.
     guard start >= 0, length >= 0, start <= count, length <= count - start else {
       throw outside(start, length, what)
@@ -64,12 +59,12 @@ package struct ByteView: @unchecked Sendable {
   }
 
   /// Everything from `start` on.
-  package func suffix(from start: Int, _ what: String) throws(ContainerError) -> ByteView {
+  package func suffix(from start: Int, _ what: String) throws(LoadError) -> ByteView {
     guard start >= 0, start <= count else { throw outside(start, 0, what) }
     return try slice(start, count - start, what)
   }
 
-  @inline(never) private func outside(_ start: Int, _ length: Int, _ what: String) -> ContainerError {
+  @inline(never) private func outside(_ start: Int, _ length: Int, _ what: String) -> LoadError {
     .malformed(
       "\(what) should take \(length) bytes from byte \(start); only \(count) bytes are there", at: offset(start))
   }
@@ -79,44 +74,44 @@ package struct ByteView: @unchecked Sendable {
   /// A number at any alignment.
   @inline(__always) private func load<Number: FixedWidthInteger & BitwiseCopyable>(
     _ type: Number.Type, _ position: Int, _ what: String
-  ) throws(ContainerError) -> Number {
+  ) throws(LoadError) -> Number {
     let width = MemoryLayout<Number>.size
     guard position >= 0, count >= width, position <= count - width else { throw outside(position, width, what) }
     // In bounds by the line above.
     return Number(littleEndian: base.loadUnaligned(fromByteOffset: position, as: type))
   }
 
-  package func u8(_ position: Int, _ what: String = "a byte") throws(ContainerError) -> UInt8 {
+  package func u8(_ position: Int, _ what: String = "a byte") throws(LoadError) -> UInt8 {
     try load(UInt8.self, position, what)
   }
-  package func u16(_ position: Int, _ what: String = "a number") throws(ContainerError) -> UInt16 {
+  package func u16(_ position: Int, _ what: String = "a number") throws(LoadError) -> UInt16 {
     try load(UInt16.self, position, what)
   }
-  package func u32(_ position: Int, _ what: String = "a number") throws(ContainerError) -> UInt32 {
+  package func u32(_ position: Int, _ what: String = "a number") throws(LoadError) -> UInt32 {
     try load(UInt32.self, position, what)
   }
-  package func u64(_ position: Int, _ what: String = "a number") throws(ContainerError) -> UInt64 {
+  package func u64(_ position: Int, _ what: String = "a number") throws(LoadError) -> UInt64 {
     try load(UInt64.self, position, what)
   }
-  package func i32(_ position: Int, _ what: String = "a number") throws(ContainerError) -> Int32 {
+  package func i32(_ position: Int, _ what: String = "a number") throws(LoadError) -> Int32 {
     try Int32(bitPattern: u32(position, what))
   }
-  package func i64(_ position: Int, _ what: String = "a number") throws(ContainerError) -> Int64 {
+  package func i64(_ position: Int, _ what: String = "a number") throws(LoadError) -> Int64 {
     try Int64(bitPattern: u64(position, what))
   }
-  package func float32(_ position: Int, _ what: String = "a number") throws(ContainerError) -> Float {
+  package func float32(_ position: Int, _ what: String = "a number") throws(LoadError) -> Float {
     try Float(bitPattern: u32(position, what))
   }
-  package func float64(_ position: Int, _ what: String = "a number") throws(ContainerError) -> Double {
+  package func float64(_ position: Int, _ what: String = "a number") throws(LoadError) -> Double {
     try Double(bitPattern: u64(position, what))
   }
   /// A double with the highest byte first.
-  package func bigFloat64(_ position: Int, _ what: String = "a number") throws(ContainerError) -> Double {
+  package func bigFloat64(_ position: Int, _ what: String = "a number") throws(LoadError) -> Double {
     try Double(bitPattern: u64(position, what).byteSwapped)
   }
 
   /// An unsigned number of 1 to 8 bytes, lowest byte first, as a count: at most Int.max.
-  package func length(_ position: Int, bytes width: Int, _ what: String) throws(ContainerError) -> Int {
+  package func length(_ position: Int, bytes width: Int, _ what: String) throws(LoadError) -> Int {
     let value = try unsigned(position, bytes: width, what)
     guard let length = Int(exactly: value) else {
       throw .malformed("\(what) is \(value), more than any file has bytes", at: offset(position))
@@ -125,7 +120,7 @@ package struct ByteView: @unchecked Sendable {
   }
 
   /// An unsigned number of 1 to 8 bytes, lowest byte first.
-  package func unsigned(_ position: Int, bytes width: Int, _ what: String) throws(ContainerError) -> UInt64 {
+  package func unsigned(_ position: Int, bytes width: Int, _ what: String) throws(LoadError) -> UInt64 {
     guard (1...8).contains(width) else { throw .malformed("\(what) should have 1 to 8 bytes; it has \(width)") }
     let part = try slice(position, width, what)
     return part.withBytes { bytes in

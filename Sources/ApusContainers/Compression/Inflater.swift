@@ -86,6 +86,31 @@ struct Inflater: ~Copyable {
     }
   }
 
+  /// What the whole stream at the beginning of `input` decompresses to, which must be `maximumBytes` or fewer.
+  static func decompress(
+    _ input: Span<UInt8>, _ framing: DeflateFraming, maximumBytes: Int
+  ) throws(LoadError) -> [UInt8] {
+    var inflater = try Inflater(framing)
+    var position = 0
+    var progress = Progress.needsRoom
+    let bytes = try [UInt8](capacity: maximumBytes) { (output: inout OutputSpan<UInt8>) throws(LoadError) in
+      progress = try inflater.decompress(input, from: &position, to: &output)
+    }
+    if progress == .needsRoom {
+      // The end of the stream may still be to come, but no byte.
+      let surplus = try [UInt8](capacity: 1) { (output: inout OutputSpan<UInt8>) throws(LoadError) in
+        progress = try inflater.decompress(input, from: &position, to: &output)
+      }
+      if !surplus.isEmpty {
+        throw LoadError(.malformed, "\(maximumBytes) bytes or fewer were expected; more come out", byteOffset: position)
+      }
+    }
+    guard progress == .ended else {
+      throw LoadError(.malformed, "the compressed data are cut off", remedy: "Fetch the file again", byteOffset: position)
+    }
+    return bytes
+  }
+
   /// Begins the next stream of the same kind.
   mutating func reset() { inflateReset(state) }
 }

@@ -283,6 +283,27 @@ package final class FileBytes: Sendable {
       base: block.base + range.lowerBound, byteCount: range.count, release: { _, _ in withExtendedLifetime(block) {} })
   }
 
+  /// The bytes in `range`, where they lie if they are in memory or mapped; else they are read now. Not for files of
+  /// which something was left out.
+  package func view(_ range: Range<Int>) throws(LoadError) -> ByteView {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    if let block { return try ByteView(block).slice(range.lowerBound, range.count, "a part of the file") }
+    guard let block = try part(range).block else { return ByteView([]) }
+    return ByteView(block, fileOffset: range.lowerBound)
+  }
+
+  /// All bytes, as `view(_:)` gives them.
+  package func view() throws(LoadError) -> ByteView { try view(0..<count) }
+
+  /// The same file mapped, for whoever jumps about in it and needs few of its bytes (see `Reading.mapped`); the file
+  /// itself where its bytes are in memory or mapped already.
+  package func mapped() throws(LoadError) -> FileBytes {
+    guard block == nil, let reader, count > 0 else { return self }
+    let mapping = try reader.map()
+    return FileBytes(
+      name: name, count: count, reader: nil, block: Self.storage(of: mapping), account: account, mapping: mapping)
+  }
+
   /// True if the file was mapped and became shorter since, or its disk failed: bytes that were lost are zeros.
   package var isDamaged: Bool { mapping?.isDamaged ?? false }
 

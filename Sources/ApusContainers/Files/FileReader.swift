@@ -11,7 +11,7 @@ import Synchronization
 
 /// Reads ranges of one regular file, from any thread, until it is closed, and tells whether the file stayed the same.
 ///
-/// Nobody maps the file: a reading beyond an end that has moved is an error, not a signal.
+/// The file is not mapped for it: a reading beyond an end that has moved is an error, not a signal.
 package final class FileReader: Sendable {
   /// The name for messages.
   package let name: String
@@ -81,6 +81,17 @@ package final class FileReader: Sendable {
     var status = stat()
     guard fstat(number, &status) == 0 else { throw Descriptor.error("cannot read the file", errno).inFile(name) }
     if Stamp(status) != stamp { throw FileReader.changed("somebody wrote to it").inFile(name) }
+  }
+
+  /// Maps the file, which must not be empty.
+  func map() throws(LoadError) -> MappedFile {
+    try check()
+    var status = stat()
+    let number = descriptor.load(ordering: .acquiring)
+    guard fstat(number, &status) == 0, let file = MappedFile.map(descriptor: number, status: status) else {
+      throw Descriptor.error("cannot map the file", errno).inFile(name)
+    }
+    return file
   }
 
   /// Ends the reading: what is asked for afterwards is an error.

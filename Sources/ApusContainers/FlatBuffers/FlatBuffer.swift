@@ -24,7 +24,7 @@ package struct FlatBuffer: Sendable {
     init(_ bytes: ByteView, _ limits: Limits) { (self.bytes, self.limits) = (bytes, limits) }
 
     /// Counts a table that is read.
-    func charge(at position: Int, depth: Int) throws(ContainerError) {
+    func charge(at position: Int, depth: Int) throws(LoadError) {
       if depth > limits.maximumDepth {
         throw .limit("tables lie more than \(limits.maximumDepth) deep in each other", at: bytes.offset(position))
       }
@@ -35,7 +35,7 @@ package struct FlatBuffer: Sendable {
     }
 
     /// The position that the offset at `position` leads to. Offsets are unsigned and lead forward.
-    func follow(_ position: Int, _ what: String) throws(ContainerError) -> Int {
+    func follow(_ position: Int, _ what: String) throws(LoadError) -> Int {
       let offset = Int(try bytes.u32(position, "the offset of \(what)"))
       // No overflow: both are below 2^33 at most, for positions lie in the bytes.
       let target = position + offset
@@ -54,15 +54,15 @@ package struct FlatBuffer: Sendable {
   private let source: Source
 
   /// `identifier` are the four characters that stand at byte 4, as `TFL3`; nil if any will do.
-  package init(_ bytes: ByteView, identifier: String? = nil, limits: Limits = Limits()) throws(ContainerError) {
+  package init(_ bytes: ByteView, identifier: String? = nil, limits: Limits = Limits()) throws(LoadError) {
     if bytes.count < 8 {
-      throw ContainerError(.wrongFormat, "a FlatBuffer has at least 8 bytes; \(bytes.count) were found", byteOffset: 0)
+      throw LoadError(.wrongFormat, "a FlatBuffer has at least 8 bytes; \(bytes.count) were found", byteOffset: 0)
     }
     if let identifier {
       let found = try bytes.slice(4, 4, "the identifier")
       guard found.array == Array(identifier.utf8) else {
         let text = String(decoding: found.array, as: UTF8.self)
-        throw ContainerError(
+        throw LoadError(
           .wrongFormat, "the FlatBuffer should be marked \(identifier); it is marked '\(text)'", byteOffset: 4)
       }
     }
@@ -70,7 +70,7 @@ package struct FlatBuffer: Sendable {
   }
 
   /// The table that everything else hangs on.
-  package func root() throws(ContainerError) -> FlatTable {
+  package func root() throws(LoadError) -> FlatTable {
     try FlatTable(source, try source.follow(0, "the root table"), depth: 1)
   }
 }
@@ -88,7 +88,7 @@ package struct FlatTable: Sendable {
   private let depth: Int
 
   /// Checks the vtable, not the fields.
-  init(_ source: FlatBuffer.Source, _ position: Int, depth: Int) throws(ContainerError) {
+  init(_ source: FlatBuffer.Source, _ position: Int, depth: Int) throws(LoadError) {
     try source.charge(at: position, depth: depth)
     let bytes = source.bytes
     let distance = Int(try bytes.i32(position, "a table"))
@@ -109,7 +109,7 @@ package struct FlatTable: Sendable {
   }
 
   /// Where the field lies; nil if it is missing. `width` bytes of it must lie in the table.
-  private func place(_ field: Int, _ width: Int) throws(ContainerError) -> Int? {
+  private func place(_ field: Int, _ width: Int) throws(LoadError) -> Int? {
     guard field >= 0, field < fieldCount else { return nil }
     let offset = Int(try source.bytes.u16(vtable + 4 + 2 * field, "a vtable"))
     if offset == 0 { return nil }
@@ -122,51 +122,51 @@ package struct FlatTable: Sendable {
   }
 
   /// True if the field has a value of its own.
-  package func has(_ field: Int) throws(ContainerError) -> Bool { try place(field, 1) != nil }
+  package func has(_ field: Int) throws(LoadError) -> Bool { try place(field, 1) != nil }
 
   // MARK: - Numbers
 
-  package func bool(_ field: Int, default value: Bool = false) throws(ContainerError) -> Bool {
+  package func bool(_ field: Int, default value: Bool = false) throws(LoadError) -> Bool {
     guard let place = try place(field, 1) else { return value }
     return try source.bytes.u8(place) != 0
   }
-  package func int8(_ field: Int, default value: Int8 = 0) throws(ContainerError) -> Int8 {
+  package func int8(_ field: Int, default value: Int8 = 0) throws(LoadError) -> Int8 {
     guard let place = try place(field, 1) else { return value }
     return try Int8(bitPattern: source.bytes.u8(place))
   }
-  package func uint8(_ field: Int, default value: UInt8 = 0) throws(ContainerError) -> UInt8 {
+  package func uint8(_ field: Int, default value: UInt8 = 0) throws(LoadError) -> UInt8 {
     guard let place = try place(field, 1) else { return value }
     return try source.bytes.u8(place)
   }
-  package func int16(_ field: Int, default value: Int16 = 0) throws(ContainerError) -> Int16 {
+  package func int16(_ field: Int, default value: Int16 = 0) throws(LoadError) -> Int16 {
     guard let place = try place(field, 2) else { return value }
     return try Int16(bitPattern: source.bytes.u16(place))
   }
-  package func uint16(_ field: Int, default value: UInt16 = 0) throws(ContainerError) -> UInt16 {
+  package func uint16(_ field: Int, default value: UInt16 = 0) throws(LoadError) -> UInt16 {
     guard let place = try place(field, 2) else { return value }
     return try source.bytes.u16(place)
   }
-  package func int32(_ field: Int, default value: Int32 = 0) throws(ContainerError) -> Int32 {
+  package func int32(_ field: Int, default value: Int32 = 0) throws(LoadError) -> Int32 {
     guard let place = try place(field, 4) else { return value }
     return try source.bytes.i32(place)
   }
-  package func uint32(_ field: Int, default value: UInt32 = 0) throws(ContainerError) -> UInt32 {
+  package func uint32(_ field: Int, default value: UInt32 = 0) throws(LoadError) -> UInt32 {
     guard let place = try place(field, 4) else { return value }
     return try source.bytes.u32(place)
   }
-  package func int64(_ field: Int, default value: Int64 = 0) throws(ContainerError) -> Int64 {
+  package func int64(_ field: Int, default value: Int64 = 0) throws(LoadError) -> Int64 {
     guard let place = try place(field, 8) else { return value }
     return try source.bytes.i64(place)
   }
-  package func uint64(_ field: Int, default value: UInt64 = 0) throws(ContainerError) -> UInt64 {
+  package func uint64(_ field: Int, default value: UInt64 = 0) throws(LoadError) -> UInt64 {
     guard let place = try place(field, 8) else { return value }
     return try source.bytes.u64(place)
   }
-  package func float32(_ field: Int, default value: Float = 0) throws(ContainerError) -> Float {
+  package func float32(_ field: Int, default value: Float = 0) throws(LoadError) -> Float {
     guard let place = try place(field, 4) else { return value }
     return try source.bytes.float32(place)
   }
-  package func float64(_ field: Int, default value: Double = 0) throws(ContainerError) -> Double {
+  package func float64(_ field: Int, default value: Double = 0) throws(LoadError) -> Double {
     guard let place = try place(field, 8) else { return value }
     return try source.bytes.float64(place)
   }
@@ -174,23 +174,23 @@ package struct FlatTable: Sendable {
   // MARK: - Everything else
 
   /// The bytes of a struct of `size` bytes.
-  package func structure(_ field: Int, size: Int) throws(ContainerError) -> ByteView? {
+  package func structure(_ field: Int, size: Int) throws(LoadError) -> ByteView? {
     guard let place = try place(field, size) else { return nil }
     return try source.bytes.slice(place, size, "the struct of field \(field)")
   }
 
-  package func string(_ field: Int) throws(ContainerError) -> String? {
+  package func string(_ field: Int) throws(LoadError) -> String? {
     guard let place = try place(field, 4) else { return nil }
     return try source.string(at: source.follow(place, "the string of field \(field)"))
   }
 
-  package func table(_ field: Int) throws(ContainerError) -> FlatTable? {
+  package func table(_ field: Int) throws(LoadError) -> FlatTable? {
     guard let place = try place(field, 4) else { return nil }
     return try FlatTable(source, source.follow(place, "the table of field \(field)"), depth: depth + 1)
   }
 
   /// The union whose type is field `field` and whose value is the next one; nil for NONE. Only unions of tables.
-  package func union(_ field: Int) throws(ContainerError) -> (type: UInt8, value: FlatTable)? {
+  package func union(_ field: Int) throws(LoadError) -> (type: UInt8, value: FlatTable)? {
     let type = try uint8(field)
     if type == 0 { return nil }
     guard let value = try table(field + 1) else {
@@ -201,13 +201,13 @@ package struct FlatTable: Sendable {
   }
 
   /// The vector of elements of `stride` bytes; nil if the field is missing, which is not the same as empty.
-  package func vector(_ field: Int, stride: Int) throws(ContainerError) -> FlatVector? {
+  package func vector(_ field: Int, stride: Int) throws(LoadError) -> FlatVector? {
     guard let place = try place(field, 4) else { return nil }
     return try FlatVector(source, source.follow(place, "the vector of field \(field)"), stride: stride, depth: depth)
   }
 
   /// The tables of a vector; none if the field is missing.
-  package func tables(_ field: Int) throws(ContainerError) -> [FlatTable] {
+  package func tables(_ field: Int) throws(LoadError) -> [FlatTable] {
     guard let vector = try vector(field, stride: 4) else { return [] }
     var tables: [FlatTable] = []
     for index in 0..<vector.count { tables.append(try vector.table(index)) }
@@ -215,7 +215,7 @@ package struct FlatTable: Sendable {
   }
 
   /// The texts of a vector; none if the field is missing.
-  package func strings(_ field: Int) throws(ContainerError) -> [String] {
+  package func strings(_ field: Int) throws(LoadError) -> [String] {
     guard let vector = try vector(field, stride: 4) else { return [] }
     var strings: [String] = []
     for index in 0..<vector.count { strings.append(try vector.string(index)) }
@@ -223,11 +223,11 @@ package struct FlatTable: Sendable {
   }
 
   /// The bytes of a vector of bytes; nil if the field is missing.
-  package func bytes(_ field: Int) throws(ContainerError) -> ByteView? { try vector(field, stride: 1)?.bytes }
+  package func bytes(_ field: Int) throws(LoadError) -> ByteView? { try vector(field, stride: 1)?.bytes }
 
-  package func int32s(_ field: Int) throws(ContainerError) -> [Int32]? { try vector(field, stride: 4)?.int32s() }
-  package func int64s(_ field: Int) throws(ContainerError) -> [Int64]? { try vector(field, stride: 8)?.int64s() }
-  package func float32s(_ field: Int) throws(ContainerError) -> [Float]? { try vector(field, stride: 4)?.float32s() }
+  package func int32s(_ field: Int) throws(LoadError) -> [Int32]? { try vector(field, stride: 4)?.int32s() }
+  package func int64s(_ field: Int) throws(LoadError) -> [Int64]? { try vector(field, stride: 8)?.int64s() }
+  package func float32s(_ field: Int) throws(LoadError) -> [Float]? { try vector(field, stride: 4)?.float32s() }
 }
 
 /// The elements of a vector: numbers, structs, or offsets to strings and tables. An index beyond `count` is an error.
@@ -240,7 +240,7 @@ package struct FlatVector: Sendable {
   /// All elements as they lie in the buffer.
   package let bytes: ByteView
 
-  init(_ source: FlatBuffer.Source, _ position: Int, stride: Int, depth: Int) throws(ContainerError) {
+  init(_ source: FlatBuffer.Source, _ position: Int, stride: Int, depth: Int) throws(LoadError) {
     count = Int(try source.bytes.u32(position, "the length of a vector"))
     let (size, overflow) = count.multipliedReportingOverflow(by: stride)
     bytes = try source.bytes.slice(position + 4, overflow ? Int.max : size, "a vector of \(count) elements")
@@ -248,39 +248,39 @@ package struct FlatVector: Sendable {
   }
 
   /// Where element `index` lies.
-  private func place(_ index: Int) throws(ContainerError) -> Int {
+  private func place(_ index: Int) throws(LoadError) -> Int {
     guard index >= 0, index < count else {
       throw .malformed("element \(index) was asked for of a vector of \(count)", at: bytes.fileOffset)
     }
     return start + index * stride
   }
 
-  package func table(_ index: Int) throws(ContainerError) -> FlatTable {
+  package func table(_ index: Int) throws(LoadError) -> FlatTable {
     try FlatTable(source, source.follow(place(index), "table \(index) of a vector"), depth: depth + 1)
   }
-  package func string(_ index: Int) throws(ContainerError) -> String {
+  package func string(_ index: Int) throws(LoadError) -> String {
     try source.string(at: source.follow(place(index), "string \(index) of a vector"))
   }
   /// The bytes of the struct `index`.
-  package func structure(_ index: Int) throws(ContainerError) -> ByteView {
+  package func structure(_ index: Int) throws(LoadError) -> ByteView {
     try source.bytes.slice(place(index), stride, "a struct")
   }
-  package func uint8(_ index: Int) throws(ContainerError) -> UInt8 { try source.bytes.u8(place(index)) }
-  package func int32(_ index: Int) throws(ContainerError) -> Int32 { try source.bytes.i32(place(index)) }
+  package func uint8(_ index: Int) throws(LoadError) -> UInt8 { try source.bytes.u8(place(index)) }
+  package func int32(_ index: Int) throws(LoadError) -> Int32 { try source.bytes.i32(place(index)) }
 
-  package func int32s() throws(ContainerError) -> [Int32] {
+  package func int32s() throws(LoadError) -> [Int32] {
     var numbers: [Int32] = []
     numbers.reserveCapacity(count)
     for index in 0..<count { numbers.append(try bytes.i32(4 * index)) }
     return numbers
   }
-  package func int64s() throws(ContainerError) -> [Int64] {
+  package func int64s() throws(LoadError) -> [Int64] {
     var numbers: [Int64] = []
     numbers.reserveCapacity(count)
     for index in 0..<count { numbers.append(try bytes.i64(8 * index)) }
     return numbers
   }
-  package func float32s() throws(ContainerError) -> [Float] {
+  package func float32s() throws(LoadError) -> [Float] {
     var numbers: [Float] = []
     numbers.reserveCapacity(count)
     for index in 0..<count { numbers.append(try bytes.float32(4 * index)) }
@@ -290,7 +290,7 @@ package struct FlatVector: Sendable {
 
 extension FlatBuffer.Source {
   /// The string at `position`: a length, as many bytes of UTF-8, a zero.
-  func string(at position: Int) throws(ContainerError) -> String {
+  func string(at position: Int) throws(LoadError) -> String {
     let count = Int(try bytes.u32(position, "the length of a string"))
     let content = try bytes.slice(position + 4, count, "a string")
     guard try bytes.u8(position + 4 + count, "the zero after a string") == 0 else {

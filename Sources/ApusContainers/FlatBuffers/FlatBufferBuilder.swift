@@ -93,36 +93,36 @@ package struct FlatBufferBuilder: Sendable {
   // MARK: - Vectors and strings
 
   /// A vector of bytes whose first lies at a multiple of `alignment`.
-  package mutating func vector(bytes: some Collection<UInt8>, alignment: Int = 1) throws(ContainerError) -> FlatOffset {
+  package mutating func vector(bytes: some Collection<UInt8>, alignment: Int = 1) throws(LoadError) -> FlatOffset {
     try vector(bytes.count, stride: 1, alignment: alignment) { $0.put(bytes) }
   }
 
   /// A vector of the bytes of a view.
-  package mutating func vector(_ view: ByteView, alignment: Int = 1) throws(ContainerError) -> FlatOffset {
+  package mutating func vector(_ view: ByteView, alignment: Int = 1) throws(LoadError) -> FlatOffset {
     try vector(view.count, stride: 1, alignment: alignment) { builder in
       view.withUnsafeBytes { builder.put($0) }
     }
   }
 
-  package mutating func vector(_ numbers: [Int32]) throws(ContainerError) -> FlatOffset {
+  package mutating func vector(_ numbers: [Int32]) throws(LoadError) -> FlatOffset {
     try vector(numbers.count, stride: 4, alignment: 4) { builder in
       for number in numbers.reversed() { builder.put(UInt64(UInt32(bitPattern: number)), width: 4) }
     }
   }
-  package mutating func vector(_ numbers: [UInt32]) throws(ContainerError) -> FlatOffset {
+  package mutating func vector(_ numbers: [UInt32]) throws(LoadError) -> FlatOffset {
     try vector(numbers.map { Int32(bitPattern: $0) })
   }
-  package mutating func vector(_ numbers: [Float]) throws(ContainerError) -> FlatOffset {
+  package mutating func vector(_ numbers: [Float]) throws(LoadError) -> FlatOffset {
     try vector(numbers.map { Int32(bitPattern: $0.bitPattern) })
   }
-  package mutating func vector(_ numbers: [Int64]) throws(ContainerError) -> FlatOffset {
+  package mutating func vector(_ numbers: [Int64]) throws(LoadError) -> FlatOffset {
     try vector(numbers.count, stride: 8, alignment: 8) { builder in
       for number in numbers.reversed() { builder.put(UInt64(bitPattern: number), width: 8) }
     }
   }
 
   /// A vector of tables or strings that are written.
-  package mutating func vector(_ offsets: [FlatOffset]) throws(ContainerError) -> FlatOffset {
+  package mutating func vector(_ offsets: [FlatOffset]) throws(LoadError) -> FlatOffset {
     try vector(offsets.count, stride: 4, alignment: 4) { builder in
       for offset in offsets.reversed() { builder.put(reference: offset) }
     }
@@ -131,12 +131,12 @@ package struct FlatBufferBuilder: Sendable {
   /// A vector of structs of the same size, one after the other in `bytes`.
   package mutating func vector(
     structures bytes: [UInt8], size: Int, alignment: Int
-  ) throws(ContainerError) -> FlatOffset {
+  ) throws(LoadError) -> FlatOffset {
     precondition(size > 0 && bytes.count % size == 0)
     return try vector(bytes.count / size, stride: size, alignment: alignment) { $0.put(bytes) }
   }
 
-  package mutating func string(_ text: String) throws(ContainerError) -> FlatOffset {
+  package mutating func string(_ text: String) throws(LoadError) -> FlatOffset {
     let bytes = Array(text.utf8)
     try reserve(bytes.count + 9)
     pad(for: bytes.count + 1, to: 4)
@@ -147,7 +147,7 @@ package struct FlatBufferBuilder: Sendable {
   }
 
   /// The same text is written once.
-  package mutating func sharedString(_ text: String) throws(ContainerError) -> FlatOffset {
+  package mutating func sharedString(_ text: String) throws(LoadError) -> FlatOffset {
     if let known = sharedStrings[text] { return known }
     let offset = try string(text)
     sharedStrings[text] = offset
@@ -156,7 +156,7 @@ package struct FlatBufferBuilder: Sendable {
 
   private mutating func vector(
     _ elements: Int, stride: Int, alignment: Int, _ write: (inout FlatBufferBuilder) -> Void
-  ) throws(ContainerError) -> FlatOffset {
+  ) throws(LoadError) -> FlatOffset {
     let (size, overflow) = elements.multipliedReportingOverflow(by: stride)
     if overflow { throw tooLarge }
     try reserve(size, alignment + 8)
@@ -170,7 +170,7 @@ package struct FlatBufferBuilder: Sendable {
   // MARK: - Tables
 
   /// Fields may come in any order; each at most once.
-  package mutating func table(_ fields: FlatFields) throws(ContainerError) -> FlatOffset {
+  package mutating func table(_ fields: FlatFields) throws(LoadError) -> FlatOffset {
     let fieldCount = (fields.values.map(\.field).max() ?? -1) + 1
     precondition(Set(fields.values.map(\.field)).count == fields.values.count, "a field is set twice")
     precondition(fieldCount <= 32_000, "field numbers beyond what a vtable can hold")
@@ -230,7 +230,7 @@ package struct FlatBufferBuilder: Sendable {
   // MARK: - The end
 
   /// The buffer with `root` and four characters at byte 4.
-  package mutating func finish(_ root: FlatOffset, identifier: String? = nil) throws(ContainerError) -> [UInt8] {
+  package mutating func finish(_ root: FlatOffset, identifier: String? = nil) throws(LoadError) -> [UInt8] {
     let mark = identifier.map { Array($0.utf8) } ?? []
     precondition(mark.isEmpty || mark.count == 4)
     try reserve(alignment + 16)
@@ -244,14 +244,14 @@ package struct FlatBufferBuilder: Sendable {
 
   // MARK: - Bytes
 
-  private var tooLarge: ContainerError {
-    ContainerError(
+  private var tooLarge: LoadError {
+    LoadError(
       .limitExceeded, "a FlatBuffer has at most \(FlatBuffer.maximumBytes) bytes; more are to be written",
       remedy: "Keep large constants outside of the buffer")
   }
 
   /// Makes room for `size` bytes more, and `extra` for padding.
-  private mutating func reserve(_ size: Int, _ extra: Int = 0) throws(ContainerError) {
+  private mutating func reserve(_ size: Int, _ extra: Int = 0) throws(LoadError) {
     guard size <= FlatBuffer.maximumBytes, count + size + extra <= FlatBuffer.maximumBytes else { throw tooLarge }
     let needed = size + extra
     if needed <= free { return }

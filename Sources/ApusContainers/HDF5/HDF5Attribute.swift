@@ -7,7 +7,7 @@ package struct HDF5Attribute: Sendable {
   package let name: String
   package let values: HDF5Values
 
-  init(_ message: ByteView, _ source: HDF5File.Source) throws(ContainerError) {
+  init(_ message: ByteView, _ source: HDF5File.Source) throws(LoadError) {
     var reader = ByteReader(message)
     let version = try reader.u8("an attribute")
     guard (1...3).contains(version) else {
@@ -20,14 +20,14 @@ package struct HDF5Attribute: Sendable {
     let spaceSize = Int(try reader.u16("the shape of an attribute"))
     if version == 3 { try reader.skip(1) }
     /// Version 1 fills every part up to a multiple of 8 bytes.
-    func part(_ size: Int, _ what: String) throws(ContainerError) -> ByteView {
+    func part(_ size: Int, _ what: String) throws(LoadError) -> ByteView {
       let part = try reader.bytes(size, what)
       if version == 1, size % 8 > 0 { try reader.skip(8 - size % 8, "padding") }
       return part
     }
     let nameBytes = try part(nameSize, "the name of an attribute")
     name = String(decoding: nameBytes.array.prefix { $0 != 0 }, as: UTF8.self)
-    do throws(ContainerError) {
+    do throws(LoadError) {
       var typeMessage = try part(typeSize, "the type of an attribute")
       var spaceMessage = try part(spaceSize, "the shape of an attribute")
       if flags & 1 != 0 { typeMessage = try HDF5ObjectHeader.shared(typeMessage, .datatype, source) }
@@ -35,8 +35,8 @@ package struct HDF5Attribute: Sendable {
       let space = try HDF5Dataspace(spaceMessage, source)
       let content = try reader.bytes(reader.remaining, "the values of an attribute")
       // A type that is not read hides neither the other attributes nor the object; it is told when asked for.
-      let type: Result<HDF5Datatype, ContainerError>
-      do throws(ContainerError) {
+      let type: Result<HDF5Datatype, LoadError>
+      do throws(LoadError) {
         type = .success(try HDF5Datatype(typeMessage, source))
       } catch {
         type = .failure(error)
@@ -48,7 +48,7 @@ package struct HDF5Attribute: Sendable {
   }
 
   /// Refuses attributes that lie in a fractal heap.
-  static func checkIsCompact(_ info: ByteView, _ source: HDF5File.Source) throws(ContainerError) {
+  static func checkIsCompact(_ info: ByteView, _ source: HDF5File.Source) throws(LoadError) {
     var reader = ByteReader(info)
     try reader.skip(1)
     let flags = try reader.u8("the attributes of an object")
@@ -64,7 +64,7 @@ package struct HDF5Attribute: Sendable {
 
 /// The elements of a dataset or attribute.
 package struct HDF5Values: Sendable {
-  private let storedType: Result<HDF5Datatype, ContainerError>
+  private let storedType: Result<HDF5Datatype, LoadError>
   /// Empty for a scalar.
   package let shape: [Int]
   package let count: Int
@@ -77,9 +77,9 @@ package struct HDF5Values: Sendable {
   }
 
   init(
-    _ type: Result<HDF5Datatype, ContainerError>, _ space: HDF5Dataspace, _ content: ByteView,
+    _ type: Result<HDF5Datatype, LoadError>, _ space: HDF5Dataspace, _ content: ByteView,
     _ source: HDF5File.Source
-  ) throws(ContainerError) {
+  ) throws(LoadError) {
     (storedType, shape, count, self.source) = (type, space.dimensions, space.count, source)
     guard case .success(let type) = type else {
       stored = content
@@ -90,10 +90,10 @@ package struct HDF5Values: Sendable {
   }
 
   /// What the elements are; throws for types that are not read.
-  package var type: HDF5Datatype { get throws(ContainerError) { try storedType.get() } }
+  package var type: HDF5Datatype { get throws(LoadError) { try storedType.get() } }
 
   /// The elements of a number type, lowest byte first: a part of the file where it has them so.
-  package func littleEndian() throws(ContainerError) -> ByteView {
+  package func littleEndian() throws(LoadError) -> ByteView {
     let type = try type
     guard case .number(_, let isBigEndian) = type.kind else { return stored }
     if !isBigEndian || type.byteCount == 1 { return stored }
@@ -108,7 +108,7 @@ package struct HDF5Values: Sendable {
   }
 
   /// The texts, fixed and variable, without what fills them up; opaque bytes and numbers are an error.
-  package func strings() throws(ContainerError) -> [String] {
+  package func strings() throws(LoadError) -> [String] {
     let type = try type
     var texts: [String] = []
     texts.reserveCapacity(count)
@@ -130,7 +130,7 @@ package struct HDF5Values: Sendable {
     return texts
   }
 
-  private static func text(_ bytes: ByteView, _ padding: HDF5Datatype.Padding) throws(ContainerError) -> String {
+  private static func text(_ bytes: ByteView, _ padding: HDF5Datatype.Padding) throws(LoadError) -> String {
     let length = bytes.withBytes { bytes in
       switch padding {
       case .zeroTerminated:
@@ -151,7 +151,7 @@ package struct HDF5Values: Sendable {
   }
 
   /// The one text of a scalar, or of an array of one element.
-  package func string() throws(ContainerError) -> String {
+  package func string() throws(LoadError) -> String {
     guard count == 1, let text = try strings().first else {
       throw .malformed("one text was expected; found \(count)", at: stored.fileOffset)
     }
@@ -159,7 +159,7 @@ package struct HDF5Values: Sendable {
   }
 
   /// The elements of an integer or boolean type.
-  package func integers() throws(ContainerError) -> [Int] {
+  package func integers() throws(LoadError) -> [Int] {
     let type = try type
     guard case .number(let dataType, _) = type.kind, dataType.isInteger || dataType == .bool else {
       throw .malformed("integers were expected; found another type", at: stored.fileOffset)
@@ -181,7 +181,7 @@ package struct HDF5Values: Sendable {
   }
 
   /// The elements of float32 or float64.
-  package func doubles() throws(ContainerError) -> [Double] {
+  package func doubles() throws(LoadError) -> [Double] {
     let bytes = try littleEndian()
     var numbers: [Double] = []
     switch try type.dataType {

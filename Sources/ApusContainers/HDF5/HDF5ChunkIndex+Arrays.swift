@@ -2,9 +2,9 @@
 
 extension HDF5ChunkIndex {
   /// All chunks lie one after the other.
-  func implicitChunks(_ address: Int) throws(ContainerError) -> [HDF5Chunk] {
+  func implicitChunks(_ address: Int) throws(LoadError) -> [HDF5Chunk] {
     var chunks: [HDF5Chunk] = []
-    try grid.forEachPlace { (place) throws(ContainerError) in
+    try grid.forEachPlace { (place) throws(LoadError) in
       let (offset, overflow) = try number(place).multipliedReportingOverflow(by: grid.chunkBytes)
       let (start, second) = address.addingReportingOverflow(offset)
       if overflow || second { throw .malformed("a chunk should lie in the file", at: source.bytes.offset(address)) }
@@ -14,7 +14,7 @@ extension HDF5ChunkIndex {
   }
 
   /// The number of a chunk among all that the dataset may ever have; the dimension without limit counts slowest.
-  private func number(_ place: [Int]) throws(ContainerError) -> Int {
+  private func number(_ place: [Int]) throws(LoadError) -> Int {
     var order = Array(place.indices)
     if let unlimited = maximum.firstIndex(where: { $0 == nil }) {
       order.remove(at: unlimited)
@@ -40,7 +40,7 @@ extension HDF5ChunkIndex {
   /// What an entry of an array says; nil for a chunk that was never written.
   private func entry(
     at position: Int, _ width: Int, _ isFiltered: Bool, _ place: [Int]
-  ) throws(ContainerError) -> HDF5Chunk? {
+  ) throws(LoadError) -> HDF5Chunk? {
     var reader = ByteReader(try source.bytes.slice(position, width, "an entry of a chunk index"))
     guard let address = try source.address(&reader, "a chunk") else { return nil }
     if !isFiltered {
@@ -52,7 +52,7 @@ extension HDF5ChunkIndex {
   }
 
   /// Checks the part of an array's header that both kinds share; the width of an entry.
-  private func entryWidth(_ reader: inout ByteReader, _ isFiltered: Bool) throws(ContainerError) -> Int {
+  private func entryWidth(_ reader: inout ByteReader, _ isFiltered: Bool) throws(LoadError) -> Int {
     let start = reader.fileOffset
     let version = try reader.u8("a chunk index")
     let client = try reader.u8("a chunk index")
@@ -66,7 +66,7 @@ extension HDF5ChunkIndex {
 
   // MARK: - Fixed array
 
-  func fixedArrayChunks(_ address: Int, _ isFiltered: Bool) throws(ContainerError) -> [HDF5Chunk] {
+  func fixedArrayChunks(_ address: Int, _ isFiltered: Bool) throws(LoadError) -> [HDF5Chunk] {
     var head = try source.reader(at: address, signature: "FAHD", "a chunk index")
     let width = try entryWidth(&head, isFiltered)
     let pageBits = Int(try head.u8("the pages of a chunk index"))
@@ -88,7 +88,7 @@ extension HDF5ChunkIndex {
       try source.verify(from: block, to: entries + count * width, "the entries of a chunk index")
     }
     var chunks: [HDF5Chunk] = []
-    try grid.forEachPlace { (place) throws(ContainerError) in
+    try grid.forEachPlace { (place) throws(LoadError) in
       let number = try number(place)
       guard number < count else {
         throw .malformed(
@@ -105,7 +105,7 @@ extension HDF5ChunkIndex {
   }
 
   /// Bit `index` of a bitmap, the highest bit of a byte first.
-  private func isSet(_ index: Int, at position: Int) throws(ContainerError) -> Bool {
+  private func isSet(_ index: Int, at position: Int) throws(LoadError) -> Bool {
     try source.bytes.u8(position + index / 8, "the pages of a chunk index") & (0x80 >> UInt8(index % 8)) != 0
   }
 
@@ -128,7 +128,7 @@ extension HDF5ChunkIndex {
     var directBlocks: Int { 2 * (blockPointers - 1) }
   }
 
-  private func extensibleArray(_ address: Int, _ isFiltered: Bool) throws(ContainerError) -> ExtensibleArray? {
+  private func extensibleArray(_ address: Int, _ isFiltered: Bool) throws(LoadError) -> ExtensibleArray? {
     var head = try source.reader(at: address, signature: "EAHD", "a chunk index")
     let width = try entryWidth(&head, isFiltered)
     let maximumBits = Int(try head.u8("a chunk index"))
@@ -152,7 +152,7 @@ extension HDF5ChunkIndex {
       superBlocks: 1 + maximumBits - blockEntries.trailingZeroBitCount, indexBlock: block)
   }
 
-  func extensibleArrayChunks(_ address: Int, _ isFiltered: Bool) throws(ContainerError) -> [HDF5Chunk] {
+  func extensibleArrayChunks(_ address: Int, _ isFiltered: Bool) throws(LoadError) -> [HDF5Chunk] {
     guard let array = try extensibleArray(address, isFiltered) else { return [] }
     let reader = try source.reader(at: array.indexBlock, signature: "EAIB", "the entries of a chunk index")
     let entries = reader.position + 2 + source.offsetWidth
@@ -162,7 +162,7 @@ extension HDF5ChunkIndex {
       to: entries + array.indexEntries * array.width + (array.directBlocks + superPointers) * source.offsetWidth,
       "the entries of a chunk index")
     var chunks: [HDF5Chunk] = []
-    try grid.forEachPlace { (place) throws(ContainerError) in
+    try grid.forEachPlace { (place) throws(LoadError) in
       let number = try number(place)
       var position = entries + number * array.width
       if number >= array.indexEntries {
@@ -177,7 +177,7 @@ extension HDF5ChunkIndex {
   /// Where entry `number` lies, counted from the first that is not in the index block; nil if it was never written.
   private func entryPosition(
     _ number: Int, _ array: ExtensibleArray, _ entries: Int
-  ) throws(ContainerError) -> Int? {
+  ) throws(LoadError) -> Int? {
     // Super block s has 2^(s/2) blocks of 2^((s+1)/2) times the smallest number of entries.
     let units = number / array.blockEntries + 1
     let superBlock = Int.bitWidth - 1 - units.leadingZeroBitCount
@@ -215,7 +215,7 @@ extension HDF5ChunkIndex {
 
   private func entryPosition(
     _ index: Int, inBlock address: Int, _ perBlock: Int, _ array: ExtensibleArray
-  ) throws(ContainerError) -> Int {
+  ) throws(LoadError) -> Int {
     let head = try source.bytes.slice(address, 4, "a block of a chunk index")
     guard head.starts(with: Array("EADB".utf8)) else {
       throw .malformed("a block of a chunk index should begin with EADB", at: head.fileOffset)

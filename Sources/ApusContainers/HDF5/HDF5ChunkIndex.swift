@@ -43,7 +43,7 @@ struct HDF5ChunkIndex: Sendable {
   /// Layout version 3: the rank with the element, the address of a tree, the sizes.
   init(
     version3 reader: inout ByteReader, _ space: HDF5Dataspace, _ type: HDF5Datatype, _ source: HDF5File.Source
-  ) throws(ContainerError) {
+  ) throws(LoadError) {
     let rank = Int(try reader.u8("the rank of chunks"))
     let address = try source.address(&reader, "the chunks of a dataset")
     try self.init(old: &reader, rank, address, space, type, source)
@@ -53,7 +53,7 @@ struct HDF5ChunkIndex: Sendable {
   init(
     old reader: inout ByteReader, _ rank: Int, _ address: Int?, _ space: HDF5Dataspace, _ type: HDF5Datatype,
     _ source: HDF5File.Source
-  ) throws(ContainerError) {
+  ) throws(LoadError) {
     let start = reader.fileOffset
     var sizes: [Int] = []
     for _ in 0..<rank { sizes.append(Int(try reader.u32("the size of chunks"))) }
@@ -64,7 +64,7 @@ struct HDF5ChunkIndex: Sendable {
   /// Layout version 4.
   init(
     version4 reader: inout ByteReader, _ space: HDF5Dataspace, _ type: HDF5Datatype, _ source: HDF5File.Source
-  ) throws(ContainerError) {
+  ) throws(LoadError) {
     let flags = try reader.u8("a layout")
     let rank = Int(try reader.u8("the rank of chunks"))
     let width = Int(try reader.u8("the width of sizes"))
@@ -100,7 +100,7 @@ struct HDF5ChunkIndex: Sendable {
 
   private static func grid(
     _ sizes: inout [Int], _ space: HDF5Dataspace, _ type: HDF5Datatype, at offset: Int
-  ) throws(ContainerError) -> HDF5Grid {
+  ) throws(LoadError) -> HDF5Grid {
     guard let element = sizes.popLast(), element == type.byteCount else {
       throw .malformed("the last size of chunks should be that of an element, \(type.byteCount)", at: offset)
     }
@@ -108,7 +108,7 @@ struct HDF5ChunkIndex: Sendable {
   }
 
   /// Every chunk that was written.
-  func chunks(isFiltered: Bool) throws(ContainerError) -> [HDF5Chunk] {
+  func chunks(isFiltered: Bool) throws(LoadError) -> [HDF5Chunk] {
     guard let address else { return [] }
     switch kind {
     case .tree:
@@ -133,7 +133,7 @@ struct HDF5ChunkIndex: Sendable {
     var chunks: [HDF5Chunk] = []
     var seen: Set<Int> = []
 
-    mutating func read(_ address: Int, depth: Int) throws(ContainerError) {
+    mutating func read(_ address: Int, depth: Int) throws(LoadError) {
       let source = index.source
       guard depth <= source.limits.maximumDepth, seen.insert(address).inserted else {
         throw .malformed("a tree of chunks should not lead back to itself", at: source.bytes.offset(address))

@@ -32,12 +32,12 @@ package struct HDF5Datatype: Sendable, Hashable {
   }
 
   /// Reads the message of a datatype.
-  init(_ message: ByteView, _ source: HDF5File.Source) throws(ContainerError) {
+  init(_ message: ByteView, _ source: HDF5File.Source) throws(LoadError) {
     var reader = ByteReader(message)
     try self.init(&reader, source)
   }
 
-  private init(_ reader: inout ByteReader, _ source: HDF5File.Source) throws(ContainerError) {
+  private init(_ reader: inout ByteReader, _ source: HDF5File.Source) throws(LoadError) {
     let start = reader.fileOffset
     let classAndVersion = try reader.u8("a datatype")
     let bits = UInt32(try reader.u16("a datatype")) | UInt32(try reader.u8("a datatype")) << 16
@@ -87,7 +87,7 @@ package struct HDF5Datatype: Sendable, Hashable {
 
   private static func integer(
     _ reader: inout ByteReader, _ bits: UInt32, _ byteCount: Int
-  ) throws(ContainerError) -> DataType {
+  ) throws(LoadError) -> DataType {
     let start = reader.fileOffset
     let offset = try reader.u16("an integer type")
     let precision = Int(try reader.u16("an integer type"))
@@ -106,7 +106,7 @@ package struct HDF5Datatype: Sendable, Hashable {
   /// The formats are told apart by where the exponent lies and how wide it is.
   private static func float(
     _ reader: inout ByteReader, _ bits: UInt32, _ byteCount: Int
-  ) throws(ContainerError) -> DataType {
+  ) throws(LoadError) -> DataType {
     let start = reader.fileOffset
     let offset = try reader.u16("a float type")
     let precision = Int(try reader.u16("a float type"))
@@ -135,7 +135,7 @@ package struct HDF5Datatype: Sendable, Hashable {
   /// Booleans, or the integers behind the names.
   private static func enumeration(
     _ reader: inout ByteReader, _ bits: UInt32, version: UInt8, _ source: HDF5File.Source
-  ) throws(ContainerError) -> Kind {
+  ) throws(LoadError) -> Kind {
     let start = reader.fileOffset
     // A base type can only be an integer, so that this goes no deeper.
     guard try reader.view.u8(reader.position, "the type of an enumeration") & 15 == 0 else {
@@ -171,7 +171,7 @@ struct HDF5Dataspace: Sendable, Hashable {
   /// The number of elements: a product that was checked.
   let count: Int
 
-  init(_ message: ByteView, _ source: HDF5File.Source) throws(ContainerError) {
+  init(_ message: ByteView, _ source: HDF5File.Source) throws(LoadError) {
     var reader = ByteReader(message)
     let version = try reader.u8("a dataspace")
     let rank = Int(try reader.u8("a dataspace"))

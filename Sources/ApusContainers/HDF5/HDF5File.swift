@@ -3,9 +3,6 @@
 
 import Synchronization
 
-/// Gives the bytes that were compressed by zlib, which must be `count` or fewer; throws where they are not.
-package typealias Inflate = @Sendable (_ compressed: ByteView, _ count: Int) throws(ContainerError) -> [UInt8]
-
 /// An HDF5 file. Read are superblocks 0 to 3, groups with symbol tables and compact links, datasets that are compact,
 /// contiguous or chunked, the filters deflate, shuffle and Fletcher32, and attributes in object headers. Refused with
 /// words: dense links and attributes (fractal heaps), external files, virtual datasets, compound and reference types.
@@ -27,7 +24,6 @@ package struct HDF5File: Sendable {
   final class Source: Sendable {
     let bytes: ByteView
     let limits: Limits
-    let inflate: Inflate?
     let offsetWidth: Int
     let lengthWidth: Int
     /// The header of the group that everything lies in.
@@ -36,16 +32,14 @@ package struct HDF5File: Sendable {
     /// The links of the groups that were read, by the address of the group.
     private let groups = Mutex<[Int: [HDF5Link]]>([:])
 
-    init(
-      _ bytes: ByteView, _ limits: Limits, _ inflate: Inflate?, offsetWidth: Int, lengthWidth: Int, root: Int = 0
-    ) {
+    init(_ bytes: ByteView, _ limits: Limits, offsetWidth: Int, lengthWidth: Int, root: Int = 0) {
       rootAddress = root
-      (self.bytes, self.limits, self.inflate) = (bytes, limits, inflate)
+      (self.bytes, self.limits) = (bytes, limits)
       (self.offsetWidth, self.lengthWidth) = (offsetWidth, lengthWidth)
     }
 
     /// The links of the group at `address`, read once.
-    func links(of header: HDF5ObjectHeader, at address: Int) throws(ContainerError) -> [HDF5Link] {
+    func links(of header: HDF5ObjectHeader, at address: Int) throws(LoadError) -> [HDF5Link] {
       if let known = groups.withLock({ $0[address] }) { return known }
       let links = try HDF5Group.links(of: header, self)
       groups.withLock { $0[address] = links }
@@ -53,14 +47,14 @@ package struct HDF5File: Sendable {
     }
 
     /// Counts one more structure that is read.
-    func charge(at address: Int) throws(ContainerError) {
+    func charge(at address: Int) throws(LoadError) {
       if objects.wrappingAdd(1, ordering: .relaxed).oldValue >= limits.maximumObjects {
         throw .limit("more than \(limits.maximumObjects) structures of the file are read", at: bytes.offset(address))
       }
     }
 
     /// An address; nil if it is the undefined one, all ones.
-    func address(_ reader: inout ByteReader, _ what: String) throws(ContainerError) -> Int? {
+    func address(_ reader: inout ByteReader, _ what: String) throws(LoadError) -> Int? {
       let value = try reader.unsigned(bytes: offsetWidth, what)
       if value == UInt64.max >> UInt64(64 - 8 * offsetWidth) { return nil }
       guard let address = Int(exactly: value), address < bytes.count else {
@@ -70,12 +64,12 @@ package struct HDF5File: Sendable {
       return address
     }
 
-    func length(_ reader: inout ByteReader, _ what: String) throws(ContainerError) -> Int {
+    func length(_ reader: inout ByteReader, _ what: String) throws(LoadError) -> Int {
       try reader.length(bytes: lengthWidth, what)
     }
 
     /// A reader behind the four characters `signature` at `address`, which must stand there.
-    func reader(at address: Int, signature: String, _ what: String) throws(ContainerError) -> ByteReader {
+    func reader(at address: Int, signature: String, _ what: String) throws(LoadError) -> ByteReader {
       try charge(at: address)
       let found = try bytes.slice(address, 4, what)
       guard found.starts(with: Array(signature.utf8)) else {
@@ -85,7 +79,7 @@ package struct HDF5File: Sendable {
     }
 
     /// Checks the four bytes after `start..<end` against the checksum of what lies there.
-    func verify(from start: Int, to end: Int, _ what: String) throws(ContainerError) {
+    func verify(from start: Int, to end: Int, _ what: String) throws(LoadError) {
       let stored = try bytes.u32(end, "the checksum of \(what)")
       let sum = try Lookup3.hash(bytes.slice(start, end - start, what))
       guard stored == sum else {
@@ -112,10 +106,21 @@ package struct HDF5File: Sendable {
     return nil
   }
 
-  /// `inflate` is asked for chunks that were compressed; without it such datasets are refused.
-  package init(_ bytes: ByteView, limits: Limits = Limits(), inflate: Inflate? = nil) throws(ContainerError) {
+  /// Reads a file, whose bytes are best in memory or mapped: all of them are asked for. No dataset that is put together
+  /// may take more than `LoadLimits.maximumDecodedBytes`.
+  package init(_ file: FileBytes, limits: LoadLimits = LoadLimits()) throws(LoadError) {
+    var own = Limits()
+    own.maximumDatasetBytes = min(own.maximumDatasetBytes, limits.maximumDecodedBytes)
+    do throws(LoadError) {
+      self = try HDF5File(file.view(), limits: own)
+    } catch {
+      throw error.inFile(file.name)
+    }
+  }
+
+  package init(_ bytes: ByteView, limits: Limits = Limits()) throws(LoadError) {
     guard let start = Self.signatureOffset(bytes) else {
-      throw ContainerError(.wrongFormat, "an HDF5 file should begin with \\x89HDF; this one does not", byteOffset: 0)
+      throw LoadError(.wrongFormat, "an HDF5 file should begin with \\x89HDF; this one does not", byteOffset: 0)
     }
     var reader = ByteReader(bytes, at: start + 8)
     let version = try reader.u8("the version of the superblock")
@@ -140,21 +145,20 @@ package struct HDF5File: Sendable {
     }
     let base = try reader.length(bytes: offsetWidth, "the base address")
     let view = try bytes.suffix(from: base, "the file from its base address on")
-    let source = Source(view, limits, inflate, offsetWidth: offsetWidth, lengthWidth: lengthWidth)
+    let source = Source(view, limits, offsetWidth: offsetWidth, lengthWidth: lengthWidth)
     // Old: free space, end of file, driver, and the name of the root group. New: extension, end of file.
     try reader.skip((version < 2 ? 4 : 2) * offsetWidth)
     guard let rootAddress = try source.address(&reader, "the root group") else {
       throw .malformed("the file should have a root group", at: reader.fileOffset)
     }
     if version >= 2 { try source.verify(from: start - base, to: reader.position - base, "the superblock") }
-    self.source = Source(
-      view, limits, inflate, offsetWidth: offsetWidth, lengthWidth: lengthWidth, root: rootAddress)
+    self.source = Source(view, limits, offsetWidth: offsetWidth, lengthWidth: lengthWidth, root: rootAddress)
     root = try HDF5Object(self.source, rootAddress, path: "/")
   }
 
   /// The object at a path such as `/model_weights/dense/kernel`; nil if there is none.
   package subscript(path: String) -> HDF5Object? {
-    get throws(ContainerError) {
+    get throws(LoadError) {
       var object = root
       for name in path.split(separator: "/") {
         guard let link = try object.links().first(where: { $0.name == name }) else { return nil }
@@ -165,7 +169,7 @@ package struct HDF5File: Sendable {
   }
 
   /// Every dataset, in the order of its group and name, with its path. Objects that several links lead to come once.
-  package func datasets() throws(ContainerError) -> [HDF5Object] {
+  package func datasets() throws(LoadError) -> [HDF5Object] {
     var found: [HDF5Object] = []
     var seen: Set<Int> = [root.address]
     // Groups that are still to be walked, the next one last.

@@ -7,10 +7,8 @@ struct HDF5Filters: Sendable {
     case shuffle, fletcher32
   }
   private(set) var filters: [Filter] = []
-  private let source: HDF5File.Source
 
-  init(_ message: ByteView?, _ source: HDF5File.Source) throws(ContainerError) {
-    self.source = source
+  init(_ message: ByteView?) throws(LoadError) {
     guard let message else { return }
     var reader = ByteReader(message)
     let version = try reader.u8("the filters of a dataset")
@@ -36,9 +34,6 @@ struct HDF5Filters: Sendable {
           "the filters deflate (gzip), shuffle and Fletcher32 are read; the dataset uses \(number) (\(known))",
           remedy: "Write the dataset with gzip or without compression", at: message.fileOffset)
       }
-      if filter == .deflate, source.inflate == nil {
-        throw .unsupported("the dataset is compressed, and nobody gave a function that inflates")
-      }
       filters.append(filter)
     }
   }
@@ -46,19 +41,14 @@ struct HDF5Filters: Sendable {
   /// The `byteCount` bytes of a chunk of elements of `width` bytes. Filters with a bit in `mask` were left out.
   func undo(
     _ chunk: ByteView, mask: UInt32, byteCount: Int, width: Int
-  ) throws(ContainerError) -> ByteView {
+  ) throws(LoadError) -> ByteView {
     var current = chunk
     for (index, filter) in filters.enumerated().reversed() where mask & (1 << UInt32(index)) == 0 {
       switch filter {
       case .deflate:
         // A checksum that was taken before compression lies behind the elements.
         let room = byteCount + 4 * filters.count
-        guard let inflate = source.inflate else { throw .unsupported("the chunk is compressed") }
-        let bytes = try inflate(current, room)
-        guard bytes.count <= room else {
-          throw .malformed("a chunk should inflate to \(byteCount) bytes; it has more", at: chunk.fileOffset)
-        }
-        current = ByteView(bytes)
+        current = ByteView(try Self.inflate(current, room, at: chunk.fileOffset))
       case .shuffle: current = ByteView(Self.unshuffle(current.array, width))
       case .fletcher32:
         guard current.count >= 4 else {
@@ -76,6 +66,19 @@ struct HDF5Filters: Sendable {
       throw .malformed("a chunk should have \(byteCount) bytes; it has \(current.count)", at: chunk.fileOffset)
     }
     return current
+  }
+
+  private static func inflate(_ view: ByteView, _ room: Int, at offset: Int) throws(LoadError) -> [UInt8] {
+    do throws(LoadError) {
+      return try view.withBytes { (bytes) throws(LoadError) in
+        try Inflater.decompress(bytes, .zlib, maximumBytes: room)
+      }
+    } catch {
+      var error = error
+      error.message = "a chunk: " + error.message
+      error.byteOffset = error.byteOffset.map { offset + $0 }
+      throw error
+    }
   }
 
   /// First came all first bytes of the elements, then all second ones, …; what is left over stays at the end.

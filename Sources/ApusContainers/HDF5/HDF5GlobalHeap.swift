@@ -14,7 +14,7 @@ struct HDF5GlobalHeap {
   init(_ source: HDF5File.Source) { self.source = source }
 
   /// The text that the next element refers to: a length, the address of a collection, an index.
-  mutating func text(_ reader: inout ByteReader) throws(ContainerError) -> String {
+  mutating func text(_ reader: inout ByteReader) throws(LoadError) -> String {
     let start = reader.fileOffset
     let length = Int(try reader.u32("the length of a text"))
     let place = try reader.unsigned(bytes: source.offsetWidth, "the collection of a text")
@@ -44,7 +44,7 @@ struct HDF5GlobalHeap {
     return trimmed
   }
 
-  private func read(_ address: Int) throws(ContainerError) -> [UInt16: ByteView] {
+  private func read(_ address: Int) throws(LoadError) -> [UInt16: ByteView] {
     var head = try source.reader(at: address, signature: "GCOL", "a collection of texts")
     try head.skip(4)
     let size = try source.length(&head, "the size of a collection")

@@ -1,7 +1,7 @@
 // The links of a group: symbol tables (a tree of nodes and a heap of names) of old groups, link messages of new ones.
 
 enum HDF5Group {
-  static func links(of header: HDF5ObjectHeader, _ source: HDF5File.Source) throws(ContainerError) -> [HDF5Link] {
+  static func links(of header: HDF5ObjectHeader, _ source: HDF5File.Source) throws(LoadError) -> [HDF5Link] {
     var links: [HDF5Link] = []
     if let table = header.first(.symbolTable) {
       var reader = ByteReader(table.content)
@@ -24,7 +24,7 @@ enum HDF5Group {
   }
 
   /// The bytes that hold the names of a group.
-  private static func heapNames(at address: Int, _ source: HDF5File.Source) throws(ContainerError) -> ByteView {
+  private static func heapNames(at address: Int, _ source: HDF5File.Source) throws(LoadError) -> ByteView {
     var reader = try source.reader(at: address, signature: "HEAP", "the heap of a group")
     try reader.skip(4)
     let size = try source.length(&reader, "the size of a heap")
@@ -44,7 +44,7 @@ enum HDF5Group {
 
     init(_ source: HDF5File.Source, names: ByteView) { (self.source, self.names) = (source, names) }
 
-    mutating func read(_ address: Int, depth: Int) throws(ContainerError) {
+    mutating func read(_ address: Int, depth: Int) throws(LoadError) {
       guard depth <= source.limits.maximumDepth, seen.insert(address).inserted else {
         throw .malformed("the tree of a group should not lead back to itself", at: source.bytes.offset(address))
       }
@@ -65,7 +65,7 @@ enum HDF5Group {
       }
     }
 
-    private mutating func readSymbols(_ address: Int) throws(ContainerError) {
+    private mutating func readSymbols(_ address: Int) throws(LoadError) {
       var reader = try source.reader(at: address, signature: "SNOD", "the names of a group")
       try reader.skip(2)
       let count = Int(try reader.u16("the number of names"))
@@ -86,7 +86,7 @@ enum HDF5Group {
       }
     }
 
-    private func text(at position: Int, _ what: String) throws(ContainerError) -> String {
+    private func text(at position: Int, _ what: String) throws(LoadError) -> String {
       var reader = ByteReader(try names.suffix(from: position, what))
       let bytes = try reader.bytes(upTo: 0, what)
       guard let text = bytes.text else {
@@ -97,7 +97,7 @@ enum HDF5Group {
   }
 
   /// A link message.
-  private static func link(_ message: ByteReader, _ source: HDF5File.Source) throws(ContainerError) -> HDF5Link {
+  private static func link(_ message: ByteReader, _ source: HDF5File.Source) throws(LoadError) -> HDF5Link {
     var reader = message
     guard try reader.u8("a link") == 1 else {
       throw .unsupported("a link of version 1 was expected", at: reader.fileOffset - 1)
@@ -128,7 +128,7 @@ enum HDF5Group {
   }
 
   /// Refuses groups whose links lie in a fractal heap.
-  private static func checkIsCompact(_ info: ByteView, _ source: HDF5File.Source) throws(ContainerError) {
+  private static func checkIsCompact(_ info: ByteView, _ source: HDF5File.Source) throws(LoadError) {
     var reader = ByteReader(info)
     try reader.skip(1)
     let flags = try reader.u8("the links of a group")

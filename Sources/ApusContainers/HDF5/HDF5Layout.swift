@@ -5,7 +5,7 @@ enum HDF5Layout {
   /// All elements of a dataset, row by row.
   static func elements(
     of header: HDF5ObjectHeader, _ type: HDF5Datatype, _ space: HDF5Dataspace, _ source: HDF5File.Source
-  ) throws(ContainerError) -> ByteView {
+  ) throws(LoadError) -> ByteView {
     guard let message = header.first(.layout) else { throw .malformed("a dataset should have a layout") }
     if header.contains(.externalFiles) {
       throw .unsupported(
@@ -51,7 +51,7 @@ enum HDF5Layout {
   private static func oldElements(
     _ reader: inout ByteReader, _ kind: UInt8, _ rank: Int, _ byteCount: Int, _ header: HDF5ObjectHeader,
     _ type: HDF5Datatype, _ space: HDF5Dataspace, _ source: HDF5File.Source
-  ) throws(ContainerError) -> ByteView {
+  ) throws(LoadError) -> ByteView {
     switch kind {
     case 0:
       try reader.skip(4 * rank)
@@ -70,7 +70,7 @@ enum HDF5Layout {
 
   private static func contiguous(
     _ address: Int?, _ byteCount: Int, _ header: HDF5ObjectHeader, _ type: HDF5Datatype, _ source: HDF5File.Source
-  ) throws(ContainerError) -> ByteView {
+  ) throws(LoadError) -> ByteView {
     if let address { return try source.bytes.slice(address, byteCount, "the elements of a dataset") }
     return ByteView(try filled(byteCount, header, type, source))
   }
@@ -78,7 +78,7 @@ enum HDF5Layout {
   /// The value of elements that were never written, as often as `byteCount` asks for.
   private static func filled(
     _ byteCount: Int, _ header: HDF5ObjectHeader, _ type: HDF5Datatype, _ source: HDF5File.Source
-  ) throws(ContainerError) -> [UInt8] {
+  ) throws(LoadError) -> [UInt8] {
     try checkSize(byteCount, source)
     guard let value = try fillValue(header), value.count == type.byteCount, !value.allSatisfy({ $0 == 0 }) else {
       return [UInt8](repeating: 0, count: byteCount)
@@ -89,7 +89,7 @@ enum HDF5Layout {
     return bytes
   }
 
-  private static func fillValue(_ header: HDF5ObjectHeader) throws(ContainerError) -> [UInt8]? {
+  private static func fillValue(_ header: HDF5ObjectHeader) throws(LoadError) -> [UInt8]? {
     if let message = header.first(.fillValue) {
       var reader = ByteReader(try header.content(of: message))
       let version = try reader.u8("a fill value")
@@ -110,7 +110,7 @@ enum HDF5Layout {
   }
 
   /// Bounds what is allocated by the file's own size.
-  static func checkSize(_ byteCount: Int, _ source: HDF5File.Source) throws(ContainerError) {
+  static func checkSize(_ byteCount: Int, _ source: HDF5File.Source) throws(LoadError) {
     let (product, overflow) = max(source.bytes.count, 1 << 16).multipliedReportingOverflow(
       by: source.limits.maximumRatio)
     let limit = min(source.limits.maximumDatasetBytes, overflow ? Int.max : product)
@@ -124,10 +124,10 @@ enum HDF5Layout {
   private static func chunked(
     _ index: HDF5ChunkIndex, _ byteCount: Int, _ header: HDF5ObjectHeader, _ type: HDF5Datatype,
     _ source: HDF5File.Source
-  ) throws(ContainerError) -> ByteView {
+  ) throws(LoadError) -> ByteView {
     var message: ByteView?
     if let found = header.first(.filters) { message = try header.content(of: found) }
-    let filters = try HDF5Filters(message, source)
+    let filters = try HDF5Filters(message)
     let grid = index.grid
     try checkSize(grid.paddedBytes, source)
     var bytes = try filled(byteCount, header, type, source)
@@ -157,7 +157,7 @@ struct HDF5Grid: Sendable {
   /// The bytes of all chunks, with what reaches beyond the dataset.
   let paddedBytes: Int
 
-  init(_ dimensions: [Int], chunk: [Int], elementBytes: Int, at offset: Int) throws(ContainerError) {
+  init(_ dimensions: [Int], chunk: [Int], elementBytes: Int, at offset: Int) throws(LoadError) {
     guard dimensions.count == chunk.count, chunk.allSatisfy({ $0 > 0 }), !chunk.isEmpty else {
       throw .malformed(
         "chunks should have \(dimensions.count) dimensions, none of them 0; they have \(chunk)", at: offset)
@@ -192,7 +192,7 @@ struct HDF5Grid: Sendable {
   }
 
   /// Calls `body` with the place of every chunk, row by row.
-  func forEachPlace(_ body: ([Int]) throws(ContainerError) -> Void) throws(ContainerError) {
+  func forEachPlace(_ body: ([Int]) throws(LoadError) -> Void) throws(LoadError) {
     if counts.contains(0) { return }
     var place = [Int](repeating: 0, count: counts.count)
     while true {

@@ -26,7 +26,7 @@ package struct HDF5Object: Sendable {
   /// How many soft links led here.
   private let softLinks: Int
 
-  init(_ source: HDF5File.Source, _ address: Int, path: String, softLinks: Int = 0) throws(ContainerError) {
+  init(_ source: HDF5File.Source, _ address: Int, path: String, softLinks: Int = 0) throws(LoadError) {
     (self.source, self.address, self.path, self.softLinks) = (source, address, path, softLinks)
     do {
       header = try HDF5ObjectHeader(source, at: address)
@@ -44,7 +44,7 @@ package struct HDF5Object: Sendable {
   // MARK: - Groups
 
   /// The links of a group; those of a symbol table come by name, others in the order of the header.
-  package func links() throws(ContainerError) -> [HDF5Link] {
+  package func links() throws(LoadError) -> [HDF5Link] {
     do {
       return try source.links(of: header, at: address)
     } catch {
@@ -53,29 +53,29 @@ package struct HDF5Object: Sendable {
   }
 
   /// The object that a link of this group leads to.
-  package func open(_ link: HDF5Link) throws(ContainerError) -> HDF5Object {
+  package func open(_ link: HDF5Link) throws(LoadError) -> HDF5Object {
     let path = (path == "/" ? "/" : path + "/") + link.name
     switch link.target {
     case .hard(let address): return try HDF5Object(source, address, path: path, softLinks: softLinks)
     case .soft(let target): return try follow(target, path: path)
     case .external:
-      throw ContainerError(
+      throw LoadError(
         .unsupported, "the link leads to another file, which is not opened",
         remedy: "Copy the object into the file", path: path)
     }
   }
 
   /// Soft links may lead to soft links; a circle ends after `maximumDepth` of them.
-  private func follow(_ target: String, path: String) throws(ContainerError) -> HDF5Object {
+  private func follow(_ target: String, path: String) throws(LoadError) -> HDF5Object {
     if softLinks >= source.limits.maximumDepth {
-      throw ContainerError(
+      throw LoadError(
         .limitExceeded, "more than \(source.limits.maximumDepth) soft links lead to one another", path: path)
     }
     var object = self
     if target.hasPrefix("/") { object = try HDF5Object(source, source.rootAddress, path: "/", softLinks: softLinks) }
     for name in target.split(separator: "/") {
       guard let link = try object.links().first(where: { $0.name == name }) else {
-        throw ContainerError(.malformed, "the soft link leads to \(target), which is not there", path: path)
+        throw LoadError(.malformed, "the soft link leads to \(target), which is not there", path: path)
       }
       object = try HDF5Object(source, object.address, path: object.path, softLinks: softLinks + 1).open(link)
     }
@@ -83,7 +83,7 @@ package struct HDF5Object: Sendable {
   }
 
   /// The object behind a link of this group; nil if there is none of that name.
-  package func child(_ name: String) throws(ContainerError) -> HDF5Object? {
+  package func child(_ name: String) throws(LoadError) -> HDF5Object? {
     guard let link = try links().first(where: { $0.name == name }) else { return nil }
     return try open(link)
   }
@@ -91,7 +91,7 @@ package struct HDF5Object: Sendable {
   // MARK: - Attributes
 
   /// All attributes, in the order of the header.
-  package func attributes() throws(ContainerError) -> [HDF5Attribute] {
+  package func attributes() throws(LoadError) -> [HDF5Attribute] {
     do {
       if let info = header.first(.attributeInfo) { try HDF5Attribute.checkIsCompact(info.content, source) }
       var attributes: [HDF5Attribute] = []
@@ -104,20 +104,20 @@ package struct HDF5Object: Sendable {
     }
   }
 
-  package func attribute(_ name: String) throws(ContainerError) -> HDF5Attribute? {
+  package func attribute(_ name: String) throws(LoadError) -> HDF5Attribute? {
     try attributes().first { $0.name == name }
   }
 
   // MARK: - Datasets
 
   /// The type and shape of a dataset.
-  package func contents() throws(ContainerError) -> (type: HDF5Datatype, shape: [Int]) {
+  package func contents() throws(LoadError) -> (type: HDF5Datatype, shape: [Int]) {
     let (type, space) = try described()
     return (type, space.dimensions)
   }
 
-  private func described() throws(ContainerError) -> (HDF5Datatype, HDF5Dataspace) {
-    do throws(ContainerError) {
+  private func described() throws(LoadError) -> (HDF5Datatype, HDF5Dataspace) {
+    do throws(LoadError) {
       guard let type = header.first(.datatype), let space = header.first(.dataspace) else {
         throw .malformed("a dataset should have a type and a shape", at: source.bytes.offset(address))
       }
@@ -130,7 +130,7 @@ package struct HDF5Object: Sendable {
   }
 
   /// The elements of a dataset. Contiguous ones are a part of the file; others are put together.
-  package func values() throws(ContainerError) -> HDF5Values {
+  package func values() throws(LoadError) -> HDF5Values {
     let (type, space) = try described()
     do {
       let bytes = try HDF5Layout.elements(of: header, type, space, source)

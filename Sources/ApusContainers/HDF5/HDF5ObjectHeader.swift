@@ -28,7 +28,7 @@ struct HDF5ObjectHeader: Sendable {
     var length: Int
   }
 
-  init(_ source: HDF5File.Source, at address: Int) throws(ContainerError) {
+  init(_ source: HDF5File.Source, at address: Int) throws(LoadError) {
     self.source = source
     try source.charge(at: address)
     if try source.bytes.u8(address, "an object header") == UInt8(ascii: "O") {
@@ -42,7 +42,7 @@ struct HDF5ObjectHeader: Sendable {
 
   func contains(_ kind: HDF5Message.Kind) -> Bool { messages.contains { $0.kind == kind } }
 
-  private func block(_ content: ByteView) throws(ContainerError) -> Block? {
+  private func block(_ content: ByteView) throws(LoadError) -> Block? {
     var reader = ByteReader(content)
     guard let address = try source.address(&reader, "the continuation of an object header") else { return nil }
     return Block(start: address, length: try source.length(&reader, "the continuation of an object header"))
@@ -50,7 +50,7 @@ struct HDF5ObjectHeader: Sendable {
 
   private mutating func add(
     _ number: UInt16, _ flags: UInt8, _ content: ByteView
-  ) throws(ContainerError) {
+  ) throws(LoadError) {
     try source.charge(at: content.fileOffset - source.bytes.fileOffset)
     guard let kind = HDF5Message.Kind(rawValue: number) else {
       // Bit 3: whoever does not know the message must not read the object.
@@ -62,7 +62,7 @@ struct HDF5ObjectHeader: Sendable {
     messages.append(HDF5Message(kind: kind, content: content, isShared: flags & 2 != 0))
   }
 
-  private mutating func readVersion1(at address: Int) throws(ContainerError) {
+  private mutating func readVersion1(at address: Int) throws(LoadError) {
     var head = ByteReader(source.bytes, at: address)
     let version = try head.u8("an object header")
     guard version == 1 else {
@@ -96,7 +96,7 @@ struct HDF5ObjectHeader: Sendable {
     }
   }
 
-  private mutating func readVersion2(at address: Int) throws(ContainerError) {
+  private mutating func readVersion2(at address: Int) throws(LoadError) {
     var head = try source.reader(at: address, signature: "OHDR", "an object header")
     let version = try head.u8()
     guard version == 2 else {
@@ -136,7 +136,7 @@ struct HDF5ObjectHeader: Sendable {
   }
 
   /// The content of a message, which may stand in the header of another object (committed types).
-  func content(of message: HDF5Message) throws(ContainerError) -> ByteView {
+  func content(of message: HDF5Message) throws(LoadError) -> ByteView {
     if !message.isShared { return message.content }
     return try HDF5ObjectHeader.shared(message.content, message.kind, source)
   }
@@ -144,7 +144,7 @@ struct HDF5ObjectHeader: Sendable {
   /// Follows a shared message to the object that has it.
   static func shared(
     _ content: ByteView, _ kind: HDF5Message.Kind, _ source: HDF5File.Source
-  ) throws(ContainerError) -> ByteView {
+  ) throws(LoadError) -> ByteView {
     var reader = ByteReader(content)
     let version = try reader.u8("a shared message")
     let type = try reader.u8("a shared message")

@@ -51,7 +51,7 @@ package struct HDF5Writer {
   private static let innerRank = 16
 
   /// The file, as parts one after the other; those of datasets are the views that were given.
-  package static func parts(_ root: HDF5Tree) throws(ContainerError) -> [ByteView] {
+  package static func parts(_ root: HDF5Tree) throws(LoadError) -> [ByteView] {
     let elements = datasets(of: root)
     var (addresses, position): ([Int?], Int) = ([], superblockBytes)
     for dataset in elements {
@@ -71,7 +71,7 @@ package struct HDF5Writer {
   }
 
   /// The whole file.
-  package static func encode(_ root: HDF5Tree) throws(ContainerError) -> [UInt8] {
+  package static func encode(_ root: HDF5Tree) throws(LoadError) -> [UInt8] {
     try parts(root).flatMap(\.array)
   }
 
@@ -108,7 +108,7 @@ package struct HDF5Writer {
   }
 
   /// Writes a group after everything in it; the address of its header.
-  private mutating func write(_ group: HDF5Tree, path: String) throws(ContainerError) -> Int {
+  private mutating func write(_ group: HDF5Tree, path: String) throws(LoadError) -> Int {
     var entries: [(name: [UInt8], address: Int)] = []
     for (name, child) in group.groups {
       entries.append((Array(name.utf8), try write(child, path: path + name + "/")))
@@ -120,7 +120,7 @@ package struct HDF5Writer {
     for (index, entry) in entries.enumerated() {
       let isTaken = index > 0 && entries[index - 1].name == entry.name
       if entry.name.isEmpty || entry.name.contains(0x2F) || entry.name.contains(0) || isTaken {
-        throw ContainerError(
+        throw LoadError(
           .malformed, "names should be unique and without '/'; found '\(String(decoding: entry.name, as: UTF8.self))'",
           path: path)
       }
@@ -131,12 +131,12 @@ package struct HDF5Writer {
     return try writeHeader([table], group.attributes, path: path)
   }
 
-  private mutating func write(_ dataset: HDF5Tree.Dataset, path: String) throws(ContainerError) -> Int {
+  private mutating func write(_ dataset: HDF5Tree.Dataset, path: String) throws(LoadError) -> Int {
     let count = dataset.shape.reduce(1, *)
     guard let size = dataset.dataType.byteCount(elements: count), size == dataset.bytes.count, size > 0 || count == 0,
       let type = Self.datatype(dataset.dataType)
     else {
-      throw ContainerError(
+      throw LoadError(
         .unsupported,
         """
         \(dataset.bytes.count) bytes cannot be written as \(dataset.dataType) of shape \(dataset.shape); whole bytes \
@@ -156,20 +156,20 @@ package struct HDF5Writer {
   private mutating func writeHeader(
     _ messages: [(kind: Int, content: [UInt8])], _ attributes: [(name: String, value: HDF5Tree.Attribute)],
     path: String
-  ) throws(ContainerError) -> Int {
+  ) throws(LoadError) -> Int {
     var content: [UInt8] = []
     var all = messages
     for (name, value) in attributes {
       let message = attribute(name, value)
       guard message.count <= 65_528 else {
-        throw ContainerError(
+        throw LoadError(
           .limitExceeded, "attribute \(name) takes \(message.count) bytes; an attribute has at most 65528",
           remedy: "Split it", path: path)
       }
       all.append((12, message))
     }
     guard all.count <= Int(UInt16.max) else {
-      throw ContainerError(.limitExceeded, "an object has at most 65535 attributes", path: path)
+      throw LoadError(.limitExceeded, "an object has at most 65535 attributes", path: path)
     }
     for (kind, message) in all {
       let padded = Self.padded(message)

@@ -98,7 +98,7 @@ package struct Pickle: Sendable {
   package internal(set) var protocolVersion = 0
 
   /// Reads the pickle at the start of `bytes`.
-  package init(_ bytes: ByteView, limits: Limits = Limits()) throws(ContainerError) {
+  package init(_ bytes: ByteView, limits: Limits = Limits()) throws(LoadError) {
     var machine = PickleMachine(bytes, limits: limits)
     self = try machine.run()
     try checkDepth(limits.maximumDepth)
@@ -177,7 +177,7 @@ package struct Pickle: Sendable {
 
   /// Refuses objects that lie too deep in each other for whoever walks them. Every object is visited once; what lies in
   /// itself does not count as deeper.
-  private func checkDepth(_ limit: Int) throws(ContainerError) {
+  private func checkDepth(_ limit: Int) throws(LoadError) {
     // 0: not seen, -1: on the way down, else its depth.
     var depths = [Int32](repeating: 0, count: objects.count)
     var path: [(object: Int, children: [Int], next: Int, depth: Int32)] = []

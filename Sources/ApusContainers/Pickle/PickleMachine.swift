@@ -21,7 +21,7 @@ struct PickleMachine {
     self.limits = limits
   }
 
-  mutating func run() throws(ContainerError) -> Pickle {
+  mutating func run() throws(LoadError) -> Pickle {
     var opcodes = 0
     while !isStopped {
       opcodeOffset = reader.fileOffset
@@ -39,7 +39,7 @@ struct PickleMachine {
     return pickle
   }
 
-  private mutating func step(_ opcode: PickleOpcode) throws(ContainerError) {
+  private mutating func step(_ opcode: PickleOpcode) throws(LoadError) {
     switch opcode {
     case .proto:
       pickle.protocolVersion = Int(try reader.u8("the protocol of a pickle"))
@@ -76,7 +76,7 @@ struct PickleMachine {
 
   // MARK: - Numbers and texts
 
-  private mutating func scalar(_ opcode: PickleOpcode) throws(ContainerError) -> PickleValue {
+  private mutating func scalar(_ opcode: PickleOpcode) throws(LoadError) -> PickleValue {
     switch opcode {
     case .none: return .none
     case .newTrue: return .bool(true)
@@ -116,20 +116,20 @@ struct PickleMachine {
   }
 
   /// A line of protocol 0.
-  private mutating func line(_ what: String) throws(ContainerError) -> String {
+  private mutating func line(_ what: String) throws(LoadError) -> String {
     let bytes = try reader.bytes(upTo: 0x0A, what)
     try checkLength(bytes.count)
     guard let text = bytes.text else { throw .malformed("\(what) should be valid UTF-8", at: bytes.fileOffset) }
     return text
   }
 
-  private func checkLength(_ count: Int) throws(ContainerError) {
+  private func checkLength(_ count: Int) throws(LoadError) {
     if count > limits.maximumTextBytes {
       throw .limit("a text has \(count) bytes; the limit is \(limits.maximumTextBytes)", at: opcodeOffset)
     }
   }
 
-  private mutating func text(_ count: Int) throws(ContainerError) -> String {
+  private mutating func text(_ count: Int) throws(LoadError) -> String {
     try checkLength(count)
     let bytes = try reader.bytes(count, "a text")
     // Python writes lone surrogates, too; they become replacement characters.
@@ -137,13 +137,13 @@ struct PickleMachine {
   }
 
   /// A `str` of Python 2, which is bytes as often as text.
-  private mutating func oldText(_ count: Int) throws(ContainerError) -> PickleValue {
+  private mutating func oldText(_ count: Int) throws(LoadError) -> PickleValue {
     let bytes = try reader.bytes(count, "a text")
     guard count <= limits.maximumTextBytes, let text = bytes.text else { return .bytes(bytes) }
     return .string(text)
   }
 
-  private func decimal(_ text: String) throws(ContainerError) -> PickleValue {
+  private func decimal(_ text: String) throws(LoadError) -> PickleValue {
     if text == "00" { return .bool(false) }
     if text == "01" { return .bool(true) }
     guard let number = Int(text) else {
@@ -152,7 +152,7 @@ struct PickleMachine {
     return .int(number)
   }
 
-  private mutating func integer(_ count: Int) throws(ContainerError) -> PickleValue {
+  private mutating func integer(_ count: Int) throws(LoadError) -> PickleValue {
     try checkLength(count)
     let bytes = try reader.bytes(count, "an integer").array
     guard let last = bytes.last else { return .int(0) }
@@ -163,7 +163,7 @@ struct PickleMachine {
   }
 
   /// A text in quotes with Python's escapes.
-  private func quoted(_ text: String) throws(ContainerError) -> PickleValue {
+  private func quoted(_ text: String) throws(LoadError) -> PickleValue {
     let bytes = Array(text.utf8)
     guard bytes.count >= 2, let quote = bytes.first, quote == 0x22 || quote == 0x27, bytes.last == quote else {
       throw .malformed("a text in quotes was expected", at: opcodeOffset)
@@ -174,7 +174,7 @@ struct PickleMachine {
   }
 
   /// A line of Latin-1 with \uXXXX and \UXXXXXXXX for everything else.
-  private mutating func escapedText() throws(ContainerError) -> String {
+  private mutating func escapedText() throws(LoadError) -> String {
     let bytes = try reader.bytes(upTo: 0x0A, "a text")
     try checkLength(bytes.count)
     return try PickleEscapes.unicode(bytes.array.map { UnicodeScalar($0) }, at: opcodeOffset)
@@ -182,21 +182,21 @@ struct PickleMachine {
 
   // MARK: - Stack and memo
 
-  private func top() throws(ContainerError) -> PickleValue {
+  private func top() throws(LoadError) -> PickleValue {
     guard stack.count > (marks.last ?? 0), let value = stack.last else { throw empty }
     return value
   }
 
-  private mutating func pop() throws(ContainerError) -> PickleValue {
+  private mutating func pop() throws(LoadError) -> PickleValue {
     guard stack.count > (marks.last ?? 0), let value = stack.popLast() else { throw empty }
     return value
   }
 
-  private var empty: ContainerError {
+  private var empty: LoadError {
     .malformed("the pickle takes a value that was never put down", at: opcodeOffset)
   }
 
-  private mutating func popToMark() throws(ContainerError) -> [PickleValue] {
+  private mutating func popToMark() throws(LoadError) -> [PickleValue] {
     guard let mark = marks.popLast(), mark <= stack.count else {
       throw .malformed("the pickle goes back to a mark that was never set", at: opcodeOffset)
     }
@@ -205,7 +205,7 @@ struct PickleMachine {
     return values
   }
 
-  private mutating func stepMemo(_ opcode: PickleOpcode) throws(ContainerError) {
+  private mutating func stepMemo(_ opcode: PickleOpcode) throws(LoadError) {
     switch opcode {
     case .get, .put:
       let text = try line("a place of the memo")
@@ -221,7 +221,7 @@ struct PickleMachine {
     }
   }
 
-  private mutating func recall(_ index: Int) throws(ContainerError) {
+  private mutating func recall(_ index: Int) throws(LoadError) {
     guard memo.indices.contains(index), let value = memo[index] else {
       throw .malformed("place \(index) of the memo was never filled", at: opcodeOffset)
     }
@@ -229,7 +229,7 @@ struct PickleMachine {
   }
 
   /// Places may be left out (Python 2 begins with 1), but few.
-  private mutating func remember(_ index: Int) throws(ContainerError) {
+  private mutating func remember(_ index: Int) throws(LoadError) {
     let value = try top()
     guard index >= 0, index < limits.maximumMemo, index <= 2 * memo.count + 256 else {
       throw .limit(
@@ -252,7 +252,7 @@ struct PickleMachine {
     stack.append(add(PickleObject(kind, items: items)))
   }
 
-  private mutating func stepContainer(_ opcode: PickleOpcode) throws(ContainerError) {
+  private mutating func stepContainer(_ opcode: PickleOpcode) throws(LoadError) {
     switch opcode {
     case .emptyList: push(.list)
     case .list: push(.list, try popToMark())
@@ -290,7 +290,7 @@ struct PickleMachine {
   }
 
   /// Adds to the list, set or record on top of the stack.
-  private mutating func append(_ values: [PickleValue]) throws(ContainerError) {
+  private mutating func append(_ values: [PickleValue]) throws(LoadError) {
     guard case .object(let index) = try top() else {
       throw .malformed("the pickle appends to a value that is no list", at: opcodeOffset)
     }
@@ -301,7 +301,7 @@ struct PickleMachine {
   }
 
   /// Adds keys and values to the dictionary or record on top of the stack.
-  private mutating func set(_ values: [PickleValue]) throws(ContainerError) {
+  private mutating func set(_ values: [PickleValue]) throws(LoadError) {
     guard values.count % 2 == 0 else {
       throw .malformed("a dictionary should get keys and values in turns; found \(values.count)", at: opcodeOffset)
     }
@@ -315,7 +315,7 @@ struct PickleMachine {
   }
 
   /// Bounds what calls of the same arguments, again and again, may make.
-  private mutating func chargeCopy(_ count: Int) throws(ContainerError) {
+  private mutating func chargeCopy(_ count: Int) throws(LoadError) {
     copied += count
     if copied > 2 * reader.view.count {
       throw .limit("the pickle copies the same elements again and again", at: opcodeOffset)
@@ -324,7 +324,7 @@ struct PickleMachine {
 
   // MARK: - What Python would look up or call
 
-  private mutating func stepObject(_ opcode: PickleOpcode) throws(ContainerError) {
+  private mutating func stepObject(_ opcode: PickleOpcode) throws(LoadError) {
     switch opcode {
     case .global:
       let module = try line("the name of a module")
@@ -371,7 +371,7 @@ struct PickleMachine {
   }
 
   /// A call: of what is known to be a container, the container; of everything else, a record of it.
-  private mutating func record(_ callable: PickleValue, _ arguments: PickleValue) throws(ContainerError) {
+  private mutating func record(_ callable: PickleValue, _ arguments: PickleValue) throws(LoadError) {
     guard let object = pickle.object(callable) else {
       throw .malformed("the pickle calls a value that is no class or function", at: opcodeOffset)
     }
@@ -388,7 +388,7 @@ struct PickleMachine {
   /// What a call of Python's own containers gives; nil for every other call.
   private mutating func container(
     _ symbol: PickleSymbol, _ arguments: [PickleValue]
-  ) throws(ContainerError) -> PickleValue? {
+  ) throws(LoadError) -> PickleValue? {
     switch (symbol.module, symbol.name, arguments.count) {
     case ("collections", "OrderedDict", 0): return add(PickleObject(.dictionary))
     case ("collections", "OrderedDict", 1):

@@ -60,7 +60,7 @@ enum PickleOpcode: UInt8 {
 
 enum PickleEscapes {
   /// The bytes of a Python 2 literal: `\n`, `\\`, `\'`, `\xHH`, `\OOO`, …
-  static func bytes(_ text: ArraySlice<UInt8>, at offset: Int) throws(ContainerError) -> [UInt8] {
+  static func bytes(_ text: ArraySlice<UInt8>, at offset: Int) throws(LoadError) -> [UInt8] {
     let simple: [UInt8: UInt8] = [
       0x5C: 0x5C, 0x27: 0x27, 0x22: 0x22, 0x61: 7, 0x62: 8, 0x66: 12, 0x6E: 10, 0x72: 13, 0x74: 9, 0x76: 11,
     ]
@@ -100,7 +100,7 @@ enum PickleEscapes {
   }
 
   /// A text in which only `\uXXXX` and `\UXXXXXXXX` are escapes.
-  static func unicode(_ text: [UnicodeScalar], at offset: Int) throws(ContainerError) -> String {
+  static func unicode(_ text: [UnicodeScalar], at offset: Int) throws(LoadError) -> String {
     var result = String.UnicodeScalarView()
     var index = 0
     while index < text.count {

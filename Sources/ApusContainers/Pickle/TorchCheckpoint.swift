@@ -3,17 +3,6 @@
 
 import ApusTensor
 
-/// The entries of a zip archive, as far as a checkpoint asks for them.
-package struct ArchiveEntries: Sendable {
-  package let names: [String]
-  /// The content of an entry; nil if there is none of that name.
-  package let entry: @Sendable (String) throws(ContainerError) -> ByteView?
-
-  package init(names: [String], entry: @escaping @Sendable (String) throws(ContainerError) -> ByteView?) {
-    (self.names, self.entry) = (names, entry)
-  }
-}
-
 /// The tensors of a checkpoint, and the rest of it as an inert pickle.
 package struct TorchCheckpoint: Sendable {
   /// A block of elements that several tensors may share.
@@ -59,26 +48,53 @@ package struct TorchCheckpoint: Sendable {
   /// Names of tensors that were not read, with the reason: quantized, sparse or on no device.
   package internal(set) var skipped: [(name: String, reason: String)] = []
 
+  /// Reads a file in either form. Storages of a file that is neither in memory nor mapped are read into memory.
+  package init(_ file: FileBytes, limits: LoadLimits = LoadLimits()) throws(LoadError) {
+    do throws(LoadError) {
+      let head = try file.view(0..<min(file.count, 4))
+      if head.withBytes({ ZipArchive.isZip($0) }) {
+        self = try TorchCheckpoint(archive: ZipArchive(file, limits: limits))
+      } else {
+        self = try TorchCheckpoint(legacy: file.view())
+      }
+    } catch {
+      throw error.inFile(file.name)
+    }
+  }
+
   // MARK: - The zip form
 
-  /// Reads the `data.pkl` of an archive; the storages are its entries `data/KEY`.
-  package init(archive: ArchiveEntries, limits: Pickle.Limits = Pickle.Limits()) throws(ContainerError) {
-    let pickles = archive.names.filter { $0 == "data.pkl" || $0.hasSuffix("/data.pkl") }
-    guard pickles.count == 1, let name = pickles.first else {
-      throw ContainerError(
+  /// The pickles of an archive that say what its tensors are; one in archives of PyTorch.
+  package static func pickles(of archive: ZipArchive) -> [ZipArchive.Entry] {
+    archive.entries.filter { $0.name == "data.pkl" || $0.name.hasSuffix("/data.pkl") }
+  }
+
+  /// Reads the `data.pkl` of an archive; the storages are its entries `data/KEY`. `checks`: whether the checksums of
+  /// storages are compared, which reads them all.
+  package init(
+    archive: ZipArchive, limits: Pickle.Limits = Pickle.Limits(), checks: Bool = true
+  ) throws(LoadError) {
+    let pickles = Self.pickles(of: archive)
+    guard pickles.count == 1, let name = pickles.first?.name else {
+      throw LoadError(
         .wrongFormat, "an archive of PyTorch should have one data.pkl; this one has \(pickles.count)")
     }
+    func content(_ name: String, checks: Bool) throws(LoadError) -> ByteView? {
+      guard let entry = archive[name] else { return nil }
+      let (bytes, range) = try archive.contents(of: entry, checks: checks)
+      return try bytes.view(range)
+    }
     let prefix = String(name.dropLast("data.pkl".count))
-    if let order = try archive.entry(prefix + "byteorder"), order.text != "little" {
+    if let order = try content(prefix + "byteorder", checks: true), order.text != "little" {
       throw .unsupported(
         "the elements should be stored with the lowest byte first; the file says \(order.text ?? "?")",
         remedy: "Save the file again on a little-endian machine")
     }
-    guard let bytes = try archive.entry(name) else { throw .malformed("the archive has no \(name)") }
+    guard let bytes = try content(name, checks: true) else { throw .malformed("the archive has no \(name)") }
     pickle = try Pickle(bytes, limits: limits)
     isLegacy = false
-    var collector = TorchCollector(pickle) { (key) throws(ContainerError) in
-      try archive.entry(prefix + "data/" + key)
+    var collector = TorchCollector(pickle) { (key) throws(LoadError) in
+      try content(prefix + "data/" + key, checks: checks)
     }
     try collector.collect(pickle.root)
     (tensors, skipped) = (collector.tensors, collector.skipped)
@@ -95,12 +111,12 @@ package struct TorchCheckpoint: Sendable {
 
   /// Reads five pickles one after the other (magic number, version, machine, objects, keys of storages), then for each
   /// key a count and as many elements.
-  package init(legacy bytes: ByteView, limits: Pickle.Limits = Pickle.Limits()) throws(ContainerError) {
+  package init(legacy bytes: ByteView, limits: Pickle.Limits = Pickle.Limits()) throws(LoadError) {
     guard Self.isLegacy(bytes) else {
-      throw ContainerError(.wrongFormat, "the file does not begin like one of PyTorch", byteOffset: 0)
+      throw LoadError(.wrongFormat, "the file does not begin like one of PyTorch", byteOffset: 0)
     }
     var position = 0
-    func next() throws(ContainerError) -> Pickle {
+    func next() throws(LoadError) -> Pickle {
       let pickle = try Pickle(bytes.suffix(from: position, "a pickle"), limits: limits)
       position += pickle.byteCount
       return pickle
@@ -133,7 +149,7 @@ package struct TorchCheckpoint: Sendable {
     self.pickle = pickle
     isLegacy = true
     let known = storages
-    var collector = TorchCollector(pickle) { (key) throws(ContainerError) in known[key] }
+    var collector = TorchCollector(pickle) { (key) throws(LoadError) in known[key] }
     try collector.collect(pickle.root)
     (tensors, skipped) = (collector.tensors, collector.skipped)
   }
@@ -142,11 +158,11 @@ package struct TorchCheckpoint: Sendable {
 extension TorchCheckpoint.Tensor {
   /// The elements in order, row by row: a part of the file where they lie so, a copy otherwise. `maximumBytes` bounds
   /// the copy (a stride of 0 makes many elements of one).
-  package func elements(maximumBytes: Int = 1 << 34) throws(ContainerError) -> ByteView {
+  package func elements(maximumBytes: Int = 1 << 34) throws(LoadError) -> ByteView {
     let width = dataType.byteWidth
     let (byteCount, overflow) = count.multipliedReportingOverflow(by: width)
     if overflow || byteCount > maximumBytes {
-      throw ContainerError(.limitExceeded, "the tensor takes more than \(maximumBytes) bytes", path: name)
+      throw LoadError(.limitExceeded, "the tensor takes more than \(maximumBytes) bytes", path: name)
     }
     if isContiguous { return try storage.bytes.slice(offset * width, byteCount, "tensor \(name)") }
     var bytes: [UInt8] = []

@@ -6,14 +6,14 @@ import ApusTensor
 /// tied weights have under several names, come under each.
 struct TorchCollector {
   private let pickle: Pickle
-  private let storageBytes: (String) throws(ContainerError) -> ByteView?
+  private let storageBytes: (String) throws(LoadError) -> ByteView?
   private(set) var tensors: [TorchCheckpoint.Tensor] = []
   private(set) var skipped: [(name: String, reason: String)] = []
   private var storages: [String: TorchCheckpoint.Storage] = [:]
   private var walked: Set<Int> = []
   private var names: Set<String> = []
 
-  init(_ pickle: Pickle, storageBytes: @escaping (String) throws(ContainerError) -> ByteView?) {
+  init(_ pickle: Pickle, storageBytes: @escaping (String) throws(LoadError) -> ByteView?) {
     (self.pickle, self.storageBytes) = (pickle, storageBytes)
   }
 
@@ -40,7 +40,7 @@ struct TorchCollector {
     var transient: Set<String> = []
   }
 
-  mutating func collect(_ root: PickleValue) throws(ContainerError) {
+  mutating func collect(_ root: PickleValue) throws(LoadError) {
     // What is still to be walked, the next one last: no recursion.
     var waiting = [Place(value: root, name: Name())]
     while let place = waiting.popLast() {
@@ -53,11 +53,11 @@ struct TorchCollector {
     }
   }
 
-  private mutating func charge(_ name: Name) throws(ContainerError) {
+  private mutating func charge(_ name: Name) throws(LoadError) {
     let count = name.text.utf8.count
     nameBytes += count
     if count > Self.maximumNameBytes || nameBytes > Self.maximumNamesBytes {
-      throw ContainerError(
+      throw LoadError(
         .limitExceeded, "names of at most \(Self.maximumNameBytes) bytes were expected; one has \(count)",
         path: String(name.text.prefix(100)))
     }
@@ -103,7 +103,7 @@ struct TorchCollector {
   // MARK: - Tensors
 
   /// Adds the tensor that `value` is; false if it is none.
-  private mutating func addTensor(_ value: PickleValue, _ name: Name) throws(ContainerError) -> Bool {
+  private mutating func addTensor(_ value: PickleValue, _ name: Name) throws(LoadError) -> Bool {
     var value = value
     var requiresGradient: Bool?
     // A parameter of a tensor, and a subclass that was rebuilt from its parts.
@@ -129,7 +129,7 @@ struct TorchCollector {
 
   private mutating func rebuild(
     _ symbol: PickleSymbol, _ packed: PickleValue, _ name: Name, _ requiresGradient: Bool?
-  ) throws(ContainerError) -> Bool {
+  ) throws(LoadError) -> Bool {
     guard symbol.module == "torch._utils", symbol.name.hasPrefix("_rebuild") else { return false }
     guard ["_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"].contains(symbol.name) else {
       skipped.append((name.text, "it is rebuilt by \(symbol), which is not read"))
@@ -177,7 +177,7 @@ struct TorchCollector {
   private func check(
     _ shape: [Int], _ strides: [Int], _ offset: Int, _ dataType: DataType, _ storage: TorchCheckpoint.Storage,
     _ name: Name
-  ) throws(ContainerError) {
+  ) throws(LoadError) {
     guard shape.count == strides.count, offset >= 0, dataType.byteWidth > 0 else {
       throw malformed("a tensor should have as many strides as dimensions; found \(strides) for \(shape)", name)
     }
@@ -208,8 +208,8 @@ struct TorchCollector {
     }
   }
 
-  private func malformed(_ message: String, _ name: Name) -> ContainerError {
-    ContainerError(.malformed, message, path: name.text)
+  private func malformed(_ message: String, _ name: Name) -> LoadError {
+    LoadError(.malformed, message, path: name.text)
   }
 
   // MARK: - Storages
@@ -233,16 +233,16 @@ struct TorchCollector {
     }
   }
 
-  private mutating func storage(_ value: PickleValue, _ name: Name) throws(ContainerError) -> TorchCheckpoint.Storage {
+  private mutating func storage(_ value: PickleValue, _ name: Name) throws(LoadError) -> TorchCheckpoint.Storage {
     guard let found = StorageName(value, pickle) else {
       throw malformed("a tensor should have a storage; found another object", name)
     }
     if let known = storages[found.key] { return known }
     guard let kind = TorchCollector.storageType(found.symbol) else {
-      throw ContainerError(.unsupported, "storages of type \(found.symbol) are not read", path: name.text)
+      throw LoadError(.unsupported, "storages of type \(found.symbol) are not read", path: name.text)
     }
     if found.isView {
-      throw ContainerError(
+      throw LoadError(
         .unsupported, "views of storages, which PyTorch before 0.4 wrote, are not read",
         remedy: "Load the file and save it again with PyTorch", path: name.text)
     }
@@ -262,7 +262,7 @@ struct TorchCollector {
   }
 
   /// The bytes of an element of each storage that the pickle names, by key.
-  static func storageWidths(_ pickle: Pickle) throws(ContainerError) -> [String: Int] {
+  static func storageWidths(_ pickle: Pickle) throws(LoadError) -> [String: Int] {
     var widths: [String: Int] = [:]
     for index in pickle.objects.indices {
       guard let found = StorageName(.object(index), pickle) else { continue }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the files in Samples with the libraries that own the formats: h5py and Keras, PyTorch and pickle, FlatBuffers
+"""Makes sample files with the libraries that own the formats: h5py and Keras, PyTorch and pickle, FlatBuffers
 and onnxruntime. Beside each lies a .txt with what the library reads in it: one line a dataset or tensor (name, type,
 shape, FNV-1a of the bytes in order, lowest byte first), or the values of a pickle.
 
-usage: make_samples.py [FOLDER] [--random N]      N random HDF5 and PyTorch files more, for a run by hand with
+usage: make_objects.py [FOLDER] [--random N]      N random HDF5 and PyTorch files more, for a run by hand with
                                                   APUS_CONTAINER_SAMPLES=FOLDER
 Needs h5py and numpy; PyTorch, Keras (KERAS_BACKEND=torch) and flatbuffers are left out where they are missing.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent / "Samples"
+HERE = Path(__file__).resolve().parent
 
 
 def fnv(data: bytes) -> str:

@@ -3,6 +3,7 @@
 import ApusFormats
 import ApusGraph
 import ApusOperators
+import ApusOptimizer
 import ApusRuntime
 import ApusTensor
 
@@ -83,7 +84,35 @@ package enum ModelReader {
     _ file: FileBytes, _ settings: ImportOptions, _ account: MemoryAccount?
   ) throws(LoadError) -> ModelSource {
     if CompiledModel.isCompiled(file) { return try compiled(file, settings, account) }
-    return source(try ONNXReader.load(file, registry: .standard, options: settings), settings, account)
+    return source(try imported(file, settings), settings, account)
+  }
+
+  /// Reads a file of ONNX or of another framework, told by its bytes.
+  private static func imported(_ file: FileBytes, _ settings: ImportOptions) throws(LoadError) -> ImportedModel {
+    guard let importer = ModelImporters.importer(of: file) else {
+      return try ONNXReader.load(file, registry: .standard, options: settings)
+    }
+    do throws(LoadError) {
+      var imported = try importer.load(file, registry: .standard, options: settings)
+      imported.model.graph = try tidied(imported.model.graph, settings)
+      return imported
+    } catch {
+      throw error.inFile(file.name)
+    }
+  }
+
+  /// The graph of an importer without the changes of layout that undo each other.
+  private static func tidied(_ graph: Graph, _ settings: ImportOptions) throws(LoadError) -> Graph {
+    var graph = graph
+    do throws(OperatorError) {
+      _ = try Optimizer(registry: .standard, passes: Optimizer.importPasses)
+        .optimize(&graph, allowance: settings.allowance)
+    } catch {
+      throw LoadError(
+        error.code == .limit ? .limitExceeded : .malformed, error.message, remedy: error.remedy,
+        path: error.path.joined(separator: " › "))
+    }
+    return graph
   }
 
   private static func compiled(
@@ -163,7 +192,7 @@ package enum ModelReader {
     if CompiledModel.isCompiled(file) {
       (source, faults) = (try compiled(file, settings, account), [])
     } else {
-      let imported = try ONNXReader.load(file, registry: .standard, options: settings)
+      let imported = try imported(file, settings)
       (source, faults) = (ModelReader.source(imported, settings, account), imported.problems)
     }
     var graph = source.model.graph

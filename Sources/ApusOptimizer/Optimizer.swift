@@ -147,6 +147,12 @@ package struct Optimizer: Sendable {
     ]
   }
 
+  /// For a graph that an importer of another framework has made, before anybody sees it.
+  package static let importPasses: [any GraphPass] = [
+    IdentityElimination(), TransposeMovement(), TransposeCancellation(), CommonSubexpressionElimination(),
+    DeadNodeElimination(),
+  ]
+
   /// Passes that end in the operators of this engine's own domain.
   package static let enginePasses: [any GraphPass] = [
     SubgraphConstants(), WindowMasks(), FusionPass(attentionFusions), FusionPass(matrixFusions), ChannelsLast(),

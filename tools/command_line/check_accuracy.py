@@ -271,6 +271,7 @@ class Accuracy(Case):
         ]
         self.refuse("--data", "d.npz", "--metric", "map50", words="--boxes is missing")
         found = self.figures(*options, "--metric", "map50")
+        self.assertEqual(self.figures(*options)["map50"], found["map50"])
         # Right, wrong, right.
         self.assertAlmostEqual(found["map50"], (51 + 50 * 2 / 3) / 101)
         self.assertAlmostEqual(self.figures(*options, "--metric", "map50", "--nms", 0.5)["map50"], 1)

@@ -108,6 +108,26 @@ class Compression(Case):
         rows = {w["node"]: w["two_of_four"] for w in self.json("sparsity", "p.onnx")["sparsity"]["weights"]}
         self.assertEqual(rows["classifier"], 1)
 
+    def test_pattern_of_a_weight_that_is_read_two_ways(self) -> None:
+        node = helper.make_node
+        self.save(
+            model(
+                [
+                    node("Gemm", ["x", "w"], ["h"], name="down", transB=1),
+                    node("Relu", ["h"], ["r"]),
+                    node("MatMul", ["r", "w"], ["y"], name="up"),
+                ],
+                [tensor("x", [2, 8])],
+                [tensor("y", [2, 8])],
+                [constant("w", np.random.default_rng(3).standard_normal((4, 8)).astype(np.float32))],
+            )
+        )
+        report = self.json("prune", "model.onnx", "-o", "p.onnx", "--pattern", "2:4", "--seconds", 0)["pruning"]
+        told = "2:4 holds for 'w' as 'down' reads it, not for 'up', which sums over another of its axes"
+        self.assertEqual(report["notes"], [told])
+        shown = self.apus("prune", "model.onnx", "-o", "p.onnx", "--pattern", "2:4", "--seconds", 0)
+        self.assertIn(told, shown.stderr.decode())
+
     def test_targets_and_files(self) -> None:
         report = self.json("prune", "model.onnx", "-o", "p.onnx", "--target-macs", 0.5, "--seconds", 0)
         before, after = (self.json("info", name)["multiply_adds"] for name in ["model.onnx", "p.onnx"])
@@ -128,6 +148,7 @@ class Compression(Case):
             (["--magnitude", 0.5, "--structured", 0.5], 2),
             (["--pattern", "4:2"], 2),
             (["--pattern", "x"], 2),
+            (["--magnitude", 0.5, "--seconds", -1], 2),
             (["--magnitude", 1], 1),
             (["--magnitude", "nan"], 1),
             (["--structured", -0.5], 1),
@@ -224,6 +245,13 @@ class Compression(Case):
         self.assertAlmostEqual(report["mean_squared_error"], float(((expected - student) ** 2).mean()), places=5)
         agreement = (expected.argmax(axis=1) == student.argmax(axis=1)).mean()
         self.assertAlmostEqual(report["argmax_agreement"], float(agreement))
+
+    def test_what_cannot_be_learnt_is_told(self) -> None:
+        self.images[2, 0, 0, 0] = np.nan
+        np.savez(self.path("images.npz"), x=self.images)
+        report = self.json("distil", "--teacher", "model.onnx", "--inputs", "images.npz", "-o", "t.npz")
+        self.assertEqual(len(report["notes"]), 1)
+        self.assertIn("'scores' of 1 run holds numbers that are not finite", report["notes"][0])
 
     def test_samples_of_every_kind(self) -> None:
         """Files, arrays without a batch, tables, and samples that run together say what the archive says."""

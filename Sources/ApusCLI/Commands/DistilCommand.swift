@@ -70,6 +70,7 @@ struct DistilCommand: ParsableCommand {
     var temperature: Double
     var arrays: [Array]?
     var losses: [OutputLoss.Report]?
+    var notes: [String]
     var comparison: ModelComparison?
   }
 
@@ -121,7 +122,7 @@ struct DistilCommand: ParsableCommand {
       Report(
         teacher: teacher, student: student, file: output, samples: number, temperature: temperature ?? 1,
         arrays: store?.arrays.map { .init(name: $0.name, type: "\($0.dataType)", shape: $0.shape.dims) },
-        losses: losses?.reports, comparison: try compared(loaded, other, options)))
+        losses: losses?.reports, notes: store?.notes ?? [], comparison: try compared(loaded, other, options)))
   }
 
   private func modelOptions() throws -> ModelOptions {
@@ -172,6 +173,7 @@ struct DistilCommand: ParsableCommand {
         table([["array", "type", "shape"]] + arrays.map { [$0.name.printable(), $0.type, "\(Shape($0.shape))"] }))
       try Console.print("\n\(report.samples) samples, \((report.file ?? "").printable()) written")
     }
+    for note in report.notes { Console.note(note) }
     guard let losses = report.losses else { return }
     let rows = losses.map { loss in
       [

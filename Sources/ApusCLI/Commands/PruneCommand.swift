@@ -157,6 +157,7 @@ struct PruneCommand: ParsableCommand {
     for kept in pruning.kept {
       try Console.print("kept \(kept.channels) channels of \(kept.node.printable()) because \(kept.reason.printable())")
     }
+    for note in pruning.notes { Console.note(note) }
     if let fraction = pruning.chosenFraction { try Console.print("fraction for the target: \(percent(fraction))") }
     try Console.print("\n\(report.comparison.text)\n\(report.file.printable()) written")
   }

@@ -23,7 +23,8 @@ struct ComparisonArguments: ParsableArguments {
   var seconds = 1.0
 
   func validate() throws {
-    if seconds != 0 { try OptionValues.check(seconds: seconds, "--seconds") }
+    guard seconds >= 0 else { throw ValidationError("--seconds is \(seconds); expected a number, 0 or above") }
+    if seconds > 0 { try OptionValues.check(seconds: seconds, "--seconds") }
   }
 
   /// The model before, as it was read, beside the one that was made of it.

@@ -17,6 +17,8 @@ final class TeacherStore {
   private let temperature: Double
   private let count: Int
   private var stream: NpzStream
+  /// For each name, the samples of which it holds NaN or infinities, from which nothing can be learnt.
+  private var faultySamples: [Int]
 
   /// The arrays follow from the outputs of the first run, of so many samples: `count` of these along the first axis.
   /// Those of `hidden` have no softmax.
@@ -49,6 +51,7 @@ final class TeacherStore {
       arrays.append(.init(name: name + ".soft", dataType: .float32, shape: try Self.stacked(shape, count)))
     }
     (self.arrays, self.shapes, self.soft) = (arrays, shapes, soft)
+    faultySamples = names.map { _ in 0 }
     stream = try NpzStream(arrays, to: path)
   }
 
@@ -75,6 +78,7 @@ final class TeacherStore {
         )
       }
       try stream.append(tensor, to: index)
+      if tensor.dataType.isFloat, !tensor.doubles.allSatisfy(\.isFinite) { faultySamples[index] += 1 }
     }
     for (index, name) in soft.enumerated() {
       guard let tensor = values[name]?.tensor else { continue }
@@ -83,6 +87,14 @@ final class TeacherStore {
   }
 
   func commit() throws { try stream.commit() }
+
+  /// What whoever trains on the arrays must know.
+  var notes: [String] {
+    zip(names, faultySamples).filter { $0.1 > 0 }.map { name, faults in
+      "'\(name.printable())' of \(faults) \(faults == 1 ? "run" : "runs") holds numbers that are not finite; a student "
+        + "cannot learn from them"
+    }
+  }
 }
 
 /// The losses of a student.

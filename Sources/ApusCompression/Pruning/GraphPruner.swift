@@ -153,6 +153,12 @@ package struct GraphPruner: Sendable {
       throw CompressionError(error)
     }
     report.weights = weights
+    if case .pattern(let kept, let group) = options.method {
+      report.notes = all.map(\.weight).filter { !$0.crossReaders.isEmpty }.map { weight in
+        "\(kept):\(group) holds for '\(weight.name)' as '\(weight.node)' reads it, not for "
+          + weight.crossReaders.map { "'\($0)'" }.joined(separator: ", ") + ", which sums over another of its axes"
+      }
+    }
   }
 
   private func fraction(of weight: WeightReference) -> Double {

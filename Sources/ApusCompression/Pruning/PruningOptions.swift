@@ -95,6 +95,8 @@ public struct PruningReport: Sendable, Encodable {
   public internal(set) var weights: [Weight] = []
   public internal(set) var groups: [Group] = []
   public internal(set) var kept: [Kept] = []
+  /// What a reader of the report would not expect.
+  public internal(set) var notes: [String] = []
   /// The fraction that a target asked for.
   public internal(set) var chosenFraction: Double?
   public internal(set) var parametersBefore = 0

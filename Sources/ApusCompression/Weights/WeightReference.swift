@@ -16,6 +16,8 @@ package struct WeightReference: Sendable, Hashable {
   /// The axis of the constant whose indices are the channels that the product computes, and the one over which it sums.
   package let outputAxis: Int
   package let inputAxis: Int
+  /// The nodes that sum over another axis of the same constant.
+  package var crossReaders: [String] = []
 }
 
 extension Graph {
@@ -23,16 +25,20 @@ extension Graph {
   /// the graph lies in.
   package func productWeights(registry: OperatorRegistry, path: String = "") -> [WeightReference] {
     let index = GraphIndex(self)
-    var seen: Set<ValueID> = []
+    var places: [ValueID: Int] = [:]
     var weights: [WeightReference] = []
     for node in nodes {
       guard let schema = registry.definition(of: node.op)?.schema, schema.axes != nil else { continue }
       for weight in facts(of: node, schema).axisLinks.weights {
         guard weight.input < node.inputs.count, let operand = node.inputs[weight.input],
           let origin = origin(of: operand, [weight.outputAxis, weight.inputAxis], index, registry),
-          let tensor = constant(origin.value), WeightNumbers.types.contains(tensor.dataType), tensor.count > 0,
-          seen.insert(origin.value).inserted
+          let tensor = constant(origin.value), WeightNumbers.types.contains(tensor.dataType), tensor.count > 0
         else { continue }
+        if let place = places[origin.value] {
+          if weights[place].inputAxis != origin.axes[1] { weights[place].crossReaders.append(path + node.name) }
+          continue
+        }
+        places[origin.value] = weights.count
         let name = self[origin.value].name
         weights.append(
           WeightReference(

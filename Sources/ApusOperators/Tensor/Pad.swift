@@ -17,7 +17,7 @@ struct Pad: OperatorDefinition {
     outputs: [.required("output", "T")],
     attributes: [.string("mode", default: "constant")],
     types: ["T": .stored, "Tind": .indices, "tensor(int64)": .int64], traits: .movesData,
-    identity: .when { $0.integers(1)?.allSatisfy { $0 == 0 } ?? false }, portable: .moreTypes,
+    identity: .when { $0.integers(1)?.allSatisfy { $0 == 0 } ?? false }, layout: .axesInput(3), portable: .moreTypes,
     axes: AxisRules.pad)
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {

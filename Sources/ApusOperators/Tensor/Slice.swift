@@ -17,7 +17,7 @@ struct Slice: OperatorDefinition {
     outputs: [.required("output", "T")],
     types: ["T": .basic, "Tind": .indices], traits: .rearranges,
     identity: .sameShape { !$0.isPresent(4) || $0.integers(4)?.allSatisfy { $0 > 0 } ?? false },
-    axes: AxisRules.slice)
+    layout: .axesInput(3), axes: AxisRules.slice)
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     guard version == 1 else { return }

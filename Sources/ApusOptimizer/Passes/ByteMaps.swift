@@ -109,7 +109,9 @@ private struct ByteFunction {
       let facts = zip(node.inputs, inputs).map { value, tensor in
         value == nil ? nil : tensor.map { ValueFact.tensor(TensorFact($0)) }
       }
-      guard let results = work.evaluate(node, facts: facts, constants: inputs, limit: 1 << 16),
+      guard
+        let results = work.inference.evaluate(
+          node, facts: facts, constants: inputs, limit: 1 << 16, memory: work.folding),
         let output = node.outputs[0], let tensor = results.first??.tensor, tensor.count == ByteMap.size
       else { return nil }
       known[output] = tensor.rank == 1 ? tensor : tensor.reshaped(to: [ByteMap.size])

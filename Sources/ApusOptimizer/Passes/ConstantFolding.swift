@@ -62,6 +62,7 @@ struct ConstantFolding: GraphPass {
     let (grown, overflow) = inputs.reduce(0) { $0 &+ ($1?.byteCount ?? 0) }
       .multipliedReportingOverflow(by: ConstantFolding.maximumFactor)
     let limit = max(ConstantFolding.maximumGrowth, overflow ? .max : grown)
-    return work.evaluate(node, facts: facts, constants: inputs, limit: limit)
+    return work.inference.evaluate(
+      node, facts: facts, constants: inputs, limit: limit, memory: work.folding)
   }
 }

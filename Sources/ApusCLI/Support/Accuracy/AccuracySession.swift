@@ -23,7 +23,9 @@ struct AccuracySession {
     predictions: String? = nil, _ samples: inout Samples
   ) throws {
     metricNames = arguments.metric.map { $0.replacing("-", with: "_") }
-    let wanted = try AccuracyTask(metrics: arguments.metric)
+    // Only objects have boxes.
+    let told = try AccuracyTask(metrics: arguments.metric)
+    let wanted = told ?? (arguments.boxes == nil ? nil : .detection)
     let tokens = try arguments.tokens.map { try TextLines.lines(ofFile: $0) } ?? []
     first = try AccuracyRun(model, arguments, samples, feed: feed)
     second = try other.map { try AccuracyRun($0, arguments, samples, feed: feed) }

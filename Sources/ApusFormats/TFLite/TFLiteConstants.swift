@@ -50,7 +50,8 @@ extension TFLiteModel {
   private static func strings(_ bytes: ByteView, _ shape: Shape) throws(LoadError) -> Tensor {
     let count = Int(try bytes.u32(0, "the count of texts"))
     guard count == shape.elementCount, count <= bytes.count / 4 else {
-      throw .malformed("string\(shape) takes \(shape.elementCount) texts; the buffer has \(count)", at: bytes.fileOffset)
+      throw .malformed(
+        "string\(shape) takes \(shape.elementCount) texts; the buffer has \(count)", at: bytes.fileOffset)
     }
     var texts: [String] = []
     for index in 0..<count {

@@ -127,14 +127,20 @@ final class TFLiteLayer {
 
   /// A picture or volume with the channels behind the batch, as numbers. The order is changed as it is stored.
   func image(_ index: Int = 0) throws(OperatorError) -> ValueID {
-    let rank = try layers.rank(stored(index))
-    guard rank >= 3 else { throw .mismatch("an operand with batch, spatial axes and channels was expected") }
+    let rank = try imageRank(index)
     return try number(index, transposed: [0, rank - 1] + Array(1..<(rank - 1)))
   }
 
   /// The same in the form of the rule.
   func storedImage(_ index: Int = 0) throws(OperatorError) -> ValueID {
-    try form == .numbers ? image(index) : layers.channelsFirst(stored(index))
+    _ = try imageRank(index)
+    return try form == .numbers ? image(index) : layers.channelsFirst(stored(index))
+  }
+
+  private func imageRank(_ index: Int) throws(OperatorError) -> Int {
+    let rank = try layers.rank(stored(index))
+    if rank < 3 { throw .mismatch("batch, spatial axes and channels were expected; the operand has \(rank) axes") }
+    return rank
   }
 
   /// The integers of an operand that must be known.
@@ -229,7 +235,7 @@ final class TFLiteLayer {
   /// Numbers behind the activation that an operator ends with, as output 0 stores them.
   func activated(_ value: ValueID, _ code: Int) throws(OperatorError) -> ValueID {
     let tensor = try output(0)
-    guard let quantization = tensor.quantization, let type = tensor.type, quantization.isWhole, type.bits <= 16,
+    guard let quantization = tensor.quantization, let type = tensor.type, quantization.isWhole, type.bits == 8,
       quantization.scales[0] > 0, let (low, high) = bounds(code)
     else { return try codes(activation(value, code)) }
     // Bounds of the codes, which the codes often keep by themselves.

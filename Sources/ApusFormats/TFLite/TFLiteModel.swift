@@ -1,5 +1,5 @@
-// The tables of a TensorFlow Lite file as values: subgraphs, tensors, operators, signatures. Every number that stands for
-// something else in the file is checked here.
+// The tables of a TensorFlow Lite file as values: subgraphs, tensors, operators, signatures. Every number that stands
+// for something else in the file is checked here.
 
 import ApusContainers
 import ApusGraph
@@ -241,7 +241,9 @@ struct TFLiteModel {
       }
     }
     if try table.has(TFLiteSchema.Tensor.sparsity) { tensor.obstacle = "it is stored sparse" }
-    if try table.uint32(TFLiteSchema.Tensor.externalBuffer) != 0 { tensor.obstacle = "its elements lie in another file" }
+    if try table.uint32(TFLiteSchema.Tensor.externalBuffer) != 0 {
+      tensor.obstacle = "its elements lie in another file"
+    }
     return tensor
   }
 

@@ -176,7 +176,7 @@ final class TFLiteScope {
     if let known = parameters[key] { return known }
     let points = quantization.zeroPoints
     let value = try layers.cast(
-      layers.constant(quantization.isWhole ? Tensor(scalar: Int32(points[0])) : Tensor(points.map { Int32($0) })),
+      layers.constant(quantization.isWhole ? Tensor(scalar: Int64(points[0])) : Tensor(points.map { Int64($0) })),
       to: type)
     parameters[key] = value
     return value

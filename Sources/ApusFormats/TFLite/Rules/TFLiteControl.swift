@@ -14,7 +14,8 @@ extension TFLiteRules {
 
   /// From numbers, or from codes of other scales.
   private static func quantize(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {
-    if try layer.tensor(0).quantization == layer.output(0).quantization, try layer.tensor(0).type == layer.output(0).type {
+    let (source, target) = (try layer.tensor(0), try layer.output(0))
+    if source.quantization == target.quantization, source.type == target.type {
       return [try layer.stored(0)]
     }
     return [try layer.codes(layer.number(0))]
@@ -139,7 +140,8 @@ extension TFLiteRules {
     var inputs: [ValueID] = []
     for (index, value) in initial.enumerated() {
       if carried.contains(index) {
-        inputs.append(inner.builder.addInput("", fact: fact(of: graph.tensors[graph.inputs[index]], layers.fact(value))))
+        let fact = fact(of: graph.tensors[graph.inputs[index]], layers.fact(value))
+        inputs.append(inner.builder.addInput("", fact: fact))
       } else {
         inputs.append(inner.builder.importing(value, of: layers.builder))
       }

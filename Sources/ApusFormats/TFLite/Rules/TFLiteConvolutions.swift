@@ -41,11 +41,14 @@ private struct Windows {
       begins.append(total / 2)
       ends.append(total - total / 2)
     }
-    return begins + ends == [Int](repeating: 0, count: 2 * extents.count) ? list : list + [("pads", .ints(begins + ends))]
+    return (begins + ends).allSatisfy { $0 == 0 } ? list : list + [("pads", .ints(begins + ends))]
   }
 
   /// Attributes of a transposed convolution whose result has the extents `results`.
   func transposedAttributes(_ extents: [Int], _ results: [Int]) throws(OperatorError) -> [(String, AttributeValue)] {
+    guard (extents + results).allSatisfy({ $0 > 0 && $0 < 1 << 32 }) else {
+      throw .unsupported("an image from \(extents) to \(results) is not supported")
+    }
     var (begins, ends, extras): ([Int], [Int], [Int]) = ([], [], [])
     for axis in extents.indices {
       let whole = (extents[axis] - 1) * strides[axis] + reach[axis]
@@ -254,7 +257,7 @@ extension TFLiteRules {
       let result = try pool(layer, "MaxPool", layer.image())
       return [try layer.layers.channelsLast(layer.activated(result, layer.choice(5)))]
     }
-    return [try layer.layers.channelsLast(pool(layer, "MaxPool", layer.layers.channelsFirst(layer.stored(0))))]
+    return [try layer.layers.channelsLast(pool(layer, "MaxPool", layer.storedImage()))]
   }
 
   /// The root of the mean square.

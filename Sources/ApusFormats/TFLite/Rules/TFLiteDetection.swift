@@ -13,8 +13,8 @@ extension TFLiteRules {
   /// What stands for the score of a place that no box takes.
   private static let noScore = -Float.greatestFiniteMagnitude
 
-  /// The places of the boxes [count, 4] that are kept, the best first. `scores` are [classes, count]; results are rows of
-  /// batch, class and box.
+  /// The places of the boxes [count, 4] that are kept, the best first, as rows of batch, class and box. `scores` are
+  /// [classes, count].
   private static func kept(
     _ layer: TFLiteLayer, _ boxes: ValueID, _ scores: ValueID, most: ValueID, overlap: ValueID, least: ValueID
   ) throws(OperatorError) -> ValueID {
@@ -168,10 +168,8 @@ extension TFLiteRules {
     let classes = try layers.emit("ArgMax", [scores], [("axis", .int(1)), ("keepdims", .int(0))])
     let rows = try kept(layer, detector, boxes, layers.unsqueeze(best, [0]), most: detector.detections)
     let places = try layers.reshape(layers.slice(rows, from: [2], to: [3], axes: [1]), [-1])
-    return (
-      try layers.emit("Gather", [boxes, places]), try layers.cast(layers.emit("Gather", [classes, places]), to: .float32),
-      try layers.emit("Gather", [best, places])
-    )
+    let chosen = try layers.cast(layers.emit("Gather", [classes, places]), to: .float32)
+    return (try layers.emit("Gather", [boxes, places]), chosen, try layers.emit("Gather", [best, places]))
   }
 
   /// Each class by itself.

@@ -68,7 +68,8 @@ extension TFLiteRules {
   static let reductions: [String: TFLiteRule] = [
     "MEAN": reduction("ReduceMean"), "SUM": reduction("ReduceSum"), "REDUCE_PROD": reduction("ReduceProd"),
     "REDUCE_MAX": reduction("ReduceMax"), "REDUCE_MIN": reduction("ReduceMin"), "REDUCE_ANY": reduction("ReduceMax"),
-    "REDUCE_ALL": reduction("ReduceMin"), "ARG_MAX": TFLiteRule(.stored, argMax), "ARG_MIN": TFLiteRule(.stored, argMin),
+    "REDUCE_ALL": reduction("ReduceMin"), "ARG_MAX": TFLiteRule(.stored, argMax),
+    "ARG_MIN": TFLiteRule(.stored, argMin),
     "CUMSUM": TFLiteRule(cumulativeSum), "TOPK_V2": TFLiteRule(.moved, topK),
   ]
 
@@ -145,6 +146,6 @@ extension TFLiteRules {
       ("size", .int(size)), ("bias", .float(try layer.real(1))),
       ("alpha", .float(try layer.real(2) * Float(size))), ("beta", .float(try layer.real(3))),
     ]
-    return [try layers.channelsLast(layers.emit("LRN", [layers.channelsFirst(layer.input(0))], attributes))]
+    return [try layers.channelsLast(layers.emit("LRN", [layer.image()], attributes))]
   }
 }

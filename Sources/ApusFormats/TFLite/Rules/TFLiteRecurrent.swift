@@ -31,9 +31,12 @@ extension TFLiteRules {
       "States of recurrent layers begin at zero in each run; TensorFlow Lite keeps them until they are reset.")
   }
 
-  /// Rows of gates, one below the other, with a direction before them.
-  private static func gates(_ layer: TFLiteLayer, _ places: [Int]) throws(OperatorError) -> ValueID {
-    let parts = try places.map { (index) throws(OperatorError) in try layer.number(index) }
+  /// Rows of gates, one below the other, with a direction before them. An input gate that is left out is what the
+  /// forget gate lets go: the sigmoid of the negated sum.
+  private static func gates(_ layer: TFLiteLayer, _ places: [Int], forget: Int) throws(OperatorError) -> ValueID {
+    let parts = try places.map { (index) throws(OperatorError) in
+      layer.has(index) ? try layer.number(index) : try layer.layers.emit("Neg", [layer.number(forget)])
+    }
     return try layer.layers.unsqueeze(layer.layers.concatenate(parts, axis: 0), [0])
   }
 
@@ -46,20 +49,21 @@ extension TFLiteRules {
     if let projection = cell.projection, layer.has(projection) {
       throw .unsupported("recurrent layers with a projection are not supported")
     }
-    guard order.dropFirst().allSatisfy({ layer.has(cell.weights[$0]) }) else {
+    guard order.allSatisfy({ layer.has(cell.weights[$0]) || (order.count > 1 && $0 == 0) }) else {
       throw .unsupported("the operands of a gate are missing")
     }
-    let isCoupled = cell.weights.count == 4 && !layer.has(cell.weights[0])
-    if isCoupled { throw .unsupported("layers whose input gate is coupled to the forget gate are not supported") }
-    let w = try gates(layer, order.map { cell.weights[$0] })
-    let r = try gates(layer, order.map { cell.recurrent[$0] })
-    let bias = try gates(layer, order.map { cell.biases[$0] })
+    func rows(_ list: [Int]) throws(OperatorError) -> ValueID {
+      try gates(layer, order.map { list[$0] }, forget: list[min(1, list.count - 1)])
+    }
+    let w = try rows(cell.weights)
+    let r = try rows(cell.recurrent)
+    let bias = try rows(cell.biases)
     let size = try layers.extent(bias, 1)
     let none = layers.constant(Tensor(zeros: .float32, shape: [1, size]))
     var p: ValueID?
     if cell.peepholes.contains(where: { layer.has($0) }) {
       // In the file: input, forget, output. In ONNX: input, output, forget.
-      p = try gates(layer, [cell.peepholes[0], cell.peepholes[2], cell.peepholes[1]])
+      p = try gates(layer, [cell.peepholes[0], cell.peepholes[2], cell.peepholes[1]], forget: cell.peepholes[1])
     }
     return (w, r, try layers.concatenate([bias, none], axis: 1), p)
   }

@@ -187,7 +187,7 @@ extension TFLiteRules {
   /// True on the diagonal of the last two axes.
   private static func diagonal(_ layer: TFLiteLayer, _ rows: Int, _ columns: Int) throws(OperatorError) -> ValueID {
     let layers = layer.layers
-    guard rows.multipliedReportingOverflow(by: columns).partialValue <= 1 << 28, rows < 1 << 28, columns < 1 << 28 else {
+    guard max(rows, columns) <= 1 << 20 else {
       throw .unsupported("a diagonal of \(rows) × \(columns) is too large")
     }
     let lines = try layers.unsqueeze(layers.integers(Array(0..<rows)), [1])
@@ -223,7 +223,8 @@ extension TFLiteRules {
     let (corners, halves) = (try layer.flag(2), try layer.flag(3))
     let form = corners ? "align_corners" : halves ? "half_pixel" : "asymmetric"
     let image = try layer.image()
-    let result = try resize(layer, image, [("mode", .string("linear")), ("coordinate_transformation_mode", .string(form))])
+    let attributes = [("mode", AttributeValue.string("linear")), ("coordinate_transformation_mode", .string(form))]
+    let result = try resize(layer, image, attributes)
     return [try layer.layers.channelsLast(layer.codes(result))]
   }
 

@@ -106,7 +106,7 @@ extension TFLiteRules {
     // Numbers where they are known or not needed.
     let begins = zip(entries, firsts).map { entry, first in entry.hasBegin ? known(layers, begin, entry.index) : first }
     let ends = zip(entries, lasts).enumerated().map { position, pair in
-      if pair.0.takesOne { return begins[position].map { $0 == -1 ? Int.max : $0 + 1 } }
+      if pair.0.takesOne { return begins[position].map { $0 == -1 ? Int.max : min($0, Int.max - 1) + 1 } }
       return pair.0.hasEnd ? known(layers, end, pair.0.index) : pair.1
     }
     if !begins.contains(nil), !ends.contains(nil) {
@@ -183,7 +183,7 @@ extension TFLiteRules {
     var x = try layer.input(0)
     let known = try layer.integers(1, "the paddings")
     let rank = try layers.rank(x)
-    guard known.count == 2 * rank, known.allSatisfy({ $0 >= 0 }), mode == 0 || mode == 1 else {
+    guard known.count == 2 * rank, known.allSatisfy({ $0 >= 0 && $0 < 1 << 32 }), mode == 0 || mode == 1 else {
       throw .invalid("two numbers an axis were expected, and mode 0 or 1; the mode is \(mode)")
     }
     for axis in 0..<rank {
@@ -212,7 +212,8 @@ extension TFLiteRules {
   private static func reverse(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {
     let (layers, x) = (layer.layers, try layer.input(0))
     let rank = try layers.rank(x)
-    let axes = try layer.integers(1, "the axes").map { (axis) throws(OperatorError) in try layer.axis(axis, rank: rank) }
+    let given = try layer.integers(1, "the axes")
+    let axes = try given.map { (axis) throws(OperatorError) in try layer.axis(axis, rank: rank) }
     if axes.isEmpty { return [x] }
     let ones = axes.map { _ in -1 }
     return [try layers.slice(x, from: ones, to: axes.map { _ in Int.min }, axes: axes, steps: ones)]
@@ -310,7 +311,7 @@ extension TFLiteRules {
     let (layers, x) = (layer.layers, try layer.input(0))
     let axis = try layer.axis(layer.integer(2, "the axis"), rank: layers.rank(x))
     var sizes = try layer.integers(1, "the sizes")
-    guard sizes.count == layer.outputCount, sizes.allSatisfy({ $0 >= -1 && $0 <= 1 << 40 }) else {
+    guard sizes.count == layer.outputCount, sizes.allSatisfy({ $0 >= -1 && $0 < 1 << 32 }) else {
       throw .invalid("a size for each of \(layer.outputCount) results was expected; they are \(sizes)")
     }
     if let rest = sizes.firstIndex(of: -1) {

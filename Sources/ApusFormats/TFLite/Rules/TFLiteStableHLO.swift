@@ -86,7 +86,8 @@ extension TFLiteRules {
   private static func broadcast(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {
     let (layers, axes, target) = (layer.layers, try longs(layer, 0), try layer.output(0).shape)
     let extents = try layers.shape(layer.stored(0))
-    guard axes.count == extents.count, axes == Array(Set(axes)).sorted(), axes.allSatisfy({ target.indices.contains($0) })
+    guard axes.count == extents.count, axes == Array(Set(axes)).sorted(),
+      axes.allSatisfy({ target.indices.contains($0) })
     else { throw .unsupported("the axes \(axes) of a broadcast should rise") }
     let placed = try layers.unsqueeze(layer.stored(0), target.indices.filter { !axes.contains($0) })
     return [try layers.emit("Expand", [placed, layers.integers(target)])]

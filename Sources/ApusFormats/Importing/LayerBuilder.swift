@@ -125,11 +125,17 @@ package final class LayerBuilder {
       builder.graph[output].name = ""
     }
     // Inner names give way to those that callers use.
+    var isTaken = false
     for index in builder.graph.values.indices where builder.graph.values[index].name == name {
-      if index != output.index, !graph.inputs.contains(ValueID(index)) { builder.graph.values[index].name = "" }
+      let other = ValueID(index)
+      if graph.inputs.contains(other) || graph.outputs.contains(other) {
+        isTaken = true
+      } else {
+        builder.graph[other].name = ""
+      }
     }
-    builder.graph[output].name = ""
-    self.name(output, name)
+    builder.graph[output].name = isTaken ? "" : name
+    if isTaken { self.name(output, name) }
     builder.graph.outputs.append(output)
     builder.graph.outputDeclarations.append(fact(output))
   }
@@ -216,7 +222,7 @@ package final class LayerBuilder {
   package func finish(opset: Int = PortableForm.floor) throws(LoadError) -> ImportedModel {
     try ledger.check()
     var model = ModelGraph(graph: builder.graph)
-    model.irVersion = ONNXReader.newestIRVersion
+    model.irVersion = ONNXWriter.irVersion(opset: opset)
     model.opsets = ["": opset]
     model.producer = "Apus"
     model.graph.notes += ledger.report.notes

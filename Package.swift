@@ -97,7 +97,7 @@ let package = Package(
     .testTarget(
       name: "ApusContainersTests", dependencies: ["ApusTestSupport"], exclude: ["Samples"], swiftSettings: strict),
     .testTarget(
-      name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], exclude: ["Samples", "Fixtures"],
+      name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], exclude: ["Fixtures", "Samples"],
       swiftSettings: strict),
     .target(
       name: "ApusCProgram", path: "Tests/ApusCProgram",

@@ -130,6 +130,21 @@ package struct ByteView: @unchecked Sendable {
     }
   }
 
+  // MARK: - Tensors
+
+  /// A tensor whose elements are these bytes, lowest byte first, of which there must be as many as `shape` asks for. It
+  /// shares them where they belong to a storage; other bytes are copied.
+  package func tensor(_ type: DataType, _ shape: Shape) throws(LoadError) -> Tensor {
+    guard type != .string, type.byteCount(elements: shape.elementCount) == count else {
+      throw .malformed("a tensor of \(type) and \(shape) was expected; found \(count) bytes", at: fileOffset)
+    }
+    if let storage = owner as? TensorStorage {
+      return Tensor(
+        dataType: type, shape: shape, storage: storage, byteOffset: base - UnsafeRawPointer(storage.base))
+    }
+    return try .building(type, shape) { output in withBytes { for index in $0.indices { output.append($0[index]) } } }
+  }
+
   // MARK: - Everything at once
 
   /// Calls `body` with all bytes.

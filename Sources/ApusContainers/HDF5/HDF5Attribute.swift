@@ -107,6 +107,14 @@ package struct HDF5Values: Sendable {
     return ByteView(bytes)
   }
 
+  /// The elements of an opaque type, as they are.
+  package func opaqueBytes() throws(LoadError) -> ByteView {
+    guard case .opaque = try type.kind else {
+      throw .malformed("opaque elements were expected; found another type", at: stored.fileOffset)
+    }
+    return stored
+  }
+
   /// The texts, fixed and variable, without what fills them up; opaque bytes and numbers are an error.
   package func strings() throws(LoadError) -> [String] {
     let type = try type

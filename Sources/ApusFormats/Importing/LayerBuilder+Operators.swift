@@ -20,14 +20,20 @@ extension LayerBuilder {
 
   /// Images with the channels last, as [batch, spatial axes, channels], with the channels behind the batch.
   package func channelsFirst(_ value: ValueID) throws(OperatorError) -> ValueID {
-    let rank = try rank(value)
+    let rank = try rankOfImages(value)
     return try transpose(value, [0, rank - 1] + Array(1..<(rank - 1)))
   }
 
   /// Images with the channels behind the batch, with the channels last.
   package func channelsLast(_ value: ValueID) throws(OperatorError) -> ValueID {
-    let rank = try rank(value)
+    let rank = try rankOfImages(value)
     return try transpose(value, [0] + Array(2..<rank) + [1])
+  }
+
+  private func rankOfImages(_ value: ValueID) throws(OperatorError) -> Int {
+    let rank = try rank(value)
+    if rank < 2 { throw .mismatch("a batch with channels was expected; the value has \(rank) axes") }
+    return rank
   }
 
   /// The same elements in the shape of numbers, one of which may be -1.

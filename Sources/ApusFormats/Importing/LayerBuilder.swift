@@ -66,6 +66,9 @@ package final class LayerBuilder {
     }
   }
 
+  /// True for what stands for an output of a layer that could not be made.
+  package func isFaulty(_ value: ValueID) -> Bool { faulty.contains(value) }
+
   // MARK: - Values
 
   package func fact(_ value: ValueID) -> ValueFact { builder.fact(value) }

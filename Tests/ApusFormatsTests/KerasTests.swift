@@ -1,0 +1,152 @@
+// Models of Keras give what Keras gave, and what cannot be read is named, all at once.
+
+import Apus
+import ApusTensor
+import Foundation
+import Testing
+
+@testable import ApusFormats
+
+@Suite struct KerasTests {
+  private static let folder = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Fixtures/keras")
+
+  /// The models that have an `.npz` of inputs and outputs beside them.
+  static let models: [String] = {
+    let files = (try? FileManager.default.contentsOfDirectory(atPath: folder.path())) ?? []
+    return files.filter { name in
+      let base = name.split(separator: ".").first ?? ""
+      return !name.hasSuffix(".npz") && files.contains("\(base).npz")
+    }.sorted()
+  }()
+
+  private static func path(_ name: String) -> String { folder.appending(path: name).path() }
+
+  @Test func fixturesAreThere() { #expect(Self.models.count >= 20) }
+
+  @Test(arguments: models) func givesWhatKerasGave(_ name: String) throws {
+    let model = try Model(contentsOf: Self.folder.appending(path: name))
+    let base = name.split(separator: ".").first.map(String.init) ?? ""
+    let arrays = Dictionary(
+      try Npz.decode(FileBytes.open(path: Self.path("\(base).npz"))).map { ($0.name, $0.tensor) },
+      uniquingKeysWith: { first, _ in first })
+    var inputs: [String: Tensor] = [:]
+    for (index, input) in model.inputs.enumerated() { inputs[input.name] = arrays["input:\(index)"] }
+    let outputs = try model.run(inputs)
+    #expect(arrays.count == model.inputs.count + model.outputs.count)
+    for (index, output) in model.outputs.enumerated() {
+      let expected = try #require(arrays["output:\(index)"])
+      let found = try #require(outputs[output.name])
+      #expect(found.shape == expected.shape, "\(name): \(output.name)")
+      let error = Self.error(found, expected)
+      #expect(error <= 1e-5, "\(name): \(output.name) is \(error) off")
+    }
+  }
+
+  /// The largest difference over the largest element.
+  private static func error(_ found: Tensor, _ expected: Tensor) -> Double {
+    let (a, b) = (numbers(found), numbers(expected))
+    guard a.count == b.count else { return .infinity }
+    let scale = max(b.map(abs).max() ?? 0, 1e-6)
+    // A number that is none is no small difference.
+    return zip(a, b).map { pair in pair.0 == pair.1 ? 0 : abs(pair.0 - pair.1) / scale }
+      .reduce(0) { $1.isNaN ? .infinity : max($0, $1) }
+  }
+
+  private static func numbers(_ tensor: Tensor) -> [Double] {
+    if let floats = tensor.elements(as: Float.self) { return floats.map(Double.init) }
+    return tensor.integers?.map(Double.init) ?? []
+  }
+
+  // MARK: - What is refused
+
+  @Test(arguments: ["refused3.keras", "refused2.keras"]) func namesEverythingThatIsCode(_ name: String) throws {
+    let error = #expect(throws: LoadError.self) { _ = try Model(contentsOf: Self.folder.appending(path: name)) }
+    let text = "\(try #require(error))"
+    #expect(text.contains("secret: the code of a Lambda layer is never decoded or run"))
+    #expect(text.contains("own: the custom class Mine>Custom is never decoded or run"))
+    if name.contains("2") { #expect(text.contains("no rule for the operator Hashing") && text.contains("'hashing'")) }
+  }
+
+  @Test func weightsAloneAreNoModel() throws {
+    var tree = HDF5Tree()
+    tree.datasets = [("kernel", HDF5Tree.Dataset(.float32, [1], ByteView([0, 0, 0, 0])))]
+    let bytes = try HDF5Writer.encode(tree)
+    let error = #expect(throws: LoadError.self) { _ = try Model(bytes: bytes) }
+    #expect("\(try #require(error))".contains("has no attribute model_config"))
+  }
+
+  @Test func reportsCountLayers() throws {
+    let file = try FileBytes.open(path: Self.path("dense3.keras"))
+    let importer = try #require(ModelImporters.importer(of: file))
+    #expect(importer.name == "keras")
+    let report = try #require(
+      try importer.load(file, registry: .standard, options: ImportOptions()).report)
+    #expect(report.source == "Keras 3.15.1")
+    #expect((report.operators["Dense"] ?? 0) >= 5 && report.operators["EinsumDense"] == 4)
+  }
+
+  // MARK: - Damaged files
+
+  /// Bytes changed at random and files that end early: errors, or a model.
+  @Test(arguments: ["dense3.keras", "dense3.h5", "recurrent2.h5"]) func survivesDamage(_ name: String) throws {
+    let whole = [UInt8](try Data(contentsOf: Self.folder.appending(path: name)))
+    var random = SystemRandomNumberGenerator()
+    for round in 0..<120 {
+      var bytes = whole
+      if round % 4 == 0 {
+        bytes.removeLast(Int.random(in: 1..<bytes.count, using: &random))
+      } else {
+        for _ in 0..<Int.random(in: 1...8, using: &random) {
+          bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
+        }
+      }
+      do {
+        _ = try Model(bytes: bytes)
+      } catch {
+        #expect(!"\(error)".isEmpty)
+      }
+    }
+  }
+
+  /// The configuration of a model with numbers and names exchanged, which no checksum finds.
+  @Test func survivesOddConfigurations() throws {
+    for text in Self.oddConfigurations {
+      let error = #expect(throws: LoadError.self, "\(text)") { _ = try Model(bytes: try Self.file(text)) }
+      #expect(!"\(try #require(error))".isEmpty)
+    }
+  }
+
+  private static func file(_ configuration: String) throws -> [UInt8] {
+    var tree = HDF5Tree()
+    tree.attributes = [("model_config", .text(configuration))]
+    return try HDF5Writer.encode(tree)
+  }
+
+  private static func sequential(_ layers: String) -> String {
+    #"{"class_name": "Sequential", "config": {"name": "s", "layers": ["#
+      + #"{"class_name": "InputLayer", "config": {"name": "x", "batch_input_shape": [null, 4, 4]}}, "#
+      + layers + "]}}"
+  }
+
+  private static func layer(_ name: String, _ config: String) -> String {
+    sequential(#"{"class_name": "\#(name)", "config": {"name": "l", \#(config)}}"#)
+  }
+
+  private static let oddConfigurations: [String] = [
+    "[]", "{}", #"{"class_name": 3}"#, #"{"class_name": "Sequential", "config": {"layers": []}}"#,
+    #"{"class_name": "Model", "config": {"layers": [], "input_layers": 7, "output_layers": []}}"#,
+    #"{"class_name": "Functional", "config": {"layers": [], "input_layers": [["x", 0, 0]], "output_layers": []}}"#,
+    layer("Permute", #""dims": [2, 2]"#), layer("Permute", #""dims": []"#), layer("Reshape", #""target_shape": [-1, -1]"#),
+    layer("Reshape", #""target_shape": [2147483647, 2147483647, 2147483647, -1]"#), layer("RepeatVector", #""n": -3"#),
+    layer("Reshape", #""target_shape": [0, -1]"#), layer("Conv2D", #""kernel_size": [3, 3]"#), layer("Dense", #""units": 3"#),
+    layer("ZeroPadding2D", #""padding": [[1, 2], [3, 4]]"#), layer("ZeroPadding1D", #""padding": [-1, 2]"#),
+    layer("Cropping1D", #""cropping": [9, 9, 9]"#), layer("MaxPooling1D", #""pool_size": 0"#),
+    layer("MaxPooling1D", #""pool_size": [2], "strides": [-1]"#), layer("Softmax", #""axis": 7"#),
+    layer("LSTM", #""units": 99999999999"#), layer("LSTM", #""units": 3"#), layer("Bidirectional", #""layer": 3"#),
+    layer("TimeDistributed", #""layer": {"class_name": "Lambda", "config": {}}"#), layer("Concatenate", #""axis": 9"#),
+    layer("Activation", #""activation": "made_up""#), layer("UpSampling1D", #""size": 1048577"#),
+    layer("AdaptiveAveragePooling1D", #""output_size": 0"#), layer("Flatten", #""data_format": 3"#),
+    layer("CategoryEncoding", #""num_tokens": 0"#), layer("GlobalAveragePooling3D", #""keepdims": true"#),
+    layer("TFOpLambda", #""function": "os.system""#), layer("Dot", #""axes": [0, 0]"#),
+  ]
+}

@@ -29,6 +29,25 @@ package struct TorchCheckpoint: Sendable {
 
     package var count: Int { shape.reduce(1, *) }
 
+    init(
+      name: String, dataType: DataType, shape: [Int], strides: [Int], offset: Int, storage: Storage,
+      requiresGradient: Bool
+    ) {
+      (self.name, self.dataType, self.shape, self.strides) = (name, dataType, shape, strides)
+      (self.offset, self.storage, self.requiresGradient) = (offset, storage, requiresGradient)
+    }
+
+    /// A tensor whose elements lie in `bytes`. Throws if one of them does not.
+    package init(
+      checking name: String, _ dataType: DataType, shape: [Int], strides: [Int], offset: Int, storage bytes: ByteView
+    ) throws(LoadError) {
+      let storage = Storage(key: name, dataType: dataType, bytes: bytes, device: "cpu")
+      try TorchCollector.check(shape, strides, offset, dataType, storage, name)
+      self.init(
+        name: name, dataType: dataType, shape: shape, strides: strides, offset: offset, storage: storage,
+        requiresGradient: false)
+    }
+
     /// True if the elements lie in order, without gaps.
     package var isContiguous: Bool {
       var expected = 1

@@ -147,7 +147,7 @@ struct TorchCollector {
       skipped.append((name.text, "its element type is not one of ONNX"))
       return true
     }
-    try check(shape, strides, offset, dataType, storage, name)
+    try Self.check(shape, strides, offset, dataType, storage, name.text)
     let gradient = requiresGradient ?? (arguments.count > 4 ? pickle.bool(arguments[4]) : nil) ?? false
     guard names.insert(name.text).inserted else {
       throw malformed("the file should have one tensor of this name; it has two", name)
@@ -174,23 +174,24 @@ struct TorchCollector {
   }
 
   /// Every element must lie in the storage.
-  private func check(
+  static func check(
     _ shape: [Int], _ strides: [Int], _ offset: Int, _ dataType: DataType, _ storage: TorchCheckpoint.Storage,
-    _ name: Name
+    _ name: String
   ) throws(LoadError) {
+    func malformed(_ message: String) -> LoadError { LoadError(.malformed, message, path: name) }
     guard shape.count == strides.count, offset >= 0, dataType.byteWidth > 0 else {
-      throw malformed("a tensor should have as many strides as dimensions; found \(strides) for \(shape)", name)
+      throw malformed("a tensor should have as many strides as dimensions; found \(strides) for \(shape)")
     }
     var count = 1
     for size in shape {
       let (product, overflow) = count.multipliedReportingOverflow(by: size)
-      if overflow { throw malformed("the product of the dimensions \(shape) is too large", name) }
+      if overflow { throw malformed("the product of the dimensions \(shape) is too large") }
       count = product
     }
     if count == 0 {
       // No element, but a first one that is asked for by its offset.
       if offset > storage.bytes.count / dataType.byteWidth {
-        throw malformed("the offset \(offset) lies behind the storage", name)
+        throw malformed("the offset \(offset) lies behind the storage")
       }
       return
     }
@@ -198,13 +199,13 @@ struct TorchCollector {
     for (size, stride) in zip(shape, strides) {
       let (step, first) = (size - 1).multipliedReportingOverflow(by: stride)
       let (sum, second) = last.addingReportingOverflow(step)
-      if first || second { throw malformed("the strides \(strides) are too large", name) }
+      if first || second { throw malformed("the strides \(strides) are too large") }
       last = sum
     }
     let available = storage.bytes.count / dataType.byteWidth
     guard last < available else {
       throw malformed(
-        "the last element should be one of the \(available) of storage \(storage.key); it is number \(last)", name)
+        "the last element should be one of the \(available) of storage \(storage.key); it is number \(last)")
     }
   }
 

@@ -45,7 +45,7 @@ struct KerasConfig: Sendable {
 
   func int(_ key: String) throws(OperatorError) -> Int? {
     guard let value = self[key] else { return nil }
-    guard let number = value.integer else { throw value.unexpected("an integer", as: key) }
+    guard let number = value.smallInteger else { throw value.unexpected("an integer", as: key) }
     return number
   }
 
@@ -95,10 +95,6 @@ struct KerasConfig: Sendable {
 }
 
 extension JSONValue {
-  var text: String? { if case .string(let text) = self { text } else { nil } }
-  var flag: Bool? { if case .bool(let flag) = self { flag } else { nil } }
-  var elements: [JSONValue]? { if case .array(let elements) = self { elements } else { nil } }
-  var isNull: Bool { if case .null = self { true } else { false } }
 
   var double: Double? {
     switch self {
@@ -109,7 +105,7 @@ extension JSONValue {
   }
 
   /// An integer of at most 32 bits, so that sums and small products of them never overflow.
-  var integer: Int? {
+  var smallInteger: Int? {
     guard case .number(let text) = self else { return nil }
     if let number = Int(text) { return Int32(exactly: number).map { Int($0) } }
     return Double(text).flatMap { Int32(exactly: $0) }.map { Int($0) }
@@ -117,11 +113,11 @@ extension JSONValue {
 
   /// A list of integers, or of one.
   var integers: [Int]? {
-    if let integer { return [integer] }
+    if let smallInteger { return [smallInteger] }
     guard let elements else { return nil }
     var numbers: [Int] = []
     for element in elements {
-      guard let number = element.integer else { return nil }
+      guard let number = element.smallInteger else { return nil }
       numbers.append(number)
     }
     return numbers

@@ -185,12 +185,12 @@ enum KerasCore {
   private static func pairs(_ key: String, _ count: Int, _ call: KerasCall) throws(OperatorError) -> [[Int]] {
     guard let value = call.config[key] else { throw .invalid("'\(key)' is missing") }
     var pairs: [[Int]] = []
-    if let number = value.integer {
+    if let number = value.smallInteger {
       pairs = [[Int]](repeating: [number, number], count: count)
     } else if count == 1, let pair = value.integers {
       pairs = [pair]
     } else {
-      for element in value.elements ?? [] { pairs.append(element.integer.map { [$0, $0] } ?? element.integers ?? []) }
+      for element in value.elements ?? [] { pairs.append(element.smallInteger.map { [$0, $0] } ?? element.integers ?? []) }
     }
     guard pairs.count == count, pairs.allSatisfy({ $0.count == 2 && $0.allSatisfy { (0...(1 << 20)).contains($0) } })
     else { throw .invalid("'\(key)' should be \(count) pairs of integers from 0 to \(1 << 20)") }

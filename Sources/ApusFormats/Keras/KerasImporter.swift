@@ -167,7 +167,7 @@ package struct KerasImporter: ModelImporter {
     for (axis, extent) in extents.enumerated() {
       if extent.isNull {
         shape.append(.symbol(axis == 0 ? "batch" : "\(layer.name)_\(axis)"))
-      } else if let number = extent.integer, number >= 0 {
+      } else if let number = extent.smallInteger, number >= 0 {
         shape.append(Dim(number))
       } else {
         throw .invalid("an extent of an input should be an integer from 0 on or null")

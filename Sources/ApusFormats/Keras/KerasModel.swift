@@ -178,8 +178,8 @@ struct KerasModelParser {
 
   /// The reference that three members of a list are: layer, call, output.
   private static func reference(_ elements: [JSONValue]) -> KerasReference? {
-    guard elements.count >= 3, let layer = elements[0].text, let call = elements[1].integer, call >= 0,
-      let output = elements[2].integer, output >= 0
+    guard elements.count >= 3, let layer = elements[0].text, let call = elements[1].smallInteger, call >= 0,
+      let output = elements[2].smallInteger, output >= 0
     else { return nil }
     return KerasReference(layer: layer, call: call, output: output)
   }

@@ -308,7 +308,7 @@ enum KerasOperations {
     }
     // A batch that is not known is null.
     if let elements = call.config["newshape"]?.elements {
-      return try call.layers.reshape(value, elements.map { $0.isNull ? -1 : $0.integer ?? -1 })
+      return try call.layers.reshape(value, elements.map { $0.isNull ? -1 : $0.smallInteger ?? -1 })
     }
     guard let shape = try call.integers(call.argument(1, "newshape", "shape")) else { throw .invalid("no new shape") }
     return try call.layers.reshape(value, shape)
@@ -402,7 +402,7 @@ enum KerasOperations {
       places = tensor.value
     } else {
       guard let numbers = try call.integers(call.argument(1, "indices")) else { throw .invalid("no 'indices'") }
-      let isOne = call.config["indices"]?.integer != nil
+      let isOne = call.config["indices"]?.smallInteger != nil
       places = isOne ? call.layers.constant(Tensor(scalar: Int64(numbers[0]))) : call.layers.integers(numbers)
     }
     guard let axis = try call.integer(call.argument(2, "axis")) ?? (call.network.version >= 3 ? nil : 0) else {
@@ -522,7 +522,7 @@ enum KerasOperations {
         kept += 1
         continue
       }
-      if let place = item.integer {
+      if let place = item.smallInteger {
         starts.append(place)
         ends.append(place == -1 ? Int(Int32.max) : place + 1)
         axes.append(axis)

@@ -118,15 +118,7 @@ struct TorchProgram: Sendable {
 }
 
 extension JSONValue {
-  subscript(key: String) -> JSONValue? {
-    guard case .object(let members) = self else { return nil }
-    return members.first { $0.key == key }?.value
-  }
-  var text: String? { if case .string(let text) = self { text } else { nil } }
-  var integer: Int? { if case .number(let text) = self { Int(text) } else { nil } }
   var truth: Bool? { if case .bool(let truth) = self { truth } else { nil } }
-  var elements: [JSONValue]? { if case .array(let elements) = self { elements } else { nil } }
-  var members: [(key: String, value: JSONValue)]? { if case .object(let members) = self { members } else { nil } }
   /// A number, also one that is written as a text, as "Infinity".
   var real: Double? {
     switch self {

@@ -203,7 +203,9 @@ enum KerasActivations {
     return try layers.emit("Div", [powers, layers.reduce("ReduceSum", powers, axes: axes, keepsAxes: true)])
   }
 
-  /// Martins and Astudillo, From Softmax to Sparsemax, 2016, algorithm 1: max(z − τ, 0), where τ makes the sum 1.
+  /// Martins and Astudillo, From Softmax to Sparsemax, 2016, algorithm 1: max(z − τ, 0). There τ is the sum of the k
+  /// largest without 1, over k; all backends of Keras 3 take the sum of the sums of the first, the first two, …, the
+  /// first k, and models were trained with that.
   private static let sparsemax: Make = { (call, value, config) throws(OperatorError) in
     let layers = call.layers
     let rank = try layers.rank(value)
@@ -219,7 +221,7 @@ enum KerasActivations {
     let reach = try layers.emit("Add", [layers.emit("Mul", [sorted, places]), one])
     let isIn = try layers.cast(layers.emit("Greater", [reach, sums]), to: .float32)
     let size = try layers.reduce("ReduceSum", isIn, axes: [axis], keepsAxes: true)
-    let total = try layers.reduce("ReduceSum", layers.emit("Mul", [sorted, isIn]), axes: [axis], keepsAxes: true)
+    let total = try layers.reduce("ReduceSum", layers.emit("Mul", [sums, isIn]), axes: [axis], keepsAxes: true)
     let threshold = try layers.emit("Div", [layers.emit("Sub", [total, one]), size])
     return try layers.emit("Relu", [layers.emit("Sub", [value, threshold])])
   }

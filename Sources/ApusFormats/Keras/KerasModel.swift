@@ -71,17 +71,18 @@ struct KerasLayer {
   /// Set if the layer is a model.
   var model: KerasModel?
 
-  /// True for what `keras.ops` makes.
-  var isOperation: Bool { module?.contains("keras.src.ops") ?? false || module?.hasPrefix("keras.ops") ?? false }
+  /// True for what `keras.ops` makes. `.h5` files tell no modules; there operations are what cannot be trained.
+  var isOperation: Bool {
+    if module == nil { return config["trainable"] == nil && KerasOperations.rules[className] != nil }
+    return module?.contains("keras.src.ops") ?? false || module?.hasPrefix("keras.ops") ?? false
+  }
 
   /// True if the file says that the class is not one of Keras.
   var isCustom: Bool {
     if className.contains(">") { return true }
     guard let module else { return false }
-    if module.hasPrefix("keras") || module.hasPrefix("tf_keras") || module.hasPrefix("tensorflow.keras") {
-      return false
-    }
-    return module != "builtins"
+    let root = String(module.prefix { $0 != "." })
+    return !["keras", "tf_keras", "tensorflow", "builtins"].contains(root)
   }
 }
 

@@ -60,6 +60,7 @@ final class KerasNetwork {
       throw .malformed(
         "the model '\(model.name)' has \(model.inputs.count) inputs; it is called with \(inputs.count)")
     }
+    try layers.ledger.count(model.isSequential ? "Sequential" : "Functional")
     var run = KerasRun(self, model, prefix: prefix, scope: scope)
     for (reference, tensor) in zip(model.inputs, inputs) { run.set(reference, tensor) }
     var outputs: [KerasTensor] = []
@@ -120,13 +121,16 @@ final class KerasNetwork {
     return split.compactMap { $0 }.map { KerasTensor($0, mask: input.mask) }
   }
 
+  /// The names of classes in Python where configurations say others.
+  private static let pythonNames = ["GroupQueryAttention": "GroupedQueryAttention"]
+
   /// Where the weights of the layers of a model are. Keras 3 names groups by the class and a counter, Keras 2 too.
   static func scopes(of model: KerasModel, in scope: KerasScope) -> [KerasScope] {
     var counts: [String: Int] = [:]
     return model.layers.map { layer in
       // The layers of a Sequential model are counted without its input; operations hold nothing.
       if layer.isOperation || (model.isSequential && layer.className == "InputLayer") { return scope }
-      let name = snakeCase(layer.className)
+      let name = snakeCase(pythonNames[layer.className] ?? layer.className)
       let count = counts[name, default: 0]
       counts[name] = count + 1
       return scope.child("layers/" + (count == 0 ? name : "\(name)_\(count)"), named: layer.name)

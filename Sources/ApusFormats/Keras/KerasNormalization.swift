@@ -66,12 +66,12 @@ enum KerasNormalization {
     let rank = try layers.rank(value)
     let axes = try axes(call, rank: rank).sorted()
     let (names, scale, center) = try names(call)
-    let weights = try call.variables(names)
     let epsilon = try call.config.double("epsilon", default: 1e-3)
     if try call.config.bool("rms_scaling", default: false) {
-      let gamma = scale ? try broadcast(weights[0], axes, rank, call) : nil
+      let gamma = scale ? try broadcast(call.variables(["gamma"])[0], axes, rank, call) : nil
       return try overVariance(value, axes, epsilon, gamma, layers)
     }
+    let weights = try call.variables(names)
     guard axes == Array((rank - axes.count)..<rank) else {
       // Other axes than the last ones: with these at the end, and back.
       let order = (0..<rank).filter { !axes.contains($0) } + axes

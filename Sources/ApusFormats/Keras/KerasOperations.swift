@@ -249,7 +249,12 @@ enum KerasOperations {
 
   private static func filled(_ call: KerasCall, _ value: ValueID, _ number: Double) throws(OperatorError) -> ValueID {
     let shape = try call.layers.emit("Shape", [value])
-    return try call.layers.emit("Expand", [call.layers.scalar(number, like: value), shape])
+    var element = try call.layers.scalar(number, like: value)
+    if let name = call.text(call.argument(1, "dtype")) {
+      guard let type = KerasTypes.table[name] else { throw .unsupported("the type '\(name)'") }
+      element = try call.layers.cast(element, to: type)
+    }
+    return try call.layers.emit("Expand", [element, shape])
   }
 
   private static func normalize(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {

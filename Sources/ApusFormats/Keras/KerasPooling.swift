@@ -147,6 +147,9 @@ enum KerasPooling {
       throw .unsupported("resizing with 'pad_to_aspect_ratio'")
     }
     let interpolation = (try call.config.string("interpolation") ?? "bilinear").lowercased()
+    if interpolation == "bicubic" {
+      call.ledger.note("bicubic resizing is exact here; TensorFlow rounds places to 1/1024 of a pixel")
+    }
     let crops = try call.config.bool("crop_to_aspect_ratio", default: false)
     var picture = try layers.rank(value) == 3 ? layers.unsqueeze(value, [0]) : value
     let isSingle = picture != value

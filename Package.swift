@@ -97,7 +97,8 @@ let package = Package(
     .testTarget(
       name: "ApusContainersTests", dependencies: ["ApusTestSupport"], exclude: ["Samples"], swiftSettings: strict),
     .testTarget(
-      name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], exclude: ["Samples"], swiftSettings: strict),
+      name: "ApusFormatsTests", dependencies: ["ApusTestSupport"], exclude: ["Samples", "Fixtures"],
+      swiftSettings: strict),
     .target(
       name: "ApusCProgram", path: "Tests/ApusCProgram",
       cSettings: [.headerSearchPath("../../Sources/ApusC/include")]),

@@ -1,5 +1,5 @@
-// The graph of a model of another framework, made layer by layer: nodes bear the names of their layers, and a layer that
-// cannot be read does not hide what is wrong with the others.
+// The graph of a model of another framework, made layer by layer: nodes bear the names of their layers, and a layer
+// that cannot be read does not hide what is wrong with the others.
 
 import ApusGraph
 import ApusTensor
@@ -35,8 +35,9 @@ package final class LayerBuilder {
 
   // MARK: - Layers
 
-  /// The outputs that `make` appends nodes for. What it throws is a problem of this layer, which is told with all others
-  /// in the end; the outputs are values of which nothing is known then, and layers that read them are passed over.
+  /// The outputs that `make` appends nodes for. What it throws is a problem of this layer, which is told with all
+  /// others in the end; the outputs are values of which nothing is known then, and layers that read them are passed
+  /// over.
   package func layer(
     _ name: String, kind: String, reading inputs: [ValueID?] = [], outputs count: Int = 1,
     _ make: () throws(OperatorError) -> [ValueID?]
@@ -125,11 +126,17 @@ package final class LayerBuilder {
       builder.graph[output].name = ""
     }
     // Inner names give way to those that callers use.
+    var isTaken = false
     for index in builder.graph.values.indices where builder.graph.values[index].name == name {
-      if index != output.index, !graph.inputs.contains(ValueID(index)) { builder.graph.values[index].name = "" }
+      let other = ValueID(index)
+      if graph.inputs.contains(other) || graph.outputs.contains(other) {
+        isTaken = true
+      } else {
+        builder.graph[other].name = ""
+      }
     }
-    builder.graph[output].name = ""
-    self.name(output, name)
+    builder.graph[output].name = isTaken ? "" : name
+    if isTaken { self.name(output, name) }
     builder.graph.outputs.append(output)
     builder.graph.outputDeclarations.append(fact(output))
   }

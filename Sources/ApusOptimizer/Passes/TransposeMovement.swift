@@ -37,7 +37,10 @@ private struct TransposeMover: ~Copyable {
 
   private static let transpose = OperatorID("Transpose")
 
-  init(_ graph: consuming GraphEditor, _ work: OptimizerWork) { (self.graph, self.work) = (graph, work) }
+  init(_ graph: consuming GraphEditor, _ work: OptimizerWork) {
+    self.graph = graph
+    self.work = work
+  }
 
   mutating func take(_ id: NodeID) {
     place = id
@@ -132,9 +135,9 @@ private struct TransposeMover: ~Copyable {
 
   /// All operands in one other order, or so small that none matters.
   private mutating func moveBroadcast(_ node: Node, _ output: ValueID) -> Bool {
-    guard let order = node.inputs.lazy.compactMap({ value in value.flatMap { self.origins[$0]?.order } }).first,
-      rank(output) == order.count
-    else { return false }
+    var found: [Int]?
+    for case let operand? in node.inputs where found == nil { found = origins[operand]?.order }
+    guard let order = found, rank(output) == order.count else { return false }
     var inputs: [ValueID?] = []
     for case let operand? in node.inputs {
       if let origin = origins[operand] {

@@ -113,10 +113,12 @@ package enum ModelReader {
 
   /// The graph of an importer without the changes of layout that undo each other.
   private static func tidied(_ graph: Graph, _ settings: ImportOptions) throws(LoadError) -> Graph {
+    let names = graph.outputs.map { graph[$0].name }
     var graph = graph
     do throws(OperatorError) {
       _ = try Optimizer(registry: .standard, passes: Optimizer.importPasses)
         .optimize(&graph, allowance: settings.allowance)
+      graph = try graph.namingOutputs(names)
     } catch {
       throw LoadError(
         error.code == .limit ? .limitExceeded : .malformed, error.message, remedy: error.remedy,

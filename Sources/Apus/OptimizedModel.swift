@@ -96,7 +96,7 @@ extension Optimizer {
 
 extension Graph {
   /// Reads the constants that are still in files.
-  fileprivate func loadConstants() throws(TensorError) {
+  func loadConstants() throws(TensorError) {
     for value in values { try value.constant?.storage.load() }
     for node in nodes {
       for (_, subgraph) in node.subgraphs { try subgraph.graph.loadConstants() }
@@ -104,7 +104,7 @@ extension Graph {
   }
 
   /// The graph with these names of its outputs, which a pass may have replaced by those of other values.
-  fileprivate func namingOutputs(_ names: [String]) throws(OperatorError) -> Graph {
+  func namingOutputs(_ names: [String]) throws(OperatorError) -> Graph {
     let builder = GraphBuilder(continuing: self, inference: InferenceDriver(registry: .standard))
     for (index, name) in names.enumerated() where builder.graph[outputs[index]].name != name {
       let value = outputs[index]

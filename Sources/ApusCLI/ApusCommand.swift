@@ -23,9 +23,9 @@ struct ApusCommand: ParsableCommand {
     subcommands: [
       RunCommand.self, InfoCommand.self, InspectCommand.self, CheckCommand.self, BenchCommand.self,
       BenchKernelsCommand.self, ProfileCommand.self, PlanCommand.self, GraphCommand.self, OptimizeCommand.self,
-      ConvertCommand.self, FormatsCommand.self, QuantizeCommand.self, CompileCommand.self, AccuracyCommand.self,
-      SparsityCommand.self,
-      PruneCommand.self, ClusterCommand.self, DistilCommand.self, OperatorsCommand.self, ConformanceCommand.self,
+      ConvertCommand.self, FormatsCommand.self, WeightsCommand.self, QuantizeCommand.self, CompileCommand.self,
+      AccuracyCommand.self, SparsityCommand.self, PruneCommand.self, ClusterCommand.self, DistilCommand.self,
+      OperatorsCommand.self, ConformanceCommand.self,
     ])
 
   static func main() {

@@ -18,13 +18,34 @@ extension SafeTensors {
       let header = try header(ordered, metadata)
       var file = try OutputFile(path: path)
       try file.write(header)
-      for (_, tensor) in ordered {
-        try tensor.withByteSpan { (bytes: Span<UInt8>) throws(LoadError) in try file.write(bytes) }
-      }
+      for (_, tensor) in ordered { try write(tensor, to: &file) }
       try file.commit()
     } catch {
       throw error.inFile(path)
     }
+  }
+
+  /// Bytes of a tensor that are written at a time.
+  private static let pieceBytes = 1 << 20
+
+  /// Writes the elements; what still lies in a file is read piece by piece.
+  private static func write(_ tensor: Tensor, to file: inout OutputFile) throws(LoadError) {
+    var failure: LoadError?
+    do throws(TensorError) {
+      _ = try tensor.allPieces(of: pieceBytes) { _, piece in
+        do throws(LoadError) {
+          // Bytes may be read as UInt8 whatever they are bound to; they live during the call.
+          try file.write(piece.assumingMemoryBound(to: UInt8.self).span)
+          return true
+        } catch {
+          failure = error
+          return false
+        }
+      }
+    } catch {
+      throw LoadError(error)
+    }
+    if let failure { throw failure }
   }
 
   private static func header(

@@ -25,7 +25,9 @@ package protocol ModelImporter: Sendable {
 
 /// All importers, in the order in which files are shown to them.
 package enum ModelImporters {
-  package static let all: [any ModelImporter] = [TFLiteImporter(), KerasImporter(), TorchProgramImporter()]
+  package static let all: [any ModelImporter] = [
+    TFLiteImporter(), KerasImporter(), TorchProgramImporter(), TorchModuleImporter(),
+  ]
 
   /// The importer of a file; nil if it is ONNX, or nothing that is known.
   package static func importer(of file: FileBytes) -> (any ModelImporter)? { all.first { $0.recognizes(file) } }

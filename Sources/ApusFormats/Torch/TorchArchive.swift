@@ -2,7 +2,7 @@
 //
 //   PyTorch 2.8 and newer   NAME/models/*.json; NAME/data/weights and constants: one entry a tensor with a table beside
 //                           them (*_config.json), or one .pt of all
-//   PyTorch 2.1 to 2.7      serialized_exported_program.json, serialized_state_dict.pt (or .json), serialized_constants.pt
+//   PyTorch 2.1 to 2.7      serialized_exported_program.json, serialized_state_dict.pt, serialized_constants.pt
 
 import ApusContainers
 import ApusGraph
@@ -98,9 +98,10 @@ final class TorchArchive {
   }
 
   private func readOld(prefix: String) throws(LoadError) {
-    for name in ["serialized_state_dict.pt", "serialized_state_dict.json", "serialized_constants.pt",
-      "serialized_constants.json"]
-    {
+    for name in [
+      "serialized_state_dict.pt", "serialized_state_dict.json", "serialized_constants.pt",
+      "serialized_constants.json",
+    ] {
       if let entry = archive[prefix + name] { try readCheckpoint(entry) }
     }
   }

@@ -173,6 +173,8 @@ struct TorchCall {
   }
 
   func resultType(_ index: Int = 0) throws(OperatorError) -> DataType {
+    // Layers of a module have no record of their results; they keep the type of their operand.
+    if result(index) == nil, let type = layers.type(try tensor(at: 0)) { return type }
     guard let type = result(index)?.dataType else {
       throw .unsupported("the element type of the result is not one of ONNX")
     }

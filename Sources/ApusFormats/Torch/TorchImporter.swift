@@ -25,11 +25,11 @@ struct TorchProgramImporter: ModelImporter {
     let version = program.version.isEmpty ? "" : " \(program.version)"
     let ledger = ImportLedger(
       source: "PyTorch\(version) (exported program, schema \(program.schema))", options: options)
-    Self.census(program.graph, ledger, depth: 0)
-    try ledger.check()
     let layers = LayerBuilder(name: "main", registry: registry, ledger: ledger)
+    let importing = TorchProgramImport(archive, layers)
+    Self.census(program.graph.nodes.filter { importing.lowering.isNeeded($0) }, ledger)
+    try ledger.check()
     do throws(OperatorError) {
-      let importing = TorchProgramImport(archive, layers)
       try importing.bindInputs()
       try importing.lowerAndName()
     } catch {
@@ -39,13 +39,13 @@ struct TorchProgramImporter: ModelImporter {
   }
 
   /// Lists every operator that has no rule.
-  private static func census(_ graph: TorchGraph, _ ledger: ImportLedger, depth: Int) {
-    for node in graph.nodes {
+  private static func census(_ nodes: [TorchNode], _ ledger: ImportLedger) {
+    for node in nodes {
       let op = TorchOperator(node.target)
       if !TorchRules.isKnown(op) {
         ledger.isUnmapped(node.target, at: node.module.isEmpty ? node.name : "\(node.module)/\(node.name)")
       }
-      for case .graph(let inner) in node.inputs.map(\.value) { census(inner, ledger, depth: depth + 1) }
+      for case .graph(let inner) in node.inputs.map(\.value) { census(inner.nodes, ledger) }
     }
   }
 }

@@ -47,7 +47,8 @@ extension TorchLowering {
       do throws(OperatorError) {
         bindResults(of: node, try make(node))
       } catch {
-        throw OperatorError(error.code, "in its graph, \(node.target) '\(node.name)': \(error.message)", remedy: error.remedy)
+        throw OperatorError(
+          error.code, "in its graph, \(node.target) '\(node.name)': \(error.message)", remedy: error.remedy)
       }
     }
   }

@@ -9,6 +9,8 @@ struct TorchView {
   let read: (ValueID) throws(OperatorError) -> ValueID
   /// The other tensor, given as it is and the new elements of the view; nil if that cannot be said.
   let write: ((_ base: ValueID, _ new: ValueID) throws(OperatorError) -> ValueID)?
+  /// True if the result has elements of its own after all.
+  var isCopy = false
 
   /// The same tensor under another name.
   static var same: TorchView { TorchView(read: { value in value }, write: { _, new in new }) }
@@ -108,9 +110,10 @@ final class TorchLowering {
   /// Says that `name` shares the elements of `parent`.
   func alias(_ name: String, of parent: String, _ view: TorchView) {
     if !hasWrites || name == parent || slots[parent] == nil { return }
+    let version = versions[owner(parent)] ?? 0
     slots[name]?.parent = parent
     slots[name]?.view = view
-    slots[name]?.version = versions[owner(parent)] ?? 0
+    slots[name]?.version = version
   }
 
   /// Gives a tensor new elements, and all that share them.
@@ -223,8 +226,10 @@ final class TorchLowering {
         guard let name, let result else { continue }
         if isSymbol {
           symbols[name] = result
-        } else if slots[name] == nil {  // a rule of a view has bound it already
-          slots[name] = Slot(value: result)
+        } else {
+          // A rule of a view has bound it already.
+          if slots[name] == nil { slots[name] = Slot(value: result) }
+          if layers.constant(result) == nil { layers.name(result, name) }
         }
       }
     }
@@ -232,6 +237,9 @@ final class TorchLowering {
 
   /// The results of a node, one for each name among its outputs.
   func make(_ node: TorchNode) throws(OperatorError) -> [ValueID?] {
+    for name in node.outputs.flatMap(\.names) where slots[name] != nil || symbols[name] != nil {
+      throw .invalid("a name for its result was expected that is new; '\(name)' is taken")
+    }
     let op = TorchOperator(node.target)
     let call = TorchCall(node, op, self)
     if op.isInPlace { return try makeInPlace(call) }
@@ -257,11 +265,18 @@ final class TorchLowering {
       case .tensor(let parent)? = call.node.inputs.first?.value
     else { return }
     slots[name] = Slot(value: value)
-    alias(name, of: parent, view)
+    if !view.isCopy, !call.op.isCopy { alias(name, of: parent, view) }
   }
 
-  /// Operators that give several views.
+  /// Operators that give several views, or their operand itself.
   private func shareParts(_ call: TorchCall, _ results: [ValueID?]) throws(OperatorError) {
+    if TorchRules.givingBack.contains(call.op.rule), case .tensor(let parent)? = call.node.inputs.first?.value,
+      case .tensor(let name)? = call.node.outputs.first, let result = results.first ?? nil,
+      slots[parent]?.value == result
+    {
+      slots[name] = Slot(value: result)
+      return alias(name, of: parent, .same)
+    }
     guard let parts = TorchRules.parts[call.op.rule], case .tensors(let names)? = call.node.outputs.first,
       case .tensor(let parent)? = call.node.inputs.first?.value
     else { return }
@@ -324,6 +339,8 @@ struct TorchOperator {
   /// the ending of those that copy where others give a view.
   let rule: String
   let isInPlace: Bool
+  /// True for operators that copy where others of the same rule give a view.
+  let isCopy: Bool
 
   init(_ target: String) {
     var parts = target.split(separator: ".").map(String.init)
@@ -333,9 +350,8 @@ struct TorchOperator {
     var rule = isAten ? parts.dropFirst().joined(separator: ".") : name
     isInPlace = isAten && rule.hasSuffix("_") && !rule.hasSuffix("__")
     if isInPlace { rule.removeLast() }
-    if rule.hasSuffix("_copy"), TorchRules.isView(String(rule.dropLast("_copy".count))) {
-      rule.removeLast("_copy".count)
-    }
+    isCopy = rule.hasSuffix("_copy") && TorchRules.isView(String(rule.dropLast("_copy".count)))
+    if isCopy { rule.removeLast("_copy".count) }
     self.rule = rule
   }
 }

@@ -8,7 +8,8 @@ extension TorchRules {
     "relu": unary("Relu"), "relu6": relu6, "sigmoid": unary("Sigmoid"), "special_expit": unary("Sigmoid"),
     "silu": silu, "mish": unary("Mish"), "gelu": gelu, "hardswish": hardSwish, "hardsigmoid": hardSigmoid,
     "hardtanh": hardTanh, "elu": elu, "selu": selu, "celu": celu, "leaky_relu": leakyRelu, "prelu": prelu,
-    "_prelu_kernel": prelu, "rrelu": rrelu, "rrelu_with_noise": rrelu, "softplus": softplus,
+    "_prelu_kernel": prelu, "rrelu": rrelu, "rrelu_with_noise": rrelu, "rrelu_with_noise_functional": rrelu,
+    "softplus": softplus,
     "softsign": unary("Softsign"), "log_sigmoid": logSigmoid, "log_sigmoid_forward": logSigmoid,
     "softshrink": softShrink, "hardshrink": hardShrink, "threshold": threshold, "glu": glu,
     "softmax": softmax("Softmax"), "_softmax": softmax("Softmax"), "special_softmax": softmax("Softmax"),
@@ -84,7 +85,9 @@ extension TorchRules {
     let (value, layers) = (try call.tensor("self"), call.layers)
     var slope = try call.tensor("weight")
     let rank = try layers.rank(value)
-    if try layers.rank(slope) == 1, rank > 2 { slope = try layers.reshape(slope, [-1] + Array(repeating: 1, count: rank - 2)) }
+    if try layers.rank(slope) == 1, rank > 2 {
+      slope = try layers.reshape(slope, [-1] + Array(repeating: 1, count: rank - 2))
+    }
     return [try layers.emit("PRelu", [value, slope])]
   }
 

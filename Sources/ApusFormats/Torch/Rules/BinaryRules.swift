@@ -157,7 +157,9 @@ extension TorchRules {
     let type = try call.resultType()
     let (y, x) = (try call.operand("self", as: type), try call.operand("other", as: type))
     let zero = try layers.scalar(0, like: y)
-    let (pi, half) = (try layers.scalar(3.14159265358979323846, like: y), try layers.scalar(1.57079632679489661923, like: y))
+    let (pi, half) = (
+      try layers.scalar(3.14159265358979323846, like: y), try layers.scalar(1.57079632679489661923, like: y)
+    )
     let quotient = try layers.emit("Atan", [try layers.emit("Div", [y, x])])
     let (left, below) = (try layers.emit("Less", [x, zero]), try layers.emit("Less", [y, zero]))
     let turned = try layers.emit(
@@ -258,9 +260,11 @@ extension TorchRules {
     let (x, y) = (try call.operand("self", as: type), try call.operand("other", as: type))
     let product = try layers.emit("Mul", [x, try layers.emit("Log", [y])])
     let zero = try layers.scalar(0, like: product)
-    let isZero = try layers.emit("And", [
-      try layers.emit("Equal", [x, zero]), try layers.emit("Not", [try layers.emit("IsNaN", [y])]),
-    ])
+    let isZero = try layers.emit(
+      "And",
+      [
+        try layers.emit("Equal", [x, zero]), try layers.emit("Not", [try layers.emit("IsNaN", [y])]),
+      ])
     return [try layers.emit("Where", [isZero, zero, product])]
   }
 
@@ -282,7 +286,8 @@ extension TorchRules {
     let sign = try call.operand("other", as: type)
     let zero = try layers.scalar(0, like: size)
     let negative = try layers.emit(
-      "Or", [
+      "Or",
+      [
         try layers.emit("Less", [sign, zero]), try layers.emit("Less", [try layers.emit("Reciprocal", [sign]), zero]),
       ])
     return [try layers.emit("Where", [negative, try layers.emit("Neg", [size]), size])]
@@ -324,7 +329,8 @@ extension TorchRules {
     if call.argument("self") == nil { return try nonZeroParts(condition, call) }
     let type = try call.resultType()
     return [
-      try call.layers.emit("Where", [condition, try call.operand("self", as: type), try call.operand("other", as: type)])
+      try call.layers.emit(
+        "Where", [condition, try call.operand("self", as: type), try call.operand("other", as: type)])
     ]
   }
 

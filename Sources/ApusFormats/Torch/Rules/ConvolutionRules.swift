@@ -66,7 +66,9 @@ extension TorchRules {
     return [
       try call.layers.emit(
         "DeformConv",
-        [try call.tensor("input"), try call.tensor("weight"), try call.tensor("offset"), try call.tensor("bias"), mask],
+        [
+          try call.tensor("input"), try call.tensor("weight"), try call.tensor("offset"), try call.tensor("bias"), mask,
+        ],
         [
           ("dilations", .ints(try pair("dilation"))), ("group", .int(try call.int("groups"))),
           ("offset_group", .int(try call.int("offset_groups"))), ("pads", .ints(padding + padding)),

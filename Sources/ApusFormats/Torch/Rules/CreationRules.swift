@@ -42,7 +42,8 @@ extension TorchRules {
   private static func range(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let type = try call.resultType()
     // Half floats are counted in float32, as torch does.
-    let used: DataType = [.float16, .bfloat16].contains(type) ? .float32 : type.isFloat || type == .int32 ? type : .int64
+    let used: DataType =
+      [.float16, .bfloat16].contains(type) ? .float32 : type.isFloat || type == .int32 ? type : .int64
     let start = call.has("start") ? try call.operand("start", as: used) : try call.constant(.integer(0), used)
     let step = call.has("step") ? try call.operand("step", as: used) : try call.constant(.integer(1), used)
     return [try call.layers.emit("Range", [start, try call.operand("end", as: used), step])]

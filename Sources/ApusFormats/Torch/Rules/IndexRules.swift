@@ -52,13 +52,16 @@ extension TorchRules {
     var (value, mask) = (try call.tensor("self"), try call.tensor("mask"))
     let rank = max(try layers.rank(value), try layers.rank(mask))
     if try layers.shape(value) != layers.shape(mask) {
-      let shape = try layers.emit("Shape", [
-        try layers.emit("Or", [try layers.cast(try call.padded(value, toRank: rank), to: .bool), mask])
-      ])
+      let shape = try layers.emit(
+        "Shape",
+        [
+          try layers.emit("Or", [try layers.cast(try call.padded(value, toRank: rank), to: .bool), mask])
+        ])
       (value, mask) = (try layers.emit("Expand", [value, shape]), try layers.emit("Expand", [mask, shape]))
     }
     return [
-      try layers.emit("Compress", [try layers.reshape(value, [-1]), try layers.reshape(mask, [-1])], [("axis", .int(0))])
+      try layers.emit(
+        "Compress", [try layers.reshape(value, [-1]), try layers.reshape(mask, [-1])], [("axis", .int(0))])
     ]
   }
 
@@ -70,10 +73,12 @@ extension TorchRules {
     let mask = try layers.emit("Expand", [try call.tensor("mask"), shape])
     let flat = try layers.cast(try layers.reshape(mask, [-1]), to: .int64)
     let count = try layers.emit("CumSum", [flat, layers.constant(Tensor(scalar: Int64(0)))])
-    let place = try layers.emit("Max", [
-      try layers.emit("Sub", [count, layers.constant(Tensor(scalar: Int64(1)))]),
-      layers.constant(Tensor(scalar: Int64(0))),
-    ])
+    let place = try layers.emit(
+      "Max",
+      [
+        try layers.emit("Sub", [count, layers.constant(Tensor(scalar: Int64(1)))]),
+        layers.constant(Tensor(scalar: Int64(0))),
+      ])
     let gathered = try layers.emit("Reshape", [try layers.emit("Gather", [source, place]), shape])
     return [try layers.emit("Where", [mask, gathered, value])]
   }
@@ -234,11 +239,13 @@ extension TorchRules {
   }
 
   /// torch reads as much of the source as there are indices.
-  private static func part(of source: ValueID, like places: ValueID, _ call: TorchCall) throws(OperatorError) -> ValueID {
+  private static func part(of source: ValueID, like places: ValueID, _ call: TorchCall) throws(OperatorError) -> ValueID
+  {
     let (shape, wanted) = (try call.layers.shape(source), try call.layers.shape(places))
     if shape == wanted { return source }
     return try call.layers.emit(
-      "Slice", [
+      "Slice",
+      [
         source, call.layers.integers(shape.map { _ in 0 }), try call.shapeTensor(places),
         call.layers.integers(Array(shape.indices)),
       ])
@@ -282,7 +289,8 @@ extension TorchRules {
     var order = Array(0..<rank)
     order.remove(at: axis)
     order.insert(axis, at: 0)
-    let places = try layers.unsqueeze(try layers.reshape(try layers.cast(try call.tensor("index"), to: .int64), [-1]), [1])
+    let places = try layers.unsqueeze(
+      try layers.reshape(try layers.cast(try call.tensor("index"), to: .int64), [-1]), [1])
     let result = try layers.emit(
       "ScatterND", [try layers.transpose(value, order), places, try layers.transpose(source, order)],
       [("reduction", .string(reduction))])
@@ -329,10 +337,12 @@ extension TorchRules {
     let ends = try call.bool("include_last_offset", false) ? rest : layers.concatenate([rest, count], axis: 0)
     let (zero, one) = (layers.constant(Tensor(scalar: Int64(0))), layers.constant(Tensor(scalar: Int64(1))))
     let places = try layers.emit("Range", [zero, try layers.squeeze(count, [0]), one])
-    let inBag = try layers.emit("And", [
-      try layers.emit("GreaterOrEqual", [places, try layers.unsqueeze(starts, [1])]),
-      try layers.emit("Less", [places, try layers.unsqueeze(ends, [1])]),
-    ])
+    let inBag = try layers.emit(
+      "And",
+      [
+        try layers.emit("GreaterOrEqual", [places, try layers.unsqueeze(starts, [1])]),
+        try layers.emit("Less", [places, try layers.unsqueeze(ends, [1])]),
+      ])
     let type = layers.type(weight) ?? .float32
     var members = try layers.cast(inBag, to: type)
     let sizes = try layers.reduce("ReduceSum", members, axes: [1], keepsAxes: true)

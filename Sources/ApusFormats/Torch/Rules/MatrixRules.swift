@@ -10,7 +10,8 @@ extension TorchRules {
     "addbmm": refusedProduct, "baddbmm": addBatchedProduct, "einsum": einsum, "outer": outer, "ger": outer,
     "bilinear": bilinear, "_weight_norm": weightNorm, "_weight_norm_interface": weightNorm, "cdist": distances,
     "_cdist_forward": distances, "cosine_similarity": cosineSimilarity, "pairwise_distance": pairwiseDistance,
-    "trace": trace, "linalg_multi_dot": chainProduct, "chain_matmul": chainProduct, "_addmm_activation": addProduct,
+    "trace": trace, "_trilinear": trilinear, "linalg_multi_dot": chainProduct, "chain_matmul": chainProduct,
+    "_addmm_activation": addProduct,
   ]
 
   static let attentionTable: [String: TorchRule] = [
@@ -30,7 +31,10 @@ extension TorchRules {
     return [
       try call.layers.emit(
         "MatMul",
-        [try call.layers.cast(try call.tensor(at: 0), to: type), try call.layers.cast(try call.tensor(at: 1), to: type)])
+        [
+          try call.layers.cast(try call.tensor(at: 0), to: type),
+          try call.layers.cast(try call.tensor(at: 1), to: type),
+        ])
     ]
   }
 
@@ -108,7 +112,23 @@ extension TorchRules {
   }
 
   private static func trace(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    [try call.layers.emit("Einsum", [try call.tensor("self")], [("equation", .string("ii->"))])]
+    let (value, layers) = (try call.tensor("self"), call.layers)
+    let count = min(try layers.extent(value, 0), try layers.extent(value, 1))
+    let square = try layers.slice(value, from: [0, 0], to: [count, count], axes: [0, 1])
+    return [try layers.emit("Einsum", [square], [("equation", .string("ii->"))])]
+  }
+
+  /// The sum of a product of three tensors over some axes, each with axes of 1 put in.
+  private static func trilinear(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
+    let layers = call.layers
+    var product: ValueID?
+    for number in 1...3 {
+      let value = try layers.unsqueeze(try call.tensor("i\(number)"), try call.ints("expand\(number)"))
+      product =
+        try product.map { (product) throws(OperatorError) in try layers.emit("Mul", [product, value]) } ?? value
+    }
+    guard let product else { return [nil] }
+    return [try layers.reduce("ReduceSum", product, axes: try call.ints("sumdim"), keepsAxes: false)]
   }
 
   /// `input1 · weight[k] · input2 + bias[k]`.
@@ -180,7 +200,8 @@ extension TorchRules {
     var units: [ValueID] = []
     for value in [a, b] {
       let norm = try layers.reduce("ReduceL2", value, axes: [axis], keepsAxes: true)
-      units.append(try layers.emit("Div", [value, try layers.emit("Max", [norm, try layers.scalar(epsilon, like: norm)])]))
+      units.append(
+        try layers.emit("Div", [value, try layers.emit("Max", [norm, try layers.scalar(epsilon, like: norm)])]))
     }
     return [try layers.reduce("ReduceSum", try layers.emit("Mul", units), axes: [axis], keepsAxes: false)]
   }
@@ -204,7 +225,9 @@ extension TorchRules {
     } else if rank == 3, let given = mask, try layers.rank(given) == 3 {
       mask = try layers.unsqueeze(given, [1])
     }
-    if let given = mask, layers.type(given) != .bool { mask = try layers.cast(given, to: layers.type(query) ?? .float32) }
+    if let given = mask, layers.type(given) != .bool {
+      mask = try layers.cast(given, to: layers.type(query) ?? .float32)
+    }
     var attributes: [(String, AttributeValue)] = []
     if try call.bool("is_causal", false) { attributes.append(("is_causal", .int(1))) }
     if let scale = try call.number("scale") { attributes.append(("scale", .float(Float(scale.real)))) }
@@ -244,7 +267,9 @@ extension TorchRules {
 
   /// A whole layer of attention from packed projections, without weights of attention as result.
   private static func multiHeadAttention(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    if call.isUsed(1), try call.bool("need_weights", true) { throw .unsupported("the weights of attention as a result") }
+    if call.isUsed(1), try call.bool("need_weights", true) {
+      throw .unsupported("the weights of attention as a result")
+    }
     let query = try call.tensor("query")
     return [
       try packedAttention(

@@ -18,12 +18,8 @@ extension TorchRules {
     "reflection_pad2d": pad, "reflection_pad3d": pad, "replication_pad1d": pad, "replication_pad2d": pad,
     "replication_pad3d": pad, "_pad_circular": pad, "_pad_enum": pad, "pixel_shuffle": pixelShuffle,
     "pixel_unshuffle": pixelUnshuffle, "channel_shuffle": channelShuffle, "native_channel_shuffle": channelShuffle,
-    "convert_element_type": identity, "view.dtype": refusedBits, "as_strided": asStrided,
+    "convert_element_type": identity, "as_strided": asStrided,
   ]
-
-  private static func refusedBits(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    throw .unsupported("the elements under another type")
-  }
 
   /// A strided window on a tensor that lies in order: only that which is a reshape.
   private static func asStrided(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
@@ -34,7 +30,10 @@ extension TorchRules {
   }
 
   private static func copied(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    [try call.layers.cast(try call.tensor("src"), to: try call.resultType())]
+    let value = try call.layers.cast(try call.tensor("src"), to: try call.resultType())
+    let target = try call.tensor(at: 0)
+    if try call.layers.shape(value) == call.layers.shape(target) { return [value] }
+    return [try call.layers.emit("Expand", [value, try call.shapeTensor(target)])]
   }
 
   private static func filled(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
@@ -51,9 +50,11 @@ extension TorchRules {
     let shape = try call.layers.shape(value)
     // An extent of 1 leaves that of the operand.
     for index in sizes.indices where try call.lowering.known(sizes[index]) == -1 { sizes[index] = .number(1) }
-    let isSame = shape.count == sizes.count && zip(shape, sizes).allSatisfy { (dim, size) in
-      size == .number(1) || (dim.known != nil && .number(dim.known!) == size)
-    }
+    let isSame =
+      shape.count == sizes.count
+      && zip(shape, sizes).allSatisfy { (dim, size) in
+        size == .number(1) || (dim.known != nil && .number(dim.known!) == size)
+      }
     return [isSame ? value : try call.layers.emit("Expand", [value, try call.shapeTensor(sizes)])]
   }
 

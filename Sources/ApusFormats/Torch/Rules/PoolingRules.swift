@@ -97,7 +97,8 @@ extension TorchRules {
       if zip(extents, wanted).allSatisfy({ $1 > 0 && $0 % $1 == 0 }) {
         let kernel = zip(extents, wanted).map { $0 / $1 }
         if kernel.contains(where: { $0 != 1 }) {
-          value = try layers.emit(kind + "Pool", [value], [("kernel_shape", .ints(kernel)), ("strides", .ints(kernel))])
+          value = try layers.emit(
+            kind + "Pool", [value], [("kernel_shape", .ints(kernel)), ("strides", .ints(kernel))])
         }
       } else {
         for (axis, count) in zip(spatialAxes, wanted) {
@@ -178,7 +179,7 @@ extension TorchRules {
       ]
       if mode == "nearest" { attributes.append(("nearest_mode", .string(isExact ? "round_prefer_ceil" : "floor"))) }
       if mode == "cubic" { attributes.append(("cubic_coeff_a", .float(isSmooth ? -0.5 : -0.75))) }
-      if isSmooth { attributes.append(("antialias", .int(1))) }
+      if isSmooth { attributes += [("antialias", .int(1)), ("exclude_outside", .int(1))] }
       let scales = try scales(axes, call)
       if let scales, !corners {
         let factors = layers.constant(Tensor(scales.map { Float($0) }))

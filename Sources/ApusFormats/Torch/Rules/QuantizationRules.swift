@@ -44,7 +44,8 @@ extension TorchRules {
 
   /// Codes within quant_min and quant_max, where those are less than all of the type.
   private static func narrowed(_ codes: ValueID, _ type: DataType, _ call: TorchCall) throws(OperatorError) -> ValueID {
-    let (low, high) = type.isSignedInteger
+    let (low, high) =
+      type.isSignedInteger
       ? (-(1 << (type.bits - 1)), (1 << (type.bits - 1)) - 1) : (0, (1 << type.bits) - 1)
     let (from, to) = (try call.int("quant_min", low), try call.int("quant_max", high))
     if from <= low, to >= high { return codes }
@@ -83,9 +84,11 @@ extension TorchRules {
     scale = try layers.emit("Max", [scale, try layers.scalar(try call.real("eps", 1.1920929e-07), like: value)])
     let start = try layers.emit("Round", [try layers.emit("Div", [low, scale])])
     let point = try layers.emit("Sub", [try layers.scalar(from, like: value), start])
-    let bounded = try layers.emit("Clip", [
-      point, try layers.scalar(from, like: value), try layers.scalar(to, like: value),
-    ])
+    let bounded = try layers.emit(
+      "Clip",
+      [
+        point, try layers.scalar(from, like: value), try layers.scalar(to, like: value),
+      ])
     let scaleType = try call.resultType(0)
     return [
       try layers.cast(try layers.unsqueeze(scale, [0]), to: scaleType),

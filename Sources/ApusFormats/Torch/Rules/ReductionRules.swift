@@ -258,9 +258,13 @@ extension TorchRules {
   }
 
   private static func nonZero(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    [try call.layers.emit("Transpose", [try call.layers.emit("NonZero", [try call.tensor("self")])], [
-      ("perm", .ints([1, 0]))
-    ])]
+    [
+      try call.layers.emit(
+        "Transpose", [try call.layers.emit("NonZero", [try call.tensor("self")])],
+        [
+          ("perm", .ints([1, 0]))
+        ])
+    ]
   }
 
   private static func nonZeroList(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {

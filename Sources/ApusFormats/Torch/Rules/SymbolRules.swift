@@ -14,7 +14,7 @@ extension TorchRules {
     "_operator.gt": symbolComparison("Greater"), "_operator.ge": symbolComparison("GreaterOrEqual"),
     "_operator.and_": symbolLogic("And"), "_operator.or_": symbolLogic("Or"), "_operator.not_": symbolUnary("Not"),
     "torch.sym_not": symbolUnary("Not"), "torch.sym_max": symbolArithmetic("Max"),
-    "torch.sym_min": symbolArithmetic("Min"), "torch.sym_float": symbolCast(.float64),
+    "torch.sym_min": symbolArithmetic("Min"), "torch.sym_sum": symbolSum, "torch.sym_float": symbolCast(.float64),
     "torch.sym_int": symbolInteger, "math.floor": symbolFloorOf("Floor"), "math.ceil": symbolFloorOf("Ceil"),
     "math.trunc": symbolInteger, "torch._sym_sqrt": symbolUnary("Sqrt"), "math.sqrt": symbolUnary("Sqrt"),
     "item": item, "_local_scalar_dense": item, "is_nonzero": item, "torch.sym_ite": symbolChoice,
@@ -60,6 +60,15 @@ extension TorchRules {
     }
   }
 
+  private static func symbolSum(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
+    guard case .sizes(let sizes)? = call.argument(at: 0), let first = sizes.first else {
+      throw .invalid("a list of numbers was expected")
+    }
+    var sum = try call.lowering.size(first)
+    for size in sizes.dropFirst() { sum = try call.layers.emit("Add", [sum, try call.lowering.size(size)]) }
+    return [sum]
+  }
+
   private static func symbolUnary(_ op: String) -> TorchRule {
     { (call) throws(OperatorError) in
       var value = try number(0, call)
@@ -80,7 +89,9 @@ extension TorchRules {
 
   private static func symbolQuotient(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let (a, b) = (try number(0, call), try number(1, call))
-    return [try call.layers.emit("Div", [try call.layers.cast(a, to: .float64), try call.layers.cast(b, to: .float64)])]
+    return [
+      try call.layers.emit("Div", [try call.layers.cast(a, to: .float64), try call.layers.cast(b, to: .float64)])
+    ]
   }
 
   private static func symbolComparison(_ op: String, negated: Bool = false) -> TorchRule {
@@ -95,7 +106,8 @@ extension TorchRules {
     { (call) throws(OperatorError) in
       [
         try call.layers.emit(
-          op, [try call.layers.cast(try number(0, call), to: .bool), try call.layers.cast(try number(1, call), to: .bool)])
+          op,
+          [try call.layers.cast(try number(0, call), to: .bool), try call.layers.cast(try number(1, call), to: .bool)])
       ]
     }
   }

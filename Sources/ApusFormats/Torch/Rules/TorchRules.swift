@@ -21,7 +21,8 @@ enum TorchRules {
   private static let table: [String: TorchRule] = {
     var table: [String: TorchRule] = [:]
     for family in [
-      unaryTable, binaryTable, activationTable, comparisonTable, reductionTable, sortTable, movementTable, creationTable,
+      unaryTable, binaryTable, activationTable, comparisonTable, reductionTable, sortTable, movementTable,
+      creationTable,
       indexTable, matrixTable, attentionTable, convolutionTable, poolingTable, resizingTable, normalizationTable,
       recurrentTable, symbolTable, quantizationTable, controlTable,
     ] {
@@ -36,6 +37,11 @@ enum TorchRules {
     "aten.sym_constrain_range_for_size", "aten._make_dep_token", "aten._functional_assert_async",
     "aten._functional_sym_constrain_range", "aten._functional_sym_constrain_range_for_size",
     "aten._functional_assert_scalar", "_operator.__assert__", "aten._print",
+  ]
+
+  /// Operators whose result is their operand itself where there is nothing to do.
+  static let givingBack: Set<String> = [
+    "to", "type_as", "dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout",
   ]
 
   static func isView(_ name: String) -> Bool { viewTable[name] != nil || partTable[name] != nil || name == "expand" }

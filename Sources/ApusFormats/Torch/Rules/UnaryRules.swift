@@ -1,4 +1,4 @@
-// Operators of PyTorch that compute each element from one: https://docs.pytorch.org/docs/stable/torch.html#pointwise-ops
+// Operators that compute each element from one: https://docs.pytorch.org/docs/stable/torch.html#pointwise-ops
 
 import ApusGraph
 import ApusTensor
@@ -68,8 +68,8 @@ extension TorchRules {
     return [try call.layers.emit("Pow", [try call.layers.scalar(2, like: value), value])]
   }
 
-  /// exp(x) - 1 without cancellation: (u - 1) x / log(u) with u = exp(x), x where u is 1. Higham, Accuracy and Stability
-  /// of Numerical Algorithms, 1.14.1.
+  /// exp(x) - 1 without cancellation: (u - 1) x / log(u) with u = exp(x), x where u is 1. After Higham, Accuracy and
+  /// Stability of Numerical Algorithms, 1.14.1.
   private static func expm1(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     [try expm1(try floatOperand(call), call)]
   }
@@ -129,7 +129,9 @@ extension TorchRules {
 
   private static func erfc(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let value = try floatOperand(call)
-    return [try call.layers.emit("Sub", [try call.layers.scalar(1, like: value), try call.layers.emit("Erf", [value])])]
+    return [
+      try call.layers.emit("Sub", [try call.layers.scalar(1, like: value), try call.layers.emit("Erf", [value])])
+    ]
   }
 
   private static func sinc(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
@@ -219,8 +221,10 @@ extension TorchRules {
       "Where", [try layers.emit("IsNaN", [value]), try layers.scalar(try call.real("nan", 0), like: value), value])
     for (name, isNegative, standard) in [("posinf", false, largest), ("neginf", true, -largest)] {
       let isInfinite = try layers.emit(
-        "IsInf", [value], [("detect_negative", .int(isNegative ? 1 : 0)), ("detect_positive", .int(isNegative ? 0 : 1))])
-      result = try layers.emit("Where", [isInfinite, try layers.scalar(try call.real(name, standard), like: value), result])
+        "IsInf", [value],
+        [("detect_negative", .int(isNegative ? 1 : 0)), ("detect_positive", .int(isNegative ? 0 : 1))])
+      result = try layers.emit(
+        "Where", [isInfinite, try layers.scalar(try call.real(name, standard), like: value), result])
     }
     return [result]
   }

@@ -29,23 +29,23 @@ extension TorchRules {
 
   /// Shares the elements only where the operand lies in order already.
   private static func contiguousView(_ call: TorchCall) throws(OperatorError) -> TorchView {
-    let isSame = call.meta("self")?.isContiguous ?? false
-    return TorchView(read: { value in value }, write: isSame ? { _, new in new } : { base, _ in base })
+    var view = TorchView.same
+    view.isCopy = !(call.meta("self")?.isContiguous ?? false)
+    return view
   }
 
-  /// The same elements in another shape. What of a tensor with gaps is a copy cannot always be said; then writing to
-  /// the result is refused.
+  /// The same elements in another shape: a copy, if the result lies in order and the operand does not.
   private static func shapeView(
     _ call: TorchCall, _ read: @escaping (ValueID) throws(OperatorError) -> ValueID
   ) -> TorchView {
-    let isView = call.op.rule != "reshape" && call.op.rule != "flatten" || call.meta("self")?.isContiguous ?? false
-    if !isView { return TorchView(read: read, write: nil) }
+    let isInOrder = call.meta("self")?.isContiguous ?? true
+    let isView = call.op.rule == "view" || isInOrder || !(call.result()?.isContiguous ?? true)
     return TorchView(
       read: read,
       write: { (base, new) throws(OperatorError) in
         let shape = try call.layers.shape(base)
         return try call.layers.reshape(new, to: shape, symbolsOf: [base])
-      })
+      }, isCopy: !isView)
   }
 
   private static func reshapeView(_ call: TorchCall) throws(OperatorError) -> TorchView {
@@ -58,7 +58,22 @@ extension TorchRules {
 
   /// A reshape to what the program says of the result.
   private static func resultView(_ call: TorchCall) throws(OperatorError) -> TorchView {
-    shapeView(call) { (value) throws(OperatorError) in try call.reshapeToResult(value) }
+    if call.result() == nil, call.op.rule == "flatten" { return try flattenView(call) }
+    return shapeView(call) { (value) throws(OperatorError) in try call.reshapeToResult(value) }
+  }
+
+  /// Axes from `start_dim` to `end_dim` as one, where the program does not say what comes of it.
+  private static func flattenView(_ call: TorchCall) throws(OperatorError) -> TorchView {
+    let rank = try call.layers.rank(try call.tensor(at: 0))
+    let (start, end) = (try call.axis("start_dim", of: rank, 0), try call.axis("end_dim", of: rank, -1))
+    return shapeView(call) { (value) throws(OperatorError) in
+      let shape = try call.layers.shape(value)
+      if start >= end { return value }
+      let tail = shape[(end + 1)...].map { $0.known ?? 0 }
+      if tail.contains(0) { throw .unsupported("flatten before axes whose extents are not known") }
+      return try call.layers.emit(
+        "Reshape", [value, call.layers.integers([Int](repeating: 0, count: start) + [-1] + tail)])
+    }
   }
 
   private static func squeezeView(_ call: TorchCall) throws(OperatorError) -> TorchView {

@@ -2,8 +2,8 @@
 
 import ApusGraph
 
-/// The members of a JSON object. Whatever is asked for is checked: an error names the member, what was expected and what
-/// was found.
+/// The members of a JSON object. Whatever is asked for is checked: an error names the member, what was expected and
+/// what was found.
 struct KerasConfig: Sendable {
   private let members: [String: JSONValue]
 

@@ -16,6 +16,8 @@ enum KerasCore {
     "Identity": .identity, "Dropout": .identity, "SpatialDropout1D": .identity, "SpatialDropout2D": .identity,
     "SpatialDropout3D": .identity, "AlphaDropout": .identity, "GaussianDropout": .identity, "GaussianNoise": .identity,
     "ActivityRegularization": .identity,
+    // Of keras.applications.convnext.
+    "LayerScale": .one(layerScale), "StochasticDepth": .identity,
     "RandomFlip": .identity, "RandomRotation": .identity, "RandomZoom": .identity, "RandomTranslation": .identity,
     "RandomContrast": .identity, "RandomBrightness": .identity, "RandomHeight": .identity, "RandomWidth": .identity,
     "RandomSaturation": .identity, "RandomHue": .identity, "RandomSharpness": .identity, "RandomShear": .identity,
@@ -46,6 +48,12 @@ enum KerasCore {
       result = usesBias ? try layers.emit("Add", [product, weights[1]]) : product
     }
     return try KerasActivations.apply(of: call, to: result)
+  }
+
+  /// A factor for each channel.
+  private static func layerScale(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {
+    // Keras gives this weight no name of its own.
+    try call.layers.emit("Mul", [value, call.variables(["gamma|*"])[0]])
   }
 
   private static func einsumDense(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {

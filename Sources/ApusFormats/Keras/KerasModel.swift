@@ -79,7 +79,7 @@ struct KerasLayer {
 
   /// True if the file says that the class is not one of Keras.
   var isCustom: Bool {
-    if className.contains(">") { return true }
+    if className.contains(">") || registeredName?.contains(">") ?? false { return true }
     guard let module else { return false }
     let root = String(module.prefix { $0 != "." })
     return !["keras", "tf_keras", "tensorflow", "builtins"].contains(root)

@@ -161,7 +161,7 @@ private struct KerasRun {
   let prefix: String
   private let scopes: [KerasScope]
   private var positions: [String: Int] = [:]
-  /// By how much the calls of models inside are counted too high: Keras 2 counts the making of a model as its first call.
+  /// By how much the calls of models inside are counted too high: Keras 2 counts the making of a model as a call.
   private var shifts: [Int: Int] = [:]
   /// The outputs of the calls that were made.
   private var done: [Int: [Int: [KerasTensor]]] = [:]

@@ -42,7 +42,7 @@ final class KerasWeights {
   var usesPaths: Bool { if case .byPath = order { true } else { false } }
 
   /// The variables of a layer under `names`, in the order in which it makes them; other names that a variable had in
-  /// other versions stand behind a bar: "kernel|depthwise_kernel".
+  /// other versions stand behind a bar: "kernel|depthwise_kernel". A star stands for any name.
   func variables(_ scope: KerasScope, _ names: [String]) throws(OperatorError) -> [Tensor] {
     do throws(LoadError) {
       switch order {
@@ -77,7 +77,7 @@ final class KerasWeights {
     throw .malformed("the weights hold no \(scope.path)/vars with \(names.joined(separator: ", "))")
   }
 
-  /// The paths that layers have had: parts with bars have several names, and Keras 2.12 and 2.13 called layers otherwise.
+  /// The paths that layers have had: parts with bars have several names, and Keras 2.12 called layers otherwise.
   private static func paths(_ path: String) -> [String] {
     var paths = [""]
     for part in path.split(separator: "/") {
@@ -139,7 +139,7 @@ final class KerasWeights {
       var parts = name.split(separator: "/").map(String.init)
       guard var leaf = parts.popLast() else { continue }
       if let colon = leaf.lastIndex(of: ":") { leaf = String(leaf[..<colon]) }
-      guard leaves.contains(leaf) else { continue }
+      guard leaves.contains(leaf) || leaves.contains("*") else { continue }
       // The innermost layer that the name knows counts most.
       var score = 0
       for (depth, layer) in scope.names.enumerated() where parts.contains(layer) { score += 1 << min(depth, 40) }

@@ -27,9 +27,9 @@ private struct Windows {
   private var reach: [Int] { zip(kernel, dilations).map { ($0 - 1) * $1 + 1 } }
 
   /// Attributes of ONNX for an image with the spatial extents `extents`.
-  func attributes(_ extents: [Int?], hasKernel: Bool = true) -> [(String, AttributeValue)] {
-    var list: [(String, AttributeValue)] = [("strides", .ints(strides))]
-    if hasKernel { list.append(("kernel_shape", .ints(kernel))) }
+  func attributes(_ extents: [Int?]) throws(OperatorError) -> [(String, AttributeValue)] {
+    try check(extents.count)
+    var list: [(String, AttributeValue)] = [("strides", .ints(strides)), ("kernel_shape", .ints(kernel))]
     if dilations.contains(where: { $0 != 1 }) { list.append(("dilations", .ints(dilations))) }
     if !isSame { return list }
     if extents.contains(nil) { return list + [("auto_pad", .string("SAME_UPPER"))] }
@@ -44,8 +44,15 @@ private struct Windows {
     return (begins + ends).allSatisfy { $0 == 0 } ? list : list + [("pads", .ints(begins + ends))]
   }
 
+  private func check(_ axes: Int) throws(OperatorError) {
+    if axes != kernel.count {
+      throw .mismatch("an image of \(kernel.count) spatial axes was expected; it has \(axes)")
+    }
+  }
+
   /// Attributes of a transposed convolution whose result has the extents `results`.
   func transposedAttributes(_ extents: [Int], _ results: [Int]) throws(OperatorError) -> [(String, AttributeValue)] {
+    try check(extents.count)
     guard (extents + results).allSatisfy({ $0 > 0 && $0 < 1 << 32 }) else {
       throw .unsupported("an image from \(extents) to \(results) is not supported")
     }

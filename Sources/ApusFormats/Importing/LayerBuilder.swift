@@ -223,7 +223,7 @@ package final class LayerBuilder {
   package func finish(opset: Int = PortableForm.floor) throws(LoadError) -> ImportedModel {
     try ledger.check()
     var model = ModelGraph(graph: builder.graph)
-    model.irVersion = ONNXReader.newestIRVersion
+    model.irVersion = ONNXWriter.irVersion(opset: opset)
     model.opsets = ["": opset]
     model.producer = "Apus"
     model.graph.notes += ledger.report.notes

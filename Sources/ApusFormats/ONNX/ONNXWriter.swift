@@ -69,7 +69,7 @@ package struct ONNXWriter {
   }
 
   /// The IR version that came with an operator set: readers refuse files whose IR version they do not know.
-  private static func irVersion(opset: Int) -> Int {
+  static func irVersion(opset: Int) -> Int {
     switch opset {
     case ...18: 8
     case 19...20: 9

@@ -125,7 +125,7 @@ import Testing
     #expect(error { $0.output = "nobody" }.contains("nobody"))
     #expect(error { $0.nodes = ["3"] }.contains("target"))
     let unknown = error { $0.nodes[0] = $0.nodes[0].replacing("\"x\"", with: "\"q\"") }
-    #expect(unknown.contains("'q'") && unknown.contains("layer1.0"))
+    #expect(unknown.contains("'self' is not known") && unknown.contains("layer1.0"))
   }
 
   @Test func argumentsOfAnotherKindAreErrorsOfTheirLayer() {

@@ -22,8 +22,8 @@ def safetensors(path: Path) -> dict[str, np.ndarray]:
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
-    types = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "I32": np.int32, "F16": np.float16, "BOOL": np.bool_,
-             "U8": np.uint8, "I8": np.int8, "I16": np.int16}
+    types = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "I32": np.int32, "F16": np.float16,
+             "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "I16": np.int16}
     tensors = {}
     for name, entry in header.items():
         if name == "__metadata__" or entry["dtype"] not in types:

@@ -323,7 +323,9 @@ final class TorchLowering {
   /// The value, of the type that the program says; a fault of a rule is found here.
   private func checked(_ value: ValueID, _ call: TorchCall, _ index: Int) throws(OperatorError) -> ValueID {
     guard let meta = call.result(index), let type = meta.dataType else { return value }
-    if let rank = layers.builder.shape(value)?.count, rank != meta.sizes.count {
+    // PyTorch 2.6 and older write a wrong shape of the states of an LSTM.
+    let isChecked = TorchRules.recurrentTable[call.op.rule] == nil
+    if isChecked, let rank = layers.builder.shape(value)?.count, rank != meta.sizes.count {
       throw .inconsistency("a result of rank \(meta.sizes.count) was expected; it has rank \(rank)")
     }
     return try layers.cast(value, to: type)

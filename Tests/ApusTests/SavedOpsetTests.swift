@@ -153,9 +153,16 @@ import Testing
 
   @Test func operatorSetsThatCannotHoldTheModelAreRefused() throws {
     let model = proto(
-      [node("Gelu", ["x"], name: "activation")], inputs: [("x", .float32, [2])], opset: 20)
+      [node("BitwiseNot", ["x"], name: "mask")], inputs: [("x", .int32, [2])], opset: 20)
     let error = #expect(throws: OperatorError.self) { try saved(model, opset: 13) }
-    #expect(error?.description.contains("Gelu 'activation'") == true)
+    #expect(error?.description.contains("BitwiseNot 'mask'") == true)
+  }
+
+  @Test func youngOperatorsAreWrittenAsOlderOnes() throws {
+    let model = proto([node("Gelu", ["x"], name: "activation")], inputs: [("x", .float32, [2])], opset: 20)
+    let result = try saved(model, opset: 13)
+    #expect(result.graph?.nodes.map(\.opType) == ["Mul", "Erf", "Add", "Mul", "Mul"])
+    #expect(version(result) == 13)
   }
 
   @Test func treesStayBelowTheVersionThatDeprecatesThem() throws {

@@ -20,8 +20,9 @@ struct ConvertCommand: ParsableCommand {
       be said in ONNX, all of that is listed, and nothing is written.
 
       With --opset, operators that are younger than that are written as older ones where these compute the same. \
-      Otherwise nothing of a model of ONNX is lost, but for what ONNX's own text has no place for, which is reported. The target gets \
-      its name when the model was checked and, where it is a text, when reading it again gave the same text.
+      Otherwise nothing of a model of ONNX is lost, but for what ONNX's own text has no place for, which is reported. \
+      The target gets its name when the model was checked and, where it is a text, when reading it again gave the \
+      same text.
 
       apus convert model.onnx --output model.textproto
       apus convert model.json --output model.onnx

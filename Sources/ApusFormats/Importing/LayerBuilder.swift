@@ -127,18 +127,18 @@ package final class LayerBuilder {
       output = try emit("Identity", [value])
       builder.graph[output].name = ""
     }
-    // Inner names give way to those that callers use.
-    var isTaken = false
-    for index in builder.graph.values.indices where builder.graph.values[index].name == name {
-      let other = ValueID(index)
-      if graph.inputs.contains(other) || graph.outputs.contains(other) {
-        isTaken = true
-      } else {
-        builder.graph[other].name = ""
-      }
+    let taken = Set((graph.inputs + graph.outputs).map { graph[$0].name })
+    var free = name
+    var suffix = 2
+    while taken.contains(free) {
+      free = "\(name)#\(suffix)"
+      suffix += 1
     }
-    builder.graph[output].name = isTaken ? "" : name
-    if isTaken { self.name(output, name) }
+    // Inner names give way to those that callers use.
+    for index in builder.graph.values.indices where builder.graph.values[index].name == free {
+      builder.graph.values[index].name = ""
+    }
+    builder.graph[output].name = free
     builder.graph.outputs.append(output)
     builder.graph.outputDeclarations.append(fact(output))
   }

@@ -198,7 +198,9 @@ enum KerasCore {
     } else if count == 1, let pair = value.integers {
       pairs = [pair]
     } else {
-      for element in value.elements ?? [] { pairs.append(element.smallInteger.map { [$0, $0] } ?? element.integers ?? []) }
+      for element in value.elements ?? [] {
+        pairs.append(element.smallInteger.map { [$0, $0] } ?? element.integers ?? [])
+      }
     }
     guard pairs.count == count, pairs.allSatisfy({ $0.count == 2 && $0.allSatisfy { (0...(1 << 20)).contains($0) } })
     else { throw .invalid("'\(key)' should be \(count) pairs of integers from 0 to \(1 << 20)") }

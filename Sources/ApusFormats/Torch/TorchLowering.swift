@@ -110,6 +110,12 @@ final class TorchLowering {
   /// Says that `name` shares the elements of `parent`.
   func alias(_ name: String, of parent: String, _ view: TorchView) {
     if !hasWrites || name == parent || slots[parent] == nil { return }
+    // A file may define a name twice, so that its views would lie in each other.
+    var ancestor = parent
+    while let next = slots[ancestor]?.parent {
+      if next == name { return }
+      ancestor = next
+    }
     let version = versions[owner(parent)] ?? 0
     slots[name]?.parent = parent
     slots[name]?.view = view

@@ -13,8 +13,8 @@ package struct NamedWeights: Sendable {
   package let skipped: [(name: String, reason: String)]
   package let file: FileBytes
 
-  /// Reads safetensors, the checkpoints of PyTorch in both forms, exported programs, .npz, and the initializers of ONNX.
-  /// Nothing of a pickle is run.
+  /// Reads safetensors, the checkpoints of PyTorch in both forms, exported programs, .npz, and the initializers of
+  /// ONNX. Nothing of a pickle is run.
   package static func read(
     path: String, registry: OperatorRegistry, limits: LoadLimits = LoadLimits()
   ) throws(LoadError) -> NamedWeights {

@@ -62,8 +62,9 @@ package enum ModelConversion {
     let form = file.withBytes { (bytes: Span<UInt8>) in ModelForm.text(bytes) } ?? .binary
     let found = importer.map { ($0.name, $0.title) } ?? (form.name, form.title)
     if let wanted = options.source, wanted != found.0 {
+      let title = FormatTable().rows.first { $0.name == wanted }?.title ?? wanted
       throw LoadError(
-        .wrongFormat, "the format \(wanted) was expected; the bytes are those of \(found.1)", remedy: "Leave out --from"
+        .wrongFormat, "\(title) was expected; the bytes are those of \(found.1)", remedy: "Leave out --from"
       ).inFile(file.name)
     }
     var summary = ConversionSummary(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from google.protobuf import json_format, text_format
 from onnx import TensorProto, helper
 
 from .program import Case, constant, identity, model, tensor
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def sample() -> onnx.ModelProto:
@@ -106,3 +110,75 @@ class Formats(Case):
                 self.apus("convert", name, "-o", "back.onnx")
                 back = onnx.load(self.path("back.onnx")).graph.initializer[0]
                 np.testing.assert_array_equal(onnx.numpy_helper.to_array(back), onnx.numpy_helper.to_array(weight))
+
+
+class OperatorSets(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        nodes = [
+            helper.make_node("Gelu", ["x"], ["g"], name="activation"),
+            helper.make_node("ReduceMean", ["g", "axes"], ["y"], name="mean", keepdims=0),
+        ]
+        self.save(
+            model(nodes, [tensor("x", ["n", 4])], [tensor("y", ["n"])], [constant("axes", np.int64([1]))]),
+        )
+        self.x = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
+        self.array("x.npy", self.x)
+
+    def outputs(self, name: str, given: str = "x", wanted: str = "y") -> np.ndarray:
+        self.apus("run", name, "--input", f"{given}=x.npy", "-o", f"{wanted}=y.npy")
+        return np.load(self.path("y.npy"))
+
+    def test_young_operators_are_written_as_older_ones(self) -> None:
+        expected = self.outputs("model.onnx")
+        for opset, kinds in ((20, {"Gelu", "ReduceMean"}), (13, {"Mul", "Erf", "Add", "ReduceMean"})):
+            report = self.json("convert", "model.onnx", "-o", "older.onnx", "--opset", opset)
+            self.assertEqual(report["opset"], opset)
+            made = onnx.load(self.path("older.onnx"))
+            onnx.checker.check_model(made, full_check=True)
+            self.assertEqual(made.opset_import[0].version, opset)
+            self.assertEqual({node.op_type for node in made.graph.node}, kinds)
+            np.testing.assert_allclose(self.outputs("older.onnx"), expected, atol=1e-6)
+        made = onnx.load(self.path("older.onnx"))
+        axes = [list(a.ints) for a in made.graph.node[-1].attribute if a.name == "axes"]
+        self.assertEqual(axes, [[1]])
+
+    def test_what_an_older_set_cannot_say_is_refused(self) -> None:
+        ends = [tensor(name, [2], TensorProto.INT32) for name in "xy"]
+        self.save(model([helper.make_node("BitwiseNot", ["x"], ["y"], name="mask")], ends[:1], ends[1:]))
+        done = self.apus("convert", "model.onnx", "-o", "older.onnx", "--opset", 13, status=1)
+        self.assertIn(b"BitwiseNot 'mask'", done.stderr)
+        self.assertFalse(self.path("older.onnx").exists())
+        self.apus("convert", "model.onnx", "-o", "older.onnx", "--opset", 6, status=2)
+        self.apus("convert", "model.onnx", "-o", "older.onnx", "--from", "tflit", status=2)
+
+    def test_ends_get_other_names_and_dimensions_numbers(self) -> None:
+        expected = self.outputs("model.onnx")
+        self.apus("convert", "model.onnx", "-o", "b.onnx", "--rename", "x=image", "--rename", "y=score", "--dim", "n=3")
+        made = onnx.load(self.path("b.onnx"))
+        self.assertEqual([made.graph.input[0].name, made.graph.output[0].name], ["image", "score"])
+        self.assertEqual(made.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 3)
+        np.testing.assert_allclose(self.outputs("b.onnx", "image", "score"), expected, atol=1e-6)
+        for names in ("nobody=a", "x=y"):
+            self.apus("convert", "model.onnx", "-o", "c.onnx", "--rename", names, status=1)
+        self.apus("convert", "model.onnx", "-o", "c.onnx", "--rename", "x=", status=2)
+
+
+class Frameworks(Case):
+    def test_models_of_other_frameworks_become_onnx(self) -> None:
+        fixtures = ROOT / "Tests/ApusFormatsTests/Fixtures"
+        program = sorted((fixtures / "Torch").glob("*.pt2"))[0]
+        for path, name in ((fixtures / "TFLite/cnn_float.tflite", "tflite"), (program, "pt2")):
+            report = self.json("convert", path, "-o", "made.onnx", "--opset", 20)
+            self.assertEqual((report["from"], report["opset"]), (name, 20))
+            self.assertTrue(report["operators"])
+            made = onnx.load(self.path("made.onnx"))
+            onnx.checker.check_model(made, full_check=True)
+            self.assertEqual(self.json("info", path)["inputs"][0]["name"], made.graph.input[0].name)
+
+    def test_formats_are_listed(self) -> None:
+        formats = {row["name"]: row for row in self.json("formats")["formats"]}
+        self.assertTrue({"onnx", "textproto", "json", "onnxtxt", "tflite", "keras", "pt2"} <= set(formats))
+        self.assertIn("CONV_2D", formats["tflite"]["operators"])
+        self.assertIn(b"CONV_2D", self.apus("formats", "tflite").stdout)
+        self.apus("formats", "tflit", status=2)

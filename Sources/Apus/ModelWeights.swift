@@ -65,11 +65,14 @@ package enum ModelWeights {
     try check(matching, targets.count, path, model, requiresAll: requiresAll)
     let sources = Dictionary(weights.tensors.map { ($0.name, $0.tensor) }) { first, _ in first }
     let places = Dictionary(matching.pairs.map { ($0.target, $0.source) }) { first, _ in first }
-    for index in changed.graph.values.indices where changed.graph.values[index].constant != nil {
-      if let source = places[changed.graph.values[index].name], let tensor = sources[source] {
-        changed.graph.values[index].constant = tensor
+    var editor = GraphEditor(changed.graph, inference: InferenceDriver(registry: .standard))
+    for (index, value) in changed.graph.values.enumerated() where value.constant != nil {
+      if let source = places[value.name], let tensor = sources[source] {
+        editor.replace(ValueID(index), withConstant: tensor)
       }
     }
+    try editor.settle()
+    changed.graph = editor.finish()
     try OutputFile.check(output, isNoneOf: source.sideFiles, "it holds weights of the model that is read")
     do throws(TensorError) {
       try changed.graph.loadConstants()

@@ -1,0 +1,65 @@
+// Changes of the order of axes sink until they meet one that undoes them, and results stay what they were.
+
+import ApusGraph
+import ApusOptimizer
+import ApusTensor
+import ApusTestSupport
+import Testing
+
+@Suite struct TransposeMovementTests {
+  private let toFirst: [(String, AttributeValue)] = [("perm", .ints([0, 3, 1, 2]))]
+  private let toLast: [(String, AttributeValue)] = [("perm", .ints([0, 2, 3, 1]))]
+
+  /// The operators behind the passes of imports, whose results on random images are those of before.
+  private func moved(_ build: (GraphBuilder, ValueID) throws -> ValueID) throws -> [String] {
+    let builder = GraphBuilder()
+    let x = builder.input("x", [2, 4, 5, 3])
+    builder.output(try build(builder, x))
+    let result = try PassCheck(
+      builder.graph, [sampleTensor([2, 4, 5, 3], seed: 7)], passes: Optimizer.importPasses)
+    // A mean over the same numbers may add them in another order.
+    #expect(result.difference < 1e-6)
+    return result.ops
+  }
+
+  @Test func elementwiseAndConstantsLetThemPass() throws {
+    let ops = try moved { builder, x in
+      let first = try builder.node("Relu", [try builder.node("Transpose", [x], toFirst)])
+      let sum = try builder.node("Add", [first, builder.weights([3, 1, 1])])
+      return try builder.node("Transpose", [sum], toLast)
+    }
+    // The output keeps its name.
+    #expect(ops == ["Relu", "Add", "Identity"])
+  }
+
+  @Test func axesFollow() throws {
+    let ops = try moved { builder, x in
+      let first = try builder.node("Transpose", [x], toFirst)
+      let pads = builder.constant([1, 0, 0, 2] as [Int64], [4])
+      let padded = try builder.node("Pad", [first, pads, nil, builder.constant([2, -1] as [Int64], [2])])
+      let joined = try builder.node("Concat", [padded, padded], [("axis", .int(1))])
+      let mean = try builder.node(
+        "ReduceMean", [joined, builder.constant([1] as [Int64], [1])], [("keepdims", .int(1))])
+      return try builder.node("Transpose", [mean], toLast)
+    }
+    #expect(!ops.contains("Transpose"))
+  }
+
+  @Test func whatIsLeftOfAReductionKeepsItsOrder() throws {
+    let ops = try moved { builder, x in
+      let first = try builder.node("Transpose", [x], [("perm", .ints([3, 0, 2, 1]))])
+      return try builder.node(
+        "ReduceSum", [first, builder.constant([1] as [Int64], [1])], [("keepdims", .int(0))])
+    }
+    #expect(ops.contains("ReduceSum"))
+  }
+
+  @Test func whatNeedsItsOrderGetsIt() throws {
+    let ops = try moved { builder, x in
+      let first = try builder.node("Transpose", [x], toFirst)
+      let soft = try builder.node("Softmax", [try builder.node("Sigmoid", [first])], [("axis", .int(1))])
+      return try builder.node("Transpose", [soft], toLast)
+    }
+    #expect(ops == ["Sigmoid", "Transpose", "Softmax", "Transpose"])
+  }
+}

@@ -202,6 +202,9 @@ package final class FileBytes: Sendable {
   /// False for `Reading.ranges`.
   var isInMemory: Bool { block != nil }
 
+  /// Whether every byte is in memory or mapped.
+  private var isWhole: Bool { block != nil && gaps.withLock { $0 == nil } }
+
   /// Calls `body` with all bytes; what was left in the file is zeros. Not for `Reading.ranges`.
   package func withBytes<Result: ~Copyable, Failure: Error>(
     _ body: (Span<UInt8>) throws(Failure) -> Result
@@ -217,7 +220,7 @@ package final class FileBytes: Sendable {
   package func withBytes<Result>(
     in range: Range<Int>, _ body: (Span<UInt8>) throws(LoadError) -> Result
   ) throws(LoadError) -> Result {
-    guard block == nil else {
+    if isWhole || reader == nil {
       return try withBytes { (bytes: Span<UInt8>) throws(LoadError) in try body(bytes.extracting(range)) }
     }
     return try part(range).withBytes(body)
@@ -243,7 +246,7 @@ package final class FileBytes: Sendable {
   /// Some of the bytes in memory of this process, read now if they are still in the file, and not kept beside that.
   package func part(_ range: Range<Int>) throws(LoadError) -> FileBytes {
     precondition(range.lowerBound >= 0 && range.upperBound <= count)
-    guard block == nil, let reader else { return try copy(of: range) }
+    guard !isWhole, let reader else { return try copy(of: range) }
     do throws(TensorError) {
       let storage = try TensorStorage(byteCount: range.count, account: account)
       do throws(LoadError) {

@@ -13,7 +13,7 @@ package struct ImportOptions: Sendable {
   /// The folder that side files may lie in; nil: that of the model's file, or none if it does not come from one.
   package var externalFolder: String?
   /// The folder of the file that the model in `externalFolder` is a link to.
-  var linkedFolder: String?
+  package var linkedFolder: String?
   /// Initializers that are also listed as inputs and shall stay inputs. All others become constants.
   package var overridableInputs: Set<String> = []
   /// For looking at a model that cannot run: nodes with problems stay as they were written, and

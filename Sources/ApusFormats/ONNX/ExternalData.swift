@@ -53,6 +53,15 @@ package final class ExternalDataFolder {
   func tensor(_ entries: [StringEntry], _ dataType: DataType, _ shape: Shape, byteCount: Int) throws(LoadError)
     -> Tensor
   {
+    let (file, range) = try place(entries, "\(dataType)\(shape)", byteCount: byteCount)
+    return try file.tensor(dataType, shape, in: range)
+  }
+
+  /// Where the `byteCount` bytes lie that the `external_data` entries of a TensorProto point at; `what` they are, for
+  /// messages.
+  func place(
+    _ entries: [StringEntry], _ what: String, byteCount: Int
+  ) throws(LoadError) -> (file: FileBytes, range: Range<Int>) {
     guard let location = entries.last(where: { $0.key == "location" })?.value else {
       throw LoadError(.externalData, "external data without a location")
     }
@@ -60,7 +69,7 @@ package final class ExternalDataFolder {
     let length = try number("length", entries)
     if let length, length != byteCount {
       throw LoadError(
-        .externalData, "\(dataType)\(shape) takes \(byteCount) bytes, but the length of its external data is \(length)")
+        .externalData, "\(what) takes \(byteCount) bytes, but the length of its external data is \(length)")
     }
     let file = try self.file(location)
     guard offset <= file.count, byteCount <= file.count - offset else {
@@ -69,7 +78,7 @@ package final class ExternalDataFolder {
         "bytes \(offset) to \(offset)+\(byteCount) are needed of '\(location)', which has \(file.count) bytes",
         remedy: "The side file may be cut off or belong to another model")
     }
-    return try file.tensor(dataType, shape, in: offset..<(offset + byteCount))
+    return (file, offset..<(offset + byteCount))
   }
 
   private func number(_ key: String, _ entries: [StringEntry]) throws(LoadError) -> Int? {

@@ -6,18 +6,35 @@ extension ModelProto {
   /// Above so many bytes of tensors they go to a side file.
   package static let maximumInlineBytes = 1_500_000_000
 
-  /// Writes the model to the file at `path`; if its initializers take more than `maximumInlineBytes`, those of more
-  /// than 1 KiB go to `path` + ".data". Both files get their names when both are whole, so the tensors of the model may
-  /// lie in the files that are replaced.
-  package func write(to path: String, maximumInlineBytes: Int = ModelProto.maximumInlineBytes) throws(LoadError) {
+  /// Writes the model to the file at `path`; if its initializers take more than `maximumInlineBytes`, or if `layout` is
+  /// given, those that are large enough go to a file beside it. Both files get their names when both are whole, so the
+  /// tensors of the model may lie in the files that are replaced.
+  @discardableResult
+  package func write(
+    to path: String, maximumInlineBytes: Int = ModelProto.maximumInlineBytes, layout: SideFileLayout? = nil
+  ) throws(LoadError) -> WrittenModel {
     var model = self
-    guard tensorBytes > maximumInlineBytes else { return try OutputFile.write(model.encoded, to: path) }
-    var weights = try OutputFile(path: path + ".data")
-    try model.moveInitializers(to: &weights, path + ".data")
+    var written = WrittenModel()
+    guard layout != nil || tensorBytes > maximumInlineBytes else {
+      let bytes = model.encoded
+      try OutputFile.write(bytes, to: path)
+      written.bytes = bytes.count
+      return written
+    }
+    let layout = layout ?? SideFileLayout()
+    let sidePath = try layout.path(beside: path)
+    try OutputFile.check(sidePath, isNoneOf: [path], "the model itself lies in it")
+    var weights = try OutputFile(path: sidePath)
+    written.sideTensors = try model.moveInitializers(to: &weights, sidePath, layout)
     var output = try OutputFile(path: path)
     try output.write(model.encoded)
-    try weights.commit()
+    (written.bytes, written.sideBytes) = (output.count, weights.count)
+    if written.sideTensors > 0 {
+      try weights.commit()
+      written.sideFile = sidePath
+    }
     try output.commit()
+    return written
   }
 
   private var tensorBytes: Int {
@@ -29,21 +46,25 @@ extension ModelProto {
   /// Whether `write` puts weights into a side file.
   package var hasLargeWeights: Bool { tensorBytes > ModelProto.maximumInlineBytes }
 
-  private mutating func moveInitializers(to output: inout OutputFile, _ path: String) throws(LoadError) {
-    guard var graph else { return }
+  /// Moves the large initializers, and returns how many there are.
+  private mutating func moveInitializers(
+    to output: inout OutputFile, _ path: String, _ layout: SideFileLayout
+  ) throws(LoadError) -> Int {
+    guard var graph else { return 0 }
     let location = path.split(separator: "/").last.map(String.init) ?? path
+    let alignment = max(1, layout.alignment)
+    var count = 0
     for index in graph.initializers.indices {
-      guard case .tensor(let tensor) = graph.initializers[index].content, tensor.byteCount > 1024 else { continue }
-      // Tensors begin at pages, as the specification advises.
-      try output.write([UInt8](repeating: 0, count: (4096 - output.count % 4096) % 4096))
-      let offset = output.count
+      guard case .tensor(let tensor) = graph.initializers[index].content, tensor.dataType != .string,
+        tensor.byteCount >= layout.smallest
+      else { continue }
+      try output.write([UInt8](repeating: 0, count: (alignment - output.count % alignment) % alignment))
+      graph.initializers[index].content = .external(StringEntry.place(location, output.count, tensor.byteCount))
       try output.write(tensor)
-      graph.initializers[index].content = .external([
-        StringEntry(key: "location", value: location), StringEntry(key: "offset", value: "\(offset)"),
-        StringEntry(key: "length", value: "\(tensor.byteCount)"),
-      ])
+      count += 1
     }
     self.graph = graph
+    return count
   }
 }
 

@@ -1,5 +1,6 @@
 // How near two computations of the same node must come: by the type of the result, row by row.
 
+import Apus
 import ApusTensor
 
 /// Compares what different instruction sets, or packed and unpacked constants, make of the same inputs.

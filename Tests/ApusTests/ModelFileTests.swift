@@ -55,6 +55,36 @@ import Testing
     #expect(throws: (any Error).self) { try ModelFile(contentsOf: folder.appending(path: "none.onnx")) }
   }
 
+  @Test func writesOtherForms() throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "apus-forms-\(getpid())")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let file = try ModelFile(contentsOf: digits)
+    var options = ConversionOptions()
+    options.metadata = ["labels": nil, "note": "changed"]
+    options.names = ["input": "image"]
+    options.inputChannelsLast = true
+    options.opset = 19
+    options.externalData = "digits.bin"
+    let split = folder.appending(path: "split.onnx")
+    let written = try file.convert(to: split, options: options)
+    #expect(written.source == "onnx" && written.opset == 19 && written.externalBytes > 0)
+    let made = try Model(contentsOf: split)
+    #expect(!made.information.metadata.contains { $0.key == "labels" })
+    #expect(made.information.metadata.contains { $0.key == "note" } && made.inputs.map(\.name) == ["image"])
+    let expected = try Model(contentsOf: digits).run(["input": image])
+    for (name, tensor) in try made.run(["image": image.reshaped(to: [1, 8, 8, 1])]) {
+      #expect(largestDifference(tensor, try #require(expected[name])) < 1e-6)
+    }
+    options = ConversionOptions()
+    options.embedsExternalData = true
+    let text = folder.appending(path: "whole.textproto")
+    try ModelFile(contentsOf: split).convert(to: text, options: options)
+    #expect(try ModelFile(contentsOf: text).inputs == ModelFile(contentsOf: split).inputs)
+    options.format = "unknown"
+    #expect(throws: LoadError.self) { try file.convert(to: text, options: options) }
+  }
+
   @Test func profilesARun() throws {
     let model = try Model(contentsOf: digits, options: ModelOptions(threads: 1))
     let expected = try model.run(["input": image])

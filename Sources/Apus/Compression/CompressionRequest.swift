@@ -174,7 +174,7 @@ extension WeightQuantizationOptions {
 }
 
 extension HalfConversionOptions {
-  fileprivate init(isBfloat16: Bool, _ members: inout RequestMembers) throws {
+  init(isBfloat16: Bool, _ members: inout RequestMembers) throws {
     self.init()
     type = isBfloat16 ? .bfloat16 : .float16
     try members.take("keep_io", into: &keepsInterface)

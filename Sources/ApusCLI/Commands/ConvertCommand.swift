@@ -27,6 +27,9 @@ struct ConvertCommand: ParsableCommand {
       apus convert model.onnx --output model.textproto
       apus convert model.json --output model.onnx
       apus convert model.onnx --output older.onnx --opset 13 --dim batch=1
+      apus convert model.onnx --output bytes.onnx --nhwc-inputs --uint8-inputs --mean 0.485,0.456,0.406 --softmax
+      apus convert large.onnx --output split.onnx --external-data weights.bin
+      apus convert model.keras --output model.onnx --verify random
       """)
 
   @Argument(
@@ -48,31 +51,17 @@ struct ConvertCommand: ParsableCommand {
   @Option(help: "The operator set to write. [default: that of the model; for other frameworks 21, or what it takes]")
   var opset: Int?
 
-  @Option(help: "A number for a symbolic dimension, as in batch=4. May be repeated.")
-  var dim: [String] = []
-
-  @Option(help: "The shape of an input, as in x=1x3x224x224. May be repeated.")
-  var shape: [String] = []
-
-  @Option(help: "A new name for an input or output, as in OLD=NEW. May be repeated.")
-  var rename: [String] = []
+  @OptionGroup(title: "Inputs and outputs") var interface: InterfaceArguments
+  @OptionGroup(title: "Work that the model does beside its own") var work: AddedWorkArguments
+  @OptionGroup(title: "16 bits") var halves: HalfArguments
+  @OptionGroup(title: "Weights and what the model says of itself") var storage: StorageArguments
+  @OptionGroup(title: "Verification") var verification: VerificationArguments
 
   @Flag(help: "Write models too that cannot run here.")
   var unchecked = false
 
   @Flag(help: "Print JSON.")
   var json = false
-
-  private struct Report: Encodable {
-    var model, file, from, to: String
-    var modelBytes, fileBytes: Int
-    var nodes, opset: Int?
-    var leftOut: [String]
-    /// What was read of another framework's format.
-    var source: String?
-    var operators: [String: Int]?
-    var notes: [String]?
-  }
 
   func validate() throws {
     if model.isEmpty { throw ValidationError("the name of the model's file is empty") }
@@ -88,62 +77,61 @@ struct ConvertCommand: ParsableCommand {
       let range = OptimizedModel.writableOpsets
       throw ValidationError("--opset is \(opset); expected \(range.lowerBound) to \(range.upperBound)")
     }
-    _ = try names()
-    for text in dim { _ = try Extents.dimension(text) }
-    for text in shape { _ = try Extents.shape(text) }
+    if halves.float16, halves.bfloat16 { throw ValidationError("--float16 and --bfloat16 exclude each other") }
+    for (isGiven, name) in halves.given where isGiven && halves.options == nil {
+      throw ValidationError("\(name) is for --float16 and --bfloat16; give one of them too")
+    }
     if to == nil, ModelForm(path: output) == nil {
       let endings = ModelForm.allCases.map { "." + $0.endings[0] }.joined(separator: ", ")
       throw ValidationError("--output \(output): a name that ends in one of \(endings) was expected, or --to FORMAT")
     }
   }
 
-  private func names() throws(ValidationError) -> [(old: String, new: String)] {
-    var names: [(old: String, new: String)] = []
-    for text in rename {
-      let (old, new) = try Pair.split(text, option: "--rename")
-      if new.isEmpty { throw ValidationError("--rename \(text): the new name is empty") }
-      names.append((old, new))
-    }
-    return names
-  }
-
   func run() throws {
     var options = ModelConversion.Options()
-    (options.opset, options.names) = (opset, try names())
-    for text in dim {
-      let (name, size) = try Extents.dimension(text)
-      options.model.dimensions[name] = size
-    }
-    for text in shape {
-      let (name, shape) = try Extents.shape(text)
-      options.model.shapes[name] = shape
-    }
+    options.opset = opset
+    try interface.apply(to: &options.model, &options.interface)
+    try work.apply(to: &options.interface)
+    try storage.apply(to: &options)
+    options.halves = halves.options
+    options.verification = verification.check(isHalf: options.halves != nil)
     options.source = from
     options.target = to
     options.checks = !unchecked
     let summary = try ModelConversion.convert(path: model, to: output, options: options)
-    if json {
-      return try printJSON(
-        Report(
-          model: model, file: output, from: summary.source.name, to: summary.target.name,
-          modelBytes: summary.sourceBytes, fileBytes: summary.fileBytes, nodes: summary.nodes, opset: summary.opset,
-          leftOut: summary.lost, source: summary.report?.source, operators: summary.report?.operators,
-          notes: summary.report?.notes))
-    }
+    if json { return try printJSON(ConversionReport(summary, model: model, file: output)) }
     if !summary.lost.isEmpty {
       Console.note("\(summary.target.title) has no place for \(summary.lost.joined(separator: ", "))")
     }
     for note in summary.report?.notes ?? [] { Console.note(note) }
-    if output == "-" { return }
+    if output != "-" { try show(summary) }
+  }
+
+  private func show(_ summary: ConversionSummary) throws {
+    try summary.halves?.show()
+    let written = summary.written
     try Console.print(
       """
-      \(output.printable()) written: \(summary.fileBytes) bytes of \(summary.target.title), from \
-      \(summary.sourceBytes) bytes of \(summary.report?.source ?? summary.source.title)
+      \(output.printable()) written: \(written.bytes) bytes of \(summary.target.title), from \(summary.sourceBytes) \
+      bytes of \(summary.report?.source ?? summary.source.title)
       """)
+    if let sideFile = written.sideFile {
+      let shared = written.sharedBytes > 0 ? "; \(written.sharedBytes) bytes are there once instead of twice" : ""
+      try Console.print(
+        "\(sideFile.printable()) written: \(written.sideBytes) bytes, \(written.sideTensors) weights\(shared)")
+    }
     if let opset = summary.opset {
       let nodes = summary.nodes.map { "\($0) nodes, " } ?? ""
       try Console.print("\(nodes)operator set \(opset)")
     }
+    guard let differences = summary.differences else { return }
+    let rows = differences.map { found in
+      [
+        found.output.printable(), "\(found.differing) of \(found.elements)", ValueText.format(found.largestError),
+        ValueText.format(found.relativeError),
+      ]
+    }
+    try Console.print(table([["output", "elements that differ", "largest error", "of the largest magnitude"]] + rows))
   }
 }
 

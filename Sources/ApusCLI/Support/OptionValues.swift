@@ -72,4 +72,12 @@ enum Pair {
     }
     return (String(text[..<position]), String(text[text.index(after: position)...]))
   }
+
+  /// The same where the value may contain `=`, and the name none.
+  static func splitFirst(_ text: String, option: String) throws(ValidationError) -> (name: String, value: String) {
+    guard let position = text.firstIndex(of: "="), position != text.startIndex else {
+      throw ValidationError("\(option) \(text): expected NAME=VALUE")
+    }
+    return (String(text[..<position]), String(text[text.index(after: position)...]))
+  }
 }

@@ -2,10 +2,10 @@
 
 import ApusTensor
 
-enum NumericElements {
+package enum NumericElements {
   /// The elements as Double; two numbers for each complex element. Integers beyond 2^53 lose their last digits. Floats
   /// of a byte or less are given by their place in the order of their type, so that a difference of 1 is a step.
-  static func doubles(of tensor: Tensor) -> [Double] {
+  package static func doubles(of tensor: Tensor) -> [Double] {
     switch tensor.dataType {
     case .float32: tensor.elements(as: Float.self)?.map(Double.init) ?? []
     case .float64: tensor.elements(as: Double.self) ?? []

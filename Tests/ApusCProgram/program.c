@@ -431,10 +431,26 @@ int apus_c_state_program(const void *bytes, size_t size) {
     return problems;
 }
 
+static void converting(const char *path) {
+    apus_conversion *conversion = NULL;
+    const char *target = "apus_c_program.textproto";
+    OK(apus_convert(path, target, NULL, &conversion));
+    EXPECT(strstr(apus_conversion_report(conversion), "\"to\" : \"textproto\"") != NULL);
+    apus_conversion_release(conversion);
+    FAILS(apus_convert(path, target, "{\"opset\": 3}", &conversion), APUS_INVALID_ARGUMENT, "opset is 3");
+    FAILS(apus_convert(path, target, "{\"opst\": 13}", &conversion), APUS_INVALID_ARGUMENT, "opset");
+    FAILS(apus_convert(path, target, "{\"rename\": {\"z\": \"y\"}}", &conversion), APUS_UNSUPPORTED, "'z'");
+    FAILS(apus_convert("none.onnx", target, NULL, &conversion), APUS_CANNOT_READ, "none.onnx");
+    FAILS(apus_convert(NULL, target, NULL, &conversion), APUS_INVALID_ARGUMENT, "path is NULL");
+    EXPECT(conversion == NULL && apus_conversion_report(NULL) == NULL);
+    remove(target);
+}
+
 int apus_c_program(const char *path, const float *pixels, size_t count, const float *expected) {
     problems = 0;
     EXPECT(apus_api_version() >= APUS_API_VERSION && strlen(apus_version()) > 0);
     loading(path);
+    converting(path);
     engines(path);
     apus_model *model = NULL;
     OK(apus_model_load_file(path, NULL, &model));

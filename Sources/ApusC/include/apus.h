@@ -39,7 +39,7 @@ extern "C" {
 #endif
 
 /* The version of this header. A library serves every program that was compiled with this version or an earlier one. */
-#define APUS_API_VERSION 7
+#define APUS_API_VERSION 8
 
 /* The version of the interface that the library has: at least `APUS_API_VERSION` of the header, or the library is too
  * old. */
@@ -131,6 +131,7 @@ typedef struct apus_value apus_value;
 typedef struct apus_cancellation apus_cancellation;
 typedef struct apus_source apus_source;
 typedef struct apus_compressed apus_compressed;
+typedef struct apus_conversion apus_conversion;
 typedef struct apus_sample apus_sample;
 
 /* MARK: - Errors */
@@ -523,6 +524,22 @@ apus_error *apus_compressed_bytes(const apus_compressed *compressed, const void 
 apus_error *apus_compressed_load(const apus_compressed *compressed, const apus_options *options, apus_model **model);
 
 void apus_compressed_release(apus_compressed *compressed);
+
+/* MARK: - Conversion
+ *
+ * Since version 8. */
+
+/* Reads the model at `path`, of any format that `apus formats` lists, and writes it to `output`, in the format that the
+ * name says. Options are a JSON object with those of the command `apus convert` by their names, with underscores:
+ * {"opset": 17, "dim": {"batch": 1}, "rename": {"input_1": "image"}, "nhwc_inputs": true, "mean": [0.5]}. `dim`,
+ * `shape`, `rename`, `layout` and `metadata` are objects, `picture`, `keep` and `drop_metadata` arrays; NULL: none. The
+ * target gets its name when the checker has passed the model. `conversion` says what was done. */
+apus_error *apus_convert(const char *path, const char *output, const char *options, apus_conversion **conversion);
+
+/* The JSON object that `apus convert --json` prints. The text belongs to `conversion`. */
+const char *apus_conversion_report(const apus_conversion *conversion);
+
+void apus_conversion_release(apus_conversion *conversion);
 
 #ifdef __cplusplus
 }

@@ -52,6 +52,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from ._compressed import CompressedModel
     from ._compression import cluster, prune, quantize, sparsity
+    from ._convert import convert, load
 
 __all__ = [
     "Cancellation",
@@ -86,6 +87,7 @@ __all__ = [
     "__version__",
     "cluster",
     "compile",
+    "convert",
     "copy_tensors",
     "disable_telemetry_events",
     "enable_telemetry_events",
@@ -96,6 +98,7 @@ __all__ = [
     "get_version_string",
     "library_path",
     "library_version",
+    "load",
     "prune",
     "quantize",
     "set_default_logger_severity",
@@ -135,19 +138,27 @@ def set_seed(seed: int) -> None:
     library().set_seed(int(seed))
 
 
-# What of `__all__` is imported when it is first asked for.
-_COMPRESSION = frozenset(("CompressedModel", "cluster", "prune", "quantize", "sparsity"))
+# What of `__all__` is imported when it is first asked for, and from where.
+_LATER = {
+    "CompressedModel": "_compression",
+    "cluster": "_compression",
+    "convert": "_convert",
+    "load": "_convert",
+    "prune": "_compression",
+    "quantize": "_compression",
+    "sparsity": "_compression",
+}
 
 
 def __dir__() -> list[str]:
-    return sorted(globals().keys() | _COMPRESSION)
+    return sorted(globals().keys() | _LATER.keys())
 
 
 def __getattr__(name: str) -> Any:
-    if name in _COMPRESSION:
-        from . import _compression
+    if name in _LATER:
+        from importlib import import_module
 
-        return globals().setdefault(name, getattr(_compression, name))
+        return globals().setdefault(name, getattr(import_module(f".{_LATER[name]}", __name__), name))
     from ._errors import MISSING_IN_MODULE, missing
 
     raise missing(name, MISSING_IN_MODULE, "module 'apus'")

@@ -17,7 +17,7 @@ from typing import Any
 from ._errors import InvalidArgument, LibraryNotFoundError
 
 EXTENSION = "_apus.abi3.so"
-API_VERSION = 7  # the version of apus.h that the declarations below follow
+API_VERSION = 8  # the version of apus.h that the declarations below follow
 
 _TEXT, _TEXTS, _HANDLES = c_char_p, POINTER(c_char_p), POINTER(c_void_p)
 

@@ -104,7 +104,7 @@ package enum ModelReader {
     }
     do throws(LoadError) {
       var imported = try importer.load(file, registry: .standard, options: settings)
-      imported.model.graph = try tidied(imported.model.graph, settings)
+      if importer.isTidied { imported.model.graph = try tidied(imported.model.graph, settings) }
       return imported
     } catch {
       throw error.inFile(file.name)

@@ -147,7 +147,40 @@ extension Inspection {
       metadata["subgraphs"] = "\(try root.vector(2, stride: 4)?.count ?? 0)"
       metadata["description"] = try root.string(3).map(Self.short)
       metadata["buffers"] = "\(try root.vector(4, stride: 4)?.count ?? 0)"
-    default: metadata["version"] = try root.string(0).map(Self.short)
+    default:
+      metadata["version"] = try root.string(0).map(Self.short)
+      if let model = try root.table(1) { try addSession(model) }
+    }
+  }
+
+  /// The model in a file of ONNX Runtime.
+  private mutating func addSession(_ model: FlatTable) throws(LoadError) {
+    metadata["IR version"] = "\(try model.int64(0))"
+    metadata["producer"] = try model.string(2).map(Self.short)
+    for pair in try model.tables(9) {
+      entries.append(
+        Entry(
+          name: Self.short(try pair.string(0) ?? ""), kind: "attribute", type: "string",
+          value: Self.short(try pair.string(1) ?? "")))
+    }
+    var opsets: [String] = []
+    for opset in try model.tables(1) {
+      let domain = try opset.string(0) ?? ""
+      opsets.append("\(domain.isEmpty ? "ai.onnx" : Self.short(domain)) \(try opset.int64(1))")
+    }
+    metadata["operator sets"] = opsets.joined(separator: ", ")
+    guard let graph = try model.table(7) else { return }
+    metadata["nodes"] = "\(try graph.vector(2, stride: 4)?.count ?? 0)"
+    metadata["inputs"] = try graph.strings(5).map(Self.short).joined(separator: ", ")
+    metadata["outputs"] = try graph.strings(6).map(Self.short).joined(separator: ", ")
+    for tensor in try graph.tables(0) {
+      let number = try tensor.int32(3)
+      var entry = Entry(
+        name: Self.short(try tensor.string(0) ?? ""), kind: "tensor",
+        type: DataType(rawValue: number).map { "\($0)" } ?? "type \(number)",
+        shape: try (tensor.int64s(2) ?? []).map { Int($0) })
+      if let bytes = try tensor.bytes(4) { (entry.bytes, entry.offset) = (bytes.count, bytes.fileOffset) }
+      entries.append(entry)
     }
   }
 }

@@ -13,6 +13,8 @@ package protocol ModelImporter: Sendable {
   var endings: [String] { get }
   /// The operators or layers that it maps, in the words of the format, for `apus formats` and docs/conversion.md.
   var operators: [String] { get }
+  /// Whether changes of the layout that undo each other are taken out of what it makes; true unless it says otherwise.
+  var isTidied: Bool { get }
 
   /// Whether the bytes of a file are of this format.
   func recognizes(_ file: FileBytes) -> Bool
@@ -23,10 +25,14 @@ package protocol ModelImporter: Sendable {
   ) throws(LoadError) -> ImportedModel
 }
 
+extension ModelImporter {
+  package var isTidied: Bool { true }
+}
+
 /// All importers, in the order in which files are shown to them.
 package enum ModelImporters {
   package static let all: [any ModelImporter] = [
-    TFLiteImporter(), KerasImporter(), TorchProgramImporter(), TorchModuleImporter(),
+    ORTImporter(), TFLiteImporter(), KerasImporter(), TorchProgramImporter(), TorchModuleImporter(),
   ]
 
   /// The importer of a file; nil if it is ONNX, or nothing that is known.

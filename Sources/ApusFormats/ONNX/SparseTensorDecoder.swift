@@ -4,8 +4,8 @@ import ApusTensor
 
 extension TensorDecoder {
   /// The dense form of `proto`, bounded by `maximumTensorElements` and an eighth of `maximumDecodedBytes`. The indices
-  /// are int64, either linear, of the shape [count], or by axis, of the shape [count, rank], in strictly ascending
-  /// order.
+  /// are int64, or narrower as ONNX Runtime packs them; either linear, of the shape [count], or by axis, of the shape
+  /// [count, rank], in strictly ascending order.
   package func tensor(_ proto: SparseTensorProto) throws(LoadError) -> Tensor {
     let name = proto.values?.name ?? ""
     do throws(LoadError) {
@@ -73,8 +73,9 @@ extension TensorDecoder {
 
   /// The positions in row-major order that `indices` names.
   private func linearPositions(_ indices: Tensor, count: Int, in shape: Shape) throws(LoadError) -> [Int] {
-    guard indices.dataType == .int64, let numbers = indices.elements(as: Int.self) else {
-      throw LoadError(.malformed, "the indices of a sparse tensor are int64; these are \(indices.dataType)")
+    guard [.int8, .int16, .int32, .int64].contains(indices.dataType), let numbers = indices.integers else {
+      throw LoadError(
+        .malformed, "the indices of a sparse tensor are int64 or narrower; these are \(indices.dataType)")
     }
     let byAxis = indices.shape == [count, shape.rank]
     guard byAxis || indices.shape == [count] else {

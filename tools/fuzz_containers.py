@@ -118,17 +118,30 @@ def made_models(folder: Path) -> None:
 
 
 class Fuzzing:
-    def __init__(self, driver: Path, seeds: list[Path], arguments: argparse.Namespace) -> None:
+    """A series of mutants of containers, or with the command `importers` of models, dealt out to processes."""
+
+    def __init__(
+        self,
+        driver: Path,
+        seeds: list[Path],
+        arguments: argparse.Namespace,
+        command: str = "containers",
+        megabytes: int = MEGABYTES,
+        per_process: int = PER_PROCESS,
+    ) -> None:
         self.driver, self.seeds, self.arguments = driver, seeds, arguments
+        self.command, self.megabytes, self.per_process = command, megabytes, per_process
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.faults: list[str] = []
         self.lock = threading.Lock()
 
     def run(self, job: int) -> None:
         count, jobs = self.arguments.count, self.arguments.jobs
-        for start in range(job * PER_PROCESS, count, jobs * PER_PROCESS):
-            number = min(PER_PROCESS, count - start)
-            case = CACHE / f"container-{self.arguments.seed}-{start}"
+        # Every process gets some, of few too.
+        share = max(1, min(self.per_process, -(-count // jobs)))
+        for start in range(job * share, count, jobs * share):
+            number = min(share, count - start)
+            case = CACHE / f"{self.command}-{self.arguments.seed}-{start}"
             seed = self.arguments.seed * 1_000_003 + start
             fault = self.run_some(case, seed, number)
             with self.lock:
@@ -140,23 +153,36 @@ class Fuzzing:
 
     def run_some(self, case: Path, seed: int, number: int) -> str:
         """What was wrong with some mutants; empty if nothing was."""
-        command = [self.driver, "containers", case, seed, number, *self.seeds]
+        command = [self.driver, self.command, case, seed, number, *self.seeds]
         try:
             ran = subprocess.run(
-                list(map(str, command)), capture_output=True, text=True, errors="replace", env=ENVIRONMENT, timeout=600
+                list(map(str, command)), capture_output=True, text=True, errors="replace", env=ENVIRONMENT, timeout=1800
             )
         except subprocess.TimeoutExpired:
-            return f"a broken container finds no end: {case}"
+            return f"a broken file finds no end: {case}"
         if ran.returncode != 0:
-            return f"a broken container ends the process: {ending(ran.returncode)}: {case}\n{ran.stderr[-1500:]}"
+            return f"a broken file ends the process: {ending(ran.returncode)}: {case}\n{ran.stderr[-1500:]}"
         report = json.loads(ran.stdout)
         with self.lock:
             self.outcomes.update(report["outcomes"])
         if report["slowest_ms"] > SLOWEST_MILLISECONDS:
-            return f"a broken container took {report['slowest_ms']} ms: {case}.slow"
-        if report["peak_rss_mb"] > MEGABYTES:
-            return f"broken containers took {report['peak_rss_mb']} MB (seed {seed}, {number} of them)"
+            return f"a broken file took {report['slowest_ms']} ms: {case}.slow"
+        if report["peak_rss_mb"] > self.megabytes:
+            return f"broken files took {report['peak_rss_mb']} MB (seed {seed}, {number} of them)"
         return ""
+
+    def finish(self) -> int:
+        """Runs all, prints what became of them, and returns the status of the program."""
+        threads = [threading.Thread(target=self.run, args=(job,)) for job in range(self.arguments.jobs)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for kind, number in sorted(self.outcomes.items()):
+            print(f"  {number:7d}  {kind}")
+        done = sum(self.outcomes.values())
+        print(f"{done} passed, {len(self.faults)} failed, 0 skipped")
+        return 1 if self.faults or not done else 0
 
 
 def main() -> int:
@@ -175,17 +201,7 @@ def main() -> int:
             path for path in sorted(SAMPLES.iterdir()) if path.suffix in kinds and path.stat().st_size < LARGEST_SEED
         ]
         seeds = [path.resolve() for path in arguments.seeds] or samples + made_seeds(Path(folder))
-        fuzzing = Fuzzing(driver.resolve(), seeds, arguments)
-        threads = [threading.Thread(target=fuzzing.run, args=(job,)) for job in range(arguments.jobs)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    for kind, number in sorted(fuzzing.outcomes.items()):
-        print(f"  {number:7d}  {kind}")
-    done = sum(fuzzing.outcomes.values())
-    print(f"{done} passed, {len(fuzzing.faults)} failed, 0 skipped")
-    return 1 if fuzzing.faults or not done else 0
+        return Fuzzing(driver.resolve(), seeds, arguments).finish()
 
 
 if __name__ == "__main__":

@@ -146,4 +146,24 @@ import Testing
     let root = try FlatBuffer(ByteView(wide.finish(wide.table(fields))), limits: limits).root()
     #expect(#expect(throws: LoadError.self) { try root.tables(0) }?.code == .limitExceeded)
   }
+
+  /// What many offsets lead to counts every time it is read: a small file cannot stand for any amount of memory.
+  @Test func whatIsSharedCountsEachTime() throws {
+    var builder = FlatBufferBuilder()
+    let long = try builder.string(String(repeating: "a", count: 1 << 20))
+    let numbers = try builder.vector([Int64](repeating: 7, count: 1 << 17))
+    var fields = FlatFields()
+    fields.set(0, try builder.vector(Array(repeating: long, count: 300)))
+    fields.set(1, numbers)
+    let bytes = try builder.finish(builder.table(fields))
+    let texts = #expect(throws: LoadError.self) {
+      try FlatBuffer(ByteView(bytes)).root().strings(0)
+    }
+    #expect(texts?.code == .limitExceeded && texts?.message.contains("too many offsets lead to the same") == true)
+    var limits = FlatBuffer.Limits()
+    limits.maximumStructureBytes = 4 << 20
+    let root = try FlatBuffer(ByteView(bytes), limits: limits).root()
+    let lists = #expect(throws: LoadError.self) { for _ in 0..<8 { _ = try root.int64s(1) } }
+    #expect(lists?.message.contains("LoadLimits.maximumStructureBytes is 4194304") == true)
+  }
 }

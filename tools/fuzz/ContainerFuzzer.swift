@@ -3,6 +3,7 @@
 import ApusFormats
 import ApusOperators
 import ApusTensor
+import Glibc
 
 enum ContainerFuzzer {
   /// A kind of container: how to tell it, to break it, and to read everything of it.
@@ -128,10 +129,13 @@ enum ContainerFuzzer {
     }
   }
 
-  private static func fault(_ text: String) { FuzzDriver.fail("ApusFuzz: \(text)") }
+  static func fault(_ text: String) { FuzzDriver.fail("ApusFuzz: \(text)") }
 
-  /// Reads `count` mutations of files. Prints one line of JSON with what became of them.
-  static func run(casePath: String, seed: UInt64, count: Int, seeds: [[UInt8]]) {
+  /// Seconds after which a mutant ends the process.
+  private static let deadline: UInt32 = 30
+
+  /// Reads `count` mutations of files, which are of `kinds`. Prints one line of JSON with what became of them.
+  static func run(_ kinds: [Kind], casePath: String, seed: UInt64, count: Int, seeds: [[UInt8]]) {
     var random = SplitMix64(seed: seed)
     var outcomes: [String: Int] = [:]
     var slowest = 0.0
@@ -144,6 +148,7 @@ enum ContainerFuzzer {
         if random.below(4) == 0 { Mutator.breakBlindly(&bytes, seeds, &random) } else { kind.mutate(&bytes, &random) }
       }
       FuzzDriver.write(bytes, to: casePath)
+      alarm(deadline)
       let start = FuzzDriver.now()
       outcomes["\(kind.name).\(outcome(kind, bytes, casePath, index))", default: 0] += 1
       if FuzzDriver.now() - start > slowest {
@@ -151,10 +156,11 @@ enum ContainerFuzzer {
         if slowest > 2 { FuzzDriver.write(bytes, to: casePath + ".slow") }
       }
     }
-    let kinds = outcomes.sorted { $0.key < $1.key }.map { "\"\($0.key)\": \($0.value)" }.joined(separator: ", ")
+    alarm(0)
+    let counts = outcomes.sorted { $0.key < $1.key }.map { "\"\($0.key)\": \($0.value)" }.joined(separator: ", ")
     let figures =
       "\"count\": \(count), \"slowest_ms\": \(Int(slowest * 1000)), \"peak_rss_mb\": \(FuzzDriver.peakMemory())"
-    print("{\(figures), \"outcomes\": {\(kinds)}}")
+    print("{\(figures), \"outcomes\": {\(counts)}}")
   }
 
   /// Reads bytes in memory, or every other time the file that holds them, range by range.

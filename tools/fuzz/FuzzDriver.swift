@@ -22,6 +22,8 @@ let usage = """
                                                    it is read, so that the last one remains after a crash;
                                                    CASE.slow is the slowest if that took more than 2 seconds
   ApusFuzz containers CASE SEED COUNT FILE…        the same with files that are containers of files or tensors
+  ApusFuzz importers CASE SEED COUNT FILE…         the same with models of every format
+  ApusFuzz importer FILE…                          read each model as those are read, print what became of it
   ApusFuzz repack IN OUT                           read a container and write all of it again
   ApusFuzz cases LIST JOURNAL SEED FIRST COUNT STRIDE KEEP MEGABYTES
                                                    run COUNT mutants FIRST, FIRST + STRIDE, … of the test cases whose
@@ -46,9 +48,12 @@ struct FuzzDriver {
     case "mutate" where rest.count >= 4:
       guard let seed = UInt64(rest[1]), let count = Int(rest[2]) else { return fail(usage) }
       mutate(casePath: rest[0], seed: seed, count: count, seeds: rest.dropFirst(3).map { bytes(of: $0) })
-    case "containers" where rest.count >= 4:
+    case "containers" where rest.count >= 4, "importers" where rest.count >= 4:
       guard let seed = UInt64(rest[1]), let count = Int(rest[2]) else { return fail(usage) }
-      ContainerFuzzer.run(casePath: rest[0], seed: seed, count: count, seeds: rest.dropFirst(3).map { bytes(of: $0) })
+      ContainerFuzzer.run(
+        command == "containers" ? ContainerFuzzer.kinds : ImporterFuzzer.kinds, casePath: rest[0], seed: seed,
+        count: count, seeds: rest.dropFirst(3).map { bytes(of: $0) })
+    case "importer": rest.forEach { print("\($0): \(ImporterFuzzer.outcome(bytes(of: $0)))") }
     case "repack" where rest.count == 2: ContainerFuzzer.repack(rest[0], rest[1])
     case "cases" where rest.count == 8: runCases(rest)
     case "mutant" where rest.count == 4:

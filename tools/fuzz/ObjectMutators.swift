@@ -100,7 +100,7 @@ enum TorchMutator {
   }
 
   /// The entries of an archive that can be read.
-  private static func entries(_ bytes: [UInt8]) -> [(name: String, bytes: [UInt8])]? {
+  static func entries(_ bytes: [UInt8]) -> [(name: String, bytes: [UInt8])]? {
     do throws(LoadError) {
       let archive = try ZipArchive(FileBytes(copying: bytes))
       var entries: [(name: String, bytes: [UInt8])] = []
@@ -116,7 +116,7 @@ enum TorchMutator {
 }
 
 /// Archives without compression.
-private enum StoredZip {
+enum StoredZip {
   static func encode(_ entries: [(name: String, bytes: [UInt8])]) -> [UInt8] {
     func number(_ value: Int, _ width: Int) -> [UInt8] {
       (0..<width).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }

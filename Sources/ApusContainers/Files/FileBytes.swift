@@ -203,7 +203,7 @@ package final class FileBytes: Sendable {
   var isInMemory: Bool { block != nil }
 
   /// Whether every byte is in memory or mapped.
-  private var isWhole: Bool { block != nil && gaps.withLock { $0 == nil } }
+  package var isWhole: Bool { block != nil && gaps.withLock { $0 == nil } }
 
   /// Calls `body` with all bytes; what was left in the file is zeros. Not for `Reading.ranges`.
   package func withBytes<Result: ~Copyable, Failure: Error>(
@@ -301,7 +301,7 @@ package final class FileBytes: Sendable {
   /// The same file mapped, for whoever jumps about in it and needs few of its bytes (see `Reading.mapped`); the file
   /// itself where its bytes are in memory or mapped already.
   package func mapped() throws(LoadError) -> FileBytes {
-    guard block == nil, let reader, count > 0 else { return self }
+    guard !isWhole, let reader, count > 0 else { return self }
     let mapping = try reader.map()
     return FileBytes(
       name: name, count: count, reader: nil, block: Self.storage(of: mapping), account: account, mapping: mapping)

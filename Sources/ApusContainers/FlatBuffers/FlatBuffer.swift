@@ -11,8 +11,17 @@ package struct FlatBuffer: Sendable {
     package var maximumTables = 4 << 20
     /// How deep tables may lie in each other.
     package var maximumDepth = 64
+    /// Bytes that tables, texts and lists of numbers take in all when they are read. What many offsets lead to counts
+    /// every time.
+    package var maximumStructureBytes = 1 << 30
 
     package init() {}
+
+    /// The part of the limits of a loading that bounds a buffer.
+    package init(_ limits: LoadLimits) {
+      maximumDepth = min(limits.maximumNesting, 1000)
+      maximumStructureBytes = limits.maximumStructureBytes
+    }
   }
 
   /// The bytes and what may still be read of them.
@@ -20,8 +29,25 @@ package struct FlatBuffer: Sendable {
     let bytes: ByteView
     let limits: Limits
     private let tables = Atomic<Int>(0)
+    private let structureBytes = Atomic<Int>(0)
+    /// What tables, texts and lists may take in all when they are read. Of a buffer that says everything once it is a
+    /// few times its size; names that are shared are more.
+    private let maximumStructureBytes: Int
 
-    init(_ bytes: ByteView, _ limits: Limits) { (self.bytes, self.limits) = (bytes, limits) }
+    /// What a table takes when it is read, beside what it holds.
+    private static let tableBytes = 64
+    /// What a text or a list takes beside its bytes.
+    static let listBytes = 32
+
+    /// How many times the bytes of a buffer its structure may take, and what any may take.
+    private static let (structureFactor, smallStructure) = (64, 64 << 20)
+
+    init(_ bytes: ByteView, _ limits: Limits) {
+      (self.bytes, self.limits) = (bytes, limits)
+      // No overflow: a file has far less than 2^56 bytes.
+      let usual = Self.smallStructure + Self.structureFactor * bytes.count
+      maximumStructureBytes = min(limits.maximumStructureBytes, usual)
+    }
 
     /// Counts a table that is read.
     func charge(at position: Int, depth: Int) throws(LoadError) {
@@ -32,6 +58,20 @@ package struct FlatBuffer: Sendable {
       if tables.wrappingAdd(1, ordering: .relaxed).oldValue >= limits.maximumTables {
         throw .limit("more than \(limits.maximumTables) tables are read", at: bytes.offset(position))
       }
+      try charge(bytes: Self.tableBytes, at: position)
+    }
+
+    /// Counts bytes that are read out of the buffer, which has as many.
+    func charge(bytes count: Int, at position: Int) throws(LoadError) {
+      // Cannot wrap: each is less than 2^33, and after the first sum beyond the limit nothing succeeds any more.
+      let sum = structureBytes.wrappingAdd(count, ordering: .relaxed).newValue
+      if sum <= maximumStructureBytes { return }
+      let found = "the tables and texts of the file take more bytes when they are read"
+      if maximumStructureBytes == limits.maximumStructureBytes {
+        throw .limit("maximumStructureBytes", maximumStructureBytes, found: found, at: bytes.offset(position))
+      }
+      throw .limit(
+        "\(found) than \(maximumStructureBytes): too many offsets lead to the same", at: bytes.offset(position))
     }
 
     /// The position that the offset at `position` leads to. Offsets are unsigned and lead forward.
@@ -184,6 +224,12 @@ package struct FlatTable: Sendable {
     return try source.string(at: source.follow(place, "the string of field \(field)"))
   }
 
+  /// The bytes of a string, which need not be UTF-8.
+  package func stringBytes(_ field: Int) throws(LoadError) -> [UInt8]? {
+    guard let place = try place(field, 4) else { return nil }
+    return try source.stringBytes(at: source.follow(place, "the string of field \(field)")).array
+  }
+
   package func table(_ field: Int) throws(LoadError) -> FlatTable? {
     guard let place = try place(field, 4) else { return nil }
     return try FlatTable(source, source.follow(place, "the table of field \(field)"), depth: depth + 1)
@@ -261,6 +307,10 @@ package struct FlatVector: Sendable {
   package func string(_ index: Int) throws(LoadError) -> String {
     try source.string(at: source.follow(place(index), "string \(index) of a vector"))
   }
+  /// The bytes of a string, which need not be UTF-8.
+  package func stringBytes(_ index: Int) throws(LoadError) -> [UInt8] {
+    try source.stringBytes(at: source.follow(place(index), "string \(index) of a vector")).array
+  }
   /// The bytes of the struct `index`.
   package func structure(_ index: Int) throws(LoadError) -> ByteView {
     try source.bytes.slice(place(index), stride, "a struct")
@@ -269,18 +319,21 @@ package struct FlatVector: Sendable {
   package func int32(_ index: Int) throws(LoadError) -> Int32 { try source.bytes.i32(place(index)) }
 
   package func int32s() throws(LoadError) -> [Int32] {
+    try source.charge(bytes: bytes.count + FlatBuffer.Source.listBytes, at: start)
     var numbers: [Int32] = []
     numbers.reserveCapacity(count)
     for index in 0..<count { numbers.append(try bytes.i32(4 * index)) }
     return numbers
   }
   package func int64s() throws(LoadError) -> [Int64] {
+    try source.charge(bytes: bytes.count + FlatBuffer.Source.listBytes, at: start)
     var numbers: [Int64] = []
     numbers.reserveCapacity(count)
     for index in 0..<count { numbers.append(try bytes.i64(8 * index)) }
     return numbers
   }
   package func float32s() throws(LoadError) -> [Float] {
+    try source.charge(bytes: bytes.count + FlatBuffer.Source.listBytes, at: start)
     var numbers: [Float] = []
     numbers.reserveCapacity(count)
     for index in 0..<count { numbers.append(try bytes.float32(4 * index)) }
@@ -289,14 +342,20 @@ package struct FlatVector: Sendable {
 }
 
 extension FlatBuffer.Source {
-  /// The string at `position`: a length, as many bytes of UTF-8, a zero.
-  func string(at position: Int) throws(LoadError) -> String {
+  /// The bytes of the string at `position`: a length, as many bytes, a zero.
+  func stringBytes(at position: Int) throws(LoadError) -> ByteView {
     let count = Int(try bytes.u32(position, "the length of a string"))
     let content = try bytes.slice(position + 4, count, "a string")
     guard try bytes.u8(position + 4 + count, "the zero after a string") == 0 else {
       throw .malformed("a string of \(count) bytes should end with a zero", at: bytes.offset(position))
     }
-    guard let text = content.text else {
+    try charge(bytes: count + Self.listBytes, at: position)
+    return content
+  }
+
+  /// The string at `position`, which must be UTF-8.
+  func string(at position: Int) throws(LoadError) -> String {
+    guard let text = try stringBytes(at: position).text else {
       throw .malformed("a string should be valid UTF-8", at: bytes.offset(position + 4))
     }
     return text

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import json
 import pickle
 import struct
 import sys
@@ -185,6 +186,31 @@ def make_refused(folder: Path) -> None:
         file.create_dataset("tree", data=np.zeros((4, 4)), chunks=(2, 2), maxshape=(None, None))
 
 
+def make_cycles(folder: Path) -> None:
+    """A file of Keras whose groups are their own children, by links of both kinds; its weights are behind them."""
+    import h5py
+
+    with h5py.File(folder / "cycles.hdf5", "w", libver="latest") as file:
+        weights = file.create_group("model_weights")
+        dense = weights.create_group("dense")
+        dense["dense"] = dense
+        dense["up"] = weights
+        dense["itself"] = h5py.SoftLink("/model_weights/dense/itself")
+        dense["there"] = h5py.SoftLink("/model_weights/dense/back")
+        dense["back"] = h5py.SoftLink("/model_weights/dense/there")
+        dense["kernel:0"] = np.eye(3, 2, dtype=np.float32)
+        dense["bias:0"] = h5py.SoftLink("/model_weights/dense/there")
+        weights.attrs["layer_names"] = [b"dense"]
+        dense.attrs["weight_names"] = [b"dense/dense/dense/kernel:0", b"there/bias:0"]
+        layers = [
+            {"class_name": "InputLayer", "config": {"batch_shape": [None, 3], "dtype": "float32", "name": "x"}},
+            {"class_name": "Dense", "config": {"name": "dense", "units": 2, "activation": "linear", "use_bias": True}},
+        ]
+        config = {"class_name": "Sequential", "config": {"name": "sequential", "layers": layers}}
+        file.attrs["model_config"] = json.dumps(config)
+        file.attrs["keras_version"] = "3.15.1"
+
+
 def make_keras(folder: Path) -> None:
     try:
         import keras
@@ -348,6 +374,7 @@ def main() -> int:
     make_keras(options.folder)
     make_hdf5(options.folder, options.random)
     make_refused(options.folder)
+    make_cycles(options.folder)
     make_pickles(options.folder)
     make_torch(options.folder, options.random)
     make_flat(options.folder)

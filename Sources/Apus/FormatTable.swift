@@ -13,18 +13,23 @@ package struct FormatTable: Sendable {
     /// The operators or layers that are mapped, in the words of the format; empty for ONNX, whose are those of
     /// `apus operators`.
     package let operators: [String]
+    /// The operators of ONNX that can be written, if the format is another framework's.
+    package let written: [String]
   }
 
   package let rows: [Row]
 
   package init() {
     let forms = ModelForm.allCases.map {
-      Row(name: $0.name, title: $0.title, endings: $0.endings, isRead: true, isWritten: true, operators: [])
-    }
-    let imported = ModelImporters.all.map {
       Row(
-        name: $0.name, title: $0.title, endings: $0.endings, isRead: true, isWritten: false,
-        operators: $0.operators.sorted())
+        name: $0.name, title: $0.title, endings: $0.endings, isRead: true, isWritten: true, operators: [],
+        written: [])
+    }
+    let imported = ModelImporters.all.map { importer in
+      Row(
+        name: importer.name, title: importer.title, endings: importer.endings, isRead: true,
+        isWritten: ModelExporters.exporter(named: importer.name) != nil, operators: importer.operators.sorted(),
+        written: ModelExporters.exporter(named: importer.name)?.operators.sorted() ?? [])
     }
     rows = forms + imported
   }
@@ -42,6 +47,9 @@ package struct FormatTable: Sendable {
     }
     for row in rows where !row.operators.isEmpty {
       text += "\n### \(row.title): what is mapped\n\n" + Self.lines(row.operators).joined(separator: "\n") + "\n"
+    }
+    for row in rows where !row.written.isEmpty {
+      text += "\n### \(row.title): what is written\n\n" + Self.lines(row.written).joined(separator: "\n") + "\n"
     }
     return text
   }

@@ -28,7 +28,11 @@ extension Model {
         }
         for (axis, dim) in declared.enumerated() {
           if let known = dim.known, known != shape[axis] {
-            throw RunError(.invalidInput, "shape \(shape) for input '\(name)'; the model declares \(graph.fact(input))")
+            let opened = shape.dims.enumerated().map { $0.offset == axis ? "N" : "\($0.element)" }
+            throw RunError(
+              .invalidInput, "shape \(shape) for input '\(name)'; the model declares \(graph.fact(input))",
+              remedy: "Axis \(axis) is \(known) in the file; `apus convert --shape \(name)="
+                + "\(opened.joined(separator: "x"))` opens it, as far as the model lets it")
           }
           if dim.symbols.count == 1, let symbol = dim.symbols.first, dim == .symbol(symbol) {
             if let given = options.dimensions[symbol], given != shape[axis] {

@@ -49,7 +49,7 @@ package enum ModelWeights {
 
   /// Puts the tensors of the file at `path` in the place of those of the model at `model` that have the same name and
   /// shape, and writes that model to `output`. `requiresAll`: throws, and writes nothing, if a weight of the model with
-  /// a name has no counterpart.
+  /// a name has no counterpart, or a weight of the same network in the file has none in the model.
   package static func transplant(
     path: String, into model: String, to output: String, requiresAll: Bool
   ) throws -> (summary: Summary, matching: WeightMatching) {
@@ -99,10 +99,15 @@ package enum ModelWeights {
         remedy: "The model has \(count) weights (\(names), …), the file \(matching.unused.count) tensors (\(others), …)"
       ).inFile(model)
     }
-    if requiresAll, !matching.unmatched.isEmpty {
-      throw LoadError(
-        problems: matching.unmatched.map { ModelProblem(nodePath: "weight '\($0.name)'", reason: $0.reason) }
-      ).inFile(model)
-    }
+    if !requiresAll { return }
+    let problems =
+      matching.unmatched.map { ModelProblem(nodePath: "weight '\($0.name)'", reason: $0.reason) }
+      + matching.leftOut.map { name in
+        ModelProblem(
+          nodePath: "tensor '\(name)' of '\(path)'",
+          reason: "a weight of this name and shape was expected in the model; it has none, or has it in another form",
+          remedy: "Export the model anew with these weights, or leave out --all")
+      }
+    if !problems.isEmpty { throw LoadError(problems: problems).inFile(model) }
   }
 }

@@ -104,8 +104,10 @@ extension Graph {
   }
 
   /// The graph with these names of its outputs, which a pass may have replaced by those of other values.
-  func namingOutputs(_ names: [String]) throws(OperatorError) -> Graph {
-    let builder = GraphBuilder(continuing: self, inference: InferenceDriver(registry: .standard))
+  func namingOutputs(
+    _ names: [String], registry: OperatorRegistry = .standard
+  ) throws(OperatorError) -> Graph {
+    let builder = GraphBuilder(continuing: self, inference: InferenceDriver(registry: registry))
     for (index, name) in names.enumerated() where builder.graph[outputs[index]].name != name {
       let value = outputs[index]
       if inputs.contains(value) || constant(value) != nil || outputs[..<index].contains(value) {

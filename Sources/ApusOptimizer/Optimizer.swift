@@ -153,6 +153,18 @@ package struct Optimizer: Sendable {
     DeadNodeElimination(),
   ]
 
+  /// For a graph that is about to be written in another framework's format. Integers that stand for floats stay
+  /// integers.
+  package static let exportPasses = portablePasses(exportFolding, .max)
+
+  /// For such a graph when its exporter has brought it to the order of axes of the format.
+  package static let arrangedPasses: [any GraphPass] = [
+    IdentityElimination(), TransposeMovement(), TransposeCancellation(), exportFolding, IdentityElimination(),
+    CommonSubexpressionElimination(), DeadNodeElimination(),
+  ]
+
+  private static let exportFolding = ConstantFolding(keepsQuantized: true, smallQuantized: 0)
+
   /// Passes that end in the operators of this engine's own domain.
   package static let enginePasses: [any GraphPass] = [
     SubgraphConstants(), WindowMasks(), FusionPass(attentionFusions), FusionPass(matrixFusions), ChannelsLast(),

@@ -57,9 +57,55 @@ import Testing
   @Test func whatNeedsItsOrderGetsIt() throws {
     let ops = try moved { builder, x in
       let first = try builder.node("Transpose", [x], toFirst)
-      let soft = try builder.node("Softmax", [try builder.node("Sigmoid", [first])], [("axis", .int(1))])
-      return try builder.node("Transpose", [soft], toLast)
+      let axis = builder.constant([1] as [Int64], [])
+      let sum = try builder.node("CumSum", [try builder.node("Sigmoid", [first]), axis])
+      return try builder.node("Transpose", [sum], toLast)
     }
-    #expect(ops == ["Sigmoid", "Transpose", "Softmax", "Transpose"])
+    #expect(ops == ["Sigmoid", "Transpose", "CumSum", "Transpose"])
+  }
+
+  @Test func alongAnAxisOfAllOutputs() throws {
+    let ops = try moved { builder, x in
+      let first = try builder.node("Transpose", [x], toFirst)
+      let soft = try builder.node("Softmax", [first], [("axis", .int(1))])
+      let parts = try builder.apply(
+        OperatorID("Split"), name: "parts", [soft, builder.constant([1, 2] as [Int64], [2])], [("axis", .int(1))],
+        outputCount: 2)
+      let joined = try builder.node("Concat", [parts[1], parts[0]], [("axis", .int(-3))])
+      return try builder.node("Transpose", [joined], toLast)
+    }
+    #expect(ops == ["Softmax", "Split", "Concat", "Identity"])
+  }
+
+  @Test func shapesThatSplitAndJoinAxes() throws {
+    // The channels of groups in turn: one change of the order is left of three.
+    let ops = try moved { builder, x in
+      let first = try builder.node("Transpose", [try builder.node("Concat", [x, x], [("axis", .int(3))])], toFirst)
+      let pairs = try builder.node("Reshape", [first, builder.constant([-1, 2, 3, 4, 5] as [Int64], [5])])
+      let turned = try builder.node("Transpose", [pairs], [("perm", .ints([0, 2, 1, 3, 4]))])
+      let whole = try builder.node("Reshape", [turned, builder.constant([2, 6, 4, 5] as [Int64], [4])])
+      return try builder.node("Transpose", [whole], toLast)
+    }
+    #expect(ops.count(where: { $0 == "Transpose" }) == 1)
+    // Pixels as rows, as vision transformers have them.
+    let rows = try moved { builder, x in
+      let first = try builder.node("Transpose", [x], toFirst)
+      let pixels = try builder.node("Reshape", [first, builder.constant([2, 3, 20] as [Int64], [3])])
+      return try builder.node("Transpose", [pixels], [("perm", .ints([0, 2, 1]))])
+    }
+    #expect(!rows.contains("Transpose"))
+  }
+
+  @Test func factorsOfChannelsFollow() throws {
+    let ops = try moved { builder, x in
+      let first = try builder.node("Transpose", [x], toFirst)
+      let axes = builder.constant([2, 3] as [Int64], [2])
+      let mean = try builder.node("ReduceMean", [first, axes], [("keepdims", .int(0))])
+      let gate = try builder.node("Reshape", [mean, builder.constant([2, 3, 1, 1] as [Int64], [4])])
+      let product = try builder.node("Mul", [first, try builder.node("Sigmoid", [gate])])
+      return try builder.node("Transpose", [product], toLast)
+    }
+    // That of the factors moves nothing.
+    #expect(ops.count(where: { $0 == "Transpose" }) <= 1)
   }
 }

@@ -59,7 +59,7 @@ package struct ConversionCheck {
     var order: [String] = []
     for sample in try samples(source) {
       let read = try source.run(values: sample.inputs)
-      let outputs = try made.run(values: sample.inputs)
+      let outputs = try made.run(values: Self.fitting(sample.inputs, made))
       let expected =
         source.outputs.map { ($0.name, $0.name, read[$0.name]) }
         + sample.outputs.sorted { $0.key < $1.key }.map { ("\($0.key) (given)", $0.key, Optional($0.value)) }
@@ -78,6 +78,31 @@ package struct ConversionCheck {
       }
     }
     return order.compactMap { found[$0] }
+  }
+
+  /// The inputs with floats of the width that the model takes.
+  private static func fitting(_ inputs: [String: Value], _ model: Model) throws(TensorError) -> [String: Value] {
+    var fitting = inputs
+    for input in model.inputs {
+      guard case .tensor(let tensor)? = inputs[input.name], let wanted = input.dataType, wanted != tensor.dataType,
+        tensor.dataType.isFloat, let cast = try cast(tensor, to: wanted)
+      else { continue }
+      fitting[input.name] = .tensor(cast)
+    }
+    return fitting
+  }
+
+  /// nil for other types than floats of 16 bits and more.
+  private static func cast(_ tensor: Tensor, to type: DataType) throws(TensorError) -> Tensor? {
+    if tensor.dataType.bits < 16 { return nil }
+    let numbers = NumericElements.doubles(of: tensor)
+    return switch type {
+    case .float16: try Tensor(numbers.map { Float16($0) }, validating: tensor.shape)
+    case .bfloat16: try Tensor(numbers.map { BFloat16(Float($0)) }, validating: tensor.shape)
+    case .float32: try Tensor(numbers.map { Float($0) }, validating: tensor.shape)
+    case .float64: try Tensor(numbers, validating: tensor.shape)
+    default: nil
+    }
   }
 
   private static func differences(_ name: String, _ a: Value, _ b: Value) throws(LoadError) -> [OutputDifference] {

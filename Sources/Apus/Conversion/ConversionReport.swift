@@ -16,6 +16,8 @@ package struct ConversionReport: Encodable {
   /// What was read of another framework's format.
   private let source: String?
   private let operators: [String: Int]?
+  /// What was written of it.
+  private let written: [String: Int]?
   private let notes: [String]?
 
   package init(_ summary: ConversionSummary, model: String, file: String) {
@@ -25,6 +27,8 @@ package struct ConversionReport: Encodable {
     sideBytes = summary.written.sideFile == nil ? nil : summary.written.sideBytes
     (nodes, opset, leftOut) = (summary.nodes, summary.opset, summary.lost)
     (halves, differences) = (summary.halves, summary.differences)
-    (source, operators, notes) = (summary.report?.source, summary.report?.operators, summary.report?.notes)
+    (source, operators, written) = (summary.report?.source, summary.report?.operators, summary.operators)
+    let isAnother = summary.report != nil || summary.operators != nil
+    notes = isAnother ? (summary.report?.notes ?? []) + summary.notes : nil
   }
 }

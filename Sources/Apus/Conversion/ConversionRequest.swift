@@ -12,11 +12,11 @@ struct ConversionRequest: RequestOptions {
   init(_ members: inout RequestMembers) throws {
     options.source = try members.take("from")
     if let name = try members.take("to", as: String.self) {
-      guard let form = ModelForm(rawValue: name) else {
-        let names = ModelForm.allCases.map(\.name).joined(separator: ", ")
+      guard let target = ConversionTarget(name: name) else {
+        let names = ConversionTarget.names.joined(separator: ", ")
         throw CompressionError(.invalidOption, "to is '\(name)'; expected one of \(names)")
       }
-      options.target = form
+      options.target = target
     }
     options.opset = try members.take("opset")
     if let opset = options.opset, !OptimizedModel.writableOpsets.contains(opset) {

@@ -85,7 +85,8 @@ extension InterfaceChanges {
       try editor.append(scores)
       graph = editor.finish()
     } catch {
-      throw LoadError(.unsupported, error.message, remedy: error.remedy, path: error.path.joined(separator: " › "))
+      let path = error.path.isEmpty ? nil : error.path.joined(separator: " › ")
+      throw LoadError(.unsupported, error.message, remedy: error.remedy, path: path)
     }
     try rename(&graph)
     return graph

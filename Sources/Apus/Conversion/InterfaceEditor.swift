@@ -84,7 +84,8 @@ struct InterfaceEditor {
       isDone = true
     }
     for name in changes.inputs where !builder.graph.inputs.contains(where: { builder.graph[$0].name == name }) {
-      throw .unsupported("there is no input '\(name)'")
+      let names = builder.graph.inputs.map { "'\(builder.graph[$0].name)'" }.joined(separator: ", ")
+      throw .unsupported("there is no input '\(name)'", remedy: "There are \(names)")
     }
     if !isDone {
       throw .unsupported("no input is a picture: 4 axes, one of 1, 3 or 4 channels", remedy: "Name it with --picture")

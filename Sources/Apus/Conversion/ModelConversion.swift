@@ -23,6 +23,9 @@ package struct ConversionSummary: Sendable {
   package var lost: [String] = []
   /// What the importer of another framework's format found.
   package var report: ImportReport?
+  /// What the exporter of another framework's format had to round or assume, and how often it wrote each operator.
+  package var notes: [String] = []
+  package var operators: [String: Int]?
   /// What became of the numbers where they are of 16 bits now.
   package var halves: HalfConversionReport?
   /// What the verification found; nil if there was none.
@@ -33,7 +36,7 @@ package enum ModelConversion {
   /// How to convert. What is nil is told from the bytes of the source and the name of the target.
   package struct Options {
     package var source: String?
-    package var target: ModelForm?
+    package var target: ConversionTarget?
     /// The operator set to write.
     package var opset: Int?
     package var header = HeaderChanges()
@@ -76,54 +79,52 @@ package enum ModelConversion {
       ).inFile(file.name)
     }
     var work = ConversionWork(
-      path: path, output: output, form: target, options: options, settings: settings,
+      path: path, output: output, options: options, settings: settings,
       summary: ConversionSummary(source: found, target: (target.name, target.title), sourceBytes: file.count))
-    if importer != nil || options.changesGraph {
-      try work.rewrite(file)
-    } else {
-      try work.copy(file, form)
+    switch target {
+    case .exporter(let exporter): try work.export(file, with: exporter)
+    case .form(let target) where importer != nil || options.changesGraph: try work.rewrite(file, to: target)
+    case .form(let target): try work.copy(file, form, to: target)
     }
     try file.reader?.check()
     return work.summary
   }
 
-  private static func target(_ output: String, _ options: Options) throws(LoadError) -> ModelForm {
-    guard let form = options.target ?? ModelForm(path: output) else {
-      let endings = ModelForm.allCases.map { "." + $0.endings[0] }.joined(separator: ", ")
+  private static func target(_ output: String, _ options: Options) throws(LoadError) -> ConversionTarget {
+    guard let target = options.target ?? ConversionTarget(path: output) else {
+      let endings = ConversionTarget.endings.joined(separator: ", ")
       throw LoadError(
         .wrongFormat, "the name of the target should end in one of \(endings)", remedy: "Or say --to FORMAT"
       ).inFile(output)
     }
-    if case .external? = options.placement, form != .binary || output == "-" {
-      throw LoadError(
-        .unsupported, "weights in a file of their own lie beside a binary file of ONNX; the target is none",
-        remedy: "Leave out the options for weights"
-      ).inFile(output)
-    }
-    return form
+    guard case .external? = options.placement else { return target }
+    if case .form(.binary) = target, output != "-" { return target }
+    throw LoadError(
+      .unsupported, "weights in a file of their own lie beside a binary file of ONNX; the target is none",
+      remedy: "Leave out the options for weights"
+    ).inFile(output)
   }
 }
 
 /// One conversion.
-private struct ConversionWork {
+struct ConversionWork {
   let path, output: String
-  let form: ModelForm
   let options: ModelConversion.Options
   let settings: ImportOptions
   var summary: ConversionSummary
 
   private var limits: LoadLimits { settings.limits }
-  private var account: MemoryAccount? { settings.allowance.memory }
-  private var folder: String? { settings.externalFolder }
+  var account: MemoryAccount? { settings.allowance.memory }
+  var folder: String? { settings.externalFolder }
 
   // MARK: - The same graph
 
   /// Writes the model of the ONNX file `file`, which has the form `source`, as it is.
-  mutating func copy(_ file: FileBytes, _ source: ModelForm) throws {
+  mutating func copy(_ file: FileBytes, _ source: ModelForm, to form: ModelForm) throws {
     let binary = try source.read(file, limits: limits, account: account)
     let sideFiles = try check(binary)
     var placement = options.placement ?? .asRead
-    if placement == .asRead, let first = sideFiles.first, !stayBesideTarget {
+    if placement == .asRead, let first = sideFiles.first, !stayBesideTarget, form == .binary || options.checks {
       guard form == .binary, output != "-" else {
         throw LoadError(
           .externalData, "weights of the model lie in files beside it ('\(first)'), which the target would not find",
@@ -148,9 +149,9 @@ private struct ConversionWork {
       }
       return
     }
-    let isChanged = placement != .asRead || !options.header.isEmpty
+    let isChanged = placement != .asRead || !options.header.isEmpty || !binary.isWhole
     let whole = isChanged ? try FileBytes(copying: rewriter.bytes(), name: file.name, account: account) : binary
-    try write(whole, reference: options.verification == nil ? nil : reference(binary))
+    try write(whole, as: form, reference: options.verification == nil ? nil : reference(binary))
   }
 
   /// The model that was read, ready to run.
@@ -172,23 +173,28 @@ private struct ConversionWork {
   }
 
   /// Writes a model that is whole in memory, in the form of the target. `reference` computes what it should.
-  private mutating func write(_ binary: FileBytes, reference: Model?) throws {
+  private mutating func write(_ binary: FileBytes, as form: ModelForm, reference: Model?) throws {
     var text: [UInt8] = []
     summary.lost = try form.write(binary) { (piece) throws(LoadError) in
       for index in piece.indices { text.append(piece[index]) }
     }
     let bytes = try FileBytes(copying: text, name: output, account: account)
     if form != .binary { try form.check(bytes, limits: limits, account: account) }
+    try write(text, bytes, reference: reference)
+  }
+
+  /// Writes a file that is whole in memory, once it computes what `reference` does.
+  mutating func write(_ content: [UInt8], _ bytes: FileBytes, reference: Model?) throws {
     if let check = options.verification, let reference {
       let made = try ModelReader.read(bytes, folder: stayBesideTarget ? folder : nil, options: plainOptions)
       summary.differences = try check.compare(reference, Model(made, options: plainOptions), output)
     }
-    summary.written.bytes = text.count
-    try OutputFile.write(text, to: output == "-" ? "/dev/stdout" : output)
+    summary.written.bytes = content.count
+    try OutputFile.write(content, to: output == "-" ? "/dev/stdout" : output)
   }
 
   /// Those of the caller, for what was written: sizes are bound in it.
-  private var plainOptions: ModelOptions {
+  var plainOptions: ModelOptions {
     var plain = options.model
     (plain.dimensions, plain.shapes) = ([:], [:])
     return plain
@@ -197,20 +203,18 @@ private struct ConversionWork {
   // MARK: - Another graph
 
   /// Writes what is made of the model: of another framework, for another operator set, with other inputs.
-  mutating func rewrite(_ file: FileBytes) throws {
+  mutating func rewrite(_ file: FileBytes, to form: ModelForm) throws {
     var settings = options.model
     settings.optimization.isEnabled = false
-    // Weights go from file to file.
-    let mapped = try file.mapped()
     let folder = folder
     let options = options
     let plain = plainOptions
     let (made, before) = try DeepStack.run { () throws in
-      let source = try ModelReader.read(mapped, folder: folder, options: settings)
+      let source = try ModelReader.read(file, folder: folder, options: settings)
       var made = try ModelReader.optimized(source, options: settings, for: .saving(opset: options.opset))
       summary.report = source.report
       try made.model.change(options.interface)
-      made.model.metadata = options.header.apply(to: made.model.metadata)
+      made.model.metadata = try options.header.apply(to: made.model.metadata)
       let before = made.model
       summary.halves = try made.halve(options.halves, plain)
       return (made, before)
@@ -235,13 +239,13 @@ private struct ConversionWork {
       let inspection = try ModelReader.inspect(binary, folder: nil, options: plain)
       if !inspection.problems.isEmpty { throw LoadError(problems: inspection.problems).inFile(output) }
     }
-    try write(binary, reference: options.verification == nil ? nil : Model(before, options: plain))
+    try write(binary, as: form, reference: options.verification == nil ? nil : Model(before, options: plain))
   }
 }
 
 extension ModelGraph {
   /// Changes inputs and outputs; what is put before or behind moves to where it undoes what is there.
-  fileprivate mutating func change(_ changes: InterfaceChanges) throws {
+  mutating func change(_ changes: InterfaceChanges) throws {
     if changes.isEmpty { return }
     graph = try changes.apply(to: graph)
     let names = graph.outputs.map { graph[$0].name }

@@ -56,11 +56,11 @@ extension ModelFile {
   public func convert(to target: URL, options: ConversionOptions = ConversionOptions()) throws -> ConvertedModel {
     var settings = ModelConversion.Options()
     if let format = options.format {
-      guard let form = ModelForm(rawValue: format) else {
-        let names = ModelForm.allCases.map(\.name).joined(separator: ", ")
+      guard let target = ConversionTarget(name: format) else {
+        let names = ConversionTarget.names.joined(separator: ", ")
         throw LoadError(.wrongFormat, "no model is written as '\(format)'; expected one of \(names)")
       }
-      settings.target = form
+      settings.target = target
     }
     settings.opset = options.opset
     settings.header.metadata = options.metadata.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
@@ -83,6 +83,6 @@ extension ModelFile {
     return ConvertedModel(
       source: summary.source.name, target: summary.target.name, bytes: summary.written.bytes,
       externalBytes: summary.written.sideBytes, opset: summary.opset, leftOut: summary.lost,
-      notes: summary.report?.notes ?? [])
+      notes: (summary.report?.notes ?? []) + summary.notes)
   }
 }

@@ -30,6 +30,7 @@ struct ConvertCommand: ParsableCommand {
       apus convert model.onnx --output bytes.onnx --nhwc-inputs --uint8-inputs --mean 0.485,0.456,0.406 --softmax
       apus convert large.onnx --output split.onnx --external-data weights.bin
       apus convert model.keras --output model.onnx --verify random
+      apus convert model.onnx --output model.tflite --float16
       """)
 
   @Argument(
@@ -46,9 +47,9 @@ struct ConvertCommand: ParsableCommand {
   var from: String?
 
   @Option(help: "The format of the target. [default: as its name ends]")
-  var to: ModelForm?
+  var to: String?
 
-  @Option(help: "The operator set to write. [default: that of the model; for other frameworks 21, or what it takes]")
+  @Option(help: "The operator set to write. [default: that of the model; for other frameworks 20, or what it takes]")
   var opset: Int?
 
   @OptionGroup(title: "Inputs and outputs") var interface: InterfaceArguments
@@ -81,8 +82,13 @@ struct ConvertCommand: ParsableCommand {
     for (isGiven, name) in halves.given where isGiven && halves.options == nil {
       throw ValidationError("\(name) is for --float16 and --bfloat16; give one of them too")
     }
-    if to == nil, ModelForm(path: output) == nil {
-      let endings = ModelForm.allCases.map { "." + $0.endings[0] }.joined(separator: ", ")
+    if let to, ConversionTarget(name: to) == nil {
+      let names = ConversionTarget.names
+      throw ValidationError(
+        "--to \(to): " + NearMiss.choices(to, among: names, "formats are \(names.joined(separator: ", "))"))
+    }
+    if to == nil, ConversionTarget(path: output) == nil {
+      let endings = ConversionTarget.endings.joined(separator: ", ")
       throw ValidationError("--output \(output): a name that ends in one of \(endings) was expected, or --to FORMAT")
     }
   }
@@ -96,14 +102,14 @@ struct ConvertCommand: ParsableCommand {
     options.halves = halves.options
     options.verification = verification.check(isHalf: options.halves != nil)
     options.source = from
-    options.target = to
+    options.target = to.flatMap { ConversionTarget(name: $0) }
     options.checks = !unchecked
     let summary = try ModelConversion.convert(path: model, to: output, options: options)
     if json { return try printJSON(ConversionReport(summary, model: model, file: output)) }
     if !summary.lost.isEmpty {
       Console.note("\(summary.target.title) has no place for \(summary.lost.joined(separator: ", "))")
     }
-    for note in summary.report?.notes ?? [] { Console.note(note) }
+    for note in (summary.report?.notes ?? []) + summary.notes { Console.note(note) }
     if output != "-" { try show(summary) }
   }
 
@@ -134,5 +140,3 @@ struct ConvertCommand: ParsableCommand {
     try Console.print(table([["output", "elements that differ", "largest error", "of the largest magnitude"]] + rows))
   }
 }
-
-extension ModelForm: ExpressibleByArgument {}

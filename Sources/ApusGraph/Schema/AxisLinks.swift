@@ -95,7 +95,7 @@ extension NodeFacts {
       var links = AxisLinks()
       links.isReshaping = true
       return links
-    case .fixed, .along, .axes, .axesInput, .images, .orderless: return AxisLinks()
+    case .fixed, .along, .axis, .axes, .axesInput, .images, .orderless: return AxisLinks()
     }
   }
 }

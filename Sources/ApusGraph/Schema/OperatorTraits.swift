@@ -49,6 +49,9 @@ package enum LayoutTrait: Sendable {
   case broadcasting
   /// The attribute names an axis of all operands, which have the same rank; nothing else depends on the order of axes.
   case along(attribute: String)
+  /// The attribute names an axis of input 0 and of all outputs, which have its rank; nothing else depends on the order
+  /// of axes, and what the other inputs say holds in any order.
+  case axis(attribute: String)
   /// The attribute lists axes of input 0, whose order is that of what other inputs say of axes; where it is absent it
   /// is all of them. Nothing else depends on the order of axes where the condition holds, and output 0 has the rank of
   /// input 0.

@@ -15,6 +15,9 @@ package protocol OpsetForms: Sendable {
   /// nil if there are none.
   func decomposed(_ node: Node, in builder: GraphBuilder) throws(OperatorError) -> [Node]?
 
+  /// Why `form` has none for a node, as the end of a sentence; empty if it is not known.
+  func obstacle(of node: Node, in target: OpsetTarget, _ registry: OperatorRegistry) -> String
+
   /// Before this operator set of the default domain some nodes are one that are several in the newest form.
   var firstWithoutJoinedNodes: Int { get }
 

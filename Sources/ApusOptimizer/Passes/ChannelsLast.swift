@@ -143,7 +143,7 @@ private struct LayoutRewriter: ~Copyable {
     if node.op == LayoutRewriter.transpose { return composeTranspose(node, input: input, output: output) }
     if node.op == LayoutRewriter.shape { return readShape(node, input: input, output: output) }
     switch schema.layout {
-    case .fixed, .axesInput: return false
+    case .fixed, .axis, .axesInput: return false
     case .images(let twin, let isFaster, _, let condition):
       let facts = graph.facts(of: node, schema)
       guard graph.schema(of: twin) != nil, condition(facts), twins[input] != nil || isFaster(facts) else {

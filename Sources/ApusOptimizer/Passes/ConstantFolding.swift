@@ -12,8 +12,12 @@ struct ConstantFolding: GraphPass {
   /// Leaves quantized weights as they are: their floats would make a saved model up to sixteen times as large.
   let keepsQuantized: Bool
 
-  init(keepsTransposes: Bool = false, keepsQuantized: Bool = false) {
+  /// Quantized weights of so many elements or fewer are no weights.
+  private let smallQuantized: Int
+
+  init(keepsTransposes: Bool = false, keepsQuantized: Bool = false, smallQuantized: Int = smallMatrix) {
     (self.keepsTransposes, self.keepsQuantized) = (keepsTransposes, keepsQuantized)
+    self.smallQuantized = smallQuantized
     name = keepsTransposes ? "fold-constants" : "fold-remaining-constants"
   }
 
@@ -23,7 +27,7 @@ struct ConstantFolding: GraphPass {
   /// Elements of 4 bits that become float32.
   private static let maximumFactor = 8
   /// Matrices that are not worth to be kept: elements of 16 bits, bytes of shared ones.
-  private static let smallMatrix = 1 << 12
+  static let smallMatrix = 1 << 12
 
   func run(_ graph: inout GraphEditor, within work: OptimizerWork) throws(OperatorError) -> Int {
     var changes = 0
@@ -57,7 +61,7 @@ struct ConstantFolding: GraphPass {
       if node.widensHalves(matrix.dataType), matrix.byteCount > ConstantFolding.smallMatrix { return nil }
     }
     if keepsQuantized, node.op == OperatorID("DequantizeLinear"), let codes = inputs.first ?? nil,
-      codes.count > ConstantFolding.smallMatrix
+      codes.count > smallQuantized
     {
       return nil
     }

@@ -80,12 +80,14 @@ private struct TransposeMover: ~Copyable {
   // MARK: - Nodes
 
   private mutating func move(_ node: Node) -> Bool {
-    guard let schema = graph.schema(of: node.op), let output = node.outputs.first ?? nil,
+    guard let schema = graph.schema(of: node.op), let output = node.outputs.first ?? nil else { return false }
+    if case .axis(let attribute) = schema.layout { return moveAxis(node, attribute, schema) }
+    guard
       !node.outputs.dropFirst().contains(where: { $0 != nil }), let input = node.inputs.first ?? nil
     else { return false }
     if node.op == TransposeMover.transpose { return postpone(node, input, output) }
     switch schema.layout {
-    case .fixed, .images, .orderless: return false
+    case .fixed, .axis, .images, .orderless: return false
     case .elementwise(let condition):
       guard let origin = origins[input], condition(graph.facts(of: node, schema)) else { return false }
       replace(node, inputs: [origin.source] + node.inputs.dropFirst(), output, origin.order)
@@ -146,6 +148,8 @@ private struct TransposeMover: ~Copyable {
         inputs.append(operand)
       } else if let constant = graph.constant(operand), let moved = inverse(constant, order) {
         inputs.append(moved)
+      } else if let moved = reshaped(operand, order) {
+        inputs.append(moved)
       } else {
         return false
       }
@@ -192,6 +196,39 @@ private struct TransposeMover: ~Copyable {
     var copy = node
     copy.attributes[attribute] = .int(order[axis])
     replace(copy, inputs: inputs, output, order)
+    return true
+  }
+
+  /// The value of which `operand` is the one in the order `order`, if its elements lie in the same order in both.
+  private mutating func reshaped(_ operand: ValueID, _ order: [Int]) -> ValueID? {
+    guard let shape = graph.fact(operand).tensor?.shape, shape.count == order.count else { return nil }
+    let back = order.indices.map { axis in order.firstIndex(of: axis) ?? axis }
+    let wide = back.filter { shape[$0].known != 1 }
+    guard wide == wide.sorted() else { return nil }
+    restore(operand)
+    let moved = graph.addValue()
+    add(
+      Node(
+        TransposeMover.transpose, name: "\(graph.name(of: operand))/Transpose", inputs: [operand], outputs: [moved],
+        attributes: Attributes([("perm", .ints(back))])))
+    return moved
+  }
+
+  /// Along an axis of input 0 that every output has.
+  private mutating func moveAxis(_ node: Node, _ attribute: String, _ schema: OperatorSchema) -> Bool {
+    guard let input = node.inputs.first ?? nil, let origin = origins[input],
+      let given = graph.facts(of: node, schema).optionalInt(attribute),
+      let axis = positions([given], origin.order)?.first
+    else { return false }
+    var copy = node
+    copy.attributes[attribute] = .int(axis)
+    copy.inputs[0] = origin.source
+    copy.outputs = node.outputs.map { $0 == nil ? nil : graph.addValue() }
+    for value in copy.inputs { if let value { restore(value) } }
+    add(copy)
+    for (output, result) in zip(node.outputs, copy.outputs) {
+      if let output, let result { wait(output, for: result, origin.order) }
+    }
     return true
   }
 
@@ -247,10 +284,92 @@ private struct TransposeMover: ~Copyable {
       let target = graph.constant(node.inputs[1])?.integers, !target.contains(0)
     else { return false }
     let wide = origin.order.filter { shape[$0].known != 1 }
-    guard wide == wide.sorted() else { return false }
+    guard wide == wide.sorted() else { return moveRegrouping(node, origin.source, origin.order, shape, output) }
     replace(node, inputs: [origin.source] + node.inputs.dropFirst(), output, [])
     return true
   }
 
+  /// A Reshape that splits axes, and joins such as lie beside each other in the source, be it in another order: that of
+  /// the source's axes stays, but within those that are joined.
+  private mutating func moveRegrouping(
+    _ node: Node, _ source: ValueID, _ order: [Int], _ shape: [Dim], _ output: ValueID
+  ) -> Bool {
+    guard let target = graph.fact(output).tensor?.shape,
+      let groups = AxisGroup.groups(order.map { shape[$0] }, target)
+    else { return false }
+    var places: [(first: Int, group: AxisGroup)] = []
+    for group in groups {
+      let axes = group.before.map { order[$0] }
+      guard let least = axes.min(), axes.sorted() == Array(least..<(least + axes.count)) else { return false }
+      places.append((least, group))
+    }
+    places.sort { $0.first < $1.first }
+    let inner = places.flatMap { $0.group.before.map { order[$0] } }
+    let result = places.flatMap(\.group.after)
+    let dims = result.map { target[$0] }
+    guard result != Array(target.indices), dims.count(where: { $0.known == nil }) <= 1,
+      !dims.contains(where: { $0.known == 0 })
+    else { return false }
+    restore(source)
+    var moved = source
+    if inner != Array(shape.indices) {
+      moved = graph.addValue()
+      add(
+        Node(
+          TransposeMover.transpose, name: "\(node.name)/Transpose", inputs: [source], outputs: [moved],
+          attributes: Attributes([("perm", .ints(inner))])))
+    }
+    let extents = graph.addConstant(Tensor(dims.map { Int64($0.known ?? -1) }))
+    var copy = node
+    copy.attributes["allowzero"] = nil
+    let value = graph.addValue()
+    (copy.inputs, copy.outputs) = ([moved, extents], [value])
+    add(copy)
+    wait(output, for: value, target.indices.map { axis in result.firstIndex(of: axis) ?? axis })
+    return true
+  }
+
   private func rank(_ value: ValueID) -> Int? { graph.fact(value).tensor?.shape?.count }
+}
+
+/// Axes that a Reshape makes of others: as many elements on both sides.
+private struct AxisGroup {
+  var before: [Int]
+  var after: [Int]
+
+  /// The smallest groups of axes of two shapes, in their order; nil if they cannot be told.
+  static func groups(_ before: [Dim], _ after: [Dim]) -> [AxisGroup]? {
+    var groups: [AxisGroup] = []
+    var (i, j) = (0, 0)
+    while i < before.count || j < after.count {
+      var group = AxisGroup(before: [], after: [])
+      if i < before.count, j < after.count, before[i].known == nil || after[j].known == nil {
+        // An extent that is no number must stay what it is.
+        guard before[i].isSame(as: after[j]) else { return nil }
+        groups.append(AxisGroup(before: [i], after: [j]))
+        (i, j) = (i + 1, j + 1)
+        continue
+      }
+      var (left, right) = (1, 1)
+      repeat {
+        if left <= right, i < before.count, let extent = before[i].known, extent > 0 {
+          group.before.append(i)
+          left = left.multipliedReportingOverflow(by: extent).partialValue
+          i += 1
+        } else if j < after.count, let extent = after[j].known, extent > 0 {
+          group.after.append(j)
+          right = right.multipliedReportingOverflow(by: extent).partialValue
+          j += 1
+        } else if i < before.count, let extent = before[i].known, extent > 0 {
+          group.before.append(i)
+          left = left.multipliedReportingOverflow(by: extent).partialValue
+          i += 1
+        } else {
+          return nil
+        }
+      } while left != right || group.before.isEmpty || group.after.isEmpty
+      groups.append(group)
+    }
+    return groups.contains { $0.before.isEmpty || $0.after.isEmpty } ? nil : groups
+  }
 }

@@ -46,6 +46,26 @@ import Testing
     #expect(Array(again.suffix(5)) == Array(model().suffix(5)), "what nobody knows is still there")
   }
 
+  /// Readers want axes and extents while they infer shapes.
+  @Test func integersOfOneAxisStay() throws {
+    let proto = ModelProto(
+      GraphProto(
+        outputs: ["few", "many", "v"], nodes: [],
+        initializers: [
+          TensorProto(name: "few", Tensor((0..<64).map { Int64($0) })),
+          TensorProto(name: "many", Tensor((0..<65).map { Int64($0) })), TensorProto(name: "v", Tensor([Float(7)])),
+        ]))
+    var layout = SideFileLayout()
+    (layout.threshold, layout.alignment) = (0, 1)
+    for (name, write) in [
+      ("rewritten", { path in try rewriter(proto.encoded, .external(layout)).write(to: path) }),
+      ("written", { path in try proto.write(to: path, layout: layout) }),
+    ] as [(String, (String) throws -> WrittenModel)] {
+      let written = try write(TemporaryFolder.shared.path("integers-\(name).onnx"))
+      #expect(written.sideTensors == 2 && written.sideBytes == 65 * 8 + 4, "\(name)")
+    }
+  }
+
   @Test func leavesAllElseAsItIs() throws {
     #expect(try rewriter(model(), .asRead).bytes() == model())
     var header = HeaderChanges()
@@ -58,11 +78,14 @@ import Testing
     #expect(proto.graph.outputs.count == 3)
   }
 
-  @Test func setsEntriesWhereTheyStand() {
+  @Test func setsEntriesWhereTheyStand() throws {
     var header = HeaderChanges()
     header.metadata = [("b", "new"), ("c", nil), ("d", "last")]
-    let entries = header.apply(to: [("a", "1"), ("b", "2"), ("c", "3"), ("b", "4")])
+    let entries = try header.apply(to: [("a", "1"), ("b", "2"), ("c", "3"), ("b", "4")])
     #expect(entries.map(\.key) == ["a", "b", "d"] && entries.map(\.value) == ["1", "new", "last"])
+    header.metadata = [("nope", nil)]
+    let error = #expect(throws: LoadError.self) { try header.apply(to: [("a", "1"), ("b", "2")]) }
+    #expect(error.map { "\($0)" }?.contains("There are 'a', 'b'") ?? false)
   }
 
   @Test func tellsWhatCannotBe() throws {

@@ -165,6 +165,166 @@ import Testing
     #expect(version(result) == 13)
   }
 
+  /// Resize of some axes came with operator set 18: before, the others keep their extents.
+  @Test func resizeNamesAllAxesWhereItMust() throws {
+    let mode: (String, AttributeProto.Content) = ("mode", .string(Array("linear".utf8)))
+    let axes: (String, AttributeProto.Content) = ("axes", .ints([-1, 2]))
+    let initializers = [
+      TensorProto(name: "sizes", Tensor([6, 5] as [Int64])), TensorProto(name: "scales", Tensor([1.5, 2] as [Float])),
+    ]
+    let cases: [(inputs: [String], all: [String], last: [Double]?)] = [
+      (["x", "", "", "sizes"], ["Resize"], [1, 2, 5, 6]), (["x", "", "scales"], ["Resize"], [1, 1, 2, 1.5]),
+      (["x", "", "", "given"], ["Concat", "Gather", "Resize"], nil),
+    ]
+    for (inputs, all, last) in cases {
+      let model = proto(
+        [node("Resize", inputs, ["y"], [mode, axes])],
+        inputs: [("x", .float32, [1, 2, 4, 4]), ("given", .int64, [2])], initializers: initializers, opset: 18)
+      let result = try saved(model, opset: 13)
+      #expect(version(result) == 13)
+      #expect(result.graph?.nodes.map(\.opType) == all)
+      let resize = try #require(result.graph?.nodes.last)
+      #expect(resize.attributes.map(\.name) == ["mode"])
+      guard let last else { continue }
+      let name = try #require(resize.inputs.last)
+      let stored = try #require(result.graph?.initializers.first { $0.name == name })
+      guard case .tensor(let tensor) = stored.content else {
+        Issue.record("\(name) is no tensor")
+        continue
+      }
+      let numbers = tensor.elements(as: Float.self)?.map { Double($0) } ?? tensor.integers?.map { Double($0) }
+      #expect(numbers == last)
+    }
+  }
+
+  /// Runtimes that move transpositions through Resize change the order of its sizes and scales, not that of its axes.
+  @Test func resizeIsOfAllAxes() throws {
+    let attributes: [(String, AttributeProto.Content)] = [
+      ("mode", .string(Array("linear".utf8))), ("axes", .ints([3, 2])),
+    ]
+    let sizes = TensorProto(name: "sizes", Tensor([6, 5] as [Int64]))
+    let resize = node("Resize", ["x", "", "", "sizes"], ["y"], attributes)
+    var model = proto([resize], inputs: [("x", .float32, [1, 2, 4, 4])], initializers: [sizes], opset: 18)
+    let result = try saved(model)
+    #expect(version(result) == 18 && result.graph?.nodes.map(\.opType) == ["Resize"])
+    #expect(result.graph?.nodes.last?.attributes.map(\.name) == ["mode"])
+    #expect(try read(result).graph.fact(read(result).graph.outputs[0]).description == "float32[1, 2, 5, 6]")
+    // The batch is known when the model runs.
+    model.graph?.inputs[0].type = .tensor(
+      elementType: 1, shape: [.parameter("batch"), .value(2), .value(4), .value(4)])
+    let open = try saved(model)
+    #expect(open.graph?.nodes.map(\.opType) == ["Shape", "Concat", "Gather", "Resize"])
+    #expect(open.graph?.nodes.last?.attributes.map(\.name) == ["mode"])
+    #expect(try read(open).graph.fact(read(open).graph.outputs[0]).description.hasSuffix("2, 5, 6]"))
+  }
+
+  private func read(_ proto: ModelProto) throws -> ModelGraph {
+    try ONNXReader.load(FileBytes(copying: proto.encoded), registry: .standard).model
+  }
+
+  /// Upsample has no scales below 1.
+  @Test func upsampleOnlyGrows() throws {
+    for (scales, isRefused) in [([1, 1, 0.5, 0.6] as [Float], true), ([1, 1, 2, 1.5], false)] {
+      let model = proto(
+        [node("Resize", ["x", "s"], ["y"], [("mode", .string(Array("linear".utf8)))])],
+        inputs: [("x", .float32, [1, 2, 4, 4])], initializers: [TensorProto(name: "s", Tensor(scales))], opset: 10)
+      guard isRefused else {
+        #expect(try saved(model, opset: 9).graph?.nodes.map(\.opType) == ["Upsample"])
+        continue
+      }
+      let error = #expect(throws: OperatorError.self) { try saved(model, opset: 9) }
+      #expect(error?.description.contains("Resize has no form in operator set 9") == true)
+    }
+  }
+
+  /// Operator sets before 11 count the axes of most operators from the front only.
+  @Test func axesAreCountedFromTheFront() throws {
+    let x: Input = ("x", .float32, [2, 3, 4, 1])
+    let index: Input = ("i", .int64, [2])
+    let cases: [(NodeProto, name: String, axes: AttributeProto.Content)] = [
+      (node("Squeeze", ["x"], ["y"], [("axes", .ints([-1]))]), "axes", .ints([3])),
+      (node("Unsqueeze", ["x"], ["y"], [("axes", .ints([-1, 0]))]), "axes", .ints([5, 0])),
+      (node("Flatten", ["x"], ["y"], [("axis", .int(-1))]), "axis", .int(3)),
+      (node("Concat", ["x", "x"], ["y"], [("axis", .int(-2))]), "axis", .int(2)),
+      (node("ReduceMax", ["x"], ["y"], [("axes", .ints([1, -2]))]), "axes", .ints([1, 2])),
+      (node("ArgMax", ["x"], ["y"], [("axis", .int(-3))]), "axis", .int(1)),
+      (node("Gather", ["x", "i"], ["y"], [("axis", .int(-4))]), "axis", .int(0)),
+      (node("Split", ["x"], ["y", "z"], [("axis", .int(-4)), ("split", .ints([1, 1]))]), "axis", .int(0)),
+      (node("Softmax", ["x"], ["y"], [("axis", .int(-3))]), "axis", .int(1)),
+    ]
+    for (node, name, axes) in cases {
+      let inputs = node.inputs.contains("i") ? [x, index] : [x]
+      var model = proto([node], inputs: inputs, opset: 11)
+      let result = try saved(model, opset: 9)
+      let written = try #require(result.graph?.nodes.last)
+      #expect(result.graph?.nodes.map(\.opType) == [node.opType])
+      #expect("\(written.attributes.first { $0.name == name }?.content ?? .int(-99))" == "\(axes)", "\(node.opType)")
+      // Without a rank nobody can count.
+      if ["Gather", "Softmax"].contains(node.opType) { continue }
+      model.graph?.inputs[0].type = .tensor(elementType: 1, shape: nil)
+      let error = #expect(throws: OperatorError.self) { try saved(model, opset: 9) }
+      #expect(error?.description.contains("\(node.opType) has no form in operator set 9") == true)
+    }
+  }
+
+  @Test func axesOfSlicesAreCountedFromTheFront() throws {
+    let bounds = [("s", [1]), ("e", [2]), ("a", [-2])].map { name, values in
+      TensorProto(name: name, Tensor(values.map { Int64($0) }))
+    }
+    let result = try saved(
+      proto(
+        [node("Slice", ["x", "s", "e", "a"])], inputs: [("x", .float32, [2, 3, 4])], initializers: bounds, opset: 11),
+      opset: 10)
+    let name = try #require(result.graph?.nodes.last?.inputs[3])
+    let stored = try #require(result.graph?.initializers.first { $0.name == name })
+    guard case .tensor(let tensor) = stored.content else {
+      Issue.record("\(name) is no tensor")
+      return
+    }
+    #expect(tensor.integers == [1])
+  }
+
+  /// It came with operator set 9.
+  @Test func meanVarianceNormalizationIsTakenApart() throws {
+    let model = proto(
+      [node("MeanVarianceNormalization", ["x"], ["y"], [("axes", .ints([0, 2, 3]))])],
+      inputs: [("x", .float32, [1, 2, 4, 4])], opset: 9)
+    #expect(try saved(model, opset: 9).graph?.nodes.map(\.opType) == ["MeanVarianceNormalization"])
+    for opset in 7...8 {
+      let operators = try saved(model, opset: opset).graph?.nodes.map(\.opType) ?? []
+      #expect(operators.contains("ReduceMean") && !operators.contains("MeanVarianceNormalization"))
+    }
+  }
+
+  /// The upper bound counts; runtimes refuse such attributes.
+  @Test func crossedBoundsOfClipAreTwoOperators() throws {
+    let bounds = [
+      TensorProto(name: "low", Tensor(scalar: Float(2))), TensorProto(name: "high", Tensor(scalar: Float(1))),
+    ]
+    let model = proto(
+      [node("Clip", ["x", "low", "high"])], inputs: [("x", .float32, [3])], initializers: bounds, opset: 11)
+    #expect(try saved(model, opset: 10).graph?.nodes.map(\.opType) == ["Max", "Min"])
+    #expect(try saved(model).graph?.nodes.map(\.opType) == ["Clip"])
+  }
+
+  @Test func whatAnOperatorSetLacksIsNamed() throws {
+    let sizes = TensorProto(name: "sizes", Tensor([2, 2] as [Int64]))
+    for (name, value) in [
+      ("antialias", AttributeProto.Content.int(1)),
+      ("keep_aspect_ratio_policy", .string(Array("not_larger".utf8))),
+    ] {
+      let attributes: [(String, AttributeProto.Content)] = [
+        ("mode", .string(Array("linear".utf8))), ("axes", .ints([2, 3])), (name, value),
+      ]
+      let model = proto(
+        [node("Resize", ["x", "", "", "sizes"], ["y"], attributes, name: "smaller")],
+        inputs: [("x", .float32, [1, 2, 4, 4])], initializers: [sizes], opset: 18)
+      let error = #expect(throws: OperatorError.self) { try saved(model, opset: 17) }
+      let text = error?.description ?? ""
+      #expect(text.contains("smaller") && text.contains("attribute \(name) came with operator set 18"), "\(text)")
+    }
+  }
+
   @Test func treesStayBelowTheVersionThatDeprecatesThem() throws {
     let attributes: [(String, AttributeProto.Content)] = [
       ("n_targets", .int(1)), ("nodes_treeids", .ints([0, 0, 0])), ("nodes_nodeids", .ints([0, 1, 2])),

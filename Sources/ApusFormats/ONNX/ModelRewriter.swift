@@ -18,11 +18,19 @@ package struct HeaderChanges: Sendable {
 
   package var isEmpty: Bool { metadata.isEmpty && documentation == nil && modelVersion == nil && irVersion == nil }
 
-  /// The entries after the changes, the new ones behind.
-  package func apply(to entries: [(key: String, value: String)]) -> [(key: String, value: String)] {
+  /// The entries after the changes, the new ones behind. Throws if an entry that is to be taken out is not there.
+  package func apply(
+    to entries: [(key: String, value: String)]
+  ) throws(LoadError) -> [(key: String, value: String)] {
     var entries = entries
     for (key, value) in metadata {
       let position = entries.firstIndex { $0.key == key }
+      if value == nil, position == nil {
+        let names = entries.map { "'\($0.key)'" }.joined(separator: ", ")
+        throw LoadError(
+          .unsupported, "an entry of the metadata was expected to take out; there is no '\(key)'",
+          remedy: names.isEmpty ? "The model has no metadata" : "There are \(names)")
+      }
       entries.removeAll { $0.key == key }
       if let value { entries.insert((key, value), at: position ?? entries.count) }
     }
@@ -44,13 +52,13 @@ extension HeaderChanges {
   }
 
   /// These fields, after a model with the metadata `entries`.
-  func fields(_ entries: [(key: String, value: String)]) -> [UInt8] {
+  func fields(_ entries: [(key: String, value: String)]) throws(LoadError) -> [UInt8] {
     var writer = WireWriter()
     if let irVersion { writer.varint(1, irVersion) }
     if let modelVersion { writer.varint(5, modelVersion) }
     if let documentation { writer.text(6, documentation) }
     if !metadata.isEmpty {
-      for (key, value) in apply(to: entries) {
+      for (key, value) in try apply(to: entries) {
         writer.message(Self.metadataField) { StringEntry(key: key, value: value).write(to: &$0) }
       }
     }
@@ -185,7 +193,7 @@ package struct ModelRewriter {
     }
     guard isChanged || !replaced.isEmpty else { return nil }
     rope.append(file, copied..<range.upperBound)
-    if !replaced.isEmpty { rope.append(header.fields(metadata)) }
+    if !replaced.isEmpty { rope.append(try header.fields(metadata)) }
     return rope
   }
 
@@ -212,10 +220,12 @@ package struct ModelRewriter {
       case .external(let entries):
         let size = try TensorDecoder(file: file, external: folder, limits: limits).size(proto.dims, dataType).byteCount
         let (source, place) = try folder.place(entries, "\(dataType)\(Shape(proto.dims))", byteCount: size)
-        if placement == .embedded { return try embedded(range, bytes, ByteRope(source, place)) }
+        if placement == .embedded || side.layout.staysReadable(dataType, proto.dims) {
+          return try embedded(range, bytes, ByteRope(source, place))
+        }
         return try external(range, bytes, at: side.add(source, place), count: place.count)
       case .payloads(let payloads):
-        guard placement != .embedded else { return nil }
+        if placement == .embedded || side.layout.staysReadable(dataType, proto.dims) { return nil }
         return try moved(range, bytes, proto, payloads, dataType)
       case .tensor, .unsupported: return nil
       }

@@ -87,8 +87,21 @@ package enum ONNXReader {
       return (scanned, proto)
     } catch {
       guard let kind = file.withBytes({ (bytes: Span<UInt8>) in FileKind(bytes) }) else { throw error }
-      throw LoadError(.wrongFormat, "an ONNX model was expected; this is \(kind.name)", remedy: kind.remedy)
+      throw wrongKind(kind, file, limits)
     }
+  }
+
+  private static func wrongKind(_ kind: FileKind, _ file: FileBytes, _ limits: LoadLimits) -> LoadError {
+    let text = "an ONNX model was expected; this is \(kind.name)"
+    if file.withBytes({ (bytes: Span<UInt8>) in ZipArchive.isZip(bytes) }) {
+      // An archive that is refused belongs to no format; what is wrong with it says more than what it is.
+      do throws(LoadError) {
+        _ = try ZipArchive(file, limits: limits)
+      } catch {
+        return LoadError(.wrongFormat, "\(text) that is refused: \(error.message)", remedy: error.remedy)
+      }
+    }
+    return LoadError(.wrongFormat, text, remedy: kind.remedy)
   }
 
   private static func noGraph(_ proto: ModelProto) -> LoadError {

@@ -56,7 +56,7 @@ extension ModelProto {
     var count = 0
     for index in graph.initializers.indices {
       guard case .tensor(let tensor) = graph.initializers[index].content, tensor.dataType != .string,
-        tensor.byteCount >= layout.smallest
+        tensor.byteCount >= layout.smallest, !layout.staysReadable(tensor.dataType, tensor.shape.dims)
       else { continue }
       try output.write([UInt8](repeating: 0, count: (alignment - output.count % alignment) % alignment))
       graph.initializers[index].content = .external(StringEntry.place(location, output.count, tensor.byteCount))

@@ -111,7 +111,8 @@ package struct OpsetChoice {
     }
     guard depth > 0, let parts = try forms.decomposed(node, in: builder) else {
       throw .unsupported(
-        "\(node.op) has no form in operator set \(target.opset) that means the same",
+        "\(node.op) has no form in operator set \(target.opset) that means the same"
+          + forms.obstacle(of: node, in: target, registry),
         remedy: "Ask for a newer operator set, or for none")
     }
     for part in parts { try write(part, domain, target, to: builder, depth: depth - 1) }

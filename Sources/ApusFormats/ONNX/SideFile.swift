@@ -20,6 +20,15 @@ package struct SideFileLayout: Sendable, Equatable {
   package var threshold = 1024
   /// What has no bytes stays there, too.
   var smallest: Int { max(1, threshold) }
+  /// So many integers of one axis stay there, too.
+  private static let keptIntegers = 64
+
+  /// True for a few integers of one axis or none, which stay there whatever the threshold is: they may be axes, extents
+  /// or pads, which readers want to know while they infer shapes.
+  func staysReadable(_ type: DataType, _ dims: [Int]) -> Bool {
+    type == .int64 && dims.count <= 1 && (dims.first ?? 1) <= Self.keptIntegers
+  }
+
   /// Tensors begin at multiples of so many bytes. Pages, as the specification advises, let readers map them.
   package var alignment = 4096
 

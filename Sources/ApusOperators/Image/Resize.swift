@@ -16,11 +16,11 @@ package struct Resize: OperatorDefinition {
     ],
     outputs: [.required("Y", "T")],
     attributes: [
-      .int("antialias", default: 0), .optional("axes", .ints),
+      .int("antialias", default: 0).since(18), .optional("axes", .ints).since(18),
       .string("coordinate_transformation_mode", default: "half_pixel"), .float("cubic_coeff_a", default: -0.75),
       .int("exclude_outside", default: 0), .float("extrapolation_value", default: 0),
-      .string("keep_aspect_ratio_policy", default: "stretch"), .string("mode", default: "nearest"),
-      .string("nearest_mode", default: "round_prefer_floor"),
+      .string("keep_aspect_ratio_policy", default: "stretch").since(18),
+      .string("mode", default: "nearest"), .string("nearest_mode", default: "round_prefer_floor"),
     ],
     types: [
       "T": .allBeforeBFloat16 + [.bfloat16], "T2": .ieeeFloats, "tensor(float)": [.float32], "tensor(int64)": .int64,

@@ -5,11 +5,11 @@ import ApusTensor
 
 extension Decomposition {
   static let rules: [String: Rule] = [
-    "Attention": attention, "Celu": celu, "Gelu": gelu, "GreaterOrEqual": greaterOrEqual,
+    "Attention": attention, "Celu": celu, "Clip": clip, "Gelu": gelu, "GreaterOrEqual": greaterOrEqual,
     "GroupNormalization": groupNormalization, "HardSwish": hardSwish, "LayerNormalization": layerNormalization,
     "LessOrEqual": lessOrEqual, "MeanVarianceNormalization": meanVariance, "Mish": mish,
-    "RMSNormalization": rootMeanSquare, "RotaryEmbedding": rotaryEmbedding, "Shape": shape, "Swish": swish,
-    "ThresholdedRelu": thresholdedRelu, "Trilu": triangle,
+    "RMSNormalization": rootMeanSquare, "Resize": ResizeDecomposition.rule, "RotaryEmbedding": rotaryEmbedding,
+    "Shape": shape, "Swish": swish, "ThresholdedRelu": thresholdedRelu, "Trilu": triangle,
   ]
 
   // MARK: - Activations
@@ -61,6 +61,16 @@ extension Decomposition {
     let factor = try work.scalar(Double(alpha), like: x)
     let bent = try work.add("Elu", work.add("Div", x, factor), attributes: [("alpha", .float(1))])
     return [try work.add("Mul", bent, factor)]
+  }
+
+  /// Bounds that are computed, or crossed: the upper one is what counts then.
+  private static let clip: Rule = { (work) throws(OperatorError) in
+    var result = try work.input(0)
+    // Max and Min got integers when Clip did.
+    guard try work.type(result).isFloat else { throw .unsupported("bounds of integers") }
+    if work.isPresent(1) { result = try work.add("Max", result, work.input(1)) }
+    if work.isPresent(2) { result = try work.add("Min", result, work.input(2)) }
+    return [result]
   }
 
   // MARK: - Comparisons, types, shapes

@@ -23,6 +23,17 @@ package struct OlderForms: OpsetForms {
     try Decomposition.nodes(for: node, in: builder)
   }
 
+  package func obstacle(of node: Node, in target: OpsetTarget, _ registry: OperatorRegistry) -> String {
+    guard let schema = registry.definition(of: node.op)?.schema else { return "" }
+    if let first = schema.versions.first, target.opset < first { return ": it came with operator set \(first)" }
+    let young = schema.attributes.filter { attribute in
+      guard target.opset < attribute.since, let value = node.attributes[attribute.name] else { return false }
+      return !attribute.isDefault(value)
+    }
+    if young.isEmpty { return "" }
+    return ": " + young.map { "its attribute \($0.name) came with operator set \($0.since)" }.joined(separator: ", ")
+  }
+
   package func joined(_ graph: Graph) -> Graph { FlattenedAxes.restored(graph) }
 }
 
@@ -65,7 +76,7 @@ private struct OlderForm {
       result.inputs[position] = nil
     }
     while result.inputs.last == .some(nil) { result.inputs.removeLast() }
-    return result
+    return FrontAxes(opset: opset, source: source).form(of: result, in: builder)
   }
 
   /// The first operator set that has an element type at all, which is the first whose Cast has it.
@@ -107,15 +118,20 @@ private struct OlderForm {
     switch node.op.name {
     case "Attention", "RotaryEmbedding": return FullOperands.form(of: node, in: builder)
     case "CastLike": return opset < 15 ? castForm(of: node, in: builder.graph) : node
+    case "Clip": return opset < 11 && hasCrossedBounds(node, in: builder) ? nil : node
+    case "Max", "Mean", "Min", "Sum":
+      return opset >= 8 || opset >= source || isOfOneShape(node, in: builder) ? node : nil
     case "Gemm": return opset >= 11 || (node.inputs.count > 2 && node.inputs[2] != nil) ? node : nil
     case "DFT": return opset >= 20 || (node.inputs.count > 2 && node.inputs[2] != nil) ? node : nil
     case "GridSample": return opset < 20 ? gridSampleForm(of: node) : node
     case "GroupNormalization": return opset < 21 ? nil : node
+    // What was there before was an experiment with other attributes.
+    case "MeanVarianceNormalization": return opset >= 9 ? node : nil
     case "OptionalHasElement": return opset >= 18 || node.inputs.first ?? nil != nil ? node : nil
     case "Pad": return padForm(of: node, in: builder)
     case "QuantizeLinear", "DequantizeLinear": return opset < firstOpset(ofCodes: node, in: builder) ? nil : node
     case "Reshape": return opset < 14 ? reshapeForm(of: node, in: builder.graph) : node
-    case "Resize": return ResizeForms(opset: opset).form(of: node, in: builder)
+    case "Resize": return ResizeForms(opset: opset, source: source).form(of: node, in: builder)
     case "RoiAlign":
       if opset >= 16 { return node }
       return node.attributes.string("coordinate_transformation_mode") == "output_half_pixel"
@@ -139,6 +155,21 @@ private struct OlderForm {
     case "Split": return opset < 18 ? splitForm(of: node, in: builder.graph) : node
     default: return node
     }
+  }
+
+  /// True if the lower bound is above the upper one, which runtimes refuse in attributes.
+  private func hasCrossedBounds(_ node: Node, in builder: GraphBuilder) -> Bool {
+    guard node.inputs.count > 2, let low = builder.constant(node.inputs[1]),
+      let high = builder.constant(node.inputs[2]),
+      case .float(let least)? = Self.attribute(low, .float), case .float(let most)? = Self.attribute(high, .float)
+    else { return false }
+    return least > most
+  }
+
+  /// True if all operands are known to have the same shape: before version 8 none is broadcast.
+  private func isOfOneShape(_ node: Node, in builder: GraphBuilder) -> Bool {
+    let shapes = node.inputs.map { builder.shape($0)?.concrete }
+    return shapes.count == 1 || shapes.allSatisfy { $0 != nil && $0 == shapes[0] }
   }
 
   /// Before version 18 there is a number for each axis, before 19 none of them goes round.

@@ -7,20 +7,19 @@ import ApusTensor
 /// The forms of Resize for one operator set.
 struct ResizeForms {
   let opset: Int
+  /// The operator set that the model was read from.
+  let source: Int
 
   /// The node in that operator set; nil if it has no form that means the same. May add constants to `builder`.
   func form(of node: Node, in builder: GraphBuilder) -> Node? {
     if opset < 11 { return scaledForm(of: node, in: builder.graph) }
+    let node = opset < 18 ? node : withAllAxes(node, in: builder)
     guard var result = withKnownRounding(node, in: builder.graph) else { return nil }
-    if opset >= 18 { return result }
-    for (name, value) in [("antialias", "0"), ("keep_aspect_ratio_policy", "stretch")] {
-      switch result.attributes.remove(name) {
-      case nil, .int(0): break
-      case .string(value): break
-      default: return nil
-      }
+    switch node.attributes.string("coordinate_transformation_mode") {
+    case "half_pixel_symmetric": if opset < 19 { return nil }
+    case "tf_half_pixel_for_nn": if opset >= 13 { return nil }
+    default: break
     }
-    if result.attributes["axes"] != nil { return nil }
     if opset < 13 {
       // The region and the scales are there, if only as a vector of nothing.
       while result.inputs.count < 3 { result.inputs.append(nil) }
@@ -29,6 +28,16 @@ struct ResizeForms {
       }
     }
     return result
+  }
+
+  /// The node with all axes in the place of some, where that can be: runtimes that move transpositions through it
+  /// change the order of sizes and scales, but not of `axes`. May add nodes to `builder`.
+  private func withAllAxes(_ node: Node, in builder: GraphBuilder) -> Node {
+    guard node.attributes["axes"] != nil,
+      let nodes = try? Decomposition.nodes(for: node, in: builder), let last = nodes.last, last.op == node.op
+    else { return node }
+    for part in nodes.dropLast() { builder.appendUnchecked(part) }
+    return last
   }
 
   /// Version 10 rounded coordinates up where an axis shrinks and down where it grows; no later version does.
@@ -61,6 +70,8 @@ struct ResizeForms {
     result.inputs = [node.inputs[0], scales]
     result.attributes = Attributes([("mode", .string(mode))])
     if opset == 10 { return result }
+    // Upsample only grows.
+    if opset < source, let known = self.scales(of: node, in: graph), !known.allSatisfy({ $0 >= 1 }) { return nil }
     result.op = OperatorID("Upsample")
     if opset < 9 {
       guard let values = graph.constant(scales)?.elements(as: Float.self) else { return nil }

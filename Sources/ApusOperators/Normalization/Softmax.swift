@@ -14,7 +14,7 @@ package struct Softmax: OperatorDefinition {
     schema = OperatorSchema(
       logarithm ? "LogSoftmax" : "Softmax", versions: [1, 11, 13], inputs: [.required("input", "T")],
       outputs: [.required("output", "T")], attributes: [.int("axis", default: -1)], types: ["T": .floats],
-      traits: .isSensitive, axes: AxisRules.rows(defaultAxis: -1))
+      traits: .isSensitive, layout: .axis(attribute: "axis"), axes: AxisRules.rows(defaultAxis: -1))
   }
 
   package func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {

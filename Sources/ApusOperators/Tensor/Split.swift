@@ -14,7 +14,7 @@ struct Split: OperatorDefinition {
     outputs: [.variadic("outputs", "T")],
     attributes: [.int("axis", default: 0), .optional("num_outputs", .int)],
     types: ["T": .basic, "tensor(int64)": .int64], traits: .rearranges,
-    axes: AxisRules.split)
+    layout: .axis(attribute: "axis"), axes: AxisRules.split)
 
   func upgrade(_ node: inout Node, from version: Int, in builder: GraphBuilder) throws(OperatorError) {
     if version < 13 { node.makeInput(ofInts: "split", at: 1, in: builder) }

@@ -11,7 +11,7 @@ import Testing
   /// The archives that tools/fixtures/keras_models.py makes.
   private static let archives: [ZipArchive] = {
     let folder = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Fixtures/keras")
-    return ["keras2.zip", "keras3.zip"].compactMap { name in
+    return ["keras2.zip", "keras3.zip", "keras3_torch.zip"].compactMap { name in
       try? ZipArchive(FileBytes.open(path: folder.appending(path: name).path()), rules: .arrays)
     }
   }()
@@ -45,6 +45,7 @@ import Testing
       let expected = try #require(arrays["output:\(index)"])
       let found = try #require(outputs[output.name])
       #expect(found.shape == expected.shape, "\(name): \(output.name)")
+      if name.hasPrefix("integers") { #expect(found.dataType == expected.dataType, "\(name): \(output.name)") }
       let error = Self.error(found, expected)
       #expect(error <= 1e-5, "\(name): \(output.name) is \(error) off")
     }
@@ -94,6 +95,16 @@ import Testing
     #expect((report.operators["Dense"] ?? 0) >= 5 && report.operators["EinsumDense"] == 4)
   }
 
+  /// Layers compute in float32 here; what the model gives has the type that the file says.
+  @Test(arguments: [
+    (#""float16""#, DataType.float16), (#""float64""#, .float64), (#""float32""#, .float32),
+    (#"{"class_name": "DTypePolicy", "config": {"name": "mixed_bfloat16"}}"#, .bfloat16),
+  ]) func outputsHaveTheTypesOfTheirLayers(_ policy: String, _ type: DataType) throws {
+    let text = Self.layer("Activation", #""activation": "relu", "dtype": \#(policy)"#)
+    let model = try Model(bytes: try Self.file(text))
+    #expect(model.outputs.map(\.dataType) == [type])
+  }
+
   // MARK: - Damaged files
 
   /// Bytes changed at random and files that end early: errors, or a model.
@@ -139,6 +150,46 @@ import Testing
 
   private static func layer(_ name: String, _ config: String) -> String {
     sequential(#"{"class_name": "\#(name)", "config": {"name": "l", \#(config)}}"#)
+  }
+
+  /// An operation between an input of [batch, 4, 4, 1] and the output.
+  private static func operation(_ name: String, module: String, _ config: String) -> String {
+    let tensor = #"{"class_name": "__keras_tensor__", "config": {"keras_history": ["x", 0, 0]}}"#
+    return #"{"class_name": "Functional", "config": {"name": "f", "layers": ["#
+      + #"{"class_name": "InputLayer", "name": "x", "inbound_nodes": [], "#
+      + #""config": {"name": "x", "batch_shape": [null, 4, 4, 1]}}, "#
+      + #"{"module": "keras.src.ops.\#(module)", "class_name": "\#(name)", "config": {"name": "o", \#(config)}, "#
+      + #""name": "o", "inbound_nodes": [{"args": [\#(tensor)], "kwargs": {}}]}], "#
+      + #""input_layers": [["x", 0, 0]], "output_layers": [["o", 0, 0]]}}"#
+  }
+
+  /// What a rule leaves out is refused.
+  @Test func resizingWithARatioThatIsKeptIsRefused() throws {
+    let plain = Self.operation("Resize", module: "image", #""size": [2, 3]"#)
+    #expect(try Model(bytes: try Self.file(plain)).outputs.count == 1)
+    for name in ["antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio"] {
+      let text = Self.operation("Resize", module: "image", #""size": [2, 3], "\#(name)": true"#)
+      let error = #expect(throws: LoadError.self) { _ = try Model(bytes: try Self.file(text)) }
+      #expect("\(try #require(error))".contains("resizing with '\(name)'"))
+    }
+  }
+
+  /// An argument that no rule asks for is not passed over.
+  @Test func argumentsOfOperationsThatAreNotReadAreRefused() throws {
+    let plain = Self.operation("Round", module: "numpy", #""decimals": 0"#)
+    #expect(try Model(bytes: try Self.file(plain)).outputs.count == 1)
+    let text = Self.operation("Round", module: "numpy", #""decimals": 2"#)
+    let error = #expect(throws: LoadError.self) { _ = try Model(bytes: try Self.file(text)) }
+    #expect("\(try #require(error))".contains("the argument 'decimals' of ops.Round"))
+  }
+
+  /// The keys of dictionaries are the names of inputs and outputs.
+  @Test func dictionariesNameInputsAndOutputs() throws {
+    let text = Self.operation("Negative", module: "numpy", #""trainable": null"#)
+      .replacing(#"[["x", 0, 0]]"#, with: #"{"given": ["x", 0, 0]}"#)
+      .replacing(#"[["o", 0, 0]]"#, with: #"{"made": ["o", 0, 0]}"#)
+    let model = try Model(bytes: try Self.file(text))
+    #expect(model.inputs.map(\.name) == ["given"] && model.outputs.map(\.name) == ["made"])
   }
 
   private static let oddConfigurations: [String] = [

@@ -192,7 +192,9 @@ enum KerasActivations {
   ) throws(OperatorError) -> ValueID {
     let layers = call.layers
     let rank = try layers.rank(value)
-    let axes = try call.axes(config.ints("axis") ?? [-1], rank: rank).sorted()
+    // Keras 3 takes null for all axes.
+    let isWhole = call.network.version >= 3 && config.isNull("axis")
+    let axes = isWhole ? Array(0..<rank) : try call.axes(config.ints("axis") ?? [-1], rank: rank).sorted()
     if axes.count == 1 { return try layers.emit(op, [value], [("axis", .int(axes[0]))]) }
     let largest = try layers.reduce("ReduceMax", value, axes: axes, keepsAxes: true)
     let shifted = try layers.emit("Sub", [value, largest])

@@ -30,6 +30,20 @@ enum KerasAttention {
       try join(try causal(places(queries, [1]), places(keys, [0])))
     }
 
+    /// Where all keys have one mask, it is said for each of them.
+    mutating func spread(_ keys: ValueID) throws(OperatorError) {
+      guard let value, try layers.shape(value).last?.known == 1 else { return }
+      let places = try places(keys, [0])
+      try join(layers.emit("GreaterOrEqual", [places, layers.scalar(0, like: places)]))
+    }
+
+    /// Bools of [batch, heads, queries, keys], each extent perhaps 1.
+    func whole() throws(OperatorError) -> ValueID? {
+      guard let value else { return nil }
+      let rank = try layers.rank(value)
+      return try layers.unsqueeze(value, rank == 3 ? [1] : Array(0..<max(4 - rank, 0)))
+    }
+
     private func causal(_ rows: ValueID, _ columns: ValueID) throws(OperatorError) -> ValueID {
       try layers.emit("GreaterOrEqual", [rows, columns])
     }
@@ -134,6 +148,21 @@ enum KerasAttention {
     let outputs = try scores(
       [q.value, k.value, v.value, mask.addend(like: q.value)], attributes, wantsScores, layers)
     var context = outputs[0]
+    var distribution = wantsScores ? outputs[1] : nil
+    // Keras 3 has the softmax in a layer then, where what is hidden has no weight even if all is.
+    let dropout = try call.config.double("dropout", default: 0)
+    let usesLayer = wantsScores || rank > 3 || dropout > 0
+    if call.network.version >= 3, usesLayer, let whole = try mask.whole() {
+      let shown = try layers.transpose(
+        layers.reduce("ReduceMax", layers.cast(whole, to: .int32), axes: [-1], keepsAxes: true), [0, 2, 1, 3])
+      let flat = try layers.shape(context)
+      let heads = try layers.reshape(context, to: [flat[0], flat[1], Dim(q.heads), Dim(v.size)])
+      let kept = try layers.emit("Where", [layers.cast(shown, to: .bool), heads, layers.scalar(0, like: heads)])
+      context = try layers.reshape(kept, to: [flat[0], flat[1], Dim(q.heads * v.size)], symbolsOf: [context])
+      distribution = try distribution.map { (scores) throws(OperatorError) in
+        try layers.emit("Where", [whole, scores, layers.scalar(0, like: scores)])
+      }
+    }
     if try call.config.bool("use_gate", default: false) {
       let gate = try project(queries, "gate_dense", "gate", call)
       context = try layers.emit("Mul", [context, layers.emit("Sigmoid", [gate.value])])
@@ -144,7 +173,7 @@ enum KerasAttention {
         result, to: layers.shape(query.value).dropLast() + [layers.shape(result)[2]], symbolsOf: [query.value])
     }
     let attended = KerasTensor(result, mask: query.mask)
-    return wantsScores ? [attended, KerasTensor(outputs[1])] : [attended]
+    return [attended] + (distribution.map { [KerasTensor($0)] } ?? [])
   }
 
   /// An Attention node with its output, and with the scores behind the softmax if they are wanted.
@@ -179,6 +208,7 @@ enum KerasAttention {
     if case .tensor(let given)? = call.argument(Int.max, "attention_mask") { try mask.join(given.value) }
     // With other masks causality is one of them, so that rows where all is hidden are what they are in Keras.
     if call.flag("use_causal_mask"), mask.value != nil { try mask.joinCausal(queries, keys) }
+    try mask.spread(keys)
     return mask
   }
 

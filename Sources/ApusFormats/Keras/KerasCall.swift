@@ -10,16 +10,49 @@ struct KerasCall {
   let scope: KerasScope
   let network: KerasNetwork
   let name: String
+  /// Notes the arguments that the rule asks for.
+  var reads: KerasReads?
 
-  var config: KerasConfig { layer.config }
+  var config: KerasConfig {
+    var config = layer.config
+    config.reads = reads
+    return config
+  }
   var layers: LayerBuilder { network.layers }
   var ledger: ImportLedger { network.layers.ledger }
 
   /// The tensors that the rule of the layer makes.
   func results() throws(OperatorError) -> [KerasTensor] {
     guard let rule = KerasRules.rule(for: layer) else { throw .unsupported("there is no rule for \(layer.className)") }
-    return try rule.make(self)
+    guard layer.isOperation || layer.isFunction else { return try rule.make(self) }
+    var call = self
+    let reads = KerasReads()
+    call.reads = reads
+    let results = try rule.make(call)
+    try checkArguments(reads)
+    return results
   }
+
+  /// An error for an argument of an operation that its rule does not ask for, unless it changes nothing.
+  private func checkArguments(_ reads: KerasReads) throws(OperatorError) {
+    var given: [(name: String, value: JSONValue)] = layer.isOperation ? config.members.map { ($0.key, $0.value) } : []
+    for case (let name, .constant(let value)) in node.keywords { given.append((name, value)) }
+    for (name, value) in given.sorted(by: { $0.name < $1.name }) where !reads.names.contains(name) {
+      if Self.inertArguments.contains(name) || value.isNull || value.flag == false { continue }
+      if value.double == 0, name != "axis" { continue }
+      if name == "sorted", value.flag == true { continue }
+      // The policy of a layer, which operations have none of.
+      if name == "dtype", case .object = value { continue }
+      throw .unsupported(
+        "the argument '\(name)' of \(KerasRules.kind(of: layer))",
+        remedy: "Leave it out, or build it of other operations")
+    }
+  }
+
+  /// Arguments that change no value, or none where the others are as the rules take them.
+  private static let inertArguments: Set<String> = [
+    "name", "trainable", "data_format", "fill_mode", "num", "validate_indices", "function",
+  ]
 
   /// The call of an object that this layer keeps, such as the layer inside of a TimeDistributed.
   func inner(
@@ -54,6 +87,7 @@ struct KerasCall {
   /// The argument at a position, or under one of `names` among the keywords or in the configuration.
   func argument(_ position: Int, _ names: String...) -> KerasArgument<KerasTensor>? {
     var found: KerasArgument<KerasTensor>?
+    reads?.names.formUnion(names)
     if node.arguments.indices.contains(position) {
       found = node.arguments[position]
     } else {

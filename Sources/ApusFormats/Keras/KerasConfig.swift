@@ -4,8 +4,10 @@ import ApusGraph
 
 /// The members of a JSON object. Whatever is asked for is checked: an error names the member, what was expected and
 /// what was found.
-struct KerasConfig: Sendable {
-  private let members: [String: JSONValue]
+struct KerasConfig {
+  let members: [String: JSONValue]
+  /// Notes what is asked for.
+  var reads: KerasReads?
 
   /// Nothing, if `value` is no object.
   init(_ value: JSONValue? = nil) {
@@ -16,8 +18,12 @@ struct KerasConfig: Sendable {
     members = Dictionary(entries.map { ($0.key, $0.value) }, uniquingKeysWith: { _, last in last })
   }
 
+  /// True for a member that is there and null.
+  func isNull(_ key: String) -> Bool { members[key]?.isNull ?? false }
+
   /// A member that is there and not null.
   subscript(key: String) -> JSONValue? {
+    reads?.names.insert(key)
     guard let value = members[key] else { return nil }
     if case .null = value { return nil }
     return value
@@ -25,11 +31,15 @@ struct KerasConfig: Sendable {
 
   /// The first of several names that is there; versions of Keras call things differently.
   subscript(keys: [String]) -> JSONValue? {
+    reads?.names.formUnion(keys)
     for key in keys { if let value = self[key] { return value } }
     return nil
   }
 
   func object(_ key: String) -> KerasConfig { KerasConfig(self[key]) }
+
+  /// The type that a layer computes in, or the name of its policy, such as `mixed_float16`.
+  var policyName: String? { self["dtype"]?.text ?? object("dtype").object("config")["name"]?.text }
 
   func string(_ key: String) throws(OperatorError) -> String? {
     guard let value = self[key] else { return nil }
@@ -92,6 +102,11 @@ struct KerasConfig: Sendable {
     }
     return all
   }
+}
+
+/// The names of the arguments that a rule asks for.
+final class KerasReads {
+  var names: Set<String> = []
 }
 
 extension JSONValue {

@@ -119,12 +119,20 @@ enum KerasCore {
     let input = try call.input()
     var value = input.value
     let second = call.node.tensors.count > 1 ? try call.input(1) : nil
-    if let mask = call.keyword("mask") ?? second {
-      value = try call.layers.emit(
-        "Where", [mask.value, value, call.layers.scalar(KerasAttention.hidden, like: value)])
+    let mask = try (call.keyword("mask") ?? second).map { (mask) throws(OperatorError) in
+      try call.layers.type(mask.value) == .bool
+        ? mask.value : call.layers.emit("Greater", [mask.value, call.layers.scalar(0.5, like: mask.value)])
+    }
+    if let mask {
+      value = try call.layers.emit("Where", [mask, value, call.layers.scalar(KerasAttention.hidden, like: value)])
     }
     guard let make = KerasActivations.table["softmax"] else { throw .inconsistency("there is no softmax") }
-    return [KerasTensor(try make(call, value, call.config), mask: input.mask)]
+    var result = try make(call, value, call.config)
+    // Keras 3 gives masked entries nothing, even where all are masked.
+    if let mask, call.network.version >= 3 {
+      result = try call.layers.emit("Where", [mask, result, call.layers.scalar(0, like: result)])
+    }
+    return [KerasTensor(result, mask: input.mask)]
   }
 
   private static func prelu(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {

@@ -131,13 +131,13 @@ package struct KerasImporter: ModelImporter {
   ) throws(LoadError) -> ImportedModel {
     let network = KerasNetwork(layers, source.weights, version: source.majorVersion)
     var inputs: [KerasTensor] = []
-    for reference in model.inputs {
+    for (index, reference) in model.inputs.enumerated() {
       guard let layer = model.layers.first(where: { $0.name == reference.layer }) else {
         throw .malformed("the model '\(model.name)' has no layer '\(reference.layer)', which is an input of it")
       }
       try layers.ledger.count("InputLayer")
       do throws(OperatorError) {
-        inputs.append(KerasTensor(try input(layer, layers)))
+        inputs.append(KerasTensor(try input(layer, named: name(model.inputNames, index) ?? layer.name, layers)))
       } catch {
         throw LoadError(.malformed, error.message, remedy: error.remedy, path: layer.name)
       }
@@ -145,12 +145,14 @@ package struct KerasImporter: ModelImporter {
     let outputs = try network.outputs(of: model, inputs, prefix: "", scope: KerasScope(path: "", names: []))
     try layers.ledger.check()
     var counts: [String: Int] = [:]
-    for (reference, output) in zip(model.outputs, outputs) {
+    for (index, (reference, output)) in zip(model.outputs, outputs).enumerated() {
       let count = counts[reference.layer, default: 0]
       counts[reference.layer] = count + 1
-      let name = count == 0 ? reference.layer : "\(reference.layer)_\(count)"
+      let own = count == 0 ? reference.layer : "\(reference.layer)_\(count)"
+      let name = name(model.outputNames, index) ?? own
       do throws(OperatorError) {
-        try layers.output(output.value, named: name)
+        let layer = Self.source(of: reference, in: model)
+        try layers.output(typed(output.value, as: layer, layers), named: name)
       } catch {
         throw LoadError(.invalidModel, error.message, remedy: error.remedy, path: name)
       }
@@ -158,8 +160,38 @@ package struct KerasImporter: ModelImporter {
     return try layers.finish()
   }
 
+  /// The layer that makes an output: of a model inside, the one in there.
+  private static func source(of reference: KerasReference, in model: KerasModel) -> KerasLayer? {
+    var layer = model.layers.first { $0.name == reference.layer }
+    var output = reference.output
+    while let inner = layer?.model, inner.outputs.indices.contains(output) {
+      let next = inner.outputs[output]
+      layer = inner.layers.first { $0.name == next.layer }
+      output = next.output
+    }
+    return layer
+  }
+
+  /// The key of an input or output of a dictionary.
+  private static func name(_ names: [String?], _ index: Int) -> String? {
+    guard names.indices.contains(index), let name = names[index], !name.isEmpty else { return nil }
+    return name
+  }
+
+  /// An output of a layer in the type that the layer computes in, where that is another than float32, as here.
+  private static func typed(
+    _ value: ValueID, as layer: KerasLayer?, _ layers: LayerBuilder
+  ) throws(OperatorError) -> ValueID {
+    guard layers.type(value) == .float32, let policy = layer?.config.policyName else { return value }
+    let name = policy.hasPrefix("mixed_") ? String(policy.dropFirst("mixed_".count)) : policy
+    guard let type = KerasTypes.table[name], type.isFloat else { return value }
+    return try layers.cast(value, to: type)
+  }
+
   /// An input of the graph: null extents become symbols, the first of them the batch.
-  private static func input(_ layer: KerasLayer, _ layers: LayerBuilder) throws(OperatorError) -> ValueID {
+  private static func input(
+    _ layer: KerasLayer, named title: String, _ layers: LayerBuilder
+  ) throws(OperatorError) -> ValueID {
     guard let extents = layer.config[["batch_shape", "batch_input_shape"]]?.elements else {
       throw .invalid("an input has no 'batch_shape'")
     }
@@ -173,10 +205,9 @@ package struct KerasImporter: ModelImporter {
         throw .invalid("an extent of an input should be an integer from 0 on or null")
       }
     }
-    let member = layer.config["dtype"]
-    let name = member?.text ?? KerasConfig(member).object("config")["name"]?.text ?? "float32"
+    let name = layer.config.policyName ?? "float32"
     guard let type = KerasTypes.table[name] else { throw .unsupported("inputs of the type '\(name)'") }
-    let value = layers.input(layer.name, type, shape)
+    let value = layers.input(title, type, shape)
     if type.isFloat, type != .float32 {
       layers.ledger.note("inputs of \(type) are computed with as float32")
       return try layers.cast(value, to: .float32)

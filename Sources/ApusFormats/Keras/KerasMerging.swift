@@ -8,8 +8,18 @@ enum KerasMerging {
     "Add": merge("Add"), "Subtract": merge("Sub"), "Multiply": merge("Mul", takesMasks: false),
     "Maximum": merge("Max", takesMasks: false), "Minimum": merge("Min", takesMasks: false),
     "Average": KerasRule(average), "Concatenate": KerasRule(concatenate), "Dot": KerasRule(dot),
-    "CategoryEncoding": .one(categories), "CenterCrop": .one(centerCrop),
+    "CategoryEncoding": .one(categories), "CenterCrop": .one(centerCrop), "CustomScaleLayer": KerasRule(scaledSum),
   ]
+
+  /// A tensor and a part of another: a layer that `keras.applications` keeps with InceptionResNetV2.
+  private static func scaledSum(_ call: KerasCall) throws(OperatorError) -> [KerasTensor] {
+    let (first, second) = (try call.input(0).value, try call.input(1).value)
+    guard call.node.tensors.count == 2, let scale = call.config["scale"]?.double else {
+      throw .invalid("two tensors and a number 'scale' were expected, as in keras.applications.InceptionResNetV2")
+    }
+    let part = try call.layers.emit("Mul", [second, call.layers.scalar(scale, like: second)])
+    return [KerasTensor(try call.layers.emit("Add", [first, part]))]
+  }
 
   /// The tensors with as many axes as that which has most: new ones come behind the batch.
   private static func operands(_ call: KerasCall) throws(OperatorError) -> [ValueID] {
@@ -40,12 +50,58 @@ enum KerasMerging {
       let values = try operands(call)
       let isMasked = call.node.tensors.contains { $0.mask != nil }
       if isMasked, !takesMasks, call.network.version >= 3 {
-        throw .unsupported("\(call.layer.className) of tensors with masks")
+        return [try joined(values, op, call)]
       }
       var result = values[0]
       for value in values.dropFirst() { result = try call.layers.emit(op, [result, value]) }
       return [KerasTensor(result, mask: try mask(call))]
     }
+  }
+
+  /// A product or an extreme of tensors of which some have masks, which Keras 3 takes from what is not hidden alone.
+  private static func joined(
+    _ values: [ValueID], _ op: String, _ call: KerasCall
+  ) throws(OperatorError) -> KerasTensor {
+    let layers = call.layers
+    let tensors = call.node.tensors
+    var masks: [ValueID?] = []
+    for (tensor, value) in zip(tensors, values) {
+      guard let mask = tensor.mask else {
+        masks.append(nil)
+        continue
+      }
+      guard try layers.rank(value) == layers.rank(mask) + 1, value == tensor.value else {
+        throw .unsupported("\(call.layer.className) of tensors of several ranks with masks")
+      }
+      masks.append(try layers.unsqueeze(mask, [-1]))
+    }
+    var result: ValueID?
+    /// Where the result so far holds something; nil: everywhere.
+    var shown: ValueID?
+    for (value, mask) in zip(values, masks) {
+      var value = value
+      guard let before = result else {
+        if op == "Mul", let mask { value = try layers.emit("Where", [mask, value, layers.scalar(1, like: value)]) }
+        (result, shown) = (value, mask)
+        continue
+      }
+      if op == "Mul" {
+        if let mask { value = try layers.emit("Where", [mask, value, layers.scalar(1, like: value)]) }
+        result = try layers.emit(op, [before, value])
+      } else {
+        if let mask { value = try layers.emit("Where", [mask, value, before]) }
+        let known = try shown.map { (shown) throws(OperatorError) in
+          try layers.emit("Where", [shown, before, value])
+        }
+        result = try layers.emit(op, [known ?? before, value])
+      }
+      if let mask, let other = shown { shown = try layers.emit("Or", [other, mask]) } else { shown = nil }
+    }
+    guard var result else { throw .invalid("it is called without a tensor") }
+    if op == "Mul", let shown {
+      result = try layers.emit("Where", [shown, result, layers.scalar(0, like: result)])
+    }
+    return KerasTensor(result, mask: try mask(call))
   }
 
   private static func average(_ call: KerasCall) throws(OperatorError) -> [KerasTensor] {
@@ -133,8 +189,7 @@ enum KerasMerging {
     let last = try layers.shape(places).last?.known
     let isOne = mode == "one_hot" && last == 1
     if isOne { places = try layers.squeeze(places, [-1]) }
-    let bits = layers.constant(Tensor([Float(0), 1]))
-    let hot = try layers.emit("OneHot", [places, layers.constant(Tensor(scalar: Int64(count))), bits])
+    let hot = try KerasPromotion.hot(places, count: count, axis: -1, type: .float32, layers)
     switch mode {
     case "one_hot": return hot
     case "multi_hot", "count":

@@ -77,6 +77,9 @@ struct KerasLayer {
     return module?.contains("keras.src.ops") ?? false || module?.hasPrefix("keras.ops") ?? false
   }
 
+  /// True for a function of TensorFlow between layers.
+  var isFunction: Bool { ["TFOpLambda", "SlicingOpLambda", "ClassMethod"].contains(className) }
+
   /// True if the file says that the class is not one of Keras.
   var isCustom: Bool {
     if className.contains(">") || registeredName?.contains(">") ?? false { return true }
@@ -94,6 +97,9 @@ struct KerasModel {
   /// The tensors that callers give it and those that it gives them, in the order of the arguments.
   var inputs: [KerasReference] = []
   var outputs: [KerasReference] = []
+  /// What dictionaries call them; nil where there is none.
+  var inputNames: [String?] = []
+  var outputNames: [String?] = []
 }
 
 /// Reads models from configurations.
@@ -141,6 +147,8 @@ struct KerasModelParser {
     } else {
       model.inputs = try references(config["input_layers"], "input_layers")
       model.outputs = try references(config["output_layers"], "output_layers")
+      model.inputNames = try Self.names(config["input_layers"], "input_layers")
+      model.outputNames = try Self.names(config["output_layers"], "output_layers")
     }
     return model
   }
@@ -199,6 +207,17 @@ struct KerasModelParser {
       return found
     default: throw .invalid("'\(key)' should be references to layers; found \(value?.kind ?? "nothing")")
     }
+  }
+
+  /// The keys of references that are members of one dictionary, in the order of the references.
+  private static func names(_ value: JSONValue?, _ key: String) throws(OperatorError) -> [String?] {
+    guard case .object(let members)? = value else { return [] }
+    var names: [String?] = []
+    for member in members.sorted(by: { $0.key < $1.key }) {
+      let count = try references(member.value, key).count
+      names += count == 1 ? [member.key] : [String?](repeating: nil, count: count)
+    }
+    return names
   }
 
   // MARK: - Calls

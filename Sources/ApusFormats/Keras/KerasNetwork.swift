@@ -64,7 +64,7 @@ final class KerasNetwork {
     var run = KerasRun(self, model, prefix: prefix, scope: scope)
     for (reference, tensor) in zip(model.inputs, inputs) { run.set(reference, tensor) }
     var outputs: [KerasTensor] = []
-    for reference in model.outputs { outputs.append(try run.tensor(reference)) }
+    for reference in model.outputs { outputs.append(try run.tensor(run.output(reference))) }
     return outputs
   }
 
@@ -74,7 +74,7 @@ final class KerasNetwork {
   ) throws(LoadError) -> [KerasTensor] {
     let name = prefix + layer.name
     if let model = layer.model {
-      return try outputs(of: model, node.tensors, prefix: name + "/", scope: scope)
+      return try outputs(of: model, Self.inputs(of: node), prefix: name + "/", scope: scope)
     }
     if layer.className == "TimeDistributed", let value = layer.config["layer"] {
       let inner = try Self.parsed(value)
@@ -90,6 +90,15 @@ final class KerasNetwork {
     // Placeholders of a layer that could not be made.
     if results.isEmpty { results = values.compactMap { $0 }.map { KerasTensor($0) } }
     return results
+  }
+
+  /// What a model is called with: tensors, and the masks of them where they are said apart.
+  private static func inputs(of node: KerasNode<KerasTensor>) -> [KerasTensor] {
+    var inputs = node.arguments.flatMap(\.tensors)
+    if inputs.isEmpty { inputs = node.keywords["inputs"]?.tensors ?? [] }
+    let masks = node.keywords["mask"]?.tensors ?? []
+    if masks.count == inputs.count { for index in inputs.indices { inputs[index].mask = masks[index].value } }
+    return inputs
   }
 
   static func parsed(_ value: JSONValue) throws(LoadError) -> KerasLayer {
@@ -163,6 +172,8 @@ private struct KerasRun {
   private var positions: [String: Int] = [:]
   /// By how much the calls of models inside are counted too high: Keras 2 counts the making of a model as a call.
   private var shifts: [Int: Int] = [:]
+  /// The same for references of the outputs, where they are counted otherwise.
+  private var outputShifts: [Int: Int] = [:]
   /// The outputs of the calls that were made.
   private var done: [Int: [Int: [KerasTensor]]] = [:]
 
@@ -174,12 +185,33 @@ private struct KerasRun {
       guard let index = positions[reference.layer], model.layers[index].model != nil else { continue }
       if reference.call == model.layers[index].calls.count { shifts[index] = 1 }
     }
+    guard network.version >= 3 else { return }
+    // Keras 3 counts so in the outputs of a model only, and only models that are functional.
+    shifts = [:]
+    for reference in model.layers.flatMap({ $0.calls.flatMap(\.tensors) }) {
+      guard let index = positions[reference.layer], model.layers[index].model != nil else { continue }
+      if reference.call == model.layers[index].calls.count { shifts[index] = 1 }
+    }
+    for reference in model.outputs {
+      guard let index = positions[reference.layer], let inner = model.layers[index].model else { continue }
+      if !inner.isSequential || reference.call == model.layers[index].calls.count { outputShifts[index] = 1 }
+    }
+    for reference in model.outputs where reference.call == 0 {
+      if let index = positions[reference.layer] { outputShifts[index] = nil }
+    }
   }
 
   /// Gives an input of the model its tensor.
   mutating func set(_ reference: KerasReference, _ tensor: KerasTensor) {
     guard let position = positions[reference.layer] else { return }
     done[position, default: [:]][reference.call] = [tensor]
+  }
+
+  /// The reference of an output of the model, counted as those of the calls are.
+  func output(_ reference: KerasReference) -> KerasReference {
+    guard network.version >= 3, let index = positions[reference.layer] else { return reference }
+    let call = reference.call - (outputShifts[index] ?? 0) + (shifts[index] ?? 0)
+    return KerasReference(layer: reference.layer, call: call, output: reference.output)
   }
 
   private func place(_ reference: KerasReference) throws(LoadError) -> (layer: Int, call: Int) {

@@ -12,13 +12,19 @@ enum KerasOperations {
         try call.layers.emit(op, [value])
       }
     }
+    for (name, op) in functionsOfFloats {
+      rules[name] = .one { (call, value) throws(OperatorError) in
+        try call.layers.emit(op, [KerasPromotion.floats(call, value)])
+      }
+    }
     for (name, op) in binary { rules[name] = KerasRule { (call) throws(OperatorError) in try pair(call, op) } }
-    for (name, op) in reductions { rules[name] = KerasRule { (call) throws(OperatorError) in try reduction(call, op) } }
     for (name, activation) in KerasActivations.operationNames {
       rules[name] = KerasRule { (call) throws(OperatorError) in try curve(call, activation) }
     }
     rules.merge(shapes) { first, _ in first }
     rules.merge(others) { first, _ in first }
+    rules.merge(KerasReductions.rules) { first, _ in first }
+    rules.merge(KerasPooling.operations) { first, _ in first }
     return rules
   }()
 
@@ -30,23 +36,22 @@ enum KerasOperations {
   }()
 
   private static let unary: [String: String] = [
-    "Absolute": "Abs", "Abs": "Abs", "Negative": "Neg", "Exp": "Exp", "Log": "Log", "Sqrt": "Sqrt", "Floor": "Floor",
-    "Ceil": "Ceil", "Round": "Round", "Sign": "Sign", "Sin": "Sin", "Cos": "Cos", "Tan": "Tan", "Arcsin": "Asin",
-    "Arccos": "Acos", "Arctan": "Atan", "Sinh": "Sinh", "Cosh": "Cosh", "Tanh": "Tanh", "Arcsinh": "Asinh",
-    "Arccosh": "Acosh", "Arctanh": "Atanh", "Reciprocal": "Reciprocal", "Erf": "Erf", "LogicalNot": "Not",
-    "Isnan": "IsNaN", "Isinf": "IsInf", "Copy": "Identity", "StopGradient": "Identity",
+    "Absolute": "Abs", "Abs": "Abs", "Negative": "Neg", "Sign": "Sign", "Copy": "Identity", "StopGradient": "Identity",
+  ]
+
+  /// What gives floats for integers too.
+  private static let functionsOfFloats: [String: String] = [
+    "Exp": "Exp", "Log": "Log", "Sqrt": "Sqrt", "Floor": "Floor", "Ceil": "Ceil", "Sin": "Sin", "Cos": "Cos",
+    "Tan": "Tan", "Arcsin": "Asin", "Arccos": "Acos", "Arctan": "Atan", "Sinh": "Sinh", "Cosh": "Cosh",
+    "Tanh": "Tanh", "Arcsinh": "Asinh", "Arccosh": "Acosh", "Arctanh": "Atanh", "Reciprocal": "Reciprocal",
+    "Erf": "Erf", "Isnan": "IsNaN", "Isinf": "IsInf",
   ]
 
   private static let binary: [String: String] = [
-    "Add": "Add", "Subtract": "Sub", "Multiply": "Mul", "Divide": "Div", "TrueDivide": "Div", "Power": "Pow",
+    "Add": "Add", "Subtract": "Sub", "Multiply": "Mul", "Power": "Pow",
     "Maximum": "Max", "Minimum": "Min", "Matmul": "MatMul", "Equal": "Equal", "Greater": "Greater",
     "GreaterEqual": "GreaterOrEqual", "Less": "Less", "LessEqual": "LessOrEqual", "LogicalAnd": "And",
     "LogicalOr": "Or", "LogicalXor": "Xor",
-  ]
-
-  private static let reductions: [String: String] = [
-    "Mean": "ReduceMean", "Sum": "ReduceSum", "Max": "ReduceMax", "Amax": "ReduceMax", "Min": "ReduceMin",
-    "Amin": "ReduceMin", "Prod": "ReduceProd", "Logsumexp": "ReduceLogSumExp",
   ]
 
   private static let shapes: [String: KerasRule] = [
@@ -58,19 +63,32 @@ enum KerasOperations {
   ]
 
   private static let others: [String: KerasRule] = [
-    "Square": .one { (call, value) throws(OperatorError) in try call.layers.emit("Mul", [value, value]) },
+    "Square": .one { (call, value) throws(OperatorError) in
+      let number = call.layers.type(value) == .bool ? try call.layers.cast(value, to: .int32) : value
+      return try call.layers.emit("Mul", [number, number])
+    },
+    "Round": .one { (call, value) throws(OperatorError) in
+      try call.layers.emit(call.layers.type(value)?.isFloat ?? true ? "Round" : "Identity", [value])
+    },
+    "LogicalNot": .one { (call, value) throws(OperatorError) in
+      try call.layers.emit("Not", [call.layers.cast(value, to: .bool)])
+    },
     "Rsqrt": .one { (call, value) throws(OperatorError) in
-      try call.layers.emit("Reciprocal", [call.layers.emit("Sqrt", [value])])
+      try call.layers.emit("Reciprocal", [call.layers.emit("Sqrt", [KerasPromotion.floats(call, value)])])
     },
     "Log1p": .one { (call, value) throws(OperatorError) in
-      try call.layers.emit("Log", [call.layers.emit("Add", [value, call.layers.scalar(1, like: value)])])
+      let value = try KerasPromotion.floats(call, value)
+      return try call.layers.emit("Log", [call.layers.emit("Add", [value, call.layers.scalar(1, like: value)])])
     },
     "Expm1": .one { (call, value) throws(OperatorError) in
-      try call.layers.emit("Sub", [call.layers.emit("Exp", [value]), call.layers.scalar(1, like: value)])
+      let value = try KerasPromotion.floats(call, value)
+      return try call.layers.emit("Sub", [call.layers.emit("Exp", [value]), call.layers.scalar(1, like: value)])
     },
     "Erfc": .one { (call, value) throws(OperatorError) in
-      try call.layers.emit("Sub", [call.layers.scalar(1, like: value), call.layers.emit("Erf", [value])])
+      let value = try KerasPromotion.floats(call, value)
+      return try call.layers.emit("Sub", [call.layers.scalar(1, like: value), call.layers.emit("Erf", [value])])
     },
+    "Divide": KerasRule(divide), "TrueDivide": KerasRule(divide),
     "NotEqual": KerasRule { (call) throws(OperatorError) in
       [KerasTensor(try call.layers.emit("Not", [pair(call, "Equal")[0].value]))]
     },
@@ -79,15 +97,10 @@ enum KerasOperations {
       return [KerasTensor(try call.layers.emit("Mul", [difference, difference]))]
     },
     "FloorDivide": KerasRule { (call) throws(OperatorError) in
-      [KerasTensor(try call.layers.emit("Floor", [pair(call, "Div")[0].value]))]
+      let operands = try operands(call)
+      return [KerasTensor(try KerasPromotion.floorDivided(operands[0], operands[1], call.layers))]
     },
-    "Clip": .one(clip), "Cast": .one(cast), "Where": KerasRule(choose), "Argmax": .one(argmax), "Argmin": .one(argmin),
-    "Cumsum": .one(cumsum), "OneHot": .one(oneHot), "Var": .one(variance),
-    "Std": .one { (call, value) throws(OperatorError) in
-      try call.layers.emit("Sqrt", [variance(call, value)])
-    },
-    "Any": .one { (call, value) throws(OperatorError) in try truth(call, value, "ReduceMax") },
-    "All": .one { (call, value) throws(OperatorError) in try truth(call, value, "ReduceMin") },
+    "Clip": .one(clip), "Cast": .one(cast), "Where": KerasRule(choose), "OneHot": .one(oneHot),
     "Einsum": KerasRule(einsum), "Normalize": .one(normalize), "TopK": KerasRule(topK), "Resize": .one(resize),
     "OnesLike": .one { (call, value) throws(OperatorError) in try filled(call, value, 1) },
     "ZerosLike": .one { (call, value) throws(OperatorError) in try filled(call, value, 0) },
@@ -97,51 +110,36 @@ enum KerasOperations {
 
   /// Two operands, one of which may be a number.
   private static func pair(_ call: KerasCall, _ op: String) throws(OperatorError) -> [KerasTensor] {
-    let (first, second) = (call.argument(0, "x1", "x", "a"), call.argument(1, "x2", "y", "b"))
-    var like: ValueID?
-    for case .tensor(let tensor)? in [first, second] where like == nil { like = tensor.value }
-    var (x, y) = (try call.operand(first, like: like), try call.operand(second, like: like))
     if op == "MatMul" {
       for case .constant(let flag)? in [call.node.keywords["transpose_a"], call.node.keywords["transpose_b"]]
       where flag.flag == true {
         throw .unsupported("a product of transposed matrices", remedy: "Transpose them before")
       }
     }
-    // Integers meet floats as floats.
-    if op != "And", op != "Or", op != "Xor", let left = call.layers.type(x), let right = call.layers.type(y),
-      left != right
-    {
-      if left.isFloat { y = try call.layers.cast(y, to: left) } else { x = try call.layers.cast(x, to: right) }
+    let isLogical = op == "And" || op == "Or" || op == "Xor"
+    return [KerasTensor(try call.layers.emit(op, operands(call, to: isLogical ? .bool : nil)))]
+  }
+
+  /// Two operands in the type in which they meet, or in `type`.
+  private static func operands(
+    _ call: KerasCall, with other: KerasOperandType? = nil, to type: DataType? = nil
+  ) throws(OperatorError) -> [ValueID] {
+    try call.promoted([call.argument(0, "x1", "x", "a"), call.argument(1, "x2", "y", "b")], with: other, to: type)
+  }
+
+  /// Quotients are floats. TensorFlow takes float64 for integers of 32 bits and more.
+  private static func divide(_ call: KerasCall) throws(OperatorError) -> [KerasTensor] {
+    if call.network.version >= 3 {
+      return [KerasTensor(try call.layers.emit("Div", operands(call, with: .float)))]
     }
-    return [KerasTensor(try call.layers.emit(op, [x, y]))]
-  }
-
-  private static func axes(_ call: KerasCall, _ rank: Int) throws(OperatorError) -> [Int] {
-    let given = try call.integers(call.argument(1, "axis", "axes", "dim"))
-    return try given.map { (axes) throws(OperatorError) in try call.axes(axes, rank: rank) } ?? Array(0..<rank)
-  }
-
-  private static func keepsAxes(_ call: KerasCall) -> Bool { call.truth(call.argument(2, "keepdims", "keep_dims")) }
-
-  private static func reduction(_ call: KerasCall, _ op: String) throws(OperatorError) -> [KerasTensor] {
-    let value = try call.input().value
-    let axes = try axes(call, call.layers.rank(value))
-    return [KerasTensor(try call.layers.reduce(op, value, axes: axes, keepsAxes: keepsAxes(call)))]
-  }
-
-  private static func truth(_ call: KerasCall, _ value: ValueID, _ op: String) throws(OperatorError) -> ValueID {
-    let axes = try axes(call, call.layers.rank(value))
-    let number = try call.layers.cast(call.layers.cast(value, to: .bool), to: .int32)
-    return try call.layers.cast(call.layers.reduce(op, number, axes: axes, keepsAxes: keepsAxes(call)), to: .bool)
-  }
-
-  private static func variance(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {
-    let layers = call.layers
-    let axes = try axes(call, layers.rank(value))
-    let mean = try layers.reduce("ReduceMean", value, axes: axes, keepsAxes: true)
-    let centred = try layers.emit("Sub", [value, mean])
-    return try layers.reduce(
-      "ReduceMean", layers.emit("Mul", [centred, centred]), axes: axes, keepsAxes: keepsAxes(call))
+    var values = try operands(call)
+    if let type = call.layers.type(values[0]), !type.isFloat {
+      let isSmall = [DataType.int8, .int16, .uint8, .uint16].contains(type)
+      for index in values.indices {
+        values[index] = try call.layers.cast(values[index], to: isSmall ? .float32 : .float64)
+      }
+    }
+    return [KerasTensor(try call.layers.emit("Div", values))]
   }
 
   private static func curve(_ call: KerasCall, _ name: String) throws(OperatorError) -> [KerasTensor] {
@@ -151,6 +149,7 @@ enum KerasOperations {
     for key in ["axis", "alpha", "negative_slope", "approximate", "threshold", "default_value", "b", "features"] {
       if case .constant(let value)? = call.node.keywords[key] { members.append((key, value)) }
       if let value = call.config[key] { members.append((key, value)) }
+      if call.config.isNull(key) { members.append((key, .null)) }
     }
     if name == "gelu", !members.contains(where: { $0.0 == "approximate" }) {
       members.append(("approximate", .bool(call.network.version >= 3)))
@@ -176,45 +175,16 @@ enum KerasOperations {
     let condition = try call.operand(call.argument(0, "condition"))
     let (first, second) = (call.argument(1, "x1", "x"), call.argument(2, "x2", "y"))
     guard first != nil, second != nil else { throw .unsupported("the places where a condition holds") }
-    var like: ValueID?
-    for case .tensor(let tensor)? in [first, second] where like == nil { like = tensor.value }
-    return [
-      KerasTensor(
-        try call.layers.emit(
-          "Where",
-          [call.layers.cast(condition, to: .bool), call.operand(first, like: like), call.operand(second, like: like)]))
-    ]
-  }
-
-  private static func extreme(_ call: KerasCall, _ value: ValueID, _ op: String) throws(OperatorError) -> ValueID {
-    guard let axis = try call.integer(call.argument(1, "axis")) else { throw .unsupported("a place over all axes") }
-    let place = try call.layers.emit(
-      op, [value], [("axis", .int(axis)), ("keepdims", .int(keepsAxes(call) ? 1 : 0))])
-    let type =
-      call.text(call.argument(Int.max, "output_type", "dtype")) ?? (call.network.version >= 3 ? "int32" : "int64")
-    return try call.layers.cast(place, to: KerasTypes.table[type] ?? .int64)
-  }
-
-  private static func argmax(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {
-    try extreme(call, value, "ArgMax")
-  }
-
-  private static func argmin(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {
-    try extreme(call, value, "ArgMin")
-  }
-
-  private static func cumsum(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {
-    let axis = try call.integer(call.argument(1, "axis")) ?? 0
-    return try call.layers.emit("CumSum", [value, call.layers.constant(Tensor(scalar: Int64(axis)))])
+    let values = try call.promoted([first, second])
+    return [KerasTensor(try call.layers.emit("Where", [call.layers.cast(condition, to: .bool)] + values))]
   }
 
   private static func oneHot(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {
     guard let count = try call.integer(call.argument(1, "num_classes", "depth")) else { throw .invalid("no 'depth'") }
-    let places = try call.layers.cast(value, to: .int64)
-    let bits = call.layers.constant(Tensor([Float(0), 1]))
-    let axis = try call.integer(call.argument(2, "axis")) ?? -1
-    return try call.layers.emit(
-      "OneHot", [places, call.layers.constant(Tensor(scalar: Int64(count))), bits], [("axis", .int(axis))])
+    let axis = try call.integer(call.argument(Int.max, "axis")) ?? -1
+    let name = call.text(call.argument(Int.max, "dtype")) ?? "float32"
+    guard let type = KerasTypes.table[name] else { throw .unsupported("the type '\(name)'") }
+    return try KerasPromotion.hot(value, count: count, axis: axis, type: type, call.layers)
   }
 
   private static func filled(_ call: KerasCall, _ value: ValueID, _ number: Double) throws(OperatorError) -> ValueID {
@@ -255,10 +225,9 @@ enum KerasOperations {
     guard let size = try call.integers(call.argument(1, "size")), size.count == 2 else {
       throw .unsupported("a size that is computed")
     }
-    if call.truth(call.argument(Int.max, "antialias")) || call.truth(call.argument(Int.max, "crop_to_aspect_ratio"))
-      || call.truth(call.argument(Int.max, "preserve_aspect_ratio"))
-    {
-      throw .unsupported("resizing with 'antialias' or a ratio that is kept")
+    for name in ["antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio", "preserve_aspect_ratio"]
+    where call.truth(call.argument(Int.max, name)) {
+      throw .unsupported("resizing with '\(name)'")
     }
     let interpolation = call.text(call.argument(Int.max, "interpolation", "method")) ?? "bilinear"
     return try call.inChannelsFirst(value) { (value) throws(OperatorError) in
@@ -312,10 +281,7 @@ enum KerasOperations {
     guard case .list(let elements)? = call.argument(0, "xs", "values", "x", "arrays") else {
       return call.node.tensors.map(\.value)
     }
-    let like = elements.lazy.compactMap { $0.tensors.first?.value }.first
-    var values: [ValueID] = []
-    for element in elements { values.append(try call.operand(element, like: like)) }
-    return values
+    return try call.promoted(elements)
   }
 
   private static func concatenate(_ call: KerasCall) throws(OperatorError) -> [KerasTensor] {
@@ -435,7 +401,7 @@ enum KerasOperations {
 
   private static func flip(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {
     let rank = try call.layers.rank(value)
-    let axes = try axes(call, rank)
+    let axes = try KerasReductions.axes(call, rank)
     return try call.layers.slice(
       value, from: axes.map { _ in -1 }, to: axes.map { _ in -Int(Int32.max) }, axes: axes, steps: axes.map { _ in -1 })
   }

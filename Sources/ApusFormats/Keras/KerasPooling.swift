@@ -24,8 +24,14 @@ enum KerasPooling {
     return rules
   }()
 
-  private static func pool(_ op: String, _ count: Int) -> KerasRule {
+  /// Pooling between layers, which takes as many spatial axes as the picture has.
+  static let operations: [String: KerasRule] = ["MaxPool": pool("MaxPool"), "AveragePool": pool("AveragePool")]
+
+  /// Windows over `count` axes; nil: over all but the batch and the channels.
+  private static func pool(_ op: String, _ count: Int? = nil) -> KerasRule {
     .one { (call, value) throws(OperatorError) in
+      let rank = try call.layers.rank(value)
+      let count = count ?? max(rank - 2, 1)
       let sizes = try call.config.extents("pool_size", count: count, default: 2)
       let strides = call.config["strides"] == nil ? sizes : try call.config.extents("strides", count: count)
       let padding = try call.config.string("padding") ?? "valid"

@@ -174,6 +174,12 @@ enum KerasRecurrence {
       value = isLast && !returnsSequences ? outputs.states[0][0] : outputs.sequences[0]
       finals += outputs.states[0]
     }
+    if !returnsSequences, let mask, try zeroes(call) {
+      // The output of the step that is made last, which is nothing if it is hidden.
+      let last = try call.layers.emit(
+        "Gather", [mask, call.layers.integers([isReverse ? 0 : -1])], [("axis", .int(1))])
+      value = try call.layers.emit("Where", [last, value, call.layers.scalar(0, like: value)])
+    }
     // Keras gives the steps of a reversed layer in the order in which it made them.
     if isReverse, returnsSequences { value = try reversed(value, call.layers) }
     let result = KerasTensor(value, mask: returnsSequences ? mask : nil)

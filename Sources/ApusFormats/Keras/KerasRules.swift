@@ -39,6 +39,7 @@ enum KerasRules {
 
   private static func survey(_ layer: KerasLayer, _ prefix: String, _ ledger: ImportLedger, depth: Int) {
     let name = prefix + layer.name
+    ledger.hasLayers(1)
     if let model = layer.model { return survey(model, name + "/", ledger) }
     if layer.className == "InputLayer" { return }
     if code.contains(layer.className) {
@@ -64,13 +65,10 @@ enum KerasRules {
 
   /// What a layer computes in: a name, or a policy with a name.
   private static func surveyPolicy(_ layer: KerasLayer, _ name: String, _ ledger: ImportLedger) {
-    guard let member = layer.config["dtype"] else { return }
-    let policy = KerasConfig(member)
-    if policy["class_name"]?.text?.contains("Quantized") ?? false {
+    if layer.config.object("dtype")["class_name"]?.text?.contains("Quantized") ?? false {
       return ledger.isUnmapped("quantized \(layer.className)", at: name)
     }
-    guard let type = member.text ?? policy.object("config")["name"]?.text, type.contains("float"), type != "float32"
-    else { return }
+    guard let type = layer.config.policyName, type.contains("float"), type != "float32" else { return }
     ledger.note("layers of the type \(type) compute in float32")
   }
 

@@ -82,6 +82,26 @@ import Testing
     #expect(body.graph.nodes.contains { $0.op == OperatorID("MatMul") || $0.op == OperatorID("Gemm") })
   }
 
+  /// Codes of 16 bits came with operator set 21.
+  @Test func modelsAreWrittenForTheOperatorSetTheyNeed() throws {
+    for (name, opset) in [("cnn_full8", 20), ("cnn_float", 20), ("cnn_int16x8", 21)] {
+      let proto = try ONNXWriter.message(load(bytes(name)).model, registry: .standard)
+      #expect(proto.opsetImport.map(\.version) == [opset], "\(name)")
+    }
+  }
+
+  @Test func complexNumbersAreForOperatorsThatTakeThem() throws {
+    for name in ["spectrum_cast", "spectrum_product"] { #expect(try problems(bytes(name)).isEmpty) }
+    // CAST to complex numbers and back, then ABS of complex ones.
+    #expect(problems(try model([(53, nil), (53, nil)], types: [0, 8, 0])).isEmpty)
+    let refused = problems(try model([(53, nil), (101, nil)], types: [0, 8, 8]))
+    #expect(refused[0].reason.contains("ABS: operands of complex64 are not supported; 'y0' is of that type"))
+    let made = problems(try model([(101, nil)], types: [0, 8]))
+    #expect(made[0].reason.contains("ABS: results of complex64 are not supported; 'y0' is of that type"))
+    #expect(
+      problems(try model([(53, nil)], types: [8, 0]))[0].reason.contains("the input 'x' should be of real numbers"))
+  }
+
   @Test func everyRuleHasAnOperator() {
     let importer = ModelImporters.all.first { $0.name == "tflite" }
     #expect((importer?.operators.count ?? 0) > 150)
@@ -89,29 +109,32 @@ import Testing
 
   // MARK: - Files made by hand
 
-  /// A model whose only tensors are `x` and as many results as there are operators, each of which reads `x`.
+  /// A model whose only tensors are `x` and as many results as there are operators, each of which reads `x`; with
+  /// `types`, those of the tensors, each reads what the one before gives.
   private func model(
-    _ operators: [(code: Int32, custom: String?)], input: Int32 = 0, buffer: UInt32 = 0, version: UInt32 = 3
+    _ operators: [(code: Int32, custom: String?)], input: Int32 = 0, buffer: UInt32 = 0, version: UInt32 = 3,
+    types: [Int8] = []
   ) throws -> [UInt8] {
     var builder = FlatBufferBuilder()
-    func tensor(_ name: String) throws -> FlatOffset {
+    func tensor(_ name: String, _ number: Int) throws -> FlatOffset {
       var fields = FlatFields()
       fields.set(0, try builder.vector([Int32(2), 3]))
+      if !types.isEmpty { fields.set(1, types[number]) }
       fields.set(2, buffer)
       fields.set(3, try builder.string(name))
       return try builder.table(fields)
     }
-    var tensors = [try tensor("x")]
+    var tensors = [try tensor("x", 0)]
     var (codes, nodes): ([FlatOffset], [FlatOffset]) = ([], [])
     for (index, node) in operators.enumerated() {
-      tensors.append(try tensor("y\(index)"))
+      tensors.append(try tensor("y\(index)", index + 1))
       var code = FlatFields()
       if let custom = node.custom { code.set(1, try builder.string(custom)) }
       code.set(3, node.code)
       codes.append(try builder.table(code))
       var fields = FlatFields()
       fields.set(0, UInt32(index))
-      fields.set(1, try builder.vector([input]))
+      fields.set(1, try builder.vector([types.isEmpty ? input : Int32(index)]))
       fields.set(2, try builder.vector([Int32(index + 1)]))
       nodes.append(try builder.table(fields))
     }

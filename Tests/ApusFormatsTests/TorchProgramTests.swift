@@ -223,4 +223,16 @@ import Testing
     let found = WeightMatching([("a.weight", description([2]))], [("b.weight", description([2]))])
     #expect(found.pairs.isEmpty)
   }
+
+  @Test func keysOfDictionariesAreAPrefix() {
+    let targets = [("bn.bias", description([2])), ("fc.weight", description([3, 2]))]
+    let sources = [
+      ("model/bn.bias", description([2])), ("model/fc.weight", description([3, 2])),
+      ("model/g.weight_ih_l0", description([8, 2])), ("model/bn.num_batches_tracked", description([], .int64)),
+      ("optimizer/state/0/exp_avg", description([2])),
+    ]
+    let found = WeightMatching(targets.map { ($0.0, $0.1) }, sources.map { ($0.0, $0.1) })
+    #expect(found.unmatched.isEmpty && found.unused.count == 3)
+    #expect(found.leftOut == ["model/g.weight_ih_l0"])
+  }
 }

@@ -165,6 +165,9 @@ class Weights(Case):
         # The same where the graph is written anew.
         self.json("convert", "model.onnx", "-o", "c.onnx", "--opset", 21, "--metadata", "c=3", "--drop-metadata", "b")
         self.assertEqual({e.key: e.value for e in onnx.load(self.path("c.onnx")).metadata_props}, {"a": "1", "c": "3"})
+        for options in ([], ["--opset", 21]):
+            done = self.apus("convert", "model.onnx", "-o", "d.onnx", "--drop-metadata", "nope", *options, status=1)
+            self.assertIn("'nope'. There are 'a', 'b'", done.stderr.decode())
 
 
 class Interface(Case):
@@ -242,6 +245,14 @@ class Interface(Case):
         np.testing.assert_allclose(run(self.path("d.onnx"), {"x": self.x})[0], self.scores, atol=1e-5)
         self.apus("convert", "c.onnx", "-o", "e.onnx", "--dim", "nobody=batch", status=1)
         self.apus("convert", "c.onnx", "-o", "e.onnx", "--shape", "x=Nx3", status=1)
+        fixed = self.apus("convert", "model.onnx", "-o", "e.onnx", "--shape", "x=4x3x8x8", status=1).stderr.decode()
+        self.assertIn("--shape x=Nx3x8x8", fixed)
+
+    def test_a_name_that_is_not_there_is_told_alone(self) -> None:
+        for options in (["--picture", "nope", "--mean", "0"], ["--top-k", "3", "--scores", "nope"]):
+            message = self.apus("convert", "model.onnx", "-o", "e.onnx", *options, status=1).stderr.decode()
+            self.assertNotIn(": :", message)
+            self.assertIn("nope", message)
 
 
 class Numbers(Case):
@@ -256,6 +267,9 @@ class Numbers(Case):
         made = onnx.load(self.path("b.onnx"))
         self.assertIn(TensorProto.FLOAT16, [weight.data_type for weight in made.graph.initializer])
         np.testing.assert_allclose(run(self.path("b.onnx"), {"x": x})[0], expected, atol=0.02)
+        # The inputs of what is written are floats of 16 bits too.
+        self.json("convert", "model.onnx", "-o", "d.onnx", "--float16", "--keep-io", "false", "--verify", "random")
+        self.assertEqual(onnx.load(self.path("d.onnx")).graph.input[0].type.tensor_type.elem_type, TensorProto.FLOAT16)
         exact = ["--float16", "--verify", "random", "--tolerance", 0]
         self.apus("convert", "model.onnx", "-o", "c.onnx", *exact, status=1)
         self.assertFalse(self.path("c.onnx").exists())
@@ -278,3 +292,48 @@ class Numbers(Case):
         self.apus("convert", "model.onnx", "-o", "d.onnx", "--verify", "other.npz", status=1)
         self.apus("convert", "model.onnx", "-o", "d.onnx", "--verify", "none.npz", status=1)
         self.apus("convert", "model.onnx", "-o", "d.onnx", "--tolerance", 1, status=2)
+
+
+class OtherFrameworks(Case):
+    def test_tensorflow_lite_is_written_and_read_back(self) -> None:
+        self.save(network("n"))
+        x = np.random.default_rng(9).standard_normal((2, 3, 8, 8)).astype(np.float32)
+        scores, features = run(self.path("model.onnx"), {"x": x})
+        report = self.json("convert", "model.onnx", "-o", "a.tflite", "--verify", "random")
+        self.assertEqual((report["to"], report["written"]["CONV_2D"]), ("tflite", 1))
+        self.assertTrue(all(d["relative_error"] < 1e-5 for d in report["differences"]))
+        self.json("convert", "a.tflite", "-o", "back.onnx")
+        found = run(self.path("back.onnx"), {"x": x})
+        np.testing.assert_allclose(found[0], scores, atol=1e-5)
+        np.testing.assert_allclose(found[1], features, atol=1e-5)
+        half = ["--to", "tflite", "--float16", "--nhwc-inputs", "--verify", "random"]
+        self.json("convert", "model.onnx", "-o", "b", *half)
+        self.assertIn(", 8, 8, 3]", self.json("info", "b")["inputs"][0]["type"])
+
+    def test_weights_that_are_still_in_the_file(self) -> None:
+        weight = np.random.default_rng(10).standard_normal((256, 512)).astype(np.float32)
+        made = model(
+            [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Mul", ["h", "one"], ["y"])],
+            [tensor("x", [1, 256])],
+            [tensor("y", [1, 512])],
+            [constant("w", weight), constant("one", np.full((512,), 2, np.float32))],
+        )
+        self.save(made)
+        for name in ("a.tflite", "a.onnx", "a.json"):
+            options = ["--opset", 17] if name == "a.onnx" else []
+            self.json("convert", "model.onnx", "-o", name, "--verify", "random", *options)
+
+    def test_what_it_cannot_say_is_told_at_once(self) -> None:
+        nodes = [
+            helper.make_node("Det", ["x"], ["a"], name="determinant"),
+            helper.make_node("StringNormalizer", ["s"], ["t"], name="normalizer"),
+        ]
+        ends = [tensor("x", [2, 2]), tensor("s", [2], TensorProto.STRING)]
+        self.save(model(nodes, ends, [tensor("a", []), tensor("t", [2], TensorProto.STRING)]))
+        done = self.apus("convert", "model.onnx", "-o", "a.tflite", status=1)
+        self.assertIn(b"'determinant'", done.stderr)
+        self.assertIn(b"'normalizer'", done.stderr)
+        for options in (["--opset", 17], ["--metadata", "a=b"], ["--bfloat16"], ["--external-data", "w"]):
+            self.save(network())
+            self.apus("convert", "model.onnx", "-o", "a.tflite", *options, status=1)
+        self.assertFalse(self.path("a.tflite").exists())

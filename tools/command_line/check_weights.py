@@ -124,3 +124,53 @@ class Weights(Case):
         message = self.apus("info", "own.pt", status=1).stderr.decode()
         self.assertIn("Own", message)
         self.assertIn("never decoded or run", message)
+
+    def test_attributes_that_change_results_are_refused_by_name(self) -> None:
+        for name in ("refused_attributes.pt", "refused_hook.pt"):
+            shutil.copy(FIXTURES / name, self.path(name))
+        message = self.apus("info", "refused_attributes.pt", status=1).stderr.decode()
+        self.assertIn("0: max_norm", message)
+        self.assertIn("1: return_indices=True", message)
+        self.assertIn("_forward_pre_hooks", self.apus("info", "refused_hook.pt", status=1).stderr.decode())
+
+    def test_variants_of_a_sequential(self) -> None:
+        names = [path.stem for path in FIXTURES.glob("sequential_*.npz")]
+        self.assertIn("sequential_padding", names)
+        for name in names:
+            with np.load(FIXTURES / f"{name}.npz") as arrays:
+                np.save(self.path("x.npy"), arrays["in/input"])
+                expected = arrays["out/output"]
+            shutil.copy(FIXTURES / f"{name}.pt", self.path("m.pt"))
+            self.apus("run", "m.pt", "--input", "input=x.npy", "-o", "out.npz")
+            with np.load(self.path("out.npz")) as found:
+                np.testing.assert_allclose(found["output"], expected, rtol=1e-5, atol=1e-6, err_msg=name)
+
+    def test_all_is_for_the_weights_of_the_file_too(self) -> None:
+        old, new = self.values(1), self.values(2)
+        model = self.model({"a": old[0], "b": old[1]})
+        np.savez(self.path("new.npz"), a=new[0], b=new[1], rest=new[1], num_batches_tracked=np.int64(3))
+        report = self.json("weights", "new.npz", "--into", model, "-o", "out.onnx")
+        self.assertEqual(report["left_out"], ["rest"])
+        self.assertIn("warning: 1", self.apus("weights", "new.npz", "--into", model, "-o", "o.onnx").stdout.decode())
+        refused = self.apus("weights", "new.npz", "--into", model, "--all", "-o", "all.onnx", status=1)
+        self.assertIn("tensor 'rest'", refused.stderr.decode())
+        self.assertFalse(Path(self.path("all.onnx")).exists())
+        np.savez(self.path("whole.npz"), a=new[0], b=new[1], num_batches_tracked=np.int64(3))
+        self.apus("weights", "whole.npz", "--into", model, "--all", "-o", "all.onnx")
+
+    def test_keys_of_dictionaries_are_a_prefix(self) -> None:
+        old, new = self.values(1), self.values(2)
+        model = self.model({"net.a": old[0], "net.b": old[1]})
+        tensors = {"model/net.a": new[0], "model/net.b": new[1], "optimizer/state/0": new[1]}
+        np.savez(self.path("new.npz"), **tensors)
+        report = self.json("weights", "new.npz", "--into", model, "--all", "-o", "out.onnx")
+        self.assertEqual({pair["target"]: pair["source"] for pair in report["matched"]},
+                         {"net.a": "model/net.a", "net.b": "model/net.b"})
+        self.assertEqual((report["unused"], report["left_out"]), (["optimizer/state/0"], []))
+
+    def test_models_of_other_formats_are_told_what_can_be_read(self) -> None:
+        a, b = self.values(1)
+        self.apus("convert", self.model({"a": a, "b": b}), "-o", "m.tflite")
+        message = self.apus("weights", "m.tflite", "-o", "w.npz", status=1).stderr.decode()
+        self.assertIn("TensorFlow Lite", message)
+        self.assertIn("apus convert", message)

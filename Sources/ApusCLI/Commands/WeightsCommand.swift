@@ -30,7 +30,11 @@ struct WeightsCommand: ParsableCommand {
     completion: .file(extensions: ["safetensors", "npz", "onnx"]))
   var output: String
 
-  @Flag(help: "With --into: write nothing unless every named weight of the model has a counterpart.")
+  @Flag(
+    help: """
+      With --into: write nothing unless every named weight of the model has a counterpart, and every weight of its \
+      network in the file.
+      """)
   var all = false
 
   @Flag(help: "Print JSON.")
@@ -45,6 +49,13 @@ struct WeightsCommand: ParsableCommand {
     var matched: [Pair]?
     var unmatched: [Rest]?
     var unused: [String]?
+    /// Those of `unused` that belong to the network whose weights were replaced.
+    var leftOut: [String]?
+
+    enum CodingKeys: String, CodingKey {
+      case file, format, output, tensors, bytes, skipped, matched, unmatched, unused
+      case leftOut = "left_out"
+    }
   }
 
   /// Names of a list that are printed.
@@ -78,6 +89,11 @@ struct WeightsCommand: ParsableCommand {
     try show("under other names", renamed.map { "\($0.target) = \($0.source)" })
     try show("kept", matching.unmatched.map { "\($0.name): \($0.reason)" })
     try show("not used", matching.unused)
+    if !matching.leftOut.isEmpty {
+      try Console.print(
+        "  warning: \(matching.leftOut.count) of the tensors that were not used lie beside ones that were: the model "
+          + "has these weights in another form and keeps the old ones, or has none; export it anew if it needs them")
+    }
     try show("not read", summary.skipped.map { "\($0.name): \($0.reason)" })
   }
 
@@ -93,6 +109,7 @@ struct WeightsCommand: ParsableCommand {
       file: file, format: summary.format, output: output, tensors: summary.tensors, bytes: summary.bytes,
       skipped: summary.skipped.map { Report.Rest(name: $0.name, reason: $0.reason) },
       matched: matching?.pairs.map { Report.Pair(target: $0.target, source: $0.source) },
-      unmatched: matching?.unmatched.map { Report.Rest(name: $0.name, reason: $0.reason) }, unused: matching?.unused)
+      unmatched: matching?.unmatched.map { Report.Rest(name: $0.name, reason: $0.reason) }, unused: matching?.unused,
+      leftOut: matching?.leftOut)
   }
 }

@@ -163,7 +163,7 @@ struct StorageArguments: ParsableArguments {
 
   @Option(
     name: .customLong("external-threshold"), parsing: .unconditional,
-    help: "Weights of fewer bytes stay in the model. [default: 1024]")
+    help: "Weights of fewer bytes stay in the model, and so do up to 64 integers of one axis. [default: 1024]")
   var threshold: Int?
 
   @Option(

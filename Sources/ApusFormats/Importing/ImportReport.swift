@@ -24,6 +24,12 @@ package final class ImportLedger {
   private var problems: [ModelProblem] = []
   private var layerCount = 0
 
+  /// Layers that the file has; nil while nobody has said it.
+  private var layersInFile: Int?
+
+  /// What is called is put in place of its calls. How many times the layers of the file that may be, for files that are
+  /// not small.
+  private static let (layerFactor, smallCount) = (64, 20_000)
   /// Layers that an error names of each operator without a rule.
   private static let namedLayers = 5
   /// After so many problems reading stops.
@@ -33,12 +39,20 @@ package final class ImportLedger {
     (report, self.options) = (ImportReport(source: source), options)
   }
 
+  /// The file has so many layers more. That bounds how many there may be when what they call is put in place, for a few
+  /// graphs that call each other twice stand for any number.
+  package func hasLayers(_ count: Int) { layersInFile = (layersInFile ?? 0) + count }
+
   /// Counts a layer. Throws when there are more than the limits allow, or the time of the loading is over.
   package func count(_ kind: String) throws(LoadError) {
     report.operators[kind, default: 0] += 1
     layerCount += 1
     if layerCount > options.limits.maximumNodes {
       throw .limit("maximumNodes", options.limits.maximumNodes, found: "the model has more layers")
+    }
+    if let layersInFile, (layerCount - Self.smallCount) / Self.layerFactor > layersInFile {
+      throw .limit(
+        "the \(layersInFile) layers of the file become more than \(layerCount - 1) when calls are put in place")
     }
     do throws(OperatorError) {
       try options.allowance.checkTime()

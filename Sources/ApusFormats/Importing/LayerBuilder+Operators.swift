@@ -43,11 +43,19 @@ extension LayerBuilder {
   }
 
   /// The same elements in a shape of extents of which several may be symbols, each an extent of an axis of `value` or
-  /// of one of `others`.
+  /// of one of `others`; one may be what is left of the elements.
   package func reshape(
     _ value: ValueID, to shape: [Dim], symbolsOf others: [ValueID] = []
   ) throws(OperatorError) -> ValueID {
     if shape.count(where: { $0.known == nil }) <= 1 { return try reshape(value, shape.map { $0.known ?? -1 }) }
+    let found = ([value] + others).flatMap { builder.shape($0) ?? [] }
+    let open = shape.indices.filter { axis in
+      shape[axis].known == nil && !found.contains { $0.isSame(as: shape[axis]) }
+    }
+    if open.count == 1, !shape.contains(where: { $0.known == 0 }) {
+      let parts = [Dim](shape[..<open[0]]) + [Dim(-1)] + shape[(open[0] + 1)...]
+      return try emit("Reshape", [value, try extents(parts, of: [value] + others)])
+    }
     return try emit("Reshape", [value, try extents(shape, of: [value] + others)])
   }
 

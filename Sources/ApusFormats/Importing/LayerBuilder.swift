@@ -33,7 +33,17 @@ package final class LayerBuilder {
     builder = GraphBuilder(name: name, inference: outer.builder.inference, parent: outer.builder)
   }
 
+  /// For a graph whose nodes are made anew, one after the other: with its values, inputs and outputs, and no node yet.
+  package init(rewriting graph: Graph, registry: OperatorRegistry, ledger: ImportLedger) {
+    self.ledger = ledger
+    builder = GraphBuilder(
+      rewriting: graph, inference: InferenceDriver(registry: registry, allowance: ledger.options.allowance))
+  }
+
   // MARK: - Layers
+
+  /// What is appended from here on is named after `name`.
+  package func begin(_ name: String) { (layer, nodeNames) = (name, [:]) }
 
   /// The outputs that `make` appends nodes for. What it throws is a problem of this layer, which is told with all
   /// others in the end; nothing is known of the outputs then, and layers that read them are passed over.
@@ -110,6 +120,12 @@ package final class LayerBuilder {
     // The new value took the name, or one close to it; it is needed for nothing else.
     builder.graph[value].name = builder.graph[named].name
     builder.graph[named].name = ""
+  }
+
+  /// Gives a value the name of another, which it stands for and which goes.
+  package func takeName(of old: ValueID, for value: ValueID) {
+    builder.graph[value].name = builder.graph[old].name
+    builder.graph[old].name = ""
   }
 
   package func input(_ name: String, _ type: DataType, _ shape: [Dim]?) -> ValueID {
@@ -221,8 +237,12 @@ package final class LayerBuilder {
 
   // MARK: - The end
 
+  /// The operator set that models of other frameworks are written for if nothing in them needs a newer one. From 21 on
+  /// onnxruntime 1.31 makes QuantizeLinear of signed codes into nodes that it refuses itself.
+  package static let opset = 20
+
   /// The model, or an error with everything that is wrong with it.
-  package func finish(opset: Int = PortableForm.floor) throws(LoadError) -> ImportedModel {
+  package func finish(opset: Int = LayerBuilder.opset) throws(LoadError) -> ImportedModel {
     try ledger.check()
     var model = ModelGraph(graph: builder.graph)
     model.irVersion = ONNXWriter.irVersion(opset: opset)

@@ -18,6 +18,17 @@ struct TorchModuleImporter: ModelImporter {
       ?? false
   }
 
+  /// What the pickle would have Python call, for a message; empty if that is what weights need.
+  private static func calls(_ pickle: Pickle) -> String {
+    let names = pickle.unknownCalls.map(\.description)
+    if names.isEmpty { return "" }
+    let rest = names.count > namedCalls ? " and \(names.count - namedCalls) more" : ""
+    return "; it calls \(names.prefix(namedCalls).joined(separator: ", "))\(rest), which is never run"
+  }
+
+  /// Calls that a message names.
+  private static let namedCalls = 5
+
   func load(
     _ file: FileBytes, registry: OperatorRegistry, options: ImportOptions
   ) throws(LoadError) -> ImportedModel {
@@ -30,7 +41,9 @@ struct TorchModuleImporter: ModelImporter {
     let pickle = checkpoint.pickle
     guard let top = TorchLayers.className(pickle.root, in: pickle) else {
       throw LoadError(
-        .wrongFormat, "a checkpoint of weights was found (\(checkpoint.tensors.count) tensors), which has no graph",
+        .wrongFormat,
+        "a checkpoint of weights was found (\(checkpoint.tensors.count) tensors), which has no graph"
+          + Self.calls(pickle),
         remedy: "Export the model with torch.export.save; `apus weights` puts these weights into an ONNX model of the "
           + "same architecture")
     }
@@ -44,6 +57,7 @@ struct TorchModuleImporter: ModelImporter {
         "the module is a \(top.module).\(top.name); only a torch.nn.Sequential says in which order its "
           + "parts run", remedy: "Export the model: torch.export.save(torch.export.export(model, inputs), 'model.pt2')")
     }
+    ledger.hasLayers(pickle.objects.count)
     try found.collect(pickle.root, ledger)
     try ledger.check()
     try found.build(layers, limits: options.limits, account: options.allowance.memory)
@@ -54,8 +68,17 @@ struct TorchModuleImporter: ModelImporter {
 /// The layers of a Sequential in their order, as calls of ATen's operators, whose rules make the nodes.
 struct TorchLayers {
   private let checkpoint: TorchCheckpoint
-  private var layers: [(path: String, name: String, state: PickleValue)] = []
-  private var pickle: Pickle { checkpoint.pickle }
+  /// A layer at its place. A module that stands at several has its tensors under the first: `home`.
+  struct Member {
+    let path: String
+    let home: String
+    let name: String
+    let state: PickleValue
+  }
+  private(set) var layers: [Member] = []
+  /// The first place of each module, by the value that it is.
+  private var homes: [PickleValue: String] = [:]
+  var pickle: Pickle { checkpoint.pickle }
 
   private static let maximumDepth = 64
 
@@ -115,6 +138,7 @@ struct TorchLayers {
     throws(LoadError)
   {
     if depth > Self.maximumDepth { throw .limit("modules lie more than \(Self.maximumDepth) deep in each other") }
+    if depth == 0, let state = pickle.object(root)?.state { checkHooks(state, at: "the module", ledger) }
     for child in children(root) {
       let place = path.isEmpty ? child.key : "\(path).\(child.key)"
       guard let name = Self.className(child.value, in: pickle), let state = pickle.object(child.value)?.state else {
@@ -122,6 +146,7 @@ struct TorchLayers {
         continue
       }
       try ledger.count(name.name)
+      checkHooks(state, at: place, ledger)
       if !name.isOfTorch {
         ledger.refuse("the class \(name.module).\(name.name)", at: place)
       } else if name.name == "Sequential" {
@@ -129,7 +154,9 @@ struct TorchLayers {
       } else if Self.classes[name.name] == nil {
         ledger.isUnmapped("torch.nn.\(name.name)", at: place)
       } else {
-        layers.append((place, name.name, state))
+        let home = homes[child.value] ?? place
+        homes[child.value] = home
+        layers.append(Member(path: place, home: home, name: name.name, state: state))
       }
     }
   }
@@ -197,9 +224,10 @@ struct TorchLayers {
         "BatchNorm\(axes)d", "batch_norm", tensors: ["weight", "bias", "running_mean", "running_var"], ["eps"],
         operand: "input")
       add(
-        "InstanceNorm\(axes)d", "instance_norm", tensors: ["weight", "bias"], ["eps"], operand: "input")
+        "InstanceNorm\(axes)d", "instance_norm", tensors: ["weight", "bias", "running_mean", "running_var"], ["eps"],
+        operand: "input")
       add("MaxPool\(axes)d", "max_pool\(axes)d", window + ["dilation"])
-      add("AvgPool\(axes)d", "avg_pool\(axes)d", window + ["count_include_pad"])
+      add("AvgPool\(axes)d", "avg_pool\(axes)d", window + ["count_include_pad", "divisor_override"])
       add("AdaptiveAvgPool\(axes)d", "adaptive_avg_pool\(axes)d", ["output_size"])
       add("AdaptiveMaxPool\(axes)d", "adaptive_max_pool\(axes)d", ["output_size"])
       add("ZeroPad\(axes)d", "constant_pad_nd", ["pad=padding"])
@@ -213,45 +241,39 @@ struct TorchLayers {
     return table
   }()
 
-  /// An attribute of a module as an argument.
-  private func argument(_ value: PickleValue) -> TorchArgument? {
-    switch value {
-    case .int(let number): return .size(.number(number))
-    case .bool(let truth): return .bool(truth)
-    case .float(let number): return .float(number)
-    case .string(let text): return .string(text)
-    case .none: return TorchArgument.none
-    default:
-      guard let items = pickle.items(value) else { return nil }
-      let numbers = items.compactMap { pickle.int($0) }
-      return numbers.count == items.count ? .sizes(numbers.map { .number($0) }) : nil
-    }
-  }
-
   /// Makes the graph: one input, the layers one behind the other, one output.
   func build(_ builder: LayerBuilder, limits: LoadLimits, account: MemoryAccount?) throws(LoadError) {
     var graph = TorchGraph()
     let stored = Dictionary(checkpoint.tensors.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
     var value = "input"
     var used: [String] = []
-    for (path, name, state) in layers {
-      guard let layer = Self.classes[name] else { continue }
+    for member in layers {
+      guard let layer = Self.classes[member.name] else { continue }
+      try check(member, builder.ledger)
+      if let padding = padding(before: member, of: value) {
+        graph.nodes.append(padding)
+        value = "\(member.path).padded"
+      }
       var inputs: [(name: String, value: TorchArgument)] = [(layer.operand, .tensor(value))]
-      for tensor in layer.tensors where stored["\(path).\(tensor)"] != nil {
-        inputs.append((tensor, .tensor("\(path).\(tensor)")))
-        used.append("\(path).\(tensor)")
+      for tensor in layer.tensors {
+        let name = "\(member.home).\(tensor)"
+        if stored[name] != nil {
+          inputs.append((tensor, .tensor(name)))
+          if !used.contains(name) { used.append(name) }
+        } else if has(tensor, member.state) {
+          try builder.ledger.report("its tensor '\(tensor)' cannot be read", at: member.path)
+        }
       }
-      for (argument, attribute) in layer.attributes {
-        guard let value = pickle.value(attribute, in: state), let read = self.argument(value) else { continue }
-        inputs.append((argument, read))
-      }
-      let result = "\(path).output"
+      inputs += try arguments(of: member, layer, builder.ledger)
+      let result = "\(member.path).output"
       graph.nodes.append(
         TorchNode(
-          target: "aten.\(layer.target).default", inputs: inputs, outputs: [.tensor(result)], name: name, module: path,
-          isLeaf: true))
+          target: "aten.\(layer.target).default", inputs: inputs, outputs: [.tensor(result)], name: member.name,
+          module: member.path, isLeaf: true))
       value = result
     }
+    try builder.ledger.check()
+    noteTraining(builder.ledger)
     graph.outputs = [.tensor(value)]
     let lowering = TorchLowering(graph, layers: builder, archive: nil, outputs: [value])
     for name in used {
@@ -270,24 +292,43 @@ struct TorchLayers {
     }
   }
 
-  /// What the first layer that says something takes.
+  /// What the first layer that says something takes; nil: any shape.
   private func inputType(_ stored: [String: TorchCheckpoint.Tensor]) -> (DataType, [Dim]?) {
     let batch = Dim.symbol("batch")
     let axes = [Dim.symbol("depth"), Dim.symbol("height"), Dim.symbol("width")]
-    for (path, name, _) in layers {
+    let tensors = layers.lazy.compactMap { stored["\($0.home).weight"] ?? stored["\($0.home).running_mean"] }
+    let type = tensors.first?.dataType ?? .float32
+    // Layers that images pass before one says how many channels they have.
+    var images: [Dim]?
+    for member in layers {
+      let name = member.name
       if name == "Embedding" { return (.int64, [batch, .symbol("length")]) }
-      guard let weight = stored["\(path).weight"] else { continue }
-      let type = weight.dataType
-      if name == "Linear", weight.shape.count == 2 { return (type, [batch, Dim(weight.shape[1])]) }
+      // What becomes one axis may have been several.
+      if name == "Flatten" { return (type, images) }
+      if let count = spatialAxes(name) {
+        let channels = int("num_features", member.state)
+        images = images ?? [batch, channels.map { Dim($0) } ?? .symbol("channels")] + axes.suffix(count)
+        if channels != nil { return (type, images) }
+      }
+      guard let weight = stored["\(member.home).weight"] else { continue }
+      if name == "Linear", weight.shape.count == 2 {
+        return (type, images ?? [batch, Dim(weight.shape[1])])
+      }
       if name.hasPrefix("Conv"), weight.shape.count >= 3, weight.shape.count <= 5 {
         let isTransposed = name.hasPrefix("ConvTranspose")
-        guard let state = layers.first(where: { $0.path == path })?.state else { continue }
-        let groups = pickle.value("groups", in: state).flatMap { pickle.int($0) } ?? 1
+        let groups = int("groups", member.state) ?? 1
         let channels =
           isTransposed ? weight.shape[0] : weight.shape[1].multipliedReportingOverflow(by: groups).partialValue
         return (type, [batch, Dim(channels)] + axes.suffix(weight.shape.count - 2))
       }
     }
-    return (.float32, nil)
+    return (type, images)
+  }
+
+  /// How many axes behind the channels a layer without weights of its own needs; nil where it takes several numbers.
+  private func spatialAxes(_ name: String) -> Int? {
+    let isOfImages = ["Pool", "Pad", "BatchNorm", "InstanceNorm"].contains { name.contains($0) }
+    guard isOfImages, name != "BatchNorm1d", name.hasSuffix("d"), let digit = name.dropLast().last else { return nil }
+    return digit.wholeNumberValue.flatMap { (1...3).contains($0) ? $0 : nil }
   }
 }

@@ -37,6 +37,14 @@ package struct NamedWeights: Sendable {
     if TorchCheckpoint.isLegacy(head) {
       return try checkpoint(file, "PyTorch checkpoint, legacy form", isStored: true, limits)
     }
+    let others: [any ModelImporter] = [TFLiteImporter(), KerasImporter()]
+    if let importer = others.first(where: { $0.recognizes(file) }) {
+      throw LoadError(
+        .wrongFormat,
+        "safetensors, a checkpoint or exported program of PyTorch, .npz or ONNX was expected; the file is a model of "
+          + importer.title,
+        remedy: "Make it ONNX: apus convert \(path) --output model.onnx, and take the weights out of that")
+    }
     guard head.withBytes({ ZipArchive.isZip($0) }) else { return try initializers(file, path, registry, limits) }
     let archive = try ZipArchive(file, rules: .arrays, limits: limits)
     if TorchArchive.isExportedProgram(archive) {

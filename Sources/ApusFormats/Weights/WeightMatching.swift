@@ -18,6 +18,18 @@ package struct WeightMatching: Sendable {
   /// Tensors of the file that no weight of the model took.
   package private(set) var unused: [String] = []
 
+  /// Those of `unused` that lie in a dictionary with tensors that were taken: weights of the same network that the
+  /// model has in another form, or has not. Counts of batches, which only training reads, are none.
+  package var leftOut: [String] {
+    let roots = Set(pairs.map { Self.root($0.source) })
+    return unused.filter { roots.contains(Self.root($0)) && !$0.hasSuffix("num_batches_tracked") }
+  }
+
+  /// What stands before the last `/` of a name: the keys of the dictionaries around a state_dict.
+  private static func root(_ name: String) -> Substring {
+    name.lastIndex(of: "/").map { name[..<$0] } ?? ""
+  }
+
   /// What is compared: the type and the shape under a name.
   package struct Description: Sendable, Hashable {
     package let dataType: DataType
@@ -83,9 +95,9 @@ package struct WeightMatching: Sendable {
     for (end, names) in targetsByEnd {
       for target in names.prefix(maximumNames) {
         for source in (byEnd[end] ?? []).prefix(maximumNames) {
-          if source.hasSuffix("." + target) {
+          if source.hasSuffix("." + target) || source.hasSuffix("/" + target) {
             counts[Change(prefix: String(source.dropLast(target.count)), isOfSource: true), default: 0] += 1
-          } else if target.hasSuffix("." + source) {
+          } else if target.hasSuffix("." + source) || target.hasSuffix("/" + source) {
             counts[Change(prefix: String(target.dropLast(source.count)), isOfSource: false), default: 0] += 1
           }
         }
@@ -98,14 +110,14 @@ package struct WeightMatching: Sendable {
   private static let maximumNames = 2000
 
   private static func lastPart(_ name: String) -> String {
-    name.lastIndex(of: ".").map { String(name[name.index(after: $0)...]) } ?? name
+    name.lastIndex { $0 == "." || $0 == "/" }.map { String(name[name.index(after: $0)...]) } ?? name
   }
 
   /// The names by their last `depth` parts, where no two have the same.
   private static func uniqueEnds(_ names: [String], _ depth: Int) -> [String: String] {
     var ends: [String: String?] = [:]
     for name in names {
-      let parts = name.split(separator: ".")
+      let parts = name.split { $0 == "." || $0 == "/" }
       if parts.count < depth { continue }
       let end = parts.suffix(depth).joined(separator: ".")
       ends[end] = ends[end] == nil ? .some(name) : .some(nil)

@@ -101,8 +101,12 @@ extension TorchRules {
   }
 
   private static func einsum(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    let equation = try call.string("equation", "")
-    return [try call.layers.emit("Einsum", try call.tensors("tensors"), [("equation", .string(equation))])]
+    let operands = try call.tensors("tensors")
+    var ranks: [Int] = []
+    for operand in operands { ranks.append(try call.layers.rank(operand)) }
+    let text = try call.string("equation", "")
+    let equation = EllipsisEquation.expanded(text, ranks: ranks) ?? text
+    return [try call.layers.emit("Einsum", operands, [("equation", .string(equation))])]
   }
 
   private static func outer(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {

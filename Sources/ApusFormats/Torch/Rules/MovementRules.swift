@@ -164,6 +164,12 @@ extension TorchRules {
     var extents: [Int] = []
     for index in 0..<count {
       guard let sizes = call.result(index)?.sizes, sizes.indices.contains(axis), let extent = sizes[axis].known else {
+        // Parts of the extent divided and rounded up, of which the last may be smaller.
+        if call.op.rule.hasSuffix("chunk"), try call.int("chunks") == count {
+          return try call.layers.emit(
+            "Split", [value], [("axis", .int(axis)), ("num_outputs", .int(count))], outputs: count
+          ).map { $0 }
+        }
         throw .unsupported("parts of which the extents are not known")
       }
       extents.append(extent)

@@ -26,9 +26,21 @@ extension TorchRules {
     return try call.layers.cast(call.layers.constant(numbers), to: call.layers.type(value) ?? .float32)
   }
 
+  /// The extent of the axis of channels; where the operand does not say it, that of a parameter.
+  private static func channels(of value: ValueID, _ call: TorchCall) throws(OperatorError) -> Int {
+    let shape = try call.layers.shape(value)
+    guard shape.count > 1, shape[1].known == nil else { return try call.layers.extent(value, 1) }
+    for name in ["running_mean", "weight", "bias"] {
+      if let given = try call.optional(name), let count = call.layers.builder.shape(given)?.first?.known {
+        return count
+      }
+    }
+    return try call.layers.extent(value, 1)
+  }
+
   private static func batchNorm(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let (value, layers) = (try call.tensor("input"), call.layers)
-    let channels = try layers.extent(value, 1)
+    let channels = try channels(of: value, call)
     let training = call.has("training") ? "training" : "train"
     if try call.bool(training, false) || !call.has("running_mean") {
       if call.has("running_mean") {
@@ -79,7 +91,7 @@ extension TorchRules {
   private static func groupNorm(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let (value, layers) = (try call.tensor("input"), call.layers)
     if call.isUsed(1) || call.isUsed(2) { throw .unsupported("the statistics of native_group_norm") }
-    let channels = try layers.extent(value, 1)
+    let channels = try channels(of: value, call)
     let groups = try call.int(call.has("num_groups") ? "num_groups" : "group")
     let result = try layers.emit(
       "GroupNormalization",
@@ -93,7 +105,7 @@ extension TorchRules {
   private static func instanceNorm(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     if try !call.bool("use_input_stats", true) { return [try batchNorm(call)[0]] }
     let (value, layers) = (try call.tensor("input"), call.layers)
-    let channels = try layers.extent(value, 1)
+    let channels = try channels(of: value, call)
     return [
       try layers.emit(
         "InstanceNormalization",

@@ -64,6 +64,17 @@ extension TorchRules {
 
   /// Axes from `start_dim` to `end_dim` as one, where the program does not say what comes of it.
   private static func flattenView(_ call: TorchCall) throws(OperatorError) -> TorchView {
+    if call.layers.builder.shape(try call.tensor(at: 0)) == nil, try call.int("end_dim", -1) == -1,
+      (0...1).contains(try call.int("start_dim", 0))
+    {
+      // Of any rank: ONNX has the operator for a batch.
+      let isBatch = try call.int("start_dim", 0) == 1
+      return shapeView(call) { (value) throws(OperatorError) in
+        isBatch
+          ? try call.layers.emit("Flatten", [value], [("axis", .int(1))])
+          : try call.layers.emit("Reshape", [value, call.layers.integers([-1])])
+      }
+    }
     let rank = try call.layers.rank(try call.tensor(at: 0))
     let (start, end) = (try call.axis("start_dim", of: rank, 0), try call.axis("end_dim", of: rank, -1))
     return shapeView(call) { (value) throws(OperatorError) in

@@ -25,9 +25,10 @@ package struct TFLiteImporter: ModelImporter {
   package func load(
     _ file: FileBytes, registry: OperatorRegistry, options: ImportOptions
   ) throws(LoadError) -> ImportedModel {
-    let model = try TFLiteModel(file)
+    let model = try TFLiteModel(file, limits: options.limits)
     let ledger = ImportLedger(source: title, options: options)
     try census(model, ledger)
+    ledger.hasLayers(model.subgraphs.reduce(0) { $0 + $1.operators.count })
     let main = model.signature?.subgraph ?? 0
     let layers = LayerBuilder(name: model.subgraphs[main].name, registry: registry, ledger: ledger)
     let program = TFLiteProgram(model, ledger)
@@ -65,6 +66,11 @@ package struct TFLiteImporter: ModelImporter {
       guard let type = tensor.type else {
         throw .unsupported("the input '\(name)' should be a tensor; it is a resource or a variant")
       }
+      if type.isComplex {
+        throw .unsupported(
+          "the input '\(name)' should be of real numbers; it is of \(type)",
+          remedy: "Export the model with the real and imaginary parts as inputs")
+      }
       inputs.append(scope.layers.input(name, type, tensor.dims(name)))
     }
     return inputs
@@ -90,6 +96,9 @@ package struct TFLiteImporter: ModelImporter {
       let given = entry.map { signed.remove(at: $0).name } ?? scope.subgraph.tensors[place].name
       let name = unique(given, &names)
       guard let result else { throw .malformed("the output '\(name)' is computed by no operator") }
+      if scope.subgraph.tensors[place].type?.isComplex ?? false {
+        scope.layers.ledger.note("The complex numbers of the output '\(name)' are pairs of floats on one more axis.")
+      }
       do throws(OperatorError) {
         try scope.layers.output(result, named: name)
       } catch {

@@ -27,6 +27,7 @@ struct TFLiteRule: Sendable {
   }
 
   func results(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {
+    try layer.checkComplexNumbers()
     let results = try make(layer)
     guard layer.form == .numbers else { return results }
     var stored: [ValueID?] = []
@@ -71,6 +72,21 @@ final class TFLiteLayer {
       throw .invalid("at least \(index + 1) outputs were expected; the operator has \(node.outputs.count)")
     }
     return scope.subgraph.tensors[node.outputs[index]]
+  }
+
+  /// An error if an operand or a result is of complex numbers, and the rule of the operator knows nothing of these.
+  func checkComplexNumbers() throws(OperatorError) {
+    try check(node.inputs.compactMap(\.self), TFLiteRules.complexReaders, "operands")
+    try check(node.outputs, TFLiteRules.complexMakers, "results")
+  }
+
+  private func check(_ places: [Int], _ takers: Set<String>, _ what: String) throws(OperatorError) {
+    for tensor in places.map({ scope.subgraph.tensors[$0] }) {
+      guard let type = tensor.type, type.isComplex, type != .complex64 || !takers.contains(node.kind) else { continue }
+      throw .unsupported(
+        "\(what) of \(type) are not supported; '\(tensor.name)' is of that type",
+        remedy: "Compute with real and imaginary parts or magnitudes (tf.math.real, tf.math.imag, tf.abs)")
+    }
   }
 
   func place(_ index: Int) throws(OperatorError) -> Int {

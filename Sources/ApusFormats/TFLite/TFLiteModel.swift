@@ -78,10 +78,12 @@ struct TFLiteModel {
   /// The bytes of each buffer.
   private var buffers: [ByteView] = []
 
-  init(_ file: FileBytes) throws(LoadError) {
+  init(_ file: FileBytes, limits: LoadLimits) throws(LoadError) {
     self.file = file
     let bytes = try file.view()
-    let root = try FlatBuffer(bytes, identifier: TFLiteSchema.identifier).root()
+    let root = try FlatBuffer(
+      bytes, identifier: TFLiteSchema.identifier, limits: FlatBuffer.Limits(limits)
+    ).root()
     let version = try root.uint32(TFLiteSchema.Model.version)
     guard version == TFLiteSchema.version else {
       throw .unsupported(

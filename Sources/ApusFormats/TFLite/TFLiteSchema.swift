@@ -46,6 +46,7 @@ enum TFLiteSchema {
     static let isVariable = 5
     static let sparsity = 6
     static let shapeSignature = 7
+    static let hasRank = 8
     static let externalBuffer = 10
   }
 

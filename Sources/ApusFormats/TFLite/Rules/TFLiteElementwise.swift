@@ -11,7 +11,7 @@ extension TFLiteRules {
     "ELU": unary("Elu"), "HARD_SWISH": unary("HardSwish"), "RELU6": clip(0, 6), "RELU_N1_TO_1": clip(-1, 1),
     "RELU_0_TO_1": clip(0, 1), "RSQRT": TFLiteRule(reciprocalRoot), "SQUARE": TFLiteRule(square),
     "LEAKY_RELU": TFLiteRule(leakyRelu), "PRELU": binary("PRelu"), "GELU": TFLiteRule(gelu),
-    "ADD": fused("Add"), "SUB": fused("Sub"), "MUL": fused("Mul"), "DIV": TFLiteRule(.stored, divide),
+    "ADD": fused("Add"), "SUB": fused("Sub"), "MUL": TFLiteRule(.stored, multiply), "DIV": TFLiteRule(.stored, divide),
     "MAXIMUM": binary("Max"), "MINIMUM": binary("Min"), "POW": binary("Pow"), "ADD_N": TFLiteRule(addAll),
     "SQUARED_DIFFERENCE": TFLiteRule(squaredDifference), "FLOOR_DIV": TFLiteRule(floorDivide),
     "FLOOR_MOD": TFLiteRule(floorModulo), "ATAN2": TFLiteRule(angle), "BITWISE_XOR": binary("BitwiseXor"),
@@ -35,6 +35,12 @@ extension TFLiteRules {
       let result = try layer.layers.emit(op, [layer.number(0), layer.number(1)])
       return [try layer.activated(result, layer.choice(0))]
     }
+  }
+
+  private static func multiply(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {
+    let types = [try layer.tensor(0).type, try layer.tensor(1).type, try layer.output(0).type]
+    if types.contains(.complex64) { return [try complexProduct(layer)] }
+    return [try layer.activated(layer.layers.emit("Mul", [layer.number(0), layer.number(1)]), layer.choice(0))]
   }
 
   private static func clip(_ low: Double, _ high: Double) -> TFLiteRule {
@@ -131,9 +137,14 @@ extension TFLiteRules {
     return [try layers.cast(layers.emit("Div", [try layers.emit("Sub", [wide, rest]), power]), to: type)]
   }
 
+  /// Of complex numbers the real part is taken.
   private static func cast(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {
     guard let type = try layer.output(0).type else { throw .unsupported("the result should be a tensor") }
-    return [try layer.layers.emit("Cast", [layer.input(0)], [("to", .int(Int(type.rawValue)))])]
+    let isComplex = try layer.tensor(0).type == .complex64
+    if type == .complex64 { return [try isComplex ? layer.stored(0) : complexNumbers(layer.input(0), layer)] }
+    let numbers = try isComplex ? part(layer, 0) : layer.input(0)
+    if isComplex { return [try layer.layers.cast(numbers, to: type)] }
+    return [try layer.layers.emit("Cast", [numbers], [("to", .int(Int(type.rawValue)))])]
   }
 
   private static func bitCast(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {

@@ -29,19 +29,23 @@ extension TFLiteRules {
     if let dims = layers.fact(target).tensor?.values, dims.count(where: { $0.known == nil }) == 1,
       dims.allSatisfy({ $0.known.map { $0 > 0 } ?? true })
     {
-      return [try layers.reshape(x, to: dims)]
+      return [try layers.reshape(x, to: dims + complexAxis(layer).map { Dim($0) })]
     }
-    return [try layers.emit("Reshape", [x, layer.longs(1)])]
+    let pair = try complexAxis(layer)
+    let extents =
+      try pair.isEmpty ? layer.longs(1) : layers.concatenate([layer.longs(1), layers.integers(pair)], axis: 0)
+    return [try layers.emit("Reshape", [x, extents])]
   }
 
   private static func transpose(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {
     let (x, order) = (try layer.input(0), try layer.integers(1, "the order of the axes"))
-    let rank = try layer.layers.rank(x)
+    let pair = try complexAxis(layer).count
+    let rank = try layer.layers.rank(x) - pair
     let axes = try order.map { (axis) throws(OperatorError) in try layer.axis(axis, rank: rank) }
     guard axes.sorted() == Array(0..<rank) else {
       throw .invalid("an order of \(rank) axes was expected; it is \(order)")
     }
-    return [try layer.layers.transpose(x, axes)]
+    return [try layer.layers.transpose(x, axes + Array(rank..<rank + pair))]
   }
 
   private static func expandDims(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {
@@ -62,14 +66,17 @@ extension TFLiteRules {
   private static func shape(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {
     let x = try layer.stored(0)
     let type = try layer.output(0).type ?? .int32
+    let pair = try complexAxis(layer).count
     if let known = layer.layers.builder.shape(x)?.concrete {
-      return [try layer.layers.cast(layer.layers.integers(known.dims), to: type)]
+      return [try layer.layers.cast(layer.layers.integers(Array(known.dims.dropLast(pair))), to: type)]
     }
-    return [try layer.layers.cast(layer.layers.emit("Shape", [x]), to: type)]
+    let end: [(String, AttributeValue)] = pair == 0 ? [] : [("end", .int(-pair))]
+    return [try layer.layers.cast(layer.layers.emit("Shape", [x], end), to: type)]
   }
 
   private static func rank(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {
-    [layer.layers.constant(Tensor(scalar: Int32(try layer.layers.rank(layer.stored(0)))))]
+    let rank = try layer.layers.rank(layer.stored(0)) - complexAxis(layer).count
+    return [layer.layers.constant(Tensor(scalar: Int32(rank)))]
   }
 
   private static func tile(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {

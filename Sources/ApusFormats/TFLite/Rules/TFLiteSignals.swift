@@ -10,6 +10,15 @@ extension TFLiteRules {
     "SVDF": TFLiteRule(.stored, filter),
   ]
 
+  /// The operators whose rules take complex numbers as pairs on a last axis.
+  static let complexReaders: Set<String> = [
+    "CAST", "COMPLEX_ABS", "EXPAND_DIMS", "IMAG", "MUL", "RANK", "REAL", "RESHAPE", "SHAPE", "SQUEEZE", "TRANSPOSE",
+  ]
+  /// Those whose rules give them so.
+  static let complexMakers: Set<String> = [
+    "CAST", "EXPAND_DIMS", "MUL", "RESHAPE", "RFFT2D", "SQUEEZE", "TRANSPOSE",
+  ]
+
   /// The extents behind a shape of complex numbers.
   static func complexAxis(_ layer: TFLiteLayer) throws(OperatorError) -> [Int] {
     try layer.tensor(0).type == .complex64 ? [2] : []
@@ -38,13 +47,40 @@ extension TFLiteRules {
     return try layers.emit("DFT", inputs, [("onesided", .int(isHalf ? 1 : 0))])
   }
 
-  private static func part(_ layer: TFLiteLayer, _ index: Int) throws(OperatorError) -> ValueID {
-    let (layers, x) = (layer.layers, try layer.stored(0))
+  /// The real (0) or imaginary (1) parts of an operand.
+  static func part(_ layer: TFLiteLayer, _ index: Int, of operand: Int = 0) throws(OperatorError) -> ValueID {
+    let (layers, x) = (layer.layers, try layer.stored(operand))
     let rank = try layers.rank(x)
-    guard try layer.tensor(0).type == .complex64, try layers.extent(x, rank - 1) == 2 else {
+    guard try layer.tensor(operand).type == .complex64, rank > 0, try layers.extent(x, rank - 1) == 2 else {
       throw .unsupported("complex numbers that were transformed were expected")
     }
     return try layers.squeeze(layers.slice(x, from: [index], to: [index + 1], axes: [rank - 1]), [rank - 1])
+  }
+
+  /// The pairs of real and imaginary parts.
+  private static func pairs(
+    _ real: ValueID, _ imaginary: ValueID, _ layer: TFLiteLayer
+  ) throws(OperatorError) -> ValueID {
+    let (layers, rank) = (layer.layers, try layer.layers.rank(real))
+    return try layers.concatenate(
+      [layers.unsqueeze(real, [rank]), layers.unsqueeze(imaginary, [rank])], axis: rank)
+  }
+
+  /// Real numbers with imaginary parts of zero.
+  static func complexNumbers(_ value: ValueID, _ layer: TFLiteLayer) throws(OperatorError) -> ValueID {
+    let (layers, rank) = (layer.layers, try layer.layers.rank(value))
+    let column = try layers.unsqueeze(layers.cast(value, to: .float32), [rank])
+    return try layers.emit("Pad", [column, layers.integers([Int](repeating: 0, count: 2 * rank + 1) + [1])])
+  }
+
+  /// (a + bi) (c + di) = (ac - bd) + (ad + bc) i.
+  static func complexProduct(_ layer: TFLiteLayer) throws(OperatorError) -> ValueID {
+    if try layer.choice(0) != 0 { throw .unsupported("a fused activation of complex numbers is not supported") }
+    let (layers, a, b) = (layer.layers, try part(layer, 0), try part(layer, 1))
+    let (c, d) = (try part(layer, 0, of: 1), try part(layer, 1, of: 1))
+    let real = try layers.emit("Sub", [layers.emit("Mul", [a, c]), layers.emit("Mul", [b, d])])
+    let imaginary = try layers.emit("Add", [layers.emit("Mul", [a, d]), layers.emit("Mul", [b, c])])
+    return try pairs(real, imaginary, layer)
   }
 
   private static func realPart(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] { [try part(layer, 0)] }

@@ -244,6 +244,16 @@ class Interface(Case):
         self.json("convert", "c.onnx", "-o", "d.onnx", "--dim", "batch=1")
         np.testing.assert_allclose(run(self.path("d.onnx"), {"x": self.x})[0], self.scores, atol=1e-5)
         self.apus("convert", "c.onnx", "-o", "e.onnx", "--dim", "nobody=batch", status=1)
+        # A Reshape to a number that never was the batch stays.
+        fold = model(
+            [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+            [tensor("x", ["N", 4])],
+            [tensor("y", [2, "M"])],
+            [constant("shape", np.int64([2, -1]))],
+        )
+        self.save(fold, "fold.onnx")
+        self.json("convert", "fold.onnx", "-o", "g.onnx", "--dim", "N=batch")
+        self.assertEqual(run(self.path("g.onnx"), {"x": np.zeros((6, 4), np.float32)})[0].shape, (2, 12))
         self.apus("convert", "c.onnx", "-o", "e.onnx", "--shape", "x=Nx3", status=1)
         fixed = self.apus("convert", "model.onnx", "-o", "e.onnx", "--shape", "x=4x3x8x8", status=1).stderr.decode()
         self.assertIn("--shape x=Nx3x8x8", fixed)

@@ -73,6 +73,7 @@ extension InterfaceChanges {
   /// not fit what it is for.
   package func apply(to graph: Graph) throws(LoadError) -> Graph {
     if isEmpty { return graph }
+    let before = graph
     var graph = graph
     let isResized = try resize(&graph)
     do throws(OperatorError) {
@@ -80,7 +81,7 @@ extension InterfaceChanges {
       let editor = InterfaceEditor(GraphBuilder(rewriting: graph, inference: inference))
       try layOut(editor, graph.inputs, inputLayout, "input")
       try editor.prepend(pictures)
-      for node in graph.nodes { try editor.builder.append(isResized ? editor.followingBatch(node) : node) }
+      for node in graph.nodes { try editor.builder.append(isResized ? editor.followingBatch(node, before) : node) }
       try layOut(editor, graph.outputs, outputLayout, "output")
       try editor.append(scores)
       graph = editor.finish()

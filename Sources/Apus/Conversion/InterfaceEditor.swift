@@ -180,12 +180,13 @@ struct InterfaceEditor {
 
   // MARK: - Sizes
 
-  /// The node, where it is a Reshape to an extent of the first axis that is open now, with an extent that follows it.
-  func followingBatch(_ node: Node) -> Node {
+  /// The node, where it is a Reshape that kept the extent of the first axis, which was a number in the graph `before`
+  /// and is open now, with an extent that follows it.
+  func followingBatch(_ node: Node, _ before: Graph) -> Node {
     guard node.op == OperatorID("Reshape"), node.attributes.int("allowzero") ?? 0 == 0, node.inputs.count == 2,
       let data = node.inputs[0], let shape = builder.shape(data), let first = shape.first, first.known == nil,
       let target = node.inputs[1], let tensor = builder.constant(target), var sizes = tensor.integers, sizes.count > 0,
-      sizes[0] > 0
+      sizes[0] > 0, before.fact(data).tensor?.shape?.first?.known == sizes[0]
     else { return node }
     sizes[0] = 0
     var changed = node

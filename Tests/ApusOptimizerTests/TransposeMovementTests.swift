@@ -11,12 +11,12 @@ import Testing
   private let toLast: [(String, AttributeValue)] = [("perm", .ints([0, 2, 3, 1]))]
 
   /// The operators behind the passes of imports, whose results on random images are those of before.
-  private func moved(_ build: (GraphBuilder, ValueID) throws -> ValueID) throws -> [String] {
+  private func moved(batch: Int = 2, _ build: (GraphBuilder, ValueID) throws -> ValueID) throws -> [String] {
     let builder = GraphBuilder()
-    let x = builder.input("x", [2, 4, 5, 3])
+    let x = builder.input("x", [Dim(batch), 4, 5, 3])
     builder.output(try build(builder, x))
     let result = try PassCheck(
-      builder.graph, [sampleTensor([2, 4, 5, 3], seed: 7)], passes: Optimizer.importPasses)
+      builder.graph, [sampleTensor([batch, 4, 5, 3], seed: 7)], passes: Optimizer.importPasses)
     // A mean over the same numbers may add them in another order.
     #expect(result.difference < 1e-6)
     return result.ops
@@ -77,23 +77,32 @@ import Testing
     #expect(ops == ["Softmax", "Split", "Concat", "Identity"])
   }
 
-  @Test func shapesThatSplitAndJoinAxes() throws {
+  /// A batch of one is an axis like any other.
+  @Test(arguments: [1, 2]) func shapesThatSplitAndJoinAxes(_ batch: Int) throws {
+    func sizes(_ others: Int...) -> [Int64] { ([batch] + others).map { Int64($0) } }
     // The channels of groups in turn: one change of the order is left of three.
-    let ops = try moved { builder, x in
+    let ops = try moved(batch: batch) { builder, x in
       let first = try builder.node("Transpose", [try builder.node("Concat", [x, x], [("axis", .int(3))])], toFirst)
       let pairs = try builder.node("Reshape", [first, builder.constant([-1, 2, 3, 4, 5] as [Int64], [5])])
       let turned = try builder.node("Transpose", [pairs], [("perm", .ints([0, 2, 1, 3, 4]))])
-      let whole = try builder.node("Reshape", [turned, builder.constant([2, 6, 4, 5] as [Int64], [4])])
+      let whole = try builder.node("Reshape", [turned, builder.constant(sizes(6, 4, 5), [4])])
       return try builder.node("Transpose", [whole], toLast)
     }
     #expect(ops.count(where: { $0 == "Transpose" }) == 1)
-    // Pixels as rows, as vision transformers have them.
-    let rows = try moved { builder, x in
+    // Pixels as rows, as vision transformers have them, and rows as pixels.
+    let rows = try moved(batch: batch) { builder, x in
       let first = try builder.node("Transpose", [x], toFirst)
-      let pixels = try builder.node("Reshape", [first, builder.constant([2, 3, 20] as [Int64], [3])])
+      let pixels = try builder.node("Reshape", [first, builder.constant(sizes(3, 20), [3])])
       return try builder.node("Transpose", [pixels], [("perm", .ints([0, 2, 1]))])
     }
     #expect(!rows.contains("Transpose"))
+    let image = try moved(batch: batch) { builder, x in
+      let rows = try builder.node("Reshape", [x, builder.constant(sizes(20, 3), [3])])
+      let turned = try builder.node("Transpose", [rows], [("perm", .ints([0, 2, 1]))])
+      let image = try builder.node("Reshape", [turned, builder.constant(sizes(3, 4, 5), [4])])
+      return try builder.node("Transpose", [image], toLast)
+    }
+    #expect(!image.contains("Transpose"))
   }
 
   @Test func factorsOfChannelsFollow() throws {

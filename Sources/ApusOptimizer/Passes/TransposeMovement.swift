@@ -343,12 +343,15 @@ private struct AxisGroup {
     var (i, j) = (0, 0)
     while i < before.count || j < after.count {
       var group = AxisGroup(before: [], after: [])
-      if i < before.count, j < after.count, before[i].known == nil || after[j].known == nil {
-        // An extent that is no number must stay what it is.
-        guard before[i].isSame(as: after[j]) else { return nil }
-        groups.append(AxisGroup(before: [i], after: [j]))
-        (i, j) = (i + 1, j + 1)
-        continue
+      if i < before.count, j < after.count {
+        // One that stays what it is: without that an extent of one would join what is behind it.
+        if before[i].isSame(as: after[j]) {
+          groups.append(AxisGroup(before: [i], after: [j]))
+          (i, j) = (i + 1, j + 1)
+          continue
+        }
+        // An extent that is no number must.
+        if before[i].known == nil || after[j].known == nil { return nil }
       }
       var (left, right) = (1, 1)
       repeat {

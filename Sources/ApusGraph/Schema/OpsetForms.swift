@@ -15,6 +15,9 @@ package protocol OpsetForms: Sendable {
   /// nil if there are none.
   func decomposed(_ node: Node, in builder: GraphBuilder) throws(OperatorError) -> [Node]?
 
+  /// The operators that `decomposed` knows.
+  var decomposedOperators: [String] { get }
+
   /// Why `form` has none for a node, as the end of a sentence; empty if it is not known.
   func obstacle(of node: Node, in target: OpsetTarget, _ registry: OperatorRegistry) -> String
 

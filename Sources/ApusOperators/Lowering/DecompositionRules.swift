@@ -5,7 +5,8 @@ import ApusTensor
 
 extension Decomposition {
   static let rules: [String: Rule] = [
-    "Attention": attention, "Celu": celu, "Clip": clip, "Gelu": gelu, "GreaterOrEqual": greaterOrEqual,
+    "Attention": attention, "Celu": celu, "Clip": clip, "Einsum": einsum, "Gelu": gelu,
+    "GreaterOrEqual": greaterOrEqual,
     "GroupNormalization": groupNormalization, "HardSwish": hardSwish, "LayerNormalization": layerNormalization,
     "LessOrEqual": lessOrEqual, "MeanVarianceNormalization": meanVariance, "Mish": mish,
     "RMSNormalization": rootMeanSquare, "Resize": ResizeDecomposition.rule, "RotaryEmbedding": rotaryEmbedding,

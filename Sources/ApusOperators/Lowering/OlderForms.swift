@@ -23,6 +23,8 @@ package struct OlderForms: OpsetForms {
     try Decomposition.nodes(for: node, in: builder)
   }
 
+  package var decomposedOperators: [String] { Decomposition.rules.keys.sorted() }
+
   package func obstacle(of node: Node, in target: OpsetTarget, _ registry: OperatorRegistry) -> String {
     guard let schema = registry.definition(of: node.op)?.schema else { return "" }
     if let first = schema.versions.first, target.opset < first { return ": it came with operator set \(first)" }
@@ -112,6 +114,25 @@ private struct OlderForm {
     }
   }
 
+  /// Gemm with a zero to add, which it did not do without.
+  private func sumForm(of node: Node, _ builder: GraphBuilder) -> Node? {
+    let zero: Tensor
+    switch node.inputs[0].flatMap({ builder.fact($0).elementType }) {
+    case .float32: zero = Tensor([Float(0)])
+    case .float64: zero = Tensor([Double(0)])
+    case .float16: zero = Tensor([Float16(0)])
+    case .int32: zero = Tensor([Int32(0)])
+    case .int64: zero = Tensor([Int64(0)])
+    case .uint32: zero = Tensor([UInt32(0)])
+    case .uint64: zero = Tensor([UInt64(0)])
+    default: return nil
+    }
+    var form = node
+    form.inputs = node.inputs.prefix(2) + [builder.addConstant(zero)]
+    form.attributes["beta"] = nil
+    return form
+  }
+
   // MARK: Operators that changed in other ways
 
   private func specialForm(of node: Node, in builder: GraphBuilder) -> Node? {
@@ -121,7 +142,8 @@ private struct OlderForm {
     case "Clip": return opset < 11 && hasCrossedBounds(node, in: builder) ? nil : node
     case "Max", "Mean", "Min", "Sum":
       return opset >= 8 || opset >= source || isOfOneShape(node, in: builder) ? node : nil
-    case "Gemm": return opset >= 11 || (node.inputs.count > 2 && node.inputs[2] != nil) ? node : nil
+    case "Gemm":
+      return opset >= 11 || (node.inputs.count > 2 && node.inputs[2] != nil) ? node : sumForm(of: node, builder)
     case "DFT": return opset >= 20 || (node.inputs.count > 2 && node.inputs[2] != nil) ? node : nil
     case "GridSample": return opset < 20 ? gridSampleForm(of: node) : node
     case "GroupNormalization": return opset < 21 ? nil : node

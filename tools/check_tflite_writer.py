@@ -2,7 +2,8 @@
 """What `apus convert` writes as TensorFlow Lite means what the ONNX model meant.
 
 Over the node models of the ONNX backend suite (a model that TensorFlow Lite cannot say must be refused with the name of
-its operator or node, and leave no file), random convolutional networks in float32 and with weights in 16 bits,
+its operator or node, and leave no file), operators that become others (tflite_operators.py, judged by onnxruntime where
+it can be imported), random convolutional networks in float32 and with weights in 16 bits,
 operators on integers, which may be one step off, and ONNX files that the command line names. Every file is read
 back and run by Apus; where ai-edge-litert or TensorFlow can be imported, its interpreter runs it, too. Ends with
 the line `N passed, N failed, N skipped`. Run it with the python that `tools/python-env test` prints.
@@ -26,6 +27,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+import tflite_operators
 from check_imports import difference
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -240,9 +242,11 @@ class Network:
         self.shape = self.start
         value = "x"
         kinds = [self.convolution, self.convolution, self.depthwise, self.residual, self.gate, self.pool, self.branches]
-        kinds += [self.shuffle, self.resize, self.activation, self.normalization, self.blocks]
+        kinds += [self.shuffle, self.resize, self.activation, self.normalization, self.blocks, self.attention]
         for _ in range(int(self.draw.integers(4, 9))):
             value = kinds[self.draw.integers(len(kinds))](value)
+            if self.draw.random() < 0.3:
+                value = self.activation(value)
         if self.draw.random() < 0.7:
             value = self.head(value)
         outputs = [value] if self.draw.random() < 0.8 else [value, self.nodes[len(self.nodes) // 2].output[0]]
@@ -319,6 +323,18 @@ class Network:
         scale, bias, mean = self.draw.uniform(0.5, 1.5, count), *self.draw.normal(0, 0.2, (2, count))
         parts = [scale, bias, mean, self.draw.uniform(0.5, 2, count)]
         return self.add("BatchNormalization", x, *map(self.constant, parts))
+
+    def attention(self, x: str) -> str:
+        """The products of all channels with each other."""
+        batch, channels, *size = self.shape
+        if size[0] * size[1] > 100:
+            return x
+        rows = self.add("Reshape", x, self.constant([0, channels, -1], np.int64))
+        products = self.add("MatMul", rows, self.add("Transpose", rows, perm=[0, 2, 1]))
+        if self.draw.random() < 0.5:
+            products = self.add("Relu", products)
+        mixed = self.add("MatMul", self.add("Softmax", products, axis=-1), rows)
+        return self.add("Reshape", mixed, self.constant([0, channels, *size], np.int64))
 
     def shuffle(self, x: str) -> str:
         """The channels of two groups in turn, as ShuffleNet has them."""
@@ -482,6 +498,32 @@ def quantized_operators(
     return jobs
 
 
+def operators(check: Check, options: argparse.Namespace, folder: Path, pool: concurrent.futures.Executor) -> list:
+    jobs = []
+    for name, model, inputs in tflite_operators.cases(options.seed):
+        path = folder / f"operator_{name}.onnx"
+        if options.only not in path.stem:
+            continue
+        onnx.save(model, path)
+        jobs.append(pool.submit(check.model, path.stem, path, inputs, reference(path, inputs), must=True))
+    return jobs
+
+
+def reference(path: Path, inputs: Arrays) -> Arrays | None:
+    """What onnxruntime computes; None without it."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    onnxruntime.set_default_logger_severity(3)
+    options = onnxruntime.SessionOptions()
+    # Sums of bytes are exact on machines without VNNI, too.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
 def named(check: Check, options: argparse.Namespace, pool: concurrent.futures.Executor) -> list:
     """Files of the caller's own, on random inputs."""
     jobs = []
@@ -525,6 +567,7 @@ def main() -> int:
     ):
         jobs = named(check, options, pool)
         if options.count:
+            jobs += operators(check, options, Path(place), pool)
             jobs += random_networks(check, options, Path(place), pool)
             jobs += quantized_operators(check, options, Path(place), pool)
             jobs += backend(check, options, pool)

@@ -1,6 +1,7 @@
 // The formats that models are read from and written to, for `apus formats` and docs/conversion.md.
 
 import ApusFormats
+import ApusOperators
 
 /// Every format, with what of it is mapped.
 package struct FormatTable: Sendable {
@@ -29,7 +30,7 @@ package struct FormatTable: Sendable {
       Row(
         name: importer.name, title: importer.title, endings: importer.endings, isRead: true,
         isWritten: ModelExporters.exporter(named: importer.name) != nil, operators: importer.operators.sorted(),
-        written: ModelExporters.exporter(named: importer.name)?.operators.sorted() ?? [])
+        written: ModelExporters.exporter(named: importer.name)?.operators(.standard) ?? [])
     }
     rows = forms + imported
   }

@@ -61,18 +61,20 @@ extension OperatorRegistry {
 
 extension Graph {
   /// The graph with the channels-last forms of these operators, between Transposes, where their images have three axes
-  /// or more.
+  /// or more. Nodes that cannot have such forms go to `ledger`; those that did before stay as they are.
   package func withChannelsLast(
-    _ operators: Set<String>, _ inference: InferenceDriver
-  ) throws(OperatorError) -> Graph {
+    _ operators: Set<String>, _ inference: InferenceDriver, _ ledger: ExportLedger
+  ) throws(LoadError) -> Graph {
     let builder = GraphBuilder(rewriting: self, inference: inference)
     for node in nodes {
       guard node.op.domain.isEmpty, operators.contains(node.op.name), let image = node.inputs.first ?? nil,
-        let rank = builder.shape(image)?.count, rank >= 3, node.outputs.count == 1, let output = node.outputs[0]
+        let rank = builder.shape(image)?.count, rank >= 3, node.outputs.count == 1, let output = node.outputs[0],
+        !ledger.isReported(node)
       else {
         builder.appendUnchecked(node)
         continue
       }
+      let first = builder.graph.nodes.count
       do throws(OperatorError) {
         let last = [0] + Array(2..<rank) + [1]
         let moved = try builder.apply(
@@ -82,13 +84,15 @@ extension Graph {
         let result = builder.addValue()
         (form.inputs[0], form.outputs) = (moved, [result])
         try builder.append(form)
-        let first = [0, rank - 1] + Array(1..<(rank - 1))
+        let planar = [0, rank - 1] + Array(1..<(rank - 1))
         try builder.append(
           Node(
             OperatorID("Transpose"), name: "\(node.name)/channels-first", inputs: [result], outputs: [output],
-            attributes: Attributes([("perm", .ints(first))])))
+            attributes: Attributes([("perm", .ints(planar))])))
       } catch {
-        throw error.inside(node)
+        _ = builder.takeNodes(from: first)
+        try ledger.report(error, at: node)
+        builder.appendUnchecked(node)
       }
     }
     return builder.graph

@@ -11,6 +11,8 @@ package final class ExportLedger {
   /// The nodes of each operator that cannot be said, in the order of the graph.
   private var unmapped: [(op: String, nodes: [String])] = []
   private var problems: [ModelProblem] = []
+  /// Nodes that were told of: the halves of the work meet them both.
+  private var told: Set<String> = []
 
   /// Nodes that an error names of each operator without a rule.
   private static let namedNodes = 5
@@ -29,14 +31,26 @@ package final class ExportLedger {
     }
   }
 
+  /// Whether `report` had this node.
+  package func isReported(_ node: Node) -> Bool { told.contains(Self.key(of: node)) }
+
+  /// Whether nothing was found yet.
+  package var isClean: Bool { unmapped.isEmpty && problems.isEmpty }
+
+  private static func key(of node: Node) -> String { "\(node.op.name) \(name(of: node))" }
+
   /// A node has a rule and cannot be said all the same. Limits and cancelling end the work at once.
   package func report(_ error: OperatorError, at node: Node) throws(LoadError) {
     if error.code == .limit || error.code == .cancelled {
       throw LoadError(.limitExceeded, error.message, remedy: error.remedy, path: node.name)
     }
-    let op = node.op.name
-    problems.append(
-      ModelProblem(nodePath: Self.name(of: node), reason: "\(op): \(error.message)", remedy: error.remedy))
+    told.insert(Self.key(of: node))
+    try report(error, of: node.op.name, at: Self.name(of: node))
+  }
+
+  /// Something else cannot be said: `kind` is what it is, `name` what it is called.
+  package func report(_ error: OperatorError, of kind: String, at name: String) throws(LoadError) {
+    problems.append(ModelProblem(nodePath: name, reason: "\(kind): \(error.message)", remedy: error.remedy))
     if problems.count >= Self.maximumProblems { throw LoadError(problems: found) }
   }
 

@@ -29,7 +29,8 @@ package struct ExportedModel: Sendable {
 ///
 /// The work has two halves, between which the caller runs passes over the graph: `arranged` makes nodes that the format
 /// has an operator for, in its order of axes, with changes of the order around; the passes let these cancel; `write`
-/// goes through the nodes by a table.
+/// goes through the nodes by a table. Both have one ledger: what `arranged` cannot make simpler stays in the graph as
+/// it was, so that `write` sees all other nodes too, and throws everything at once.
 package protocol ModelExporter: Sendable {
   /// The name on command lines: "tflite".
   var name: String { get }
@@ -37,18 +38,20 @@ package protocol ModelExporter: Sendable {
   var title: String { get }
   /// Endings of file names, without the point; the first is the usual one.
   var endings: [String] { get }
-  /// The operators of ONNX that it can say, for `apus formats` and docs/conversion.md.
-  var operators: [String] { get }
+
+  /// The operators of ONNX that it can say, as they are or by others, for `apus formats` and docs/conversion.md.
+  func operators(_ standard: OperatorRegistry) -> [String]
 
   /// The operators that may stand in graphs between `arranged` and `write`.
   func registry(_ standard: OperatorRegistry) -> OperatorRegistry
 
-  /// The graph in nodes that `write` knows, under the registry of the exporter. Names of outputs may get lost.
-  func arranged(_ graph: Graph, registry: OperatorRegistry, options: ExportOptions) throws(LoadError) -> Graph
+  /// The graph in nodes that `write` knows, under the registry of the exporter. Names of outputs may get lost. What
+  /// cannot be said goes to `ledger`; limits alone are thrown.
+  func arranged(_ graph: Graph, registry: OperatorRegistry, ledger: ExportLedger) throws(LoadError) -> Graph
 
-  /// The file for a model whose graph was arranged.
+  /// The file for a model whose graph was arranged with the same ledger.
   func write(
-    _ model: ModelGraph, registry: OperatorRegistry, options: ExportOptions
+    _ model: ModelGraph, registry: OperatorRegistry, ledger: ExportLedger
   ) throws(LoadError) -> ExportedModel
 }
 

@@ -31,6 +31,7 @@ struct TFLiteDraft {
     /// 0: none.
     var buffer = 0
     var quantization: TFLiteQuantization?
+    var isVariable = false
   }
 
   struct Operator {
@@ -73,6 +74,13 @@ struct TFLiteDraft {
         name: unique(name), type: type, shape: shape, signature: isFixed ? nil : dims.map { $0.known ?? -1 },
         quantization: quantization))
     return tensors.count - 1
+  }
+
+  /// A tensor that the interpreter keeps from run to run.
+  mutating func addVariable(_ name: String, _ type: DataType, _ dims: [Dim]) -> Int {
+    let place = addTensor(name, type, dims)
+    tensors[place].isVariable = true
+    return place
   }
 
   /// A tensor of elements that never change. The same elements lie in the file once.

@@ -12,9 +12,10 @@ package struct TFLiteExporter: ModelExporter {
 
   package init() {}
 
-  package var operators: [String] {
+  package func operators(_ standard: OperatorRegistry) -> [String] {
     let own = TFLiteLowerings.all.keys.map { $0.split(separator: ".").last.map(String.init) ?? $0 }
-    return Set(own + TFLiteSimplification.rules.keys + ["QuantizeLinear", "DequantizeLinear"]).sorted()
+    let simpler = Array(TFLiteSimplification.rules.keys) + (standard.opsetForms?.decomposedOperators ?? [])
+    return Set(own + simpler + ["QuantizeLinear", "DequantizeLinear"]).sorted()
   }
 
   package func registry(_ standard: OperatorRegistry) -> OperatorRegistry {
@@ -22,18 +23,11 @@ package struct TFLiteExporter: ModelExporter {
   }
 
   package func arranged(
-    _ graph: Graph, registry: OperatorRegistry, options: ExportOptions
+    _ graph: Graph, registry: OperatorRegistry, ledger: ExportLedger
   ) throws(LoadError) -> Graph {
-    let ledger = ExportLedger(target: title, options: options)
     let simple = try TFLiteSimplification.simplified(graph, registry, ledger)
-    for node in simple.nodes where !Self.isMapped(node) { ledger.isUnmapped(node) }
-    try ledger.check()
-    do throws(OperatorError) {
-      return try simple.withChannelsLast(
-        TFLiteLowerings.images, InferenceDriver(registry: registry, allowance: options.allowance))
-    } catch {
-      throw LoadError(.malformed, error.message, remedy: error.remedy, path: error.path.joined(separator: " › "))
-    }
+    let inference = InferenceDriver(registry: registry, allowance: ledger.options.allowance)
+    return try simple.withChannelsLast(TFLiteLowerings.images, inference, ledger)
   }
 
   private static func isMapped(_ node: Node) -> Bool {
@@ -44,51 +38,43 @@ package struct TFLiteExporter: ModelExporter {
   }
 
   package func write(
-    _ model: ModelGraph, registry: OperatorRegistry, options: ExportOptions
+    _ model: ModelGraph, registry: OperatorRegistry, ledger: ExportLedger
   ) throws(LoadError) -> ExportedModel {
-    let ledger = ExportLedger(target: title, options: options)
     let graph = model.graph
-    let work = TFLiteWork(graph, InferenceDriver(registry: registry, allowance: options.allowance), ledger)
-    // Values of nodes that could not be written, and of those behind them, which are passed over.
-    var faulty: Set<ValueID> = []
-    for (index, node) in graph.nodes.enumerated() {
-      let isFaulty = node.inputs.contains { $0.map { faulty.contains($0) } ?? false }
-      if !isFaulty, work.isFinished(index) { continue }
+    let allowance = ledger.options.allowance
+    let work = TFLiteWork(graph, InferenceDriver(registry: registry, allowance: allowance), ledger)
+    // Nodes without names are told apart by nothing: only what the first half refused is passed over.
+    let refused = Set(graph.nodes.indices.filter { ledger.isReported(graph.nodes[$0]) })
+    for (index, node) in graph.nodes.enumerated() where !work.isFinished(index) {
       do throws(OperatorError) {
-        try options.allowance.checkTime()
-        if !isFaulty { try Self.write(node, index, work) }
+        try allowance.checkTime()
+        work.begin(index)
+        if refused.contains(index) {
+          work.passOver()
+        } else if !Self.isMapped(node) {
+          ledger.isUnmapped(node)
+          work.passOver()
+        } else if work.readsUnknown(node) {
+          work.passOver()
+        } else {
+          try Self.write(node, index, work)
+        }
       } catch {
         try ledger.report(error, at: node)
-        for case let output? in node.outputs { faulty.insert(output) }
+        work.passOver()
       }
-      if isFaulty { for case let output? in node.outputs { faulty.insert(output) } }
     }
-    let unused = graph.inputs.filter { !work.isUsed($0) }
-    for value in graph.inputs where !unused.contains(value) {
+    for value in graph.inputs where work.isUsed(value) {
       do throws(OperatorError) {
         try work.checkElements(value)
       } catch {
-        throw LoadError(problems: [ModelProblem(nodePath: graph[value].name, reason: "Input: \(error.message)")])
+        try ledger.report(error, of: "Input", at: graph[value].name)
       }
     }
     try ledger.check()
-    var outputs: [(name: String, tensor: Int)] = []
-    for value in graph.outputs {
-      do throws(OperatorError) {
-        outputs.append((graph[value].name, try work.output(value)))
-      } catch {
-        throw LoadError(.malformed, error.message, remedy: error.remedy, path: graph[value].name)
-      }
-    }
+    let inputs = try Self.interface(graph.inputs, "Input", work)
+    let outputs = try Self.interface(graph.outputs, "Output", work)
     try ledger.check()
-    var inputs: [(name: String, tensor: Int)] = []
-    for value in graph.inputs {
-      do throws(OperatorError) {
-        inputs.append((graph[value].name, try work.tensor(value)))
-      } catch {
-        throw .unsupported("the input '\(graph[value].name)' should be a tensor: \(error.message)")
-      }
-    }
     let file = TFLiteFile(
       draft: work.draft, name: graph.name.isEmpty ? "main" : graph.name, description: "Written by Apus", inputs: inputs,
       outputs: outputs)
@@ -97,13 +83,29 @@ package struct TFLiteExporter: ModelExporter {
     return exported
   }
 
+  /// The tensors of inputs or outputs, by the names that callers use. Constants and inputs are outputs of their own.
+  private static func interface(
+    _ values: [ValueID], _ kind: String, _ work: TFLiteWork
+  ) throws(LoadError) -> [(name: String, tensor: Int)] {
+    var tensors: [(name: String, tensor: Int)] = []
+    for value in values {
+      let name = work.graph[value].name
+      do throws(OperatorError) {
+        tensors.append((name, try work.tensor(value)))
+      } catch {
+        try work.ledger.report(error, of: kind, at: name)
+      }
+    }
+    return tensors
+  }
+
   private static func write(_ node: Node, _ index: Int, _ work: TFLiteWork) throws(OperatorError) {
     switch node.op.description {
     case "QuantizeLinear": try work.quantize(node)
     case "DequantizeLinear": try work.dequantize(node)
     default:
       guard let lowering = TFLiteLowerings.all[node.op.description] else {
-        throw .unsupported("there is no rule for \(node.op)")
+        throw .unsupported("images of three axes or more, and one result, were expected")
       }
       let schema = try work.inference.registry.require(node.op).schema
       try lowering.make(TFLiteNode(index, lowering, schema, work))
@@ -141,7 +143,4 @@ extension TFLiteWork {
     let signed = Tensor(codes.map { Int8(bitPattern: $0 ^ 0x80) }, shape: constant.shape)
     define(y, standsFor: signed, given.shifted(by: -128))
   }
-
-  /// The tensor of an output. Constants and inputs are outputs of their own.
-  fileprivate func output(_ value: ValueID) throws(OperatorError) -> Int { try tensor(value) }
 }

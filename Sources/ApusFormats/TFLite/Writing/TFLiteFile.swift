@@ -146,6 +146,7 @@ struct TFLiteFile {
     if let quantization = tensor.quantization {
       fields.set(TFLiteSchema.Tensor.quantization, try self.quantization(quantization, &builder))
     }
+    if tensor.isVariable { fields.set(TFLiteSchema.Tensor.isVariable, true) }
     if let signature = tensor.signature {
       fields.set(TFLiteSchema.Tensor.shapeSignature, try numbers(signature, &builder))
     }

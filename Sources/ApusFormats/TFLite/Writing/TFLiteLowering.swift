@@ -47,7 +47,8 @@ struct TFLiteLowering: Sendable {
 enum TFLiteLowerings {
   /// By operator; those on images whose channels are last have the domain before the name.
   static let all: [String: TFLiteLowering] = [
-    elementwise, logic, convolutions, pooling, resizing, products, shapes, slices, indexing, reductions,
+    elementwise, logic, convolutions, pooling, resizing, products, recurrent, shapes, slices,
+    indexing, reductions,
   ].reduce(into: [:]) { all, table in all.merge(table) { first, _ in first } }
 
   /// Operators of images that are written with the channels last.

@@ -138,7 +138,7 @@ final class TFLiteNode: OperatorContext {
   func type(_ input: Int = 0) throws(OperatorError) -> DataType { try work.fact(value(input)).dataType }
   func shape(_ input: Int = 0) throws(OperatorError) -> [Dim] { try work.shape(value(input)) }
   func rank(_ input: Int = 0) throws(OperatorError) -> Int { try shape(input).count }
-  func constant(_ input: Int) -> Tensor? { input < node.inputs.count ? work.graph.constant(node.inputs[input]) : nil }
+  func constant(_ input: Int) -> Tensor? { input < node.inputs.count ? work.constant(of: node.inputs[input]) : nil }
 
   /// Whether an operand never changes, as it is or decoded.
   func isConstant(_ input: Int) throws(OperatorError) -> Bool {
@@ -252,6 +252,13 @@ final class TFLiteNode: OperatorContext {
     return result
   }
 
+  /// The activation behind the node as an operator of its own, where the operator before it can end with none.
+  func emitActivation(of tensor: Int) throws(OperatorError) {
+    let kinds = [1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6"]
+    guard let kind = kinds[activation] else { throw .inconsistency("an activation of number \(activation)") }
+    try emit(kind, [tensor])
+  }
+
   /// A float constant.
   func number(_ value: Float) -> Int { work.constant(Tensor(scalar: value), "\(node.name)/constant") }
 }
@@ -307,7 +314,11 @@ extension TFLiteWork {
   }
 
   func facts(of node: Node) -> NodeFacts? {
-    inference.registry.definition(of: node.op).map { graph.facts(of: node, $0.schema) }
+    inference.registry.definition(of: node.op).map { definition in
+      NodeFacts(
+        node: node, schema: definition.schema, inputs: node.inputs.map { $0.map { graph.fact($0) } },
+        outputs: node.outputs.map { $0.map { graph.fact($0) } }, constants: node.inputs.map { constant(of: $0) })
+    }
   }
 }
 

@@ -10,7 +10,8 @@ enum TFLiteSimplification {
   typealias Rule = @Sendable (Node, LayerBuilder) throws(OperatorError) -> [ValueID?]?
 
   static let rules: [String: Rule] = [
-    activationRules, arithmeticRules, normalizationRules, shapeRules, integerRules,
+    activationRules, arithmeticRules, normalizationRules, shapeRules, integerRules, integerProductRules, indexingRules,
+    imageRules, recurrentRules,
   ].reduce(into: [:]) { all, table in all.merge(table) { first, _ in first } }
 
   /// Nodes are made of others that may have to be taken apart in turn, so many times.
@@ -25,25 +26,47 @@ enum TFLiteSimplification {
     let layers = LayerBuilder(
       rewriting: graph, registry: registry, ledger: ImportLedger(source: "ONNX", options: options))
     var replaced: [ValueID: ValueID] = [:]
+    let used = Set(graph.nodes.flatMap(\.dependencies) + graph.outputs)
     for node in graph.nodes {
-      var node = node
-      if !replaced.isEmpty { node.inputs = node.inputs.map { $0.map { resolved($0, replaced) } } }
+      var node = withoutUnused(node, used, registry)
+      let first = layers.builder.graph.nodes.count
+      if !replaced.isEmpty {
+        let known = replaced
+        node.inputs = node.inputs.map { $0.map { resolved($0, known) } }
+        // A node that cannot be said goes through the passes like all others.
+        node.attributes.updateGraphs { $0.captured = $0.captured.map { resolved($0, known) } }
+      }
       do throws(OperatorError) {
         try ledger.options.allowance.checkTime()
         layers.begin(node.name)
         if fold(node, layers) { continue }
         try simplify(node, layers, &replaced, depth: 0)
       } catch {
+        _ = layers.builder.takeNodes(from: first)
         try ledger.report(error, at: node)
         for case let output? in node.outputs {
           layers.builder.graph[output].constant = nil
+          replaced[output] = nil
         }
         layers.builder.appendUnchecked(node)
       }
     }
+    for note in layers.ledger.report.notes { ledger.note(note) }
     var simple = layers.builder.graph
     simple.outputs = simple.outputs.map { resolved($0, replaced) }
     return simple
+  }
+
+  /// A node without the optional outputs that nobody reads.
+  private static func withoutUnused(_ node: Node, _ used: Set<ValueID>, _ registry: OperatorRegistry) -> Node {
+    guard node.outputs.count > 1, let schema = registry.definition(of: node.op)?.schema else { return node }
+    var node = node
+    for (place, output) in node.outputs.enumerated() {
+      guard let output, !used.contains(output), schema.output(at: place)?.presence == .optional else { continue }
+      node.outputs[place] = nil
+    }
+    while node.outputs.count > 1, node.outputs.last == .some(nil) { node.outputs.removeLast() }
+    return node
   }
 
   /// Makes constants of the outputs of a node that are integers which follow from shapes. True if those are all.

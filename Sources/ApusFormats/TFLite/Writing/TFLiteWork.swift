@@ -28,6 +28,10 @@ final class TFLiteWork {
   private let users: [ValueID: [Int]]
   /// Nodes that others have taken with them.
   private var finished: Set<Int> = []
+  /// The node that is written now, and those that it has taken with it.
+  private var current: [Int] = []
+  /// What nodes that cannot be said compute, where not even the rank is known.
+  private var unknown: Set<ValueID> = []
   private var constants: [ConstantKey: Int] = [:]
 
   private struct ConstantKey: Hashable {
@@ -55,7 +59,30 @@ final class TFLiteWork {
   // MARK: - Nodes
 
   func isFinished(_ node: Int) -> Bool { finished.contains(node) }
-  func finish(_ node: Int) { finished.insert(node) }
+  func finish(_ node: Int) {
+    finished.insert(node)
+    current.append(node)
+  }
+
+  /// A node is about to be written.
+  func begin(_ node: Int) { current = [node] }
+
+  /// The node that was begun cannot be said. What it computes gets tensors all the same: so the nodes behind it are
+  /// judged by themselves.
+  func passOver() {
+    for index in current {
+      for case let output? in graph.nodes[index].outputs where tensors[output] == nil {
+        if let fact = graph.fact(output).tensor, let shape = fact.shape {
+          tensors[output] = draft.addTensor(graph[output].name, fact.dataType, shape)
+        } else {
+          unknown.insert(output)
+        }
+      }
+    }
+  }
+
+  /// Whether a node reads something of which only nodes that cannot be said know more.
+  func readsUnknown(_ node: Node) -> Bool { node.inputs.contains { $0.map { unknown.contains($0) } ?? false } }
 
   func isUsed(_ value: ValueID) -> Bool { users[value] != nil || graph.outputs.contains(value) }
 
@@ -127,6 +154,9 @@ final class TFLiteWork {
     _ name: String, _ type: DataType, _ dims: [Dim], _ quantization: TFLiteQuantization? = nil
   ) -> Int { draft.addTensor(name, type, dims, quantization: quantization) }
 
+  /// A tensor that the interpreter keeps from run to run, zeros at first.
+  func newVariable(_ name: String, _ dims: [Dim]) -> Int { draft.addVariable(name, .float32, dims) }
+
   func define(_ value: ValueID, as tensor: Int) { tensors[value] = tensor }
   func define(_ value: ValueID, as codes: TFLiteCodes) { self.codes[value] = codes }
   /// QuantizeLinear has `value` as its result, which the file holds as `codes`.
@@ -189,6 +219,16 @@ final class TFLiteWork {
   }
 
   // MARK: - Constants
+
+  /// A constant of the graph, or the only number that an integer of it stands for.
+  func constant(of value: ValueID?) -> Tensor? {
+    if let own = graph.constant(value) { return own }
+    guard let known = value.flatMap({ constantCodes[$0] }), let codes = known.tensor.integers, codes.count == 1 else {
+      return nil
+    }
+    let number = Float(codes[0] - known.quantization.zeroPoints[0]) * known.quantization.scales[0]
+    return Tensor([number], shape: known.tensor.shape)
+  }
 
   /// Integers as floats, computed now.
   private func decoded(

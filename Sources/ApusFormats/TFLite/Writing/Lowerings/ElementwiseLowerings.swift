@@ -40,6 +40,7 @@ extension TFLiteLowerings {
   ]
 
   static let logic: [String: TFLiteLowering] = [
+    "BitwiseXor": pair("BITWISE_XOR", [.int8, .uint8, .int16, .uint16, .int32, .uint32]),
     "And": pair("LOGICAL_AND", [.bool]), "Or": pair("LOGICAL_OR", [.bool]), "Not": plain("LOGICAL_NOT", [.bool]),
     "Equal": pair("EQUAL", numbers + [.bool]), "Greater": pair("GREATER", numbers), "Less": pair("LESS", numbers),
     "GreaterOrEqual": pair("GREATER_EQUAL", numbers), "LessOrEqual": pair("LESS_EQUAL", numbers),
@@ -54,8 +55,8 @@ extension TFLiteLowerings {
     .float32, .float16, .float64, .int8, .uint8, .int16, .uint16, .int32, .uint32, .int64, .bool,
   ]
 
-  /// Broadcasting works for so many axes.
-  static let broadcastAxes = 4
+  /// Axes for which every operator of two operands broadcasts, and for which arithmetic on float32 does.
+  static let (broadcastAxes, arithmeticAxes) = (4, 6)
 
   /// An operator of one operand that both have.
   private static func plain(
@@ -71,8 +72,7 @@ extension TFLiteLowerings {
     _ kind: String, _ types: [DataType], integers: TFLiteLowering.Integers = .none
   ) -> TFLiteLowering {
     TFLiteLowering(types, integers: integers) { (node) throws(OperatorError) in
-      try node.checkBroadcast()
-      try node.emit(kind, node.operands())
+      try node.emit(kind, node.broadcastOperands())
     }
   }
 
@@ -81,8 +81,10 @@ extension TFLiteLowerings {
     _ kind: String, _ types: [DataType], place: Int, integers: TFLiteLowering.Integers = .none
   ) -> TFLiteLowering {
     TFLiteLowering(types, integers: integers, activation: place) { (node) throws(OperatorError) in
-      try node.checkBroadcast()
-      try node.emit(kind, node.operands(), [(place, .byte(node.activation))])
+      let type = try node.type()
+      let isFloat = !node.isCoded && type == .float32
+      let operands = try node.broadcastOperands(upTo: isFloat ? arithmeticAxes : broadcastAxes)
+      try node.emit(kind, operands, [(place, .byte(node.activation))])
     }
   }
 
@@ -99,12 +101,14 @@ extension TFLiteLowerings {
 
   /// Both operands have the type of the result.
   private static func power(_ node: TFLiteNode) throws(OperatorError) {
-    try node.checkBroadcast()
     let (first, second) = (try node.type(0), try node.type(1))
-    if first == second { return try node.emit("POW", node.operands()) }
-    guard castable.contains(second) else { throw .unsupported("TensorFlow Lite has no Cast from \(second)") }
-    let exponent = try node.step("CAST", [node.operand(1)], node.shape(1), type: first)
-    try node.emit("POW", [node.operand(0), exponent])
+    var operands = try node.broadcastOperands()
+    if first != second {
+      guard castable.contains(second) else { throw .unsupported("TensorFlow Lite has no Cast from \(second)") }
+      let isWhole = try operands[1] != node.operand(1)
+      operands[1] = try node.step("CAST", [operands[1]], isWhole ? node.resultShape() : node.shape(1), type: first)
+    }
+    try node.emit("POW", operands)
   }
 
   private static func cast(_ node: TFLiteNode) throws(OperatorError) {
@@ -121,15 +125,27 @@ extension TFLiteLowerings {
 }
 
 extension TFLiteNode {
-  /// Throws where operands of different shapes have more axes than the interpreter broadcasts.
-  func checkBroadcast() throws(OperatorError) {
+  /// The operands of an operator that broadcasts `axes` axes by itself; with more axes, in the shape of the result.
+  func broadcastOperands(upTo axes: Int = TFLiteLowerings.broadcastAxes) throws(OperatorError) -> [Int?] {
+    let operands = try operands()
     let shapes = try node.inputs.indices.map { (input) throws(OperatorError) in try shape(input) }
     let rank = shapes.map(\.count).max() ?? 0
-    guard rank > TFLiteLowerings.broadcastAxes, shapes.contains(where: { $0 != shapes[0] }) else { return }
+    if rank <= axes || shapes.allSatisfy({ $0 == shapes[0] }) { return operands }
     // One element meets all others alike.
-    if node.op.name != "Pow", shapes.contains(where: { $0.allSatisfy { $0.known == 1 } }), rank <= 5 { return }
-    throw .unsupported(
-      "TensorFlow Lite broadcasts operands of \(TFLiteLowerings.broadcastAxes) axes at most; they have \(rank)")
+    if node.op.name != "Pow", rank <= 5, shapes.contains(where: { $0.allSatisfy { $0.known == 1 } }) { return operands }
+    let result = try resultShape()
+    guard rank <= 8, let extents = result.concrete?.dims else {
+      throw .unsupported(
+        "TensorFlow Lite broadcasts operands of \(axes) axes, and of 8 where all extents are numbers; the result is "
+          + "\(result)")
+    }
+    let target = work.integers(extents)
+    return try operands.indices.map { (input) throws(OperatorError) in
+      if shapes[input] == result { return operands[input] }
+      return try step(
+        "BROADCAST_TO", [operands[input], target], result, type: isCoded ? nil : type(input),
+        quantization: isCoded ? scale(input) : nil)
+    }
   }
 
   /// A tensor of the shape of operand 0 with one number.

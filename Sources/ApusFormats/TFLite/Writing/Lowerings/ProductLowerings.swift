@@ -41,12 +41,16 @@ extension TFLiteLowerings {
       }
       return try fullyConnected(node, weights, bias)
     }
-    if node.isCoded || node.activation != 0 { throw .inconsistency("a product of codes without weights") }
+    if node.isCoded { throw .inconsistency("a product of codes without weights") }
     guard a.count <= 5, b.count <= 5 else {
       throw .unsupported("TensorFlow Lite multiplies matrices of 5 axes at most; there are \(max(a.count, b.count))")
     }
     let options: [(Int, TFLiteOptions.Value)] = [(0, .flag(false)), (1, .flag(false))]
-    if a.count > 1, b.count > 1 { return try node.emit("BATCH_MATMUL", node.operands(), options) }
+    if a.count > 1, b.count > 1 {
+      if node.activation == 0 { return try node.emit("BATCH_MATMUL", node.operands(), options) }
+      let product = try node.step("BATCH_MATMUL", node.operands(), node.resultShape(), options)
+      return try node.emitActivation(of: product)
+    }
     // A vector is a matrix of one row or column.
     var operands = try node.operands()
     var result = try node.resultShape()
@@ -61,7 +65,8 @@ extension TFLiteLowerings {
     let product = try node.step("BATCH_MATMUL", operands, result, options)
     let rank = result.count
     let axes = (a.count == 1 ? [rank - 2] : []) + (b.count == 1 ? [rank - 1] : [])
-    try node.emit("SQUEEZE", [product], [(0, .ints(axes))])
+    if node.activation == 0 { return try node.emit("SQUEEZE", [product], [(0, .ints(axes))]) }
+    try node.emitActivation(of: node.step("SQUEEZE", [product], node.resultShape(), [(0, .ints(axes))]))
   }
 
   // MARK: - Reductions

@@ -7,9 +7,10 @@ extension TFLiteLowerings {
   static let shapes: [String: TFLiteLowering] = [
     "Reshape": TFLiteLowering(moved, integers: .keeps, data: 0..<1, reshape),
     "Transpose": TFLiteLowering(moved, integers: .keeps, transpose),
-    "Concat": TFLiteLowering(moved, integers: .keeps, activation: 1) { (node) throws(OperatorError) in
+    // The schema has a place for an activation; kernels refuse one, or compute none.
+    "Concat": TFLiteLowering(moved, integers: .keeps) { (node) throws(OperatorError) in
       let axis = try node.axis(node.int("axis"), rank: node.rank())
-      try node.emit("CONCATENATION", node.operands(), [(0, .int(axis)), (1, .byte(node.activation))])
+      try node.emit("CONCATENATION", node.operands(), [(0, .int(axis)), (1, .byte(0))])
     },
     "Expand": TFLiteLowering(moved, integers: .keeps, data: 0..<1, expand),
     "Tile": TFLiteLowering([.float32, .int32, .int64, .bool, .uint8], data: 0..<1) { (node) throws(OperatorError) in
@@ -135,6 +136,12 @@ extension TFLiteLowerings {
       (begins[axis], stops[axis], strides[axis]) = (starts[index], ends[index], steps[index])
       (beginMask, endMask) = (beginMask & ~(1 << axis), endMask & ~(1 << axis))
       guard let extent = shape[axis].known else {
+        let bound = Int(Int32.max) / 2
+        if steps[index] < 0, starts[index] == -1 || starts[index] > bound, ends[index] < -bound {
+          // The whole axis from its end.
+          (beginMask, endMask) = (beginMask | 1 << axis, endMask | 1 << axis)
+          continue
+        }
         guard steps[index] > 0 else { throw .unsupported("the extent of an axis that is reversed should be known") }
         // Whatever lies beyond 32 bits is the end.
         if ends[index] > Int(Int32.max) / 2 { (endMask, stops[axis]) = (endMask | 1 << axis, 0) }
@@ -183,13 +190,63 @@ extension TFLiteLowerings {
     },
     "GatherND": TFLiteLowering(moved, integers: .keeps, data: 0..<1) { (node) throws(OperatorError) in
       if node.optionalInt("batch_dims") ?? 0 != 0 { throw .unsupported("batches of indices are not written") }
-      guard let indices = try node.integers(1), indices.allSatisfy({ $0 >= 0 }) else {
-        throw .unsupported("indices that may be negative are not written")
-      }
-      try node.emit("GATHER_ND", [node.operand(0), node.operand(1)])
+      try node.emit("GATHER_ND", [node.operand(0), node.coordinates(1)])
+    },
+    "ScatterND": TFLiteLowering(scattered, data: 0..<0, scatter),
+    "NonZero": TFLiteLowering([.bool, .float32, .int32, .int64, .int8, .uint8]) { (node) throws(OperatorError) in
+      let result = try node.resultShape()
+      guard result.count == 2, result[0].known ?? 0 > 0 else { throw .unsupported("a scalar has no places") }
+      let places = try node.step("WHERE", [node.operand(0)], [result[1], result[0]])
+      try node.emit("TRANSPOSE", [places, node.work.integers([1, 0])])
+    },
+    "ReverseSequence": TFLiteLowering([.float32, .uint8, .int16, .int32, .int64], data: 0..<1) {
+      (node) throws(OperatorError) in
+      let (time, batch) = (try node.int("time_axis"), try node.int("batch_axis"))
+      try node.emit("REVERSE_SEQUENCE", node.operands(), [(0, .int(time)), (1, .int(batch))])
     },
     "OneHot": TFLiteLowering([.int32, .int64], data: 0..<1, oneHot),
   ]
+
+  private static let scattered: [DataType] = [.float32, .int32, .int64, .int8, .uint8, .bool]
+
+  /// Elements in a tensor of zeros, where the same place twice has the sum; and then those of the operand elsewhere.
+  private static func scatter(_ node: TFLiteNode) throws(OperatorError) {
+    let (shape, places) = (try node.extents(), try node.extents(1))
+    guard let depth = places.last, depth > 0, depth <= shape.count, !shape.isEmpty else {
+      throw .invalid("indices of \(shape.count) axes at most were expected; their shape is \(places)")
+    }
+    let indices = try node.coordinates(1, type: .int32)
+    let dims = shape.map { Dim($0) }
+    let operands = [indices, try node.operand(2), node.work.integers(shape)]
+    switch node.optionalString("reduction") ?? "none" {
+    case "none": break
+    case "add":
+      guard numbers.contains(try node.type()) else { throw .unsupported("TensorFlow Lite adds no \(try node.type())") }
+      let sums = try node.step("SCATTER_ND", operands, dims)
+      return try node.emit("ADD", [node.operand(0), sums], [(0, .byte(0))])
+    case let other: throw .unsupported("TensorFlow Lite has no reduction '\(other)' of what is scattered")
+    }
+    guard shape.count <= 5 || depth == shape.count else {
+      throw .unsupported("TensorFlow Lite broadcasts 5 axes at most; there are \(shape.count)")
+    }
+    let fresh = try node.step("SCATTER_ND", operands, dims)
+    let outer = Array(places.dropLast())
+    guard let count = Shape(outer).checkedElementCount, count < 1 << 28 else {
+      throw .unsupported("so many places are not written")
+    }
+    let ones = node.work.constant(Tensor([Int32](repeating: 1, count: count), shape: Shape(outer)), "ones")
+    var mask = try node.step(
+      "SCATTER_ND", [indices, ones, node.work.integers(Array(shape[..<depth]))], Array(dims[..<depth]), type: .int32)
+    if depth < shape.count {
+      let column = Array(shape[..<depth]) + [Int](repeating: 1, count: shape.count - depth)
+      mask = try node.step(
+        "RESHAPE", [mask, node.work.integers(column)], column.map { Dim($0) }, [(0, .ints(column))], type: .int32)
+    }
+    let zero = node.work.constant(Tensor(scalar: Int32(0)), "zero")
+    let dimsOfMask = depth < shape.count ? dims[..<depth] + [Dim](repeating: 1, count: shape.count - depth) : dims[...]
+    let isFresh = try node.step("NOT_EQUAL", [mask, zero], Array(dimsOfMask), type: .bool)
+    try node.emit("SELECT_V2", [isFresh, fresh, node.operand(0)])
+  }
 
   private static func oneHot(_ node: TFLiteNode) throws(OperatorError) {
     let rank = try node.rank()
@@ -235,6 +292,58 @@ extension TFLiteNode {
     let isBehind = try step("LESS", [given, work.constant(zero)], dims, type: .bool)
     let shifted = try step("ADD", [given, work.constant(size)], dims, [(0, .byte(0))], type: type)
     return try step("SELECT_V2", [isBehind, shifted, given], dims, type: type)
+  }
+
+  /// Indices of several axes, as their last axis has them: those that count from an end made to count from a beginning,
+  /// of 32 or 64 bits as they are, or of the type that is given.
+  func coordinates(_ input: Int, type wanted: DataType? = nil) throws(OperatorError) -> Int {
+    let (data, dims, own) = (try shape(0), try shape(input), try type(input))
+    guard let depth = dims.last?.known, depth > 0, depth <= data.count else {
+      throw .unsupported("the number of axes that are indexed should be known")
+    }
+    let extents = Array(data[..<depth])
+    if let constant = constant(input), let given = constant.integers {
+      var numbers: [Int] = []
+      numbers.reserveCapacity(given.count)
+      for (place, number) in given.enumerated() {
+        guard number < 0 else {
+          numbers.append(number)
+          continue
+        }
+        guard let extent = extents[place % depth].known else {
+          throw .unsupported("the extent of an axis should be known whose indices count from its end")
+        }
+        numbers.append(number + extent)
+      }
+      return work.constant(Tensor(numbers.map { Int32(clamping: $0) }, shape: constant.shape), "indices")
+    }
+    var tensor = try operand(input)
+    if let wanted, wanted != own { tensor = try step("CAST", [tensor], dims, type: wanted) }
+    if let known = try work.fact(value(input)).values, known.allSatisfy(\.isSurelyNonNegative) { return tensor }
+    let sizes = try Self.numbers(extents)
+    let type = wanted ?? own
+    guard type == .int32 || type == .int64 else { throw .invalid("indices of \(type)") }
+    let (zero, size) =
+      type == .int64
+      ? (Tensor(scalar: Int64(0)), Tensor(sizes.map { Int64($0) }))
+      : (Tensor(scalar: Int32(0)), Tensor(sizes.map { Int32(clamping: $0) }))
+    guard dims.count <= 4 || depth == 1 else {
+      // More axes than the interpreter broadcasts: rows, and back again.
+      let rows = try step("RESHAPE", [tensor, work.integers([-1, depth])], [.unknown, Dim(depth)], [], type: type)
+      let moved = try wrapped(rows, [.unknown, Dim(depth)], type, zero, size)
+      let target = dims.map { $0.known ?? -1 }
+      guard target.count(where: { $0 < 0 }) <= 1 else { throw .unsupported("the shape of indices should be known") }
+      return try step("RESHAPE", [moved, work.integers(target)], dims, [(0, .ints(target))], type: type)
+    }
+    return try wrapped(tensor, dims, type, zero, size)
+  }
+
+  private func wrapped(
+    _ tensor: Int, _ dims: [Dim], _ type: DataType, _ zero: Tensor, _ size: Tensor
+  ) throws(OperatorError) -> Int {
+    let isBehind = try step("LESS", [tensor, work.constant(zero)], dims, type: .bool)
+    let shifted = try step("ADD", [tensor, work.constant(size)], dims, [(0, .byte(0))], type: type)
+    return try step("SELECT_V2", [isBehind, shifted, tensor], dims, type: type)
   }
 
   /// A tensor on the way whose operator follows.

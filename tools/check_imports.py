@@ -2,8 +2,8 @@
 """Runs the models of other frameworks in Tests/ApusFormatsTests/Fixtures and compares with the frameworks' own outputs.
 
 A fixture is a model and a .npz beside it: `in/NAME` and `out/NAME` for each input and output, `steps` where integers
-may be some steps off, and `tolerance` where floats may be off by more than 1e-5. Needs NumPy and the program `apus`
-(--apus PATH), no framework.
+may be some steps off, `tolerance` where floats may be off by more than 1e-5, and `shapes` where the model is to be
+loaded with the shapes of these inputs. Needs NumPy and the program `apus` (--apus PATH), no framework.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ FIXTURES = ROOT / "Tests" / "ApusFormatsTests" / "Fixtures"
 RELATIVE = 1e-5
 
 
-def run(apus: str, model: Path, inputs: dict[str, np.ndarray], names: list[str], folder: Path) -> dict[str, np.ndarray]:
+def run(
+    apus: str, model: Path, inputs: dict[str, np.ndarray], names: list[str], folder: Path,
+    says_shapes: bool = False,
+) -> dict[str, np.ndarray]:
     """The outputs of `model`, by name; RuntimeError with what the program said if it failed."""
     command = [apus, "run", str(model), "-o", str(folder / "out.npz")]
     for index, (name, value) in enumerate(inputs.items()):
         np.save(folder / f"{index}.npy", value)
         command += ["--input", f"{name}={folder / f'{index}.npy'}"]
+        if says_shapes:
+            command += ["--shape", f"{name}={'x'.join(map(str, value.shape))}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
@@ -69,7 +74,7 @@ def check(apus: str, model: Path) -> tuple[float, list[str]]:
     steps, tolerance = int(arrays.get("steps", 0)), float(arrays.get("tolerance", 0)) or RELATIVE
     with tempfile.TemporaryDirectory() as folder:
         try:
-            found = run(apus, model, inputs, list(outputs), Path(folder))
+            found = run(apus, model, inputs, list(outputs), Path(folder), "shapes" in arrays)
         except RuntimeError as error:
             return float("inf"), [str(error)]
     faults, worst = [], 0.0

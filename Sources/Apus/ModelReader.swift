@@ -229,6 +229,7 @@ package enum ModelReader {
       memory: MemoryAccount(limit: limits.maximumLoadMemory, name: "maximumLoadMemory", parent: account),
       cancellation: CancellationFlag(timeout: Model.duration(limits.maximumLoadSeconds)))
     settings.overridableInputs = options.overridableInitializers
+    settings.shapes = options.shapes
     return settings
   }
 }

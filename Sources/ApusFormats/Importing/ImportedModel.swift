@@ -14,6 +14,8 @@ package struct ImportOptions: Sendable {
   package var externalFolder: String?
   /// The folder of the file that the model in `externalFolder` is a link to.
   package var linkedFolder: String?
+  /// The shapes that inputs shall have, for files that say none. Where a file says them, whoever loads it binds these.
+  package var shapes: [String: Shape] = [:]
   /// Initializers that are also listed as inputs and shall stay inputs. All others become constants.
   package var overridableInputs: Set<String> = []
   /// For looking at a model that cannot run: nodes with problems stay as they were written, and

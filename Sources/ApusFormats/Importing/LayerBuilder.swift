@@ -100,7 +100,8 @@ package final class LayerBuilder {
     guard shape.indices.contains(position) else { throw .mismatch("there is no axis \(axis) of \(shape)") }
     guard let extent = shape[position].known else {
       throw .unsupported(
-        "the extent of axis \(axis) of \(shape) is not known", remedy: "Export the model with a fixed shape")
+        "the extent of axis \(axis) of \(shape) is not known",
+        remedy: "Load the model with the shape of its input (--shape), or export it with a fixed one")
     }
     return extent
   }

@@ -20,7 +20,13 @@ enum KerasConvolutions {
     let padding: String
 
     init(_ config: KerasConfig, count: Int) throws(OperatorError) {
-      kernel = try config.extents("kernel_size", count: count)
+      try self.init(config, kernel: config.extents("kernel_size", count: count))
+    }
+
+    /// For operations, whose kernels are operands.
+    init(_ config: KerasConfig, kernel: [Int]) throws(OperatorError) {
+      self.kernel = kernel
+      let count = kernel.count
       strides = try config.extents("strides", count: count, default: 1)
       dilations = try config.extents("dilation_rate", count: count, default: 1)
       padding = try config.string("padding")?.lowercased() ?? "valid"
@@ -51,6 +57,32 @@ enum KerasConvolutions {
         }
       default: break
       }
+      return attributes
+    }
+
+    /// Those of ConvTranspose, whose output has as many elements as the input that a convolution would have had, and
+    /// `extra` ones.
+    func transposedAttributes(_ extra: [Int]?) -> [(String, AttributeValue)] {
+      var (before, behind, added): ([Int], [Int], [Int]) = ([], [], [])
+      for axis in kernel.indices {
+        let (reach, stride) = (reach[axis], strides[axis])
+        // By how much the output is shorter than (inputs − 1) · stride + reach.
+        let shorter: Int
+        if let extra {
+          shorter = (padding == "same" ? reach - reach % 2 : 0) - extra[axis]
+        } else {
+          shorter = padding == "same" ? reach - stride : min(reach - stride, 0)
+        }
+        let total = max(shorter, 0)
+        before.append(total / 2)
+        behind.append(total - total / 2)
+        added.append(total - shorter)
+      }
+      var attributes: [(String, AttributeValue)] = [
+        ("kernel_shape", .ints(kernel)), ("strides", .ints(strides)), ("pads", .ints(before + behind)),
+      ]
+      if dilations.contains(where: { $0 != 1 }) { attributes.append(("dilations", .ints(dilations))) }
+      if added.contains(where: { $0 != 0 }) { attributes.append(("output_padding", .ints(added))) }
       return attributes
     }
 
@@ -157,28 +189,9 @@ enum KerasConvolutions {
         call.config["output_padding"] == nil
         ? nil : try call.config.extents("output_padding", count: count, from: 0)
       let kernel = try call.layers.transpose(weights[0], [count + 1, count] + Array(0..<count))
-      var (before, behind, added): ([Int], [Int], [Int]) = ([], [], [])
-      for axis in 0..<count {
-        let (reach, stride) = (window.reach[axis], window.strides[axis])
-        // By how much the output is shorter than (inputs − 1) · stride + reach.
-        let shorter: Int
-        if let extra {
-          shorter = (window.padding == "same" ? reach - reach % 2 : 0) - extra[axis]
-        } else {
-          shorter = window.padding == "same" ? reach - stride : min(reach - stride, 0)
-        }
-        let total = max(shorter, 0)
-        before.append(total / 2)
-        behind.append(total - total / 2)
-        added.append(total - shorter)
-      }
       let result = try call.inChannelsFirst(value) { (value) throws(OperatorError) in
-        var attributes: [(String, AttributeValue)] = [
-          ("kernel_shape", .ints(window.kernel)), ("strides", .ints(window.strides)), ("pads", .ints(before + behind)),
-        ]
-        if window.dilations.contains(where: { $0 != 1 }) { attributes.append(("dilations", .ints(window.dilations))) }
-        if added.contains(where: { $0 != 0 }) { attributes.append(("output_padding", .ints(added))) }
-        return try call.layers.emit("ConvTranspose", [value, kernel] + weights.dropFirst(), attributes)
+        return try call.layers.emit(
+          "ConvTranspose", [value, kernel] + weights.dropFirst(), window.transposedAttributes(extra))
       }
       return try KerasActivations.apply(of: call, to: result)
     }

@@ -23,7 +23,9 @@ enum KerasCore {
     "RandomSaturation": .identity, "RandomHue": .identity, "RandomSharpness": .identity, "RandomShear": .identity,
     "RandomColorJitter": .identity, "RandomColorDegeneration": .identity, "RandomGrayscale": .identity,
     "RandomPosterization": .identity, "RandomErasing": .identity, "RandomGaussianBlur": .identity,
-    "RandomPerspective": .identity, "RandomElasticTransform": .identity,
+    "RandomPerspective": .identity, "RandomElasticTransform": .identity, "RandomInvert": .identity,
+    "Solarization": .identity, "Equalization": .identity, "AugMix": .identity, "CutMix": .identity,
+    "MixUp": .identity, "RandAugment": .identity,
   ]
 
   private static func activation(_ name: String) -> KerasRule {

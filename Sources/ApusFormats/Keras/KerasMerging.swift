@@ -8,7 +8,8 @@ enum KerasMerging {
     "Add": merge("Add"), "Subtract": merge("Sub"), "Multiply": merge("Mul", takesMasks: false),
     "Maximum": merge("Max", takesMasks: false), "Minimum": merge("Min", takesMasks: false),
     "Average": KerasRule(average), "Concatenate": KerasRule(concatenate), "Dot": KerasRule(dot),
-    "CategoryEncoding": .one(categories), "CenterCrop": .one(centerCrop), "CustomScaleLayer": KerasRule(scaledSum),
+    "CategoryEncoding": .one(categories), "Discretization": .one(discretization),
+    "CenterCrop": .one(centerCrop), "CustomScaleLayer": KerasRule(scaledSum),
   ]
 
   /// A tensor and a part of another: a layer that `keras.applications` keeps with InceptionResNetV2.
@@ -183,7 +184,26 @@ enum KerasMerging {
     if call.node.tensors.count > 1 || call.keyword("count_weights") != nil {
       throw .unsupported("an encoding with 'count_weights'")
     }
-    var places = try layers.cast(value, to: .int64)
+    return try encoded(layers.cast(value, to: .int64), mode, count, layers)
+  }
+
+  /// The number of the bin of each value, or what its places are encoded as.
+  private static func discretization(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {
+    let layers = call.layers
+    guard let bins = call.config["bin_boundaries"] else {
+      throw .unsupported("bins that are not known", remedy: "Call adapt before the model is saved")
+    }
+    let number = try KerasPromotion.floats(call, value)
+    let bounds = try call.constant(bins, like: number)
+    let places = try layers.insertionPlaces(number, in: bounds, isRight: true, type: .int64)
+    let count = bins.elements?.count ?? 0
+    return try encoded(places, call.config.string("output_mode") ?? "int", count + 1, layers)
+  }
+
+  private static func encoded(
+    _ places: ValueID, _ mode: String, _ count: Int, _ layers: LayerBuilder
+  ) throws(OperatorError) -> ValueID {
+    var places = places
     if mode == "int" { return places }
     let rank = try layers.rank(places)
     let last = try layers.shape(places).last?.known
@@ -194,7 +214,8 @@ enum KerasMerging {
     case "one_hot": return hot
     case "multi_hot", "count":
       if rank < 2 { throw .unsupported("the encoding \(mode) of a value of \(rank) axes") }
-      return try layers.reduce(mode == "count" ? "ReduceSum" : "ReduceMax", hot, axes: [-2], keepsAxes: false)
+      let isCount = mode == "count"
+      return try layers.reduce(isCount ? "ReduceSum" : "ReduceMax", hot, axes: [isCount ? -2 : 1], keepsAxes: false)
     default: throw .invalid("'output_mode' should be int, one_hot, multi_hot or count; it is '\(mode)'")
     }
   }

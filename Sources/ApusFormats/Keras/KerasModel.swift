@@ -71,6 +71,19 @@ struct KerasLayer {
   /// Set if the layer is a model.
   var model: KerasModel?
 
+  /// Classes of Keras' own that Keras 2 registers as if they were an author's: they lie with keras.applications.
+  private static let ownCustomClasses = ["Custom>CustomScaleLayer": "CustomScaleLayer"]
+
+  init(
+    className: String, module: String?, registeredName: String?, name: String, config: KerasConfig,
+    builtShape: JSONValue?
+  ) {
+    let own = Self.ownCustomClasses
+    self.className = own[className] ?? className
+    self.registeredName = registeredName.map { own[$0] ?? $0 }
+    (self.module, self.name, self.config, self.builtShape) = (module, name, config, builtShape)
+  }
+
   /// True for what `keras.ops` makes. `.h5` files tell no modules; there operations are what cannot be trained.
   var isOperation: Bool {
     if module == nil { return config["trainable"] == nil && KerasOperations.rules[className] != nil }

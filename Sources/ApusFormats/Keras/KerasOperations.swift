@@ -25,6 +25,9 @@ enum KerasOperations {
     rules.merge(others) { first, _ in first }
     rules.merge(KerasReductions.rules) { first, _ in first }
     rules.merge(KerasPooling.operations) { first, _ in first }
+    for family in [KerasNumbers.rules, KerasArrays.rules, KerasNeural.rules] {
+      rules.merge(family) { first, _ in first }
+    }
     return rules
   }()
 
@@ -76,14 +79,6 @@ enum KerasOperations {
     "Rsqrt": .one { (call, value) throws(OperatorError) in
       try call.layers.emit("Reciprocal", [call.layers.emit("Sqrt", [KerasPromotion.floats(call, value)])])
     },
-    "Log1p": .one { (call, value) throws(OperatorError) in
-      let value = try KerasPromotion.floats(call, value)
-      return try call.layers.emit("Log", [call.layers.emit("Add", [value, call.layers.scalar(1, like: value)])])
-    },
-    "Expm1": .one { (call, value) throws(OperatorError) in
-      let value = try KerasPromotion.floats(call, value)
-      return try call.layers.emit("Sub", [call.layers.emit("Exp", [value]), call.layers.scalar(1, like: value)])
-    },
     "Erfc": .one { (call, value) throws(OperatorError) in
       let value = try KerasPromotion.floats(call, value)
       return try call.layers.emit("Sub", [call.layers.scalar(1, like: value), call.layers.emit("Erf", [value])])
@@ -121,7 +116,7 @@ enum KerasOperations {
   }
 
   /// Two operands in the type in which they meet, or in `type`.
-  private static func operands(
+  static func operands(
     _ call: KerasCall, with other: KerasOperandType? = nil, to type: DataType? = nil
   ) throws(OperatorError) -> [ValueID] {
     try call.promoted([call.argument(0, "x1", "x", "a"), call.argument(1, "x2", "y", "b")], with: other, to: type)
@@ -277,7 +272,8 @@ enum KerasOperations {
     return try call.layers.squeeze(value, axes)
   }
 
-  private static func parts(_ call: KerasCall) throws(OperatorError) -> [ValueID] {
+  /// The tensors of a list, in the type in which they meet.
+  static func parts(_ call: KerasCall) throws(OperatorError) -> [ValueID] {
     guard case .list(let elements)? = call.argument(0, "xs", "values", "x", "arrays") else {
       return call.node.tensors.map(\.value)
     }

@@ -25,7 +25,10 @@ enum KerasPooling {
   }()
 
   /// Pooling between layers, which takes as many spatial axes as the picture has.
-  static let operations: [String: KerasRule] = ["MaxPool": pool("MaxPool"), "AveragePool": pool("AveragePool")]
+  static let operations: [String: KerasRule] = [
+    "MaxPool": pool("MaxPool"), "AveragePool": pool("AveragePool"), "AdaptiveAveragePool": adaptive("ReduceMean"),
+    "AdaptiveMaxPool": adaptive("ReduceMax"),
+  ]
 
   /// Windows over `count` axes; nil: over all but the batch and the channels.
   private static func pool(_ op: String, _ count: Int? = nil) -> KerasRule {
@@ -66,9 +69,11 @@ enum KerasPooling {
   }
 
   /// Output i of n covers the elements from ⌊i · extent / n⌋ up to ⌈(i + 1) · extent / n⌉.
-  private static func adaptive(_ op: String, _ count: Int) -> KerasRule {
+  private static func adaptive(_ op: String, _ count: Int? = nil) -> KerasRule {
     .one { (call, value) throws(OperatorError) in
       let layers = call.layers
+      let rank = try layers.rank(value)
+      let count = count ?? max(rank - 2, 1)
       let sizes = try call.config.extents("output_size", count: count)
       var value = value
       for (axis, size) in zip(try spatialAxes(count, call), sizes) {

@@ -21,7 +21,8 @@ enum KerasReductions {
     "All": .one { (call, value) throws(OperatorError) in try truth(call, value, "ReduceMin") },
     "Argmax": .one { (call, value) throws(OperatorError) in try place(call, value, "ArgMax") },
     "Argmin": .one { (call, value) throws(OperatorError) in try place(call, value, "ArgMin") },
-    "Cumsum": .one(cumsum),
+    "Cumsum": .one { (call, value) throws(OperatorError) in try cumulative("CumSum", value, call) },
+    "Cumprod": .one { (call, value) throws(OperatorError) in try cumulative("CumProd", value, call) },
   ]
 
   /// The axes of an operation; all if it has none.
@@ -105,8 +106,11 @@ enum KerasReductions {
     return try layers.cast(place, to: KerasTypes.table[type] ?? .int64)
   }
 
-  /// Sums up to each element along an axis, or of all elements in a row; TensorFlow takes the first axis then.
-  private static func cumsum(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {
+  /// Sums or products up to each element along an axis, or of all elements in a row; TensorFlow takes the first axis
+  /// then.
+  private static func cumulative(
+    _ op: String, _ value: ValueID, _ call: KerasCall
+  ) throws(OperatorError) -> ValueID {
     let layers = call.layers
     let isModern = call.network.version >= 3
     var value = value
@@ -125,6 +129,6 @@ enum KerasReductions {
     // Small integers go around as they do in a type of their own.
     let wide = try layers.cast(value, to: KerasPromotion.sum(type))
     let place = layers.constant(Tensor(scalar: Int64(axis ?? 0)))
-    return try layers.cast(layers.emit("CumSum", [wide, place], attributes), to: type)
+    return try layers.cast(layers.emit(op, [wide, place], attributes), to: type)
   }
 }

@@ -29,17 +29,9 @@ final class TFLiteProgram {
   func constant(_ tensor: TFLiteTensor) throws(LoadError) -> Tensor? {
     let key = ConstantKey(buffer: tensor.buffer, type: tensor.type, shape: tensor.shape)
     if tensor.buffer > 0, let known = constants[key] { return known }
-    let constant = try model.constant(tensor, ledger.options).map(Self.withPairs)
+    let constant = try model.constant(tensor, ledger.options).map(\.withPairs)
     if tensor.buffer > 0 { constants[key] = .some(constant) }
     return constant
-  }
-}
-
-extension TFLiteProgram {
-  /// Complex numbers as pairs on a last axis; all else as it is.
-  private static func withPairs(_ tensor: Tensor) -> Tensor {
-    guard tensor.dataType == .complex64, let numbers = tensor.elements(as: Complex64.self) else { return tensor }
-    return Tensor(numbers.flatMap { [$0.real, $0.imaginary] }, shape: Shape(tensor.shape.dims + [2]))
   }
 }
 

@@ -178,7 +178,7 @@ struct TorchCall {
     guard let type = result(index)?.dataType else {
       throw .unsupported("the element type of the result is not one of ONNX")
     }
-    return type
+    return type.ofParts
   }
 
   /// True if something reads that result.

@@ -100,7 +100,10 @@ private struct TorchProgramImport {
 
   private func bindTensor(_ name: String) throws(OperatorError) {
     guard let meta = program.graph.tensors[name] else { throw .invalid("the input '\(name)' has no type") }
-    guard let type = meta.dataType else { throw .unsupported("the element type of the input '\(name)'") }
+    guard let type = meta.dataType, !type.isComplex else {
+      throw .unsupported(
+        "the element type of the input '\(name)'", remedy: "Give complex numbers as pairs, and call view_as_complex")
+    }
     lowering.bind(name, to: layers.input(name, type, meta.sizes))
   }
 
@@ -139,6 +142,9 @@ private struct TorchProgramImport {
     func name(_ source: String) -> String { path.isEmpty ? source : path }
     switch argument {
     case .tensor(let source):
+      if program.graph.tensors[source]?.dataType?.isComplex ?? false {
+        layers.ledger.note("The complex numbers of '\(name(source))' are pairs on a last axis")
+      }
       try layers.output(try lowering.tensor(source), named: name(source))
     case .size(.name(let source)), .symbol(let source):
       let number = try layers.squeeze(try lowering.symbol(source), [0])

@@ -42,6 +42,9 @@ final class TorchLowering {
   private var symbols: [String: ValueID] = [:]
   /// True if a node of the graph writes in place.
   let hasWrites: Bool
+  /// Which part of complex tensors rules read; pairs if there is none.
+  private var parts: [String: Int] = [:]
+  private var partValues: [ValueID: [ValueID]] = [:]
   private var layerNames: Set<String> = []
   private var reordered: [ValueID: ValueID] = [:]
   /// Outputs that nothing reads are not asked for.
@@ -77,14 +80,31 @@ final class TorchLowering {
   func bind(symbol name: String, to value: ValueID) { symbols[name] = value }
   func hasTensor(_ name: String) -> Bool { slots[name] != nil || weightPaths[name] != nil }
 
-  /// The value of a tensor, after all that was written to it.
+  /// The value of a tensor, after all that was written to it; of complex numbers pairs, or the part that is asked for.
   func tensor(_ name: String) throws(OperatorError) -> ValueID {
+    let value = try whole(name)
+    guard let part = parts[name] else { return value }
+    if let known = partValues[value] { return known[part] }
+    let both = [try layers.part(0, ofPairs: value), try layers.part(1, ofPairs: value)]
+    partValues[value] = both
+    return both[part]
+  }
+
+  /// What `make` gives while those tensors of complex numbers stand for their real (0) or imaginary (1) parts.
+  func withParts<T>(_ parts: [String: Int], _ make: () throws(OperatorError) -> T) throws(OperatorError) -> T {
+    let outer = self.parts
+    self.parts = parts
+    defer { self.parts = outer }
+    return try make()
+  }
+
+  private func whole(_ name: String) throws(OperatorError) -> ValueID {
     if slots[name] == nil { try loadWeight(name) }
     guard let slot = slots[name] else { throw .mismatch("the tensor '\(name)' is not computed by any node before") }
     guard let parent = slot.parent, let view = slot.view else { return slot.value }
     let version = versions[owner(name)] ?? 0
     if version == slot.version { return slot.value }
-    let value = try view.read(try tensor(parent))
+    let value = try view.read(try whole(parent))
     slots[name]?.value = value
     slots[name]?.version = version
     return value
@@ -93,7 +113,7 @@ final class TorchLowering {
   private func loadWeight(_ name: String) throws(OperatorError) {
     guard let path = weightPaths[name], let archive else { return }
     do throws(LoadError) {
-      let tensor = try archive.tensor(path)
+      let tensor = try archive.tensor(path).withPairs
       bind(name, to: layers.constant(tensor, name: path))
     } catch {
       throw .invalid("the tensor '\(path)' cannot be read: \(error.message)", remedy: error.remedy)
@@ -134,7 +154,7 @@ final class TorchLowering {
           "writing into '\(current)', a view of '\(parent)', cannot be followed",
           remedy: "Change the model so that it writes into the tensor itself, or call run_decompositions() first")
       }
-      new = try write(try tensor(parent), new)
+      new = try write(try whole(parent), new)
       current = parent
       chain.append((current, new))
     }
@@ -249,6 +269,7 @@ final class TorchLowering {
     let op = TorchOperator(node.target)
     let call = TorchCall(node, op, self)
     if op.isInPlace { return try makeInPlace(call) }
+    if isComplex(node) { return try makeWithPairs(call) }
     if let rule = TorchRules.views[op.rule] {
       let view = try rule(call)
       let value = try checked(try view.read(try call.tensor(at: 0)), call, 0)
@@ -263,6 +284,26 @@ final class TorchLowering {
     }
     if hasWrites { try shareParts(call, checkedResults) }
     return checkedResults
+  }
+
+  /// The results of a node with complex operands or results, and what they share with the first of them.
+  private func makeWithPairs(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
+    var results: [ValueID?] = []
+    for (index, result) in try makeComplex(call).enumerated() {
+      results.append(try result.map { (value) throws(OperatorError) in try checked(value, call, index) })
+    }
+    if hasWrites, let value = results.first ?? nil {
+      if let view = try complexView(call) {
+        try share(call, value, view)
+      } else if TorchRules.givingBack.contains(call.op.rule) {
+        // A cast between real and complex numbers is a copy.
+        if try value == call.tensor(at: 0) { try share(call, value, .same) }
+      } else if TorchRules.parts[call.op.rule] != nil {
+        throw .unsupported(
+          "parts of complex numbers in a program that writes in place", remedy: "Call run_decompositions() first")
+      }
+    }
+    return results
   }
 
   /// Binds the result of a view before anything else does, so that it is known what it shares.
@@ -306,7 +347,10 @@ final class TorchLowering {
     }
     let old = try tensor(target)
     var value = old
-    if let view = TorchRules.views[call.op.rule] {
+    if isComplex(call.node) {
+      guard let result = try makeComplex(call).first ?? nil else { throw .unsupported("there is no rule for it") }
+      value = result
+    } else if let view = TorchRules.views[call.op.rule] {
       value = try view(call).read(old)
     } else {
       guard let rule = TorchRules.rule(of: call.op), let result = try rule(call).first ?? nil else {
@@ -331,10 +375,11 @@ final class TorchLowering {
     guard let meta = call.result(index), let type = meta.dataType else { return value }
     // PyTorch 2.6 and older write a wrong shape of the states of an LSTM.
     let isChecked = TorchRules.recurrentTable[call.op.rule] == nil
-    if isChecked, let rank = layers.builder.shape(value)?.count, rank != meta.sizes.count {
-      throw .inconsistency("a result of rank \(meta.sizes.count) was expected; it has rank \(rank)")
+    let expected = meta.sizes.count + (type.isComplex ? 1 : 0)
+    if isChecked, let rank = layers.builder.shape(value)?.count, rank != expected {
+      throw .inconsistency("a result of rank \(expected) was expected; it has rank \(rank)")
     }
-    return try layers.cast(value, to: type)
+    return try layers.cast(value, to: type.ofParts)
   }
 }
 

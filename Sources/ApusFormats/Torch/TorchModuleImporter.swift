@@ -281,8 +281,10 @@ struct TorchLayers {
       let weight = try TorchWeights.tensor(tensor, limits: limits, account: account)
       lowering.bind(name, to: builder.constant(weight, name: name))
     }
-    let (type, shape) = inputType(stored)
-    lowering.bind("input", to: builder.input("input", type, shape))
+    let (type, found) = inputType(stored)
+    // The file says none, and some layers need one.
+    let asked = builder.ledger.options.shapes["input"]?.dims.map { Dim($0) }
+    lowering.bind("input", to: builder.input("input", type, asked ?? found))
     try lowering.run()
     try builder.ledger.check()
     do throws(OperatorError) {

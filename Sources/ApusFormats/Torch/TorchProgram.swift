@@ -166,3 +166,14 @@ enum TorchDataType {
     type == .bool ? 0 : type.isInteger ? 1 : type.isFloat ? 2 : 3
   }
 }
+
+extension DataType {
+  /// The type of the real and imaginary parts of complex numbers; that of others itself.
+  var ofParts: DataType {
+    switch self {
+    case .complex64: .float32
+    case .complex128: .float64
+    default: self
+    }
+  }
+}

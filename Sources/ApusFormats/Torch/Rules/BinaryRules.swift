@@ -17,7 +17,8 @@ extension TorchRules {
     "__and__": bitwise("And"), "__or__": bitwise("Or"), "__xor__": bitwise("Xor"),
     "bitwise_left_shift": shift("LEFT"), "__lshift__": shift("LEFT"), "bitwise_right_shift": shift("RIGHT"),
     "__rshift__": shift("RIGHT"), "xlogy": productWithLog, "special_xlogy": productWithLog,
-    "logaddexp": logAddExp, "copysign": copySign, "heaviside": heaviside, "_to_copy": identity,
+    "logaddexp": logAddExp, "logaddexp2": logAddExp2, "special_xlog1py": productWithLog1p, "ldexp": scaledByPower,
+    "copysign": copySign, "heaviside": heaviside, "_to_copy": identity,
   ]
 
   static let comparisonTable: [String: TorchRule] = [
@@ -81,7 +82,7 @@ extension TorchRules {
     case "floor": return [try floorQuotient(first, second, call)]
     case "trunc":
       let quotient = try call.layers.emit("Div", [first, second])
-      return [try truncated(quotient, call)]
+      return [try call.layers.truncated(quotient)]
     default: return [try call.layers.emit("Div", [first, second])]
     }
   }
@@ -106,23 +107,8 @@ extension TorchRules {
 
   /// The sign of the result is that of the divisor.
   private static func remainder(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    let (type, a, b) = try operands(call)
-    return [try remainder(a, b, type, call)]
-  }
-
-  static func remainder(
-    _ a: ValueID, _ b: ValueID, _ type: DataType, _ call: TorchCall
-  ) throws(OperatorError) -> ValueID {
-    let layers = call.layers
-    if !type.isFloat { return try layers.emit("Mod", [a, b]) }
-    let rest = try layers.emit("Mod", [a, b], [("fmod", .int(1))])
-    let zero = try layers.scalar(0, like: rest)
-    let signsDiffer = try layers.emit(
-      "Xor", [try layers.emit("Less", [rest, zero]), try layers.emit("Less", [b, zero])])
-    let isWhole = try layers.emit("Equal", [rest, zero])
-    let shifted = try layers.emit("Add", [rest, b])
-    let kept = try layers.emit("Or", [try layers.emit("Not", [signsDiffer]), isWhole])
-    return try layers.emit("Where", [kept, rest, shifted])
+    let (_, a, b) = try operands(call)
+    return [try call.layers.remainder(a, b)]
   }
 
   private static func fmod(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
@@ -151,25 +137,9 @@ extension TorchRules {
     }
   }
 
-  /// The angle of a point, from the arc tangent of the quotient and the quarter that it lies in.
   private static func atan2(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    let layers = call.layers
     let type = try call.resultType()
-    let (y, x) = (try call.operand("self", as: type), try call.operand("other", as: type))
-    let zero = try layers.scalar(0, like: y)
-    let (pi, half) = (
-      try layers.scalar(3.14159265358979323846, like: y), try layers.scalar(1.57079632679489661923, like: y)
-    )
-    let quotient = try layers.emit("Atan", [try layers.emit("Div", [y, x])])
-    let (left, below) = (try layers.emit("Less", [x, zero]), try layers.emit("Less", [y, zero]))
-    let turned = try layers.emit(
-      "Add", [quotient, try layers.emit("Where", [below, try layers.emit("Neg", [pi]), pi])])
-    let isVertical = try layers.emit("Equal", [x, zero])
-    let isZero = try layers.emit("And", [isVertical, try layers.emit("Equal", [y, zero])])
-    let upright = try layers.emit("Mul", [try layers.emit("Sign", [y]), half])
-    let slanted = try layers.emit("Where", [left, turned, quotient])
-    let angle = try layers.emit("Where", [isVertical, upright, slanted])
-    return [try layers.emit("Where", [isZero, zero, angle])]
+    return [try call.layers.arcTangent(try call.operand("self", as: type), try call.operand("other", as: type))]
   }
 
   private static func hypotenuse(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
@@ -270,13 +240,33 @@ extension TorchRules {
 
   private static func logAddExp(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let (_, a, b) = try operands(call)
-    let layers = call.layers
-    let largest = try layers.emit("Max", [a, b])
-    let distance = try layers.emit("Neg", [try layers.emit("Abs", [try layers.emit("Sub", [a, b])])])
-    let rest = try log1p(try layers.emit("Exp", [distance]), call)
-    let isSame = try layers.emit("Equal", [a, b])  // infinities differ by NaN
+    return [try call.layers.logAddExp(a, b)]
+  }
+
+  /// log2(2^a + 2^b).
+  private static func logAddExp2(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
+    let (layers, (_, a, b)) = (call.layers, try operands(call))
     let log2 = try layers.scalar(0.693147180559945309417, like: a)
-    return [try layers.emit("Add", [largest, try layers.emit("Where", [isSame, log2, rest])])]
+    let sum = try layers.logAddExp(try layers.emit("Mul", [a, log2]), try layers.emit("Mul", [b, log2]))
+    return [try layers.emit("Div", [sum, log2])]
+  }
+
+  /// x log(1 + y), 0 where x is.
+  private static func productWithLog1p(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
+    let (layers, type) = (call.layers, try call.resultType())
+    let (x, y) = (try call.operand("self", as: type), try call.operand("other", as: type))
+    let product = try layers.emit("Mul", [x, try layers.log1p(y)])
+    let zero = try layers.scalar(0, like: product)
+    let isZero = try layers.emit(
+      "And", [try layers.emit("Equal", [x, zero]), try layers.emit("Not", [try layers.emit("IsNaN", [y])])])
+    return [try layers.emit("Where", [isZero, zero, product])]
+  }
+
+  private static func scaledByPower(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
+    let (layers, type) = (call.layers, try call.resultType())
+    let exponent = try call.operand("other", as: type)
+    let power = try layers.emit("Pow", [try layers.scalar(2, like: exponent), exponent])
+    return [try layers.emit("Mul", [try call.operand("self", as: type), power])]
   }
 
   private static func copySign(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {

@@ -9,7 +9,8 @@ extension TorchRules {
     "copy": copied, "fill": filled, "zero": filled, "expand": expand, "expand_as": expandAs,
     "broadcast_to": expand, "cat": concatenate, "concat": concatenate, "concatenate": concatenate, "stack": stack,
     "hstack": horizontalStack, "vstack": verticalStack, "split": split, "split_with_sizes": split, "chunk": split,
-    "unsafe_split": split, "unsafe_chunk": split, "tensor_split": split, "unbind": unbind, "flip": flip,
+    "unsafe_split": split, "unsafe_chunk": split, "unsafe_split_with_sizes": split, "tensor_split": split,
+    "unbind": unbind, "flip": flip,
     "fliplr": flip, "flipud": flip, "roll": roll, "repeat": repeated, "tile": repeated,
     "repeat_interleave": repeatInterleave, "tril": triangle(upper: false), "triu": triangle(upper: true),
     "slice_scatter": sliceScatter, "select_scatter": selectScatter, "broadcast_tensors": broadcastTensors,
@@ -217,28 +218,13 @@ extension TorchRules {
     var value = try call.tensor("self")
     let shifts = try call.ints("shifts")
     guard call.has("dims"), try !call.ints("dims").isEmpty else {
-      let flat = try rolled(try layers.reshape(value, [-1]), 0, shifts.first ?? 0, call)
+      let flat = try layers.rolled(try layers.reshape(value, [-1]), axis: 0, by: shifts.first ?? 0)
       return [try layers.emit("Reshape", [flat, try call.shapeTensor(value)])]
     }
     let axes = try call.axes("dims", of: try layers.rank(value))
     guard axes.count == shifts.count else { throw .invalid("as many shifts as dims were expected") }
-    for (axis, shift) in zip(axes, shifts) { value = try rolled(value, axis, shift, call) }
+    for (axis, shift) in zip(axes, shifts) { value = try layers.rolled(value, axis: axis, by: shift) }
     return [value]
-  }
-
-  private static func rolled(
-    _ value: ValueID, _ axis: Int, _ shift: Int, _ call: TorchCall
-  ) throws(OperatorError) -> ValueID {
-    let layers = call.layers
-    var shift = shift
-    if let extent = try layers.shape(value)[axis].known {
-      if extent == 0 { return value }
-      shift = (shift % extent + extent) % extent
-    }
-    if shift == 0 { return value }
-    let last = try layers.slice(value, from: [-shift], to: [Int.max], axes: [axis])
-    let first = try layers.slice(value, from: [0], to: [-shift], axes: [axis])
-    return try layers.concatenate([last, first], axis: axis)
   }
 
   private static func rotate(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {

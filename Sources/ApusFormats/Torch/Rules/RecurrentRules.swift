@@ -48,15 +48,17 @@ extension TorchRules {
     let hasBiases: Bool
     let parameters: [ValueID]
     let initial: [ValueID]
+    /// How many parameters a direction of a layer has that does not project its states.
+    var plainWidth: Int { hasBiases ? 4 : 2 }
 
     /// The sequence that comes out, and the last states of all layers.
     func all(_ value: ValueID, count: Int) throws(OperatorError) -> (ValueID, [ValueID]) {
       let layers = call.layers
-      let width = hasBiases ? 4 : 2
-      guard (1...1024).contains(count), parameters.count == count * directions * width else {
-        throw .unsupported(
-          "\(parameters.count) parameters of \(count) layers", remedy: "proj_size of LSTMs is not read")
-      }
+      guard (1...1024).contains(count) else { throw .unsupported("\(count) layers") }
+      let width = parameters.count / (count * directions)
+      guard parameters.count == count * directions * width,
+        width == plainWidth || (kind == "LSTM" && width == plainWidth + 1)
+      else { throw .unsupported("\(parameters.count) parameters of \(count) layers") }
       var value = value
       var states = initial.map { _ in [ValueID]() }
       for layer in 0..<count {
@@ -91,6 +93,7 @@ extension TorchRules {
       _ value: ValueID, _ parameters: [ValueID], _ width: Int, _ states: [ValueID]
     ) throws(OperatorError) -> [ValueID] {
       let layers = call.layers
+      if width > plainWidth { return try projected(value, parameters, width, states) }
       var (inputs, recurrences, biases): ([ValueID], [ValueID], [ValueID]) = ([], [], [])
       for direction in 0..<directions {
         let own = parameters[(direction * width)..<((direction + 1) * width)].map { $0 }
@@ -117,6 +120,65 @@ extension TorchRules {
           biases.isEmpty ? nil : try layers.concatenate(biases, axis: 0), nil, states[0],
           states.count > 1 ? states[1] : nil,
         ], attributes, outputs: 1 + states.count)
+    }
+
+    /// An LSTM whose hidden state goes through a matrix P before it is read again (`proj_size`). ONNX has none: here
+    /// the state that comes back is the one before P, which the recurrent weights R P read as R reads the projected
+    /// one. A first state h, which is known projected only, is an input of its own: R reads it in the first step.
+    private func projected(
+      _ value: ValueID, _ parameters: [ValueID], _ width: Int, _ states: [ValueID]
+    ) throws(OperatorError) -> [ValueID] {
+      let layers = call.layers
+      var (inputs, recurrences, biases): ([ValueID], [ValueID], [ValueID]) = ([], [], [])
+      var (projections, features): ([ValueID], [ValueID]) = ([], [value])
+      for direction in 0..<directions {
+        let own = Array(parameters[(direction * width)..<((direction + 1) * width)])
+        let (input, recurrence) = (try inOrder(own[0]), try inOrder(own[1]))
+        let projection = own[width - 1]
+        // Each direction reads its own first state, and nothing of that of the other.
+        var parts = [input]
+        for other in 0..<directions {
+          let nothing = try layers.emit("Mul", [recurrence, layers.scalar(0, like: recurrence)])
+          parts.append(other == direction ? recurrence : nothing)
+        }
+        inputs.append(try layers.unsqueeze(try layers.concatenate(parts, axis: 1), [0]))
+        recurrences.append(try layers.unsqueeze(try layers.emit("MatMul", [recurrence, projection]), [0]))
+        if hasBiases {
+          let both = try layers.concatenate([try inOrder(own[2]), try inOrder(own[3])], axis: 0)
+          biases.append(try layers.unsqueeze(both, [0]))
+        }
+        projections.append(try layers.unsqueeze(try layers.transpose(projection, [1, 0]), [0]))
+        features.append(try firstState(states[0], direction, value))
+      }
+      let outputs = try layers.emit(
+        kind,
+        [
+          try layers.concatenate(features, axis: 2), try layers.concatenate(inputs, axis: 0),
+          try layers.concatenate(recurrences, axis: 0),
+          biases.isEmpty ? nil : try layers.concatenate(biases, axis: 0), nil, nil, states[1],
+        ],
+        [
+          ("hidden_size", .int(try layers.extent(recurrences[0], 2))),
+          ("direction", .string(directions == 2 ? "bidirectional" : "forward")),
+        ], outputs: 3)
+      let projection = try layers.concatenate(projections, axis: 0)
+      return [
+        try layers.emit("MatMul", [outputs[0], projection]), try layers.emit("MatMul", [outputs[1], projection]),
+        outputs[2],
+      ]
+    }
+
+    /// The first state of a direction in the step that it begins with, zeros in all others.
+    private func firstState(_ state: ValueID, _ direction: Int, _ value: ValueID) throws(OperatorError) -> ValueID {
+      let layers = call.layers
+      let first = try layers.slice(state, from: [direction], to: [direction + 1], axes: [0])
+      let length = try layers.emit("Shape", [value], [("start", .int(0)), ("end", .int(1))])
+      let others = try layers.emit("Sub", [length, layers.integers([1])])
+      let nothing = layers.integers([0, 0])
+      let pads =
+        direction == 0
+        ? [layers.integers([0]), nothing, others, nothing] : [others, nothing, layers.integers([0]), nothing]
+      return try layers.emit("Pad", [first, try layers.concatenate(pads, axis: 0)])
     }
 
     /// A parameter with its gates in the order of ONNX.

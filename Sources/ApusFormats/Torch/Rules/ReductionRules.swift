@@ -229,11 +229,7 @@ extension TorchRules {
     if rank == 0 { return [value, try call.constant(.integer(0), .int64)] }
     let axis = try call.axis("dim", of: rank, -1)
     if type == .bool { value = try layers.cast(value, to: .uint8) }
-    let count = try layers.emit("Shape", [value], [("start", .int(axis)), ("end", .int(axis + 1))])
-    return try layers.emit(
-      "TopK", [value, count],
-      [("axis", .int(axis)), ("largest", .int(try call.bool("descending", false) ? 1 : 0)), ("sorted", .int(1))],
-      outputs: 2)
+    return try layers.ordered(value, axis: axis, descending: try call.bool("descending", false))
   }
 
   private static func sorted(_ call: TorchCall) throws(OperatorError) -> [ValueID?] { try order(call).map { $0 } }
@@ -245,16 +241,8 @@ extension TorchRules {
     let (value, layers) = (try call.tensor("self"), call.layers)
     let axis = try call.axis("dim", of: try layers.rank(value))
     let middle = (try layers.extent(value, axis) - 1) / 2
-    let ordered = try layers.emit(
-      "TopK", [value, layers.integers([middle + 1])],
-      [("axis", .int(axis)), ("largest", .int(0)), ("sorted", .int(1))], outputs: 2)
     let keeps = try call.bool("keepdim", false)
-    var results: [ValueID?] = []
-    for part in ordered {
-      let last = try layers.slice(part, from: [middle], to: [middle + 1], axes: [axis])
-      results.append(keeps ? last : try layers.squeeze(last, [axis]))
-    }
-    return results
+    return try layers.ranked(value, place: middle, axis: axis, keepsAxis: keeps).map { $0 }
   }
 
   private static func nonZero(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {

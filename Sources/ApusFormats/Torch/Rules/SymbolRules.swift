@@ -84,7 +84,7 @@ extension TorchRules {
 
   private static func symbolMod(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let (a, b) = try numbers(call)
-    return [try remainder(a, b, call.layers.type(a) ?? .int64, call)]
+    return [try call.layers.remainder(a, b)]
   }
 
   private static func symbolQuotient(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {

@@ -24,7 +24,7 @@ enum TorchRules {
       unaryTable, binaryTable, activationTable, comparisonTable, reductionTable, sortTable, movementTable,
       creationTable,
       indexTable, matrixTable, attentionTable, convolutionTable, poolingTable, resizingTable, normalizationTable,
-      recurrentTable, symbolTable, quantizationTable, controlTable,
+      recurrentTable, symbolTable, quantizationTable, controlTable, searchTable, vectorTable, fourierTable,
     ] {
       table.merge(family) { _, _ in preconditionFailure("two rules have one name") }
     }
@@ -51,11 +51,11 @@ enum TorchRules {
   }
 
   static func isKnown(_ op: TorchOperator) -> Bool {
-    views[op.rule] != nil || rule(of: op) != nil || checks.contains(op.name)
+    views[op.rule] != nil || rule(of: op) != nil || complexTable[op.rule] != nil || checks.contains(op.name)
   }
 
   /// The names of all operators that are read, those of ATen without their namespace.
-  static var names: [String] { Set(views.keys).union(table.keys).union(checks).sorted() }
+  static var names: [String] { Set(views.keys).union(table.keys).union(complexTable.keys).union(checks).sorted() }
 
   // MARK: - Rules that several families need
 

@@ -13,12 +13,14 @@ extension TorchRules {
     "reciprocal": unary("Reciprocal"), "square": square, "sin": unary("Sin"), "cos": unary("Cos"), "tan": unary("Tan"),
     "asin": unary("Asin"), "acos": unary("Acos"), "atan": unary("Atan"), "sinh": unary("Sinh"), "cosh": unary("Cosh"),
     "tanh": unary("Tanh"), "asinh": unary("Asinh"), "acosh": unary("Acosh"), "atanh": unary("Atanh"),
-    "arcsin": unary("Asin"), "arccos": unary("Acos"), "arctan": unary("Atan"), "erf": unary("Erf"),
+    "arcsinh": unary("Asinh"), "arccosh": unary("Acosh"), "arctanh": unary("Atanh"), "arcsin": unary("Asin"),
+    "arccos": unary("Acos"), "arctan": unary("Atan"), "erf": unary("Erf"),
     "special_erf": unary("Erf"), "erfc": erfc, "special_erfc": erfc, "deg2rad": scaled(0.017453292519943295769),
     "rad2deg": scaled(57.29577951308232087680), "isnan": isNaN, "isinf": isInfinite, "isfinite": isFinite,
     "isposinf": isInfinity(positive: true), "isneginf": isInfinity(positive: false), "signbit": signBit,
     "logical_not": logicalNot, "bitwise_not": bitwiseNot, "logit": logit, "special_logit": logit, "positive": identity,
     "nan_to_num": nanToNumber, "sinc": sinc, "special_sinc": sinc, "special_expm1": expm1, "special_log1p": log1p,
+    "special_ndtr": normalDistribution, "special_entr": entropy, "conj_physical": identity, "real": identity,
   ]
 
   /// Operators that leave integers as they are.
@@ -42,21 +44,12 @@ extension TorchRules {
   }
 
   private static func truncate(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    [try truncated(try call.tensor(at: 0), call)]
-  }
-
-  /// Towards zero.
-  static func truncated(_ value: ValueID, _ call: TorchCall) throws(OperatorError) -> ValueID {
-    let layers = call.layers
-    guard layers.type(value)?.isFloat ?? true else { return value }
-    let isNegative = try layers.emit("Less", [value, try layers.scalar(0, like: value)])
-    return try layers.emit(
-      "Where", [isNegative, try layers.emit("Ceil", [value]), try layers.emit("Floor", [value])])
+    [try call.layers.truncated(try call.tensor(at: 0))]
   }
 
   private static func fraction(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let value = try call.tensor(at: 0)
-    return [try call.layers.emit("Sub", [value, try truncated(value, call)])]
+    return [try call.layers.emit("Sub", [value, try call.layers.truncated(value)])]
   }
 
   private static func floatOperand(_ call: TorchCall) throws(OperatorError) -> ValueID {
@@ -68,40 +61,12 @@ extension TorchRules {
     return [try call.layers.emit("Pow", [try call.layers.scalar(2, like: value), value])]
   }
 
-  /// exp(x) - 1 without cancellation: (u - 1) x / log(u) with u = exp(x), x where u is 1. After Higham, Accuracy and
-  /// Stability of Numerical Algorithms, 1.14.1.
   private static func expm1(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    [try expm1(try floatOperand(call), call)]
+    [try call.layers.expm1(try floatOperand(call))]
   }
 
-  static func expm1(_ x: ValueID, _ call: TorchCall) throws(OperatorError) -> ValueID {
-    let layers = call.layers
-    let one = try layers.scalar(1, like: x)
-    let u = try layers.emit("Exp", [x])
-    let difference = try layers.emit("Sub", [u, one])
-    let exact = try layers.emit(
-      "Div", [try layers.emit("Mul", [difference, x]), try layers.emit("Log", [u])])
-    // Far from 0 the difference itself is exact, and log(u) may be infinite.
-    let isFar = try layers.emit("Greater", [try layers.emit("Abs", [x]), one])
-    let near = try layers.emit("Where", [try layers.emit("Equal", [u, one]), x, exact])
-    return try layers.emit("Where", [isFar, difference, near])
-  }
-
-  /// log(1 + x) without cancellation: log(u) x / (u - 1) with u = 1 + x, x where u is 1.
   private static func log1p(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    [try log1p(try floatOperand(call), call)]
-  }
-
-  static func log1p(_ x: ValueID, _ call: TorchCall) throws(OperatorError) -> ValueID {
-    let layers = call.layers
-    let one = try layers.scalar(1, like: x)
-    let u = try layers.emit("Add", [x, one])
-    let difference = try layers.emit("Sub", [u, one])
-    let log = try layers.emit("Log", [u])
-    let exact = try layers.emit("Div", [try layers.emit("Mul", [log, x]), difference])
-    let isFar = try layers.emit("Greater", [try layers.emit("Abs", [x]), one])
-    let near = try layers.emit("Where", [try layers.emit("Equal", [u, one]), x, exact])
-    return try layers.emit("Where", [isFar, log, near])
+    [try call.layers.log1p(try floatOperand(call))]
   }
 
   private static func logarithm(_ base: Double) -> TorchRule {
@@ -134,13 +99,27 @@ extension TorchRules {
     ]
   }
 
+  /// (1 + erf(x / √2)) / 2.
+  private static func normalDistribution(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
+    let (layers, value) = (call.layers, try floatOperand(call))
+    let half = try layers.scalar(0.5, like: value)
+    let scaled = try layers.emit("Mul", [value, try layers.scalar(0.707106781186547524401, like: value)])
+    return [try layers.emit("Add", [half, try layers.emit("Mul", [half, try layers.emit("Erf", [scaled])])])]
+  }
+
+  /// -x log(x), 0 at 0 and -inf below.
+  private static func entropy(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
+    let (layers, value) = (call.layers, try floatOperand(call))
+    let zero = try layers.scalar(0, like: value)
+    let product = try layers.emit("Neg", [try layers.emit("Mul", [value, try layers.emit("Log", [value])])])
+    let isZero = try layers.emit("Equal", [value, zero])
+    let isBelow = try layers.emit("Less", [value, zero])
+    let known = try layers.emit("Where", [isZero, zero, product])
+    return [try layers.emit("Where", [isBelow, try layers.scalar(-Double.infinity, like: value), known])]
+  }
+
   private static func sinc(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    let layers = call.layers
-    let value = try floatOperand(call)
-    let angle = try layers.emit("Mul", [value, try layers.scalar(3.14159265358979323846, like: value)])
-    let quotient = try layers.emit("Div", [try layers.emit("Sin", [angle]), angle])
-    let isZero = try layers.emit("Equal", [value, try layers.scalar(0, like: value)])
-    return [try layers.emit("Where", [isZero, try layers.scalar(1, like: value), quotient])]
+    [try call.layers.sinc(try floatOperand(call))]
   }
 
   private static func logit(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {

@@ -11,21 +11,19 @@ extension TorchRules {
     "swapdims": transposeView, "permute": permuteView, "t": reversedView, "numpy_T": reversedView, "mT": matrixView,
     "matrix_H": matrixView, "adjoint": matrixView, "movedim": moveView, "moveaxis": moveView, "select": selectView,
     "slice": sliceView, "narrow": narrowView, "detach": aliasView, "alias": aliasView, "lift_fresh": aliasView,
-    "contiguous": contiguousView, "view_as_real": refusedView, "view_as_complex": refusedView,
+    "contiguous": contiguousView, "view_as_real": aliasView, "view_as_complex": aliasView,
     "_reshape_alias": resultView, "atleast_1d": resultView, "atleast_2d": resultView, "atleast_3d": resultView,
-    "diagonal": diagonalView, "_conj": aliasView, "resolve_conj": aliasView, "resolve_neg": aliasView,
+    "diagonal": diagonalView, "_conj": aliasView, "conj": aliasView, "resolve_conj": aliasView,
+    "resolve_neg": aliasView,
   ]
 
   static let partTable: [String: TorchPartsRule] = [
     "split": splitParts, "split_with_sizes": splitParts, "chunk": splitParts, "unsafe_split": splitParts,
-    "unsafe_chunk": splitParts, "tensor_split": splitParts, "unbind": unbindParts,
+    "unsafe_chunk": splitParts, "unsafe_split_with_sizes": splitParts, "tensor_split": splitParts,
+    "unbind": unbindParts,
   ]
 
   private static func aliasView(_ call: TorchCall) throws(OperatorError) -> TorchView { .same }
-
-  private static func refusedView(_ call: TorchCall) throws(OperatorError) -> TorchView {
-    throw .unsupported("complex numbers")
-  }
 
   /// Shares the elements only where the operand lies in order already.
   private static func contiguousView(_ call: TorchCall) throws(OperatorError) -> TorchView {
@@ -263,17 +261,7 @@ extension TorchRules {
     let offset = try call.int("offset", 0)
     return TorchView(
       read: { (value) throws(OperatorError) in
-        let (rows, columns) = (try layers.extent(value, first), try layers.extent(value, second))
-        let count = max(0, min(offset < 0 ? rows + offset : rows, offset < 0 ? columns : columns - offset))
-        var order = (0..<rank).filter { $0 != first && $0 != second }
-        order += [first, second]
-        // The matrices as rows, of which every (columns + 1)-th element is one of the diagonal.
-        let matrices = try layers.transpose(value, order)
-        let shape = Array(try layers.shape(matrices).dropLast(2)) + [Dim(rows * columns)]
-        let flat = try layers.reshape(matrices, to: shape, symbolsOf: [matrices])
-        let start = offset < 0 ? -offset * columns : offset
-        let places = (0..<count).map { start + $0 * (columns + 1) }
-        return try layers.emit("Gather", [flat, layers.integers(places)], [("axis", .int(rank - 2))])
+        try layers.diagonal(value, offset: offset, first: first, second: second)
       }, write: nil)
   }
 

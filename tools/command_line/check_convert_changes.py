@@ -217,6 +217,12 @@ class Interface(Case):
         flat = np.full((1, 21, 13, 3), 51, np.uint8)
         expected = run(self.path("model.onnx"), {"x": np.full((1, 3, 8, 8), 0.2, np.float32)})[0]
         np.testing.assert_allclose(run(self.path("b.onnx"), {"x": flat})[0], expected, atol=1e-5)
+        # As Pillow does it, borders included; one channel at a time, since it has no pictures of three floats.
+        self.json("convert", "model.onnx", "-o", "c.onnx", "--resize-inputs")
+        picture = np.random.default_rng(7).random((1, 3, 21, 13), np.float32)
+        channels = [Image.fromarray(channel).resize((8, 8), Image.Resampling.BILINEAR) for channel in picture[0]]
+        expected = run(self.path("model.onnx"), {"x": np.stack([np.asarray(c) for c in channels])[None]})[0]
+        np.testing.assert_allclose(run(self.path("c.onnx"), {"x": picture})[0], expected, atol=1e-5)
 
     def test_scores_become_probabilities_and_the_largest(self) -> None:
         self.json("convert", "model.onnx", "-o", "b.onnx", "--softmax", "--top-k", 2)
@@ -255,6 +261,24 @@ class Interface(Case):
         self.json("convert", "fold.onnx", "-o", "g.onnx", "--dim", "N=batch")
         self.assertEqual(run(self.path("g.onnx"), {"x": np.zeros((6, 4), np.float32)})[0].shape, (2, 12))
         self.apus("convert", "c.onnx", "-o", "e.onnx", "--shape", "x=Nx3", status=1)
+        # What holds to its batch is found by a run: one row of three, and an axis that is taken away.
+        self.json("convert", "model.onnx", "-o", "h.onnx", "--shape", "x=Nx3x8x8", "--verify", "random")
+        bounds = [constant("start", np.int64([0])), constant("end", np.int64([1]))]
+        first = model(
+            [helper.make_node("Slice", ["x", "start", "end"], ["y"])],
+            [tensor("x", [1, 4])],
+            [tensor("y", [1, 4])],
+            bounds,
+        )
+        flat = model(
+            [helper.make_node("Squeeze", ["x", "start"], ["y"])], [tensor("x", [1, 4])], [tensor("y", [4])], bounds[:1]
+        )
+        for name, kept in (("first", first), ("flat", flat)):
+            self.save(kept, f"{name}.onnx")
+            self.json("convert", f"{name}.onnx", "-o", "h.onnx", "--verify", "random")
+            words = ["convert", f"{name}.onnx", "-o", f"{name}-open.onnx", "--shape", "x=Nx4", "--verify", "random"]
+            self.assertIn("holds to its batch", self.apus(*words, status=1).stderr.decode())
+            self.assertFalse(self.path(f"{name}-open.onnx").exists())
         fixed = self.apus("convert", "model.onnx", "-o", "e.onnx", "--shape", "x=4x3x8x8", status=1).stderr.decode()
         self.assertIn("--shape x=Nx3x8x8", fixed)
 

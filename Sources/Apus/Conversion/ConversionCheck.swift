@@ -118,8 +118,9 @@ package struct ConversionCheck {
     case (.optional(let a?, _), .optional(let b?, _)): return try differences(name, a, b)
     case (.optional(nil, _), .optional(nil, _)): return []
     case (.map(let a), .map(let b)):
-      return try differences(
-        name, .sequence(a.values, elementType: a.valueType), .sequence(b.values, elementType: b.valueType))
+      return try [difference("\(name), keys", a.keys, b.keys)]
+        + differences(
+          name, .sequence(a.values, elementType: a.valueType), .sequence(b.values, elementType: b.valueType))
     default: throw LoadError(.cannotWrite, "output '\(name)' is \(a.type) as read and \(b.type) as written")
     }
   }

@@ -20,7 +20,7 @@ extension ConversionWork {
     try OutputFile.check(output, isNoneOf: export.sideFiles, "weights of the model lie in it")
     let bytes = try FileBytes(copying: export.model.bytes, name: output, account: account)
     let reference = options.verification == nil ? nil : try Model(export.before, options: plain)
-    try write(export.model.bytes, bytes, reference: reference)
+    try write(bytes, reference: reference)
   }
 
   /// Throws for what only ONNX has.
@@ -72,14 +72,15 @@ extension ConversionWork {
     _ = try Optimizer(registry: .standard, passes: Optimizer.exportPasses)
       .optimize(&model.graph, allowance: source.allowance)
     let registry = exporter.registry(.standard)
-    model.graph = try exporter.arranged(model.graph, registry: registry, options: settings)
+    let ledger = ExportLedger(target: exporter.title, options: settings)
+    model.graph = try exporter.arranged(model.graph, registry: registry, ledger: ledger)
     _ = try Optimizer(registry: registry, passes: Optimizer.arrangedPasses)
       .optimize(&model.graph, allowance: source.allowance)
     model.graph = try model.graph.namingOutputs(names, registry: registry)
     try model.graph.loadWeights()
     try source.finish()
     return Export(
-      model: try exporter.write(model, registry: registry, options: settings), before: before, report: source.report,
+      model: try exporter.write(model, registry: registry, ledger: ledger), before: before, report: source.report,
       nodes: nodes, sideFiles: source.sideFiles)
   }
 }

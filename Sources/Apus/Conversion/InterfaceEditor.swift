@@ -135,7 +135,7 @@ struct InterfaceEditor {
       [
         ("axes", .ints(spatial)), ("mode", .string("linear")),
         ("coordinate_transformation_mode", .string("half_pixel")),
-        ("antialias", .int(1)),
+        ("antialias", .int(1)), ("exclude_outside", .int(1)),
       ])
   }
 

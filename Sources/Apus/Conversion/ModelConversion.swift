@@ -174,23 +174,27 @@ struct ConversionWork {
 
   /// Writes a model that is whole in memory, in the form of the target. `reference` computes what it should.
   private mutating func write(_ binary: FileBytes, as form: ModelForm, reference: Model?) throws {
+    if form == .binary { return try write(binary, reference: reference) }
     var text: [UInt8] = []
     summary.lost = try form.write(binary) { (piece) throws(LoadError) in
       for index in piece.indices { text.append(piece[index]) }
     }
     let bytes = try FileBytes(copying: text, name: output, account: account)
-    if form != .binary { try form.check(bytes, limits: limits, account: account) }
-    try write(text, bytes, reference: reference)
+    text = []
+    try form.check(bytes, limits: limits, account: account)
+    try write(bytes, reference: reference)
   }
 
   /// Writes a file that is whole in memory, once it computes what `reference` does.
-  mutating func write(_ content: [UInt8], _ bytes: FileBytes, reference: Model?) throws {
+  mutating func write(_ bytes: FileBytes, reference: Model?) throws {
     if let check = options.verification, let reference {
       let made = try ModelReader.read(bytes, folder: stayBesideTarget ? folder : nil, options: plainOptions)
       summary.differences = try check.compare(reference, Model(made, options: plainOptions), output)
     }
-    summary.written.bytes = content.count
-    try OutputFile.write(content, to: output == "-" ? "/dev/stdout" : output)
+    summary.written.bytes = bytes.count
+    var file = try OutputFile(path: output == "-" ? "/dev/stdout" : output)
+    try bytes.withBytes { (content: Span<UInt8>) throws(LoadError) in try file.write(content) }
+    try file.commit()
   }
 
   /// Those of the caller, for what was written: sizes are bound in it.

@@ -100,7 +100,8 @@ struct ConvertCommand: ParsableCommand {
     try work.apply(to: &options.interface)
     try storage.apply(to: &options)
     options.halves = halves.options
-    options.verification = verification.check(isHalf: options.halves != nil)
+    let opened = Set(options.interface.shapes.flatMap { $0.shape.flatMap(\.symbols) })
+    options.verification = verification.check(isHalf: options.halves != nil, opened: opened)
     options.source = from
     options.target = to.flatMap { ConversionTarget(name: $0) }
     options.checks = !unchecked

@@ -53,7 +53,8 @@ struct InterfaceArguments: ParsableArguments {
       if Self.isName(value) {
         changes.symbols.append((name, value))
       } else {
-        options.dimensions[name] = try Extents.dimension(text).size
+        let former = options.dimensions.updateValue(try Extents.dimension(text).size, forKey: name)
+        if former != nil { throw ValidationError("--dim \(text): '\(name)' has a number already; give one") }
       }
     }
     for text in shape {
@@ -61,7 +62,8 @@ struct InterfaceArguments: ParsableArguments {
       if let open = Self.openShape(value) {
         changes.shapes.append((name, open))
       } else {
-        options.shapes[name] = try Extents.shape(text).shape
+        let former = options.shapes.updateValue(try Extents.shape(text).shape, forKey: name)
+        if former != nil { throw ValidationError("--shape \(text): '\(name)' has a shape already; give one") }
       }
     }
     for text in rename {
@@ -257,54 +259,19 @@ struct VerificationArguments: ParsableArguments {
     if tolerance != nil, verify.isEmpty { throw ValidationError("--tolerance is for --verify; give it too") }
   }
 
-  /// nil if none is asked for.
-  func check(isHalf: Bool) -> ConversionCheck? {
+  /// nil if none is asked for. `opened` are the extents that the conversion makes open.
+  func check(isHalf: Bool, opened: Set<String>) -> ConversionCheck? {
     if verify.isEmpty { return nil }
     let usual = isHalf ? Self.halfTolerance : ConversionCheck.usualTolerance
     return ConversionCheck(tolerance: tolerance ?? usual) { model in
       var samples: [ConversionCheck.Sample] = []
       for source in verify {
-        samples += source == "random" ? try random(for: model) : [try sample(in: source, for: model)]
+        samples +=
+          source == "random"
+          ? try RandomSamples(for: model, seed: seed, opened: opened).samples() : [try sample(in: source, for: model)]
       }
       return samples
     }
-  }
-
-  /// What open extents are, where nobody says: the first with which the model runs.
-  private static let extents = [16, 1, 64, 512]
-  private static let largerBatch = 3
-
-  /// A run with a batch of one and, where the model can, one with a larger batch.
-  private func random(for model: Model) throws -> [ConversionCheck.Sample] {
-    let bounds = RandomInputs.indexBounds(in: model.graph)
-    let symbols = Set(model.inputs.flatMap { $0.dimensions ?? [] }.filter { Int($0) == nil })
-    let batches = Set(model.inputs.compactMap { $0.dimensions?.first }.filter { Int($0) == nil && $0 != "?" })
-    func sample(_ extent: Int, batch: Int) throws -> ConversionCheck.Sample {
-      var generator = RandomInputs(seed: seed)
-      let extents = symbols.map { ($0, batches.contains($0) ? batch : extent) }
-      var values: [String: Value] = [:]
-      for input in model.inputs {
-        values[input.name] = try generator.value(
-          for: input, extents: Dictionary(uniqueKeysWithValues: extents), bound: bounds[input.name], isDropped: false)
-      }
-      return ConversionCheck.Sample(inputs: values)
-    }
-    var fault: RunError?
-    for extent in symbols.subtracting(batches).isEmpty ? [1] : Self.extents {
-      let first = try sample(extent, batch: 1)
-      do throws(RunError) { _ = try model.run(values: first.inputs) } catch {
-        fault = fault ?? error
-        continue
-      }
-      // Whether a symbol may have this size, nobody says.
-      let larger = try sample(extent, batch: Self.largerBatch)
-      let canBeLarger = !batches.isEmpty && (try? model.run(values: larger.inputs)) != nil
-      return canBeLarger ? [first, larger] : [first]
-    }
-    let reason = fault.map { "\($0)" } ?? "it has no inputs"
-    throw InputError(
-      "--verify random: the model that is read does not run on random inputs; give it inputs by --verify FILE.npz, or "
-        + "sizes by --dim or --shape. It says: \(reason)")
   }
 
   private func sample(in path: String, for model: Model) throws -> ConversionCheck.Sample {

@@ -110,16 +110,8 @@ import Testing
   /// Bytes changed at random and files that end early: errors, or a model.
   @Test(arguments: ["dense3.keras", "dense3.h5", "recurrent2.h5"]) func survivesDamage(_ name: String) throws {
     let whole = try #require(Self.bytes(name))
-    var random = SystemRandomNumberGenerator()
-    for round in 0..<120 {
-      var bytes = whole
-      if round % 4 == 0 {
-        bytes.removeLast(Int.random(in: 1..<bytes.count, using: &random))
-      } else {
-        for _ in 0..<Int.random(in: 1...8, using: &random) {
-          bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
-        }
-      }
+    let beginnings = (0..<30).map { _ in Array(whole[..<Int.random(in: 0..<whole.count)]) }
+    for bytes in beginnings + Array(Damage.changes(of: whole, count: 90, most: 8)) {
       do {
         _ = try Model(bytes: bytes)
       } catch {

@@ -211,18 +211,13 @@ import Testing
   @Test(arguments: ["network_extended", "control_none", "texts_basic", "types_none", "integers_all"])
   func damagedFilesAreErrors(_ name: String) throws {
     let whole = try bytes(name)
-    for end in stride(from: 0, to: whole.count, by: 61) {
+    for beginning in Damage.beginnings(of: whole, every: 61) {
       do throws(LoadError) {
-        _ = try load(Array(whole[..<end]))
-        #expect(end > whole.count / 2)
+        _ = try load(beginning)
+        #expect(beginning.count > whole.count / 2)
       } catch { continue }
     }
-    var random = SystemRandomNumberGenerator()
-    for _ in 0..<400 {
-      var damaged = whole
-      for _ in 0..<Int.random(in: 1...4, using: &random) {
-        damaged[Int.random(in: 0..<whole.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
-      }
+    for damaged in Damage.changes(of: whole, count: 400) {
       do throws(LoadError) { _ = try load(damaged) } catch { continue }
     }
   }

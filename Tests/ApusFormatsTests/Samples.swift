@@ -13,6 +13,23 @@ enum Samples {
   static func file(_ name: String) throws -> FileBytes { try FileBytes.open(path: folder + "/" + name) }
 }
 
+/// Files that are cut off or changed, for readers that must refuse them or read something else.
+enum Damage {
+  /// Every `step`-th beginning of `whole`.
+  static func beginnings(of whole: [UInt8], every step: Int = 1) -> some Sequence<[UInt8]> {
+    stride(from: 0, to: whole.count, by: step).lazy.map { Array(whole[..<$0]) }
+  }
+
+  /// `count` copies of `whole`, each with one to `most` bytes changed at random.
+  static func changes(of whole: [UInt8], count: Int, most: Int = 4) -> some Sequence<[UInt8]> {
+    (0..<count).lazy.map { _ in
+      var damaged = whole
+      for _ in 0..<Int.random(in: 1...most) { damaged[Int.random(in: 0..<whole.count)] = UInt8.random(in: 0...255) }
+      return damaged
+    }
+  }
+}
+
 /// The wire format by hand.
 enum Wire {
   static func varint(_ value: UInt64) -> [UInt8] {

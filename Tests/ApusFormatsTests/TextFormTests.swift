@@ -220,13 +220,8 @@ import Testing
   /// What is cut off or changed is an error or another model, in time that grows with the text and not faster.
   @Test(arguments: [ModelForm.textproto, .json, .onnxtxt]) func damagedTexts(_ form: ModelForm) throws {
     let whole = Array(try text(Self.model, form).utf8)
-    var random = SystemRandomNumberGenerator()
-    for length in 0..<whole.count { _ = try? binary(Array(whole[..<length]), form) }
-    for _ in 0..<4000 {
-      var damaged = whole
-      for _ in 0..<Int.random(in: 1...4, using: &random) {
-        damaged[Int.random(in: 0..<damaged.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
-      }
+    for beginning in Damage.beginnings(of: whole) { _ = try? binary(beginning, form) }
+    for damaged in Damage.changes(of: whole, count: 4000) {
       guard let read = try? binary(damaged, form) else { continue }
       _ = try? ModelForm.textproto.text(of: FileBytes(copying: read))
     }

@@ -93,6 +93,13 @@ package struct FlatBuffer: Sendable {
 
   private let source: Source
 
+  /// Whether the four characters at byte 4 of a file are `identifier`.
+  package static func isIdentified(_ file: FileBytes, by identifier: String) -> Bool {
+    guard file.count >= 8 else { return false }
+    let mark = try? file.withBytes(in: 4..<8) { (bytes) throws(LoadError) in bytes.indices.map { bytes[$0] } }
+    return mark == Array(identifier.utf8)
+  }
+
   /// `identifier` are the four characters that stand at byte 4, as `TFL3`; nil if any will do.
   package init(_ bytes: ByteView, identifier: String? = nil, limits: Limits = Limits()) throws(LoadError) {
     if bytes.count < 8 {

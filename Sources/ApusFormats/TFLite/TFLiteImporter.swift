@@ -14,13 +14,7 @@ package struct TFLiteImporter: ModelImporter {
 
   package var operators: [String] { TFLiteRules.all.keys.sorted() }
 
-  package func recognizes(_ file: FileBytes) -> Bool {
-    guard file.count >= 8 else { return false }
-    let mark = try? file.withBytes(in: 4..<8) { (bytes) throws(LoadError) in
-      bytes.indices.map { bytes[$0] }
-    }
-    return mark == Array(TFLiteSchema.identifier.utf8)
-  }
+  package func recognizes(_ file: FileBytes) -> Bool { FlatBuffer.isIdentified(file, by: TFLiteSchema.identifier) }
 
   package func load(
     _ file: FileBytes, registry: OperatorRegistry, options: ImportOptions

@@ -1,6 +1,7 @@
 // Reads models in ONNX Runtime's own form (.ort): the messages of ONNX as one FlatBuffer, which then go the way of any
 // ONNX model. https://onnxruntime.ai/docs/performance/model-optimizations/ort-format-models.html
 
+import ApusContainers
 import ApusGraph
 
 package struct ORTImporter: ModelImporter {
@@ -13,13 +14,7 @@ package struct ORTImporter: ModelImporter {
 
   package init() {}
 
-  package func recognizes(_ file: FileBytes) -> Bool {
-    guard file.count >= 8 else { return false }
-    let mark = try? file.withBytes(in: 4..<8) { (bytes) throws(LoadError) in
-      bytes.indices.map { bytes[$0] }
-    }
-    return mark == Array(ORTSchema.identifier.utf8)
-  }
+  package func recognizes(_ file: FileBytes) -> Bool { FlatBuffer.isIdentified(file, by: ORTSchema.identifier) }
 
   package func load(
     _ file: FileBytes, registry: OperatorRegistry, options: ImportOptions

@@ -52,22 +52,59 @@ public struct LoadError: Error, Sendable {
     public static let invalidModel = Code(rawValue: "invalidModel")
   }
 
-  public var code: Code
+  private struct Details {
+    var code: Code
+    var message: String
+    var remedy: String
+    var file: String?
+    var byteOffset: Int?
+    var path: String?
+    var problems: [ModelProblem] = []
+  }
+
+  private var box: Boxed<Details>
+  private var details: Details {
+    get { box.content }
+    set { box = Boxed(newValue) }
+  }
+
+  public var code: Code {
+    get { details.code }
+    set { details.code = newValue }
+  }
   /// What was expected and what was found.
-  public var message: String
+  public var message: String {
+    get { details.message }
+    set { details.message = newValue }
+  }
   /// What the user can do; empty if the message says it.
-  public var remedy: String
+  public var remedy: String {
+    get { details.remedy }
+    set { details.remedy = newValue }
+  }
   /// The file, or the name the stream goes by.
-  public var file: String?
+  public var file: String? {
+    get { details.file }
+    set { details.file = newValue }
+  }
   /// Where in the file.
-  public var byteOffset: Int?
+  public var byteOffset: Int? {
+    get { details.byteOffset }
+    set { details.byteOffset = newValue }
+  }
   /// Where in the structure: fields of the message (`graph.node[3].attribute[0]`), or the tensor.
-  public var path: String?
+  public var path: String? {
+    get { details.path }
+    set { details.path = newValue }
+  }
   /// All problems of the model, for `invalidModel`.
-  public var problems: [ModelProblem] = []
+  public var problems: [ModelProblem] {
+    get { details.problems }
+    set { details.problems = newValue }
+  }
 
   public init(_ code: Code, _ message: String, remedy: String = "", byteOffset: Int? = nil, path: String? = nil) {
-    (self.code, self.message, self.remedy, self.byteOffset, self.path) = (code, message, remedy, byteOffset, path)
+    box = Boxed(Details(code: code, message: message, remedy: remedy, byteOffset: byteOffset, path: path))
   }
 
   /// An error that holds `problems`, of which there must be at least one.

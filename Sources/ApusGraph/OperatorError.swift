@@ -18,20 +18,47 @@ package struct OperatorError: Error, Sendable {
     case inconsistency
   }
 
-  package var code: Code
+  private struct Details {
+    var code: Code
+    var message: String
+    var remedy: String
+    var path: [String] = []
+    var inputs: [String] = []
+  }
+
+  private var box: Boxed<Details>
+  private var details: Details {
+    get { box.content }
+    set { box = Boxed(newValue) }
+  }
+
+  package var code: Code {
+    get { details.code }
+    set { details.code = newValue }
+  }
   /// What was expected and what was found.
-  package var message: String
+  package var message: String {
+    get { details.message }
+    set { details.message = newValue }
+  }
   /// What the user can do; empty if the message says it.
-  package var remedy: String
+  package var remedy: String {
+    get { details.remedy }
+    set { details.remedy = newValue }
+  }
   /// The nodes from the outermost inwards, as `Conv 'layer1/conv'`.
-  package var path: [String] = []
+  package var path: [String] {
+    get { details.path }
+    set { details.path = newValue }
+  }
   /// The types and shapes of the inputs of the innermost node.
-  package var inputs: [String] = []
+  package var inputs: [String] {
+    get { details.inputs }
+    set { details.inputs = newValue }
+  }
 
   package init(_ code: Code, _ message: String, remedy: String = "") {
-    self.code = code
-    self.message = message
-    self.remedy = remedy
+    box = Boxed(Details(code: code, message: message, remedy: remedy))
   }
 
   package static func invalid(_ message: String, remedy: String = "") -> OperatorError {

@@ -71,7 +71,12 @@ struct PackedBlocks: Sendable {
     let padded = rows == 0 ? 0 : codes.byteCount / rows
     if bytes == padded { return codes.reshaped(to: [rows, bytes]) }
     return Tensor(
-      codes.withUnsafeBytes { all in (0..<rows).flatMap { Array(all[$0 * padded..<$0 * padded + bytes]) } },
+      codes.withUnsafeBytes { all in
+        (0..<rows).flatMap { (row: Int) -> Slice<UnsafeRawBufferPointer> in
+          let start: Int = row * padded
+          return all[start..<start + bytes]
+        }
+      },
       shape: [rows, bytes])
   }
 }

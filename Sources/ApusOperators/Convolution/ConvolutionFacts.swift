@@ -229,5 +229,6 @@ struct ConvolutionFacts: KernelFacts {
 /// How many times as many columns a product has as are wanted: kernels compute whole vectors of columns.
 func panelWaste(_ columns: Int) -> Double {
   let width = 16
-  return Double((columns &+ width &- 1) / width &* width) / Double(max(columns, 1))
+  let whole: Int = (columns &+ width &- 1) / width &* width
+  return Double(whole) / Double(max(columns, 1))
 }

@@ -47,9 +47,9 @@ struct TransposedPlanes: Sendable {
     }
     biasCount = (weights.columns + 15) & ~15
     partFloats = weights.channels * planes.planeStride + weights.columns * planes.flatStride + biasCount
-    let band =
-      Cost(operations: 2) * planes.flatStride * offsets.reduce(0) { $0 + $1.count } * weights.columns
-      + .light * (weights.channels * planes.planeStride + weights.phases.count * weights.columns * planes.flatStride)
+    let products: Int = planes.flatStride * offsets.reduce(0) { $0 + $1.count } * weights.columns
+    let copied: Int = weights.channels * planes.planeStride + weights.phases.count * weights.columns * planes.flatStride
+    let band = Cost(operations: 2) * products + .light * copied
     partition = PhasePlanes.partition(shape.batch * weights.groups * planes.bands, of: band, floats: partFloats)
   }
 

@@ -19,9 +19,11 @@ struct WholeWindowPool: Sendable {
     guard geometry.rank <= 3 else { return "more than three spatial axes" }
     guard pool.perWindow <= largestWindow else { return "windows of more than \(Int(largestWindow)) elements" }
     guard geometry.strides[geometry.rank - 1] <= 2 else { return "elements of a row are more than two apart" }
-    let isWhole = (0..<geometry.rank).allSatisfy { axis in
-      geometry.padBegin[axis] == 0 && geometry.dilations[axis] == 1 && geometry.output[axis] > 0
-        && (geometry.output[axis] - 1) * geometry.strides[axis] + geometry.kernel[axis] <= geometry.input[axis]
+    let isWhole = (0..<geometry.rank).allSatisfy { (axis: Int) -> Bool in
+      let (output, stride) = (geometry.output[axis], geometry.strides[axis])
+      guard geometry.padBegin[axis] == 0, geometry.dilations[axis] == 1, output > 0 else { return false }
+      let reach: Int = (output - 1) * stride + geometry.kernel[axis]
+      return reach <= geometry.input[axis]
     }
     return isWhole ? nil : "windows reach into the padding, or their elements are no neighbours"
   }

@@ -50,7 +50,8 @@ extension Tensor {
       var chosen: [String] = []
       for block in 0..<outer {
         for position in positions {
-          chosen += strings[(block * extent + position) * inner..<(block * extent + position + 1) * inner]
+          let start: Int = (block * extent + position) * inner
+          chosen += strings[start..<start + inner]
         }
       }
       return try context.tensor(strings: chosen, shape: result)

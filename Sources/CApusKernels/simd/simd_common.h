@@ -11,4 +11,4 @@
 
 #define APUS_JOIN_(a, b) a##b
 #define APUS_JOIN(a, b) APUS_JOIN_(a, b)
-#define INLINE static inline __attribute__((always_inline, unused))
+#define INLINE static inline __attribute__((always_inline, unused, nodebug))

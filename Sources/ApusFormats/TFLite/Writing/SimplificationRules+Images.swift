@@ -215,9 +215,12 @@ extension TFLiteSimplification {
       padded = try layers.emit("Pad", [x, layers.integers(list), filling])
     }
     let extents = try TFLiteNode.numbers(Array(layers.shape(padded).dropFirst(2)))
-    let spans = (0..<axes).map { (windows.kernel[$0] - 1) * windows.dilations[$0] + 1 }
+    let spans = (0..<axes).map { (axis: Int) -> Int in (windows.kernel[axis] - 1) * windows.dilations[axis] + 1 }
     guard (0..<axes).allSatisfy({ extents[$0] >= spans[$0] }) else { throw .unsupported("no window fits") }
-    let reach = (0..<axes).map { (extents[$0] - spans[$0]) / windows.strides[$0] * windows.strides[$0] + 1 }
+    let reach = (0..<axes).map { (axis: Int) -> Int in
+      let steps: Int = (extents[axis] - spans[axis]) / windows.strides[axis]
+      return steps * windows.strides[axis] + 1
+    }
     var result: ValueID?
     var place = [Int](repeating: 0, count: axes)
     for _ in 0..<windows.kernel.reduce(1, *) {

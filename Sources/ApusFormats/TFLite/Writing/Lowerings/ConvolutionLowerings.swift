@@ -88,7 +88,7 @@ extension TFLiteLowerings {
       (results, strides, extents) = ([1] + results, [1] + strides, [1] + extents)
       pads = [0, pads[0], 0, pads[1]]
     }
-    let whole = (0..<2).map { (extents[$0] - 1) * strides[$0] + kernel[$0] }
+    let whole = (0..<2).map { (axis: Int) -> Int in (extents[axis] - 1) * strides[axis] + kernel[axis] }
     if let mode = node.optionalString("auto_pad"), mode != "NOTSET", mode != "VALID" || node.has("output_shape") {
       for axis in 0..<2 {
         let total = max(whole[axis] - results[axis], 0)

@@ -8,28 +8,19 @@ package final class ExportLedger {
   package let target: String
   package let options: ExportOptions
   package private(set) var notes: [String] = []
-  /// The nodes of each operator that cannot be said, in the order of the graph.
-  private var unmapped: [(op: String, nodes: [String])] = []
+  /// Operators that cannot be said.
+  private var unmapped = UnmappedKinds()
   private var problems: [ModelProblem] = []
   /// Nodes that were told of: the halves of the work meet them both.
   private var told: Set<String> = []
 
-  /// Nodes that an error names of each operator without a rule.
-  private static let namedNodes = 5
   /// After so many problems the work stops.
   private static let maximumProblems = 1000
 
   package init(target: String, options: ExportOptions) { (self.target, self.options) = (target, options) }
 
   /// There is no rule for the operator of `node`.
-  package func isUnmapped(_ node: Node) {
-    let op = node.op.description
-    if let place = unmapped.firstIndex(where: { $0.op == op }) {
-      unmapped[place].nodes.append(Self.name(of: node))
-    } else {
-      unmapped.append((op, [Self.name(of: node)]))
-    }
-  }
+  package func isUnmapped(_ node: Node) { unmapped.add(node.op.description, at: Self.name(of: node)) }
 
   /// Whether `report` had this node.
   package func isReported(_ node: Node) -> Bool { told.contains(Self.key(of: node)) }
@@ -59,14 +50,7 @@ package final class ExportLedger {
   private static func name(of node: Node) -> String { node.name.isEmpty ? node.op.description : node.name }
 
   private var found: [ModelProblem] {
-    let missing = unmapped.map { op, nodes in
-      let names = nodes.prefix(Self.namedNodes).map { "'\($0)'" }.joined(separator: ", ")
-      let rest = nodes.count > Self.namedNodes ? " and \(nodes.count - Self.namedNodes) more" : ""
-      return ModelProblem(
-        nodePath: "",
-        reason: "\(target) has nothing that computes \(op), which \(names)\(rest) \(nodes.count == 1 ? "is" : "are")")
-    }
-    return missing + problems
+    unmapped.problems { "\(target) has nothing that computes \($0)" } + problems
   }
 
   /// Throws all that cannot be said, at once; nothing if all can.

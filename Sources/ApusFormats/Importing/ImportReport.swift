@@ -18,8 +18,8 @@ package struct ImportReport: Sendable {
 package final class ImportLedger {
   package private(set) var report: ImportReport
   package let options: ImportOptions
-  /// The layers of each operator that has no rule, and of each thing that is never read, in the order of the file.
-  private var unmapped: [(kind: String, layers: [String])] = []
+  /// Operators that have no rule, and things that are never read.
+  private var unmapped = UnmappedKinds()
   private var refused: [ModelProblem] = []
   private var problems: [ModelProblem] = []
   private var layerCount = 0
@@ -30,8 +30,6 @@ package final class ImportLedger {
   /// What is called is put in place of its calls. How many times the layers of the file that may be, for files that are
   /// not small.
   private static let (layerFactor, smallCount) = (64, 20_000)
-  /// Layers that an error names of each operator without a rule.
-  private static let namedLayers = 5
   /// After so many problems reading stops.
   private static let maximumProblems = 1000
 
@@ -62,13 +60,7 @@ package final class ImportLedger {
   }
 
   /// There is no rule for the operator `kind`, which `layer` is.
-  package func isUnmapped(_ kind: String, at layer: String) {
-    if let place = unmapped.firstIndex(where: { $0.kind == kind }) {
-      unmapped[place].layers.append(layer)
-    } else {
-      unmapped.append((kind, [layer]))
-    }
-  }
+  package func isUnmapped(_ kind: String, at layer: String) { unmapped.add(kind, at: layer) }
 
   /// `what` is code of the model's author, which is never decoded or run.
   package func refuse(_ what: String, at layer: String, remedy: String = "") {
@@ -83,15 +75,7 @@ package final class ImportLedger {
   package func note(_ text: String) { if !report.notes.contains(text) { report.notes.append(text) } }
 
   private var found: [ModelProblem] {
-    let missing = unmapped.map { kind, layers in
-      let names = layers.prefix(Self.namedLayers).map { "'\($0)'" }.joined(separator: ", ")
-      let rest = layers.count > Self.namedLayers ? " and \(layers.count - Self.namedLayers) more" : ""
-      return ModelProblem(
-        nodePath: "",
-        reason: "there is no rule for the operator \(kind) of \(report.source), which \(names)\(rest) "
-          + (layers.count == 1 ? "is" : "are"))
-    }
-    return missing + refused + problems
+    unmapped.problems { "there is no rule for the operator \($0) of \(report.source)" } + refused + problems
   }
 
   /// Throws all that is wrong, at once; nothing if all is well.

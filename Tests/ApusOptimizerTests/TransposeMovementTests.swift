@@ -37,7 +37,10 @@ import Testing
       let first = try builder.node("Transpose", [x], toFirst)
       let pads = builder.constant([1, 0, 0, 2] as [Int64], [4])
       let padded = try builder.node("Pad", [first, pads, nil, builder.constant([2, -1] as [Int64], [2])])
-      let joined = try builder.node("Concat", [padded, padded], [("axis", .int(1))])
+      // Without a list, all axes in their order.
+      let around = builder.constant([0, 1, 0, 0, 0, 0, 2, 0] as [Int64], [8])
+      let wide = try builder.node("Pad", [padded, around])
+      let joined = try builder.node("Concat", [wide, wide], [("axis", .int(1))])
       let mean = try builder.node(
         "ReduceMean", [joined, builder.constant([1] as [Int64], [1])], [("keepdims", .int(1))])
       return try builder.node("Transpose", [mean], toLast)

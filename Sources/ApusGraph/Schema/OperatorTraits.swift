@@ -56,8 +56,8 @@ package enum LayoutTrait: Sendable {
   /// is all of them. Nothing else depends on the order of axes where the condition holds, and output 0 has the rank of
   /// input 0.
   case axes(attribute: String, NodeCondition)
-  /// The input lists axes of input 0, whose order is that of what the other inputs say of axes. Nothing else depends on
-  /// the order of axes, and output 0 has the rank of input 0.
+  /// The input lists axes of input 0, whose order is that of what the other inputs say of axes; where it is absent it
+  /// is all of them. Nothing else depends on the order of axes, and output 0 has the rank of input 0.
   case axesInput(Int)
   /// Input 1 names the axes that are reduced, by the attributes `keepdims` and `noop_with_empty_axes`.
   case reducing

@@ -243,10 +243,15 @@ private struct TransposeMover: ~Copyable {
   }
 
   private mutating func moveAxesInput(_ node: Node, _ position: Int, _ input: ValueID, _ output: ValueID) -> Bool {
-    guard let origin = origins[input], rank(output) == origin.order.count, position < node.inputs.count,
-      let given = graph.constant(node.inputs[position])?.integers, let axes = positions(given, origin.order)
-    else { return false }
+    guard let origin = origins[input], rank(output) == origin.order.count else { return false }
+    var given = Array(origin.order.indices)
+    if position < node.inputs.count, let listed = node.inputs[position] {
+      guard let known = graph.constant(listed)?.integers else { return false }
+      given = known
+    }
+    guard let axes = positions(given, origin.order) else { return false }
     var inputs = [origin.source] + node.inputs.dropFirst()
+    inputs += [ValueID?](repeating: nil, count: max(0, position + 1 - inputs.count))
     inputs[position] = graph.addConstant(Tensor(axes.map { Int64($0) }))
     replace(node, inputs: inputs, output, origin.order)
     return true

@@ -205,8 +205,9 @@ extension TFLiteRules {
     let (layers, x) = (layer.layers, try layer.input(0))
     let count = try layers.extent(x, -1)
     let mask = try diagonal(layer, count, count)
-    let zero = try paddingValue(layer, x)
-    return [try layers.emit("Where", [mask, try layers.unsqueeze(x, [layers.rank(x)]), zero])]
+    let code = try paddingValue(layer, x)
+    let zero = try layers.scalar(0, like: x)
+    return [try layers.emit("Where", [mask, try layers.unsqueeze(x, [layers.rank(x)]), code ?? zero])]
   }
 
   private static func setDiagonal(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {

@@ -143,12 +143,11 @@ extension TFLiteRules {
 
   // MARK: - Padding
 
-  /// What stands for nothing in an operand of the rule's form: zero, or its code.
-  static func paddingValue(_ layer: TFLiteLayer, _ value: ValueID) throws(OperatorError) -> ValueID {
+  /// What stands for nothing in an operand of the rule's form: nil for zero, or its code. A zero that is named is taken
+  /// by onnxruntime (1.31) for padding of the MaxPool behind it, where it would not be a largest element.
+  static func paddingValue(_ layer: TFLiteLayer, _ value: ValueID) throws(OperatorError) -> ValueID? {
     let tensor = try layer.tensor(0)
-    guard layer.form == .stored, let quantization = tensor.quantization else {
-      return try layer.layers.scalar(0, like: value)
-    }
+    guard layer.form == .stored, let quantization = tensor.quantization else { return nil }
     guard quantization.isWhole else { throw .unsupported("codes with several scales cannot be padded") }
     return try layer.layers.scalar(Double(quantization.zeroPoints[0]), like: value)
   }

@@ -28,7 +28,7 @@ package struct ConversionReport: Encodable {
     (nodes, opset, leftOut) = (summary.nodes, summary.opset, summary.lost)
     (halves, differences) = (summary.halves, summary.differences)
     (source, operators, written) = (summary.report?.source, summary.report?.operators, summary.operators)
-    let isAnother = summary.report != nil || summary.operators != nil
+    let isAnother = summary.report != nil || summary.operators != nil || !summary.notes.isEmpty
     notes = isAnother ? (summary.report?.notes ?? []) + summary.notes : nil
   }
 }

@@ -144,6 +144,11 @@ extension ModelConversion {
   /// Converts with options in JSON; returns the report in JSON.
   package static func convert(path: String, to output: String, json options: String) throws -> String {
     let request = try RequestMembers.options(ConversionRequest.self, in: options)
+    if request.options.target == nil, ConversionTarget(path: output) == nil {
+      let endings = ConversionTarget.endings.joined(separator: ", ")
+      throw CompressionError(
+        .invalidOption, "output is '\(output)'; a name that ends in one of \(endings) was expected, or a format")
+    }
     let summary = try convert(path: path, to: output, options: request.options)
     return try JSONReport.text(ConversionReport(summary, model: path, file: output))
   }

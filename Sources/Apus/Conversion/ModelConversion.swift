@@ -23,7 +23,8 @@ package struct ConversionSummary: Sendable {
   package var lost: [String] = []
   /// What the importer of another framework's format found.
   package var report: ImportReport?
-  /// What the exporter of another framework's format had to round or assume, and how often it wrote each operator.
+  /// What the exporter of another framework's format had to round or assume, or where weights stayed; and how often it
+  /// wrote each operator.
   package var notes: [String] = []
   package var operators: [String: Int]?
   /// What became of the numbers where they are of 16 bits now.
@@ -87,6 +88,9 @@ package enum ModelConversion {
     case .form(let target): try work.copy(file, form, to: target)
     }
     try file.reader?.check()
+    if case .external(let layout)? = options.placement, work.summary.written.sideFile == nil {
+      work.summary.notes.append("no weight takes \(layout.threshold) bytes or more: all stay in the model")
+    }
     return work.summary
   }
 

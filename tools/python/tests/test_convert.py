@@ -43,6 +43,9 @@ class Conversion(unittest.TestCase):
         )
         self.assertEqual((report["from"], report["opset"]), ("onnx", 19))
         self.assertEqual(report["side_file"], str(target.parent / "made.bin"))
+        whole = self.folder / "whole.onnx"
+        small = apus.convert(MODELS / "digits.onnx", whole, external_data="whole.bin", external_threshold=1 << 30)
+        self.assertIn("all stay in the model", small["notes"][0])
         pixels = np.random.default_rng(2).integers(0, 256, (2, 8, 8, 1), np.uint8)
         session = apus.load(target)
         (found,) = session.run(None, {"image": pixels})[:1]
@@ -82,6 +85,8 @@ class Conversion(unittest.TestCase):
                 apus.convert(MODELS / "digits.onnx", target, **options)
         with self.assertRaises(apus.NoSuchFile):
             apus.convert(MODELS / "digits.onnx", self.folder / "none" / "a.onnx")
+        with self.assertRaisesRegex(apus.InvalidArgument, "a name that ends in one of .onnx"):
+            apus.convert(MODELS / "digits.onnx", self.folder / "a.foo")
         self.assertFalse(target.exists())
 
 

@@ -41,19 +41,37 @@ extension LayerBuilder {
     return try emit("Add", [largest, try emit("Where", [isSame, log2, rest])])
   }
 
-  /// The angle of a point, from the arc tangent of the quotient and the quarter that it lies in.
+  /// The angle of a point, from the arc tangent of the quotient and the quarter that it lies in. Zeros have a side,
+  /// too, and infinities count as ones.
   package func arcTangent(_ y: ValueID, _ x: ValueID) throws(OperatorError) -> ValueID {
     let zero = try scalar(0, like: y)
     let (pi, half) = (try scalar(3.14159265358979323846, like: y), try scalar(1.57079632679489661923, like: y))
-    let quotient = try emit("Atan", [try emit("Div", [y, x])])
-    let (left, below) = (try emit("Less", [x, zero]), try emit("Less", [y, zero]))
-    let turned = try emit("Add", [quotient, try emit("Where", [below, try emit("Neg", [pi]), pi])])
-    let isVertical = try emit("Equal", [x, zero])
-    let isZero = try emit("And", [isVertical, try emit("Equal", [y, zero])])
+    let (isLeft, isBelow) = (try hasMinus(x), try hasMinus(y))
+    let turn = try emit("Where", [isBelow, try emit("Neg", [pi]), pi])
+    let areInfinite = try emit("And", [try emit("IsInf", [x]), try emit("IsInf", [y])])
+    let height = try emit("Where", [areInfinite, try emit("Sign", [y]), y])
+    let width = try emit("Where", [areInfinite, try emit("Sign", [x]), x])
+    let quotient = try emit("Atan", [try emit("Div", [height, width])])
+    let slanted = try emit("Where", [isLeft, try emit("Add", [quotient, turn]), quotient])
     let upright = try emit("Mul", [try emit("Sign", [y]), half])
-    let slanted = try emit("Where", [left, turned, quotient])
-    let angle = try emit("Where", [isVertical, upright, slanted])
-    return try emit("Where", [isZero, zero, angle])
+    let origin = try emit("Where", [isLeft, turn, y])
+    let vertical = try emit("Where", [try emit("Equal", [y, zero]), origin, upright])
+    return try emit("Where", [try emit("Equal", [x, zero]), vertical, slanted])
+  }
+
+  /// Where a float has the sign of negative numbers, as the negative zero has.
+  private func hasMinus(_ value: ValueID) throws(OperatorError) -> ValueID {
+    let zero = try scalar(0, like: value)
+    let isReciprocalNegative = try emit("Less", [try emit("Reciprocal", [value]), zero])
+    return try emit("Or", [try emit("Less", [value, zero]), isReciprocalNegative])
+  }
+
+  /// An extreme of two values, the other one where one is no number.
+  package func knownExtreme(_ op: String, _ a: ValueID, _ b: ValueID) throws(OperatorError) -> ValueID {
+    let extreme = try emit(op, [a, b])
+    guard type(a)?.isFloat ?? false else { return extreme }
+    let other = try emit("Where", [emit("IsNaN", [b]), a, extreme])
+    return try emit("Where", [emit("IsNaN", [a]), b, other])
   }
 
   /// Towards zero; integers as they are.
@@ -121,8 +139,12 @@ extension LayerBuilder {
     guard rank >= 1 else { throw .invalid("a sequence in order was expected; it has no axis") }
     let steps = rank == 1 ? sequence : try unsqueeze(sequence, [rank - 1])
     let wide = try unsqueeze(values, [try self.rank(values)])
-    // What is no number goes to the end.
-    let isBehind = try emit(isRight ? "Greater" : "GreaterOrEqual", [steps, wide])
+    var isBehind = try emit(isRight ? "Greater" : "GreaterOrEqual", [steps, wide])
+    // What is no number goes to the end, and stands at the end.
+    if self.type(steps)?.isFloat ?? true {
+      let isNumber = try emit("Not", [emit("IsNaN", [wide])])
+      isBehind = try emit("Or", [isBehind, emit("And", [emit("IsNaN", [steps]), isNumber])])
+    }
     let counts = try cast(try emit("Not", [isBehind]), to: type)
     return try reduce("ReduceSum", counts, axes: [try self.rank(wide) - 1], keepsAxes: false)
   }

@@ -85,9 +85,14 @@ package final class LayerBuilder {
   package func constant(_ value: ValueID?) -> Tensor? { builder.constant(value) }
   package func type(_ value: ValueID) -> DataType? { builder.type(value) }
 
+  private static let shapeRemedy =
+    "Load the model with the shape of its input (--shape), or export it with a fixed one"
+
   /// The extents of a value; an error if its rank is not known.
   package func shape(_ value: ValueID) throws(OperatorError) -> [Dim] {
-    guard let shape = builder.shape(value) else { throw .unsupported("the rank of an operand is not known") }
+    guard let shape = builder.shape(value) else {
+      throw .unsupported("the rank of an operand is not known", remedy: Self.shapeRemedy)
+    }
     return shape
   }
 
@@ -99,9 +104,7 @@ package final class LayerBuilder {
     let position = axis < 0 ? axis + shape.count : axis
     guard shape.indices.contains(position) else { throw .mismatch("there is no axis \(axis) of \(shape)") }
     guard let extent = shape[position].known else {
-      throw .unsupported(
-        "the extent of axis \(axis) of \(shape) is not known",
-        remedy: "Load the model with the shape of its input (--shape), or export it with a fixed one")
+      throw .unsupported("the extent of axis \(axis) of \(shape) is not known", remedy: Self.shapeRemedy)
     }
     return extent
   }

@@ -65,8 +65,8 @@ enum KerasNumbers {
       let step = try layers.emit("Where", [layers.emit("Less", [value, zero]), zero, layers.scalar(1, like: value)])
       return try layers.emit("Where", [layers.emit("Equal", [value, zero]), atZero, step])
     },
-    "Fmax": number { (layers, a, b) throws(OperatorError) in try known("Max", a, b, layers) },
-    "Fmin": number { (layers, a, b) throws(OperatorError) in try known("Min", a, b, layers) },
+    "Fmax": number { (layers, a, b) throws(OperatorError) in try layers.knownExtreme("Max", a, b) },
+    "Fmin": number { (layers, a, b) throws(OperatorError) in try layers.knownExtreme("Min", a, b) },
     "BitwiseAnd": bits("And"), "BitwiseOr": bits("Or"), "BitwiseXor": bits("Xor"),
     "LeftShift": shift(left: true), "BitwiseLeftShift": shift(left: true), "RightShift": shift(left: false),
     "BitwiseRightShift": shift(left: false), "Isclose": KerasRule(isClose),
@@ -100,16 +100,6 @@ enum KerasNumbers {
       }
       return [KerasTensor(try make(call.layers, operands[0], operands[1]))]
     }
-  }
-
-  /// An extreme of two values, the other one where one is no number.
-  private static func known(
-    _ op: String, _ a: ValueID, _ b: ValueID, _ layers: LayerBuilder
-  ) throws(OperatorError) -> ValueID {
-    let extreme = try layers.emit(op, [a, b])
-    guard layers.type(a)?.isFloat ?? false else { return extreme }
-    let other = try layers.emit("Where", [layers.emit("IsNaN", [b]), a, extreme])
-    return try layers.emit("Where", [layers.emit("IsNaN", [a]), b, other])
   }
 
   private static func bits(_ op: String) -> KerasRule {

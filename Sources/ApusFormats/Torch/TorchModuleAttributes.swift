@@ -119,6 +119,52 @@ extension TorchLayers {
     if isOther { ledger.note("the module was saved in training; it is read as it computes after eval()") }
   }
 
+  // MARK: - Upsampling
+
+  /// The operators of the modes; nil axes: one operator for every number of axes.
+  private static let upsamplings: [String: (target: String, axes: Int?)] = [
+    "nearest": ("upsample_nearest", nil), "nearest-exact": ("_upsample_nearest_exact", nil),
+    "linear": ("upsample_linear", 1), "bilinear": ("upsample_bilinear", 2), "bicubic": ("upsample_bicubic", 2),
+    "trilinear": ("upsample_trilinear", 3),
+  ]
+
+  /// The operator of an Upsample, and its arguments. How many axes one of the nearest elements has, other layers say.
+  func upsampling(
+    _ member: Member, _ ledger: ImportLedger
+  ) throws(LoadError) -> (target: String, arguments: [(name: String, value: TorchArgument)]) {
+    let mode = text("mode", member.state) ?? "nearest"
+    let form = Self.upsamplings[mode]
+    guard let form, let axes = form.axes ?? (member.name.hasSuffix("2d") ? 2 : imageAxes) else {
+      let reason =
+        form == nil ? "the mode '\(mode)' has no rule" : "no layer of the module says how many axes its images have"
+      try ledger.report(reason, at: member.path, remedy: Self.remedy)
+      return ("alias", [])
+    }
+    var found: [(name: String, value: TorchArgument)] = []
+    found.append(("align_corners", .bool(isTrue("align_corners", member.state))))
+    if let sizes = axisNumbers("size", member.state, axes) {
+      found.append(("output_size", .sizes(sizes.map { .number(Int(exactly: $0) ?? 0) })))
+    }
+    if let factors = axisNumbers("scale_factor", member.state, axes) {
+      found.append(("scale_factors", .floats(factors)))
+    }
+    return ("\(form.target)\(axes)d", found)
+  }
+
+  /// An attribute that is a number for all axes or one for each; nil if it is None or something else.
+  private func axisNumbers(_ attribute: String, _ state: PickleValue, _ axes: Int) -> [Double]? {
+    func number(_ value: PickleValue) -> Double? {
+      switch value {
+      case .float(let number): number
+      default: pickle.int(value).map(Double.init)
+      }
+    }
+    guard let value = pickle.value(attribute, in: state) else { return nil }
+    if let all = number(value) { return [Double](repeating: all, count: axes) }
+    let each = (pickle.items(value) ?? []).compactMap(number)
+    return each.count == axes ? each : nil
+  }
+
   // MARK: - Padding of convolutions
 
   /// How a convolution pads by something else than zeros.

@@ -211,6 +211,10 @@ struct TorchLayers {
     add("Linear", "linear", tensors: ["weight", "bias"], [], operand: "input")
     add("PixelShuffle", "pixel_shuffle", ["upscale_factor"])
     add("PixelUnshuffle", "pixel_unshuffle", ["downscale_factor"])
+    for name in ["Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d"] {
+      // Which operator it is, its mode says: `upsampling`.
+      table[name] = Layer(target: "upsample_nearest2d", operand: "input")
+    }
     table["Embedding"] = Layer(target: "embedding", tensors: ["weight"], operand: "indices")
     let window = ["kernel_size", "stride", "padding", "ceil_mode"]
     for axes in 1...3 {
@@ -264,11 +268,18 @@ struct TorchLayers {
           try builder.ledger.report("its tensor '\(tensor)' cannot be read", at: member.path)
         }
       }
-      inputs += try arguments(of: member, layer, builder.ledger)
+      var target = layer.target
+      if member.name.hasPrefix("Upsampl") {
+        let call = try upsampling(member, builder.ledger)
+        target = call.target
+        inputs += call.arguments
+      } else {
+        inputs += try arguments(of: member, layer, builder.ledger)
+      }
       let result = "\(member.path).output"
       graph.nodes.append(
         TorchNode(
-          target: "aten.\(layer.target).default", inputs: inputs, outputs: [.tensor(result)], name: member.name,
+          target: "aten.\(target).default", inputs: inputs, outputs: [.tensor(result)], name: member.name,
           module: member.path, isLeaf: true))
       value = result
     }
@@ -325,6 +336,15 @@ struct TorchLayers {
       }
     }
     return (type, images)
+  }
+
+  /// How many axes behind the channels the images of the module have, by the first layer that says so.
+  var imageAxes: Int? {
+    layers.lazy.compactMap { member in
+      let name = member.name
+      if name.hasPrefix("Conv"), name.hasSuffix("d") { return name.dropLast().last?.wholeNumberValue }
+      return spatialAxes(name)
+    }.first
   }
 
   /// How many axes behind the channels a layer without weights of its own needs; nil where it takes several numbers.

@@ -107,20 +107,8 @@ extension TFLiteRules {
     return [try layers.emit("Where", [moves, try layers.emit("Add", [rest, y]), rest])]
   }
 
-  /// The angle of the point (x, y), in (-π, π].
   private static func angle(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {
-    let (layers, y, x) = (layer.layers, try layer.input(0), try layer.input(1))
-    let zero = try layers.scalar(0, like: x)
-    let narrow = try layers.emit("Atan", [try layers.emit("Div", [y, x])])
-    let isLeft = try layers.emit("Less", [x, zero])
-    let isLower = try layers.emit("Less", [y, zero])
-    let turn = try layers.emit(
-      "Where", [isLower, try layers.scalar(-Double.pi, like: x), try layers.scalar(Double.pi, like: x)])
-    let turned = try layers.emit("Where", [isLeft, try layers.emit("Add", [narrow, turn]), narrow])
-    // 0 divided by 0 is no number, where the angle of the origin is 0.
-    let isOrigin = try layers.emit(
-      "And", [try layers.emit("Equal", [x, zero]), try layers.emit("Equal", [y, zero])])
-    return [try layers.emit("Where", [isOrigin, zero, turned])]
+    [try layer.layers.arcTangent(try layer.input(0), try layer.input(1))]
   }
 
   /// Signed integers keep their sign: division by a power of two, rounded down.

@@ -10,8 +10,9 @@ extension TorchRules {
     "divide": quotient, "true_divide": quotient, "floor_divide": floorDivide, "remainder": remainder, "fmod": fmod,
     "pow": power, "float_power": power, "maximum": arithmetic("Max", and: "Or"),
     "minimum": arithmetic("Min", and: "And"), "max.other": arithmetic("Max", and: "Or"),
-    "min.other": arithmetic("Min", and: "And"), "fmax": arithmetic("Max", and: "Or"),
-    "fmin": arithmetic("Min", and: "And"), "atan2": atan2, "arctan2": atan2, "hypot": hypotenuse, "addcmul": addProduct,
+    "min.other": arithmetic("Min", and: "And"), "fmax": knownExtreme("Max", and: "Or"),
+    "fmin": knownExtreme("Min", and: "And"), "atan2": atan2, "arctan2": atan2, "hypot": hypotenuse,
+    "addcmul": addProduct,
     "addcdiv": addQuotient, "lerp": interpolate, "clamp": clamp, "clip": clamp, "clamp_min": clamp, "clamp_max": clamp,
     "bitwise_and": bitwise("And"), "bitwise_or": bitwise("Or"), "bitwise_xor": bitwise("Xor"),
     "__and__": bitwise("And"), "__or__": bitwise("Or"), "__xor__": bitwise("Xor"),
@@ -70,6 +71,14 @@ extension TorchRules {
     { (call) throws(OperatorError) in
       let (type, first, second) = try operands(call)
       return [try call.layers.emit(type == .bool ? truths : op, [first, second])]
+    }
+  }
+
+  private static func knownExtreme(_ op: String, and truths: String) -> TorchRule {
+    { (call) throws(OperatorError) in
+      let (type, first, second) = try operands(call)
+      if type == .bool { return [try call.layers.emit(truths, [first, second])] }
+      return [try call.layers.knownExtreme(op, first, second)]
     }
   }
 

@@ -68,9 +68,12 @@ extension TorchRules {
   /// The n-th element under the mask gets the n-th of the source.
   private static func maskedScatter(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let layers = call.layers
-    let (value, source) = (try call.tensor("self"), try layers.reshape(try call.tensor("source"), [-1]))
+    let source = try layers.reshape(try call.tensor("source"), [-1])
+    let (own, narrow) = (try call.tensor("self"), try call.tensor("mask"))
+    // Each has the axes of the other.
+    let value = try layers.emit("Where", [narrow, own, own])
     let shape = try call.shapeTensor(value)
-    let mask = try layers.emit("Expand", [try call.tensor("mask"), shape])
+    let mask = try layers.emit("Expand", [narrow, shape])
     let flat = try layers.cast(try layers.reshape(mask, [-1]), to: .int64)
     let count = try layers.emit("CumSum", [flat, layers.constant(Tensor(scalar: Int64(0)))])
     let place = try layers.emit(

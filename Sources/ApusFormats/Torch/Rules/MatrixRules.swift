@@ -176,8 +176,13 @@ extension TorchRules {
     switch order {
     case 2: return try layers.reduce("ReduceL2", value, axes: [last], keepsAxes: keepsAxes)
     case 1: return try layers.reduce("ReduceL1", value, axes: [last], keepsAxes: keepsAxes)
-    case .infinity:
-      return try layers.reduce("ReduceMax", try layers.emit("Abs", [value]), axes: [last], keepsAxes: keepsAxes)
+    case 0:
+      let isZero = try layers.emit("Equal", [value, try layers.scalar(0, like: value)])
+      let others = try layers.cast(try layers.emit("Not", [isZero]), to: layers.type(value) ?? .float32)
+      return try layers.reduce("ReduceSum", others, axes: [last], keepsAxes: keepsAxes)
+    case .infinity, -.infinity:
+      let op = order > 0 ? "ReduceMax" : "ReduceMin"
+      return try layers.reduce(op, try layers.emit("Abs", [value]), axes: [last], keepsAxes: keepsAxes)
     default:
       let power = try layers.emit("Pow", [try layers.emit("Abs", [value]), try layers.scalar(order, like: value)])
       let sum = try layers.reduce("ReduceSum", power, axes: [last], keepsAxes: keepsAxes)

@@ -242,7 +242,8 @@ extension TorchRules {
     let axis = try call.axis("dim", of: try layers.rank(value))
     let middle = (try layers.extent(value, axis) - 1) / 2
     let keeps = try call.bool("keepdim", false)
-    return try layers.ranked(value, place: middle, axis: axis, keepsAxis: keeps).map { $0 }
+    let found = try layers.ranked(value, place: middle, axis: axis, keepsAxis: keeps)
+    return try unknownFirst(value, axis, found[0], found[1], keepsAxis: keeps, call)
   }
 
   private static func nonZero(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {

@@ -60,7 +60,26 @@ extension TorchRules {
     let count = try layers.emit("Squeeze", [try layers.emit("Shape", [flat])])
     let rest = try layers.emit("Sub", [count, try call.constant(.integer(1), .int64)])
     let middle = try layers.emit("Div", [rest, try call.constant(.integer(2), .int64)])
-    return [try layers.emit("Gather", [try layers.ordered(flat, axis: 0)[0], middle])]
+    let found = try layers.emit("Gather", [try layers.ordered(flat, axis: 0)[0], middle])
+    return [try unknownFirst(flat, 0, found, nil, keepsAxis: false, call)[0]]
+  }
+
+  /// A value that was found along an axis, and its place; where one of all is no number, the first such.
+  static func unknownFirst(
+    _ all: ValueID, _ axis: Int, _ found: ValueID, _ place: ValueID?, keepsAxis: Bool, _ call: TorchCall
+  ) throws(OperatorError) -> [ValueID?] {
+    let layers = call.layers
+    guard let type = layers.type(all), type.isFloat else { return [found, place] }
+    let unknown = try layers.cast(try layers.emit("IsNaN", [all]), to: .uint8)
+    let any = try layers.cast(
+      try layers.reduce("ReduceMax", unknown, axes: [axis], keepsAxes: keepsAxis), to: .bool)
+    let value = try layers.emit("Where", [any, try layers.scalar(.nan, like: all), found])
+    let first = try place.map { (place) throws(OperatorError) in
+      let keeps = AttributeValue.int(keepsAxis ? 1 : 0)
+      let first = try layers.emit("ArgMax", [unknown], [("axis", .int(axis)), ("keepdims", keeps)])
+      return try layers.emit("Where", [any, first, place])
+    }
+    return [value, first]
   }
 
   private static func isIn(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
@@ -101,7 +120,12 @@ extension TorchRules {
       let isTruth = layers.type(value) == .bool
       let numbers = isTruth ? try layers.cast(value, to: .uint8) : value
       let results = try layers.cumulative([numbers, all], axis: axis) { (own, before) throws(OperatorError) in
-        let isOwn = try layers.emit(comparison, [own[0], before[0]])
+        var isOwn = try layers.emit(comparison, [own[0], before[0]])
+        // What is no number stays.
+        if layers.type(own[0])?.isFloat ?? false {
+          let isKnown = try layers.emit("Not", [layers.emit("IsNaN", [before[0]])])
+          isOwn = try layers.emit("Or", [layers.emit("IsNaN", [own[0]]), layers.emit("And", [isOwn, isKnown])])
+        }
         return [
           try layers.emit("Where", [isOwn, own[0], before[0]]), try layers.emit("Where", [isOwn, own[1], before[1]]),
         ]

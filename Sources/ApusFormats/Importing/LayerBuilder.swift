@@ -86,7 +86,7 @@ package final class LayerBuilder {
   package func type(_ value: ValueID) -> DataType? { builder.type(value) }
 
   private static let shapeRemedy =
-    "Load the model with the shape of its input (--shape), or export it with a fixed one"
+    "Export the model with a fixed shape; of a torch.nn.Sequential, say that of its input (--shape input=…)"
 
   /// The extents of a value; an error if its rank is not known.
   package func shape(_ value: ValueID) throws(OperatorError) -> [Dim] {

@@ -11,6 +11,7 @@ Needs the fixtures of ApusFormatsTests, NumPy and flatbuffers. Ends with the lin
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -317,6 +318,44 @@ def program_extents_that_overflow() -> bytes:
             value["sizes"] = [{"as_int": 1 << 62}] * 4
 
     return program_with(change)
+
+
+def program_of_one(target: str, sizes: list[int], **arguments: int | list[int]) -> bytes:
+    """The first node is another one, of an input with these sizes, by either name of operands."""
+
+    def change(content: dict) -> None:
+        inner = graph(content)
+        given = next(value["name"] for each in inner["inputs"] for value in each.values() if value["name"] == "x")
+        inner["tensor_values"][given]["sizes"] = [{"as_int": size} for size in sizes]
+        node = inner["nodes"][0]
+        node["target"] = f"torch.ops.aten.{target}"
+        node["inputs"] = [
+            {"name": name, "arg": {"as_tensor": {"name": given}}, "kind": 1} for name in ("self", "input")
+        ] + [
+            {"name": name, "arg": {"as_ints" if isinstance(value, list) else "as_int": value}, "kind": 1}
+            for name, value in arguments.items()
+        ]
+
+    return program_with(change)
+
+
+# What a rule makes of an extent, or of a product of two, is bounded before it is made.
+FAR = 1 << 40
+CASES |= {
+    f"program_far_{target.split('.')[0]}": (
+        ".pt2", ".", functools.partial(program_of_one, target, sizes, **arguments)
+    )
+    for target, sizes, arguments in [
+        ("diag_embed.default", [1, FAR], {}), ("unbind.int", [1, FAR], {"dim": 1}),
+        ("adaptive_avg_pool1d.default", [1, 1, FAR << 10], {"output_size": [4095]}),
+        ("tril_indices.default", [1], {"row": FAR, "col": FAR}), ("eye.m", [1], {"n": FAR, "m": FAR}),
+        ("unfold.default", [1, FAR], {"dimension": 1, "size": -(1 << 62), "step": 1}),
+        ("im2col.default", [1, 1, 9, 9],
+         {"kernel_size": [FAR, FAR], "dilation": [FAR, FAR], "padding": [0, 0], "stride": [1, 1]}),
+        ("layer_norm.default", [1, FAR], {"normalized_shape": [FAR]}),
+        ("repeat_interleave.self_int", [1, FAR], {"repeats": FAR, "dim": 1}),
+    ]
+}  # fmt: skip
 
 
 def weight_metas(entries: Entries) -> tuple[str, dict]:

@@ -213,6 +213,7 @@ enum KerasActivations {
     let rank = try layers.rank(value)
     let axis = try call.axis(config.int("axis", default: -1), rank: rank)
     let count = try layers.extent(value, axis)
+    guard count <= 1 << 24 else { throw .unsupported("\(count) elements along an axis") }
     let sorted = try layers.emit("TopK", [value, layers.integers([count])], [("axis", .int(axis))], outputs: 2)[0]
     let sums = try layers.emit("CumSum", [sorted, layers.constant(Tensor(scalar: Int64(axis)))])
     var shape = [Int](repeating: 1, count: rank)

@@ -390,7 +390,9 @@ enum KerasOperations {
     let rank = try layers.rank(value)
     let axis = try call.axis(given, rank: rank)
     let extent = try layers.extent(value, axis)
-    guard (1...1 << 16).contains(count), extent <= 1 << 24 else { throw .unsupported("\(count) repeats") }
+    guard (1...1 << 16).contains(count), extent <= (1 << 24) / count else {
+      throw .unsupported("\(count) repeats of \(extent) elements")
+    }
     let places = layers.integers((0..<extent).flatMap { [Int](repeating: $0, count: count) })
     return try layers.emit("Gather", [value, places], [("axis", .int(axis))])
   }

@@ -78,7 +78,7 @@ enum KerasPooling {
       var value = value
       for (axis, size) in zip(try spatialAxes(count, call), sizes) {
         let extent = try layers.extent(value, axis)
-        guard size <= 4096 else { throw .unsupported("an 'output_size' of more than 4096") }
+        guard size <= 4096, extent <= 1 << 24 else { throw .unsupported("an 'output_size' of more than 4096") }
         var parts: [ValueID] = []
         for index in 0..<size {
           let (start, end) = (index * extent / size, ((index + 1) * extent + size - 1) / size)

@@ -93,9 +93,11 @@ extension TFLiteRules {
     let type = try layer.output(0).type ?? .int32
     var shapes = [try layer.longs(0), try layer.longs(1)]
     let counts = try shapes.map { (value) throws(OperatorError) in try layers.extent(value, 0) }
-    for (index, count) in counts.enumerated() where count < counts.max() ?? 0 {
+    let axes = counts.max() ?? 0
+    guard axes <= 1 << 10 else { throw .unsupported("a shape of \(axes) axes") }
+    for (index, count) in counts.enumerated() where count < axes {
       shapes[index] = try layers.concatenate(
-        [layers.integers([Int](repeating: 1, count: (counts.max() ?? 0) - count)), shapes[index]], axis: 0)
+        [layers.integers([Int](repeating: 1, count: axes - count)), shapes[index]], axis: 0)
     }
     // An extent of 1 gives way, to one of 0 as well.
     let isOne = try layers.emit("Equal", [shapes[0], layers.integers([1])])

@@ -52,7 +52,9 @@ extension TorchRules {
   private static func identityMatrix(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let rows = try call.int("n")
     let columns = call.has("m") ? try call.int("m") : rows
-    guard rows >= 0, columns >= 0, rows * columns <= 1 << 26 else { throw .unsupported("a matrix of \(rows) rows") }
+    guard rows >= 0, columns >= 0, rows <= (1 << 26) / max(columns, 1) else {
+      throw .unsupported("a matrix of \(rows) rows")
+    }
     let type = try call.resultType()
     let zeros = try call.layers.emit(
       "Expand", [try call.constant(.integer(0), .float32), call.layers.integers([rows, columns])])
@@ -83,7 +85,8 @@ extension TorchRules {
     { (call) throws(OperatorError) in
       let (rows, columns) = (try call.int("row"), try call.int("col"))
       let offset = try call.int("offset", 0)
-      guard rows >= 0, columns >= 0, rows * columns <= 1 << 24 else { throw .unsupported("\(rows) rows") }
+      let (count, overflow) = rows.multipliedReportingOverflow(by: columns)
+      guard rows >= 0, columns >= 0, !overflow, count <= 1 << 24 else { throw .unsupported("\(rows) rows") }
       let (limit, _) = (abs(offset) <= 1 << 30 ? offset : 0, 0)
       var (first, second): ([Int64], [Int64]) = ([], [])
       for row in 0..<rows {

@@ -185,6 +185,7 @@ extension TorchRules {
     let axis = try call.axis("dim", of: try layers.rank(value), 0)
     let count = try layers.extent(value, axis)
     if count == 1 { return [try layers.squeeze(value, [axis])] }
+    guard count <= 1 << 16 else { throw .unsupported("\(count) parts") }
     let ones = layers.integers([Int](repeating: 1, count: count))
     var parts: [ValueID?] = []
     for part in try layers.emit("Split", [value, ones], [("axis", .int(axis))], outputs: count) {
@@ -291,6 +292,7 @@ extension TorchRules {
       try call.axis("dim2", of: rank + 1, -1) == rank
     else { throw .unsupported("matrices of which another than the main diagonal is filled") }
     let extent = try layers.extent(value, rank - 1)
+    guard extent <= 4096 else { throw .unsupported("a matrix of \(extent) rows") }
     var eye = [UInt8](repeating: 0, count: extent * extent)
     for place in 0..<extent { eye[place * extent + place] = 1 }
     let mask = try layers.cast(layers.constant(Tensor(eye, shape: [extent, extent])), to: .bool)
@@ -306,8 +308,10 @@ extension TorchRules {
     let rank = try layers.rank(value)
     let axis = try call.axis("dimension", of: rank)
     let (size, step) = (try call.int("size"), try call.int("step"))
-    let count = (try layers.extent(value, axis) - size) / max(step, 1) + 1
-    guard count > 0, step > 0, size >= 0, count * size <= 1 << 24 else { throw .invalid("no window fits") }
+    let extent = try layers.extent(value, axis)
+    guard (0...extent).contains(size) else { throw .invalid("a window of \(size) elements of \(extent)") }
+    let count = (extent - size) / max(step, 1) + 1
+    guard count > 0, step > 0, count <= (1 << 24) / max(size, 1) else { throw .invalid("no window fits") }
     let places = (0..<count).flatMap { window in (0..<size).map { Int64(window * step + $0) } }
     let indices = layers.constant(Tensor(places, shape: [count, size]))
     let gathered = try layers.emit("Gather", [value, indices], [("axis", .int(axis))])
@@ -325,9 +329,10 @@ extension TorchRules {
     if isSingle { value = try layers.unsqueeze(value, [0]) }
     let (kernel, dilation) = (try call.ints("kernel_size"), try call.ints("dilation"))
     let (padding, stride) = (try call.ints("padding"), try call.ints("stride"))
-    guard [kernel, dilation, padding, stride].allSatisfy({ $0.count == 2 }), stride.allSatisfy({ $0 > 0 }) else {
-      throw .invalid("two numbers were expected for each size")
-    }
+    let sizes = [kernel, dilation, padding, stride]
+    guard sizes.allSatisfy({ $0.count == 2 && $0.allSatisfy { (0...1 << 24).contains($0) } }),
+      stride.allSatisfy({ $0 > 0 })
+    else { throw .invalid("two numbers were expected for each size") }
     let pads = [0, 0, padding[0], padding[1], 0, 0, padding[0], padding[1]]
     if padding != [0, 0] { value = try layers.emit("Pad", [value, layers.integers(pads)]) }
     let channels = try layers.extent(value, 1)

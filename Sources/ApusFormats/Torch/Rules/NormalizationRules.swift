@@ -22,6 +22,7 @@ extension TorchRules {
     _ name: String, _ count: Int, _ number: Double, like value: ValueID, _ call: TorchCall
   ) throws(OperatorError) -> ValueID {
     if let given = try call.optional(name) { return given }
+    guard count <= 1 << 24 else { throw .unsupported("\(count) channels") }
     let numbers = Tensor([Float](repeating: Float(number), count: count))
     return try call.layers.cast(call.layers.constant(numbers), to: call.layers.type(value) ?? .float32)
   }

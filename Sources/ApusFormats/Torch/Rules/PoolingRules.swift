@@ -115,7 +115,9 @@ extension TorchRules {
   ) throws(OperatorError) -> ValueID {
     let layers = call.layers
     let extent = try layers.extent(value, axis)
-    guard count > 0, count <= 4096, extent > 0 else { throw .unsupported("\(count) windows of \(extent) elements") }
+    guard count > 0, count <= 4096, extent > 0, extent <= 1 << 16 else {
+      throw .unsupported("\(count) windows of \(extent) elements")
+    }
     if count == extent { return value }
     let windows = (0..<count).map { (start: $0 * extent / count, end: (($0 + 1) * extent + count - 1) / count) }
     if reduction == "ReduceMean" {

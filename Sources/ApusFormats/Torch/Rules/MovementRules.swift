@@ -332,7 +332,7 @@ extension TorchRules {
     let sizes = [kernel, dilation, padding, stride]
     guard sizes.allSatisfy({ $0.count == 2 && $0.allSatisfy { (0...1 << 24).contains($0) } }),
       stride.allSatisfy({ $0 > 0 })
-    else { throw .invalid("two numbers were expected for each size") }
+    else { throw .invalid("two numbers of at most \(1 << 24) were expected for each size; they are \(sizes)") }
     let pads = [0, 0, padding[0], padding[1], 0, 0, padding[0], padding[1]]
     if padding != [0, 0] { value = try layers.emit("Pad", [value, layers.integers(pads)]) }
     let channels = try layers.extent(value, 1)

@@ -93,6 +93,38 @@ extension LayerBuilder {
     return try emit("Where", [kept, rest, shifted])
   }
 
+  /// The quotient of two values of one type, rounded down.
+  ///
+  /// What a division leaves, which has the sign of `a`, tells where it rounded up: quotients of integers are rounded to
+  /// 0, and those of floats to a whole number at times (1 / 0.1 is 10 in float32, where 0.1 is more than a tenth).
+  package func floorQuotient(_ a: ValueID, _ b: ValueID) throws(OperatorError) -> ValueID {
+    guard let type = type(a) else { throw .unsupported("the type of an operand is not known") }
+    let quotient = try emit("Div", [a, b])
+    if !type.isFloat, areSurelyNonNegative([a, b]) { return quotient }
+    let divisors = constant(b)?.elements(as: Float.self) ?? []
+    // Divided by powers of two nothing is rounded.
+    if divisors.count == 1, divisors[0].significand == 1 { return try emit("Floor", [quotient]) }
+    let zero = try scalar(0, like: a)
+    let rest = try emit("Mod", [a, b], [("fmod", .int(1))])
+    let whole = type.isFloat ? try emit("Round", [emit("Div", [emit("Sub", [a, rest]), b])]) : quotient
+    let isBelow = try emit("Less", [emit("Mul", [rest, emit("Sign", [b])]), zero])
+    let result = try emit("Sub", [whole, cast(isBelow, to: type)])
+    if !type.isFloat || !divisors.isEmpty && !divisors.contains(0) { return result }
+    return try emit("Where", [emit("Equal", [b, zero]), quotient, result])
+  }
+
+  package func areSurelyNonNegative(_ values: [ValueID]) -> Bool {
+    values.allSatisfy { value in
+      type(value)?.isUnsignedInteger ?? false
+        || fact(value).tensor?.values?.allSatisfy(\.isSurelyNonNegative) ?? false
+    }
+  }
+
+  /// The value where it is no number, `result` elsewhere: for operators of ONNX that take NaN for a number.
+  package func keepingNaN(of value: ValueID, _ result: ValueID) throws(OperatorError) -> ValueID {
+    try emit("Where", [try emit("IsNaN", [value]), value, result])
+  }
+
   /// sin(πx) / (πx), 1 at 0.
   package func sinc(_ value: ValueID) throws(OperatorError) -> ValueID {
     let angle = try emit("Mul", [value, try scalar(3.14159265358979323846, like: value)])

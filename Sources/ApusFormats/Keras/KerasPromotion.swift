@@ -91,18 +91,12 @@ enum KerasPromotion {
     return try layers.cast(layers.reduce(op, wide, axes: axes, keepsAxes: keepsAxes), to: type)
   }
 
-  /// The largest integers of which a multiple of the divisor is not beyond the dividend: quotients rounded down.
+  /// Quotients rounded down.
   static func floorDivided(_ x: ValueID, _ y: ValueID, _ layers: LayerBuilder) throws(OperatorError) -> ValueID {
-    let quotient = try layers.emit("Div", [x, y])
     guard let type = layers.type(x) else { throw .unsupported("the type of an operand is not known") }
-    if type.isFloat { return try layers.emit("Floor", [quotient]) }
-    if [DataType.uint8, .uint16, .uint32, .uint64].contains(type) { return quotient }
-    // Division of integers rounds to 0: one less where signs differ and something is left.
-    let zero = try layers.scalar(0, like: x)
-    let isExact = try layers.emit("Equal", [layers.emit("Mul", [quotient, y]), x])
-    let differs = try layers.emit("Xor", [layers.emit("Less", [x, zero]), layers.emit("Less", [y, zero])])
-    let isLess = try layers.emit("And", [layers.emit("Not", [isExact]), differs])
-    return try layers.emit("Sub", [quotient, layers.cast(isLess, to: type)])
+    // TensorFlow rounds the quotient of floats as it is.
+    if type.isFloat { return try layers.emit("Floor", [layers.emit("Div", [x, y])]) }
+    return try layers.floorQuotient(x, y)
   }
 
   /// True where `value` is the place along a new axis of `count` places: nowhere if it is less than 0 or too large.

@@ -85,13 +85,7 @@ extension TFLiteRules {
 
   /// The quotient rounded down.
   private static func floorDivide(_ layer: TFLiteLayer) throws(OperatorError) -> [ValueID?] {
-    let (x, y) = (try layer.input(0), try layer.input(1))
-    if layer.layers.type(x)?.isFloat ?? true {
-      return [try layer.layers.emit("Floor", [try layer.layers.emit("Div", [x, y])])]
-    }
-    // Exact: the remainder of the sign of the divisor is taken away first.
-    let rest = try layer.layers.emit("Mod", [x, y])
-    return [try layer.layers.emit("Div", [try layer.layers.emit("Sub", [x, rest]), y])]
+    [try layer.layers.floorQuotient(layer.input(0), layer.input(1))]
   }
 
   /// The remainder of the sign of the divisor.

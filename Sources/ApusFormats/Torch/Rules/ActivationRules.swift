@@ -117,12 +117,16 @@ extension TorchRules {
 
   private static func softShrink(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let bound = Float(try call.real("lambd", 0.5))
-    return [try call.layers.emit("Shrink", [try float(call)], [("lambd", .float(bound)), ("bias", .float(bound))])]
+    let value = try float(call)
+    let result = try call.layers.emit("Shrink", [value], [("lambd", .float(bound)), ("bias", .float(bound))])
+    return [try call.layers.keepingNaN(of: value, result)]
   }
 
   private static func hardShrink(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let bound = Float(try call.real("lambd", 0.5))
-    return [try call.layers.emit("Shrink", [try float(call)], [("lambd", .float(bound)), ("bias", .float(0))])]
+    let value = try float(call)
+    let result = try call.layers.emit("Shrink", [value], [("lambd", .float(bound)), ("bias", .float(0))])
+    return [try call.layers.keepingNaN(of: value, result)]
   }
 
   private static func tanhShrink(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
@@ -133,8 +137,8 @@ extension TorchRules {
   private static func threshold(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let (layers, value) = (call.layers, try call.tensor(at: 0))
     guard let type = layers.type(value) else { throw .unsupported("the type of the operand is not known") }
-    let isAbove = try layers.emit("Greater", [value, try call.operand("threshold", as: type)])
-    return [try layers.emit("Where", [isAbove, value, try call.operand("value", as: type)])]
+    let isBelow = try layers.emit("LessOrEqual", [value, try call.operand("threshold", as: type)])
+    return [try layers.emit("Where", [isBelow, try call.operand("value", as: type), value])]
   }
 
   private static func glu(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {

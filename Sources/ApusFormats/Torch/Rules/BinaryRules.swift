@@ -88,7 +88,7 @@ extension TorchRules {
     if mode.isEmpty, !type.isFloat { type = try call.resultType() }
     let (first, second) = (try call.operand("self", as: type), try call.operand("other", as: type))
     switch mode {
-    case "floor": return [try floorQuotient(first, second, call)]
+    case "floor": return [try call.layers.floorQuotient(first, second)]
     case "trunc":
       let quotient = try call.layers.emit("Div", [first, second])
       return [try call.layers.truncated(quotient)]
@@ -98,20 +98,7 @@ extension TorchRules {
 
   private static func floorDivide(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
     let (_, first, second) = try operands(call)
-    return [try floorQuotient(first, second, call)]
-  }
-
-  /// Rounded down. Integers: (a - a mod b) / b, where mod has the sign of b.
-  static func floorQuotient(_ a: ValueID, _ b: ValueID, _ call: TorchCall) throws(OperatorError) -> ValueID {
-    let layers = call.layers
-    if layers.type(a)?.isFloat ?? true { return try layers.emit("Floor", [try layers.emit("Div", [a, b])]) }
-    let isNonNegative = [a, b].allSatisfy { value in
-      layers.type(value)?.isUnsignedInteger ?? false
-        || layers.fact(value).tensor?.values?.allSatisfy(\.isSurelyNonNegative) ?? false
-    }
-    if isNonNegative { return try layers.emit("Div", [a, b]) }
-    let rest = try layers.emit("Mod", [a, b])
-    return try layers.emit("Div", [try layers.emit("Sub", [a, rest]), b])
+    return [try call.layers.floorQuotient(first, second)]
   }
 
   /// The sign of the result is that of the divisor.
@@ -229,7 +216,7 @@ extension TorchRules {
       let factor = try call.layers.emit("Pow", [two, try call.layers.cast(second, to: .int64)])
       let wide = try call.layers.cast(first, to: .int64)
       if direction == "LEFT" { return [try call.layers.emit("Mul", [wide, factor])] }
-      return [try floorQuotient(wide, factor, call)]
+      return [try call.layers.floorQuotient(wide, factor)]
     }
   }
 
@@ -297,7 +284,7 @@ extension TorchRules {
     let value = try call.tensor("self")
     let zero = try layers.scalar(0, like: value)
     let step = try layers.emit(
-      "Where", [try layers.emit("Less", [value, zero]), zero, try layers.scalar(1, like: value)])
+      "Where", [try layers.emit("Greater", [value, zero]), try layers.scalar(1, like: value), zero])
     let isZero = try layers.emit("Equal", [value, zero])
     return [try layers.emit("Where", [isZero, try call.tensor("values"), step])]
   }

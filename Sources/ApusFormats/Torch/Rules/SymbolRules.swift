@@ -78,8 +78,12 @@ extension TorchRules {
   }
 
   private static func symbolFloor(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    let (a, b) = try numbers(call)
-    return [try floorQuotient(a, b, call)]
+    let (layers, (a, b)) = (call.layers, try numbers(call))
+    if layers.type(a)?.isFloat ?? true || layers.areSurelyNonNegative([a, b]) {
+      return [try layers.floorQuotient(a, b)]
+    }
+    // Extents are far from the ends of int64, and through these operators inference follows them.
+    return [try layers.emit("Div", [layers.emit("Sub", [a, layers.emit("Mod", [a, b])]), b])]
   }
 
   private static func symbolMod(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {

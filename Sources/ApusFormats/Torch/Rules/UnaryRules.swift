@@ -6,7 +6,7 @@ import ApusTensor
 extension TorchRules {
   static let unaryTable: [String: TorchRule] = [
     "abs": unary("Abs"), "absolute": unary("Abs"), "neg": unary("Neg"), "negative": unary("Neg"),
-    "sign": unary("Sign"), "sgn": unary("Sign"), "ceil": rounding("Ceil"), "floor": rounding("Floor"),
+    "sign": sign, "sgn": sign, "ceil": rounding("Ceil"), "floor": rounding("Floor"),
     "round": round, "trunc": truncate, "fix": truncate, "frac": fraction, "exp": unary("Exp"), "exp2": exp2,
     "expm1": expm1, "log": unary("Log"), "log2": logarithm(0.693147180559945309417),
     "log10": logarithm(2.302585092994045684018), "log1p": log1p, "sqrt": unary("Sqrt"), "rsqrt": rsqrt,
@@ -29,6 +29,14 @@ extension TorchRules {
       let value = try call.tensor(at: 0)
       return [call.layers.type(value)?.isFloat ?? true ? try call.layers.emit(name, [value]) : value]
     }
+  }
+
+  /// 0 for what is no number.
+  private static func sign(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
+    let (value, layers) = (try call.tensor(at: 0), call.layers)
+    let sign = try layers.emit("Sign", [value])
+    guard layers.type(value)?.isFloat ?? true else { return [sign] }
+    return [try layers.emit("Where", [try layers.emit("IsNaN", [value]), try layers.scalar(0, like: value), sign])]
   }
 
   private static func round(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {

@@ -125,9 +125,16 @@ enum KerasPooling {
   static func resized(
     _ value: ValueID, to size: [Int], _ interpolation: String, _ layers: LayerBuilder
   ) throws(OperatorError) -> ValueID {
-    try layers.emit(
-      "Resize", [value, nil, nil, layers.integers(size)],
-      attributes(interpolation) + [("axes", .ints(Array(2..<2 + size.count)))])
+    var nearest: [NearestElements] = []
+    let extents = try layers.shape(value).suffix(size.count).map { $0.known ?? 0 }
+    if interpolation == "nearest", (extents + size).allSatisfy({ $0 > 0 }) {
+      nearest = zip(extents, size).map { NearestElements(extent: $0, count: $1, isCentred: true) }
+    }
+    return try layers.resizedToNearest(value, nearest, from: 2) { () throws(OperatorError) in
+      try layers.emit(
+        "Resize", [value, nil, nil, layers.integers(size)],
+        attributes(interpolation) + [("axes", .ints(Array(2..<2 + size.count)))])
+    }
   }
 
   private static func upSampling1D(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {

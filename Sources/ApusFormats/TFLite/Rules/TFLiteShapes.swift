@@ -247,7 +247,23 @@ extension TFLiteRules {
       ("mode", .string("nearest")), ("coordinate_transformation_mode", .string(form)),
       ("nearest_mode", .string(corners || halves ? "round_prefer_ceil" : "floor")),
     ]
-    return [try layer.layers.channelsLast(resize(layer, layer.storedImage(), attributes))]
+    let image = try layer.storedImage()
+    let nearest = corners ? [] : try nearestElements(layer, image, isCentred: halves)
+    let result = try layer.layers.resizedToNearest(image, nearest, from: 2) { () throws(OperatorError) in
+      try resize(layer, image, attributes)
+    }
+    return [try layer.layers.channelsLast(result)]
+  }
+
+  /// None where an extent is not known.
+  private static func nearestElements(
+    _ layer: TFLiteLayer, _ image: ValueID, isCentred: Bool
+  ) throws(OperatorError) -> [NearestElements] {
+    let extents = try layer.layers.shape(image).suffix(2).map { $0.known ?? 0 }
+    guard let sizes = try layer.layers.constant(layer.longs(1))?.integers, extents.count == 2, sizes.count == 2,
+      (extents + sizes).allSatisfy({ $0 > 0 })
+    else { return [] }
+    return zip(extents, sizes).map { NearestElements(extent: $0, count: $1, isCentred: isCentred) }
   }
 
   private static func resize(

@@ -183,21 +183,50 @@ extension TorchRules {
       if mode == "cubic" { attributes.append(("cubic_coeff_a", .float(isSmooth ? -0.5 : -0.75))) }
       if isSmooth { attributes += [("antialias", .int(1)), ("exclude_outside", .int(1))] }
       let scales = try scales(axes, call)
-      if let scales, !corners {
-        let factors = layers.constant(Tensor(scales.map { Float($0) }))
-        return [try layers.emit("Resize", [value, nil, factors], attributes)]
-      }
-      var sizes = try call.sizes("output_size")
-      if sizes == nil || sizes?.isEmpty ?? true, let scales {
-        var numbers: [TorchSize] = []
-        for (axis, scale) in scales.enumerated() {
-          numbers.append(.number(Int((Double(try layers.extent(value, axis + 2)) * scale).rounded(.down))))
+      let nearest = mode == "nearest" ? try nearestElements(value, axes, scales, isExact: isExact, call) : []
+      let result = try layers.resizedToNearest(value, nearest, from: 2) { () throws(OperatorError) in
+        if let scales, !corners {
+          let factors = layers.constant(Tensor(scales.map { Float($0) }))
+          return try layers.emit("Resize", [value, nil, factors], attributes)
         }
-        sizes = numbers
+        guard let sizes = try sizes(of: value, axes, scales, call) else {
+          throw .invalid("output_size or scales were expected")
+        }
+        return try layers.emit("Resize", [value, nil, nil, try call.shapeTensor(sizes)], attributes)
       }
-      guard let sizes, sizes.count == axes else { throw .invalid("output_size or scales were expected") }
-      return [try layers.emit("Resize", [value, nil, nil, try call.shapeTensor(sizes)], attributes)]
+      return [result]
     }
+  }
+
+  /// The sizes that are asked for, or that the scales give where the extents are known.
+  private static func sizes(
+    of value: ValueID, _ axes: Int, _ scales: [Double]?, _ call: TorchCall
+  ) throws(OperatorError) -> [TorchSize]? {
+    if let sizes = try call.sizes("output_size"), !sizes.isEmpty { return sizes.count == axes ? sizes : nil }
+    guard let scales else { return nil }
+    var sizes: [TorchSize] = []
+    for (axis, scale) in scales.enumerated() {
+      let size = (Double(try call.layers.extent(value, axis + 2)) * scale).rounded(.down)
+      guard (0..<Double(1 << 31)).contains(size) else { throw .invalid("an extent times \(scale) is too large") }
+      sizes.append(.number(Int(size)))
+    }
+    return sizes
+  }
+
+  /// None where an extent is not known.
+  private static func nearestElements(
+    _ value: ValueID, _ axes: Int, _ scales: [Double]?, isExact: Bool, _ call: TorchCall
+  ) throws(OperatorError) -> [NearestElements] {
+    let shape = try call.layers.shape(value)
+    guard shape.count == axes + 2, shape.suffix(axes).allSatisfy({ ($0.known ?? 0) > 0 }),
+      let sizes = try sizes(of: value, axes, scales, call)
+    else { return [] }
+    var found: [NearestElements] = []
+    for (axis, size) in sizes.enumerated() {
+      guard case .number(let count) = size, count > 0, let extent = shape[axis + 2].known else { return [] }
+      found.append(NearestElements(extent: extent, count: count, factor: scales?[axis], isCentred: isExact))
+    }
+    return found
   }
 
   private static func gridSample(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {

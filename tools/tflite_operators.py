@@ -127,7 +127,7 @@ def places(seed: int) -> Iterator[Case]:
         return f"{name}_{len(graph.weights)}", graph.model(outputs), graph.inputs
 
     extents = (3, 4, 5)
-    for axis in (0, 1, -1):
+    for axis, kind in ((0, np.int64), (1, np.int32), (-1, np.int64)):
         for is_constant in (False, True):
             for op, reduction in (("GatherElements", ""), ("ScatterElements", "none"), ("ScatterElements", "add")):
                 graph, extent = Graph(seed), extents[axis]
@@ -140,7 +140,7 @@ def places(seed: int) -> Iterator[Case]:
                     column = [3 if place == axis % 3 else 1 for place in range(3)]
                     indices = np.broadcast_to(line.reshape(column), shape)
                 x = graph.input(*extents)
-                given = graph.constant(indices, np.int64) if is_constant else graph.input(kind=np.int64, values=indices)
+                given = graph.constant(indices, kind) if is_constant else graph.input(kind=kind, values=indices)
                 operands = [x, given] + ([graph.input(*shape)] if reduction else [])
                 extra = {"reduction": reduction} if reduction else {}
                 outputs = graph.node(op, *operands, axis=axis, **extra)

@@ -195,7 +195,8 @@ enum KerasMerging {
     }
     let number = try KerasPromotion.floats(call, value)
     let bounds = try call.constant(bins, like: number)
-    let places = try layers.insertionPlaces(number, in: bounds, isRight: true, type: .int64)
+    let type = call.network.version >= 3 ? DataType.int32 : .int64
+    let places = try layers.insertionPlaces(number, in: bounds, isRight: true, type: type)
     let count = bins.elements?.count ?? 0
     return try encoded(places, call.config.string("output_mode") ?? "int", count + 1, layers)
   }

@@ -68,10 +68,10 @@ enum KerasNormalization {
     let (names, scale, center) = try names(call)
     let epsilon = try call.config.double("epsilon", default: 1e-3)
     if try call.config.bool("rms_scaling", default: false) {
-      let gamma = scale ? try broadcast(call.variables(["gamma"])[0], axes, rank, call) : nil
+      let gamma = scale ? try broadcast(weights(["gamma"], axes, value, call)[0], axes, rank, call) : nil
       return try overVariance(value, axes, epsilon, gamma, layers)
     }
-    let weights = try call.variables(names)
+    let weights = try weights(names, axes, value, call)
     guard axes == Array((rank - axes.count)..<rank) else {
       // Other axes than the last ones: with these at the end, and back.
       let order = (0..<rank).filter { !axes.contains($0) } + axes
@@ -82,6 +82,18 @@ enum KerasNormalization {
         normalized(turned, axes.count, weights, scale, center, epsilon, layers), inverse)
     }
     return try normalized(value, axes.count, weights, scale, center, epsilon, layers)
+  }
+
+  /// Weights over several axes. Keras makes them for the axes in the order of their numbers, where -1 is before 1, and
+  /// puts them into the shape of the axes then, element by element.
+  private static func weights(
+    _ names: [String], _ axes: [Int], _ value: ValueID, _ call: KerasCall
+  ) throws(OperatorError) -> [ValueID] {
+    let weights = try call.variables(names)
+    if axes.count == 1 { return weights }
+    var extents: [Int] = []
+    for axis in axes { extents.append(try call.layers.extent(value, axis)) }
+    return try weights.map { (weight) throws(OperatorError) in try call.layers.reshape(weight, extents) }
   }
 
   /// LayerNormalization over the last `count` axes.
@@ -129,8 +141,8 @@ enum KerasNormalization {
   private static func rootMeanSquare(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {
     let layers = call.layers
     let rank = try layers.rank(value)
-    let axes = try axes(call, rank: rank)
-    let scale = try call.variables(["scale"])[0]
+    let axes = try axes(call, rank: rank).sorted()
+    let scale = try weights(["scale"], axes, value, call)[0]
     let epsilon = try call.config.double("epsilon", default: 1e-6)
     if axes == [rank - 1] {
       return try layers.emit(
@@ -138,7 +150,7 @@ enum KerasNormalization {
     }
     let square = try layers.reduce("ReduceMean", layers.emit("Mul", [value, value]), axes: axes, keepsAxes: true)
     let root = try layers.emit("Sqrt", [layers.emit("Add", [square, layers.scalar(epsilon, like: value)])])
-    return try layers.emit("Mul", [layers.emit("Div", [value, root]), broadcast(scale, axes.sorted(), rank, call)])
+    return try layers.emit("Mul", [layers.emit("Div", [value, root]), broadcast(scale, axes, rank, call)])
   }
 
   private static func group(_ call: KerasCall, _ value: ValueID) throws(OperatorError) -> ValueID {

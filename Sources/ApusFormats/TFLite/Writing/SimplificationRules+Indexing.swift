@@ -14,7 +14,7 @@ extension TFLiteSimplification {
       return [try layers.emit("GatherND", [data, layers.coordinates(indices, shape, axis: axis)])]
     },
     "ScatterElements": { (node, layers) throws(OperatorError) in
-      let (data, indices) = (try layers.operand(node), try layers.operand(node, 1))
+      let (data, indices) = (try layers.operand(node), try layers.cast(layers.operand(node, 1), to: .int64))
       let facts = try layers.facts(node)
       let axis = try resolveAxis(facts.int("axis"), rank: layers.rank(data))
       let places = try layers.coordinates(indices, layers.numbers(indices), axis: axis)

@@ -26,7 +26,7 @@ extension Npy {
     let content = try Content(tensor, limits: limits)
     var bytes: [UInt8] = []
     bytes.reserveCapacity(content.byteCount)
-    content.forEachPart { part in for index in part.indices { bytes.append(part[index]) } }
+    content.forEachPart { part in part.withUnsafeBufferPointer { bytes += $0 } }
     return bytes
   }
 

@@ -29,8 +29,7 @@ package struct WireWriter {
     tensor.withByteSpan { span in
       bytes.appendTag(number, .bytes)
       bytes.appendVarint(UInt64(span.count))
-      bytes.reserveCapacity(bytes.count + span.count)
-      for index in span.indices { bytes.append(span[index]) }
+      span.withUnsafeBufferPointer { bytes += $0 }
     }
   }
 

@@ -78,7 +78,7 @@ enum KerasCore {
       let shared = (1...3).first(where: { count in
         parts[0].count >= count && parts[1].count > count && parts[0].suffix(count) == parts[1].prefix(count)
           && parts[2] == parts[0].dropLast(count) + parts[1].dropFirst(count)
-      }), let known = weights.concrete, shape.count > shared
+      }), let known = weights.concrete, !known.dims.contains(0), shape.count > shared
     {
       let columns = known.dims.dropFirst(shared).reduce(1, *)
       let matrix = try layers.reshape(kernel, [known.dims.prefix(shared).reduce(1, *), columns])

@@ -59,6 +59,7 @@ extension TFLiteRules {
     let r = try rows(cell.recurrent)
     let bias = try rows(cell.biases)
     let size = try layers.extent(bias, 1)
+    guard size <= 1 << 24 else { throw .unsupported("a bias of \(size) numbers is too large") }
     let none = layers.constant(Tensor(zeros: .float32, shape: [1, size]))
     var p: ValueID?
     if cell.peepholes.contains(where: { layer.has($0) }) {

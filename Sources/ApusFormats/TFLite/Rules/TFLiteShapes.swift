@@ -137,8 +137,9 @@ extension TFLiteRules {
     let sizes = try layer.integers(1, "the block sizes")
     let bounds = try layer.integers(2, "the bounds")
     let rank = try layer.layers.rank(layer.stored(0))
-    guard sizes.count < rank, bounds.count == 2 * sizes.count, sizes.allSatisfy({ $0 > 0 && $0 < 1 << 20 }),
-      bounds.allSatisfy({ $0 >= 0 && $0 < 1 << 30 })
+    // Of at most three axes, so that the product of the blocks is no more than 2^60.
+    guard sizes.count < rank, sizes.count <= 3, bounds.count == 2 * sizes.count,
+      sizes.allSatisfy({ $0 > 0 && $0 < 1 << 20 }), bounds.allSatisfy({ $0 >= 0 && $0 < 1 << 30 })
     else { throw .invalid("block sizes \(sizes) and bounds \(bounds) do not fit \(rank) axes") }
     return (
       sizes, sizes.indices.map { bounds[2 * $0] }, sizes.indices.map { bounds[2 * $0 + 1] }

@@ -6,7 +6,7 @@ import ApusTensor
 extension TFLiteSimplification {
   static let indexingRules: [String: Rule] = [
     "GatherElements": { (node, layers) throws(OperatorError) in
-      let (data, indices) = (try layers.operand(node), try layers.operand(node, 1))
+      let (data, indices) = (try layers.operand(node), try layers.cast(layers.operand(node, 1), to: .int64))
       let rank = try layers.rank(data)
       let axis = try resolveAxis(layers.facts(node).int("axis"), rank: rank)
       if rank == 1 { return [try layers.emit("Gather", [data, indices], [("axis", .int(0))])] }

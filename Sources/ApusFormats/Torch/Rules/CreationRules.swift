@@ -85,9 +85,11 @@ extension TorchRules {
     { (call) throws(OperatorError) in
       let (rows, columns) = (try call.int("row"), try call.int("col"))
       let offset = try call.int("offset", 0)
-      let (count, overflow) = rows.multipliedReportingOverflow(by: columns)
-      guard rows >= 0, columns >= 0, !overflow, count <= 1 << 24 else { throw .unsupported("\(rows) rows") }
-      let (limit, _) = (abs(offset) <= 1 << 30 ? offset : 0, 0)
+      let most = 1 << 24
+      guard (0...most).contains(rows), (0...most).contains(columns), rows * columns <= most else {
+        throw .unsupported("the indices of a triangle of \(rows) rows and \(columns) columns")
+      }
+      let limit = min(max(offset, -most), most)
       var (first, second): ([Int64], [Int64]) = ([], [])
       for row in 0..<rows {
         for column in 0..<columns where upper ? column - row >= limit : column - row <= limit {

@@ -66,8 +66,8 @@ extension TorchRules {
         guard try !call.bool("ceil_mode", false), divisor.real != 0 else {
           throw .unsupported("divisor_override together with ceil_mode")
         }
-        let size = try spatial("kernel_size", axes, 1, call).reduce(1, *)
-        result = try layers.emit("Mul", [result, try layers.scalar(Double(size) / divisor.real, like: result)])
+        let size = try spatial("kernel_size", axes, 1, call).reduce(1) { $0 * Double($1) }
+        result = try layers.emit("Mul", [result, try layers.scalar(size / divisor.real, like: result)])
       }
       return [window.isSingle ? try layers.squeeze(result, [0]) : result]
     }

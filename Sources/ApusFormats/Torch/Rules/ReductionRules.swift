@@ -100,7 +100,7 @@ extension TorchRules {
     let layers = call.layers
     let shape = try layers.shape(value)
     let known = axes.compactMap { shape[$0].known }
-    if known.count == axes.count { return try layers.scalar(Double(known.reduce(1, *)), like: value) }
+    if known.count == axes.count { return try layers.scalar(known.reduce(1) { $0 * Double($1) }, like: value) }
     let extents = try layers.emit("Gather", [try layers.emit("Shape", [value]), layers.integers(axes)])
     let product = try layers.emit("ReduceProd", [extents], [("keepdims", .int(0))])
     return try layers.cast(product, to: layers.type(value) ?? .float32)

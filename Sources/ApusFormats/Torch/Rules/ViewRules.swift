@@ -226,7 +226,9 @@ extension TorchRules {
       let length = try call.lowering.known(try bound("length", 0, call))
     else { throw .unsupported("a part with bounds that are not known") }
     if start < 0 { start += try call.layers.extent(try call.tensor(at: 0), axis) }
-    return part(axis, from: .number(start), to: .number(start + length), step: 1, call)
+    let (end, overflows) = start.addingReportingOverflow(length)
+    guard !overflows else { throw .invalid("a part of \(length) elements from \(start) on") }
+    return part(axis, from: .number(start), to: .number(end), step: 1, call)
   }
 
   private static func selectView(_ call: TorchCall) throws(OperatorError) -> TorchView {
@@ -248,7 +250,7 @@ extension TorchRules {
         guard let number = try call.lowering.known(index) else {
           throw .unsupported("writing to an index that is not known")
         }
-        let end = number == -1 ? Int.max : number + 1
+        let end = number == -1 || number == Int.max ? Int.max : number + 1
         let view = part(axis, from: .number(number), to: .number(end), step: 1, call)
         return try view.write?(base, try call.layers.unsqueeze(new, [axis])) ?? base
       })

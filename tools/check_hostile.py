@@ -354,6 +354,9 @@ CASES |= {
          {"kernel_size": [FAR, FAR], "dilation": [FAR, FAR], "padding": [0, 0], "stride": [1, 1]}),
         ("layer_norm.default", [1, FAR], {"normalized_shape": [FAR]}),
         ("repeat_interleave.self_int", [1, FAR], {"repeats": FAR, "dim": 1}),
+        ("narrow.default", [1, 9], {"dim": 1, "start": 1 << 62, "length": 1 << 62}),
+        ("triu_indices.default", [1], {"row": 3, "col": 3, "offset": -(1 << 63)}),
+        ("var.default", [FAR, FAR], {}),
     ]
 }  # fmt: skip
 
@@ -563,7 +566,7 @@ def flat(root: dict[int, Any], identifier: bytes) -> bytes:
 
 
 # Numbers of operators and of the types of their options in the schema of TensorFlow Lite.
-ABS, NOT, WHILE, IF, CALL, CALL_ONCE = 101, 87, 119, 118, 31, 129
+ABS, NOT, WHILE, IF, CALL, CALL_ONCE, RNN = 101, 87, 119, 118, 31, 129, 24
 OPTIONS = {WHILE: 93, IF: 92, CALL: 16, CALL_ONCE: 103}
 
 
@@ -631,6 +634,15 @@ def lite_extents_that_overflow() -> bytes:
 @case(".tflite", "")
 def lite_huge_extents() -> bytes:
     return lite([(ABS, {})], shape=[0x7FFF_FFFF, 4], kind=0)
+
+
+@case(".tflite", "too large")
+def lite_bias_of_many() -> bytes:
+    """A recurrent layer whose bias is an input of 2^31 numbers."""
+    extents = [[1, 4], [2, 4], [2, 2], [0x7FFF_FFFF], [1, 2], [1, 2]]
+    tensors = [{0: shape, 1: (1, 0), 2: 0, 3: f"t{index}"} for index, shape in enumerate(extents)]
+    graph = {0: tensors, 1: [0, 1, 2, 3, 4], 2: [5], 3: [{0: 0, 1: [0, 1, 2, 3, 4], 2: [5]}], 4: "g"}
+    return flat({0: 3, 1: [{3: RNN}], 2: [graph], 4: [{}]}, b"TFL3")
 
 
 @case(".tflite", "too many offsets")

@@ -176,14 +176,33 @@ extension TFLiteSimplification {
     if shape.count(where: { $0.known == nil }) > 1 {
       // Several extents are those of the operand.
       let own = try layers.shape(x)
-      guard shape.allSatisfy({ dim in dim.known != nil || own.contains { $0.isSame(as: dim) } }) else { return nil }
-      return [try layers.reshape(x, to: shape)]
+      if shape.allSatisfy({ dim in dim.known != nil || own.contains { $0.isSame(as: dim) } }) {
+        return [try layers.reshape(x, to: shape)]
+      }
+      return try copying(node, x, layers).map { [$0] }
     }
     let target = layers.integers(shape.map { $0.known ?? -1 })
     if node.op.name == "Reshape", layers.constant(node.inputs[1])?.integers == shape.map({ $0.known ?? -1 }) {
       return nil
     }
     return [try layers.emit("Reshape", [x, target], shape.contains { $0.known == 0 } ? [("allowzero", .int(1))] : [])]
+  }
+
+  /// A change to numbers of which some copy an extent, which TensorFlow Lite's operator does not.
+  private static func copying(
+    _ node: Node, _ x: ValueID, _ layers: LayerBuilder
+  ) throws(OperatorError) -> ValueID? {
+    guard node.op.name == "Reshape", try layers.facts(node).optionalInt("allowzero") ?? 0 == 0,
+      let numbers = layers.constant(node.inputs[1])?.integers
+    else { return nil }
+    let all = try layers.emit("Shape", [x])
+    var parts: [ValueID] = []
+    for (axis, number) in numbers.enumerated() {
+      let isCopied = number == 0
+      parts.append(
+        try isCopied ? layers.slice(all, from: [axis], to: [axis + 1], axes: [0]) : layers.integers([number]))
+    }
+    return try layers.emit("Reshape", [x, layers.concatenate(parts, axis: 0)])
   }
 
   // MARK: - Integers that stand for floats

@@ -74,6 +74,14 @@ final class TFLiteNode: OperatorContext {
     return true
   }
 
+  /// Whether what it gives are elements of its first operand, which may be integers that stand for floats.
+  private var movesOneOperand: Bool {
+    switch lowering.integers {
+    case .keeps, .keepsWhen: lowering.data == 0..<1 || node.inputs.count == 1
+    default: false
+    }
+  }
+
   private func isProduct(_ axis: Int) -> Bool {
     guard node.inputs.count > 1, let weights = node.inputs[1], let known = work.constantInteger(weights),
       known.tensor.dataType == .int8, known.quantization.zeroPoints.allSatisfy({ $0 == 0 }),
@@ -216,6 +224,7 @@ final class TFLiteNode: OperatorContext {
       work.define(value, as: codes)
     } else {
       made = try work.newTensor(value)
+      if movesOneOperand { work.quantize(made, like: try operand(0)) }
       work.define(value, as: made)
     }
     results[output] = made

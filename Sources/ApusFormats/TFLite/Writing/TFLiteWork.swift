@@ -186,6 +186,13 @@ final class TFLiteWork {
     return codes
   }
 
+  /// Integers that were only moved stand for the same floats: delegates ask for the scale of every tensor of them.
+  func quantize(_ tensor: Int, like source: Int) {
+    let (made, known) = (draft.tensors[tensor], draft.tensors[source])
+    guard let quantization = known.quantization, quantization.isWhole, made.type == known.type else { return }
+    draft.quantize(tensor, quantization)
+  }
+
   // MARK: - Codes
 
   /// The integers that stand for a value of floats; nil if there are none.

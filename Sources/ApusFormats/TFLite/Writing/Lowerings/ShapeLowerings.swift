@@ -36,6 +36,9 @@ extension TFLiteLowerings {
       else {
         throw .unsupported("the shape should follow from those of the inputs; it is computed")
       }
+      if let known = try node.work.graph.constant(node.value(1))?.integers, known.contains(0) {
+        throw .unsupported("extents that are copied among open ones", remedy: "Give the symbols values with --dim")
+      }
       return try node.emit("RESHAPE", [node.operand(0), node.places(1)])
     }
     let target = result.map { $0.known ?? -1 }

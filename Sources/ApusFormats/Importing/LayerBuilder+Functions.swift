@@ -105,7 +105,9 @@ extension LayerBuilder {
     // Divided by powers of two nothing is rounded.
     if divisors.count == 1, divisors[0].significand == 1 { return try emit("Floor", [quotient]) }
     let zero = try scalar(0, like: a)
-    let rest = try emit("Mod", [a, b], [("fmod", .int(1))])
+    // onnxruntime takes the rest of int64 in float64.
+    let rest =
+      type.isFloat ? try emit("Mod", [a, b], [("fmod", .int(1))]) : try emit("Sub", [a, emit("Mul", [quotient, b])])
     let whole = type.isFloat ? try emit("Round", [emit("Div", [emit("Sub", [a, rest]), b])]) : quotient
     let isBelow = try emit("Less", [emit("Mul", [rest, emit("Sign", [b])]), zero])
     let result = try emit("Sub", [whole, cast(isBelow, to: type)])

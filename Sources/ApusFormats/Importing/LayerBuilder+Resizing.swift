@@ -20,8 +20,33 @@ package struct NearestElements {
     scale = factor.map { Float($0) } ?? Float(count) / Float(extent)
   }
 
+  /// Of an axis whose extent is not known: what is said of it holds for all extents up to some thousands.
+  package init(factor: Double, isCentred: Bool) {
+    let extent = factor < 1 ? Self.mostElements : Int(Double(Self.mostElements) / factor)
+    self.init(extent: extent, count: Int(Double(extent) * factor), factor: factor, isCentred: isCentred)
+    self.factor = factor
+  }
+
   /// Axes with more elements are left to ONNX's formula.
   fileprivate static let mostElements = 1 << 14
+  /// The factor of an axis whose extent is not known.
+  private var factor: Double?
+
+  /// The elements, computed in the run if the extent is not known before.
+  fileprivate func elements(
+    along axis: Int, of value: ValueID, _ layers: LayerBuilder
+  ) throws(OperatorError) -> ValueID {
+    guard let factor else { return layers.integers(elements) }
+    let extent = try layers.squeeze(
+      layers.emit("Shape", [value], [("start", .int(axis)), ("end", .int(axis + 1))]), [0])
+    let exact = try layers.cast(extent, to: .float64)
+    let count = try layers.emit("Floor", [layers.emit("Mul", [exact, layers.scalar(factor, like: exact)])])
+    let (none, one) = (layers.constant(Tensor(scalar: Int64(0))), layers.constant(Tensor(scalar: Int64(1))))
+    var place = try layers.cast(layers.emit("Range", [none, layers.cast(count, to: .int64), one]), to: .float32)
+    if isCentred { place = try layers.emit("Add", [place, layers.scalar(Float(0.5))]) }
+    let coordinate = try layers.emit("Floor", [layers.emit("Mul", [place, layers.scalar(step)])])
+    return try layers.emit("Min", [layers.cast(coordinate, to: .int64), layers.emit("Sub", [extent, one])])
+  }
 
   fileprivate var elements: [Int] {
     (0..<count).map { bounded((Float($0) + (isCentred ? 0.5 : 0)) * step) }
@@ -55,7 +80,8 @@ extension LayerBuilder {
     if nearest.allSatisfy(\.areThoseOfONNX) { return try resize() }
     var result = value
     for (offset, axis) in nearest.enumerated() {
-      result = try emit("Gather", [result, integers(axis.elements)], [("axis", .int(first + offset))])
+      let elements = try axis.elements(along: first + offset, of: value, self)
+      result = try emit("Gather", [result, elements], [("axis", .int(first + offset))])
     }
     return result
   }

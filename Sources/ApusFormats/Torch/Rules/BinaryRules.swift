@@ -86,19 +86,26 @@ extension TorchRules {
     var type = try call.common(["self", "other"])
     let mode = try call.string("rounding_mode", "")
     if mode.isEmpty, !type.isFloat { type = try call.resultType() }
-    let (first, second) = (try call.operand("self", as: type), try call.operand("other", as: type))
-    switch mode {
-    case "floor": return [try call.layers.floorQuotient(first, second)]
-    case "trunc":
-      let quotient = try call.layers.emit("Div", [first, second])
-      return [try call.layers.truncated(quotient)]
-    default: return [try call.layers.emit("Div", [first, second])]
-    }
+    if !mode.isEmpty { return [try rounded(mode, type, call)] }
+    return [try call.layers.emit("Div", [try call.operand("self", as: type), try call.operand("other", as: type)])]
   }
 
   private static func floorDivide(_ call: TorchCall) throws(OperatorError) -> [ValueID?] {
-    let (_, first, second) = try operands(call)
-    return [try call.layers.floorQuotient(first, second)]
+    [try rounded("floor", try call.common(["self", "other"]), call)]
+  }
+
+  /// A quotient rounded to a whole number; that of floats of 16 bits is one of float32, as are numbers of the program.
+  private static func rounded(_ mode: String, _ type: DataType, _ call: TorchCall) throws(OperatorError) -> ValueID {
+    let layers = call.layers
+    let inner = type.isFloat && type.bits < 32 ? DataType.float32 : type
+    let (first, second) = (try call.operand("self", as: inner), try call.operand("other", as: inner))
+    let result =
+      switch mode {
+      case "floor": try layers.floorQuotient(first, second)
+      case "trunc": try layers.truncated(layers.emit("Div", [first, second]))
+      default: throw .invalid("'rounding_mode' should be floor or trunc; it is '\(mode)'")
+      }
+    return try layers.cast(result, to: type)
   }
 
   /// The sign of the result is that of the divisor.

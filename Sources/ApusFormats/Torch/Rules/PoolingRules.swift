@@ -213,11 +213,15 @@ extension TorchRules {
     return sizes
   }
 
-  /// None where an extent is not known.
+  /// None where neither an extent nor a scale is known.
   private static func nearestElements(
     _ value: ValueID, _ axes: Int, _ scales: [Double]?, isExact: Bool, _ call: TorchCall
   ) throws(OperatorError) -> [NearestElements] {
     let shape = try call.layers.shape(value)
+    if let scales, shape.count == axes + 2, shape.suffix(axes).contains(where: { $0.known == nil }) {
+      guard scales.allSatisfy({ (1e-4...1e4).contains($0) }) else { return [] }
+      return scales.map { NearestElements(factor: $0, isCentred: isExact) }
+    }
     guard shape.count == axes + 2, shape.suffix(axes).allSatisfy({ ($0.known ?? 0) > 0 }),
       let sizes = try sizes(of: value, axes, scales, call)
     else { return [] }

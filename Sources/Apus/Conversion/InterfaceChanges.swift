@@ -153,8 +153,9 @@ extension InterfaceChanges {
         throw .unsupported("\(what) '\(graph[value].name)' has \(shape.count) axes; pictures have 4 or 5")
       }
       isDone = true
-      // An order that the extents show to be the wanted one already stays.
-      if named == nil, Self.layout(of: shape) == layout { continue }
+      // What shows the wanted order already stays: an operator that takes channels behind the batch, or the extents.
+      let known = Self.isOfChannelsFirst(value, graph) ? .channelsFirst : Self.layout(of: shape)
+      if named == nil, known == layout { continue }
       try what == "input"
         ? editor.layOutInput(at: position, layout) : editor.layOutOutput(at: position, layout)
     }
@@ -162,6 +163,20 @@ extension InterfaceChanges {
       throw .unsupported("no \(what) has 4 or 5 axes, as pictures have", remedy: "Leave out the option for \(what)s")
     }
   }
+
+  /// Whether an operator of pictures reads or makes the value, all of which have the channels behind the batch.
+  private static func isOfChannelsFirst(_ value: ValueID, _ graph: Graph) -> Bool {
+    graph.nodes.contains { node in
+      pictureOperators.contains(node.op.description)
+        && (node.inputs.first == .some(value) || node.outputs.first == .some(value))
+    }
+  }
+
+  private static let pictureOperators: Set<String> = [
+    "Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "MaxPool", "AveragePool", "LpPool",
+    "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN",
+    "DepthToSpace", "SpaceToDepth", "GridSample",
+  ]
 
   /// The order of axes that extents show: 1, 3 or 4 channels on one side only.
   static func layout(of shape: [Dim]) -> Layout? {

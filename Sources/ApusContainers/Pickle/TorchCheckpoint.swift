@@ -175,6 +175,10 @@ package struct TorchCheckpoint: Sendable {
 }
 
 extension TorchCheckpoint.Tensor {
+  /// So many bytes may come of few, and so many times more than the storage has: a file of some hundred bytes says
+  /// gigabytes with strides of 0.
+  private static let (repeatedBytes, repetitions) = (64 << 20, 16)
+
   /// The elements in order, row by row: a part of the file where they lie so, a copy otherwise. `maximumBytes` bounds
   /// the copy (a stride of 0 makes many elements of one).
   package func elements(maximumBytes: Int = 1 << 34) throws(LoadError) -> ByteView {
@@ -184,6 +188,11 @@ extension TorchCheckpoint.Tensor {
       throw LoadError(.limitExceeded, "the tensor takes more than \(maximumBytes) bytes", path: name)
     }
     if isContiguous { return try storage.bytes.slice(offset * width, byteCount, "tensor \(name)") }
+    if byteCount > max(Self.repeatedBytes, storage.bytes.count * Self.repetitions) {
+      throw LoadError(
+        .limitExceeded, "the tensor takes \(byteCount) bytes of the \(storage.bytes.count) of its storage",
+        remedy: "Save it without strides of 0 (clone() before torch.save)", path: name)
+    }
     var bytes: [UInt8] = []
     bytes.reserveCapacity(byteCount)
     var place = [Int](repeating: 0, count: shape.count)

@@ -218,18 +218,21 @@ private struct ResizePlaces {
     }
     guard scale.isFinite, scale > 0 else { throw .invalid("a positive scale was expected; it is \(scale)") }
     let mode = node.optionalString("coordinate_transformation_mode") ?? "half_pixel"
-    let length = Float(from) * scale
+    // As Resize computes them: exactly, and rounded to float32 at the end.
+    let step = Double(scale)
+    let length = node.has(2) && !node.has(3) ? Double(from) * step : Double(to)
+    let place: (Double) -> Double
     switch mode {
-    case "half_pixel": places = (0..<to).map { (Float($0) + 0.5) / scale - 0.5 }
-    case "pytorch_half_pixel": places = (0..<to).map { length > 1 ? (Float($0) + 0.5) / scale - 0.5 : 0 }
-    case "align_corners":
-      places = (0..<to).map { length > 1 ? Float($0) * Float(from - 1) / (length - 1) : 0 }
-    case "asymmetric": places = (0..<to).map { Float($0) / scale }
+    case "half_pixel": place = { ($0 + 0.5) / step - 0.5 }
+    case "pytorch_half_pixel": place = { length > 1 ? ($0 + 0.5) / step - 0.5 : 0 }
+    case "align_corners": place = { length > 1 ? $0 * Double(from - 1) / (length - 1) : 0 }
+    case "asymmetric": place = { $0 / step }
     case "half_pixel_symmetric":
-      let offset = Float(from) / 2 * (1 - Float(to) / length)
-      places = (0..<to).map { offset + (Float($0) + 0.5) / scale - 0.5 }
+      let offset = Double(from) / 2 * (1 - Double(to) / length)
+      place = { offset + ($0 + 0.5) / step - 0.5 }
     default: throw .unsupported("TensorFlow Lite has no places of pixels of the kind '\(mode)'")
     }
+    places = (0..<to).map { Float(place(Double($0))) }
     guard places.allSatisfy(\.isFinite) else { throw .invalid("a scale of \(scale) gives no places of pixels") }
   }
 

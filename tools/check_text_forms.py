@@ -141,7 +141,9 @@ def check(apus: Path, path: Path, form: str, folder: Path, outcome: Outcome) -> 
     theirs = folder / f"theirs.{form}"
     theirs.write_bytes(printed)
     convert(apus, theirs, back)
-    if encoded(onnx.load(back, load_external_data=False), form) != wanted:
+    # onnx.printer leaves the defaults of functions' attributes out: then the library reads the same of it.
+    found = encoded(onnx.load(back, load_external_data=False), form)
+    if found != wanted and found != encoded(library_read(printed, form), form):
         outcome.faults.append(f"{path}: what the library prints as {form} is read as another model")
     outcome.counts["printed by the library and read"] += 1
 

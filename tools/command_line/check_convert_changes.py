@@ -194,6 +194,19 @@ class Interface(Case):
         self.apus("convert", "model.onnx", "-o", "e.onnx", "--layout", "x=abc", status=2)
         self.assertFalse(self.path("e.onnx").exists())
 
+    def test_operators_tell_the_order_where_extents_do_not(self) -> None:
+        # A last extent of 1 is no channel here: the convolution reads 16 channels behind the batch.
+        ends = [tensor("x", [1, 16, 10, 1])], [tensor("y", [1, 2, 10, 1])]
+        weight = constant("w", np.ones((2, 16, 1, 1), np.float32))
+        onnx.save(model([helper.make_node("Conv", ["x", "w"], ["y"])], *ends, [weight]), self.path("sound.onnx"))
+        x = np.random.default_rng(8).random((1, 16, 10, 1), np.float32)
+        (expected,) = run(self.path("sound.onnx"), {"x": x})
+        self.json("convert", "sound.onnx", "-o", "b.onnx", "--nhwc-inputs", "--nhwc-outputs")
+        (found,) = run(self.path("b.onnx"), {"x": x.transpose(0, 2, 3, 1)})
+        np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, atol=1e-5)
+        self.json("convert", "sound.onnx", "-o", "c.onnx", "--nchw-inputs", "--nchw-outputs")
+        np.testing.assert_allclose(run(self.path("c.onnx"), {"x": x})[0], expected, atol=1e-5)
+
     def test_pictures_come_as_bytes_like_those_of_apus_run(self) -> None:
         pixels = np.random.default_rng(6).integers(0, 256, (8, 8, 3), np.uint8)
         Image.fromarray(pixels).save(self.path("picture.png"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,18 @@ class Weights(Case):
             one, other = (safetensors(Path(self.path(f"{stem}{end}.safetensors"))) for end in (".pt", ".pth"))
             self.assertTrue(one)
             self.assertEqual(set(one), set(other))
+
+    def test_strides_of_zero_do_not_make_gigabytes(self) -> None:
+        """Four bytes that are said to be 2^20 rows of 600 columns."""
+        storage = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\x000X\3\0\0\0cpuK\1tQ"
+        for rows, status in ((8, 0), (1 << 20, 1)):
+            sizes = b"J" + struct.pack("<i", rows) + b"M" + struct.pack("<H", 600) + b"\x86K\0K\0\x86"
+            built = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\0" + sizes + b"\x89}tR"
+            with zipfile.ZipFile(self.path("few.pth"), "w") as archive:
+                archive.writestr("few/data.pkl", b"\x80\2}X\1\0\0\0x" + built + b"s.")
+                archive.writestr("few/data/0", bytes(4))
+            told = self.apus("weights", "few.pth", "-o", "few.npz", status=status)
+            self.assertIn("of its storage" if status else "few.npz", (told.stdout + told.stderr).decode())
 
     def test_back_and_forth(self) -> None:
         a, b = self.values(1)

@@ -79,10 +79,10 @@ extension InterfaceChanges {
     do throws(OperatorError) {
       let inference = InferenceDriver(registry: .standard)
       let editor = InterfaceEditor(GraphBuilder(rewriting: graph, inference: inference))
-      try layOut(editor, graph.inputs, inputLayout, "input")
+      try layOut(editor, graph.inputs, inputLayout, "input", of: before)
       try editor.prepend(pictures)
       for node in graph.nodes { try editor.builder.append(isResized ? editor.followingBatch(node, before) : node) }
-      try layOut(editor, graph.outputs, outputLayout, "output")
+      try layOut(editor, graph.outputs, outputLayout, "output", of: before)
       try editor.append(scores)
       graph = editor.finish()
     } catch {
@@ -141,7 +141,7 @@ extension InterfaceChanges {
   // MARK: - Axes
 
   private func layOut(
-    _ editor: InterfaceEditor, _ ends: [ValueID], _ common: Layout?, _ what: String
+    _ editor: InterfaceEditor, _ ends: [ValueID], _ common: Layout?, _ what: String, of before: Graph
   ) throws(OperatorError) {
     let graph = editor.builder.graph
     var isDone = common == nil
@@ -154,7 +154,7 @@ extension InterfaceChanges {
       }
       isDone = true
       // What shows the wanted order already stays: an operator that takes channels behind the batch, or the extents.
-      let known = Self.isOfChannelsFirst(value, graph) ? .channelsFirst : Self.layout(of: shape)
+      let known = Self.isOfChannelsFirst(value, before) ? .channelsFirst : Self.layout(of: shape)
       if named == nil, known == layout { continue }
       try what == "input"
         ? editor.layOutInput(at: position, layout) : editor.layOutOutput(at: position, layout)
